@@ -1,6 +1,9 @@
-"""2,000 stratified bootstrap replicates of AUC and of TPR at four rates, n = 50,000, against a loop over scikit-learn.
+"""2,000 stratified bootstrap replicates of AUC and of TPR at four rates, n = 50,000.
 
-The loop is measured on 20 replicates and scaled to 2,000. Both use the same resamples for those 20 and must agree.
+Against a loop over scikit-learn.
+
+The loop is measured on 20 replicates and scaled to 2,000. Both use the same resamples for those 20
+and must agree.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ N, REPLICATES, LOOPED = 25_000, 2000, 20
 FPRS = (0.1, 0.01, 0.001, 0.0001)
 
 
-def loop(scores: np.ndarray, member: np.ndarray, n_replicates: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def loop(
+    scores: np.ndarray, member: np.ndarray, n_replicates: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """The usual way: resample the scores, then sort and sweep each resample with `roc_curve`."""
     inside, outside = np.sort(scores[member])[::-1], np.sort(scores[~member])[::-1]
     draws = [Resampler(N, ROWS) for _ in range(2)]
@@ -28,9 +33,12 @@ def loop(scores: np.ndarray, member: np.ndarray, n_replicates: int, rng: np.rand
     for b in range(n_replicates):
         if b % ROWS == 0:  # the same resamples as ours
             counts = [draw.draw(rng).copy() for draw in draws]
-        drawn = np.concatenate([np.repeat(part, own[b % ROWS]) for part, own in zip((inside, outside), counts, strict=True)])[
-            shuffle
-        ]
+        drawn = np.concatenate(
+            [
+                np.repeat(part, own[b % ROWS])
+                for part, own in zip((inside, outside), counts, strict=True)
+            ]
+        )[shuffle]
         x, y, _ = roc_curve(truth, drawn, drop_intermediate=False)
         auc[b] = roc_auc_score(truth, drawn)
         tpr[b] = [y[x <= fpr + 1e-12].max() for fpr in FPRS]
@@ -48,7 +56,10 @@ def main() -> None:
     auc_loop, tpr_loop = loop(scores, member, LOOPED, spawn_fast_rng(np.random.default_rng(1)))
     slow = (time.perf_counter() - started) * REPLICATES / LOOPED
     worst = max(np.abs(auc[:LOOPED] - auc_loop).max(), np.abs(tpr[:LOOPED] - tpr_loop).max())
-    print(f"n = {2 * N}, {REPLICATES} replicates: {ours:.2f} s; loop over roc_curve {slow:.0f} s (scaled from {LOOPED})")
+    print(
+        f"n = {2 * N}, {REPLICATES} replicates: {ours:.2f} s; loop over roc_curve {slow:.0f} s "
+        f"(scaled from {LOOPED})"
+    )
     print(f"ratio {slow / ours:.0f}; largest difference {worst:.1e}")
 
 

@@ -1,6 +1,9 @@
-"""Controls: false alarms over clean audits, detection of a marked minority, agreement over seeds and orders, Adult.
+"""Controls: false alarms over clean audits, detection of a marked minority.
 
-Run `python benchmarks/controls.py [clean audits] [marked audits] [folder of the data]`; 400 and 100 by default.
+Agreement over seeds and orders, Adult.
+
+Run `python benchmarks/controls.py [clean audits] [marked audits] [folder of the data]`; 400 and 100
+by default.
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ SEVEN = ("age", "workclass", "education", "marital_status", "occupation", "race"
 
 
 def clean(seed: int, n: int) -> dict[str, bool]:
-    """Which controls raise an alarm on `n` + `n` records without any difference, of a model that knows its classes."""
+    """Which controls raise an alarm on `n` + `n` records without any difference.
+
+    Of a model that knows its classes.
+    """
     rng = np.random.default_rng([seed, n])
     member, labels = np.arange(2 * n) < n, rng.integers(0, 5, 2 * n)
     x = np.column_stack([rng.normal(size=(2 * n, 6)), rng.integers(0, 3, (2 * n, 3))])
@@ -40,13 +46,17 @@ def clean(seed: int, n: int) -> dict[str, bool]:
     predicted = p.argmax(axis=1)
     ids = np.array([f"{seed}-{i}" for i in range(2 * n)])
     scores = {"gap": (predicted == labels).astype(float), "loss": np.log(own), "confidence": own}
-    parts = tuple(AttackScores(name, "probabilities", False, values, {}) for name, values in scores.items())
+    parts = tuple(
+        AttackScores(name, "probabilities", False, values, {}) for name, values in scores.items()
+    )
     arrays = AuditArrays(ids, member, labels, np.arange(2 * n) % 5, parts)
     others = Evidence("logits", outputs[n:, None, :], labels[n:], np.full(n, -1, np.int8))
     blind = run_blind_control(x, labels, member, None, fprs=FPRS)
     found = {
         "blind": blind,
-        "null": run_null_control(ATTACKS, lambda attack: others, ids[n:], 5, np.random.SeedSequence(seed)),
+        "null": run_null_control(
+            ATTACKS, lambda attack: others, ids[n:], 5, np.random.SeedSequence(seed)
+        ),
         "direction": run_direction_control(arrays, predicted == labels, blind),
         "overlap": run_overlap_control(find_overlap(np.round(x[:, 5:], 0), member), member),
         "fitted": run_fitted_control(predicted, p, labels, member),
@@ -72,15 +82,23 @@ def agreement(n: int = 800) -> int:
     for seed in range(20):
         order = np.random.default_rng(seed).permutation(2 * n)
         outcomes.append(run_blind_control(x[order], y[order], member[order], None, fprs=FPRS))
-    print(f"borderline split: p = {outcomes[0].details['p_value']:.3g} against {outcomes[0].details['alpha']}")
+    print(
+        f"borderline split: p = {outcomes[0].details['p_value']:.3g} against "
+        f"{outcomes[0].details['alpha']}"
+    )
     return sum(outcome.details == outcomes[0].details for outcome in outcomes)
 
 
 def adult(path: Path) -> None:
-    """Equal records of seven columns of Adult in random halves, and with a tenth of the non-members copied."""
+    """Equal records of seven columns of Adult in random halves.
+
+    And with a tenth of the non-members copied.
+    """
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    x = np.column_stack([np.unique([row[name] for row in rows], return_inverse=True)[1] for name in SEVEN]).astype(float)
+    x = np.column_stack(
+        [np.unique([row[name] for row in rows], return_inverse=True)[1] for name in SEVEN]
+    ).astype(float)
     for n in (2000, len(x) // 2):
         half = x[np.random.default_rng(0).permutation(len(x))[: 2 * n]]
         member = np.arange(2 * n) < n
@@ -89,7 +107,8 @@ def adult(path: Path) -> None:
         copied = find_overlap(half, member)
         value = sum(part.value for part in copied.surplus)
         print(
-            f"Adult {n} + {n}: {len(plain.exact) / n:.0%} of non-members equal a member, excess {plain.excess}; "
+            f"Adult {n} + {n}: {len(plain.exact) / n:.0%} of non-members equal a member, excess "
+            f"{plain.excess}; "
             f"with {n // 10} copies: {value:.0f}, at most {copied.excess}",
             flush=True,
         )
@@ -106,14 +125,22 @@ def main() -> None:
     for name, count in totals.items():
         low, high = clopper_pearson(count, runs, 0.95)
         print(
-            f"{name}: {count} false alarms in {runs} clean audits of 300 + 300 ({float(low):.2%} to {float(high):.2%})",
+            f"{name}: {count} false alarms in {runs} clean audits of 300 + 300 ({float(low):.2%} "
+            f"to {float(high):.2%})",
             flush=True,
         )
     for n in (1000, 2000):
         seen = sum(marked(seed, n) for seed in range(marks))
         print(f"a mark on 5% of {n} members is noticed in {seen} of {marks} audits", flush=True)
     print(f"same outcome in {agreement()} of 20 orders")
-    path = Path(sys.argv[3] if len(sys.argv) > 3 else os.environ.get("MEMBERSCOPE_DATA", "../shared/data")) / "adult.csv.gz"
+    path = (
+        Path(
+            sys.argv[3]
+            if len(sys.argv) > 3
+            else os.environ.get("MEMBERSCOPE_DATA", "../shared/data")
+        )
+        / "adult.csv.gz"
+    )
     if path.is_file():
         adult(path)
     else:

@@ -1,7 +1,8 @@
 """Defences on real data: what each buys and costs to an adversary who knows it.
 
-`python benchmarks/defences.py location30|fashion [names]` runs `defend` on 16 reference models and prints the frontier with the
-seconds that each way of training took; `location30 selena:25:10` runs SELENA alone. Pictures go to docs/ with `--write`.
+`python benchmarks/defences.py location30|fashion [names]` runs `defend` on 16 reference models and
+prints the frontier with the seconds that each way of training took; `location30 selena:25:10` runs
+SELENA alone. Pictures go to docs/ with `--write`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ from memberscope.types import Access, Records, ThreatModel
 REFERENCES = 16
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 TRAINED = (
-    *("l2:0.003", "dropout:0.5", "early_stopping", "smooth:0.1", "relaxloss:1", "mixup:0.4", "hamp:0.5:0.01+hamp_output"),
+    *(
+        "l2:0.003",
+        "dropout:0.5",
+        "early_stopping",
+        "smooth:0.1",
+        "relaxloss:1",
+        "mixup:0.4",
+        "hamp:0.5:0.01+hamp_output",
+    ),
     *("distill:1", "memguard:1", "dpsgd:eps=8+rate:0.05+set:batch_size=256"),
 )
 HIDING = ("top:1", "label")
@@ -85,9 +94,17 @@ def fashion() -> Work:
 
 def swept(work: Work, names: tuple[str, ...], store: Path) -> tuple[Frontier, dict[str, float]]:
     """The frontier, and the seconds that each way of training took with its attacks."""
-    nobody = FunctionTarget(lambda x: np.full((len(x), work.n_classes), 1 / work.n_classes), n_classes=work.n_classes)
+    nobody = FunctionTarget(
+        lambda x: np.full((len(x), work.n_classes), 1 / work.n_classes), n_classes=work.n_classes
+    )
     subject = make_subject(nobody, work.members, work.non_members)
-    plan = Plan("defences", ThreatModel(access=Access.LOGITS), SWEPT, references=REFERENCES, search_queries=SEARCHED)
+    plan = Plan(
+        "defences",
+        ThreatModel(access=Access.LOGITS),
+        SWEPT,
+        references=REFERENCES,
+        search_queries=SEARCHED,
+    )
     marks, seconds = [time.perf_counter()], {}
 
     def kept(name: str, result: Any) -> None:
@@ -96,19 +113,26 @@ def swept(work: Work, names: tuple[str, ...], store: Path) -> tuple[Frontier, di
         print(f"{name}: {seconds[name]:.0f} s", file=sys.stderr, flush=True)
 
     training = Training(work.recipe, population=work.public)
-    return sweep_defences(plan, subject, training, SweepOptions(names, work.canaries, kept), store=Store(store)), seconds
+    return sweep_defences(
+        plan, subject, training, SweepOptions(names, work.canaries, kept), store=Store(store)
+    ), seconds
 
 
 def share(entry: Any) -> str:
     """A share with its limits."""
-    return "–" if entry is None else f"{100 * entry.value:.1f} ({100 * entry.low:.1f}–{100 * entry.high:.1f})"
+    return (
+        "–"
+        if entry is None
+        else f"{100 * entry.value:.1f} ({100 * entry.low:.1f}–{100 * entry.high:.1f})"
+    )
 
 
 def told(frontier: Frontier) -> None:
     """The frontier as a table."""
     low, worst = 100 * frontier.fpr, 100 * (frontier.canary_fpr or 0)
     print(
-        f"\n| defence | accuracy, % | AUC | average TPR at {low:g}% | labels alone | worst-case TPR at {worst:g}% | unaware: average; worst | ε proven; measured (if Gaussian) |"
+        f"\n| defence | accuracy, % | AUC | average TPR at {low:g}% | labels alone | worst-case "
+        f"TPR at {worst:g}% | unaware: average; worst | ε proven; measured (if Gaussian) |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for row in frontier.rows:
@@ -123,8 +147,10 @@ def line(row: FrontierRow) -> str:
     mark = "" if row.dominated_by else " *"
     auc = f"{row.auc.value:.3f} ({row.auc.low:.3f}–{row.auc.high:.3f})"
     return (
-        f"| {row.name}{mark} | {share(row.accuracy)} | {auc} | {share(row.average)} | {share(row.label_only)} | {share(row.worst)} "
-        f"{name_canary_kind(row.worst)} | {share(row.unaware_average)}; {share(row.unaware_worst)} | {format_epsilons(row)} |"
+        f"| {row.name}{mark} | {share(row.accuracy)} | {auc} | {share(row.average)} | "
+        f"{share(row.label_only)} | {share(row.worst)} "
+        f"{name_canary_kind(row.worst)} | {share(row.unaware_average)}; {share(row.unaware_worst)} "
+        f"| {format_epsilons(row)} |"
     )
 
 
@@ -135,7 +161,9 @@ def drawn(frontier: Frontier, picture: Path) -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as browsers:
         file = Path(folder) / "frontier.html"
         file.write_text(render_frontier(frontier), encoding="utf-8")
-        browser = browsers.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        browser = browsers.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
         sheet = browser.new_page(viewport={"width": 1160, "height": 800}, device_scale_factor=1.5)
         sheet.goto(file.as_uri())
         sheet.locator(".pictures").screenshot(path=picture)
@@ -153,7 +181,8 @@ def main(arguments: list[str]) -> None:
     total = time.perf_counter() - started
     told(frontier)
     print(
-        f"\n{kind}: {len(work.members)} members, {REFERENCES} reference models, {total:.0f} s in all: {', '.join(f'{n} {s:.0f}' for n, s in seconds.items())}"
+        f"\n{kind}: {len(work.members)} members, {REFERENCES} reference models, {total:.0f} s in "
+        f"all: {', '.join(f'{n} {s:.0f}' for n, s in seconds.items())}"
     )
     if write:
         drawn(frontier, DOCS / f"frontier-{kind}.png")

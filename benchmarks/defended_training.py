@@ -1,4 +1,7 @@
-"""Training with a defence beside training without it, stacked: 8 models of W1 (Location-30, MLP) on one thread, best of two, in one run."""
+"""Training with a defence beside training without it, stacked.
+
+8 models of W1 (Location-30, MLP) on one thread, best of two, in one run.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,16 @@ from memberscope.defences import parse_defence
 from memberscope.recipes import SGD, TorchRecipe, build_balanced_design
 from memberscope.types import Records
 
-NAMES = ("none", "l2:0.001", "dropout:0.5", "smooth:0.1", "relaxloss:1", "early_stopping:50", "hamp:0.5:0.001", "mixup:0.4")
+NAMES = (
+    "none",
+    "l2:0.001",
+    "dropout:0.5",
+    "smooth:0.1",
+    "relaxloss:1",
+    "early_stopping:50",
+    "hamp:0.5:0.001",
+    "mixup:0.4",
+)
 MODELS = 8
 
 
@@ -34,7 +46,9 @@ def main() -> None:
     rows = np.random.default_rng(0).permutation(len(y))[:2700]
     pool = Records(x[rows].astype(np.float32), y[rows].astype(np.int64), rows.astype(str))
     inside = build_balanced_design(len(pool), 1350, MODELS, np.random.default_rng(1))
-    base = TorchRecipe(location_mlp, SGD(0.1), epochs=15, batch_size=64, engine="matrices", stack=MODELS)
+    base = TorchRecipe(
+        location_mlp, SGD(0.1), epochs=15, batch_size=64, engine="matrices", stack=MODELS
+    )
     print("| training | seconds | of undefended |\n|---|---|---|")
     first = None
     for name in NAMES:

@@ -1,4 +1,7 @@
-"""What a cluster moves and keeps for 1,000 models: bytes measured on one model's real answers, the rest by multiplication."""
+"""What a cluster moves and keeps for 1,000 models.
+
+Bytes measured on one model's real answers, the rest by multiplication.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,13 @@ PATIENT = (10, 60, 600)  # seconds a model
 class Guess:
     """Answers as a trained model would, in shape."""
 
-    access, signal, n_classes, digest, n_parameters = Access.PROBABILITIES, "probabilities", CLASSES, "guess", None
+    access, signal, n_classes, digest, n_parameters = (
+        Access.PROBABILITIES,
+        "probabilities",
+        CLASSES,
+        "guess",
+        None,
+    )
 
     def __call__(self, records: Records, seed: int) -> Guess:
         """Itself."""
@@ -49,7 +58,9 @@ def main() -> None:
     pool, others = images(N, 0), images(POPULATION, N)
     wanted = list_signal_requests(Plan(), (Level(Access.LABEL), Level(Access.PROBABILITIES)))
     inside = build_balanced_design(N, N // 2, MODELS, np.random.default_rng(0), strata=pool.y)
-    order = TrainingJob(Guess(), pool, inside, tuple(range(MODELS)), wanted, "probabilities", CLASSES, VIEWS, others)
+    order = TrainingJob(
+        Guess(), pool, inside, tuple(range(MODELS)), wanted, "probabilities", CLASSES, VIEWS, others
+    )
     sent = len(pickle.dumps(order, 5))
     asked = len(pickle.dumps((run_job, None, 0, (0,)), 5))
     answer = observe_signals(order.observation(), Guess(), pool, inside[0], others)
@@ -61,17 +72,27 @@ def main() -> None:
     for name, array in answer.items():
         print(f"  {name:<14} {array.shape!s:<16} {array.dtype!s:<8} {array.nbytes / 1e6:8.3f} MB")
     print(
-        f"sent to each worker, once    {sent / 1e6:10.1f} MB (of it x {pool.x.nbytes / 1e6:.1f}, inside {inside.nbytes / 1e6:.1f})"
+        f"sent to each worker, once    {sent / 1e6:10.1f} MB (of it x {pool.x.nbytes / 1e6:.1f}, "
+        f"inside {inside.nbytes / 1e6:.1f})"
     )
     print(f"sent with each model         {asked:10d} bytes, and what Dask or Ray adds")
     print(f"sent back with each model    {back / 1e6:10.3f} MB")
     print(f"kept of each model           {kept / 1e6:10.3f} MB")
-    print(f"{MODELS} models: records to {GPUS} workers {sent * GPUS / 1e9:.1f} GB, answers back {back * MODELS / 1e9:.2f} GB,")
-    print(f"             store {kept * MODELS / 1e9:.2f} GB, and as much again in memory maps while it is scored")
+    print(
+        f"{MODELS} models: records to {GPUS} workers {sent * GPUS / 1e9:.1f} GB, answers back "
+        f"{back * MODELS / 1e9:.2f} GB,"
+    )
+    print(
+        f"             store {kept * MODELS / 1e9:.2f} GB, and as much again in memory maps while "
+        "it is scored"
+    )
     for seconds in PATIENT:
         rate = GPUS / seconds
         hours = MODELS * seconds / GPUS / 3600
-        print(f"  at {seconds:>3} s a model: {hours:.2f} h, {rate:6.2f} models/s, {rate * back / 1e6:6.2f} MB/s back")
+        print(
+            f"  at {seconds:>3} s a model: {hours:.2f} h, {rate:6.2f} models/s, "
+            f"{rate * back / 1e6:6.2f} MB/s back"
+        )
 
 
 if __name__ == "__main__":

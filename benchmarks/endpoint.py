@@ -1,8 +1,11 @@
-"""The query stage of an HTTP audit beside a bare load generator: same server, batch size and concurrency, in one run.
+"""The query stage of an HTTP audit beside a bare load generator.
 
-The server is a process of its own: uvicorn, JSON, and a scikit-learn model. The load generator posts bodies that were encoded
-before, from plain threads of `http.client`, and does not look at the answers. The audit encodes the records, books each in
-the ledger on disk before it is sent, decodes, checks and stores the answers, and asks 32 records twice.
+Same server, batch size and concurrency, in one run.
+
+The server is a process of its own: uvicorn, JSON, and a scikit-learn model. The load generator
+posts bodies that were encoded before, from plain threads of `http.client`, and does not look at the
+answers. The audit encodes the records, books each in the ledger on disk before it is sent, decodes,
+checks and stores the answers, and asks 32 records twice.
 """
 
 from __future__ import annotations
@@ -56,9 +59,20 @@ def served(features: int, kind: str):
         if scope["method"] == "POST":
             tensor = json.loads(body)["inputs"][0]
             p = model.predict_proba(np.reshape(tensor["data"], tensor["shape"]))
-            output = {"name": "p", "datatype": "FP64", "shape": list(p.shape), "data": p.ravel().tolist()}
+            output = {
+                "name": "p",
+                "datatype": "FP64",
+                "shape": list(p.shape),
+                "data": p.ravel().tolist(),
+            }
             status, told = 200, json.dumps({"model_name": "m", "outputs": [output]}).encode()
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"%d" % len(told))]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [(b"content-length", b"%d" % len(told))],
+            }
+        )
         await send({"type": "http.response.body", "body": told})
 
     return app
@@ -99,7 +113,9 @@ def bare(url: str, bodies: list[bytes], concurrency: int) -> float:
                 body = next(left, None)
             if body is None:
                 break
-            connection.request("POST", "/v2/models/m/infer", body, {"Content-Type": "application/json"})
+            connection.request(
+                "POST", "/v2/models/m/infer", body, {"Content-Type": "application/json"}
+            )
             answer = connection.getresponse()
             assert answer.status == 200
             answer.read()
@@ -117,7 +133,9 @@ def bare(url: str, bodies: list[bytes], concurrency: int) -> float:
 def audited(url: str, records: Records, batch: int, concurrency: int) -> tuple[float, int]:
     """Seconds of the audit's query stage with a new ledger, and the records that it sent."""
     with tempfile.TemporaryDirectory() as folder:
-        endpoint = Endpoint(url, model_name="m", n_classes=CLASSES, batch_size=batch, concurrency=concurrency)
+        endpoint = Endpoint(
+            url, model_name="m", n_classes=CLASSES, batch_size=batch, concurrency=concurrency
+        )
         started = time.perf_counter()
         with HttpTarget(endpoint, ledger=Path(folder) / "ledger.sqlite") as target:
             seen = collect_outputs(target, records, store=Store(Path(folder) / "signals"))
@@ -133,7 +151,10 @@ def compare(features: int, kind: str, batch: int, concurrency: int) -> float:
     x = rng.normal(size=(RECORDS, features))
     records = Records(x, rng.integers(0, CLASSES, RECORDS), np.arange(RECORDS).astype(str))
     serving = Endpoint("http://localhost", model_name="m").serving
-    bodies = [dump_json(serving.request(build_request_batch(x[start : start + batch]))) for start in range(0, RECORDS, batch)]
+    bodies = [
+        dump_json(serving.request(build_request_batch(x[start : start + batch])))
+        for start in range(0, RECORDS, batch)
+    ]
     ours, theirs, work = [], [], []
     with server(features, kind) as url:
         bare(url, bodies[:10], concurrency)
@@ -145,8 +166,10 @@ def compare(features: int, kind: str, batch: int, concurrency: int) -> float:
             ours.append(sent / seconds)
     ratio = median(ours) / median(theirs)
     print(
-        f"{kind:6} {features:4} features, batches of {batch:3}, {concurrency} at a time: audit {median(ours):7.0f} records/s, "
-        f"bare {median(theirs):7.0f} ({min(theirs):.0f} to {max(theirs):.0f}), ratio {ratio:.2f} (aim {AIM}); "
+        f"{kind:6} {features:4} features, batches of {batch:3}, {concurrency} at a time: audit "
+        f"{median(ours):7.0f} records/s, "
+        f"bare {median(theirs):7.0f} ({min(theirs):.0f} to {max(theirs):.0f}), ratio {ratio:.2f} "
+        f"(aim {AIM}); "
         f"the audit's own work {median(work):.2f} CPU s of {RECORDS / median(ours):.2f} s",
         flush=True,
     )
@@ -157,5 +180,10 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(int(sys.argv[2]), sys.argv[3])
     else:
-        for setting in [("mlp", 20, 64, 4), ("forest", 20, 64, 4), ("mlp", 446, 64, 4), ("forest", 20, 256, 4)]:
+        for setting in [
+            ("mlp", 20, 64, 4),
+            ("forest", 20, 64, 4),
+            ("mlp", 446, 64, 4),
+            ("forest", 20, 256, 4),
+        ]:
             compare(setting[1], setting[0], *setting[2:])

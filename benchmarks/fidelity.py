@@ -1,7 +1,10 @@
-"""What unlike reference models do to an audit: wrong architecture, training, data, size or attack classifier, on Location-30.
+"""What unlike reference models do to an audit.
 
-Five targets (MLP 446-256-30, ReLU) whose members were drawn independently; sixteen reference models for each row, shared by the
-targets. Beside the attacks' results stand the fidelity and the verdict on the references that an audit reports.
+Wrong architecture, training, data, size or attack classifier, on Location-30.
+
+Five targets (MLP 446-256-30, ReLU) whose members were drawn independently; sixteen reference models
+for each row, shared by the targets. Beside the attacks' results stand the fidelity and the verdict
+on the references that an audit reports.
 """
 
 from __future__ import annotations
@@ -27,13 +30,26 @@ from memberscope.auditing.collect.reference_models import (
     run_reference_control,
 )
 from memberscope.auditing.subject.subject import Subject
-from memberscope.recipes import Execution, ReferenceFleet, TrainingJob, build_balanced_design, train_fleet
+from memberscope.recipes import (
+    Execution,
+    ReferenceFleet,
+    TrainingJob,
+    build_balanced_design,
+    train_fleet,
+)
 from memberscope.signals import SignalRequest
 from memberscope.statistics import auc_interval, roc, tpr_at_fpr
 from memberscope.types import Access, Attack, Evidence, Records, SignalSpec
 
 POOL, SIZE, TARGETS, REFERENCES = 2_500, 1_250, 5, 16
-ATTACKS: tuple[Attack, ...] = (Loss(), LiRA(), LiRA("offline"), RMIA(), RMIA("offline"), Shokri("statistics", max_rows=8000))
+ATTACKS: tuple[Attack, ...] = (
+    Loss(),
+    LiRA(),
+    LiRA("offline"),
+    RMIA(),
+    RMIA("offline"),
+    Shokri("statistics", max_rows=8000),
+)
 OUTPUTS = SignalRequest(Access.LOGITS, SignalSpec())
 WANTED = tuple(dict.fromkeys(SignalRequest(Access.LOGITS, attack.needs.spec) for attack in ATTACKS))
 
@@ -42,7 +58,8 @@ WANTED = tuple(dict.fromkeys(SignalRequest(Access.LOGITS, attack.needs.spec) for
 class Settings:
     """How a model is trained; the defaults are the target's.
 
-    `noise` and `flips` are shares of labels and of bits changed, `first` the number of classes that are kept.
+    `noise` and `flips` are shares of labels and of bits changed, `first` the number of classes that
+    are kept.
     """
 
     hidden: tuple[int, ...] = (256,)
@@ -80,7 +97,9 @@ def fitted(records: Records, seed: int, settings: Settings) -> torch.nn.Module:
     for before, after in pairwise((446, *settings.hidden, 30)):
         layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
     module = torch.nn.Sequential(*layers[:-1])
-    optimiser = torch.optim.SGD(module.parameters(), lr=0.05, momentum=0.9, weight_decay=settings.decay)
+    optimiser = torch.optim.SGD(
+        module.parameters(), lr=0.05, momentum=0.9, weight_decay=settings.decay
+    )
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y)
     for _ in range(settings.epochs):
         for batch in torch.randperm(len(inputs)).split(64):
@@ -94,7 +113,10 @@ def records() -> tuple[Records, Records]:
     """The pool, and the population that no model sees."""
     x, y = data.location30()
     order = np.random.default_rng(0).permutation(len(y))
-    parts = [Records(x[rows], y[rows].astype(np.int64), rows.astype(str)) for rows in (order[:POOL], order[POOL:])]
+    parts = [
+        Records(x[rows], y[rows].astype(np.int64), rows.astype(str))
+        for rows in (order[:POOL], order[POOL:])
+    ]
     return parts[0], parts[1]
 
 
@@ -102,28 +124,53 @@ def fleet_of(settings: Settings, inside: np.ndarray, seed: int) -> ReferenceFlee
     """One model for each row of `inside`."""
     pool, others = records()
     seeds = tuple(range(seed, seed + len(inside)))
-    order = TrainingJob(partial(fitted, settings=settings), pool, inside, seeds, WANTED, "logits", 30, population=others)
+    order = TrainingJob(
+        partial(fitted, settings=settings),
+        pool,
+        inside,
+        seeds,
+        WANTED,
+        "logits",
+        30,
+        population=others,
+    )
     return train_fleet(order, None, Execution(n_jobs=2))
 
 
-def evidence_of(attack: Attack, targets: ReferenceFleet, model: int, references: ReferenceFleet) -> Evidence:
-    """What the attack sees of one target; an attack that learns is given the even rows and scores the odd ones."""
+def evidence_of(
+    attack: Attack, targets: ReferenceFleet, model: int, references: ReferenceFleet
+) -> Evidence:
+    """What the attack sees of one target.
+
+    An attack that learns is given the even rows and scores the odd ones.
+    """
     wanted, (pool, others) = SignalRequest(Access.LOGITS, attack.needs.spec), records()
     signal = "logits" if wanted == OUTPUTS else wanted.spec.name
-    known = np.where(np.arange(POOL) % 2 > 0, -1, 0) if attack.needs.known != "none" else np.full(POOL, -1)
+    known = (
+        np.where(np.arange(POOL) % 2 > 0, -1, 0)
+        if attack.needs.known != "none"
+        else np.full(POOL, -1)
+    )
     nowhere = np.zeros((REFERENCES, len(others)), dtype=bool)
     hidden = np.full(len(others), -1, dtype=np.int8)
     refs = references.population[wanted]
-    outside = Evidence(signal, targets.population[wanted][model], others.y, hidden, references=refs, inside=nowhere)
+    outside = Evidence(
+        signal, targets.population[wanted][model], others.y, hidden, references=refs, inside=nowhere
+    )
     own, refs = targets.observed[wanted][model], references.observed[wanted]
-    seen = Evidence(signal, own, pool.y, known.astype(np.int8), references=refs, inside=references.inside)
+    seen = Evidence(
+        signal, own, pool.y, known.astype(np.int8), references=refs, inside=references.inside
+    )
     return replace(seen, population=outside)
 
 
 def numbers(scores: np.ndarray, member: np.ndarray) -> list[float]:
     """AUC and TPR at 1%, each with its 95% limits, over the records that were scored."""
     rows = ~np.isnan(scores)
-    found = auc_interval(scores[rows], member[rows]), tpr_at_fpr(roc(scores[rows], member[rows]), 0.01)
+    found = (
+        auc_interval(scores[rows], member[rows]),
+        tpr_at_fpr(roc(scores[rows], member[rows]), 0.01),
+    )
     return [value for interval in found for value in interval[:3]]
 
 
@@ -134,31 +181,53 @@ def cell(values: list[list[float]], *, limits: bool = True) -> str:
     return f"{auc}; {tpr}" if limits else f"{mean[0]:.3f}; {mean[3]:.3f}"
 
 
-def judged(targets: ReferenceFleet, model: int, references: ReferenceFleet) -> tuple[dict[str, Any], bool]:
-    """The fidelity that an audit of this target reports, and whether its control of the references passes."""
+def judged(
+    targets: ReferenceFleet, model: int, references: ReferenceFleet
+) -> tuple[dict[str, Any], bool]:
+    """The fidelity that an audit of this target reports.
+
+    And whether its control of the references passes.
+    """
     pool, _ = records()
     observed = targets.observed[OUTPUTS][model][:, 0].astype(np.float64)
     target: Any = SimpleNamespace(signal="logits")
     subject = Subject(target, pool, targets.inside[model], None, tuple(map(str, range(30))))
     everyone = np.ones(len(references), dtype=bool)
     good = mark_converged_models(references.train_accuracy, float(targets.train_accuracy[model]))
-    passed = run_reference_control(References(references, good, {}, observed, None, 0), subject, 0.95).passed
-    return measure_fidelity(References(references, everyone, {}, observed, None, 0), subject), bool(passed)
+    passed = run_reference_control(
+        References(references, good, {}, observed, None, 0), subject, 0.95
+    ).passed
+    return measure_fidelity(References(references, everyone, {}, observed, None, 0), subject), bool(
+        passed
+    )
 
 
 def line(name: str, targets: ReferenceFleet, references: ReferenceFleet) -> str:
-    """One row: fidelity, the control, and the attacks with all sixteen references, whatever the control says."""
+    """One row: fidelity, the control, and the attacks with all sixteen references.
+
+    Whatever the control says.
+    """
     found = [judged(targets, model, references) for model in range(TARGETS)]
-    mean = {key: np.mean([entry[0][key] for entry in found]) for key in ("agreement", "calibration_distance")}
+    mean = {
+        key: np.mean([entry[0][key] for entry in found])
+        for key in ("agreement", "calibration_distance")
+    }
     gaps = [entry[0]["held_out_accuracy"] - entry[0]["target_held_out_accuracy"] for entry in found]
     trained = np.mean([entry[0]["train_accuracy"] for entry in found])
     passed = sum(entry[1] for entry in found)
-    cells = [name, f"{trained:.3f}", f"{np.mean(gaps):+.3f}", *(f"{value:.3f}" for value in mean.values())]
+    cells = [
+        name,
+        f"{trained:.3f}",
+        f"{np.mean(gaps):+.3f}",
+        *(f"{value:.3f}" for value in mean.values()),
+    ]
     cells.append(f"passed {passed} of {TARGETS}")
     for attack in ATTACKS[1:]:
         rows = []
         for model in range(TARGETS):
-            scores = attack.score(evidence_of(attack, targets, model, references), np.random.default_rng(model))
+            scores = attack.score(
+                evidence_of(attack, targets, model, references), np.random.default_rng(model)
+            )
             rows.append(numbers(scores, targets.inside[model]))
         cells.append(cell(rows))
     return "| " + " | ".join(cells) + " |"
@@ -185,7 +254,12 @@ def classifier_scores(attack: Shokri, model: Any, evidence: Evidence) -> np.ndar
     inputs, _, inside = attack.sample(evidence, rng)
     scores = np.full(POOL, np.nan)
     rows = np.flatnonzero(evidence.hidden)
-    seen = Evidence(evidence.signal, evidence.target[rows], evidence.labels[rows], np.full(len(rows), -1, dtype=np.int8))
+    seen = Evidence(
+        evidence.signal,
+        evidence.target[rows],
+        evidence.labels[rows],
+        np.full(len(rows), -1, dtype=np.int8),
+    )
     scores[rows] = model.fit(inputs, inside).predict_proba(attack.features(seen))[:, 1]
     return scores
 
@@ -193,13 +267,19 @@ def classifier_scores(attack: Shokri, model: Any, evidence: Evidence) -> np.ndar
 def classifier_table(targets: ReferenceFleet, references: ReferenceFleet) -> list[str]:
     """Shokri's attack with other inputs and classifiers, references like the target."""
     lines = ["| attack classifier | given | AUC; TPR at 1% FPR |", "| --- | --- | --- |"]
-    given = {"outputs": "all log-probabilities", "statistics": "loss, logit, margin, entropy, correctness, class"}
+    given = {
+        "outputs": "all log-probabilities",
+        "statistics": "loss, logit, margin, entropy, correctness, class",
+    }
     for kind, words in given.items():
         attack = Shokri(kind, max_rows=8000)
         evidence = [evidence_of(attack, targets, model, references) for model in range(TARGETS)]
         name = "boosted trees, one a class" if kind == "outputs" else "boosted trees"
         scores = {name: [attack.score(seen, np.random.default_rng(0)) for seen in evidence]}
-        scores |= {name: [classifier_scores(attack, model, seen) for seen in evidence] for name, model in classifiers().items()}
+        scores |= {
+            name: [classifier_scores(attack, model, seen) for seen in evidence]
+            for name, model in classifiers().items()
+        }
         for name, found in scores.items():
             rows = [numbers(values, targets.inside[model]) for model, values in enumerate(found)]
             lines.append(f"| {name} | {words} | {cell(rows)} |")
@@ -237,12 +317,23 @@ is the reported fidelity that tells. An attack classifier that decides in few st
 def main() -> None:
     torch.set_num_threads(1)
     rng = np.random.default_rng(1)
-    targets = fleet_of(Settings(), np.stack([rng.permutation(POOL) < SIZE for _ in range(TARGETS)]), 100)
+    targets = fleet_of(
+        Settings(), np.stack([rng.permutation(POOL) < SIZE for _ in range(TARGETS)]), 100
+    )
     loss = [
-        numbers(Loss().score(evidence_of(Loss(), targets, model, targets), rng), targets.inside[model])
+        numbers(
+            Loss().score(evidence_of(Loss(), targets, model, targets), rng), targets.inside[model]
+        )
         for model in range(TARGETS)
     ]
-    head = ["references", "training accuracy", "accuracy gap", "agreement", "calibration distance", "control"]
+    head = [
+        "references",
+        "training accuracy",
+        "accuracy gap",
+        "agreement",
+        "calibration distance",
+        "control",
+    ]
     head += [f"`{attack.name}`" for attack in ATTACKS[1:]]
     lines, like = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)], None
     for number, (name, settings) in enumerate(ROWS.items()):
@@ -253,7 +344,9 @@ def main() -> None:
         print(lines[-1], flush=True)
     text = TEXT.format(loss=cell(loss)) + "\n".join(lines) + "\n" + CLASSIFIERS
     text += "\n".join(classifier_table(targets, like)) + "\n" + READING
-    (Path(__file__).resolve().parent.parent / "docs" / "fidelity.md").write_text(text, encoding="utf-8")
+    (Path(__file__).resolve().parent.parent / "docs" / "fidelity.md").write_text(
+        text, encoding="utf-8"
+    )
     print(text)
 
 

@@ -1,12 +1,16 @@
-"""What `plan` says an audit will take, and what it takes, on five workloads: forecast, truth and their ratio.
+"""What `plan` says an audit will take, and what it takes, on five workloads.
+
+Forecast, truth and their ratio.
 
     python benchmarks/forecast.py              # all five
     python benchmarks/forecast.py forest http  # some
-    python benchmarks/forecast.py constants    # the constants of auditing/costs.py as they are on this machine
+    python benchmarks/forecast.py constants    # the constants of auditing/costs.py as they are on
+    this machine
 
-Processor seconds are compared, since they do not depend on what else the machine does; what an endpoint's rate limit makes the
-audit wait is added on both sides. Wall time stands beside. Each ratio is to be within a factor of two. Models are trained in this
-process, one at a time, so that their seconds are counted.
+Processor seconds are compared, since they do not depend on what else the machine does; what an
+endpoint's rate limit makes the audit wait is added on both sides. Wall time stands beside. Each
+ratio is to be within a factor of two. Models are trained in this process, one at a time, so that
+their seconds are counted.
 """
 
 from __future__ import annotations
@@ -23,7 +27,14 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing import Plan, Subject, Training, audit_subject, make_signals_subject, make_subject
+from memberscope.auditing import (
+    Plan,
+    Subject,
+    Training,
+    audit_subject,
+    make_signals_subject,
+    make_subject,
+)
 from memberscope.auditing.forecast import time_model as costs
 from memberscope.auditing.forecast.dry_run import Forecast, forecast_audit, measure_training_seconds
 from memberscope.auditing.forecast.time_model import Timings, time_target
@@ -56,14 +67,22 @@ def records(n: int, f: int, seed: int = 0) -> tuple[tuple[Any, Any], tuple[Any, 
 
 
 def forest() -> Work:
-    """A forest of scikit-learn with label-only searches, of the target and of two reference models."""
+    """A forest of scikit-learn with label-only searches.
+
+    Of the target and of two reference models.
+    """
     from sklearn.ensemble import RandomForestClassifier
 
     members, others = records(500, 8)
     estimator = RandomForestClassifier(50, random_state=0)
     subject = make_subject(wrap(estimator.fit(*members)), members, others)
     plan = Plan(threat=PROBABILITIES, references=2, assume_exchangeable=True)
-    return Work("forest, 500 + 500, searches, 2 references", plan, subject, Training(SklearnRecipe(estimator), HERE))
+    return Work(
+        "forest, 500 + 500, searches, 2 references",
+        plan,
+        subject,
+        Training(SklearnRecipe(estimator), HERE),
+    )
 
 
 def lightgbm() -> Work:
@@ -74,7 +93,12 @@ def lightgbm() -> Work:
     estimator = LGBMClassifier(n_estimators=100, n_jobs=1, verbose=-1)
     subject = make_subject(wrap(estimator.fit(*members)), members, others)
     plan = Plan(threat=PROBABILITIES, references=8, search_queries=32, assume_exchangeable=True)
-    return Work("LightGBM, 2,000 + 2,000, 8 references", plan, subject, Training(SklearnRecipe(estimator), HERE))
+    return Work(
+        "LightGBM, 2,000 + 2,000, 8 references",
+        plan,
+        subject,
+        Training(SklearnRecipe(estimator), HERE),
+    )
 
 
 def fleet() -> Work:
@@ -122,7 +146,9 @@ def served() -> Any:
     class Answers(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            told = json.dumps({"scores": model.predict_proba(np.array(asked["instances"])).tolist()}).encode()
+            told = json.dumps(
+                {"scores": model.predict_proba(np.array(asked["instances"])).tolist()}
+            ).encode()
             self.send_response(200)
             self.send_header("Content-Length", str(len(told)))
             self.end_headers()
@@ -146,7 +172,13 @@ def http() -> None:
     """A model behind HTTP that answers at most four requests a second."""
     with served() as (url, members, others):
         endpoint = Endpoint(
-            url, protocol="json", n_classes=2, body='{"instances": "$records"}', answer="scores", batch_size=25, rate=4.0
+            url,
+            protocol="json",
+            n_classes=2,
+            body='{"instances": "$records"}',
+            answer="scores",
+            batch_size=25,
+            rate=4.0,
         )
         with HttpTarget(endpoint) as target:
             compare(Work("HTTP endpoint, 1,000 + 1,000, 4 requests a second", Plan(threat=PROBABILITIES, assume_exchangeable=True),
@@ -158,7 +190,10 @@ def timings_of(work: Work) -> Timings:
     found = time_target(work.subject, time.process_time)
     if work.training is None:
         return found
-    return replace(found, model=measure_training_seconds(work.plan, work.subject, work.training, time.process_time))
+    return replace(
+        found,
+        model=measure_training_seconds(work.plan, work.subject, work.training, time.process_time),
+    )
 
 
 def compare(work: Work, *, waits: bool = False) -> None:
@@ -180,14 +215,22 @@ def compare(work: Work, *, waits: bool = False) -> None:
     report(work, found, truth, wall, {name: spent[0] for name, spent in stages.items()})
 
 
-def report(work: Work, found: Forecast, truth: float, wall: float, stages: dict[str, float]) -> None:
+def report(
+    work: Work, found: Forecast, truth: float, wall: float, stages: dict[str, float]
+) -> None:
     """Print one workload."""
     said = found.seconds.total
     mark = "" if 0.5 <= said / truth <= 2 else "  BEYOND A FACTOR OF TWO"
-    print(f"{work.name}: forecast {said:.1f} s, truth {truth:.1f} s, ratio {said / truth:.2f}{mark} (wall {wall:.1f} s)")
+    print(
+        f"{work.name}: forecast {said:.1f} s, truth {truth:.1f} s, ratio {said / truth:.2f}{mark} "
+        f"(wall {wall:.1f} s)"
+    )
     parts = {name: value for name, value in vars(found.seconds).items() if value}
     print("  forecast: " + ", ".join(f"{name} {value:.1f}" for name, value in parts.items()))
-    print("  truth:    " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items()), flush=True)
+    print(
+        "  truth:    " + ", ".join(f"{name} {value:.1f}" for name, value in stages.items()),
+        flush=True,
+    )
 
 
 def constants() -> None:
@@ -201,23 +244,43 @@ def constants() -> None:
             spent: dict[str, float] = {}
             last = [time.process_time()]
 
-            def note(stage: str, done: int, total: int, spent: Any = spent, last: Any = last) -> None:
+            def note(
+                stage: str, done: int, total: int, spent: Any = spent, last: Any = last
+            ) -> None:
                 spent[stage] = spent.get(stage, 0.0) + time.process_time() - last[0]
                 last[0] = time.process_time()
 
             audit_subject(plan, subject, progress=note)
             kind = "with features" if subject.features is not None else "signals alone"
             for name, stage, value in (
-                ("ATTACK, FITTED" if kind == "signals alone" else "QUANTILE", "attack", said.scoring),
+                (
+                    "ATTACK, FITTED" if kind == "signals alone" else "QUANTILE",
+                    "attack",
+                    said.scoring,
+                ),
                 ("PART", "estimate", said.estimating),
-                ("BLIND, QUANTILE" if kind != "signals alone" else "ATTACK, FITTED (null control)", "control", said.controls),
+                (
+                    "BLIND, QUANTILE"
+                    if kind != "signals alone"
+                    else "ATTACK, FITTED (null control)",
+                    "control",
+                    said.controls,
+                ),
             ):
                 ratios.setdefault(name, []).append(spent[stage] / value)
-                print(f"{n} + {n}, {kind}: {stage} forecast {value:.2f} s, truth {spent[stage]:.2f} s", flush=True)
+                print(
+                    f"{n} + {n}, {kind}: {stage} forecast {value:.2f} s, truth {spent[stage]:.2f} "
+                    "s",
+                    flush=True,
+                )
     for name, found in ratios.items():
-        print(f"multiply {name} by {np.exp(np.mean(np.log(found))):.2f} (over sizes {', '.join(f'{r:.2f}' for r in found)})")
+        print(
+            f"multiply {name} by {np.exp(np.mean(np.log(found))):.2f} (over sizes "
+            f"{', '.join(f'{r:.2f}' for r in found)})"
+        )
     print(
-        f"now: ATTACK {costs.ATTACK}, FITTED {costs.FITTED}, QUANTILE {costs.QUANTILE}, PART {costs.PART}, BLIND {costs.BLIND}"
+        f"now: ATTACK {costs.ATTACK}, FITTED {costs.FITTED}, QUANTILE {costs.QUANTILE}, PART "
+        f"{costs.PART}, BLIND {costs.BLIND}"
     )
 
 

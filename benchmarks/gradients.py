@@ -1,7 +1,9 @@
-"""Per-example gradient norms of 5,000 Location-30 records under W1's MLP: a loop of backward passes, `torch.func.vmap`, closed forms.
+"""Per-example gradient norms of 5,000 Location-30 records under W1's MLP.
 
-`python benchmarks/gradients.py`. Each way runs in a process of its own, which tells how much its memory grew beyond the model and the
-records. The norms are compared with the loop's.
+A loop of backward passes, `torch.func.vmap`, closed forms.
+
+`python benchmarks/gradients.py`. Each way runs in a process of its own, which tells how much its
+memory grew beyond the model and the records. The norms are compared with the loop's.
 """
 
 from __future__ import annotations
@@ -45,11 +47,18 @@ def vectorised(module: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def closed(module: nn.Module, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """What an audit does, the check of two records against backward passes included."""
-    return np.exp(-TorchTarget(module, batch_size=BATCH).inside(x, y, SignalSpec("gradient_norm"))[:, 0])
+    return np.exp(
+        -TorchTarget(module, batch_size=BATCH).inside(x, y, SignalSpec("gradient_norm"))[:, 0]
+    )
 
 
-def measured(way: Callable[[nn.Module, np.ndarray, np.ndarray], np.ndarray]) -> tuple[float, float, float, np.ndarray]:
-    """Seconds by the clock and of processors (the best of five if short), megabytes that the process grew by, and the norms."""
+def measured(
+    way: Callable[[nn.Module, np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[float, float, float, np.ndarray]:
+    """Seconds by the clock and of processors (the best of five if short).
+
+    Megabytes that the process grew by, and the norms.
+    """
     x, y = location30()
     x, y = np.ascontiguousarray(x[:N], dtype=np.float32), y[:N].astype(np.int64)
     torch.manual_seed(0)
@@ -73,11 +82,15 @@ def main() -> None:
             found[way.__name__] = pool.apply(measured, (way,))
     slowest, busiest, _, truth = found["by_loop"]
     parameters = sum(part.numel() for part in mlp().parameters())
-    print(f"{N:,} records, {parameters:,} parameters: all gradients together are {4 * N * parameters / 2**20:,.0f} MB")
+    print(
+        f"{N:,} records, {parameters:,} parameters: all gradients together are "
+        f"{4 * N * parameters / 2**20:,.0f} MB"
+    )
     for name, (seconds, busy, grown, norms) in found.items():
         error = float(np.max(np.abs(norms / truth - 1)))
         print(
-            f"{name}: {seconds:.3f} s ({busy:.3f} s of processors), {slowest / seconds:.0f} x ({busiest / busy:.0f} x) the loop",
+            f"{name}: {seconds:.3f} s ({busy:.3f} s of processors), {slowest / seconds:.0f} x "
+            f"({busiest / busy:.0f} x) the loop",
             end=", ",
         )
         print(f"{grown:.0f} MB more, largest relative difference {error:.1e}")

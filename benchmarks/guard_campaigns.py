@@ -1,8 +1,11 @@
-"""Campaigns of membership inference against a simulated deployment, made of the queries that this project's own attacks send.
+"""Campaigns of membership inference against a simulated deployment.
 
-`python benchmarks/guard_campaigns.py location30|adult|fashion|cifar10` prints what each contains. The label-only attacks run on the real
-target behind a recorder; each repetition takes the recorded queries of other records. A record counts as decided once its last
-query is answered: until then the adversary lacks some of what the attack needs.
+Made of the queries that this project's own attacks send.
+
+`python benchmarks/guard_campaigns.py location30|adult|fashion|cifar10` prints what each contains.
+The label-only attacks run on the real target behind a recorder; each repetition takes the recorded
+queries of other records. A record counts as decided once its last query is answered: until then the
+adversary lacks some of what the attack needs.
 """
 
 from __future__ import annotations
@@ -22,19 +25,32 @@ from memberscope.signals import measure_signal
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.types import Floats, Records, SignalSpec
 
-RECORDED = {"location30": 300, "adult": 300, "fashion": 200, "cifar10": 100}  # records that the label-only attacks were run on
+RECORDED = {
+    "location30": 300,
+    "adult": 300,
+    "fashion": 200,
+    "cifar10": 100,
+}  # records that the label-only attacks were run on
 SPECS = {
     "noise": SignalSpec("noise"),
     "augmentation": SignalSpec("augmentation"),
     "boundary": SignalSpec("boundary"),
     "hopskipjump": SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 256.0))),
 }
-DAYS_LONG = ("control: ordinary newcomers", "sweep, 100 identities", "slow-and-low", "knows the detectors")  # a day or more
+DAYS_LONG = (
+    "control: ordinary newcomers",
+    "sweep, 100 identities",
+    "slow-and-low",
+    "knows the detectors",
+)  # a day or more
 CANDIDATES, PROBED, IDENTITIES, A_DAY, MEDIAN = 1000, 40, 100, 20, 8
 
 
 class Recorder:
-    """A target that keeps every query and whose it was; it is told so because it declares itself to keep account."""
+    """A target that keeps every query and whose it was.
+
+    It is told so because it declares itself to keep account.
+    """
 
     query_budget: int | None = None
     told: Callable[[int], None] | None = None
@@ -43,7 +59,12 @@ class Recorder:
     def __init__(self, served: Deployment, attacked: np.ndarray) -> None:
         """Record what is asked of the deployment's target about the rows `attacked` (n,)."""
         inner = served.target
-        self.attacked, self.served, self.access, self.signal = attacked, served, inner.access, inner.signal
+        self.attacked, self.served, self.access, self.signal = (
+            attacked,
+            served,
+            inner.access,
+            inner.signal,
+        )
         self.n_classes, self.digest, self.n_parameters = inner.n_classes, None, None
         self.rows: list[np.ndarray] = []
         self.owners: list[np.ndarray] = []
@@ -54,7 +75,9 @@ class Recorder:
         owner = np.array([int(owner.rpartition(":")[2]) for owner in owners])
         row = self.attacked[owner]
         moved = (x != self.served.x[row]).reshape(len(x), -1).any(axis=1)
-        row[moved] = self.served.add(x[moved], ask_top_labels(Answered(answer, self.signal), x)[moved])
+        row[moved] = self.served.add(
+            x[moved], ask_top_labels(Answered(answer, self.signal), x)[moved]
+        )
         self.rows.append(row)
         self.owners.append(owner)
         return answer
@@ -74,7 +97,10 @@ class Answered:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """Queries in the order in which the attack sent them: `row` (q,) in the pool, `owner` (q,) a place among the attacked records."""
+    """Queries in the order in which the attack sent them.
+
+    `row` (q,) in the pool, `owner` (q,) a place among the attacked records.
+    """
 
     row: np.ndarray
     owner: np.ndarray
@@ -92,7 +118,10 @@ class Recording:
 
 @dataclass(frozen=True, eq=False)
 class Campaign:
-    """A campaign's stream, its records decided by each query (n,), and how many records it is after."""
+    """A campaign's stream, its records decided by each query (n,).
+
+    And how many records it is after.
+    """
 
     name: str
     stream: Stream
@@ -102,7 +131,10 @@ class Campaign:
 
 @dataclass(eq=False)
 class Arena:
-    """A deployment with recordings of the attacks on `attacked` (n,), half members, made once each."""
+    """A deployment with recordings of the attacks on `attacked` (n,), half members.
+
+    Made once each.
+    """
 
     served: Deployment
     attacked: np.ndarray
@@ -119,7 +151,9 @@ class Arena:
             ids = np.arange(len(self.attacked)).astype(np.str_)
             x, y = served.x[self.attacked], served.y[self.attacked]
             measure_signal(recorder, Records(x, y, ids), SPECS[attack])  # type: ignore[arg-type]
-            self.recordings[attack] = Recording(np.concatenate(recorder.rows), np.concatenate(recorder.owners))
+            self.recordings[attack] = Recording(
+                np.concatenate(recorder.rows), np.concatenate(recorder.owners)
+            )
         return self.recordings[attack]
 
 
@@ -132,16 +166,28 @@ def candidates(served: Deployment, rng: np.random.Generator, n: int, share: floa
     """`n` different records of which a share are members, in random order."""
     inside, outside = np.flatnonzero(served.member), np.flatnonzero(~served.member)
     n_inside = round(share * n)
-    return rng.permutation(np.concatenate([rng.choice(inside, n_inside, False), rng.choice(outside, n - n_inside, False)]))
+    return rng.permutation(
+        np.concatenate(
+            [rng.choice(inside, n_inside, False), rng.choice(outside, n - n_inside, False)]
+        )
+    )
 
 
 def made(name: str, asked: Recording, time: np.ndarray, client: np.ndarray) -> Campaign:
-    """A campaign of queries that are sent at times (q,), in days since the start, which never fall; owner -1 is a decoy."""
+    """A campaign of queries that are sent at times (q,), in days since the start.
+
+    Which never fall; owner -1 is a decoy.
+    """
     last = np.zeros(len(time), dtype=np.int64)
     owners, back = np.unique(asked.owner[::-1], return_index=True)
     last[len(time) - 1 - back[owners >= 0]] = 1
     names = np.array([f"{name}-{i}" for i in range(int(client.max()) + 1)])
-    return Campaign(name, Stream(START + DAY * time, client, asked.row, names), np.cumsum(last), int((owners >= 0).sum()))
+    return Campaign(
+        name,
+        Stream(START + DAY * time, client, asked.row, names),
+        np.cumsum(last),
+        int((owners >= 0).sum()),
+    )
 
 
 def steady(rng: np.random.Generator, n: int, first: float, a_second: float) -> np.ndarray:
@@ -154,8 +200,19 @@ def daily(rng: np.random.Generator, n: int, first: float, a_day: int) -> np.ndar
     return np.sort(hours(rng, int(first) + np.arange(n) // a_day, 0.0))
 
 
-def sweep(arena: Arena, rng: np.random.Generator, first: float, *, name: str, share: float = 0.5, order: str = "") -> Campaign:
-    """One query about each of many candidates, twice a second: at random, a class at a time, or sorted by a feature."""
+def sweep(
+    arena: Arena,
+    rng: np.random.Generator,
+    first: float,
+    *,
+    name: str,
+    share: float = 0.5,
+    order: str = "",
+) -> Campaign:
+    """One query about each of many candidates, twice a second.
+
+    At random, a class at a time, or sorted by a feature.
+    """
     rows = candidates(arena.served, rng, CANDIDATES, share)
     if order == "class":
         rows = rows[np.argsort(arena.served.answers[0][rows], kind="stable")]
@@ -163,25 +220,41 @@ def sweep(arena: Arena, rng: np.random.Generator, first: float, *, name: str, sh
         flat = arena.served.x.reshape(arena.served.n, -1)
         rows = rows[np.argsort(flat[rows, int(flat[:5000].var(axis=0).argmax())], kind="stable")]
     asked = Recording(rows, np.arange(len(rows)))
-    return made(name, asked, steady(rng, len(rows), first, 2.0), np.zeros(len(rows), dtype=np.int64))
+    return made(
+        name, asked, steady(rng, len(rows), first, 2.0), np.zeros(len(rows), dtype=np.int64)
+    )
 
 
 def slow(arena: Arena, rng: np.random.Generator, first: float, *, days: int = 10) -> Campaign:
     """One client, twenty candidates a day."""
     rows = candidates(arena.served, rng, A_DAY * days, 0.5)
     asked = Recording(rows, np.arange(len(rows)))
-    return made("slow-and-low", asked, daily(rng, len(rows), first, A_DAY), np.zeros(len(rows), dtype=np.int64))
+    return made(
+        "slow-and-low",
+        asked,
+        daily(rng, len(rows), first, A_DAY),
+        np.zeros(len(rows), dtype=np.int64),
+    )
 
 
 def spread(arena: Arena, rng: np.random.Generator, first: float) -> Campaign:
     """The sweep over a hundred new identities, within a day."""
     rows = candidates(arena.served, rng, CANDIDATES, 0.5)
     client = rng.permutation(np.arange(len(rows)) % IDENTITIES)
-    return made("sweep, 100 identities", Recording(rows, np.arange(len(rows))), daily(rng, len(rows), first, len(rows)), client)
+    return made(
+        "sweep, 100 identities",
+        Recording(rows, np.arange(len(rows))),
+        daily(rng, len(rows), first, len(rows)),
+        client,
+    )
 
 
-def knowing(arena: Arena, rng: np.random.Generator, first: float, *, days: int = 8, identities: int = 10) -> Campaign:
-    """Knows the detectors: random order, one query a record, as many about ordinary records, at the median client's rate.
+def knowing(
+    arena: Arena, rng: np.random.Generator, first: float, *, days: int = 8, identities: int = 10
+) -> Campaign:
+    """Knows the detectors: random order, one query a record, as many about ordinary records.
+
+    At the median client's rate.
 
     It has so many identities at a time, and new ones every third day.
     """
@@ -189,15 +262,28 @@ def knowing(arena: Arena, rng: np.random.Generator, first: float, *, days: int =
     rows = candidates(arena.served, rng, n // 2, 0.5)
     decoys = rng.choice(np.flatnonzero(~arena.served.member), n - len(rows))
     order = rng.permutation(n)
-    asked = Recording(np.append(rows, decoys)[order], np.append(np.arange(len(rows)), np.full(len(decoys), -1))[order])
+    asked = Recording(
+        np.append(rows, decoys)[order],
+        np.append(np.arange(len(rows)), np.full(len(decoys), -1))[order],
+    )
     client = np.arange(n) // (n // days) // 3 * identities + rng.integers(0, identities, n)
     return made("knows the detectors", asked, daily(rng, n, first, n // days), client)
 
 
 def probing(
-    arena: Arena, rng: np.random.Generator, first: float, *, name: str, attack: str, ordered: bool = True, identities: int = 1
+    arena: Arena,
+    rng: np.random.Generator,
+    first: float,
+    *,
+    name: str,
+    attack: str,
+    ordered: bool = True,
+    identities: int = 1,
 ) -> Campaign:
-    """A label-only attack on some records, twice a second: record by record, or in the lockstep in which this project asks."""
+    """A label-only attack on some records, twice a second.
+
+    Record by record, or in the lockstep in which this project asks.
+    """
     chosen = rng.choice(len(arena.attacked), PROBED, replace=False)
     asked = arena.recorded(attack).of(chosen)
     asked = asked.one_by_one() if ordered else asked
@@ -206,18 +292,26 @@ def probing(
 
 
 def control(arena: Arena, rng: np.random.Generator, first: float) -> Campaign:
-    """No campaign: a hundred newcomers who ask ten ordinary records each within a day. Detections of it are chance."""
+    """No campaign: a hundred newcomers who ask ten ordinary records each within a day.
+
+    Detections of it are chance.
+    """
     rows = customers(arena.served, rng, 10 * IDENTITIES, 0.05)
     client = rng.permutation(np.arange(len(rows)) % IDENTITIES)
     name = "control: ordinary newcomers"
-    return made(name, Recording(rows, np.arange(len(rows))), daily(rng, len(rows), first, len(rows)), client)
+    return made(
+        name, Recording(rows, np.arange(len(rows))), daily(rng, len(rows), first, len(rows)), client
+    )
 
 
 Make = Callable[[Arena, np.random.Generator, float], Campaign]
 
 
 def campaigns() -> dict[str, Make]:
-    """All campaigns by name: functions of an arena, a generator, and the day on which they begin."""
+    """All campaigns by name: functions of an arena, a generator.
+
+    And the day on which they begin.
+    """
     found: dict[str, Make] = {
         name: partial(sweep, name=name, **more)
         for name, more in (
@@ -227,7 +321,9 @@ def campaigns() -> dict[str, Make]:
     }  # fmt: skip
     for attack in SPECS:
         found[attack] = partial(probing, name=attack, attack=attack)
-        found[f"{attack}, interleaved"] = partial(probing, name=f"{attack}, interleaved", attack=attack, ordered=False)
+        found[f"{attack}, interleaved"] = partial(
+            probing, name=f"{attack}, interleaved", attack=attack, ordered=False
+        )
         many = f"{attack}, 100 identities"
         found[many] = partial(probing, name=many, attack=attack, identities=IDENTITIES)
     found |= dict(zip(DAYS_LONG, (control, spread, slow, knowing), strict=True))
@@ -236,7 +332,10 @@ def campaigns() -> dict[str, Make]:
 
 def main(arguments: list[str]) -> None:
     field_ = arena(DEPLOYMENTS[arguments[0]]())
-    print("| campaign | queries | records | queries a record | identities | days | about members, % | s |\n" + "|---" * 8 + "|")
+    print(
+        "| campaign | queries | records | queries a record | identities | days | about members, % "
+        "| s |\n" + "|---" * 8 + "|"
+    )
     for place, (name, make) in enumerate(campaigns().items()):
         started = clock.perf_counter()
         try:
@@ -250,8 +349,10 @@ def main(arguments: list[str]) -> None:
         hit = stream.row < field_.served.n
         hit[hit] = field_.served.member[stream.row[hit]]
         print(
-            f"| {name} | {len(stream)} | {found.n_records} | {len(stream) / found.n_records:.1f} | {len(stream.names)} | "
-            f"{(stream.time[-1] - stream.time[0]) / DAY:.2f} | {100 * hit.mean():.1f} | {seconds:.1f} |",
+            f"| {name} | {len(stream)} | {found.n_records} | {len(stream) / found.n_records:.1f} | "
+            f"{len(stream.names)} | "
+            f"{(stream.time[-1] - stream.time[0]) / DAY:.2f} | {100 * hit.mean():.1f} | "
+            f"{seconds:.1f} |",
             flush=True,
         )
 

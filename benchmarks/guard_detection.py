@@ -1,10 +1,14 @@
-"""Detection of membership inference by the guard's monitor on simulated traffic, beside PRADA and Blacklight.
+"""Detection of membership inference by the guard's monitor on simulated traffic.
 
-`python benchmarks/guard_detection.py location30|adult|fashion|cifar10` tunes the detectors on one benign stream to one false alarm in 1,000
-client-days over all of them together, counts false alarms on another stream of other clients, and lets each campaign begin at
-several moments of that other stream. The rivals see the same queries, with their published thresholds and with thresholds that
-gave one false alarm in 1,000 client-days on the first stream. `alone` leaves the rivals out, `rivals` leaves ours out;
-`headroom` prints instead how near each statistic came to its threshold on the other stream, and who brought it there.
+Beside PRADA and Blacklight.
+
+`python benchmarks/guard_detection.py location30|adult|fashion|cifar10` tunes the detectors on one
+benign stream to one false alarm in 1,000 client-days over all of them together, counts false alarms
+on another stream of other clients, and lets each campaign begin at several moments of that other
+stream. The rivals see the same queries, with their published thresholds and with thresholds that
+gave one false alarm in 1,000 client-days on the first stream. `alone` leaves the rivals out,
+`rivals` leaves ours out; `headroom` prints instead how near each statistic came to its threshold on
+the other stream, and who brought it there.
 """
 
 from __future__ import annotations
@@ -45,7 +49,10 @@ REPEATED, LONG = 20, 5  # repetitions of both
 
 @dataclass(eq=False)
 class Bench:
-    """A deployment's pool as the guard and the rivals see it, the two benign streams, and the campaigns by name."""
+    """A deployment's pool as the guard and the rivals see it, the two benign streams.
+
+    And the campaigns by name.
+    """
 
     field: Arena
     streams: tuple[Stream, Stream]
@@ -62,7 +69,9 @@ class Bench:
         parts = [self.sketcher.sketch(Batch(pool[i : i + 8192])) for i in range(0, len(pool), 8192)]
         self.sketches = tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))  # type: ignore[assignment]
         hashes = self.sketches[0][: served.n]
-        self.fingerprints = Fingerprints.of(hashes[served.member], np.zeros(0, dtype=np.uint64), SECRET.id)
+        self.fingerprints = Fingerprints.of(
+            hashes[served.member], np.zeros(0, dtype=np.uint64), SECRET.id
+        )
         self.same = np.unique(self.sketches[0], return_index=True, return_inverse=True)
         self.scaled = unit(pool, served.kind)
 
@@ -70,7 +79,9 @@ class Bench:
         """What the guard remembers of a stream."""
         names = np.array([SECRET.client(name) for name in stream.names.tolist()], dtype=np.uint64)
         record, point, bins = (column[stream.row] for column in self.sketches)
-        return Observations(stream.time, names[stream.client], record, point, bins, self.labels[stream.row])
+        return Observations(
+            stream.time, names[stream.client], record, point, bins, self.labels[stream.row]
+        )
 
     def rows(self, stream: Stream) -> np.ndarray:
         """The stream's rows (n,), equal inputs by one of them."""
@@ -102,7 +113,11 @@ def prepared(name: str) -> Bench:
         long = key in guard_campaigns.DAYS_LONG
         try:
             found[key] = [
-                make(field_, np.random.default_rng((place, i)), float((DAWNS if long else MOMENTS)[i % (3 if long else 4)]))
+                make(
+                    field_,
+                    np.random.default_rng((place, i)),
+                    float((DAWNS if long else MOMENTS)[i % (3 if long else 4)]),
+                )
                 for i in range(LONG if long else REPEATED)
             ]
         except UnmetNeedError as error:
@@ -123,10 +138,16 @@ def rate(k: int, n: int) -> str:
 
 
 def quiet(bench: Bench, tuned: Tuned) -> dict[float, bytes]:
-    """Print the false alarms on the second stream; the monitor's state at each moment at which a campaign begins."""
+    """Print the false alarms on the second stream.
+
+    The monitor's state at each moment at which a campaign begins.
+    """
     stream, monitor = bench.streams[1], Monitor(tuned.settings, bench.fingerprints)
     observed, alarms, kept = bench.observed(stream), [], {}
-    cuts = {moment: int(np.searchsorted(stream.time, START + DAY * moment)) for moment in (*MOMENTS, *DAWNS)}
+    cuts = {
+        moment: int(np.searchsorted(stream.time, START + DAY * moment))
+        for moment in (*MOMENTS, *DAWNS)
+    }
     last = 0
     started = clock.process_time()
     for moment, cut in sorted([*cuts.items(), (np.inf, len(stream))], key=lambda pair: pair[1]):
@@ -139,15 +160,26 @@ def quiet(bench: Bench, tuned: Tuned) -> dict[float, bytes]:
           f"last quarter: {tuned.alarms} in {tuned.days} client-days.")  # fmt: skip
     print(f"False alarms on {len(stream)} queries of other clients: {len(alarms)} in {days} client-days, in 1,000: "
           f"{rate(len(alarms), days)}. {1e6 * seconds / len(stream):.0f} microseconds a query.")  # fmt: skip
-    print("By stream: " + (", ".join(f"{key} {n}" for key, n in Counter(map(said, alarms)).most_common()) or "none") + ".")
+    print(
+        "By stream: "
+        + (", ".join(f"{key} {n}" for key, n in Counter(map(said, alarms)).most_common()) or "none")
+        + "."
+    )
     names = {f"{SECRET.client(name):016x}": kind_of(name) for name in stream.names.tolist()}
     whose = Counter(names[alarm.clients[0]] for alarm in alarms if alarm.scope == "client")
-    print("Clients' alarms by kind of client: " + (", ".join(f"{key} {n}" for key, n in whose.most_common()) or "none") + ".")
+    print(
+        "Clients' alarms by kind of client: "
+        + (", ".join(f"{key} {n}" for key, n in whose.most_common()) or "none")
+        + "."
+    )
     return kept
 
 
 def headroom(bench: Bench, tuned: Tuned) -> None:
-    """Print the highest statistics of the second stream's client-days beside the thresholds, without the first week."""
+    """Print the highest statistics of the second stream's client-days beside the thresholds.
+
+    Without the first week.
+    """
     stream, peaks = bench.streams[1], {key: dict[tuple[str, float], float]() for key in STREAMS}
 
     def peak(key: str, subject: str, time: float, value: float) -> None:
@@ -159,13 +191,20 @@ def headroom(bench: Bench, tuned: Tuned) -> None:
     for part in blocks(bench.observed(stream)):
         monitor.observe(part)
     names = {f"{SECRET.client(name):016x}": kind_of(name) for name in stream.names.tolist()}
-    print("\n| stream | threshold | highest | second | fifth | twentieth | whose are the five |\n" + "|---" * 7 + "|")
+    print(
+        "\n| stream | threshold | highest | second | fifth | twentieth | whose are the five |\n"
+        + "|---" * 7
+        + "|"
+    )
     for key, found in peaks.items():
         ordered = sorted(found.items(), key=lambda pair: -pair[1])
         ranks = [f"{ordered[k][1]:.1f}" if k < len(ordered) else "–" for k in (0, 1, 4, 19)]
         whose = Counter(names.get(subject, "–") for (subject, _), _ in ordered[:5])
         limit = tuned.settings.thresholds[key]
-        print(f"| {key} | {limit:.1f} | {' | '.join(ranks)} | {', '.join(f'{kind} {n}' for kind, n in whose.items())} |")
+        print(
+            f"| {key} | {limit:.1f} | {' | '.join(ranks)} | "
+            f"{', '.join(f'{kind} {n}' for kind, n in whose.items())} |"
+        )
 
 
 def said(alarm: Alarm) -> str:
@@ -174,22 +213,32 @@ def said(alarm: Alarm) -> str:
 
 
 def caught(bench: Bench, campaign: Campaign, state: bytes, first: float) -> tuple[int | None, str]:
-    """The queries that a campaign had sent when an alarm first named one of its clients, and the alarm's stream."""
+    """The queries that a campaign had sent when an alarm first named one of its clients.
+
+    And the alarm's stream.
+    """
     monitor: Monitor = pickle.loads(state)
     a, b = np.searchsorted(bench.streams[1].time, (START + first * DAY, campaign.stream.time[-1]))
     background = bench.streams[1]
-    background = Stream(background.time[a:b], background.client[a:b], background.row[a:b], background.names)
+    background = Stream(
+        background.time[a:b], background.client[a:b], background.row[a:b], background.names
+    )
     own = {f"{SECRET.client(name):016x}" for name in campaign.stream.names.tolist()}
     for part in blocks(bench.observed(merged([background, campaign.stream])), 256):
         for alarm in monitor.observe(part):
             if own.intersection(alarm.clients):
-                return int(np.searchsorted(campaign.stream.time, alarm.time, side="right")), said(alarm)
+                return int(np.searchsorted(campaign.stream.time, alarm.time, side="right")), said(
+                    alarm
+                )
     return None, ""
 
 
 @dataclass(eq=False)
 class Rivals:
-    """Both rivals on the benign streams: client-days, and the statistic of each that alarms when it is high enough."""
+    """Both rivals on the benign streams.
+
+    Client-days, and the statistic of each that alarms when it is high enough.
+    """
 
     bench: Bench
     prints: np.ndarray = field(init=False)
@@ -204,30 +253,54 @@ class Rivals:
         benign = [self.statistics(stream) for stream in bench.streams]
         self.limits: dict[str, tuple[float, str]] = {}
         for name, published in PUBLISHED.items():
-            peaks = [daily_peaks(stream, found[name]) for stream, found in zip(bench.streams, benign, strict=True)]
+            peaks = [
+                daily_peaks(stream, found[name])
+                for stream, found in zip(bench.streams, benign, strict=True)
+            ]
             ordered = np.sort(peaks[0])[::-1]
             again = float(ordered[int(RATE * len(ordered))])  # alarms are beyond it
             ours = again if again < most(name) else np.inf
-            choices = {"": None if published is None else float(np.nextafter(published, -np.inf)), " at our rate": ours}
+            choices = {
+                "": None if published is None else float(np.nextafter(published, -np.inf)),
+                " at our rate": ours,
+            }
             for key, limit in choices.items():
                 if limit is not None:
                     k = int((peaks[1] > limit).sum())
-                    self.limits[name + key] = (limit, rate(k, len(peaks[1])) if np.isfinite(limit) else "impossible")
+                    self.limits[name + key] = (
+                        limit,
+                        rate(k, len(peaks[1])) if np.isfinite(limit) else "impossible",
+                    )
 
-    def statistics(self, stream: Stream, index: rivals.Index | None = None) -> dict[str, np.ndarray]:
-        """One minus W, and shared hashes, for each query (n,), each with and without repeats of a query."""
+    def statistics(
+        self, stream: Stream, index: rivals.Index | None = None
+    ) -> dict[str, np.ndarray]:
+        """One minus W, and shared hashes, for each query (n,).
+
+        Each with and without repeats of a query.
+        """
         bench, row = self.bench, self.bench.rows(stream)
         again = np.ones(len(row), dtype=bool)
         again[np.unique(np.stack([stream.client, row]), axis=1, return_index=True)[1]] = False
         once = np.full(len(row), -np.inf)
-        once[~again] = 1 - rivals.prada_stream(bench.scaled, stream.client[~again], row[~again], bench.labels[row[~again]])
-        values = (1 - rivals.prada_stream(bench.scaled, stream.client, row, bench.labels[row]), once)
-        return dict(zip(PUBLISHED, (*values, *rivals.blacklight(self.prints, row, index)), strict=True))
+        once[~again] = 1 - rivals.prada_stream(
+            bench.scaled, stream.client[~again], row[~again], bench.labels[row[~again]]
+        )
+        values = (
+            1 - rivals.prada_stream(bench.scaled, stream.client, row, bench.labels[row]),
+            once,
+        )
+        return dict(
+            zip(PUBLISHED, (*values, *rivals.blacklight(self.prints, row, index)), strict=True)
+        )
 
     def caught(self, campaign: Campaign) -> dict[str, int | None]:
         """The queries until each alarms, under each threshold."""
         found = self.statistics(campaign.stream, self.index)
-        return {key: first(found[key.removesuffix(" at our rate")] > limit) for key, (limit, _) in self.limits.items()}
+        return {
+            key: first(found[key.removesuffix(" at our rate")] > limit)
+            for key, (limit, _) in self.limits.items()
+        }
 
 
 def most(name: str) -> float:
@@ -257,13 +330,13 @@ def quartiles(values: list[int]) -> str:
 def detected(bench: Bench, states: dict[float, bytes]) -> None:
     """Print how each campaign was detected by our detectors."""
     print(
-        f"\nEach campaign begins {REPEATED} times, {LONG} times if it lasts a day or more; all records count as decided where it was"
+        f"\nEach campaign begins {REPEATED} times, {LONG} times if it lasts a day or more; all "
+        "records count as decided where it was"
     )
     print("not detected.")
     print(
-        "\n| campaign | queries; records | detected, % | queries until | records decided before | first by |\n"
-        + "|---" * 6
-        + "|"
+        "\n| campaign | queries; records | detected, % | queries until | records decided before | "
+        "first by |\n" + "|---" * 6 + "|"
     )
     for name, repetitions in bench.campaigns.items():
         moments = DAWNS if name in guard_campaigns.DAYS_LONG else MOMENTS
@@ -273,12 +346,14 @@ def detected(bench: Bench, states: dict[float, bytes]) -> None:
         ]
         when = [queries for queries, _ in found if queries is not None]
         decided = [
-            int(c.decided[q - 1]) if q is not None and q else c.n_records for c, (q, _) in zip(repetitions, found, strict=True)
+            int(c.decided[q - 1]) if q is not None and q else c.n_records
+            for c, (q, _) in zip(repetitions, found, strict=True)
         ]
         by = Counter(stream for _, stream in found if stream)
         size = f"{np.mean([len(c.stream) for c in repetitions]):.0f}; {repetitions[0].n_records}"
         print(
-            f"| {name} | {size} | {share(len(when), len(found))} | {quartiles(when)} | {quartiles(decided)} | "
+            f"| {name} | {size} | {share(len(when), len(found))} | {quartiles(when)} | "
+            f"{quartiles(decided)} | "
             f"{', '.join(f'{key} {n}' for key, n in by.most_common())} |",
             flush=True,
         )
@@ -299,7 +374,9 @@ def beside(bench: Bench) -> None:
             else f"{np.floor(limit) + 1:.0f} of 50 or more"
         )
         print(f"| {key} | {shown} | {false} |")
-    print("\n| campaign | " + " | ".join(both.limits) + " |\n" + "|---" * (1 + len(both.limits)) + "|")
+    print(
+        "\n| campaign | " + " | ".join(both.limits) + " |\n" + "|---" * (1 + len(both.limits)) + "|"
+    )
     for name, repetitions in bench.campaigns.items():
         found = [both.caught(campaign) for campaign in repetitions]
         cells = []
@@ -317,15 +394,25 @@ def main(arguments: list[str]) -> None:
           f"{clock.perf_counter() - started:.0f} s to prepare.")  # fmt: skip
     if "rivals" not in arguments:
         tuned = tune_detectors(
-            list(blocks(bench.observed(bench.streams[0]))), bench.fingerprints, radius=bench.sketcher.radius, rate=RATE
+            list(blocks(bench.observed(bench.streams[0]))),
+            bench.fingerprints,
+            radius=bench.sketcher.radius,
+            rate=RATE,
         )
-        print(f"Thresholds: {', '.join(f'{key} {value:.1f}' for key, value in tuned.settings.thresholds.items())}.", flush=True)
+        print(
+            "Thresholds: "
+            f"{', '.join(f'{key} {value:.1f}' for key, value in tuned.settings.thresholds.items())}.",
+            flush=True,
+        )
         if "headroom" in arguments:
             return headroom(bench, tuned)
         detected(bench, quiet(bench, tuned))
     if "alone" not in arguments:
         beside(bench)
-    print(f"\n{clock.perf_counter() - started:.0f} s in all, {clock.process_time():.0f} s of a processor.")
+    print(
+        f"\n{clock.perf_counter() - started:.0f} s in all, {clock.process_time():.0f} s of a "
+        "processor."
+    )
 
 
 if __name__ == "__main__":

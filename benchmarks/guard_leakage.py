@@ -1,9 +1,10 @@
 """What an attacker learns through the guard that the audit of the wrapped model did not measure.
 
-`python benchmarks/guard_leakage.py [names]`: a random forest that was trained on 400 records of Location-30 answers behind `memberscope
-guard run`, both real servers on the loopback interface. For every output defence the audit through the guard is compared with the audit
-of the wrapped model in this process, estimate by estimate. Then each record is asked about again, in a random order, and an attacker
-reads the status, the headers, the body's length and the time besides the answer.
+`python benchmarks/guard_leakage.py [names]`: a random forest that was trained on 400 records of
+Location-30 answers behind `memberscope guard run`, both real servers on the loopback interface. For
+every output defence the audit through the guard is compared with the audit of the wrapped model in
+this process, estimate by estimate. Then each record is asked about again, in a random order, and an
+attacker reads the status, the headers, the body's length and the time besides the answer.
 """
 
 from __future__ import annotations
@@ -76,15 +77,23 @@ class Work:
     member: np.ndarray
 
     def answers(self, x: np.ndarray) -> np.ndarray:
-        """The forest's probabilities (n, 30), tree by tree: quicker for single records than its own method."""
-        trees = [tree.predict_proba(x.astype(np.float32), check_input=False) for tree in self.forest.estimators_]
+        """The forest's probabilities (n, 30), tree by tree.
+
+        Quicker for single records than its own method.
+        """
+        trees = [
+            tree.predict_proba(x.astype(np.float32), check_input=False)
+            for tree in self.forest.estimators_
+        ]
         return np.mean(trees, axis=0)
 
     @property
     def sides(self) -> tuple[Records, Records]:
         """Members and non-members."""
         ids = np.arange(len(self.y)).astype(str)
-        return tuple(Records(self.x[side], self.y[side], ids[side]) for side in (self.member, ~self.member))  # type: ignore[return-value]
+        return tuple(
+            Records(self.x[side], self.y[side], ids[side]) for side in (self.member, ~self.member)
+        )  # type: ignore[return-value]
 
 
 def worked() -> Work:
@@ -92,7 +101,9 @@ def worked() -> Work:
     x, y = location30()
     order = np.random.default_rng(0).permutation(len(y))[: 2 * N]
     x, y, member = x[order].astype(np.float64), y[order].astype(np.int64), np.arange(2 * N) < N
-    forest = RandomForestClassifier(TREES, min_samples_leaf=2, random_state=0).fit(x[member], y[member])
+    forest = RandomForestClassifier(TREES, min_samples_leaf=2, random_state=0).fit(
+        x[member], y[member]
+    )
     return Work(forest, x, y, member)
 
 
@@ -112,7 +123,12 @@ def serve() -> None:
         if scope["method"] == "POST":
             tensor = orjson.loads(body)["inputs"][0]
             p = work.answers(np.reshape(tensor["data"], tensor["shape"]))
-            output = {"name": "p", "datatype": "FP64", "shape": list(p.shape), "data": p.ravel().tolist()}
+            output = {
+                "name": "p",
+                "datatype": "FP64",
+                "shape": list(p.shape),
+                "data": p.ravel().tolist(),
+            }
             status, told = 200, orjson.dumps({"model_name": "m", "outputs": [output]})
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(told))]
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -120,15 +136,25 @@ def serve() -> None:
 
     taken = socket.create_server(("127.0.0.1", 0))
     print(taken.getsockname()[1], flush=True)
-    uvicorn.Server(uvicorn.Config(answering, log_level="critical", lifespan="off")).run(sockets=[taken])
+    uvicorn.Server(uvicorn.Config(answering, log_level="critical", lifespan="off")).run(
+        sockets=[taken]
+    )
 
 
 def answers_file(work: Work, folder: Path) -> Path:
-    """What `guard fit` takes: the model's answers about half of the members and as many others, and about random inputs."""
+    """What `guard fit` takes: the model's answers about half of the members and as many others.
+
+    And about random inputs.
+    """
     some = np.flatnonzero(np.arange(2 * N) % 2 == 0)
     random = np.random.default_rng(1).integers(0, 2, (300, work.x.shape[1])).astype(np.float64)
     file = folder / "answers.npz"
-    np.savez(file, outputs=work.answers(work.x[some]), member=work.member[some], random=work.answers(random))
+    np.savez(
+        file,
+        outputs=work.answers(work.x[some]),
+        member=work.member[some],
+        random=work.answers(random),
+    )
     return file
 
 
@@ -139,20 +165,26 @@ def fitted(name: str, folder: Path, answers: Path) -> OutputDefence | None:
     plain = parse_restriction(name)
     if not has_fittable_part(plain):
         return plain
-    done = CliRunner().invoke(app, ["fit", "--policy", str(folder / "guard.toml"), "--outputs", str(answers), "--force"])
+    done = CliRunner().invoke(
+        app, ["fit", "--policy", str(folder / "guard.toml"), "--outputs", str(answers), "--force"]
+    )
     assert done.exit_code == 0, done.output
     return with_fitted(plain, load_fitted(folder / "fitted.safetensors"), CLASSES)
 
 
 @contextmanager
-def guarded(name: str, work: Work, url: str, held: float = 0.0) -> Iterator[tuple[str, OutputDefence | None]]:
+def guarded(
+    name: str, work: Work, url: str, held: float = 0.0
+) -> Iterator[tuple[str, OutputDefence | None]]:
     """The guard's URL, and the defence that it applies."""
     with tempfile.TemporaryDirectory() as kept:
         folder = Path(kept)
         equip(folder, work.x, work.x[work.member])
         text = POLICY.replace("RESTRICT", name).replace("HELD", str(held)) + WATCHED
         needed = name != "none" and has_fittable_part(parse_restriction(name))
-        (folder / "guard.toml").write_text(text if needed else text.replace("fitted =", "# fitted ="))
+        (folder / "guard.toml").write_text(
+            text if needed else text.replace("fitted =", "# fitted =")
+        )
         defence = fitted(name, folder, answers_file(work, folder))
         with guard(folder / "guard.toml", url) as served:
             yield served.url, defence
@@ -171,7 +203,9 @@ def estimates(target: Target, work: Work) -> dict[tuple, dict]:
     keys = ("attack", "access", "metric", "fpr", "prior", "group", "threshold", "target")
     found = {}
     for estimate in result.estimates:
-        document = asdict(estimate) if not hasattr(estimate, "model_dump") else estimate.model_dump()
+        document = (
+            asdict(estimate) if not hasattr(estimate, "model_dump") else estimate.model_dump()
+        )
         document.pop("restriction", None)  # an endpoint does not say what is in force behind it
         found[tuple(str(document.get(key)) for key in keys)] = document
     assert len(found) == len(result.estimates)
@@ -185,21 +219,30 @@ def compared(name: str, work: Work, url: str, defence: OutputDefence | None) -> 
         served = estimates(target, work)
     here = estimates(wrapped if defence is None else RestrictedTarget(wrapped, defence), work)
     differ = sum(repr(served.get(key)) != repr(here.get(key)) for key in {*served, *here})
-    best = max((e for e in here.values() if e["metric"] == "auc" and e["group"] is None), key=lambda e: e["value"])
+    best = max(
+        (e for e in here.values() if e["metric"] == "auc" and e["group"] is None),
+        key=lambda e: e["value"],
+    )
     tpr = next(
         e
         for e in here.values()
-        if same(e, best) and e["metric"] == "tpr" and e["fpr"] == 0.01 and e["threshold"] != "transferred"
+        if same(e, best)
+        and e["metric"] == "tpr"
+        and e["fpr"] == 0.01
+        and e["threshold"] != "transferred"
     )
     print(
-        f"{name}: {differ} of {len(here)} estimates differ; highest AUC {told(best)} ({best['attack']}), its TPR at 1% {told(tpr)}",
+        f"{name}: {differ} of {len(here)} estimates differ; highest AUC {told(best)} "
+        f"({best['attack']}), its TPR at 1% {told(tpr)}",
         flush=True,
     )
 
 
 def same(one: dict, other: dict) -> bool:
     """Whether two estimates are of one attack on all records."""
-    return one["group"] is None and all(one[key] == other[key] for key in ("attack", "access", "target"))
+    return one["group"] is None and all(
+        one[key] == other[key] for key in ("attack", "access", "target")
+    )
 
 
 def told(estimate: dict) -> str:
@@ -209,7 +252,10 @@ def told(estimate: dict) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What n answers showed besides what they say: codes of status and headers (n,), length (n,), and seconds (n, repeats)."""
+    """What n answers showed besides what they say.
+
+    Codes of status and headers (n,), length (n,), and seconds (n, repeats).
+    """
 
     status: np.ndarray
     headers: np.ndarray
@@ -218,7 +264,10 @@ class Seen:
 
 
 def asked(url: str, work: Work, repeats: int) -> tuple[Seen, np.ndarray]:
-    """Every record asked about so many times over one connection, in a random order; and the defended outputs."""
+    """Every record asked about so many times over one connection, in a random order.
+
+    And the defended outputs.
+    """
     from http.client import HTTPConnection
 
     rng, n = np.random.default_rng(2), len(work.y)
@@ -227,17 +276,27 @@ def asked(url: str, work: Work, repeats: int) -> tuple[Seen, np.ndarray]:
     seconds, bodies = np.zeros((n, repeats)), [b""] * n
     d = work.x.shape[1]
     texts = [
-        json.dumps({"inputs": [{"name": "x", "shape": [1, d], "datatype": "FP64", "data": row}]}) for row in work.x.tolist()
+        json.dumps({"inputs": [{"name": "x", "shape": [1, d], "datatype": "FP64", "data": row}]})
+        for row in work.x.tolist()
     ]
     for repeat in range(repeats):
         for k in rng.permutation(n):
             begun = time.perf_counter()
-            connection.request("POST", "/v2/models/m/infer", texts[k], {"content-type": "application/json"})
+            connection.request(
+                "POST", "/v2/models/m/infer", texts[k], {"content-type": "application/json"}
+            )
             answer = connection.getresponse()
             bodies[k] = answer.read()
             seconds[k, repeat] = time.perf_counter() - begun
-            shown = tuple((name, "" if name in ("date", "content-length") else value) for name, value in answer.getheaders())
-            status[k], headers[k], length[k] = answer.status, heads.setdefault(shown, len(heads)), len(bodies[k])
+            shown = tuple(
+                (name, "" if name in ("date", "content-length") else value)
+                for name, value in answer.getheaders()
+            )
+            status[k], headers[k], length[k] = (
+                answer.status,
+                heads.setdefault(shown, len(heads)),
+                len(bodies[k]),
+            )
     return Seen(status, headers, length, seconds), np.array([values_of(body) for body in bodies])
 
 
@@ -258,7 +317,9 @@ def chances(features: np.ndarray, member: np.ndarray) -> np.ndarray:
     varied = [len(np.unique(column[~np.isnan(column)])) > 1 for column in features.T]
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     model = HistGradientBoostingClassifier(max_iter=60, learning_rate=0.1, random_state=0)
-    return cross_val_predict(model, features[:, varied], member, cv=folds, method="decision_function")
+    return cross_val_predict(
+        model, features[:, varied], member, cv=folds, method="decision_function"
+    )
 
 
 def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:
@@ -291,7 +352,9 @@ def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:
     gain = area(richer, every) - area(plain, every)
     slow = np.quantile(seen.seconds, [0.5, 0.99, 1.0]) * 1000
     print(
-        f"  {name}, {slow[0]:.1f} ms at the median, {slow[1]:.1f} at 99%, {slow[2]:.1f} at most. AUC of each alone: {'; '.join(shown)}. Boosted trees on the answer {area(plain, every):.3f}; with all of these "
+        f"  {name}, {slow[0]:.1f} ms at the median, {slow[1]:.1f} at 99%, {slow[2]:.1f} at most. "
+        f"AUC of each alone: {'; '.join(shown)}. Boosted trees on the answer "
+        f"{area(plain, every):.3f}; with all of these "
         f"{gain:+.4f} [{low:+.4f}, {high:+.4f}] (paired bootstrap)",
         flush=True,
     )

@@ -1,9 +1,11 @@
 """What the guard costs beside the same proxy in pass-through, in one run on the loopback interface.
 
-`python benchmarks/guard_load.py` runs all parts; `latency`, `throughput`, `clients`, `hour [requests]` and `workers` run one. Both guards are
-real processes before the same server, which answers over 1,000 classes with precomputed bytes. One passes everything on
-(`restrict = "none"`, no budgets, nothing watched); the other answers with `top:3+round:2`, keeps budgets for each client, each record and all
-together, runs all detectors and writes the access log. Blocks of requests alternate between them, since other work shares the machine.
+`python benchmarks/guard_load.py` runs all parts; `latency`, `throughput`, `clients`, `hour
+[requests]` and `workers` run one. Both guards are real processes before the same server, which
+answers over 1,000 classes with precomputed bytes. One passes everything on (`restrict = "none"`, no
+budgets, nothing watched); the other answers with `top:3+round:2`, keeps budgets for each client,
+each record and all together, runs all detectors and writes the access log. Blocks of requests
+alternate between them, since other work shares the machine.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ import numpy as np
 from guard_stand import WATCHED, Served, equip, guard, program, resident
 
 FEATURES, BODIES, KEPT, CONNECTIONS = 30, 20_000, 20_000, 16
-FILLING = 60_000  # requests after which all records came three times, more than the monitor remembers, and all clients 60 times
+# Requests after which all records came three times, more than the monitor remembers, and all
+# clients 60 times
+FILLING = 60_000
 STAND = Path(__file__).with_name("guard_stand.py")
 RESTRICTED = 'restrict = "top:3+round:2"'
 SERVING = """
@@ -63,7 +67,9 @@ def records(n: int = KEPT) -> np.ndarray:
 def bodies(n: int = BODIES) -> list[bytes]:
     """Requests about one record each, as clients write them."""
     return [
-        json.dumps({"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP64", "data": row}]}).encode()
+        json.dumps(
+            {"inputs": [{"name": "x", "shape": [1, FEATURES], "datatype": "FP64", "data": row}]}
+        ).encode()
         for row in records(n).round(4).tolist()
     ]
 
@@ -71,7 +77,10 @@ def bodies(n: int = BODIES) -> list[bytes]:
 @contextmanager
 def upstream(classes: int) -> Iterator[tuple[Path, str]]:
     """A folder with what the monitor needs, and the URL of a server that answers at once."""
-    with tempfile.TemporaryDirectory() as name, program(str(STAND), "fixed", str(classes)) as server:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        program(str(STAND), "fixed", str(classes)) as server,
+    ):
         equip(Path(name), records())
         yield Path(name), server.url
 
@@ -107,7 +116,9 @@ class Client:
         while (end := found.find(b"\r\n\r\n")) < 0:
             found += self.some()
         head = found[:end].lower()
-        left = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]) - (len(found) - end - 4)
+        left = int(head.partition(b"content-length:")[2].split(b"\r\n", 1)[0]) - (
+            len(found) - end - 4
+        )
         while left > 0:
             left -= len(self.some())
         return int(head[9:12])
@@ -120,10 +131,14 @@ class Client:
 
 
 def written(body: bytes, client: int) -> bytes:
-    """A whole request by one of many clients, told apart by the address that a listed proxy writes."""
+    """A whole request by one of many clients.
+
+    Told apart by the address that a listed proxy writes.
+    """
     address = f"10.{client >> 16 & 255}.{client >> 8 & 255}.{client & 255}"
     head = (
-        f"POST /v2/models/m/infer HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\nx-forwarded-for: {address}\r\n"
+        "POST /v2/models/m/infer HTTP/1.1\r\nhost: a\r\ncontent-type: "
+        f"application/json\r\nx-forwarded-for: {address}\r\n"
         f"content-length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
@@ -146,13 +161,17 @@ def latency(blocks: int = 40, size: int = 250) -> None:
                 if block >= 0:
                     taken[side].append(1000 * times)
     for share, aim in ((50, 1.0), (99, 5.0)):
-        passing, whole = (np.array([np.percentile(times, share) for times in side]) for side in taken)
+        passing, whole = (
+            np.array([np.percentile(times, share) for times in side]) for side in taken
+        )
         rng = np.random.default_rng(0)
         drawn = [np.median((whole - passing)[rng.integers(0, blocks, blocks)]) for _ in range(2000)]
         low, high = np.percentile(drawn, [2.5, 97.5])
         print(
-            f"latency at {share}%: pass-through {np.median(passing):.2f} ms, guarded {np.median(whole):.2f} ms, added "
-            f"{np.median(whole - passing):.2f} ms [{low:.2f}, {high:.2f}] (aim under {aim:g}; medians of {blocks} pairs of blocks of {size}, bootstrap over pairs)",
+            f"latency at {share}%: pass-through {np.median(passing):.2f} ms, guarded "
+            f"{np.median(whole):.2f} ms, added "
+            f"{np.median(whole - passing):.2f} ms [{low:.2f}, {high:.2f}] (aim under {aim:g}; "
+            f"medians of {blocks} pairs of blocks of {size}, bootstrap over pairs)",
             flush=True,
         )
 
@@ -176,14 +195,31 @@ end
 
 
 def wrk(port: int, *, clients: int, first: int = 0, seconds: int = 2) -> tuple[int, float]:
-    """Requests answered and seconds taken, over 16 connections, by so many clients in turn beginning with the `first`."""
+    """Requests answered and seconds taken, over 16 connections.
+
+    By so many clients in turn beginning with the `first`.
+    """
     if shutil.which("wrk") is None:
-        raise SystemExit("Expected wrk on the path, got none. Install it with the system's package manager.")
+        raise SystemExit(
+            "Expected wrk on the path, got none. Install it with the system's package manager."
+        )
     with tempfile.TemporaryDirectory() as name:
         written, script = Path(name) / "bodies", Path(name) / "ask.lua"
         written.write_bytes(b"\n".join(bodies()))
-        script.write_text(SCRIPT.replace("BODIES", str(written)).replace("CLIENTS", str(clients)).replace("FROM", str(first)))
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}"]
+        script.write_text(
+            SCRIPT.replace("BODIES", str(written))
+            .replace("CLIENTS", str(clients))
+            .replace("FROM", str(first))
+        )
+        command = [
+            "wrk",
+            "-t1",
+            f"-c{CONNECTIONS}",
+            f"-d{seconds}s",
+            "-s",
+            str(script),
+            f"http://127.0.0.1:{port}",
+        ]
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     requests, microseconds, bad = map(int, said.partition("RESULT ")[2].split())
     assert not bad, said
@@ -191,8 +227,15 @@ def wrk(port: int, *, clients: int, first: int = 0, seconds: int = 2) -> tuple[i
 
 
 def throughput(blocks: int = 12, seconds: int = 2) -> None:
-    """Requests a second of both, and their ratio: everything, and detectors alone, over 1,000 classes and over 10."""
-    alone = GUARDED.replace(RESTRICTED, 'restrict = "none"').replace("total = ", "# total = ").replace("per_", "# per_")
+    """Requests a second of both, and their ratio.
+
+    Everything, and detectors alone, over 1,000 classes and over 10.
+    """
+    alone = (
+        GUARDED.replace(RESTRICTED, 'restrict = "none"')
+        .replace("total = ", "# total = ")
+        .replace("per_", "# per_")
+    )
     for title, classes, policy in (
         ("all, 1,000 classes", 1000, GUARDED),
         ("all, 10 classes", 10, GUARDED),
@@ -211,9 +254,12 @@ def throughput(blocks: int = 12, seconds: int = 2) -> None:
                         spent[side] += (shares(served.pids) - before) / requests / blocks
         ratios = [whole / passing for passing, whole in zip(*rates, strict=True)]
         print(
-            f"throughput ({title}): pass-through {median(rates[0]):.0f}/s, guarded {median(rates[1]):.0f}/s, ratio {median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least 0.70; median of {blocks} pairs of blocks of {seconds} s, {CONNECTIONS} "
-            f"connections); CPU {1e6 * spent[0, 0]:.0f} and {1e6 * spent[1, 0]:.0f} microseconds a request, and {1e6 * spent[1, 1]:.0f} of the monitor's process",
+            f"throughput ({title}): pass-through {median(rates[0]):.0f}/s, guarded "
+            f"{median(rates[1]):.0f}/s, ratio {median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least 0.70; median of {blocks} "
+            f"pairs of blocks of {seconds} s, {CONNECTIONS} "
+            f"connections); CPU {1e6 * spent[0, 0]:.0f} and {1e6 * spent[1, 0]:.0f} microseconds "
+            f"a request, and {1e6 * spent[1, 1]:.0f} of the monitor's process",
             flush=True,
         )
 
@@ -221,7 +267,10 @@ def throughput(blocks: int = 12, seconds: int = 2) -> None:
 @contextmanager
 def one(classes: int, text: str, workers: int = 1) -> Iterator[Served]:
     """One guard."""
-    with upstream(classes) as (folder, url), guard(written_policy(folder, "guard.toml", text, classes), url, workers) as served:
+    with (
+        upstream(classes) as (folder, url),
+        guard(written_policy(folder, "guard.toml", text, classes), url, workers) as served,
+    ):
         yield served
 
 
@@ -235,14 +284,18 @@ def clients(n: int = 100_000) -> None:
         settled(served)
         kept = gauge(served, "memberscope_guard_monitor_clients")
         print(
-            f"memory: {idle:.0f} MB idle, {resident(served.pids) - idle:.0f} MB more after {asked} requests of as many clients, "
+            f"memory: {idle:.0f} MB idle, {resident(served.pids) - idle:.0f} MB more after {asked} "
+            "requests of as many clients, "
             f"of which the monitor holds {kept:.0f} (aim under 200)",
             flush=True,
         )
 
 
 def hour(n: int = 500_000) -> None:
-    """Megabytes held while `n` requests by 1,000 clients come as fast as they are answered, after those that fill all tables."""
+    """Megabytes held while `n` requests by 1,000 clients come as fast as they are answered.
+
+    After those that fill all tables.
+    """
     with one(10, GUARDED) as served:
         begin = filled(served)
         held = [(begin, *both_resident(served))]
@@ -252,17 +305,31 @@ def hour(n: int = 500_000) -> None:
             held.append((asked, *both_resident(served)))
         at, *memory = np.array(held).T
         print(f"hour: {at[-1] - begin:.0f} requests after {begin} that fill all tables")
-        for name, found in zip(("the process that serves", "the monitor's process"), memory, strict=True):
-            shown = ", ".join(f"{found[place]:.2f}" for place in np.linspace(0, len(at) - 1, 8).astype(int))
-            whole, late = (1e5 * np.polyfit(at[part:], found[part:], 1)[0] for part in (0, len(at) // 2))
-            print(
-                f"hour: {name}: {shown} MB at even steps; {whole:+.2f} MB in 100,000 requests, over the last half {late:+.2f}"
+        for name, found in zip(
+            ("the process that serves", "the monitor's process"), memory, strict=True
+        ):
+            shown = ", ".join(
+                f"{found[place]:.2f}" for place in np.linspace(0, len(at) - 1, 8).astype(int)
             )
-        print(f"hour: {gauge(served, 'memberscope_guard_monitor_dropped_total'):.0f} queries not watched", flush=True)
+            whole, late = (
+                1e5 * np.polyfit(at[part:], found[part:], 1)[0] for part in (0, len(at) // 2)
+            )
+            print(
+                f"hour: {name}: {shown} MB at even steps; {whole:+.2f} MB in 100,000 requests, "
+                f"over the last half {late:+.2f}"
+            )
+        print(
+            f"hour: {gauge(served, 'memberscope_guard_monitor_dropped_total'):.0f} queries not "
+            "watched",
+            flush=True,
+        )
 
 
 def filled(served: Served) -> int:
-    """How many requests filled all tables, the last of them while the monitor stood still: then it looks at as many at once as it ever does."""
+    """How many requests filled all tables, the last of them while the monitor stood still.
+
+    Then it looks at as many at once as it ever does.
+    """
     asked = 0
     while asked < FILLING:
         asked += wrk(served.port, clients=1000, first=asked, seconds=10)[0]
@@ -288,21 +355,33 @@ def gauge(served: Served, name: str) -> float:
     """A number that operators read."""
     with urllib.request.urlopen(f"http://127.0.0.1:{served.admin_port}/metrics") as answer:
         lines = answer.read().decode().splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name) and not line.startswith("#"))
+    return sum(
+        float(line.rsplit(" ", 1)[1])
+        for line in lines
+        if line.startswith(name) and not line.startswith("#")
+    )
 
 
 def workers(budget: int = 2000) -> None:
-    """How many records one client gets of a budget that two workers share through Redis, asked over 16 connections."""
+    """How many records one client gets of a budget that two workers share through Redis.
+
+    Asked over 16 connections.
+    """
     program_ = shutil.which("redis-server")
     if program_ is None:
         raise SystemExit("Expected redis-server on the path, got none. Install it.")
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
-    server = subprocess.Popen([program_, "--port", str(port), "--bind", "127.0.0.1", "--save", ""], stdout=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [program_, "--port", str(port), "--bind", "127.0.0.1", "--save", ""],
+        stdout=subprocess.DEVNULL,
+    )
     try:
         time.sleep(1)
-        text = GUARDED.replace('per_client = "100000000/h"', f'per_client = "{budget}/d"').replace("per_record", "# per_record")
+        text = GUARDED.replace('per_client = "100000000/h"', f'per_client = "{budget}/d"').replace(
+            "per_record", "# per_record"
+        )
         text += f'[state]\nredis = "redis://127.0.0.1:{port}/0"\ntimeout = 5.0\n'
         requests = [written(body, 7) for body in bodies(500)]
         with one(10, text, workers=2) as served:
@@ -310,7 +389,9 @@ def workers(budget: int = 2000) -> None:
             started = time.perf_counter()
             with ThreadPoolExecutor(CONNECTIONS) as pool:
                 each = budget * 3 // 2 // CONNECTIONS
-                statuses = list(pool.map(lambda _: asked(served.port, requests, each), range(CONNECTIONS)))
+                statuses = list(
+                    pool.map(lambda _: asked(served.port, requests, each), range(CONNECTIONS))
+                )
             seconds = time.perf_counter() - started
             shares = [busy((pid,)) - start for pid, start in zip(served.pids, before, strict=True)]
     finally:
@@ -319,14 +400,19 @@ def workers(budget: int = 2000) -> None:
     answered = sum(statuses)
     refill = budget * seconds / 86400
     print(
-        f"two workers: {answered} of a budget of {budget} records ({100 * (answered / budget - 1):+.2f}%, of which {refill:.1f} were refilled; aim "
-        f"within 1%) in {seconds:.1f} s; the workers spent {shares[0]:.1f} and {shares[1]:.1f} s of CPU",
+        f"two workers: {answered} of a budget of {budget} records "
+        f"({100 * (answered / budget - 1):+.2f}%, of which {refill:.1f} were refilled; aim "
+        f"within 1%) in {seconds:.1f} s; the workers spent {shares[0]:.1f} and {shares[1]:.1f} s "
+        "of CPU",
         flush=True,
     )
 
 
 def asked(port: int, requests: list[bytes], n: int) -> int:
-    """How many of `n` requests over one connection are answered; all others are beyond the budget."""
+    """How many of `n` requests over one connection are answered.
+
+    All others are beyond the budget.
+    """
     client = Client(port)
     statuses = [client.ask(requests[k % len(requests)]) for k in range(n)]
     assert set(statuses) <= {200, 429}, set(statuses)
@@ -344,7 +430,13 @@ def shares(pids: tuple[int, ...]) -> np.ndarray:
     return np.array([busy(pids[:1]), busy(pids[1:])])
 
 
-PARTS = {"latency": latency, "throughput": throughput, "clients": clients, "hour": hour, "workers": workers}
+PARTS = {
+    "latency": latency,
+    "throughput": throughput,
+    "clients": clients,
+    "hour": hour,
+    "workers": workers,
+}
 
 if __name__ == "__main__":
     if sys.argv[1:]:

@@ -1,7 +1,10 @@
-"""A guard as operators run it, between a model's server and its clients, all on the loopback interface.
+"""A guard as operators run it, between a model's server and its clients.
 
-Benchmarks of the guard start it with `memberscope guard run` in a process of its own. `python benchmarks/guard_stand.py fixed 1000` serves
-precomputed answers over 1,000 classes, so that what is measured is the guard and not a model.
+All on the loopback interface.
+
+Benchmarks of the guard start it with `memberscope guard run` in a process of its own. `python
+benchmarks/guard_stand.py fixed 1000` serves precomputed answers over 1,000 classes, so that what is
+measured is the guard and not a model.
 """
 
 from __future__ import annotations
@@ -63,14 +66,21 @@ class Served:
 
 
 def equip(folder: Path, records: np.ndarray, members: np.ndarray | None = None) -> None:
-    """What the monitor of a policy in `folder` needs, fitted to ordinary `records` (n, d); the first tenth or `members` are fingerprinted."""
+    """What the monitor of a policy in `folder` needs, fitted to ordinary `records` (n, d).
+
+    The first tenth or `members` are fingerprinted.
+    """
     secret = Secret.new()
     write_secrets(folder / "guard.key", [secret])
     sketcher = Sketcher.fit("tabular", Batch(records), secret)
     write_sketcher(folder / "sketch.safetensors", sketcher)
     inside = sketcher.records(Batch(records[: len(records) // 10] if members is None else members))
-    write_fingerprints(folder / "fingerprints.safetensors", Fingerprints.of(inside, inside[:0], secret.id))
-    settings = DetectorSettings(dict.fromkeys(STREAMS, NEVER), sketcher.radius, probing=Probing(level=7))
+    write_fingerprints(
+        folder / "fingerprints.safetensors", Fingerprints.of(inside, inside[:0], secret.id)
+    )
+    settings = DetectorSettings(
+        dict.fromkeys(STREAMS, NEVER), sketcher.radius, probing=Probing(level=7)
+    )
     write_tuned(folder / "tuned.json", Tuned(settings, 1e-3, 0, 0, 0, 0, 0.0, 1.0, secret.id))
 
 
@@ -81,7 +91,9 @@ def guard(policy: Path, upstream: str, workers: int = 1) -> Iterator[Served]:
         admin_port = int(taken.getsockname()[1])
     program = [sys.executable, "-c", "from memberscope.cli.main import run; run()", "guard", "run"]
     ports = ["--port", "0", "--admin-port", str(admin_port), "--workers", str(workers)]
-    process = subprocess.Popen([*program, "--upstream", upstream, "--policy", str(policy), *ports], stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [*program, "--upstream", upstream, "--policy", str(policy), *ports], stderr=subprocess.PIPE
+    )
     assert process.stderr is not None
     try:
         said: list[dict] = []
@@ -134,9 +146,17 @@ def answers(n: int, classes: int = CLASSES) -> list[bytes]:
     for _ in range(n):
         logits = rng.normal(size=classes) * 3
         p = np.exp(logits - logits.max())
-        tensor = {"name": "p", "shape": [1, classes], "datatype": "FP64", "data": (p / p.sum()).tolist()}
+        tensor = {
+            "name": "p",
+            "shape": [1, classes],
+            "datatype": "FP64",
+            "data": (p / p.sum()).tolist(),
+        }
         body = json.dumps({"model_name": "m", "outputs": [tensor]}, separators=(",", ":")).encode()
-        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+        head = (
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+            % len(body)
+        )
         found.append(head + body)
     return found
 

@@ -1,7 +1,8 @@
 """What keeping budgets costs a request, and what they weigh.
 
-`python benchmarks/guard_state.py`: microseconds a call, the median of five runs of at least half a second each; memory, and a redis-server
-that this command starts on loopback, one call after the other and 16 at a time. Then bytes, and what newcomers lose to a flood.
+`python benchmarks/guard_state.py`: microseconds a call, the median of five runs of at least half a
+second each; memory, and a redis-server that this command starts on loopback, one call after the
+other and 16 at a time. Then bytes, and what newcomers lose to a flood.
 """
 
 from __future__ import annotations
@@ -30,13 +31,21 @@ Request = Callable[[int], list[Bucket]]
 
 
 def requests(n: int) -> Request:
-    """Requests about n records each, by many clients: a bucket for the client, one for all, one for each record."""
+    """Requests about n records each, by many clients.
+
+    A bucket for the client, one for all, one for each record.
+    """
     total = RateLimit(n=10**9, seconds=3600.0)
-    return lambda i: build_buckets(f"{i * 7919 % CLIENTS:016x}", "default", ALLOWED, total, range(i, i + n), None)
+    return lambda i: build_buckets(
+        f"{i * 7919 % CLIENTS:016x}", "default", ALLOWED, total, range(i, i + n), None
+    )
 
 
 async def microseconds(state: State, wanted: list[list[Bucket]], at_once: int) -> float:
-    """Of one call, the median of five runs; with several at a time, of the whole divided by the calls."""
+    """Of one call, the median of five runs.
+
+    With several at a time, of the whole divided by the calls.
+    """
 
     async def some() -> int:
         calls = 0
@@ -55,10 +64,14 @@ async def microseconds(state: State, wanted: list[list[Bucket]], at_once: int) -
 
 async def speeds(redis_url: str | None) -> None:
     """The table of speeds."""
-    print("microseconds a call of take()".ljust(34) + "".join(f"{n:>5} records" for n in (1, 10, 100)))
+    print(
+        "microseconds a call of take()".ljust(34) + "".join(f"{n:>5} records" for n in (1, 10, 100))
+    )
     rows: list[tuple[str, State, int]] = [("memory", MemoryState(CLIENTS), 1)]
     if redis_url:
-        rows += [(f"Redis, {n} at a time", RedisState(redis_url, "bench", 30.0), n) for n in (1, 16)]
+        rows += [
+            (f"Redis, {n} at a time", RedisState(redis_url, "bench", 30.0), n) for n in (1, 16)
+        ]
     wanted = [[requests(n)(i) for i in range(1000)] for n in (1, 10, 100)]
     for name, state, at_once in rows:
         taken = [await microseconds(state, some, at_once) for some in wanted]
@@ -75,7 +88,8 @@ def weight() -> None:
     traced = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     print(
-        f"memory for {CLIENTS:,} clients: {traced / 2**20:.1f} MiB, {traced / CLIENTS / 5:.0f} bytes a bucket, all at the start"
+        f"memory for {CLIENTS:,} clients: {traced / 2**20:.1f} MiB, {traced / CLIENTS / 5:.0f} "
+        "bytes a bucket, all at the start"
     )
 
 
@@ -93,7 +107,8 @@ async def flood() -> None:
                 n += 1
             left.append(n)
         print(
-            f"{times:>3} identities a client's place: newcomers get {min(left)} to {max(left)} of 100, median {median(left):g}"
+            f"{times:>3} identities a client's place: newcomers get {min(left)} to {max(left)} of "
+            f"100, median {median(left):g}"
         )
 
 

@@ -1,8 +1,11 @@
-"""Simulated traffic of a served model over real data: benign clients of many kinds, deterministic by seed.
+"""Simulated traffic of a served model over real data.
 
-`python benchmarks/guard_traffic.py location30|adult|fashion|cifar10 [seed]` prints what a stream contains. A deployment is a model trained
-on its members, and a population of records that clients ask about; each client has customers of its own, some share of whom
-are members by chance. All inputs that anybody asks about lie in one pool, together with the model's real answers.
+Benign clients of many kinds, deterministic by seed.
+
+`python benchmarks/guard_traffic.py location30|adult|fashion|cifar10 [seed]` prints what a stream
+contains. A deployment is a model trained on its members, and a population of records that clients
+ask about; each client has customers of its own, some share of whom are members by chance. All
+inputs that anybody asks about lie in one pool, together with the model's real answers.
 """
 
 from __future__ import annotations
@@ -27,19 +30,28 @@ from memberscope.types import Target
 
 DAY, START, DAYS, CLIENTS = 86400.0, 19674 * 86400.0, 28, 500  # the first day is a Monday
 BASE = (2.0, 38.0)  # share of members among a client's customers: Beta, 5% on average
-OWNERS = (16.0, 4.0)  # and among those of clients who serve the very people of the training set: 80% on average
+OWNERS = (
+    16.0,
+    4.0,
+)  # and among those of clients who serve the very people of the training set: 80% on average
 KINDS = {
     "interactive": 0.42, "heavy": 0.08, "batch": 0.10, "arms": 0.08, "what_if": 0.08, "dashboard": 0.08,
     "newcomer": 0.12, "owner": 0.04,
 }  # fmt: skip
 ZONES = (-6.0, 0.0, 8.0)  # hours
-RETRIED, STORM = 0.04, 0.02  # share of queries sent again at once, and of client-days on which one is sent again and again
+RETRIED, STORM = (
+    0.04,
+    0.02,
+)  # share of queries sent again at once, and of client-days on which one is sent again and again
 Asked = tuple[np.ndarray, np.ndarray]  # times in days since the start, and rows of the pool
 
 
 @dataclass(eq=False)
 class Deployment:
-    """A served model, and the pool of all inputs that are asked: its first `n` are the population, `member` (n,) says who trained it."""
+    """A served model, and the pool of all inputs that are asked.
+
+    Its first `n` are the population, `member` (n,) says who trained it.
+    """
 
     name: str
     kind: str
@@ -60,9 +72,14 @@ class Deployment:
         return len(self.x)
 
     def add(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-        """Rows of the pool for further inputs, whose answers are asked for unless they are known."""
+        """Rows of the pool for further inputs.
+
+        Whose answers are asked for unless they are known.
+        """
         self.added.append(x.astype(self.x.dtype))
-        self.answers.append(ask_top_labels(self.target, self.added[-1]) if labels is None else labels)
+        self.answers.append(
+            ask_top_labels(self.target, self.added[-1]) if labels is None else labels
+        )
         self.size += len(x)
         return np.arange(self.size - len(x), self.size)
 
@@ -77,7 +94,10 @@ class Deployment:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """n queries in order of time (n,), seconds since 1970: `client` (n,) is a place among `names`, `row` (n,) one in the pool."""
+    """n queries in order of time (n,), seconds since 1970.
+
+    `client` (n,) is a place among `names`, `row` (n,) one in the pool.
+    """
 
     time: np.ndarray
     client: np.ndarray
@@ -107,8 +127,12 @@ def merged(streams: list[Stream]) -> Stream:
     offsets = np.cumsum([0, *(len(stream.names) for stream in streams[:-1])])
     time = np.concatenate([stream.time for stream in streams])
     order = np.argsort(time, kind="stable")
-    client = np.concatenate([stream.client + offset for stream, offset in zip(streams, offsets, strict=True)])
-    return Stream(time[order], client[order], np.concatenate([stream.row for stream in streams])[order], names)
+    client = np.concatenate(
+        [stream.client + offset for stream, offset in zip(streams, offsets, strict=True)]
+    )
+    return Stream(
+        time[order], client[order], np.concatenate([stream.row for stream in streams])[order], names
+    )
 
 
 def location30() -> Deployment:
@@ -139,8 +163,13 @@ def cifar10() -> Deployment:
     return network("cifar10", "image", (label_only.cnn, *data.cifar10(10_000)), (2000, 30))
 
 
-def network(name: str, kind: str, parts: tuple[Any, np.ndarray, np.ndarray], training: tuple[int, int]) -> Deployment:
-    """A network trained on the first records of a random order: (make, x, y) and (members, epochs)."""
+def network(
+    name: str, kind: str, parts: tuple[Any, np.ndarray, np.ndarray], training: tuple[int, int]
+) -> Deployment:
+    """A network trained on the first records of a random order.
+
+    (make, x, y) and (members, epochs).
+    """
     make, x, y = parts
     torch.manual_seed(0)
     order = np.random.default_rng(1).permutation(len(y))
@@ -168,19 +197,29 @@ def visits(rng: np.random.Generator, rate: float, days: np.ndarray) -> np.ndarra
 
 def hours(rng: np.random.Generator, days: np.ndarray, zone: float) -> np.ndarray:
     """Times (n,) in days, mostly in the client's working hours."""
-    hour = np.where(rng.random(len(days)) < 0.1, 24 * rng.random(len(days)), 13 + 3 * rng.standard_normal(len(days)))
+    hour = np.where(
+        rng.random(len(days)) < 0.1,
+        24 * rng.random(len(days)),
+        13 + 3 * rng.standard_normal(len(days)),
+    )
     return days + ((hour - zone) % 24) / 24
 
 
-def ordinary(served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float, rate: float) -> Asked:
+def ordinary(
+    served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float, rate: float
+) -> Asked:
     """Queries about returning customers and new ones."""
     seen = customers(served, rng, int(rng.integers(20, 300)), base)
     time = hours(rng, visits(rng, rate, days), rng.choice(ZONES))
     returning = seen[(len(seen) * rng.random(len(time)) ** 2).astype(np.int64)]
-    return time, np.where(rng.random(len(time)) < 0.5, returning, customers(served, rng, len(time), base))
+    return time, np.where(
+        rng.random(len(time)) < 0.5, returning, customers(served, rng, len(time), base)
+    )
 
 
-def interactive(served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float) -> Asked:
+def interactive(
+    served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float
+) -> Asked:
     """People at a form: log-normal volumes."""
     return ordinary(served, rng, days, base, float(np.exp(rng.normal(np.log(10), 1))))
 
@@ -200,11 +239,16 @@ def newcomer(served: Deployment, rng: np.random.Generator, days: np.ndarray, bas
 
 
 def batch(served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float) -> Asked:
-    """A list scored every night or every week, in its own order: by a feature, by the last answer, or at random."""
+    """A list scored every night or every week, in its own order.
+
+    By a feature, by the last answer, or at random.
+    """
     rows = customers(served, rng, int(rng.integers(50, 250)), base)
     key = rng.choice(3)
     feature = served.x.reshape(served.n, -1)[rows, rng.integers(0, served.x[0].size)]
-    rows = rows[np.argsort((feature, served.answers[0][rows], rng.random(len(rows)))[key], kind="stable")]
+    rows = rows[
+        np.argsort((feature, served.answers[0][rows], rng.random(len(rows)))[key], kind="stable")
+    ]
     nights = days if rng.random() < 0.3 else days[days % 7 == rng.integers(0, 7)]
     gap = rng.uniform(0.05, 0.5) / DAY
     time = (nights[:, None] + rng.uniform(0.02, 0.2) + gap * np.arange(len(rows))).ravel()
@@ -212,7 +256,10 @@ def batch(served: Deployment, rng: np.random.Generator, days: np.ndarray, base: 
 
 
 def arms(served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float) -> Asked:
-    """An experiment that sends every record to two arms within a second; half of the clients change a feature on the way."""
+    """An experiment that sends every record to two arms within a second.
+
+    Half of the clients change a feature on the way.
+    """
     time, row = ordinary(served, rng, days, base, 12.0)
     other = changed(served, rng, row) if rng.random() < 0.5 else row
     return np.append(time, time + rng.uniform(0, 1, len(time)) / DAY), np.append(row, other)
@@ -222,12 +269,18 @@ def what_if(served: Deployment, rng: np.random.Generator, days: np.ndarray, base
     """Somebody who tries two to eight variants of a record, some records a day."""
     time, row = ordinary(served, rng, days, base, float(np.exp(rng.normal(np.log(3), 0.7))))
     times = rng.integers(2, 9, len(time))
-    later = np.repeat(time, times) + np.concatenate([np.cumsum(rng.exponential(15, n)) for n in times] or [[]]) / DAY
+    later = (
+        np.repeat(time, times)
+        + np.concatenate([np.cumsum(rng.exponential(15, n)) for n in times] or [[]]) / DAY
+    )
     return np.append(time, later), np.append(row, changed(served, rng, np.repeat(row, times)))
 
 
 def dashboard(served: Deployment, rng: np.random.Generator, days: np.ndarray, base: float) -> Asked:
-    """The same list in the same order every so many minutes of a working day; some of its records change from week to week."""
+    """The same list in the same order every so many minutes of a working day.
+
+    Some of its records change from week to week.
+    """
     n, minutes = int(rng.integers(4, 16)), float(rng.choice([20, 30, 60]))
     rows = customers(served, rng, n, base)
     times, asked = [], []
@@ -237,11 +290,16 @@ def dashboard(served: Deployment, rng: np.random.Generator, days: np.ndarray, ba
         refreshes = day + 8 / 24 + np.arange(0, 9 * 60, minutes) / 1440
         times.append((refreshes[:, None] + np.arange(n) * 0.02 / DAY).ravel())
         asked.append(np.tile(rows, len(refreshes)))
-    return np.concatenate(times or [np.zeros(0)]), np.concatenate(asked or [np.zeros(0, dtype=np.int64)])
+    return np.concatenate(times or [np.zeros(0)]), np.concatenate(
+        asked or [np.zeros(0, dtype=np.int64)]
+    )
 
 
 def changed(served: Deployment, rng: np.random.Generator, rows: np.ndarray) -> np.ndarray:
-    """Rows of the pool for variants of `rows`: one or two features taken from another record, or an edited image."""
+    """Rows of the pool for variants of `rows`.
+
+    One or two features taken from another record, or an edited image.
+    """
     x = served.x[rows].copy()
     if not len(x):
         return rows
@@ -280,10 +338,16 @@ def repeated(rng: np.random.Generator, asked: Asked) -> Asked:
     if not len(time):
         return asked
     again = np.repeat(np.flatnonzero(rng.random(len(time)) < RETRIED), 2)
-    stormy = [rng.choice(np.flatnonzero(time // 1 == day)) for day in np.unique(time // 1) if rng.random() < STORM]
+    stormy = [
+        rng.choice(np.flatnonzero(time // 1 == day))
+        for day in np.unique(time // 1)
+        if rng.random() < STORM
+    ]
     storms = np.repeat(np.array(stormy, dtype=np.int64), rng.integers(10, 60, len(stormy)))
     more = np.concatenate([again, storms])
-    return np.append(time, time[more] + rng.exponential(5.0, len(more)) / DAY), np.append(row, row[more])
+    return np.append(time, time[more] + rng.exponential(5.0, len(more)) / DAY), np.append(
+        row, row[more]
+    )
 
 
 MAKE: dict[str, Callable[[Deployment, np.random.Generator, np.ndarray, float], Asked]] = {
@@ -296,7 +360,9 @@ def benign(served: Deployment, seed: int, n_clients: int = CLIENTS, n_days: int 
     """The stream of all benign clients; streams of different seeds have different clients."""
     days, parts, names = np.arange(n_days), [], []
     kinds = np.repeat(list(KINDS), np.rint(n_clients * np.array(list(KINDS.values()))).astype(int))
-    for place, (kind, child) in enumerate(zip(kinds, np.random.SeedSequence((seed, 17)).spawn(len(kinds)), strict=True)):
+    for place, (kind, child) in enumerate(
+        zip(kinds, np.random.SeedSequence((seed, 17)).spawn(len(kinds)), strict=True)
+    ):
         rng = np.random.default_rng(child)
         base = rng.beta(*(OWNERS if kind == "owner" else BASE))
         time, row = repeated(rng, MAKE[str(kind)](served, rng, days, float(base)))
@@ -319,21 +385,29 @@ def main(arguments: list[str]) -> None:
     right = served.answers[0] == served.y
     print(
         f"{served.name}: {served.member.sum()} members of {served.n} records; accuracy "
-        f"{right[served.member].mean():.3f} on members, {right[~served.member].mean():.3f} on others"
+        f"{right[served.member].mean():.3f} on members, {right[~served.member].mean():.3f} on "
+        "others"
     )
     stream = benign(served, seed)
     hit = stream.row < served.n
     hit[hit] = served.member[stream.row[hit]]
     print(
-        f"{len(stream)} queries, {len(stream.names)} clients, {stream.client_days()} client-days, {100 * hit.mean():.1f}% about members"
+        f"{len(stream)} queries, {len(stream.names)} clients, {stream.client_days()} client-days, "
+        f"{100 * hit.mean():.1f}% about members"
     )
-    print("\n| kind | clients | queries | client-days | median a day | most a day | about members, % |\n" + "|---" * 7 + "|")
+    print(
+        "\n| kind | clients | queries | client-days | median a day | most a day | about members, % "
+        "|\n" + "|---" * 7 + "|"
+    )
     kinds = np.array([kind_of(name) for name in stream.names])
     for kind, n in Counter(kinds.tolist()).items():
         own = kinds[stream.client] == kind
-        volumes = np.unique(stream.client[own] * 100_000 + stream.days()[own], return_counts=True)[1]
+        volumes = np.unique(stream.client[own] * 100_000 + stream.days()[own], return_counts=True)[
+            1
+        ]
         print(
-            f"| {kind} | {n} | {own.sum()} | {len(volumes)} | {np.median(volumes):.0f} | {volumes.max()} | {100 * hit[own].mean():.1f} |"
+            f"| {kind} | {n} | {own.sum()} | {len(volumes)} | {np.median(volumes):.0f} | "
+            f"{volumes.max()} | {100 * hit[own].mean():.1f} |"
         )
 
 

@@ -1,8 +1,9 @@
 """The boundary attack against the Adversarial Robustness Toolbox's HopSkipJump at default settings, in one run.
 
-`make bench-label-only`, or `python benchmarks/label_only.py [location|cifar]` in an environment that has
-`benchmarks/requirements.txt`. Both attack the same trained networks and the same records, half of them members, and see labels
-alone; the queries are counted in the network. A record that is labelled wrongly scores lowest in both.
+`make bench-label-only`, or `python benchmarks/label_only.py [location|cifar]` in an environment
+that has `benchmarks/requirements.txt`. Both attack the same trained networks and the same records,
+half of them members, and see labels alone; the queries are counted in the network. A record that is
+labelled wrongly scores lowest in both.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ SPEED_AIM, QUERY_AIM, LOSS_AIM = 100, 20, -0.02
 
 @dataclass(frozen=True)
 class Case:
-    """A trained network, records x (n, ...) with classes y (n,), half of them members, and their name."""
+    """A trained network, records x (n, ...) with classes y (n,), half of them members.
+
+    And their name.
+    """
 
     name: str
     module: nn.Module
@@ -58,9 +62,15 @@ def mlp() -> nn.Module:
 
 
 def cnn() -> nn.Module:
-    blocks = [(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for a, b in ((3, 16), (16, 32))]
+    blocks = [
+        (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for a, b in ((3, 16), (16, 32))
+    ]
     return nn.Sequential(
-        *(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(2048, 64), nn.ReLU(), nn.Linear(64, 10)
+        *(layer for block in blocks for layer in block),
+        nn.Flatten(),
+        nn.Linear(2048, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
     )
 
 
@@ -88,8 +98,13 @@ def cifar() -> Case:
     return case("CIFAR-10 (JPEG quality 75)", cnn, x, y, 3000, 200, 30)
 
 
-def case(name: str, make: object, x: np.ndarray, y: np.ndarray, n_members: int, n: int, epochs: int) -> Case:
-    """Train on the first records of a random order, and attack `n` records, half of them from these."""
+def case(
+    name: str, make: object, x: np.ndarray, y: np.ndarray, n_members: int, n: int, epochs: int
+) -> Case:
+    """Train on the first records of a random order, and attack `n` records.
+
+    Half of them from these.
+    """
     torch.manual_seed(0)
     order = np.random.default_rng(0).permutation(len(y))
     x, y = x[order], y[order]
@@ -111,14 +126,22 @@ def ours(case: Case, attack: Boundary) -> tuple[np.ndarray, float, float]:
 
 
 def toolbox(case: Case) -> tuple[np.ndarray, float, float]:
-    """Distances of the toolbox's HopSkipJump as its label-only attack takes them, seconds, and queries a record."""
+    """Distances of the toolbox's HopSkipJump as its label-only attack takes them, seconds.
+
+    And queries a record.
+    """
     from art.attacks.evasion import HopSkipJump
     from art.estimators.classification import PyTorchClassifier
 
     counted = Counted(case.module)
     limits = (float(case.x.min()), float(case.x.max()))
     classifier = PyTorchClassifier(
-        counted, nn.CrossEntropyLoss(), case.x.shape[1:], case.n_classes, clip_values=limits, device_type="cpu"
+        counted,
+        nn.CrossEntropyLoss(),
+        case.x.shape[1:],
+        case.n_classes,
+        clip_values=limits,
+        device_type="cpu",
     )
     one_hot = np.eye(case.n_classes, dtype=np.float32)[case.y]
     np.random.seed(0)  # noqa: NPY002
@@ -126,7 +149,11 @@ def toolbox(case: Case) -> tuple[np.ndarray, float, float]:
     moved = HopSkipJump(classifier, targeted=False, verbose=False).generate(x=case.x, y=one_hot)
     right = classifier.predict(case.x).argmax(axis=1) == case.y
     distance = np.linalg.norm((moved - case.x).reshape(len(moved), -1), axis=1)
-    return np.where(right, distance, 0.0), time.perf_counter() - started, counted.asked / len(case.y)
+    return (
+        np.where(right, distance, 0.0),
+        time.perf_counter() - started,
+        counted.asked / len(case.y),
+    )
 
 
 def compare(case: Case) -> None:
@@ -137,15 +164,22 @@ def compare(case: Case) -> None:
     print(f"  gap: {shown(right.astype(float), case.member)}, 1 query")
     mine = {attack.name: ours(case, attack) for attack in (Boundary(), Boundary("hopskipjump"))}
     for name, (scores, seconds, queries) in mine.items():
-        print(f"  {name}: {shown(scores, case.member)}, {queries:.1f} queries a record, {seconds:.2f} s")
+        print(
+            f"  {name}: {shown(scores, case.member)}, {queries:.1f} queries a record, "
+            f"{seconds:.2f} s"
+        )
         gain = auc_difference(scores, right.astype(float), case.member)
-        print(f"    AUC minus the gap's {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]", flush=True)
+        print(
+            f"    AUC minus the gap's {gain.value:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]",
+            flush=True,
+        )
     theirs, slow, many = toolbox(case)
     print(f"  toolbox: {shown(theirs, case.member)}, {many:.0f} queries a record, {slow:.0f} s")
     for name, (scores, seconds, queries) in mine.items():
         change = auc_difference(scores, theirs, case.member)
         print(
-            f"  {name} against the toolbox: {slow / seconds:.0f} times faster, {many / queries:.0f} times fewer queries, ",
+            f"  {name} against the toolbox: {slow / seconds:.0f} times faster, "
+            f"{many / queries:.0f} times fewer queries, ",
             end="",
         )
         print(f"AUC {change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]", flush=True)
@@ -161,7 +195,10 @@ def main() -> None:
     cases = {"location": location, "cifar": cifar}
     for name in sys.argv[1:] or cases:
         compare(cases[name]())
-    print(f"aims: Location-30 {SPEED_AIM} times faster; {QUERY_AIM} times fewer queries; AUC difference at least {LOSS_AIM}")
+    print(
+        f"aims: Location-30 {SPEED_AIM} times faster; {QUERY_AIM} times fewer queries; AUC "
+        f"difference at least {LOSS_AIM}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Label-only attacks on real data (Location-30, CIFAR-10, Fashion-MNIST, Adult) beside the gap attack and full confidences.
+"""Label-only attacks on real data (Location-30, CIFAR-10, Fashion-MNIST.
 
-Prints the tables of docs/label-only.md. Every attack sees top labels alone; `lira_…` have 16 reference models, trained like the
-target on random halves of the records.
+Adult) beside the gap attack and full confidences.
+
+Prints the tables of docs/label-only.md. Every attack sees top labels alone; `lira_…` have 16
+reference models, trained like the target on random halves of the records.
 """
 
 from __future__ import annotations
@@ -51,17 +53,27 @@ class Scene:
 
 def cnn() -> nn.Module:
     return nn.Sequential(
-        *(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU()),
+        *(
+            nn.Conv2d(1, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1),
+            nn.ReLU(),
+        ),
         *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(1568, 64), nn.ReLU(), nn.Linear(64, 10)),
     )
 
 
-def network(make: Callable[[], nn.Module], x: np.ndarray, y: np.ndarray, epochs: int) -> Callable[[np.ndarray, int], Target]:
+def network(
+    make: Callable[[], nn.Module], x: np.ndarray, y: np.ndarray, epochs: int
+) -> Callable[[np.ndarray, int], Target]:
     """Training of a network on the records of a mask (n,)."""
 
     def train(inside: np.ndarray, seed: int) -> Target:
         torch.manual_seed(seed)
-        return TorchTarget(trained(make(), x[inside], y[inside], epochs), n_classes=int(y.max()) + 1)
+        return TorchTarget(
+            trained(make(), x[inside], y[inside], epochs), n_classes=int(y.max()) + 1
+        )
 
     return train
 
@@ -76,7 +88,9 @@ def location() -> Scene:
     """2,000 records, the MLP 446-512-256-128-30."""
     x, y = location30()
     rows = np.random.default_rng(0).permutation(len(y))[:2000]
-    return scene("Location-30, MLP", x[rows], y[rows], network(mlp, x[rows], y[rows].astype(np.int64), 50))
+    return scene(
+        "Location-30, MLP", x[rows], y[rows], network(mlp, x[rows], y[rows].astype(np.int64), 50)
+    )
 
 
 def cifar() -> Scene:
@@ -95,14 +109,20 @@ def fashion() -> Scene:
 def adult() -> Scene:
     """4,000 records as a data frame of words and numbers, a random forest of 100 trees."""
     with gzip.open(FOLDER / "adult.csv.gz", "rt", encoding="utf-8") as stream:
-        table = pd.DataFrame(list(csv.DictReader(stream))).sample(4000, random_state=0).drop(columns="split")
+        table = (
+            pd.DataFrame(list(csv.DictReader(stream)))
+            .sample(4000, random_state=0)
+            .drop(columns="split")
+        )
     y = (table.pop("income") == ">50K").to_numpy().astype(np.int64)
     numbers = ["age", "fnlwgt", "education_num", "capital_gain", "capital_loss", "hours_per_week"]
     x = table.astype(dict.fromkeys(numbers, "int64")).reset_index(drop=True)
     words = [name for name in x.columns if name not in numbers]
 
     def train(inside: np.ndarray, seed: int) -> Target:
-        encode = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), words), remainder="passthrough")
+        encode = make_column_transformer(
+            (OneHotEncoder(handle_unknown="ignore"), words), remainder="passthrough"
+        )
         forest = RandomForestClassifier(100, random_state=seed)
         return wrap(make_pipeline(encode, forest).fit(x[inside], y[inside]))
 
@@ -113,15 +133,23 @@ def confidence(target: Target, records: Records) -> np.ndarray:
     """Logit-scaled confidence (n,), which labels do not show."""
     access = Access.LOGITS if target.signal == "logits" else Access.PROBABILITIES
     wanted = SignalRequest(access, SignalSpec("logit_confidence"))
-    return reduce_outputs(wanted, target.signal, target.query(records.x), records.y)[1][:, 0].astype(float)
+    return reduce_outputs(wanted, target.signal, target.query(records.x), records.y)[1][
+        :, 0
+    ].astype(float)
 
 
 def line(name: str, scores: np.ndarray, queries: float, scene: Scene, gap: np.ndarray) -> None:
-    """One row: AUC, TPR at 1% and 0.1%, and the paired difference in AUC from the gap attack, each with its 95% interval."""
+    """One row: AUC, TPR at 1% and 0.1%, and the paired difference in AUC from the gap attack.
+
+    Each with its 95% interval.
+    """
     curve = roc(scores, scene.member)
     area, change = auc_interval(scores, scene.member), auc_difference(scores, gap, scene.member)
     cells = [f"{area.value:.3f} [{area.low:.3f}, {area.high:.3f}]"]
-    cells += [f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for f in (tpr_at_fpr(curve, rate) for rate in (0.01, 0.001))]
+    cells += [
+        f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]"
+        for f in (tpr_at_fpr(curve, rate) for rate in (0.01, 0.001))
+    ]
     cells += [f"{change.value:+.3f} [{change.low:+.3f}, {change.high:+.3f}]"]
     print(f"| {name} | {queries:.1f} | " + " | ".join(cells) + " |", flush=True)
 
@@ -129,7 +157,9 @@ def line(name: str, scores: np.ndarray, queries: float, scene: Scene, gap: np.nd
 def curve_of(name: str, found: MeasuredSignal, member: np.ndarray) -> str:
     """AUC at each stage of the budget."""
     stages = zip(found.values[:, :, 0].T, found.queries.T, strict=True)
-    return f"{name}: " + ", ".join(f"{q.mean():.0f} queries {auc_interval(v, member).value:.3f}" for v, q in stages)
+    return f"{name}: " + ", ".join(
+        f"{q.mean():.0f} queries {auc_interval(v, member).value:.3f}" for v, q in stages
+    )
 
 
 def show(scene: Scene, n_references: int) -> None:
@@ -139,8 +169,14 @@ def show(scene: Scene, n_references: int) -> None:
     sure = confidence(target, records)
     outputs = target.query(records.x)
     gap = (outputs.argmax(axis=1) == records.y).astype(float)
-    print(f"\n**{scene.name}**: accuracy {gap[member].mean():.3f} on members, {gap[~member].mean():.3f} on others.\n")
-    print("| attack | queries a record | AUC | TPR at 1% FPR | TPR at 0.1% FPR | AUC minus the gap's |\n" + "| --- " * 6 + "|")
+    print(
+        f"\n**{scene.name}**: accuracy {gap[member].mean():.3f} on members, "
+        f"{gap[~member].mean():.3f} on others.\n"
+    )
+    print(
+        "| attack | queries a record | AUC | TPR at 1% FPR | TPR at 0.1% FPR | AUC minus the gap's "
+        "|\n" + "| --- " * 6 + "|"
+    )
     line("`gap`", gap, 1, scene, gap)
     line("confidence (not label-only)", sure, 1, scene, gap)
     curves = []
@@ -174,11 +210,15 @@ def with_references(scene: Scene, target: Target, gap: np.ndarray, n_references:
                 values.append(found.final[:, 0])
                 queries = found.queries[:, -1].mean()
         seen = np.array(values)[:, :, None, None]
-        evidence = Evidence(signal, seen[-1], records.y, hidden, references=seen[:-1], inside=inside)
+        evidence = Evidence(
+            signal, seen[-1], records.y, hidden, references=seen[:-1], inside=inside
+        )
         attacks = (LiRA(signal=signal), LiRA("offline", signal=signal), RobustLiRA(signal))
         attacks += () if signal == "logit_confidence" else (RMIA(signal=signal),)
         for attack in attacks:
-            name = f"`{attack.name}`" + (" (not label-only)" if signal == "logit_confidence" else "")
+            name = f"`{attack.name}`" + (
+                " (not label-only)" if signal == "logit_confidence" else ""
+            )
             line(name, attack.score(evidence, rng), queries, scene, gap)
         if signal == "boundary":
             floors(seen, evidence, scene.member)
@@ -190,7 +230,8 @@ def floors(seen: np.ndarray, evidence: Evidence, member: np.ndarray) -> None:
         moved = np.where(seen <= FLOOR, floor, seen)
         at = replace(evidence, target=moved[-1], references=moved[:-1])
         found = [
-            roc(LiRA(mode, signal="boundary").score(at, np.random.default_rng(0)), member) for mode in ("online", "offline")
+            roc(LiRA(mode, signal="boundary").score(at, np.random.default_rng(0)), member)
+            for mode in ("online", "offline")
         ]
         print(
             f"| wrong labels at {floor:g} | | "
@@ -200,23 +241,39 @@ def floors(seen: np.ndarray, evidence: Evidence, member: np.ndarray) -> None:
 
 
 def strengths() -> None:
-    """Noise of one fixed strength for all records beside the search for each record's own, on 1,000 Location-30 records."""
+    """Noise of one fixed strength for all records beside the search for each record's own.
+
+    On 1,000 Location-30 records.
+    """
     x, y = location30()
     rows = np.random.default_rng(0).permutation(len(y))[:1000]
-    here = scene("Location-30", x[rows], y[rows], network(mlp, x[rows], y[rows].astype(np.int64), 50))
+    here = scene(
+        "Location-30", x[rows], y[rows], network(mlp, x[rows], y[rows].astype(np.int64), 50)
+    )
     target = here.train(here.member, 0)
     print("\n| strength of noise | queries a record, at most | AUC |\n| --- | --- | --- |")
     searches = [("sought for each record", {"queries": n}) for n in (64, 128)]
-    for name, more in [*((f"{s:g} for all", {"queries": 64, "scale": s}) for s in STRENGTHS), *searches]:
+    for name, more in [
+        *((f"{s:g} for all", {"queries": 64, "scale": s}) for s in STRENGTHS),
+        *searches,
+    ]:
         spec = SignalSpec("noise", parameters=tuple(sorted({"settled": 2.0, **more}.items())))
         area = auc_interval(measure_signal(target, here.records, spec).final[:, 0], here.member)
-        print(f"| {name} | {more['queries']} | {area.value:.3f} [{area.low:.3f}, {area.high:.3f}] |", flush=True)
+        print(
+            f"| {name} | {more['queries']} | {area.value:.3f} [{area.low:.3f}, {area.high:.3f}] |",
+            flush=True,
+        )
 
 
 def main() -> None:
     if "strengths" in sys.argv[1:]:
         return strengths()
-    scenes = {"location": (location, REFERENCES), "cifar": (cifar, 0), "fashion": (fashion, 0), "adult": (adult, 0)}
+    scenes = {
+        "location": (location, REFERENCES),
+        "cifar": (cifar, 0),
+        "fashion": (fashion, 0),
+        "adult": (adult, 0),
+    }
     for name in sys.argv[1:] or scenes:
         make, n_references = scenes[name]
         show(make(), n_references)

@@ -1,8 +1,11 @@
-"""External check: LiRA and RMIA on Location-30 against the table of reference C.3, and zero leakage with real models.
+"""External check: LiRA and RMIA on Location-30 against the table of reference C.3.
 
-A pool of 2,700 random rows; each model is trained on half of it (`location30_fleet`, `tanh_mlp`). Reference models are dealt in
-complementary pairs; the targets are other models, whose members were drawn independently of that design. Models that did not
-learn, by training accuracy, are left out on both sides. RMIA's population are the other 2,310 rows.
+And zero leakage with real models.
+
+A pool of 2,700 random rows; each model is trained on half of it (`location30_fleet`, `tanh_mlp`).
+Reference models are dealt in complementary pairs; the targets are other models, whose members were
+drawn independently of that design. Models that did not learn, by training accuracy, are left out on
+both sides. RMIA's population are the other 2,310 rows.
 """
 
 from __future__ import annotations
@@ -16,7 +19,17 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import location30_fleet as fleets
 import tanh_mlp
-from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, Loss, ModifiedEntropy, RobustLiRA, Shokri
+from memberscope.attacks import (
+    BASE,
+    RMIA,
+    AttackR,
+    Calibrated,
+    LiRA,
+    Loss,
+    ModifiedEntropy,
+    RobustLiRA,
+    Shokri,
+)
 from memberscope.errors import UnmetNeedError
 from memberscope.statistics import auc_interval, roc, tpr_at_fpr
 from memberscope.types import Attack, Evidence
@@ -39,11 +52,18 @@ EXPECTED = {  # AUC and TPR at 1% FPR at 29 references, from reference C.3
 WITH_REFERENCES: tuple[Attack, ...] = (
     *(LiRA("online", "fixed"), LiRA("online", "per_example"), RobustLiRA()),
     *(LiRA("offline", "fixed"), LiRA("offline", "fixed", sides="two")),
-    *(RMIA(temperature=1.0), RMIA(), RMIA("offline", 1.0, 1.0, 0.3), RMIA("offline", 1.0, a=0.3), RMIA("offline")),
+    *(
+        RMIA(temperature=1.0),
+        RMIA(),
+        RMIA("offline", 1.0, 1.0, 0.3),
+        RMIA("offline", 1.0, a=0.3),
+        RMIA("offline"),
+    ),
     *(BASE(), BASE("offline"), Calibrated(), Calibrated("log_confidence"), AttackR()),
 )
 ATTACKS: tuple[Attack, ...] = (Loss(), ModifiedEntropy(), *WITH_REFERENCES)
-STEADY = 0.57  # accuracy on new records that all models of reference C.3 reached (.600, standard deviation .010)
+# Accuracy on new records that all models of reference C.3 reached (.600, standard deviation .010)
+STEADY = 0.57
 INTRODUCTION = """# LiRA and RMIA on Location-30 against an independent run
 
 Written by `python benchmarks/lira_location30.py`. A pool of 2,700 random rows of Location-30; each model is trained on half of
@@ -87,7 +107,9 @@ trained: its records are then in one reference model less than the others. Nothi
 balance the target together with its references. LiRA refuses K = 4, since some records are in one model only.
 
 """
-Numbers = dict[str, np.ndarray]  # for each attack (targets, 9): AUC, TPR at 1% and at 0.1%, each with its limits
+Numbers = dict[
+    str, np.ndarray
+]  # for each attack (targets, 9): AUC, TPR at 1% and at 0.1%, each with its limits
 
 
 def scored(attack: Attack, evidence: Evidence) -> np.ndarray:
@@ -143,14 +165,27 @@ def steady(models: fleets.Models) -> fleets.Models:
 
 
 def main_table(found: Numbers, loo: Numbers, calm: Numbers) -> list[str]:
-    """The rows at 29 references beside the reference's numbers, leave-one-out and steady models alone."""
+    """The rows at 29 references beside the reference's numbers.
+
+    Leave-one-out and steady models alone.
+    """
     head = ["attack", "AUC", "TPR at 1% FPR", "TPR at 0.1% FPR"]
     head += [f"{what}: AUC, TPR at 1%" for what in ("C.3", "leave-one-out", "steady")]
     lines = [row(head), row(["---"] * len(head))]
     for name, values in found.items():
         expected = EXPECTED.get(name)
-        there = "" if not expected else f"{expected[0]:.3f}" + (f", {expected[1]:.3f}" if expected[1] else "")
-        cells = [f"`{name}`", *(cell(values, place) for place in range(3)), there, pair(loo[name]), pair(calm[name])]
+        there = (
+            ""
+            if not expected
+            else f"{expected[0]:.3f}" + (f", {expected[1]:.3f}" if expected[1] else "")
+        )
+        cells = [
+            f"`{name}`",
+            *(cell(values, place) for place in range(3)),
+            there,
+            pair(loo[name]),
+            pair(calm[name]),
+        ]
         lines.append(row(cells))
     return lines
 
@@ -162,13 +197,18 @@ def pair(values: np.ndarray) -> str:
 
 def budget_table(found: dict[int, Numbers]) -> list[str]:
     """AUC and TPR at 1% of every attack at each number of references."""
-    lines = [row(["attack", *(f"{k} references: AUC, TPR at 1%" for k in found)]), row(["---"] * (1 + len(found)))]
+    lines = [
+        row(["attack", *(f"{k} references: AUC, TPR at 1%" for k in found)]),
+        row(["---"] * (1 + len(found))),
+    ]
     for attack in WITH_REFERENCES:
         cells = [f"`{attack.name}`"]
         for numbers_at in found.values():
             values = numbers_at.get(attack.name)
             parts = () if values is None else ((values[:, 0], values[:, 3]))
-            cells.append(", ".join(f"{v.mean():.3f} ± {v.std(ddof=1):.3f}" for v in parts) or "not run")
+            cells.append(
+                ", ".join(f"{v.mean():.3f} ± {v.std(ddof=1):.3f}" for v in parts) or "not run"
+            )
         lines.append(row(cells))
     return lines
 
@@ -178,11 +218,16 @@ def row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def null_areas(attack: Attack, references: fleets.Models, targets: fleets.Models, k: int, *, loo: bool) -> np.ndarray | None:
-    """AUC (r, 3) with limits of 50 targets that leak nothing about who is called a member, under k references each.
+def null_areas(
+    attack: Attack, references: fleets.Models, targets: fleets.Models, k: int, *, loo: bool
+) -> np.ndarray | None:
+    """AUC (r, 3) with limits of 50 targets that leak nothing about who is called a member.
 
-    The members of a target are drawn on their own, as the tool does it; with `loo` they are those of one more model of the
-    balanced design, whose company then says who they are. None where the attack refuses so few references.
+    Under k references each.
+
+    The members of a target are drawn on their own, as the tool does it; with `loo` they are those
+    of one more model of the balanced design, whose company then says who they are. None where the
+    attack refuses so few references.
     """
     found = []
     for repetition in range(REPETITIONS):
@@ -202,19 +247,35 @@ def null_areas(attack: Attack, references: fleets.Models, targets: fleets.Models
     return np.array(found)
 
 
-def null_auc(attack: Attack, evidence: Evidence, member: np.ndarray, repetition: int) -> tuple[float, float, float]:
+def null_auc(
+    attack: Attack, evidence: Evidence, member: np.ndarray, repetition: int
+) -> tuple[float, float, float]:
     """AUC with its limits; an attack that learns is given the even rows and scores the odd ones."""
-    rows = np.arange(len(evidence)) % 2 > 0 if attack.needs.known != "none" else np.ones(len(evidence), dtype=bool)
+    rows = (
+        np.arange(len(evidence)) % 2 > 0
+        if attack.needs.known != "none"
+        else np.ones(len(evidence), dtype=bool)
+    )
     seen = replace(evidence, known=np.where(rows, -1, 0).astype(np.int8))
     scores = attack.score(seen, np.random.default_rng(repetition))
     return tuple(auc_interval(scores[rows], member[rows])[:3])
 
 
 def null_table(
-    references: fleets.Models, targets: fleets.Models, attacks: tuple[Attack, ...], *, loo: bool = False
+    references: fleets.Models,
+    targets: fleets.Models,
+    attacks: tuple[Attack, ...],
+    *,
+    loo: bool = False,
 ) -> list[str]:
-    """Mean AUC over the repetitions, its standard error, and how many of the 95% intervals hold one half."""
-    lines = [row(["attack", *(f"K = {k}" for k in NULL_BUDGETS)]), row(["---"] * (1 + len(NULL_BUDGETS)))]
+    """Mean AUC over the repetitions, its standard error.
+
+    And how many of the 95% intervals hold one half.
+    """
+    lines = [
+        row(["attack", *(f"K = {k}" for k in NULL_BUDGETS)]),
+        row(["---"] * (1 + len(NULL_BUDGETS))),
+    ]
     for attack in attacks:
         cells = [f"`{attack.name}`"]
         for k in NULL_BUDGETS:
@@ -232,7 +293,9 @@ def null_cell(found: np.ndarray) -> str:
     return f"{found[:, 0].mean():.4f} ± {error:.4f} ({holds}/{len(found)})"
 
 
-def described(glorot: fleets.Models, references: fleets.Models, targets: fleets.Models, calm: Numbers) -> dict[str, object]:
+def described(
+    glorot: fleets.Models, references: fleets.Models, targets: fleets.Models, calm: Numbers
+) -> dict[str, object]:
     """The figures that the text names."""
     held = references.fleet.held_out_accuracy[references.good]
     return {
@@ -278,7 +341,9 @@ def main() -> None:
         *null_table(references, blank, WITH_REFERENCES, loo=True),
     ]
     text = "\n".join(lines) + "\n"
-    (Path(__file__).resolve().parent.parent / "docs" / "lira-location30.md").write_text(text, encoding="utf-8")
+    (Path(__file__).resolve().parent.parent / "docs" / "lira-location30.md").write_text(
+        text, encoding="utf-8"
+    )
     print(text)
 
 

@@ -1,8 +1,11 @@
-"""External check: the MemGuard paper's Location-30 target, retrained on five random splits of 1,000 + 1,000.
+"""External check: the MemGuard paper's Location-30 target.
 
-MLP 446-1024-512-256-128-30, ReLU, Glorot initialisation, SGD at 0.01 without momentum, batch 64, 200 epochs, rate divided by
-ten at epoch 150. Expected from an independent retraining: correctness about .68 to .71, AUC of confidence about .86. A
-shadow model of the same recipe gives the per-class thresholds of Song and Mittal, as published for this target.
+Retrained on five random splits of 1,000 + 1,000.
+
+MLP 446-1024-512-256-128-30, ReLU, Glorot initialisation, SGD at 0.01 without momentum, batch 64,
+200 epochs, rate divided by ten at epoch 150. Expected from an independent retraining: correctness
+about .68 to .71, AUC of confidence about .86. A shadow model of the same recipe gives the per-class
+thresholds of Song and Mittal, as published for this target.
 """
 
 from __future__ import annotations
@@ -52,7 +55,11 @@ def outputs(module: torch.nn.Module, x: np.ndarray) -> np.ndarray:
 
 
 def shadow_accuracy(
-    target: torch.nn.Module, shadow: torch.nn.Module, x: np.ndarray, y: np.ndarray, order: np.ndarray
+    target: torch.nn.Module,
+    shadow: torch.nn.Module,
+    x: np.ndarray,
+    y: np.ndarray,
+    order: np.ndarray,
 ) -> dict[str, float]:
     """Balanced accuracy on the target of per-class thresholds learned on the shadow model's records."""
     known_in, known_out = order[2000:2500], order[2500:3000]
@@ -77,7 +84,9 @@ def main() -> None:
         target = train(x[inside], y[inside], seed)
         shadow = train(x[order[2000:2500]], y[order[2000:2500]], 100 + seed)
         result = audit(target, (x[inside], y[inside]), (x[outside], y[outside]))
-        gap = find_estimate(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
+        gap = find_estimate(
+            result, attack="gap", metric="balanced_accuracy", threshold="transferred"
+        )
         auc = find_estimate(result, attack="confidence", metric="auc")
         tpr = find_estimate(result, attack="confidence", metric="tpr", fpr=0.01, threshold="best")
         found = {
@@ -87,25 +96,33 @@ def main() -> None:
             "AUC of confidence": auc.value,
             "TPR at 1% FPR of confidence": tpr.value,
             **{
-                f"{name}, thresholds from a shadow model": v for name, v in shadow_accuracy(target, shadow, x, y, order).items()
+                f"{name}, thresholds from a shadow model": v
+                for name, v in shadow_accuracy(target, shadow, x, y, order).items()
             },
         }
         rows.append(found)
-        print(f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()), flush=True)
+        print(
+            f"seed {seed}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()),
+            flush=True,
+        )
     lines = ["| figure | mean | spread over 5 splits (min to max) |", "| --- | --- | --- |"]
     for name in rows[0]:
         values = [entry[name] for entry in rows]
         lines.append(f"| {name} | {np.mean(values):.3f} | {min(values):.3f} to {max(values):.3f} |")
     text = (
         "# Location-30 against an independent retraining\n\n"
-        "Written by `python benchmarks/location30.py`: the MemGuard paper's undefended target, retrained on five random splits of\n"
-        "1,000 members and 1,000 non-members. The spread is between splits and seeds; it is not a confidence interval. An\n"
-        "independent retraining found correctness .684 to .707, AUC of confidence .861 to .864, and with per-class thresholds from\n"
-        "a shadow model confidence .776 to .800, entropy .615 to .677, modified entropy .787 to .810.\n\n"
-        + "\n".join(lines)
-        + "\n"
+        "Written by `python benchmarks/location30.py`: the MemGuard paper's undefended target, "
+        "retrained on five random splits of\n"
+        "1,000 members and 1,000 non-members. The spread is between splits and seeds; it is not a "
+        "confidence interval. An\n"
+        "independent retraining found correctness .684 to .707, AUC of confidence .861 to .864, "
+        "and with per-class thresholds from\n"
+        "a shadow model confidence .776 to .800, entropy .615 to .677, modified entropy .787 to "
+        ".810.\n\n" + "\n".join(lines) + "\n"
     )
-    (Path(__file__).resolve().parent.parent / "docs" / "location30.md").write_text(text, encoding="utf-8")
+    (Path(__file__).resolve().parent.parent / "docs" / "location30.md").write_text(
+        text, encoding="utf-8"
+    )
     print(text)
 
 

@@ -1,9 +1,11 @@
-"""Measure how readable the code base is: files a folder, circles of imports, names, comments, line widths, the command line.
+"""Measure how readable the code base is.
+
+Files a folder, circles of imports, names, comments, line widths, the command line.
 
     python benchmarks/measure_code.py [--source src/memberscope]
 
-Prints one row a measure. Circles count imports inside functions too; a package that is imported from stands for the modules that define
-the names taken.
+Prints one row a measure. Circles count imports inside functions too; a package that is imported
+from stands for the modules that define the names taken.
 """
 
 from __future__ import annotations
@@ -38,12 +40,17 @@ def find_exports(trees: dict[str, tuple[Path, ast.Module]]) -> dict[tuple[str, s
         if path.name == "__init__.py":
             for node in ast.walk(tree):
                 if isinstance(node, ast.ImportFrom) and node.module:
-                    found |= {(name, alias.asname or alias.name): node.module for alias in node.names}
+                    found |= {
+                        (name, alias.asname or alias.name): node.module for alias in node.names
+                    }
     return found
 
 
 def read_imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Give each (module, name) that is imported from this package, lazily or not; imports for types alone are left out."""
+    """Give each (module, name) that is imported from this package, lazily or not.
+
+    Imports for types alone are left out.
+    """
     typing = {
         id(child)
         for node in ast.walk(tree)
@@ -53,7 +60,11 @@ def read_imports(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in ast.walk(tree):
         if id(node) in typing:
             continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] == PACKAGE:
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.partition(".")[0] == PACKAGE
+        ):
             for alias in node.names:
                 yield node.module, alias.name
         elif isinstance(node, ast.Import):
@@ -107,7 +118,10 @@ def find_circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def count_doors(trees: dict[str, tuple[Path, ast.Module]]) -> tuple[int, int]:
-    """Count imports from another room that name a file instead of a package, and all imports from other rooms."""
+    """Count imports from another room that name a file instead of a package.
+
+    And all imports from other rooms.
+    """
     inside, total = 0, 0
     for name, (_, tree) in trees.items():
         room = name.split(".")[1] if "." in name else ""
@@ -123,33 +137,53 @@ def count_doors(trees: dict[str, tuple[Path, ast.Module]]) -> tuple[int, int]:
 def top_functions(trees: dict[str, tuple[Path, ast.Module]]) -> list[tuple[str, str]]:
     """Give (module, name) of every function at the top of a file, async ones included."""
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return [(name, node.name) for name, (_, tree) in trees.items() for node in tree.body if isinstance(node, kinds)]
+    return [
+        (name, node.name)
+        for name, (_, tree) in trees.items()
+        for node in tree.body
+        if isinstance(node, kinds)
+    ]
 
 
 def count_comments(path: Path) -> tuple[int, int, int]:
     """Count the comment lines, all lines that are not empty, and the lines wider than 100."""
     lines = path.read_text(encoding="utf-8").splitlines()
     with path.open("rb") as stream:
-        comments = {token.start[0] for token in tokenize.tokenize(stream.readline) if token.type == tokenize.COMMENT}
-    return len(comments), sum(bool(line.strip()) for line in lines), sum(len(line) > 100 for line in lines)
+        comments = {
+            token.start[0]
+            for token in tokenize.tokenize(stream.readline)
+            if token.type == tokenize.COMMENT
+        }
+    return (
+        len(comments),
+        sum(bool(line.strip()) for line in lines),
+        sum(len(line) > 100 for line in lines),
+    )
 
 
 def loaded_by_guard() -> tuple[int, int]:
-    """Count the modules of this package that a fresh process loads with the guard's server, and those that are not the guard's."""
-    code = (
-        f"import {PACKAGE}.guard.server.serve, sys; print(*[name for name in sys.modules if name.split('.')[0] == '{PACKAGE}'])"
-    )
+    """Count the modules of this package that a fresh process loads with the guard's server.
+
+    And those that are not the guard's.
+    """
+    code = f"import {PACKAGE}.guard.server.serve, sys; print(*[name for name in sys.modules if name.split('.')[0] == '{PACKAGE}'])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     if done.returncode:
         code = code.replace("guard.server.serve", "guard.run")
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
     names = done.stdout.split()
-    return len(names), sum(not name.startswith(f"{PACKAGE}.guard") for name in names if name != PACKAGE)
+    return len(names), sum(
+        not name.startswith(f"{PACKAGE}.guard") for name in names if name != PACKAGE
+    )
 
 
 def count_parameters(trees: dict[str, tuple[Path, ast.Module]]) -> int:
     """Count the parameters of commands that are written by hand as typer options or arguments."""
-    text = "".join(ast.unparse(tree) for name, (_, tree) in trees.items() if f"{PACKAGE}.cli" in name)
+    text = "".join(
+        ast.unparse(tree) for name, (_, tree) in trees.items() if f"{PACKAGE}.cli" in name
+    )
     return len(re.findall(r"typer\.(?:Option|Argument)\(", text))
 
 
@@ -163,10 +197,14 @@ def measure_code(source: Path) -> dict[str, str]:
     definitions = defaultdict(set)
     for name, (_, tree) in trees.items():
         for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            if isinstance(
+                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+            ) and not node.name.startswith("_"):
                 definitions[node.name].add(name)
     twice = sum(len(where) > 1 for where in definitions.values())
-    comments, lines, wide = map(sum, zip(*(count_comments(path) for path, _ in trees.values()), strict=True))
+    comments, lines, wide = map(
+        sum, zip(*(count_comments(path) for path, _ in trees.values()), strict=True)
+    )
     circles = find_circles(build_graph(trees))
     inside, doors = count_doors(trees)
     loaded, foreign = loaded_by_guard()
@@ -190,8 +228,12 @@ def measure_code(source: Path) -> dict[str, str]:
 
 def main() -> None:
     """Print the measures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", type=Path, default=Path(__file__).resolve().parent.parent / "src" / PACKAGE)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--source", type=Path, default=Path(__file__).resolve().parent.parent / "src" / PACKAGE
+    )
     given = parser.parse_args()
     print("| measure | value |\n| --- | --- |")
     for name, value in measure_code(given.source).items():

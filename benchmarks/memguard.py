@@ -1,10 +1,13 @@
-"""MemGuard's own evidence again, beside attacks that know the label; and what a guarded query costs.
+"""MemGuard's own evidence again, beside attacks that know the label.
 
-`python benchmarks/memguard.py location30 [targets]`: the paper's target on Location-30, defended at its budgets. Records are a seeded
-permutation, since the published shuffle is not at hand: [0:1000] members, [1000:2000] the others that the defence is fitted to,
-[2000:3000] the others that attacks are judged on, [3000:3500] members of the adversary's shadow model, [3500:4000] the others that its
-MemGuard is fitted to, [4000:4500] the others that attacks learn from.
-`python benchmarks/memguard.py speed`: milliseconds a query.
+And what a guarded query costs.
+
+`python benchmarks/memguard.py location30 [targets]`: the paper's target on Location-30, defended at
+its budgets. Records are a seeded permutation, since the published shuffle is not at hand: [0:1000]
+members, [1000:2000] the others that the defence is fitted to,
+[2000:3000] the others that attacks are judged on, [3000:3500] members of the adversary's shadow
+model, [3500:4000] the others that its MemGuard is fitted to, [4000:4500] the others that attacks
+learn from. `python benchmarks/memguard.py speed`: milliseconds a query.
 """
 
 from __future__ import annotations
@@ -31,7 +34,11 @@ from memberscope.statistics import auc_interval, clopper_pearson
 from memberscope.types import Access, Attack, Evidence, OutputDefence, Records
 
 PUBLISHED = {1.0: 0.50, 0.7: 0.52, 0.5: 0.55, 0.3: 0.62, 0.1: 0.69, 0.0: 0.73}
-KNOWN: tuple[Attack, ...] = (Confidence("per_class"), Entropy("per_class"), ModifiedEntropy("per_class"))
+KNOWN: tuple[Attack, ...] = (
+    Confidence("per_class"),
+    Entropy("per_class"),
+    ModifiedEntropy("per_class"),
+)
 RANKED: tuple[Attack, ...] = (Confidence(), Entropy(), ModifiedEntropy())
 SHADOW, HIDDEN = (slice(3000, 3500), slice(4000, 4500)), (slice(0, 1000), slice(2000, 3000))
 MEMBER = np.arange(2000) < 1000
@@ -62,8 +69,12 @@ def attack_network() -> nn.Module:
     return network((30, 512, 256, 128, 2))
 
 
-TARGET = TorchRecipe(target_network, SGD(0.01, momentum=0.0), Steps((150,)), epochs=200, batch_size=64)
-ATTACK = TorchRecipe(attack_network, SGD(0.01, momentum=0.0), Steps((300,)), epochs=400, batch_size=64)
+TARGET = TorchRecipe(
+    target_network, SGD(0.01, momentum=0.0), Steps((150,)), epochs=200, batch_size=64
+)
+ATTACK = TorchRecipe(
+    attack_network, SGD(0.01, momentum=0.0), Steps((300,)), epochs=400, batch_size=64
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,25 +111,45 @@ def both(values: np.ndarray, parts: tuple[slice, slice]) -> np.ndarray:
 
 
 def network_attack(learned: np.ndarray, seed: int) -> Network:
-    """Log-odds (n,) by a network that learned from the shadow's answers, members first; it sees no label."""
-    inputs, member = np.sort(learned, axis=1).astype(np.float32), (np.arange(len(learned)) < len(learned) // 2).astype(np.int64)
+    """Log-odds (n,) by a network that learned from the shadow's answers, members first.
+
+    It sees no label.
+    """
+    inputs, member = (
+        np.sort(learned, axis=1).astype(np.float32),
+        (np.arange(len(learned)) < len(learned) // 2).astype(np.int64),
+    )
     attack = ATTACK(Records(inputs, member, np.arange(len(inputs)).astype(str)), seed)
-    return lambda asked: attack.query(np.sort(asked, axis=1).astype(np.float32)) @ np.array([-1.0, 1.0])
+    return lambda asked: (
+        attack.query(np.sort(asked, axis=1).astype(np.float32)) @ np.array([-1.0, 1.0])
+    )
 
 
-def known_scores(attack: Attack, models: Models, learned: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Scores (n,) with thresholds per class from the shadow's answers; at least 0 is called a member."""
+def known_scores(
+    attack: Attack, models: Models, learned: np.ndarray, asked: np.ndarray
+) -> np.ndarray:
+    """Scores (n,) with thresholds per class from the shadow's answers.
+
+    At least 0 is called a member.
+    """
     labels = np.concatenate([both(models.labels, SHADOW), both(models.labels, HIDDEN)])
     member = np.arange(len(learned)) < len(learned) // 2
     known = np.concatenate([member, np.full(len(asked), -1)]).astype(np.int8)
-    evidence = Evidence("probabilities", np.concatenate([learned, asked])[:, None, :], labels, known)
+    evidence = Evidence(
+        "probabilities", np.concatenate([learned, asked])[:, None, :], labels, known
+    )
     return attack.score(evidence, np.random.default_rng(0))[len(learned) :]
 
 
 def gap_scores(models: Models, asked: np.ndarray) -> np.ndarray:
     """Whether the label is right, less a half."""
     signal, values = restrict_to_access(Access.LABEL, "probabilities", asked)
-    evidence = Evidence(signal, values[:, None, :], both(models.labels, HIDDEN), np.full(len(asked), -1, dtype=np.int8))
+    evidence = Evidence(
+        signal,
+        values[:, None, :],
+        both(models.labels, HIDDEN),
+        np.full(len(asked), -1, dtype=np.int8),
+    )
     return Gap().score(evidence, np.random.default_rng(0)) - 0.5
 
 
@@ -128,14 +159,21 @@ def network_scores(learned: np.ndarray, asked: np.ndarray, seed: int) -> np.ndar
 
 
 def attacked(models: Models, guards: dict[str, Guards], seed: int) -> dict[str, Scores]:
-    """Every attack's scores (2000,) against the target behind each first guard; the adversary's shadow stands behind the second.
+    """Every attack's scores (2000,) against the target behind each first guard.
+
+    The adversary's shadow stands behind the second.
 
     First those that call at least 0 a member, thresholds per class; then those without thresholds.
     """
     unguarded = both(models.shadow, SHADOW)
-    answers = {name: (pair[1](unguarded), pair[0](both(models.target, HIDDEN))) for name, pair in guards.items()}
+    answers = {
+        name: (pair[1](unguarded), pair[0](both(models.target, HIDDEN)))
+        for name, pair in guards.items()
+    }
     plain = network_attack(unguarded, seed)
-    adapted = Parallel(n_jobs=2)(delayed(network_scores)(learned, asked, seed) for learned, asked in answers.values())
+    adapted = Parallel(n_jobs=2)(
+        delayed(network_scores)(learned, asked, seed) for learned, asked in answers.values()
+    )
     scores = {}
     for (name, (learned, asked)), adaptive in zip(answers.items(), adapted, strict=True):
         found = {
@@ -143,14 +181,20 @@ def attacked(models: Models, guards: dict[str, Guards], seed: int) -> dict[str, 
             "network, defended shadow": adaptive,
             "gap": gap_scores(models, asked),
         }
-        called = {attack.name.removesuffix("_per_class"): known_scores(attack, models, learned, asked) for attack in KNOWN}
+        called = {
+            attack.name.removesuffix("_per_class"): known_scores(attack, models, learned, asked)
+            for attack in KNOWN
+        }
         ranked = {attack.name: known_scores(attack, models, learned, asked) for attack in RANKED}
         scores[name] = (found | called, found | ranked)
     return scores
 
 
 def accuracy(scores: np.ndarray) -> Judged:
-    """Share of right calls with its 95% interval (Clopper and Pearson); as many members as others."""
+    """Share of right calls with its 95% interval (Clopper and Pearson).
+
+    As many members as others.
+    """
     right = int(((scores >= 0) == MEMBER).sum())
     found = clopper_pearson(right, len(scores))
     return right / len(scores), found[0], found[1]
@@ -166,10 +210,18 @@ def table(title: str, rows: dict[str, list[Scores]], of: Callable[[np.ndarray], 
     """One row a defence: means over the targets of values and of their limits."""
     kind = 0 if of is accuracy else 1
     names = list(next(iter(rows.values()))[0][kind])
-    print(f"\n{title}\n\n| defence | published | " + " | ".join(names) + " |\n| --- | --- |" + " --- |" * len(names))
+    print(
+        f"\n{title}\n\n| defence | published | "
+        + " | ".join(names)
+        + " |\n| --- | --- |"
+        + " --- |" * len(names)
+    )
     for defence, targets in rows.items():
         budget = float(defence.split(":")[1]) if ":" in defence else None
-        cells = [f"`{defence}`", f"{PUBLISHED[budget]:.2f}" if budget in PUBLISHED and of is accuracy else ""]
+        cells = [
+            f"`{defence}`",
+            f"{PUBLISHED[budget]:.2f}" if budget in PUBLISHED and of is accuracy else "",
+        ]
         for name in names:
             value, low, high = np.mean([of(scores[kind][name]) for scores in targets], axis=0)
             cells.append(f"{value:.3f} [{low:.3f}, {high:.3f}]")
@@ -184,19 +236,31 @@ def location30(n_targets: int) -> None:
         models = trained(seed)
         right = models.target.argmax(axis=1) == models.labels
         print(
-            f"target {seed}: accuracy {right[:1000].mean():.3f} on members, {right[2000:3000].mean():.3f} on others", end="; "
+            f"target {seed}: accuracy {right[:1000].mean():.3f} on members, "
+            f"{right[2000:3000].mean():.3f} on others",
+            end="; ",
         )
         guard = MemGuard(1.0).fit(models.target[:2000], MEMBER)
         own = MemGuard(1.0).fit(models.shadow[3000:4000], np.arange(1000) < 500)
         asked = both(models.target, HIDDEN)
         chance = guard.classifier.odds(asked) > 0  # type: ignore[union-attr]
         length = guard.noisy(asked)[1]
-        print(f"the defence's classifier {(chance == MEMBER).mean():.3f}; noise found for {(length > 0).mean():.3f}", end=", ")
-        print(f"mean L1 {length[:1000].mean():.3f} on members and {length[1000:].mean():.3f} on others", flush=True)
+        print(
+            f"the defence's classifier {(chance == MEMBER).mean():.3f}; noise found for "
+            f"{(length > 0).mean():.3f}",
+            end=", ",
+        )
+        print(
+            f"mean L1 {length[:1000].mean():.3f} on members and {length[1000:].mean():.3f} on "
+            "others",
+            flush=True,
+        )
         changes = [{"distortion": budget} for budget in PUBLISHED] + [{"stop": "crossed"}]
         pairs = [(replace(guard, **changed), replace(own, **changed)) for changed in changes]
         guards: dict[str, Guards] = {pair[0].name: pair for pair in pairs}
-        hamp = [HampOutput().fit(random, np.zeros(len(random), dtype=bool)) for random in models.random]
+        hamp = [
+            HampOutput().fit(random, np.zeros(len(random), dtype=bool)) for random in models.random
+        ]
         guards["hamp_output"] = (hamp[0], hamp[1])
         for name, scores in attacked(models, guards, seed).items():
             rows.setdefault(name, []).append(scores)
@@ -208,7 +272,8 @@ def location30(n_targets: int) -> None:
 def speed() -> None:
     """Print milliseconds a query."""
     print(
-        f"{torch.get_num_threads()} thread(s)\n\n| classes | one query | 256 together, each | alone as together |\n| --- | --- | --- | --- |"
+        f"{torch.get_num_threads()} thread(s)\n\n| classes | one query | 256 together, each | "
+        "alone as together |\n| --- | --- | --- | --- |"
     )
     for k in (30, 100):
         rng = np.random.default_rng(0)

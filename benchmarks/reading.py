@@ -2,8 +2,9 @@
 
     python benchmarks/reading.py [--rows 1000000] [--repeats 3]
 
-The table has 20 columns: numbers, whole numbers, numbers with gaps, words, truth values and dates. Each reading is a process of its own;
-memory is the growth of its resident set from after the imports to the peak. `core` is memberscope with neither pyarrow nor pandas.
+The table has 20 columns: numbers, whole numbers, numbers with gaps, words, truth values and dates.
+Each reading is a process of its own; memory is the growth of its resident set from after the
+imports to the peak. `core` is memberscope with neither pyarrow nor pandas.
 """
 
 from __future__ import annotations
@@ -68,7 +69,9 @@ def write_tables(folder: Path, rows: int) -> dict[str, Path]:
     columns |= {f"w{k}": rng.choice([f"word {i}" for i in range(4**k)], rows) for k in range(1, 5)}
     columns["id"] = np.array([f"patient-{i}" for i in rng.permutation(rows)], dtype=object)
     columns["b0"] = rng.random(rows) < 0.3
-    columns["d0"] = pandas.Timestamp("2024-01-01") + pandas.to_timedelta(rng.integers(0, 10**6, rows), unit="min")
+    columns["d0"] = pandas.Timestamp("2024-01-01") + pandas.to_timedelta(
+        rng.integers(0, 10**6, rows), unit="min"
+    )
     frame = pandas.DataFrame(columns)
     paths = {kind: folder / f"table.{kind}" for kind in ("parquet", "csv", "csv.gz")}
     frame.to_parquet(paths["parquet"], index=False)
@@ -78,22 +81,32 @@ def write_tables(folder: Path, rows: int) -> dict[str, Path]:
 
 
 def measure(reader: str, path: Path, blocked: tuple[str, ...], repeats: int) -> tuple[float, float]:
-    """Give the least seconds and the median megabytes of several readings, each in a fresh process."""
+    """Give the least seconds and the median megabytes of several readings.
+
+    Each in a fresh process.
+    """
     found = []
     for _ in range(repeats):
         call = [sys.executable, "-c", CHILD, reader, str(path), ",".join(blocked)]
-        found.append(json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout))
+        found.append(
+            json.loads(subprocess.run(call, check=True, capture_output=True, text=True).stdout)
+        )
     megabytes = sorted(entry["megabytes"] for entry in found)
     return min(entry["seconds"] for entry in found), megabytes[len(megabytes) // 2]
 
 
 def main() -> None:
     """Print one row a format and reader."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    print("| format | reader | seconds | peak MB | time / pandas | memory / pandas |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| format | reader | seconds | peak MB | time / pandas | memory / pandas |\n| --- | --- | "
+        "--- | --- | --- | --- |"
+    )
     with tempfile.TemporaryDirectory() as folder:
         for kind, path in write_tables(Path(folder), given.rows).items():
             base = (1.0, 1.0)
@@ -106,7 +119,9 @@ def main() -> None:
                 if name == "pandas":
                     base = (seconds, megabytes)
                 ratios = f"{seconds / base[0]:.2f} | {megabytes / base[1]:.2f}"
-                print(f"| {kind} | {name} | {seconds:.2f} | {megabytes:.0f} | {ratios} |", flush=True)
+                print(
+                    f"| {kind} | {name} | {seconds:.2f} | {megabytes:.0f} | {ratios} |", flush=True
+                )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Audits of real models on real data, written as a table to docs/real-data.md.
 
-Location-30 (an MLP and a random forest), Adult (gradient boosting, and logistic regression as a near-chance control) and
-Fashion-MNIST (a small torch CNN). Members and non-members are random halves of what each audit uses.
+Location-30 (an MLP and a random forest), Adult (gradient boosting, and logistic regression as a
+near-chance control) and Fashion-MNIST (a small torch CNN). Members and non-members are random
+halves of what each audit uses.
 """
 
 from __future__ import annotations
@@ -32,7 +33,12 @@ def halves(n: int, total: int, seed: int = 0) -> Split:
 def location(make: Callable[[], Any]) -> tuple[Any, Any, Any, str]:
     x, y = data.location30()
     inside, outside = halves(2505, len(y))
-    return make().fit(x[inside], y[inside]), (x[inside], y[inside]), (x[outside], y[outside]), "probabilities"
+    return (
+        make().fit(x[inside], y[inside]),
+        (x[inside], y[inside]),
+        (x[outside], y[outside]),
+        "probabilities",
+    )
 
 
 def location_mlp() -> tuple[Any, Any, Any, str]:
@@ -43,7 +49,12 @@ def location_mlp() -> tuple[Any, Any, Any, str]:
     warnings.simplefilter("ignore")
     return location(
         lambda: MLPClassifier(
-            (512, 256, 128), solver="sgd", learning_rate_init=0.05, batch_size=128, max_iter=50, random_state=0
+            (512, 256, 128),
+            solver="sgd",
+            learning_rate_init=0.05,
+            batch_size=128,
+            max_iter=50,
+            random_state=0,
         )
     )
 
@@ -59,7 +70,11 @@ def adult(make: Callable[[], Any]) -> tuple[Any, Any, Any, str]:
     sides = []
     for name, where in zip(("member", "non-member"), halves(15_000, len(y)), strict=True):
         ids = np.array([f"{name}:{i}" for i in where])
-        sides.append(Records(x[where], y[where], ids, {group: values[where] for group, values in groups.items()}))
+        sides.append(
+            Records(
+                x[where], y[where], ids, {group: values[where] for group, values in groups.items()}
+            )
+        )
     return make().fit(sides[0].x, sides[0].y), sides[0], sides[1], "probabilities"
 
 
@@ -115,28 +130,47 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
     plan = Plan(threat=ThreatModel(access=Access[access.upper()]))
     result = audit(model, members, non_members, plan=plan)
     found = result.diagnostics
-    cells = [name, str(found["n_members"]), format_interval(found["train_accuracy"]), format_interval(found["test_accuracy"])]
+    cells = [
+        name,
+        str(found["n_members"]),
+        format_interval(found["train_accuracy"]),
+        format_interval(found["test_accuracy"]),
+    ]
     top = {"attack": "strongest", "access": access}
     auc = find_estimate(result, metric="auc", **top)
     cells.append(f"{format_interval(auc, rate=False)} {name_strongest_attack(auc)}")
     for fpr in (0.01, 0.001):
         tpr = find_estimate(result, metric="tpr", fpr=fpr, **top)
-        cells.append(f"{format_interval(tpr)} {name_strongest_attack(tpr)}" if tpr else "not resolved")
+        cells.append(
+            f"{format_interval(tpr)} {name_strongest_attack(tpr)}" if tpr else "not resolved"
+        )
     ppv = find_estimate(result, metric="ppv", fpr=0.01, prior=0.01, **top)
     gap = find_estimate(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
     cells += [format_interval(ppv), format_interval(gap)]
     cells.append(
         "; ".join(
-            f"{k} {'passed' if c.passed else 'FAILED' if c.passed is False else 'not run'}" for k, c in result.controls.items()
+            f"{k} {'passed' if c.passed else 'FAILED' if c.passed is False else 'not run'}"
+            for k, c in result.controls.items()
         )
     )
     cells.append(f"{found['overlap']['exact']} exact, {found['overlap']['near']} near")
-    print(f"{name}: {time.perf_counter() - started:.1f} s to audit; {result.controls['blind'].why}", flush=True)
+    print(
+        f"{name}: {time.perf_counter() - started:.1f} s to audit; {result.controls['blind'].why}",
+        flush=True,
+    )
     return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
-    head = ["model", "members", "training accuracy", "hold-out accuracy", "AUC, strongest", "TPR at 1% FPR", "TPR at 0.1% FPR"]
+    head = [
+        "model",
+        "members",
+        "training accuracy",
+        "hold-out accuracy",
+        "AUC, strongest",
+        "TPR at 1% FPR",
+        "TPR at 0.1% FPR",
+    ]
     head += [
         f"precision at 1% FPR, prior {format_percentage(0.01)}",
         "gap attack, balanced accuracy",
@@ -147,14 +181,20 @@ def main() -> None:
     lines += [row(name, build) for name, build in AUDITS.items()]
     text = (
         "# Real models on real data\n\n"
-        "Written by `python benchmarks/real_data.py`. Intervals are at 95%; those of the strongest attack are simultaneous over\n"
-        "the attacks. Members and non-members are equal in number and drawn at random; one query a record; seed 0.\n\n"
+        "Written by `python benchmarks/real_data.py`. Intervals are at 95%; those of the strongest "
+        "attack are simultaneous over\n"
+        "the attacks. Members and non-members are equal in number and drawn at random; one query a "
+        "record; seed 0.\n\n"
         + "\n".join(lines)
         + "\n\nReading: every model that fits its training data exactly leaks at labels alone, by its gap. The forest, which remembers\n"
-        "its records, gives away most of its members at 1% false positives. Boosting on Adult, which hardly overfits, leaks only to\n"
-        "quantile regression, which allows for how hard each record is. Logistic regression is the near-chance control.\n"
+        "its records, gives away most of its members at 1% false positives. Boosting on Adult, "
+        "which hardly overfits, leaks only to\n"
+        "quantile regression, which allows for how hard each record is. Logistic regression is the "
+        "near-chance control.\n"
     )
-    (Path(__file__).resolve().parent.parent / "docs" / "real-data.md").write_text(text, encoding="utf-8")
+    (Path(__file__).resolve().parent.parent / "docs" / "real-data.md").write_text(
+        text, encoding="utf-8"
+    )
     print(text)
 
 

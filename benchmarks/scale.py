@@ -1,7 +1,10 @@
-"""100,000 members and 100,000 non-members, 10 classes, 20 groups, every attack and statistic: seconds and peak memory.
+"""100,000 members and 100,000 non-members, 10 classes, 20 groups, every attack and statistic.
 
-Limits: under 30 s on two cores and under 1.5 GB apart from the model's own queries and the blind control; the blind control
-on 20 features at most 30 s more. The attacks that need features run too, on the same 20.
+Seconds and peak memory.
+
+Limits: under 30 s on two cores and under 1.5 GB apart from the model's own queries and the blind
+control; the blind control on 20 features at most 30 s more. The attacks that need features run too,
+on the same 20.
 """
 
 from __future__ import annotations
@@ -58,9 +61,17 @@ def main() -> None:
     subject = replace(make_signals_subject(stored), features=None)
     result = audit_subject(plan, subject, progress=note)
     took = time.perf_counter() - started
-    print(f"records {2 * N}, attacks {len(result.arrays.scored)}, estimates {len(result.estimates)}")
-    print(f"signals alone (no features): {took:.1f} s; peak memory {peak():.2f} GB (data alone {before:.2f} GB)")
-    print("  stage ends at: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items()))
+    print(
+        f"records {2 * N}, attacks {len(result.arrays.scored)}, estimates {len(result.estimates)}"
+    )
+    print(
+        f"signals alone (no features): {took:.1f} s; peak memory {peak():.2f} GB (data alone "
+        f"{before:.2f} GB)"
+    )
+    print(
+        "  stage ends at: "
+        + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items())
+    )
     started = time.perf_counter()
     blind = run_blind_control(stored.features, stored.labels, stored.member, None)
     alone = time.perf_counter() - started
@@ -69,8 +80,14 @@ def main() -> None:
     stages.clear()
     result = audit_signals(stored, plan=plan, progress=note)
     took = time.perf_counter() - started
-    print(f"with features (quantile regression, duplicates and blind control too): {took:.1f} s; peak memory {peak():.2f} GB")
-    print("  stage ends at: " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items()))
+    print(
+        f"with features (quantile regression, duplicates and blind control too): {took:.1f} s; "
+        f"peak memory {peak():.2f} GB"
+    )
+    print(
+        "  stage ends at: "
+        + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in stages.items())
+    )
     print(f"  apart from the blind control: {took - alone:.1f} s")
 
 

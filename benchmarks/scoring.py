@@ -1,7 +1,10 @@
-"""LiRA and RMIA scored at 50,000 records, against the usual Python loop and the full pairwise matrix, in one run.
+"""LiRA and RMIA scored at 50,000 records.
 
-Both slow ways are measured on a sample of the records and scaled; on that sample the scores must agree, RMIA's bit for bit.
-The loop over records is written in the style of LeakPro's, with one scipy density a record and side.
+Against the usual Python loop and the full pairwise matrix, in one run.
+
+Both slow ways are measured on a sample of the records and scaled; on that sample the scores must
+agree, RMIA's bit for bit. The loop over records is written in the style of LeakPro's, with one
+scipy density a record and side.
 """
 
 from __future__ import annotations
@@ -17,16 +20,26 @@ from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, RobustLiR
 from memberscope.types import Attack, Evidence
 
 N, MODELS, OTHERS = 50_000, 64, 50_000
-LOOPED, PAIRED, BLOCK = 2_000, 2_000, 500  # records of the slow ways, and rows a block of the pairwise matrix
+LOOPED, PAIRED, BLOCK = (
+    2_000,
+    2_000,
+    500,
+)  # records of the slow ways, and rows a block of the pairwise matrix
 
 
 def scene(signal: str, n: int, seed: int, *, outside: bool = False) -> Evidence:
-    """Records of unlike difficulty under balanced reference models, one float32 a model and record, as the fleet stores it."""
+    """Records of unlike difficulty under balanced reference models.
+
+    One float32 a model and record, as the fleet stores it.
+    """
     rng = np.random.default_rng(seed)
     inside = np.argsort(rng.random((MODELS, n)), axis=0) < (0 if outside else MODELS // 2)
     member = (rng.random(n) < 0.5) & (not outside)
     difficulty = rng.standard_normal(n)
-    values = [difficulty + rng.standard_normal(n) + 2 * member, difficulty + rng.standard_normal((MODELS, n)) + 2 * inside]
+    values = [
+        difficulty + rng.standard_normal(n) + 2 * member,
+        difficulty + rng.standard_normal((MODELS, n)) + 2 * inside,
+    ]
     if signal == "log_confidence":
         values = [-np.logaddexp(0, -part) for part in values]
     target, refs = (part.astype(np.float32)[..., None, None] for part in values)
@@ -46,7 +59,10 @@ def fastest(work: Callable[[], np.ndarray], repeats: int = 7) -> tuple[float, np
 
 def lira_loop(evidence: Evidence, n: int) -> np.ndarray:
     """Online LiRA with a variance for each record, one record after another."""
-    refs, target = evidence.references[:, :, 0, 0].astype(np.float64), evidence.target[:, 0, 0].astype(np.float64)
+    refs, target = (
+        evidence.references[:, :, 0, 0].astype(np.float64),
+        evidence.target[:, 0, 0].astype(np.float64),
+    )
     scores = np.empty(n)
     for j in range(n):
         mask = evidence.inside[:, j]
@@ -57,7 +73,10 @@ def lira_loop(evidence: Evidence, n: int) -> np.ndarray:
 
 
 def ratios(evidence: Evidence) -> np.ndarray:
-    """RMIA's ratio of each record by its definition, with masks: target over the mean of both kinds of model."""
+    """RMIA's ratio of each record by its definition, with masks.
+
+    Target over the mean of both kinds of model.
+    """
     p, inside = np.exp(evidence.references[:, :, 0, 0].astype(np.float64)), evidence.inside
     out = np.mean(p, axis=0, where=~inside)
     average = (np.mean(p, axis=0, where=inside) + out) / 2 if inside.any() else out
@@ -81,8 +100,14 @@ def lira_row(evidence: Evidence) -> None:
     slow *= N / LOOPED
     apart = np.max(np.abs(scores[:LOOPED] - looped) / np.maximum(np.abs(looped), 1e-3))
     read = evidence.references.nbytes / fast / 1e9
-    print(f"LiRA online, {N} records x {MODELS} models: {fast * 1e3:.1f} ms ({read:.1f} GB/s of references)")
-    print(f"  loop over records {slow:.1f} s (scaled from {LOOPED}): ratio {slow / fast:.0f}; relative difference {apart:.1e}")
+    print(
+        f"LiRA online, {N} records x {MODELS} models: {fast * 1e3:.1f} ms ({read:.1f} GB/s of "
+        "references)"
+    )
+    print(
+        f"  loop over records {slow:.1f} s (scaled from {LOOPED}): ratio {slow / fast:.0f}; "
+        f"relative difference {apart:.1e}"
+    )
 
 
 def rmia_row(evidence: Evidence) -> None:
@@ -93,10 +118,23 @@ def rmia_row(evidence: Evidence) -> None:
     slow, paired = fastest(lambda: rmia_pairs(record[:PAIRED], population, attack.gamma), 1)
     slow *= N / PAIRED
     equal = np.mean(scores[:PAIRED] == paired)
-    print(f"RMIA online, {N} records x {OTHERS} population records x {MODELS} models: {fast * 1e3:.1f} ms")
-    print(f"  all pairs {slow:.1f} s (scaled from {PAIRED}, {N * OTHERS * 8 / 1e9:.0f} GB if held at once): ", end="")
-    print(f"ratio {slow / fast:.0f}; equal bit for bit on {100 * equal:.4g}% of {PAIRED} records, ", end="")
-    print(f"largest difference {np.abs(scores[:PAIRED] - paired).max() * OTHERS:.0f} of {OTHERS} pairs")
+    print(
+        f"RMIA online, {N} records x {OTHERS} population records x {MODELS} models: "
+        f"{fast * 1e3:.1f} ms"
+    )
+    print(
+        f"  all pairs {slow:.1f} s (scaled from {PAIRED}, {N * OTHERS * 8 / 1e9:.0f} GB if held "
+        "at once): ",
+        end="",
+    )
+    print(
+        f"ratio {slow / fast:.0f}; equal bit for bit on {100 * equal:.4g}% of {PAIRED} records, ",
+        end="",
+    )
+    print(
+        f"largest difference {np.abs(scores[:PAIRED] - paired).max() * OTHERS:.0f} of {OTHERS} "
+        "pairs"
+    )
 
 
 def main() -> None:
@@ -104,11 +142,22 @@ def main() -> None:
     confidence = replace(confidence, population=scene("log_confidence", OTHERS, 2, outside=True))
     lira_row(logits)
     rmia_row(confidence)
-    others: list[Attack] = [LiRA("online", "fixed"), LiRA("offline"), LiRA(centre="median"), RobustLiRA(), Calibrated()]
+    others: list[Attack] = [
+        LiRA("online", "fixed"),
+        LiRA("offline"),
+        LiRA(centre="median"),
+        RobustLiRA(),
+        Calibrated(),
+    ]
     others += [RMIA("offline"), BASE(), AttackR()]
     for attack in others:
         evidence = logits if attack.needs.signals[0] == "logit_confidence" else confidence
-        took, _ = fastest(lambda attack=attack, evidence=evidence: attack.score(evidence, np.random.default_rng(0)), 3)
+        took, _ = fastest(
+            lambda attack=attack, evidence=evidence: attack.score(
+                evidence, np.random.default_rng(0)
+            ),
+            3,
+        )
         print(f"{attack.name}: {took * 1e3:.1f} ms")
 
 

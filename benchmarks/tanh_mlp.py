@@ -1,6 +1,9 @@
-"""The Location-30 network of reference C.3: MLP 446-1024-512-256-30, tanh, SGD at 0.5, batch 64, 50 epochs, last epoch kept.
+"""The Location-30 network of reference C.3.
 
-In a file of its own, since the hash of this file is part of the key under which trained models are kept.
+MLP 446-1024-512-256-30, tanh, SGD at 0.5, batch 64, 50 epochs, last epoch kept.
+
+In a file of its own, since the hash of this file is part of the key under which trained models are
+kept.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ SIZES, RATE, BATCH, EPOCHS = (446, 1024, 512, 256, 30), 0.5, 64, 50
 
 
 def network(seed: int, *, glorot: bool) -> torch.nn.Sequential:
-    """Untrained weights: Glorot-uniform with zero biases, or torch's own uniform within 1 / sqrt(inputs)."""
+    """Untrained weights: Glorot-uniform with zero biases.
+
+    Or torch's own uniform within 1 / sqrt(inputs).
+    """
     torch.manual_seed(seed)
     layers: list[torch.nn.Module] = []
     for before, after in pairwise(SIZES):

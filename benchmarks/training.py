@@ -1,8 +1,10 @@
-"""Training reference models: W1 (Location-30, MLP) and W2 (CIFAR-10, small CNN) against a plain PyTorch loop, in one run.
+"""Training reference models: W1 (Location-30, MLP) and W2 (CIFAR-10.
 
-`python benchmarks/training.py w1|w2 [device]`. A model's work is counted from its matrix products and convolutions, forward
-and backward; the peak is that of a large square product on all cores. Seconds of ours include measuring, starting processes
-and observing all records under each model.
+Small CNN) against a plain PyTorch loop, in one run.
+
+`python benchmarks/training.py w1|w2 [device]`. A model's work is counted from its matrix products
+and convolutions, forward and backward; the peak is that of a large square product on all cores.
+Seconds of ours include measuring, starting processes and observing all records under each model.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ from torch import nn
 
 from data import cifar10, location30
 from memberscope.attacks import LiRA
-from memberscope.recipes import SGD, Execution, TorchRecipe, TrainingJob, build_balanced_design, train_fleet
+from memberscope.recipes import (
+    SGD,
+    Execution,
+    TorchRecipe,
+    TrainingJob,
+    build_balanced_design,
+    train_fleet,
+)
 from memberscope.signals import SignalRequest, reduce_outputs
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Evidence, Records, SignalSpec
@@ -33,19 +42,31 @@ def mlp() -> nn.Module:
 
 
 def cnn() -> nn.Module:
-    blocks = [(nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)) for a, b in ((3, 32), (32, 64), (64, 128))]
-    return nn.Sequential(*(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(2048, 10))
+    blocks = [
+        (nn.Conv2d(a, b, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+        for a, b in ((3, 32), (32, 64), (64, 128))
+    ]
+    return nn.Sequential(
+        *(layer for block in blocks for layer in block), nn.Flatten(), nn.Linear(2048, 10)
+    )
 
 
 def flop_a_record(model: nn.Module, x: torch.Tensor) -> float:
-    """Operations of one record, forward and backward: two a product and weight, thrice except for the first layer's input."""
+    """Operations of one record, forward and backward.
+
+    Two a product and weight, thrice except for the first layer's input.
+    """
     counts: list[float] = []
 
     def count(layer: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         inner = layer.weight[0].numel()
         counts.append(2.0 * inner * out[0].numel())
 
-    hooks = [part.register_forward_hook(count) for part in model.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    hooks = [
+        part.register_forward_hook(count)
+        for part in model.modules()
+        if isinstance(part, nn.Linear | nn.Conv2d)
+    ]
     model(x[:1])
     for hook in hooks:
         hook.remove()
@@ -65,8 +86,13 @@ def gemm_peak(dtype: torch.dtype, device: str) -> float:
     return best
 
 
-def plain_loop(recipe: TorchRecipe, pool: Records, inside: np.ndarray) -> tuple[float, list[nn.Module]]:
-    """Seconds, and the models, of the loop that people write: tensors in memory, autograd, one model after another."""
+def plain_loop(
+    recipe: TorchRecipe, pool: Records, inside: np.ndarray
+) -> tuple[float, list[nn.Module]]:
+    """Seconds, and the models, of the loop that people write.
+
+    Tensors in memory, autograd, one model after another.
+    """
     x, y = (torch.from_numpy(part).to(recipe.device) for part in (pool.x, pool.y))
     models = []
     started = time.perf_counter()
@@ -91,20 +117,32 @@ def plain_loop(recipe: TorchRecipe, pool: Records, inside: np.ndarray) -> tuple[
 def confidence(model: nn.Module, pool: Records, device: str) -> np.ndarray:
     """Logit-scaled confidence (n, 1, 1) of the pool under a model."""
     with torch.inference_mode():
-        parts = [model(part.to(device)).cpu().double().numpy() for part in torch.from_numpy(pool.x).split(1024)]
+        parts = [
+            model(part.to(device)).cpu().double().numpy()
+            for part in torch.from_numpy(pool.x).split(1024)
+        ]
     return reduce_outputs(WANTED, "logits", np.concatenate(parts), pool.y)[1][:, None]
 
 
-def lira_auc(order: TrainingJob, references: np.ndarray, target: np.ndarray, member: np.ndarray) -> float:
-    """AUC of online LiRA, fixed variance, on a target whose members were drawn apart from the references'."""
+def lira_auc(
+    order: TrainingJob, references: np.ndarray, target: np.ndarray, member: np.ndarray
+) -> float:
+    """AUC of online LiRA, fixed variance.
+
+    On a target whose members were drawn apart from the references'.
+    """
     hidden = np.full(len(order.pool), -1, dtype=np.int8)
-    evidence = Evidence("logit_confidence", target, order.pool.y, hidden, references=references, inside=order.inside)
+    evidence = Evidence(
+        "logit_confidence", target, order.pool.y, hidden, references=references, inside=order.inside
+    )
     return auc_value(roc(LiRA("online", "fixed").score(evidence, np.random.default_rng(0)), member))
 
 
 def make_order(recipe: TorchRecipe, pool: Records, n_models: int, size: int) -> TrainingJob:
     inside = build_balanced_design(len(pool), size, n_models, np.random.default_rng(0))
-    return TrainingJob(recipe, pool, inside, tuple(range(n_models)), (WANTED,), "logits", int(pool.y.max()) + 1)
+    return TrainingJob(
+        recipe, pool, inside, tuple(range(n_models)), (WANTED,), "logits", int(pool.y.max()) + 1
+    )
 
 
 def ours(order: TrainingJob, member: np.ndarray) -> tuple[float, str]:
@@ -113,8 +151,14 @@ def ours(order: TrainingJob, member: np.ndarray) -> tuple[float, str]:
     fleet = train_fleet(order, None, Execution())
     seconds = time.perf_counter() - started
     target = next(order.recipe.many(order.pool, member[None], [999])).module
-    auc = lira_auc(order, fleet.observed[WANTED], confidence(target, order.pool, order.recipe.device), member)
-    choice = "engine {engine}, stack {stack}, {processes} process(es) of {threads} thread(s)".format(**fleet.choice)
+    auc = lira_auc(
+        order, fleet.observed[WANTED], confidence(target, order.pool, order.recipe.device), member
+    )
+    choice = (
+        "engine {engine}, stack {stack}, {processes} process(es) of {threads} thread(s)".format(
+            **fleet.choice
+        )
+    )
     accuracy = f"accuracy {fleet.train_accuracy.mean():.3f} / {fleet.held_out_accuracy.mean():.3f}"
     return seconds, f"{accuracy}, LiRA AUC {auc:.3f}; {choice}"
 
@@ -122,7 +166,9 @@ def ours(order: TrainingJob, member: np.ndarray) -> tuple[float, str]:
 def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[int, ...]) -> None:
     """Print one workload; the plain loop trains `counts[0]` models and the target."""
     flop = flop_a_record(recipe.model(), torch.from_numpy(pool.x)) * size * recipe.epochs
-    peaks = {dtype: gemm_peak(getattr(torch, dtype), recipe.device) for dtype in ("float32", "bfloat16")}
+    peaks = {
+        dtype: gemm_peak(getattr(torch, dtype), recipe.device) for dtype in ("float32", "bfloat16")
+    }
     shown = ", ".join(f"{peak:.0f} GFLOP/s {dtype}" for dtype, peak in peaks.items())
     print(f"{name}: {flop / 1e9:.0f} GFLOP a model; peak of a matrix product {shown}", flush=True)
     member = build_balanced_design(len(pool), size, 1, np.random.default_rng(99))[0]
@@ -132,12 +178,15 @@ def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[
     seen = np.stack([confidence(model, pool, recipe.device) for model in models])
     auc = lira_auc(order, seen[:-1], seen[-1], member)
     print(
-        f"plain loop, {counts[0]} models: {plain * counts[0]:.1f} s, {flop / plain / 1e9:.0f} GFLOP/s; LiRA AUC {auc:.3f}",
+        f"plain loop, {counts[0]} models: {plain * counts[0]:.1f} s, {flop / plain / 1e9:.0f} "
+        f"GFLOP/s; LiRA AUC {auc:.3f}",
         flush=True,
     )
     for precision in ("float32", "bfloat16"):
         for n_models in counts:
-            seconds, reached = ours(make_order(replace(recipe, precision=precision), pool, n_models, size), member)
+            seconds, reached = ours(
+                make_order(replace(recipe, precision=precision), pool, n_models, size), member
+            )
             rate, ratio = flop * n_models / seconds / 1e9, plain * n_models / seconds
             part = f"{rate:.0f} GFLOP/s, {rate / peaks[precision]:.0%} of the peak, {ratio:.2f} x the plain loop"
             print(f"{precision}, {n_models} models: {seconds:.1f} s, {part}; {reached}", flush=True)
@@ -148,9 +197,21 @@ def main() -> None:
     x, y = location30() if name == "w1" else cifar10(10_000)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y, np.arange(len(y)).astype(str))
     if name == "w1":
-        run("W1", TorchRecipe(mlp, SGD(0.05), epochs=50, batch_size=128, device=device), pool, 2505, (16, 64))
+        run(
+            "W1",
+            TorchRecipe(mlp, SGD(0.05), epochs=50, batch_size=128, device=device),
+            pool,
+            2505,
+            (16, 64),
+        )
     else:
-        run("W2", TorchRecipe(cnn, SGD(0.05), epochs=10, batch_size=128, device=device), pool, 5000, (8,))
+        run(
+            "W2",
+            TorchRecipe(cnn, SGD(0.05), epochs=10, batch_size=128, device=device),
+            pool,
+            5000,
+            (8,),
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Write docs/configuration.md from the types that read `audit.toml` and policies; a test says when it is out of date."""
+"""Write docs/configuration.md from the types that read `audit.toml` and policies.
+
+A test says when it is out of date.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Write docs/inputs-tried.md: run the tests of files and models, and list what each tried and what came of it.
+"""Write docs/inputs-tried.md.
+
+Run the tests of files and models, and list what each tried and what came of it.
 
     python benchmarks/write_inputs.py [--check]
 
@@ -64,9 +66,15 @@ def page_of(tests: dict[str, str]) -> str:
     """Write the page: one section a file, one row a test."""
     parts = [HEAD, *matrix_of(tests)]
     for file in FILES:
-        mine = {name.partition("::")[2]: outcome for name, outcome in tests.items() if name.startswith(f"{file}::")}
+        mine = {
+            name.partition("::")[2]: outcome
+            for name, outcome in tests.items()
+            if name.startswith(f"{file}::")
+        }
         tried = Counter(name.partition("[")[0] for name in mine)
-        passed = Counter(name.partition("[")[0] for name, outcome in mine.items() if outcome == "passed")
+        passed = Counter(
+            name.partition("[")[0] for name, outcome in mine.items() if outcome == "passed"
+        )
         about = ast.get_docstring(ast.parse((ROOT / file).read_text(encoding="utf-8"))) or ""
         parts.append(f"## {about.splitlines()[0].rstrip('.')}\n")
         parts.append("| tried | variants | passed |\n| --- | --- | --- |")
@@ -76,7 +84,10 @@ def page_of(tests: dict[str, str]) -> str:
 
 
 def matrix_of(tests: dict[str, str]) -> list[str]:
-    """Write the table of model kinds and formats: whether the verdict and all estimates are those of the data frame."""
+    """Write the table of model kinds and formats.
+
+    Whether the verdict and all estimates are those of the data frame.
+    """
     tree = ast.parse((ROOT / FILES[0]).read_text(encoding="utf-8"))
     formats = next(
         ast.literal_eval(node.value)
@@ -85,13 +96,17 @@ def matrix_of(tests: dict[str, str]) -> list[str]:
     )
     rows = [
         "## Kinds of models and formats of files\n",
-        "Missing values, words, dates, truth values and categories are among the columns, as far as the model takes them.\n",
+        "Missing values, words, dates, truth values and categories are among the columns, as far "
+        "as the model takes them.\n",
     ]
     rows += [f"| model | {' | '.join(formats)} |", f"| --- |{' --- |' * len(formats)}"]
     for name, outcome in tests.items():
         if name.startswith(f"{FILES[0]}::"):
             word = "as the frame" if outcome == "passed" else outcome
-            rows.append(f"| {name.partition('[')[2].rstrip(']').replace('_', ' ')} | {' | '.join([word] * len(formats))} |")
+            rows.append(
+                f"| {name.partition('[')[2].rstrip(']').replace('_', ' ')} | "
+                f"{' | '.join([word] * len(formats))} |"
+            )
     return [*rows, ""]
 
 
@@ -118,7 +133,11 @@ def main() -> int:
     page = page_of(recorder.tests)
     if check:
         same = rows_of(page) == rows_of(PAGE.read_text(encoding="utf-8"))
-        print("docs/inputs-tried.md lists the tests." if same else "docs/inputs-tried.md is old: run `make inputs`.")
+        print(
+            "docs/inputs-tried.md lists the tests."
+            if same
+            else "docs/inputs-tried.md is old: run `make inputs`."
+        )
         return 0 if same else 1
     PAGE.write_text(page, encoding="utf-8")
     return int(code)

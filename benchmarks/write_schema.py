@@ -1,4 +1,7 @@
-"""Write the schemas of the documents into schema/ from their types; a test says when one is out of date."""
+"""Write the schemas of the documents into schema/ from their types.
+
+A test says when one is out of date.
+"""
 
 from __future__ import annotations
 

@@ -1,10 +1,13 @@
-"""Verdicts on models that leak nothing: how often an audit fails, passes, or cannot tell, by this version's rules and by 0.1's.
+"""Verdicts on models that leak nothing.
+
+How often an audit fails, passes, or cannot tell, by this version's rules and by 0.1's.
 
     python benchmarks/zero_leak.py scores [--runs 1000] [--sizes 300,1000,2000,5000]
     python benchmarks/zero_leak.py audits [--runs 60]
 
-`scores`: 20 attacks share 90% of their variance and know nothing of membership; the claim is 3% of members at 1% false positives.
-`audits`: whole audits of fitted models whose training data are independent of both sides, with the shipped policy `standard`.
+`scores`: 20 attacks share 90% of their variance and know nothing of membership; the claim is 3% of
+members at 1% false positives. `audits`: whole audits of fitted models whose training data are
+independent of both sides, with the shipped policy `standard`.
 """
 
 from __future__ import annotations
@@ -35,12 +38,18 @@ def draw_arrays(n: int, seed: int) -> AuditArrays:
     common = rng.standard_normal(2 * n)
     scored = tuple(
         AttackScores(
-            f"a{k}", "probabilities", False, SHARED**0.5 * common + (1 - SHARED) ** 0.5 * rng.standard_normal(2 * n), {}
+            f"a{k}",
+            "probabilities",
+            False,
+            SHARED**0.5 * common + (1 - SHARED) ** 0.5 * rng.standard_normal(2 * n),
+            {},
         )
         for k in range(ATTACKS)
     )
     fold = np.arange(2 * n) % 5
-    return AuditArrays(np.arange(2 * n).astype(str), np.arange(2 * n) < n, np.zeros(2 * n, int), fold, scored)
+    return AuditArrays(
+        np.arange(2 * n).astype(str), np.arange(2 * n) < n, np.zeros(2 * n, int), fold, scored
+    )
 
 
 def verdicts(n: int, seed: int) -> tuple[str, str]:
@@ -50,7 +59,10 @@ def verdicts(n: int, seed: int) -> tuple[str, str]:
     tested = examine_claims(POLICY, arrays, parts, [], 0.95)
     family = _Family(sum(len(entry.p_values) for entry in tested), 0.025, "probabilities", "", 0)
     new = build_claim_findings(tested, family)[0].verdict
-    limits = [old_limits(roc(part.scores, part.member), CLAIM.fpr, None, 0.025 / ATTACKS) for part in parts]
+    limits = [
+        old_limits(roc(part.scores, part.member), CLAIM.fpr, None, 0.025 / ATTACKS)
+        for part in parts
+    ]
     old = "FAIL" if max(low for low, _ in limits) > CLAIM.tpr else "INCONCLUSIVE"
     if old != "FAIL" and max(high for _, high in limits) <= CLAIM.tpr:
         old = "PASS"
@@ -68,7 +80,10 @@ def print_shares(words: str, found: list[str]) -> None:
 
 def print_scores(runs: int, sizes: list[int]) -> None:
     """The table for scores drawn at random."""
-    print("| records a side, rules | data sets | FAIL | PASS | INCONCLUSIVE |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| records a side, rules | data sets | FAIL | PASS | INCONCLUSIVE |\n| --- | --- | --- | "
+        "--- | --- |"
+    )
     for n in sizes:
         found = Parallel(n_jobs=JOBS)(delayed(verdicts)(n, seed) for seed in range(runs))
         for place, rules in enumerate(("this version", "version 0.1")):
@@ -89,12 +104,16 @@ def audit_once(seed: int, n: int = 2000) -> str:
     model = LogisticRegression().fit(x[2 * n :], y[2 * n :])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = memberscope.audit(model, (x[:n], y[:n]), (x[n : 2 * n], y[n : 2 * n]), policy="standard")
+        result = memberscope.audit(
+            model, (x[:n], y[:n]), (x[n : 2 * n], y[n : 2 * n]), policy="standard"
+        )
     return result.verdict
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("part", choices=["scores", "audits"])
     parser.add_argument("--runs", type=int)
     parser.add_argument("--sizes", default="300,1000,2000,5000")
@@ -102,7 +121,10 @@ def main() -> None:
     if given.part == "scores":
         print_scores(given.runs or 1000, [int(size) for size in given.sizes.split(",")])
         return
-    print("| whole audits | runs | FAIL | PASS, limited or not | INCONCLUSIVE |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| whole audits | runs | FAIL | PASS, limited or not | INCONCLUSIVE |\n| --- | --- | --- | "
+        "--- | --- |"
+    )
     found = Parallel(n_jobs=JOBS)(delayed(audit_once)(seed) for seed in range(given.runs or 60))
     print_shares("2,000 a side, policy standard", found)
 

@@ -6,7 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-# Small tree fits gain nothing from OpenMP threads, which only wait for one another when the machine is busy.
+# Small tree fits gain nothing from OpenMP threads, which only wait for one another when the machine
+# is busy.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell's background jobs ignore interrupts, and so would all that the tests start and interrupt.

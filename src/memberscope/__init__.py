@@ -1,4 +1,6 @@
-"""memberscope audits machine-learning models for membership inference, with intervals, controls and a gate.
+"""memberscope audits machine-learning models for membership inference, with intervals.
+
+Controls and a gate.
 
 Scores are higher for likelier members, rates lie in [0, 1], epsilons are in nats.
 

@@ -19,7 +19,9 @@ def check_rate(name: str, value: float, *, open_ends: bool = True) -> float:
     inside = 0.0 < value < 1.0 if open_ends else 0.0 <= value <= 1.0
     if not inside:
         kind = "strictly between 0 and 1" if open_ends else "between 0 and 1"
-        raise InputError(f"Expected {name} {kind}, got {value}. Give it as a fraction, for example 0.01 for 1%.")
+        raise InputError(
+            f"Expected {name} {kind}, got {value}. Give it as a fraction, for example 0.01 for 1%."
+        )
     return float(value)
 
 
@@ -48,13 +50,16 @@ def check_finite(name: str, values: NDArray[Any], ids: NDArray[Any] | None = Non
     rows = np.flatnonzero(bad.reshape(len(values), -1).any(axis=1))
     first = int(rows[0]) if ids is None else str(ids[rows[0]])
     raise InputError(
-        f"Expected finite {name}, got NaN or infinity for {len(rows)} of {len(values)} records, first record {first!r}. "
+        f"Expected finite {name}, got NaN or infinity for {len(rows)} of {len(values)} records, "
+        f"first record {first!r}. "
         f"Repair the model or leave those records out."
     )
 
 
 def check_binary_scores(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
-    """Check that `scores` (n,) and `member` (n,) can be compared: finite, one length, both sides present.
+    """Check that `scores` (n,) and `member` (n,) can be compared.
+
+    Finite, one length, both sides present.
 
     Raises:
         InputError: They cannot.
@@ -64,6 +69,7 @@ def check_binary_scores(scores: NDArray[np.float64], member: NDArray[np.bool_]) 
     n_members = int(np.count_nonzero(member))
     if n_members == 0 or n_members == len(member):
         raise InputError(
-            f"Expected members and non-members, got {n_members} members and {len(member) - n_members} non-members. "
+            f"Expected members and non-members, got {n_members} members and "
+            f"{len(member) - n_members} non-members. "
             f"Give records of both kinds."
         )

@@ -19,10 +19,16 @@ def digest_array(array: Any) -> str:
 
 
 def _format_objects(values: Any) -> Any:
-    """Objects (n,) as Python writes them; words stay as they are where there is nothing else, so that None is never a word."""
+    """Objects (n,) as Python writes them.
+
+    Words stay as they are where there is nothing else, so that None is never a word.
+    """
     if set(map(type, values)) <= {str}:
         return values.astype(np.str_)
-    return np.array([repr(value.tolist() if hasattr(value, "tolist") else value) for value in values], dtype=np.str_)
+    return np.array(
+        [repr(value.tolist() if hasattr(value, "tolist") else value) for value in values],
+        dtype=np.str_,
+    )
 
 
 def digest_named_arrays(arrays: dict[str, Any]) -> str:

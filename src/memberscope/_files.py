@@ -22,12 +22,18 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise InputError(f"Expected room to write {path}, got a full disk. Free some space and run it again.") from error
-        raise InputError(f"Expected to write {path}, got: {error.strerror}. Choose a folder that can be written.") from error
+            raise InputError(
+                f"Expected room to write {path}, got a full disk. Free some space and run it again."
+            ) from error
+        raise InputError(
+            f"Expected to write {path}, got: {error.strerror}. Choose a folder that can be written."
+        ) from error
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Write a file under a temporary name, then rename it, so that a reader sees the old one or the new one whole.
+    """Write a file under a temporary name, then rename it.
+
+    So that a reader sees the old one or the new one whole.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.

@@ -23,5 +23,7 @@ def _hash_source(text: str) -> str:
 
 def build_content_policy(scripts: list[str], styles: list[str]) -> str:
     """Nothing but the blocks with these contents, and no connection anywhere."""
-    script, style = (" ".join(map(_hash_source, blocks)) or "'none'" for blocks in (scripts, styles))
+    script, style = (
+        " ".join(map(_hash_source, blocks)) or "'none'" for blocks in (scripts, styles)
+    )
     return f"default-src 'none'; script-src {script}; style-src {style}; img-src data:; base-uri 'none'; form-action 'none'"

@@ -18,14 +18,16 @@ def softmax(logits: Floats) -> Floats:
     return probabilities
 
 
-FLOOR = 1e-300  # below this a probability is read as zero; keeps logarithms finite without moving any rank
+# Below this a probability is read as zero; keeps logarithms finite without moving any rank
+FLOOR = 1e-300
 
 
 def fill_hidden_probabilities(values: Floats) -> Floats:
     """Probabilities (n, k) with each hidden class (NaN) given an equal share of what the visible ones leave.
 
-    That share lies within all that is known of a hidden class: it is at least zero, at most the smallest visible probability of a
-    top-k answer, and the whole sums to one. Hidden classes of one record tie.
+    That share lies within all that is known of a hidden class: it is at least zero, at most the
+    smallest visible probability of a top-k answer, and the whole sums to one. Hidden classes of one
+    record tie.
 
     >>> fill_hidden_probabilities(np.array([[0.7, np.nan, np.nan], [0.5, 0.3, 0.2]])).round(2).tolist()
     [[0.7, 0.15, 0.15], [0.5, 0.3, 0.2]]

@@ -1,4 +1,7 @@
-"""Independent pieces of one audit side by side, in threads: numpy and the tree learners leave the interpreter free."""
+"""Independent pieces of one audit side by side, in threads.
+
+Numpy and the tree learners leave the interpreter free.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ def map_in_parallel(
 ) -> list[Answer]:
     """`work` on every item, answers in the items' order; an error in any of them is raised here.
 
-    Items that are `long` are started first. Each item has one OpenMP thread, or they would wait for one another.
+    Items that are `long` are started first. Each item has one OpenMP thread, or they would wait for
+    one another.
 
     >>> map_in_parallel(lambda x: x * x, [1, 2, 3], long=lambda x: x == 3)
     [1, 4, 9]
@@ -35,7 +39,9 @@ def map_in_parallel(
 
     order = sorted(range(len(items)), key=lambda index: not long(items[index]))
     answers: dict[int, Answer] = {}
-    results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(delayed(alone)(index) for index in order)
+    results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+        delayed(alone)(index) for index in order
+    )
     for index, answer in zip(order, results, strict=True):
         answers[index] = answer
         if progress:

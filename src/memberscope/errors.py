@@ -11,19 +11,28 @@ from __future__ import annotations
 
 
 class MemberscopeError(Exception):
-    """Base of every error that this package raises on purpose; `exit_code` is what the CLI returns."""
+    """Base of every error that this package raises on purpose.
+
+    `exit_code` is what the CLI returns.
+    """
 
     exit_code = 4
 
 
 class InputError(MemberscopeError):
-    """The caller's data, file or option is not usable: one sentence of the form `Expected X, got Y. Do Z`."""
+    """The caller's data, file or option is not usable.
+
+    One sentence of the form `Expected X, got Y. Do Z`.
+    """
 
     exit_code = 2
 
 
 class UnsafeFileError(MemberscopeError):
-    """A file format that can run code was refused; `--trust-code` or `--trust-type` is the way to accept it."""
+    """A file format that can run code was refused.
+
+    `--trust-code` or `--trust-type` is the way to accept it.
+    """
 
     exit_code = 2
 

@@ -1,4 +1,6 @@
-"""The values that cross rooms: plain frozen data with documented shapes, and the protocols at the borders.
+"""The values that cross rooms.
+
+Plain frozen data with documented shapes, and the protocols at the borders.
 
 Scores point one way everywhere: a higher score means more likely a member.
 """
@@ -18,10 +20,22 @@ Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 Measurement = Literal[
-    "boundary", "noise", "augmentation", "transfer", "gradient_norm", "gradient_layers", "activations", "influence"
+    "boundary",
+    "noise",
+    "augmentation",
+    "transfer",
+    "gradient_norm",
+    "gradient_layers",
+    "activations",
+    "influence",
 ]
-Signal = Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"] | Measurement
-OneNumber = Literal["logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"]
+Signal = (
+    Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
+    | Measurement
+)
+OneNumber = Literal[
+    "logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"
+]
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
 Metric = Literal[
@@ -77,9 +91,10 @@ MEASURED_AT: dict[Measurement, Access] = {
 class Records:
     """The records of an audit; never part of a result.
 
-    `x` is an array (n, ...), a data frame, or None when only stored signals are at hand; `y` (n,) holds 0-based
-    classes; `ids` (n,) are unique strings; each entry of `groups` is (n,) of strings. `unit` (n,) names the person or
-    document that each record belongs to, None where each record stands for itself.
+    `x` is an array (n, ...), a data frame, or None when only stored signals are at hand; `y` (n,)
+    holds 0-based classes; `ids` (n,) are unique strings; each entry of `groups` is (n,) of strings.
+    `unit` (n,) names the person or document that each record belongs to, None where each record
+    stands for itself.
     """
 
     x: Any
@@ -94,7 +109,10 @@ class Records:
 
 @runtime_checkable
 class Target(Protocol):
-    """The audited model, seen through what one query returns: the only border with frameworks and networks."""
+    """The audited model, seen through what one query returns.
+
+    The only border with frameworks and networks.
+    """
 
     @property
     def access(self) -> Access:
@@ -113,7 +131,10 @@ class Target(Protocol):
 
     @property
     def digest(self) -> str | None:
-        """Hash of everything that decides the outputs, or None if it cannot be known (then nothing is cached)."""
+        """Hash of everything that decides the outputs.
+
+        Or None if it cannot be known (then nothing is cached).
+        """
         ...
 
     @property
@@ -131,17 +152,26 @@ class Differentiable(Protocol):
     """What a target also has if its parameters are open to the adversary."""
 
     def inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The white-box signal `spec` (n, d) of the records `x` with true classes `y` (n,), in the model's eval mode."""
+        """The white-box signal `spec` (n, d) of the records `x` with true classes `y` (n,).
+
+        In the model's eval mode.
+        """
         ...
 
 
 @runtime_checkable
 class OutputDefence(Protocol):
-    """What is done to a model's answers before anybody sees them: the same object in an audit and in front of a served model."""
+    """What is done to a model's answers before anybody sees them.
+
+    The same object in an audit and in front of a served model.
+    """
 
     @property
     def name(self) -> str:
-        """Its name with its parameters, such as `top:3`: unique, and enough to make it again unless it is fitted."""
+        """Its name with its parameters, such as `top:3`.
+
+        Unique, and enough to make it again unless it is fitted.
+        """
         ...
 
     @property
@@ -160,20 +190,29 @@ class OutputDefence(Protocol):
         ...
 
     def fit(self, outputs: Floats, member: Bools) -> OutputDefence:
-        """Itself, or a copy fitted to answers (n, k) about records that trained the model (`member`, n) and about others."""
+        """Itself, or a copy fitted to answers (n.
+
+        K) about records that trained the model (`member`, n) and about others.
+        """
         ...
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k) that are given for probabilities (n, k), NaN where a class is hidden; labels are (n, 1)."""
+        """The answers (n, k) that are given for probabilities (n, k), NaN where a class is hidden.
+
+        Labels are (n, 1).
+        """
         ...
 
 
 @runtime_checkable
 class Recipe(Protocol):
-    """How to train a model like the target: a function of records and a seed. A training defence is Recipe -> Recipe.
+    """How to train a model like the target: a function of records and a seed.
 
-    A recipe may also have `digest`, a hash of all that decides the training (else nothing trained is kept between runs),
-    and `many(records, inside, seeds)`, which trains one model on each row of `inside` (b, n) together.
+    A training defence is Recipe -> Recipe.
+
+    A recipe may also have `digest`, a hash of all that decides the training (else nothing trained
+    is kept between runs), and `many(records, inside, seeds)`, which trains one model on each row of
+    `inside` (b, n) together.
     """
 
     def __call__(self, records: Records, seed: int) -> Any:
@@ -197,26 +236,31 @@ class TrainingDefence(Protocol):
 
 @dataclass(frozen=True)
 class SignalSpec:
-    """What is observed about a record under a model: the key, with the contents, of everything cached.
+    """What is observed about a record under a model.
 
-    `name` is `outputs` for the answer to one query, or the one number a record that is kept of it: `logit_confidence`,
-    log p_y - log(1 - p_y), or `log_confidence`, log p_y, each at a `temperature` among the parameters. `views` names the
-    transformed copies queried. A `Measurement` takes more than one answer (label-only search) or more than answers
-    (gradients). Where it is one number a record it lies on the scale of a logit: higher for likelier members, sigmoid(value)
-    in the place of the confidence.
+    The key, with the contents, of everything cached.
+
+    `name` is `outputs` for the answer to one query, or the one number a record that is kept of it:
+    `logit_confidence`, log p_y - log(1 - p_y), or `log_confidence`, log p_y, each at a
+    `temperature` among the parameters. `views` names the transformed copies queried. A
+    `Measurement` takes more than one answer (label-only search) or more than answers (gradients).
+    Where it is one number a record it lies on the scale of a logit: higher for likelier members,
+    sigmoid(value) in the place of the confidence.
     """
 
     name: Literal["outputs", "logit_confidence", "log_confidence"] | Measurement = "outputs"
     views: tuple[str, ...] = ("identity",)
     parameters: tuple[tuple[str, float], ...] = ()
-    version: int = 2  # raised whenever some signal gets other values, so that nothing older is taken from a store
+    # Raised whenever some signal gets other values, so that nothing older is taken from a store
+    version: int = 2
 
 
 @dataclass(frozen=True)
 class Needs:
     """What an attack must be given; it refuses evidence that lacks any of it.
 
-    `known` says which records of known truth it learns from; `references` counts reference models in and out per record.
+    `known` says which records of known truth it learns from; `references` counts reference models
+    in and out per record.
     """
 
     access: Access = Access.PROBABILITIES
@@ -230,11 +274,14 @@ class Needs:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """All that an attack may see: the truth appears only in `known`, where the threat model grants it.
+    """All that an attack may see.
 
-    `signal` says what `target` (n, views, d) holds; `labels` (n,) are true classes; `known` (n,) is 1 for a known member,
-    0 for a known non-member, -1 for a hidden record, and only hidden records are scored. `references` (m, n, views, d) is
-    the same signal under m reference models and `inside` (m, n) who was trained into them. `features` is (n, f).
+    The truth appears only in `known`, where the threat model grants it.
+
+    `signal` says what `target` (n, views, d) holds; `labels` (n,) are true classes; `known` (n,) is
+    1 for a known member, 0 for a known non-member, -1 for a hidden record, and only hidden records
+    are scored. `references` (m, n, views, d) is the same signal under m reference models and
+    `inside` (m, n) who was trained into them. `features` is (n, f).
     """
 
     signal: Signal
@@ -262,7 +309,10 @@ class Evidence:
 
 @runtime_checkable
 class Attack(Protocol):
-    """A frozen dataclass whose fields are its parameters; it turns evidence into scores and does nothing else."""
+    """A frozen dataclass whose fields are its parameters.
+
+    It turns evidence into scores and does nothing else.
+    """
 
     @property
     def name(self) -> str:
@@ -286,12 +336,14 @@ class Attack(Protocol):
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Who the adversary is: what a query returns, what is known, how many queries, and how rare members are.
+    """Who the adversary is: what a query returns, what is known, how many queries.
 
-    `prior` is the share of members among the records an adversary would try; `query_budget` counts queries per record.
-    `known_records` grants the truth about other records, `population` records that no model was trained on, `references` models
-    trained like the target, at most so many. None grants what the audit is given. Attacks that need what is not granted are
-    not run.
+    And how rare members are.
+
+    `prior` is the share of members among the records an adversary would try; `query_budget` counts
+    queries per record. `known_records` grants the truth about other records, `population` records
+    that no model was trained on, `references` models trained like the target, at most so many. None
+    grants what the audit is given. Attacks that need what is not granted are not run.
     """
 
     access: Access = Access.PROBABILITIES
@@ -305,10 +357,13 @@ class ThreatModel:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number that is never bare: its interval, its counts, its method and the conditions it holds under.
+    """One number that is never bare.
 
-    `threshold` tells whether the decision threshold was the best on these data (optimistic) or transferred from other
-    records. `exploratory` is true for all numbers outside the policy's claims.
+    Its interval, its counts, its method and the conditions it holds under.
+
+    `threshold` tells whether the decision threshold was the best on these data (optimistic) or
+    transferred from other records. `exploratory` is true for all numbers outside the policy's
+    claims.
     """
 
     attack: str
@@ -334,7 +389,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """One judged claim: the verdict, the rule that led to it, the estimate it rests on, and what to do.
+    """One judged claim: the verdict, the rule that led to it, the estimate it rests on.
+
+    And what to do.
 
     A PASS is `limited` where attacks with reference models, which the policy requires, did not run.
     """

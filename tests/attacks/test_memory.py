@@ -1,4 +1,7 @@
-"""Memory of scoring: what is held at once does not grow with the number of reference models, whose signals lie on disk."""
+"""Memory of scoring: what is held at once does not grow with the number of reference models.
+
+Whose signals lie on disk.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ from memberscope.types import Attack, Evidence
 
 N, FEW, MANY = 40_000, 16, 256  # more than one block even of the few
 EVERY: tuple[Attack, ...] = (
-    *(LiRA(), LiRA("online", "per_example"), LiRA("offline"), LiRA("offline", sides="two"), LiRA(centre="median")),
+    *(
+        LiRA(),
+        LiRA("online", "per_example"),
+        LiRA("offline"),
+        LiRA("offline", sides="two"),
+        LiRA(centre="median"),
+    ),
     *(RobustLiRA(), RMIA(), RMIA("offline"), BASE(), BASE("offline"), Calibrated(), AttackR()),
     Shokri("statistics", max_rows=1000),
 )
@@ -21,7 +30,10 @@ EVERY: tuple[Attack, ...] = (
 
 @pytest.fixture(scope="module")
 def mapped(tmp_path_factory):
-    """Signals of 256 models in a file: one number for each of n records, or two for each of n / 2."""
+    """Signals of 256 models in a file.
+
+    One number for each of n records, or two for each of n / 2.
+    """
     file = tmp_path_factory.mktemp("references") / "signals"
     signals = np.memmap(file, np.float32, "w+", shape=(MANY, N))
     signals[:] = -np.random.default_rng(0).random((MANY, N), dtype=np.float32)

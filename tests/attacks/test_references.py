@@ -1,4 +1,7 @@
-"""Attacks with reference models: published answers, naive definitions, and chance where nothing leaks at any number of models."""
+"""Attacks with reference models.
+
+Published answers, naive definitions, and chance where nothing leaks at any number of models.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,20 @@ from memberscope.types import Evidence
 RNG = np.random.default_rng
 
 
-def scene(n: int, m: int, shift: float, seed: int, *, views: int = 1, spread: float = 1.0, signal: str = "logit_confidence"):
-    """Records of difficulty N(0, spread), seen by m balanced reference models and a target that knows the first half."""
+def scene(
+    n: int,
+    m: int,
+    shift: float,
+    seed: int,
+    *,
+    views: int = 1,
+    spread: float = 1.0,
+    signal: str = "logit_confidence",
+):
+    """Records of difficulty N(0, spread).
+
+    Seen by m balanced reference models and a target that knows the first half.
+    """
     rng = RNG(seed)
     member = rng.random(n) < 0.5
     inside = np.argsort(rng.random((m, n)), axis=0) < m // 2
@@ -33,7 +48,9 @@ def scene(n: int, m: int, shift: float, seed: int, *, views: int = 1, spread: fl
         target, refs = -np.logaddexp(0, -target), -np.logaddexp(0, -refs)
     hidden = np.full(n, -1, dtype=np.int8)
     labels = np.zeros(n, dtype=int)
-    return Evidence(signal, target[:, :, None], labels, hidden, references=refs[..., None], inside=inside), member
+    return Evidence(
+        signal, target[:, :, None], labels, hidden, references=refs[..., None], inside=inside
+    ), member
 
 
 def test_lira_gives_the_published_log_densities():
@@ -42,7 +59,14 @@ def test_lira_gives_the_published_log_densities():
     refs = np.concatenate([stat_in.T, stat_in.T])[:, :, None, None]
     inside = np.array([[True] * 3] * 2 + [[False] * 3] * 2)
     hidden = np.full(3, -1, dtype=np.int8)
-    evidence = Evidence("logit_confidence", target[:, None, None], np.zeros(3, int), hidden, references=refs, inside=inside)
+    evidence = Evidence(
+        "logit_confidence",
+        target[:, None, None],
+        np.zeros(3, int),
+        hidden,
+        references=refs,
+        inside=inside,
+    )
     own = LiRA("offline", "per_example", sides="two").score(evidence, RNG(0))
     np.testing.assert_allclose(own, [1.41893853, 1.41893853, 3.72152363], rtol=1e-8)
     pooled = LiRA("offline", "fixed", sides="two").score(evidence, RNG(0))
@@ -55,10 +79,14 @@ def test_two_sided_offline_punishes_both_sides_alike_and_one_sided_does_not():
     inside = np.zeros((4000, 2), dtype=bool)
     hidden = np.full(2, -1, dtype=np.int8)
     target = np.array([4.0, -4.0])[:, None, None]
-    evidence = Evidence("logit_confidence", target, np.zeros(2, int), hidden, references=refs, inside=inside)
+    evidence = Evidence(
+        "logit_confidence", target, np.zeros(2, int), hidden, references=refs, inside=inside
+    )
     two = LiRA("offline", "fixed", sides="two").score(evidence, RNG(0))
     one = LiRA("offline", "fixed").score(evidence, RNG(0))
-    assert two == pytest.approx([8.92, 8.92], abs=0.4) and one == pytest.approx([4.0, -4.0], abs=0.1)
+    assert two == pytest.approx([8.92, 8.92], abs=0.4) and one == pytest.approx(
+        [4.0, -4.0], abs=0.1
+    )
 
 
 @pytest.mark.parametrize("views", [1, 3])
@@ -68,7 +96,10 @@ def test_lira_equals_a_loop_over_records(views, variance, centre):
     evidence, _ = scene(90, 12, 1.0, 0, views=views)
     middle = np.mean if centre == "mean" else np.median
     refs, inside = evidence.references[..., 0], evidence.inside
-    residuals = [[refs[g, j] - refs[g, j].mean(0) for j in range(90) for g in [inside[:, j] == side]] for side in (True, False)]
+    residuals = [
+        [refs[g, j] - refs[g, j].mean(0) for j in range(90) for g in [inside[:, j] == side]]
+        for side in (True, False)
+    ]
     pooled = [np.sqrt((np.concatenate(side) ** 2).mean(axis=0)) for side in residuals]
     expected, offline = [], []
     for j in range(90):
@@ -78,13 +109,19 @@ def test_lira_equals_a_loop_over_records(views, variance, centre):
             for side in (0, 1):
                 own = refs[inside[:, j] == (side == 0), j, v]
                 sd = pooled[side][v] if variance == "fixed" else own.std()
-                parts.append((norm.logpdf(evidence.target[j, v, 0], middle(own), sd), middle(own), sd))
-            ratio.append((parts[0][0] - parts[1][0], (evidence.target[j, v, 0] - parts[1][1]) / parts[1][2]))
+                parts.append(
+                    (norm.logpdf(evidence.target[j, v, 0], middle(own), sd), middle(own), sd)
+                )
+            ratio.append(
+                (parts[0][0] - parts[1][0], (evidence.target[j, v, 0] - parts[1][1]) / parts[1][2])
+            )
         expected.append(np.mean([r[0] for r in ratio]))
         offline.append(np.mean([r[1] for r in ratio]))
     got = LiRA("online", variance, centre=centre).score(evidence, RNG(0))
     np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(LiRA("offline", variance, centre=centre).score(evidence, RNG(0)), offline, rtol=1e-9)
+    np.testing.assert_allclose(
+        LiRA("offline", variance, centre=centre).score(evidence, RNG(0)), offline, rtol=1e-9
+    )
 
 
 def test_variance_switches_at_sixty_four_models():
@@ -94,7 +131,10 @@ def test_variance_switches_at_sixty_four_models():
         np.testing.assert_array_equal(LiRA().score(evidence, RNG(0)), same)
 
 
-@given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30), st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30))
+@given(
+    st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30),
+    st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=30),
+)
 def test_rmia_by_sorting_equals_all_pairs_bit_for_bit(record, population):
     x, z = np.array(record), np.array(population)
     for gamma in (1.0, 1.1, 2.0, 3.0):
@@ -132,7 +172,9 @@ def test_the_offline_constant_is_chosen_on_references_alone():
     evidence, _ = scene(300, 8, 2.0, 4, signal="log_confidence")
     chosen = choose_offline_a(evidence)
     assert chosen == choose_offline_a(replace(evidence, target=-evidence.target))
-    np.testing.assert_array_equal(RMIA("offline").score(evidence, RNG(0)), RMIA("offline", a=chosen).score(evidence, RNG(0)))
+    np.testing.assert_array_equal(
+        RMIA("offline").score(evidence, RNG(0)), RMIA("offline", a=chosen).score(evidence, RNG(0))
+    )
 
 
 @given(st.integers(0, 10**6), st.sampled_from([3, 4, 5, 9]))
@@ -145,20 +187,34 @@ def test_the_offline_constant_equals_a_loop_over_models(seed, m):
         for j in range(50):
             without = [p[k, j] for k in range(m) if k != model and not inside[k, j]]
             if without:
-                ratios.append([p[model, j] / (((1 + a / 10) * np.mean(without) + 1 - a / 10) / 2) for a in range(11)])
+                ratios.append(
+                    [
+                        p[model, j] / (((1 + a / 10) * np.mean(without) + 1 - a / 10) / 2)
+                        for a in range(11)
+                    ]
+                )
                 truth.append(inside[model, j])
-        expected += [auc_value(roc(np.array(column), np.array(truth))) for column in zip(*ratios, strict=True)]
+        expected += [
+            auc_value(roc(np.array(column), np.array(truth)))
+            for column in zip(*ratios, strict=True)
+        ]
     hidden, zeros = np.full(50, -1, dtype=np.int8), np.zeros((50, 1, 1))
     refs = np.log(p)[:, :, None, None]
-    evidence = Evidence("log_confidence", zeros, np.zeros(50, int), hidden, references=refs, inside=inside)
-    assert expected[round(10 * choose_offline_a(evidence))] == pytest.approx(expected.max(), abs=1e-12)
+    evidence = Evidence(
+        "log_confidence", zeros, np.zeros(50, int), hidden, references=refs, inside=inside
+    )
+    assert expected[round(10 * choose_offline_a(evidence))] == pytest.approx(
+        expected.max(), abs=1e-12
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 def test_pairs_won_are_the_area_under_the_staircase(pairs):
     scores, member = np.array([float(s) for s, _ in pairs]), np.array([m for _, m in pairs])
     member[:2] = [True, False]
-    assert compute_pairwise_auc(scores, member) == pytest.approx(auc_value(roc(scores, member)), abs=1e-14)
+    assert compute_pairwise_auc(scores, member) == pytest.approx(
+        auc_value(roc(scores, member)), abs=1e-14
+    )
 
 
 def test_scores_do_not_depend_on_the_block_or_on_where_the_references_lie(monkeypatch, tmp_path):
@@ -168,7 +224,9 @@ def test_scores_do_not_depend_on_the_block_or_on_where_the_references_lie(monkey
     attacks = (LiRA(), LiRA("offline", centre="median"), RobustLiRA(), Calibrated())
     whole = [attack.score(evidence, RNG(0)) for attack in attacks]
     in_blocks = blocked.iterate_reference_blocks
-    monkeypatch.setattr(blocked, "iterate_reference_blocks", lambda evidence: in_blocks(evidence, 64))
+    monkeypatch.setattr(
+        blocked, "iterate_reference_blocks", lambda evidence: in_blocks(evidence, 64)
+    )
     for attack, expected in zip(attacks, whole, strict=True):
         np.testing.assert_allclose(attack.score(mapped, RNG(0)), expected, rtol=1e-12)
 
@@ -183,12 +241,17 @@ def test_calibration_removes_difficulty():
 def test_student_density_and_few_models():
     x = np.linspace(-3, 3, 7)
     expected = student.logpdf(x, 3.0, loc=0.5, scale=2.0)
-    np.testing.assert_allclose(student_log_density(x, np.array(0.5), np.array(4.0), np.array(3.0)), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        student_log_density(x, np.array(0.5), np.array(4.0), np.array(3.0)), expected, rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("m", [4, 8])
 def test_robust_lira_is_best_where_few_models_disagree_in_spread(m):
-    """Records whose spread differs twentyfold: pooled variance is wrong for all, own variance hardly known."""
+    """Records whose spread differs twentyfold.
+
+    Pooled variance is wrong for all, own variance hardly known.
+    """
     gains = []
     for seed in range(4):
         rng = RNG(seed)
@@ -206,14 +269,21 @@ def test_robust_lira_is_best_where_few_models_disagree_in_spread(m):
             references=refs[:, :, None, None],
             inside=inside,
         )
-        area = {v: auc_value(roc(LiRA("online", v).score(evidence, RNG(0)), member)) for v in ("fixed", "per_example")}
+        area = {
+            v: auc_value(roc(LiRA("online", v).score(evidence, RNG(0)), member))
+            for v in ("fixed", "per_example")
+        }
         robust = auc_value(roc(RobustLiRA().score(evidence, RNG(0)), member))
         gains.append((robust - area["fixed"], robust - area["per_example"]))
     assert np.mean(gains, axis=0).min() > 0.01, gains
 
 
 EVERY = (
-    *(LiRA(mode, variance) for mode in ("online", "offline") for variance in ("fixed", "per_example")),
+    *(
+        LiRA(mode, variance)
+        for mode in ("online", "offline")
+        for variance in ("fixed", "per_example")
+    ),
     *(LiRA("offline", sides="two"), RobustLiRA(), RMIA(), RMIA("offline")),
     *(BASE(), BASE("offline"), Calibrated(), AttackR()),
 )
@@ -222,7 +292,10 @@ EVERY = (
 @pytest.mark.parametrize("m", [4, 8, 16, 64])
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)
 def test_zero_leakage_is_chance_at_any_number_of_models(attack, m):
-    """50 audits of a target whose outputs do not depend on membership: mean AUC .500 +- .005, each within its interval."""
+    """50 audits of a target whose outputs do not depend on membership.
+
+    Mean AUC .500 +- .005, each within its interval.
+    """
     signal = attack.needs.signals[0]
     areas = []
     for seed in range(50):
@@ -238,7 +311,10 @@ def test_shadow_classifiers_are_chance_where_nothing_leaks(given, m):
     areas = []
     for seed in range(50):
         evidence, member = scene(1000, m, 0.0, seed)
-        two = [np.stack([values, -values], axis=-1) for values in (evidence.target[..., 0], evidence.references[..., 0])]
+        two = [
+            np.stack([values, -values], axis=-1)
+            for values in (evidence.target[..., 0], evidence.references[..., 0])
+        ]
         known = np.where(RNG(seed + 1000).random(1000) < 0.5, 0, -1).astype(np.int8)
         seen = replace(evidence, signal="logits", target=two[0], references=two[1], known=known)
         scores = Shokri(given, max_rows=2000).score(seen, RNG(seed))[seen.hidden]

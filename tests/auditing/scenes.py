@@ -12,9 +12,17 @@ from memberscope.types import Access, Records
 
 
 def gaussian_signals(
-    n: int, shift: float, seed: int = 0, *, classes: int = 2, n_features: int = 0, feature_shift: float = 0.0
+    n: int,
+    shift: float,
+    seed: int = 0,
+    *,
+    classes: int = 2,
+    n_features: int = 0,
+    feature_shift: float = 0.0,
 ) -> StoredSignals:
-    """Logits whose true-class logit is N(2, 1), plus `shift` for members; `feature_shift` moves the first feature of members.
+    """Logits whose true-class logit is N(2, 1), plus `shift` for members.
+
+    `feature_shift` moves the first feature of members.
 
     Without the 2 the model would look unfitted.
     """
@@ -29,18 +37,24 @@ def gaussian_signals(
         features[:, 0] += feature_shift * member
     groups = {"sex": np.where(rng.random(2 * n) < 0.3, "f", "m")}
     ids = np.array([f"id-{i}" for i in range(2 * n)])
-    return StoredSignals("logits", outputs, labels, member, ids, groups, features, digest=f"scene {seed} {n} {shift}")
+    return StoredSignals(
+        "logits", outputs, labels, member, ids, groups, features, digest=f"scene {seed} {n} {shift}"
+    )
 
 
 class Planted:
-    """A model that knows its records by `shift`: their true-class logit is N(3, 1) with its seed's noise, plus the shift.
+    """A model that knows its records by `shift`.
+
+    Their true-class logit is N(3, 1) with its seed's noise, plus the shift.
 
     A record is a row (number, class, feature); `depth` (n,) multiplies the shift record by record.
     """
 
     access, signal, n_classes, digest, n_parameters = Access.LOGITS, "logits", 2, None, None
 
-    def __init__(self, rows: np.ndarray, seed: int, shift: float, n: int, depth: np.ndarray | None = None) -> None:
+    def __init__(
+        self, rows: np.ndarray, seed: int, shift: float, n: int, depth: np.ndarray | None = None
+    ) -> None:
         rng = np.random.default_rng([seed, n])
         self.true = 3.0 + rng.standard_normal(n)
         self.true[rows] += shift * (1.0 if depth is None else depth[rows])
@@ -54,7 +68,10 @@ class Planted:
 
 @dataclass(frozen=True)
 class PlantedRecipe:
-    """Trains `Planted` models at no cost; `diverges` names what seeds give a model without finite answers."""
+    """Trains `Planted` models at no cost.
+
+    `diverges` names what seeds give a model without finite answers.
+    """
 
     shift: float
     n: int
@@ -69,8 +86,13 @@ class PlantedRecipe:
         return model
 
 
-def planted_sides(n: int, seed: int = 0) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """n members and n non-members as (x, y); the numbers of the records tell nothing about membership."""
+def planted_sides(
+    n: int, seed: int = 0
+) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """n members and n non-members as (x, y).
+
+    The numbers of the records tell nothing about membership.
+    """
     rng = np.random.default_rng([seed, n, 7])
     y = rng.integers(0, 2, 2 * n)
     x = np.column_stack([rng.permutation(2 * n), y, rng.standard_normal(2 * n)]).astype(np.float64)

@@ -1,4 +1,7 @@
-"""Levels of access side by side: restrictions tried and declared, what each row may use, and what none of them can change."""
+"""Levels of access side by side.
+
+Restrictions tried and declared, what each row may use, and what none of them can change.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,11 @@ from memberscope.targets import FunctionTarget, RestrictedTarget, SklearnTarget
 from memberscope.types import Access, Records, ThreatModel
 
 DECLARED = Plan(assume_exchangeable=True)
-QUICK = Plan(attacks=("gap", "boundary", "loss", "loss_per_class", "entropy", "logit"), search_queries=16, folds=3)
+QUICK = Plan(
+    attacks=("gap", "boundary", "loss", "loss_per_class", "entropy", "logit"),
+    search_queries=16,
+    folds=3,
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +55,33 @@ def test_one_row_for_each_level_weakest_first(audited):
         *[("probabilities", name) for name in ("top:1", "top:3", "round:2")],
         ("probabilities", None),
     ]
-    strongest = [entry for entry in audited.estimates if entry.attack == "strongest" and entry.metric == "auc"]
+    strongest = [
+        entry
+        for entry in audited.estimates
+        if entry.attack == "strongest" and entry.metric == "auc"
+    ]
     assert [(entry.access, entry.restriction) for entry in strongest] == levels
 
 
 def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
-    """The gap attack and every label-only search see only the top class, which no restriction changes."""
+    """The gap attack and every label-only search see only the top class.
+
+    Which no restriction changes.
+    """
     model, members, non_members = digits
     for name in ("top:1", "round:1", "temperature:5", "noise:1", "top:2+round:1", "label"):
         behind = RestrictedTarget(SklearnTarget(model), parse_restriction(name))
         result = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
-        after = {replace(entry, exploratory=True) for entry in result.estimates if entry.access == "label"}
-        before = {replace(entry, exploratory=True) for entry in audited.estimates if entry.access == "label"}
+        after = {
+            replace(entry, exploratory=True)
+            for entry in result.estimates
+            if entry.access == "label"
+        }
+        before = {
+            replace(entry, exploratory=True)
+            for entry in audited.estimates
+            if entry.access == "label"
+        }
         alone = {entry for entry in before if entry.attack != "strongest"}
         assert alone and alone <= after, name
 
@@ -67,7 +89,9 @@ def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
 def test_a_restriction_declared_is_the_same_as_one_put_in_front(digits):
     model, members, non_members = digits
     threat = ThreatModel(restriction="top:2")
-    declared = memberscope.audit(model, members, non_members, threat=threat, policy="demo", plan=QUICK)
+    declared = memberscope.audit(
+        model, members, non_members, threat=threat, policy="demo", plan=QUICK
+    )
     behind = RestrictedTarget(SklearnTarget(model), parse_restriction("top:2"))
     wrapped = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
     assert declared.estimates == wrapped.estimates and declared.verdict == wrapped.verdict
@@ -80,8 +104,15 @@ def test_a_restriction_declared_is_the_same_as_one_put_in_front(digits):
 
 
 def test_what_is_left_of_the_leak_shrinks_with_the_access(audited):
-    """On an overfitted network full probabilities show more than labels, and nothing surely shows more than they do."""
-    rows = {(e.access, e.restriction): e for e in audited.estimates if e.attack == "strongest" and e.metric == "auc"}
+    """On an overfitted network full probabilities show more than labels.
+
+    And nothing surely shows more than they do.
+    """
+    rows = {
+        (e.access, e.restriction): e
+        for e in audited.estimates
+        if e.attack == "strongest" and e.metric == "auc"
+    }
     full = rows["probabilities", None]
     assert max(entry.low for entry in rows.values()) <= full.value
     assert full.value > rows["label", None].value + 0.01
@@ -90,7 +121,10 @@ def test_what_is_left_of_the_leak_shrinks_with_the_access(audited):
 def test_two_classes_hide_nothing_behind_the_top_one():
     model = FunctionTarget(lambda x: x, n_classes=2)
     assert [
-        level.word for level in list_audit_levels(model, "probabilities", ThreatModel(), ("top:1", "top:3", "round:2"))
+        level.word
+        for level in list_audit_levels(
+            model, "probabilities", ThreatModel(), ("top:1", "top:3", "round:2")
+        )
     ] == [
         "label",
         "probabilities round:2",
@@ -100,9 +134,20 @@ def test_two_classes_hide_nothing_behind_the_top_one():
 
 def test_attacks_that_learn_from_known_records_run_at_every_level():
     per_class, global_one, gap = find_attacks(("loss_per_class", "loss", "gap"))
-    tried, declared = Level(Access.PROBABILITIES, "top:1", declared=False), Level(Access.PROBABILITIES, "top:1")
-    assert [is_worth_running(attack, tried) for attack in (per_class, global_one, gap)] == [True, True, False]
-    assert [is_worth_running(attack, declared) for attack in (per_class, global_one, gap)] == [True, True, False]
+    tried, declared = (
+        Level(Access.PROBABILITIES, "top:1", declared=False),
+        Level(Access.PROBABILITIES, "top:1"),
+    )
+    assert [is_worth_running(attack, tried) for attack in (per_class, global_one, gap)] == [
+        True,
+        True,
+        False,
+    ]
+    assert [is_worth_running(attack, declared) for attack in (per_class, global_one, gap)] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_reference_models_are_seen_through_the_restriction_too():
@@ -110,9 +155,17 @@ def test_reference_models_are_seen_through_the_restriction_too():
     x = np.column_stack([np.arange(600), np.arange(600) % 2, np.zeros(600)])
     y = (np.arange(600) % 2).astype(int)
     target = recipe(Records(x[:300], y[:300], np.arange(300).astype(str)), 5)
-    plan = replace(DECLARED, attacks=("gap", "loss", "lira", "rmia"), restrictions=("round:1",), references=8)
-    result = memberscope.audit(target, (x[:300], y[:300]), (x[300:], y[300:]), plan=plan, recipe=recipe)
-    rows = {(e.attack, e.restriction): e.value for e in result.estimates if e.metric == "auc" and e.group is None}
+    plan = replace(
+        DECLARED, attacks=("gap", "loss", "lira", "rmia"), restrictions=("round:1",), references=8
+    )
+    result = memberscope.audit(
+        target, (x[:300], y[:300]), (x[300:], y[300:]), plan=plan, recipe=recipe
+    )
+    rows = {
+        (e.attack, e.restriction): e.value
+        for e in result.estimates
+        if e.metric == "auc" and e.group is None
+    }
     assert rows["lira", None] > 0.8
     assert 0.5 < rows["lira", "round:1"] < rows["lira", None]
 
@@ -160,33 +213,53 @@ def test_further_targets_are_audited_at_the_levels_that_are_tried_too():
     x = np.column_stack([np.arange(400), np.arange(400) % 2, np.zeros(400)])
     y = (np.arange(400) % 2).astype(int)
     target = recipe(Records(x[:200], y[:200], np.arange(200).astype(str)), 5)
-    plan = replace(DECLARED, attacks=("gap", "loss"), restrictions=("round:1",), targets=2, search_queries=0)
-    result = memberscope.audit(target, (x[:200], y[:200]), (x[200:], y[200:]), plan=plan, recipe=recipe)
+    plan = replace(
+        DECLARED, attacks=("gap", "loss"), restrictions=("round:1",), targets=2, search_queries=0
+    )
+    result = memberscope.audit(
+        target, (x[:200], y[:200]), (x[200:], y[200:]), plan=plan, recipe=recipe
+    )
     rows = {(row["attack"], row["restriction"]) for row in result.diagnostics["targets"]["rows"]}
     assert ("loss", "round:1") in rows and ("loss", None) in rows
 
 
 def test_a_restriction_in_front_is_not_applied_again(digits):
-    """Twice the temperature would be another temperature; reference models go through it once as well."""
+    """Twice the temperature would be another temperature.
+
+    Reference models go through it once as well.
+    """
     model, members, non_members = digits
     plan = replace(QUICK, attacks=("loss",), restrictions=())
-    declared = memberscope.audit(model, members, non_members, plan=plan, threat=ThreatModel(restriction="temperature:3"))
-    behind = memberscope.audit(
-        RestrictedTarget(SklearnTarget(model), parse_restriction("temperature:3")), members, non_members, plan=plan
+    declared = memberscope.audit(
+        model, members, non_members, plan=plan, threat=ThreatModel(restriction="temperature:3")
     )
-    np.testing.assert_array_equal(declared.arrays.scored[-1].scores, behind.arrays.scored[-1].scores)
+    behind = memberscope.audit(
+        RestrictedTarget(SklearnTarget(model), parse_restriction("temperature:3")),
+        members,
+        non_members,
+        plan=plan,
+    )
+    np.testing.assert_array_equal(
+        declared.arrays.scored[-1].scores, behind.arrays.scored[-1].scores
+    )
 
 
 @pytest.mark.parametrize("name", ["round:1", "round:2"])
 def test_a_model_that_really_rounds_is_audited_although_its_sums_are_off(digits, name):
     model, members, non_members = digits
-    rounded = FunctionTarget(lambda x: parse_restriction(name)(model.predict_proba(x)), n_classes=10)
+    rounded = FunctionTarget(
+        lambda x: parse_restriction(name)(model.predict_proba(x)), n_classes=10
+    )
     assert np.abs(rounded.query(members[0]).sum(axis=1) - 1).max() > 0.001
     plain = memberscope.audit(rounded, members, non_members, plan=QUICK)
-    declared = memberscope.audit(rounded, members, non_members, plan=QUICK, threat=ThreatModel(restriction=name))
+    declared = memberscope.audit(
+        rounded, members, non_members, plan=QUICK, threat=ThreatModel(restriction=name)
+    )
     front = RestrictedTarget(SklearnTarget(model), parse_restriction(name))
     expected = {
-        e.attack: e.value for e in memberscope.audit(front, members, non_members, plan=QUICK).estimates if e.metric == "auc"
+        e.attack: e.value
+        for e in memberscope.audit(front, members, non_members, plan=QUICK).estimates
+        if e.metric == "auc"
     }
     for result in (plain, declared):
         found = {e.attack: e.value for e in result.estimates if e.metric == "auc"}
@@ -196,7 +269,9 @@ def test_a_model_that_really_rounds_is_audited_although_its_sums_are_off(digits,
 def test_losses_cannot_be_restricted():
     signals = gaussian_signals(100, 1.0)
     losses = replace(signals, signal="loss", outputs=np.abs(signals.outputs[:, :1]))
-    with pytest.raises(InputError, match="Expected probabilities or logits for the restriction top:1, got losses"):
+    with pytest.raises(
+        InputError, match="Expected probabilities or logits for the restriction top:1, got losses"
+    ):
         audit_signals(losses, threat=ThreatModel(restriction="top:1"), plan=DECLARED)
 
 
@@ -213,5 +288,11 @@ def test_levels_that_say_the_same_are_tried_once():
 
 
 def test_a_changed_restriction_is_found_out(audited, tmp_path):
-    forged = audited.model_copy(update={"plan": {**audited.plan, "threat": {**audited.plan["threat"], "restriction": "top:1"}}})
-    assert "the plan is not the one that this result was made by" in verify_arrays(forged, audited.arrays)
+    forged = audited.model_copy(
+        update={
+            "plan": {**audited.plan, "threat": {**audited.plan["threat"], "restriction": "top:1"}}
+        }
+    )
+    assert "the plan is not the one that this result was made by" in verify_arrays(
+        forged, audited.arrays
+    )

@@ -33,12 +33,20 @@ DECLARED = Plan(assume_exchangeable=True)
 
 @pytest.fixture(scope="module")
 def leaky():
-    return audit_signals(gaussian_signals(1500, 1.5, n_features=4), threat=ThreatModel(access=Access.LOGITS), policy="demo")
+    return audit_signals(
+        gaussian_signals(1500, 1.5, n_features=4),
+        threat=ThreatModel(access=Access.LOGITS),
+        policy="demo",
+    )
 
 
 def find(result, **conditions):
     conditions = {"group": None, "restriction": None} | conditions
-    return [e for e in result.estimates if all(getattr(e, name) == value for name, value in conditions.items())]
+    return [
+        e
+        for e in result.estimates
+        if all(getattr(e, name) == value for name, value in conditions.items())
+    ]
 
 
 def test_a_leak_fails_and_the_numbers_are_right(leaky):
@@ -52,14 +60,20 @@ def test_a_leak_fails_and_the_numbers_are_right(leaky):
 def test_declared_access_and_every_weaker_level_are_audited():
     signals = gaussian_signals(400, 1.0)
     for access, levels in ((Access.LABEL, 1), (Access.PROBABILITIES, 2), (Access.LOGITS, 3)):
-        result = audit_signals(signals, threat=ThreatModel(access=access), plan=replace(DECLARED, restrictions=()))
+        result = audit_signals(
+            signals, threat=ThreatModel(access=access), plan=replace(DECLARED, restrictions=())
+        )
         assert [threat.access for threat in result.threat_models] == list(Access)[:levels]
-        assert {e.access for e in result.estimates} == {level.word for level in list(Access)[:levels]}
+        assert {e.access for e in result.estimates} == {
+            level.word for level in list(Access)[:levels]
+        }
 
 
 def test_a_level_that_the_model_does_not_offer_is_said_not_to_have_run():
     signals = gaussian_signals(400, 1.0)
-    result = audit_signals(signals, threat=ThreatModel(access=Access.WHITE_BOX), plan=DECLARED, policy="demo")
+    result = audit_signals(
+        signals, threat=ThreatModel(access=Access.WHITE_BOX), plan=DECLARED, policy="demo"
+    )
     assert any(entry.access == "white_box" for entry in result.not_run)
     assert result.verdict in ("PASS", "FAIL"), "judged at the highest level there is"
 
@@ -67,7 +81,10 @@ def test_a_level_that_the_model_does_not_offer_is_said_not_to_have_run():
 def test_no_leak_gives_chance_within_its_interval_nearly_always():
     covered, total = 0, 0
     for seed in range(25):
-        result = audit_signals(gaussian_signals(200, 0.0, seed), plan=replace(DECLARED, attacks=("logit", "loss_per_class")))
+        result = audit_signals(
+            gaussian_signals(200, 0.0, seed),
+            plan=replace(DECLARED, attacks=("logit", "loss_per_class")),
+        )
         for entry in find(result, metric="auc"):
             if entry.attack != "strongest":
                 covered, total = covered + (entry.low <= 0.5 <= entry.high), total + 1
@@ -78,9 +95,25 @@ def test_every_estimate_is_whole(leaky):
     for entry in leaky.estimates:
         assert entry.low <= entry.value <= entry.high, entry
         assert np.isfinite([entry.value, entry.low, entry.high]).all()
-        assert entry.n_members > 0 and entry.n_non_members > 0 and entry.method and 0 < entry.confidence < 1
+        assert (
+            entry.n_members > 0
+            and entry.n_non_members > 0
+            and entry.method
+            and 0 < entry.confidence < 1
+        )
     metrics = {entry.metric for entry in leaky.estimates}
-    assert metrics >= {"auc", "tpr", "ppv", "accuracy", "balanced_accuracy", "precision", "recall", "fpr", "fnr", "advantage"}
+    assert metrics >= {
+        "auc",
+        "tpr",
+        "ppv",
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "fpr",
+        "fnr",
+        "advantage",
+    }
     assert {entry.threshold for entry in leaky.estimates} == {None, "best", "transferred"}
 
 
@@ -88,35 +121,69 @@ def test_priors_groups_and_classes_are_reported(leaky):
     assert {entry.prior for entry in find(leaky, metric="ppv", attack="logit")} == {0.01, 0.1, 0.5}
     groups = {entry.group for entry in leaky.estimates if entry.group}
     assert groups == {"class=0", "class=1", "sex=f", "sex=m"}
-    own = find(leaky, attack="logit", access="logits", metric="tpr", group="sex=f", fpr=0.1, threshold="best")
-    given = find(leaky, attack="logit", access="logits", metric="fpr", group="sex=f", fpr=0.1, threshold="transferred")
+    own = find(
+        leaky,
+        attack="logit",
+        access="logits",
+        metric="tpr",
+        group="sex=f",
+        fpr=0.1,
+        threshold="best",
+    )
+    given = find(
+        leaky,
+        attack="logit",
+        access="logits",
+        metric="fpr",
+        group="sex=f",
+        fpr=0.1,
+        threshold="transferred",
+    )
     assert len(own) == len(given) == 1
-    assert own[0].n_members < find(leaky, attack="logit", access="logits", metric="auc")[0].n_members
+    assert (
+        own[0].n_members < find(leaky, attack="logit", access="logits", metric="auc")[0].n_members
+    )
 
 
 def test_transferred_thresholds_are_not_better_than_the_best_ones(leaky):
-    (best,) = find(leaky, attack="logit", access="logits", metric="balanced_accuracy", threshold="best")
-    (moved,) = find(leaky, attack="logit", access="logits", metric="balanced_accuracy", threshold="transferred")
+    (best,) = find(
+        leaky, attack="logit", access="logits", metric="balanced_accuracy", threshold="best"
+    )
+    (moved,) = find(
+        leaky, attack="logit", access="logits", metric="balanced_accuracy", threshold="transferred"
+    )
     assert moved.value <= best.value + 0.01 and "optimistic" in best.method
 
 
 def test_only_the_policys_numbers_are_not_exploratory(leaky):
     claimed = [entry for entry in leaky.estimates if not entry.exploratory]
-    assert [(entry.attack, entry.metric, entry.fpr) for entry in claimed] == [("strongest", "tpr", 0.05)]
+    assert [(entry.attack, entry.metric, entry.fpr) for entry in claimed] == [
+        ("strongest", "tpr", 0.05)
+    ]
 
 
 def test_the_strongest_interval_holds_for_all_candidates(leaky):
     (top,) = find(leaky, attack="strongest", access="logits", metric="tpr", fpr=0.05)
-    singles = [e for e in find(leaky, metric="tpr", fpr=0.05, threshold="best") if e.access in ("label", "logits")]
+    singles = [
+        e
+        for e in find(leaky, metric="tpr", fpr=0.05, threshold="best")
+        if e.access in ("label", "logits")
+    ]
     assert top.value >= max(entry.value for entry in singles) - 1e-12
     assert top.low <= top.value and "simultaneous over" in top.method
     assert top.high >= max(entry.high for entry in singles if entry.attack != "strongest")
 
 
 def test_same_inputs_same_document_apart_from_time_and_environment():
-    results = [audit_signals(gaussian_signals(300, 1.0, n_features=3), policy="demo") for _ in range(2)]
+    results = [
+        audit_signals(gaussian_signals(300, 1.0, n_features=3), policy="demo") for _ in range(2)
+    ]
     fixed = [
-        format_result_json(entry.model_copy(update={"cost": results[0].cost, "environment": results[0].environment}))
+        format_result_json(
+            entry.model_copy(
+                update={"cost": results[0].cost, "environment": results[0].environment}
+            )
+        )
         for entry in results
     ]
     assert fixed[0] == fixed[1]
@@ -134,13 +201,18 @@ def test_records_in_another_order_give_the_same_auc():
         groups={name: values[order] for name, values in signals.groups.items()},
     )
     plan = replace(DECLARED, attacks=("loss",))
-    first, second = (find(audit_signals(s, plan=plan), attack="loss", metric="auc")[0].value for s in (signals, moved))
+    first, second = (
+        find(audit_signals(s, plan=plan), attack="loss", metric="auc")[0].value
+        for s in (signals, moved)
+    )
     assert first == second
 
 
 def test_estimates_follow_from_the_stored_arrays(leaky):
     assert verify_arrays(leaky, leaky.arrays) == []
-    tampered = leaky.model_copy(update={"estimates": [replace(leaky.estimates[0], value=0.123), *leaky.estimates[1:]]})
+    tampered = leaky.model_copy(
+        update={"estimates": [replace(leaky.estimates[0], value=0.123), *leaky.estimates[1:]]}
+    )
     assert any("estimates differ" in sentence for sentence in verify_arrays(tampered, leaky.arrays))
     swapped = replace(leaky.arrays, member=~leaky.arrays.member)
     assert verify_arrays(leaky, swapped)
@@ -159,18 +231,29 @@ def test_another_policy_judges_stored_scores(leaky):
 
 
 def test_verdict_pass_states_its_power_and_wide_intervals_are_inconclusive():
-    clean = audit_signals(gaussian_signals(3000, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.12),)))
+    clean = audit_signals(
+        gaussian_signals(3000, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.12),))
+    )
     assert clean.verdict == "PASS" and "in 80% of audits, on a true rate of" in clean.reason
     assert clean.diagnostics["minimum_detectable_tpr"][0]["tpr"] > 0.12
     assert "Exchangeability was declared" in clean.reason
-    few = audit_signals(gaussian_signals(100, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.06),)))
-    assert few.verdict == "INCONCLUSIVE" and "cannot tell whether more than 6% are found" in few.reason
+    few = audit_signals(
+        gaussian_signals(100, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.06),))
+    )
+    assert (
+        few.verdict == "INCONCLUSIVE" and "cannot tell whether more than 6% are found" in few.reason
+    )
 
 
 def test_clean_models_hardly_ever_fail():
     policy = Policy("tight", (Claim(0.1, 0.1), Claim(0.05, 0.05)))
-    plan = replace(DECLARED, attacks=("gap", "logit", "entropy", "quantile_class", "loss_per_class"))
-    failed = sum(audit_signals(gaussian_signals(150, 0.0, s), plan=plan, policy=policy).verdict == "FAIL" for s in range(40))
+    plan = replace(
+        DECLARED, attacks=("gap", "logit", "entropy", "quantile_class", "loss_per_class")
+    )
+    failed = sum(
+        audit_signals(gaussian_signals(150, 0.0, s), plan=plan, policy=policy).verdict == "FAIL"
+        for s in range(40)
+    )
     assert failed <= 5  # 0.1% quantile of 40 at 2.5%
 
 
@@ -183,12 +266,16 @@ def test_a_required_attack_that_did_not_run_is_inconclusive():
     policy = Policy("p", (Claim(0.05, 0.9),), require=("quantile",))
     result = audit_signals(gaussian_signals(300, 0.0), plan=DECLARED, policy=policy)
     assert result.verdict == "INCONCLUSIVE"
-    assert any(finding.verdict == "NOT_RUN" and finding.attack == "quantile" for finding in result.findings)
+    assert any(
+        finding.verdict == "NOT_RUN" and finding.attack == "quantile" for finding in result.findings
+    )
 
 
 def test_a_required_attack_must_resolve_the_claims_rate():
     policy = Policy("p", (Claim(0.01, 0.9),), require=("quantile_class",))
-    few, enough = (audit_signals(gaussian_signals(n, 0.0), plan=DECLARED, policy=policy) for n in (400, 600))
+    few, enough = (
+        audit_signals(gaussian_signals(n, 0.0), plan=DECLARED, policy=policy) for n in (400, 600)
+    )
     assert few.verdict == "INCONCLUSIVE" and enough.verdict == "PASS"
     (finding,) = [finding for finding in few.findings if finding.attack == "quantile_class"]
     assert finding.verdict == "NOT_RUN" and "cannot resolve" in finding.rule
@@ -197,9 +284,16 @@ def test_a_required_attack_must_resolve_the_claims_rate():
 def test_losses_alone_run_what_they_can():
     scene = gaussian_signals(400, 1.0)
     margin = scene.outputs[np.arange(800), scene.labels]
-    loss = StoredSignals("loss", np.log1p(np.exp(-margin))[:, None], scene.labels, scene.member, scene.ids)
+    loss = StoredSignals(
+        "loss", np.log1p(np.exp(-margin))[:, None], scene.labels, scene.member, scene.ids
+    )
     result = audit_signals(loss, plan=DECLARED)
-    assert {entry.attack for entry in result.estimates} == {"strongest", "loss", "loss_per_class", "quantile_class"}
+    assert {entry.attack for entry in result.estimates} == {
+        "strongest",
+        "loss",
+        "loss_per_class",
+        "quantile_class",
+    }
     assert {"gap", "confidence", "entropy"} <= {entry.attack for entry in result.not_run}
 
 
@@ -210,7 +304,9 @@ def test_declared_coins_give_a_one_run_bound_and_nothing_else_does():
     assert all("not a bound" in entry.method for entry in find(plain, metric="epsilon_empirical"))
     plan = replace(DECLARED, attacks=("logit", "logit_per_class"), assignment="independent_coins")
     bounds = find(audit_signals(signals, plan=plan), metric="epsilon_lower")
-    assert {entry.attack for entry in bounds} == {"logit"} and all(entry.value > 1 for entry in bounds)
+    assert {entry.attack for entry in bounds} == {"logit"} and all(
+        entry.value > 1 for entry in bounds
+    )
     null = find(audit_signals(gaussian_signals(1000, 0.0), plan=plan), metric="epsilon_lower")
     assert all(entry.value < 0.6 for entry in null)
 
@@ -219,13 +315,18 @@ def test_a_model_in_memory():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(600, 6)), rng.integers(0, 3, 600)
     tree = memberscope.audit(
-        DecisionTreeClassifier(random_state=0).fit(x[:300], y[:300]), (x[:300], y[:300]), (x[300:], y[300:]), policy="demo"
+        DecisionTreeClassifier(random_state=0).fit(x[:300], y[:300]),
+        (x[:300], y[:300]),
+        (x[300:], y[300:]),
+        policy="demo",
     )
     assert tree.diagnostics["train_accuracy"]["value"] == 1.0
     assert tree.diagnostics["generalisation_gap"]["value"] > 0.5
     assert tree.diagnostics["records_per_parameter"]["n_parameters"] > 100
     searches = sum(entry["mean"] for entry in tree.diagnostics["searches"].values())
-    assert tree.cost.queries == 632 + round(600 * searches), "each record once, 32 of them twice, and the searches"
+    assert tree.cost.queries == 632 + round(600 * searches), (
+        "each record once, 32 of them twice, and the searches"
+    )
     assert len(tree.exposed) == 30 and all(len(entry.record) == 12 for entry in tree.exposed)
     assert "member:0" not in format_result_json(tree), "no id in the document"
 
@@ -236,7 +337,9 @@ def test_torch_model_in_memory():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(300, 6)).astype(np.float32), rng.integers(0, 3, 300)
     module = torch.nn.Linear(6, 3)
-    result = memberscope.audit(module, (x[:150], y[:150]), (x[150:], y[150:]), threat=ThreatModel(access=Access.LOGITS))
+    result = memberscope.audit(
+        module, (x[:150], y[:150]), (x[150:], y[150:]), threat=ThreatModel(access=Access.LOGITS)
+    )
     levels = [(threat.access.word, threat.restriction) for threat in result.threat_models]
     tried = [("probabilities", "top:1"), ("probabilities", "round:2")]
     assert levels == [("label", None), *tried, ("probabilities", None), ("logits", None)]
@@ -252,7 +355,10 @@ def test_overlap_is_counted_and_dropped():
     assert kept.diagnostics["overlap"]["exact"] == 10 and kept.diagnostics["n_non_members"] == 200
     assert kept.diagnostics["overlap"]["examples"][0]["kind"] == "exact"
     dropped = memberscope.audit(model, *sides, plan=Plan(drop_overlap=True))
-    assert dropped.diagnostics["n_non_members"] == 190 and dropped.diagnostics["overlap"]["dropped"] == 10
+    assert (
+        dropped.diagnostics["n_non_members"] == 190
+        and dropped.diagnostics["overlap"]["dropped"] == 10
+    )
 
 
 def small():
@@ -307,14 +413,22 @@ def test_rates_that_the_records_do_not_resolve_are_refused_before_any_query():
     asked = []
 
     class Watched:
-        access, signal, n_classes, digest, n_parameters = Access.PROBABILITIES, "probabilities", 2, None, None
+        access, signal, n_classes, digest, n_parameters = (
+            Access.PROBABILITIES,
+            "probabilities",
+            2,
+            None,
+            None,
+        )
 
         def query(self, inputs):
             asked.append(len(inputs))
             return model.predict_proba(inputs)
 
     sides = ((x[:40], y[:40]), (x[40:], y[40:]))
-    with pytest.raises(InputError, match=r"at least 1000 non-members for an FPR of 0\.001, got 40.*at least 0\.025"):
+    with pytest.raises(
+        InputError, match=r"at least 1000 non-members for an FPR of 0\.001, got 40.*at least 0\.025"
+    ):
         memberscope.audit(Watched(), *sides, plan=Plan(fprs=(0.001,)))
     with pytest.raises(InputError, match="at least 100 non-members"):
         memberscope.audit(Watched(), *sides, policy="standard")
@@ -359,11 +473,16 @@ def test_random_outputs_are_reported():
     rng = np.random.default_rng(0)
 
     def noisy(inputs):
-        p = np.clip(model.predict_proba(inputs)[:, 1] + rng.normal(0, 0.05, len(inputs)), 0.01, 0.99)
+        p = np.clip(
+            model.predict_proba(inputs)[:, 1] + rng.normal(0, 0.05, len(inputs)), 0.01, 0.99
+        )
         return np.stack([1 - p, p], axis=1)
 
     result = memberscope.audit(noisy, (x[:40], y[:40]), (x[40:], y[40:]), n_classes=2)
-    assert result.controls["determinism"].passed is False and "answered differently" in result.controls["determinism"].why
+    assert (
+        result.controls["determinism"].passed is False
+        and "answered differently" in result.controls["determinism"].why
+    )
 
 
 def test_data_frames_words_and_missing_values():
@@ -376,16 +495,27 @@ def test_data_frames_words_and_missing_values():
     rng = np.random.default_rng(0)
     n = 600
     frame = pd.DataFrame(
-        {"age": rng.normal(40, 10, n), "job": rng.choice(["clerk", "smith", "nurse"], n), "income": rng.lognormal(size=n)},
+        {
+            "age": rng.normal(40, 10, n),
+            "job": rng.choice(["clerk", "smith", "nurse"], n),
+            "income": rng.lognormal(size=n),
+        },
         index=rng.permutation(n),
     )
     frame.loc[frame.index[::9], "income"] = np.nan
     y = pd.Series(rng.choice(["yes", "no"], n), index=frame.index)
     encode = make_column_transformer((OrdinalEncoder(), ["job"]), remainder="passthrough")
-    model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=30)).fit(frame[:300], y[:300])
+    model = make_pipeline(encode, HistGradientBoostingClassifier(max_iter=30)).fit(
+        frame[:300], y[:300]
+    )
     result = memberscope.audit(model, (frame[:300], y[:300]), (frame[300:], y[300:]), policy="demo")
-    assert result.diagnostics["class_sizes"] == {"no": int((y == "no").sum()), "yes": int((y == "yes").sum())}
-    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx((model.predict(frame[:300]) == y[:300]).mean())
+    assert result.diagnostics["class_sizes"] == {
+        "no": int((y == "no").sum()),
+        "yes": int((y == "yes").sum()),
+    }
+    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(
+        (model.predict(frame[:300]) == y[:300]).mean()
+    )
     assert result.controls["blind"].passed is True
     (auc,) = find(result, attack="logit", metric="auc")
     assert auc.low > 0.6
@@ -398,7 +528,9 @@ def test_sparse_records():
     x, y = sparse.random(300, 40, 0.2, format="csr", random_state=0), rng.integers(0, 2, 300)
     model = LogisticRegression(C=100).fit(x[:150], y[:150])
     result = memberscope.audit(model, (x[:150], y[:150]), (x[150:], y[150:]))
-    assert result.diagnostics["train_accuracy"]["value"] > result.diagnostics["test_accuracy"]["value"]
+    assert (
+        result.diagnostics["train_accuracy"]["value"] > result.diagnostics["test_accuracy"]["value"]
+    )
 
 
 def test_classes_that_do_not_start_at_zero_are_the_models_own():
@@ -411,7 +543,10 @@ def test_classes_that_do_not_start_at_zero_are_the_models_own():
 
 
 def test_labels_of_both_sides_are_read_in_one_way():
-    """Names or positions for all: a class that the model does not know never counts as another that one side lacks."""
+    """Names or positions for all.
+
+    A class that the model does not know never counts as another that one side lacks.
+    """
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 3)), rng.choice([0, 1, 2, 4], 200)
     model = DecisionTreeClassifier(random_state=0).fit(x[:100], y[:100])

@@ -51,21 +51,31 @@ def test_null_control_sees_a_fitting_leak(monkeypatch):
         return fitting.CrossFit(share[group], np.tile(share[group], (int(fold.max()) + 1, 1)))
 
     honest = fitting.crossfit_attack
-    assert run_null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED).passed is True
+    assert (
+        run_null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED).passed
+        is True
+    )
     monkeypatch.setattr(fitting, "crossfit_attack", leaking)
     control = run_null_control(ATTACKS, lambda attack: non_members(600, 0), names(600), 5, SEED)
     assert control.passed is False and "the audit itself leaks" in control.why
-    result = audit_signals(gaussian_signals(600, 0.0), plan=Plan(assume_exchangeable=True), policy="demo")
+    result = audit_signals(
+        gaussian_signals(600, 0.0), plan=Plan(assume_exchangeable=True), policy="demo"
+    )
     assert result.verdict == "INCONCLUSIVE" and "the audit itself leaks" in result.reason
 
 
 def test_controls_together_seldom_raise_a_false_alarm():
-    """At most 2% of clean audits: rejected if 60 clean audits give more alarms than 2% would in all but 0.1% of cases."""
+    """At most 2% of clean audits.
+
+    Rejected if 60 clean audits give more alarms than 2% would in all but 0.1% of cases.
+    """
     runs, alarms = 60, 0
     for seed in range(runs):
         rng = np.random.default_rng(seed)
         clean = non_members(300, seed)
-        null = run_null_control(ATTACKS, lambda attack, clean=clean: clean, names(300, seed), 5, SEED)
+        null = run_null_control(
+            ATTACKS, lambda attack, clean=clean: clean, names(300, seed), 5, SEED
+        )
         member = np.arange(600) < 300
         x = np.column_stack([rng.normal(size=(600, 4)), rng.integers(0, 2, 600)])
         blind = run_blind_control(x, rng.integers(0, 3, 600), member, None, fprs=(0.05,))
@@ -74,7 +84,9 @@ def test_controls_together_seldom_raise_a_false_alarm():
     assert alarms <= binom.ppf(0.999, runs, 0.02)
 
 
-def shifted(auc: float, n: int, n_features: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def shifted(
+    auc: float, n: int, n_features: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Records of which members have one feature moved, so that the best blind AUC is `auc`."""
     from scipy.special import ndtri
 
@@ -85,7 +97,10 @@ def shifted(auc: float, n: int, n_features: int, rng: np.random.Generator) -> tu
 
 
 def test_a_planted_shift_is_seen():
-    """A blind AUC of 0.6 at 1,000 + 1,000 records is seen in each of 25 runs; a share of 85% would fail in 98% of tests."""
+    """A blind AUC of 0.6 at 1,000 + 1,000 records is seen in each of 25 runs.
+
+    A share of 85% would fail in 98% of tests.
+    """
     seen = 0
     for seed in range(25):
         rng = np.random.default_rng(seed)
@@ -122,7 +137,10 @@ def test_a_failed_blind_control_makes_the_verdict_inconclusive():
 
 def test_without_features_exchangeability_must_be_declared():
     signals = gaussian_signals(800, 2.0)
-    silent, declared = (audit_signals(signals, plan=Plan(assume_exchangeable=flag), policy="demo") for flag in (False, True))
+    silent, declared = (
+        audit_signals(signals, plan=Plan(assume_exchangeable=flag), policy="demo")
+        for flag in (False, True)
+    )
     assert silent.verdict == "INCONCLUSIVE" and silent.controls["blind"].passed is None
     assert declared.verdict == "FAIL"
     assert any("declares" in finding.advice for finding in declared.findings)

@@ -1,4 +1,7 @@
-"""The blind control: valid at every rate of a policy, by unit, and whatever the order of the records."""
+"""The blind control: valid at every rate of a policy, by unit.
+
+And whatever the order of the records.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,18 @@ def test_known_answers():
     assert auc == 0.75 and error == pytest.approx((5 / 48) ** 0.5)
     tied = stratified_auc([(np.array([1.0, 1]), np.array([1.0, 1]))])
     assert tied[0] == 0.5 and tied[1] < 1e-5
-    assert estimate_found_share([(np.arange(4.0), np.arange(4.0) - 10)], 0.01) == (1.0, pytest.approx(1 / 70))
+    assert estimate_found_share([(np.arange(4.0), np.arange(4.0) - 10)], 0.01) == (
+        1.0,
+        pytest.approx(1 / 70),
+    )
 
 
 @pytest.mark.parametrize("coarse", [False, True])
 def test_shares_found_have_valid_p_values(coarse):
-    """Scores without any difference: p below .05 and .01 at most that often, in blocks of unequal size, with and without ties."""
+    """Scores without any difference.
+
+    P below .05 and .01 at most that often, in blocks of unequal size, with and without ties.
+    """
     rng = np.random.default_rng(3)
     runs, p_values = 1500, []
     for _ in range(runs):
@@ -78,16 +87,26 @@ def test_the_outcome_depends_neither_on_the_order_of_the_records_nor_on_the_seed
     for seed in range(4):
         order = np.random.default_rng(seed).permutation(len(member))
         again = run_blind_control(x[order], y[order], member[order], None, fprs=FPRS)
-        assert (again.passed, again.value, again.details) == (first.passed, first.value, first.details)
+        assert (again.passed, again.value, again.details) == (
+            first.passed,
+            first.value,
+            first.details,
+        )
     results = [
-        audit_signals(gaussian_signals(200, 0.0, n_features=3, feature_shift=0.3), plan=Plan(attacks=("gap",), seed=seed))
+        audit_signals(
+            gaussian_signals(200, 0.0, n_features=3, feature_shift=0.3),
+            plan=Plan(attacks=("gap",), seed=seed),
+        )
         for seed in (0, 1)
     ]
     assert results[0].controls["blind"].value == results[1].controls["blind"].value
 
 
 def test_rows_of_one_person_count_once():
-    """Persons are alike on both sides, yet 60 rows of each: rows taken as independent raise an alarm, units do not."""
+    """Persons are alike on both sides, yet 60 rows of each.
+
+    Rows taken as independent raise an alarm, units do not.
+    """
     alarms = {"rows": 0, "units": 0}
     for seed in range(5):
         rng = np.random.default_rng(seed)
@@ -95,8 +114,13 @@ def test_rows_of_one_person_count_once():
         x = rng.normal(size=(60, 3))[unit] + 0.2 * rng.normal(size=(1800, 3))
         member, labels = unit < 30, np.zeros(1800, dtype=np.int64)
         alarms["rows"] += run_blind_control(x, labels, member, None, fprs=(0.05,)).passed is False
-        alarms["units"] += run_blind_control(x, labels, member, None, fprs=(0.05,), unit=unit).passed is False
-        assert run_blind_control(x + 3.0 * member[:, None], labels, member, None, unit=unit).passed is False
+        alarms["units"] += (
+            run_blind_control(x, labels, member, None, fprs=(0.05,), unit=unit).passed is False
+        )
+        assert (
+            run_blind_control(x + 3.0 * member[:, None], labels, member, None, unit=unit).passed
+            is False
+        )
     assert alarms["units"] == 0 and alarms["rows"] >= 3
 
 

@@ -1,4 +1,7 @@
-"""Controls of which side is which: direction, fitted answers, overlap beyond chance, refusals, and forged results."""
+"""Controls of which side is which.
+
+Direction, fitted answers, overlap beyond chance, refusals, and forged results.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ FAST = ("gap", "loss", "confidence", "logit", "entropy")
 
 def arrays_of(scores: dict[str, np.ndarray], member: np.ndarray) -> AuditArrays:
     n = len(member)
-    parts = tuple(AttackScores(name, "probabilities", False, values, {}) for name, values in scores.items())
+    parts = tuple(
+        AttackScores(name, "probabilities", False, values, {}) for name, values in scores.items()
+    )
     ids = np.array([f"r{i}" for i in range(n)])
     return AuditArrays(ids, member, np.arange(n) % 2, np.arange(n) % 5, parts)
 
@@ -39,7 +44,11 @@ def test_an_inverted_loss_asks_whether_the_files_are_swapped():
     rng, member = np.random.default_rng(0), np.arange(2000) < 1000
     scores = rng.normal(size=2000) - 0.3 * member
     control = run_direction_control(arrays_of({"loss": scores}, member))
-    assert control.passed is False and "Are the two files swapped?" in control.why and control.high < 0.5
+    assert (
+        control.passed is False
+        and "Are the two files swapped?" in control.why
+        and control.high < 0.5
+    )
     assert run_direction_control(arrays_of({"loss": -scores}, member)).passed is True
     assert run_direction_control(arrays_of({"entropy": scores}, member)).passed is None
 
@@ -48,7 +57,10 @@ def test_a_hold_out_better_than_the_training_set_asks_it_too():
     member = np.arange(800) < 400
     hits = np.where(member, np.arange(800) % 4 > 0, True)
     control = run_direction_control(arrays_of({}, member), hits)
-    assert control.passed is False and "hold-out is predicted better (100.0%) than the training set (75.0%" in control.why
+    assert (
+        control.passed is False
+        and "hold-out is predicted better (100.0%) than the training set (75.0%" in control.why
+    )
 
 
 def test_a_blind_control_below_one_half_withholds_a_pass():
@@ -63,13 +75,20 @@ def test_direction_seldom_alarms_on_clean_records():
     rng = np.random.default_rng(1)
     for _ in range(runs):
         scores = rng.normal(size=300)
-        parts = {"gap": (scores > -1).astype(float), "loss": scores, "confidence": scores + rng.normal(size=300)}
+        parts = {
+            "gap": (scores > -1).astype(float),
+            "loss": scores,
+            "confidence": scores + rng.normal(size=300),
+        }
         alarms += run_direction_control(arrays_of(parts, member)).passed is False
     assert alarms <= binom.ppf(0.999, runs, 0.0025)
 
 
 def classified(n: int, seed: int, skill: float, rare: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities (n, 2) of a model whose logit knows the class by `skill`, at a share `rare` of ones."""
+    """Labels and probabilities (n, 2) of a model whose logit knows the class by `skill`.
+
+    At a share `rare` of ones.
+    """
     rng = np.random.default_rng([seed, n])
     labels = (rng.random(n) < rare).astype(np.int64)
     logit = np.log(rare / (1 - rare)) + skill * (labels - rare) + 0.5 * rng.normal(size=n)
@@ -78,7 +97,8 @@ def classified(n: int, seed: int, skill: float, rare: float = 0.5) -> tuple[np.n
 
 
 @pytest.mark.parametrize(
-    ("skill", "rare", "passed"), [(2.0, 0.5, True), (2.0, 0.02, True), (0.0, 0.5, False), (0.0, 0.1, False)]
+    ("skill", "rare", "passed"),
+    [(2.0, 0.5, True), (2.0, 0.02, True), (0.0, 0.5, False), (0.0, 0.1, False)],
 )
 def test_answers_of_an_unfitted_model_are_told_from_those_of_a_fitted_one(skill, rare, passed):
     member = np.arange(1200) < 800
@@ -120,7 +140,9 @@ def test_equal_records_by_chance_are_no_alarm():
     alarms = 0
     for seed in range(60):
         x, member = table(300 if seed % 2 else 150, 60, seed)
-        member = np.random.default_rng(seed).permutation(len(member)) < (len(member) // 3 if seed % 3 else len(member) // 2)
+        member = np.random.default_rng(seed).permutation(len(member)) < (
+            len(member) // 3 if seed % 3 else len(member) // 2
+        )
         found = find_overlap(x, member)
         assert len(found.exact) > 0.3 * (~member).sum()
         alarms += run_overlap_control(found, member).passed is False
@@ -138,7 +160,10 @@ def test_planted_copies_are_counted_whatever_the_sizes(n_members, n_others):
     found = find_overlap(x, member)
     control = run_overlap_control(found, member)
     assert control.passed is False and "--drop-overlap" in control.why
-    assert copies <= control.details["excess"] <= 3 * copies and found.marked()[n_members : n_members + copies].all()
+    assert (
+        copies <= control.details["excess"] <= 3 * copies
+        and found.marked()[n_members : n_members + copies].all()
+    )
     assert not found.marked()[member].any()
 
 
@@ -165,7 +190,11 @@ def test_near_copies_are_counted_and_common_near_twins_doubt_independence():
     assert describe_duplicates(found, member) == []
     people = rng.normal(size=(200, 6))[np.arange(800) // 4] + 1e-3 * rng.normal(size=(800, 6))
     notes = describe_duplicates(find_overlap(people, member), member)
-    assert len(notes) == 1 and "--unit" in notes[0] and "Intervals assume independent records" in notes[0]
+    assert (
+        len(notes) == 1
+        and "--unit" in notes[0]
+        and "Intervals assume independent records" in notes[0]
+    )
     assert describe_duplicates(find_overlap(people, member), member, by_unit=True) == []
     assert run_overlap_control(find_overlap(people, member), member).passed is True
 
@@ -181,7 +210,9 @@ def test_rarefaction_against_the_hypergeometric_law():
     from scipy.stats import hypergeom
 
     for twins in range(6):
-        assert compute_twin_chance(np.array([twins]), 20, 7)[0] == pytest.approx(1 - hypergeom(20, twins, 7).pmf(0))
+        assert compute_twin_chance(np.array([twins]), 20, 7)[0] == pytest.approx(
+            1 - hypergeom(20, twins, 7).pmf(0)
+        )
 
 
 def test_seven_columns_of_adult_collide_by_chance(real_data):
@@ -203,7 +234,9 @@ def test_seven_columns_of_adult_collide_by_chance(real_data):
 
 
 def answering(n_classes: int = 2) -> FunctionTarget:
-    return FunctionTarget(lambda x: np.tile([0.7, 0.3], (len(x), 1)), n_classes=n_classes, signal="probabilities")
+    return FunctionTarget(
+        lambda x: np.tile([0.7, 0.3], (len(x), 1)), n_classes=n_classes, signal="probabilities"
+    )
 
 
 def test_the_same_records_on_both_sides_are_refused():
@@ -253,7 +286,11 @@ def test_controls_that_were_edited_contradict_the_stored_scores():
         return recompute_controls(result.model_copy(update={"controls": controls}), result.arrays)
 
     assert any("swapped" in found for found in forged("direction", passed=True))
-    assert forged("blind", passed=False) and forged("overlap", passed=False) and forged("null", passed=False)
+    assert (
+        forged("blind", passed=False)
+        and forged("overlap", passed=False)
+        and forged("null", passed=False)
+    )
     assert forged("fitted", value=0.99) and forged("null", value=0.5)
     assert forged("overlap", passed=None)
     fewer = {name: entry for name, entry in result.controls.items() if name != "direction"}

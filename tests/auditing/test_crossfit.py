@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from memberscope.attacks import Confidence, Loss
-from memberscope.auditing.scoring.crossfit import assign_folds, crossfit_attack, estimate_posteriors, transfer_thresholds
+from memberscope.auditing.scoring.crossfit import (
+    assign_folds,
+    crossfit_attack,
+    estimate_posteriors,
+    transfer_thresholds,
+)
 from memberscope.statistics import auc_value, ranks_within_fold, roc
 from memberscope.types import Evidence, Needs
 
@@ -33,7 +38,9 @@ def evidence(n: int, seed: int = 0, shift: float = 0.0) -> tuple[Evidence, np.nd
     member = np.arange(2 * n) < n
     p = 1 / (1 + np.exp(-(rng.standard_normal(2 * n) + shift * member)))
     outputs = np.stack([p, 1 - p], axis=1)[:, None, :]
-    return Evidence("probabilities", outputs, np.zeros(2 * n, int), np.full(2 * n, -1, np.int8)), member
+    return Evidence(
+        "probabilities", outputs, np.zeros(2 * n, int), np.full(2 * n, -1, np.int8)
+    ), member
 
 
 def test_the_truth_of_hidden_folds_is_never_granted():
@@ -49,23 +56,34 @@ def test_the_truth_of_hidden_folds_is_never_granted():
         assert len(np.unique(fold[known < 0])) == 2
     for f in range(5):
         others = fold != f
-        assert (fit.reference(f)[others] == 60).all(), "thresholds of a fold come from fits that saw three folds"
+        assert (fit.reference(f)[others] == 60).all(), (
+            "thresholds of a fold come from fits that saw three folds"
+        )
         assert np.isnan(fit.reference(f)[fold == f]).all()
     assert (fit.scores == 80).all()
 
 
 def test_a_fold_keeps_its_scores_and_thresholds_whatever_its_own_truth():
-    """Turning round the membership of one fold leaves its own scores, thresholds and posteriors as they were."""
+    """Turning round the membership of one fold leaves its own scores.
+
+    Thresholds and posteriors as they were.
+    """
     facts, member = evidence(200, shift=1.0)
     fold = assign_folds(member, 5, np.random.default_rng(0))
     turned = np.where(fold == 2, ~member, member)
     for attack in (Confidence("per_class"), Loss()):
         a, b = (crossfit_attack(attack, facts, truth, fold, SEED) for truth in (member, turned))
         np.testing.assert_array_equal(a.scores[fold == 2], b.scores[fold == 2])
-        cuts = [transfer_thresholds(fit, truth, fold, (0.1,)) for fit, truth in ((a, member), (b, turned))]
+        cuts = [
+            transfer_thresholds(fit, truth, fold, (0.1,))
+            for fit, truth in ((a, member), (b, turned))
+        ]
         for point in cuts[0]:
             assert cuts[0][point][2] == cuts[1][point][2]
-        risks = [estimate_posteriors(fit, truth, fold, 0.1)[fold == 2] for fit, truth in ((a, member), (b, turned))]
+        risks = [
+            estimate_posteriors(fit, truth, fold, 0.1)[fold == 2]
+            for fit, truth in ((a, member), (b, turned))
+        ]
         np.testing.assert_array_equal(*risks)
 
 
@@ -86,13 +104,18 @@ def test_transferred_thresholds_keep_their_rate_on_fresh_folds():
         fold = assign_folds(member, 5, np.random.default_rng(seed))
         fit = crossfit_attack(Loss(), facts, member, fold, SEED)
         cuts = transfer_thresholds(fit, member, fold, (0.05, 0.001))
-        assert set(cuts) == {"fpr=0.05", "balanced"}, "400 non-members elsewhere do not resolve 0.1%"
+        assert set(cuts) == {"fpr=0.05", "balanced"}, (
+            "400 non-members elsewhere do not resolve 0.1%"
+        )
         false += int((fit.scores >= cuts["fpr=0.05"][fold])[~member].sum())
     assert abs(false / (40 * 500) - 0.05) < 0.006
 
 
 def test_intervals_at_transferred_thresholds_cover_the_rates_really_got():
-    """The truth is the mean over folds of the rates at each fold's threshold, known here in closed form."""
+    """The truth is the mean over folds of the rates at each fold's threshold.
+
+    Known here in closed form.
+    """
     from scipy.special import ndtr
     from scipy.stats import binom
 
@@ -121,7 +144,9 @@ def test_posterior_of_membership_is_calibrated_out_of_fold():
     for seed in range(20):
         facts, member = evidence(400, seed, shift=1.0)
         fold = assign_folds(member, 5, np.random.default_rng(seed))
-        risk = estimate_posteriors(crossfit_attack(Loss(), facts, member, fold, SEED), member, fold, 0.1)
+        risk = estimate_posteriors(
+            crossfit_attack(Loss(), facts, member, fold, SEED), member, fold, 0.1
+        )
         assert risk.min() > 0 and risk.max() < 1
         for entry in build_reliability_bins(risk, member, 0.1):
             inside, total = inside + (entry.low <= entry.predicted <= entry.high), total + 1

@@ -1,4 +1,7 @@
-"""Policies: every key is read or refused, and each shipped policy is honest about the records that it needs."""
+"""Policies: every key is read or refused.
+
+And each shipped policy is honest about the records that it needs.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,10 @@ def test_every_kind_of_claim_is_read():
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ({"max_tpr": [{"fpr": 0.01, "tpr": 0.03, "groups": "sex"}]}, "keys fpr, tpr, group in a row of max_tpr, got groups"),
+        (
+            {"max_tpr": [{"fpr": 0.01, "tpr": 0.03, "groups": "sex"}]},
+            "keys fpr, tpr, group in a row of max_tpr, got groups",
+        ),
         ({**GOOD, "max_roc": 1}, "got max_roc"),
         ({**GOOD, "require": "gap"}, "list of attacks"),
         ({**GOOD, "references": "4"}, "whole number for references"),
@@ -52,10 +58,16 @@ def test_every_kind_of_claim_is_read():
         ({"max_auc": True}, "max_auc = "),
         ({"max_ppv": [{"ppv": 0.5, "fpr": 0.01}]}, "max_ppv = "),
         ({"max_ppv": [{"ppv": 0.05, "fpr": 0.01, "prior": 0.1}]}, "at least the prior"),
-        ({"max_ppv": [{"ppv": 0.99, "fpr": 0.5, "prior": 0.1}]}, "Finding every member reaches less"),
+        (
+            {"max_ppv": [{"ppv": 0.99, "fpr": 0.5, "prior": 0.1}]},
+            "Finding every member reaches less",
+        ),
         ({"max_epsilon": -1}, "epsilon of at least 0"),
         ({"max_auc": [{"auc": 0.6}, {"auc": 0.7}]}, "one max_auc claim"),
-        ({"max_tpr": [{"fpr": 0.01, "tpr": 0.03}, {"fpr": 0.01, "tpr": 0.02}]}, "one max_tpr claim"),
+        (
+            {"max_tpr": [{"fpr": 0.01, "tpr": 0.03}, {"fpr": 0.01, "tpr": 0.02}]},
+            "one max_tpr claim",
+        ),
         ({}, "at least one claim"),
     ],
 )
@@ -73,7 +85,11 @@ def test_a_precision_is_a_true_positive_rate_at_its_prior():
 
 def test_shipped_policies_say_how_many_records_they_need():
     for name in list_bundled_policies():
-        text = (files("memberscope.auditing") / "policies" / f"{name}.toml").read_text(encoding="utf-8").replace(",", "")
+        text = (
+            (files("memberscope.auditing") / "policies" / f"{name}.toml")
+            .read_text(encoding="utf-8")
+            .replace(",", "")
+        )
         fpr = min(claim.fpr for claim in load_policy(name).max_tpr)
         for tests in (1, 20):
             assert str(records_needed_to_fail(fpr, 0.025 / tests)) in text, (name, tests)

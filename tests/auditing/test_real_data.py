@@ -1,4 +1,7 @@
-"""Real models on real records: a leak that must be found, and a model at chance that must not be accused."""
+"""Real models on real records.
+
+A leak that must be found, and a model at chance that must not be accused.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def test_a_forest_on_location_30_fails_the_standard_policy():
     model, members, non_members, _ = benchmark.location_forest()
     result = audit(model, members, non_members, plan=PLAN, policy="standard")
     assert result.verdict == "FAIL"
-    tpr = find_estimate(result, attack="strongest", level=("probabilities", None), metric="tpr", fpr=0.01)
+    tpr = find_estimate(
+        result, attack="strongest", level=("probabilities", None), metric="tpr", fpr=0.01
+    )
     assert tpr is not None and tpr.low > 0.5
 
 

@@ -1,4 +1,7 @@
-"""What reference models do to the verdict, designs of the user's own, and recipes that are wrong: each a sentence."""
+"""What reference models do to the verdict, designs of the user's own, and recipes that are wrong.
+
+Each a sentence.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,16 @@ from scenes import Planted, PlantedRecipe, numbers, planted_sides
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.naive_bayes import GaussianNB
 
-from memberscope.auditing import Claim, Plan, Policy, Training, audit, judge_again, make_subject, verify_arrays
+from memberscope.auditing import (
+    Claim,
+    Plan,
+    Policy,
+    Training,
+    audit,
+    judge_again,
+    make_subject,
+    verify_arrays,
+)
 from memberscope.auditing.forecast.dry_run import forecast_audit
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, FunctionRecipe, as_recipe, build_balanced_design
@@ -24,11 +36,30 @@ STRICT = Policy("strict", (Claim(0.05, 0.1),))
 LOOSE = Policy("loose", (Claim(0.05, 0.9),))
 
 
-def audited(recipe, policy=None, *, shift: float = 1.0, attacks=("logit", "lira"), n: int = N, references: int = 8, **given):
+def audited(
+    recipe,
+    policy=None,
+    *,
+    shift: float = 1.0,
+    attacks=("logit", "lira"),
+    n: int = N,
+    references: int = 8,
+    **given,
+):
     members, others = planted_sides(n)
     plan = Plan(attacks=attacks, references=references, **given.pop("planned", {}))
     target = Planted(numbers(members), 12345, shift, 2 * n)
-    return audit(target, members, others, recipe=recipe, plan=plan, threat=LOGITS, policy=policy, execution=HERE, **given)
+    return audit(
+        target,
+        members,
+        others,
+        recipe=recipe,
+        plan=plan,
+        threat=LOGITS,
+        policy=policy,
+        execution=HERE,
+        **given,
+    )
 
 
 def diverging(shift: float = 1.0) -> PlantedRecipe:
@@ -42,21 +73,38 @@ def claims(result):
 def test_too_many_failed_models_make_it_inconclusive_even_where_every_claim_would_hold():
     good, bad = audited(PlantedRecipe(1.0, 2 * N), LOOSE), audited(diverging(), LOOSE)
     assert good.verdict == "PASS" and good.controls["references"].passed
-    assert bad.verdict == "INCONCLUSIVE" and "did not learn" in bad.reason and bad.cost.models_failed > 2
+    assert (
+        bad.verdict == "INCONCLUSIVE"
+        and "did not learn" in bad.reason
+        and bad.cost.models_failed > 2
+    )
     assert bad.controls["references"].passed is False
 
 
 def test_a_leak_that_needs_no_reference_models_fails_though_they_are_broken():
     result = audited(diverging(4.0), STRICT, shift=4.0)
     assert result.controls["references"].passed is False
-    assert result.verdict == "FAIL" and "logit" in result.reason and "needs no reference models" in result.reason
+    assert (
+        result.verdict == "FAIL"
+        and "logit" in result.reason
+        and "needs no reference models" in result.reason
+    )
     (finding,) = claims(result)
-    assert "left out, since those failed their control" in finding.rule and "over 1 candidates" in finding.estimate.method
-    assert judge_again(result, result.arrays, None).verdict == "FAIL" and verify_arrays(result, result.arrays) == []
+    assert (
+        "left out, since those failed their control" in finding.rule
+        and "over 1 candidates" in finding.estimate.method
+    )
+    assert (
+        judge_again(result, result.arrays, None).verdict == "FAIL"
+        and verify_arrays(result, result.arrays) == []
+    )
 
 
 def test_a_leak_that_only_broken_reference_models_show_is_inconclusive():
-    """The recipe returns one model trained on the members: it carries their membership, and the target leaks nothing."""
+    """The recipe returns one model trained on the members.
+
+    It carries their membership, and the target leaks nothing.
+    """
 
     def cheat(records: Records, seed: int) -> Planted:
         return Planted(INSIDE, 7 + seed % 3, 6.0, 2 * N)
@@ -80,13 +128,24 @@ def test_with_nothing_but_reference_attacks_broken_references_leave_no_claim_to_
 def test_a_recipe_that_returns_one_model_is_found_out():
     model = Planted(np.arange(0), 3, 0.0, 2 * N)
     result = audited(lambda records, seed: model, LOOSE)
-    assert result.verdict == "INCONCLUSIVE" and "answer exactly as another one does" in result.reason
+    assert (
+        result.verdict == "INCONCLUSIVE" and "answer exactly as another one does" in result.reason
+    )
     (members, others), rng = planted_sides(N), np.random.default_rng(0)
     for recipe in (GaussianNB(), RandomForestClassifier(5)):
         sides = [(rng.standard_normal((N, 3)), side[1]) for side in (members, others)]
         target = recipe.fit(*sides[0])
-        found = audit(target, *sides, recipe=recipe, references=6, execution=HERE, plan=Plan(attacks=("loss", "lira")))
-        assert "answer exactly" not in found.controls["references"].why, "training that needs no seed is no mistake"
+        found = audit(
+            target,
+            *sides,
+            recipe=recipe,
+            references=6,
+            execution=HERE,
+            plan=Plan(attacks=("loss", "lira")),
+        )
+        assert "answer exactly" not in found.controls["references"].why, (
+            "training that needs no seed is no mistake"
+        )
 
 
 def test_a_recipe_that_never_reads_its_seed_is_told_so():
@@ -110,7 +169,10 @@ def test_a_recipe_that_never_reads_its_seed_is_told_so():
     assert not any("seed" in note for note in audited(hears).diagnostics["notes"])
     members, others = planted_sides(N)
     subject = make_subject(Planted(INSIDE, 1, 1.0, 2 * N), members, others)
-    assert any("seed" in note for note in forecast_audit(Plan(), subject, Training(as_recipe(deaf), HERE)).notes)
+    assert any(
+        "seed" in note
+        for note in forecast_audit(Plan(), subject, Training(as_recipe(deaf), HERE)).notes
+    )
 
 
 def test_the_forecast_counts_attack_classifiers_and_further_targets():
@@ -122,13 +184,20 @@ def test_the_forecast_counts_attack_classifiers_and_further_targets():
     def minutes(*attacks, targets=0):
         return forecast_audit(Plan(attacks=attacks, targets=targets), subject, training).minutes
 
-    assert minutes("lira") < minutes("shokri_statistics") < minutes("shokri") < minutes("shokri", targets=2)
+    assert (
+        minutes("lira")
+        < minutes("shokri_statistics")
+        < minutes("shokri")
+        < minutes("shokri", targets=2)
+    )
 
 
 def test_fewer_models_than_an_attack_needs_are_a_reason_and_a_requirement_is_not_met():
     required = replace(LOOSE, require=("lira",))
     result = audited(PlantedRecipe(1.0, 2 * N), required, references=2)
-    (missing,) = [entry for entry in result.not_run if entry.attack == "lira" and entry.access == "logits"]
+    (missing,) = [
+        entry for entry in result.not_run if entry.attack == "lira" and entry.access == "logits"
+    ]
     assert "at least 2 reference model(s) trained with each record" in missing.why
     assert result.verdict == "INCONCLUSIVE" and result.diagnostics["vulnerability"] is None
 
@@ -155,9 +224,16 @@ def test_a_design_of_the_users_own_is_used_as_it_is():
 def test_a_record_in_all_or_none_of_the_models_is_a_reason_and_not_a_crash():
     design = build_balanced_design(2 * N, N, 8, np.random.default_rng(5))
     design[:, 3], design[:, N + 4] = True, False
-    result = audited(PlantedRecipe(1.0, 2 * N), LOOSE, design=design, attacks=("logit", "lira", "calibrated", "attack_r"))
+    result = audited(
+        PlantedRecipe(1.0, 2 * N),
+        LOOSE,
+        design=design,
+        attacks=("logit", "lira", "calibrated", "attack_r"),
+    )
     reasons = {entry.attack: entry.why for entry in result.not_run}
-    assert set(reasons) == {"lira", "calibrated", "attack_r"} and all("each record" in why for why in reasons.values())
+    assert set(reasons) == {"lira", "calibrated", "attack_r"} and all(
+        "each record" in why for why in reasons.values()
+    )
     found = result.diagnostics["references"]
     assert (found["records_in_every_model"], found["records_in_no_model"]) == (1, 1)
     assert {entry.attack for entry in result.estimates} == {"logit", "strongest"}
@@ -190,8 +266,19 @@ def test_a_design_follows_the_records_when_duplicates_are_left_out():
 
     plan = Plan(attacks=("logit", "lira"), drop_overlap=True)
     target = Planted(INSIDE, 1, 1.0, 2 * N)
-    result = audit(target, members, (x, others[1]), recipe=recipe, plan=plan, threat=LOGITS, execution=HERE, design=design)
+    result = audit(
+        target,
+        members,
+        (x, others[1]),
+        recipe=recipe,
+        plan=plan,
+        threat=LOGITS,
+        execution=HERE,
+        design=design,
+    )
     names = [f"member:{i}" for i in range(N)] + [f"non-member:{i}" for i in range(N)]
     for row, seen in zip(design, rows, strict=True):
-        assert set(seen.tolist()) == {names[i] for i in np.flatnonzero(row)} & set(result.arrays.ids.tolist())
+        assert set(seen.tolist()) == {names[i] for i in np.flatnonzero(row)} & set(
+            result.arrays.ids.tolist()
+        )
     assert result.diagnostics["overlap"]["dropped"] >= 1 and "non-member:0" not in result.arrays.ids

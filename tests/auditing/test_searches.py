@@ -1,4 +1,7 @@
-"""Label-only searches and the inside of a model in an audit: budgets, counts, curves, references, and what stays undone."""
+"""Label-only searches and the inside of a model in an audit.
+
+Budgets, counts, curves, references, and what stays undone.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,11 @@ def searched(sides, network):
 
 def area(result, attack, **conditions):
     wanted = {"attack": attack, "metric": "auc", "group": None, "restriction": None} | conditions
-    found = [e for e in result.estimates if all(getattr(e, name) == value for name, value in wanted.items())]
+    found = [
+        e
+        for e in result.estimates
+        if all(getattr(e, name) == value for name, value in wanted.items())
+    ]
     assert len(found) == 1, [(e.access, e.restriction) for e in found]
     return found[0]
 
@@ -104,7 +111,11 @@ def test_an_endpoint_is_never_searched_unasked(sides, network):
     target = Counting(network, costly=True)
     result = memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL))
     assert target.rows == 600 + 32
-    assert all("query budget for searches at an endpoint" in e.why for e in result.not_run if e.attack in LABELS)
+    assert all(
+        "query budget for searches at an endpoint" in e.why
+        for e in result.not_run
+        if e.attack in LABELS
+    )
     memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL, query_budget=20))
     assert target.rows > 600 + 32 + 600 * 4
 
@@ -112,30 +123,48 @@ def test_an_endpoint_is_never_searched_unasked(sides, network):
 def test_leakage_is_told_for_every_smaller_budget(searched):
     result, _ = searched
     for attack in ("boundary", "noise"):
-        curve = [(e.queries, e.value) for e in result.budgets if e.attack == attack and e.metric == "auc"]
+        curve = [
+            (e.queries, e.value) for e in result.budgets if e.attack == attack and e.metric == "auc"
+        ]
         queries = [q for q, _ in curve]
         assert len(curve) > 1 and queries == sorted(set(queries))
-        assert curve[-1] == (area(result, attack).queries, area(result, attack).value), "the last stage is the attack"
+        assert curve[-1] == (area(result, attack).queries, area(result, attack).value), (
+            "the last stage is the attack"
+        )
     assert "Leakage by query budget" in render_report(result)
 
 
 def redigested(result):
     """The result of a forger who computes the digest of what was edited."""
-    return result.model_copy(update={"digests": result.digests | {"account": digest_account(result)}})
+    return result.model_copy(
+        update={"digests": result.digests | {"account": digest_account(result)}}
+    )
 
 
 def test_stored_and_read_back_the_curve_can_be_computed_again(searched, tmp_path):
     write_all(searched[0], tmp_path)
     result, arrays = read_result(tmp_path), read_arrays(tmp_path)
     assert verify_arrays(result, arrays) == []
-    forged = result.model_copy(update={"budgets": [replace(result.budgets[0], value=0.99), *result.budgets[1:]]})
-    assert verify_arrays(forged, arrays) == ["leakage by query budget does not follow from the stored scores"]
-    cheap = result.model_copy(update={"estimates": [replace(e, queries=min(e.queries, 1)) for e in result.estimates]})
+    forged = result.model_copy(
+        update={"budgets": [replace(result.budgets[0], value=0.99), *result.budgets[1:]]}
+    )
+    assert verify_arrays(forged, arrays) == [
+        "leakage by query budget does not follow from the stored scores"
+    ]
+    cheap = result.model_copy(
+        update={"estimates": [replace(e, queries=min(e.queries, 1)) for e in result.estimates]}
+    )
     assert "estimates differ" in verify_arrays(cheap, arrays)[0]
-    searches = {name: entry | {"most": 1, "mean": 1.0} for name, entry in result.diagnostics["searches"].items()}
+    searches = {
+        name: entry | {"most": 1, "mean": 1.0}
+        for name, entry in result.diagnostics["searches"].items()
+    }
     modest = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": searches}})
     assert "the controls, diagnostics or reasons" in verify_arrays(modest, arrays)[0]
-    assert verify_arrays(redigested(modest), arrays)[0] == "the queries of the search boundary are not those of its scores"
+    assert (
+        verify_arrays(redigested(modest), arrays)[0]
+        == "the queries of the search boundary are not those of its scores"
+    )
     silent = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": {}}})
     assert len(verify_arrays(redigested(silent), arrays)) == 2, "one for each search"
     free = result.model_copy(update={"cost": replace(result.cost, queries=5)})
@@ -168,17 +197,30 @@ def test_no_leak_no_finding(sides):
         other, _ = blobs(400, 200 + seed)
         model = LogisticRegression(max_iter=500).fit(*other)
         result = memberscope.audit(model, *pair, plan=QUICK)
-        outside += sum(not area(result, attack).low <= 0.5 <= area(result, attack).high for attack in ("boundary", "noise"))
+        outside += sum(
+            not area(result, attack).low <= 0.5 <= area(result, attack).high
+            for attack in ("boundary", "noise")
+        )
     assert outside <= 3
 
 
 def test_likelihood_ratios_on_labels_run_by_default_with_a_recipe(sides, network):
-    usual = Plan(restrictions=(), assume_exchangeable=True, fprs=(0.1,), references=8, search_queries=48)
+    usual = Plan(
+        restrictions=(), assume_exchangeable=True, fprs=(0.1,), references=8, search_queries=48
+    )
     recipe = MLPClassifier((64,), max_iter=2000)
-    result = memberscope.audit(network, *sides, plan=usual, threat=ThreatModel(Access.LABEL), recipe=recipe)
+    result = memberscope.audit(
+        network, *sides, plan=usual, threat=ThreatModel(Access.LABEL), recipe=recipe
+    )
     for attack in ("lira_boundary", "lira_offline_boundary", "rmia_boundary"):
-        assert area(result, attack).value > area(result, "gap").value and area(result, attack).queries <= 48
-    why = {entry.attack: entry.why for entry in forecast_audit(usual, make_subject(SklearnTarget(network), *sides)).not_run}
+        assert (
+            area(result, attack).value > area(result, "gap").value
+            and area(result, attack).queries <= 48
+        )
+    why = {
+        entry.attack: entry.why
+        for entry in forecast_audit(usual, make_subject(SklearnTarget(network), *sides)).not_run
+    }
     assert "reference models" in why["lira_boundary"]
 
 
@@ -186,30 +228,53 @@ def test_transfer_needs_a_population_and_asks_nothing_about_the_records(sides, n
     plan = replace(QUICK, attacks=("gap", "transfer"), references=4)
     recipe = MLPClassifier((32,), max_iter=2000)
     without = memberscope.audit(network, *sides, plan=plan)
-    assert "Give --recipe and --population" in next(e.why for e in without.not_run if e.attack == "transfer")
+    assert "Give --recipe and --population" in next(
+        e.why for e in without.not_run if e.attack == "transfer"
+    )
     population = blobs(900, 7)[0]
     result = memberscope.audit(network, *sides, plan=plan, recipe=recipe, population=population)
-    assert area(result, "transfer").queries == 1, "450 about the population, shared out over 600 records"
+    assert area(result, "transfer").queries == 1, (
+        "450 about the population, shared out over 600 records"
+    )
     assert result.cost.queries == 600 + 32 + 450
 
 
 def test_white_box_is_a_row_of_its_own_above_the_others(sides, network):
     plan = replace(QUICK, attacks=("gap", "loss", "gradient_norm", "self_influence", "nasr"))
     result = memberscope.audit(network, *sides, plan=plan, threat=ThreatModel(Access.WHITE_BOX))
-    assert [threat.access for threat in result.threat_models] == [Access.LABEL, Access.PROBABILITIES, Access.WHITE_BOX]
-    assert area(result, "gradient_norm").access == "white_box" and area(result, "gradient_norm").low > 0.5
-    assert area(result, "strongest", access="white_box").value >= area(result, "strongest", access="probabilities").value
+    assert [threat.access for threat in result.threat_models] == [
+        Access.LABEL,
+        Access.PROBABILITIES,
+        Access.WHITE_BOX,
+    ]
+    assert (
+        area(result, "gradient_norm").access == "white_box"
+        and area(result, "gradient_norm").low > 0.5
+    )
+    assert (
+        area(result, "strongest", access="white_box").value
+        >= area(result, "strongest", access="probabilities").value
+    )
 
 
 def test_a_model_that_does_not_open_is_said_not_to(sides, network):
     closed = FunctionTarget(network.predict_proba, n_classes=4)
     result = memberscope.audit(closed, *sides, plan=QUICK, threat=ThreatModel(Access.WHITE_BOX))
-    assert any(entry.access == "white_box" and "returns probabilities only" in entry.why for entry in result.not_run)
+    assert any(
+        entry.access == "white_box" and "returns probabilities only" in entry.why
+        for entry in result.not_run
+    )
 
 
 def test_stored_signals_cannot_be_searched():
-    result = audit_signals(gaussian_signals(200, 1.0), plan=replace(QUICK, attacks=(*LABELS, "loss")))
-    assert all("got stored signals" in entry.why for entry in result.not_run if entry.attack in ("boundary", "noise"))
+    result = audit_signals(
+        gaussian_signals(200, 1.0), plan=replace(QUICK, attacks=(*LABELS, "loss"))
+    )
+    assert all(
+        "got stored signals" in entry.why
+        for entry in result.not_run
+        if entry.attack in ("boundary", "noise")
+    )
     assert {entry.attack for entry in result.not_run} >= {"boundary", "noise"}
 
 
@@ -220,25 +285,35 @@ def test_stored_signals_are_not_searched_even_if_asked_to():
 
 
 def test_more_search_queries_than_the_budget_are_refused():
-    with pytest.raises(InputError, match="Expected at most 1 search queries for the query budget, got 64"):
+    with pytest.raises(
+        InputError, match="Expected at most 1 search queries for the query budget, got 64"
+    ):
         Plan(threat=ThreatModel(query_budget=1), search_queries=64)
 
 
 def test_a_model_that_fails_on_moved_copies_is_not_searched_and_gives_no_label(sides, network):
     def broken(x):
         p = network.predict_proba(x)
-        seen = np.isin(np.round(x[:, 0], 9), np.round(np.concatenate([sides[0][0], sides[1][0]])[:, 0], 9))
+        seen = np.isin(
+            np.round(x[:, 0], 9), np.round(np.concatenate([sides[0][0], sides[1][0]])[:, 0], 9)
+        )
         return np.where(seen[:, None], p, np.nan)
 
     result = memberscope.audit(FunctionTarget(broken, n_classes=4), *sides, plan=QUICK)
     reasons = {entry.attack: entry.why for entry in result.not_run}
-    assert {name for name, why in reasons.items() if "Expected finite outputs about moved records" in why} >= {"boundary"}
+    assert {
+        name
+        for name, why in reasons.items()
+        if "Expected finite outputs about moved records" in why
+    } >= {"boundary"}
     assert not {entry.attack for entry in result.estimates} & set(reasons)
 
 
 def test_labels_that_are_no_classes_are_refused(sides):
     for label in (9.0, 0.5):
-        strange = FunctionTarget(lambda x, label=label: np.full((len(x), 1), label), n_classes=4, signal="labels")
+        strange = FunctionTarget(
+            lambda x, label=label: np.full((len(x), 1), label), n_classes=4, signal="labels"
+        )
         with pytest.raises(InputError, match="Expected labels as whole numbers from 0 to 3"):
             memberscope.audit(strange, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL))
 

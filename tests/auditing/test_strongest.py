@@ -1,4 +1,7 @@
-"""The strongest of several attacks: its interval holds for the truth of the strongest, whatever was picked."""
+"""The strongest of several attacks.
+
+Its interval holds for the truth of the strongest, whatever was picked.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,15 @@ def arrays(n: int, shifts: tuple[float, ...], rng: np.random.Generator) -> Audit
     member = np.arange(2 * n) < n
     scored = []
     for k, shift in enumerate(shifts):
-        scored.append(AttackScores(f"a{k}", "probabilities", False, rng.standard_normal(2 * n) + shift * member, {}))
+        scored.append(
+            AttackScores(
+                f"a{k}", "probabilities", False, rng.standard_normal(2 * n) + shift * member, {}
+            )
+        )
     fold = rng.permutation(2 * n) % 5
-    return AuditArrays(np.arange(2 * n).astype(str), member, np.zeros(2 * n, int), fold, tuple(scored))
+    return AuditArrays(
+        np.arange(2 * n).astype(str), member, np.zeros(2 * n, int), fold, tuple(scored)
+    )
 
 
 def test_the_interval_holds_although_the_best_was_picked():
@@ -28,12 +37,16 @@ def test_the_interval_holds_although_the_best_was_picked():
     truth = {"auc": ndtr(0.2 / 2**0.5), "tpr": ndtr(0.2 + ndtri(0.1))}
     hits, picked_above = dict.fromkeys(truth, 0), 0
     for _ in range(runs):
-        for entry in estimate_strongest(scene := arrays(200, shifts, rng), scene.scored[0], settings):
+        for entry in estimate_strongest(
+            scene := arrays(200, shifts, rng), scene.scored[0], settings
+        ):
             if entry.metric in truth:
                 hits[entry.metric] += entry.low <= truth[entry.metric] <= entry.high
                 picked_above += entry.value > truth[entry.metric]
     assert min(hits.values()) >= binom.ppf(0.001, runs, 0.95)
-    assert picked_above > 1.4 * runs, "the value itself is optimistic, which is why its interval must be simultaneous"
+    assert picked_above > 1.4 * runs, (
+        "the value itself is optimistic, which is why its interval must be simultaneous"
+    )
 
 
 def test_candidates_of_equal_ranking_count_once():

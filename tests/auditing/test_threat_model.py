@@ -35,7 +35,9 @@ def audit(threat, *, population=None):
 
 
 def withhold_access(result):
-    return {threat.access for threat in result.threat_models} == {Access.LABEL} and ran(result) == {"gap"}
+    return {threat.access for threat in result.threat_models} == {Access.LABEL} and ran(result) == {
+        "gap"
+    }
 
 
 def withhold_known(result):
@@ -44,7 +46,11 @@ def withhold_known(result):
 
 
 def withhold_references(result):
-    return ran(result).isdisjoint({"lira", "rmia"}) and result.cost.models_trained == 0 and "loss" in ran(result)
+    return (
+        ran(result).isdisjoint({"lira", "rmia"})
+        and result.cost.models_trained == 0
+        and "loss" in ran(result)
+    )
 
 
 def withhold_population(result):
@@ -61,8 +67,14 @@ CASES = {
     "known_records": (ThreatModel(access=Access.LOGITS, known_records=False), withhold_known),
     "references": (ThreatModel(access=Access.LOGITS, references=0), withhold_references),
     "population": (ThreatModel(access=Access.LOGITS, population=False), withhold_population),
-    "query_budget": (ThreatModel(query_budget=1), lambda result: all(entry.queries <= 1 for entry in result.estimates)),
-    "prior": (ThreatModel(prior=0.2), lambda result: 0.2 in {entry.prior for entry in result.estimates}),
+    "query_budget": (
+        ThreatModel(query_budget=1),
+        lambda result: all(entry.queries <= 1 for entry in result.estimates),
+    ),
+    "prior": (
+        ThreatModel(prior=0.2),
+        lambda result: 0.2 in {entry.prior for entry in result.estimates},
+    ),
 }
 
 
@@ -86,8 +98,12 @@ def test_fewer_reference_models_are_trained_where_fewer_are_granted():
 
 def test_each_attack_that_is_withheld_is_said_with_the_reason():
     result = audit_signals(
-        gaussian_signals(400, 1.0), plan=replace(PLAN, threat=ThreatModel(known_records=False, references=0))
+        gaussian_signals(400, 1.0),
+        plan=replace(PLAN, threat=ThreatModel(known_records=False, references=0)),
     )
     reasons = {entry.attack: entry.why for entry in result.not_run}
-    assert "known_records = false" in reasons["logit_per_class"] and "known_records = false" in reasons["quantile_class"]
+    assert (
+        "known_records = false" in reasons["logit_per_class"]
+        and "known_records = false" in reasons["quantile_class"]
+    )
     assert "references = 0" in reasons["lira"] and "references = 0" in reasons["rmia"]

@@ -1,4 +1,7 @@
-"""Records of one person or document: kept together everywhere, refused on two sides, and noticed where nobody named them."""
+"""Records of one person or document.
+
+Kept together everywhere, refused on two sides, and noticed where nobody named them.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +53,11 @@ def whole(unit, codes) -> bool:
 
 def test_folds_designs_and_targets_keep_a_unit_together(result):
     arrays = result.arrays
-    assert arrays.unit is not None and whole(arrays.unit, arrays.fold) and whole(arrays.unit, arrays.member)
+    assert (
+        arrays.unit is not None
+        and whole(arrays.unit, arrays.fold)
+        and whole(arrays.unit, arrays.member)
+    )
     assert len(np.unique(arrays.unit)) == 2 * N // ROWS
     for other in arrays.targets.values():
         assert whole(arrays.unit, other.fold) and whole(arrays.unit, other.member)
@@ -78,7 +85,10 @@ def test_references_are_trained_on_whole_units():
     )
     assert len(rows) == 4
     for seen in rows:
-        assert set(np.unique(seen, return_counts=True)[1].tolist()) == {ROWS} and len(np.unique(seen)) == N // ROWS
+        assert (
+            set(np.unique(seen, return_counts=True)[1].tolist()) == {ROWS}
+            and len(np.unique(seen)) == N // ROWS
+        )
 
 
 def test_arrays_keep_units_on_disk_and_in_their_digest(result, tmp_path):
@@ -86,8 +96,12 @@ def test_arrays_keep_units_on_disk_and_in_their_digest(result, tmp_path):
 
     write_arrays(result.arrays, tmp_path / "arrays.safetensors")
     again = read_arrays(tmp_path)
-    assert (again.unit == result.arrays.unit).all() and digest_audit_arrays(again) == digest_audit_arrays(result.arrays)
-    assert digest_audit_arrays(replace(again, unit=again.unit[::-1].copy())) != digest_audit_arrays(again)
+    assert (again.unit == result.arrays.unit).all() and digest_audit_arrays(
+        again
+    ) == digest_audit_arrays(result.arrays)
+    assert digest_audit_arrays(replace(again, unit=again.unit[::-1].copy())) != digest_audit_arrays(
+        again
+    )
     assert digest_audit_arrays(replace(again, unit=None)) != digest_audit_arrays(again)
 
 
@@ -122,21 +136,36 @@ def test_units_on_two_sides_missing_or_too_few_are_refused():
     for pair, words in (
         ((inside, torn), "all members or all non-members, got 2 units on both sides, first 'in3'"),
         ((inside, people("out", rows=20)), "at least 10 units of non-members, got 5"),
-        ((inside, np.where(outside == "out2", "", outside)), "Expected the unit of each record, got none of 5 records"),
+        (
+            (inside, np.where(outside == "out2", "", outside)),
+            "Expected the unit of each record, got none of 5 records",
+        ),
         ((inside[:9], outside), "Expected arrays of one length"),
     ):
         with pytest.raises(InputError, match=words):
             make_subject(target, members, others, unit=pair)
-    one = Records(*members, np.arange(N).astype(str), unit=inside), Records(*others, np.arange(N, 2 * N).astype(str))
+    one = (
+        Records(*members, np.arange(N).astype(str), unit=inside),
+        Records(*others, np.arange(N, 2 * N).astype(str)),
+    )
     with pytest.raises(InputError, match="got none of the non-members"):
         make_subject(target, *one)
 
 
 def test_taking_records_takes_their_units():
     members, others = planted_sides(N)
-    subject = make_subject(Planted(numbers(members), 1, 1.0, 2 * N), members, others, unit=(people("in"), people("out")))
+    subject = make_subject(
+        Planted(numbers(members), 1, 1.0, 2 * N),
+        members,
+        others,
+        unit=(people("in"), people("out")),
+    )
     some = take_records(subject, np.array([0, 7, 150]))
-    assert some.records.unit.tolist() == ["in0", "in1", "out10"] and some.unit_codes.tolist() == [0, 1, 2]
+    assert some.records.unit.tolist() == ["in0", "in1", "out10"] and some.unit_codes.tolist() == [
+        0,
+        1,
+        2,
+    ]
     assert make_subject(subject.target, members, others).unit_codes is None
 
 
@@ -166,11 +195,17 @@ def test_an_id_like_column_is_noted_in_the_result_and_a_named_unit_is_not(tmp_pa
     n = 200
     p = rng.uniform(0.1, 0.9, 2 * n)
     lines = ["member,label,p0,p1,person"]
-    lines += [f"{int(i < n)},{int(p[i] < 0.5)},{p[i]:.6f},{1 - p[i]:.6f},{'io'[i >= n]}{i // 5}" for i in range(2 * n)]
+    lines += [
+        f"{int(i < n)},{int(p[i] < 0.5)},{p[i]:.6f},{1 - p[i]:.6f},{'io'[i >= n]}{i // 5}"
+        for i in range(2 * n)
+    ]
     (tmp_path / "s.csv").write_text("\n".join(lines))
     plan = Plan(attacks=("gap", "confidence"), fprs=(0.1,))
     plain = memberscope.audit_signals(read_signals(tmp_path / "s.csv"), plan=plan)
-    assert any("The column person has 80 values with 5 records each" in note for note in plain.diagnostics["notes"])
+    assert any(
+        "The column person has 80 values with 5 records each" in note
+        for note in plain.diagnostics["notes"]
+    )
     named = memberscope.audit_signals(read_signals(tmp_path / "s.csv", unit="person"), plan=plan)
     assert named.diagnostics["notes"] == [] and whole(named.arrays.unit, named.arrays.fold)
     with pytest.raises(InputError, match="Expected the column 'patient'"):
@@ -179,11 +214,17 @@ def test_an_id_like_column_is_noted_in_the_result_and_a_named_unit_is_not(tmp_pa
 
 def test_a_unit_column_is_no_feature_unless_it_is_listed(tmp_path):
     for name in ("train", "hold"):
-        lines = ["a,b,person,y"] + [f"{i},{i % 7 + (name == 'hold')},{name[0]}{i // 4},{i % 2}" for i in range(80)]
+        lines = ["a,b,person,y"] + [
+            f"{i},{i % 7 + (name == 'hold')},{name[0]}{i // 4},{i % 2}" for i in range(80)
+        ]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
     read = read_tables(tmp_path / "train.csv", tmp_path / "hold.csv")
     inside, outside, _ = build_pair(read, TableLayout(unit="person"))
-    assert inside.x.shape == (80, 2) and inside.unit[:5].tolist() == ["t0"] * 4 + ["t1"] and outside.unit[0] == "h0"
+    assert (
+        inside.x.shape == (80, 2)
+        and inside.unit[:5].tolist() == ["t0"] * 4 + ["t1"]
+        and outside.unit[0] == "h0"
+    )
     assert [entry.name for entry in read.id_like(TableLayout())] == ["a", "person"]
     listed = build_pair(read, TableLayout(unit="person", features=("a", "person")))[0]
     assert list(listed.x.columns) == ["a", "person"]
@@ -191,7 +232,10 @@ def test_a_unit_column_is_no_feature_unless_it_is_listed(tmp_path):
         build_pair(read, TableLayout(unit="patient"))
     model = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
     noted = make_subject(
-        model, build_pair(read, TableLayout())[0], build_pair(read, TableLayout())[1], id_like=read.id_like(TableLayout())
+        model,
+        build_pair(read, TableLayout())[0],
+        build_pair(read, TableLayout())[1],
+        id_like=read.id_like(TableLayout()),
     )
     assert "give --unit a" in noted.notes[0] and "So may person." in noted.notes[0]
     assert make_subject(model, inside, outside).notes == ()

@@ -1,4 +1,7 @@
-"""Load each file given and ask the model; print what came of it. Run alone, so that a crash is seen as one."""
+"""Load each file given and ask the model; print what came of it.
+
+Run alone, so that a crash is seen as one.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ def opened(path: Path) -> str:
     """What came of one file."""
     try:
         target = load_target(str(path)).target
-        target.query(np.random.default_rng(0).integers(0, 5, (50, int(path.stem.rpartition("-")[2]))))
+        target.query(
+            np.random.default_rng(0).integers(0, 5, (50, int(path.stem.rpartition("-")[2])))
+        )
         _ = target.digest, target.n_parameters
     except MemberscopeError as error:
         return f"{type(error).__name__}: {error}".replace("\n", " // ")

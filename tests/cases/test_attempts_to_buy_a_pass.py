@@ -1,4 +1,7 @@
-"""Attempts to buy a PASS for a model that leaks: each ends in FAIL, INCONCLUSIVE, a limited pass (exit code 3) or a refusal."""
+"""Attempts to buy a PASS for a model that leaks.
+
+Each ends in FAIL, INCONCLUSIVE, a limited pass (exit code 3) or a refusal.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ def audit(scene, members=None, others=None, model=None, **changes):
     own, x, y = scene
     plan = replace(PLAN, **changes)
     try:
-        result = memberscope.audit(model or own, members or (x[:N], y[:N]), others or (x[N:], y[N:]), plan=plan)
+        result = memberscope.audit(
+            model or own, members or (x[:N], y[:N]), others or (x[N:], y[N:]), plan=plan
+        )
     except InputError:
         return "refused", ""
     return f"{result.verdict}{' limited' if result.limited else ''}", result.reason
@@ -67,7 +72,9 @@ def give_the_training_file_twice(scene):
 def give_it_twice_in_another_order_and_with_other_ids(scene):
     _, x, y = scene
     order = np.random.default_rng(1).permutation(N)
-    return audit(scene, others=Records(x[order], y[order], np.array([f"other-{i}" for i in range(N)])))
+    return audit(
+        scene, others=Records(x[order], y[order], np.array([f"other-{i}" for i in range(N)]))
+    )
 
 
 def copy_half(scene):
@@ -97,7 +104,10 @@ def round_to_two_decimals(scene):
 
 
 def tie_the_top(scene):
-    """60% of members and 2% of non-members share the top score, so that no threshold stands at 1% false positives."""
+    """60% of members and 2% of non-members share the top score.
+
+    So that no threshold stands at 1% false positives.
+    """
     from memberscope.auditing import audit_signals
     from memberscope.targets import StoredSignals
 
@@ -113,7 +123,9 @@ def tie_the_top(scene):
 
 
 def show_labels_only(scene):
-    return audit(scene, threat=ThreatModel(restriction="label"), policy=replace(STANDARD, require=()))
+    return audit(
+        scene, threat=ThreatModel(restriction="label"), policy=replace(STANDARD, require=())
+    )
 
 
 def leave_out_a_required_attack(scene):
@@ -168,7 +180,9 @@ def grant_no_known_records(scene):
 
 def give_a_model_that_was_never_fitted(scene):
     rng = np.random.default_rng(3)
-    random = RandomForestClassifier(30, random_state=0).fit(rng.normal(size=(N, 5)), rng.integers(0, 2, N))
+    random = RandomForestClassifier(30, random_state=0).fit(
+        rng.normal(size=(N, 5)), rng.integers(0, 2, N)
+    )
     return audit(scene, model=random)
 
 
@@ -215,7 +229,9 @@ def copy_all_but_one_stored_answer(scene):
 
 
 def lower_the_confidence(scene):
-    return audit(scene, confidence=0.5, policy=parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.99}]}))
+    return audit(
+        scene, confidence=0.5, policy=parse_policy_table({"max_tpr": [{"fpr": 0.01, "tpr": 0.99}]})
+    )
 
 
 def bring_a_useless_recipe(scene):
@@ -321,7 +337,15 @@ def write_an_older_format(document):
 
 
 EDITS = (
-    *(set_verdict, set_findings, set_estimates, loosen_the_policy, pass_a_control, remove_a_control, excuse_an_attack),
+    *(
+        set_verdict,
+        set_findings,
+        set_estimates,
+        loosen_the_policy,
+        pass_a_control,
+        remove_a_control,
+        excuse_an_attack,
+    ),
     *(claim_an_overlap, write_an_older_format),
 )
 
@@ -349,7 +373,9 @@ def test_edited_scores_are_refused(failed, tmp_path):
         CliRunner().invoke(app, ["check", str(tmp_path)], catch_exceptions=False)
 
 
-def test_an_audit_is_not_passed_by_a_policy_whose_rates_its_blind_control_never_saw(scene, tmp_path):
+def test_an_audit_is_not_passed_by_a_policy_whose_rates_its_blind_control_never_saw(
+    scene, tmp_path
+):
     from sklearn.linear_model import LogisticRegression
 
     _, x, y = scene
@@ -367,7 +393,9 @@ def test_seeds_that_were_tried_are_counted_and_said(scene, tmp_path):
     model, x, y = scene
     for seed in (0, 1, 7):
         plan = replace(PLAN, seed=seed)
-        result = memberscope.audit(model, (x[:N], y[:N]), (x[N:], y[N:]), plan=plan, store=Store(tmp_path))
+        result = memberscope.audit(
+            model, (x[:N], y[:N]), (x[N:], y[N:]), plan=plan, store=Store(tmp_path)
+        )
     assert describe_repeats(result.environment) == (
         "This is the third audit of this model with this plan; seeds tried: 0, 1, 7."
     )
@@ -383,7 +411,9 @@ def test_without_the_reference_models_that_a_policy_requires_a_pass_is_limited(t
     model = LogisticRegression().fit(x[:n], y[:n])
     result = memberscope.audit(model, (x[:n], y[:n]), (x[n:], y[n:]), plan=PLAN)
     assert (result.verdict, result.limited) == ("PASS", True), result.reason
-    assert "against attacks without reference models; attacks with reference models" in result.reason
+    assert (
+        "against attacks without reference models; attacks with reference models" in result.reason
+    )
     assert "were not run" in result.reason
     write_all(result, tmp_path)
     assert CliRunner().invoke(app, ["check", str(tmp_path)]).exit_code == 3

@@ -1,4 +1,7 @@
-"""Data frames as people have them: mixed types, other column orders, categories of each side, several libraries, missing values."""
+"""Data frames as people have them.
+
+Mixed types, other column orders, categories of each side, several libraries, missing values.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,12 @@ from imblearn.over_sampling import RandomOverSampler
 from imblearn.pipeline import make_pipeline as make_sampling_pipeline
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier, StackingClassifier, VotingClassifier
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -61,7 +69,12 @@ def days(seen: pd.DataFrame) -> pd.DataFrame:
 def columns():
     return make_column_transformer(
         (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["age", "bp"]),
-        (make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")), ["ward", "note"]),
+        (
+            make_pipeline(
+                SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+            ),
+            ["ward", "note"],
+        ),
         (FunctionTransformer(days), ["seen"]),
         ("passthrough", ["smoker"]),
     )
@@ -76,7 +89,9 @@ Y = np.where(FRAME["age"] + np.random.default_rng(2).normal(0, 20, N) > 55, "sic
 A, B, YA, YB = FRAME[:HALF], FRAME[HALF:], Y[:HALF], Y[HALF:]
 PIPE = make_pipeline(columns(), forest()).fit(A, YA)
 PLAIN = FRAME.drop(columns="seen").fillna({"ward": "?", "bp": 0.0})
-ENCODER = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["ward", "note"]), remainder="passthrough")
+ENCODER = make_column_transformer(
+    (OneHotEncoder(handle_unknown="ignore"), ["ward", "note"]), remainder="passthrough"
+)
 POLARS = pl.from_pandas(PLAIN)
 POLARS_PIPE = make_pipeline(ENCODER, forest()).fit(POLARS[:HALF], YA)
 
@@ -91,7 +106,9 @@ def check_alone(model, members, others, plan=QUICK, **more):
     """Audit and compare with what the model predicts of each side alone."""
     result, train, test = accuracies(model, members, others, plan, **more)
     for (x, y), found in zip((members, others), (train, test), strict=True):
-        assert found == pytest.approx(np.mean(np.asarray(model.predict(x)).ravel() == np.asarray(y)))
+        assert found == pytest.approx(
+            np.mean(np.asarray(model.predict(x)).ravel() == np.asarray(y))
+        )
     return result
 
 
@@ -100,7 +117,10 @@ ORDERS = {
     "hold-out reversed": (A, B[B.columns[::-1]]),
     "both reversed": (A[A.columns[::-1]], B[B.columns[::-1]]),
     "one label for all rows": (A.set_axis([0] * HALF), B.set_axis([0] * (N - HALF))),
-    "dates as index": (A.set_axis(pd.date_range("2020", periods=HALF)), B.set_axis(pd.date_range("2020", periods=N - HALF))),
+    "dates as index": (
+        A.set_axis(pd.date_range("2020", periods=HALF)),
+        B.set_axis(pd.date_range("2020", periods=N - HALF)),
+    ),
     "two-level index": (A.set_index([A.index, A.index]), B.set_index([B.index, B.index])),
     "attributes": (A, B.copy()),
 }
@@ -109,7 +129,9 @@ ORDERS["attributes"][1].attrs["means"] = np.zeros(3)
 
 @pytest.mark.parametrize("name", ORDERS)
 def test_columns_are_found_by_name_and_rows_by_place(name):
-    np.testing.assert_array_equal(wrap(PIPE).query(stack_sides(*ORDERS[name])), PIPE.predict_proba(FRAME))
+    np.testing.assert_array_equal(
+        wrap(PIPE).query(stack_sides(*ORDERS[name])), PIPE.predict_proba(FRAME)
+    )
 
 
 @pytest.mark.parametrize("name", ["hold-out reversed", "one label for all rows"])
@@ -165,7 +187,9 @@ CATEGORIES = [as_categories(side.drop(columns="seen")) for side in (A, B[B["note
 CATEGORIES[1]["ward"] = CATEGORIES[1]["ward"].cat.reorder_categories(["C", "A", "B"])
 Y_CATEGORIES = YB[(B["note"] != "fine").to_numpy()]
 BOOSTERS = {
-    "HistGradientBoosting": HistGradientBoostingClassifier(categorical_features="from_dtype", max_iter=8),
+    "HistGradientBoosting": HistGradientBoostingClassifier(
+        categorical_features="from_dtype", max_iter=8
+    ),
     "LightGBM": lightgbm.LGBMClassifier(n_estimators=8, verbose=-1),
     "XGBoost": xgboost.XGBClassifier(n_estimators=8, enable_categorical=True),
 }
@@ -189,21 +213,34 @@ def test_boosters_read_categories_from_every_library(name):
     target = wrap(model.booster_ if name == "LightGBM" else model.get_booster())
     words = CATEGORIES[1].astype({"ward": object, "note": object})
     expected = model.predict_proba(CATEGORIES[1])
-    for records in (CATEGORIES[1], pl.from_pandas(words)[:, ::-1], pa.Table.from_pandas(words, preserve_index=False)):
+    for records in (
+        CATEGORIES[1],
+        pl.from_pandas(words)[:, ::-1],
+        pa.Table.from_pandas(words, preserve_index=False),
+    ):
         np.testing.assert_allclose(target.query(records), expected, atol=1e-6)
     np.testing.assert_allclose(target.query(stack_sides(*CATEGORIES))[HALF:], expected, atol=1e-6)
 
 
 MIXED = {
     "polars": (POLARS[:HALF], POLARS[HALF:]),
-    "ages with a point on one side": (POLARS[:HALF], POLARS[HALF:].with_columns(pl.col("age").cast(pl.Float64))),
+    "ages with a point on one side": (
+        POLARS[:HALF],
+        POLARS[HALF:].with_columns(pl.col("age").cast(pl.Float64)),
+    ),
     "polars beside pandas": (PLAIN[:HALF], POLARS[HALF:]),
     "pandas beside polars": (POLARS[:HALF], PLAIN[HALF:]),
-    "pyarrow beside pandas": (PLAIN[:HALF], pa.Table.from_pandas(PLAIN[HALF:], preserve_index=False)),
+    "pyarrow beside pandas": (
+        PLAIN[:HALF],
+        pa.Table.from_pandas(PLAIN[HALF:], preserve_index=False),
+    ),
     "an array beside pandas": (PLAIN[:HALF], PLAIN[HALF:].to_numpy()),
     "lists beside polars": (POLARS[:HALF], PLAIN[HALF:].to_numpy().tolist()),
     "nullable beside plain": (PLAIN[:HALF], PLAIN[HALF:].convert_dtypes()),
-    "pyarrow types beside plain": (PLAIN[:HALF], PLAIN[HALF:].convert_dtypes(dtype_backend="pyarrow")),
+    "pyarrow types beside plain": (
+        PLAIN[:HALF],
+        PLAIN[HALF:].convert_dtypes(dtype_backend="pyarrow"),
+    ),
 }
 
 
@@ -212,7 +249,9 @@ def test_sides_of_two_libraries_are_held_as_the_first(name):
     first, second = MIXED[name]
     whole = stack_sides(first, second)
     assert type(whole) is type(first)
-    np.testing.assert_array_equal(POLARS_PIPE.predict_proba(whole), POLARS_PIPE.predict_proba(PLAIN))
+    np.testing.assert_array_equal(
+        POLARS_PIPE.predict_proba(whole), POLARS_PIPE.predict_proba(PLAIN)
+    )
 
 
 @pytest.mark.parametrize("name", ["polars", "polars beside pandas", "an array beside pandas"])
@@ -252,10 +291,18 @@ def test_a_model_may_like_nullable_types():
 
 
 CLEAN = PLAIN.astype({"smoker": int})
-CATBOOST = CatBoostClassifier(iterations=4, thread_count=1, verbose=0, cat_features=["ward", "note"], allow_writing_files=False)
+CATBOOST = CatBoostClassifier(
+    iterations=4,
+    thread_count=1,
+    verbose=0,
+    cat_features=["ward", "note"],
+    allow_writing_files=False,
+)
 RECIPES = {
     "catboost": CATBOOST,
-    "imbalanced-learn": make_sampling_pipeline(RandomOverSampler(random_state=0), ENCODER, LogisticRegression(max_iter=500)),
+    "imbalanced-learn": make_sampling_pipeline(
+        RandomOverSampler(random_state=0), ENCODER, LogisticRegression(max_iter=500)
+    ),
     "catboost after sampling": make_sampling_pipeline(RandomOverSampler(random_state=0), CATBOOST),
 }
 
@@ -274,7 +321,9 @@ class Ages:
     classes_ = np.array(["sick", "well"])
 
     def predict_proba(self, x):
-        values = np.asarray(x["age"].to_numpy() if hasattr(x["age"], "to_numpy") else x["age"], dtype=float)
+        values = np.asarray(
+            x["age"].to_numpy() if hasattr(x["age"], "to_numpy") else x["age"], dtype=float
+        )
         p = 1 / (1 + np.exp((values - 55) / 10))
         return np.column_stack([1 - p, p])
 
@@ -290,9 +339,13 @@ ODD = {
     "time zone": pd.date_range("2024", periods=N, tz="Europe/Paris"),
     "periods": pd.period_range("2000", periods=N, freq="M"),
     "intervals": pd.cut(np.arange(N), 4),
-    "grades": pd.Categorical(np.array(["low", "mid", None], dtype=object)[np.arange(N) % 3], ["low", "mid"], ordered=True),
+    "grades": pd.Categorical(
+        np.array(["low", "mid", None], dtype=object)[np.arange(N) % 3], ["low", "mid"], ordered=True
+    ),
     "texts": [f"visit {i}" for i in range(N)],
-    "nullable truth": pd.array([None if i % 7 == 0 else i % 2 == 0 for i in range(N)], dtype="boolean"),
+    "nullable truth": pd.array(
+        [None if i % 7 == 0 else i % 2 == 0 for i in range(N)], dtype="boolean"
+    ),
     "arrow dates": pd.array([datetime.date(2024, 1, 1)] * N, dtype=pd.ArrowDtype(pa.date32())),
     "arrow text": pd.array(["a", None] * HALF, dtype="string[pyarrow]"),
     "sparse": pd.arrays.SparseArray(np.arange(N) % 2 * 1.0),
@@ -316,7 +369,9 @@ def test_a_column_of_any_type_is_moved_and_comes_back(name):
     whole = stack_sides(frame[:HALF], frame[HALF:])
     domain, z = encode_in_domain(whole)
     pd.testing.assert_frame_equal(domain.decode(z[::-2]), frame[::-2].reset_index(drop=True))
-    moved = domain.decode(domain.inside(z + domain.scale * np.random.default_rng(0).normal(size=z.shape)))
+    moved = domain.decode(
+        domain.inside(z + domain.scale * np.random.default_rng(0).normal(size=z.shape))
+    )
     assert dict(moved.dtypes) == dict(frame.dtypes) and (moved.isna() == frame.isna()).all().all()
     matrix = build_feature_matrix(whole)
     assert (np.isnan(matrix) == frame.isna().to_numpy()).all()
@@ -325,7 +380,9 @@ def test_a_column_of_any_type_is_moved_and_comes_back(name):
 POLARS_ODD = {
     "categorical": pl.Series(["a", "b", None] * (N // 3), dtype=pl.Categorical),
     "enum": pl.Series(["a", "b", None] * (N // 3), dtype=pl.Enum(["b", "a", "c"])),
-    "dates": pl.date_range(datetime.date(2024, 1, 1), datetime.date(2024, 1, 1) + datetime.timedelta(N - 1), eager=True),
+    "dates": pl.date_range(
+        datetime.date(2024, 1, 1), datetime.date(2024, 1, 1) + datetime.timedelta(N - 1), eager=True
+    ),
     "lists": pl.Series([[1, 2], [3]] * HALF),
     "structs": pl.Series([{"a": 1}, {"a": None}] * HALF),
     "decimals": pl.Series([decimal.Decimal("1.5"), None] * HALF),
@@ -336,7 +393,9 @@ POLARS_ODD = {
 @pytest.mark.parametrize("as_arrow", [False, True], ids=["polars", "pyarrow"])
 def test_columns_of_all_types_of_polars_and_pyarrow_are_audited(as_arrow):
     frame = pl.DataFrame({"age": FRAME["age"].to_numpy()} | POLARS_ODD)
-    check_odd(frame, [part.to_arrow() if as_arrow else part for part in (frame[:HALF], frame[HALF:])])
+    check_odd(
+        frame, [part.to_arrow() if as_arrow else part for part in (frame[:HALF], frame[HALF:])]
+    )
 
 
 @pytest.mark.parametrize("as_arrow", [False, True], ids=["polars", "pyarrow"])
@@ -347,13 +406,18 @@ def test_a_column_of_any_type_of_polars_and_pyarrow_is_moved_and_comes_back(name
     domain, z = encode_in_domain(stack_sides(frame.slice(0, HALF), frame.slice(HALF, N - HALF)))
     back = domain.decode(z)
     assert back.equals(frame)
-    assert np.isnan(build_feature_matrix(frame)).sum() == (pl.from_arrow(frame) if as_arrow else frame)["odd"].null_count()
+    assert (
+        np.isnan(build_feature_matrix(frame)).sum()
+        == (pl.from_arrow(frame) if as_arrow else frame)["odd"].null_count()
+    )
 
 
 def unlike(model_of, change):
     """A model fitted on categories, and the same records held in another way."""
     rng = np.random.default_rng(0)
-    frame = pd.DataFrame({"ward": pd.Categorical(rng.choice(list("abc"), 400)), "age": rng.integers(18, 90, 400)})
+    frame = pd.DataFrame(
+        {"ward": pd.Categorical(rng.choice(list("abc"), 400)), "age": rng.integers(18, 90, 400)}
+    )
     y = ((frame["ward"] == "a") ^ (rng.random(400) < 0.2)).astype(int).to_numpy()
     model = model_of().fit(frame[:200], y[:200])
     return model, frame, change(frame), y

@@ -1,4 +1,7 @@
-"""One failing part is one NOT_RUN: references that cannot be trained, measurements that cannot be made, searches that cannot move."""
+"""One failing part is one NOT_RUN.
+
+References that cannot be trained, measurements that cannot be made, searches that cannot move.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,11 @@ class Failing:
     """A recipe that fails for some seeds, counted from the first that it is given."""
 
     def __init__(self, fails, error=None):
-        self.fails, self.error, self.tried = fails, error or ValueError("no level 'rare' in column city"), 0
+        self.fails, self.error, self.tried = (
+            fails,
+            error or ValueError("no level 'rare' in column city"),
+            0,
+        )
 
     def __call__(self, records, seed):
         self.tried += 1
@@ -48,29 +55,46 @@ def ran(result):
 
 
 def test_one_reference_that_cannot_be_trained_is_left_out_and_counted():
-    result = memberscope.audit(MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: k == 3), execution=HERE)
+    result = memberscope.audit(
+        MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: k == 3), execution=HERE
+    )
     assert "lira" in ran(result)
     assert (result.cost.models_trained, result.cost.models_failed) == (8, 1)
     assert result.threat_models[-1].references == 7
     control = result.controls["references"]
-    assert control.passed and "1 left out, which could not be trained" in control.why and "no level 'rare'" in control.why
+    assert (
+        control.passed
+        and "1 left out, which could not be trained" in control.why
+        and "no level 'rare'" in control.why
+    )
 
 
 def test_the_first_one_may_be_the_one():
-    result = memberscope.audit(MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: k == 1), execution=HERE)
+    result = memberscope.audit(
+        MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: k == 1), execution=HERE
+    )
     assert "lira" in ran(result) and result.cost.models_failed == 1
 
 
 def test_the_others_are_what_they_would_have_been():
-    whole = memberscope.audit(MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: False), execution=HERE)
-    less = memberscope.audit(MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: k == 3), execution=HERE)
-    loss = [[e.value for e in r.estimates if e.attack == "loss" and e.target == "target"] for r in (whole, less)]
+    whole = memberscope.audit(
+        MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: False), execution=HERE
+    )
+    less = memberscope.audit(
+        MODEL, *SIDES, plan=PLAN, recipe=Failing(lambda k: k == 3), execution=HERE
+    )
+    loss = [
+        [e.value for e in r.estimates if e.attack == "loss" and e.target == "target"]
+        for r in (whole, less)
+    ]
     assert loss[0] == loss[1]
 
 
 def test_too_few_left_are_said_with_the_first_reason():
     plan = replace(PLAN, policy=POLICY)
-    result = memberscope.audit(MODEL, *SIDES, plan=plan, recipe=Failing(lambda k: k > 1), execution=HERE)
+    result = memberscope.audit(
+        MODEL, *SIDES, plan=plan, recipe=Failing(lambda k: k > 1), execution=HERE
+    )
     assert result.cost.models_failed == 7
     control = result.controls["references"]
     assert control.passed is False and "7 of 8 reference models could not be trained" in control.why
@@ -78,16 +102,25 @@ def test_too_few_left_are_said_with_the_first_reason():
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("no such column"), KeyError("city"), RuntimeError("CUDA out of memory"), MemoryError()]
+    "error",
+    [
+        ValueError("no such column"),
+        KeyError("city"),
+        RuntimeError("CUDA out of memory"),
+        MemoryError(),
+    ],
 )
 def test_a_recipe_that_never_works_leaves_the_rest_of_the_audit(error):
     recipe = Failing(lambda k: True, error)
-    result = memberscope.audit(MODEL, *SIDES, plan=replace(PLAN, policy=POLICY), recipe=recipe, execution=HERE)
+    result = memberscope.audit(
+        MODEL, *SIDES, plan=replace(PLAN, policy=POLICY), recipe=recipe, execution=HERE
+    )
     assert recipe.tried == ENOUGH  # and not one more
     assert ran(result) == {"gap", "loss"}
     why = reasons(result)["lira"]
     assert why.startswith(
-        "No reference model could be trained. Expected the recipe to train a model, got " + type(error).__name__
+        "No reference model could be trained. Expected the recipe to train a model, got "
+        + type(error).__name__
     )
     assert result.cost.models_failed == 8 and result.controls["references"].passed is False
     assert result.verdict in ("FAIL", "INCONCLUSIVE")
@@ -95,16 +128,31 @@ def test_a_recipe_that_never_works_leaves_the_rest_of_the_audit(error):
 
 def test_what_the_policy_requires_and_did_not_run_is_inconclusive():
     model = LogisticRegression().fit(*SIDES[0])
-    policy = replace(POLICY, require=("gap", "lira"), max_tpr=tuple(replace(claim, tpr=0.999) for claim in POLICY.max_tpr))
+    policy = replace(
+        POLICY,
+        require=("gap", "lira"),
+        max_tpr=tuple(replace(claim, tpr=0.999) for claim in POLICY.max_tpr),
+    )
     recipe = Failing(lambda k: True)
-    result = memberscope.audit(model, *SIDES, plan=replace(PLAN, policy=policy), recipe=recipe, execution=HERE)
+    result = memberscope.audit(
+        model, *SIDES, plan=replace(PLAN, policy=policy), recipe=recipe, execution=HERE
+    )
     assert result.verdict == "INCONCLUSIVE"
-    assert any("requires the attack lira" in f.claim and "No reference model" in f.rule for f in result.findings)
+    assert any(
+        "requires the attack lira" in f.claim and "No reference model" in f.rule
+        for f in result.findings
+    )
 
 
 def test_where_nothing_else_runs_the_sentence_ends_the_audit():
     with pytest.raises(InputError, match="No reference model could be trained"):
-        memberscope.audit(MODEL, *SIDES, plan=replace(PLAN, attacks=("lira",)), recipe=Failing(lambda k: True), execution=HERE)
+        memberscope.audit(
+            MODEL,
+            *SIDES,
+            plan=replace(PLAN, attacks=("lira",)),
+            recipe=Failing(lambda k: True),
+            execution=HERE,
+        )
 
 
 @pytest.mark.parametrize(
@@ -112,7 +160,9 @@ def test_where_nothing_else_runs_the_sentence_ends_the_audit():
     [
         (lambda records, seed: 42, "got int"),
         (
-            lambda records, seed: LogisticRegression().fit(records.x, records.y + 2 * (records.x[:, 0] > 0)),
+            lambda records, seed: LogisticRegression().fit(
+                records.x, records.y + 2 * (records.x[:, 0] > 0)
+            ),
             "2 classes as the target",
         ),
         (lambda records, seed: FunctionTarget(lambda x: x[:, :1] / 0, n_classes=2), "the recipe"),
@@ -126,8 +176,12 @@ def test_recipes_that_return_something_else(made, words):
 
 def test_further_targets_that_cannot_be_trained_are_one_line():
     plan = replace(PLAN, attacks=("gap", "loss"), targets=2)
-    result = memberscope.audit(MODEL, *SIDES, plan=plan, recipe=Failing(lambda k: True), execution=HERE)
-    assert "No further target model could be trained" in reasons(result)["targets"] and ran(result) == {"gap", "loss"}
+    result = memberscope.audit(
+        MODEL, *SIDES, plan=plan, recipe=Failing(lambda k: True), execution=HERE
+    )
+    assert "No further target model could be trained" in reasons(result)["targets"] and ran(
+        result
+    ) == {"gap", "loss"}
 
 
 def test_a_bad_recipe_is_known_before_the_searches_begin():
@@ -143,10 +197,14 @@ def test_a_bad_recipe_is_known_before_the_searches_begin():
         raise ValueError("no such column")
 
     plan = replace(PLAN, attacks=("gap", "loss", "lira", "boundary"), search_queries=16)
-    result = memberscope.audit(Watched(MODEL.predict_proba, n_classes=2), *SIDES, plan=plan, recipe=recipe, execution=HERE)
+    result = memberscope.audit(
+        Watched(MODEL.predict_proba, n_classes=2), *SIDES, plan=plan, recipe=recipe, execution=HERE
+    )
     assert "boundary" in ran(result)
     first = order.index("train")
-    assert first <= 3 and len(order) - first > 5  # the plain queries, then the recipe, then the search
+    assert (
+        first <= 3 and len(order) - first > 5
+    )  # the plain queries, then the recipe, then the search
 
 
 def test_a_search_that_cannot_move_a_record_is_one_line():
@@ -169,14 +227,18 @@ def test_the_plain_query_still_ends_the_audit():
     with pytest.raises(TargetError, match="no GPU"):
         memberscope.audit(FunctionTarget(broken, n_classes=2), *SIDES, plan=PLAN)
     with pytest.raises(InputError, match="sum to 1"):
-        memberscope.audit(FunctionTarget(lambda x: np.full((len(x), 2), 0.4), n_classes=2), *SIDES, plan=PLAN)
+        memberscope.audit(
+            FunctionTarget(lambda x: np.full((len(x), 2), 0.4), n_classes=2), *SIDES, plan=PLAN
+        )
 
 
 def test_a_white_box_measurement_that_cannot_run_is_one_line(monkeypatch):
     from memberscope.types import Access, ThreatModel
 
     model = LogisticRegression().fit(*SIDES[0])
-    plan = Plan(attacks=("gap", "loss", "gradient_norm"), folds=3, threat=ThreatModel(Access.WHITE_BOX))
+    plan = Plan(
+        attacks=("gap", "loss", "gradient_norm"), folds=3, threat=ThreatModel(Access.WHITE_BOX)
+    )
     whole = memberscope.audit(model, *SIDES, plan=plan)
     assert "gradient_norm" in ran(whole)
     from memberscope.targets.white_box import sklearn as sklearn_inside
@@ -185,7 +247,9 @@ def test_a_white_box_measurement_that_cannot_run_is_one_line(monkeypatch):
         raise AttributeError("'GradSampleModule' object has no attribute 'weight'")
 
     for name in [
-        name for name, part in vars(sklearn_inside.SklearnInside).items() if callable(part) and not name.startswith("__")
+        name
+        for name, part in vars(sklearn_inside.SklearnInside).items()
+        if callable(part) and not name.startswith("__")
     ]:
         monkeypatch.setattr(sklearn_inside.SklearnInside, name, hooked)
     result = memberscope.audit(model, *SIDES, plan=plan)

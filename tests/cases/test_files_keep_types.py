@@ -27,28 +27,43 @@ def write_pair(folder, frame, suffix="csv", **options):
     """Write both halves of a frame, and give the options that name them."""
     for name, part in (("train", frame[:N]), ("holdout", frame[N:])):
         path = folder / f"{name}.{suffix}"
-        part.to_parquet(path) if suffix == "parquet" else part.to_csv(path, **{"index": False, **options})
-    return {"members": str(folder / f"train.{suffix}"), "non_members": str(folder / f"holdout.{suffix}"), "label": "out"}
+        part.to_parquet(path) if suffix == "parquet" else part.to_csv(
+            path, **{"index": False, **options}
+        )
+    return {
+        "members": str(folder / f"train.{suffix}"),
+        "non_members": str(folder / f"holdout.{suffix}"),
+        "label": "out",
+    }
 
 
 def accuracies_of(model, folder, files, **options):
-    """Audit a pickled model on files as the command line does, and give its accuracies and the notes."""
+    """Audit a pickled model on files as the command line does.
+
+    And give its accuracies and the notes.
+    """
     joblib.dump(model, folder / "model.pkl")
     given = Options(model=str(folder / "model.pkl"), trust_code=True, **files, **PLAN, **options)
     subject = build_subject(given)
     result = audit_subject(build_plan(given), subject)
-    return [result.diagnostics[side]["value"] for side in ("train_accuracy", "test_accuracy")], subject.notes
+    return [
+        result.diagnostics[side]["value"] for side in ("train_accuracy", "test_accuracy")
+    ], subject.notes
 
 
 def right(model, x, y):
-    return [float((model.predict(x[part]) == y[part]).mean()) for part in (slice(0, N), slice(N, None))]
+    return [
+        float((model.predict(x[part]) == y[part]).mean()) for part in (slice(0, N), slice(N, None))
+    ]
 
 
 @pytest.fixture(scope="module")
 def codes():
     """Diagnoses, half of them missing: what a model learns of a record is which are."""
     rng = np.random.default_rng(0)
-    frame = pandas.DataFrame({f"dx{k}": rng.choice(["I10", "E11", "J45", "F32"], 2 * N).astype(object) for k in range(8)})
+    frame = pandas.DataFrame(
+        {f"dx{k}": rng.choice(["I10", "E11", "J45", "F32"], 2 * N).astype(object) for k in range(8)}
+    )
     for name in frame.columns:
         frame.loc[rng.random(2 * N) < 0.5, name] = np.nan
     return frame.assign(out=np.where(rng.random(2 * N) < 0.5, "yes", "no"))
@@ -57,7 +72,9 @@ def codes():
 ENCODERS = {
     "unknown words ignored": lambda: OneHotEncoder(handle_unknown="ignore"),
     "unknown words refused": OneHotEncoder,
-    "missing words filled": lambda: make_pipeline(SimpleImputer(strategy="constant", fill_value="none"), OneHotEncoder()),
+    "missing words filled": lambda: make_pipeline(
+        SimpleImputer(strategy="constant", fill_value="none"), OneHotEncoder()
+    ),
 }
 
 
@@ -66,7 +83,9 @@ ENCODERS = {
 def test_an_empty_field_reaches_the_model_as_missing(tmp_path, codes, encoder, suffix):
     x = codes.drop(columns="out")
     steps = make_column_transformer((ENCODERS[encoder](), list(x.columns)))
-    model = make_pipeline(steps, RandomForestClassifier(30, random_state=0)).fit(x[:N], codes["out"][:N])
+    model = make_pipeline(steps, RandomForestClassifier(30, random_state=0)).fit(
+        x[:N], codes["out"][:N]
+    )
     found, _ = accuracies_of(model, tmp_path, write_pair(tmp_path, codes, suffix))
     assert found == right(model, x, codes["out"]) and found[0] > 0.95
 
@@ -83,12 +102,20 @@ def test_an_empty_field_reaches_the_model_as_missing(tmp_path, codes, encoder, s
 )
 def test_a_table_written_in_another_way(tmp_path, options, said):
     rng = np.random.default_rng(1)
-    frame = pandas.DataFrame({"a": rng.normal(size=2 * N), "b": rng.normal(size=2 * N), "w": rng.choice(["x", "ü"], 2 * N)})
+    frame = pandas.DataFrame(
+        {
+            "a": rng.normal(size=2 * N),
+            "b": rng.normal(size=2 * N),
+            "w": rng.choice(["x", "ü"], 2 * N),
+        }
+    )
     frame.loc[::7, "a"] = np.nan
     frame["out"] = (frame["b"] + rng.normal(size=2 * N) > 0).astype(int)
     x = frame.drop(columns="out")
     steps = make_column_transformer((OneHotEncoder(), ["w"]), remainder="passthrough")
-    model = make_pipeline(steps, RandomForestClassifier(20, random_state=0)).fit(x[:N], frame["out"][:N])
+    model = make_pipeline(steps, RandomForestClassifier(20, random_state=0)).fit(
+        x[:N], frame["out"][:N]
+    )
     found, notes = accuracies_of(model, tmp_path, write_pair(tmp_path, frame, **options))
     assert found == right(model, x, frame["out"])
     read = [note for note in notes if note.startswith(("Read", "Left out"))]
@@ -104,10 +131,14 @@ def test_dates_and_truth_values(tmp_path, suffix):
     rng = np.random.default_rng(2)
     n = 2 * N
     dates = pandas.Timestamp("2024-01-01") + pandas.to_timedelta(rng.integers(0, 400, n), unit="D")
-    frame = pandas.DataFrame({"admitted": dates, "smoker": rng.random(n) < 0.4, "age": rng.integers(18, 90, n)})
+    frame = pandas.DataFrame(
+        {"admitted": dates, "smoker": rng.random(n) < 0.4, "age": rng.integers(18, 90, n)}
+    )
     frame.loc[::9, "admitted"] = pandas.NaT
     y = (frame["age"] + rng.normal(0, 20, n) > 55).to_numpy()
-    steps = make_column_transformer((FunctionTransformer(days_of), ["admitted"]), remainder="passthrough")
+    steps = make_column_transformer(
+        (FunctionTransformer(days_of), ["admitted"]), remainder="passthrough"
+    )
     model = make_pipeline(steps, RandomForestClassifier(20, random_state=0)).fit(frame[:N], y[:N])
     table = frame.assign(out=y, patient=10**15 + rng.permutation(n))
     found, _ = accuracies_of(model, tmp_path, write_pair(tmp_path, table, suffix), id="patient")
@@ -117,7 +148,18 @@ def test_dates_and_truth_values(tmp_path, suffix):
 @pytest.mark.parametrize("features", [None, ("note",)])
 def test_one_column_of_text_is_text(tmp_path, features):
     rng = np.random.default_rng(3)
-    words = ["fever", "cough", "pain", "rash", "fatigue", "chills", "nausea", "dizzy", "sweat", "ache"]
+    words = [
+        "fever",
+        "cough",
+        "pain",
+        "rash",
+        "fatigue",
+        "chills",
+        "nausea",
+        "dizzy",
+        "sweat",
+        "ache",
+    ]
     notes = pandas.Series([" ".join(rng.choice(words, 8)) for _ in range(2 * N)])
     y = rng.integers(0, 2, 2 * N)
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(C=100)).fit(notes[:N], y[:N])
@@ -149,9 +191,13 @@ def test_a_recipe_gets_the_types_that_the_target_got(tmp_path, monkeypatch):
     import lightgbm
 
     rng = np.random.default_rng(4)
-    frame = pandas.DataFrame({"n": rng.integers(0, 9, 2 * N), "w": pandas.Categorical(rng.choice(list("abc"), 2 * N))})
+    frame = pandas.DataFrame(
+        {"n": rng.integers(0, 9, 2 * N), "w": pandas.Categorical(rng.choice(list("abc"), 2 * N))}
+    )
     y = (frame["n"] + 5 * rng.normal(size=2 * N) > 4).astype(int)
-    lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1).fit(frame[:N], y[:N]).booster_.save_model(tmp_path / "m.txt")
+    lightgbm.LGBMClassifier(n_estimators=5, verbose=-1, n_jobs=1).fit(
+        frame[:N], y[:N]
+    ).booster_.save_model(tmp_path / "m.txt")
     files = write_pair(tmp_path, frame.assign(out=y))
     (tmp_path / "typed_recipe.py").write_text(RECIPE)
     monkeypatch.chdir(tmp_path)

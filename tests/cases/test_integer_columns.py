@@ -1,4 +1,7 @@
-"""Records that are no plain frame: integer and repeated column names, sparse matrices, texts, sequences and dictionaries."""
+"""Records that are no plain frame.
+
+Integer and repeated column names, sparse matrices, texts, sequences and dictionaries.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +56,17 @@ def test_column_names_may_be_anything(name):
     frame = named(NAMES[name])
     values = frame.to_numpy()
     by_place = make_pipeline(FunctionTransformer(np.asarray), FOREST).fit(values[:HALF], Y[:HALF])
-    result = audit(by_place, (frame[:HALF], Y[:HALF]), (frame[HALF:][frame.columns[::-1]], Y[HALF:]), plan=SEARCHES)
+    result = audit(
+        by_place,
+        (frame[:HALF], Y[:HALF]),
+        (frame[HALF:][frame.columns[::-1]], Y[HALF:]),
+        plan=SEARCHES,
+    )
     for side, part in (("train", slice(None, HALF)), ("test", slice(HALF, None))):
-        assert result.diagnostics[f"{side}_accuracy"]["value"] == (by_place.predict(values[part]) == Y[part]).mean()
+        assert (
+            result.diagnostics[f"{side}_accuracy"]["value"]
+            == (by_place.predict(values[part]) == Y[part]).mean()
+        )
     assert not [entry for entry in result.not_run if entry.attack in ("boundary", "noise")]
 
 
@@ -69,8 +80,13 @@ def test_numbers_as_names_work_with_scikit_learn_itself(model):
 def test_numbers_as_names_and_their_words_are_the_same():
     frame, words = named(range(5)), named([str(k) for k in range(5)])
     forest = make_pipeline(FunctionTransformer(np.asarray), FOREST).fit(X[:HALF], Y[:HALF])
-    result = audit(forest, (frame[:HALF], Y[:HALF]), (words[HALF:][words.columns[::-1]], Y[HALF:]), plan=PLAN)
-    assert result.diagnostics["test_accuracy"]["value"] == (forest.predict(X[HALF:]) == Y[HALF:]).mean()
+    result = audit(
+        forest, (frame[:HALF], Y[:HALF]), (words[HALF:][words.columns[::-1]], Y[HALF:]), plan=PLAN
+    )
+    assert (
+        result.diagnostics["test_accuracy"]["value"]
+        == (forest.predict(X[HALF:]) == Y[HALF:]).mean()
+    )
 
 
 def test_a_name_twice_is_read_by_place_or_refused_in_one_sentence():
@@ -78,7 +94,12 @@ def test_a_name_twice_is_read_by_place_or_refused_in_one_sentence():
     forest = FOREST.fit(X[:HALF], Y[:HALF])
     with pytest.raises(InputError, match="of different names, got 'a' more than once"):
         train_accuracy(forest, frame[:HALF], frame[HALF:])
-    assert train_accuracy(lambda x: forest.predict_proba(np.asarray(x)), frame[:HALF], frame[HALF:], n_classes=2)[0] > 0.9
+    assert (
+        train_accuracy(
+            lambda x: forest.predict_proba(np.asarray(x)), frame[:HALF], frame[HALF:], n_classes=2
+        )[0]
+        > 0.9
+    )
     with pytest.raises(InputError, match="got 'a' more than once"):
         train_accuracy(forest, frame[:HALF], frame[HALF:][["b", "a", "c", "d"]])
 
@@ -96,14 +117,20 @@ FORMATS = {
 def test_every_sparse_format(name):
     forest = FOREST.fit(S[:HALF], Y[:HALF])
     sides = [type(FORMATS[name]())(part) for part in (S[:HALF], S[HALF:])]
-    train, refused = train_accuracy(forest, *sides, SEARCHES if name in ("csc", "csr_array") else PLAN)
+    train, refused = train_accuracy(
+        forest, *sides, SEARCHES if name in ("csc", "csr_array") else PLAN
+    )
     assert train == (forest.predict(S[:HALF]) == Y[:HALF]).mean() and not refused
 
 
 @pytest.mark.parametrize("sides", ["sparse", "sparse and dense", "sparse and frame"])
 def test_sparse_beside_others(sides):
     forest = FOREST.fit(S[:HALF], Y[:HALF])
-    second = {"sparse": S[HALF:], "sparse and dense": ZEROS[HALF:], "sparse and frame": pd.DataFrame(ZEROS[HALF:])}[sides]
+    second = {
+        "sparse": S[HALF:],
+        "sparse and dense": ZEROS[HALF:],
+        "sparse and frame": pd.DataFrame(ZEROS[HALF:]),
+    }[sides]
     assert train_accuracy(forest, S[:HALF], second)[0] > 0.8
 
 
@@ -114,7 +141,9 @@ def test_sparse_frames():
     assert train > 0.8 and not refused
 
 
-WORDS = np.array(["fever", "cough", "pain", "rash", "fatigue", "chills", "nausea", "dizzy", "sweat", "ache"])
+WORDS = np.array(
+    ["fever", "cough", "pain", "rash", "fatigue", "chills", "nausea", "dizzy", "sweat", "ache"]
+)
 TEXTS = [" ".join(RNG.choice(WORDS, RNG.integers(2, 9))) for _ in range(N)]
 READER = make_pipeline(TfidfVectorizer(), LogisticRegression(C=100)).fit(TEXTS[:HALF], Y[:HALF])
 HOLDERS = {
@@ -133,8 +162,14 @@ HOLDERS = {
 
 @pytest.mark.parametrize("name", HOLDERS)
 def test_texts(name):
-    reader = make_pipeline(FunctionTransformer(lambda x: [str(text) for text in x]), READER) if name == "pyarrow" else READER
-    train, refused = train_accuracy(reader, HOLDERS[name](TEXTS[:HALF]), HOLDERS[name](TEXTS[HALF:]), SEARCHES)
+    reader = (
+        make_pipeline(FunctionTransformer(lambda x: [str(text) for text in x]), READER)
+        if name == "pyarrow"
+        else READER
+    )
+    train, refused = train_accuracy(
+        reader, HOLDERS[name](TEXTS[:HALF]), HOLDERS[name](TEXTS[HALF:]), SEARCHES
+    )
     assert train == READER.score(TEXTS[:HALF], Y[:HALF]) and refused
 
 
@@ -147,11 +182,15 @@ def test_texts_of_two_holders_are_held_as_the_first(first, second):
 
 def test_a_model_gets_a_series_where_a_series_was_given():
     lower = make_pipeline(
-        FunctionTransformer(lambda texts: texts.str.upper().str.lower()), TfidfVectorizer(), LogisticRegression(C=100)
+        FunctionTransformer(lambda texts: texts.str.upper().str.lower()),
+        TfidfVectorizer(),
+        LogisticRegression(C=100),
     )
     series = pd.Series(TEXTS, index=[0] * N)
     lower.fit(series[:HALF], Y[:HALF])
-    assert train_accuracy(lower, series[:HALF], series[HALF:])[0] == lower.score(series[:HALF], Y[:HALF])
+    assert train_accuracy(lower, series[:HALF], series[HALF:])[0] == lower.score(
+        series[:HALF], Y[:HALF]
+    )
 
 
 SEQUENCES = [RNG.normal(size=RNG.integers(3, 9)).tolist() for _ in range(N)]
@@ -163,27 +202,46 @@ def objects(values) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("hold", [list, objects, lambda s: [np.array(one) for one in s]], ids=["lists", "objects", "arrays"])
+@pytest.mark.parametrize(
+    "hold",
+    [list, objects, lambda s: [np.array(one) for one in s]],
+    ids=["lists", "objects", "arrays"],
+)
 def test_sequences_of_several_lengths(hold):
     def model(records):
         p = 1 / (1 + np.exp(-np.array([sum(one) for one in records])))
         return np.column_stack([1 - p, p])
 
-    train, refused = train_accuracy(model, hold(SEQUENCES[:HALF]), hold(SEQUENCES[HALF:]), SEARCHES, n_classes=2)
-    assert train == ((np.array([sum(one) for one in SEQUENCES[:HALF]]) > 0) == Y[:HALF]).mean() and refused
+    train, refused = train_accuracy(
+        model, hold(SEQUENCES[:HALF]), hold(SEQUENCES[HALF:]), SEARCHES, n_classes=2
+    )
+    assert (
+        train == ((np.array([sum(one) for one in SEQUENCES[:HALF]]) > 0) == Y[:HALF]).mean()
+        and refused
+    )
 
 
 def test_dictionaries():
-    records = [{"age": int(row[0] * 10), "job": str(word)} for row, word in zip(X, RNG.choice(WORDS, N), strict=True)]
+    records = [
+        {"age": int(row[0] * 10), "job": str(word)}
+        for row, word in zip(X, RNG.choice(WORDS, N), strict=True)
+    ]
     model = make_pipeline(DictVectorizer(), LogisticRegression(C=100)).fit(records[:HALF], Y[:HALF])
     train, refused = train_accuracy(model, records[:HALF], records[HALF:], SEARCHES)
     assert train == model.score(records[:HALF], Y[:HALF]) and refused
 
 
-@pytest.mark.parametrize(("second", "sentence"), [(X[HALF:, :3], "5 features in the members and 3"), ("text", "got str")])
+@pytest.mark.parametrize(
+    ("second", "sentence"), [(X[HALF:, :3], "5 features in the members and 3"), ("text", "got str")]
+)
 def test_other_shapes_are_one_sentence(second, sentence):
     with pytest.raises(InputError, match=sentence):
-        audit(FOREST.fit(X[:HALF], Y[:HALF]), (X[:HALF], Y[:HALF]), (second, Y[HALF:][: len(second)]), plan=PLAN)
+        audit(
+            FOREST.fit(X[:HALF], Y[:HALF]),
+            (X[:HALF], Y[:HALF]),
+            (second, Y[HALF:][: len(second)]),
+            plan=PLAN,
+        )
 
 
 def test_missing_numbers_in_an_array_stay_missing_in_searches():
@@ -198,4 +256,6 @@ def test_missing_numbers_in_an_array_stay_missing_in_searches():
 
     _, refused = train_accuracy(model, x[:HALF], x[HALF:], SEARCHES, n_classes=2)
     assert not refused
-    assert {float(np.isnan(part[:, 0]).mean()) for part in seen} == {0.0} and any(np.isnan(part[:, 1]).any() for part in seen)
+    assert {float(np.isnan(part[:, 0]).mean()) for part in seen} == {0.0} and any(
+        np.isnan(part[:, 1]).any() for part in seen
+    )

@@ -1,4 +1,7 @@
-"""Labels in the forms that people hold them in: read right and said in the result, or refused in one sentence."""
+"""Labels in the forms that people hold them in.
+
+Read right and said in the result, or refused in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -89,17 +92,29 @@ def test_labels_that_start_at_one_in_files(scene, tmp_path, monkeypatch):
 
     _, x, y = scene
     for name, part in (("train", slice(0, N)), ("holdout", slice(N, 2 * N))):
-        pandas.DataFrame(x[part]).add_prefix("f").assign(y=y[part] + 1).to_csv(tmp_path / f"{name}.csv", index=False)
-    (tmp_path / "counted.py").write_text("import torch\n\n\ndef net():\n    return torch.nn.Linear(4, 3)\n")
+        pandas.DataFrame(x[part]).add_prefix("f").assign(y=y[part] + 1).to_csv(
+            tmp_path / f"{name}.csv", index=False
+        )
+    (tmp_path / "counted.py").write_text(
+        "import torch\n\n\ndef net():\n    return torch.nn.Linear(4, 3)\n"
+    )
     monkeypatch.chdir(tmp_path)
-    subject = build_subject(Options(model="counted:net", members="train.csv", non_members="holdout.csv"))
-    assert sorted(set(subject.records.y.tolist())) == [0, 1, 2] and subject.class_names == ("1", "2", "3")
+    subject = build_subject(
+        Options(model="counted:net", members="train.csv", non_members="holdout.csv")
+    )
+    assert sorted(set(subject.records.y.tolist())) == [0, 1, 2] and subject.class_names == (
+        "1",
+        "2",
+        "3",
+    )
     assert any("labels are 1 to 3" in note for note in subject.notes)
 
 
 def test_a_feature_that_is_the_label_is_named(scene):
     _, x, y = scene
-    frame = pandas.DataFrame(x, columns=list("abcd")).assign(outcome=np.array(["low", "middle", "high"])[y])
+    frame = pandas.DataFrame(x, columns=list("abcd")).assign(
+        outcome=np.array(["low", "middle", "high"])[y]
+    )
     model = RandomForestClassifier(10, random_state=0).fit(frame[list("abcd")][:N], y[:N])
 
     class Chosen:
@@ -109,8 +124,12 @@ def test_a_feature_that_is_the_label_is_named(scene):
             return model.predict_proba(records[list("abcd")])
 
     found = audited(Chosen(), frame, y)
-    assert any("The feature outcome tells the label of every record" in note for note in notes_of(found))
-    assert not any("tells the label" in note for note in notes_of(audited(model, frame[list("abcd")], y)))
+    assert any(
+        "The feature outcome tells the label of every record" in note for note in notes_of(found)
+    )
+    assert not any(
+        "tells the label" in note for note in notes_of(audited(model, frame[list("abcd")], y))
+    )
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,12 @@ def trained(module: nn.Module, loss: Any, labels: Any) -> nn.Module:
     return module
 
 
-def audited(model: Any, members: Any = (X[A], Y[A]), others: Any = (X[B], Y[B]), **how: Any) -> memberscope.Result:
-    return memberscope.audit(model, members, others, **({"plan": memberscope.Plan(attacks=FAST)} | how))
+def audited(
+    model: Any, members: Any = (X[A], Y[A]), others: Any = (X[B], Y[B]), **how: Any
+) -> memberscope.Result:
+    return memberscope.audit(
+        model, members, others, **({"plan": memberscope.Plan(attacks=FAST)} | how)
+    )
 
 
 def numbers(result: memberscope.Result) -> list[Any]:
@@ -62,8 +66,13 @@ def logit() -> nn.Module:
 
 @pytest.mark.parametrize("access", [Access.LABEL, Access.PROBABILITIES, Access.WHITE_BOX])
 def test_one_sigmoid_as_given_is_what_it_is_declared(sigmoid, access):
-    plan = memberscope.Plan(attacks=("gap", "loss", "gradient_norm"), threat=ThreatModel(access=access))
-    given, declared = (audited(model, plan=plan, policy="demo") for model in (sigmoid, wrap(sigmoid, outputs="probabilities")))
+    plan = memberscope.Plan(
+        attacks=("gap", "loss", "gradient_norm"), threat=ThreatModel(access=access)
+    )
+    given, declared = (
+        audited(model, plan=plan, policy="demo")
+        for model in (sigmoid, wrap(sigmoid, outputs="probabilities"))
+    )
     assert given.diagnostics["train_accuracy"]["value"] > 0.95
     assert given.verdict == declared.verdict and numbers(given) == numbers(declared)
 
@@ -72,7 +81,11 @@ def probability(model: Any) -> tuple[str, np.ndarray]:
     """What the outputs are taken for, and the probability (n,) of the second class."""
     subject = make_subject(wrap(model), (X[A], Y[A]), (X[B], Y[B]))
     seen = collect_outputs(subject.target, subject.records)
-    values = seen.outputs if seen.signal == "probabilities" else np.exp(seen.outputs - seen.outputs.max(axis=1, keepdims=True))
+    values = (
+        seen.outputs
+        if seen.signal == "probabilities"
+        else np.exp(seen.outputs - seen.outputs.max(axis=1, keepdims=True))
+    )
     return seen.signal, values[:, 1] / values.sum(axis=1)
 
 
@@ -114,7 +127,9 @@ class Sigmoid(nn.Module):
         lambda z: nn.functional.log_softmax(torch.cat([torch.zeros_like(z), z], 1), 1).exp(),
         torch.no_grad()(lambda z: z.sigmoid_()),
         lambda z: (z.sigmoid() + z.sigmoid()) / 2,
-        lambda z: torch.stack([z.sigmoid(), torch.softmax(torch.cat([-z / 2, z / 2], 1), 1)[:, 1:]]).mean(0),
+        lambda z: torch.stack(
+            [z.sigmoid(), torch.softmax(torch.cat([-z / 2, z / 2], 1), 1)[:, 1:]]
+        ).mean(0),
         lambda z: nn.functional.logsigmoid(torch.cat([-z, z], 1)).exp(),
     ],
 )
@@ -146,7 +161,11 @@ def test_logits_that_happen_to_lie_between_0_and_1_stay_logits():
         narrow[2].bias.fill_(0.5)
         raw = narrow(torch.tensor(X))[:, 0]
         assert raw.min() > 0 and raw.max() < 1
-    for model in (narrow, Sigmoid(narrow, lambda z: z * 1.0), Sigmoid(narrow, lambda z: z.squeeze(-1)[:, None])):
+    for model in (
+        narrow,
+        Sigmoid(narrow, lambda z: z * 1.0),
+        Sigmoid(narrow, lambda z: z.squeeze(-1)[:, None]),
+    ):
         signal, seen = probability(model)
         assert signal == "logits"
         np.testing.assert_allclose(seen, raw.sigmoid(), atol=1e-5)
@@ -159,7 +178,10 @@ def test_logits_that_happen_to_lie_between_0_and_1_stay_logits():
 
 def test_what_stays_open_is_refused_and_the_advice_works(sigmoid):
     unknown = Sigmoid(sigmoid, lambda p: torch.relu(p))
-    with pytest.raises(InputError, match=r"one column between .* which may be either. Declare them: --outputs, or wrap"):
+    with pytest.raises(
+        InputError,
+        match=r"one column between .* which may be either. Declare them: --outputs, or wrap",
+    ):
         audited(unknown)
     assert numbers(audited(wrap(unknown, outputs="probabilities"))) == numbers(audited(sigmoid))
     assert probability(wrap(unknown, outputs="logits"))[0] == "logits"
@@ -168,7 +190,11 @@ def test_what_stays_open_is_refused_and_the_advice_works(sigmoid):
 @pytest.mark.parametrize(
     ("last", "loss", "signal"),
     [
-        ((nn.Softmax(dim=1),), lambda p, y: nn.functional.nll_loss(torch.log(p + 1e-9), y), "probabilities"),
+        (
+            (nn.Softmax(dim=1),),
+            lambda p, y: nn.functional.nll_loss(torch.log(p + 1e-9), y),
+            "probabilities",
+        ),
         ((nn.LogSoftmax(dim=1),), nn.NLLLoss(), "logits"),
         ((), nn.CrossEntropyLoss(), "logits"),
     ],
@@ -187,10 +213,14 @@ def test_two_sigmoids_are_divided_by_their_sum_and_that_is_said():
     model = trained(net(2, nn.Sigmoid()), nn.BCELoss(), torch.eye(2)[CODES])
     given, declared = audited(model), audited(wrap(model, outputs="probabilities"))
     assert numbers(given) == numbers(declared)
-    assert any("one sigmoid a class, whose sum is not 1" in note for note in given.diagnostics["notes"])
+    assert any(
+        "one sigmoid a class, whose sum is not 1" in note for note in given.diagnostics["notes"]
+    )
     with torch.no_grad():
         right = model(torch.tensor(X[A])).argmax(1) == CODES
-    assert given.diagnostics["train_accuracy"]["value"] == pytest.approx(float(right.float().mean()))
+    assert given.diagnostics["train_accuracy"]["value"] == pytest.approx(
+        float(right.float().mean())
+    )
 
 
 @pytest.mark.parametrize("last", [(), (nn.Sigmoid(),)])
@@ -224,6 +254,8 @@ def test_a_declaration_carries_over_to_the_recipe(sigmoid):
 
     target = wrap(Sigmoid(sigmoid, torch.relu), outputs="probabilities")
     plan = memberscope.Plan(attacks=("loss", "rmia"))
-    result = audited(target, plan=plan, recipe=recipe, references=4, execution=Execution("sequential"))
+    result = audited(
+        target, plan=plan, recipe=recipe, references=4, execution=Execution("sequential")
+    )
     assert {"loss", "rmia"} <= {estimate.attack for estimate in result.estimates}
     assert "references" in result.controls and result.controls["references"].passed

@@ -1,4 +1,7 @@
-"""Label access shows what the model's own `predict` decides, not the top class of its probabilities."""
+"""Label access shows what the model's own `predict` decides.
+
+Not the top class of its probabilities.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def fixed() -> Any:
 def catboost() -> Any:
     from catboost import CatBoostClassifier
 
-    model = CatBoostClassifier(iterations=10, verbose=0, allow_writing_files=False, thread_count=1).fit(X[A], Y[A])
+    model = CatBoostClassifier(
+        iterations=10, verbose=0, allow_writing_files=False, thread_count=1
+    ).fit(X[A], Y[A])
     model.set_probability_threshold(0.2)
     return model
 
@@ -61,7 +66,9 @@ MODELS = {
     "catboost": catboost,
     "own": Low,
     "fixed": lambda: fixed().fit(X[A], Y[A]),
-    "tuned": lambda: TunedThresholdClassifierCV(LogisticRegression(), scoring="recall").fit(X[A], Y[A]),
+    "tuned": lambda: TunedThresholdClassifierCV(LogisticRegression(), scoring="recall").fit(
+        X[A], Y[A]
+    ),
     "pipeline": lambda: make_pipeline(StandardScaler(), fixed()).fit(X[A], Y[A]),
     "words": lambda: fixed().fit(X[A], np.array(["no", "yes"])[Y[A]]),
 }
@@ -78,7 +85,11 @@ def test_accuracy_and_the_gap_are_those_of_predict(name):
     result = memberscope.audit(model, (X[A], y[A]), (X[B], y[B]), plan=plan)
     assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(right[A].mean())
     assert result.diagnostics["test_accuracy"]["value"] == pytest.approx(right[B].mean())
-    auc = next(e.value for e in result.estimates if e.attack == "gap" and e.metric == "auc" and e.target == "target")
+    auc = next(
+        e.value
+        for e in result.estimates
+        if e.attack == "gap" and e.metric == "auc" and e.target == "target"
+    )
     assert auc == pytest.approx(0.5 + (right[A].mean() - right[B].mean()) / 2)
 
 
@@ -115,5 +126,9 @@ def test_what_is_no_class_is_one_sentence():
         def predict(self, x):
             return self.predict_proba(x)[:, 1]
 
-    with pytest.raises(InputError, match="Expected predict of Odd to give one of its classes a record"):
-        memberscope.audit(Odd(), (X[A], Y[A]), (X[B], Y[B]), plan=memberscope.Plan(attacks=("gap",)))
+    with pytest.raises(
+        InputError, match="Expected predict of Odd to give one of its classes a record"
+    ):
+        memberscope.audit(
+            Odd(), (X[A], Y[A]), (X[B], Y[B]), plan=memberscope.Plan(attacks=("gap",))
+        )

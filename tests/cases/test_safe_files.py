@@ -1,4 +1,7 @@
-"""Files that are safe open without riddles, and hostile ones are refused with a sentence and never crash the process."""
+"""Files that are safe open without riddles.
+
+And hostile ones are refused with a sentence and never crash the process.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn import ensemble, gaussian_process, linear_model, model_selection, neighbors, neural_network, svm, tree
+from sklearn import (
+    ensemble,
+    gaussian_process,
+    linear_model,
+    model_selection,
+    neighbors,
+    neural_network,
+    svm,
+    tree,
+)
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import make_column_transformer
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -102,7 +114,10 @@ def squared(x):
 
 
 CLOSED = {
-    "own function": (make_pipeline(FunctionTransformer(squared), linear_model.LogisticRegression()), "squared"),
+    "own function": (
+        make_pipeline(FunctionTransformer(squared), linear_model.LogisticRegression()),
+        "squared",
+    ),
     "memory views": (neighbors.KNeighborsClassifier(algorithm="kd_tree"), "KDTree"),
 }
 
@@ -116,7 +131,10 @@ def test_these_stay_closed_and_name_the_flag(tmp_path, name):
 
 
 def rewritten(path, out, change):
-    """A skops file with its schema and arrays changed: `change(schema, arrays)` gets arrays by file name."""
+    """A skops file with its schema and arrays changed.
+
+    `change(schema, arrays)` gets arrays by file name.
+    """
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
     schema = json.loads(parts.pop("schema.json"))
@@ -137,11 +155,17 @@ def parts_of(schema):
         part = stack.pop()
         if isinstance(part, dict):
             yield part
-        stack.extend(part.values() if isinstance(part, dict) else part if isinstance(part, list) else [])
+        stack.extend(
+            part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+        )
 
 
 def trees_of(schema):
-    return [part for part in parts_of(schema) if part.get("__class__") in ("Tree", "TreePredictor") and "content" in part]
+    return [
+        part
+        for part in parts_of(schema)
+        if part.get("__class__") in ("Tree", "TreePredictor") and "content" in part
+    ]
 
 
 def nodes_file(schema, which=0):
@@ -201,12 +225,19 @@ def two_contents(schema, arrays):
     arrays["bad.npy"]["left_child"][0] = 10**6
     inner = schema["content"]["content"]
     schema["content"]["content"] = {"aaa": {**good, "file": "bad.npy"}, **inner}
-    schema["content"]["key_types"]["content"].insert(0, schema["content"]["key_types"]["content"][0])
+    schema["content"]["key_types"]["content"].insert(
+        0, schema["content"]["key_types"]["content"][0]
+    )
 
 
 def shadowed(schema, arrays):
     """An estimator that does not check the width of its records any more."""
-    check = {"__class__": "absolute", "__module__": "numpy", "__loader__": "FunctionNode", "__id__": 1}
+    check = {
+        "__class__": "absolute",
+        "__module__": "numpy",
+        "__loader__": "FunctionNode",
+        "__id__": 1,
+    }
     schema["content"]["content"]["_validate_X_predict"] = check
     schema["content"]["key_types"]["content"].append(schema["content"]["key_types"]["content"][0])
 
@@ -225,7 +256,9 @@ def cut_array(schema, arrays):
 def huge_array(schema, arrays):
     file = nodes_file(schema)
     buffer = io.BytesIO()
-    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)})
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "<f8", "fortran_order": False, "shape": (10**15,)}
+    )
     return {file: buffer.getvalue()}
 
 
@@ -280,19 +313,29 @@ SKOPS = {
     "histogram negative": ("histogram", node("feature_idx", -3)),
     "histogram no leaf": ("histogram", node("is_leaf", 0, -1)),
     "histogram category": ("histogram", node("is_categorical", 1)),
-    "histogram set": ("histogram of categories", lambda s, a: a[nodes_file(s)]["bitset_idx"].fill(10**6)),
+    "histogram set": (
+        "histogram of categories",
+        lambda s, a: a[nodes_file(s)]["bitset_idx"].fill(10**6),
+    ),
     "histogram nodes": ("histogram", replaced("nodes", lambda nodes: np.zeros(len(nodes)))),
-    "histogram words": ("histogram", replaced("raw_left_cat_bitsets", lambda words: np.zeros((1, 2), np.uint32))),
+    "histogram words": (
+        "histogram",
+        replaced("raw_left_cat_bitsets", lambda words: np.zeros((1, 2), np.uint32)),
+    ),
 }
 
 
 def outcomes(paths):
-    """What came of each file, all in one process of their own; a file after which it died is told."""
+    """What came of each file, all in one process of their own.
+
+    A file after which it died is told.
+    """
     command = [sys.executable, str(Path(__file__).with_name("hostile.py")), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     found = dict(line.split("\t", 1) for line in done.stdout.splitlines() if "\t" in line)
     assert done.returncode == 0, (
-        f"died of {next(p.name for p in paths if p.name not in found)}: {done.returncode} {done.stderr[-400:]}"
+        f"died of {next(p.name for p in paths if p.name not in found)}: {done.returncode} "
+        f"{done.stderr[-400:]}"
     )
     return found
 
@@ -324,7 +367,13 @@ def test_hostile_skops_files_are_refused_and_crash_nothing(tmp_path):
 
 def xgboost_models(tmp_path):
     xgboost = pytest.importorskip("xgboost")
-    options = {"objective": "multi:softprob", "num_class": 3, "max_depth": 3, "nthread": 1, "max_cat_to_onehot": 1}
+    options = {
+        "objective": "multi:softprob",
+        "num_class": 3,
+        "max_depth": 3,
+        "nthread": 1,
+        "max_cat_to_onehot": 1,
+    }
     data = xgboost.DMatrix(COUNTS, BY_CATEGORY, feature_types=["q", "c"], enable_categorical=True)
     booster = xgboost.train(options, data, 2)
     booster.save_model(tmp_path / "good-2.json")
@@ -377,12 +426,20 @@ XGBOOST = {
 def as_ubjson(value):
     """A document in binary JSON."""
     if isinstance(value, dict):
-        return b"{" + b"".join(as_ubjson(name)[1:] + as_ubjson(part) for name, part in value.items()) + b"}"
+        return (
+            b"{"
+            + b"".join(as_ubjson(name)[1:] + as_ubjson(part) for name, part in value.items())
+            + b"}"
+        )
     if isinstance(value, list):
         return b"[#" + as_ubjson(len(value)) + b"".join(map(as_ubjson, value))
     if isinstance(value, str):
         return b"S" + as_ubjson(len(value.encode())) + value.encode()
-    return b"D" + np.array(value, ">f8").tobytes() if isinstance(value, float) else b"L" + np.array(value, ">i8").tobytes()
+    return (
+        b"D" + np.array(value, ">f8").tobytes()
+        if isinstance(value, float)
+        else b"L" + np.array(value, ">i8").tobytes()
+    )
 
 
 def test_hostile_xgboost_files_are_refused_and_crash_nothing(tmp_path):
@@ -392,7 +449,9 @@ def test_hostile_xgboost_files_are_refused_and_crash_nothing(tmp_path):
         deep(document, path, value)
         (tmp_path / f"{name}-2.json").write_text(json.dumps(document))
         (tmp_path / f"{name}-2.ubj").write_bytes(as_ubjson(document))
-    twice = good.replace('"left_children":', '"left_children": [1000000, -1, -1], "left_children":', 1)
+    twice = good.replace(
+        '"left_children":', '"left_children": [1000000, -1, -1], "left_children":', 1
+    )
     (tmp_path / "twice-2.json").write_text(twice)
     (tmp_path / "deep-2.json").write_text('{"learner":' + "[" * 100_000 + "]" * 100_000 + "}")
     (tmp_path / "deep-2.ubj").write_bytes(b"[" * 100_000)
@@ -403,7 +462,9 @@ def test_hostile_xgboost_files_are_refused_and_crash_nothing(tmp_path):
     left = [i + 1 if i % 2 == 0 and i < n - 1 else -1 for i in range(n)]
     right = [i + 2 if i % 2 == 0 and i < n - 1 else -1 for i in range(n)]
     flat = dict.fromkeys(("split_indices", "parents", "default_left", "split_type"), [0] * n)
-    sums = dict.fromkeys(("split_conditions", "base_weights", "loss_changes", "sum_hessian"), [0.0] * n)
+    sums = dict.fromkeys(
+        ("split_conditions", "base_weights", "loss_changes", "sum_hessian"), [0.0] * n
+    )
     tree_of |= {"left_children": left, "right_children": right, **flat, **sums} | {
         name: [] for name in tree_of if name.startswith("categories")
     }
@@ -446,7 +507,9 @@ def test_hostile_lightgbm_files_are_refused_and_crash_nothing(tmp_path):
         "min_data_per_group": 1,
     }
     data = lightgbm.Dataset(COUNTS, BY_CATEGORY, categorical_feature=[1])
-    lightgbm.train({**options, "cat_smooth": 0, "min_data_in_leaf": 5}, data, 2).save_model(tmp_path / "good-2.txt")
+    lightgbm.train({**options, "cat_smooth": 0, "min_data_in_leaf": 5}, data, 2).save_model(
+        tmp_path / "good-2.txt"
+    )
     good = (tmp_path / "good-2.txt").read_text()
     for name, (old, new) in LIGHTGBM.items():
         head, _, rest = good.partition("\n\n")
@@ -455,12 +518,16 @@ def test_hostile_lightgbm_files_are_refused_and_crash_nothing(tmp_path):
         parts = [trees[sum(sizes[:i]) : sum(sizes[: i + 1])] for i in range(len(sizes))]
         changed = [part.replace(old, new, 1) for part in parts]
         head = (
-            head.replace(old, new, 1).rsplit("tree_sizes=", 1)[0] + "tree_sizes=" + " ".join(str(len(part)) for part in changed)
+            head.replace(old, new, 1).rsplit("tree_sizes=", 1)[0]
+            + "tree_sizes="
+            + " ".join(str(len(part)) for part in changed)
         )
         (tmp_path / f"{name}-2.txt").write_text(head + "\n\n" + "".join(changed) + end)
     found = outcomes(sorted(tmp_path.glob("*-2.txt")))
     assert found.pop("good-2.txt") == "opened"
-    assert {name: words for name, words in found.items() if not words.startswith("InputError: Expected")} == {}
+    assert {
+        name: words for name, words in found.items() if not words.startswith("InputError: Expected")
+    } == {}
 
 
 def test_archives_that_would_fill_the_memory(tmp_path):
@@ -471,8 +538,13 @@ def test_archives_that_would_fill_the_memory(tmp_path):
     with pytest.raises(InputError, match="inflates to at most 1 GiB"):
         read_signals(bomb)
     for shape in ((10**15,), (-5,), (10**18, 7)):
-        with zipfile.ZipFile(tmp_path / "s.npz", "w") as archive, archive.open("p.npy", "w") as stream:
-            np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": shape})
+        with (
+            zipfile.ZipFile(tmp_path / "s.npz", "w") as archive,
+            archive.open("p.npy", "w") as stream,
+        ):
+            np.lib.format.write_array_header_1_0(
+                stream, {"descr": "<f8", "fortran_order": False, "shape": shape}
+            )
         with pytest.raises(InputError, match="claims shape"):
             check_archive(tmp_path / "s.npz")
     with zipfile.ZipFile(tmp_path / "many.npz", "w") as archive:

@@ -26,12 +26,21 @@ def write_csv(path: Path, x: np.ndarray, y: np.ndarray) -> None:
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow([*(f"f{i}" for i in range(x.shape[1])), "y"])
-        writer.writerows([*map(repr, map(float, row)), int(label)] for row, label in zip(x, y, strict=True))
+        writer.writerows(
+            [*map(repr, map(float, row)), int(label)] for row, label in zip(x, y, strict=True)
+        )
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run([*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, env=environment, check=False)
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +51,9 @@ def noise():
     return RandomForestClassifier(30, random_state=0).fit(x[:N], y[:N]), x, y
 
 
-def audited(noise, other: np.ndarray, policy: str = "standard", **planned: object) -> memberscope.Result:
+def audited(
+    noise, other: np.ndarray, policy: str = "standard", **planned: object
+) -> memberscope.Result:
     model, x, y = noise
     plan = Plan(attacks=FAST, policy=memberscope.load_policy(policy), **planned)
     return memberscope.audit(model, (x[:N], y[:N]), (x[other], y[other]), plan=plan)
@@ -56,16 +67,30 @@ def test_the_training_file_as_hold_out_is_refused_on_the_command_line(tmp_path):
     order = rng.permutation(300)
     write_csv(tmp_path / "shuffled.csv", x[order], y[order])
     for other in ("same.csv", "shuffled.csv"):
-        sides = ("--members", "same.csv", "--non-members", other, "--label", "y", "--policy", "demo")
+        sides = (
+            "--members",
+            "same.csv",
+            "--non-members",
+            other,
+            "--label",
+            "y",
+            "--policy",
+            "demo",
+        )
         done = call("audit", "--model", "same.pkl", "--trust-code", *sides, cwd=tmp_path)
         assert done.returncode == 2, done.stderr
-        assert "the same 300 records as members and as non-members" in done.stderr and "Traceback" not in done.stderr
+        assert (
+            "the same 300 records as members and as non-members" in done.stderr
+            and "Traceback" not in done.stderr
+        )
 
 
 def test_an_honest_hold_out_fails_with_its_controls_in_order(noise):
     result = audited(noise, np.arange(N, 2 * N))
     assert result.verdict == "FAIL"
-    assert {name: result.controls[name].passed for name in ("overlap", "direction", "fitted", "blind")} == {
+    assert {
+        name: result.controls[name].passed for name in ("overlap", "direction", "fitted", "blind")
+    } == {
         "overlap": True,
         "direction": True,
         "fitted": True,
@@ -110,7 +135,10 @@ def test_swapped_files_are_inconclusive_with_the_question():
 
 
 def test_a_mark_on_one_member_in_twenty_is_no_false_fail():
-    """The model is clean; attacks with the records' features would find the mark, and so does the blind control."""
+    """The model is clean; attacks with the records' features would find the mark.
+
+    And so does the blind control.
+    """
     rng = np.random.default_rng(2)
     x = rng.normal(size=(3000, 6))
     x[:, 0] = 0.0
@@ -130,7 +158,9 @@ def test_a_model_that_was_never_fitted_does_not_pass():
     x, y = rng.normal(size=(2 * N, 4)), rng.integers(0, 2, 2 * N)
     weights = rng.normal(size=4)
     target = FunctionTarget(
-        lambda rows: np.column_stack([p := 1 / (1 + np.exp(rows @ weights)), 1 - p]), n_classes=2, signal="probabilities"
+        lambda rows: np.column_stack([p := 1 / (1 + np.exp(rows @ weights)), 1 - p]),
+        n_classes=2,
+        signal="probabilities",
     )
     plan = Plan(attacks=FAST, policy=memberscope.load_policy("demo"))
     result = memberscope.audit(target, (x[:N], y[:N]), (x[N:], y[N:]), plan=plan)

@@ -1,4 +1,7 @@
-"""What is no classification with one label a record is recognised first, with one true sentence whose advice works."""
+"""What is no classification with one label a record is recognised first.
+
+With one true sentence whose advice works.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,18 @@ import csv
 
 import numpy as np
 import pytest
-from sklearn import cluster, ensemble, linear_model, mixture, multiclass, multioutput, neural_network, preprocessing, svm, tree
+from sklearn import (
+    cluster,
+    ensemble,
+    linear_model,
+    mixture,
+    multiclass,
+    multioutput,
+    neural_network,
+    preprocessing,
+    svm,
+    tree,
+)
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -87,7 +101,10 @@ def test_other_tasks_are_named(model, who, advice):
     with pytest.raises(InputError) as caught:
         memberscope.audit(model, (X[:60], CLASS[:60]), (X[60:], CLASS[60:]))
     text = str(caught.value)
-    assert text.startswith(f"Expected a classifier with one label a record, got {who}") and advice in text
+    assert (
+        text.startswith(f"Expected a classifier with one label a record, got {who}")
+        and advice in text
+    )
     assert "Fit it" not in text
     with pytest.raises(InputError, match="one label a record"):
         SklearnTarget(model)
@@ -117,7 +134,9 @@ def test_boosters_of_other_tasks_are_named():
         (catboost.CatBoostClassifier(loss_function="MultiLogloss", **quiet).fit(X, TWO), "the multi-label classifier CatBoost"),
     ]  # fmt: skip
     for model, who in cases:
-        with pytest.raises(InputError, match=rf"^Expected a classifier with one label a record, got .*{who}"):
+        with pytest.raises(
+            InputError, match=rf"^Expected a classifier with one label a record, got .*{who}"
+        ):
             wrap(model)
     for model in (
         xgboost.XGBClassifier(n_jobs=1, **few).fit(X, CLASS),
@@ -132,7 +151,10 @@ def test_networks_and_functions_with_values_to_predict():
     with pytest.raises(InputError, match=r"n_classes=1.*regression is not audited yet.*--signals"):
         memberscope.audit(lambda x: x[:, 0], (X[:60], values[0]), (X[60:], values[1]), n_classes=1)
     ask = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
-    with pytest.raises(InputError, match=r"numbers with decimals such as .*as in regression\. Regression is not audited yet"):
+    with pytest.raises(
+        InputError,
+        match=r"numbers with decimals such as .*as in regression\. Regression is not audited yet",
+    ):
         memberscope.audit(ask, (X[:60], values[0]), (X[60:], values[1]))
     with pytest.raises(InputError, match="as in regression"):
         order_class_names([VALUE.round(3).astype(str)], None)
@@ -141,7 +163,10 @@ def test_networks_and_functions_with_values_to_predict():
 
 def test_sessions_of_regressors(tmp_path):
     onnxruntime, skl2onnx = map(pytest.importorskip, ("onnxruntime", "skl2onnx"))
-    for model, target in ((linear_model.LinearRegression(), VALUE), (linear_model.LogisticRegression(), CLASS)):
+    for model, target in (
+        (linear_model.LinearRegression(), VALUE),
+        (linear_model.LogisticRegression(), CLASS),
+    ):
         proto = skl2onnx.to_onnx(model.fit(X, target), X[:1].astype(np.float32))
         session = onnxruntime.InferenceSession(proto.SerializeToString())
         if target is CLASS:
@@ -170,8 +195,16 @@ class Config:
         ("T5ForConditionalGeneration", {}, "language modelling"),
         ("BertForQuestionAnswering", {}, "question answering"),
         ("BertForSequenceClassification", {"num_labels": 1}, "regression"),
-        ("BertForSequenceClassification", {"num_labels": 3, "problem_type": "regression"}, "regression"),
-        ("BertForSequenceClassification", {"num_labels": 3, "problem_type": "multi_label_classification"}, "several labels"),
+        (
+            "BertForSequenceClassification",
+            {"num_labels": 3, "problem_type": "regression"},
+            "regression",
+        ),
+        (
+            "BertForSequenceClassification",
+            {"num_labels": 3, "problem_type": "multi_label_classification"},
+            "several labels",
+        ),
         ("BertForSequenceClassification", {"num_labels": 3}, None),
     ],
 )
@@ -197,7 +230,10 @@ def test_fit_it_is_told_only_to_what_is_not_fitted():
         def predict_proba(self, x):
             return np.tile([0.5, 0.5], (len(x), 1))
 
-    with pytest.raises(InputError, match=r"names its classes in classes_, got the fitted Own without. Wrap it in a function"):
+    with pytest.raises(
+        InputError,
+        match=r"names its classes in classes_, got the fitted Own without. Wrap it in a function",
+    ):
         wrap(Own().fit(X, CLASS))
     model = Own().fit(X, CLASS)
     assert wrap(model.predict_proba, n_classes=2).n_classes == 2  # what the sentence says works

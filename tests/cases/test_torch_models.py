@@ -28,12 +28,19 @@ Out = namedtuple("Out", "logits aux_logits")
 
 
 class Body(nn.Module):
-    """Three logits and 64 hidden features, given as `out` makes them; `aux` is a layer that is registered last and not used."""
+    """Three logits and 64 hidden features, given as `out` makes them.
+
+    `aux` is a layer that is registered last and not used.
+    """
 
     def __init__(self, out: Any = lambda logits, hidden: logits, aux: bool = False) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.features, self.head, self.out = nn.Sequential(nn.Linear(10, 64), nn.ReLU()), nn.Linear(64, 3), out
+        self.features, self.head, self.out = (
+            nn.Sequential(nn.Linear(10, 64), nn.ReLU()),
+            nn.Linear(64, 3),
+            out,
+        )
         if aux:
             self.aux = nn.Linear(64, 5)
 
@@ -67,7 +74,9 @@ def fitted(weights, out: Any = lambda logits, hidden: logits, aux: bool = False)
     return net
 
 
-def asked(model: Any, members: Any = (X[A], Y[A]), others: Any = (X[B], Y[B])) -> tuple[Any, np.ndarray]:
+def asked(
+    model: Any, members: Any = (X[A], Y[A]), others: Any = (X[B], Y[B])
+) -> tuple[Any, np.ndarray]:
     """The subject of an audit, and the probabilities (n, k) that its target answers."""
     subject = make_subject(wrap(model), members, others)
     observed = collect_outputs(subject.target, subject.records)
@@ -125,9 +134,13 @@ def test_the_number_of_classes_is_that_of_the_answer(weights):
 
 
 def test_what_cannot_be_told_is_one_sentence(weights):
-    with pytest.raises(InputError, match="Expected one tensor of scores in the model's answer, got 0 of shape"):
+    with pytest.raises(
+        InputError, match="Expected one tensor of scores in the model's answer, got 0 of shape"
+    ):
         asked(fitted(weights, lambda z, h: (z, -z)))
-    with pytest.raises(InputError, match=r"a row of scores for each of 61 records, got a tensor of shape \(3, 61\)"):
+    with pytest.raises(
+        InputError, match=r"a row of scores for each of 61 records, got a tensor of shape \(3, 61\)"
+    ):
         asked(fitted(weights, lambda z, h: z.T))
 
 
@@ -168,7 +181,9 @@ def test_opacus_modules_are_looked_into_and_left_as_they_were(weights, probabili
     assert any(estimate.attack == "gradient_norm" for estimate in result.estimates)
     assert hooks == [len(part._forward_hooks) for part in private.modules()]
     assert next(private.parameters()).grad_sample.shape[0] == MEMBERS
-    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx((probabilities[A].argmax(1) == Y[A]).mean())
+    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(
+        (probabilities[A].argmax(1) == Y[A]).mean()
+    )
 
 
 class Indifferent(nn.Module):
@@ -185,7 +200,9 @@ class Indifferent(nn.Module):
 
 
 def test_a_measurement_inside_that_fails_is_not_run_and_the_audit_goes_on():
-    plan = memberscope.Plan(attacks=("loss", "gradient_norm"), threat=ThreatModel(access=Access.WHITE_BOX))
+    plan = memberscope.Plan(
+        attacks=("loss", "gradient_norm"), threat=ThreatModel(access=Access.WHITE_BOX)
+    )
     result = memberscope.audit(Indifferent(), (X[A], Y[A]), (X[B], Y[B]), plan=plan)
     assert any(estimate.attack == "loss" for estimate in result.estimates)
     why = [entry.why for entry in result.not_run if entry.attack == "gradient_norm"]
@@ -194,14 +211,23 @@ def test_a_measurement_inside_that_fails_is_not_run_and_the_audit_goes_on():
 
 def test_records_come_in_every_form_that_torch_users_have(weights, probabilities):
     net, labels = fitted(weights), torch.tensor(Y)
-    ours, theirs = TensorDataset(torch.tensor(X[A]), labels[A]), TensorDataset(torch.tensor(X[B]), labels[B])
+    ours, theirs = (
+        TensorDataset(torch.tensor(X[A]), labels[A]),
+        TensorDataset(torch.tensor(X[B]), labels[B]),
+    )
     forms = {
         "data set": (ours, theirs),
         "loader": (DataLoader(ours, 32, shuffle=True, drop_last=True), DataLoader(theirs, 7)),
         "subset": (Subset(ours, range(MEMBERS)), Subset(theirs, range(N - MEMBERS))),
         "tensors": ((torch.tensor(X[A]), labels[A]), (torch.tensor(X[B]), labels[B])),
-        "(n, 1) float labels": ((X[A], Y[A][:, None].astype(float)), (X[B], labels[B][:, None].float())),
-        "list of tensors": (([torch.tensor(row) for row in X[A]], Y[A]), ([torch.tensor(row) for row in X[B]], Y[B])),
+        "(n, 1) float labels": (
+            (X[A], Y[A][:, None].astype(float)),
+            (X[B], labels[B][:, None].float()),
+        ),
+        "list of tensors": (
+            ([torch.tensor(row) for row in X[A]], Y[A]),
+            ([torch.tensor(row) for row in X[B]], Y[B]),
+        ),
         "list of lists": ((X[A].tolist(), Y[A].tolist()), (X[B].tolist(), Y[B].tolist())),
         "float64": ((X[A].astype(np.float64), Y[A]), (X[B].astype(np.float64), Y[B])),
         "one array in a tuple": (((X[A],), Y[A]), ((X[B],), Y[B])),
@@ -218,7 +244,10 @@ def test_a_data_frame_of_numbers_is_read(weights, probabilities):
     seen = asked(fitted(weights), (frame.iloc[A], Y[A]), (frame.iloc[B], Y[B]))[1]
     np.testing.assert_allclose(seen, probabilities, atol=1e-5)
     words = frame.assign(f3=["a"] * N)
-    with pytest.raises(InputError, match="Expected numbers for a torch module, got columns of words in a data frame"):
+    with pytest.raises(
+        InputError,
+        match="Expected numbers for a torch module, got columns of words in a data frame",
+    ):
         asked(fitted(weights), (words.iloc[A], Y[A]), (words.iloc[B], Y[B]))
 
 
@@ -253,7 +282,9 @@ def test_several_inputs_are_a_tuple_a_dict_or_a_data_set():
         return {"numbers": torch.tensor(numbers[side]), "codes": torch.tensor(codes[side])}, Y[side]
 
     def sets(side):
-        return TensorDataset(torch.tensor(codes[side]), torch.tensor(numbers[side]), torch.tensor(Y[side]))
+        return TensorDataset(
+            torch.tensor(codes[side]), torch.tensor(numbers[side]), torch.tensor(Y[side])
+        )
 
     for model in (net, Packed()):
         for make in (tuples, dicts, sets):
@@ -266,8 +297,12 @@ def test_several_inputs_are_a_tuple_a_dict_or_a_data_set():
     )
     result = memberscope.audit(Packed(), tuples(A), tuples(B), plan=plan)
     ran = {estimate.attack for estimate in result.estimates}
-    assert {"gap", "boundary", "gradient_norm", "nasr_gradients", "self_influence"} <= ran, result.not_run
-    with pytest.raises(InputError, match="Expected the same 2 inputs of members and of non-members"):
+    assert {"gap", "boundary", "gradient_norm", "nasr_gradients", "self_influence"} <= ran, (
+        result.not_run
+    )
+    with pytest.raises(
+        InputError, match="Expected the same 2 inputs of members and of non-members"
+    ):
         asked(net, tuples(A), dicts(B))
 
 
@@ -289,23 +324,31 @@ class Lit(nn.Module):
 def test_a_module_that_wants_the_labels_too_is_one_sentence_and_its_advice_works():
     model = Lit()
     with pytest.raises(
-        TargetError, match=r"If it takes the whole batch with labels, give the module inside, such as model\.net"
+        TargetError,
+        match=r"If it takes the whole batch with labels, give the module inside, such as model\.net",
     ):
         asked(model)
     asked(model.net)
 
 
 def test_batch_statistics_are_not_touched():
-    net = nn.Sequential(nn.Linear(10, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 3)).train()
+    net = nn.Sequential(
+        nn.Linear(10, 16), nn.BatchNorm1d(16), nn.Dropout(0.5), nn.Linear(16, 3)
+    ).train()
     before = [value.clone() for value in net.state_dict().values()]
     seen = asked(net)[1]
     np.testing.assert_array_equal(seen, asked(net)[1])
     assert net.training and net[1].training
-    assert all(torch.equal(old, new) for old, new in zip(before, net.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(old, new) for old, new in zip(before, net.state_dict().values(), strict=True)
+    )
 
 
 class Squeezing(nn.Module):
-    """One logit, without its dimension, and without that of the records where there is one record."""
+    """One logit, without its dimension.
+
+    And without that of the records where there is one record.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -341,7 +384,9 @@ def test_quantised_and_exported_modules_answer():
         warnings.simplefilter("ignore")
         plain = nn.Sequential(nn.Linear(10, 8), nn.ReLU(), nn.Linear(8, 3))
         quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.Linear})
-        exported = torch.export.export(plain, (torch.zeros(61, 10),), dynamic_shapes=({0: torch.export.Dim.AUTO},)).module()
+        exported = torch.export.export(
+            plain, (torch.zeros(61, 10),), dynamic_shapes=({0: torch.export.Dim.AUTO},)
+        ).module()
         assert TorchTarget(quantised).digest is None
         for model in (quantised, exported):
             with torch.no_grad():

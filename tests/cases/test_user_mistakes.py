@@ -1,4 +1,7 @@
-"""Mistakes that people make: each is one or two sentences that name the value and what to do, and the right exit code."""
+"""Mistakes that people make: each is one or two sentences that name the value and what to do.
+
+And the right exit code.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,9 @@ def folder(tmp_path_factory):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2 * N, 3))
     y = rng.integers(0, 2, 2 * N)
-    frame = pandas.DataFrame(x, columns=["a", "b", "c"]).assign(y=y, id=np.arange(2 * N), sex=rng.choice(["f", "m"], 2 * N))
+    frame = pandas.DataFrame(x, columns=["a", "b", "c"]).assign(
+        y=y, id=np.arange(2 * N), sex=rng.choice(["f", "m"], 2 * N)
+    )
     columns = ["a", "b", "c", "y"]
     train, holdout = frame[:N], frame[N:]
     tables = {
@@ -99,10 +104,15 @@ def folder(tmp_path_factory):
     np.savez(place / "objects.npz", x=np.array([{}], dtype=object), y=[0])
     np.savez(place / "uneven.npz", x=np.zeros((5, 3)), y=[0, 1])
     plain = pandas.DataFrame(x, columns=["a", "b", "c"])
-    joblib.dump(RandomForestClassifier(5, random_state=0).fit(plain[:N], y[:N]), place / "forest.pkl")
+    joblib.dump(
+        RandomForestClassifier(5, random_state=0).fit(plain[:N], y[:N]), place / "forest.pkl"
+    )
     joblib.dump(RandomForestRegressor(3).fit(plain[:N], x[:N, 0]), place / "regressor.pkl")
     joblib.dump(KMeans(2, n_init=1).fit(plain[:N]), place / "clusters.pkl")
-    joblib.dump(RandomForestClassifier(3).fit(plain[:N], np.column_stack([y, 1 - y])[:N]), place / "several.pkl")
+    joblib.dump(
+        RandomForestClassifier(3).fit(plain[:N], np.column_stack([y, 1 - y])[:N]),
+        place / "several.pkl",
+    )
     (place / "cut.onnx").write_bytes(b"\x08\x07")
     (place / "cut.skops").write_bytes(b"PK\x03\x04")
     (place / "model.h5").write_bytes(b"\x89HDF")
@@ -227,27 +237,77 @@ def forest():
 
 
 PYTHON = {
-    "a class in place of a model": (lambda m, x, y: (type(m), (x[:N], y[:N]), (x[N:], y[N:])), "fitted|instance|class"),
-    "a function without classes": (lambda m, x, y: (m.predict_proba, (x[:N], y[:N]), (x[N:], y[N:])), "n_classes"),
-    "records without labels": (lambda m, x, y: (m, x[:N], x[N:]), r"as \(x, y\) or Records, got ndarray"),
-    "more labels than records": (lambda m, x, y: (m, (x[:N], y), (x[N:], y[N:])), "60.*120|120.*60"),
+    "a class in place of a model": (
+        lambda m, x, y: (type(m), (x[:N], y[:N]), (x[N:], y[N:])),
+        "fitted|instance|class",
+    ),
+    "a function without classes": (
+        lambda m, x, y: (m.predict_proba, (x[:N], y[:N]), (x[N:], y[N:])),
+        "n_classes",
+    ),
+    "records without labels": (
+        lambda m, x, y: (m, x[:N], x[N:]),
+        r"as \(x, y\) or Records, got ndarray",
+    ),
+    "more labels than records": (
+        lambda m, x, y: (m, (x[:N], y), (x[N:], y[N:])),
+        "60.*120|120.*60",
+    ),
     "labels with decimals": (lambda m, x, y: (m, (x[:N], x[:N, 0]), (x[N:], x[N:, 0])), "labels"),
-    "labels as one column a class": (lambda m, x, y: (m, (x[:N], np.eye(2)[y[:N]]), (x[N:], np.eye(2)[y[N:]])), "argmax|one"),
-    "labels that the model has not": (lambda m, x, y: (m, (x[:N], y[:N] + 5), (x[N:], y[N:] + 5)), "classes 0, 1"),
-    "labels that are missing": (lambda m, x, y: (m, (x[:N], np.where(y[:N] == 1, 1, np.nan)), (x[N:], y[N:])), "(?i)label"),
+    "labels as one column a class": (
+        lambda m, x, y: (m, (x[:N], np.eye(2)[y[:N]]), (x[N:], np.eye(2)[y[N:]])),
+        "argmax|one",
+    ),
+    "labels that the model has not": (
+        lambda m, x, y: (m, (x[:N], y[:N] + 5), (x[N:], y[N:] + 5)),
+        "classes 0, 1",
+    ),
+    "labels that are missing": (
+        lambda m, x, y: (m, (x[:N], np.where(y[:N] == 1, 1, np.nan)), (x[N:], y[N:])),
+        "(?i)label",
+    ),
     "no members": (lambda m, x, y: (m, (x[:0], y[:0]), (x[N:], y[N:])), "empty set|no members"),
-    "the training data as hold-out": (lambda m, x, y: (m, (x[:N], y[:N]), (x[:N], y[:N])), "the same 60 records"),
-    "a column too few": (lambda m, x, y: (m, (x[:N, :2], y[:N]), (x[N:, :2], y[N:])), "3 features|2 features"),
-    "sides of unlike width": (lambda m, x, y: (m, (x[:N], y[:N]), (x[N:, :2], y[N:])), "columns|width|shape|features"),
-    "a path in place of a model": (lambda m, x, y: ("model.pkl", (x[:N], y[:N]), (x[N:], y[N:])), "got str"),
-    "nothing in place of a model": (lambda m, x, y: (None, (x[:N], y[:N]), (x[N:], y[N:])), "got NoneType"),
-    "a misspelt policy": (lambda m, x, y: (m, (x[:N], y[:N]), (x[N:], y[N:]), {"policy": "standart"}), "standart"),
+    "the training data as hold-out": (
+        lambda m, x, y: (m, (x[:N], y[:N]), (x[:N], y[:N])),
+        "the same 60 records",
+    ),
+    "a column too few": (
+        lambda m, x, y: (m, (x[:N, :2], y[:N]), (x[N:, :2], y[N:])),
+        "3 features|2 features",
+    ),
+    "sides of unlike width": (
+        lambda m, x, y: (m, (x[:N], y[:N]), (x[N:, :2], y[N:])),
+        "columns|width|shape|features",
+    ),
+    "a path in place of a model": (
+        lambda m, x, y: ("model.pkl", (x[:N], y[:N]), (x[N:], y[N:])),
+        "got str",
+    ),
+    "nothing in place of a model": (
+        lambda m, x, y: (None, (x[:N], y[:N]), (x[N:], y[N:])),
+        "got NoneType",
+    ),
+    "a misspelt policy": (
+        lambda m, x, y: (m, (x[:N], y[:N]), (x[N:], y[N:]), {"policy": "standart"}),
+        "standart",
+    ),
     "a misspelt attack": (
-        lambda m, x, y: (m, (x[:N], y[:N]), (x[N:], y[N:]), {"plan": memberscope.Plan(attacks=("lyra",))}),
+        lambda m, x, y: (
+            m,
+            (x[:N], y[:N]),
+            (x[N:], y[N:]),
+            {"plan": memberscope.Plan(attacks=("lyra",))},
+        ),
         "lyra",
     ),
-    "references without a recipe": (lambda m, x, y: (m, (x[:N], y[:N]), (x[N:], y[N:]), {"references": 8}), "recipe"),
-    "a model that was never fitted": (lambda m, x, y: (type(m)(), (x[:N], y[:N]), (x[N:], y[N:])), "Fit it"),
+    "references without a recipe": (
+        lambda m, x, y: (m, (x[:N], y[:N]), (x[N:], y[N:]), {"references": 8}),
+        "recipe",
+    ),
+    "a model that was never fitted": (
+        lambda m, x, y: (type(m)(), (x[:N], y[:N]), (x[N:], y[N:])),
+        "Fit it",
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""Weights open as trainers save them, and what does not fit is named (cases `torch-and-integer-columns`, command line)."""
+"""Weights open as trainers save them.
+
+And what does not fit is named (cases `torch-and-integer-columns`, command line).
+"""
 
 from __future__ import annotations
 
@@ -65,8 +68,26 @@ def prefixed(state: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {prefix + name: value for name, value in state.items()}
 
 
-PREFIXES = ("", "module.", "_module.", "model.", "_orig_mod.", "net.", "module._orig_mod.", "model.encoder.head.")
-HOLDERS = ("state_dict", "model_state_dict", "model", "net", "module", "weights", "ema", "something_else")
+PREFIXES = (
+    "",
+    "module.",
+    "_module.",
+    "model.",
+    "_orig_mod.",
+    "net.",
+    "module._orig_mod.",
+    "model.encoder.head.",
+)
+HOLDERS = (
+    "state_dict",
+    "model_state_dict",
+    "model",
+    "net",
+    "module",
+    "weights",
+    "ema",
+    "something_else",
+)
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -97,12 +118,20 @@ def test_of_two_sets_of_weights_the_averages_come_second(net, other):
     torch.save(prefixed(other, "model_ema.") | prefixed(net.state_dict(), "model."), "names.pt")
     loaded = opened("names.pt")
     same(loaded.target, net)
-    assert re.search(r"names begin with 'model\.'; left out 4 others: model_ema\.0\.weight", loaded.notes[0])
+    assert re.search(
+        r"names begin with 'model\.'; left out 4 others: model_ema\.0\.weight", loaded.notes[0]
+    )
 
 
 def test_lightning_keeps_metrics_beside_the_weights(net):
-    state = prefixed(net.state_dict(), "net.") | {"loss.weight": torch.ones(3), "accuracy.tp": torch.zeros(3)}
-    torch.save({"state_dict": state, "pytorch-lightning_version": "2.0", "hyper_parameters": {"lr": 0.1}}, "lit.ckpt")
+    state = prefixed(net.state_dict(), "net.") | {
+        "loss.weight": torch.ones(3),
+        "accuracy.tp": torch.zeros(3),
+    }
+    torch.save(
+        {"state_dict": state, "pytorch-lightning_version": "2.0", "hyper_parameters": {"lr": 0.1}},
+        "lit.ckpt",
+    )
     loaded = opened("lit.ckpt")
     same(loaded.target, net)
     assert "left out 2 others: loss.weight, accuracy.tp" in loaded.notes[0]
@@ -119,14 +148,20 @@ def test_real_wrappers_and_safetensors(net):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        states = [nn.DataParallel(net).state_dict(), torch.compile(net, backend="eager").state_dict()]
+        states = [
+            nn.DataParallel(net).state_dict(),
+            torch.compile(net, backend="eager").state_dict(),
+        ]
         states.append(torch.optim.swa_utils.AveragedModel(net).module.state_dict())
     for state in states:
         torch.save(state, "net.pt")
         same(opened("net.pt").target, net)
         save_file({name: value.contiguous() for name, value in state.items()}, "net.safetensors")
         same(opened("net.safetensors").target, net)
-    save_file({name: value.half() for name, value in prefixed(net.state_dict(), "module.").items()}, "half.safetensors")
+    save_file(
+        {name: value.half() for name, value in prefixed(net.state_dict(), "module.").items()},
+        "half.safetensors",
+    )
     assert opened("half.safetensors").target.query(X).shape == (20, 3)
 
 
@@ -140,7 +175,10 @@ def test_opacus_state_dicts_open(net):
 
 def test_counters_of_batches_may_be_missing():
     bn = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)).eval()
-    torch.save({name: value for name, value in bn.state_dict().items() if "num_batches" not in name}, "old.pt")
+    torch.save(
+        {name: value for name, value in bn.state_dict().items() if "num_batches" not in name},
+        "old.pt",
+    )
     same(opened("old.pt", "bn").target, bn)
 
 
@@ -149,14 +187,21 @@ def test_what_does_not_fit_is_named_in_full(net):
     with pytest.raises(InputError) as caught:
         opened("net.pt", "bn")
     assert str(caught.value) == (
-        "Expected weights that fit nets_of_a_test:bn, got net.pt with 7 missing (1.weight, 1.bias, 1.running_mean, "
+        "Expected weights that fit nets_of_a_test:bn, got net.pt with 7 missing (1.weight, 1.bias, "
+        "1.running_mean, "
         "1.running_var, 1.num_batches_tracked, 3.weight, 3.bias), 2 unexpected (2.weight, 2.bias). "
         "Use the factory that they were saved from."
     )
-    with pytest.raises(InputError, match=r"3 of another shape \(0.weight of \(8, 4\) where the module has \(9, 4\), 0.bias of"):
+    with pytest.raises(
+        InputError,
+        match=r"3 of another shape \(0.weight of \(8, 4\) where the module has \(9, 4\), 0.bias of",
+    ):
         opened("net.pt", "wide")
     torch.save({"epoch": 3, "loss": [0.1]}, "empty.pt")
-    with pytest.raises(InputError, match=r"Expected weights in empty.pt, got the keys epoch, loss. Save model.state_dict\(\)."):
+    with pytest.raises(
+        InputError,
+        match=r"Expected weights in empty.pt, got the keys epoch, loss. Save model.state_dict\(\).",
+    ):
         opened("empty.pt")
     with pytest.raises(InputError, match="Add --factory module:function"):
         opened("net.pt", None)
@@ -166,7 +211,8 @@ def test_a_pickled_module_is_refused_and_both_ways_out_work(net):
     torch.save(net, "whole.pt")
     for factory in (None, "plain"):
         with pytest.raises(
-            UnsafeFileError, match=r"got whole.pt with torch.nn.modules.* could run code. Save the weights alone"
+            UnsafeFileError,
+            match=r"got whole.pt with torch.nn.modules.* could run code. Save the weights alone",
         ):
             opened("whole.pt", factory)
     for factory in (None, "plain"):
@@ -207,10 +253,30 @@ def test_the_command_line_takes_a_checkpoint_of_lightning(net, monkeypatch, caps
         with Path(f"{name}.csv").open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["a", "b", "c", "d", "y"])
-            writer.writerows([*map(float, rng.normal(size=4)), int(rng.integers(0, 3))] for _ in range(n))
-    sides = ["--members", "train.csv", "--non-members", "holdout.csv", "--attacks", "gap,loss", "--out", "out"]
+            writer.writerows(
+                [*map(float, rng.normal(size=4)), int(rng.integers(0, 3))] for _ in range(n)
+            )
+    sides = [
+        "--members",
+        "train.csv",
+        "--non-members",
+        "holdout.csv",
+        "--attacks",
+        "gap,loss",
+        "--out",
+        "out",
+    ]
     monkeypatch.setattr(
-        "sys.argv", ["memberscope", "audit", "--model", "lit.ckpt", "--factory", "nets_of_a_test:plain", *sides]
+        "sys.argv",
+        [
+            "memberscope",
+            "audit",
+            "--model",
+            "lit.ckpt",
+            "--factory",
+            "nets_of_a_test:plain",
+            *sides,
+        ],
     )
     with pytest.raises(SystemExit) as done:
         run()

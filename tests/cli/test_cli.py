@@ -21,7 +21,13 @@ COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 def call(*arguments: object, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, input=stdin, capture_output=True, text=True, env=environment, check=False
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
@@ -45,7 +51,18 @@ def audited(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     write_signals(folder / "s.csv")
     done = call(
-        "audit", "--signals", "s.csv", "--features", "x0", "--groups", "sex", "--policy", "demo", "--out", "out", cwd=folder
+        "audit",
+        "--signals",
+        "s.csv",
+        "--features",
+        "x0",
+        "--groups",
+        "sex",
+        "--policy",
+        "demo",
+        "--out",
+        "out",
+        cwd=folder,
     )
     assert done.returncode == 1, done.stderr
     return folder
@@ -53,7 +70,14 @@ def audited(tmp_path_factory):
 
 def test_audit_writes_its_folder_and_returns_the_verdict(audited):
     files = {path.name for path in (audited / "out").iterdir()}
-    assert files == {"result.json", "report.html", "records.csv", "arrays.safetensors", "plan.json", "signals"}
+    assert files == {
+        "result.json",
+        "report.html",
+        "records.csv",
+        "arrays.safetensors",
+        "plan.json",
+        "signals",
+    }
     document = json.loads((audited / "out" / "result.json").read_text())
     assert document["verdict"] == "FAIL" and document["title"] == "s.csv"
     assert {entry["group"] for entry in document["estimates"]} >= {"sex=f", "class=1", None}
@@ -82,7 +106,9 @@ def test_check_fails_closed(audited, tmp_path):
     for name in ("result.json", "arrays.safetensors"):
         (copy / name).write_bytes((audited / "out" / name).read_bytes())
     text = (copy / "result.json").read_text()
-    (copy / "result.json").write_text(text.replace('"verdict": "FAIL",\n "reason"', '"verdict": "PASS",\n "reason"', 1))
+    (copy / "result.json").write_text(
+        text.replace('"verdict": "FAIL",\n "reason"', '"verdict": "PASS",\n "reason"', 1)
+    )
     assert json.loads((copy / "result.json").read_text())["verdict"] == "PASS"
     done = call("check", "copy", cwd=tmp_path)
     assert done.returncode == 2 and "give the verdict FAIL, not PASS" in done.stderr
@@ -97,7 +123,12 @@ def test_verify_computes_everything_again(audited):
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("result.json", '"verdict": "FAIL",\n   "claim"', '"verdict": "PASS",\n   "claim"', "other findings"),
+        (
+            "result.json",
+            '"verdict": "FAIL",\n   "claim"',
+            '"verdict": "PASS",\n   "claim"',
+            "other findings",
+        ),
         ("result.json", '"passed": true', '"passed": false', "the verdict INCONCLUSIVE, not FAIL"),
         ("records.csv", ",1,", ",0,", "records.csv"),
     ],
@@ -124,7 +155,19 @@ def test_report_and_explain(audited):
 
 def test_the_same_audit_again_is_the_same_and_another_is_refused(audited):
     before = json.loads((audited / "out" / "result.json").read_text())
-    base = ("audit", "--signals", "s.csv", "--features", "x0", "--groups", "sex", "--policy", "demo", "--out", "out")
+    base = (
+        "audit",
+        "--signals",
+        "s.csv",
+        "--features",
+        "x0",
+        "--groups",
+        "sex",
+        "--policy",
+        "demo",
+        "--out",
+        "out",
+    )
     assert call(*base, cwd=audited).returncode == 1
     after = json.loads((audited / "out" / "result.json").read_text())
     audits = [document["environment"].pop("audits_of_this_plan") for document in (before, after)]
@@ -134,7 +177,9 @@ def test_the_same_audit_again_is_the_same_and_another_is_refused(audited):
         document["controls"].pop("determinism")
     assert before == after
     other = call(*base, "--seed", "1", cwd=audited)
-    assert other.returncode == 2 and "another plan" in other.stderr and "--overwrite" in other.stderr
+    assert (
+        other.returncode == 2 and "another plan" in other.stderr and "--overwrite" in other.stderr
+    )
     assert json.loads((audited / "out" / "result.json").read_text())["plan"]["seed"] == 0
 
 
@@ -144,20 +189,30 @@ def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
         "from sklearn.neighbors import KNeighborsClassifier\n"
         "rows = np.loadtxt('train.csv', delimiter=',', skiprows=1)\n"
         "def build():\n"
-        "    return KNeighborsClassifier(1, algorithm='kd_tree').fit(rows[:, :3], rows[:, 3].astype(int))\n"
+        "    return KNeighborsClassifier(1, algorithm='kd_tree').fit(rows[:, :3], rows[:, "
+        "3].astype(int))\n"
     )
     rng = np.random.default_rng(0)
     for name in ("train", "holdout"):
-        rows = [",".join([*(f"{v:.5f}" for v in rng.normal(size=3)), str(rng.integers(0, 2))]) for _ in range(200)]
+        rows = [
+            ",".join([*(f"{v:.5f}" for v in rng.normal(size=3)), str(rng.integers(0, 2))])
+            for _ in range(200)
+        ]
         (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,c,y", *rows]) + "\n")
     data = ("--members", "train.csv", "--non-members", "holdout.csv")
     done = call("audit", "--model", "mine:build", *data, "--out", "one", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     subprocess.run(
-        [sys.executable, "-c", "import mine, skops.io; skops.io.dump(mine.build(), 'm.skops')"], cwd=tmp_path, check=True
+        [sys.executable, "-c", "import mine, skops.io; skops.io.dump(mine.build(), 'm.skops')"],
+        cwd=tmp_path,
+        check=True,
     )
     refused = call("audit", "--model", "m.skops", *data, "--out", "two", cwd=tmp_path)
-    assert refused.returncode == 2 and "--trust-type" in refused.stderr and not (tmp_path / "two").exists()
+    assert (
+        refused.returncode == 2
+        and "--trust-type" in refused.stderr
+        and not (tmp_path / "two").exists()
+    )
     (tmp_path / "audit.toml").write_text(
         '[target]\nmodel = "m.skops"\ntrust_types = ["sklearn.neighbors._kd_tree.KDTree", "sklearn.metrics._dist_metrics.EuclideanDistance64"]\n'
         '[data]\nmembers = "train.csv"\nnon_members = "holdout.csv"\n'
@@ -170,7 +225,10 @@ def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
     document = json.loads((tmp_path / "two" / "result.json").read_text())
     assert document["plan"]["threat"]["prior"] == 0.1 and document["title"] == "mine"
     assert "Trusted these types" in document["diagnostics"]["notes"][0]
-    one, two = (json.loads((tmp_path / name / "result.json").read_text())["digests"]["outputs"] for name in ("one", "two"))
+    one, two = (
+        json.loads((tmp_path / name / "result.json").read_text())["digests"]["outputs"]
+        for name in ("one", "two")
+    )
     assert one == two, "the same model by both routes"
 
 
@@ -191,7 +249,9 @@ def test_plan_is_a_dry_run(tmp_path):
 
 def test_init_writes_a_configuration_that_plan_reads(tmp_path):
     write_signals(tmp_path / "s.csv")
-    answers = "\n".join(["my model", "anyone", "probabilities", "100", "0.05", "low", "s.csv"]) + "\n"
+    answers = (
+        "\n".join(["my model", "anyone", "probabilities", "100", "0.05", "low", "s.csv"]) + "\n"
+    )
     done = call("init", cwd=tmp_path, stdin=answers)
     assert done.returncode == 0, done.stderr
     assert 'use = "demo"' in (tmp_path / "audit.toml").read_text()
@@ -206,11 +266,22 @@ def test_any_title_is_read_back_and_a_policy_file_stands_beside_its_configuratio
     from memberscope.cli.options.configuration import read_audit_config
 
     title = 'm 🙂 "q" \\ \x7f\n[policy]'
-    answers = {"--title": title, "--who": "any\nbody\x01", "--access": "label", "--queries": "1", "--prior": "0.5"}
-    flags = [word for pair in {**answers, "--harm": "low", "--target": "m:f"}.items() for word in pair]
+    answers = {
+        "--title": title,
+        "--who": "any\nbody\x01",
+        "--access": "label",
+        "--queries": "1",
+        "--prior": "0.5",
+    }
+    flags = [
+        word for pair in {**answers, "--harm": "low", "--target": "m:f"}.items() for word in pair
+    ]
     done = call("init", "audit.toml", *flags, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert tomllib.loads((tmp_path / "audit.toml").read_text(encoding="utf-8"))["audit"]["title"] == title
+    assert (
+        tomllib.loads((tmp_path / "audit.toml").read_text(encoding="utf-8"))["audit"]["title"]
+        == title
+    )
     (tmp_path / "own.toml").write_text('[policy]\nuse = "mine.toml"\n')
     assert read_audit_config(tmp_path / "own.toml").policy == str(tmp_path / "mine.toml")
 
@@ -284,7 +355,9 @@ def test_mistakes_are_one_sentence_exit_2_and_leave_nothing(tmp_path, arguments,
     (tmp_path / "typo.toml").write_text('[target]\nmodell = "x"\n')
     (tmp_path / "section.toml").write_text("[recipes]\n")
     (tmp_path / "scalar.toml").write_text('target = "x"\npolicy = 3\n')
-    (tmp_path / "both.toml").write_text('[policy]\nuse = "demo"\nmax_tpr = [{ fpr = 0.05, tpr = 0.06 }]\n')
+    (tmp_path / "both.toml").write_text(
+        '[policy]\nuse = "demo"\nmax_tpr = [{ fpr = 0.05, tpr = 0.06 }]\n'
+    )
     (tmp_path / "latin.toml").write_bytes(b'[policy]\nmax_tpr = "\xe9"\n')
     (tmp_path / "kind.toml").write_text('[threat]\nprior = "low"\n')
     before = {path.name for path in tmp_path.iterdir()}
@@ -304,7 +377,9 @@ def test_an_unanswered_question_is_no_failed_policy(tmp_path):
 def test_a_reader_that_left_is_no_failed_policy(tmp_path):
     read, write = os.pipe()
     os.close(read)
-    done = subprocess.run([*COMMAND, "list"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False)
+    done = subprocess.run(
+        [*COMMAND, "list"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False
+    )
     os.close(write)
     assert done.returncode == 4 and b"Traceback" not in done.stderr
 
@@ -315,19 +390,46 @@ def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
         "        os.kill(os.getpid(), signal.SIGINT)\ndef build():\n    return Model()\n"
     )
     for name, first in (("a", 0), ("b", 40)):
-        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40)))
-    done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
+        (tmp_path / f"{name}.csv").write_text(
+            "x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40))
+        )
+    done = call(
+        "audit",
+        "--model",
+        "broken:build",
+        "--members",
+        "a.csv",
+        "--non-members",
+        "b.csv",
+        cwd=tmp_path,
+    )
     assert done.returncode == 4 and "Interrupted. Run the same command again" in done.stderr
 
 
 def test_a_failing_model_is_exit_4(tmp_path):
     (tmp_path / "broken.py").write_text(
-        "class Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n        raise RuntimeError('no GPU')\ndef build():\n    return Model()\n"
+        "class Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n        raise "
+        "RuntimeError('no GPU')\ndef build():\n    return Model()\n"
     )
     for name, first in (("a", 0), ("b", 40)):
-        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40)))
-    done = call("audit", "--model", "broken:build", "--members", "a.csv", "--non-members", "b.csv", cwd=tmp_path)
-    assert done.returncode == 4 and "RuntimeError: no GPU" in done.stderr and "Traceback" not in done.stderr
+        (tmp_path / f"{name}.csv").write_text(
+            "x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40))
+        )
+    done = call(
+        "audit",
+        "--model",
+        "broken:build",
+        "--members",
+        "a.csv",
+        "--non-members",
+        "b.csv",
+        cwd=tmp_path,
+    )
+    assert (
+        done.returncode == 4
+        and "RuntimeError: no GPU" in done.stderr
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_a_killed_audit_goes_on(tmp_path):
@@ -336,13 +438,26 @@ def test_a_killed_audit_goes_on(tmp_path):
         "class Model:\n    classes_ = [0, 1]\n"
         "    def predict_proba(self, x):\n"
         "        if os.path.exists('kill'):\n            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        p = 1 / (1 + np.exp(-np.asarray(x)[:, 0]))\n        return np.stack([1 - p, p], axis=1)\n"
+        "        p = 1 / (1 + np.exp(-np.asarray(x)[:, 0]))\n        return np.stack([1 - p, p], "
+        "axis=1)\n"
         "def build():\n    return Model()\n"
     )
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text("x,y\n" + "".join(f"{rng.normal():.5f},{i % 2}\n" for i in range(60)))
-    command = ("audit", "--model", "slow:build", "--members", "a.csv", "--non-members", "b.csv", "--out", "out")
+        (tmp_path / f"{name}.csv").write_text(
+            "x,y\n" + "".join(f"{rng.normal():.5f},{i % 2}\n" for i in range(60))
+        )
+    command = (
+        "audit",
+        "--model",
+        "slow:build",
+        "--members",
+        "a.csv",
+        "--non-members",
+        "b.csv",
+        "--out",
+        "out",
+    )
     (tmp_path / "kill").touch()
     assert call(*command, cwd=tmp_path).returncode == -signal.SIGKILL
     assert not (tmp_path / "out" / "result.json").exists()
@@ -355,7 +470,8 @@ def test_the_demo_fails_one_model_and_passes_the_other(tmp_path):
     done = call("demo", "--out", "demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr + done.stdout
     verdicts = {
-        name: json.loads((tmp_path / "demo" / name / "result.json").read_text())["verdict"] for name in ("leaky", "clean")
+        name: json.loads((tmp_path / "demo" / name / "result.json").read_text())["verdict"]
+        for name in ("leaky", "clean")
     }
     assert verdicts == {"leaky": "FAIL", "clean": "PASS"}
     assert "It would have failed, in 80% of audits, on" in " ".join(done.stdout.split())
@@ -364,13 +480,19 @@ def test_the_demo_fails_one_model_and_passes_the_other(tmp_path):
 def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):
     small = tmp_path / "small"
     small.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small], capture_output=True, check=False)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", small],
+        capture_output=True,
+        check=False,
+    )
     if mounted.returncode:
         pytest.skip("needs the right to mount a small file system")
     try:
         write_signals(tmp_path / "s.csv")
         done = call("audit", "--signals", "s.csv", "--out", small / "out", cwd=tmp_path)
-        assert done.returncode == 2 and "full disk" in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 2 and "full disk" in done.stderr and "Traceback" not in done.stderr
+        )
         left = {path.name for path in (small / "out").rglob("*") if path.is_file()}
         assert "result.json" not in left and not any(name.endswith(".tmp") for name in left)
     finally:

@@ -1,4 +1,7 @@
-"""`memberscope compare` as a script sees it: exit codes, both widths of the terminal, files, and one sentence for each mistake."""
+"""`memberscope compare` as a script sees it.
+
+Exit codes, both widths of the terminal, files, and one sentence for each mistake.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,12 @@ COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 def call(*arguments: object, cwd: Path, columns: int = 100) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"}
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, check=False
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
@@ -33,8 +41,14 @@ def release(shift: float, folder: Path, access: Access = Access.PROBABILITIES) -
     rng = np.random.default_rng(0)
     member, labels = np.arange(800) < 400, rng.integers(0, 2, 800)
     outputs = np.eye(2)[labels] * (rng.standard_normal(800) + shift * member)[:, None]
-    signals = StoredSignals("logits", outputs, labels, member, np.arange(800).astype(str), {}, None, digest=str(shift))
-    plan = Plan(title=f"<b>{shift}</b>", threat=ThreatModel(access=access), attacks=("gap", "logit", "entropy"))
+    signals = StoredSignals(
+        "logits", outputs, labels, member, np.arange(800).astype(str), {}, None, digest=str(shift)
+    )
+    plan = Plan(
+        title=f"<b>{shift}</b>",
+        threat=ThreatModel(access=access),
+        attacks=("gap", "logit", "entropy"),
+    )
     write_all(audit_signals(signals, plan=plan), folder)
 
 
@@ -70,19 +84,43 @@ def test_the_table_is_whole_at_either_width(releases, columns):
     done = call("compare", "v1", "v2", "v3", cwd=releases, columns=columns)
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= columns and "…" not in done.stdout
-    for words in ("probabilities", "TPR at 1% *", "AUC *", "train accuracy", "Over the releases", "decides the verdict"):
+    for words in (
+        "probabilities",
+        "TPR at 1% *",
+        "AUC *",
+        "train accuracy",
+        "Over the releases",
+        "decides the verdict",
+    ):
         assert words in done.stdout
     assert ("reached by" in done.stdout.split("Over the releases")[0]) is (columns == 120)
 
 
 def test_the_page_and_the_document(releases, tmp_path):
-    done = call("compare", "v1", "v2", "--out", tmp_path / "c.html", "--json", tmp_path / "c.json", cwd=releases)
+    done = call(
+        "compare",
+        "v1",
+        "v2",
+        "--out",
+        tmp_path / "c.html",
+        "--json",
+        tmp_path / "c.json",
+        cwd=releases,
+    )
     assert done.returncode == 1 and "Written to" in done.stdout
     document = json.loads((tmp_path / "c.json").read_text())
-    jsonschema.Draft202012Validator(json.loads((ROOT / "schema" / "comparison.schema.json").read_text())).validate(document)
-    assert document["verdict"] == "LEAKS_MORE" and [entry["name"] for entry in document["releases"]] == ["v1", "v2"]
+    jsonschema.Draft202012Validator(
+        json.loads((ROOT / "schema" / "comparison.schema.json").read_text())
+    ).validate(document)
+    assert document["verdict"] == "LEAKS_MORE" and [
+        entry["name"] for entry in document["releases"]
+    ] == ["v1", "v2"]
     page = (tmp_path / "c.html").read_text()
-    assert "default-src 'none'; script-src 'none'" in page and "<script" not in page and 'style="' not in page
+    assert (
+        "default-src 'none'; script-src 'none'" in page
+        and "<script" not in page
+        and 'style="' not in page
+    )
     assert "&lt;b&gt;1.5&lt;/b&gt;" in page and "<b>" not in page
     assert call("compare", "v1", "v2", "--out", tmp_path / "folder", cwd=releases).returncode == 1
     assert (tmp_path / "folder" / "comparison.html").read_text() == page
@@ -93,7 +131,9 @@ def test_without_the_scores_it_still_compares_and_says_so(releases, tmp_path):
         (tmp_path / name).mkdir()
         shutil.copy(releases / name / "result.json", tmp_path / name)
     done = call("compare", "v1", "v2", cwd=tmp_path)
-    assert done.returncode == 1 and "The scores of both are not at hand" in " ".join(done.stdout.split())
+    assert done.returncode == 1 and "The scores of both are not at hand" in " ".join(
+        done.stdout.split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,19 @@ def test_every_key_is_read_from_its_own_section_and_refused_in_another(section, 
     assert [name for name in SECTIONS[section] if getattr(found, name) is None] == []
     other = "threat" if section != "threat" else "audit"
     for name, line in zip(SECTIONS[section], lines, strict=True):
-        with pytest.raises(InputError, match=rf"Expected {name} in \[{section}\] of .*, got it in \[{other}\]"):
+        with pytest.raises(
+            InputError, match=rf"Expected {name} in \[{section}\] of .*, got it in \[{other}\]"
+        ):
             read_audit_config(written(tmp_path / "a.toml", f"[{other}]\n{line}\n"))
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[data]\nlable = 'y'", r"known key in \[data\] of .*, got 'lable'; the nearest is 'label'"),
+        (
+            "[data]\nlable = 'y'",
+            r"known key in \[data\] of .*, got 'lable'; the nearest is 'label'",
+        ),
         ("[date]\nlabel = 'y'", r"got \[date\]; the nearest is \[data\]"),
         ("[audit]\nxyz = 1", r"in \[audit\] of .*, got 'xyz'; the nearest is '"),
         ("seed = 3", r"before the first. Write it below \[audit\]"),
@@ -56,7 +61,10 @@ def test_every_key_is_read_from_its_own_section_and_refused_in_another(section, 
         ("[audit]\ncoins = 1", r"true or false for coins in \[audit\]"),
         ("[threat]\naccess = 3", r"text in quotes for access in \[threat\]"),
         ("[recipe]\nkeep_together = 'person'", r"got 'keep_together'"),
-        ("[recipe]\ntrain = 'a:b'\nrecipe = 'c:d'", r"Expected one of train and recipe in \[recipe\]"),
+        (
+            "[recipe]\ntrain = 'a:b'\nrecipe = 'c:d'",
+            r"Expected one of train and recipe in \[recipe\]",
+        ),
         ("target = 3", r"Expected a section \[target\]"),
     ],
 )
@@ -68,7 +76,12 @@ def test_what_is_not_known_is_refused_with_the_key_and_the_section(text, words, 
 def test_whole_numbers_are_numbers_and_class_names_may_be_numbers(tmp_path):
     text = "[threat]\nprior = 1\n[target]\nclasses = [0, 1]\n[recipe]\ntrain = 'own:train'\n[data]\nunit = 'person'\n"
     found = read_audit_config(written(tmp_path / "a.toml", text))
-    assert (found.prior, found.classes, found.recipe, found.unit) == (1, (0, 1), "own:train", "person")
+    assert (found.prior, found.classes, found.recipe, found.unit) == (
+        1,
+        (0, 1),
+        "own:train",
+        "person",
+    )
 
 
 def test_every_key_has_one_section_and_a_meaning_and_the_page_is_current():
@@ -76,16 +89,20 @@ def test_every_key_has_one_section_and_a_meaning_and_the_page_is_current():
         entry.name for entry in fields(Options) if entry.name != "policy"
     )
     page = render_configuration_page()
-    assert (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(encoding="utf-8") == page, (
-        "run `make schema`"
-    )
+    assert (Path(__file__).resolve().parents[2] / "docs" / "configuration.md").read_text(
+        encoding="utf-8"
+    ) == page, "run `make schema`"
     for entry in fields(Options):
-        assert entry.name == "policy" or (entry.metadata["meaning"] and f"| `{entry.name}` |" in page)
+        assert entry.name == "policy" or (
+            entry.metadata["meaning"] and f"| `{entry.name}` |" in page
+        )
 
 
 def test_a_limited_pass_is_open_unless_it_is_accepted():
     codes = {
-        (verdict, limited, accepted): exit_of_verdict(verdict, limited=limited, accept_limited=accepted)
+        (verdict, limited, accepted): exit_of_verdict(
+            verdict, limited=limited, accept_limited=accepted
+        )
         for verdict in ("PASS", "FAIL", "INCONCLUSIVE", None)
         for limited in (False, True)
         for accepted in (False, True)

@@ -1,4 +1,7 @@
-"""`memberscope defend` and `audit --canaries` from the command line: exit codes, what is written, and a sentence for each mistake."""
+"""`memberscope defend` and `audit --canaries` from the command line.
+
+Exit codes, what is written, and a sentence for each mistake.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,12 @@ out = "swept"
 def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, check=False
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
@@ -98,14 +106,19 @@ def swept(work) -> subprocess.CompletedProcess[str]:
     return call("defend", "audit.toml", cwd=work)
 
 
-def test_a_sweep_from_a_configuration_writes_a_frontier_and_an_audit_for_each_way_of_training(work, swept):
+def test_a_sweep_from_a_configuration_writes_a_frontier_and_an_audit_for_each_way_of_training(
+    work, swept
+):
     assert swept.returncode == 0, swept.stderr
     document = json.loads((work / "swept/frontier.json").read_text())
     schema = json.loads((ROOT / "schema" / "frontier.schema.json").read_text())
     jsonschema.Draft202012Validator(schema).validate(document)
     assert [row["name"] for row in document["rows"]] == ["none", "depth:1", "top:1"]
     rows = {row["name"]: row for row in document["rows"]}
-    assert rows["depth:1"]["meets"] == "meets" and rows["depth:1"]["auc"]["value"] < rows["none"]["auc"]["value"] - 0.1
+    assert (
+        rows["depth:1"]["meets"] == "meets"
+        and rows["depth:1"]["auc"]["value"] < rows["none"]["auc"]["value"] - 0.1
+    )
     assert "OwnParameters(knob='depth', value=1.0)(recipe)" in rows["depth:1"]["settings"]
     assert "Of 3 choices" in " ".join(swept.stdout.split()) and "depth:1" in swept.stdout
     page = (work / "swept/frontier.html").read_text()
@@ -130,23 +143,43 @@ def test_a_frontier_is_read_back_and_a_broken_one_is_one_sentence(work, swept, t
     text = (work / "swept/frontier.json").read_text()
     for broken in (text[:-20], "{}", '{"format": "memberscope-frontier/1"}'):
         (tmp_path / "frontier.json").write_text(broken)
-        with pytest.raises(InputError, match=r"Expected a frontier.json in .*Run `memberscope defend` again"):
+        with pytest.raises(
+            InputError, match=r"Expected a frontier.json in .*Run `memberscope defend` again"
+        ):
             read_frontier(tmp_path)
 
 
 def test_resumed_it_trains_nothing_and_another_sweep_needs_a_word(work, swept):
-    before = {path.name: path.stat().st_mtime_ns for path in (work / "swept/signals").glob("*") if path.name != "audits.json"}
+    before = {
+        path.name: path.stat().st_mtime_ns
+        for path in (work / "swept/signals").glob("*")
+        if path.name != "audits.json"
+    }
     assert call("defend", "audit.toml", cwd=work).returncode == 0
-    after = {path.name: path.stat().st_mtime_ns for path in (work / "swept/signals").glob("*") if path.name != "audits.json"}
+    after = {
+        path.name: path.stat().st_mtime_ns
+        for path in (work / "swept/signals").glob("*")
+        if path.name != "audits.json"
+    }
     assert before == after
     other = call("defend", "audit.toml", "--defences", "depth:2", cwd=work)
-    assert other.returncode == 2 and "got a result with another defences" in other.stderr and other.stderr.count("\n") == 1
+    assert (
+        other.returncode == 2
+        and "got a result with another defences" in other.stderr
+        and other.stderr.count("\n") == 1
+    )
 
 
 @pytest.mark.parametrize(
     ("recipe", "defences", "code", "sentence"),
     [
-        ("recipe", "distill", 2, "Expected public records to distil on, got none. Give --population, or leave out distill."),
+        (
+            "recipe",
+            "distill",
+            2,
+            "Expected public records to distil on, got none. Give --population, or leave out "
+            "distill.",
+        ),
         ("recipe", "dpsgd:noise=0", 2, "Expected noise in a defence, got a noise multiplier of 0."),
         (
             "recipe",
@@ -159,27 +192,50 @@ def test_resumed_it_trains_nothing_and_another_sweep_needs_a_word(work, swept):
         ("tree", "dpsgd:eps=1", 2, "Expected a TorchRecipe for DP-SGD, got SklearnRecipe."),
     ],
 )
-def test_mistakes_are_one_sentence_before_anything_is_trained(work, recipe, defences, code, sentence):
-    done = call(*asked("defend", recipe, "--defences", defences, "--canaries", 20, "--out", "mistaken"), cwd=work)
-    assert done.returncode == code and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+def test_mistakes_are_one_sentence_before_anything_is_trained(
+    work, recipe, defences, code, sentence
+):
+    done = call(
+        *asked("defend", recipe, "--defences", defences, "--canaries", 20, "--out", "mistaken"),
+        cwd=work,
+    )
+    assert done.returncode == code and sentence in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )
     assert not (work / "mistaken/frontier.json").exists() and not (work / "mistaken/none").exists()
 
 
 def test_what_fails_while_training_keeps_its_row_and_the_exit_code_says_so(work):
     names = "dpsgd:eps=8,dpsgd:eps=8:fix,dpsgd:eps=0.000001:fix"
     done = call(
-        *asked("defend", "batched", "--defences", names, "--canaries", 0, "--attacks", "gap,loss", "--out", "failing"), cwd=work
+        *asked(
+            "defend",
+            "batched",
+            "--defences",
+            names,
+            "--canaries",
+            0,
+            "--attacks",
+            "gap,loss",
+            "--out",
+            "failing",
+        ),
+        cwd=work,
     )
     assert done.returncode == 3, done.stderr
     said = " ".join(done.stdout.split())
     assert "BatchNorm" in said and "GroupNorm" in said and "fix" in said
-    rows = {row["name"]: row for row in json.loads((work / "failing/frontier.json").read_text())["rows"]}
+    rows = {
+        row["name"]: row for row in json.loads((work / "failing/frontier.json").read_text())["rows"]
+    }
     assert rows["dpsgd:eps=8"]["why_not"] and rows["dpsgd:eps=8:fix"]["proven"]["epsilon"] <= 8
     assert "can reach" in rows["dpsgd:eps=1e-06:fix"]["why_not"]
 
 
 def test_canaries_in_one_run_refute_what_is_claimed_of_plain_training(work):
-    done = call(*asked("audit", "recipe", "--canaries", 200, "--claimed", 0.3, "--out", "plain"), cwd=work)
+    done = call(
+        *asked("audit", "recipe", "--canaries", 200, "--claimed", 0.3, "--out", "plain"), cwd=work
+    )
     assert done.returncode == 1, done.stderr
     assert "REFUTED: epsilon 0.3 is claimed." in done.stdout
     found = json.loads((work / "plain/canaries.json").read_text())
@@ -200,11 +256,22 @@ def test_private_training_keeps_its_promise_black_and_white_box(work):
     [
         (("--claimed", 1), "Expected --canaries with --claimed, got none."),
         (("--canaries", 1000), "Expected 2 to 300 canaries from a pool of 300 records, got 1000."),
-        (("--canaries", 30, "--canary-kind", "odd"), "Expected canaries that are natural or mislabelled, got 'odd'."),
-        (("--canaries", 10), "Expected at least 20 canaries and an attack among logit, boundary, gap, got 10"),
-        (("--canaries", 100, "--attacks", "loss"), "an attack among logit, boundary, gap, got 100 and loss."),
+        (
+            ("--canaries", 30, "--canary-kind", "odd"),
+            "Expected canaries that are natural or mislabelled, got 'odd'.",
+        ),
+        (
+            ("--canaries", 10),
+            "Expected at least 20 canaries and an attack among logit, boundary, gap, got 10",
+        ),
+        (
+            ("--canaries", 100, "--attacks", "loss"),
+            "an attack among logit, boundary, gap, got 100 and loss.",
+        ),
     ],
 )
 def test_mistakes_with_canaries_are_one_sentence(work, more, sentence):
     done = call(*asked("audit", "recipe", *more, "--out", "wrong"), cwd=work)
-    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, (
+        done.stderr
+    )

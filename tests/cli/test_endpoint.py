@@ -1,4 +1,7 @@
-"""An endpoint from the command line: every key a flag, nothing sent by `plan`, no secret on the disk, exit codes."""
+"""An endpoint from the command line.
+
+Every key a flag, nothing sent by `plan`, no secret on the disk, exit codes.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,12 @@ CHOSEN = ("--attacks", "loss,gap", "--fpr", "0.1")
 def call(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "MY_TOKEN": TOKEN} | more
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, check=False
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
@@ -77,15 +85,27 @@ def test_an_audit_over_http_pays_once_and_keeps_no_secret(folder):
         file = config(folder, url)
         done = call("audit", file, cwd=folder)
         assert done.returncode == 0, done.stderr
-        assert sum(app.reached.values()) == 2 * N + 32 and {seen["x-api-key"] for seen in app.seen} == {TOKEN}
+        assert sum(app.reached.values()) == 2 * N + 32 and {
+            seen["x-api-key"] for seen in app.seen
+        } == {TOKEN}
         again = call("audit", file, cwd=folder)
         assert again.returncode == 0 and sum(app.reached.values()) == 2 * N + 32
         port = url.rpartition(":")[2]
     found = document(folder)
     assert found["cost"]["queries"] == 2 * N + 32 and "target" not in found["digests"]
-    assert (found["diagnostics"]["endpoint"]["protocol"], found["diagnostics"]["endpoint"]["path"]) == ("json", "/score")
-    assert f"Asked http://127.0.0.1:{port}/score over HTTP (protocol json) without encryption." in found["diagnostics"]["notes"]
-    strongest = next(e for e in found["estimates"] if e["attack"] == "loss" and e["metric"] == "auc" and not e["group"])
+    assert (
+        found["diagnostics"]["endpoint"]["protocol"],
+        found["diagnostics"]["endpoint"]["path"],
+    ) == ("json", "/score")
+    assert (
+        f"Asked http://127.0.0.1:{port}/score over HTTP (protocol json) without encryption."
+        in found["diagnostics"]["notes"]
+    )
+    strongest = next(
+        e
+        for e in found["estimates"]
+        if e["attack"] == "loss" and e["metric"] == "auc" and not e["group"]
+    )
     assert strongest["value"] > 0.6
     written = {path: path.read_bytes() for path in (folder / "out").rglob("*") if path.is_file()}
     assert {"ledger.sqlite", "result.json", "plan.json"} <= {path.name for path in written}
@@ -107,7 +127,9 @@ def test_a_killed_audit_ends_with_the_same_result_and_pays_no_answer_twice(folde
     with serving(app) as url:
         file = config(folder, url)
         environment = {**os.environ, "MY_TOKEN": TOKEN}
-        process = subprocess.Popen([*COMMAND, "audit", str(file)], cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            [*COMMAND, "audit", str(file)], cwd=folder, env=environment, stdout=subprocess.DEVNULL
+        )
         while app.requests < 10:
             assert process.poll() is None
             time.sleep(0.01)
@@ -133,12 +155,18 @@ def test_plan_sends_nothing_and_says_what_it_would_take(folder):
         done = call("plan", config(folder, url, "rate = 0.1\nmax_queries = 500"), cwd=folder)
         assert done.returncode == 0, done.stderr
         assert app.requests == 0 and app.seen == []
-        assert "requests 13 of up to 50 records, 4 at a time; at 0.1 a second at least 2.2 minutes" in done.stdout
+        assert (
+            "requests 13 of up to 50 records, 4 at a time; at 0.1 a second at least 2.2 minutes"
+            in done.stdout
+        )
         assert "budget   632 queries are more than --max-queries 500" in done.stdout
         assert not (folder / "out").exists()
         assert call("audit", config(folder, url), cwd=folder).returncode == 0
         after = call("plan", config(folder, url), cwd=folder)
-        assert "ledger   632 answers of an earlier run, 632 records sent, 0 without an answer" in after.stdout
+        assert (
+            "ledger   632 answers of an earlier run, 632 records sent, 0 without an answer"
+            in after.stdout
+        )
         flags = ["--model-name", "m", "--members", "members.csv", "--non-members", "others.csv"]
         requests = app.requests
         v2 = call("plan", "--url", url, *flags, cwd=folder)
@@ -153,7 +181,12 @@ def test_a_budget_of_one_is_kept_and_a_query_too_many_is_a_sentence(folder):
     assert "Traceback" not in done.stderr and max(app.reached.values()) == 1
     fine = Unruly()
     with serving(fine) as url:
-        assert call("audit", config(folder, url), "--query-budget", "1", "--out", "other", cwd=folder).returncode == 0
+        assert (
+            call(
+                "audit", config(folder, url), "--query-budget", "1", "--out", "other", cwd=folder
+            ).returncode
+            == 0
+        )
     assert set(fine.reached.values()) == {1}
 
 
@@ -186,11 +219,16 @@ def test_keys_of_an_endpoint_need_one_and_classes_with_names_need_an_order(folde
     assert alone.returncode == 2 and "Expected --url with --rate" in alone.stderr
     for name in ("members.csv", "others.csv"):
         text = (folder / name).read_text()
-        (folder / name).write_text(text.replace(",0\n", ",cat\n").replace(",1\n", ",dog\n").replace(",2\n", ",eel\n"))
+        (folder / name).write_text(
+            text.replace(",0\n", ",cat\n").replace(",1\n", ",dog\n").replace(",2\n", ",eel\n")
+        )
     with serving(Unruly()) as url:
         file = config(folder, url)
         done = call("audit", file, cwd=folder)
-        assert done.returncode == 2 and "Expected --classes in the order of the server's answers" in done.stderr
+        assert (
+            done.returncode == 2
+            and "Expected --classes in the order of the server's answers" in done.stderr
+        )
         assert call("audit", file, "--classes", "cat,dog,eel", cwd=folder).returncode == 0
 
 
@@ -202,7 +240,9 @@ def test_every_key_is_a_flag(verb, tmp_path):
 
 def test_every_key_can_stand_in_the_file(tmp_path):
     values = {key: '["a", "b"]' if is_list(key) else '"x"' for key in KEYS}
-    values |= dict.fromkeys(("n_classes", "top_k", "batch_size", "concurrency", "retries", "max_queries"), "3")
+    values |= dict.fromkeys(
+        ("n_classes", "top_k", "batch_size", "concurrency", "retries", "max_queries"), "3"
+    )
     values |= dict.fromkeys(("rate", "timeout", "connect_timeout", "read_timeout"), "1.5")
     file = tmp_path / "audit.toml"
     file.write_text("[target]\n" + "\n".join(f"{key} = {value}" for key, value in values.items()))

@@ -1,4 +1,7 @@
-"""Reference models from the command line: what is left open is measured once, written down, and the same when resumed."""
+"""Reference models from the command line.
+
+What is left open is measured once, written down, and the same when resumed.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,12 @@ def target():
 def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
     return subprocess.run(
-        [*COMMAND, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, env=environment, check=False
+        [*COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
     )
 
 
@@ -49,7 +57,17 @@ def work(tmp_path_factory):
 
 
 def asked(verb: str, recipe: str, *more: object) -> list[object]:
-    found = [verb, "--model", "own:target", "--members", "members.npz", "--non-members", "others.npz", "--recipe", recipe]
+    found = [
+        verb,
+        "--model",
+        "own:target",
+        "--members",
+        "members.npz",
+        "--non-members",
+        "others.npz",
+        "--recipe",
+        recipe,
+    ]
     return [*found, "--references", "4", "--attacks", "lira,rmia", "--fpr", "0.1", *more]
 
 
@@ -63,7 +81,11 @@ def test_precision_is_a_flag_and_the_choice_stands_in_the_result(work):
     done = call(*asked("audit", "own:recipe", "--precision", "bfloat16", "--out", "half"), cwd=work)
     assert done.returncode == 0, done.stderr
     found = json.loads((work / "half/result.json").read_text())["plan"]["execution"]
-    assert found["precision"] == "bfloat16" and found["engine"] in ("matrices", "loop") and found["stack"] >= 1
+    assert (
+        found["precision"] == "bfloat16"
+        and found["engine"] in ("matrices", "loop")
+        and found["stack"] >= 1
+    )
     assert f"engine {found['engine']}" in " ".join(done.stdout.split())
     assert call("verify", "half", cwd=work).returncode == 0
 
@@ -75,7 +97,9 @@ def signals_of(out):
 
 def test_the_same_audit_again_is_the_same_bytes_and_plan_says_what_is_left(work):
     before = call(*asked("plan", "own:recipe", "--out", "first", "--measure"), cwd=work)
-    assert before.returncode == 0 and "0 stored" in before.stdout and "4 to train" in before.stdout, before.stderr
+    assert (
+        before.returncode == 0 and "0 stored" in before.stdout and "4 to train" in before.stdout
+    ), before.stderr
     assert "s a model on one core" in before.stdout
     done = call(*asked("audit", "own:recipe", "--out", "first"), cwd=work)
     assert done.returncode == 0, done.stderr
@@ -85,12 +109,17 @@ def test_the_same_audit_again_is_the_same_bytes_and_plan_says_what_is_left(work)
     assert "4 stored" in after.stdout and "0 to train" in after.stdout
     assert call(*asked("audit", "own:recipe", "--out", "first"), cwd=work).returncode == 0
     assert signals_of(work / "first") == kept
-    assert (work / "first/arrays.safetensors").read_bytes() == arrays and without_times(work / "first") == said
+    assert (work / "first/arrays.safetensors").read_bytes() == arrays and without_times(
+        work / "first"
+    ) == said
 
 
 def test_a_precision_for_a_recipe_without_one_is_refused(work):
     done = call(*asked("audit", "own:other", "--precision", "bfloat16", "--out", "none"), cwd=work)
-    assert done.returncode == 2 and "Expected a TorchRecipe for a precision, got SklearnRecipe" in done.stderr
+    assert (
+        done.returncode == 2
+        and "Expected a TorchRecipe for a precision, got SklearnRecipe" in done.stderr
+    )
     done = call(*asked("audit", "own:recipe", "--precision", "half", "--out", "none"), cwd=work)
     assert done.returncode == 2 and "got 'half'" in done.stderr and not (work / "none").exists()
 
@@ -109,16 +138,36 @@ def test_plan_takes_the_flags_of_the_audit_it_previews(work):
         "120",
     ]
     more += ["--backend", "loky", "--model-timeout", "100", "--keep-weights", "--confidence", "0.9"]
-    for budget, queries in (("2", 900), ("3", 932)):  # 2 x (300 records + 150 of the population), and 32 again if they may be
-        done = call(*asked("plan", "own:other", *more, "--query-budget", budget, "--out", "nowhere"), cwd=work)
+    for budget, queries in (
+        ("2", 900),
+        ("3", 932),
+    ):  # 2 x (300 records + 150 of the population), and 32 again if they may be
+        done = call(
+            *asked("plan", "own:other", *more, "--query-budget", budget, "--out", "nowhere"),
+            cwd=work,
+        )
         assert done.returncode == 0, done.stderr
         assert "4 to train" in done.stdout and f"queries  {queries} " in done.stdout
 
 
 def test_flags_for_reference_models_without_a_recipe_are_refused(work):
-    given = ["audit", "--model", "own:target", "--members", "members.npz", "--non-members", "others.npz", "--out", "none"]
+    given = [
+        "audit",
+        "--model",
+        "own:target",
+        "--members",
+        "members.npz",
+        "--non-members",
+        "others.npz",
+        "--out",
+        "none",
+    ]
     for flag in (["--references", "4"], ["--keep-weights"], ["--population", "others.npz"]):
         done = call(*given, *flag, cwd=work)
         assert done.returncode == 2 and f"Expected a recipe for {flag[0]}, got none" in done.stderr
     done = call(*asked("audit", "own:other", "--jobs", "0", "--out", "none"), cwd=work)
-    assert done.returncode == 2 and "at least one job at a time" in done.stderr and not (work / "none").exists()
+    assert (
+        done.returncode == 2
+        and "at least one job at a time" in done.stderr
+        and not (work / "none").exists()
+    )

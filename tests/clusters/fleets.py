@@ -1,6 +1,9 @@
-"""Run one small fleet in this process's environment: `python fleets.py BACKEND ADDRESS STORE OUT RECIPE [MODELS]`.
+"""Run one small fleet in this process's environment.
 
-Progress goes to standard output, an error's sentence to standard error, and OUT holds a hash of everything that was observed.
+`python fleets.py BACKEND ADDRESS STORE OUT RECIPE [MODELS]`.
+
+Progress goes to standard output, an error's sentence to standard error, and OUT holds a hash of
+everything that was observed.
 """
 
 import hashlib
@@ -11,7 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.errors import MemberscopeError
-from memberscope.recipes import Execution, TrainingJob, build_balanced_design, load_recipe, train_fleet
+from memberscope.recipes import (
+    Execution,
+    TrainingJob,
+    build_balanced_design,
+    load_recipe,
+    train_fleet,
+)
 from memberscope.signals import SignalRequest, Store
 from memberscope.types import Access, Records, SignalSpec
 
@@ -24,16 +33,31 @@ def order(recipe, models: int, n: int = 400) -> TrainingJob:
     x = rng.normal(size=(n, 20))
     y = (x[:, 0] + rng.normal(size=n) > 0).astype(int) + (x[:, 1] > 1)
     pool = Records(x, y, np.arange(n).astype(str), {"side": np.where(x[:, 2] > 0, "right", "left")})
-    others = Records(rng.normal(size=(50, 20)), rng.integers(0, 3, 50), np.arange(n, n + 50).astype(str))
+    others = Records(
+        rng.normal(size=(50, 20)), rng.integers(0, 3, 50), np.arange(n, n + 50).astype(str)
+    )
     inside = build_balanced_design(n, n // 2, models, np.random.default_rng(1), strata=y)
     return TrainingJob(
-        recipe, pool, inside, tuple(range(models)), (LOGIT, ALL), "probabilities", 3, ("identity", "noise:0.1"), others
+        recipe,
+        pool,
+        inside,
+        tuple(range(models)),
+        (LOGIT, ALL),
+        "probabilities",
+        3,
+        ("identity", "noise:0.1"),
+        others,
     )
 
 
 def digest(fleet) -> str:
     hasher = hashlib.sha256()
-    tables = [*fleet.observed.values(), *fleet.population.values(), fleet.predicted, fleet.confidence]
+    tables = [
+        *fleet.observed.values(),
+        *fleet.population.values(),
+        fleet.predicted,
+        fleet.confidence,
+    ]
     for array in (*tables, fleet.train_accuracy, fleet.held_out_accuracy):
         hasher.update(np.ascontiguousarray(array).tobytes())
     return hasher.hexdigest()

@@ -1,4 +1,7 @@
-"""Keep Ray to the loopback interface, which it has no option for: `python here.py PORT FOLDER`, or `keep()` in a driver."""
+"""Keep Ray to the loopback interface, which it has no option for.
+
+`python here.py PORT FOLDER`, or `keep()` in a driver.
+"""
 
 import sys
 

@@ -18,7 +18,22 @@ from memberscope.types import Target
 
 K, F = 24, 16  # classes and features
 STARS = tuple(f"{k} stars" for k in range(K))
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "dull", "fine", "plot", "cast", "film", "very", "not", "so"]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "good",
+    "bad",
+    "dull",
+    "fine",
+    "plot",
+    "cast",
+    "film",
+    "very",
+    "not",
+    "so",
+]
 FACTORY = """
 import torch
 from memberscope import TorchTarget
@@ -37,7 +52,10 @@ def filled():
 
 @dataclass(frozen=True)
 class Route:
-    """How to make the target afresh, what it is asked with, and the file behind it, if there is one."""
+    """How to make the target afresh, what it is asked with, and the file behind it.
+
+    If there is one.
+    """
 
     make: Callable[[], Target]
     x: Any
@@ -55,7 +73,10 @@ def sides(seed: int = 0, n: int = 300) -> tuple[np.ndarray, np.ndarray]:
 
 @cache
 def network() -> MLPClassifier:
-    """The one network, which remembers its members; its weights are single precision, as most files hold them."""
+    """The one network, which remembers its members.
+
+    Its weights are single precision, as most files hold them.
+    """
     x, y = sides()
     model = MLPClassifier((64,), max_iter=120, learning_rate_init=0.01, alpha=1e-3, random_state=0)
     with warnings.catch_warnings():
@@ -69,13 +90,19 @@ def network() -> MLPClassifier:
 def weights() -> list[np.ndarray]:
     """Kernel and bias of both layers, in single precision."""
     model = network()
-    return [part.astype(np.float32) for pair in zip(model.coefs_, model.intercepts_, strict=True) for part in pair]
+    return [
+        part.astype(np.float32)
+        for pair in zip(model.coefs_, model.intercepts_, strict=True)
+        for part in pair
+    ]
 
 
 def network_routes(folder: Path) -> dict[str, Route]:
     """The network by every route, with all files in `folder`."""
     x, _ = sides()
-    (folder / "net_of_contract.py").write_text(FACTORY.format(f=F, k=K, path=str(folder / "net.safetensors")))
+    (folder / "net_of_contract.py").write_text(
+        FACTORY.format(f=F, k=K, path=str(folder / "net.safetensors"))
+    )
     for write in (write_skops, write_onnx, write_torch, write_keras, write_signals):
         write(folder)
     build = "net_of_contract:build"
@@ -89,18 +116,27 @@ def network_routes(folder: Path) -> dict[str, Route]:
     return {
         "sklearn": Route(lambda: wrap(network()), x),
         "skops": filed(
-            "net.skops", trust=TrustSettings(types=("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",))
+            "net.skops",
+            trust=TrustSettings(
+                types=("sklearn.neural_network._stochastic_optimizers.AdamOptimizer",)
+            ),
         ),
         "onnx": filed("net.onnx"),
         "onnx of skl2onnx": filed("converted.onnx"),
         "onnx session": Route(lambda: wrap(session(folder / "net.onnx")), x),
         "torch": Route(lambda: load_target("net_of_contract:filled").target, x),
         "torch weights": filed("net.pt", factory=build),
-        "torch weights, declared": filed("net.pt", factory="net_of_contract:net", outputs="probabilities"),
+        "torch weights, declared": filed(
+            "net.pt", factory="net_of_contract:net", outputs="probabilities"
+        ),
         "torch safetensors": filed("net.safetensors", factory=build),
         "keras": Route(lambda: wrap(keras_network()), x),
         "keras file": filed("net.keras"),
-        "signals": Route(lambda: StoredTarget(read_signals(folder / "signals.npz")), np.arange(len(x)), folder / "signals.npz"),
+        "signals": Route(
+            lambda: StoredTarget(read_signals(folder / "signals.npz")),
+            np.arange(len(x)),
+            folder / "signals.npz",
+        ),
     }
 
 
@@ -111,7 +147,10 @@ def write_skops(folder: Path) -> None:
 
 
 def write_onnx(folder: Path) -> None:
-    """One graph written node by node, and one as skl2onnx writes it, with a list of dictionaries."""
+    """One graph written node by node, and one as skl2onnx writes it.
+
+    With a list of dictionaries.
+    """
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -127,7 +166,10 @@ def write_onnx(folder: Path) -> None:
         "net",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", F])],
         [helper.make_tensor_value_info("p", TensorProto.FLOAT, ["n", K])],
-        [numpy_helper.from_array(value, name) for name, value in zip(names, weights(), strict=True)],
+        [
+            numpy_helper.from_array(value, name)
+            for name, value in zip(names, weights(), strict=True)
+        ],
     )
     onnx.save(model_of(graph), folder / "net.onnx")
     from skl2onnx import to_onnx
@@ -158,7 +200,12 @@ def write_torch(folder: Path) -> None:
     from safetensors.torch import save_file
 
     k0, b0, k1, b1 = (torch.from_numpy(value) for value in weights())
-    state = {"0.weight": k0.T.contiguous(), "0.bias": b0, "2.weight": k1.T.contiguous(), "2.bias": b1}
+    state = {
+        "0.weight": k0.T.contiguous(),
+        "0.bias": b0,
+        "2.weight": k1.T.contiguous(),
+        "2.bias": b1,
+    }
     torch.save(state, folder / "net.pt")
     save_file(state, folder / "net.safetensors")
 
@@ -202,15 +249,22 @@ def booster_routes(folder: Path) -> dict[str, dict[str, Route]]:
     found: dict[str, dict[str, Route]] = {}
     for k in (2, 8):
         labels = y % k
-        light = lightgbm.LGBMClassifier(n_estimators=20, num_leaves=15, n_jobs=1, verbose=-1).fit(x[:300], labels[:300])
-        extreme = xgboost.XGBClassifier(n_estimators=20, max_depth=4, n_jobs=1).fit(x[:300], labels[:300])
+        light = lightgbm.LGBMClassifier(n_estimators=20, num_leaves=15, n_jobs=1, verbose=-1).fit(
+            x[:300], labels[:300]
+        )
+        extreme = xgboost.XGBClassifier(n_estimators=20, max_depth=4, n_jobs=1).fit(
+            x[:300], labels[:300]
+        )
         light.booster_.save_model(folder / f"light{k}.txt")
         for suffix in ("json", "ubj"):
             extreme.save_model(folder / f"extreme{k}.{suffix}")
         objects = {"lightgbm": (light, light.booster_), "xgboost": (extreme, extreme.get_booster())}
         files = {"lightgbm": [f"light{k}.txt"], "xgboost": [f"extreme{k}.json", f"extreme{k}.ubj"]}
         for library, (classifier, booster) in objects.items():
-            routes = {"classifier": Route(wrapped(classifier), x), "booster": Route(wrapped(booster), x)}
+            routes = {
+                "classifier": Route(wrapped(classifier), x),
+                "booster": Route(wrapped(booster), x),
+            }
             for name in files[library]:
                 routes[name] = Route(lambda name=name: load(folder / name), x, folder / name, load)
             found[f"{library}, {k} classes"] = routes
@@ -229,7 +283,9 @@ def texts(n: int = 600, seed: int = 0) -> np.ndarray:
     """Reviews (n, 1) of two to twelve known words."""
     rng = np.random.default_rng(seed)
     words = WORDS[4:]
-    return np.array([" ".join(rng.choice(words, rng.integers(2, 13))) for _ in range(n)], dtype=object)[:, None]
+    return np.array(
+        [" ".join(rng.choice(words, rng.integers(2, 13))) for _ in range(n)], dtype=object
+    )[:, None]
 
 
 def huggingface_routes(folder: Path) -> dict[str, Route]:
@@ -239,7 +295,9 @@ def huggingface_routes(folder: Path) -> dict[str, Route]:
     home = folder / "reviews"
     home.mkdir()
     (home / "vocab.txt").write_text("\n".join(WORDS))
-    (home / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 16}))
+    (home / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 16})
+    )
     model = tiny_bert()
     from memberscope.targets.frameworks.huggingface import silence_transformers
 
@@ -250,7 +308,9 @@ def huggingface_routes(folder: Path) -> dict[str, Route]:
     x = texts()
     return {
         "pipeline": Route(wrapped(pipeline), x),
-        "folder": Route(lambda: load(home), x, home / "model.safetensors", lambda path: load(path.parent)),
+        "folder": Route(
+            lambda: load(home), x, home / "model.safetensors", lambda path: load(path.parent)
+        ),
     }
 
 
@@ -278,12 +338,24 @@ def changed(file: Path) -> bytes:
     content = file.read_bytes()
     if file.suffix in (".skops", ".keras", ".pt", ".onnx"):
         return rewritten(file)
-    marks = {".txt": b"leaf_value=0.", ".json": b'"split_conditions":[', ".ubj": b"split_conditions"}
+    marks = {
+        ".txt": b"leaf_value=0.",
+        ".json": b'"split_conditions":[',
+        ".ubj": b"split_conditions",
+    }
     if file.suffix == ".safetensors":
         at = len(content) - 2
     else:
-        at = content.index(marks[file.suffix]) + len(marks[file.suffix]) + {".txt": 2, ".json": 3, ".ubj": 15}[file.suffix]
-    other = content[at] ^ 1 if file.suffix in (".ubj", ".safetensors") else ord("1" if content[at] != ord("1") else "2")
+        at = (
+            content.index(marks[file.suffix])
+            + len(marks[file.suffix])
+            + {".txt": 2, ".json": 3, ".ubj": 15}[file.suffix]
+        )
+    other = (
+        content[at] ^ 1
+        if file.suffix in (".ubj", ".safetensors")
+        else ord("1" if content[at] != ord("1") else "2")
+    )
     return bytes([*content[:at], other, *content[at + 1 :]])
 
 
@@ -304,7 +376,9 @@ def rewritten(file: Path) -> bytes:
 
         model = onnx.load(file)
         first = model.graph.initializer[0]
-        first.CopyFrom(onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(first), first.name))
+        first.CopyFrom(
+            onnx.numpy_helper.from_array(2 * onnx.numpy_helper.to_array(first), first.name)
+        )
         return model.SerializeToString()
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(out, "w") as target:
         for name in source.namelist():

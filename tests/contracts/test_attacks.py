@@ -1,4 +1,7 @@
-"""One table over every attack: shapes, determinism, order, refusals, and AUCs known from closed forms."""
+"""One table over every attack.
+
+Shapes, determinism, order, refusals, and AUCs known from closed forms.
+"""
 
 from __future__ import annotations
 
@@ -39,17 +42,30 @@ TABLE = (
     BASE("offline", temperature=1.0),
 )
 IDS = [attack.name for attack in TABLE]
-# Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE needs no difficulty to subtract.
+# Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE
+# needs no difficulty to subtract.
 APART = ("gap", "entropy", "attack_r", "base_offline")
-CONTINUOUS = [attack for attack in TABLE if not attack.name.startswith(APART) and "two_sided" not in attack.name]
+CONTINUOUS = [
+    attack
+    for attack in TABLE
+    if not attack.name.startswith(APART) and "two_sided" not in attack.name
+]
 
 
 def binary_evidence(
-    n: int, shift: float, seed: int, attack: Attack, signal: str | None = None, n_references: int = 8
+    n: int,
+    shift: float,
+    seed: int,
+    attack: Attack,
+    signal: str | None = None,
+    n_references: int = 8,
 ) -> tuple[Evidence, np.ndarray]:
-    """Two classes whose logit of the true class is N(0, 1) for non-members and N(shift, 1) for members, the first half.
+    """Two classes whose logit of the true class is N(0, 1) for non-members and N(shift.
 
-    Reference models see the same: N(shift, 1) where the record is inside, each record in half of the models.
+    1) for members, the first half.
+
+    Reference models see the same: N(shift, 1) where the record is inside, each record in half of
+    the models.
     """
     rng = np.random.default_rng(seed)
     member = np.arange(n) < n // 2
@@ -62,16 +78,27 @@ def binary_evidence(
         return evidence, member
     inside = np.argsort(rng.random((n_references, n)), axis=0) < n_references // 2
     logits = rng.standard_normal((n_references, n)) + shift * inside
-    references = np.stack([observed(row, labels, signal) for row in logits])[:, :, None, :].astype(np.float32)
+    references = np.stack([observed(row, labels, signal) for row in logits])[:, :, None, :].astype(
+        np.float32
+    )
     return replace(evidence, references=references, inside=inside), member
 
 
 def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
     """What `signal` shows (n, d) of a model whose true-class logit is `logit` and whose other logit is zero."""
-    if signal in ("logit_confidence", "boundary", "noise", "augmentation", "transfer", "gradient_norm"):
+    if signal in (
+        "logit_confidence",
+        "boundary",
+        "noise",
+        "augmentation",
+        "transfer",
+        "gradient_norm",
+    ):
         return logit[:, None]
     if signal in ("gradient_layers", "activations"):
-        return np.column_stack([logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))])
+        return np.column_stack(
+            [logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))]
+        )
     if signal == "influence":
         return np.column_stack([logit, np.zeros((len(logit), 2)), -logit])
     if signal in ("loss", "log_confidence"):
@@ -120,12 +147,17 @@ def test_the_order_of_records_does_not_matter(attack):
     )
     rng = np.random.default_rng
     # Trees and means sum in the order of the records, so the last digits may move.
-    np.testing.assert_allclose(attack.score(moved, rng(0)), attack.score(evidence, rng(0))[order], rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(
+        attack.score(moved, rng(0)), attack.score(evidence, rng(0))[order], rtol=1e-6, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_hidden_truth_cannot_change_a_score(attack):
-    """The truth of hidden records is not in the evidence, so a fresh draw of it leaves scores alone."""
+    """The truth of hidden records is not in the evidence.
+
+    So a fresh draw of it leaves scores alone.
+    """
     evidence, _ = binary_evidence(300, 1.0, 3, attack)
     assert set(np.unique(evidence.known)) == {-1, 0, 1}
     scores = attack.score(evidence, np.random.default_rng(0))
@@ -135,13 +167,20 @@ def test_hidden_truth_cannot_change_a_score(attack):
 @pytest.mark.parametrize("attack", TABLE, ids=IDS)
 def test_unmet_needs_are_refused_in_a_sentence(attack):
     evidence, _ = binary_evidence(60, 1.0, 0, attack)
-    missing = next((s for s in ("labels", "loss", "probabilities", "logits") if s not in attack.needs.signals), None)
+    missing = next(
+        (s for s in ("labels", "loss", "probabilities", "logits") if s not in attack.needs.signals),
+        None,
+    )
     if missing:
-        with pytest.raises(UnmetNeedError, match=rf"Expected .* for the attack {attack.name}, got {missing}"):
+        with pytest.raises(
+            UnmetNeedError, match=rf"Expected .* for the attack {attack.name}, got {missing}"
+        ):
             attack.score(replace(evidence, signal=missing), np.random.default_rng(0))
     if attack.needs.known != "none":
         with pytest.raises(UnmetNeedError, match="known"):
-            attack.score(replace(evidence, known=np.full(60, -1, dtype=np.int8)), np.random.default_rng(0))
+            attack.score(
+                replace(evidence, known=np.full(60, -1, dtype=np.int8)), np.random.default_rng(0)
+            )
     if sum(attack.needs.references):
         with pytest.raises(UnmetNeedError, match="Expected reference models"):
             attack.score(replace(evidence, references=None, inside=None), np.random.default_rng(0))
@@ -169,7 +208,8 @@ def test_gaussian_shift_gives_the_closed_form_auc(attack):
     evidence, member = binary_evidence(24_000, 1.0, 7, attack, n_references=64)
     hidden = evidence.hidden
     area = auc_value(roc(attack.score(evidence, np.random.default_rng(0))[hidden], member[hidden]))
-    # Fitted attacks lose a little to their thresholds; one score, one class: the same curve for all the others.
+    # Fitted attacks lose a little to their thresholds; one score, one class: the same curve for all
+    # the others.
     tolerance = 0.012 if attack.needs.known == "none" else 0.03
     assert area == pytest.approx(ndtr(1 / 2**0.5), abs=tolerance)
 
@@ -186,7 +226,12 @@ def test_entropy_alone_sees_the_size_of_the_logit():
 def test_gap_attack_is_the_generalisation_gap():
     rng = np.random.default_rng(0)
     right = np.where(np.arange(4000) < 2000, rng.random(4000) < 0.95, rng.random(4000) < 0.6)
-    evidence = Evidence("labels", np.where(right, 0.0, 1.0)[:, None, None], np.zeros(4000, int), np.full(4000, -1, np.int8))
+    evidence = Evidence(
+        "labels",
+        np.where(right, 0.0, 1.0)[:, None, None],
+        np.zeros(4000, int),
+        np.full(4000, -1, np.int8),
+    )
     scores = Gap().score(evidence, rng)
     assert scores[:2000].mean() - scores[2000:].mean() == right[:2000].mean() - right[2000:].mean()
 
@@ -195,7 +240,9 @@ def test_published_statistics_from_logits():
     logits = np.array([[1.0, 2, -3], [-1, 1, 0]])
     evidence = Evidence("logits", logits[:, None, :], np.array([1, 2]), np.full(2, -1, np.int8))
     rng = np.random.default_rng(0)
-    np.testing.assert_allclose(Confidence().score(evidence, rng), [0.72747516, 0.24472847], rtol=1e-7)
+    np.testing.assert_allclose(
+        Confidence().score(evidence, rng), [0.72747516, 0.24472847], rtol=1e-7
+    )
     np.testing.assert_allclose(-Loss().score(evidence, rng), [0.31817543, 1.40760596], rtol=1e-7)
     np.testing.assert_allclose(Logit().score(evidence, rng), [0.98185009, -1.12692802], rtol=1e-7)
     np.testing.assert_allclose(Margin().score(evidence, rng), [1.0, -1.0], rtol=1e-12)
@@ -204,7 +251,11 @@ def test_published_statistics_from_logits():
 def test_published_losses_from_logits():
     logits = np.array([[1.0, 2, 0, -1], [1, 2, 0, -1], [-1, 3, 0, 0]])
     evidence = Evidence("logits", logits[:, None, :], np.array([0, 3, 1]), np.full(3, -1, np.int8))
-    np.testing.assert_allclose(-Loss().score(evidence, np.random.default_rng(0)), [1.4401897, 3.4401897, 0.11144278], rtol=1e-7)
+    np.testing.assert_allclose(
+        -Loss().score(evidence, np.random.default_rng(0)),
+        [1.4401897, 3.4401897, 0.11144278],
+        rtol=1e-7,
+    )
 
 
 def test_modified_entropy_by_its_formula():
@@ -215,8 +266,16 @@ def test_modified_entropy_by_its_formula():
     for row, label in zip(p, y, strict=True):
         others = [j for j in range(3) if j != label]
         log = [np.log(max(value, 1e-30)) for value in 1 - row]
-        expected.append(-(1 - row[label]) * np.log(max(row[label], 1e-30)) - sum(row[j] * log[j] for j in others))
-    np.testing.assert_allclose(-ModifiedEntropy().score(evidence, np.random.default_rng(0)), expected, rtol=1e-6, atol=1e-12)
+        expected.append(
+            -(1 - row[label]) * np.log(max(row[label], 1e-30))
+            - sum(row[j] * log[j] for j in others)
+        )
+    np.testing.assert_allclose(
+        -ModifiedEntropy().score(evidence, np.random.default_rng(0)),
+        expected,
+        rtol=1e-6,
+        atol=1e-12,
+    )
 
 
 def test_logits_do_not_saturate_where_probabilities_do():
@@ -227,7 +286,10 @@ def test_logits_do_not_saturate_where_probabilities_do():
 
 
 def test_class_thresholds_follow_the_published_rule():
-    """Per class: the strictest observed value with the best balanced accuracy on known records; zero is the decision."""
+    """Per class: the strictest observed value with the best balanced accuracy on known records.
+
+    Zero is the decision.
+    """
     rng = np.random.default_rng(0)
     n = 400
     labels, member = rng.integers(0, 3, n), rng.random(n) < 0.5
@@ -260,7 +322,9 @@ def test_quantile_regression_removes_difficulty_that_features_explain():
     hidden = evidence.hidden
 
     def area(attack: Attack) -> float:
-        return auc_value(roc(attack.score(evidence, np.random.default_rng(0))[hidden], member[hidden]))
+        return auc_value(
+            roc(attack.score(evidence, np.random.default_rng(0))[hidden], member[hidden])
+        )
 
     best = ndtr(1 / 2**0.5)
     assert area(Logit()) < 0.58
@@ -271,12 +335,24 @@ def test_quantile_regression_removes_difficulty_that_features_explain():
 def test_names_are_unique_and_looked_up():
     assert len(set(IDS)) == len(IDS)
     assert [attack.name for attack in find_attacks(("gap", "quantile"))] == ["gap", "quantile"]
-    inside = {name for name, attack in list_attacks().items() if attack.needs.access > Access.PROBABILITIES}
+    inside = {
+        name
+        for name, attack in list_attacks().items()
+        if attack.needs.access > Access.PROBABILITIES
+    }
     assert inside == {attack.name for attack in WHITE_BOX}, "only these look inside a model"
-    assert not {attack.name for attack in VARIANTS} & set(list_attacks()), "variants run only where a plan names them"
+    assert not {attack.name for attack in VARIANTS} & set(list_attacks()), (
+        "variants run only where a plan names them"
+    )
     assert all(attack.needs.access is Access.WHITE_BOX for attack in WHITE_BOX)
-    assert find_attacks(("gradient_norm", "lira_gradient_norm")) == (GradientNorm(), LiRA(signal="gradient_norm"))
-    assert find_attacks(("lira_offline_two_sided", "rmia_gamma1")) == (LiRA("offline", sides="two"), RMIA(gamma=1.0))
+    assert find_attacks(("gradient_norm", "lira_gradient_norm")) == (
+        GradientNorm(),
+        LiRA(signal="gradient_norm"),
+    )
+    assert find_attacks(("lira_offline_two_sided", "rmia_gamma1")) == (
+        LiRA("offline", sides="two"),
+        RMIA(gamma=1.0),
+    )
     with pytest.raises(InputError, match="got 'lyra'"):
         find_attacks(("lyra",))
 

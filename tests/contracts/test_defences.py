@@ -1,4 +1,7 @@
-"""One table over every output defence: shapes, the kept label, repetition, hidden classes, names, and composition."""
+"""One table over every output defence.
+
+Shapes, the kept label, repetition, hidden classes, names, and composition.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +77,9 @@ def test_asked_again_or_in_another_order_it_answers_the_same(defence):
     order = np.random.default_rng(1).permutation(len(given))
     np.testing.assert_array_equal(defence(given)[order], defence(given[order]))
     if defence not in FITTED:
-        np.testing.assert_array_equal(defence.fit(given, given.max(axis=1) > 0.7)(given), defence(given))
+        np.testing.assert_array_equal(
+            defence.fit(given, given.max(axis=1) > 0.7)(given), defence(given)
+        )
 
 
 @pytest.mark.parametrize("defence", TABLE, ids=IDS)
@@ -92,7 +97,11 @@ def test_its_name_makes_it_again_and_its_digest_tells_what_it_is_fitted_to(defen
 @pytest.mark.parametrize("defence", TABLE, ids=IDS)
 def test_it_says_whether_it_leaves_something_out(defence):
     seen = defence(answers())
-    whole = seen.shape == (500, 6) and not np.isnan(seen).any() and bool(np.abs(seen.sum(axis=1) - 1).max() < 1e-6)
+    whole = (
+        seen.shape == (500, 6)
+        and not np.isnan(seen).any()
+        and bool(np.abs(seen.sum(axis=1) - 1).max() < 1e-6)
+    )
     assert whole == (not defence.hides)
 
 
@@ -103,10 +112,14 @@ def test_the_gap_attack_is_the_same_under_any_defence_that_keeps_the_label(defen
 
     def gap(outputs: np.ndarray) -> np.ndarray:
         signal, values = restrict_to_access(Access.LABEL, "probabilities", outputs, None)
-        return Gap().score(Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0))
+        return Gap().score(
+            Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0)
+        )
 
     signal, values = restrict_to_access(Access.LABEL, "probabilities", given, defence)
-    limited = Gap().score(Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0))
+    limited = Gap().score(
+        Evidence(signal, values[:, None, :], labels, hidden), np.random.default_rng(0)
+    )
     np.testing.assert_array_equal(limited, gap(given))
 
 
@@ -192,13 +205,20 @@ def test_filled_in_classes_stay_below_rounded_visible_ones():
     labels = given.argmax(axis=1)
     for name in ("top:1+round:1", "top:3+round:1", "round:1+top:1"):
         seen = parse_restriction(name)(given)
-        assert (np.where(np.isnan(seen), fill_hidden_probabilities(seen), 0) <= np.nanmin(seen, axis=1, keepdims=True)).all()
-        evidence = Evidence("probabilities", seen[:, None, :], labels, np.full(300, -1, dtype=np.int8))
+        assert (
+            np.where(np.isnan(seen), fill_hidden_probabilities(seen), 0)
+            <= np.nanmin(seen, axis=1, keepdims=True)
+        ).all()
+        evidence = Evidence(
+            "probabilities", seen[:, None, :], labels, np.full(300, -1, dtype=np.int8)
+        )
         assert score_correctness(evidence).all(), name
 
 
 def test_labels_and_losses_cannot_be_restricted_further():
-    with pytest.raises(InputError, match="Expected a target that returns probabilities or logits, got labels"):
+    with pytest.raises(
+        InputError, match="Expected a target that returns probabilities or logits, got labels"
+    ):
         RestrictedTarget(FunctionTarget(lambda x: x, n_classes=2, signal="labels"), LabelOnly())
 
 

@@ -22,7 +22,10 @@ PLAN = memberscope.Plan(attacks=("gap", "loss"), policy=None)
 
 
 def make_frame() -> pandas.DataFrame:
-    """Records with everything that a format can lose: gaps, words that look like numbers, truth values, dates, categories."""
+    """Records with everything that a format can lose.
+
+    Gaps, words that look like numbers, truth values, dates, categories.
+    """
     rng = np.random.default_rng(0)
     n = 2 * N
     frame = pandas.DataFrame(
@@ -32,8 +35,11 @@ def make_frame() -> pandas.DataFrame:
             "ward": rng.choice(["A", "B", "C"], n).astype(object),
             "code": rng.choice(["007", "12", "x1"], n).astype(object),
             "smoker": rng.random(n) < 0.3,
-            "seen": pandas.Timestamp("2024-01-01") + pandas.to_timedelta(rng.integers(0, 400, n), unit="D"),
-            "stage": pandas.Categorical(rng.choice(["I", "II", "III"], n), categories=["III", "II", "I"]),
+            "seen": pandas.Timestamp("2024-01-01")
+            + pandas.to_timedelta(rng.integers(0, 400, n), unit="D"),
+            "stage": pandas.Categorical(
+                rng.choice(["I", "II", "III"], n), categories=["III", "II", "I"]
+            ),
         }
     )
     for name, step in (("pressure", 11), ("ward", 5), ("seen", 17), ("stage", 7)):
@@ -42,7 +48,11 @@ def make_frame() -> pandas.DataFrame:
 
 
 FRAME = make_frame()
-Y = np.where(FRAME["age"] + 15 * FRAME["ward"].isna() + np.random.default_rng(1).normal(0, 20, 2 * N) > 55, "sick", "well")
+Y = np.where(
+    FRAME["age"] + 15 * FRAME["ward"].isna() + np.random.default_rng(1).normal(0, 20, 2 * N) > 55,
+    "sick",
+    "well",
+)
 NUMBERS, WORDS, CATEGORIES = ["age", "pressure", "smoker"], ["ward", "code"], ["stage"]
 
 
@@ -73,7 +83,9 @@ def forest() -> tuple[Any, list[str]]:
 def histogram() -> tuple[Any, list[str]]:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model = HistGradientBoostingClassifier(max_iter=20, categorical_features="from_dtype", random_state=0)
+    model = HistGradientBoostingClassifier(
+        max_iter=20, categorical_features="from_dtype", random_state=0
+    )
     return model, [*NUMBERS, *CATEGORIES]
 
 
@@ -86,13 +98,19 @@ def regression() -> tuple[Any, list[str]]:
 def lightgbm_model() -> tuple[Any, list[str]]:
     import lightgbm
 
-    return lightgbm.LGBMClassifier(n_estimators=20, min_child_samples=2, verbose=-1, n_jobs=1), [*NUMBERS, *CATEGORIES]
+    return lightgbm.LGBMClassifier(n_estimators=20, min_child_samples=2, verbose=-1, n_jobs=1), [
+        *NUMBERS,
+        *CATEGORIES,
+    ]
 
 
 def xgboost_model() -> tuple[Any, list[str]]:
     import xgboost
 
-    return xgboost.XGBClassifier(n_estimators=20, enable_categorical=True, n_jobs=1), [*NUMBERS, *CATEGORIES]
+    return xgboost.XGBClassifier(n_estimators=20, enable_categorical=True, n_jobs=1), [
+        *NUMBERS,
+        *CATEGORIES,
+    ]
 
 
 def catboost_model() -> tuple[Any, list[str]]:
@@ -141,16 +159,32 @@ def onnx_model() -> tuple[Any, list[str]]:
             from skl2onnx import convert_sklearn
             from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
-            encoder = make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["code"]), remainder="passthrough")
+            encoder = make_column_transformer(
+                (OneHotEncoder(handle_unknown="ignore"), ["code"]), remainder="passthrough"
+            )
             model = make_pipeline(encoder, RandomForestClassifier(20, random_state=0)).fit(frame, y)
-            kinds = [(name, (StringTensorType if name == "code" else FloatTensorType)([None, 1])) for name in frame.columns]
-            content = convert_sklearn(model, initial_types=kinds, options={"zipmap": False}).SerializeToString()
+            kinds = [
+                (name, (StringTensorType if name == "code" else FloatTensorType)([None, 1]))
+                for name in frame.columns
+            ]
+            content = convert_sklearn(
+                model, initial_types=kinds, options={"zipmap": False}
+            ).SerializeToString()
             return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
 
     return Exported(), ["age", "code"]
 
 
-KINDS = [forest, histogram, regression, lightgbm_model, xgboost_model, catboost_model, perceptron, onnx_model]
+KINDS = [
+    forest,
+    histogram,
+    regression,
+    lightgbm_model,
+    xgboost_model,
+    catboost_model,
+    perceptron,
+    onnx_model,
+]
 
 
 def write(frame: pandas.DataFrame, path: Path) -> None:
@@ -171,7 +205,9 @@ def test_every_format_gives_the_verdict_of_the_frame(tmp_path, kind):
     y = (Y == "well").astype(int) if kind is xgboost_model else Y
     model = model.fit(frame[:N], y[:N])
     codes = (Y == "well").astype(int) if kind in (perceptron, onnx_model, xgboost_model) else Y
-    expected = memberscope.audit(wrap(model), (frame[:N], codes[:N]), (frame[N:], codes[N:]), plan=PLAN, policy="demo")
+    expected = memberscope.audit(
+        wrap(model), (frame[:N], codes[:N]), (frame[N:], codes[N:]), plan=PLAN, policy="demo"
+    )
     for suffix in FORMATS:
         for name, rows in (("train", slice(0, N)), ("holdout", slice(N, 2 * N))):
             write(frame[rows].assign(outcome=y[rows]), tmp_path / f"{name}.{suffix}")
@@ -180,15 +216,31 @@ def test_every_format_gives_the_verdict_of_the_frame(tmp_path, kind):
         layout = build_table_layout(options, target)
         read = read_tables(tmp_path / f"train.{suffix}", tmp_path / f"holdout.{suffix}", layout)
         inside, outside, names = build_pair(read, layout, read_class_names(target))
-        found = memberscope.audit(resolve_n_classes(target, inside.x, len(names)), inside, outside, plan=PLAN, policy="demo")
+        found = memberscope.audit(
+            resolve_n_classes(target, inside.x, len(names)),
+            inside,
+            outside,
+            plan=PLAN,
+            policy="demo",
+        )
         assert found.verdict == expected.verdict, suffix
         for a, b in zip(expected.estimates, found.estimates, strict=True):
             assert (a.attack, a.metric, a.group) == (b.attack, b.metric, b.group)
-            assert a.value == pytest.approx(b.value, abs=1e-9), (suffix, a.attack, a.metric, a.group)
-        assert expected.diagnostics["train_accuracy"]["value"] == found.diagnostics["train_accuracy"]["value"]
+            assert a.value == pytest.approx(b.value, abs=1e-9), (
+                suffix,
+                a.attack,
+                a.metric,
+                a.group,
+            )
+        assert (
+            expected.diagnostics["train_accuracy"]["value"]
+            == found.diagnostics["train_accuracy"]["value"]
+        )
 
 
 def test_the_page_of_inputs_lists_the_tests():
     script = Path(__file__).resolve().parents[2] / "benchmarks" / "write_inputs.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-300:]

@@ -1,4 +1,7 @@
-"""One table over every route to a target: the same outputs, verdict and estimates, and what every target must keep."""
+"""One table over every route to a target.
+
+The same outputs, verdict and estimates, and what every target must keep.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from routes import STARS, Route, booster_routes, changed, huggingface_routes, network_routes, sides, texts
+from routes import (
+    STARS,
+    Route,
+    booster_routes,
+    changed,
+    huggingface_routes,
+    network_routes,
+    sides,
+    texts,
+)
 
 import memberscope
 from memberscope.errors import MemberscopeError
 from memberscope.types import Target
 
-EXTRAS = ("torch", "onnxruntime", "onnx", "skl2onnx", "lightgbm", "xgboost", "keras", "transformers")
+EXTRAS = (
+    "torch",
+    "onnxruntime",
+    "onnx",
+    "skl2onnx",
+    "lightgbm",
+    "xgboost",
+    "keras",
+    "transformers",
+)
 ABSENT = [name for name in EXTRAS if find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"needs {', '.join(ABSENT)}")
 
@@ -28,19 +49,43 @@ FAMILIES = (
     ("xgboost, 8 classes", "classifier"),
     ("huggingface", "pipeline"),
 )
-SMALL = ("lightgbm, 2 classes", "xgboost, 2 classes", "huggingface")  # they leak too little for a FAIL on 300 records
+SMALL = (
+    "lightgbm, 2 classes",
+    "xgboost, 2 classes",
+    "huggingface",
+)  # they leak too little for a FAIL on 300 records
 NETWORK = (
-    *("sklearn", "skops", "onnx", "onnx of skl2onnx", "onnx session", "torch", "torch weights", "torch weights, declared"),
+    *(
+        "sklearn",
+        "skops",
+        "onnx",
+        "onnx of skl2onnx",
+        "onnx session",
+        "torch",
+        "torch weights",
+        "torch weights, declared",
+    ),
     *("torch safetensors", "keras", "keras file", "signals"),
 )
 TABLE = (
     *(("network", name) for name in NETWORK),
-    *((f"lightgbm, {k} classes", name) for k in (2, 8) for name in ("classifier", "booster", f"light{k}.txt")),
-    *((f"xgboost, {k} classes", n) for k in (2, 8) for n in ("classifier", "booster", f"extreme{k}.json", f"extreme{k}.ubj")),
+    *(
+        (f"lightgbm, {k} classes", name)
+        for k in (2, 8)
+        for name in ("classifier", "booster", f"light{k}.txt")
+    ),
+    *(
+        (f"xgboost, {k} classes", n)
+        for k in (2, 8)
+        for n in ("classifier", "booster", f"extreme{k}.json", f"extreme{k}.ubj")
+    ),
     *(("huggingface", name) for name in ("pipeline", "folder")),
 )
 FILED = [
-    row for row in TABLE if row[1] not in ("sklearn", "onnx session", "torch", "keras", "classifier", "booster", "pipeline")
+    row
+    for row in TABLE
+    if row[1]
+    not in ("sklearn", "onnx session", "torch", "keras", "classifier", "booster", "pipeline")
 ]
 WRITABLE = [row for row in FILED if row[1] != "signals"]
 
@@ -49,7 +94,11 @@ WRITABLE = [row for row in FILED if row[1] != "signals"]
 def routes(tmp_path_factory) -> dict[str, dict[str, Route]]:
     folder = tmp_path_factory.mktemp("routes")
     sys.path.insert(0, str(folder))
-    found = {"network": network_routes(folder), **booster_routes(folder), "huggingface": huggingface_routes(folder)}
+    found = {
+        "network": network_routes(folder),
+        **booster_routes(folder),
+        "huggingface": huggingface_routes(folder),
+    }
     assert {(family, name) for family, table in found.items() for name in table} == set(TABLE)
     yield found
     sys.path.remove(str(folder))
@@ -62,7 +111,9 @@ def route(routes, request) -> Route:
 
 
 def every(rows=TABLE):
-    return pytest.mark.parametrize("route", rows, indirect=True, ids=[f"{family}: {name}" for family, name in rows])
+    return pytest.mark.parametrize(
+        "route", rows, indirect=True, ids=[f"{family}: {name}" for family, name in rows]
+    )
 
 
 @pytest.mark.parametrize(("family", "first"), FAMILIES)
@@ -82,11 +133,15 @@ def test_the_same_model_by_each_route_has_the_same_verdict_and_estimates(routes,
         said = routes[family][first].make().query(x).argmax(axis=1)
         y = np.concatenate([said[:n], np.random.default_rng(0).permutation(said[n:])])
     y = y % int(family.split()[1]) if "classes" in family else y
-    plan = memberscope.Plan(attacks=("gap", "loss", "confidence", "entropy"), fprs=(0.05,), assume_exchangeable=True)
+    plan = memberscope.Plan(
+        attacks=("gap", "loss", "confidence", "entropy"), fprs=(0.05,), assume_exchangeable=True
+    )
     results = {}
     for name, route in routes[family].items():
         if name == "signals":
-            results[name] = memberscope.audit_signals(memberscope.read_signals(route.file), plan=plan, policy="demo")
+            results[name] = memberscope.audit_signals(
+                memberscope.read_signals(route.file), plan=plan, policy="demo"
+            )
             continue
         parts = [(route.x[part], y[part]) for part in (slice(0, n), slice(n, 2 * n))]
         results[name] = memberscope.audit(route.make(), *parts, plan=plan, policy="demo")
@@ -95,10 +150,13 @@ def test_the_same_model_by_each_route_has_the_same_verdict_and_estimates(routes,
     for name, result in results.items():
         assert result.verdict == expected.verdict, name
         values = [
-            [(e.attack, e.access, e.metric, e.group, e.fpr, e.threshold) for e in r.estimates] for r in (result, expected)
+            [(e.attack, e.access, e.metric, e.group, e.fpr, e.threshold) for e in r.estimates]
+            for r in (result, expected)
         ]
         assert values[0] == values[1], name
-        numbers = [np.array([[e.value, e.low, e.high] for e in r.estimates]) for r in (result, expected)]
+        numbers = [
+            np.array([[e.value, e.low, e.high] for e in r.estimates]) for r in (result, expected)
+        ]
         np.testing.assert_allclose(*numbers, atol=0.005, err_msg=name)
 
 
@@ -175,9 +233,20 @@ def test_another_number_of_features_is_one_sentence(route):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("statement", ["import memberscope", "from memberscope.targets import load_target, wrap"])
+@pytest.mark.parametrize(
+    "statement", ["import memberscope", "from memberscope.targets import load_target, wrap"]
+)
 def test_no_framework_is_imported_before_it_is_needed(statement):
-    names = ("torch", "onnxruntime", "lightgbm", "xgboost", "keras", "transformers", "pandas", "onnx")
+    names = (
+        "torch",
+        "onnxruntime",
+        "lightgbm",
+        "xgboost",
+        "keras",
+        "transformers",
+        "pandas",
+        "onnx",
+    )
     code = f"{statement}; import sys; print([name for name in {names!r} if name in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
@@ -186,7 +255,8 @@ def test_no_framework_is_imported_before_it_is_needed(statement):
 def test_wrapping_imports_no_framework():
     names = ("torch", "onnxruntime", "lightgbm", "xgboost", "keras", "transformers")
     code = (
-        "from sklearn.tree import DecisionTreeClassifier; from memberscope.targets import wrap; import sys; "
+        "from sklearn.tree import DecisionTreeClassifier; from memberscope.targets import wrap; "
+        "import sys; "
         "wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).query([[0.0]]); "
         f"print([name for name in {names!r} if name in sys.modules])"
     )
@@ -195,7 +265,10 @@ def test_wrapping_imports_no_framework():
 
 
 def test_text_reaches_a_folder_from_a_table_by_the_command_line(routes, tmp_path):
-    """The text column among others, chosen by --features; the classes by the model's own words or by number."""
+    """The text column among others, chosen by --features.
+
+    The classes by the model's own words or by number.
+    """
     import csv
     import json
 
@@ -205,15 +278,37 @@ def test_text_reaches_a_folder_from_a_table_by_the_command_line(routes, tmp_path
 
     home, x = routes["huggingface"]["folder"].file.parent, texts()[:, 0]
     answers = routes["huggingface"]["folder"].make().query(x[:, None]).argmax(axis=1)
-    for name, half, words in (("train", slice(0, 300), STARS), ("hold", slice(300, 600), [str(k) for k in range(len(STARS))])):
+    for name, half, words in (
+        ("train", slice(0, 300), STARS),
+        ("hold", slice(300, 600), [str(k) for k in range(len(STARS))]),
+    ):
         with (tmp_path / f"{name}.csv").open("w", newline="") as stream:
             rows = csv.writer(stream)
             rows.writerow(["site", "review", "y"])
-            rows.writerows(["a", text, words[k]] for text, k in zip(x[half], answers[half], strict=True))
-    arguments = ["audit", "--model", str(home), "--members", str(tmp_path / "train.csv"), "--non-members"]
-    arguments += [str(tmp_path / "hold.csv"), "--features", "review", "--attacks", "gap", "--out", str(tmp_path / "out")]
+            rows.writerows(
+                ["a", text, words[k]] for text, k in zip(x[half], answers[half], strict=True)
+            )
+    arguments = [
+        "audit",
+        "--model",
+        str(home),
+        "--members",
+        str(tmp_path / "train.csv"),
+        "--non-members",
+    ]
+    arguments += [
+        str(tmp_path / "hold.csv"),
+        "--features",
+        "review",
+        "--attacks",
+        "gap",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     estimates = json.loads((tmp_path / "out" / "result.json").read_text())["estimates"]
     accuracy = next(e for e in estimates if e["attack"] == "gap" and e["metric"] == "accuracy")
-    assert accuracy["value"] == pytest.approx(0.5), "the model is right about all, so the gap tells nothing"
+    assert accuracy["value"] == pytest.approx(0.5), (
+        "the model is right about all, so the gap tells nothing"
+    )

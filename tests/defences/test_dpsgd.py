@@ -20,14 +20,20 @@ def module() -> nn.Module:
 def test_it_makes_the_recipe_private_and_nothing_else():
     recipe = TorchRecipe(module, epochs=7, batch_size=9)
     private = DPSGD(epsilon=2.0, max_grad_norm=0.5)(recipe)
-    assert private == TorchRecipe(module, recipe.optimiser, epochs=7, batch_size=9, privacy=Privacy(2.0, None, 1e-5, 0.5))
+    assert private == TorchRecipe(
+        module, recipe.optimiser, epochs=7, batch_size=9, privacy=Privacy(2.0, None, 1e-5, 0.5)
+    )
     assert private.proof(500).epsilon <= 2.0
 
 
 def test_much_noise_keeps_a_model_from_learning_by_heart():
     rng = np.random.default_rng(0)
     records = Records(rng.normal(size=(60, 4)), rng.integers(0, 2, 60), np.arange(60).astype(str))
-    recipe = TorchRecipe(lambda: nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2)), epochs=150, batch_size=20)
+    recipe = TorchRecipe(
+        lambda: nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2)),
+        epochs=150,
+        batch_size=20,
+    )
 
     def fitted(recipe):
         return (recipe(records, 0).query(records.x).argmax(1) == records.y).mean()
@@ -50,7 +56,8 @@ def test_its_name(defence, name):
 
 def test_what_it_cannot_make_private_is_told_what_works():
     with pytest.raises(
-        InputError, match=r"Expected a TorchRecipe for DP-SGD, got SklearnRecipe\. Write the training as a TorchRecipe"
+        InputError,
+        match=r"Expected a TorchRecipe for DP-SGD, got SklearnRecipe\. Write the training as a TorchRecipe",
     ):
         DPSGD(epsilon=1.0)(SklearnRecipe(LogisticRegression()))
     with pytest.raises(InputError, match="one DP-SGD only"):

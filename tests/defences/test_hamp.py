@@ -29,7 +29,9 @@ def test_each_answer_is_some_random_input_s_scores_in_its_own_order():
     nearest = np.abs(np.sort(seen, axis=1)[:, None] - scores[None]).sum(axis=2)
     assert nearest.min(axis=1).max() < 1e-7
     counts = np.bincount(nearest.argmin(axis=1), minlength=40)
-    assert counts.min() > 0 and ((counts - 12.5) ** 2 / 12.5).sum() < 80, "each about equally often: chi-square, 39 degrees"
+    assert counts.min() > 0 and ((counts - 12.5) ** 2 / 12.5).sum() < 80, (
+        "each about equally often: chi-square, 39 degrees"
+    )
 
 
 def test_the_values_say_nothing_of_how_sure_the_model_was():
@@ -59,7 +61,9 @@ def test_what_it_is_fitted_to_is_in_its_digest():
 
 
 def test_unfitted_or_before_hidden_answers_it_says_what_to_do():
-    with pytest.raises(InputError, match=r"Expected a fitted hamp_output, got one without scores. Call fit"):
+    with pytest.raises(
+        InputError, match=r"Expected a fitted hamp_output, got one without scores. Call fit"
+    ):
         parse_restriction("hamp_output")(bank())
     with pytest.raises(InputError, match="Expected whole answers of 6 classes before hamp_output"):
         GUARD(TopK(2)(bank()))

@@ -63,7 +63,14 @@ def test_noise_leaves_the_classifier_undecided_and_the_top_class_alone(guard):
 
 
 def test_certain_and_even_answers_keep_their_top_class(guard):
-    p = np.vstack([np.eye(K), np.full((1, K), 1 / K), [[0.5, 0.5, 0.0, 0.0, 0.0]], [[0.4, 0.3, 0.3, 0.0, 0.0]]])
+    p = np.vstack(
+        [
+            np.eye(K),
+            np.full((1, K), 1 / K),
+            [[0.5, 0.5, 0.0, 0.0, 0.0]],
+            [[0.4, 0.3, 0.3, 0.0, 0.0]],
+        ]
+    )
     noisy, length = guard.noisy(p)
     np.testing.assert_array_equal(noisy.argmax(axis=1), p.argmax(axis=1))
     assert (length[:K] > 0).all() and np.isfinite(noisy).all()
@@ -71,8 +78,14 @@ def test_certain_and_even_answers_keep_their_top_class(guard):
 
 
 def naive(guard: MemGuard, p: np.ndarray) -> np.ndarray:
-    """One row (K,): the published search by automatic differentiation, and then, unless it stops there, halving on the way back."""
-    layers = [(torch.from_numpy(w).double(), torch.from_numpy(b).double()) for w, b in guard.classifier.layers]
+    """One row (K,): the published search by automatic differentiation, and then.
+
+    Unless it stops there, halving on the way back.
+    """
+    layers = [
+        (torch.from_numpy(w).double(), torch.from_numpy(b).double())
+        for w, b in guard.classifier.layers
+    ]
     start, top = torch.from_numpy(p), int(p.argmax())
 
     def odds(q: torch.Tensor) -> torch.Tensor:
@@ -92,7 +105,11 @@ def naive(guard: MemGuard, p: np.ndarray) -> np.ndarray:
                 break
             others = torch.cat([z[:top], z[top + 1 :]]).max()
             moved = (q - start).abs()
-            loss = odds(q).abs() + KEPT * (others - z[top]).relu() + weight * moved[moved > 1e-12].sum()
+            loss = (
+                odds(q).abs()
+                + KEPT * (others - z[top]).relu()
+                + weight * moved[moved > 1e-12].sum()
+            )
             (slope,) = torch.autograd.grad(loss, z)
             z = (z - STEP * slope / slope.norm()).detach()
         if crossed is None:
@@ -100,7 +117,11 @@ def naive(guard: MemGuard, p: np.ndarray) -> np.ndarray:
         low, high = 0.0, 1.0
         for _ in range(60 if guard.stop == "undecided" else 0):
             middle = (low + high) / 2
-            low, high = (low, middle) if torch.sign(odds(start + middle * (crossed - start))) != side else (middle, high)
+            low, high = (
+                (low, middle)
+                if torch.sign(odds(start + middle * (crossed - start))) != side
+                else (middle, high)
+            )
         found = start + high * (crossed - start)
         if best is None:
             most = min(guard.steps, PATIENCE * taken + 2)
@@ -182,15 +203,24 @@ def test_other_classifiers_are_other_defences(guard):
     other = MemGuard(1.0).fit(*answers(seed=8))
     assert other != guard and other.name == guard.name and other.digest != guard.digest
     whole = TorchTarget(torch.nn.Linear(2, K))
-    digests = [RestrictedTarget(whole, defence).digest for defence in (guard, other, MemGuard(1.0), TopK(1))]
+    digests = [
+        RestrictedTarget(whole, defence).digest
+        for defence in (guard, other, MemGuard(1.0), TopK(1))
+    ]
     assert len(set(digests)) == 4 and None not in digests
 
 
 def test_unfitted_or_before_hidden_answers_it_says_what_to_do(guard):
     p, member = answers()
-    with pytest.raises(InputError, match=r"Expected a fitted memguard:1, got one that has no classifier yet. Call fit"):
+    with pytest.raises(
+        InputError,
+        match=r"Expected a fitted memguard:1, got one that has no classifier yet. Call fit",
+    ):
         parse_restriction("memguard:1")(p)
-    with pytest.raises(InputError, match=r"Expected whole answers of 5 classes before memguard:1, got .* Put memguard:1 first"):
+    with pytest.raises(
+        InputError,
+        match=r"Expected whole answers of 5 classes before memguard:1, got .* Put memguard:1 first",
+    ):
         guard(TopK(2)(p))
     with pytest.raises(InputError, match="Expected whole answers of 5 classes"):
         guard(p[:, :3])

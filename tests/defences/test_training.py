@@ -1,4 +1,7 @@
-"""Training defences: each changes what it says and nothing else, and what cannot be done is one sentence."""
+"""Training defences: each changes what it says and nothing else.
+
+And what cannot be done is one sentence.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,14 @@ from memberscope.signals import SignalRequest
 from memberscope.types import Access, Records, SignalSpec, TrainingDefence
 
 TRAINING: tuple[TrainingDefence, ...] = (
-    *(L2(0.01), Dropout(0.3), EarlyStopping(3), Augment("noise:0.2"), LabelSmoothing(0.1), Mixup(0.4)),
+    *(
+        L2(0.01),
+        Dropout(0.3),
+        EarlyStopping(3),
+        Augment("noise:0.2"),
+        LabelSmoothing(0.1),
+        Mixup(0.4),
+    ),
     *(RelaxLoss(0.5), HAMP(0.5, 0.01), Selena(5, 2)),
 )
 
@@ -70,10 +80,16 @@ BASE = TorchRecipe(network, SGD(0.1), epochs=30, batch_size=16, engine="matrices
 @pytest.mark.parametrize("defence", TRAINING, ids=lambda defence: defence.name)
 def test_a_defended_recipe_trains_alone_and_in_company_alike_and_has_a_digest_of_its_own(defence):
     pool, changed = records(), defence(BASE)
-    assert parse_defence(defence.name).training == (defence,) and parse_defence(defence.name).name == defence.name
+    assert (
+        parse_defence(defence.name).training == (defence,)
+        and parse_defence(defence.name).name == defence.name
+    )
     inside = build_balanced_design(120, 60, 3, np.random.default_rng(1))
     together = [model.query(pool.x) for model in changed.many(pool, inside, [1, 2, 3])]
-    alone = [next(changed.many(pool, row[None], [seed])).query(pool.x) for row, seed in zip(inside, [1, 2, 3], strict=True)]
+    alone = [
+        next(changed.many(pool, row[None], [seed])).query(pool.x)
+        for row, seed in zip(inside, [1, 2, 3], strict=True)
+    ]
     np.testing.assert_allclose(together, alone, atol=2e-3)
     plain = [model.query(pool.x) for model in BASE.many(pool, inside, [1, 2, 3])]
     assert np.abs(np.array(together) - plain).max() > 1e-2
@@ -131,12 +147,22 @@ def test_memguard_is_fitted_to_each_model_and_the_fleet_observes_its_answers():
     assert first.digest != second.digest and first.signal == "probabilities"
     plain = [softmax(model.query(pool.x)) for model in BASE.many(pool, inside, [1, 2])]
     answered = first.query(pool.x)
-    assert (answered.argmax(1) == plain[0].argmax(1)).all() and np.abs(answered - plain[0]).max() > 1e-3
+    assert (answered.argmax(1) == plain[0].argmax(1)).all() and np.abs(
+        answered - plain[0]
+    ).max() > 1e-3
     wanted = (SignalRequest(Access.PROBABILITIES, SignalSpec("logit_confidence")),)
-    fleet = train_fleet(TrainingJob(recipe, pool, inside, (1, 2), wanted, "probabilities", 3), None, Execution("sequential"))
+    fleet = train_fleet(
+        TrainingJob(recipe, pool, inside, (1, 2), wanted, "probabilities", 3),
+        None,
+        Execution("sequential"),
+    )
     seen = answered[np.arange(120), pool.y]
-    np.testing.assert_allclose(fleet.observed[wanted[0]][0, :, 0, 0], np.log(seen) - np.log1p(-seen), atol=0.05)
-    with pytest.raises(InputError, match="Expected records that train no model to fit memguard:2 to, got none"):
+    np.testing.assert_allclose(
+        fleet.observed[wanted[0]][0, :, 0, 0], np.log(seen) - np.log1p(-seen), atol=0.05
+    )
+    with pytest.raises(
+        InputError, match="Expected records that train no model to fit memguard:2 to, got none"
+    ):
         BehindOutputs(MemGuard(2.0))(BASE)
 
 
@@ -150,7 +176,9 @@ def test_dropout_goes_where_it_belongs():
             return self.out(self.drop(self.inner(x)))
 
     assert add_dropout(Own, 0.4).drop.p == 0.4
-    nested = add_dropout(lambda: nn.Sequential(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), nn.Linear(4, 3)), 0.4)
+    nested = add_dropout(
+        lambda: nn.Sequential(nn.Sequential(nn.Linear(8, 4), nn.Tanh()), nn.Linear(4, 3)), 0.4
+    )
     assert isinstance(nested[0][2], nn.Dropout) and len(nested) == 2
     with pytest.raises(InputError, match="a Sequential with activations, got Linear"):
         add_dropout(lambda: nn.Linear(8, 3), 0.4)
@@ -167,18 +195,24 @@ def test_estimators_are_swept_over_their_own_parameters():
         ("set:n_estimators=5", "n_estimators", 5),
     ):
         changed = parse_defence(name).recipe(boosted)
-        assert changed.estimator.get_params()[parameter] == value and changed.digest != boosted.digest
+        assert (
+            changed.estimator.get_params()[parameter] == value and changed.digest != boosted.digest
+        )
     assert boosted.estimator.get_params()["max_depth"] == 3
     piped = SklearnRecipe(make_pipeline(StandardScaler(), LogisticRegression()))
     assert L2(10.0)(piped).estimator.get_params()["logisticregression__C"] == 0.1
     assert expand_sweep(("depth:2|4|8", "set:max_features=0.5|0.9")) == (
         *("depth:2", "depth:4", "depth:8", "set:max_features=0.5", "set:max_features=0.9"),
     )
-    assert expand_sweep(("dpsgd:eps=2|8+rate:0.5|1",)) == tuple(f"dpsgd:eps={e}+rate:{r}" for e in (2, 8) for r in (0.5, 1))
+    assert expand_sweep(("dpsgd:eps=2|8+rate:0.5|1",)) == tuple(
+        f"dpsgd:eps={e}+rate:{r}" for e in (2, 8) for r in (0.5, 1)
+    )
     assert parse_defence("rate:0.5").recipe(BASE).optimiser.lr == 0.5
     with pytest.raises(InputError, match="a parameter for rate, got RandomForestClassifier"):
         EstimatorParameter("rate", 0.1)(SklearnRecipe(RandomForestClassifier()))
-    with pytest.raises(InputError, match="Expected parameters of GradientBoostingClassifier, got deepth"):
+    with pytest.raises(
+        InputError, match="Expected parameters of GradientBoostingClassifier, got deepth"
+    ):
         parse_defence("set:deepth=3").recipe(boosted)
 
 

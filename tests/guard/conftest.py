@@ -24,7 +24,9 @@ class RedisHere:
 
     def start(self) -> None:
         options = f"--port {self.port} --bind 127.0.0.1 --appendonly no --dir {self.folder} --save".split()
-        self.process = subprocess.Popen([self.program, *options, ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [self.program, *options, ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         end = time.monotonic() + 30
         while time.monotonic() < end:
             try:

@@ -1,4 +1,7 @@
-"""Alerts: a log that nothing can inject lines into, a webhook that is in nobody's way, and digests that hide single hits."""
+"""Alerts: a log that nothing can inject lines into, a webhook that is in nobody's way.
+
+And digests that hide single hits.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,20 @@ QUICK = Patience(timeout=0.5, tries=3, pause=0.01, waiting=4)
 LIMIT = 20.0  # seconds that a test waits at most for what must come
 
 
-def alarm(detector="probing", subject="0a", scope="client", time=100.0, clients=None, hits=0) -> Alarm:
-    return Alarm(time, detector, scope, subject, 12.0, 10.0, 40, (subject,) if clients is None else clients, hits)
+def alarm(
+    detector="probing", subject="0a", scope="client", time=100.0, clients=None, hits=0
+) -> Alarm:
+    return Alarm(
+        time,
+        detector,
+        scope,
+        subject,
+        12.0,
+        10.0,
+        40,
+        (subject,) if clients is None else clients,
+        hits,
+    )
 
 
 def until(condition) -> None:
@@ -61,7 +76,10 @@ class Tally:
 
 
 class Receiver:
-    """A webhook's other end; `answers` are the statuses of the first requests (then 204), `hold` keeps every answer back."""
+    """A webhook's other end; `answers` are the statuses of the first requests (then 204).
+
+    `hold` keeps every answer back.
+    """
 
     def __init__(self, answers=(), location=None, hold=None) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
@@ -91,7 +109,9 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+        ).start()
 
     @property
     def url(self) -> str:
@@ -125,7 +145,9 @@ def closed_port() -> int:
 @given(st.lists(st.text(), min_size=1, max_size=4), st.text())
 @settings(max_examples=200)
 def test_whatever_a_subject_holds_an_alert_is_one_line_of_printable_ascii(clients, subject):
-    text = format_alert_line(build_alert_document(alarm(subject=subject, clients=tuple(clients)), 0.0))
+    text = format_alert_line(
+        build_alert_document(alarm(subject=subject, clients=tuple(clients)), 0.0)
+    )
     assert text.isascii() and text.isprintable()
     assert json.loads(text)["clients"] == clients and json.loads(text)["subject"] == subject
 
@@ -158,10 +180,16 @@ def test_a_new_day_a_new_file_and_old_ones_leave(tmp_path):
     other = tmp_path / "alerts.jsonl.notes"
     other.write_text("kept")
     log.tidy(103 * DAY + 60)
-    days = sorted(json.loads(file.read_text())["day"] for file in tmp_path.glob("alerts.jsonl*") if file != other)
+    days = sorted(
+        json.loads(file.read_text())["day"]
+        for file in tmp_path.glob("alerts.jsonl*")
+        if file != other
+    )
     assert days == [101, 102, 103], "day 100 ended more than two days ago, day 101 did not"
     log.tidy(110 * DAY)
-    assert [file.name for file in tmp_path.iterdir()] == ["alerts.jsonl.notes"], "an idle guard forgets as well"
+    assert [file.name for file in tmp_path.iterdir()] == ["alerts.jsonl.notes"], (
+        "an idle guard forgets as well"
+    )
 
 
 def test_a_file_system_without_links_has_a_file_a_day_too(tmp_path, monkeypatch):
@@ -188,8 +216,12 @@ def test_two_writers_lose_no_line_over_midnight(tmp_path):
         thread.start()
     for thread in threads:
         thread.join()
-    lines = [json.loads(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()]
-    assert sorted((line["writer"], line["turn"]) for line in lines) == [(n, t) for n in range(2) for t in range(150)]
+    lines = [
+        json.loads(line) for file in tmp_path.iterdir() for line in file.read_text().splitlines()
+    ]
+    assert sorted((line["writer"], line["turn"]) for line in lines) == [
+        (n, t) for n in range(2) for t in range(150)
+    ]
 
 
 def test_a_log_that_cannot_be_written_is_counted_and_the_next_alert_is_told(tmp_path):
@@ -202,7 +234,10 @@ def test_a_log_that_cannot_be_written_is_counted_and_the_next_alert_is_told(tmp_
     alerter.tell(alarm("coverage"))
     alerter.close()
     assert set(tally.lost) == {"log"}
-    assert [json.loads(line)["detector"] for line in (tmp_path / "alerts.jsonl").read_text().splitlines()] == ["coverage"]
+    assert [
+        json.loads(line)["detector"]
+        for line in (tmp_path / "alerts.jsonl").read_text().splitlines()
+    ] == ["coverage"]
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
@@ -224,7 +259,9 @@ def test_an_unusable_alarm_does_not_end_the_alerts():
 
 
 def test_a_statistic_without_bound_is_null():
-    found = build_alert_document(Alarm(0.0, "volume", "client", "0a", float("inf"), 10.0, 4, ()), 0.0)
+    found = build_alert_document(
+        Alarm(0.0, "volume", "client", "0a", float("inf"), 10.0, 4, ()), 0.0
+    )
     assert found["statistic"] is None and found["threshold"] == 10.0
 
 
@@ -240,7 +277,11 @@ def test_a_webhook_gets_the_alert_signed(receivers, monkeypatch):
     until(lambda: receiver.got)
     alerter.close()
     [(path, headers, body)] = receiver.got
-    assert path == "/hook" and json.loads(body)["detector"] == "probing" and json.loads(body)["told"] == 1234.5
+    assert (
+        path == "/hook"
+        and json.loads(body)["detector"] == "probing"
+        and json.loads(body)["told"] == 1234.5
+    )
     assert headers["Content-Type"] == "application/json"
     expected = hmac.new(b"a secret", b"1234." + body, hashlib.sha256).hexdigest()
     assert headers[SIGNATURE] == f"t=1234,v1={expected}"
@@ -261,9 +302,9 @@ def test_what_fails_is_tried_again_under_the_same_delivery(receivers):
     hook.send(b'{"a":1}')
     until(lambda: len(receiver.got) == 3)
     hook.close(5.0)
-    assert len({headers[DELIVERY] for _, headers, _ in receiver.got}) == 1 and {body for *_, body in receiver.got} == {
-        b'{"a":1}'
-    }
+    assert len({headers[DELIVERY] for _, headers, _ in receiver.got}) == 1 and {
+        body for *_, body in receiver.got
+    } == {b'{"a":1}'}
     assert lost == []
 
 
@@ -302,12 +343,16 @@ def test_a_receiver_that_holds_its_answer_keeps_nobody_waiting(receivers, tmp_pa
     hold, tally = threading.Event(), Tally()
     receiver = receivers(hold=hold)
     alerts = Alerts(log="alerts.jsonl", webhook=receiver.url)
-    alerter = Alerter(alerts, home=tmp_path, tally=tally, patience=Patience(timeout=LIMIT, tries=1, waiting=4))
+    alerter = Alerter(
+        alerts, home=tmp_path, tally=tally, patience=Patience(timeout=LIMIT, tries=1, waiting=4)
+    )
     for _ in range(50):
         alerter.tell(alarm())
     until(lambda: len(tally.told) == 50)
     assert len(receiver.got) <= 1, "the first answer is still held"
-    assert tally.lost.count("webhook") in (45, 46), "one is under way, four wait, no room for the others"
+    assert tally.lost.count("webhook") in (45, 46), (
+        "one is under way, four wait, no room for the others"
+    )
     hold.set()
     alerter.close()
 
@@ -315,7 +360,9 @@ def test_a_receiver_that_holds_its_answer_keeps_nobody_waiting(receivers, tmp_pa
 def test_a_slow_answer_is_a_failure_after_the_time_out(receivers):
     hold, lost = threading.Event(), []
     receiver = receivers(hold=hold)
-    hook = Webhook(receiver.url, None, Clock(0.0), patience=Patience(0.1, 2, 0.01), lost=lambda: lost.append(1))
+    hook = Webhook(
+        receiver.url, None, Clock(0.0), patience=Patience(0.1, 2, 0.01), lost=lambda: lost.append(1)
+    )
     hook.send(b"{}")
     until(lambda: lost)
     hold.set()
@@ -325,7 +372,13 @@ def test_a_slow_answer_is_a_failure_after_the_time_out(receivers):
 
 def test_closing_does_not_wait_for_the_next_try(receivers):
     receiver, lost = receivers([503] * 9), []
-    hook = Webhook(receiver.url, None, Clock(0.0), patience=Patience(5.0, 5, 3600.0), lost=lambda: lost.append(1))
+    hook = Webhook(
+        receiver.url,
+        None,
+        Clock(0.0),
+        patience=Patience(5.0, 5, 3600.0),
+        lost=lambda: lost.append(1),
+    )
     hook.send(b"{}")
     until(lambda: receiver.got)
     hook.close(LIMIT)
@@ -334,7 +387,10 @@ def test_closing_does_not_wait_for_the_next_try(receivers):
 
 def test_mistakes_in_the_policy_are_told_before_anything_starts(monkeypatch):
     monkeypatch.delenv("HOOK_SECRET", raising=False)
-    with pytest.raises(InputError, match="Expected the webhook's secret in the environment variable HOOK_SECRET, got none"):
+    with pytest.raises(
+        InputError,
+        match="Expected the webhook's secret in the environment variable HOOK_SECRET, got none",
+    ):
         Alerter(Alerts(webhook="https://example.org/", webhook_secret_env="HOOK_SECRET"))
     with pytest.raises(InputError, match="Expected a webhook that begins with") as told:
         Alerter(Alerts(webhook="example.org/token-in-the-path"))
@@ -347,7 +403,9 @@ def test_mistakes_in_the_policy_are_told_before_anything_starts(monkeypatch):
 def everything(tmp_path, receivers, alarms, clock, minutes=60.0):
     """What anybody can see of alarms, told one by one, before, at and after the next digest."""
     receiver, tally = receivers(), Tally()
-    alerts = Alerts(log="alerts.jsonl", webhook=receiver.url, digest_minutes=minutes, digest_least=5)
+    alerts = Alerts(
+        log="alerts.jsonl", webhook=receiver.url, digest_minutes=minutes, digest_least=5
+    )
     alerter = Alerter(alerts, home=tmp_path, clock=clock, tally=tally, patience=QUICK)
     for found in alarms:
         alerter.tell(found)
@@ -367,7 +425,11 @@ def test_one_hit_never_shows_anywhere(tmp_path, receivers):
     one = alarm("membership", "0c", hits=1)
     told, lines, hooks = everything(tmp_path, receivers, [one], Clock(100.0))
     assert [found.detector for found in told] == ["coverage", "volume"]
-    assert [line["detector"] for line in lines] == [hook["detector"] for hook in hooks] == ["coverage", "volume"]
+    assert (
+        [line["detector"] for line in lines]
+        == [hook["detector"] for hook in hooks]
+        == ["coverage", "volume"]
+    )
     assert not any("0c" in file.read_text() for file in tmp_path.iterdir())
 
 
@@ -375,9 +437,18 @@ def test_enough_hits_are_told_together_at_the_digests_time_and_only_then(tmp_pat
     many = [alarm("membership", f"0{n}", time=100.0 + n, hits=2) for n in range(4)]
     told, lines, hooks = everything(tmp_path, receivers, many, Clock(100.0))
     assert [found.detector for found in told] == ["coverage", "membership", "volume"]
-    assert [line["detector"] for line in lines] == [hook["detector"] for hook in hooks] == [found.detector for found in told]
+    assert (
+        [line["detector"] for line in lines]
+        == [hook["detector"] for hook in hooks]
+        == [found.detector for found in told]
+    )
     digest = lines[1]
-    assert (digest["time"], digest["subject"], digest["statistic"], digest["queries"]) == (3600.0, DIGEST, 5.0, 100)
+    assert (digest["time"], digest["subject"], digest["statistic"], digest["queries"]) == (
+        3600.0,
+        DIGEST,
+        5.0,
+        100,
+    )
     assert digest["clients"] == ["00", "01", "02", "03"] and digest["told"] == 3600.0
 
 
@@ -391,7 +462,11 @@ def test_closing_tells_no_digest_before_its_time(tmp_path):
 
 def told_of(alarms, ends=4 * 3600.0):
     """Digests by a clock that ticks once a second."""
-    digest, found, waiting = Digest(Alerts(digest_minutes=60, digest_least=5)), [], sorted(alarms, key=lambda one: one.time)
+    digest, found, waiting = (
+        Digest(Alerts(digest_minutes=60, digest_least=5)),
+        [],
+        sorted(alarms, key=lambda one: one.time),
+    )
     for now in range(0, int(ends), 7):
         told = digest.due(float(now))
         found += [] if told is None else [told]
@@ -409,7 +484,12 @@ def test_a_digest_depends_on_no_moment_within_its_hour(first, second):
     n = min(len(first), len(second))
 
     def at(times):
-        return told_of([alarm("membership", f"0{i}", time=time, hits=3) for i, time in enumerate(sorted(times)[:n])])
+        return told_of(
+            [
+                alarm("membership", f"0{i}", time=time, hits=3)
+                for i, time in enumerate(sorted(times)[:n])
+            ]
+        )
 
     assert at(first) == at(second)
     assert len(at(first)) == (1 if 3 * n >= 5 else 0)
@@ -448,16 +528,23 @@ def test_a_clock_that_steps_back_brings_no_digest_forward():
 
 
 def test_a_replay_tells_the_digests_that_a_live_guard_tells():
-    alarms = [alarm("membership", f"{n % 7:02x}", time=137.0 * n**1.5 + 3.5, hits=1 + n % 3) for n in range(40)]
+    alarms = [
+        alarm("membership", f"{n % 7:02x}", time=137.0 * n**1.5 + 3.5, hits=1 + n % 3)
+        for n in range(40)
+    ]
     alerts = Alerts(digest_minutes=60, digest_least=5)
     live = told_of(alarms, ends=137.0 * 40**1.5 + 7200)
     assert replace_by_digests(alarms, alerts) == tuple(live) and len(live) > 3
     mixed = replace_by_digests([*alarms, alarm("volume", time=5000.0)], alerts)
-    assert [found for found in mixed if found.detector == "membership"] == live and len(mixed) == len(live) + 1
+    assert [found for found in mixed if found.detector == "membership"] == live and len(
+        mixed
+    ) == len(live) + 1
 
 
 def test_a_policys_alerter_keeps_its_log_beside_the_policy(tmp_path):
-    policy = parse_guard_policy({"serving": {"n_classes": 3}, "alerts": {"log": "alerts.jsonl"}, "home": str(tmp_path)})
+    policy = parse_guard_policy(
+        {"serving": {"n_classes": 3}, "alerts": {"log": "alerts.jsonl"}, "home": str(tmp_path)}
+    )
     alerter = build_alerter(policy, clock=Clock(5.0))
     alerter.tell(alarm())
     alerter.close()

@@ -1,4 +1,7 @@
-"""The monitor in a process of its own: the same verdicts, and what happens when either process ends."""
+"""The monitor in a process of its own.
+
+The same verdicts, and what happens when either process ends.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,14 @@ from memberscope.guard.hashing.secret_key import read_secret
 from memberscope.guard.monitor import child_process as module
 from memberscope.guard.monitor.artifacts import load_monitor_artifacts
 from memberscope.guard.monitor.child_process import ChildMonitor
-from memberscope.guard.monitor.ipc import LONG, Done, Look, encode_message, encode_message_parts, read_message
+from memberscope.guard.monitor.ipc import (
+    LONG,
+    Done,
+    Look,
+    encode_message,
+    encode_message_parts,
+    read_message,
+)
 from memberscope.guard.monitor.query_queue import Waiting, split_into_pieces
 from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.replay.log_reader import Log, list_log_files
@@ -43,7 +53,9 @@ class LiveApart(Live):
 
     def __init__(self, policy) -> None:
         super().__init__(policy)
-        self.worker = self.apart = ChildMonitor(policy, read_secret(policy.path("guard.key")).id, self.metrics, self.state)
+        self.worker = self.apart = ChildMonitor(
+            policy, read_secret(policy.path("guard.key")).id, self.metrics, self.state
+        )
         self.apart.queue.clock = self.clock
         self.guard.watch = self.apart.watch
 
@@ -65,9 +77,9 @@ def replayed(file: Path):
     policy = read_policy(file)
     equipment = load_monitor_artifacts(policy)
     monitor = build_fresh_monitor(equipment, policy)
-    return collect_alarms(monitor, Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher))[
-        0
-    ], monitor
+    return collect_alarms(
+        monitor, Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
+    )[0], monitor
 
 
 def test_its_verdicts_are_those_of_a_replay_and_its_responses_come_back(tmp_path):
@@ -94,15 +106,27 @@ def test_its_verdicts_are_those_of_a_replay_and_its_responses_come_back(tmp_path
     assert {"probing", "membership"} <= {alarm.detector for alarm in alarms}
     lines = [json.loads(line) for line in (file.parent / "alerts.jsonl").read_text().splitlines()]
     plain = [alarm for alarm in alarms if alarm.detector != "membership"]
-    assert [line["subject"] for line in lines if line["detector"] != "membership"] == [alarm.subject for alarm in plain]
+    assert [line["subject"] for line in lines if line["detector"] != "membership"] == [
+        alarm.subject for alarm in plain
+    ]
     assert told == len(plain)
     assert live.count("monitor_clients") == len(monitor.rows) and live.count("faults_total") == 0
-    coarse = [body for (_, client, _), (_, body) in zip(script(), answers, strict=True) if client == "10.0.1.1"]
-    assert "{" in coarse[0].decode()[1:-1] and set(json.loads(coarse[-1])["predictions"]) <= {0, 1, 2}
+    coarse = [
+        body
+        for (_, client, _), (_, body) in zip(script(), answers, strict=True)
+        if client == "10.0.1.1"
+    ]
+    assert "{" in coarse[0].decode()[1:-1] and set(json.loads(coarse[-1])["predictions"]) <= {
+        0,
+        1,
+        2,
+    }
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(tmp_path, monkeypatch, number):
+def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(
+    tmp_path, monkeypatch, number
+):
     file = prepared(tmp_path)
     if number == signal.SIGSTOP:
         monkeypatch.setattr(module, "PATIENCE", 20.0)
@@ -119,8 +143,13 @@ def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(
         live.clock.now += 90.0
         live.apart.tell()
         late = live.count("monitor_lag_seconds")
-        await until(lambda: live.apart.link is not None and live.apart.link.process.pid != first.pid)
-        lost, faults = live.count("monitor_dropped_total"), live.count('faults_total{which="watch"}')
+        await until(
+            lambda: live.apart.link is not None and live.apart.link.process.pid != first.pid
+        )
+        lost, faults = (
+            live.count("monitor_dropped_total"),
+            live.count('faults_total{which="watch"}'),
+        )
         await live.ask("10.0.0.2", population(7))
         await live.settled()
         await live.worker.stop()
@@ -134,7 +163,9 @@ def test_one_that_dies_or_hangs_is_counted_and_followed_by_another_that_goes_on(
 
 
 @pytest.mark.parametrize(("hangs", "ended", "silence"), [(False, 60.0, 50.0), (True, 3.0, 2.0)])
-def test_a_stop_waits_for_a_monitor_that_saves_and_not_for_one_that_hangs(tmp_path, monkeypatch, hangs, ended, silence):
+def test_a_stop_waits_for_a_monitor_that_saves_and_not_for_one_that_hangs(
+    tmp_path, monkeypatch, hangs, ended, silence
+):
     monkeypatch.setattr(module, "ENDED", ended)
     monkeypatch.setattr(module, "HANGS", silence)
     waited, close = [], module.ChildLink.close
@@ -156,14 +187,18 @@ def test_a_stop_waits_for_a_monitor_that_saves_and_not_for_one_that_hangs(tmp_pa
         await live.worker.stop()
         return live.apart.link.process.returncode
 
-    assert asyncio.run(run()) == (-signal.SIGKILL if hangs else 0) and waited == [0.0 if hangs else ended]
+    assert asyncio.run(run()) == (-signal.SIGKILL if hangs else 0) and waited == [
+        0.0 if hangs else ended
+    ]
     assert (tmp_path / "memory.safetensors").exists() is not hangs
 
 
 def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_path):
     file = prepared(tmp_path)
     policy = read_policy(file)
-    blocking = policy.model_copy(update={"respond": policy.respond.model_copy(update={"probing": "block"})})
+    blocking = policy.model_copy(
+        update={"respond": policy.respond.model_copy(update={"probing": "block"})}
+    )
     records = population(3)
 
     async def run():
@@ -176,7 +211,11 @@ def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_pa
             if place == 2:
                 pid = live.apart.link.process.pid
                 os.kill(pid, signal.SIGKILL)
-                await until(lambda: live.apart.link is not None and live.apart.link.process.pid != pid)  # noqa: B023
+                await until(
+                    lambda pid=pid: (
+                        live.apart.link is not None and live.apart.link.process.pid != pid
+                    )
+                )
             for step in range(60):
                 live.clock.now += 30.0
                 await live.ask(client, records[place : place + 1] + 1e-4 * step)
@@ -185,7 +224,9 @@ def test_a_policy_that_is_read_again_is_followed_also_by_the_next_process(tmp_pa
         await live.worker.stop()
         return found
 
-    assert asyncio.run(run()) == [ActiveResponse(word, "probing") for word in ("coarsen", "block", "block")]
+    assert asyncio.run(run()) == [
+        ActiveResponse(word, "probing") for word in ("coarsen", "block", "block")
+    ]
 
 
 def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path):
@@ -210,7 +251,15 @@ def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path
 def seen_of(live: Live, records):
     """What the middleware would tell of a query about such records."""
     labels = np.zeros(len(records), dtype=np.int64)
-    return QueryEvent(Batch(records), "network:x", live.guard.names.client("network:x"), "default", labels, 200, 0.001)
+    return QueryEvent(
+        Batch(records),
+        "network:x",
+        live.guard.names.client("network:x"),
+        "default",
+        labels,
+        200,
+        0.001,
+    )
 
 
 def test_whatever_fails_in_sending_or_reading_ends_neither_side(tmp_path, monkeypatch):
@@ -227,18 +276,25 @@ def test_whatever_fails_in_sending_or_reading_ends_neither_side(tmp_path, monkey
         live.apart.watch(seen_of(live, population(2)))
         await until(lambda: live.count("monitor_dropped_total") == 2)
         await until(lambda: live.apart.link is not None)
-        one = seen_of(live, population(1))._replace(answer=b"[" * 5000, serving=live.guard.rules.policy.serving)
+        one = seen_of(live, population(1))._replace(
+            answer=b"[" * 5000, serving=live.guard.rules.policy.serving
+        )
         live.apart.watch(one)
         live.apart.watch(one._replace(answer=b'{"predictions": [[0.1, 0.2, 0.7]]}'))
         await live.settled()
         await live.worker.stop()
 
     asyncio.run(run())
-    lines = [json.loads(line)["label"] for line in (tmp_path / "logs" / "access.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line)["label"]
+        for line in (tmp_path / "logs" / "access.jsonl").read_text().splitlines()
+    ]
     assert lines == [[-1], [2]]
 
 
-def test_another_key_is_refused_by_the_next_process_and_the_pause_grows(tmp_path, monkeypatch, caplog):
+def test_another_key_is_refused_by_the_next_process_and_the_pause_grows(
+    tmp_path, monkeypatch, caplog
+):
     file = prepared(tmp_path)
     monkeypatch.setattr(module, "RESTED", 0.1)
 
@@ -318,7 +374,9 @@ def alive(pid: int) -> bool:
 
 def test_a_serving_process_that_is_killed_leaves_a_monitor_that_saves_and_ends(tmp_path):
     file = prepared(tmp_path)
-    with subprocess.Popen([sys.executable, "-c", ORPHAN, str(file)], stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN, str(file)], stdout=subprocess.PIPE
+    ) as process:
         pid = int(process.stdout.readline())
         os.kill(pid, signal.SIGTERM)  # which it leaves to the serving process
         time.sleep(0.2)
@@ -343,11 +401,15 @@ def test_answers_come_whole_and_are_not_copied_into_the_message():
     message = Look(tuple(split_into_pieces(taken, 2)))
     parts = encode_message_parts(message)
     assert [getattr(part, "obj", None) for part in parts[4:]] == answers[2:]
-    assert all(len(part) for message in (message, Look(), Done()) for part in encode_message_parts(message))
+    assert all(
+        len(part) for message in (message, Look(), Done()) for part in encode_message_parts(message)
+    )
     found = read_message(io.BytesIO(b"".join(parts)))
     assert [bytes(one.answer) for piece in found.taken for one in piece.asked] == answers
 
 
 def seen_with(answer: bytes) -> QueryEvent:
     """A query whose answer is still to be read."""
-    return QueryEvent(Batch(np.eye(1)), "network:x", "00", "default", np.array([-1]), 200, 0.001, answer)
+    return QueryEvent(
+        Batch(np.eye(1)), "network:x", "00", "default", np.array([-1]), 200, 0.001, answer
+    )

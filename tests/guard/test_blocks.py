@@ -1,4 +1,7 @@
-"""A monitor that is handed queries one by one, as live traffic comes, alarms as one that replays them in blocks."""
+"""A monitor that is handed queries one by one, as live traffic comes.
+
+Alarms as one that replays them in blocks.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,12 @@ import pytest
 from memberscope.guard.detectors.monitor import DetectorSettings, Monitor
 from memberscope.guard.sketching.observations import BINS, POINT, Observations
 
-LIMITS = {"probing.family": 6.0, "boundary.family": 4.0, "probing.client": 4.0, "boundary.client": 4.0}
+LIMITS = {
+    "probing.family": 6.0,
+    "boundary.family": 4.0,
+    "probing.client": 4.0,
+    "boundary.client": 4.0,
+}
 
 
 def probed(n_records: int = 12, n_copies: int = 10) -> Observations:
@@ -31,7 +39,11 @@ def test_alarms_do_not_depend_on_how_queries_are_cut_into_blocks(size):
     seen = probed()
     whole = Monitor(DetectorSettings(LIMITS, 0.5)).observe(seen)
     parts = Monitor(DetectorSettings(LIMITS, 0.5))
-    found = [alarm for start in range(0, len(seen), size) for alarm in parts.observe(seen.take(slice(start, start + size)))]
+    found = [
+        alarm
+        for start in range(0, len(seen), size)
+        for alarm in parts.observe(seen.take(slice(start, start + size)))
+    ]
 
     def told(alarms):
         return [(a.time, a.detector, a.scope, a.subject, a.statistic, a.queries) for a in alarms]

@@ -14,15 +14,41 @@ from hypothesis import strategies as st
 from memberscope.errors import InputError
 from memberscope.guard.alerting.membership_digest import DIGEST
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.replay.campaigns import DO, GAP, LOOKS, ORDER, Calibration, Day, Replay, Threshold, group_campaigns
-from memberscope.guard.replay.campaigns_page import build_campaigns_schema, read_replay, render_campaigns_page, write_replay
+from memberscope.guard.replay.campaigns import (
+    DO,
+    GAP,
+    LOOKS,
+    ORDER,
+    Calibration,
+    Day,
+    Replay,
+    Threshold,
+    group_campaigns,
+)
+from memberscope.guard.replay.campaigns_page import (
+    build_campaigns_schema,
+    read_replay,
+    render_campaigns_page,
+    write_replay,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {"start": 0.0, "end": 86400.0, "n_queries": 1000, "n_clients": 20, "n_client_days": 20}
 
 
-def alarm(time=0.0, detector="probing", scope="client", subject="0a", clients=None, queries=40) -> Alarm:
-    return Alarm(time, detector, scope, subject, 12.0, 10.0, queries, (subject,) if clients is None else clients)
+def alarm(
+    time=0.0, detector="probing", scope="client", subject="0a", clients=None, queries=40
+) -> Alarm:
+    return Alarm(
+        time,
+        detector,
+        scope,
+        subject,
+        12.0,
+        10.0,
+        queries,
+        (subject,) if clients is None else clients,
+    )
 
 
 def whole() -> Replay:
@@ -31,7 +57,14 @@ def whole() -> Replay:
         (alarm(), alarm(60.0, "volume", "family", "17", ("0a", "0b"))),
         days=(Day(0.0, 900, 2), Day(86400.0, 100, 0)),
         thresholds=(Threshold("probing", "client", 10.0, 0.0002), Threshold("volume", "pool", 9.0)),
-        calibration=Calibration(0.001, 0.0005, 0.002, 0.95, 12000, "Thresholds on one half of the days, rates on the other."),
+        calibration=Calibration(
+            0.001,
+            0.0005,
+            0.002,
+            0.95,
+            12000,
+            "Thresholds on one half of the days, rates on the other.",
+        ),
         skipped=2,
         **COUNTS,
     )
@@ -57,7 +90,10 @@ def test_what_shares_nothing_or_comes_later_is_another_campaign():
 
 def test_a_family_and_a_pool_of_the_same_name_are_not_the_same():
     found = group_campaigns(
-        [alarm(0.0, scope="family", subject="1", clients=("0a",)), alarm(0.0, scope="pool", subject="1", clients=("0b",))]
+        [
+            alarm(0.0, scope="family", subject="1", clients=("0a",)),
+            alarm(0.0, scope="pool", subject="1", clients=("0b",)),
+        ]
     )
     assert len(found) == 2
 
@@ -70,7 +106,9 @@ def test_an_alarm_that_names_many_joins_campaigns_without_making_one_of_several(
     assert all(detector in found.detectors and "pool" in found.scopes for found in two)
     [alone] = group_campaigns([loose, alarm(20.0, detector, "pool", subject, ("0d",))])
     assert alone.clients == ("0a", "0b", "0c", "0d")
-    late = group_campaigns([alarm(0.0, subject="0a"), alarm(GAP + 1, detector, "pool", subject, ("0a",))])
+    late = group_campaigns(
+        [alarm(0.0, subject="0a"), alarm(GAP + 1, detector, "pool", subject, ("0a",))]
+    )
     assert len(late) == 2
 
 
@@ -123,7 +161,8 @@ def slowly(alarms: list[Alarm]) -> set[frozenset[int]]:
 @settings(max_examples=60)
 def test_campaigns_are_those_of_a_slow_reference_in_any_order(alarms, random):
     expected = sorted(
-        (min(alarms[i].time for i in group), max(alarms[i].time for i in group), len(group)) for group in slowly(alarms)
+        (min(alarms[i].time for i in group), max(alarms[i].time for i in group), len(group))
+        for group in slowly(alarms)
     )
     shuffled = list(alarms)
     random.shuffle(shuffled)
@@ -136,7 +175,10 @@ def test_each_detector_has_a_sentence_and_an_advice():
     assert set(LOOKS) == set(DO) == set(ORDER)
     [found] = group_campaigns([alarm(), alarm(1.0, "boundary"), alarm(2.0, "volume")])
     assert found.looks_like.startswith("Queries of one client walk along the boundary")
-    assert found.looks_like.endswith("; probing and volume stood out as well.") and found.what_to_do == DO["boundary"]
+    assert (
+        found.looks_like.endswith("; probing and volume stood out as well.")
+        and found.what_to_do == DO["boundary"]
+    )
 
 
 def test_a_replay_takes_no_single_membership_alarm():
@@ -146,7 +188,9 @@ def test_a_replay_takes_no_single_membership_alarm():
 
 def test_verdicts():
     assert whole().verdict() == "1 campaign, by 2 of 20 clients, in 1,000 queries"
-    assert Replay.of("l", (), **COUNTS).verdict() == "No campaign among 20 clients and 1,000 queries"
+    assert (
+        Replay.of("l", (), **COUNTS).verdict() == "No campaign among 20 clients and 1,000 queries"
+    )
 
 
 def test_a_replay_fits_its_schema_and_is_read_back(tmp_path):
@@ -163,12 +207,17 @@ def test_a_replay_fits_its_schema_and_is_read_back(tmp_path):
 
 def test_files_that_name_clients_are_their_owners_alone(tmp_path):
     write_replay(whole(), tmp_path)
-    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("replay.json", "campaigns.html")] == [0o600, 0o600]
+    assert [
+        stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("replay.json", "campaigns.html")
+    ] == [0o600, 0o600]
 
 
 def test_a_broken_document_is_one_sentence(tmp_path):
     (tmp_path / "replay.json").write_text('{"format":"memberscope-campaigns/1"')
-    with pytest.raises(InputError, match=r"^Expected a replay.json in .*, got: .* Run memberscope guard replay again\.$"):
+    with pytest.raises(
+        InputError,
+        match=r"^Expected a replay.json in .*, got: .* Run memberscope guard replay again\.$",
+    ):
         read_replay(tmp_path)
 
 
@@ -181,9 +230,18 @@ def test_numbers_without_bound_are_written_and_read(tmp_path):
 def test_the_page_says_what_was_not_measured():
     page = render_campaigns_page(Replay.of("access.log", (), **COUNTS))
     assert "not calibrated" in page and "how many alarms are false is unknown" in page
-    assert "Nothing seen does not mean that nothing happened" in page and "One or two ordinary queries a record" in page
-    told = render_campaigns_page(whole())
-    assert "not calibrated" not in told and "1 in 1,000 of its days" in told and "0.1% (0.05% to 0.2%, 95% interval" in told
     assert (
-        "about 0.02 false alarms are to be expected" in told and "not measured" in told and "what they would have shown" in told
+        "Nothing seen does not mean that nothing happened" in page
+        and "One or two ordinary queries a record" in page
+    )
+    told = render_campaigns_page(whole())
+    assert (
+        "not calibrated" not in told
+        and "1 in 1,000 of its days" in told
+        and "0.1% (0.05% to 0.2%, 95% interval" in told
+    )
+    assert (
+        "about 0.02 false alarms are to be expected" in told
+        and "not measured" in told
+        and "what they would have shown" in told
     )

@@ -12,8 +12,16 @@ from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Thresho
 from memberscope.guard.replay.campaigns_page import write_replay
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 START, DAY = 1_780_272_000.0, 86400.0
 
 
@@ -22,19 +30,40 @@ def name(number: int) -> str:
 
 
 def busy() -> Replay:
-    """Ten days with a boundary walk, one family probed by many, a sweep and digests, and hostile names throughout."""
+    """Ten days with a boundary walk, one family probed by many, a sweep and digests.
+
+    And hostile names throughout.
+    """
     many = tuple(name(n) for n in range(40, 70))
     alarms = [
         Alarm(START + 1.1 * DAY, "boundary", "client", name(1), 31.2, 11.5, 412, (name(1),)),
         Alarm(START + 1.2 * DAY, "probing", "client", name(1), 18.0, 12.0, 1650, (name(1),)),
-        Alarm(START + 1.25 * DAY, "membership", "pool", DIGEST, 15.0, 5.0, 2000, (name(1), name(90))),
-        *(Alarm(START + 4 * DAY + 900 * n, "probing", "family", str(17 + n), 14.0 + n, 12.0, 240 + n, many) for n in range(6)),
+        Alarm(
+            START + 1.25 * DAY, "membership", "pool", DIGEST, 15.0, 5.0, 2000, (name(1), name(90))
+        ),
+        *(
+            Alarm(
+                START + 4 * DAY + 900 * n,
+                "probing",
+                "family",
+                str(17 + n),
+                14.0 + n,
+                12.0,
+                240 + n,
+                many,
+            )
+            for n in range(6)
+        ),
         Alarm(START + 8.3 * DAY, "coverage", "client", HOSTILE, 44.0, 15.0, 20_000, (HOSTILE,)),
-        Alarm(START + 8.4 * DAY, "volume", "client", HOSTILE, float("inf"), 15.0, 60_000, (HOSTILE,)),
+        Alarm(
+            START + 8.4 * DAY, "volume", "client", HOSTILE, float("inf"), 15.0, 60_000, (HOSTILE,)
+        ),
     ]
     asked = (11_000, 12_500, 9_800, 12_100, 31_000, 12_400, 6_100, 5_900, 71_300, 11_900)
     days = [
-        Day(START + n * DAY, queries, sum(int((alarm.time - START) // DAY) == n for alarm in alarms))
+        Day(
+            START + n * DAY, queries, sum(int((alarm.time - START) // DAY) == n for alarm in alarms)
+        )
         for n, queries in enumerate(asked)
     ]
     return Replay.of(
@@ -52,7 +81,14 @@ def busy() -> Replay:
             for n, detector in enumerate(("boundary", "probing", "coverage", "volume"))
             for scope in ("client", "pool")
         ),
-        calibration=Calibration(0.00092, 0.00047, 0.00161, 0.95, 12_000, f"Half of the days of {HOSTILE} set the thresholds."),
+        calibration=Calibration(
+            0.00092,
+            0.00047,
+            0.00161,
+            0.95,
+            12_000,
+            f"Half of the days of {HOSTILE} set the thresholds.",
+        ),
     )
 
 
@@ -98,7 +134,9 @@ def opened(browser, page_file):
 
 def test_it_starts_with_the_verdict_then_campaigns_then_what_is_invisible_then_calibration(opened):
     page = opened()
-    assert page.locator("h1").inner_text() == "3 campaigns, by 32 of 412 clients, in 184,000 queries"
+    assert (
+        page.locator("h1").inner_text() == "3 campaigns, by 32 of 412 clients, in 184,000 queries"
+    )
     assert page.locator(".badge").inner_text() == "CAMPAIGNS"
     assert page.locator("h2").all_inner_texts() == [
         "Campaigns",
@@ -117,7 +155,10 @@ def test_it_starts_with_the_verdict_then_campaigns_then_what_is_invisible_then_c
 
 def test_hostile_names_are_text_and_nothing_runs(opened):
     page = opened()
-    assert HOSTILE in page.locator(".reason").inner_text() and HOSTILE in page.locator(".campaign").last.inner_text()
+    assert (
+        HOSTILE in page.locator(".reason").inner_text()
+        and HOSTILE in page.locator(".campaign").last.inner_text()
+    )
     assert HOSTILE in page.locator("td.who").last.inner_text()
     assert page.locator("script, img, iframe, link, form, object").count() == 0
 
@@ -131,7 +172,10 @@ def test_the_style_is_let_in_and_scripts_are_not(opened):
 
 def test_the_picture_tells_the_days(opened):
     page = opened()
-    assert page.locator("svg.days").bounding_box()["height"] > 100 and page.locator("svg.days .bar").count() == 10
+    assert (
+        page.locator("svg.days").bounding_box()["height"] > 100
+        and page.locator("svg.days .bar").count() == 10
+    )
     heights = [float(bar.get_attribute("height")) for bar in page.locator("svg.days .bar").all()]
     assert heights[8] / heights[0] == pytest.approx(71_300 / 11_000, rel=0.01)
     assert page.locator("svg.days text.alarms").all_text_contents() == ["3", "6", "2"]
@@ -162,7 +206,10 @@ CONTRAST = """() => {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_text_contrasts_with_what_is_under_it(opened, scheme):
     page = opened(color_scheme=scheme)
-    colours = page.evaluate("(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] })()")
+    colours = page.evaluate(
+        "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] "
+        "})()"
+    )
     ink, paper = (sum(map(float, colour.strip("rgb()").split(","))) for colour in colours)
     assert abs(ink - paper) > 450 and (ink < paper) == (scheme == "light")
     assert page.evaluate(CONTRAST) == []
@@ -171,7 +218,11 @@ def test_every_text_contrasts_with_what_is_under_it(opened, scheme):
 def test_the_page_has_one_of_each_landmark_and_its_tables_have_heads(opened):
     page = opened()
     assert page.locator("main, h1").count() == 2 and page.locator("html[lang=en]").count() == 1
-    assert page.locator("table").count() == page.locator("table:has(caption):has(thead th[scope=col])").count() == 2
+    assert (
+        page.locator("table").count()
+        == page.locator("table:has(caption):has(thead th[scope=col])").count()
+        == 2
+    )
     assert page.locator("svg[role=img][aria-label]").count() == page.locator("svg").count() == 1
     ids = "[...document.querySelectorAll('[aria-labelledby]')].every(e => document.getElementById(e.getAttribute('aria-labelledby')))"
     assert page.evaluate(ids)
@@ -189,10 +240,17 @@ def test_it_prints_with_no_column_out_of_sight(opened, tmp_path):
 
 
 def test_a_log_without_campaigns_promises_nothing(browser, tmp_path):
-    quiet = Replay.of("access.log", (), start=START, end=START + DAY, n_queries=50, n_clients=3, n_client_days=3)
+    quiet = Replay.of(
+        "access.log", (), start=START, end=START + DAY, n_queries=50, n_clients=3, n_client_days=3
+    )
     write_replay(quiet, tmp_path)
     page = browser.new_page()
     page.goto((tmp_path / "campaigns.html").as_uri())
-    assert page.locator(".badge").inner_text() == "NOTHING SEEN" and page.locator("header.pass").count() == 0
-    assert "Nothing seen does not mean that nothing happened" in page.locator(".reason").inner_text()
+    assert (
+        page.locator(".badge").inner_text() == "NOTHING SEEN"
+        and page.locator("header.pass").count() == 0
+    )
+    assert (
+        "Nothing seen does not mean that nothing happened" in page.locator(".reason").inner_text()
+    )
     page.close()

@@ -22,7 +22,9 @@ def policy(*clients: dict, **more: object):
 
 
 def client(kind: str, subject: str, address: str | None = None) -> Client:
-    return Client(kind, subject, kind != "network", None if address is None else ipaddress.ip_address(address))
+    return Client(
+        kind, subject, kind != "network", None if address is None else ipaddress.ip_address(address)
+    )
 
 
 def answers(n: int, seed: int = 0) -> np.ndarray:
@@ -32,15 +34,27 @@ def answers(n: int, seed: int = 0) -> np.ndarray:
 def test_the_first_class_that_holds_is_taken_and_default_else():
     classes = Classes(
         policy(
-            {"name": "partner", "who": ["api_key:partner-*", "mtls:CN=p"], "restrict": "none", "per_client": "5/d"},
+            {
+                "name": "partner",
+                "who": ["api_key:partner-*", "mtls:CN=p"],
+                "restrict": "none",
+                "per_client": "5/d",
+            },
             {"name": "one", "who": ["api_key:partner-1"], "restrict": "round:2"},
-            {"name": "inside", "who": ["network:10.0.0.0/8", "network:2001:db8::/32"], "restrict": "top:1"},
+            {
+                "name": "inside",
+                "who": ["network:10.0.0.0/8", "network:2001:db8::/32"],
+                "restrict": "top:1",
+            },
             default={"restrict": "label", "per_client": "1/d"},
         )
     )
     found = {
         "partner": [client("api_key", "partner-1", "10.1.1.1"), client("mtls", "CN=p")],
-        "inside": [client("network", "10.1.1.1/32", "10.1.1.1"), client("jwt", "partner-1", "2001:db8::1")],
+        "inside": [
+            client("network", "10.1.1.1/32", "10.1.1.1"),
+            client("jwt", "partner-1", "2001:db8::1"),
+        ],
         "default": [
             client("jwt", "partner-1"),
             client("api_key", "partne"),
@@ -51,12 +65,22 @@ def test_the_first_class_that_holds_is_taken_and_default_else():
     }
     for name, clients in found.items():
         assert [classes.of(one)[0] for one in clients] == [name] * len(clients)
-    assert classes.of(found["partner"][0])[1].per_client.n == 5 and classes.of(found["default"][0])[1].restrict == "label"
+    assert (
+        classes.of(found["partner"][0])[1].per_client.n == 5
+        and classes.of(found["default"][0])[1].restrict == "label"
+    )
 
 
 def test_each_class_has_its_defence():
-    classes = Classes(policy({"name": "a", "who": ["jwt:*"], "restrict": "top:2+round:1"}, default={"restrict": "none"}))
-    assert classes.defence("a").parts == (TopK(2), Rounding(1)) and classes.defence("default") is None
+    classes = Classes(
+        policy(
+            {"name": "a", "who": ["jwt:*"], "restrict": "top:2+round:1"},
+            default={"restrict": "none"},
+        )
+    )
+    assert (
+        classes.defence("a").parts == (TopK(2), Rounding(1)) and classes.defence("default") is None
+    )
     assert classes.coarsened.name == "label"
     with pytest.raises(KeyError):
         classes.defence("b")
@@ -66,7 +90,11 @@ def test_fitted_parts_come_from_the_policys_file(tmp_path):
     outputs = answers(120)
     guard = MemGuard(1.0).fit(outputs, outputs.max(axis=1) > 0.8)
     save_fitted([guard], tmp_path / "fitted.safetensors")
-    table = {"home": str(tmp_path), "fitted": "fitted.safetensors", "default": {"restrict": "memguard:1+round:3"}}
+    table = {
+        "home": str(tmp_path),
+        "fitted": "fitted.safetensors",
+        "default": {"restrict": "memguard:1+round:3"},
+    }
     classes = Classes(policy({"name": "raw", "who": ["jwt:*"], "restrict": "memguard:1"}, **table))
     assert classes.defence("raw").digest == guard.digest
     asked = answers(50, 1)
@@ -88,7 +116,12 @@ def test_fitted_parts_come_from_the_policys_file(tmp_path):
 def test_what_cannot_be_served_is_refused_at_the_start(tmp_path, changed, sentence):
     outputs = answers(100)
     save_fitted([MemGuard(1.0).fit(outputs, outputs[:, 0] > 0.3)], tmp_path / "f")
-    table = {"serving": {"n_classes": 3}, "home": str(tmp_path), "fitted": "f", "default": {"restrict": "memguard:1"}}
+    table = {
+        "serving": {"n_classes": 3},
+        "home": str(tmp_path),
+        "fitted": "f",
+        "default": {"restrict": "memguard:1"},
+    }
     Classes(parse_guard_policy(table))
     with pytest.raises(InputError, match=sentence):
         Classes(parse_guard_policy(table | changed))

@@ -32,7 +32,9 @@ def noise(days: int, clients: int, seed: int, rate: float = 12.0) -> Observation
     pace = np.random.default_rng(99).lognormal(0.0, 0.7, clients) * rate
     n = rng.poisson(pace[None].repeat(days, axis=0))
     who = np.concatenate([np.repeat(np.arange(1, clients + 1), n[day]) for day in range(days)])
-    time = 20_000 * DAY + np.concatenate([day * DAY + rng.uniform(0, DAY, n[day].sum()) for day in range(days)])
+    time = 20_000 * DAY + np.concatenate(
+        [day * DAY + rng.uniform(0, DAY, n[day].sum()) for day in range(days)]
+    )
     order = np.argsort(time, kind="stable")
     total = len(time)
     return Observations(
@@ -55,7 +57,9 @@ def test_alarms_on_another_log_stay_within_the_stated_rate():
     warm = later.time < later.time[0] + 4 * DAY  # the same share as in tuning
     monitor.observe(later.take(warm))
     alarms = monitor.observe(later.take(~warm))
-    days = len({(int(c), t // DAY) for c, t in zip(later.client[~warm], later.time[~warm], strict=True)})
+    days = len(
+        {(int(c), t // DAY) for c, t in zip(later.client[~warm], later.time[~warm], strict=True)}
+    )
     low, _ = clopper_pearson(min(len(alarms), days), days, 0.99)
     assert low <= rate, (len(alarms), days)
     assert found.low <= rate
@@ -88,12 +92,16 @@ def plain_families(points, records, window):
 @pytest.mark.parametrize("size", [1, 7, 64, 500])
 def test_families_are_those_of_the_definition_however_many_come_at_once(window, size):
     rng = np.random.default_rng(window)
-    points = (rng.normal(size=(50, 16))[rng.integers(0, 50, 500)] + 0.07 * rng.normal(size=(500, 16))).astype(np.float32)
+    points = (
+        rng.normal(size=(50, 16))[rng.integers(0, 50, 500)] + 0.07 * rng.normal(size=(500, 16))
+    ).astype(np.float32)
     records = rng.integers(0, 400, 500)
     families, found = NearDuplicateIndex(RADIUS, window), []
     for start in range(0, 500, size):
         part = slice(start, start + size)
-        placed = families.place(points[part], records[part].astype(np.uint64), np.zeros(500, int)[part], records[part])
+        placed = families.place(
+            points[part], records[part].astype(np.uint64), np.zeros(500, int)[part], records[part]
+        )
         found += list(zip(placed.family.tolist(), placed.before.tolist(), strict=True))
     assert found == plain_families(points, records, window)
     assert sum(before > 0 for _, before in found) > 20
@@ -105,7 +113,9 @@ def test_points_that_are_no_numbers_poison_nothing():
     wild[1], wild[2] = np.inf, -1e38
     families.place(wild, np.arange(3).astype(np.uint64), np.zeros(3, int), np.ones(3))
     plain = np.random.default_rng(0).normal(size=(500, 16)).astype(np.float32)
-    placed = families.place(plain, np.arange(10, 510).astype(np.uint64), np.zeros(500, int), np.ones(500))
+    placed = families.place(
+        plain, np.arange(10, 510).astype(np.uint64), np.zeros(500, int), np.ones(500)
+    )
     assert (placed.before == 0).all()
 
 
@@ -125,13 +135,19 @@ def one(detector, queries, pool: float | None = None) -> list[float]:
     return [detector.step(row, HEAD, query) for query in queries]
 
 
-def query(time=1e9, *, fresh=True, before=0, step=-1, hit=0, label=0, bins=bytes(8)) -> ObservedQuery:
+def query(
+    time=1e9, *, fresh=True, before=0, step=-1, hit=0, label=0, bins=bytes(8)
+) -> ObservedQuery:
     return ObservedQuery(time, fresh, before, step, hit, label, bins)
 
 
 def test_volume_is_what_its_definition_says():
     counts, detector = [5, 9, 4, 60, 7], Volume()
-    queries = [query(20_000 * DAY + day * DAY + 600.0 * i) for day, n in enumerate(counts) for i in range(n)]
+    queries = [
+        query(20_000 * DAY + day * DAY + 600.0 * i)
+        for day, n in enumerate(counts)
+        for i in range(n)
+    ]
     found, total, own = one(detector, queries), [0.0] * 3, []
     ends = np.cumsum(counts)
     for day, n in enumerate(counts):
@@ -155,7 +171,9 @@ def test_membership_needs_hits_and_one_honey_hit_is_not_enough():
         values = one(detector, [query(hit=hit * (i in (5, 9))) for i in range(200)])
         assert max(values) == 0.0
     assert max(one(detector, [query(hit=2)])) == 0.0
-    assert max(one(detector, [query(hit=2, fresh=i == 0) for i in range(50)])) == 0.0  # the same record again and again
+    assert (
+        max(one(detector, [query(hit=2, fresh=i == 0) for i in range(50)])) == 0.0
+    )  # the same record again and again
     planted = one(detector, [query(hit=int(rng.random() < 0.5)) for _ in range(60)])
     assert next(i for i, value in enumerate(planted) if value > 8.0) < 30
 
@@ -165,14 +183,20 @@ def test_probing_is_found_soon_and_unrelated_records_are_not():
     planted = one(detector, [query(before=i % 20) for i in range(60)])
     assert next(i for i, value in enumerate(planted) if value > 10.0) < 15
     assert max(one(detector, [query(before=int(rng.random() < 0.02)) for _ in range(3000)])) < 10.0
-    assert max(one(detector, [query(before=-1) for _ in range(500)])) == 0.0  # a dashboard that refreshes
+    assert (
+        max(one(detector, [query(before=-1) for _ in range(500)])) == 0.0
+    )  # a dashboard that refreshes
 
 
 def test_a_boundary_walk_is_found_soon_and_usual_variants_are_not():
     detector, rng = BoundaryDetector(), np.random.default_rng(0)
-    walk = one(detector, [query(step=int(rng.choice(4, p=[0.4, 0.3, 0.15, 0.15]))) for _ in range(60)])
+    walk = one(
+        detector, [query(step=int(rng.choice(4, p=[0.4, 0.3, 0.15, 0.15]))) for _ in range(60)]
+    )
     assert next(i for i, value in enumerate(walk) if value > 10.0) < 40
-    usual = one(detector, [query(step=int(rng.choice(4, p=[0.9, 0.06, 0.03, 0.01]))) for _ in range(3000)])
+    usual = one(
+        detector, [query(step=int(rng.choice(4, p=[0.9, 0.06, 0.03, 0.01]))) for _ in range(3000)]
+    )
     assert max(usual) < 10.0
 
 
@@ -199,7 +223,8 @@ def test_a_clock_that_steps_back_stands_still():
         *(getattr(late, name) for name in list(late.__dataclass_fields__)[1:]),
     )
     stood = Observations(
-        np.maximum.accumulate(steps.time), *(getattr(late, name) for name in list(late.__dataclass_fields__)[1:])
+        np.maximum.accumulate(steps.time),
+        *(getattr(late, name) for name in list(late.__dataclass_fields__)[1:]),
     )
     first, second = Monitor(DetectorSettings({}, RADIUS)), Monitor(DetectorSettings({}, RADIUS))
     first.observe(steps)

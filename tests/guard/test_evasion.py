@@ -1,4 +1,7 @@
-"""Ways around the guard that were once open: several records for the price of one, places held for nothing, parts not installed."""
+"""Ways around the guard that were once open.
+
+Several records for the price of one, places held for nothing, parts not installed.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +30,32 @@ V2 = {"protocol": "v2", "n_classes": 3}
 
 
 async def lenient(scope, receive, send):
-    """A server that answers as many records as it finds, however they are nested, and leaves bodies that it does not want."""
+    """A server that answers as many records as it finds, however they are nested.
+
+    And leaves bodies that it does not want.
+    """
     document = {} if scope["method"] == "GET" else json.loads((await receive())["body"])
     values = document["inputs"][0]["data"] if "inputs" in document else document.get("record", [])
     outputs = model(np.reshape(values, (-1, 2)))
-    tensor = {"name": "p", "shape": list(outputs.shape), "datatype": "FP64", "data": outputs.ravel().tolist()}
+    tensor = {
+        "name": "p",
+        "shape": list(outputs.shape),
+        "datatype": "FP64",
+        "data": outputs.ravel().tolist(),
+    }
     rows = outputs.tolist()
-    told = {"outputs": [tensor]} if "inputs" in document else {"predictions": rows if len(rows) != 1 else rows[0]}
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    told = (
+        {"outputs": [tensor]}
+        if "inputs" in document
+        else {"predictions": rows if len(rows) != 1 else rows[0]}
+    )
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": json.dumps(told).encode()})
 
 
@@ -53,7 +74,9 @@ def until_closed(connection: socket.socket) -> bytes:
 
 
 def infer(values: list[float]) -> dict:
-    return {"inputs": [{"name": "x", "shape": [1, len(values)], "datatype": "FP64", "data": values}]}
+    return {
+        "inputs": [{"name": "x", "shape": [1, len(values)], "datatype": "FP64", "data": values}]
+    }
 
 
 @pytest.mark.parametrize(
@@ -61,7 +84,9 @@ def infer(values: list[float]) -> dict:
     [(V2, "/v2/models/m/infer", infer), (ALONE, "/score", lambda values: {"record": values})],
 )
 @pytest.mark.parametrize("budget", [{"per_client": "9/h"}, {"per_record": "9/h"}, {}])
-def test_records_packed_into_one_are_answered_only_where_none_are_counted(declared, path, ask, budget):
+def test_records_packed_into_one_are_answered_only_where_none_are_counted(
+    declared, path, ask, budget
+):
     with guarded(lenient, policy(serving=declared, default={"restrict": "none"} | budget)) as guard:
         assert guard.ask("POST", path, ask([1.0, 0.5])).status == 200
         packed = guard.ask("POST", path, ask([1.0, 0.5, 2.0, 0.25]))
@@ -81,7 +106,13 @@ async def scores(scope, receive, send):
     """A server that answers with one score for each two numbers."""
     values = json.loads((await receive())["body"])["record"]
     told = {"scores": np.reshape(values, (-1, 2)).sum(axis=1).tolist() if len(values) > 2 else 0.4}
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": json.dumps(told).encode()})
 
 
@@ -89,7 +120,13 @@ def test_whoever_asks_can_open_what_fails_open():
     async def app(scope, receive, send):
         rows = json.loads((await receive())["body"])["records"]
         told = {"predictions": model(np.array(rows, dtype=np.float64)).tolist()}
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"application/json")],
+            }
+        )
         await send({"type": "http.response.body", "body": json.dumps(told).encode()})
 
     for on_fault, status in (("open", 200), ("closed", 502)):
@@ -102,20 +139,31 @@ def test_whoever_asks_can_open_what_fails_open():
 
 def test_counts_of_all_clients_do_not_pass_as_a_model_of_that_name():
     with guarded(lenient, policy(serving=V2)) as guard:
-        assert [guard.ask("GET", f"/v2/models/{name}").status for name in ("m", "stats")] == [200, 404]
+        assert [guard.ask("GET", f"/v2/models/{name}").status for name in ("m", "stats")] == [
+            200,
+            404,
+        ]
 
 
 @pytest.mark.parametrize(("path", "then"), [(b"/v2", b"\r\n"), (b"/v2", b"a"), (b"/nothing", b"a")])
 def test_a_connection_is_not_held_by_what_follows_an_answer(path, then):
-    with guarded(lenient, policy(serving=V2, limits={"body_timeout": 0.2})) as guard, connected(guard.url) as held:
+    with (
+        guarded(lenient, policy(serving=V2, limits={"body_timeout": 0.2})) as guard,
+        connected(guard.url) as held,
+    ):
         length = b"content-length: 90\r\n" if then == b"a" else b""
         held.sendall(b"GET " + path + b" HTTP/1.1\r\nhost: a\r\n" + length + b"\r\n")
-        threading.Timer(0.5, held.sendall, [then]).start()  # which ends the server's own wait for a next request
+        threading.Timer(
+            0.5, held.sendall, [then]
+        ).start()  # which ends the server's own wait for a next request
         assert until_closed(held).startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 404 "))
 
 
 def test_a_connection_serves_on_after_pauses():
-    with guarded(lenient, policy(serving=V2, limits={"body_timeout": 0.2})) as guard, connected(guard.url) as held:
+    with (
+        guarded(lenient, policy(serving=V2, limits={"body_timeout": 0.2})) as guard,
+        connected(guard.url) as held,
+    ):
         for _ in range(3):
             held.sendall(b"GET /v2 HTTP/1.1\r\nhost: a\r\n\r\n" * 2)
             answers = b""
@@ -133,7 +181,9 @@ def test_certificates_that_cannot_be_read_are_told_before_serving(tmp_path, opti
     if content is not None:
         file.write_text(content)
     given = {"tls_cert": file, "tls_key": file} if option != "upstream_ca" else {}
-    run = Run(upstream="http://localhost:1", policy=tmp_path / "guard.toml", **given | {option: file})
+    run = Run(
+        upstream="http://localhost:1", policy=tmp_path / "guard.toml", **given | {option: file}
+    )
     with pytest.raises(InputError, match=r"file\.pem"):
         run.checked()
 
@@ -141,11 +191,19 @@ def test_certificates_that_cannot_be_read_are_told_before_serving(tmp_path, opti
 def test_an_operators_port_that_is_taken_is_told_before_workers_start(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(
-        "memberscope.guard.server.supervisor.supervise_workers", lambda *given: started.append(given[1].close())
+        "memberscope.guard.server.supervisor.supervise_workers",
+        lambda *given: started.append(given[1].close()),
     )
-    text = '[serving]\nprotocol = "mlflow"\nn_classes = 3\n[state]\nredis = "redis://127.0.0.1:1/0"\n'
+    text = (
+        '[serving]\nprotocol = "mlflow"\nn_classes = 3\n[state]\nredis = "redis://127.0.0.1:1/0"\n'
+    )
     (tmp_path / "guard.toml").write_text(text)
-    given = {"upstream": "http://localhost:1", "policy": tmp_path / "guard.toml", "port": 0, "workers": 2}
+    given = {
+        "upstream": "http://localhost:1",
+        "policy": tmp_path / "guard.toml",
+        "port": 0,
+        "workers": 2,
+    }
     with open_listener("127.0.0.1", 0) as taken:
         second = taken.getsockname()[1]
         with pytest.raises(InputError, match=f"free address, got 127.0.0.1:{second}"):
@@ -168,4 +226,7 @@ run()
 def test_a_part_that_is_not_installed_is_one_sentence(lacking):
     found = subprocess.run([sys.executable, "-c", WITHOUT, lacking], capture_output=True, text=True)
     assert (found.returncode, found.stdout) == (2, "")
-    assert found.stderr == f"memberscope: Expected {lacking} for the guard, got none. Run pip install 'memberscope[guard]'.\n"
+    assert (
+        found.stderr
+        == f"memberscope: Expected {lacking} for the guard, got none. Run pip install 'memberscope[guard]'.\n"
+    )

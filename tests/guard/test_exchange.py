@@ -1,4 +1,7 @@
-"""Requests and answers as pure functions: what is let through, and that it is exactly what the audit's wrapper gives."""
+"""Requests and answers as pure functions.
+
+What is let through, and that it is exactly what the audit's wrapper gives.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,26 @@ from memberscope.wire.answers import parse_outputs
 from memberscope.wire.batch import Batch
 from memberscope.wire.endpoint import Endpoint
 
-DEFENCES = ["top:1", "top:2", "round:1", "temperature:2", "noise:0.5", "label", "top:2+round:2", "round:3+label"]
+DEFENCES = [
+    "top:1",
+    "top:2",
+    "round:1",
+    "temperature:2",
+    "noise:0.5",
+    "label",
+    "top:2+round:2",
+    "round:3+label",
+]
 CLASSES = [None, ("a", "b", "c"), ("2", "0", "1")]
 SERVINGS = {
     "v2": {"protocol": "v2", "model_name": "m", "answer": "p"},
     "mlflow": {"protocol": "mlflow"},
-    "json": {"protocol": "json", "path": "/score", "body": '{"rows": "$rows", "k": 3}', "answer": "out[*].scores"},
+    "json": {
+        "protocol": "json",
+        "path": "/score",
+        "body": '{"rows": "$rows", "k": 3}',
+        "answer": "out[*].scores",
+    },
 }
 SENT = {
     "v2": b'{"inputs": [{"name": "x", "shape": [2, 2], "datatype": "FP64", "data": [1, 2, 3, 4]}], "outputs": [{"name": "hidden"}]}',
@@ -37,26 +54,45 @@ SENT = {
 
 
 def serving(protocol: str, **more) -> ServingConfig:
-    return ServingConfig(**SERVINGS[protocol] | ({} if "classes" in more else {"n_classes": 3}) | more)
+    return ServingConfig(
+        **SERVINGS[protocol] | ({} if "classes" in more else {"n_classes": 3}) | more
+    )
 
 
 def from_server(protocol: str, outputs: np.ndarray) -> bytes:
     """A server's answer with more in it than was declared."""
     if protocol == "v2":
         more = {"name": "hidden", "shape": [1], "datatype": "FP64", "data": [0.125]}
-        tensor = {"name": "p", "shape": list(outputs.shape), "datatype": "FP64", "data": outputs.ravel().tolist()}
-        return json.dumps({"model_name": "m", "trace": "s3cret", "outputs": [more, tensor]}).encode()
+        tensor = {
+            "name": "p",
+            "shape": list(outputs.shape),
+            "datatype": "FP64",
+            "data": outputs.ravel().tolist(),
+        }
+        return json.dumps(
+            {"model_name": "m", "trace": "s3cret", "outputs": [more, tensor]}
+        ).encode()
     if protocol == "mlflow":
         return json.dumps({"predictions": outputs.tolist(), "trace": "s3cret"}).encode()
-    return json.dumps({"out": [{"scores": row, "trace": "s3cret"} for row in outputs.tolist()]}).encode()
+    return json.dumps(
+        {"out": [{"scores": row, "trace": "s3cret"} for row in outputs.tolist()]}
+    ).encode()
 
 
 def read_back(protocol: str, body: bytes, settings: dict, defence) -> np.ndarray:
     """What an audit's endpoint reads in an answer of the guard."""
     keys = ("protocol", "model_name", "body", "answer", "classes", "n_classes")
     given = {key: value for key, value in settings.items() if key in keys and value is not None}
-    hidden = {"top_k": int(defence.name[4])} if defence.name.startswith("top") and defence.signal != "labels" else {}
-    endpoint = Endpoint("http://h/score", outputs="labels" if defence.signal == "labels" else "probabilities", **given | hidden)
+    hidden = (
+        {"top_k": int(defence.name[4])}
+        if defence.name.startswith("top") and defence.signal != "labels"
+        else {}
+    )
+    endpoint = Endpoint(
+        "http://h/score",
+        outputs="labels" if defence.signal == "labels" else "probabilities",
+        **given | hidden,
+    )
     return parse_outputs(endpoint.serving.answers(orjson.loads(body)), endpoint.declared)
 
 
@@ -68,21 +104,33 @@ def read_back(protocol: str, body: bytes, settings: dict, defence) -> np.ndarray
     classes=st.sampled_from(CLASSES),
     logits=st.booleans(),
 )
-def test_through_the_guard_is_to_the_last_bit_what_the_audits_wrapper_gives(protocol, scores, name, classes, logits):
+def test_through_the_guard_is_to_the_last_bit_what_the_audits_wrapper_gives(
+    protocol, scores, name, classes, logits
+):
     raw = np.array(scores)
     outputs = raw if logits else np.exp(raw) / np.exp(raw).sum(axis=1, keepdims=True)
     level = "logits" if logits else "probabilities"
     declared = serving(protocol, classes=classes, n_classes=3, outputs=level)
     order = declared.endpoint("http://h").declared.order
     wrapped = RestrictedTarget(
-        FunctionTarget(lambda x: outputs[:, order], n_classes=3, signal="logits" if logits else "probabilities"),
+        FunctionTarget(
+            lambda x: outputs[:, order], n_classes=3, signal="logits" if logits else "probabilities"
+        ),
         defence := parse_restriction(name),
     )
     expected = wrapped.query(np.zeros((len(outputs), 1)))
-    body, labels = Exchange.of(declared).answer(from_server(protocol, outputs), len(outputs), defence)
-    found = read_back(protocol, body, SERVINGS[protocol] | {"classes": classes, "n_classes": 3}, defence)
+    body, labels = Exchange.of(declared).answer(
+        from_server(protocol, outputs), len(outputs), defence
+    )
+    found = read_back(
+        protocol, body, SERVINGS[protocol] | {"classes": classes, "n_classes": 3}, defence
+    )
     np.testing.assert_array_equal(found, expected)
-    seen = expected[:, 0] if defence.signal == "labels" else np.where(np.isnan(expected), -1, expected).argmax(axis=1)
+    seen = (
+        expected[:, 0]
+        if defence.signal == "labels"
+        else np.where(np.isnan(expected), -1, expected).argmax(axis=1)
+    )
     np.testing.assert_array_equal(labels, seen)
     assert b"s3cret" not in body and b"hidden" not in body and b"trace" not in body
 
@@ -94,7 +142,9 @@ def test_the_server_is_asked_for_what_was_counted_and_nothing_else(protocol):
     document = json.loads(query.body)
     assert b"hidden" not in query.body and b"debug" not in query.body
     expected = {
-        "v2": lambda: document["outputs"] == [{"name": "p"}] and document["inputs"][0]["data"] == [1, 2, 3, 4],
+        "v2": lambda: (
+            document["outputs"] == [{"name": "p"}] and document["inputs"][0]["data"] == [1, 2, 3, 4]
+        ),
         "mlflow": lambda: document == {"inputs": [[1, 2], [3, 4]]},
         "json": lambda: document == {"rows": [[1, 2], [3, 4]], "k": 3},
     }
@@ -110,7 +160,11 @@ def test_an_unrestricted_class_keeps_its_choice_of_outputs():
     ("protocol", "settings", "body"),
     [
         ("mlflow", {}, {"dataframe_split": {"columns": ["b", "a"], "data": [[2, 1]]}}),
-        ("mlflow", {}, {"dataframe_split": {"columns": ["a", "b"], "data": [[1.0, 2]], "index": [5]}}),
+        (
+            "mlflow",
+            {},
+            {"dataframe_split": {"columns": ["a", "b"], "data": [[1.0, 2]], "index": [5]}},
+        ),
         ("mlflow", {}, {"dataframe_records": [{"b": 2, "a": 1.0}]}),
         ("mlflow", {}, {"inputs": {"b": [2], "a": [1]}}),
         ("mlflow", {}, {"inputs": [[1, 2]]}),
@@ -126,14 +180,20 @@ def test_an_unrestricted_class_keeps_its_choice_of_outputs():
                 "parameters": {"content_type": "pd", "sequence_id": 4},
             },
         ),
-        ("v2", {}, {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [[1, 2]]}]}),
+        (
+            "v2",
+            {},
+            {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP64", "data": [[1, 2]]}]},
+        ),
     ],
 )
 def test_one_record_has_one_name_however_it_is_written(protocol, settings, body):
     exchange = Exchange.of(serving(protocol, columns=("a", "b"), **settings))
     query = exchange.query(json.dumps(body).encode(), restricted=True)
     names = KeyedHasher(bytes(32))
-    assert names.records(query.batch) == names.records(Batch(columns={"a": np.array([1.0]), "b": np.array([2.0])}))
+    assert names.records(query.batch) == names.records(
+        Batch(columns={"a": np.array([1.0]), "b": np.array([2.0])})
+    )
 
 
 def test_words_and_what_is_missing_are_records_too():
@@ -217,7 +277,8 @@ def test_tensors_that_are_read_in_two_ways_are_refused(change, status):
     document=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
         lambda inner: (
-            st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["inputs", "a", "data"]), inner, max_size=3)
+            st.lists(inner, max_size=4)
+            | st.dictionaries(st.sampled_from(["inputs", "a", "data"]), inner, max_size=3)
         ),
         max_leaves=12,
     ),
@@ -226,7 +287,11 @@ def test_tensors_that_are_read_in_two_ways_are_refused(change, status):
 def test_any_document_is_a_query_or_is_refused(document, protocol):
     key = {"v2": "inputs", "mlflow": "inputs", "json": "rows"}[protocol]
     exchange = Exchange.of(serving(protocol))
-    for body in (json.dumps(document), json.dumps({key: document}), json.dumps({key: [TENSOR | {"data": document}]})):
+    for body in (
+        json.dumps(document),
+        json.dumps({key: document}),
+        json.dumps({key: [TENSOR | {"data": document}]}),
+    ):
         try:
             query = exchange.query(body.encode(), restricted=True)
         except RequestRefused as refused:
@@ -255,10 +320,14 @@ def test_an_answer_that_is_not_as_declared_is_an_error(body):
 
 def test_also_passes_and_labels_of_label_servers_stay():
     exchange = Exchange.of(serving("v2", also=("hidden",)))
-    body, _ = exchange.answer(from_server("v2", np.array([[0.2, 0.3, 0.5]])), 1, parse_restriction("label"))
+    body, _ = exchange.answer(
+        from_server("v2", np.array([[0.2, 0.3, 0.5]])), 1, parse_restriction("label")
+    )
     assert [entry["name"] for entry in json.loads(body)["outputs"]] == ["p", "hidden"]
     exchange = Exchange.of(serving("mlflow", classes=("a", "b"), outputs="labels"))
-    body, labels = exchange.answer(b'{"predictions": ["b", "a"], "scores": [1, 2]}', 2, parse_restriction("label"))
+    body, labels = exchange.answer(
+        b'{"predictions": ["b", "a"], "scores": [1, 2]}', 2, parse_restriction("label")
+    )
     assert json.loads(body) == {"predictions": ["b", "a"]} and labels.tolist() == [1, 0]
 
 
@@ -289,13 +358,21 @@ def test_also_passes_and_labels_of_label_servers_stay():
     ],
 )
 def test_routes(method, path, kind):
-    assert route_request(serving("v2", passed=("GET /docs",)), method, read_request_path({"path": path})).kind == kind
+    assert (
+        route_request(
+            serving("v2", passed=("GET /docs",)), method, read_request_path({"path": path})
+        ).kind
+        == kind
+    )
 
 
 def test_a_path_with_escapes_is_read_in_one_way_only():
     assert read_request_path({"path": "/invocations", "raw_path": b"/%69nvocations"}) is None
     assert (
-        read_request_path({"path": "/api/invocations", "raw_path": b"/api/invocations", "root_path": "/api"}) == "/invocations"
+        read_request_path(
+            {"path": "/api/invocations", "raw_path": b"/api/invocations", "root_path": "/api"}
+        )
+        == "/invocations"
     )
 
 

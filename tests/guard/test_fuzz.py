@@ -1,4 +1,7 @@
-"""Requests made up from the proxy's own OpenAPI document, and the guard inside a Starlette application."""
+"""Requests made up from the proxy's own OpenAPI document.
+
+And the guard inside a Starlette application.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +45,20 @@ def test_no_request_of_the_openapi_document_gets_an_answer_that_it_does_not_name
             response = case.call(base_url=guard.url)
             assert str(response.status_code) in ANSWERS
             assert response.status_code == 200 or set(response.json()) == {"error"}
-            assert set(map(str.lower, response.headers)) <= {"content-type", "content-length", "date", "connection"}
+            assert set(map(str.lower, response.headers)) <= {
+                "content-type",
+                "content-length",
+                "date",
+                "connection",
+            }
 
         from hypothesis import given as over
 
         over(operation.as_strategy())(ask)()
-        assert guard.ask("GET", "/v2/health/live" if protocol == "v2" else "/anything").status in (200, 404)
+        assert guard.ask("GET", "/v2/health/live" if protocol == "v2" else "/anything").status in (
+            200,
+            404,
+        )
 
 
 def test_inside_a_starlette_application():
@@ -68,9 +79,14 @@ def test_inside_a_starlette_application():
         return JSONResponse({"weights": [1.0]})
 
     routes = [Route("/score", score, methods=["POST"]), Route("/raw", raw)]
-    app = Starlette(routes=routes, middleware=[Middleware(GuardMiddleware, policy=policy(default={"restrict": "label"}))])
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(GuardMiddleware, policy=policy(default={"restrict": "label"}))],
+    )
     client = TestClient(app)
-    assert client.post("/score", json=ROWS).json() == {"predictions": model(X).argmax(axis=1).tolist()}
+    assert client.post("/score", json=ROWS).json() == {
+        "predictions": model(X).argmax(axis=1).tolist()
+    }
     assert client.get("/raw").status_code == 404
     answer = client.post("/score", json={"records": [[1.0]]})
     assert answer.status_code == 502 and "quote" not in answer.text
@@ -79,5 +95,7 @@ def test_inside_a_starlette_application():
 
 def test_a_policy_is_named_by_its_file(tmp_path):
     file = tmp_path / "guard.toml"
-    file.write_text('[serving]\nprotocol = "mlflow"\nn_classes = 3\n[default]\nrestrict = "top:1"\n')
+    file.write_text(
+        '[serving]\nprotocol = "mlflow"\nn_classes = 3\n[default]\nrestrict = "top:1"\n'
+    )
     assert GuardMiddleware(None, policy=file).rules.policy == policies.read_policy(file)

@@ -1,4 +1,7 @@
-"""Queries that are looked at together give what they give alone, and the quick ways give what the plain ones do."""
+"""Queries that are looked at together give what they give alone.
+
+And the quick ways give what the plain ones do.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ EQUIPMENT = MonitorArtifacts(SECRET, Sketcher.fit("tabular", Batch(ROWS), SECRET
 
 
 def seen(batch: Batch, client: int) -> QueryEvent:
-    return QueryEvent(batch, "network:a", f"{client:016x}", "default", np.arange(len(batch)), 200, 0.001)
+    return QueryEvent(
+        batch, "network:a", f"{client:016x}", "default", np.arange(len(batch)), 200, 0.001
+    )
 
 
 def observed(queries: list[QueryEvent], *, together: bool) -> list:
@@ -88,7 +93,12 @@ def test_the_likeliest_classes_are_those_of_a_stable_sort(seed, n, classes, k):
     np.testing.assert_array_equal(outputs, before)
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.sampled_from([2, 5, WIDE + 6]), st.sampled_from([0.0, 0.3, 0.97, 1.0]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 4),
+    st.sampled_from([2, 5, WIDE + 6]),
+    st.sampled_from([0.0, 0.3, 0.97, 1.0]),
+)
 def test_rounding_hidden_classes_is_rounding_the_others(seed, n, classes, share):
     rng = np.random.default_rng(seed)
     outputs = rng.integers(0, 40, (n, classes)) / 40.0
@@ -102,10 +112,16 @@ def test_rounding_hidden_classes_is_rounding_the_others(seed, n, classes, share)
             assert np.nanargmax(rounded) == np.nanargmax(row)
 
 
-@pytest.mark.parametrize(("kind", "status", "label"), [("query", 200, "200"), ("query", 799, "other"), ("odd", 200, "200")])
+@pytest.mark.parametrize(
+    ("kind", "status", "label"),
+    [("query", 200, "200"), ("query", 799, "other"), ("odd", 200, "200")],
+)
 def test_requests_are_counted_under_known_labels_however_often(kind, status, label):
     metrics = Metrics()
     for _ in range(3):
         metrics.request(kind, status, 0.5)
     word = "query" if kind == "query" else "other"
-    assert f'memberscope_guard_requests_total{{kind="{word}",status="{label}"}} 3.0' in metrics.exposition().decode()
+    assert (
+        f'memberscope_guard_requests_total{{kind="{word}",status="{label}"}} 3.0'
+        in metrics.exposition().decode()
+    )

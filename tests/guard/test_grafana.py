@@ -1,4 +1,7 @@
-"""The dashboard and the rules: every metric they name is exported, Prometheus reads them, and the rules fire when they should."""
+"""The dashboard and the rules.
+
+Every metric they name is exported, Prometheus reads them, and the rules fire when they should.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,20 @@ from memberscope.guard.alerting.prometheus import FAULTS, LOST, REASONS, Metrics
 HERE = Path(__file__).resolve().parent
 FOLDER = files("memberscope.guard") / "grafana"
 PROMTOOL = shutil.which("promtool")
-needs_promtool = pytest.mark.skipif(PROMTOOL is None, reason="needs promtool: tests/system-packages.sh installs it")
+needs_promtool = pytest.mark.skipif(
+    PROMTOOL is None, reason="needs promtool: tests/system-packages.sh installs it"
+)
 NAME = re.compile(r"\bmemberscope_guard_\w+")
 
 
 def expressions() -> dict[str, str]:
     """Each query of the dashboard, by its panel and letter."""
     board = json.loads((FOLDER / "dashboard.json").read_text(encoding="utf-8"))
-    return {f"{panel['title']} {one['refId']}": one["expr"] for panel in board["panels"] for one in panel.get("targets", [])}
+    return {
+        f"{panel['title']} {one['refId']}": one["expr"]
+        for panel in board["panels"]
+        for one in panel.get("targets", [])
+    }
 
 
 def rules() -> str:
@@ -43,7 +52,12 @@ def exported() -> set[str]:
     metrics.would(429)
     metrics.policy("a" * 64, 0.0)
     families = text_string_to_metric_families(metrics.exposition().decode())
-    return {sample.name for family in families for sample in family.samples if not sample.name.endswith("_created")}
+    return {
+        sample.name
+        for family in families
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
 
 
 def test_every_panel_asks_for_metrics_that_are_exported(exported):
@@ -79,7 +93,11 @@ def test_panels_have_names_and_do_not_overlap():
         for y in range(panel["gridPos"]["h"])
     ]
     assert len(places) == len(set(places)) and max(x for x, _ in places) == 23
-    assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+    assert (
+        len({panel["id"] for panel in panels})
+        == len({panel["title"] for panel in panels})
+        == len(panels)
+    )
     assert all(panel["description"] for panel in panels if panel["type"] != "row")
 
 
@@ -91,8 +109,14 @@ def promtool(*words: str) -> None:
 
 @needs_promtool
 def test_prometheus_reads_every_query_of_the_dashboard(tmp_path):
-    queries = [query.replace("$__rate_interval", "5m").replace("$job", "guard") for query in expressions().values()]
-    group = {"name": "panels", "rules": [{"record": f"panel:{i}", "expr": query} for i, query in enumerate(queries)]}
+    queries = [
+        query.replace("$__rate_interval", "5m").replace("$job", "guard")
+        for query in expressions().values()
+    ]
+    group = {
+        "name": "panels",
+        "rules": [{"record": f"panel:{i}", "expr": query} for i, query in enumerate(queries)],
+    }
     (tmp_path / "panels.yml").write_text(json.dumps({"groups": [group]}))  # JSON is YAML
     promtool("check", "rules", "--lint-fatal", str(tmp_path / "panels.yml"))
 
@@ -110,7 +134,9 @@ def test_rules_fire_when_they_should_and_only_then():
 
 @needs_promtool
 def test_every_rule_is_seen_to_fire():
-    told = set(re.findall(r"alertname: (\w+)\n +exp_alerts:\n", (HERE / "rules_test.yml").read_text()))
+    told = set(
+        re.findall(r"alertname: (\w+)\n +exp_alerts:\n", (HERE / "rules_test.yml").read_text())
+    )
     assert told == set(re.findall(r"- alert: (\w+)", rules()))
 
 
@@ -119,7 +145,9 @@ def test_prometheus_accepts_what_a_guard_exposes():
     assert PROMTOOL is not None
     metrics = Metrics()
     metrics.request("query", 200, 0.1)
-    found = subprocess.run([PROMTOOL, "check", "metrics"], input=metrics.exposition(), capture_output=True, timeout=60)
+    found = subprocess.run(
+        [PROMTOOL, "check", "metrics"], input=metrics.exposition(), capture_output=True, timeout=60
+    )
     assert found.returncode in (0, 3), found.stderr  # 3 is for opinions on names
     assert b"error" not in found.stderr
 

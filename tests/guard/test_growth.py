@@ -1,4 +1,7 @@
-"""What a guard keeps does not grow with the queries that it has answered: counted in objects, once all tables are full."""
+"""What a guard keeps does not grow with the queries that it has answered.
+
+Counted in objects, once all tables are full.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,20 @@ def kept() -> int:
 
 def beside(live: Live, policy) -> None:
     """Put the monitor into a process of its own."""
-    live.worker = ChildMonitor(policy, read_secret(policy.path("guard.key")).id, live.metrics, live.state)
+    live.worker = ChildMonitor(
+        policy, read_secret(policy.path("guard.key")).id, live.metrics, live.state
+    )
     live.sketched, live.guard.watch = live.worker.queue, live.worker.watch
 
 
 @pytest.mark.parametrize("apart", [False, True])
 def test_as_many_queries_again_leave_no_objects(tmp_path, apart):
     file = prepared(tmp_path)
-    file.write_text(file.read_text().replace("[identity]", 'per_client = "9999/h"\nper_record = "999/h"\n[identity]'))
+    file.write_text(
+        file.read_text().replace(
+            "[identity]", 'per_client = "9999/h"\nper_record = "999/h"\n[identity]'
+        )
+    )
     write_limits(file, dict.fromkeys(STREAMS, 1e12))
     policy, plain = read_policy(file), population(3 * N, seed=5)
     plain[9::10] = plain[8::10] + 1e-4  # variants
@@ -52,7 +61,9 @@ def test_as_many_queries_again_leave_no_objects(tmp_path, apart):
             beside(live, policy)
         await live.worker.start()
         if not apart:
-            live.judge.monitor.families = NearDuplicateIndex(live.judge.monitor.families.radius, N // 2)
+            live.judge.monitor.families = NearDuplicateIndex(
+                live.judge.monitor.families.radius, N // 2
+            )
         found = []
         for place, record in enumerate(plain):
             live.clock.now += 1.0
@@ -74,7 +85,12 @@ def varied(n: int, start: int) -> Observations:
     point[9::10] = point[8::10] + np.float32(1e-3)
     record = np.arange(start, start + n).astype(np.uint64)
     return Observations(
-        1e9 + record.astype(float), record % 7, record, point, np.zeros((n, 8), np.uint8), np.zeros(n, np.int64)
+        1e9 + record.astype(float),
+        record % 7,
+        record,
+        point,
+        np.zeros((n, 8), np.uint8),
+        np.zeros(n, np.int64),
     )
 
 
@@ -96,4 +112,7 @@ def test_what_an_earlier_version_kept_of_families_that_are_gone_is_left():
     whole = json.dumps([[family, clients] for family, clients in first.families.clients.items()])
     first.families.clients = {3: [4], 5: [6]} | first.families.clients
     restore_monitor(second, take_snapshot(first))
-    assert json.dumps([[family, clients] for family, clients in second.families.clients.items()]) == whole
+    assert (
+        json.dumps([[family, clients] for family, clients in second.families.clients.items()])
+        == whole
+    )

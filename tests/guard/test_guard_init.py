@@ -1,4 +1,7 @@
-"""From an audit to a guard's policy: the least restrictive outputs that it shows to be safe, or a reason why there are none."""
+"""From an audit to a guard's policy.
+
+The least restrictive outputs that it shows to be safe, or a reason why there are none.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,9 @@ from memberscope.types import Access, ThreatModel
 from memberscope.wire.endpoint import Endpoint
 
 N, K = 300, 5
-PLAN = Plan(title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,), search_queries=16, seed=1)
+PLAN = Plan(
+    title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,), search_queries=16, seed=1
+)
 ROOMY, TIGHT = Policy("roomy", (Claim(0.1, 0.3),)), Policy("tight", (Claim(0.1, 0.101),))
 FEW = ("gap", "boundary", "confidence")
 app = typer.Typer()
@@ -74,7 +79,10 @@ def sides():
 
 
 def served(leak: float) -> FunctionTarget:
-    """A linear model that is nearly sure of its top class, `leak` times nearer for its members: rounded, all are alike."""
+    """A linear model that is nearly sure of its top class, `leak` times nearer for its members.
+
+    Rounded, all are alike.
+    """
     (members, _), _ = sides()
     known = {row.tobytes() for row in members}
 
@@ -97,7 +105,9 @@ def audited(folder: Path, model, plan: Plan = PLAN, policy: Policy | None = ROOM
 @pytest.fixture
 def few(monkeypatch):
     """Tests that are about something else take three attacks for the full set."""
-    monkeypatch.setattr(full, "available", lambda: {attack.name: attack for attack in find_attacks(FEW)})
+    monkeypatch.setattr(
+        full, "available", lambda: {attack.name: attack for attack in find_attacks(FEW)}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +118,24 @@ def folders(tmp_path_factory) -> dict[str, Path]:
         "clean": audited(base / "clean", served(1.0)),
         "digits": audited(base / "digits", served(30.0)),
         "tight": audited(base / "tight", served(1.0), policy=TIGHT),
-        "tree": audited(base / "tree", overfitted, replace(PLAN, fprs=(0.6,)), Policy("p", (Claim(0.6, 0.75),))),
+        "tree": audited(
+            base / "tree", overfitted, replace(PLAN, fprs=(0.6,)), Policy("p", (Claim(0.6, 0.75),))
+        ),
     }
 
 
 def test_a_model_that_leaks_nothing_is_served_as_it_is(few, folders, tmp_path):
     code, said = call("init", "--from", folders["clean"], "--out", tmp_path / "guard.toml")
-    assert code == 0 and said.startswith("none meets every limit: at most ") and "Edit [serving]" in said
+    assert (
+        code == 0
+        and said.startswith("none meets every limit: at most ")
+        and "Edit [serving]" in said
+    )
     policy = read_policy(tmp_path / "guard.toml")
-    assert policy.default.restrict == "none" and (policy.default.per_record.n, policy.default.per_record.seconds) == (
+    assert policy.default.restrict == "none" and (
+        policy.default.per_record.n,
+        policy.default.per_record.seconds,
+    ) == (
         16,
         365 * 86400,
     )
@@ -124,25 +143,45 @@ def test_a_model_that_leaks_nothing_is_served_as_it_is(few, folders, tmp_path):
 
 
 def test_the_least_restrictive_outputs_that_keep_the_limit_are_taken(few, folders, tmp_path):
-    """The leak is in the third and further decimals: fewer classes do not hide it, two decimals do."""
-    code, said = call("init", "--from", folders["digits"] / "result.json", "--out", tmp_path / "guard.toml")
+    """The leak is in the third and further decimals.
+
+    Fewer classes do not hide it, two decimals do.
+    """
+    code, said = call(
+        "init", "--from", folders["digits"] / "result.json", "--out", tmp_path / "guard.toml"
+    )
     assert code == 0, said
     policy = read_policy(tmp_path / "guard.toml")
-    assert policy.default.restrict == "round:2" and Classes(policy).defence("default").name == "round:2"
+    assert (
+        policy.default.restrict == "round:2"
+        and Classes(policy).defence("default").name == "round:2"
+    )
     text = (tmp_path / "guard.toml").read_text()
     outcomes = {line.split()[1]: line for line in text.splitlines() if line.startswith("#   ")}
     assert [name for name in outcomes] == ["none", "top:3", "top:1", "round:2", "label"]
-    assert [line.split(":")[-1].split()[0] for line in outcomes.values()] == ["breaks", "breaks", "breaks", "meets", "meets"]
+    assert [line.split(":")[-1].split()[0] for line in outcomes.values()] == [
+        "breaks",
+        "breaks",
+        "breaks",
+        "meets",
+        "meets",
+    ]
     assert policy.measured.result in text.splitlines()[1]
 
 
 def test_the_measured_limit_is_the_audits_own(few, folders):
     result = read_result(folders["digits"])
     evidence = read_evidence(folders["digits"])
-    rows = {(e.access, e.restriction): e for e in result.estimates if (e.attack, e.metric, e.fpr) == ("strongest", "tpr", 0.1)}
+    rows = {
+        (e.access, e.restriction): e
+        for e in result.estimates
+        if (e.attack, e.metric, e.fpr) == ("strongest", "tpr", 0.1)
+    }
     found = {entry.restrict: entry.bounds[0] for entry in evidence.candidates}
     assert found["label"].high == rows["label", None].high
-    assert found["round:2"].high == max(rows["probabilities", "round:2"].high, rows["label", None].high)
+    assert found["round:2"].high == max(
+        rows["probabilities", "round:2"].high, rows["label", None].high
+    )
     assert found["none"].high == max(entry.high for entry in rows.values())
 
 
@@ -165,10 +204,16 @@ def test_what_is_not_shown_leaves_no_policy(few, folders, tmp_path):
         ({"search_queries": 0}, ROOMY, "Labels alone were not searched"),
         ({"attacks": ("gap", "logit")}, ROOMY, "Labels alone were not searched"),
         ({}, Policy("p", (Claim(0.1, 0.3),), ("lira",)), "The policy requires the attack lira."),
-        ({"threat": ThreatModel(access=Access.LABEL), "attacks": ("gap",)}, ROOMY, "Labels alone were not searched"),
+        (
+            {"threat": ThreatModel(access=Access.LABEL), "attacks": ("gap",)},
+            ROOMY,
+            "Labels alone were not searched",
+        ),
     ],
 )
-def test_an_audit_that_leaves_something_open_decides_nothing(few, tmp_path, changed, policy, sentence):
+def test_an_audit_that_leaves_something_open_decides_nothing(
+    few, tmp_path, changed, policy, sentence
+):
     folder = audited(tmp_path / "audit", served(1.0), replace(PLAN, **changed), policy)
     code, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml")
     assert code == 3 and said.startswith("No policy was written.") and sentence in said
@@ -179,9 +224,15 @@ def test_a_control_that_failed_decides_nothing(few, tmp_path):
     """Members come from somewhere else, so that a classifier of records alone finds them."""
     members, others = sides()
     moved = (members[0] + np.array([2.0, 0, 0, 0, 0, 0]), members[1])
-    write_all(memberscope.audit(served(1.0), moved, others, plan=PLAN, policy=ROOMY), tmp_path / "audit")
+    write_all(
+        memberscope.audit(served(1.0), moved, others, plan=PLAN, policy=ROOMY), tmp_path / "audit"
+    )
     code, said = call("init", "--from", tmp_path / "audit", "--out", tmp_path / "guard.toml")
-    assert code == 3 and "cannot be told apart without the model" in said and not (tmp_path / "guard.toml").exists()
+    assert (
+        code == 3
+        and "cannot be told apart without the model" in said
+        and not (tmp_path / "guard.toml").exists()
+    )
 
 
 @pytest.mark.parametrize("control", ["null", "blind", "references"])
@@ -191,7 +242,10 @@ def test_no_control_is_forgotten(few, folders, control):
     kept = [finding for finding in result.findings if finding.attack != control]
     failed = replace(template, attack=control, verdict="INCONCLUSIVE", rule="it failed.")
     changed = result.model_copy(update={"findings": [*kept, failed], "arrays": arrays})
-    assert choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json")).code == 3
+    assert (
+        choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json")).code
+        == 3
+    )
 
 
 def raised_limit(document):
@@ -228,12 +282,19 @@ def test_a_forged_result_is_refused(folders, tmp_path, forge):
 
 def test_what_the_full_set_has_not_attacked_is_not_written(folders, tmp_path):
     code, said = call("init", "--from", folders["clean"], "--out", tmp_path / "guard.toml")
-    assert code == 3 and "none was not measured with the full set of attacks:" in said and "quantile" in said
+    assert (
+        code == 3
+        and "none was not measured with the full set of attacks:" in said
+        and "quantile" in said
+    )
     assert not (tmp_path / "guard.toml").exists()
 
 
 def confident_by_class():
-    """Rounded to two decimals members show one more unit than others of their class; classes differ by far more than that."""
+    """Rounded to two decimals members show one more unit than others of their class.
+
+    Classes differ by far more than that.
+    """
     rng = np.random.default_rng(3)
     y = rng.integers(0, 4, 600)
     x = rng.normal(size=(600, 6))
@@ -254,17 +315,35 @@ def confident_by_class():
 
 
 def test_a_restriction_that_an_attack_which_learns_breaks_is_not_served(monkeypatch, tmp_path):
-    """One threshold for all finds few; a threshold for each class finds everybody, behind two decimals too."""
+    """One threshold for all finds few.
+
+    A threshold for each class finds everybody, behind two decimals too.
+    """
     names = ("gap", "boundary", "confidence", "confidence_per_class")
-    monkeypatch.setattr(full, "available", lambda: {attack.name: attack for attack in find_attacks(names)})
-    plan = replace(PLAN, attacks=names, restrictions=("round:2",), assume_exchangeable=True, assume_class_order=True)
+    monkeypatch.setattr(
+        full, "available", lambda: {attack.name: attack for attack in find_attacks(names)}
+    )
+    plan = replace(
+        PLAN,
+        attacks=names,
+        restrictions=("round:2",),
+        assume_exchangeable=True,
+        assume_class_order=True,
+    )
     result = memberscope.audit(*confident_by_class(), plan=plan, policy=ROOMY)
-    rows = {(e.attack, e.restriction): e.value for e in result.estimates if (e.metric, e.fpr, e.group) == ("tpr", 0.1, None)}
+    rows = {
+        (e.attack, e.restriction): e.value
+        for e in result.estimates
+        if (e.metric, e.fpr, e.group) == ("tpr", 0.1, None)
+    }
     assert rows["confidence", "round:2"] < 0.3 < 0.9 < rows["confidence_per_class", "round:2"]
     write_all(result, tmp_path / "audit")
     evidence = read_evidence(tmp_path / "audit")
     found = {entry.restrict: entry for entry in evidence.candidates}
-    assert found["round:2"].bounds[0].high > 0.9 and "meets" not in (found["round:2"].outcome, found["none"].outcome)
+    assert found["round:2"].bounds[0].high > 0.9 and "meets" not in (
+        found["round:2"].outcome,
+        found["none"].outcome,
+    )
     assert choose_served_outputs(evidence).candidate.restrict == "label"
 
 
@@ -288,7 +367,9 @@ def test_a_file_that_is_there_stays_without_a_word(few, folders, tmp_path):
     with pytest.raises(InputError, match="Expected a new file"):
         call("init", "--from", folders["clean"], "--out", out)
     assert out.read_text() == "mine"
-    assert call("init", "--from", folders["clean"], "--out", out, "--force")[0] == 0 and read_policy(out)
+    assert call("init", "--from", folders["clean"], "--out", out, "--force")[
+        0
+    ] == 0 and read_policy(out)
     with pytest.raises(InputError, match="holds none"):
         call("init", "--from", tmp_path / "nothing", "--out", tmp_path / "other.toml")
 
@@ -304,7 +385,11 @@ def evidence_of(**changed: object) -> GuardEvidence:
     [
         Endpoint("http://h/", model_name="iris", classes=("no", 'ye"s'), answer="p"),
         Endpoint(
-            "http://h/score", protocol="json", body='{"a": "$records", "token": "s3cret"}', n_classes=3, columns=("a", "b")
+            "http://h/score",
+            protocol="json",
+            body='{"a": "$records", "token": "s3cret"}',
+            n_classes=3,
+            columns=("a", "b"),
         ),
         Endpoint("http://h/invocations", protocol="mlflow", n_classes=3, outputs="labels"),
     ],
@@ -313,8 +398,14 @@ def test_serving_is_what_the_audit_was_told(declared):
     found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
     text = draft_policy(found, found.candidates[0], Path("."))
     serving = tomllib.loads(text)["serving"]
-    assert "s3cret" not in text and serving["protocol"] == declared.protocol and serving["outputs"] == declared.outputs
-    assert serving.get("classes", []) == list(declared.classes or ()) and serving.get("columns", []) == list(declared.columns)
+    assert (
+        "s3cret" not in text
+        and serving["protocol"] == declared.protocol
+        and serving["outputs"] == declared.outputs
+    )
+    assert serving.get("classes", []) == list(declared.classes or ()) and serving.get(
+        "columns", []
+    ) == list(declared.columns)
     assert serving.get("path") == ("/score" if declared.protocol == "json" else None)
 
 
@@ -330,10 +421,22 @@ def test_a_title_writes_no_keys_of_its_own():
         (Policy("auc", max_auc=(AucClaim(0.7),)), 0, "none meets every limit: at most 0."),
         (Policy("auc", max_auc=(AucClaim(0.501),)), 1, "(No attack has an AUC above 0.501.) by"),
         (Policy("both", (Claim(0.1, 0.3),), max_auc=(AucClaim(0.501),)), 1, "AUC above 0.501"),
-        (Policy("group", (Claim(0.1, 0.2, "class"),)), 1, "It is not shown that labels alone keep the limit of 0.2"),
+        (
+            Policy("group", (Claim(0.1, 0.2, "class"),)),
+            1,
+            "It is not shown that labels alone keep the limit of 0.2",
+        ),
         (Policy("proof", (Claim(0.1, 0.3),), max_epsilon=(EpsilonClaim(2.0),)), 3, "epsilon"),
-        (Policy("models", (Claim(0.1, 0.3),), references=4), 3, "requires 4 reference models and the audit used 0"),
-        (Policy("rate", (Claim(0.005, 0.9),)), 3, "The blind control was not judged at 0.5% false positives"),
+        (
+            Policy("models", (Claim(0.1, 0.3),), references=4),
+            3,
+            "requires 4 reference models and the audit used 0",
+        ),
+        (
+            Policy("rate", (Claim(0.005, 0.9),)),
+            3,
+            "The blind control was not judged at 0.5% false positives",
+        ),
         (Policy("limit", (Claim(0.1, 0.999),)), 1, "with no attack that could have exceeded it"),
     ],
 )
@@ -345,11 +448,22 @@ def test_every_kind_of_claim_is_kept(few, folders, tmp_path, policy, code, sente
     choice = choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json"))
     assert choice.code == code and sentence in choice.sentence, choice.sentence
     if choice.candidate is not None:
-        text = draft_policy(build_result_evidence(changed, folders["clean"] / "result.json"), choice.candidate, tmp_path)
-        assert parse_guard_policy(tomllib.loads(text)).measured.claim == "No attack has an AUC above 0.7."
+        text = draft_policy(
+            build_result_evidence(changed, folders["clean"] / "result.json"),
+            choice.candidate,
+            tmp_path,
+        )
+        assert (
+            parse_guard_policy(tomllib.loads(text)).measured.claim
+            == "No attack has an AUC above 0.7."
+        )
     if policy.references:
         assert (
-            choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json", accept_limited=True)).code
+            choose_served_outputs(
+                build_result_evidence(
+                    changed, folders["clean"] / "result.json", accept_limited=True
+                )
+            ).code
             == 0
         )
 
@@ -365,19 +479,34 @@ def test_a_level_at_which_nothing_ran_is_not_measured(few, tmp_path):
     }
     assert choose_served_outputs(evidence).candidate.restrict == "label"
     text = draft_policy(evidence, choose_served_outputs(evidence).candidate, tmp_path)
-    assert "#   top:1 (probabilities): not measured" in text and "#   none (probabilities): not measured" in text
+    assert (
+        "#   top:1 (probabilities): not measured" in text
+        and "#   none (probabilities): not measured" in text
+    )
     rows = {row.level: row.why for row in build_matrix(read_result(folder)).rows}
-    assert rows["probabilities top:1"] == rows["probabilities"] == "Not measured: no attack ran here."
+    assert (
+        rows["probabilities top:1"] == rows["probabilities"] == "Not measured: no attack ran here."
+    )
 
 
 def test_every_level_below_must_keep_the_limit_too():
-    """An attacker who sees three classes also sees the first, and one who sees that sees the label."""
+    """An attacker who sees three classes also sees the first.
+
+    And one who sees that sees the label.
+    """
     highs = {"none": 0.1, "top:3": 0.1, "top:1": 0.5, "round:2": 0.2, "label": 0.1}
     levels = {
-        (name, "probabilities"): Measurement((MeasuredBound(0.1, 0.3, 0.0, high, "gap"),)) for name, high in highs.items()
+        (name, "probabilities"): Measurement((MeasuredBound(0.1, 0.3, 0.0, high, "gap"),))
+        for name, high in highs.items()
     }
     found = {name: build_candidate(name, "probabilities", levels).outcome for name in highs}
-    assert found == {"none": "undecided", "top:3": "undecided", "top:1": "undecided", "round:2": "meets", "label": "meets"}
+    assert found == {
+        "none": "undecided",
+        "top:3": "undecided",
+        "top:1": "undecided",
+        "round:2": "meets",
+        "label": "meets",
+    }
 
 
 def test_telling_is_an_order_and_agrees_with_restrictiveness():
@@ -394,16 +523,30 @@ def test_telling_is_an_order_and_agrees_with_restrictiveness():
         "label",
     ]
     for a in names:
-        assert can_derive_answers(a, a) and can_derive_answers("none", a) and can_derive_answers(a, "label")
+        assert (
+            can_derive_answers(a, a)
+            and can_derive_answers("none", a)
+            and can_derive_answers(a, "label")
+        )
         for b in names:
             if a != b and can_derive_answers(a, b):
-                assert build_restrictiveness_key(a, 10) < build_restrictiveness_key(b, 10) and not can_derive_answers(b, a)
+                assert build_restrictiveness_key(a, 10) < build_restrictiveness_key(
+                    b, 10
+                ) and not can_derive_answers(b, a)
             for c in names:
-                assert not (can_derive_answers(a, b) and can_derive_answers(b, c)) or can_derive_answers(a, c)
+                assert not (
+                    can_derive_answers(a, b) and can_derive_answers(b, c)
+                ) or can_derive_answers(a, c)
 
 
 @pytest.mark.parametrize(
-    "names", [("top:3", "top:1"), ("round:3", "round:1"), ("top:3", "top:3+round:1"), ("round:2", "top:2+round:1")]
+    "names",
+    [
+        ("top:3", "top:1"),
+        ("round:3", "round:1"),
+        ("top:3", "top:3+round:1"),
+        ("round:2", "top:2+round:1"),
+    ],
 )
 def test_what_is_said_to_follow_does(names):
     """From the answers behind the first, those behind the second."""
@@ -456,7 +599,9 @@ def swept(tmp_path_factory) -> Path:
     rng = np.random.default_rng(0)
     for name in ("members", "others"):
         x = rng.normal(size=(240, 6))
-        np.savez(folder / f"{name}.npz", x=x, y=(x[:, 0] + 0.5 * rng.normal(size=240) > 0).astype(int))
+        np.savez(
+            folder / f"{name}.npz", x=x, y=(x[:, 0] + 0.5 * rng.normal(size=240) > 0).astype(int)
+        )
     command = [
         sys.executable,
         "-c",
@@ -468,7 +613,10 @@ def swept(tmp_path_factory) -> Path:
     ]
     found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
-    assert "memguard:1: what it fitted to its own model in swept/fitted-memguard-1.safetensors" in found.stdout
+    assert (
+        "memguard:1: what it fitted to its own model in swept/fitted-memguard-1.safetensors"
+        in found.stdout
+    )
     return folder / "swept"
 
 
@@ -482,7 +630,11 @@ def test_a_sweep_gives_a_policy_of_outputs_alone(swept, tmp_path):
     code, said = call("init", "--from", swept, "--out", tmp_path / "guard.toml")
     assert code == 0, said
     policy = read_policy(tmp_path / "guard.toml")
-    assert policy.default.restrict == "none" and policy.default.per_record.n == 16 and policy.measured.upper <= 0.6
+    assert (
+        policy.default.restrict == "none"
+        and policy.default.per_record.n == 16
+        and policy.measured.upper <= 0.6
+    )
     assert "depth:1 meets the policy, too, but changes training" in said
 
 
@@ -496,7 +648,9 @@ def changed_sweep(swept: Path, verified, change) -> GuardEvidence:
     frontier, audits = verified
     document = frontier.model_dump(mode="json")
     change(document, {row["name"]: row for row in document["rows"]})
-    return build_frontier_evidence(Frontier.model_validate(document), audits["none"], swept / "frontier.json")
+    return build_frontier_evidence(
+        Frontier.model_validate(document), audits["none"], swept / "frontier.json"
+    )
 
 
 def test_a_forged_sweep_is_refused(swept, tmp_path):
@@ -504,30 +658,51 @@ def test_a_forged_sweep_is_refused(swept, tmp_path):
     document = json.loads((swept / "frontier.json").read_text())
     document["rows"][0]["average"]["high"] = 0.01
     (tmp_path / "a/frontier.json").write_text(json.dumps(document))
-    with pytest.raises(InputError, match="Expected a sweep that its audits bear out, got another leakage of 'none'"):
+    with pytest.raises(
+        InputError, match="Expected a sweep that its audits bear out, got another leakage of 'none'"
+    ):
         call("init", "--from", tmp_path / "a", "--out", tmp_path / "guard.toml")
     assert not (tmp_path / "guard.toml").exists()
 
 
 def test_a_fitted_choice_names_its_file(swept, verified, tmp_path):
-    evidence = changed_sweep(swept, verified, lambda document, rows: rows["none"].update(meets="breaks"))
+    evidence = changed_sweep(
+        swept, verified, lambda document, rows: rows["none"].update(meets="breaks")
+    )
     chosen = choose_served_outputs(evidence).candidate
-    assert any("fit it to the served one with `memberscope guard fit --force`" in note for note in evidence.notes)
+    assert any(
+        "fit it to the served one with `memberscope guard fit --force`" in note
+        for note in evidence.notes
+    )
     (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept))
     policy = read_policy(tmp_path / "guard.toml")
-    assert policy.default.restrict == "memguard:1" and Classes(policy).defence("default").digest.startswith("memguard:1@")
+    assert policy.default.restrict == "memguard:1" and Classes(policy).defence(
+        "default"
+    ).digest.startswith("memguard:1@")
 
 
 @pytest.mark.parametrize(
     ("change", "code", "sentence"),
     [
-        (lambda document, rows: [row.update(meets="breaks") for row in rows.values()], 1, "labels alone"),
+        (
+            lambda document, rows: [row.update(meets="breaks") for row in rows.values()],
+            1,
+            "labels alone",
+        ),
         (lambda document, rows: rows["label"].update(meets="undecided"), 1, "labels alone"),
         (lambda document, rows: document.update(policy=None), 3, "no policy"),
-        (lambda document, rows: document["rows"].remove(rows["label"]), 3, "Add label to --defences"),
+        (
+            lambda document, rows: document["rows"].remove(rows["label"]),
+            3,
+            "Add label to --defences",
+        ),
         (lambda document, rows: rows["none"]["controls"].update(null=False), 3, "null control"),
         (lambda document, rows: rows["none"]["controls"].update(blind=None), 3, "blind control"),
-        (lambda document, rows: rows["none"]["controls"].update(references=False), 3, "references control"),
+        (
+            lambda document, rows: rows["none"]["controls"].update(references=False),
+            3,
+            "references control",
+        ),
         (lambda document, rows: document.update(fpr=0.2), 3, "says nothing of 20%"),
     ],
 )
@@ -549,11 +724,19 @@ def test_fit_writes_what_the_policy_names(tmp_path):
     (tmp_path / "guard.toml").write_text(POLICY.format("memguard:1+hamp_output:5"))
     rng = np.random.default_rng(0)
     answers = rng.dirichlet(np.ones(3), 60)
-    np.savez(tmp_path / "o.npz", outputs=answers, member=np.arange(60) < 30, random=rng.dirichlet(np.ones(3), 20))
+    np.savez(
+        tmp_path / "o.npz",
+        outputs=answers,
+        member=np.arange(60) < 30,
+        random=rng.dirichlet(np.ones(3), 20),
+    )
     code, said = call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
     assert code == 0 and "Fitted memguard:1, memguard:1+hamp_output:5 to 60 answers" in said
     defence = Classes(read_policy(tmp_path / "guard.toml")).defence("default")
-    assert defence(answers).shape == (60, 3) and (defence(answers).argmax(axis=1) == answers.argmax(axis=1)).all()
+    assert (
+        defence(answers).shape == (60, 3)
+        and (defence(answers).argmax(axis=1) == answers.argmax(axis=1)).all()
+    )
     with pytest.raises(InputError, match="Expected a new file"):
         call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
 
@@ -565,11 +748,23 @@ def test_fit_writes_what_the_policy_names(tmp_path):
         (POLICY.format("memguard:1").removeprefix('fitted = "f.safetensors"'), {}, "Add fitted"),
         (POLICY.format("hamp_output"), {}, "Add them as the array random"),
         (POLICY.format("memguard:1"), {"outputs": np.ones((4, 3))}, "do not sum to 1"),
-        (POLICY.format("memguard:1"), {"outputs": np.full((4, 2), 0.5)}, "Expected outputs of 3 classes"),
-        (POLICY.format("memguard:1"), {"member": np.arange(4)}, "Expected member of zeros and ones"),
+        (
+            POLICY.format("memguard:1"),
+            {"outputs": np.full((4, 2), 0.5)},
+            "Expected outputs of 3 classes",
+        ),
+        (
+            POLICY.format("memguard:1"),
+            {"member": np.arange(4)},
+            "Expected member of zeros and ones",
+        ),
         (POLICY.format("memguard:1"), {"member": np.ones(3, bool)}, "Expected outputs"),
         (POLICY.format("memguard:1"), {"member": np.ones(4, bool)}, "only one kind"),
-        (POLICY.format("memguard:1"), {"outputs": np.array([None, 1], dtype=object)}, "Expected an NPZ"),
+        (
+            POLICY.format("memguard:1"),
+            {"outputs": np.array([None, 1], dtype=object)},
+            "Expected an NPZ",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_one_sentence(tmp_path, policy, arrays, sentence):

@@ -1,4 +1,7 @@
-"""Who asks: what proves a client, what does not, and that no header from outside changes who somebody is."""
+"""Who asks: what proves a client, what does not.
+
+And that no header from outside changes who somebody is.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +33,16 @@ def key(name: str, text: str) -> ApiKey:
 
 
 def scope(*headers: tuple[str, str | bytes], peer: str | None = OUTSIDE, **more: object) -> dict:
-    raw = [(name.lower().encode(), value if isinstance(value, bytes) else value.encode()) for name, value in headers]
-    return {"type": "http", "client": None if peer is None else (peer, 40000), "headers": raw, **more}
+    raw = [
+        (name.lower().encode(), value if isinstance(value, bytes) else value.encode())
+        for name, value in headers
+    ]
+    return {
+        "type": "http",
+        "client": None if peer is None else (peer, 40000),
+        "headers": raw,
+        **more,
+    }
 
 
 def text(identifier: Identifier, *headers: tuple[str, str | bytes], **more: object) -> str:
@@ -39,7 +50,9 @@ def text(identifier: Identifier, *headers: tuple[str, str | bytes], **more: obje
 
 
 def public(private) -> bytes:
-    return private.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +79,9 @@ def keyed() -> Identifier:
 
 
 def test_a_listed_key_proves_its_owner_and_nothing_else_does(keyed):
-    assert keyed.client(scope(("X-Api-Key", "s3cret"))) == Client("api_key", "partner", True, ipaddress.ip_address(OUTSIDE))
+    assert keyed.client(scope(("X-Api-Key", "s3cret"))) == Client(
+        "api_key", "partner", True, ipaddress.ip_address(OUTSIDE)
+    )
     assert text(keyed, ("x-api-key", " other ")) == "api_key:batch"
     for wrong in ("S3cret", "s3cret2", "", "partner", hashlib.sha256(b"s3cret").hexdigest()):
         found = keyed.client(scope(("x-api-key", wrong)))
@@ -75,7 +90,10 @@ def test_a_listed_key_proves_its_owner_and_nothing_else_does(keyed):
 
 def test_a_key_may_come_in_the_header_that_tokens_use():
     found = Identifier(
-        Identity(by=("api_key", "network"), api_key_header="Authorization", keys=(key("a", "Key x"),)), Path(".")
+        Identity(
+            by=("api_key", "network"), api_key_header="Authorization", keys=(key("a", "Key x"),)
+        ),
+        Path("."),
     )
     assert text(found, ("authorization", "Key x")) == "api_key:a"
 
@@ -91,8 +109,14 @@ def test_a_key_that_is_sent_twice_or_is_huge_proves_nothing(keyed):
 
 
 def test_two_keys_may_belong_to_one_client_so_that_keys_can_be_renewed():
-    rotating = Identifier(Identity(by=("api_key",), keys=(key("partner", "old"), key("partner", "new"))), Path("."))
-    assert text(rotating, ("x-api-key", "old")) == text(rotating, ("x-api-key", "new")) == "api_key:partner"
+    rotating = Identifier(
+        Identity(by=("api_key",), keys=(key("partner", "old"), key("partner", "new"))), Path(".")
+    )
+    assert (
+        text(rotating, ("x-api-key", "old"))
+        == text(rotating, ("x-api-key", "new"))
+        == "api_key:partner"
+    )
 
 
 def test_sources_are_asked_in_the_policys_order(tmp_path, signer):
@@ -146,7 +170,9 @@ def test_a_token_that_others_signed_or_nobody_proves_nothing(tokens, signer):
         other,
         jwt.encode(claims(), None, algorithm="none"),
         jwt.encode(claims(), SECRET, algorithm="HS256"),
-        jwt.encode(claims(), signer, algorithm="RS512"),  # signed well, by an algorithm that is not listed
+        jwt.encode(
+            claims(), signer, algorithm="RS512"
+        ),  # signed well, by an algorithm that is not listed
         f"{head}.{other.split('.')[1]}.{signature}",
         f"{head}.{body}.",
         f"{head}.{body}",
@@ -156,7 +182,9 @@ def test_a_token_that_others_signed_or_nobody_proves_nothing(tokens, signer):
         "",
     ]
     for token in forged:
-        assert text(tokens, ("authorization", f"Bearer {token}")) == f"network:{OUTSIDE}/32", token[:60]
+        assert text(tokens, ("authorization", f"Bearer {token}")) == f"network:{OUTSIDE}/32", token[
+            :60
+        ]
     assert text(tokens, ("authorization", f"Basic {good}")) == f"network:{OUTSIDE}/32"
 
 
@@ -164,7 +192,9 @@ def test_a_token_of_nested_lists_raises_nothing(tokens):
     import base64
 
     deep = base64.urlsafe_b64encode(b"[" * 5000).rstrip(b"=")
-    assert text(tokens, ("authorization", b"Bearer " + deep + b".e30.AA")) == f"network:{OUTSIDE}/32"
+    assert (
+        text(tokens, ("authorization", b"Bearer " + deep + b".e30.AA")) == f"network:{OUTSIDE}/32"
+    )
 
 
 def test_a_public_key_is_no_secret(tmp_path, signer):
@@ -172,23 +202,39 @@ def test_a_public_key_is_no_secret(tmp_path, signer):
     pem = public(signer)
     (tmp_path / "issuer.pem").write_bytes(pem)
     with pytest.raises(InputError, match="one family"):
-        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("RS256", "HS256"))), tmp_path)
+        Identifier(
+            Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("RS256", "HS256"))),
+            tmp_path,
+        )
     with pytest.raises(InputError, match="Expected a key for HS256"):
-        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("HS256",))), tmp_path)
+        Identifier(
+            Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("HS256",))), tmp_path
+        )
     with pytest.raises(ValidationError):
         Jwt(key_file="issuer.pem", algorithms=("none",))
 
 
 @pytest.mark.parametrize(
     ("algorithm", "maker"),
-    [("ES256", lambda: ec.generate_private_key(ec.SECP256R1())), ("EdDSA", ed25519.Ed25519PrivateKey.generate)],
+    [
+        ("ES256", lambda: ec.generate_private_key(ec.SECP256R1())),
+        ("EdDSA", ed25519.Ed25519PrivateKey.generate),
+    ],
 )
 def test_other_families_of_keys(tmp_path, algorithm, maker):
     private = maker()
     (tmp_path / "key.pem").write_bytes(public(private))
-    found = Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="key.pem", algorithms=(algorithm,))), tmp_path)
+    found = Identifier(
+        Identity(by=("jwt",), jwt=Jwt(key_file="key.pem", algorithms=(algorithm,))), tmp_path
+    )
     assert (
-        text(found, ("authorization", f"Bearer {jwt.encode({'sub': 'a', 'exp': FAR}, private, algorithm=algorithm)}"))
+        text(
+            found,
+            (
+                "authorization",
+                f"Bearer {jwt.encode({'sub': 'a', 'exp': FAR}, private, algorithm=algorithm)}",
+            ),
+        )
         == "jwt:a"
     )
 
@@ -210,15 +256,23 @@ def test_a_shared_secret_and_a_subject_by_another_name(tmp_path):
         (None, "RS256", "Check key_file"),
     ],
 )
-def test_a_key_file_that_cannot_serve_is_refused_at_the_start(tmp_path, content, algorithm, sentence):
+def test_a_key_file_that_cannot_serve_is_refused_at_the_start(
+    tmp_path, content, algorithm, sentence
+):
     if content is not None:
         (tmp_path / "key").write_bytes(content)
     with pytest.raises(InputError, match=sentence):
-        Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="key", algorithms=(algorithm,))), tmp_path)
+        Identifier(
+            Identity(by=("jwt",), jwt=Jwt(key_file="key", algorithms=(algorithm,))), tmp_path
+        )
 
 
 def test_a_private_key_has_no_place_in_a_guard(tmp_path, signer):
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     (tmp_path / "key").write_bytes(signer.private_bytes(*form))
     with pytest.raises(InputError, match="got a private one"):
         Identifier(Identity(by=("jwt",), jwt=Jwt(key_file="key")), tmp_path)
@@ -226,9 +280,17 @@ def test_a_private_key_has_no_place_in_a_guard(tmp_path, signer):
 
 def test_a_certificate_that_the_server_verified_proves_its_subject():
     found = Identifier(Identity(by=("mtls", "network")), Path("."))
-    good = {"extensions": {"tls": {"client_cert_name": "CN=partner,O=Example", "client_cert_error": None}}}
+    good = {
+        "extensions": {
+            "tls": {"client_cert_name": "CN=partner,O=Example", "client_cert_error": None}
+        }
+    }
     assert text(found, **good) == "mtls:CN=partner,O=Example"
-    for tls in ({"client_cert_name": None}, {"client_cert_name": "CN=a", "client_cert_error": "expired"}, {}):
+    for tls in (
+        {"client_cert_name": None},
+        {"client_cert_name": "CN=a", "client_cert_error": "expired"},
+        {},
+    ):
         assert text(found, extensions={"tls": tls}) == f"network:{OUTSIDE}/32"
 
 
@@ -246,7 +308,10 @@ def test_a_certificates_header_counts_from_listed_proxies_alone():
     ("headers", "client"),
     [
         (["203.0.113.9"], "203.0.113.9/32"),
-        (["1.1.1.1, 203.0.113.9"], "203.0.113.9/32"),  # what the client itself put in stands on the left
+        (
+            ["1.1.1.1, 203.0.113.9"],
+            "203.0.113.9/32",
+        ),  # what the client itself put in stands on the left
         (["1.1.1.1, 203.0.113.9, 10.9.9.9"], "203.0.113.9/32"),
         (["1.1.1.1", "203.0.113.9, 10.9.9.9"], "203.0.113.9/32"),
         (["203.0.113.9:5555"], "203.0.113.9/32"),
@@ -267,13 +332,22 @@ def test_a_certificates_header_counts_from_listed_proxies_alone():
 )
 def test_forwarded_addresses_are_read_from_the_right(headers, client):
     found = Identifier(Identity(trusted_proxies=("10.0.0.0/8",)), Path("."))
-    assert text(found, *(("X-Forwarded-For", value) for value in headers), peer=PROXY) == f"network:{client}"
-    assert text(found, *(("X-Forwarded-For", value) for value in headers)) == f"network:{OUTSIDE}/32"
+    assert (
+        text(found, *(("X-Forwarded-For", value) for value in headers), peer=PROXY)
+        == f"network:{client}"
+    )
+    assert (
+        text(found, *(("X-Forwarded-For", value) for value in headers)) == f"network:{OUTSIDE}/32"
+    )
 
 
 def test_prefixes_pool_neighbours_and_mapped_addresses_are_what_they_map():
     found = Identifier(Identity(prefix_v4=24, prefix_v6=48), Path("."))
-    assert text(found, peer="192.0.2.7") == text(found, peer="::ffff:192.0.2.250") == "network:192.0.2.0/24"
+    assert (
+        text(found, peer="192.0.2.7")
+        == text(found, peer="::ffff:192.0.2.250")
+        == "network:192.0.2.0/24"
+    )
     assert text(found, peer="2001:db8:1:2::3") == "network:2001:db8:1::/48"
     assert text(found, peer="::1") == "network:::/48"
 
@@ -284,16 +358,25 @@ def test_a_unix_socket_is_a_proxy_only_if_it_is_listed():
     for peer in (None, ""):
         assert text(Identifier(Identity(), Path(".")), header, peer=peer) == "network:unix"
         assert text(listed, header, peer=peer) == "network:203.0.113.9/32"
-    assert text(listed, header, peer="testclient") == "network:unix", "an address that is none is no socket"
+    assert text(listed, header, peer="testclient") == "network:unix", (
+        "an address that is none is no socket"
+    )
 
 
 def test_what_is_required_and_not_proven_is_refused(keyed):
     strict = Identifier(keyed.identity.model_copy(update={"required": True}), Path("."))
     assert text(strict, ("x-api-key", "s3cret")) == "api_key:partner"
-    for headers in ([], [("x-api-key", "guess")], [("x-api-key", "s3cret"), ("x-api-key", "s3cret")]):
+    for headers in (
+        [],
+        [("x-api-key", "guess")],
+        [("x-api-key", "s3cret"), ("x-api-key", "s3cret")],
+    ):
         with pytest.raises(RequestRefused) as refused:
             strict.client(scope(*headers))
-        assert refused.value.status == 401 and dict(refused.value.headers)["www-authenticate"] == "ApiKey"
+        assert (
+            refused.value.status == 401
+            and dict(refused.value.headers)["www-authenticate"] == "ApiKey"
+        )
         assert "guess" not in refused.value.sentence
 
 
@@ -304,7 +387,10 @@ def test_what_is_required_and_not_proven_is_refused(keyed):
         (Identity(by=("network", "api_key"), keys=(key("a", "b"),)), "Expected network last"),
         (Identity(trusted_proxies=("10.0.0.0/33",)), "Expected a network such as"),
         (Identity(trusted_proxies=("proxy.internal",)), "Expected a network such as"),
-        (Identity(by=("api_key",), keys=(key("a", "same"), key("b", "same"))), "Expected different keys"),
+        (
+            Identity(by=("api_key",), keys=(key("a", "same"), key("b", "same"))),
+            "Expected different keys",
+        ),
     ],
 )
 def test_a_policy_that_cannot_be_meant_is_refused(declared, sentence):
@@ -313,20 +399,44 @@ def test_a_policy_that_cannot_be_meant_is_refused(declared, sentence):
 
 
 NAMES = st.sampled_from(
-    ["x-forwarded-for", "X-Forwarded-For", "forwarded", "x-real-ip", "x-ssl-client-s-dn", "x-api-key", "authorization", "via"]
+    [
+        "x-forwarded-for",
+        "X-Forwarded-For",
+        "forwarded",
+        "x-real-ip",
+        "x-ssl-client-s-dn",
+        "x-api-key",
+        "authorization",
+        "via",
+    ]
 )
 VALUES = st.one_of(
     st.binary(max_size=200),
     st.sampled_from(
-        [b"10.0.0.1", b"203.0.113.9", b"CN=partner", b"Bearer a.b.c", b"for=203.0.113.9", b"::1", b"10.0.0.1, 1.1.1.1"]
+        [
+            b"10.0.0.1",
+            b"203.0.113.9",
+            b"CN=partner",
+            b"Bearer a.b.c",
+            b"for=203.0.113.9",
+            b"::1",
+            b"10.0.0.1, 1.1.1.1",
+        ]
     ),
 )
 HEADERS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 
-@given(headers=HEADERS, peer=st.ip_addresses().filter(lambda found: found not in ipaddress.ip_network("10.0.0.0/8")))
+@given(
+    headers=HEADERS,
+    peer=st.ip_addresses().filter(lambda found: found not in ipaddress.ip_network("10.0.0.0/8")),
+)
 def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
-    declared = Identity(by=("api_key", "mtls", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8",))
+    declared = Identity(
+        by=("api_key", "mtls", "network"),
+        keys=(key("partner", "s3cret"),),
+        trusted_proxies=("10.0.0.0/8",),
+    )
     found = Identifier(declared, Path("."))
     address = parse_address(str(peer).encode())
     if found.trusts(address):  # a mapped address of the proxies' network
@@ -336,7 +446,11 @@ def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
 
 @given(headers=HEADERS, peer=st.one_of(st.just(PROXY), st.none(), st.text(max_size=20)))
 def test_no_header_from_a_proxy_raises_or_proves_a_key(headers, peer):
-    declared = Identity(by=("api_key", "network"), keys=(key("partner", "s3cret"),), trusted_proxies=("10.0.0.0/8", "unix"))
+    declared = Identity(
+        by=("api_key", "network"),
+        keys=(key("partner", "s3cret"),),
+        trusted_proxies=("10.0.0.0/8", "unix"),
+    )
     found = Identifier(declared, Path(".")).client(scope(*headers, peer=peer))
     assert found.kind == "network" and not found.proven and found.text.isprintable()
 
@@ -360,4 +474,7 @@ def test_what_strangers_write_is_not_remembered_nor_what_is_long():
         assert asked("10.0.0.1", *[b""] * 40, b"1.2.3.%d" % k) == f"1.2.3.{k}/32"
         assert asked("10.0.0.1", b"9.9.9.9, " * 10 + b"1.2.3.%d" % k) == f"1.2.3.{k}/32"
     assert identifier._known.cache_info().currsize == 2
-    assert asked("10.0.0.1", b"1.2.3.4") == "1.2.3.4/32" and identifier._known.cache_info().currsize == 3
+    assert (
+        asked("10.0.0.1", b"1.2.3.4") == "1.2.3.4/32"
+        and identifier._known.cache_info().currsize == 3
+    )

@@ -1,4 +1,7 @@
-"""The audit through the guard is the audit of the wrapped model, and nothing around an answer tells members from others."""
+"""The audit through the guard is the audit of the wrapped model.
+
+And nothing around an answer tells members from others.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ V2 = {"protocol": "v2", "model_name": "m", "answer": "p", "n_classes": CLASSES}
 
 
 def memorising(x: np.ndarray) -> np.ndarray:
-    """Probabilities by the nearest member's label, surer the nearer it is; each row by itself, whatever the batch."""
+    """Probabilities by the nearest member's label, surer the nearer it is.
+
+    Each row by itself, whatever the batch.
+    """
     rows = []
     for row in np.asarray(x, dtype=np.float64):
         distance = np.sqrt(((X[MEMBER] - row) ** 2).sum(axis=1))
@@ -50,9 +56,18 @@ async def model_server(scope, receive, send):
     if scope["method"] == "POST":
         tensor = orjson.loads(body)["inputs"][0]
         p = memorising(np.reshape(tensor["data"], tensor["shape"]))
-        output = {"name": "p", "datatype": "FP64", "shape": list(p.shape), "data": p.ravel().tolist()}
+        output = {
+            "name": "p",
+            "datatype": "FP64",
+            "shape": list(p.shape),
+            "data": p.ravel().tolist(),
+        }
         status, told = 200, orjson.dumps({"model_name": "m", "outputs": [output]})
-    headers = [(b"content-type", b"application/json"), (b"x-model-time", b"%d" % len(told)), (b"etag", b'"%d"' % hash(told))]
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"x-model-time", b"%d" % len(told)),
+        (b"etag", b'"%d"' % hash(told)),
+    ]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": told})
 
@@ -62,7 +77,10 @@ def records(side: np.ndarray) -> Records:
 
 
 def estimates(target) -> list[str]:
-    """All of the audit's estimates with their intervals; an endpoint does not say which restriction is in force behind it."""
+    """All of the audit's estimates with their intervals.
+
+    An endpoint does not say which restriction is in force behind it.
+    """
     found = audit(target, records(MEMBER), records(~MEMBER), plan=PLAN).estimates
     return sorted(repr(asdict(estimate) | {"restriction": None}) for estimate in found)
 
@@ -72,18 +90,32 @@ def estimates(target) -> list[str]:
     [("top:3+round:2", {"top_k": 3}), ("noise:0.5", {}), ("label", {"outputs": "labels"})],
 )
 def test_an_audit_through_the_guard_is_that_of_the_wrapped_model(restrict, declared):
-    given = policy(serving=V2, default={"restrict": restrict, "per_client": "100000/h", "per_record": "1000/h"})
+    given = policy(
+        serving=V2, default={"restrict": restrict, "per_client": "100000/h", "per_record": "1000/h"}
+    )
     with serving(model_server) as upstream, guarded(upstream, given) as guard:
-        wrapped = RestrictedTarget(FunctionTarget(memorising, n_classes=CLASSES), parse_restriction(restrict))
-        with HttpTarget(Endpoint(guard.url, model_name="m", answer="p", n_classes=CLASSES, **declared)) as target:
+        wrapped = RestrictedTarget(
+            FunctionTarget(memorising, n_classes=CLASSES), parse_restriction(restrict)
+        )
+        with HttpTarget(
+            Endpoint(guard.url, model_name="m", answer="p", n_classes=CLASSES, **declared)
+        ) as target:
             np.testing.assert_array_equal(target.query(X), wrapped.query(X))
             assert estimates(target) == estimates(wrapped)
 
         shown: dict[bool, set] = {True: set(), False: set()}
         for row, member in zip(X, MEMBER.tolist(), strict=True):
-            body = {"inputs": [{"name": "x", "shape": [1, 5], "datatype": "FP64", "data": row.tolist()}]}
-            answer = guard.ask("POST", "/v2/models/m/infer", body, {"content-type": "application/json"})
-            values = {name: value for name, value in answer.headers.items() if name not in ("date", "content-length")}
+            body = {
+                "inputs": [{"name": "x", "shape": [1, 5], "datatype": "FP64", "data": row.tolist()}]
+            }
+            answer = guard.ask(
+                "POST", "/v2/models/m/infer", body, {"content-type": "application/json"}
+            )
+            values = {
+                name: value
+                for name, value in answer.headers.items()
+                if name not in ("date", "content-length")
+            }
             shown[member].add((answer.status, tuple(answer.headers), tuple(values.items())))
             assert answer.headers["content-length"] == str(len(answer.body))
         assert shown[True] == shown[False] and len(shown[True]) == 1

@@ -1,4 +1,7 @@
-"""The monitor beside a serving guard: what it logs gives the same alarms again, and what it keeps tells no input."""
+"""The monitor beside a serving guard.
+
+What it logs gives the same alarms again, and what it keeps tells no input.
+"""
 
 from __future__ import annotations
 
@@ -61,26 +64,54 @@ def played(tmp_path_factory):
 def test_a_replay_raises_the_alarms_that_were_raised_live(played):
     file, live, _ = played
     alarms, log, monitor = replayed(file)
-    assert log.skipped == log.foreign == 0 and monitor.queries == sum(len(records) for _, _, records in script())
+    assert log.skipped == log.foreign == 0 and monitor.queries == sum(
+        len(records) for _, _, records in script()
+    )
     assert alarms == live.alarms
     assert {"probing", "membership"} <= {alarm.detector for alarm in alarms}
-    assert take_snapshot(monitor) == take_snapshot(live.judge.monitor) == (file.parent / "memory.safetensors").read_bytes()
+    assert (
+        take_snapshot(monitor)
+        == take_snapshot(live.judge.monitor)
+        == (file.parent / "memory.safetensors").read_bytes()
+    )
     told = [json.loads(line) for line in (file.parent / "alerts.jsonl").read_text().splitlines()]
     keys = ("time", "detector", "scope", "subject", "statistic", "threshold", "queries")
-    expected = [[getattr(alarm, key) for key in keys] for alarm in alarms if alarm.detector != "membership"]
-    assert [[line[key] for key in keys] for line in told if line["detector"] != "membership"] == expected
+    expected = [
+        [getattr(alarm, key) for key in keys] for alarm in alarms if alarm.detector != "membership"
+    ]
+    assert [
+        [line[key] for key in keys] for line in told if line["detector"] != "membership"
+    ] == expected
 
 
 def test_the_campaign_is_found_and_answered_and_the_command_says_the_same(played):
     file, live, answers = played
-    probing = next(alarm for alarm in live.alarms if alarm.detector == "probing" and alarm.scope == "client")
-    assert probing.subject == live.guard.names.client("network:10.0.1.1/32") and probing.queries < 40
-    coarse = [body for (_, client, _), (_, body) in zip(script(), answers, strict=True) if client == "10.0.1.1"]
-    assert "{" in coarse[0].decode()[1:-1] and set(json.loads(coarse[-1])["predictions"]) <= {0, 1, 2}
-    plain = [body for (_, client, _), (_, body) in zip(script(), answers, strict=True) if client == "10.0.0.1"]
+    probing = next(
+        alarm for alarm in live.alarms if alarm.detector == "probing" and alarm.scope == "client"
+    )
+    assert (
+        probing.subject == live.guard.names.client("network:10.0.1.1/32") and probing.queries < 40
+    )
+    coarse = [
+        body
+        for (_, client, _), (_, body) in zip(script(), answers, strict=True)
+        if client == "10.0.1.1"
+    ]
+    assert "{" in coarse[0].decode()[1:-1] and set(json.loads(coarse[-1])["predictions"]) <= {
+        0,
+        1,
+        2,
+    }
+    plain = [
+        body
+        for (_, client, _), (_, body) in zip(script(), answers, strict=True)
+        if client == "10.0.0.1"
+    ]
     assert isinstance(json.loads(plain[-1])["predictions"][0], dict)
     out = file.parent / "out"
-    code, said = call("guard", "replay", file.parent / "logs" / "access.jsonl", "--policy", file, "--out", out)
+    code, said = call(
+        "guard", "replay", file.parent / "logs" / "access.jsonl", "--policy", file, "--out", out
+    )
     assert code == 1 and "campaigns.html" in said
     assert probing.subject in (out / "replay.json").read_text()
 
@@ -127,7 +158,9 @@ def test_answers_and_state_do_not_depend_on_fingerprints(tmp_path):
         file.write_text(text.replace('fingerprints = "members.safetensors"\n', fingerprints))
         live = Live(read_policy(file))
         live.guard.state = live.judge.state = noted = Noted(live.state)
-        found.append((play(live, script(700)), noted.asked, {alarm.detector for alarm in live.alarms}))
+        found.append(
+            (play(live, script(700)), noted.asked, {alarm.detector for alarm in live.alarms})
+        )
     with_them, without = found
     assert with_them[:2] == without[:2]
     assert with_them[2] - without[2] == {"membership"}
@@ -163,7 +196,9 @@ def test_a_stop_loses_nothing_that_was_answered(tmp_path):
     assert monitor.queries == live.judge.monitor.queries == 1000
 
 
-def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_counted(tmp_path, monkeypatch):
+def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_counted(
+    tmp_path, monkeypatch
+):
     from memberscope.guard.monitor import query_queue as module
 
     live = Live(read_policy(prepared(tmp_path)))
@@ -184,7 +219,9 @@ def test_the_queue_is_bound_in_records_and_in_bytes_and_what_is_dropped_is_count
 def test_lines_that_are_torn_damaged_or_poisonous_are_left_out_and_counted(played, tmp_path):
     file, live, _ = played
     policy = read_policy(file)
-    lines = b"".join(path.read_bytes() for path in list_log_files([policy.path(policy.monitor.log)])).splitlines()
+    lines = b"".join(
+        path.read_bytes() for path in list_log_files([policy.path(policy.monitor.log)])
+    ).splitlines()
     good = json.loads(lines[10])
     bad = [
         b"{",
@@ -198,7 +235,10 @@ def test_lines_that_are_torn_damaged_or_poisonous_are_left_out_and_counted(playe
         json.dumps(good).replace(str(good["time"]), "NaN").encode(),
         json.dumps(good).replace(str(good["time"]), "1e999").encode(),
         json.dumps(
-            good | {"point": "//9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9/fw=="}
+            good
+            | {
+                "point": "//9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9///9/fw=="
+            }
         ).encode(),
         json.dumps(good | {"label": [1, 2]}).encode(),
         lines[11][: len(lines[11]) // 2],
@@ -230,7 +270,9 @@ def test_the_log_goes_on_after_a_torn_line_and_keeps_days_apart(tmp_path):
     assert not list(tmp_path.glob("*19700111*"))
     for _ in range(3):
         log.write(["last"], 20 * day)
-    assert [file.name for file in tmp_path.iterdir()] == ["a.jsonl"] and path.stat().st_mode & 0o777 == 0o600
+    assert [file.name for file in tmp_path.iterdir()] == [
+        "a.jsonl"
+    ] and path.stat().st_mode & 0o777 == 0o600
 
 
 def test_raw_logs_give_the_observations_of_the_guards_own(played, tmp_path):
@@ -241,23 +283,34 @@ def test_raw_logs_give_the_observations_of_the_guards_own(played, tmp_path):
     equipment = load_monitor_artifacts(policy)
     own = [
         line
-        for block in Log(list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher)
+        for block in Log(
+            list_log_files([policy.path(policy.monitor.log)]), policy, equipment.sketcher
+        )
         for line in rows(block)
     ]
     raw = [
-        {"time": START + seconds, "client": f"network:{client}/32", "request": {"records": records.tolist()}, "answer": None}
+        {
+            "time": START + seconds,
+            "client": f"network:{client}/32",
+            "request": {"records": records.tolist()},
+            "answer": None,
+        }
         for seconds, client, records in script()
     ]
     for entry in raw:
         entry["answer"] = {"predictions": model(np.array(entry["request"]["records"])).tolist()}
-    iso = [entry | {"time": str(np.datetime64(int(entry["time"] * 1000), "ms")) + "Z"} for entry in raw]
+    iso = [
+        entry | {"time": str(np.datetime64(int(entry["time"] * 1000), "ms")) + "Z"} for entry in raw
+    ]
     (tmp_path / "raw.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in raw))
     (tmp_path / "iso.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in iso))
     frame = pd.DataFrame(raw)
     for name in ("request", "answer"):
         frame[name] = [json.dumps(value) for value in frame[name]]
     frame.to_parquet(tmp_path / "raw.parquet")
-    frame.assign(time=pd.to_datetime(frame["time"], unit="s")).to_parquet(tmp_path / "stamps.parquet")
+    frame.assign(time=pd.to_datetime(frame["time"], unit="s")).to_parquet(
+        tmp_path / "stamps.parquet"
+    )
     for name in ("raw.jsonl", "iso.jsonl", "raw.parquet", "stamps.parquet"):
         log = Log([tmp_path / name], policy, equipment.sketcher)
         assert [line for block in log for line in rows(block)] == own, name
@@ -265,8 +318,17 @@ def test_raw_logs_give_the_observations_of_the_guards_own(played, tmp_path):
 
 
 def rows(block) -> list[tuple]:
-    parts = (block.time.round(3), block.client, block.record, block.point.round(4), block.bins, block.label)
-    return [tuple(map(str, entry)) for entry in zip(*(part.tolist() for part in parts), strict=True)]
+    parts = (
+        block.time.round(3),
+        block.client,
+        block.record,
+        block.point.round(4),
+        block.bins,
+        block.label,
+    )
+    return [
+        tuple(map(str, entry)) for entry in zip(*(part.tolist() for part in parts), strict=True)
+    ]
 
 
 def test_a_log_larger_than_the_bound_is_never_whole_in_memory(played, tmp_path):
@@ -274,7 +336,9 @@ def test_a_log_larger_than_the_bound_is_never_whole_in_memory(played, tmp_path):
 
     file, _, _ = played
     policy = read_policy(file)
-    lines = b"".join(path.read_bytes() for path in list_log_files([policy.path(policy.monitor.log)]))
+    lines = b"".join(
+        path.read_bytes() for path in list_log_files([policy.path(policy.monitor.log)])
+    )
     big = tmp_path / "big.jsonl"
     with big.open("wb") as stream:
         for _ in range(40):
@@ -290,7 +354,10 @@ def test_a_log_larger_than_the_bound_is_never_whole_in_memory(played, tmp_path):
 def test_a_clock_that_steps_back_raises_nothing_and_loses_nothing(tmp_path):
     file = prepared(tmp_path)
     live = Live(read_policy(file), Clock())
-    steps = [(-86_400.0 * (i % 2) + 40.0 * i, client, records) for i, (_, client, records) in enumerate(script(120))]
+    steps = [
+        (-86_400.0 * (i % 2) + 40.0 * i, client, records)
+        for i, (_, client, records) in enumerate(script(120))
+    ]
     play(live, steps)
     assert live.judge.monitor.queries == sum(len(records) for _, _, records in steps)
     assert replayed(file)[0] == live.alarms

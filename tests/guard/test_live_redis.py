@@ -1,4 +1,7 @@
-"""Several monitors on one Redis: every line once and in order, whoever holds the lease, and through a Redis that dies."""
+"""Several monitors on one Redis.
+
+Every line once and in order, whoever holds the lease, and through a Redis that dies.
+"""
 
 from __future__ import annotations
 
@@ -27,12 +30,16 @@ from memberscope.guard.state.stream_lease import Consumer
 class Worker(Live):
     """One of several."""
 
-    def __init__(self, file: Path, clock: Clock, lease: float = 0.5, on_fault: str = "closed") -> None:
+    def __init__(
+        self, file: Path, clock: Clock, lease: float = 0.5, on_fault: str = "closed"
+    ) -> None:
         policy = read_policy(file)
         super().__init__(policy, clock)
         self.state = self.guard.state = self.judge.state = build_state(policy, self.metrics)
         stored = policy.state
-        self.consumer = Consumer(stored.redis, stored.prefix, stored.timeout, lease=lease, poll=0.01)
+        self.consumer = Consumer(
+            stored.redis, stored.prefix, stored.timeout, lease=lease, poll=0.01
+        )
         self.worker = SharedMonitor(self.sketched, self.judge, self.consumer, self.state)
 
     async def die(self) -> None:
@@ -53,7 +60,9 @@ def shared(folder: Path, redis, *, open: bool = False, timeout: float = 5.0) -> 
     file = prepared(folder, state=state)
     file.write_text(
         ('[guard]\non_fault = "open"\n' if open else "")
-        + file.read_text().replace('restrict = "top:2+round:2"', 'restrict = "top:2+round:2"\nper_client = "100000/d"')
+        + file.read_text().replace(
+            'restrict = "top:2+round:2"', 'restrict = "top:2+round:2"\nper_client = "100000/d"'
+        )
     )
     return file
 
@@ -77,7 +86,9 @@ def queries(worker: Worker) -> int:
     return worker.judge.monitor.queries
 
 
-def test_a_holder_that_dies_is_followed_by_another_and_each_line_is_logged_once(tmp_path, redis_here, monkeypatch):
+def test_a_holder_that_dies_is_followed_by_another_and_each_line_is_logged_once(
+    tmp_path, redis_here, monkeypatch
+):
     monkeypatch.setattr(module, "CHECKED", 0.2)
     file, clock, steps = shared(tmp_path, redis_here), Clock(), script(400)
     n = [sum(len(records) for _, _, records in steps[:end]) for end in (200, 400)]
@@ -107,7 +118,9 @@ def test_a_holder_that_dies_is_followed_by_another_and_each_line_is_logged_once(
     assert monitor.queries == queries(two) == n[1]
     told = [*one.alarms, *two.alarms]
     assert set(told) == set(alarms) and alarms
-    assert len(told) <= len(alarms) + len(one.alarms)  # what came after the last checkpoint is told again
+    assert len(told) <= len(alarms) + len(
+        one.alarms
+    )  # what came after the last checkpoint is told again
 
 
 def test_a_stop_hands_over_all_that_was_judged(tmp_path, redis_here):
@@ -154,7 +167,11 @@ def test_a_redis_that_dies_in_mid_load_and_comes_back(tmp_path, own_redis, open)
         statuses.append([await ask(worker) for _ in range(10)])
         end = time.monotonic() + 10
         while queries(worker) + worker.count("monitor_dropped_total") < sum(asked):
-            assert time.monotonic() < end, (queries(worker), worker.count("monitor_dropped_total"), sum(asked))
+            assert time.monotonic() < end, (
+                queries(worker),
+                worker.count("monitor_dropped_total"),
+                sum(asked),
+            )
             await asyncio.sleep(0.05)
         await worker.end()
         return statuses, worker
@@ -162,7 +179,9 @@ def test_a_redis_that_dies_in_mid_load_and_comes_back(tmp_path, own_redis, open)
     statuses, worker = asyncio.run(run())
     assert statuses[0] == statuses[2] == [200] * 10
     assert statuses[1] == [200 if open else 503] * 10
-    assert queries(worker) > 30 and worker.count("monitor_dropped_total") >= 10  # what could not be published is counted
+    assert (
+        queries(worker) > 30 and worker.count("monitor_dropped_total") >= 10
+    )  # what could not be published is counted
     assert logged(file)[0].queries == queries(worker)
 
 
@@ -186,7 +205,9 @@ def test_a_line_that_cannot_be_judged_does_not_stop_the_others(tmp_path, redis_h
             monitor.observe = once
             return monitor
 
-        monkeypatch.setattr(type(worker.judge.equipment), "monitor", lambda self, clients: broken(clients))
+        monkeypatch.setattr(
+            type(worker.judge.equipment), "monitor", lambda self, clients: broken(clients)
+        )
         await worker.worker.start()
         for i in range(6):
             await worker.ask("10.0.0.1", population(1, seed=i))

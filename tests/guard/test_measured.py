@@ -1,4 +1,7 @@
-"""A guard serves what its `[measured]` says, at the start, at reload and embedded, or says that it does not."""
+"""A guard serves what its `[measured]` says, at the start, at reload and embedded.
+
+Or says that it does not.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +23,32 @@ from unruly import Unruly, model, serving
 from memberscope.errors import InputError
 from memberscope.guard import GuardMiddleware
 from memberscope.guard.policy.config import parse_guard_policy
-from memberscope.guard.policy.measured_level import find_looser_classes, log_measured, require_measured
-
-MEASURED = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
-LEVEL = (
-    '\n[measured]\nresult = "00"\nlevel = "{}"\nfpr = 0.01\nlimit = 0.03\nupper = 0.02\nattack = "lira"\nconfidence = 0.95\n'
+from memberscope.guard.policy.measured_level import (
+    find_looser_classes,
+    log_measured,
+    require_measured,
 )
 
+MEASURED = {
+    "result": "00",
+    "level": "top:1",
+    "fpr": 0.01,
+    "limit": 0.03,
+    "upper": 0.02,
+    "attack": "lira",
+    "confidence": 0.95,
+}
+LEVEL = '\n[measured]\nresult = "00"\nlevel = "{}"\nfpr = 0.01\nlimit = 0.03\nupper = 0.02\nattack = "lira"\nconfidence = 0.95\n'
 
-def policy(level: str = "top:1", *, outputs: str | None = None, serves: str = "probabilities", clients=(), **default: str):
+
+def policy(
+    level: str = "top:1",
+    *,
+    outputs: str | None = None,
+    serves: str = "probabilities",
+    clients=(),
+    **default: str,
+):
     measured = MEASURED | {"level": level} | ({} if outputs is None else {"outputs": outputs})
     return parse_guard_policy(
         {
@@ -66,26 +86,47 @@ def test_what_does_not_follow_from_the_measured_level_is_looser(level, restrict,
 def test_every_class_of_clients_is_looked_at_and_outputs_too():
     staff = {"name": "staff", "who": ["network:10.0.0.0/8"], "restrict": "top:3"}
     assert find_looser_classes(policy(restrict="label", clients=[staff])) == ["staff"]
-    with pytest.raises(InputError, match=r"got restrict = 'top:3' for staff\. Repair restrict, or audit it"):
+    with pytest.raises(
+        InputError, match=r"got restrict = 'top:3' for staff\. Repair restrict, or audit it"
+    ):
         require_measured(policy(restrict="label", clients=[staff]))
-    assert find_looser_classes(policy("none", outputs="probabilities", serves="logits", restrict="none")) == ["default"]
-    assert find_looser_classes(policy("none", outputs="logits", serves="logits", restrict="none")) == []
-    assert find_looser_classes(policy("none", outputs="probabilities", serves="logits", restrict="top:1")) == []
+    assert find_looser_classes(
+        policy("none", outputs="probabilities", serves="logits", restrict="none")
+    ) == ["default"]
+    assert (
+        find_looser_classes(policy("none", outputs="logits", serves="logits", restrict="none"))
+        == []
+    )
+    assert (
+        find_looser_classes(
+            policy("none", outputs="probabilities", serves="logits", restrict="top:1")
+        )
+        == []
+    )
     assert find_looser_classes(policy("none", outputs="labels", restrict="none")) == ["default"]
     assert find_looser_classes(policy("label", serves="labels", restrict="none")) == []
 
 
 def test_an_embedded_guard_refuses_too_or_logs_where_told_to(caplog):
     with pytest.raises(
-        InputError, match="Expected answers that follow from label as \\[measured\\] says, got restrict = 'none'"
+        InputError,
+        match="Expected answers that follow from label as \\[measured\\] says, got restrict = 'none'",
     ):
         GuardMiddleware(None, policy=policy("label"))
     logging.getLogger("memberscope.guard").propagate = True
     with caplog.at_level(logging.INFO, "memberscope.guard"):
         GuardMiddleware(None, policy=policy("label"), allow_looser=True)
         log_measured(parse_guard_policy({"serving": {"n_classes": 3}}))
-        log_measured(policy("label", restrict="label").model_copy(update={"guard": parse_guard_policy(OBSERVE).guard}))
-    assert [record.getMessage() for record in caplog.records] == ["looser_than_measured", "not_measured", "not_enforced"]
+        log_measured(
+            policy("label", restrict="label").model_copy(
+                update={"guard": parse_guard_policy(OBSERVE).guard}
+            )
+        )
+    assert [record.getMessage() for record in caplog.records] == [
+        "looser_than_measured",
+        "not_measured",
+        "not_enforced",
+    ]
 
 
 OBSERVE = {"serving": {"n_classes": 3}, "guard": {"mode": "observe"}}
@@ -93,7 +134,15 @@ OBSERVE = {"serving": {"n_classes": 3}, "guard": {"mode": "observe"}}
 
 def test_a_looser_policy_does_not_start(tmp_path):
     (tmp_path / "guard.toml").write_text(POLICY.replace("RESTRICT", "none") + LEVEL.format("label"))
-    command = [sys.executable, "-c", START, "--upstream", "http://127.0.0.1:9", "--policy", str(tmp_path / "guard.toml")]
+    command = [
+        sys.executable,
+        "-c",
+        START,
+        "--upstream",
+        "http://127.0.0.1:9",
+        "--policy",
+        str(tmp_path / "guard.toml"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode != 0 and "Expected answers that follow from label" in done.stderr
 

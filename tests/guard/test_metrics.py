@@ -1,4 +1,7 @@
-"""What Prometheus reads: every event counted once, labels that nobody can add to, and sums over workers."""
+"""What Prometheus reads: every event counted once, labels that nobody can add to.
+
+And sums over workers.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +61,14 @@ def test_each_event_is_counted_where_it_belongs():
     assert value(metrics, "requests_total", kind="refused", status="429") == 1
     assert value(metrics, "request_seconds_bucket", kind="query", le="0.005") == 1
     assert value(metrics, "request_seconds_sum", kind="query") == pytest.approx(0.303)
-    assert value(metrics, "refused_total", reason="budget") == 1 and value(metrics, "refused_total", reason="busy") == 0
-    assert value(metrics, "faults_total", which="state") == 1 and value(metrics, "faults_total", which="upstream") == 0
+    assert (
+        value(metrics, "refused_total", reason="budget") == 1
+        and value(metrics, "refused_total", reason="busy") == 0
+    )
+    assert (
+        value(metrics, "faults_total", which="state") == 1
+        and value(metrics, "faults_total", which="upstream") == 0
+    )
     assert value(metrics, "exposed_total") == 1 and value(metrics, "would_total", status="429") == 1
     assert value(metrics, "in_flight") == 1
     assert value(metrics, "alarms_total", detector="probing", scope="client") == 1
@@ -72,16 +81,26 @@ def test_a_broken_reload_shows_until_a_good_one():
     metrics = Metrics()
     assert value(metrics, "policy_last_reload_good") == 1
     metrics.reload(False)
-    assert value(metrics, "policy_last_reload_good") == 0 and value(metrics, "policy_reloads_total", outcome="bad") == 1
+    assert (
+        value(metrics, "policy_last_reload_good") == 0
+        and value(metrics, "policy_reloads_total", outcome="bad") == 1
+    )
     metrics.reload(True)
-    assert value(metrics, "policy_last_reload_good") == 1 and value(metrics, "policy_reloads_total", outcome="good") == 1
+    assert (
+        value(metrics, "policy_last_reload_good") == 1
+        and value(metrics, "policy_reloads_total", outcome="good") == 1
+    )
 
 
 def test_only_the_policy_in_force_is_named():
     metrics = Metrics()
     metrics.policy("0123456789abcdef" * 4, 1000.0)
     metrics.policy("f" * 64, 2000.0)
-    found = {labels: n for (name, labels), n in samples(metrics.exposition()).items() if name == "policy_in_force"}
+    found = {
+        labels: n
+        for (name, labels), n in samples(metrics.exposition()).items()
+        if name == "policy_in_force"
+    }
     assert found == {(("digest", "f" * 16),): 1.0}
     assert value(metrics, "policy_since_seconds") == 2000.0
 
@@ -97,9 +116,16 @@ def test_nothing_that_a_client_or_a_server_sends_adds_a_label(events):
         metrics.fault(text)
         metrics.would(status)
         metrics.alert_lost(text)
-    words = {label for key in set(samples(metrics.exposition())) - usual for label in key[1] if label[0] != "le"}
+    words = {
+        label
+        for key in set(samples(metrics.exposition())) - usual
+        for label in key[1]
+        if label[0] != "le"
+    }
     assert {text for name, text in words if name != "status"} <= {*KINDS, "other"}
-    assert all(text == "other" or 100 <= int(text) < 600 for name, text in words if name == "status")
+    assert all(
+        text == "other" or 100 <= int(text) < 600 for name, text in words if name == "status"
+    )
 
 
 def test_a_membership_alarm_counts_only_as_a_digest():
@@ -114,7 +140,9 @@ def test_a_membership_alarm_counts_only_as_a_digest():
 
 def test_the_alerter_counts_the_digest_once():
     metrics, now = Metrics(), [100.0]
-    alerter = Alerter(Alerts(digest_minutes=60, digest_least=5), clock=lambda: now[0], tally=metrics)
+    alerter = Alerter(
+        Alerts(digest_minutes=60, digest_least=5), clock=lambda: now[0], tally=metrics
+    )
     told = threading.Event()
     for n in range(3):
         alerter.tell(Alarm(100.0, "membership", "client", f"0{n}", 7.0, 6.0, 9, (f"0{n}",), hits=3))

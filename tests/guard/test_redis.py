@@ -1,4 +1,7 @@
-"""Budgets and the stream of observations over a real Redis: several workers, and a Redis that dies, hangs and comes back."""
+"""Budgets and the stream of observations over a real Redis.
+
+Several workers, and a Redis that dies, hangs and comes back.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,10 @@ async def until(condition, limit: float = 60.0):
 def test_two_processes_agree_on_one_budget_to_the_token(redis_here, prefix):
     workers = [
         subprocess.Popen(
-            [sys.executable, "-c", DRAIN, redis_here.url, prefix], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", DRAIN, redis_here.url, prefix],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]
@@ -123,14 +129,19 @@ async def gone(direct, key):
 
 
 def test_a_clock_of_redis_that_stepped_back_neither_refills_nor_stops(redis_here, prefix):
-    """As if 4 of 10 tokens had been taken an hour ahead of the clock: 6 are left, and the waiting is not an hour longer."""
+    """As if 4 of 10 tokens had been taken an hour ahead of the clock.
+
+    6 are left, and the waiting is not an hour longer.
+    """
     key, ahead, seconds = f"{prefix}:b:{AGES:g}:c:x", 3600, AGES
 
     async def body():
         state = RedisState(redis_here.url, prefix, PATIENT)
         with redis.Redis.from_url(redis_here.url) as direct:
             now, micros = direct.time()
-            direct.set(key, f"{4e5 * seconds:.0f} {(now + ahead) * 10**6 + micros}", px=1000 * ahead)
+            direct.set(
+                key, f"{4e5 * seconds:.0f} {(now + ahead) * 10**6 + micros}", px=1000 * ahead
+            )
             found = [await state.take(one(n, holds=10)) for n in (7, 6, 1)]
             at = int(direct.get(key).split()[1])
         await state.close()
@@ -147,23 +158,41 @@ def test_every_key_has_a_time_to_live_and_no_name_of_a_client(redis_here, prefix
         state = RedisState(redis_here.url, prefix, PATIENT)
         consumer = Consumer(redis_here.url, prefix, PATIENT)
         await state.take(
-            [*one(), Bucket("a:", RateLimit(n=5, seconds=100.0), 1), Bucket("r:default:ff:1", RateLimit(n=5, seconds=9.0), 1)]
+            [
+                *one(),
+                Bucket("a:", RateLimit(n=5, seconds=100.0), 1),
+                Bucket("r:default:ff:1", RateLimit(n=5, seconds=9.0), 1),
+            ]
         )
         await state.stand("ff", ActiveResponse("block", "volume"), 100.0)
         await state.publish("line")
         await consumer.resume()
         await consumer.checkpoint("0-0/0", b"snapshot")
         with redis.Redis.from_url(redis_here.url) as direct:
-            lives = {key.decode().removeprefix(f"{prefix}:"): direct.pttl(key) for key in direct.scan_iter(f"{prefix}:*")}
+            lives = {
+                key.decode().removeprefix(f"{prefix}:"): direct.pttl(key)
+                for key in direct.scan_iter(f"{prefix}:*")
+            }
         await state.close()
         await consumer.close()
         return lives
 
     lives = asyncio.run(body())
-    named = ["b:100:a:", "b:1e+09:c:x", "b:9:r:default:ff:1", "count", "lease", "lines", "s:ff:block", "snapshot"]
+    named = [
+        "b:100:a:",
+        "b:1e+09:c:x",
+        "b:9:r:default:ff:1",
+        "count",
+        "lease",
+        "lines",
+        "s:ff:block",
+        "snapshot",
+    ]
     assert sorted(lives) == named
     assert min(lives.values()) > 0
-    assert lives["b:100:a:"] <= 20_001 and lives["b:1e+09:c:x"] <= 1e9 + 1  # a fifth, and a thousandth, of the refill time
+    assert (
+        lives["b:100:a:"] <= 20_001 and lives["b:1e+09:c:x"] <= 1e9 + 1
+    )  # a fifth, and a thousandth, of the refill time
 
 
 def test_redis_killed_and_restarted_in_mid_load(own_redis, prefix):
@@ -214,7 +243,12 @@ def test_a_hanging_redis_ends_every_call_in_time_and_answers_do_not_mix(own_redi
         await until(lambda: state.take(one(0)))
         await until(lambda: stood(state))
         own_redis.freeze()
-        calls = [state.take(one()), state.standing("ff"), state.publish("line"), *(state.take(one()) for _ in range(100))]
+        calls = [
+            state.take(one()),
+            state.standing("ff"),
+            state.publish("line"),
+            *(state.take(one()) for _ in range(100)),
+        ]
         took = await asyncio.gather(*map(timed, calls))
         took += [await timed(state.stand("ff", ActiveResponse("block", "late"), 10.0))]
         own_redis.thaw()
@@ -341,7 +375,9 @@ def test_a_late_holder_can_neither_read_nor_write(redis_here, prefix):
             with pytest.raises(LeaseLost):
                 await read(late, 1)
             await next_one.checkpoint(id, b"next")
-            direct.delete(f"{prefix}:lease")  # and the next one is gone too: what late knows is older than the snapshot
+            direct.delete(
+                f"{prefix}:lease"
+            )  # and the next one is gone too: what late knows is older than the snapshot
             with pytest.raises(LeaseLost):
                 await late.checkpoint(id, b"late")
             stored = direct.hget(f"{prefix}:snapshot", "snapshot")
@@ -356,7 +392,10 @@ def test_a_late_holder_can_neither_read_nor_write(redis_here, prefix):
 def test_the_holder_renews_its_lease_and_gives_it_back(redis_here, prefix):
     async def body():
         state = RedisState(redis_here.url, prefix, PATIENT)
-        holder, other = consumer_of(redis_here, prefix, lease=60.0), consumer_of(redis_here, prefix, lease=60.0)
+        holder, other = (
+            consumer_of(redis_here, prefix, lease=60.0),
+            consumer_of(redis_here, prefix, lease=60.0),
+        )
         await holder.resume()
         with redis.Redis.from_url(redis_here.url) as direct:
             direct.pexpire(f"{prefix}:lease", 30_000)
@@ -375,7 +414,9 @@ def test_the_holder_renews_its_lease_and_gives_it_back(redis_here, prefix):
     assert lives > 30_000 and done == set()
 
 
-def test_after_a_restart_of_redis_the_holder_goes_on_and_stores_its_snapshot_again(own_redis, prefix):
+def test_after_a_restart_of_redis_the_holder_goes_on_and_stores_its_snapshot_again(
+    own_redis, prefix
+):
     async def publish(state, line):
         async def said():
             await state.publish(line)
@@ -394,7 +435,11 @@ def test_after_a_restart_of_redis_the_holder_goes_on_and_stores_its_snapshot_aga
                 await asyncio.sleep(0.02)
 
     async def body():
-        state, consumer, lines = RedisState(own_redis.url, prefix, 5.0), consumer_of(own_redis, prefix), []
+        state, consumer, lines = (
+            RedisState(own_redis.url, prefix, 5.0),
+            consumer_of(own_redis, prefix),
+            [],
+        )
         await consumer.resume()
         await publish(state, "before")
         [(id, line)] = await read(consumer, 1)
@@ -418,7 +463,10 @@ def test_after_a_restart_of_redis_the_holder_goes_on_and_stores_its_snapshot_aga
 
 
 def test_a_question_that_is_cancelled_ends_cancelled_wherever_it_has_come_to(redis_here):
-    """The client's `asyncio.wait_for` swallows a cancel that comes as the question has been sent: a worker that is stopped went on."""
+    """The client's `asyncio.wait_for` swallows a cancel that comes as the question has been sent.
+
+    A worker that is stopped went on.
+    """
 
     async def cancelled_after(link, turns):
         task = asyncio.create_task(link.ask(link.redis.ping))
@@ -444,7 +492,10 @@ def test_a_question_that_is_cancelled_ends_cancelled_wherever_it_has_come_to(red
 
 def test_lines_that_the_stream_dropped_are_counted(redis_here, prefix):
     async def body():
-        state, consumer = RedisState(redis_here.url, prefix, PATIENT, lines=100), consumer_of(redis_here, prefix)
+        state, consumer = (
+            RedisState(redis_here.url, prefix, PATIENT, lines=100),
+            consumer_of(redis_here, prefix),
+        )
         await consumer.resume()
         await state.publish("line")
         await read(consumer, 1)

@@ -11,7 +11,9 @@ from memberscope.guard.monitor.responses import list_responses
 from memberscope.guard.policy.config import Respond
 from memberscope.guard.state.interface import ActiveResponse
 
-HARD = Respond(volume="block", probing="coarsen", boundary="step_up", coverage="throttle", minutes=2.0)
+HARD = Respond(
+    volume="block", probing="coarsen", boundary="step_up", coverage="throttle", minutes=2.0
+)
 
 
 def alarm(detector="probing", scope="client", subject="0a", clients=("0a",)) -> Alarm:
@@ -19,10 +21,18 @@ def alarm(detector="probing", scope="client", subject="0a", clients=("0a",)) -> 
 
 
 @pytest.mark.parametrize(
-    ("detector", "response"), [("volume", "block"), ("probing", "coarsen"), ("boundary", "step_up"), ("coverage", "throttle")]
+    ("detector", "response"),
+    [
+        ("volume", "block"),
+        ("probing", "coarsen"),
+        ("boundary", "step_up"),
+        ("coverage", "throttle"),
+    ],
 )
 def test_each_detector_has_its_response_for_the_policys_minutes(detector, response):
-    assert list_responses(alarm(detector), HARD) == [("0a", ActiveResponse(response, detector), 120.0)]
+    assert list_responses(alarm(detector), HARD) == [
+        ("0a", ActiveResponse(response, detector), 120.0)
+    ]
 
 
 def test_a_clients_alarm_concerns_that_client_whoever_else_is_named():

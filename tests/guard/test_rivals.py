@@ -1,4 +1,7 @@
-"""PRADA and Blacklight as the benchmark has them, on inputs with known answers and beside their literal descriptions."""
+"""PRADA and Blacklight as the benchmark has them.
+
+On inputs with known answers and beside their literal descriptions.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def naive_prada(x, label):
                 grown[own].append(nearest)
                 threshold[own] = max(threshold[own], np.mean(grown[own]) - np.std(grown[own]))
         if place % 10 == 0:
-            values = np.array([value for own_ in apart.values() if len(own_) >= 10 for value in own_])
+            values = np.array(
+                [value for own_ in apart.values() if len(own_) >= 10 for value in own_]
+            )
             if len(values):
                 values = values[np.abs(values - values.mean()) <= 3 * values.std()]
                 if len(values) > 100:
@@ -48,7 +53,9 @@ def test_prada_is_blind_to_ordinary_records_and_to_copies_one_by_one_but_not_at_
     rng = np.random.default_rng(0)
     x, label = rivals.toy(rng)
     assert rivals.prada(x, np.arange(2000), label).min() >= rivals.DELTA
-    copies = (np.repeat(x[:100], 20, axis=0) + 0.3 * rng.standard_normal((2000, 60))).astype(np.float32)
+    copies = (np.repeat(x[:100], 20, axis=0) + 0.3 * rng.standard_normal((2000, 60))).astype(
+        np.float32
+    )
     own, order = np.repeat(label[:100], 20), rng.permutation(2000)
     assert rivals.prada(copies, np.arange(2000), own).min() >= rivals.DELTA
     alarm = np.flatnonzero(rivals.prada(copies, order, own[order]) < rivals.DELTA)[0] + 1
@@ -76,7 +83,9 @@ def test_prada_takes_repeated_queries_and_large_classes_alike(monkeypatch):
     np.testing.assert_allclose(rivals.prada(x, row, label[row]), w, rtol=1e-6)
 
 
-@pytest.mark.parametrize(("noise", "expected"), [(0.002, 40.2), (0.005, 28.5), (0.01, 18.0), (0.03, 2.2)])
+@pytest.mark.parametrize(
+    ("noise", "expected"), [(0.002, 40.2), (0.005, 28.5), (0.01, 18.0), (0.03, 2.2)]
+)
 def test_blacklight_shares_fewer_hashes_with_noisier_copies(noise, expected):
     """Means of 50 found with the official code on smooth images of CIFAR's size."""
     rng = np.random.default_rng(3)
@@ -92,8 +101,13 @@ def test_blacklights_quick_hash_chooses_as_sha256_does():
     copies = np.clip(x + 0.01 * rng.standard_normal(x.shape), 0, 1)
     salt = 255 * np.random.default_rng(0).random(x[0].size)
     quick = rivals.matches(rivals.fingerprints(x), rivals.fingerprints(copies))
-    literal = [len(rivals.literal(a.ravel(), salt) & rivals.literal(b.ravel(), salt)) for a, b in zip(x, copies, strict=True)]
-    assert np.mean(quick) == pytest.approx(np.mean(literal), abs=4 * (np.std(quick) + np.std(literal)) / 40**0.5)
+    literal = [
+        len(rivals.literal(a.ravel(), salt) & rivals.literal(b.ravel(), salt))
+        for a, b in zip(x, copies, strict=True)
+    ]
+    assert np.mean(quick) == pytest.approx(
+        np.mean(literal), abs=4 * (np.std(quick) + np.std(literal)) / 40**0.5
+    )
     assert 10 < np.mean(literal) < 30
 
 
@@ -114,7 +128,10 @@ def test_blacklight_takes_all_rows_of_bits_for_one():
 
 
 def test_blacklight_never_fires_on_narrow_rows():
-    """Thirty features make eleven windows, fewer than the 25 hashes of an attack; fourteen make none."""
+    """Thirty features make eleven windows, fewer than the 25 hashes of an attack.
+
+    Fourteen make none.
+    """
     rows = np.random.default_rng(7).random((20, 30))
     found = rivals.blacklight(rivals.fingerprints(rows), np.tile(np.arange(20), 2))[0]
     assert (found[:20] == 0).all() and (found[20:] == 11).all() and found.max() < rivals.SHARED
@@ -135,7 +152,9 @@ def test_blacklight_compares_with_every_earlier_query():
 def test_blacklight_reads_an_index_of_earlier_queries_and_may_pass_over_repeats():
     rng = np.random.default_rng(12)
     x = rivals.smooth(rng, 20)
-    prints = rivals.fingerprints(np.concatenate([x, np.clip(x + 0.003 * rng.standard_normal(x.shape), 0, 1)]))
+    prints = rivals.fingerprints(
+        np.concatenate([x, np.clip(x + 0.003 * rng.standard_normal(x.shape), 0, 1)])
+    )
     order = rng.permutation(np.tile(np.arange(40), 2))
     whole, alone = rivals.blacklight(prints, order)
     later = rivals.blacklight(prints, order[30:], rivals.Index(prints, order[:30]))

@@ -52,12 +52,18 @@ def test_serve_reload_break_repair_and_shut_down(tmp_path):
 
         file.write_text(POLICY.replace("RESTRICT", "round:1"))
         assert ask(admin, "POST", "/reload")[0] == 200
-        np.testing.assert_array_equal(json.loads(ask(port, "POST", "/score", ROWS)[1])["predictions"], np.round(model(X), 1))
+        np.testing.assert_array_equal(
+            json.loads(ask(port, "POST", "/score", ROWS)[1])["predictions"], np.round(model(X), 1)
+        )
         assert json.loads(ask(admin, "GET", "/policy")[1])["digest"] != first["digest"]
 
-        app.always = "wait"  # a query in flight is answered after the signal, and nothing new is accepted
+        app.always = (
+            "wait"  # a query in flight is answered after the signal, and nothing new is accepted
+        )
         answers: list[int] = []
-        thread = threading.Thread(target=lambda: answers.append(ask(port, "POST", "/score", ROWS)[0]))
+        thread = threading.Thread(
+            target=lambda: answers.append(ask(port, "POST", "/score", ROWS)[0])
+        )
         before = app.requests
         thread.start()
         while app.requests == before:
@@ -79,7 +85,11 @@ def test_the_log_is_json_lines_without_inputs_or_credentials(tmp_path):
     with serving(Unruly("html")) as upstream, running(tmp_path, upstream) as (guard, _):
         port = guard.said("serving")["port"]
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-        secret = {"authorization": "Bearer s3cret\u0085{}", "x-api-key": "s3cret", "content-type": "application/json"}
+        secret = {
+            "authorization": "Bearer s3cret\u0085{}",
+            "x-api-key": "s3cret",
+            "content-type": "application/json",
+        }
         connection.request("POST", "/score", json.dumps({"records": [[3.1415, 2]]}), secret)
         connection.getresponse().read()
         connection.close()
@@ -109,9 +119,13 @@ def test_what_does_not_fit_together_is_refused_before_anything_listens(tmp_path,
 
 def test_workers_share_budgets_are_restarted_and_end_together(tmp_path, redis_here):
     (tmp_path / "guard.toml").write_text(
-        POLICY.replace("RESTRICT", "label") + f'per_client = "20/d"\n[state]\nredis = "{redis_here.url}"\ntimeout = 5.0\n'
+        POLICY.replace("RESTRICT", "label")
+        + f'per_client = "20/d"\n[state]\nredis = "{redis_here.url}"\ntimeout = 5.0\n'
     )
-    with serving(Unruly()) as upstream, running(tmp_path, upstream, "--workers", "2") as (guard, file):
+    with (
+        serving(Unruly()) as upstream,
+        running(tmp_path, upstream, "--workers", "2") as (guard, file),
+    ):
         ports = [guard.said("serving") for _ in range(2)]
         statuses = [ask(ports[0]["port"], "POST", "/score", ROWS)[0] for _ in range(14)]
         assert statuses == [200] * 10 + [429] * 4
@@ -119,22 +133,33 @@ def test_workers_share_budgets_are_restarted_and_end_together(tmp_path, redis_he
         assert ask(ports[0]["admin_port"], "POST", "/reload")[0] == 200
         digests: set[str] = set()
         while len(digests) != 1:  # the other worker is told by the first process
-            digests = {json.loads(ask(port["admin_port"], "GET", "/policy")[1])["digest"] for port in ports}
+            digests = {
+                json.loads(ask(port["admin_port"], "GET", "/policy")[1])["digest"] for port in ports
+            }
             time.sleep(0.05)
         os.kill(ports[1]["process"], signal.SIGKILL)
         assert guard.said("serving")["digest"] in digests
-        assert ask(ports[0]["port"], "POST", "/score", ROWS)[0] == 429  # a budget outlives its worker
+        assert (
+            ask(ports[0]["port"], "POST", "/score", ROWS)[0] == 429
+        )  # a budget outlives its worker
         guard.process.send_signal(signal.SIGTERM)
         assert guard.process.wait(30) == 0
 
 
-def test_each_worker_exposes_what_all_counted_without_what_a_dead_one_had_under_way(tmp_path, redis_here, monkeypatch):
+def test_each_worker_exposes_what_all_counted_without_what_a_dead_one_had_under_way(
+    tmp_path, redis_here, monkeypatch
+):
     def counted(port: dict, name: str) -> float:
         lines = ask(port["admin_port"], "GET", "/metrics")[1].decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"memberscope_guard_{name}"))
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(f"memberscope_guard_{name}")
+        )
 
     (tmp_path / "guard.toml").write_text(
-        POLICY.replace("RESTRICT", "label") + f'[state]\nredis = "{redis_here.url}"\nprefix = "counted"\ntimeout = 5.0\n'
+        POLICY.replace("RESTRICT", "label")
+        + f'[state]\nredis = "{redis_here.url}"\nprefix = "counted"\ntimeout = 5.0\n'
     )
 
     def lost() -> None:
@@ -149,7 +174,10 @@ def test_each_worker_exposes_what_all_counted_without_what_a_dead_one_had_under_
         for port, n in zip(ports, (3, 2), strict=True):
             with frozen(port["process"]):  # so that the other one answers
                 assert [ask(port["port"], "POST", "/score", ROWS)[0] for _ in range(n)] == [200] * n
-        while [counted(port, "requests_total{") for port in ports] != [5.0, 5.0]:  # a worker counts after it has answered
+        while [counted(port, "requests_total{") for port in ports] != [
+            5.0,
+            5.0,
+        ]:  # a worker counts after it has answered
             time.sleep(0.05)
         (folder,) = shared.iterdir()
         app.always, before = "wait", app.requests
@@ -169,9 +197,12 @@ def test_each_worker_exposes_what_all_counted_without_what_a_dead_one_had_under_
         assert guard.process.wait(30) == 0 and not folder.exists()
 
 
-def test_workers_whose_first_process_is_killed_end_and_leave_no_folder(tmp_path, redis_here, monkeypatch):
+def test_workers_whose_first_process_is_killed_end_and_leave_no_folder(
+    tmp_path, redis_here, monkeypatch
+):
     (tmp_path / "guard.toml").write_text(
-        POLICY.replace("RESTRICT", "label") + f'[state]\nredis = "{redis_here.url}"\nprefix = "left"\ntimeout = 5.0\n'
+        POLICY.replace("RESTRICT", "label")
+        + f'[state]\nredis = "{redis_here.url}"\nprefix = "left"\ntimeout = 5.0\n'
     )
     (shared := tmp_path / "shared").mkdir()
     monkeypatch.setenv("TMPDIR", str(shared))

@@ -1,4 +1,7 @@
-"""Fitted defences on disk: the same answers to the last bit, and a sentence for every broken file."""
+"""Fitted defences on disk: the same answers to the last bit.
+
+And a sentence for every broken file.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,14 @@ from safetensors.numpy import load, save
 
 from memberscope.errors import InputError
 from memberscope.outputs.chain import Chain, parse_restriction
-from memberscope.outputs.fitted_file import FORMAT, META, fit_parts, load_fitted, save_fitted, with_fitted
+from memberscope.outputs.fitted_file import (
+    FORMAT,
+    META,
+    fit_parts,
+    load_fitted,
+    save_fitted,
+    with_fitted,
+)
 from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.memguard import MemGuard
 from memberscope.outputs.rounding import Rounding
@@ -29,7 +39,10 @@ def answers(n: int, k: int = 4, seed: int = 0) -> np.ndarray:
 def fitted():
     outputs = answers(300)
     return fit_parts(
-        parse_restriction("temperature:2+memguard:1:7+hamp_output:3+round:4"), outputs, outputs[:, 0] > 0.2, answers(90, seed=2)
+        parse_restriction("temperature:2+memguard:1:7+hamp_output:3+round:4"),
+        outputs,
+        outputs[:, 0] > 0.2,
+        answers(90, seed=2),
     )
 
 
@@ -64,16 +77,25 @@ def test_one_file_holds_several_and_each_keeps_its_place(tmp_path):
     plain = MemGuard(1.0).fit(outputs, outputs[:, 0] > 0.2)
     behind = fit_parts(parse_restriction("temperature:3+memguard:1"), outputs, outputs[:, 0] > 0.2)
     assert behind.parts[1].digest != plain.digest
-    assert save_fitted([plain, behind, Chain((plain, TopK(1)))], tmp_path / "f") == ("memguard:1", "temperature:3+memguard:1")
+    assert save_fitted([plain, behind, Chain((plain, TopK(1)))], tmp_path / "f") == (
+        "memguard:1",
+        "temperature:3+memguard:1",
+    )
     found = load_fitted(tmp_path / "f")
     assert with_fitted(parse_restriction("memguard:1"), found).digest == plain.digest
-    assert with_fitted(parse_restriction("temperature:3+memguard:1+top:1"), found).parts[1].digest == behind.parts[1].digest
+    assert (
+        with_fitted(parse_restriction("temperature:3+memguard:1+top:1"), found).parts[1].digest
+        == behind.parts[1].digest
+    )
 
 
 def test_parts_fitted_together_are_those_that_an_audit_fits():
     outputs, member = answers(80), answers(80)[:, 0] > 0.2
     whole = Chain((Temperature(2.0), MemGuard(1.0))).fit(outputs, member)
-    assert fit_parts(parse_restriction("temperature:2+memguard:1"), outputs, member).digest == whole.digest
+    assert (
+        fit_parts(parse_restriction("temperature:2+memguard:1"), outputs, member).digest
+        == whole.digest
+    )
     random = answers(50, seed=3)
     assert (
         fit_parts(parse_restriction("hamp_output"), outputs, member, random).digest
@@ -125,21 +147,35 @@ CHANGES = {
     "a weight": flip("0/w1"),
     "an offset": flip("0/b3"),
     "a score": flip("1/scores"),
-    "the digest": lambda arrays, table: table["parts"][0].update(digest="memguard:1:7@0000000000000000"),
+    "the digest": lambda arrays, table: table["parts"][0].update(
+        digest="memguard:1:7@0000000000000000"
+    ),
     "the name": lambda arrays, table: table["parts"][0].update(name="memguard:2:7"),
     "the kind": lambda arrays, table: table["parts"][1].update(name="memguard:1", key="memguard:1"),
     "an unknown name": lambda arrays, table: table["parts"][0].update(name="magic", key="magic"),
-    "a name without a fit": lambda arrays, table: table["parts"][0].update(name="top:1", key="top:1"),
+    "a name without a fit": lambda arrays, table: table["parts"][0].update(
+        name="top:1", key="top:1"
+    ),
     "the format": lambda arrays, table: table.update(format=FORMAT + "0"),
     "a missing part": lambda arrays, table: table["parts"].pop(),
     "no list": lambda arrays, table: table.update(parts=3),
     "a missing layer": lambda arrays, table: arrays.pop("0/w1"),
-    "another type": lambda arrays, table: arrays.update({"0/w1": arrays["0/w1"].astype(np.float64)}),
-    "another shape": lambda arrays, table: arrays.update({"0/w1": np.ascontiguousarray(arrays["0/w1"][:, :-1])}),
-    "two outputs": lambda arrays, table: arrays.update({"0/w3": np.zeros((64, 2), "f4"), "0/b3": np.zeros(2, "f4")}),
+    "another type": lambda arrays, table: arrays.update(
+        {"0/w1": arrays["0/w1"].astype(np.float64)}
+    ),
+    "another shape": lambda arrays, table: arrays.update(
+        {"0/w1": np.ascontiguousarray(arrays["0/w1"][:, :-1])}
+    ),
+    "two outputs": lambda arrays, table: arrays.update(
+        {"0/w3": np.zeros((64, 2), "f4"), "0/b3": np.zeros(2, "f4")}
+    ),
     "infinity": lambda arrays, table: arrays.update({"0/b0": np.full_like(arrays["0/b0"], np.inf)}),
-    "rising scores": lambda arrays, table: arrays.update({"1/scores": np.ascontiguousarray(arrays["1/scores"][:, ::-1])}),
-    "flat scores": lambda arrays, table: arrays.update({"1/scores": arrays["1/scores"].reshape(-1)}),
+    "rising scores": lambda arrays, table: arrays.update(
+        {"1/scores": np.ascontiguousarray(arrays["1/scores"][:, ::-1])}
+    ),
+    "flat scores": lambda arrays, table: arrays.update(
+        {"1/scores": arrays["1/scores"].reshape(-1)}
+    ),
 }
 
 

@@ -1,4 +1,7 @@
-"""The guard on the loopback interface: what clients get, what upstreams get, and what happens when something fails."""
+"""The guard on the loopback interface.
+
+What clients get, what upstreams get, and what happens when something fails.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,15 @@ NAMES = ("0", "1", "2")
 @pytest.fixture(scope="module")
 def strict():
     """A guard with narrow limits, and the server behind it."""
-    app, limits = Unruly(), {"max_body_bytes": 2048, "max_records": 4, "body_timeout": 0.5, "max_answer_bytes": 100_000}
+    app, limits = (
+        Unruly(),
+        {
+            "max_body_bytes": 2048,
+            "max_records": 4,
+            "body_timeout": 0.5,
+            "max_answer_bytes": 100_000,
+        },
+    )
     with serving(app) as upstream, guarded(upstream, policy(limits=limits)) as guard:
         yield app, guard
 
@@ -69,16 +80,32 @@ def test_an_audit_through_the_guard_reads_what_it_reads_in_process(path, declare
         with HttpTarget(Endpoint(upstream + path, model_name="m", n_classes=3, **keys)) as target:
             outputs = target.query(X)
         wrapped = FunctionTarget(lambda x: outputs, n_classes=3)
-        for name in ("none", "top:2", "round:2", "temperature:2", "noise:0.3", "label", "top:2+round:1"):
-            expected = outputs if name == "none" else RestrictedTarget(wrapped, parse_restriction(name)).query(X)
-            guard.guard.swap(guard.guard.prepared(policy(serving=declared, default={"restrict": name})))
+        for name in (
+            "none",
+            "top:2",
+            "round:2",
+            "temperature:2",
+            "noise:0.3",
+            "label",
+            "top:2+round:1",
+        ):
+            expected = (
+                outputs
+                if name == "none"
+                else RestrictedTarget(wrapped, parse_restriction(name)).query(X)
+            )
+            guard.guard.swap(
+                guard.guard.prepared(policy(serving=declared, default={"restrict": name}))
+            )
             guard.seen.clear()
             endpoint = Endpoint(guard.url + path, model_name="m", **keys | audit(name))
             with HttpTarget(endpoint) as target:
                 np.testing.assert_array_equal(target.query(X), expected)
             read = guard.guard.rules.exchange.tops  # an answer that passed as it was
             found = guard.watched(2 if target._serving.one_by_one else 1)
-            told = [read(seen.answer, seen.records) if seen.answer else seen.labels for seen in found]
+            told = [
+                read(seen.answer, seen.records) if seen.answer else seen.labels for seen in found
+            ]
             assert all(bool(seen.answer) == (name == "none") for seen in found)
             assert sorted(np.concatenate(told)) == [0, 2] == sorted(model(X).argmax(axis=1))
 
@@ -87,9 +114,19 @@ def test_headers_and_errors_of_the_upstream_tell_nothing():
     async def app(scope, receive, send):
         await receive()
         status = 500 if b"1.0" in scope.get("query_string", b"") else app.status
-        headers = [(b"x-member", b"yes"), (b"server-timing", b"db;dur=5"), (b"set-cookie", b"a=b"), (b"X-Request-Id", b"7")]
+        headers = [
+            (b"x-member", b"yes"),
+            (b"server-timing", b"db;dur=5"),
+            (b"set-cookie", b"a=b"),
+            (b"X-Request-Id", b"7"),
+        ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps({"predictions": model(X).tolist(), "debug": 1}).encode()})
+        await send(
+            {
+                "type": "http.response.body",
+                "body": json.dumps({"predictions": model(X).tolist(), "debug": 1}).encode(),
+            }
+        )
 
     with guarded(app, policy()) as guard:
         app.status = 200
@@ -133,7 +170,10 @@ def test_budgets_end_with_429_and_the_model_is_not_asked(rate):
     app = Unruly()
     tables = {"guard": rate} if "total" in rate else {}
     given = policy(**tables, default={"restrict": "label", **({} if "total" in rate else rate)})
-    with serving(app) as upstream, guarded(upstream, given, state=MemoryState(clock=lambda: 0.0)) as guard:
+    with (
+        serving(app) as upstream,
+        guarded(upstream, given, state=MemoryState(clock=lambda: 0.0)) as guard,
+    ):
         assert guard.score().status == 200
         answer = guard.score()
         assert answer.status == 429 and int(answer.headers["retry-after"]) >= 1
@@ -143,7 +183,8 @@ def test_budgets_end_with_429_and_the_model_is_not_asked(rate):
 
 
 @pytest.mark.parametrize(
-    ("response", "status"), [("block", 403), ("step_up", 401), ("throttle", 429), ("coarsen", 200), ("alert", 200)]
+    ("response", "status"),
+    [("block", 403), ("step_up", 401), ("throttle", 429), ("coarsen", 200), ("alert", 200)],
 )
 def test_responses_in_force(response, status):
     class Standings(MemoryState):
@@ -154,13 +195,17 @@ def test_responses_in_force(response, status):
     with serving(Unruly()) as upstream, guarded(upstream, given, state=Standings()) as guard:
         answer = guard.score()
     assert answer.status == status
-    assert ("insufficient_user_authentication" in answer.headers.get("www-authenticate", "")) == (status == 401)
+    assert ("insufficient_user_authentication" in answer.headers.get("www-authenticate", "")) == (
+        status == 401
+    )
     if status == 200:
         coarse = {"predictions": model(X).argmax(axis=1).tolist()}
         assert answer.json == (coarse if response == "coarsen" else {"predictions": shown()})
 
 
-@pytest.mark.parametrize("fault", ["html", "half", "shape", "fewer", "words", "other", "nan", "truncated", "endless"])
+@pytest.mark.parametrize(
+    "fault", ["html", "half", "shape", "fewer", "words", "other", "nan", "truncated", "endless"]
+)
 def test_closed_an_answer_that_cannot_be_protected_is_not_given(strict, fault):
     app, guard = strict
     app.orders.append(fault)
@@ -206,8 +251,13 @@ def test_a_state_that_is_away_and_an_identity_that_raises(on_fault, status):
 
     for parts, which in (({"state": Broken()}, "state"), ({"identify": lost}, "identity")):
         counters = Counted()
-        given = policy(guard={"on_fault": on_fault}, default={"restrict": "top:2+round:2", "per_client": "9/h"})
-        with serving(app) as upstream, guarded(upstream, given, counters=counters, **parts) as guard:
+        given = policy(
+            guard={"on_fault": on_fault}, default={"restrict": "top:2+round:2", "per_client": "9/h"}
+        )
+        with (
+            serving(app) as upstream,
+            guarded(upstream, given, counters=counters, **parts) as guard,
+        ):
             answer = guard.score()
             assert answer.status == status and counters.faults == [which]
             assert status != 200 or answer.json == {"predictions": shown()}
@@ -220,7 +270,10 @@ def test_a_monitor_that_raises_changes_no_answer():
     def watch(seen):
         raise RuntimeError
 
-    with serving(Unruly()) as upstream, guarded(upstream, policy(), watch=watch, counters=counters) as guard:
+    with (
+        serving(Unruly()) as upstream,
+        guarded(upstream, policy(), watch=watch, counters=counters) as guard,
+    ):
         assert guard.score().json == guard.score().json == {"predictions": shown()}
     assert counters.faults == ["watch", "watch"]
 
@@ -229,7 +282,10 @@ def test_observe_changes_nothing_and_counts_what_enforcing_would_do():
     counters, app = Counted(), Unruly("fine", "fine", "half", "fine", "503")
     given = policy(guard={"mode": "observe"}, default={"restrict": "label", "per_client": "4/h"})
     state = MemoryState(clock=lambda: 0.0)
-    with serving(app) as upstream, guarded(upstream, given, counters=counters, state=state) as guard:
+    with (
+        serving(app) as upstream,
+        guarded(upstream, given, counters=counters, state=state) as guard,
+    ):
         plain = guard.score()
         np.testing.assert_array_equal(plain.json["predictions"], model(X))
         assert guard.ask("GET", "/anything").status == 404
@@ -324,14 +380,22 @@ def test_malformed_requests_end_their_connection_only(strict, raw):
     before = app.requests
     with connected(guard.url) as connection:
         connection.sendall(raw)
-        assert until_closed(connection)[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 408", b"HTTP/1.1 413", b"")
+        assert until_closed(connection)[:12] in (
+            b"HTTP/1.1 400",
+            b"HTTP/1.1 408",
+            b"HTTP/1.1 413",
+            b"",
+        )
     assert app.requests == before
     assert guard.score().json == {"predictions": shown()}
 
 
 def test_a_client_that_leaves_is_told_to_the_monitor_and_frees_its_place():
     app = Unruly("wait")
-    with serving(app) as upstream, guarded(upstream, policy(limits={"concurrency": 1, "queue": 1})) as guard:
+    with (
+        serving(app) as upstream,
+        guarded(upstream, policy(limits={"concurrency": 1, "queue": 1})) as guard,
+    ):
         body = json.dumps(ROWS).encode()
         with connected(guard.url) as connection:
             connection.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(body) + body)
@@ -344,9 +408,14 @@ def test_a_client_that_leaves_is_told_to_the_monitor_and_frees_its_place():
 
 def test_beyond_the_queue_is_503_without_asking_and_waiting_requests_are_answered():
     app = Unruly("wait")
-    with serving(app) as upstream, guarded(upstream, policy(limits={"concurrency": 1, "queue": 1})) as guard:
+    with (
+        serving(app) as upstream,
+        guarded(upstream, policy(limits={"concurrency": 1, "queue": 1})) as guard,
+    ):
         answers: list[int] = []
-        threads = [threading.Thread(target=lambda: answers.append(guard.score().status)) for _ in range(6)]
+        threads = [
+            threading.Thread(target=lambda: answers.append(guard.score().status)) for _ in range(6)
+        ]
         for thread in threads:
             thread.start()
         while len(answers) < 4:
@@ -396,7 +465,13 @@ def test_what_strangers_write_into_headers_does_not_reach_the_upstream():
         got = app.seen[-1]
         assert got["x-forwarded-for"] == "127.0.0.1" and got["authorization"] == "Bearer abc"
         assert got["host"] == urlsplit(upstream).netloc
-        assert not {"forwarded", "x-real-ip", "x-ssl-client-s-dn", "x_forwarded_for", "x-hop"} & set(got)
+        assert not {
+            "forwarded",
+            "x-real-ip",
+            "x-ssl-client-s-dn",
+            "x_forwarded_for",
+            "x-hop",
+        } & set(got)
         trusting = policy(identity={"by": ["mtls"], "trusted_proxies": ["127.0.0.0/8"]})
         with guarded(upstream, trusting) as guard:
             assert guard.score(headers=sent).status == 200
@@ -420,7 +495,10 @@ def test_a_reload_in_mid_query_leaves_it_the_policy_it_began_with():
 
 
 def test_answers_are_held_for_the_least_time_whatever_the_upstream_took():
-    with serving(Unruly("fine", "500", "fine")) as upstream, guarded(upstream, policy(limits={"least_seconds": 0.2})) as guard:
+    with (
+        serving(Unruly("fine", "500", "fine")) as upstream,
+        guarded(upstream, policy(limits={"least_seconds": 0.2})) as guard,
+    ):
         for status in (200, 500, 200):
             start = time.monotonic()
             assert guard.score().status == status
@@ -437,7 +515,13 @@ def test_streams_pass_in_parts_and_websockets_are_refused(restrict):
         while message.get("more_body"):
             message = await receive()
             parts.append(len(message.get("body", b"")))
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
+        await send(
+            {
+                "type": "http.response.start",
+                "status": 200,
+                "headers": [(b"content-type", b"text/plain")],
+            }
+        )
         for _ in range(50):
             await send({"type": "http.response.body", "body": b"a" * 65536, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -457,7 +541,10 @@ def test_streams_pass_in_parts_and_websockets_are_refused(restrict):
 
 def test_an_unrestricted_query_is_limited_and_its_faults_tell_nothing():
     app = Unruly("fine", "503", "truncated")
-    given = policy(default={"restrict": "none"}, limits={"max_body_bytes": 2048, "answer_timeout": 5.0, "body_timeout": 0.3})
+    given = policy(
+        default={"restrict": "none"},
+        limits={"max_body_bytes": 2048, "answer_timeout": 5.0, "body_timeout": 0.3},
+    )
     with serving(app) as upstream, guarded(upstream, given, watch=None) as guard:
         np.testing.assert_array_equal(guard.score().json["predictions"], model(X))
         answer = guard.score()
@@ -477,6 +564,8 @@ def test_memguard_behind_the_guard_is_memguard_in_process(tmp_path):
     answers = np.vstack([rng.dirichlet(np.ones(3) * 0.2, 200), rng.dirichlet(np.ones(3), 200)])
     fitted = parse_restriction("memguard:1:0:30").fit(answers, member)
     save_fitted([fitted], tmp_path / "fitted.safetensors")
-    given = policy(default={"restrict": "memguard:1:0:30"}, fitted="fitted.safetensors", home=str(tmp_path))
+    given = policy(
+        default={"restrict": "memguard:1:0:30"}, fitted="fitted.safetensors", home=str(tmp_path)
+    )
     with serving(Unruly()) as upstream, guarded(upstream, given) as guard:
         np.testing.assert_array_equal(guard.score().json["predictions"], fitted(model(X)))

@@ -1,4 +1,7 @@
-"""What is remembered of records: near ones stay near, equal ones equal however they were written, and files are checked."""
+"""What is remembered of records.
+
+Near ones stay near, equal ones equal however they were written, and files are checked.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,11 @@ import pytest
 
 from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret, read_secrets, write_secrets
-from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints, write_fingerprints
+from memberscope.guard.sketching.fingerprints import (
+    Fingerprints,
+    read_fingerprints,
+    write_fingerprints,
+)
 from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher, write_sketcher
 from memberscope.statistics import clopper_pearson
 from memberscope.wire.batch import Batch, build_request_batch
@@ -36,7 +43,9 @@ def smooth(n: int, side: int = 28) -> np.ndarray:
 
 
 def away(sketcher: Sketcher, first, second) -> np.ndarray:
-    one, two = (sketcher.sketch(x if isinstance(x, Batch) else Batch(x))[1] for x in (first, second))
+    one, two = (
+        sketcher.sketch(x if isinstance(x, Batch) else Batch(x))[1] for x in (first, second)
+    )
     return np.linalg.norm(one - two, axis=1)
 
 
@@ -55,10 +64,17 @@ def test_tables_keep_near_records_near_and_others_far():
     for j in range(6):
         jolted[f"x{j}"] *= 1.003
     shuffled = asked.sample(frac=1, random_state=0)
-    assert np.quantile(away(sketcher, build_request_batch(asked), build_request_batch(jolted)), 0.95) < sketcher.radius
-    assert (away(sketcher, build_request_batch(asked), build_request_batch(shuffled)) < sketcher.radius).mean() < 0.02
+    assert (
+        np.quantile(away(sketcher, build_request_batch(asked), build_request_batch(jolted)), 0.95)
+        < sketcher.radius
+    )
+    assert (
+        away(sketcher, build_request_batch(asked), build_request_batch(shuffled)) < sketcher.radius
+    ).mean() < 0.02
     jolted["job"] = np.where(asked["job"] == "cook", "smith", "cook")
-    assert (away(sketcher, build_request_batch(asked), build_request_batch(jolted)) > sketcher.radius).mean() > 0.95
+    assert (
+        away(sketcher, build_request_batch(asked), build_request_batch(jolted)) > sketcher.radius
+    ).mean() > 0.95
 
 
 def test_a_missing_value_moves_a_record_by_one_column_at_most():
@@ -73,13 +89,17 @@ def test_a_missing_value_moves_a_record_by_one_column_at_most():
 @pytest.mark.parametrize("layout", ["hw", "hwc", "chw"])
 def test_images_are_the_same_mirrored_and_near_when_shifted_or_noisy(layout):
     plain = smooth(1200)
-    x = {"hw": plain, "hwc": np.stack([plain] * 3, axis=3), "chw": np.stack([plain] * 3, axis=1)}[layout]
+    x = {"hw": plain, "hwc": np.stack([plain] * 3, axis=3), "chw": np.stack([plain] * 3, axis=1)}[
+        layout
+    ]
     across = {"hw": 2, "hwc": 2, "chw": 3}[layout]
     sketcher = Sketcher.fit("image", Batch(x[:1000]), SECRET)
     asked, rng = x[1000:], np.random.default_rng(0)
     assert away(sketcher, asked, np.flip(asked, axis=across)).max() < 1e-5
     assert (away(sketcher, asked, np.roll(asked, 1, axis=across)) < sketcher.radius).mean() > 0.9
-    assert (away(sketcher, asked, asked + 0.03 * rng.normal(size=asked.shape)) < sketcher.radius).mean() > 0.9
+    assert (
+        away(sketcher, asked, asked + 0.03 * rng.normal(size=asked.shape)) < sketcher.radius
+    ).mean() > 0.9
     assert (away(sketcher, asked, x[:200]) < sketcher.radius).mean() < 0.02
     flat = Sketcher.fit("image", Batch(x[:1000].reshape(1000, -1)), SECRET, x.shape[1:])
     assert np.array_equal(flat.sketch(Batch(asked))[1], sketcher.sketch(Batch(asked))[1])
@@ -91,7 +111,9 @@ def test_real_images_and_their_variants(real_data):
     asked, rng = x[1200:], np.random.default_rng(0)
     assert away(sketcher, asked, asked[:, :, ::-1]).max() < 1e-5
     assert (away(sketcher, asked, np.roll(asked, 1, axis=2)) < sketcher.radius).mean() > 0.7
-    assert (away(sketcher, asked, asked + 0.02 * rng.normal(size=asked.shape)) < sketcher.radius).mean() > 0.9
+    assert (
+        away(sketcher, asked, asked + 0.02 * rng.normal(size=asked.shape)) < sketcher.radius
+    ).mean() > 0.9
     assert (away(sketcher, asked, x[:400]) < sketcher.radius).mean() < 0.02
 
 
@@ -113,7 +135,10 @@ def test_numbers_beyond_all_measure_leave_finite_sketches():
     wild = np.zeros((3, 28, 28))
     wild[0, 0, 0], wild[1, 5, 5], wild[2] = 1e300, -1e38, np.inf
     table = Sketcher.fit("tabular", Batch(np.random.default_rng(0).normal(size=(50, 3))), SECRET)
-    for found in (image.sketch(Batch(wild)), table.sketch(Batch(np.array([[1e300, -1e300, np.inf], [np.nan, 0, 1]])))):
+    for found in (
+        image.sketch(Batch(wild)),
+        table.sketch(Batch(np.array([[1e300, -1e300, np.inf], [np.nan, 0, 1]]))),
+    ):
         assert np.isfinite(found[1]).all() and found[2].max() < 32
 
 
@@ -130,7 +155,10 @@ def test_a_record_has_one_hash_however_it_is_written():
         "JSON": Batch(np.array(rows, dtype=object)),
         "columns": Batch(columns=dict(zip("abc", x.T, strict=True))),
         "columns of objects": Batch(
-            columns={name: objects(list(col)) for name, col in zip("abc", zip(*rows, strict=True), strict=True)}
+            columns={
+                name: objects(list(col))
+                for name, col in zip("abc", zip(*rows, strict=True), strict=True)
+            }
         ),
         "frame": build_request_batch(pd.DataFrame(x, columns=list("abc"))),
     }
@@ -140,10 +168,15 @@ def test_a_record_has_one_hash_however_it_is_written():
 
 
 def test_mixed_records_have_one_hash_alone_or_together_and_with_nothing_for_nan():
-    sketcher = Sketcher.fit("tabular", build_request_batch(pd.concat([pd.DataFrame(MIXED)] * 10)), SECRET)
+    sketcher = Sketcher.fit(
+        "tabular", build_request_batch(pd.concat([pd.DataFrame(MIXED)] * 10)), SECRET
+    )
     whole = build_request_batch(pd.DataFrame(MIXED))
     plain = Batch(
-        columns={name: objects([None if value != value else value for value in column]) for name, column in MIXED.items()}
+        columns={
+            name: objects([None if value != value else value for value in column])
+            for name, column in MIXED.items()
+        }
     )
     listed = Batch(np.array([[30, "cook", 1.0], [40.0, "smith", 2], [None, None, 3]], dtype=object))
     together = sketcher.records(whole).tolist()
@@ -173,7 +206,9 @@ def test_a_sketch_read_back_sketches_the_same_to_the_bit(tmp_path, kind):
     sketcher = Sketcher.fit(kind, x, SECRET)
     write_sketcher(tmp_path / "s", sketcher)
     found = read_sketcher(tmp_path / "s", SECRET)
-    assert all(np.array_equal(a, b) for a, b in zip(found.sketch(x), sketcher.sketch(x), strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(found.sketch(x), sketcher.sketch(x), strict=True)
+    )
     assert found.radius == sketcher.radius and (tmp_path / "s").stat().st_mode & 0o777 == 0o600
     assert SECRET.key not in (tmp_path / "s").read_bytes()
     with pytest.raises(InputError, match="made with the key o"):
@@ -183,13 +218,26 @@ def test_a_sketch_read_back_sketches_the_same_to_the_bit(tmp_path, kind):
 def test_truncated_and_foreign_files_are_one_sentence(tmp_path):
     x = Batch(np.random.default_rng(0).normal(size=(50, 3)))
     write_sketcher(tmp_path / "s", Sketcher.fit("tabular", x, SECRET))
-    write_fingerprints(tmp_path / "f", Fingerprints.of(np.arange(9, dtype=np.uint64), np.zeros(0, dtype=np.uint64), "k"))
+    write_fingerprints(
+        tmp_path / "f",
+        Fingerprints.of(np.arange(9, dtype=np.uint64), np.zeros(0, dtype=np.uint64), "k"),
+    )
     write_secrets(tmp_path / "k", [SECRET])
-    readers = {"s": lambda p: read_sketcher(p, SECRET), "f": lambda p: read_fingerprints(p, SECRET), "k": read_secrets}
+    readers = {
+        "s": lambda p: read_sketcher(p, SECRET),
+        "f": lambda p: read_fingerprints(p, SECRET),
+        "k": read_secrets,
+    }
     for name, read in readers.items():
         data = (tmp_path / name).read_bytes()
         read(tmp_path / name)
-        for broken in [data[:n] for n in range(0, len(data), 7)] + [b"", b"{}", b"[1]", b"\x80\x04N.", data[::-1]]:
+        for broken in [data[:n] for n in range(0, len(data), 7)] + [
+            b"",
+            b"{}",
+            b"[1]",
+            b"\x80\x04N.",
+            data[::-1],
+        ]:
             (tmp_path / "broken").write_bytes(broken)
             with pytest.raises(InputError, match=r"Expected .* got .*"):
                 read(tmp_path / "broken")

@@ -1,4 +1,7 @@
-"""What every state of the guard promises, one table over both; and what memory promises under a flood."""
+"""What every state of the guard promises, one table over both.
+
+And what memory promises under a flood.
+"""
 
 from __future__ import annotations
 
@@ -117,7 +120,9 @@ def test_the_hardest_response_in_force_is_told(state_here):
 
     found, other = with_state(state_here, body)
     block = ActiveResponse("block", "by block")
-    assert found == [None, ActiveResponse("throttle", "by throttle"), block, block] and other is None
+    assert (
+        found == [None, ActiveResponse("throttle", "by throttle"), block, block] and other is None
+    )
 
 
 def test_a_milder_response_that_lasts_longer_follows_the_harder(state_here):
@@ -141,7 +146,9 @@ def test_the_longer_of_two_equal_responses_stays(state_here):
     assert with_state(state_here, body) == (ActiveResponse("block", "long"), None)
 
 
-TAKES = st.lists(st.tuples(st.sampled_from(["c:a", "c:b", "r:a"]), st.integers(0, 4)), min_size=1, max_size=3)
+TAKES = st.lists(
+    st.tuples(st.sampled_from(["c:a", "c:b", "r:a"]), st.integers(0, 4)), min_size=1, max_size=3
+)
 STEPS = st.lists(st.tuples(TAKES, st.floats(-50, 200)), max_size=40)
 HOLDS = {"c:a": 3, "c:b": 7, "r:a": 2}
 
@@ -219,10 +226,13 @@ def test_a_clock_that_steps_back_neither_refills_nor_stops():
         found = []
         for step in (0.0, -900.0, 900.0 - 1e-3, 1e9, 0.0):
             clock.now += step
-            found.append([(await state.take([bucket("c:a", 5, seconds=1800.0)])).allowed for _ in range(3)])
+            found.append(
+                [(await state.take([bucket("c:a", 5, seconds=1800.0)])).allowed for _ in range(3)]
+            )
         return found
 
-    # The way back up cannot be told from time: it refills half. A leap refills what the bucket holds, not more.
+    # The way back up cannot be told from time: it refills half. A leap refills what the bucket
+    # holds, not more.
     assert asyncio.run(body()) == [
         [True, True, False],
         [False, False, False],
@@ -233,7 +243,10 @@ def test_a_clock_that_steps_back_neither_refills_nor_stops():
 
 
 def test_no_flood_of_identities_buys_anybody_a_token():
-    """Far more identities than places, each asking a little; whoever spent a budget before or within the flood gets no more than it."""
+    """Far more identities than places, each asking a little.
+
+    Whoever spent a budget before or within the flood gets no more than it.
+    """
     clients, holds = 200, 20
     state = MemoryState(clients=clients, clock=Clock())
 
@@ -376,7 +389,9 @@ class Away(MemoryState):
 def test_in_a_fault_this_process_goes_on_with_what_it_knows():
     lines, faults = [], []
     shared = Away(clients=10, publish=lambda line: lines.append(f"shared {line}"))
-    state = LocalAfterFault(shared, MemoryState(clients=10, publish=lambda line: lines.append(line)), faults.append)
+    state = LocalAfterFault(
+        shared, MemoryState(clients=10, publish=lambda line: lines.append(line)), faults.append
+    )
 
     async def body():
         before = [await state.take([bucket("c:a", 6)]), await state.take([bucket("c:a", 6)])]
@@ -385,7 +400,11 @@ def test_in_a_fault_this_process_goes_on_with_what_it_knows():
         await state.stand("fe", ActiveResponse("throttle", "volume"), 1000.0)
         await state.publish("line")
         after = [await state.take([bucket("c:a", 4)]), await state.take([bucket("c:a", 1)])]
-        return [taken.allowed for taken in before + after], await state.standing("ff"), await state.standing("fe")
+        return (
+            [taken.allowed for taken in before + after],
+            await state.standing("ff"),
+            await state.standing("fe"),
+        )
 
     allowed, blocked, throttled = asyncio.run(body())
     assert allowed == [True, False, True, False]
@@ -395,7 +414,9 @@ def test_in_a_fault_this_process_goes_on_with_what_it_knows():
 
 def test_a_request_draws_from_every_budget_it_falls_under():
     allowed = ClientLimits(per_client="100/h", per_record="5/d")
-    found = build_buckets("ff", "partner", allowed, RateLimit.of("9/s"), [2**64 - 1, 3, 3], RateLimit.of("1/m"))
+    found = build_buckets(
+        "ff", "partner", allowed, RateLimit.of("9/s"), [2**64 - 1, 3, 3], RateLimit.of("1/m")
+    )
     assert found == [
         Bucket("c:partner:ff", RateLimit.of("100/h"), 3),
         Bucket("a:", RateLimit.of("9/s"), 3),

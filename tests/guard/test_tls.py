@@ -1,4 +1,7 @@
-"""`memberscope guard run` with TLS: who has a certificate of --client-ca is known by it, with several workers too, and over IPv6."""
+"""`memberscope guard run` with TLS.
+
+Who has a certificate of --client-ca is known by it, with several workers too, and over IPv6.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,9 @@ def policy(folder: Path, required: bool = False, more: str = "") -> None:
     (folder / "guard.toml").write_text(POLICY.replace("RESTRICT", "label") + tables + more)
 
 
-def score(port: int, context: ssl.SSLContext | None, host: str = "127.0.0.1", **headers: str) -> tuple[int, object]:
+def score(
+    port: int, context: ssl.SSLContext | None, host: str = "127.0.0.1", **headers: str
+) -> tuple[int, object]:
     status, text = ask(port, "POST", "/score", ROWS, context, host, **headers)
     return status, json.loads(text)
 
@@ -87,7 +92,10 @@ def test_a_certificate_of_another_authority_or_out_of_date_ends_the_connection(t
 def test_each_worker_knows_a_certificate_and_both_keep_one_budget(tmp_path, ours, redis_here):
     policy(tmp_path, more=f'[state]\nredis = "{redis_here.url}"\nprefix = "tls"\ntimeout = 5.0\n')
     partner = ours.trusting(ours.sign("partner", "Lab, Inc"))
-    with serving(Unruly()) as upstream, running(tmp_path, upstream, *tls(ours), "--workers", "2") as (guard, _):
+    with (
+        serving(Unruly()) as upstream,
+        running(tmp_path, upstream, *tls(ours), "--workers", "2") as (guard, _),
+    ):
         first, second = (guard.said("serving") for _ in range(2))
         for one, n in ((first, 6), (second, 4)):
             with frozen(one["process"]):  # so that the other one answers
@@ -103,10 +111,15 @@ def test_each_worker_knows_a_certificate_and_both_keep_one_budget(tmp_path, ours
 def test_an_ipv6_client_counts_by_its_prefix(tmp_path, ours):
     budget = 'per_client = "2/d"\n'
     (tmp_path / "guard.toml").write_text(
-        POLICY.replace("RESTRICT", "label") + budget + '[identity]\ntrusted_proxies = ["::1"]\nprefix_v6 = 56\n'
+        POLICY.replace("RESTRICT", "label")
+        + budget
+        + '[identity]\ntrusted_proxies = ["::1"]\nprefix_v6 = 56\n'
         '[[clients]]\nname = "here"\nwho = ["network:::/64"]\nrestrict = "none"\n'
     )
-    with serving(Unruly()) as upstream, running(tmp_path, upstream, *tls(ours), "--host", "::1") as (guard, _):
+    with (
+        serving(Unruly()) as upstream,
+        running(tmp_path, upstream, *tls(ours), "--host", "::1") as (guard, _),
+    ):
         port, context = guard.said("serving")["port"], ours.trusting()
         assert score(port, context, "::1") == (200, WHOLE), "::1 is in ::/64"
         for address, status in (

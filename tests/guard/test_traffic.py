@@ -1,4 +1,7 @@
-"""The simulated traffic and campaigns: what they promise about order, members, repetition and records decided."""
+"""The simulated traffic and campaigns.
+
+What they promise about order, members, repetition and records decided.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def served(kind: str = "tabular") -> traffic.Deployment:
         return np.column_stack([~right, right]).astype(float)
 
     target = FunctionTarget(answer, n_classes=2)
-    return traffic.Deployment("adult", kind, target, x, ask_top_labels(target, x), np.arange(3000) < 900)
+    return traffic.Deployment(
+        "adult", kind, target, x, ask_top_labels(target, x), np.arange(3000) < 900
+    )
 
 
 @pytest.mark.parametrize("kind", ["tabular", "image"])
@@ -81,7 +86,10 @@ def test_recorded_queries_are_those_that_the_attack_sent():
     for place in (0, 7, 299):
         mine = found.row[found.owner == place]
         assert mine[0] == field.attacked[place]  # the first query is the record itself
-        assert len(mine) > 8 and (pool[mine[1:]] != deployment.x[field.attacked[place]]).any(axis=1).mean() > 0.9
+        assert (
+            len(mine) > 8
+            and (pool[mine[1:]] != deployment.x[field.attacked[place]]).any(axis=1).mean() > 0.9
+        )
     assert deployment.member[field.attacked].mean() == 0.5
 
 

@@ -1,4 +1,7 @@
-"""Walks between records: agreement with what was asked shortly before, against its definition, on planted walks, and over a restart."""
+"""Walks between records: agreement with what was asked shortly before, against its definition.
+
+On planted walks, and over a restart.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +46,9 @@ def test_agreement_is_that_of_the_definition_for_every_level(n, values):
     for bins in table(200, n + values, values):
         agreed = max([int((bins == other).sum()) for other in before[-n:]], default=0)
         mark = encode_mark(bins.tobytes())
-        assert [has_agreement(lately, mark, build_lane_constants(n, level)) for level in LEVELS] == [
-            level <= agreed for level in LEVELS
-        ]
+        assert [
+            has_agreement(lately, mark, build_lane_constants(n, level)) for level in LEVELS
+        ] == [level <= agreed for level in LEVELS]
         assert find_best_agreement(lately, mark, n) == agreed
         lately = append_mark(lately, mark, n)
         before.append(bins)
@@ -55,14 +58,26 @@ def test_agreement_is_that_of_the_definition_for_every_level(n, values):
 def test_places_that_are_empty_agree_with_nothing():
     for bins in (bytes(8), bytes([31] * 8)):
         assert find_best_agreement(0, encode_mark(bins), CLIENT) == 0
-        assert find_best_agreement(append_mark(0, encode_mark(bytes([7] * 8)), CLIENT), encode_mark(bins), CLIENT) == 0
+        assert (
+            find_best_agreement(
+                append_mark(0, encode_mark(bytes([7] * 8)), CLIENT), encode_mark(bins), CLIENT
+            )
+            == 0
+        )
 
 
 def walk(records: int, queries: int, seed: int, interleaved: bool) -> np.ndarray:
-    """Positions of searches on paths: at each query a feature of the record is that of another record."""
+    """Positions of searches on paths.
+
+    At each query a feature of the record is that of another record.
+    """
     rng = np.random.default_rng(seed)
     starts = table(records, seed + 1)
-    owner = np.arange(records * queries) % records if interleaved else np.arange(records * queries) // queries
+    owner = (
+        np.arange(records * queries) % records
+        if interleaved
+        else np.arange(records * queries) // queries
+    )
     bins = starts[owner]
     bins[np.arange(len(bins)), rng.integers(0, 8, len(bins))] = rng.integers(0, 32, len(bins))
     return bins
@@ -71,11 +86,17 @@ def walk(records: int, queries: int, seed: int, interleaved: bool) -> np.ndarray
 def values(bins: np.ndarray, held: int, before: int = 0) -> list[float]:
     detector = Probing((0.02, 0.001, 0.05), 6)
     row = ClientRows(HEAD + detector.width, 1, held).of(1)
-    return [detector.step(row, HEAD, ObservedQuery(1e9, True, before, -1, 0, 0, each.tobytes())) for each in bins]
+    return [
+        detector.step(row, HEAD, ObservedQuery(1e9, True, before, -1, 0, 0, each.tobytes()))
+        for each in bins
+    ]
 
 
 def test_a_walk_between_records_is_found_soon_and_unrelated_records_are_not():
-    assert next(i for i, value in enumerate(values(walk(10, 30, 1, False), CLIENT)) if value > 12.0) < 15
+    assert (
+        next(i for i, value in enumerate(values(walk(10, 30, 1, False), CLIENT)) if value > 12.0)
+        < 15
+    )
     assert max(values(table(3000, 2), CLIENT)) == max(values(table(3000, 2), POOL)) == 0.0
     assert (
         max(values(walk(10, 30, 1, False), CLIENT, before=-1)) == 0.0
@@ -90,8 +111,18 @@ def test_forty_walks_at_once_are_beyond_a_clients_memory_and_within_a_pools():
 
 def observed(bins: np.ndarray, client: np.ndarray, seed: int = 0) -> Observations:
     rng, n = np.random.default_rng(seed), len(bins)
-    record, point = rng.integers(0, 2**63, n).astype(np.uint64), rng.normal(size=(n, 16)).astype(np.float32)
-    return Observations(1.7e9 + 10.0 * np.arange(n), client.astype(np.uint64), record, point, bins, np.zeros(n, dtype=int))
+    record, point = (
+        rng.integers(0, 2**63, n).astype(np.uint64),
+        rng.normal(size=(n, 16)).astype(np.float32),
+    )
+    return Observations(
+        1.7e9 + 10.0 * np.arange(n),
+        client.astype(np.uint64),
+        record,
+        point,
+        bins,
+        np.zeros(n, dtype=int),
+    )
 
 
 def test_the_level_is_the_least_at_which_few_ordinary_queries_agree():
@@ -99,7 +130,9 @@ def test_the_level_is_the_least_at_which_few_ordinary_queries_agree():
     found = learn_baseline([observed(bins, client)], None, 0.1)[0].probing
     plain = np.zeros(9)
     for i in range(len(bins)):
-        plain[(bins[max(i - 20 * CLIENT, i % 20) : i : 20] == bins[i]).sum(axis=1).max(initial=0)] += 1
+        plain[
+            (bins[max(i - 20 * CLIENT, i % 20) : i : 20] == bins[i]).sum(axis=1).max(initial=0)
+        ] += 1
     rates = plain[::-1].cumsum()[::-1] / len(bins)
     assert rates[found.level] <= OFTEN < rates[found.level - 1]
     assert found.usual[2] == pytest.approx(rates[found.level], abs=0.002)
@@ -113,7 +146,9 @@ def test_where_agreement_tells_nothing_none_is_remembered():
     detector = Probing((0.02, 0.001, 1.0), NEVER)
     row = ClientRows(HEAD + detector.width, 1).of(1)
     for bins in walk(5, 20, 1, False):
-        assert detector.step(row, HEAD, ObservedQuery(1e9, True, 0, -1, 0, 0, bins.tobytes())) == 0.0
+        assert (
+            detector.step(row, HEAD, ObservedQuery(1e9, True, 0, -1, 0, 0, bins.tobytes())) == 0.0
+        )
     assert row.lately == 0
 
 
@@ -122,7 +157,9 @@ def test_a_pools_alarm_names_those_who_walk_among_others(identities):
     bins, client = table(1200, 9), 100 + np.arange(1200) % 7
     own = np.arange(1200) % 3 > 0
     bins[own], client[own] = walk(40, 20, 8, True), np.arange(800) % identities
-    settings = DetectorSettings({"probing.pool": 12.0}, 0.1, probing=Probing((0.02, 0.001, 0.05), 6))
+    settings = DetectorSettings(
+        {"probing.pool": 12.0}, 0.1, probing=Probing((0.02, 0.001, 0.05), 6)
+    )
     (alarm,) = Monitor(settings).observe(observed(bins, client))
     named = {int(name, 16) for name in alarm.clients}
     assert named <= set(range(identities)) and len(named) > identities / 2
@@ -130,11 +167,16 @@ def test_a_pools_alarm_names_those_who_walk_among_others(identities):
 
 @pytest.mark.parametrize("cut", [1, 9, 100])
 def test_walks_are_remembered_over_a_restart(cut):
-    settings = DetectorSettings({"probing.client": 12.0, "probing.pool": 12.0}, 0.1, probing=Probing((0.02, 0.001, 0.05), 6))
+    settings = DetectorSettings(
+        {"probing.client": 12.0, "probing.pool": 12.0}, 0.1, probing=Probing((0.02, 0.001, 0.05), 6)
+    )
     seen = observed(walk(10, 20, 7, False), np.ones(200))
     whole, first, second = (Monitor(settings) for _ in range(3))
     alarms = whole.observe(seen)
-    assert {(alarm.detector, alarm.scope) for alarm in alarms} == {("probing", "client"), ("probing", "pool")}
+    assert {(alarm.detector, alarm.scope) for alarm in alarms} == {
+        ("probing", "client"),
+        ("probing", "pool"),
+    }
     before = first.observe(seen.take(slice(0, cut)))
     restore_monitor(second, take_snapshot(first))
     assert before + second.observe(seen.take(slice(cut, None))) == alarms
@@ -153,9 +195,18 @@ def test_files_of_an_older_version_are_named_and_refused(tmp_path):
     write_tuned(file, Tuned(DetectorSettings({}, 0.1), 0.001, 10, 20, 0, 5, 0.0, 0.5))
     kept = json.loads(file.read_text())
     for change, said in (
-        ({"format": "memberscope-tuned/1"}, "thresholds of this version .*got 'memberscope-tuned/1'"),
-        ({"settings": kept["settings"] | {"probing": {"usual": [0.1, 0.1], "level": 7}}}, "something else"),
-        ({"settings": kept["settings"] | {"probing": {"usual": [0.1, 0.1, 0.1], "level": 0}}}, "something else"),
+        (
+            {"format": "memberscope-tuned/1"},
+            "thresholds of this version .*got 'memberscope-tuned/1'",
+        ),
+        (
+            {"settings": kept["settings"] | {"probing": {"usual": [0.1, 0.1], "level": 7}}},
+            "something else",
+        ),
+        (
+            {"settings": kept["settings"] | {"probing": {"usual": [0.1, 0.1, 0.1], "level": 0}}},
+            "something else",
+        ),
     ):
         file.write_text(json.dumps(kept | change))
         with pytest.raises(InputError, match=said):

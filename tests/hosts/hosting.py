@@ -33,7 +33,10 @@ PATIENCE = 180.0  # seconds that a server may take to answer at all
 
 @dataclass(frozen=True)
 class Host:
-    """A section of the page; what tells that its server is up, the path of queries, what its command needs besides, and what ends it."""
+    """A section of the page; what tells that its server is up, the path of queries.
+
+    What its command needs besides, and what ends it.
+    """
 
     section: str
     ready: str
@@ -64,12 +67,24 @@ def block(section: str, language: str) -> str:
 class Hosted:
     """A server that carries the guard."""
 
-    def __init__(self, host: Host, port: int, folder: Path, process: subprocess.Popen[bytes]) -> None:
-        self.host, self.port, self.folder, self.log, self.process = host, port, folder, folder / "log", process
+    def __init__(
+        self, host: Host, port: int, folder: Path, process: subprocess.Popen[bytes]
+    ) -> None:
+        self.host, self.port, self.folder, self.log, self.process = (
+            host,
+            port,
+            folder,
+            folder / "log",
+            process,
+        )
 
-    def ask(self, method: str, path: str, body: Any = None, source: str = "127.0.0.1", **headers: str) -> tuple[int, Any]:
+    def ask(
+        self, method: str, path: str, body: Any = None, source: str = "127.0.0.1", **headers: str
+    ) -> tuple[int, Any]:
         """Status and document of the answer to a client at an address of the loopback interface."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60, source_address=(source, 0))
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=60, source_address=(source, 0)
+        )
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             data = None if body is None else json.dumps(body)
@@ -86,14 +101,20 @@ class Hosted:
     def workers(self) -> list[int]:
         """The processes that multiprocessing began for it."""
         children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if any("spawn_main" in word for word in child.cmdline())]
+        return [
+            child.pid for child in children if any("spawn_main" in word for word in child.cmdline())
+        ]
 
     def until(self, reached: Callable[[], bool]) -> None:
         """Wait, but not for ever, and not for a server that has ended."""
         end = time.monotonic() + PATIENCE
         while not reached():
-            assert self.process.poll() is None, f"{self.host.section} ended: {self.log.read_text()[-3000:]}"
-            assert time.monotonic() < end, f"{self.host.section} keeps waiting: {self.log.read_text()[-3000:]}"
+            assert self.process.poll() is None, (
+                f"{self.host.section} ended: {self.log.read_text()[-3000:]}"
+            )
+            assert time.monotonic() < end, (
+                f"{self.host.section} keeps waiting: {self.log.read_text()[-3000:]}"
+            )
             time.sleep(0.1)
 
     def up(self) -> bool:
@@ -105,7 +126,10 @@ class Hosted:
 
 @contextmanager
 def hosted(host: Host, port: int, folder: Path) -> Iterator[Hosted]:
-    """The server with what is in `folder`; at the end it is asked to end, and killed with all that it started if it does not."""
+    """The server with what is in `folder`.
+
+    At the end it is asked to end, and killed with all that it started if it does not.
+    """
     settings, command = host.command(port)
     with (
         tempfile.TemporaryDirectory(prefix="h", ignore_cleanup_errors=True) as home,
@@ -119,7 +143,10 @@ def hosted(host: Host, port: int, folder: Path) -> Iterator[Hosted]:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env=kept | {"HOME": home, "TMPDIR": home, "PATH": f"{host.bin}:{os.environ['PATH']}"} | QUIET | settings,
+            env=kept
+            | {"HOME": home, "TMPDIR": home, "PATH": f"{host.bin}:{os.environ['PATH']}"}
+            | QUIET
+            | settings,
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -135,7 +162,10 @@ def hosted(host: Host, port: int, folder: Path) -> Iterator[Hosted]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process with all that it began, also what has left its group, as BentoML's workers have."""
+    """Kill the process with all that it began, also what has left its group.
+
+    As BentoML's workers have.
+    """
     begun = []
     with suppress(psutil.NoSuchProcess):
         begun = psutil.Process(process.pid).children(recursive=True)

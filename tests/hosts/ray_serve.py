@@ -1,4 +1,7 @@
-"""The documented Ray Serve application on the loopback interface until it is interrupted: `python ray_serve.py PORT`."""
+"""The documented Ray Serve application on the loopback interface until it is interrupted.
+
+`python ray_serve.py PORT`.
+"""
 
 import os
 import signal
@@ -31,7 +34,10 @@ def main(port: str) -> None:
 
 
 def begun(ray: Any) -> None:
-    """Start Ray, again if need be: it gives its node 30 seconds, which a busy machine's first start exceeds."""
+    """Start Ray, again if need be.
+
+    It gives its node 30 seconds, which a busy machine's first start exceeds.
+    """
     small = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
     for attempt in range(3):
         try:

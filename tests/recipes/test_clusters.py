@@ -85,7 +85,8 @@ counted, on_gpu = Counted(), OnGpu()
 CLI = "from memberscope.cli.main import run; run()"
 
 pytestmark = pytest.mark.skipif(
-    not PYTHON.exists(), reason="needs Dask and Ray in an environment of their own: run `sh tests/environment.sh clusters`"
+    not PYTHON.exists(),
+    reason="needs Dask and Ray in an environment of their own: run `sh tests/environment.sh clusters`",
 )
 
 
@@ -97,8 +98,17 @@ def folder(tmp_path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "RAY_ADDRESS")}
-    return kept | {"OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "COLUMNS": "200", "NO_COLOR": "1"}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONPATH", "RAY_ADDRESS")
+    }
+    return kept | {
+        "OMP_NUM_THREADS": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "COLUMNS": "200",
+        "NO_COLOR": "1",
+    }
 
 
 def free_port() -> int:
@@ -143,13 +153,17 @@ def end(process: subprocess.Popen) -> None:
 
 
 @contextmanager
-def dask(elsewhere: Path, n: int = 2, guard: str = "--no-nanny") -> Iterator[tuple[str, list[subprocess.Popen]]]:
+def dask(
+    elsewhere: Path, n: int = 2, guard: str = "--no-nanny"
+) -> Iterator[tuple[str, list[subprocess.Popen]]]:
     """Address, and the processes: a scheduler and `n` workers, which nobody restarts without a nanny."""
     port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     with ExitStack() as stack:
         common = ("--host", "127.0.0.1", "--no-dashboard")
-        scheduler = stack.enter_context(started("-m", "distributed.cli.dask_scheduler", "--port", port, *common, cwd=elsewhere))
+        scheduler = stack.enter_context(
+            started("-m", "distributed.cli.dask_scheduler", "--port", port, *common, cwd=elsewhere)
+        )
         until(lambda: listens(port), scheduler)
         worker = ("-m", "distributed.cli.dask_worker", address, "--nthreads", "1", guard, *common)
         workers = [stack.enter_context(started(*worker, cwd=elsewhere)) for _ in range(n)]
@@ -178,11 +192,27 @@ def elsewhere(tmp_path_factory) -> Path:
 
 
 def fleet(backend: str, address: str, recipe: str, folder: Path, store: str = "") -> list[object]:
-    return [PYTHON, CLUSTERS / "fleets.py", backend, address, store, folder / "out", f"mine:{recipe}", MODELS]
+    return [
+        PYTHON,
+        CLUSTERS / "fleets.py",
+        backend,
+        address,
+        store,
+        folder / "out",
+        f"mine:{recipe}",
+        MODELS,
+    ]
 
 
 def run(command: list[object], cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(list(map(str, command)), cwd=cwd, env=environment(), capture_output=True, text=True, check=False)
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def observed(command: list[object], folder: Path) -> tuple[str, list[str]]:
@@ -190,7 +220,9 @@ def observed(command: list[object], folder: Path) -> tuple[str, list[str]]:
     (folder / "out").unlink(missing_ok=True)
     done = run(command, folder)
     assert done.returncode == 0, done.stderr[-2000:]
-    return (folder / "out").read_text(), re.findall(rf"^\d+ of {MODELS}$", done.stdout, re.MULTILINE)
+    return (folder / "out").read_text(), re.findall(
+        rf"^\d+ of {MODELS}$", done.stdout, re.MULTILINE
+    )
 
 
 @pytest.fixture(scope="module")
@@ -235,13 +267,20 @@ def test_records_that_died_with_their_only_worker_are_sent_again(folder, elsewhe
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_lost_cluster_is_one_sentence_and_finished_models_are_kept(kind, folder, elsewhere, by_loky):
+def test_a_lost_cluster_is_one_sentence_and_finished_models_are_kept(
+    kind, folder, elsewhere, by_loky
+):
     store = folder / "store"
     command = fleet(kind, "{address}", "gated", folder, str(store))
     with KINDS[kind](elsewhere) as (address, processes):
         text = [str(part).format(address=address) for part in command]
         caller = subprocess.Popen(
-            text, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            text,
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         until(lambda: len(list(store.glob("model-*.safetensors"))) >= 2, caller)
         end(processes[0])
@@ -251,8 +290,12 @@ def test_a_lost_cluster_is_one_sentence_and_finished_models_are_kept(kind, folde
         f"Expected the {kind} cluster at {address} to stay, lost the connection to it. "
         f"Start it, and run it again; finished models are kept."
     )
-    lines = err.splitlines()  # threads of the cluster's library may log the lost connection, too, whenever they see it
-    assert lines.count(sentence) == 1 and not [line for line in lines if "src/memberscope" in line], err
+    lines = (
+        err.splitlines()
+    )  # threads of the cluster's library may log the lost connection, too, whenever they see it
+    assert lines.count(sentence) == 1 and not [
+        line for line in lines if "src/memberscope" in line
+    ], err
     before = {path.name: path.read_bytes() for path in store.glob("model-*.safetensors")}
     assert 2 <= len(before) < MODELS and not (folder / "out").exists()
     (folder / "open").touch()
@@ -302,13 +345,40 @@ def test_an_audit_on_dask_from_the_command_line_is_that_of_this_machine(tmp_path
     exec(AUDITED, scope)
     for name, seed in (("members.csv", 1), ("others.csv", 2)):
         table(tmp_path / name, *scope["records"](300, seed))
-    audit = [PYTHON, "-c", CLI, "audit", "--model", "audited:target", "--members", "members.csv", "--non-members", "others.csv"]
-    audit += ["--recipe", "audited:estimator", "--references", "6", "--attacks", "lira,rmia", "--jobs", "2", "--fpr", "0.05"]
+    audit = [
+        PYTHON,
+        "-c",
+        CLI,
+        "audit",
+        "--model",
+        "audited:target",
+        "--members",
+        "members.csv",
+        "--non-members",
+        "others.csv",
+    ]
+    audit += [
+        "--recipe",
+        "audited:estimator",
+        "--references",
+        "6",
+        "--attacks",
+        "lira,rmia",
+        "--jobs",
+        "2",
+        "--fpr",
+        "0.05",
+    ]
     with dask(elsewhere) as (address, _):
         far = run([*audit, "--out", "far", "--backend", "dask", "--scheduler", address], tmp_path)
     near = run([*audit, "--out", "near"], tmp_path)
     assert far.returncode == near.returncode == 0, far.stderr + near.stderr
     assert far.stderr == near.stderr == ""
-    assert (tmp_path / "far/arrays.safetensors").read_bytes() == (tmp_path / "near/arrays.safetensors").read_bytes()
+    assert (tmp_path / "far/arrays.safetensors").read_bytes() == (
+        tmp_path / "near/arrays.safetensors"
+    ).read_bytes()
     results = [json.loads((tmp_path / out / "result.json").read_text()) for out in ("far", "near")]
-    assert results[0]["estimates"] == results[1]["estimates"] and results[0]["cost"]["models_trained"] == 6
+    assert (
+        results[0]["estimates"] == results[1]["estimates"]
+        and results[0]["cost"]["models_trained"] == 6
+    )

@@ -22,13 +22,22 @@ from memberscope.types import Access, OutputDefence, Records, SignalSpec
 
 P = np.random.default_rng(0).dirichlet(np.full(4, 0.5), 30)
 POOL = Records(np.arange(30.0)[:, None], P.argmax(axis=1), np.arange(30).astype(str))
-HAMP = HampOutput().fit(np.random.default_rng(1).dirichlet(np.full(4, 0.5), 9), np.zeros(9, dtype=bool))
+HAMP = HampOutput().fit(
+    np.random.default_rng(1).dirichlet(np.full(4, 0.5), 9), np.zeros(9, dtype=bool)
+)
 
 
 def kept(behind: OutputDefence, seen_through: str | None) -> np.ndarray:
-    """What is kept of a model `behind` a defence where the target is seen through a restriction, (30, 4)."""
+    """What is kept of a model `behind` a defence where the target is seen through a restriction.
+
+    (30, 4).
+    """
     model = RestrictedTarget(FunctionTarget(lambda x: P[x[:, 0].astype(int)], n_classes=4), behind)
-    wanted = SignalRequest(Access.PROBABILITIES, SignalSpec(), parse_restriction(seen_through) if seen_through else None)
+    wanted = SignalRequest(
+        Access.PROBABILITIES,
+        SignalSpec(),
+        parse_restriction(seen_through) if seen_through else None,
+    )
     look = Observation((wanted,), "probabilities", 4, ("identity",))
     return observe_signals(look, model, POOL, np.arange(30) < 15, None)["pool 0"][:, 0]
 
@@ -36,8 +45,12 @@ def kept(behind: OutputDefence, seen_through: str | None) -> np.ndarray:
 def test_a_defence_is_not_applied_twice():
     np.testing.assert_allclose(kept(HAMP, "hamp_output"), HAMP(P), atol=1e-6)
     np.testing.assert_allclose(kept(HAMP, "hamp_output+top:2"), TopK(2)(HAMP(P)), atol=1e-6)
-    np.testing.assert_allclose(kept(HAMP, "hamp_output+round:2+top:2"), TopK(2)(HAMP(P).round(2)), atol=1e-6)
-    np.testing.assert_allclose(kept(Temperature(3.0), "temperature:3"), Temperature(3.0)(P), atol=1e-6)
+    np.testing.assert_allclose(
+        kept(HAMP, "hamp_output+round:2+top:2"), TopK(2)(HAMP(P).round(2)), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        kept(Temperature(3.0), "temperature:3"), Temperature(3.0)(P), atol=1e-6
+    )
 
 
 def test_another_defence_than_the_target_s_is_refused():
@@ -63,7 +76,9 @@ def test_an_audit_trains_references_behind_their_own_copies():
     member = np.arange(240) < 120
     target = guarded(Records(x[member], y[member], np.arange(120).astype(str)), 0)
     plan = Plan(attacks=("confidence", "lira"), references=4, fprs=(0.1,))
-    result = audit(target, (x[member], y[member]), (x[~member], y[~member]), plan=plan, recipe=guarded)
+    result = audit(
+        target, (x[member], y[member]), (x[~member], y[~member]), plan=plan, recipe=guarded
+    )
     ran = {(entry.attack, entry.restriction) for entry in result.estimates if entry.metric == "auc"}
     assert {("confidence", "hamp_output"), ("lira", "hamp_output")} <= ran
     assert ("lira", "hamp_output+top:1") in ran
@@ -71,6 +86,16 @@ def test_an_audit_trains_references_behind_their_own_copies():
     def plain(records: Records, seed: int) -> SklearnTarget:
         return guarded(records, seed).target
 
-    failed = audit(target, (x[member], y[member]), (x[~member], y[~member]), plan=replace(plan, seed=1), recipe=plain)
+    failed = audit(
+        target,
+        (x[member], y[member]),
+        (x[~member], y[~member]),
+        plan=replace(plan, seed=1),
+        recipe=plain,
+    )
     assert {entry.attack for entry in failed.not_run} >= {"lira"} and failed.cost.models_failed > 0
-    assert any("Expected a fitted hamp_output" in entry.why for entry in failed.not_run if entry.attack == "lira")
+    assert any(
+        "Expected a fitted hamp_output" in entry.why
+        for entry in failed.not_run
+        if entry.attack == "lira"
+    )

@@ -1,4 +1,7 @@
-"""Membership of reference models: exact sizes, balance over the references alone, groups and strata."""
+"""Membership of reference models.
+
+Exact sizes, balance over the references alone, groups and strata.
+"""
 
 from __future__ import annotations
 
@@ -40,13 +43,20 @@ def test_odd_and_rare_classes_leave_every_record_in_half_of_the_models():
         inside = build_balanced_design(200, 100, m, np.random.default_rng(m), strata=strata)
         assert (inside.sum(axis=0) == m // 2).all() and (inside.sum(axis=1) == 100).all()
         for code in range(6):
-            assert np.abs(inside[:, strata == code].sum(axis=1) - (strata == code).sum() / 2).max() <= 2
+            assert (
+                np.abs(inside[:, strata == code].sum(axis=1) - (strata == code).sum() / 2).max()
+                <= 2
+            )
 
 
 def test_strata_leave_each_record_an_equal_chance_of_one_model():
     strata = np.repeat(np.arange(3), [20, 9, 1])
     share = np.mean(
-        [build_balanced_design(30, 15, 1, np.random.default_rng(seed), strata=strata)[0] for seed in range(6000)], axis=0
+        [
+            build_balanced_design(30, 15, 1, np.random.default_rng(seed), strata=strata)[0]
+            for seed in range(6000)
+        ],
+        axis=0,
     )
     assert np.abs(share - 0.5).max() < 0.03  # 4.6 standard errors
 
@@ -71,11 +81,19 @@ def test_units_of_any_size_stay_whole_beside_strata(n_units, m, seed):
     assert np.ptp(of_units.sum(axis=0)) <= 1
     for code in (0, 1):
         shares = of_units[:, np.arange(n_units) % 2 == code].sum(axis=1)
-        assert np.abs(shares - of_units[0].sum() / n_units * (np.arange(n_units) % 2 == code).sum()).max() <= 2
+        assert (
+            np.abs(
+                shares - of_units[0].sum() / n_units * (np.arange(n_units) % 2 == code).sum()
+            ).max()
+            <= 2
+        )
 
 
 def test_pairs_of_records_are_in_models_independently():
-    """Nothing ties one record to another: the share of models with both is that of two draws without replacement."""
+    """Nothing ties one record to another.
+
+    The share of models with both is that of two draws without replacement.
+    """
     inside = build_balanced_design(40, 20, 4000, np.random.default_rng(0))
     both = (inside[:, :1] & inside[:, 1:]).mean(axis=0)
     assert abs(both.mean() - 0.5 * 19 / 39) < 0.003 and both.std() < 0.02
@@ -83,7 +101,9 @@ def test_pairs_of_records_are_in_models_independently():
 
 def test_even_models_of_half_the_records_give_each_record_exactly_half():
     for m in (2, 4, 16, 64):
-        assert (build_balanced_design(101 * 2, 101, m, np.random.default_rng(m)).sum(axis=0) == m // 2).all()
+        assert (
+            build_balanced_design(101 * 2, 101, m, np.random.default_rng(m)).sum(axis=0) == m // 2
+        ).all()
 
 
 def test_impossible_designs_are_refused():
@@ -108,5 +128,7 @@ def test_the_users_own_design_is_checked():
             check_design(bad, 3)
     own = np.array(["a", "a", "b"])
     assert check_design(np.array([[1, 1, 0], [0, 0, 1]]), 3, own).any()
-    with pytest.raises(InputError, match="all records of a unit in the same models of the design, got 'a' in parts"):
+    with pytest.raises(
+        InputError, match="all records of a unit in the same models of the design, got 'a' in parts"
+    ):
         check_design(np.array([[1, 1, 0], [0, 1, 1]]), 3, own)

@@ -1,4 +1,7 @@
-"""A stored model is used again only for the same recipe: what a function carries, and where its code stands, is in its hash."""
+"""A stored model is used again only for the same recipe.
+
+What a function carries, and where its code stands, is in its hash.
+"""
 
 from __future__ import annotations
 
@@ -41,11 +44,19 @@ def digest(given) -> str | None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [(1, 2), (np.zeros(5000), np.r_[np.zeros(4999), 1]), ({"lr": 0.1}, {"lr": 0.2}), (np.mean, np.median), (made(1), made(2))],
+    [
+        (1, 2),
+        (np.zeros(5000), np.r_[np.zeros(4999), 1]),
+        ({"lr": 0.1}, {"lr": 0.2}),
+        (np.mean, np.median),
+        (made(1), made(2)),
+    ],
 )
 def test_functions_of_one_line_with_other_values_are_other_recipes(first, second):
     assert digest(made(first)) == digest(made(first)) != digest(made(second))
-    assert digest(functools.partial(made(1), more=first)) != digest(functools.partial(made(1), more=second))
+    assert digest(functools.partial(made(1), more=first)) != digest(
+        functools.partial(made(1), more=second)
+    )
     assert digest(made(0, first)) != digest(made(0, second)) and digest(made(first)) is not None
 
 
@@ -77,8 +88,12 @@ def test_code_that_a_recipe_imports_counts_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "deep_net.py").write_text("WIDTH = 3\n")
-    (tmp_path / "middle_net.py").write_text("import deep_net\ndef net():\n    return deep_net.WIDTH\n")
-    (tmp_path / "top_recipe.py").write_text("from middle_net import net\ndef train(records, seed):\n    return net()\n")
+    (tmp_path / "middle_net.py").write_text(
+        "import deep_net\ndef net():\n    return deep_net.WIDTH\n"
+    )
+    (tmp_path / "top_recipe.py").write_text(
+        "from middle_net import net\ndef train(records, seed):\n    return net()\n"
+    )
     recipe = as_recipe(importlib.import_module("top_recipe").train)
     before = recipe.digest
     assert before == recipe.digest
@@ -89,7 +104,9 @@ def test_code_that_a_recipe_imports_counts_too(tmp_path, monkeypatch):
         before = recipe.digest
 
 
-def test_an_estimator_of_the_users_own_or_with_a_function_is_hashed_by_its_code(tmp_path, monkeypatch):
+def test_an_estimator_of_the_users_own_or_with_a_function_is_hashed_by_its_code(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     source = "from sklearn.linear_model import LogisticRegression\nclass Mine(LogisticRegression):\n    pass\n"
@@ -99,15 +116,24 @@ def test_an_estimator_of_the_users_own_or_with_a_function_is_hashed_by_its_code(
     assert before is not None
     (tmp_path / "mine_estimator.py").write_text(source + "    more = 1\n")
     assert mine.digest != before
-    pipes = [SklearnRecipe(make_pipeline(FunctionTransformer(f), LogisticRegression())).digest for f in (np.log1p, np.exp)]
+    pipes = [
+        SklearnRecipe(make_pipeline(FunctionTransformer(f), LogisticRegression())).digest
+        for f in (np.log1p, np.exp)
+    ]
     assert None not in pipes and pipes[0] != pipes[1]
     long = [np.zeros(3000), np.r_[np.zeros(2999), 1.0]]  # their repr is the same
-    assert len({SklearnRecipe(LogisticRegression(class_weight={0: value})).digest for value in long}) == 2
+    assert (
+        len({SklearnRecipe(LogisticRegression(class_weight={0: value})).digest for value in long})
+        == 2
+    )
     assert SklearnRecipe(make_pipeline(StandardScaler(), LogisticRegression())).digest is not None
 
 
 def test_packages_in_any_folder_of_an_installer_are_not_the_users_own(tmp_path, monkeypatch):
-    """As after `pip install --target`: sending such packages by value to workers would take all they import along."""
+    """As after `pip install --target`.
+
+    Sending such packages by value to workers would take all they import along.
+    """
     for path, text in {
         "thirdparty/__init__.py": "",
         "thirdparty/deep.py": "def loss(): return 1",
@@ -118,7 +144,10 @@ def test_packages_in_any_folder_of_an_installer_are_not_the_users_own(tmp_path, 
         (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_text(text)
     monkeypatch.syspath_prepend(str(tmp_path))
-    modules = [importlib.import_module(name) for name in ("thirdparty", "thirdparty.deep", "thirdparty.mine", "mine")]
+    modules = [
+        importlib.import_module(name)
+        for name in ("thirdparty", "thirdparty.deep", "thirdparty.mine", "mine")
+    ]
     for module in modules:
         del sys.modules[module.__name__]
     assert [is_own(module) for module in modules] == [False, False, True, True]

@@ -1,4 +1,7 @@
-"""Fleets: the same bytes wherever and however often they are run, whole entries only, and one sentence when a recipe is wrong."""
+"""Fleets: the same bytes wherever and however often they are run, whole entries only.
+
+And one sentence when a recipe is wrong.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ from memberscope.types import Access, Records, SignalSpec
 HERE = Execution("sequential")
 WANTED = (
     SignalRequest(Access.PROBABILITIES, SignalSpec("logit_confidence")),
-    SignalRequest(Access.PROBABILITIES, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))),
+    SignalRequest(
+        Access.PROBABILITIES, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))
+    ),
     SignalRequest(Access.PROBABILITIES, SignalSpec()),
 )
 
@@ -68,13 +73,23 @@ def test_observed_numbers_are_those_of_models_trained_by_hand():
     model = LogisticRegression().fit(wish.pool.x[wish.inside[2]], wish.pool.y[wish.inside[2]])
     p = model.predict_proba(wish.pool.x)
     true = p[np.arange(120), wish.pool.y]
-    np.testing.assert_allclose(fleet.observed[WANTED[0]][2, :, 0, 0], np.log(true) - np.log(1 - true), rtol=1e-5)
+    np.testing.assert_allclose(
+        fleet.observed[WANTED[0]][2, :, 0, 0], np.log(true) - np.log(1 - true), rtol=1e-5
+    )
     warm = p**0.5 / (p**0.5).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(fleet.observed[WANTED[1]][2, :, 0, 0], np.log(warm[np.arange(120), wish.pool.y]), rtol=1e-5)
-    assert fleet.observed[WANTED[0]].shape == (6, 120, 2, 1) and fleet.observed[WANTED[2]].shape == (6, 120, 1, 3)
+    np.testing.assert_allclose(
+        fleet.observed[WANTED[1]][2, :, 0, 0], np.log(warm[np.arange(120), wish.pool.y]), rtol=1e-5
+    )
+    assert fleet.observed[WANTED[0]].shape == (6, 120, 2, 1) and fleet.observed[
+        WANTED[2]
+    ].shape == (6, 120, 1, 3)
     assert fleet.population[WANTED[0]].shape == (6, 40, 2, 1)
-    assert fleet.train_accuracy[2] == model.score(wish.pool.x[wish.inside[2]], wish.pool.y[wish.inside[2]])
-    assert not np.array_equal(fleet.observed[WANTED[0]][:, :, 0], fleet.observed[WANTED[0]][:, :, 1])
+    assert fleet.train_accuracy[2] == model.score(
+        wish.pool.x[wish.inside[2]], wish.pool.y[wish.inside[2]]
+    )
+    assert not np.array_equal(
+        fleet.observed[WANTED[0]][:, :, 0], fleet.observed[WANTED[0]][:, :, 1]
+    )
 
 
 def test_processes_the_store_and_this_process_give_the_same_bytes(tmp_path):
@@ -149,12 +164,20 @@ def test_a_killed_run_loses_only_the_model_in_flight(tmp_path):
     assert 2 <= len(before) < 6
     subprocess.run([sys.executable, "-c", script], check=True)
     assert all((store / name).read_bytes() == data for name, data in before.items())
-    np.testing.assert_array_equal(np.load(out), train_fleet(order(), None, HERE).observed[WANTED[0]])
+    np.testing.assert_array_equal(
+        np.load(out), train_fleet(order(), None, HERE).observed[WANTED[0]]
+    )
 
 
 def test_a_diverged_model_is_marked_and_not_a_crash():
     class Wild:
-        access, signal, n_classes, digest, n_parameters = Access.PROBABILITIES, "probabilities", 3, None, None
+        access, signal, n_classes, digest, n_parameters = (
+            Access.PROBABILITIES,
+            "probabilities",
+            3,
+            None,
+            None,
+        )
 
         def query(self, x):
             return np.full((len(x), 3), np.nan)
@@ -182,7 +205,10 @@ def test_one_model_that_fails_is_left_out(failing, tmp_path):
 
     for store in (None, Store(tmp_path)):
         fleet = train_fleet(order(as_recipe(recipe)), store, HERE)
-        assert np.isnan(fleet.train_accuracy).tolist() == [True] + [False] * 5 and len(fleet.failures) == 1
+        assert (
+            np.isnan(fleet.train_accuracy).tolist() == [True] + [False] * 5
+            and len(fleet.failures) == 1
+        )
         assert all(np.isfinite(values).all() for values in fleet.observed.values())
     again = train_fleet(order(as_recipe(recipe)), Store(tmp_path), HERE)
     assert again.trained == 0 and np.isnan(again.train_accuracy[0])
@@ -202,13 +228,27 @@ def test_wrong_recipes_get_one_sentence():
         from sklearn.svm import LinearSVC
 
         model = LinearSVC().fit(records.x, records.y)
-        return type("Hard", (), {"classes_": model.classes_, "predict": lambda self, x: model.predict(x)})()
+        return type(
+            "Hard", (), {"classes_": model.classes_, "predict": lambda self, x: model.predict(x)}
+        )()
 
     for recipe, kind, words in (
-        (raises, TargetError, "Expected the recipe to train a model, got ValueError: no such column"),
-        (no_model, InputError, "Expected a fitted classifier, a torch module or a function, got int"),
+        (
+            raises,
+            TargetError,
+            "Expected the recipe to train a model, got ValueError: no such column",
+        ),
+        (
+            no_model,
+            InputError,
+            "Expected a fitted classifier, a torch module or a function, got int",
+        ),
         (two_classes, InputError, "Expected reference models with 3 classes"),
-        (labels_only, InputError, "Expected reference models that return probabilities as the target does, got labels"),
+        (
+            labels_only,
+            InputError,
+            "Expected reference models that return probabilities as the target does, got labels",
+        ),
     ):
         with pytest.raises(kind, match=words):
             train_fleet(order(as_recipe(recipe)), None, HERE)
@@ -219,8 +259,12 @@ def test_a_model_that_never_saw_a_class_gives_it_no_probability():
     inside = np.tile(np.arange(60) >= 2, (2, 1))
     inside[:, 30] = False
     recipe = SklearnRecipe(DecisionTreeClassifier())
-    fleet = train_fleet(TrainingJob(recipe, pool, inside, (0, 1), WANTED, "probabilities", 3), None, HERE)
-    assert (fleet.observed[WANTED[2]][:, :, 0, 2] == 0).all() and np.isfinite(fleet.observed[WANTED[0]]).all()
+    fleet = train_fleet(
+        TrainingJob(recipe, pool, inside, (0, 1), WANTED, "probabilities", 3), None, HERE
+    )
+    assert (fleet.observed[WANTED[2]][:, :, 0, 2] == 0).all() and np.isfinite(
+        fleet.observed[WANTED[0]]
+    ).all()
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
@@ -230,7 +274,11 @@ def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path, n_jobs):
     sys.path.insert(0, str(tmp_path))
     try:
         with pytest.raises(TargetError, match="Expected each job within 2 seconds"):
-            train_fleet(order(load_recipe("hanging_recipe:recipe")), None, Execution("loky", n_jobs=n_jobs, timeout=2))
+            train_fleet(
+                order(load_recipe("hanging_recipe:recipe")),
+                None,
+                Execution("loky", n_jobs=n_jobs, timeout=2),
+            )
     finally:
         sys.path.remove(str(tmp_path))
 
@@ -248,7 +296,9 @@ def test_a_model_of_labels_that_never_saw_a_class_still_numbers_the_others_as_th
     def recipe(some, seed):
         return Hard().fit(some.x, some.y)
 
-    fleet = train_fleet(TrainingJob(as_recipe(recipe), pool, inside, (0,), (), "labels", 3), None, HERE)
+    fleet = train_fleet(
+        TrainingJob(as_recipe(recipe), pool, inside, (0,), (), "labels", 3), None, HERE
+    )
     assert fleet.train_accuracy[0] == 1.0 and set(fleet.predicted[0].tolist()) == {1, 2}
 
 
@@ -264,10 +314,16 @@ def test_with_a_timeout_no_job_waits_and_one_at_a_time_stays_one(tmp_path):
             file.write("stop ")
         return job
 
-    assert sorted(stream_answers(work, None, [0, 1, 2], Execution("loky", n_jobs=1, timeout=100))) == [0, 1, 2]
+    assert sorted(
+        stream_answers(work, None, [0, 1, 2], Execution("loky", n_jobs=1, timeout=100))
+    ) == [0, 1, 2]
     assert log.read_text().split() == ["start", "stop"] * 3
     kept = limit_jobs(Execution(timeout=5), {"processes": 1})
-    assert (kept.backend, kept.n_jobs, limit_jobs(Execution(), {"processes": 1}).backend) == ("loky", 1, "sequential")
+    assert (kept.backend, kept.n_jobs, limit_jobs(Execution(), {"processes": 1}).backend) == (
+        "loky",
+        1,
+        "sequential",
+    )
 
 
 def test_executions_that_cannot_be_are_refused():

@@ -1,4 +1,6 @@
-"""The same work on a GPU: engines agree with the processor's, fleets learn, targets answer, and white-box signals are the same.
+"""The same work on a GPU: engines agree with the processor's, fleets learn, targets answer.
+
+And white-box signals are the same.
 
 Without a GPU these tests say so and are skipped.
 """
@@ -29,7 +31,9 @@ from memberscope.signals import SignalRequest, Store, measure_signal
 from memberscope.targets import TorchTarget
 from memberscope.types import Access, Evidence, Records
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that torch can use")
+pytestmark = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="needs a GPU that torch can use"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,11 +50,15 @@ def connected() -> nn.Module:
 
 
 def convolving() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 4))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 4)
+    )
 
 
 def normalising() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4))
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(512, 4)
+    )
 
 
 def flat(n: int = 200) -> Records:
@@ -62,7 +70,9 @@ def flat(n: int = 200) -> Records:
 def images(n: int = 200) -> Records:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, 1, 8, 8))
-    return Records(x, (x[:, 0, 0, :4] + rng.normal(size=(n, 4))).argmax(axis=1), np.arange(n).astype(str))
+    return Records(
+        x, (x[:, 0, 0, :4] + rng.normal(size=(n, 4))).argmax(axis=1), np.arange(n).astype(str)
+    )
 
 
 def halves(n: int, m: int) -> np.ndarray:
@@ -72,13 +82,22 @@ def halves(n: int, m: int) -> np.ndarray:
 def weights(recipe: TorchRecipe, pool: Records, inside: np.ndarray) -> np.ndarray:
     models = recipe.many(pool, inside, list(range(len(inside))))
     return np.stack(
-        [np.concatenate([p.detach().cpu().double().numpy().ravel() for p in m.module.parameters()]) for m in models]
+        [
+            np.concatenate(
+                [p.detach().cpu().double().numpy().ravel() for p in m.module.parameters()]
+            )
+            for m in models
+        ]
     )
 
 
 SETTINGS = {
     "momentum": {},
-    "cosine, decay, noise": {"schedule": "cosine", "weight_decay": 1e-2, "augmentation": ("noise:0.1",)},
+    "cosine, decay, noise": {
+        "schedule": "cosine",
+        "weight_decay": 1e-2,
+        "augmentation": ("noise:0.1",),
+    },
     "Adam, mixup": {"optimiser": Adam(0.01), "mixup": 0.4},
 }
 
@@ -86,12 +105,19 @@ SETTINGS = {
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize(
     ("model", "records", "engine"),
-    [(connected, flat, "matrices"), (connected, flat, "vmap"), (convolving, images, "vmap"), (normalising, images, "loop")],
+    [
+        (connected, flat, "matrices"),
+        (connected, flat, "vmap"),
+        (convolving, images, "vmap"),
+        (normalising, images, "loop"),
+    ],
 )
 def test_every_engine_trains_the_model_that_the_processor_trains(model, records, engine, name):
     """20 steps in float64, against one by one on the CPU."""
     pool, inside = records(), halves(200, 3)
-    here = TorchRecipe(model, epochs=5, batch_size=32, precision="float64", engine="loop", **SETTINGS[name])
+    here = TorchRecipe(
+        model, epochs=5, batch_size=32, precision="float64", engine="loop", **SETTINGS[name]
+    )
     expected = weights(here, pool, inside)
     found = weights(replace(here, device="cuda", engine=engine), pool, inside)
     np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-8 * np.abs(expected).max())
@@ -101,16 +127,33 @@ def test_every_engine_trains_the_model_that_the_processor_trains(model, records,
 def test_images_are_changed_alike():
     pool, inside = images(), halves(200, 2)
     changes = ("flip", "shift:1")
-    here = TorchRecipe(convolving, epochs=3, batch_size=32, precision="float64", engine="loop", augmentation=changes)
+    here = TorchRecipe(
+        convolving,
+        epochs=3,
+        batch_size=32,
+        precision="float64",
+        engine="loop",
+        augmentation=changes,
+    )
     expected = weights(here, pool, inside)
     np.testing.assert_allclose(
-        weights(replace(here, device="cuda", engine="vmap"), pool, inside), expected, rtol=1e-8, atol=1e-9
+        weights(replace(here, device="cuda", engine="vmap"), pool, inside),
+        expected,
+        rtol=1e-8,
+        atol=1e-9,
     )
 
 
 def test_early_stopping_stops_where_it_does_on_the_processor():
     pool, inside = flat(), halves(200, 3)
-    here = TorchRecipe(connected, SGD(0.02), epochs=40, batch_size=16, precision="float64", stop=EarlyStoppingSettings(4, 0.2))
+    here = TorchRecipe(
+        connected,
+        SGD(0.02),
+        epochs=40,
+        batch_size=16,
+        precision="float64",
+        stop=EarlyStoppingSettings(4, 0.2),
+    )
     expected = weights(replace(here, engine="loop"), pool, inside)
     for engine in ("loop", "matrices"):
         found = weights(replace(here, engine=engine, device="cuda"), pool, inside)
@@ -118,19 +161,30 @@ def test_early_stopping_stops_where_it_does_on_the_processor():
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("model", "records"), [(connected, flat), (convolving, images), (normalising, images)])
+@pytest.mark.parametrize(
+    ("model", "records"), [(connected, flat), (convolving, images), (normalising, images)]
+)
 def test_a_fleet_is_measured_trained_and_told_apart(model, records, precision, tmp_path):
-    """What is left open is chosen by measurement; members are fitted and LiRA tells them; a second run trains nothing."""
+    """What is left open is chosen by measurement; members are fitted and LiRA tells them.
+
+    A second run trains nothing.
+    """
     pool, inside = records(400), halves(400, 8)
     wanted = SignalRequest(Access.LOGITS, LiRA().needs.spec)
-    recipe = TorchRecipe(model, SGD(0.05), epochs=60, batch_size=32, precision=precision, device="cuda")
+    recipe = TorchRecipe(
+        model, SGD(0.05), epochs=60, batch_size=32, precision=precision, device="cuda"
+    )
     order = TrainingJob(recipe, pool, inside, tuple(range(8)), (wanted,), "logits", 4)
     fleet = train_fleet(order, Store(tmp_path), Execution())
-    assert fleet.trained == 8 and fleet.choice["device"] == "cuda" and fleet.choice["processes"] == 1
+    assert (
+        fleet.trained == 8 and fleet.choice["device"] == "cuda" and fleet.choice["processes"] == 1
+    )
     assert fleet.train_accuracy.mean() > fleet.held_out_accuracy.mean() + 0.1
     hidden = np.full(400, -1, dtype=np.int8)
     values = fleet.observed[wanted]
-    evidence = Evidence("logit_confidence", values[7], pool.y, hidden, references=values[:7], inside=inside[:7])
+    evidence = Evidence(
+        "logit_confidence", values[7], pool.y, hidden, references=values[:7], inside=inside[:7]
+    )
     scores = LiRA("online", "fixed").score(evidence, np.random.default_rng(0))
     assert scores[inside[7]].mean() > scores[~inside[7]].mean()
     assert train_fleet(order, Store(tmp_path), Execution()).trained == 0
@@ -146,14 +200,19 @@ def test_a_target_answers_and_shows_its_inside_as_on_the_processor(model, record
     np.testing.assert_allclose(there.query(pool.x), here.query(pool.x), rtol=1e-9, atol=1e-10)
     for attack in (GradientNorm(), SelfInfluence()):
         spec = attack.needs.spec
-        expected, found = measure_signal(here, pool, spec).final, measure_signal(there, pool, spec).final
+        expected, found = (
+            measure_signal(here, pool, spec).final,
+            measure_signal(there, pool, spec).final,
+        )
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * np.abs(expected).max())
 
 
 def test_a_whole_audit_of_a_model_on_a_gpu():
     pool, inside = images(400), halves(400, 1)[0]
     recipe = TorchRecipe(normalising, SGD(0.05), epochs=40, batch_size=32, device="cuda")
-    members, others = (Records(pool.x[rows], pool.y[rows], pool.ids[rows]) for rows in (inside, ~inside))
+    members, others = (
+        Records(pool.x[rows], pool.y[rows], pool.ids[rows]) for rows in (inside, ~inside)
+    )
     result = memberscope.audit(
         recipe(members, seed=99),
         members,
@@ -163,7 +222,9 @@ def test_a_whole_audit_of_a_model_on_a_gpu():
         references=8,
     )
     assert result.cost.models_trained == 8
-    areas = {estimate.attack: estimate.value for estimate in result.estimates if estimate.metric == "auc"}
+    areas = {
+        estimate.attack: estimate.value for estimate in result.estimates if estimate.metric == "auc"
+    }
     assert min(areas["loss"], areas["lira"], areas["rmia"]) > 0.6
 
 

@@ -1,4 +1,7 @@
-"""Torch recipes: every engine trains the same model, what is measured is decided once, and mistakes get one sentence."""
+"""Torch recipes: every engine trains the same model, what is measured is decided once.
+
+And mistakes get one sentence.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,19 @@ from memberscope.recipes import (
 from memberscope.recipes.torch.batches import augment_records, build_batch, iterate_steps
 from memberscope.recipes.torch.engines import choice as choosing
 from memberscope.recipes.torch.linear_layers import find_linear_layers
-from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective, solve_top_probability
+from memberscope.recipes.torch.losses import (
+    Distilling,
+    HighEntropy,
+    RelaxLossObjective,
+    solve_top_probability,
+)
 from memberscope.recipes.torch.settings import compute_learning_rate
-from memberscope.recipes.torch.task import Task, build_initial_module, build_tensors, list_member_rows
+from memberscope.recipes.torch.task import (
+    Task,
+    build_initial_module,
+    build_tensors,
+    list_member_rows,
+)
 from memberscope.signals import SignalRequest, Store
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Evidence, Records, SignalSpec
@@ -38,12 +51,22 @@ HERE = Execution("sequential")
 
 
 def plain() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(20, 16), nn.ReLU(), nn.Linear(16, 12), nn.LeakyReLU(0.1), nn.Linear(12, 4))
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(20, 16),
+        nn.ReLU(),
+        nn.Linear(16, 12),
+        nn.LeakyReLU(0.1),
+        nn.Linear(12, 4),
+    )
 
 
 def mixed() -> nn.Module:
     return nn.Sequential(
-        nn.Sequential(nn.Linear(20, 16), nn.Tanh()), nn.Linear(16, 12, bias=False), nn.Sigmoid(), nn.Linear(12, 4)
+        nn.Sequential(nn.Linear(20, 16), nn.Tanh()),
+        nn.Linear(16, 12, bias=False),
+        nn.Sigmoid(),
+        nn.Linear(12, 4),
     )
 
 
@@ -53,7 +76,13 @@ def dropping() -> nn.Module:
 
 def convolving() -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 10)
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 8),
+        nn.ReLU(),
+        nn.Linear(8, 10),
     )
 
 
@@ -69,7 +98,9 @@ def records(n: int = 200, seed: int = 0) -> Records:
 
 def digits(n: int = 600) -> Records:
     x, y = load_digits(return_X_y=True)
-    return Records((x[:n] / 16).astype(np.float32).reshape(n, 1, 8, 8), y[:n], np.arange(n).astype(str))
+    return Records(
+        (x[:n] / 16).astype(np.float32).reshape(n, 1, 8, 8), y[:n], np.arange(n).astype(str)
+    )
 
 
 def halves(n: int, m: int) -> np.ndarray:
@@ -78,7 +109,12 @@ def halves(n: int, m: int) -> np.ndarray:
 
 def weights(recipe: TorchRecipe, pool: Records, inside: np.ndarray, seeds: list[int]) -> np.ndarray:
     models = recipe.many(pool, inside, seeds)
-    return np.stack([np.concatenate([p.detach().double().numpy().ravel() for p in m.module.parameters()]) for m in models])
+    return np.stack(
+        [
+            np.concatenate([p.detach().double().numpy().ravel() for p in m.module.parameters()])
+            for m in models
+        ]
+    )
 
 
 SETTINGS = {
@@ -89,23 +125,40 @@ SETTINGS = {
         "weight_decay": 1e-2,
         "label_smoothing": 0.1,
     },
-    "plain gradient, noise": {"optimiser": SGD(0.1, momentum=0.0), "weight_decay": 1e-3, "augmentation": ("noise:0.1",)},
+    "plain gradient, noise": {
+        "optimiser": SGD(0.1, momentum=0.0),
+        "weight_decay": 1e-3,
+        "augmentation": ("noise:0.1",),
+    },
     "Adam, steps": {"optimiser": Adam(0.01), "schedule": Steps((2, 3)), "weight_decay": 1e-2},
     "RelaxLoss": {"loss": RelaxLossObjective(1.0, 0.9)},
     "high entropy": {"loss": HighEntropy(0.5, 0.1)},
     "mixup, smoothing": {"mixup": 0.4, "label_smoothing": 0.1},
-    "mixup, augmented, RelaxLoss": {"mixup": 0.4, "augmentation": ("noise:0.1",), "loss": RelaxLossObjective(0.5)},
+    "mixup, augmented, RelaxLoss": {
+        "mixup": 0.4,
+        "augmentation": ("noise:0.1",),
+        "loss": RelaxLossObjective(0.5),
+    },
 }
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize("model", [plain, mixed, dropping])
 def test_stacked_models_are_those_trained_one_by_one(model, name):
-    """20 steps in float64; the reference trains each model in a call of its own, with autograd and torch's optimisers."""
+    """20 steps in float64; the reference trains each model in a call of its own.
+
+    With autograd and torch's optimisers.
+    """
     pool, inside, seeds = records(), halves(200, 3), [5, 6, 7]
-    recipe = TorchRecipe(model, epochs=5, batch_size=32, precision="float64", engine="loop", **SETTINGS[name])
-    alone = [weights(recipe, pool, row[None], [seed])[0] for row, seed in zip(inside, seeds, strict=True)]
-    engines = ["matrices"] if model is dropping else ["matrices", "vmap"]  # vmap's dropout has a stream of its own
+    recipe = TorchRecipe(
+        model, epochs=5, batch_size=32, precision="float64", engine="loop", **SETTINGS[name]
+    )
+    alone = [
+        weights(recipe, pool, row[None], [seed])[0] for row, seed in zip(inside, seeds, strict=True)
+    ]
+    engines = (
+        ["matrices"] if model is dropping else ["matrices", "vmap"]
+    )  # vmap's dropout has a stream of its own
     for engine in engines:
         together = weights(replace(recipe, engine=engine), pool, inside, seeds)
         np.testing.assert_allclose(together, alone, rtol=1e-9, atol=1e-9 * np.abs(alone).max())
@@ -116,7 +169,9 @@ def test_stacked_models_are_those_trained_one_by_one(model, name):
 def test_stacked_models_learn_probabilities_each_its_own(loss):
     pool, inside, seeds = records(), halves(200, 3), [5, 6, 7]
     soft = np.random.default_rng(0).dirichlet(np.ones(4), (3, 200))
-    recipe = TorchRecipe(plain, epochs=5, batch_size=32, precision="float64", engine="loop", loss=loss)
+    recipe = TorchRecipe(
+        plain, epochs=5, batch_size=32, precision="float64", engine="loop", loss=loss
+    )
     found = {}
     for engine in ("loop", "matrices", "vmap"):
         models = replace(recipe, engine=engine).many(pool, inside, seeds, soft)
@@ -128,13 +183,29 @@ def test_stacked_models_learn_probabilities_each_its_own(loss):
 
 
 def test_early_stopping_keeps_the_best_epoch_of_each_model():
-    """Against training to that epoch and no further, on the same records; stacked models stop apart."""
+    """Against training to that epoch and no further, on the same records.
+
+    Stacked models stop apart.
+    """
     pool, inside, seeds = records(), halves(200, 4), [5, 6, 7, 8]
-    recipe = TorchRecipe(plain, SGD(0.02), epochs=60, batch_size=16, precision="float64", stop=EarlyStoppingSettings(4, 0.2))
+    recipe = TorchRecipe(
+        plain,
+        SGD(0.02),
+        epochs=60,
+        batch_size=16,
+        precision="float64",
+        stop=EarlyStoppingSettings(4, 0.2),
+    )
     alone = [
-        weights(replace(recipe, engine="loop"), pool, row[None], [seed])[0] for row, seed in zip(inside, seeds, strict=True)
+        weights(replace(recipe, engine="loop"), pool, row[None], [seed])[0]
+        for row, seed in zip(inside, seeds, strict=True)
     ]
-    np.testing.assert_allclose(weights(replace(recipe, engine="matrices"), pool, inside, seeds), alone, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        weights(replace(recipe, engine="matrices"), pool, inside, seeds),
+        alone,
+        rtol=1e-8,
+        atol=1e-10,
+    )
     bests = []
     for row, seed, stopped in zip(inside, seeds, alone, strict=True):
         members = np.flatnonzero(row)
@@ -142,10 +213,18 @@ def test_early_stopping_keeps_the_best_epoch_of_each_model():
         fitted = np.isin(np.arange(200), mixed[20:])
         losses, found = [], []
         for epochs in range(1, 61):
-            model = next(replace(recipe, epochs=epochs, stop=None, engine="loop").many(pool, fitted[None], [seed]))
+            model = next(
+                replace(recipe, epochs=epochs, stop=None, engine="loop").many(
+                    pool, fitted[None], [seed]
+                )
+            )
             logits = torch.from_numpy(model.query(pool.x[mixed[:20]]))
-            losses.append(float(nn.functional.cross_entropy(logits, torch.from_numpy(pool.y[mixed[:20]]))))
-            found.append(np.concatenate([p.detach().numpy().ravel() for p in model.module.parameters()]))
+            losses.append(
+                float(nn.functional.cross_entropy(logits, torch.from_numpy(pool.y[mixed[:20]])))
+            )
+            found.append(
+                np.concatenate([p.detach().numpy().ravel() for p in model.module.parameters()])
+            )
             if len(losses) - 1 - int(np.argmin(losses)) >= 4:
                 break
         bests.append(int(np.argmin(losses)))
@@ -160,7 +239,10 @@ def test_a_model_that_diverges_ends_early_stopping_without_an_error():
 
 
 def test_relaxloss_in_numbers():
-    """Both kinds of epoch on two records worked out by hand: one right with p = .6, one wrong with p = .2, two classes."""
+    """Both kinds of epoch on two records worked out by hand.
+
+    One right with p = .6, one wrong with p = .2, two classes.
+    """
     p = torch.tensor([[0.6, 0.4], [0.8, 0.2]], dtype=torch.float64)
     y, each = torch.tensor([0, 1]), -np.log([0.6, 0.2])
     loss = RelaxLossObjective(2.0)
@@ -176,13 +258,23 @@ def test_high_entropy_labels_have_the_entropy_asked_for():
     assert -(top * np.log(top) + 29 * rest * np.log(rest)) == pytest.approx(0.7 * np.log(30))
     soft = torch.full((1, 30), rest, dtype=torch.float64)
     soft[0, 3] = top
-    assert float(HighEntropy(0.7).of(soft.log(), torch.tensor([3]), 0)) == pytest.approx(0.0, abs=1e-12)
+    assert float(HighEntropy(0.7).of(soft.log(), torch.tensor([3]), 0)) == pytest.approx(
+        0.0, abs=1e-12
+    )
 
 
 def test_the_loop_is_torchs_own_training():
     """The reference of the test above against a loop written out with nothing of ours but the order of records."""
     pool = records(100)
-    recipe = TorchRecipe(plain, SGD(0.1), epochs=3, batch_size=32, weight_decay=0.01, precision="float64", engine="loop")
+    recipe = TorchRecipe(
+        plain,
+        SGD(0.1),
+        epochs=3,
+        batch_size=32,
+        weight_decay=0.01,
+        precision="float64",
+        engine="loop",
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
         module = plain().double()
@@ -197,31 +289,49 @@ def test_the_loop_is_torchs_own_training():
             optimiser.step()
     expected = np.concatenate([p.detach().numpy().ravel() for p in module.parameters()])
     everyone = np.ones((1, 100), dtype=bool)
-    np.testing.assert_allclose(weights(recipe, pool, everyone, [9])[0], expected, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(
+        weights(recipe, pool, everyone, [9])[0], expected, rtol=1e-10, atol=1e-12
+    )
 
 
 def test_small_convolutional_networks_stack_too():
     pool, inside, seeds = digits(120), halves(120, 2), [1, 2]
-    recipe = TorchRecipe(convolving, SGD(0.05), epochs=4, batch_size=16, precision="float64", augmentation=("shift:1", "flip"))
+    recipe = TorchRecipe(
+        convolving,
+        SGD(0.05),
+        epochs=4,
+        batch_size=16,
+        precision="float64",
+        augmentation=("shift:1", "flip"),
+    )
     alone = weights(replace(recipe, engine="loop"), pool, inside, seeds)
-    np.testing.assert_allclose(weights(replace(recipe, engine="vmap"), pool, inside, seeds), alone, rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        weights(replace(recipe, engine="vmap"), pool, inside, seeds), alone, rtol=1e-8, atol=1e-10
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_lower_precision_stays_within_the_spread_between_seeds(precision):
     """Held-out accuracy and AUC of confidence of 8 stacked models beside 8 models trained one by one in float64."""
     pool = digits(600)
-    wrong = np.random.default_rng(0).random(600) < 0.2  # wrong labels, so that there is something to remember
+    wrong = (
+        np.random.default_rng(0).random(600) < 0.2
+    )  # wrong labels, so that there is something to remember
     pool = replace(pool, y=np.where(wrong, (pool.y + 1) % 10, pool.y))
     inside, seeds = halves(600, 8), list(range(8))
-    base = TorchRecipe(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)), epochs=60)
+    base = TorchRecipe(
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)),
+        epochs=60,
+    )
 
     def measured(recipe: TorchRecipe) -> np.ndarray:
         found = []
         for model, row in zip(recipe.many(pool, inside, seeds), inside, strict=True):
             logits = model.query(pool.x)
             hidden = np.full(len(pool), -1, dtype=np.int8)
-            scores = Confidence().score(Evidence("logits", logits[:, None], pool.y, hidden), np.random.default_rng(0))
+            scores = Confidence().score(
+                Evidence("logits", logits[:, None], pool.y, hidden), np.random.default_rng(0)
+            )
             found.append(((logits.argmax(1) == pool.y)[~row].mean(), auc_value(roc(scores, row))))
         return np.array(found)
 
@@ -247,8 +357,13 @@ def test_models_of_several_sizes_are_trained_with_their_like():
     inside = np.zeros((3, 60), dtype=bool)
     inside[0, :30] = inside[1, :20] = inside[2, 30:] = True
     recipe = TorchRecipe(plain, epochs=2, precision="float64")
-    alone = [weights(recipe, pool, row[None], [seed])[0] for row, seed in zip(inside, [4, 5, 6], strict=True)]
-    np.testing.assert_allclose(weights(recipe, pool, inside, [4, 5, 6]), alone, rtol=1e-9, atol=1e-12)
+    alone = [
+        weights(recipe, pool, row[None], [seed])[0]
+        for row, seed in zip(inside, [4, 5, 6], strict=True)
+    ]
+    np.testing.assert_allclose(
+        weights(recipe, pool, inside, [4, 5, 6]), alone, rtol=1e-9, atol=1e-12
+    )
 
 
 def order(recipe: TorchRecipe, m: int = 4) -> TrainingJob:
@@ -262,7 +377,9 @@ def test_processes_and_a_resumed_store_give_the_same_bytes(tmp_path):
     whole = train_fleet(wish, None, HERE)
     store = Store(tmp_path)
     spread = train_fleet(wish, store, Execution("loky", n_jobs=2))
-    sorted(tmp_path.glob("model-*"))[0].unlink()  # as if the run had been killed before this one landed
+    sorted(tmp_path.glob("model-*"))[
+        0
+    ].unlink()  # as if the run had been killed before this one landed
     resumed = train_fleet(wish, store, HERE)
     assert resumed.trained == 2  # its company is trained again with it
     for fleet in (spread, resumed):
@@ -273,7 +390,9 @@ def test_the_choice_is_measured_once_and_kept(tmp_path, monkeypatch):
     wish, store = order(TorchRecipe(plain, epochs=2)), Store(tmp_path)
     first = train_fleet(wish, store, HERE)
     assert first.choice["engine"] in ("matrices", "loop") and first.choice["stack"] in (1, 2)
-    assert first.choice["precision"] == "float32" and first.choice["note"].startswith("fully connected")
+    assert first.choice["precision"] == "float32" and first.choice["note"].startswith(
+        "fully connected"
+    )
 
     def measured_again(*_):
         raise AssertionError("the choice was measured again")
@@ -299,21 +418,39 @@ def test_a_choice_that_another_program_wrote_is_measured_again(tmp_path):
 
 
 def test_the_quickest_is_chosen_and_a_little_gain_is_not_worth_a_larger_stack(monkeypatch):
-    costs = {("matrices", 1): 1.0, ("matrices", 2): 0.99, ("matrices", 4): 0.5, ("matrices", 8): 0.49, ("loop", 1): 0.8}
-    monkeypatch.setattr(choosing, "measure_step_seconds", lambda recipe, pool, size: costs[recipe.engine, recipe.stack])
+    costs = {
+        ("matrices", 1): 1.0,
+        ("matrices", 2): 0.99,
+        ("matrices", 4): 0.5,
+        ("matrices", 8): 0.49,
+        ("loop", 1): 0.8,
+    }
+    monkeypatch.setattr(
+        choosing,
+        "measure_step_seconds",
+        lambda recipe, pool, size: costs[recipe.engine, recipe.stack],
+    )
     found, choice = choosing.choose_engine_settings(TorchRecipe(plain), records(), 100, 64)
     assert (found.engine, found.stack, choice["stack"]) == ("matrices", 4, 4)
     costs["loop", 1] = 0.1
-    assert choosing.choose_engine_settings(TorchRecipe(plain), records(), 100, 64)[0].engine == "loop"
+    assert (
+        choosing.choose_engine_settings(TorchRecipe(plain), records(), 100, 64)[0].engine == "loop"
+    )
     lone, _ = choosing.choose_engine_settings(TorchRecipe(plain, engine="loop"), records(), 100, 1)
     assert lone.stack == 1
 
 
 def test_what_cannot_be_stacked_goes_one_by_one_and_says_so():
-    for model, words in ((normalising, "running statistics"), (convolving, "on a CPU such layers gain nothing")):
+    for model, words in (
+        (normalising, "running statistics"),
+        (convolving, "on a CPU such layers gain nothing"),
+    ):
         able, why = choosing.list_engines(TorchRecipe(model), model())
         assert able == ("loop",) and words in why
-    assert choosing.list_engines(TorchRecipe(convolving, device="cuda"), convolving())[0] == ("vmap", "loop")
+    assert choosing.list_engines(TorchRecipe(convolving, device="cuda"), convolving())[0] == (
+        "vmap",
+        "loop",
+    )
     pool, inside = records(), halves(200, 2)
     models = list(TorchRecipe(normalising, epochs=2).many(pool, inside, [0, 1]))
     assert models[0].query(pool.x).shape == (200, 4) and not models[0].module.training
@@ -341,8 +478,13 @@ def test_a_loss_of_ones_own():
     pool, inside = records(), halves(200, 2)
     recipe = TorchRecipe(plain, SGD(0.5), epochs=10, loss=squared, precision="float64")
     found = weights(recipe, pool, inside, [0, 1])
-    np.testing.assert_allclose(weights(replace(recipe, engine="vmap"), pool, inside, [0, 1]), found, rtol=1e-9, atol=1e-12)
-    assert np.abs(found - weights(replace(recipe, loss="cross_entropy"), pool, inside, [0, 1])).max() > 1e-3
+    np.testing.assert_allclose(
+        weights(replace(recipe, engine="vmap"), pool, inside, [0, 1]), found, rtol=1e-9, atol=1e-12
+    )
+    assert (
+        np.abs(found - weights(replace(recipe, loss="cross_entropy"), pool, inside, [0, 1])).max()
+        > 1e-3
+    )
 
 
 def test_steps_cover_each_record_once_an_epoch_and_leave_out_a_lone_one():
@@ -359,8 +501,12 @@ def test_steps_cover_each_record_once_an_epoch_and_leave_out_a_lone_one():
 
 def test_rates_over_time():
     assert compute_learning_rate(0.1, "constant", 7, 0.9) == 0.1
-    assert [compute_learning_rate(1.0, Steps((2, 4)), epoch, 0.0) for epoch in (1, 2, 5)] == pytest.approx([1.0, 0.1, 0.01])
-    assert [compute_learning_rate(1.0, "cosine", 0, done) for done in (0.0, 0.25, 1.0)] == pytest.approx([1.0, 0.8535534, 0.0])
+    assert [
+        compute_learning_rate(1.0, Steps((2, 4)), epoch, 0.0) for epoch in (1, 2, 5)
+    ] == pytest.approx([1.0, 0.1, 0.01])
+    assert [
+        compute_learning_rate(1.0, "cosine", 0, done) for done in (0.0, 0.25, 1.0)
+    ] == pytest.approx([1.0, 0.8535534, 0.0])
 
 
 def test_augmentation_moves_flips_and_adds_noise():
@@ -369,7 +515,12 @@ def test_augmentation_moves_flips_and_adds_noise():
     found = set()
     for image, original in zip(moved.reshape(-1, 3, 4), x.reshape(-1, 3, 4).numpy(), strict=True):
         padded = np.pad(original, 1)
-        matches = [(d, r) for d in (-1, 0, 1) for r in (-1, 0, 1) if (image == padded[1 - d : 4 - d, 1 - r : 5 - r]).all()]
+        matches = [
+            (d, r)
+            for d in (-1, 0, 1)
+            for r in (-1, 0, 1)
+            if (image == padded[1 - d : 4 - d, 1 - r : 5 - r]).all()
+        ]
         assert len(matches) == 1
         found.add(matches[0])
     assert len(found) == 9
@@ -412,11 +563,26 @@ def test_mistakes_get_one_sentence():
         (lambda: TorchRecipe(plain, epochs=0), "at least one epoch"),
         (lambda: TorchRecipe(plain, augmentation=("rotate",)), "Expected an augmentation"),
         (lambda: TorchRecipe(plain, augmentation=("flip:2",)), "Expected an augmentation"),
-        (lambda: TorchRecipe(lambda: 3)(pool, 0), "Expected model\\(\\) to build a torch module, got int"),
-        (lambda: TorchRecipe(plain, device="mars")(pool, 0), "Expected an available device, got 'mars'"),
-        (lambda: list(TorchRecipe(plain).many(replace(pool, x=[1]), everyone, [0])), "one array for a TorchRecipe, got list"),
-        (lambda: TorchRecipe(normalising, engine="vmap")(pool, 0), "Expected a model that the engine 'vmap' can train"),
-        (lambda: TorchRecipe(convolving, engine="matrices")(pool, 0), "Expected a model that the engine 'matrices'"),
+        (
+            lambda: TorchRecipe(lambda: 3)(pool, 0),
+            "Expected model\\(\\) to build a torch module, got int",
+        ),
+        (
+            lambda: TorchRecipe(plain, device="mars")(pool, 0),
+            "Expected an available device, got 'mars'",
+        ),
+        (
+            lambda: list(TorchRecipe(plain).many(replace(pool, x=[1]), everyone, [0])),
+            "one array for a TorchRecipe, got list",
+        ),
+        (
+            lambda: TorchRecipe(normalising, engine="vmap")(pool, 0),
+            "Expected a model that the engine 'vmap' can train",
+        ),
+        (
+            lambda: TorchRecipe(convolving, engine="matrices")(pool, 0),
+            "Expected a model that the engine 'matrices'",
+        ),
     ):
         with pytest.raises(InputError, match=words):
             make()
@@ -424,7 +590,9 @@ def test_mistakes_get_one_sentence():
 
 def test_initial_weights_follow_the_seed():
     recipe = TorchRecipe(plain)
-    first, again, other = (next(build_initial_module(recipe, seed).parameters()).detach() for seed in (1, 1, 2))
+    first, again, other = (
+        next(build_initial_module(recipe, seed).parameters()).detach() for seed in (1, 1, 2)
+    )
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
@@ -442,7 +610,9 @@ def test_whole_numbers_are_quantities_and_only_an_embedding_reads_codes(engine):
         return nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 4))
 
     recipe = TorchRecipe(net, epochs=2, engine=engine)
-    pixels, reals = (recipe(Records(values, y, names), 0).query(values) for values in (x, x.astype(np.float32)))
+    pixels, reals = (
+        recipe(Records(values, y, names), 0).query(values) for values in (x, x.astype(np.float32))
+    )
     np.testing.assert_array_equal(pixels, reals)
     if engine != "matrices":
         codes = x.astype(np.int64)

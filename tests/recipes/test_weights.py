@@ -1,4 +1,7 @@
-"""Kept weights: later signals come from them without training, and a file that is not whole is trained again."""
+"""Kept weights: later signals come from them without training.
+
+And a file that is not whole is trained again.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,9 @@ from memberscope.targets import load_target
 
 
 def network() -> torch.nn.Module:
-    return torch.nn.Sequential(torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+    return torch.nn.Sequential(
+        torch.nn.Linear(5, 8), torch.nn.BatchNorm1d(8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    )
 
 
 RECIPES = {
@@ -36,15 +41,21 @@ def asked(name: str, **changes):
     found = order(RECIPES[name], m=3, keep_weights=True, **changes)
     if name != "torch":
         return found
-    return replace(found, pool=replace(found.pool, x=found.pool.x.astype(np.float32)), population=None)
+    return replace(
+        found, pool=replace(found.pool, x=found.pool.x.astype(np.float32)), population=None
+    )
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_signal_added_later_needs_no_training_and_equals_that_of_training(name, tmp_path, monkeypatch):
+def test_a_signal_added_later_needs_no_training_and_equals_that_of_training(
+    name, tmp_path, monkeypatch
+):
     store, wish = Store(tmp_path), asked(name)
     first = replace(wish, wanted=WANTED[:1])
     train_fleet(first, store, HERE)
-    assert read_resume_state(first, store) == ResumeState(3, 0, 0) and read_resume_state(wish, store) == ResumeState(0, 3, 0)
+    assert read_resume_state(first, store) == ResumeState(3, 0, 0) and read_resume_state(
+        wish, store
+    ) == ResumeState(0, 3, 0)
     fresh = train_fleet(replace(wish, keep_weights=False), None, HERE)
 
     def no_training(*_):
@@ -63,7 +74,10 @@ def test_weights_are_files_that_others_can_open(tmp_path):
     wish = asked("pipeline")
     train_fleet(wish, Store(tmp_path), HERE)
     files = sorted(tmp_path.glob("weights-*.skops"))
-    assert len(files) == 3 and load_target(str(files[0])).target.query(wish.pool.x[:4]).shape == (4, 3)
+    assert len(files) == 3 and load_target(str(files[0])).target.query(wish.pool.x[:4]).shape == (
+        4,
+        3,
+    )
     assert list(tmp_path.glob(".*")) == [], "nothing half written"
 
 
@@ -75,7 +89,9 @@ def test_nothing_is_kept_unless_asked_for(tmp_path):
 def test_weights_asked_for_later_are_trained_once(tmp_path):
     store, wish = Store(tmp_path), asked("pipeline")
     assert train_fleet(replace(wish, keep_weights=False), store, HERE).trained == 3
-    assert train_fleet(wish, store, HERE).trained == 3 and train_fleet(wish, store, HERE).trained == 0
+    assert (
+        train_fleet(wish, store, HERE).trained == 3 and train_fleet(wish, store, HERE).trained == 0
+    )
 
 
 @pytest.mark.parametrize("name", ["sklearn", "torch"])
@@ -86,7 +102,9 @@ def test_damaged_or_foreign_weights_are_trained_again(name, tmp_path):
     first.write_bytes(first.read_bytes()[:-50])
     if name == "torch":
         other = torch.nn.Linear(2, 2)
-        store.put_all(second.stem, {key: value.detach().numpy() for key, value in other.state_dict().items()})
+        store.put_all(
+            second.stem, {key: value.detach().numpy() for key, value in other.state_dict().items()}
+        )
     else:
         second.write_bytes(b"not an archive")
     assert train_fleet(wish, store, HERE).trained == 2
@@ -99,7 +117,10 @@ def test_what_cannot_be_kept_is_a_sentence(tmp_path):
         return FunctionTarget(lambda x: np.full((len(x), 3), 1 / 3), n_classes=3)
 
     wish = replace(order(FunctionRecipe(function), m=2), keep_weights=True)
-    with pytest.raises(InputError, match="scikit-learn models or torch modules for --keep-weights, got FunctionTarget"):
+    with pytest.raises(
+        InputError,
+        match="scikit-learn models or torch modules for --keep-weights, got FunctionTarget",
+    ):
         train_fleet(wish, Store(tmp_path), HERE)
     with pytest.raises(InputError, match="Expected a folder to keep weights in"):
         train_fleet(asked("sklearn"), None, HERE)

@@ -25,14 +25,19 @@ def signals(shift: float) -> StoredSignals:
     outputs[np.arange(2 * n), labels] += 1 + shift * member
     groups = {HOSTILE: np.where(rng.random(2 * n) < 0.5, HOSTILE, "=2+2")}
     ids = np.array([f"=secret-{i}" if i % 2 else f"secret-{i}" for i in range(2 * n)])
-    return StoredSignals("logits", outputs, labels, member, ids, groups, rng.normal(size=(2 * n, 2)), "report scene")
+    return StoredSignals(
+        "logits", outputs, labels, member, ids, groups, rng.normal(size=(2 * n, 2)), "report scene"
+    )
 
 
 def audited(shift: float, policy: Policy):
     stored = signals(shift)
     subject = order_signals(stored, StoredTarget(stored))
     subject = replace(subject, class_names=("cat", HOSTILE, "dog"))
-    return audit_subject(Plan(title=f"model {HOSTILE}", threat=ThreatModel(access=Access.LOGITS), policy=policy), subject)
+    return audit_subject(
+        Plan(title=f"model {HOSTILE}", threat=ThreatModel(access=Access.LOGITS), policy=policy),
+        subject,
+    )
 
 
 @pytest.fixture(scope="session")

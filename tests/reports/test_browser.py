@@ -1,4 +1,7 @@
-"""The report in a real browser: no errors, no requests, no policy violations; everything works by keyboard."""
+"""The report in a real browser: no errors, no requests, no policy violations.
+
+Everything works by keyboard.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,16 @@ from memberscope.auditing import compare
 from memberscope.reports import write_comparison_page, write_report
 
 HOSTILE = "<script>alert(1)</script>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +71,12 @@ def test_charts_are_drawn_and_nothing_else_is_asked_for(page):
 
 def test_attacks_toggle_by_keyboard(page):
     boxes = page.locator("#roc-toggles input")
-    assert boxes.count() == 30 and [boxes.nth(i).is_checked() for i in range(4)] == [True, True, True, False]
+    assert boxes.count() == 30 and [boxes.nth(i).is_checked() for i in range(4)] == [
+        True,
+        True,
+        True,
+        False,
+    ]
     before = picture(page, "#roc")
     boxes.nth(3).focus()
     page.keyboard.press("Space")
@@ -146,8 +162,13 @@ def test_hostile_names_are_shown_as_text(page):
 def test_text_contrasts_with_the_page_in_both_schemes(browser, page_file, scheme):
     page = browser.new_page(color_scheme=scheme)
     page.goto(page_file.as_uri())
-    colours = page.evaluate("(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; })()")
-    ink, paper = (sum(float(v) for v in colour.strip("rgba()").split(",")[:3]) / 3 for colour in colours)
+    colours = page.evaluate(
+        "(() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor]; "
+        "})()"
+    )
+    ink, paper = (
+        sum(float(v) for v in colour.strip("rgba()").split(",")[:3]) / 3 for colour in colours
+    )
     assert abs(ink - paper) > 150 and (ink > paper) == (scheme == "dark")
     page.close()
 
@@ -163,7 +184,9 @@ def test_it_prints(browser, page_file, tmp_path):
     page = browser.new_page()
     page.goto(page_file.as_uri())
     page.pdf(path=tmp_path / "report.pdf")
-    assert (tmp_path / "report.pdf").read_bytes()[:5] == b"%PDF-" and (tmp_path / "report.pdf").stat().st_size > 50_000
+    assert (tmp_path / "report.pdf").read_bytes()[:5] == b"%PDF-" and (
+        tmp_path / "report.pdf"
+    ).stat().st_size > 50_000
     page.close()
 
 
@@ -195,6 +218,8 @@ def test_a_comparison_is_still_and_whole(browser, comparison_file, width):
     assert page.locator("svg.trend").first.bounding_box()["height"] > 100
     assert HOSTILE in page.locator("h1").inner_text() and page.locator("script, img").count() == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.evaluate("getComputedStyle(document.querySelector('.badge')).borderRadius") == "8px", "the style is let in"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.badge')).borderRadius") == "8px"
+    ), "the style is let in"
     assert (troubles, requests) == ([], [comparison_file.as_uri()])
     page.close()

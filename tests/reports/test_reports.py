@@ -1,4 +1,7 @@
-"""The result on disk and on screen: schema, safety of hostile names, JUnit, arrays, records, terminal."""
+"""The result on disk and on screen.
+
+Schema, safety of hostile names, JUnit, arrays, records, terminal.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +61,9 @@ def test_the_document_has_what_the_contract_promises(result):
     assert set(wanted.split()) <= set(document)
     assert {"null", "blind"} <= set(document["controls"])
     promised = "attack access restriction target group metric fpr prior threshold value low high confidence method"
-    assert set(promised.split()) | {"n_members", "n_non_members", "queries"} <= set(document["estimates"][0])
+    assert set(promised.split()) | {"n_members", "n_non_members", "queries"} <= set(
+        document["estimates"][0]
+    )
 
 
 def test_folder_round_trip(result, tmp_path):
@@ -82,7 +87,9 @@ def test_records_are_private_and_safe_in_a_spreadsheet(result, tmp_path):
     assert {entry.record for entry in result.exposed} <= {row["hash"] for row in rows}
     leading = result.diagnostics["leading"]
     one = {row["hash"]: row for row in rows}[result.exposed[0].record]
-    assert float(one[f"risk:{leading['attack']}@{leading['access']}"]) == pytest.approx(result.exposed[0].posterior)
+    assert float(one[f"risk:{leading['attack']}@{leading['access']}"]) == pytest.approx(
+        result.exposed[0].posterior
+    )
 
 
 def test_no_records_means_no_ids_anywhere(result, tmp_path):
@@ -98,7 +105,9 @@ def test_ids_of_an_earlier_run_do_not_stay_where_none_are_asked_for(result, tmp_
     assert not (tmp_path / "records.csv").exists()
 
 
-def test_a_disk_that_fills_while_the_folder_is_written_leaves_it_as_it_was(result, clean, tmp_path, monkeypatch):
+def test_a_disk_that_fills_while_the_folder_is_written_leaves_it_as_it_was(
+    result, clean, tmp_path, monkeypatch
+):
     from memberscope.reports.files import audit_folder as folder
 
     def full(*arguments):
@@ -161,7 +170,9 @@ def test_junit(result, clean, tmp_path):
     passed = ElementTree.fromstring(render_junit(clean).split("\n", 1)[1])
     assert passed.get("failures") == passed.get("errors") == "0"
     undecided = replace(result.findings[0], verdict="INCONCLUSIVE")
-    other = ElementTree.fromstring(render_junit(result.model_copy(update={"findings": [undecided]})).split("\n", 1)[1])
+    other = ElementTree.fromstring(
+        render_junit(result.model_copy(update={"findings": [undecided]})).split("\n", 1)[1]
+    )
     assert other.get("errors") == "1", "what is not decided is never shown as passed"
 
 
@@ -227,7 +238,18 @@ def test_the_command_of_each_topic_is_one_that_the_command_line_takes(topic):
 
 def test_every_topic_is_answered_with_a_command():
     wanted = {"needs-leak", "sensitive", "evaluation", "defences", "access", "overfitting"}
-    wanted |= {"only-overfitted", "high-accuracy", "hard-labels", "null", "blind", "tpr", "ppv", "pass", "fail", "inconclusive"}
+    wanted |= {
+        "only-overfitted",
+        "high-accuracy",
+        "hard-labels",
+        "null",
+        "blind",
+        "tpr",
+        "ppv",
+        "pass",
+        "fail",
+        "inconclusive",
+    }
     assert wanted <= set(list_topics())
     for name in (*list_attacks(), *list_topics()):
         assert "See it: memberscope" in explain(name) and len(explain(name).splitlines()) <= 12
@@ -253,10 +275,12 @@ def test_reports_say_whether_reference_models_were_used(result):
     plan = result.plan | {"views": ["identity", "flip"]}
     threats = [replace(threat, references=7) for threat in result.threat_models]
     estimates = [replace(entry, queries=2) for entry in result.estimates]
-    trained = result.model_copy(update={"threat_models": threats, "plan": plan, "estimates": estimates})
-    assert "used up to 2 a record" in describe_threat(trained) and "who can train 7 models like it" in compose_annex_paragraph(
-        trained
+    trained = result.model_copy(
+        update={"threat_models": threats, "plan": plan, "estimates": estimates}
     )
+    assert "used up to 2 a record" in describe_threat(
+        trained
+    ) and "who can train 7 models like it" in compose_annex_paragraph(trained)
     assert "2 queries a record" in build_sections(trained)[3].sentences[-1]
     assert "Not part of this audit: label-only search" in render_report(trained)
 
@@ -270,7 +294,10 @@ def test_attacks_that_did_not_run_for_one_reason_share_a_line_and_none_is_left_o
     )
     stream = io.StringIO()
     print_summary(result, Console(file=stream, width=400))
-    assert all(name in stream.getvalue() and name in render_report(result) for name in ("lira_robust", "shokri_statistics"))
+    assert all(
+        name in stream.getvalue() and name in render_report(result)
+        for name in ("lira_robust", "shokri_statistics")
+    )
 
 
 def test_annex_speaks_of_evidence_and_never_of_compliance(result):

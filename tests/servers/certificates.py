@@ -19,12 +19,23 @@ class Authority:
     """Signs certificates, which lie in a folder as `name.pem` and `name.key`."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name, self.key = folder, named(name), ec.generate_private_key(ec.SECP256R1())
+        self.folder, self.name, self.key = (
+            folder,
+            named(name),
+            ec.generate_private_key(ec.SECP256R1()),
+        )
         self.pem = folder / f"{name}.pem"
-        self.pem.write_bytes(self._signed(self.name, self.key, x509.BasicConstraints(ca=True, path_length=None)))
+        self.pem.write_bytes(
+            self._signed(self.name, self.key, x509.BasicConstraints(ca=True, path_length=None))
+        )
 
-    def sign(self, name: str, organisation: str | None = None, days: float = 2.0) -> tuple[Path, Path]:
-        """The files of a certificate for this subject, which is good at the loopback addresses for so many days from now."""
+    def sign(
+        self, name: str, organisation: str | None = None, days: float = 2.0
+    ) -> tuple[Path, Path]:
+        """The files of a certificate for this subject.
+
+        Which is good at the loopback addresses for so many days from now.
+        """
         key = ec.generate_private_key(ec.SECP256R1())
         here = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host)) for host in HOSTS])
         pem, secret = self.folder / f"{name}.pem", self.folder / f"{name}.key"
@@ -34,14 +45,21 @@ class Authority:
         return pem, secret
 
     def trusting(self, files: tuple[Path, Path] | None = None) -> ssl.SSLContext:
-        """What a client needs that trusts this authority, and shows the certificate in these files."""
+        """What a client needs that trusts this authority.
+
+        And shows the certificate in these files.
+        """
         context = ssl.create_default_context(cafile=self.pem)
         if files is not None:
             context.load_cert_chain(*files)
         return context
 
     def _signed(
-        self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, extension: x509.ExtensionType, days: float = 2.0
+        self,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        extension: x509.ExtensionType,
+        days: float = 2.0,
     ) -> bytes:
         now = datetime.now(UTC)
         builder = (
@@ -66,4 +84,6 @@ class Authority:
 def named(name: str, organisation: str | None = None) -> x509.Name:
     """The subject `O=organisation, CN=name`."""
     parts = [(NameOID.ORGANIZATION_NAME, organisation), (NameOID.COMMON_NAME, name)]
-    return x509.Name([x509.NameAttribute(kind, value) for kind, value in parts if value is not None])
+    return x509.Name(
+        [x509.NameAttribute(kind, value) for kind, value in parts if value is not None]
+    )

@@ -20,12 +20,21 @@ from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.server.worker import build_server, open_listener
 from memberscope.guard.state.interface import ActiveResponse, StateError, Taken
 
-JSON = {"protocol": "json", "path": "/score", "body": '{"records": "$records"}', "answer": "predictions", "n_classes": 3}
+JSON = {
+    "protocol": "json",
+    "path": "/score",
+    "body": '{"records": "$records"}',
+    "answer": "predictions",
+    "n_classes": 3,
+}
 ROWS = {"records": [[0.5, 0.25], [1.0, -1.0]]}
 
 
 def policy(**tables: Any) -> GuardPolicy:
-    """A policy for the unruly server, restricted to two classes with two digits unless said otherwise."""
+    """A policy for the unruly server.
+
+    Restricted to two classes with two digits unless said otherwise.
+    """
     return parse_guard_policy({"serving": JSON, "default": {"restrict": "top:2+round:2"}} | tables)
 
 
@@ -42,7 +51,9 @@ class Guarded:
             time.sleep(0.01)
         return self.seen
 
-    def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> Answer:
         """One request on a connection of its own; `body` is sent as it is, or as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         parts = urlsplit(self.url)
@@ -50,13 +61,17 @@ class Guarded:
         try:
             connection.request(method, path, data, headers or {})
             response = connection.getresponse()
-            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+            return Answer(
+                response.status, {k.lower(): v for k, v in response.getheaders()}, response.read()
+            )
         finally:
             connection.close()
 
     def score(self, body: Any = ROWS, headers: dict[str, str] | None = None) -> Answer:
         """A query."""
-        return self.ask("POST", "/score", body, {"content-type": "application/json"} | (headers or {}))
+        return self.ask(
+            "POST", "/score", body, {"content-type": "application/json"} | (headers or {})
+        )
 
 
 class Answer:
@@ -92,12 +107,18 @@ class Broken:
 
 @contextmanager
 def guarded(upstream: Any, rules: GuardPolicy, **parts: Any) -> Iterator[Guarded]:
-    """The guard with this policy in front of an upstream's URL, or of an application in the same process."""
+    """The guard with this policy in front of an upstream's URL.
+
+    Or of an application in the same process.
+    """
     seen: list[QueryEvent] = []
     app = Proxy(upstream, rules) if isinstance(upstream, str) else upstream
     guard = PolicyMiddleware(app, policy=rules, **{"watch": seen.append} | parts)
     listening = open_listener("127.0.0.1", 0)
-    public = build_server(guard, {"http": build_protocol_class(rules.limits.body_timeout), "timeout_graceful_shutdown": 5})
+    public = build_server(
+        guard,
+        {"http": build_protocol_class(rules.limits.body_timeout), "timeout_graceful_shutdown": 5},
+    )
 
     async def serve() -> None:
         await public.serve([listening])

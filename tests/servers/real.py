@@ -1,4 +1,7 @@
-"""MLServer and `mlflow models serve` on the loopback interface, from the environment that tests/environment.sh makes."""
+"""MLServer and `mlflow models serve` on the loopback interface.
+
+From the environment that tests/environment.sh makes.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,12 @@ def running(command: list[str], health: str, log: Path) -> Iterator[None]:
     environment.pop("PYTHONPATH", None)
     with log.open("w") as stream:
         process = subprocess.Popen(
-            command, stdout=stream, stderr=subprocess.STDOUT, env=environment, cwd=log.parent, start_new_session=True
+            command,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=log.parent,
+            start_new_session=True,
         )
     try:
         while not answers(health):
@@ -69,18 +77,29 @@ def mlserver(folder: Path, models: Mapping[str, Any]) -> Iterator[str]:
     for name, model in models.items():
         (folder / name).mkdir(parents=True)
         joblib.dump(model, folder / name / "model.joblib")
-        settings = {"name": name, "implementation": "mlserver_sklearn.SKLearnModel", "parameters": {"uri": "./model.joblib"}}
+        settings = {
+            "name": name,
+            "implementation": "mlserver_sklearn.SKLearnModel",
+            "parameters": {"uri": "./model.joblib"},
+        }
         (folder / name / "model-settings.json").write_text(json.dumps(settings))
     server = dict(zip(("http_port", "grpc_port", "metrics_port"), ports, strict=True))
-    (folder / "settings.json").write_text(json.dumps({"host": "127.0.0.1", "parallel_workers": 0, **server}))
+    (folder / "settings.json").write_text(
+        json.dumps({"host": "127.0.0.1", "parallel_workers": 0, **server})
+    )
     url = f"http://127.0.0.1:{ports[0]}"
-    with running([str(BIN / "mlserver"), "start", str(folder)], f"{url}/v2/health/ready", folder / "log"):
+    with running(
+        [str(BIN / "mlserver"), "start", str(folder)], f"{url}/v2/health/ready", folder / "log"
+    ):
         yield url
 
 
 @contextmanager
 def mlflow(folder: Path, model: Any) -> Iterator[str]:
-    """The URL of `mlflow models serve` with a fitted scikit-learn model, answering with its probabilities."""
+    """The URL of `mlflow models serve` with a fitted scikit-learn model.
+
+    Answering with its probabilities.
+    """
     folder.mkdir(parents=True)
     joblib.dump(model, folder / "model.joblib")
     (folder / "save.py").write_text(SAVE)

@@ -32,8 +32,21 @@ class Process:
     """A guard in a process of its own, and the lines of its log."""
 
     def __init__(self, *options: str) -> None:
-        command = [sys.executable, "-c", START, "--port", "0", "--admin-port", "0", "--log-level", "debug", *options]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+        command = [
+            sys.executable,
+            "-c",
+            START,
+            "--port",
+            "0",
+            "--admin-port",
+            "0",
+            "--log-level",
+            "debug",
+            *options,
+        ]
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
         self.lines: list[dict] = []
         self._queue: queue.Queue[dict] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -52,7 +65,9 @@ class Process:
 
 
 @contextmanager
-def running(tmp_path: Path, upstream: str, *options: str, restrict: str = "label") -> Iterator[tuple[Process, Path]]:
+def running(
+    tmp_path: Path, upstream: str, *options: str, restrict: str = "label"
+) -> Iterator[tuple[Process, Path]]:
     """The guard in front of an upstream, with a policy in `tmp_path` that may be there already."""
     file = tmp_path / "guard.toml"
     if not file.exists():

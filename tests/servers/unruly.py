@@ -1,7 +1,10 @@
-"""A server that speaks the three protocols and misbehaves on order; it counts every record that reaches its model.
+"""A server that speaks the three protocols and misbehaves on order.
 
-The model gives softmax(x @ weights). Orders are taken one a request, from `orders`, or `always` when there are none left.
-`reached` counts the answers computed for each record; requests that were turned away before that are in `refused`.
+It counts every record that reaches its model.
+
+The model gives softmax(x @ weights). Orders are taken one a request, from `orders`, or `always`
+when there are none left. `reached` counts the answers computed for each record; requests that were
+turned away before that are in `refused`.
 """
 
 from __future__ import annotations
@@ -53,14 +56,21 @@ class Unruly:
         self.seen.append({name.decode(): value.decode() for name, value in scope["headers"]})
         if scope["method"] in ("GET", "HEAD"):
             status = 200 if self.metadata is not None else 404
-            await reply(send, status, json.dumps(self.metadata or {"error": "no such thing"}).encode())
+            await reply(
+                send, status, json.dumps(self.metadata or {"error": "no such thing"}).encode()
+            )
             return
         self.requests += 1
         self.times.append(time.monotonic())
         self.active += 1
         self.most_active = max(self.most_active, self.active)
         try:
-            await self.obey(self.orders.popleft() if self.orders else self.always, scope["path"], json.loads(body), send)
+            await self.obey(
+                self.orders.popleft() if self.orders else self.always,
+                scope["path"],
+                json.loads(body),
+                send,
+            )
         finally:
             self.active -= 1
 
@@ -80,7 +90,9 @@ class Unruly:
             self.refused += 1
             headers = {
                 "429": [(b"retry-after", value.encode())],
-                "429-date": [(b"retry-after", formatdate(time.time() + int(value), usegmt=True).encode())]
+                "429-date": [
+                    (b"retry-after", formatdate(time.time() + int(value), usegmt=True).encode())
+                ]
                 if value.isdigit()
                 else [],
                 "elsewhere": [(b"location", self.elsewhere.encode())],
@@ -115,7 +127,11 @@ class Unruly:
         elif word == "truncated":
             whole = answer(path, p, self.version)
             await send(
-                {"type": "http.response.start", "status": 200, "headers": [*JSON, (b"content-length", b"%d" % len(whole))]}
+                {
+                    "type": "http.response.start",
+                    "status": 200,
+                    "headers": [*JSON, (b"content-length", b"%d" % len(whole))],
+                }
             )
             await send({"type": "http.response.body", "body": whole[: len(whole) // 2]})
         else:
@@ -126,7 +142,11 @@ class Unruly:
                 "nan": lambda: answer(path, np.where(np.eye(*p.shape), np.nan, p), self.version),
                 "fewer": lambda: answer(path, p[:-1], self.version),
                 "labels": lambda: answer(path, p.argmax(axis=1), self.version),
-                "words": lambda: answer(path, np.array(["cat", "dog", "eel"], dtype=object)[p.argmax(axis=1)], self.version),
+                "words": lambda: answer(
+                    path,
+                    np.array(["cat", "dog", "eel"], dtype=object)[p.argmax(axis=1)],
+                    self.version,
+                ),
                 "top2": lambda: answer(path, top(p, 2), self.version),
                 "other": lambda: b'{"error": "no outputs today"}',
             }
@@ -154,16 +174,27 @@ def answer(path: str, values: Any, version: str | None) -> bytes:
     if path.endswith("/infer"):
         array = np.array(values)
         kind = {"f": "FP64", "i": "INT64"}.get(array.dtype.kind, "BYTES")
-        tensor = {"name": "p", "datatype": kind, "shape": list(array.shape), "data": array.ravel().tolist()}
-        document = {"model_name": "m", "outputs": [tensor]} | ({"model_version": version} if version else {})
+        tensor = {
+            "name": "p",
+            "datatype": kind,
+            "shape": list(array.shape),
+            "data": array.ravel().tolist(),
+        }
+        document = {"model_name": "m", "outputs": [tensor]} | (
+            {"model_version": version} if version else {}
+        )
     else:
         document = {"predictions": listed}
     return json.dumps(document).encode()
 
 
-async def reply(send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+async def reply(
+    send: Any, status: int, body: bytes, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
     """One whole response."""
-    await send({"type": "http.response.start", "status": status, "headers": [*JSON, *(headers or [])]})
+    await send(
+        {"type": "http.response.start", "status": status, "headers": [*JSON, *(headers or [])]}
+    )
     await send({"type": "http.response.body", "body": body})
 
 
@@ -172,7 +203,13 @@ def serving(app: Any, **settings: Any) -> Iterator[str]:
     """The URL of `app` on the loopback interface, in a thread of this process."""
     server = uvicorn.Server(
         uvicorn.Config(
-            app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1, **settings
+            app,
+            host="127.0.0.1",
+            port=0,
+            log_level="critical",
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+            **settings,
         )
     )
     thread = threading.Thread(target=server.run, daemon=True)

@@ -1,4 +1,7 @@
-"""A guard with its monitor in this process: a policy's folder, clients on a clock of their own, and a scripted campaign."""
+"""A guard with its monitor in this process.
+
+A policy's folder, clients on a clock of their own, and a scripted campaign.
+"""
 
 from __future__ import annotations
 
@@ -81,14 +84,24 @@ def call(*arguments: object) -> tuple[int, str]:
 
 
 def prepared(folder: Path, *, state: str = "", monitor: str = "") -> Path:
-    """A policy whose monitor has all that it needs; the first hundred ordinary records are members."""
+    """A policy whose monitor has all that it needs.
+
+    The first hundred ordinary records are members.
+    """
     folder.mkdir(exist_ok=True, parents=True)
     file = folder / "guard.toml"
     file.write_text(POLICY.format(state=state, monitor=monitor))
     np.savez(folder / "population.npz", X=population())
     np.savez(folder / "members.npz", X=population(100, seed=77))
     code, said = call(
-        "guard", "prepare", "--policy", file, "--population", folder / "population.npz", "--members", folder / "members.npz"
+        "guard",
+        "prepare",
+        "--policy",
+        file,
+        "--population",
+        folder / "population.npz",
+        "--members",
+        folder / "members.npz",
     )
     assert code == 0, said
     write_limits(file)
@@ -98,10 +111,16 @@ def prepared(folder: Path, *, state: str = "", monitor: str = "") -> Path:
 def write_limits(file: Path, limits: dict[str, float] = LIMITS) -> None:
     """Thresholds by hand, so that alarms come soon."""
     policy = read_policy(file)
-    equipment = load_monitor_artifacts(policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})}))
+    equipment = load_monitor_artifacts(
+        policy.model_copy(update={"monitor": policy.monitor.model_copy(update={"tuned": None})})
+    )
     assert equipment is not None
-    settings = DetectorSettings(limits, equipment.sketcher.radius, probing=Probing((0.02, 0.001, 0.1)))
-    write_tuned(policy.path("tuned.json"), Tuned(settings, 0.001, 1, 1, 0, 1, 0.0, 1.0, equipment.secret.id))
+    settings = DetectorSettings(
+        limits, equipment.sketcher.radius, probing=Probing((0.02, 0.001, 0.1))
+    )
+    write_tuned(
+        policy.path("tuned.json"), Tuned(settings, 0.001, 1, 1, 0, 1, 0.0, 1.0, equipment.secret.id)
+    )
 
 
 def model(x: np.ndarray) -> np.ndarray:
@@ -117,8 +136,16 @@ async def upstream(scope: Any, receive: Any, send: Any) -> None:
     while more:
         message = await receive()
         body, more = body + message.get("body", b""), message.get("more_body", False)
-    answer = json.dumps({"predictions": model(np.array(json.loads(body)["records"])).tolist()}).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"application/json")]})
+    answer = json.dumps(
+        {"predictions": model(np.array(json.loads(body)["records"])).tolist()}
+    ).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/json")],
+        }
+    )
     await send({"type": "http.response.body", "body": answer})
 
 
@@ -173,7 +200,10 @@ class Live:
             "path": "/score",
             "raw_path": b"/score",
             "query_string": b"",
-            "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))],
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(body)),
+            ],
             "client": (client, 1),
         }
         await self.guard(scope, receive, send)
@@ -182,19 +212,33 @@ class Live:
     def count(self, name: str) -> float:
         """A number of the metrics."""
         lines = self.metrics.exposition().decode().splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(f"memberscope_guard_{name}"))
+        return sum(
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(f"memberscope_guard_{name}")
+        )
 
 
 def script(n: int = 900) -> list[tuple[float, str, np.ndarray]]:
-    """Benign clients, one that asks about noisy copies, and one that asks about members: seconds, address and records."""
-    rng, plain, members = np.random.default_rng(4), population(5000, seed=8), population(100, seed=77)
+    """Benign clients, one that asks about noisy copies, and one that asks about members.
+
+    Seconds, address and records.
+    """
+    rng, plain, members = (
+        np.random.default_rng(4),
+        population(5000, seed=8),
+        population(100, seed=77),
+    )
     asked, found = 0, []
     for i in range(n):
         size = int(rng.choice([1, 1, 1, 2, 40])) if i % 50 == 0 else 1
         client, records = f"10.0.0.{rng.integers(1, 9)}", plain[asked : asked + size]
         asked += size
         if i > 200 and i % 4 == 0:
-            client, records = "10.0.1.1", plain[[4000 + i // 200]] + 0.002 * rng.normal(size=(1, 6)).round(6)
+            client, records = (
+                "10.0.1.1",
+                plain[[4000 + i // 200]] + 0.002 * rng.normal(size=(1, 6)).round(6),
+            )
         if i > 500 and i % 9 == 1:
             client, records = "10.0.1.2", members[[i // 9]]
         found.append((37.0 * i, client, records))

@@ -40,7 +40,10 @@ def spec(name: str, **parameters: float) -> SignalSpec:
 
 
 def linear(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray]:
-    """Normal records (n, f), their labels under a linear model, it, and each record's margin |w.x| (n,) over |w|, in deviations."""
+    """Normal records (n, f), their labels under a linear model, it.
+
+    And each record's margin |w.x| (n,) over |w|, in deviations.
+    """
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal((n, f)), rng.standard_normal(f)
     model = Labels(lambda z: (z @ w > 0).astype(int))
@@ -48,7 +51,10 @@ def linear(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Label
 
 
 def memorised(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray]:
-    """Two overlapping classes (n, f), and the nearest-neighbour model of the first half: who is a member."""
+    """Two overlapping classes (n, f), and the nearest-neighbour model of the first half.
+
+    Who is a member.
+    """
     from sklearn.neighbors import KNeighborsClassifier
 
     rng = np.random.default_rng(seed)
@@ -59,17 +65,31 @@ def memorised(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, La
     return x, y, Labels(model.predict), member
 
 
-def deeper(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray, np.ndarray]:
-    """`linear`, whose members, the first half, are moved away from its boundary: who is one, and the margins (n,)."""
+def deeper(
+    n: int, f: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, Labels, np.ndarray, np.ndarray]:
+    """`linear`, whose members, the first half, are moved away from its boundary.
+
+    Who is one, and the margins (n,).
+    """
     rng = np.random.default_rng(seed)
     x, w = rng.standard_normal((n, f)), rng.standard_normal(f)
     member = np.arange(n) < n // 2
     x += 0.5 * member[:, None] * np.sign(x @ w)[:, None] * w / np.linalg.norm(w)
-    return x, (x @ w > 0).astype(int), Labels(lambda z: (z @ w > 0).astype(int)), member, np.abs(x @ w) / np.linalg.norm(w)
+    return (
+        x,
+        (x @ w > 0).astype(int),
+        Labels(lambda z: (z @ w > 0).astype(int)),
+        member,
+        np.abs(x @ w) / np.linalg.norm(w),
+    )
 
 
 def assert_depth_is_seen(asked: SignalSpec) -> None:
-    """Members that lie deeper score higher, about as well as their margins tell; others are alike to within four deviations."""
+    """Members that lie deeper score higher, about as well as their margins tell.
+
+    Others are alike to within four deviations.
+    """
     x, y, model, member, margin = deeper(600, 6)
     found = measure_signal(model, records(x, y), asked).final[:, 0]
     assert auc_value(roc(found, member)) > auc_value(roc(margin, member)) - 0.04 > 0.6

@@ -18,7 +18,9 @@ def frame(n: int = 60) -> pd.DataFrame:
         {
             "job": rng.choice(["clerk", "farmer", "nurse"], n),
             "smoker": rng.random(n) < 0.5,
-            "class": pd.Categorical(rng.choice(["low", "mid"], n), categories=["never", "low", "mid"], ordered=True),
+            "class": pd.Categorical(
+                rng.choice(["low", "mid"], n), categories=["never", "low", "mid"], ordered=True
+            ),
             "town": np.where(rng.random(n) < 0.2, None, "here"),
             "age": rng.integers(18, 90, n),
             "income": rng.gamma(2.0, 1e4, n),
@@ -28,7 +30,14 @@ def frame(n: int = 60) -> pd.DataFrame:
 
 def test_bits_categories_whole_and_real_numbers_are_told_apart():
     rng = np.random.default_rng(0)
-    x = np.column_stack([rng.integers(0, 2, 80), rng.integers(0, 5, 80), rng.integers(0, 500, 80), rng.standard_normal(80)])
+    x = np.column_stack(
+        [
+            rng.integers(0, 2, 80),
+            rng.integers(0, 5, 80),
+            rng.integers(0, 500, 80),
+            rng.standard_normal(80),
+        ]
+    )
     domain, z = encode_in_domain(x)
     assert domain.discrete.tolist() == [True, True, False, False]
     assert domain.whole.tolist() == [True, True, True, False]
@@ -41,7 +50,10 @@ def test_noise_stays_in_the_domain(strength):
     domain, z = encode_in_domain(x)
     rng = np.random.default_rng(1)
     copies = [
-        domain.decode(perturb_records(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 6))))) for _ in range(40)
+        domain.decode(
+            perturb_records(domain, z, np.full(60, strength), tuple(rng.standard_normal((2, 6))))
+        )
+        for _ in range(40)
     ]
     every = pd.concat(copies)
     assert dict(every.dtypes) == dict(x.dtypes) and list(every.columns) == list(x.columns)
@@ -55,16 +67,30 @@ def test_a_frame_comes_back_as_it_was():
     x = frame()
     domain, z = encode_in_domain(x)
     pd.testing.assert_frame_equal(domain.decode(z), x)
-    pd.testing.assert_frame_equal(domain.decode(z[50:40:-2]), x.iloc[50:40:-2].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        domain.decode(z[50:40:-2]), x.iloc[50:40:-2].reset_index(drop=True)
+    )
 
 
 def test_images_have_one_range_and_one_spread():
     rng = np.random.default_rng(0)
-    bytes_, real = rng.integers(3, 200, (5, 4, 4), dtype=np.uint8), rng.random((5, 3, 4, 4)).astype(np.float32)
+    bytes_, real = (
+        rng.integers(3, 200, (5, 4, 4), dtype=np.uint8),
+        rng.random((5, 3, 4, 4)).astype(np.float32),
+    )
     domain, z = encode_in_domain(bytes_)
-    assert domain.is_image and (domain.low == 0).all() and (domain.high == 255).all() and len(set(domain.scale)) == 1
+    assert (
+        domain.is_image
+        and (domain.low == 0).all()
+        and (domain.high == 255).all()
+        and len(set(domain.scale)) == 1
+    )
     wild = domain.decode(domain.inside(z + 1e3 * rng.standard_normal(z.shape)))
-    assert wild.dtype == np.uint8 and wild.shape == bytes_.shape and {0, 255} <= set(wild.ravel().tolist())
+    assert (
+        wild.dtype == np.uint8
+        and wild.shape == bytes_.shape
+        and {0, 255} <= set(wild.ravel().tolist())
+    )
     domain, z = encode_in_domain(real)
     assert domain.low[0] == real.min() and domain.decode(z).dtype == np.float32
     np.testing.assert_array_equal(domain.decode(z), real)
@@ -92,7 +118,10 @@ def test_distances_are_sums_of_differences():
     [
         (None, "Expected records with features"),
         (np.array(["a long story", "another one"]), r"text\?"),
-        (pd.DataFrame({"note": [f"a note about visit {i}" for i in range(50)]}), r"column 'note', got text"),
+        (
+            pd.DataFrame({"note": [f"a note about visit {i}" for i in range(50)]}),
+            r"column 'note', got text",
+        ),
         (pd.DataFrame({"age": [1.0, np.nan]}), "missing"),
         (np.array([[1.0, np.nan]]), "missing"),
     ],

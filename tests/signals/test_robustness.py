@@ -23,7 +23,10 @@ from memberscope.signals.perturbation import (
 
 
 def wide(n: int = 200, f: int = 8):
-    """A linear model whose records leave room for noise: two of them lie far out on both sides of each feature."""
+    """A linear model whose records leave room for noise.
+
+    Two of them lie far out on both sides of each feature.
+    """
     x, _, model, _ = linear(n, f)
     x[0], x[1] = 40.0, -40.0
     scale = x.std(axis=0)
@@ -48,13 +51,26 @@ def test_the_staircase_finds_the_scale_at_which_nine_in_ten_agree():
     assert spearmanr(found, expected).statistic > 0.97
 
 
-def naive(x: np.ndarray, y: np.ndarray, model: Labels, strength: float, seed: int, n_copies: int) -> np.ndarray:
-    """Copies of each record that keep the label at a fixed strength, a record and a copy at a time."""
+def naive(
+    x: np.ndarray, y: np.ndarray, model: Labels, strength: float, seed: int, n_copies: int
+) -> np.ndarray:
+    """Copies of each record that keep the label at a fixed strength.
+
+    A record and a copy at a time.
+    """
     domain, z = encode_in_domain(x)
-    draws, kept = np.random.default_rng(seed).standard_normal((n_copies, 2, x.shape[1])), np.zeros(len(x))
+    draws, kept = (
+        np.random.default_rng(seed).standard_normal((n_copies, 2, x.shape[1])),
+        np.zeros(len(x)),
+    )
     for i in range(len(x)):
         for normal, other in draws:
-            kept[i] += model.label(perturb_records(domain, z[i : i + 1], np.array([strength]), (normal, other)))[0] == y[i]
+            kept[i] += (
+                model.label(
+                    perturb_records(domain, z[i : i + 1], np.array([strength]), (normal, other))
+                )[0]
+                == y[i]
+            )
     return kept
 
 
@@ -70,9 +86,16 @@ def test_lockstep_is_one_record_at_a_time(bits):
 
 def test_bits_flip_and_categories_are_drawn_as_often_as_said():
     rng = np.random.default_rng(0)
-    x = np.column_stack([rng.integers(0, 2, (400, 3)), rng.choice(5, (400, 3), p=[0.6, 0.1, 0.1, 0.1, 0.1])]).astype(float)
+    x = np.column_stack(
+        [rng.integers(0, 2, (400, 3)), rng.choice(5, (400, 3), p=[0.6, 0.1, 0.1, 0.1, 0.1])]
+    ).astype(float)
     domain, z = encode_in_domain(x)
-    moved = np.stack([perturb_records(domain, z, np.full(400, 2.0), tuple(rng.standard_normal((2, 6)))) for _ in range(4000)])
+    moved = np.stack(
+        [
+            perturb_records(domain, z, np.full(400, 2.0), tuple(rng.standard_normal((2, 6))))
+            for _ in range(4000)
+        ]
+    )
     changed = (moved != z).mean(axis=(0, 1))
     np.testing.assert_allclose(changed[:3], 0.2, atol=0.03)
     np.testing.assert_allclose(changed[3:], 0.2 * (1 - 0.36 - 4 * 0.01), atol=0.03)
@@ -85,7 +108,14 @@ def images(n: int = 80):
     x = rng.random((n, 1, 9, 9)) * 0.01
     column = np.where(y == 0, rng.integers(1, 4, n), rng.integers(5, 8, n))
     x[np.arange(n), 0, 4, column] = 1.0
-    return x, y, Labels(lambda z: (z[..., 5:].sum(axis=(1, 2, 3)) > z[..., :4].sum(axis=(1, 2, 3))).astype(int)), column
+    return (
+        x,
+        y,
+        Labels(
+            lambda z: (z[..., 5:].sum(axis=(1, 2, 3)) > z[..., :4].sum(axis=(1, 2, 3))).astype(int)
+        ),
+        column,
+    )
 
 
 def test_augmented_copies_near_the_middle_lose_their_label():
@@ -103,7 +133,9 @@ def test_transforms_do_what_they_say():
         transform_images(image, 0, 0, True, 0.0)[0, 0, 1, 3] == 1.0
         and transform_images(image, 1, 0, True, 0.0)[0, 0, 1, 4] == 1.0
     )
-    np.testing.assert_allclose(transform_images(image, 0, 0, False, 90.0)[0, 0, 3, [1, 5]].sum(), 1.0, atol=1e-9)
+    np.testing.assert_allclose(
+        transform_images(image, 0, 0, False, 90.0)[0, 0, 3, [1, 5]].sum(), 1.0, atol=1e-9
+    )
     assert len(set(list_transforms())) == len(list_transforms())
 
 
@@ -111,7 +143,8 @@ def test_transforms_do_what_they_say():
 def test_images_with_channels_last_are_moved_as_those_with_channels_first(kind):
     image = np.random.default_rng(0).random((2, 3, 8, 6))
     np.testing.assert_array_equal(
-        transform_images(np.moveaxis(image, 1, -1), *kind), np.moveaxis(transform_images(image, *kind), 1, -1)
+        transform_images(np.moveaxis(image, 1, -1), *kind),
+        np.moveaxis(transform_images(image, *kind), 1, -1),
     )
 
 
@@ -143,7 +176,9 @@ def test_a_constant_predictor_makes_all_its_records_robust(name):
     x, y, _, _ = images()
     model = Labels(lambda z: np.zeros(len(z), dtype=int))
     found = measure_signal(model, records(x, y), spec(name)).final[:, 0]
-    assert len(set(found[y == 0])) == 1 and found[y == 0].min() > 0 and (found[y == 1] == WRONG).all()
+    assert (
+        len(set(found[y == 0])) == 1 and found[y == 0].min() > 0 and (found[y == 1] == WRONG).all()
+    )
 
 
 def test_members_that_lie_deeper_stand_more_noise_and_others_alike():

@@ -1,4 +1,7 @@
-"""The boundary searches against closed forms, a search of one record at a time, and what a budget allows."""
+"""The boundary searches against closed forms, a search of one record at a time.
+
+And what a budget allows.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,11 @@ def distances(x: np.ndarray, values: np.ndarray, jump: float = 0.0) -> np.ndarra
 def test_hopskipjump_finds_the_distance_to_a_hyperplane():
     x, y, model, margin = linear(200, 8)
     found = distances(
-        x, measure_boundary(model, records(x, y), spec("boundary", hopskipjump=1.0, queries=800)).final[:, 0], 1.0
+        x,
+        measure_boundary(
+            model, records(x, y), spec("boundary", hopskipjump=1.0, queries=800)
+        ).final[:, 0],
+        1.0,
     )
     far = margin > 0.2  # nearer records lie at the floor
     assert (found[far] > margin[far] * 0.95).all() and np.median(found[far] / margin[far]) < 1.1
@@ -36,9 +43,13 @@ def test_hopskipjump_finds_the_distance_to_a_hyperplane():
 
 def test_the_walk_ranks_records_by_their_distance_to_a_hyperplane():
     x, y, model, margin = linear(300, 8)
-    found = distances(x, measure_boundary(model, records(x, y), spec("boundary", queries=300)).final[:, 0])
+    found = distances(
+        x, measure_boundary(model, records(x, y), spec("boundary", queries=300)).final[:, 0]
+    )
     far = margin > 0.3
-    assert (found[far] > margin[far] * 0.999).all(), "a change of label was found, so the boundary is no further"
+    assert (found[far] > margin[far] * 0.999).all(), (
+        "a change of label was found, so the boundary is no further"
+    )
     assert np.median(found[far] / margin[far]) < 1.6
     assert spearmanr(found, margin).statistic > 0.9
 
@@ -106,8 +117,12 @@ def test_lockstep_is_one_record_at_a_time(bits, budget):
     alone = [naive(walk, model, i, budget) for i in range(80)]
     walk.advance(budget)
     right = predicted == y
-    np.testing.assert_allclose(walk.best[right], np.array([best for best, _ in alone])[right], rtol=1e-9)
-    np.testing.assert_array_equal(walk.oracle.asked[right], np.array([asked for _, asked in alone])[right])
+    np.testing.assert_allclose(
+        walk.best[right], np.array([best for best, _ in alone])[right], rtol=1e-9
+    )
+    np.testing.assert_array_equal(
+        walk.oracle.asked[right], np.array([asked for _, asked in alone])[right]
+    )
 
 
 def test_paths_lead_to_the_nearest_records_with_another_label():
@@ -118,19 +133,25 @@ def test_paths_lead_to_the_nearest_records_with_another_label():
     for i in range(0, 100, 9):
         others = np.flatnonzero(predicted != y[i])
         far = np.sqrt((((x[others] - x[i]) / x.std(axis=0)) ** 2).sum(axis=1))
-        np.testing.assert_allclose(walk.lengths[i][np.isfinite(walk.lengths[i])], np.sort(far)[:64], atol=1e-5)
+        np.testing.assert_allclose(
+            walk.lengths[i][np.isfinite(walk.lengths[i])], np.sort(far)[:64], atol=1e-5
+        )
 
 
 @BOTH
 @pytest.mark.parametrize("budget", [1, 5, 16, 70, 300])
 def test_a_budget_is_never_exceeded_and_every_query_is_counted(jump, budget):
     x, y, model, _ = memorised(120, 6)
-    found = measure_boundary(model, records(x, y), spec("boundary", queries=budget, hopskipjump=jump))
+    found = measure_boundary(
+        model, records(x, y), spec("boundary", queries=budget, hopskipjump=jump)
+    )
     assert found.queries.max() <= budget and (np.diff(found.queries, axis=1) >= 0).all()
     assert model.asked == found.queries[:, -1].sum()
     assert found.values.shape == (*found.queries.shape, 1)
     wrong = model.label(x) != y
-    assert wrong.any() and (found.queries[wrong] == 1).all() and (found.values[wrong] == FLOOR).all()
+    assert (
+        wrong.any() and (found.queries[wrong] == 1).all() and (found.values[wrong] == FLOOR).all()
+    )
     assert (found.final[~wrong] > FLOOR).all()
 
 
@@ -159,15 +180,22 @@ def test_records_of_one_label_are_searched_from_random_points():
     found = measure_boundary(model, records(x, [1, 1, 1, 1]), spec("boundary"))
     assert (model.label(x) == 1).all() and model.asked == found.queries[:, -1].sum()
     reached = distances(x, found.final[:, 0]) * x[:, 0].std()
-    assert (reached > np.abs(np.array([0.25, 0.25, 0.15, 0.2])) - 1e-9).all() and (found.final < CEILING).all()
+    assert (reached > np.abs(np.array([0.25, 0.25, 0.15, 0.2])) - 1e-9).all() and (
+        found.final < CEILING
+    ).all()
 
 
 @BOTH
 def test_same_answer_twice_and_in_any_order(jump):
     x, y, model, _ = memorised(90, 6)
     order = np.random.default_rng(3).permutation(90)
-    first, again = (measure_boundary(model, records(x, y), spec("boundary", hopskipjump=jump, queries=150)) for _ in range(2))
-    moved = measure_boundary(model, records(x[order], y[order]), spec("boundary", hopskipjump=jump, queries=150))
+    first, again = (
+        measure_boundary(model, records(x, y), spec("boundary", hopskipjump=jump, queries=150))
+        for _ in range(2)
+    )
+    moved = measure_boundary(
+        model, records(x[order], y[order]), spec("boundary", hopskipjump=jump, queries=150)
+    )
     np.testing.assert_array_equal(first.values, again.values)
     np.testing.assert_allclose(moved.values, first.values[order], atol=1e-6)
     np.testing.assert_array_equal(moved.queries, first.queries[order])
@@ -178,13 +206,22 @@ def test_order_plays_no_part_where_distances_tie():
     x, w = rng.integers(0, 2, (150, 9)).astype(np.float64), rng.standard_normal(9)
     model, y = Labels(lambda z: (z @ w > 0).astype(int)), (x @ w > 0).astype(int)
     order = rng.permutation(150)
-    first, moved = (measure_boundary(model, records(x[o], y[o]), spec("boundary")) for o in (np.arange(150), order))
+    first, moved = (
+        measure_boundary(model, records(x[o], y[o]), spec("boundary"))
+        for o in (np.arange(150), order)
+    )
     np.testing.assert_allclose(moved.values, first.values[order], atol=1e-9)
 
 
 def test_categories_are_only_those_seen_and_the_model_gets_a_frame():
     rng = np.random.default_rng(0)
-    x = pd.DataFrame({"job": rng.choice(["a", "b", "c"], 80), "age": rng.integers(18, 90, 80), "rich": rng.random(80) < 0.5})
+    x = pd.DataFrame(
+        {
+            "job": rng.choice(["a", "b", "c"], 80),
+            "age": rng.integers(18, 90, 80),
+            "rich": rng.random(80) < 0.5,
+        }
+    )
 
     def label(frame: pd.DataFrame) -> np.ndarray:
         assert dict(frame.dtypes) == dict(x.dtypes) and set(frame["job"]) <= {"a", "b", "c"}
@@ -199,7 +236,9 @@ def test_categories_are_only_those_seen_and_the_model_gets_a_frame():
 
 def test_it_stops_when_the_ranking_no_longer_changes():
     x, y, model, _ = linear(200, 6)
-    short = measure_boundary(model, records(x, y), spec("boundary", hopskipjump=1.0, queries=4000, settled=0.99))
+    short = measure_boundary(
+        model, records(x, y), spec("boundary", hopskipjump=1.0, queries=4000, settled=0.99)
+    )
     before, after = short.values[:, -2, 0], short.values[:, -1, 0]
     assert short.queries.max() < 2000 and spearmanr(before, after).statistic > 0.99
 

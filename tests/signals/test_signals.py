@@ -35,7 +35,9 @@ class Counting:
 
 
 def records(n: int = 100) -> Records:
-    return Records(np.arange(float(n))[:, None], np.arange(n) % 2, np.array([f"r{i}" for i in range(n)]))
+    return Records(
+        np.arange(float(n))[:, None], np.arange(n) % 2, np.array([f"r{i}" for i in range(n)])
+    )
 
 
 def test_each_record_is_asked_once_besides_the_probe():
@@ -50,7 +52,9 @@ def test_stored_answers_are_not_asked_again(tmp_path):
     first = collect_outputs(Counting(), records(), store=store, batch_size=30)
     target = Counting()
     again = collect_outputs(target, records(), store=store, batch_size=30)
-    assert target.asked == [] and (again.queries, again.deterministic) == (first.queries, True), "as if never interrupted"
+    assert target.asked == [] and (again.queries, again.deterministic) == (first.queries, True), (
+        "as if never interrupted"
+    )
     np.testing.assert_array_equal(first.outputs, again.outputs)
 
 
@@ -96,7 +100,9 @@ def test_a_killed_run_goes_on_without_paying_twice(tmp_path):
     assert not list(folder.glob(".*.tmp"))
     subprocess.run([sys.executable, "-c", script, log, folder, "no"], check=True)
     asked = [int(line) for line in log.read_text().split()]
-    assert [asked.count(i) for i in range(32, 50)] == [1] * 18, "answers stored before the kill are not asked again"
+    assert [asked.count(i) for i in range(32, 50)] == [1] * 18, (
+        "answers stored before the kill are not asked again"
+    )
     assert set(asked) == set(range(100))
 
 
@@ -134,10 +140,26 @@ def function(answer, n_classes=2, signal="probabilities"):
 @pytest.mark.parametrize(
     ("answer", "error", "words"),
     [
-        (lambda n: np.where(np.arange(2 * n).reshape(n, 2) == 6, np.nan, 0.5), InputError, "first record 'r3'"),
-        (lambda n: np.full((n, 2), 0.4), InputError, r"sum to 1, got 0\.8000 for record 'r0' \(100 records"),
-        (lambda n: np.tile([1.5, -0.5], (n, 1)), InputError, "between 0 and 1, got 1.5.*declare them: --outputs logits"),
-        (lambda n: np.full((n, 3), 1 / 3), InputError, "Expected 2 columns of probabilities, got 3"),
+        (
+            lambda n: np.where(np.arange(2 * n).reshape(n, 2) == 6, np.nan, 0.5),
+            InputError,
+            "first record 'r3'",
+        ),
+        (
+            lambda n: np.full((n, 2), 0.4),
+            InputError,
+            r"sum to 1, got 0\.8000 for record 'r0' \(100 records",
+        ),
+        (
+            lambda n: np.tile([1.5, -0.5], (n, 1)),
+            InputError,
+            "between 0 and 1, got 1.5.*declare them: --outputs logits",
+        ),
+        (
+            lambda n: np.full((n, 3), 1 / 3),
+            InputError,
+            "Expected 2 columns of probabilities, got 3",
+        ),
         (lambda n: np.full((n - 1, 2), 0.5), TargetError, "Expected 100 rows"),
         (lambda n: np.full(n, 0.5), TargetError, "got shape"),
         (lambda n: 1 / 0, TargetError, "ZeroDivisionError"),

@@ -1,4 +1,7 @@
-"""Score families whose ROC is known exactly: Gaussian shifts, smooth or rounded, jumps, blocks of ties, clusters."""
+"""Score families whose ROC is known exactly.
+
+Gaussian shifts, smooth or rounded, jumps, blocks of ties, clusters.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,10 @@ def shift_for(tpr: float, fpr: float) -> float:
 
 
 def covers(hits: int, runs: int, nominal: float = 0.95) -> bool:
-    """Whether `hits` of `runs` intervals holding the truth is consistent with `nominal`: one-sided binomial test at 0.1%."""
+    """Whether `hits` of `runs` intervals holding the truth is consistent with `nominal`.
+
+    One-sided binomial test at 0.1%.
+    """
     return hits >= binom.ppf(0.001, runs, nominal)
 
 
@@ -65,7 +71,10 @@ Draw = Callable[[int, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of a coverage table: scores of `n` records a side at `fpr`, where the best rule finds `truth`."""
+    """One row of a coverage table.
+
+    Scores of `n` records a side at `fpr`, where the best rule finds `truth`.
+    """
 
     name: str
     n: int
@@ -85,17 +94,30 @@ class Cell:
 
     def clustered(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         number, mean = (int(part) for part in self.sizes.split()[0].split("x"))
-        rows = rng.geometric(1 / mean, 2 * number) if "geometric" in self.sizes else np.full(2 * number, mean)
+        rows = (
+            rng.geometric(1 / mean, 2 * number)
+            if "geometric" in self.sizes
+            else np.full(2 * number, mean)
+        )
         unit = np.repeat(np.arange(2 * number), rows)
         member = unit < number
-        noise = self.icc**0.5 * rng.standard_normal(2 * number)[unit] + (1 - self.icc) ** 0.5 * rng.standard_normal(len(unit))
+        noise = self.icc**0.5 * rng.standard_normal(2 * number)[unit] + (
+            1 - self.icc
+        ) ** 0.5 * rng.standard_normal(len(unit))
         return noise + (ndtri(self.truth) - ndtri(self.fpr)) * member, member, unit
 
 
 def gaussian_cell(n: int, fpr: float, tpr: float, *, folds: int = 1) -> Cell:
     name = "clean" if tpr == fpr else f"Gaussian, TPR {tpr:g}"
     shift = float(ndtri(tpr) - ndtri(fpr))
-    return Cell(name, n, fpr, tpr, lambda n, rng: (rng.standard_normal(n) + shift, rng.standard_normal(n)), folds)
+    return Cell(
+        name,
+        n,
+        fpr,
+        tpr,
+        lambda n, rng: (rng.standard_normal(n) + shift, rng.standard_normal(n)),
+        folds,
+    )
 
 
 def on_top_cell(n: int, fpr: float, share: float = 0.05) -> Cell:
@@ -108,7 +130,10 @@ def on_top_cell(n: int, fpr: float, share: float = 0.05) -> Cell:
 
 
 def jump_cell(n: int, fpr: float, share: float, at: float = 1.0) -> Cell:
-    """A share of the members at the place of non-members of rate `at` times `fpr`, the others below."""
+    """A share of the members at the place of non-members of rate `at` times `fpr`.
+
+    The others below.
+    """
 
     def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         place = 1 - at * fpr
@@ -119,7 +144,10 @@ def jump_cell(n: int, fpr: float, share: float, at: float = 1.0) -> Cell:
 
 
 def rounded_cell(n: int, fpr: float, shift: float, steps: int) -> Cell:
-    """Gaussian scores rounded to a grid: the truth is linear between the corners of its curve, which is concave."""
+    """Gaussian scores rounded to a grid.
+
+    The truth is linear between the corners of its curve, which is concave.
+    """
     family = Gaussian(shift, steps)
     corners = [family.rates_at(cut) for cut in family.grid()[::-1]]
     truth = float(np.interp(fpr, [rates[1] for rates in corners], [rates[0] for rates in corners]))
@@ -132,18 +160,35 @@ def rounded_cell(n: int, fpr: float, shift: float, steps: int) -> Cell:
 
 
 def block_cell(n: int, fpr: float, tpr: float, top: float) -> Cell:
-    """A share `tpr` of the members and `top` of the non-members share the top score, the others lie alike below."""
+    """A share `tpr` of the members and `top` of the non-members share the top score.
+
+    The others lie alike below.
+    """
 
     def draw(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         return tuple(np.where(rng.random(n) < share, 2.0, rng.random(n)) for share in (tpr, top))
 
-    return Cell(f"{100 * tpr:g}% of members, {100 * top:g}% of non-members on top", n, fpr, tpr * fpr / top, draw)
+    return Cell(
+        f"{100 * tpr:g}% of members, {100 * top:g}% of non-members on top",
+        n,
+        fpr,
+        tpr * fpr / top,
+        draw,
+    )
 
 
 def cluster_cell(sizes: str, icc: float, fpr: float, shift: float = 1.0) -> Cell:
     number, mean = (int(part) for part in sizes.split()[0].split("x"))
     truth = float(ndtr(ndtri(fpr) + shift))
-    return Cell(f"clusters {sizes}, ICC {icc:g}", number * mean, fpr, truth, lambda n, rng: ((), ()), sizes=sizes, icc=icc)
+    return Cell(
+        f"clusters {sizes}, ICC {icc:g}",
+        number * mean,
+        fpr,
+        truth,
+        lambda n, rng: ((), ()),
+        sizes=sizes,
+        icc=icc,
+    )
 
 
 def coverage_cells() -> list[Cell]:
@@ -154,7 +199,18 @@ def coverage_cells() -> list[Cell]:
     cells += [jump_cell(n, fpr, share) for n, fpr in sizes for share in (0.1, 0.4, 0.9)]
     cells += [jump_cell(n, fpr, 0.5, 1.02) for n, fpr in sizes]
     cells += [rounded_cell(n, fpr, 1.0, steps) for n, fpr in sizes for steps in (2, 8)]
-    cells += [block_cell(n, fpr, 0.6, 0.02) for n, fpr in ((1000, 0.01), (2000, 0.01), (5000, 0.001))]
-    cells += [gaussian_cell(n, fpr, tpr, folds=5) for n, fpr in ((500, 0.01), (2000, 0.01)) for tpr in (fpr, 0.1, 0.5)]
-    clusters = (("20x10", 0.3, 0.1), ("50x10 geometric", 0.9, 0.1), ("200x10 geometric", 0.9, 0.05), ("200x10", 0.9, 0.01))
+    cells += [
+        block_cell(n, fpr, 0.6, 0.02) for n, fpr in ((1000, 0.01), (2000, 0.01), (5000, 0.001))
+    ]
+    cells += [
+        gaussian_cell(n, fpr, tpr, folds=5)
+        for n, fpr in ((500, 0.01), (2000, 0.01))
+        for tpr in (fpr, 0.1, 0.5)
+    ]
+    clusters = (
+        ("20x10", 0.3, 0.1),
+        ("50x10 geometric", 0.9, 0.1),
+        ("200x10 geometric", 0.9, 0.05),
+        ("200x10", 0.9, 0.01),
+    )
     return cells + [cluster_cell(*entry) for entry in clusters]

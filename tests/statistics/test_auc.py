@@ -1,4 +1,7 @@
-"""AUC: the known answers of its interval, coverage where sides are lopsided or scores extreme, and units of several records."""
+"""AUC: the known answers of its interval, coverage where sides are lopsided or scores extreme.
+
+And units of several records.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,13 @@ from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
 from memberscope.errors import InputError
-from memberscope.statistics import auc_difference, auc_interval, cluster_sides, design_effect, kish_size
+from memberscope.statistics import (
+    auc_difference,
+    auc_interval,
+    cluster_sides,
+    design_effect,
+    kish_size,
+)
 
 RUNS = 400
 
@@ -19,11 +28,17 @@ def quantiles(n1: int, n0: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([sides[0] + shift, sides[1]]), np.arange(n1 + n0) < n1
 
 
-def people(n: int, rows: int, correlation: float, shift: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def people(
+    n: int, rows: int, correlation: float, shift: float, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """Scores, membership and units of `n` people a side with `rows` records each."""
     unit = np.arange(2 * n * rows) // rows
     own, noise = rng.standard_normal(2 * n)[unit], rng.standard_normal(len(unit))
-    return correlation**0.5 * own + (1 - correlation) ** 0.5 * noise + shift * (unit < n), unit < n, unit
+    return (
+        correlation**0.5 * own + (1 - correlation) ** 0.5 * noise + shift * (unit < n),
+        unit < n,
+        unit,
+    )
 
 
 def holds(hits: int, runs: int = RUNS, nominal: float = 0.94) -> bool:
@@ -71,16 +86,23 @@ def test_the_mirror_image_has_mirrored_limits():
 
 
 @pytest.mark.parametrize("spread", [1.0, 2.0])
-@pytest.mark.parametrize(("n1", "n0", "auc"), [(30, 5000, 0.96), (50, 500, 0.99), (100, 1000, 0.98)])
+@pytest.mark.parametrize(
+    ("n1", "n0", "auc"), [(30, 5000, 0.96), (50, 500, 0.99), (100, 1000, 0.98)]
+)
 def test_lopsided_sides_near_one(n1, n0, auc, spread):
     """Where the interval of version 467bde6 held the truth in 83% to 93% of runs."""
     rng, member = np.random.default_rng([n1, n0, int(spread)]), np.arange(n1 + n0) < n1
     shift, low, high = float(ndtri(auc)) * (1 + spread**2) ** 0.5, 0, 0
     for _ in range(RUNS):
-        found = auc_interval(np.concatenate([shift + spread * rng.standard_normal(n1), rng.standard_normal(n0)]), member)
+        found = auc_interval(
+            np.concatenate([shift + spread * rng.standard_normal(n1), rng.standard_normal(n0)]),
+            member,
+        )
         low, high = low + (found.low > auc), high + (found.high < auc)
     assert holds(RUNS - low - high)
-    assert max(low, high) <= binom.ppf(0.999, RUNS, 0.045), "the upper side of the lopsided cells may miss 4%"
+    assert max(low, high) <= binom.ppf(0.999, RUNS, 0.045), (
+        "the upper side of the lopsided cells may miss 4%"
+    )
 
 
 def test_rounded_scores_near_one():
@@ -103,7 +125,10 @@ def test_records_in_units(n, rows, correlation, auc):
     for _ in range(RUNS):
         scores, member, unit = people(n, rows, correlation, float(ndtri(auc)) * 2**0.5, rng)
         found, alone = auc_interval(scores, member, unit=unit), auc_interval(scores, member)
-        hits, naive = hits + (found.low <= auc <= found.high), naive + (alone.low <= auc <= alone.high)
+        hits, naive = (
+            hits + (found.low <= auc <= found.high),
+            naive + (alone.low <= auc <= alone.high),
+        )
     assert holds(hits, nominal=0.935 if n == 20 else 0.94)
     assert not holds(naive) and naive < 0.93 * RUNS
 
@@ -111,8 +136,14 @@ def test_records_in_units(n, rows, correlation, auc):
 def test_a_difference_by_unit():
     rng, hits, naive = np.random.default_rng(3), 0, 0
     for _ in range(RUNS):
-        (first, member, unit), (second, _, _) = people(60, 8, 0.5, 0.7, rng), people(60, 8, 0.5, 0.7, rng)
-        found, alone = auc_difference(first, second, member, unit=unit), auc_difference(first, second, member)
+        (first, member, unit), (second, _, _) = (
+            people(60, 8, 0.5, 0.7, rng),
+            people(60, 8, 0.5, 0.7, rng),
+        )
+        found, alone = (
+            auc_difference(first, second, member, unit=unit),
+            auc_difference(first, second, member),
+        )
         hits, naive = hits + (found.low <= 0 <= found.high), naive + (alone.low <= 0 <= alone.high)
     assert holds(hits) and naive < 0.85 * RUNS
 
@@ -120,7 +151,9 @@ def test_a_difference_by_unit():
 def test_units_of_one_record_change_nothing():
     scores, member = quantiles(40, 60, 0.5)
     unit = np.random.default_rng(0).permutation(100)
-    assert auc_interval(scores, member, unit=unit)[:3] == pytest.approx(auc_interval(scores, member)[:3], rel=1e-12)
+    assert auc_interval(scores, member, unit=unit)[:3] == pytest.approx(
+        auc_interval(scores, member)[:3], rel=1e-12
+    )
     assert design_effect(scores > 0, unit) == 1.0
 
 
@@ -135,7 +168,9 @@ def test_the_order_and_names_of_units_change_nothing():
 def test_every_record_twice_in_a_unit_tells_as_much_as_once():
     scores, member = quantiles(80, 90, 0.8)
     once = auc_interval(scores, member)
-    twice = auc_interval(np.repeat(scores, 2), np.repeat(member, 2), unit=np.repeat(np.arange(170), 2))
+    twice = auc_interval(
+        np.repeat(scores, 2), np.repeat(member, 2), unit=np.repeat(np.arange(170), 2)
+    )
     assert twice[:3] == pytest.approx(once[:3], rel=1e-9)
 
 

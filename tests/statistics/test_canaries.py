@@ -1,4 +1,7 @@
-"""Bounds on epsilon from canaries and from many runs: published constants, noise, and simulated Gaussian mechanisms."""
+"""Bounds on epsilon from canaries and from many runs.
+
+Published constants, noise, and simulated Gaussian mechanisms.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,18 @@ from memberscope.auditing import compute_privacy_bounds
 from memberscope.errors import InputError
 from memberscope.statistics import roc
 from memberscope.statistics.epsilon.gaussian_dp import gaussian_delta, gaussian_epsilon, gaussian_mu
-from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs, gaussian_mu_from_counts
+from memberscope.statistics.epsilon.many_runs import (
+    epsilon_from_counts,
+    epsilon_from_runs,
+    gaussian_mu_from_counts,
+)
 from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run, find_hull_corners
 from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
 from memberscope.statistics.threshold_rates import ConfusionCounts
 
-MANY = int(binom.ppf(0.999, 1000, 0.05))  # of 1,000 runs of a test at 5%, exceeded once in a thousand
+MANY = int(
+    binom.ppf(0.999, 1000, 0.05)
+)  # of 1,000 runs of a test at 5%, exceeded once in a thousand
 
 
 def shifted(n: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
@@ -26,12 +35,15 @@ def shifted(n: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("shift", "plain", "whole_curve"), [(0, 0, 0), (1, 1.13346, 2.164749), (2, 2.311945, 4.7218075), (4, 4.395568, 9.133752)]
+    ("shift", "plain", "whole_curve"),
+    [(0, 0, 0), (1, 1.13346, 2.164749), (2, 2.311945, 4.7218075), (4, 4.395568, 9.133752)],
 )
 def test_one_run_constants_of_another_library(shift, plain, whole_curve):
     scores, member = shifted(10_000, shift)
     assert epsilon_from_one_run(scores, member, 1e-6) == pytest.approx(plain, rel=1e-5)
-    assert epsilon_from_one_run(scores, member, 1e-6, form="one_run_fdp") == pytest.approx(whole_curve, rel=1e-5)
+    assert epsilon_from_one_run(scores, member, 1e-6, form="one_run_fdp") == pytest.approx(
+        whole_curve, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -46,12 +58,18 @@ def test_one_run_constants_of_another_library(shift, plain, whole_curve):
 )
 def test_perfect_separation(n, explicit, corner, one_run):
     scores, member = np.arange(2.0 * n), np.arange(2 * n) >= n
-    assert epsilon_from_counts(ConfusionCounts(n, n, 0, n), 0.0) == pytest.approx(explicit, abs=6e-5)
+    assert epsilon_from_counts(ConfusionCounts(n, n, 0, n), 0.0) == pytest.approx(
+        explicit, abs=6e-5
+    )
     assert epsilon_from_runs(scores, member, 0.0) == pytest.approx(corner, abs=6e-5)
-    assert epsilon_from_one_run(scores, member, 1e-5, threshold=float(n)) == pytest.approx(one_run, abs=6e-5)
+    assert epsilon_from_one_run(scores, member, 1e-5, threshold=float(n)) == pytest.approx(
+        one_run, abs=6e-5
+    )
 
 
-@pytest.mark.parametrize(("tp", "fp", "epsilon", "mu"), [(1000, 0, 5.60058, 5.35982), (900, 10, 3.87196, 3.26345)])
+@pytest.mark.parametrize(
+    ("tp", "fp", "epsilon", "mu"), [(1000, 0, 5.60058, 5.35982), (900, 10, 3.87196, 3.26345)]
+)
 def test_several_runs(tp, fp, epsilon, mu):
     counts = ConfusionCounts(tp, 1000, fp, 1000)
     assert epsilon_from_counts(counts, 1e-5) == pytest.approx(epsilon, rel=1e-5)
@@ -59,16 +77,21 @@ def test_several_runs(tp, fp, epsilon, mu):
 
 
 @pytest.mark.parametrize(
-    ("sigma", "delta", "epsilon"), [(1, 1e-5, 4.377178), (2, 1e-5, 1.993091), (1, 0.1, 1.160334), (0.5, 1e-3, 7.58128)]
+    ("sigma", "delta", "epsilon"),
+    [(1, 1e-5, 4.377178), (2, 1e-5, 1.993091), (1, 0.1, 1.160334), (0.5, 1e-3, 7.58128)],
 )
 def test_the_gaussian_mechanism(sigma, delta, epsilon):
     assert gaussian_epsilon(1 / sigma, delta) == pytest.approx(epsilon, rel=1e-6)
-    assert gaussian_mu(gaussian_epsilon(1 / sigma, delta), delta) == pytest.approx(1 / sigma, rel=1e-9)
+    assert gaussian_mu(gaussian_epsilon(1 / sigma, delta), delta) == pytest.approx(
+        1 / sigma, rel=1e-9
+    )
 
 
 def test_deltas_of_the_gaussian_mechanism():
     expected = [0.86749642, 0.67881797, 0.38292492, 0.12693674, 0.020923636]
-    np.testing.assert_allclose([gaussian_delta(e, 1.0) for e in (-2.0, -1.0, 0.0, 1.0, 2.0)], expected, rtol=1e-7)
+    np.testing.assert_allclose(
+        [gaussian_delta(e, 1.0) for e in (-2.0, -1.0, 0.0, 1.0, 2.0)], expected, rtol=1e-7
+    )
 
 
 def test_the_curves_audit_beside_a_tutorials_figure():
@@ -91,7 +114,10 @@ def test_corners_are_those_of_the_hull():
 @pytest.mark.parametrize("form", ["one_run", "one_run_fdp"])
 def test_noise_seldom_refutes_anything(form):
     rng = np.random.default_rng(1)
-    found = [epsilon_from_one_run(rng.normal(size=300), rng.random(300) < 0.5, 1e-5, form=form) > 0 for _ in range(1000)]
+    found = [
+        epsilon_from_one_run(rng.normal(size=300), rng.random(300) < 0.5, 1e-5, form=form) > 0
+        for _ in range(1000)
+    ]
     assert sum(found) <= MANY
 
 
@@ -99,12 +125,21 @@ def test_noise_seldom_refutes_anything(form):
 def test_noise_in_many_runs_seldom_refutes_anything(shape):
     rng = np.random.default_rng(2)
     member = np.arange(400) < 200
-    assert sum(epsilon_from_runs(rng.normal(size=400), member, 1e-5, shape=shape) > 0 for _ in range(1000)) <= MANY
+    assert (
+        sum(
+            epsilon_from_runs(rng.normal(size=400), member, 1e-5, shape=shape) > 0
+            for _ in range(1000)
+        )
+        <= MANY
+    )
 
 
 @pytest.mark.parametrize("mu", [0.5, 1.5])
 def test_a_true_epsilon_is_seldom_exceeded(mu):
-    """One run with independent canaries, each observed under Gaussian noise: what the mechanism's own attack sees."""
+    """One run with independent canaries, each observed under Gaussian noise.
+
+    What the mechanism's own attack sees.
+    """
     rng, truth = np.random.default_rng(3), gaussian_epsilon(mu, 1e-5)
     above = {"one_run": 0, "one_run_fdp": 0, "any": 0, "gaussian": 0}
     for _ in range(300):
@@ -122,7 +157,9 @@ def test_the_gaussian_bound_comes_near(mu):
     rng = np.random.default_rng(4)
     member = np.arange(20_000) < 10_000
     scores = rng.normal(size=20_000) + mu * member
-    assert 0.8 * gaussian_epsilon(mu, 1e-5) < epsilon_from_runs(scores, member, 1e-5, shape="gaussian")
+    assert 0.8 * gaussian_epsilon(mu, 1e-5) < epsilon_from_runs(
+        scores, member, 1e-5, shape="gaussian"
+    )
 
 
 def test_scores_that_are_no_numbers_are_refused():

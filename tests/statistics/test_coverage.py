@@ -1,4 +1,6 @@
-"""Simulated coverage of every interval: not below nominal by a one-sided binomial test at 0.1%, and not needlessly wide.
+"""Simulated coverage of every interval.
+
+Not below nominal by a one-sided binomial test at 0.1%, and not needlessly wide.
 
 Run with `-s` to see each mean width beside that of an oracle who knows the threshold.
 """
@@ -65,8 +67,10 @@ def test_tpr_width_near_the_oracle_where_the_threshold_is_well_known():
         low, high = clopper_pearson(int((scores[:5000] >= cut).sum()), 5000)
         widths.append(found.high - found.low)
         oracles.append(float(high - low))
-    # The threshold's own error alone, sqrt(slope^2 f (1 - f) / n), makes the ideal interval 1.63 times the oracle's here;
-    # that the upper limit holds for curves of every shape, and for their hull, costs about a sixth of the width.
+    # The threshold's own error alone, sqrt(slope^2 f (1 - f) / n), makes the ideal interval 1.63
+    # times the oracle's here;
+    # that the upper limit holds for curves of every shape, and for their hull, costs about a sixth
+    # of the width.
     assert np.mean(widths) < 1.63 * 1.2 * np.mean(oracles)
 
 
@@ -134,7 +138,9 @@ def test_rates_at_a_fixed_threshold(n, fpr, tpr):
 def test_best_threshold_covers_the_value_at_the_threshold_chosen(n, shift, steps):
     family, runs = Gaussian(shift, steps), {50: 800, 500: 500, 5000: 200}[n]
     rng = np.random.default_rng([n, int(shift), steps])
-    hits = dict.fromkeys(("balanced_accuracy", "recall", "fpr", "advantage", "precision", "accuracy"), 0)
+    hits = dict.fromkeys(
+        ("balanced_accuracy", "recall", "fpr", "advantage", "precision", "accuracy"), 0
+    )
     for _ in range(runs):
         scores, member = family.draw(n, rng)
         curve = roc(scores, member)
@@ -168,23 +174,38 @@ def test_empirical_epsilon_covers_the_log_ratio(n, tpr, fpr):
     assert covers(hits, runs)
 
 
-@pytest.mark.parametrize(("n", "fpr", "tpr"), [(100, 0.1, 0.5), (500, 0.01, 0.01), (500, 0.02, 0.1), (2000, 0.0025, 0.1)])
+@pytest.mark.parametrize(
+    ("n", "fpr", "tpr"), [(100, 0.1, 0.5), (500, 0.01, 0.01), (500, 0.02, 0.1), (2000, 0.0025, 0.1)]
+)
 def test_tpr_of_scores_that_compare_within_folds_only(n, fpr, tpr):
-    """Down to one false positive a fold, where the plain staircase misses: each fold's threshold is estimated by itself."""
-    family, rng, runs = Gaussian(shift_for(tpr, fpr)), np.random.default_rng([n, int(1e4 * fpr)]), 400
+    """Down to one false positive a fold, where the plain staircase misses.
+
+    Each fold's threshold is estimated by itself.
+    """
+    family, rng, runs = (
+        Gaussian(shift_for(tpr, fpr)),
+        np.random.default_rng([n, int(1e4 * fpr)]),
+        400,
+    )
     hits = 0
     for _ in range(runs):
         scores, member = family.draw(n, rng)
         fold = np.concatenate([rng.permutation(n) % 5, rng.permutation(n) % 5])
         scores = scores + 10 * fold
-        curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
+        curve, strict = (
+            roc(place(scores, member, fold), member)
+            for place in (ranks_within_fold, ranks_for_lower_limit)
+        )
         found = tpr_at_fpr(curve, fpr, strict=strict)
         hits += found.low <= tpr <= found.high
     assert covers(hits, runs)
 
 
 def test_the_naive_interval_at_the_chosen_threshold_undercovers():
-    """Why the threshold's error must be counted: an exact binomial interval at the estimated threshold misses far too often."""
+    """Why the threshold's error must be counted.
+
+    An exact binomial interval at the estimated threshold misses far too often.
+    """
     family, rng = Gaussian(shift_for(0.5, 0.01)), np.random.default_rng(0)
     naive = 0
     for _ in range(300):

@@ -1,4 +1,7 @@
-"""Differences between two audits: known answers, simulated coverage, false alarms under the null, and planted increases."""
+"""Differences between two audits.
+
+Known answers, simulated coverage, false alarms under the null, and planted increases.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +26,25 @@ from memberscope.statistics import (
 
 def wilson(k: int, n: int) -> Interval:
     z, p = norm.ppf(0.975), k / n
-    centre, half = (p + z**2 / (2 * n)) / (1 + z**2 / n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    centre, half = (
+        (p + z**2 / (2 * n)) / (1 + z**2 / n),
+        z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n),
+    )
     return Interval(p, centre - half, centre + half, "Wilson")
 
 
-def pair(n: int, shifts: tuple[float, float], shared: float, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Scores of two models on the same records: each N(0, 1), members moved by its shift, `shared` of the variance the record's own."""
+def pair(
+    n: int, shifts: tuple[float, float], shared: float, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Scores of two models on the same records.
+
+    Each N(0, 1), members moved by its shift, `shared` of the variance the record's own.
+    """
     record, member = rng.standard_normal(2 * n), np.arange(2 * n) < n
-    before, after = (shared**0.5 * record + (1 - shared) ** 0.5 * rng.standard_normal(2 * n) + s * member for s in shifts)
+    before, after = (
+        shared**0.5 * record + (1 - shared) ** 0.5 * rng.standard_normal(2 * n) + s * member
+        for s in shifts
+    )
     return before, after, member
 
 
@@ -38,7 +52,9 @@ def tpr_change(before, after, member, fpr, rng, confidence=0.95, together=True):
     _, tpr = shared_resamples([before, after], member, (fpr,), 100, rng)
     r = correlate_estimates(tpr[:, 0, 0], tpr[:, 1, 0]) if together else 0.0
     limits = [roc(scores, member) for scores in (before, after)]
-    return lambda c=confidence: difference_by_mover(*(tpr_at_fpr(curve, fpr, c) for curve in limits), r)
+    return lambda c=confidence: difference_by_mover(
+        *(tpr_at_fpr(curve, fpr, c) for curve in limits), r
+    )
 
 
 def rarely(alarms: int, runs: int, level: float = 0.025) -> bool:
@@ -53,7 +69,10 @@ def test_independent_shares_as_published():
         ((6, 7), (2, 7), 0.0582, 0.8062),
     ):
         found = difference_by_mover(wilson(*before), wilson(*after))
-        assert (found.low, found.high) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+        assert (found.low, found.high) == (
+            pytest.approx(low, abs=1e-4),
+            pytest.approx(high, abs=1e-4),
+        )
 
 
 def test_a_correlation_narrows_as_the_variance_of_a_difference_does():
@@ -75,7 +94,12 @@ def test_shared_resamples_agree_with_each_attacks_own_bootstrap():
             assert mine.std() == pytest.approx(its.std(), rel=0.15)
     other = pair(300, (0.5, 1.0), 0.0, rng)
     apart, _ = shared_resamples([other[0], other[1]], other[2], (), 800, rng)
-    assert correlate_estimates(auc[:, 0], auc[:, 1]) > 0.6 > 0.2 > abs(correlate_estimates(apart[:, 0], apart[:, 1]))
+    assert (
+        correlate_estimates(auc[:, 0], auc[:, 1])
+        > 0.6
+        > 0.2
+        > abs(correlate_estimates(apart[:, 0], apart[:, 1]))
+    )
 
 
 @pytest.mark.parametrize("shifts", [(0.0, 0.0), (0.3, 0.8), (1.0, 3.0), (5.0, 5.0)])
@@ -85,7 +109,9 @@ def test_auc_of_independent_audits(n, shifts):
     truth = Gaussian(shifts[1]).auc() - Gaussian(shifts[0]).auc()
     hits = 0
     for _ in range(runs):
-        found = difference_by_mover(*(auc_interval(*Gaussian(shift).draw(n, rng)) for shift in shifts))
+        found = difference_by_mover(
+            *(auc_interval(*Gaussian(shift).draw(n, rng)) for shift in shifts)
+        )
         hits += found.low <= truth <= found.high
     assert covers(hits, runs)
 
@@ -107,7 +133,9 @@ def test_auc_on_the_same_records(n, shifts, shared):
 
 
 CASES = [
-    (n, fpr, tprs) for n, fpr in ((100, 0.01), (100, 0.1), (500, 0.01)) for tprs in ((0.02, 0.02), (0.02, 0.7), (0.3, 0.3))
+    (n, fpr, tprs)
+    for n, fpr in ((100, 0.01), (100, 0.1), (500, 0.01))
+    for tprs in ((0.02, 0.02), (0.02, 0.7), (0.3, 0.3))
 ]
 
 
@@ -127,24 +155,39 @@ def test_tpr_of_independent_audits(n, fpr, tprs):
 @pytest.mark.parametrize("shared", [0.0, 0.95])
 @pytest.mark.parametrize(("n", "fpr", "tprs"), CASES)
 def test_tpr_on_the_same_records(n, fpr, tprs, shared):
-    rng, runs = np.random.default_rng([n, int(100 * fpr), int(100 * tprs[1]), int(100 * shared)]), 100
+    rng, runs = (
+        np.random.default_rng([n, int(100 * fpr), int(100 * tprs[1]), int(100 * shared)]),
+        100,
+    )
     shifts = (shift_for(tprs[0], fpr), shift_for(tprs[1], fpr))
     truth, hits, alarms, widths = tprs[1] - tprs[0], 0, 0, []
     for _ in range(runs):
         before, after, member = pair(n, shifts, shared, rng)
-        found, apart = (tpr_change(before, after, member, fpr, rng, together=both)() for both in (True, False))
+        found, apart = (
+            tpr_change(before, after, member, fpr, rng, together=both)() for both in (True, False)
+        )
         hits += found.low <= truth <= found.high
         alarms += found.low > truth
         widths.append((found.high - found.low, apart.high - apart.low))
-    print(f"n={n} fpr={fpr} tprs={tprs} shared={shared}: {hits / runs:.3f}, widths {np.mean(widths, axis=0)}")
+    print(
+        f"n={n} fpr={fpr} tprs={tprs} shared={shared}: {hits / runs:.3f}, widths "
+        f"{np.mean(widths, axis=0)}"
+    )
     assert covers(hits, runs)
     assert rarely(alarms, runs)
-    if shared > 0.9 and n * fpr >= 5 and tprs[0] == tprs[1] >= fpr:  # below chance the upper limit is that of guessing
-        assert np.mean(widths, axis=0)[0] < 0.85 * np.mean(widths, axis=0)[1], "the same records tell more"
+    if (
+        shared > 0.9 and n * fpr >= 5 and tprs[0] == tprs[1] >= fpr
+    ):  # below chance the upper limit is that of guessing
+        assert np.mean(widths, axis=0)[0] < 0.85 * np.mean(widths, axis=0)[1], (
+            "the same records tell more"
+        )
 
 
 def test_a_bootstraps_own_lower_limit_is_too_high_too_often():
-    """Why each audit keeps its limits: percentiles of the resampled difference, at one false positive."""
+    """Why each audit keeps its limits.
+
+    Percentiles of the resampled difference, at one false positive.
+    """
     rng, runs, alarms, tprs = np.random.default_rng(1), 150, 0, (0.02, 0.7)
     for _ in range(runs):
         before, after, member = pair(100, tuple(shift_for(tpr, 0.01) for tpr in tprs), 0.95, rng)
@@ -160,7 +203,9 @@ def test_a_planted_increase_is_seen_on_the_same_records_and_less_often_on_others
     for _ in range(runs):
         before, after, member = pair(800, shifts, 0.9, rng)
         for together in seen:
-            seen[together] += tpr_change(before, after, member, 0.05, rng, together=together)().low > 0
+            seen[together] += (
+                tpr_change(before, after, member, 0.05, rng, together=together)().low > 0
+            )
     assert seen[True] > 0.7 * runs and seen[True] > seen[False] + 0.2 * runs
 
 
@@ -185,7 +230,9 @@ def test_p_values_under_the_null_are_rarely_small():
     small = {0.025: 0, 0.1: 0}
     for _ in range(runs):
         before, after, member = pair(150, (1.0, 1.0), 0.5, rng)
-        p = difference_p_value(lambda c, one=before, two=after, m=member: auc_change(one, two, m, c))
+        p = difference_p_value(
+            lambda c, one=before, two=after, m=member: auc_change(one, two, m, c)
+        )
         for level in small:
             small[level] += p < level
     for level, count in small.items():

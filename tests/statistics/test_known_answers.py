@@ -38,7 +38,9 @@ from memberscope.statistics import (
     ],
 )
 def test_one_run_epsilon(m, guesses, right, delta, epsilon):
-    assert epsilon_one_run(m, guesses, right, delta) == pytest.approx(epsilon, rel=1e-4 if epsilon == 0.3122 else 2e-6)
+    assert epsilon_one_run(m, guesses, right, delta) == pytest.approx(
+        epsilon, rel=1e-4 if epsilon == 0.3122 else 2e-6
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,13 +125,17 @@ def test_circular_roc():
     curve = roc(scores, np.arange(2 * n) < n)
     assert auc_value(curve) == pytest.approx(np.pi / 4, abs=1e-3)
     for fpr in (0.05, 0.3):
-        assert operating_point(curve, fpr).tp / n == pytest.approx(np.sqrt(fpr * (2 - fpr)), abs=2e-3)
+        assert operating_point(curve, fpr).tp / n == pytest.approx(
+            np.sqrt(fpr * (2 - fpr)), abs=2e-3
+        )
 
 
 def test_gaussian_tpr_on_the_staircase():
     quantiles = ndtri((np.arange(10_000) + 0.5) / 10_000)
     curve = roc(np.concatenate([quantiles + 1, quantiles]), np.arange(20_000) < 10_000)
-    assert operating_point(curve, 1e-3).tp / 10_000 == pytest.approx(float(ndtr(ndtri(1e-3) + 1)), abs=2e-3)
+    assert operating_point(curve, 1e-3).tp / 10_000 == pytest.approx(
+        float(ndtr(ndtri(1e-3) + 1)), abs=2e-3
+    )
 
 
 def test_rates_that_n_cannot_resolve_are_refused():

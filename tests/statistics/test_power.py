@@ -1,4 +1,7 @@
-"""What an audit could have failed: published figures, independent simulation, and scores that could fail nothing."""
+"""What an audit could have failed.
+
+Published figures, independent simulation, and scores that could fail nothing.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,23 @@ from memberscope.statistics import (
 
 @pytest.mark.parametrize(
     ("n", "candidates", "tpr"),
-    [(1000, 1, 0.089), (2000, 1, 0.061), (5000, 1, 0.046), (1000, 20, 0.155), (2000, 20, 0.083), (5000, 20, 0.055)],
+    [
+        (1000, 1, 0.089),
+        (2000, 1, 0.061),
+        (5000, 1, 0.046),
+        (1000, 20, 0.155),
+        (2000, 20, 0.083),
+        (5000, 20, 0.055),
+    ],
 )
 def test_published_smallest_tpr(n, candidates, tpr):
-    """Simulated figures both: of 2,500 audits of another simulation, .155 is failed by 77% and .159 by 81%."""
-    assert minimum_detectable_tpr(n, n, 0.01, 0.03, n_candidates=candidates) == pytest.approx(tpr, rel=0.05)
+    """Simulated figures both: of 2,500 audits of another simulation.
+
+    .155 is failed by 77% and .159 by 81%.
+    """
+    assert minimum_detectable_tpr(n, n, 0.01, 0.03, n_candidates=candidates) == pytest.approx(
+        tpr, rel=0.05
+    )
 
 
 def share_failed(draw, n, fpr, limit, candidates, n_folds, runs=400):
@@ -37,17 +52,24 @@ def share_failed(draw, n, fpr, limit, candidates, n_folds, runs=400):
         curve, strict = roc(scores, member), None
         if n_folds:
             fold = np.concatenate([rng.permutation(n) % n_folds, rng.permutation(n) % n_folds])
-            curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
+            curve, strict = (
+                roc(place(scores, member, fold), member)
+                for place in (ranks_within_fold, ranks_for_lower_limit)
+            )
         failed += tpr_p_value(curve, fpr, limit, strict=strict) < 0.025 / candidates
     return failed / runs
 
 
 @pytest.mark.parametrize("n_folds", [None, 5])
-@pytest.mark.parametrize(("n", "fpr", "limit", "candidates"), [(1000, 0.01, 0.03, 20), (500, 0.05, 0.15, 1)])
+@pytest.mark.parametrize(
+    ("n", "fpr", "limit", "candidates"), [(1000, 0.01, 0.03, 20), (500, 0.05, 0.15, 1)]
+)
 def test_the_stated_tpr_is_failed_in_four_of_five(n, fpr, limit, candidates, n_folds):
     smallest = minimum_detectable_tpr(n, n, fpr, limit, n_candidates=candidates, n_folds=n_folds)
     family = Gaussian(shift_for(smallest, fpr))
-    assert share_failed(lambda rng: family.draw(n, rng), n, fpr, limit, candidates, n_folds) == pytest.approx(0.8, abs=0.06)
+    assert share_failed(
+        lambda rng: family.draw(n, rng), n, fpr, limit, candidates, n_folds
+    ) == pytest.approx(0.8, abs=0.06)
 
 
 def rounded(shift, n, rng):
@@ -78,14 +100,19 @@ def test_folds_and_ties_need_a_larger_leak_or_can_fail_nothing():
 
 
 def test_records_without_which_nothing_fails():
-    assert [records_needed_to_fail(*rates) for rates in ((0.01,), (0.001,), (0.01, 0.00125), (0.001, 0.00125))] == [
+    assert [
+        records_needed_to_fail(*rates)
+        for rates in ((0.01,), (0.001,), (0.01, 0.00125), (0.001, 0.00125))
+    ] == [
         368,
         3688,
         666,
         6682,
     ]
     for n in (367, 368):
-        perfect = roc(np.concatenate([np.arange(400.0) + n, np.arange(float(n))]), np.arange(400 + n) < 400)
+        perfect = roc(
+            np.concatenate([np.arange(400.0) + n, np.arange(float(n))]), np.arange(400 + n) < 400
+        )
         assert can_fail(perfect, 0.01, 0.03) == (n >= 368)
         assert (tpr_p_value(perfect, 0.01, 0.03) < 0.025) == (n >= 368)
 
@@ -99,10 +126,15 @@ def test_a_score_so_coarse_that_the_best_attack_finds_too_little_cannot_fail():
 
 
 def test_fewer_false_positives_a_fold_can_cost_the_ability():
-    """The best of 400 non-members is one record, but of five folds there are five best ones: a sixth of all members each."""
+    """The best of 400 non-members is one record, but of five folds there are five best ones.
+
+    A sixth of all members each.
+    """
     scores, member = Gaussian(0.0).draw(400, np.random.default_rng(0))
     strict = roc(ranks_for_lower_limit(scores, member, np.tile(np.arange(400) % 5, 2)), member)
-    assert can_fail(roc(scores, member), 0.01, 0.2) and not can_fail(roc(scores, member), 0.01, 0.2, strict=strict)
+    assert can_fail(roc(scores, member), 0.01, 0.2) and not can_fail(
+        roc(scores, member), 0.01, 0.2, strict=strict
+    )
     assert can_fail(roc(scores, member), 0.01, 0.1, strict=strict)
 
 
@@ -111,7 +143,9 @@ def test_blocks_are_those_of_the_non_members():
     member = np.arange(8) < 4
     assert count_non_member_blocks(roc(scores, member), 0.5) == (2.0, 3.0, 4.0)
     assert count_non_member_blocks(roc(np.arange(8.0), member), 0.5) is None
-    half = count_non_member_blocks(roc(np.repeat(scores, 20), np.repeat(member, 20), np.repeat(np.arange(8), 20)), 0.5)
+    half = count_non_member_blocks(
+        roc(np.repeat(scores, 20), np.repeat(member, 20), np.repeat(np.arange(8), 20)), 0.5
+    )
     assert half == (2.0, 3.0, 4.0)
 
 

@@ -40,14 +40,17 @@ from memberscope.statistics.curves.resampling import FEW, Resampler, spawn_fast_
 
 labelled = st.integers(1, 40).flatmap(
     lambda n: st.tuples(
-        st.lists(st.integers(-5, 5), min_size=n, max_size=n), st.lists(st.integers(-5, 5), min_size=n, max_size=n)
+        st.lists(st.integers(-5, 5), min_size=n, max_size=n),
+        st.lists(st.integers(-5, 5), min_size=n, max_size=n),
     )
 )
 
 
 def sides(pair):
     inside, outside = pair
-    return np.array(inside + outside, dtype=float), np.arange(len(inside) + len(outside)) < len(inside)
+    return np.array(inside + outside, dtype=float), np.arange(len(inside) + len(outside)) < len(
+        inside
+    )
 
 
 @given(labelled)
@@ -86,7 +89,9 @@ def test_order_and_monotone_transforms_change_nothing(pair, random):
 @settings(max_examples=60)
 def test_turning_scores_round_mirrors_the_auc(pair):
     scores, member = sides(pair)
-    assert auc_interval(-scores, member).value == pytest.approx(1 - auc_interval(scores, member).value)
+    assert auc_interval(-scores, member).value == pytest.approx(
+        1 - auc_interval(scores, member).value
+    )
 
 
 def test_no_statistic_looks_at_the_labels_to_choose_a_direction():
@@ -94,7 +99,9 @@ def test_no_statistic_looks_at_the_labels_to_choose_a_direction():
     assert auc_interval(scores, member).high < 0.5
     curve = roc(scores, member)
     assert tpr_staircase_at_fpr(curve, 0.1).high < 0.1
-    assert tpr_at_fpr(curve, 0.1).high >= 0.1  # whoever ignores the score and tosses coins finds as much
+    assert (
+        tpr_at_fpr(curve, 0.1).high >= 0.1
+    )  # whoever ignores the score and tosses coins finds as much
 
 
 def test_best_threshold_equals_brute_force():
@@ -105,7 +112,10 @@ def test_best_threshold_equals_brute_force():
             continue
         cuts = sorted(np.unique(scores), reverse=True)
         gains = [(scores[member] >= cut).mean() - (scores[~member] >= cut).mean() for cut in cuts]
-        assert find_best_balanced_threshold(roc(scores, member)) == cuts[int(np.argmax(np.round(gains, 12)))]
+        assert (
+            find_best_balanced_threshold(roc(scores, member))
+            == cuts[int(np.argmax(np.round(gains, 12)))]
+        )
 
 
 def test_p_value_agrees_with_the_lower_limit():
@@ -155,7 +165,10 @@ def test_distinct_rankings_sees_ties():
     assert find_distinct_rankings([a, np.exp(a), np.array([1.0, 2.0, 2.1, 3.0]), -a]) == [0, 2, 3]
 
 
-@pytest.mark.parametrize(("n", "fpr", "limit", "attacks"), [(400, 0.05, 0.1, 1), (900, 0.01, 0.03, 23), (2000, 0.01, 0.03, 23)])
+@pytest.mark.parametrize(
+    ("n", "fpr", "limit", "attacks"),
+    [(400, 0.05, 0.1, 1), (900, 0.01, 0.03, 23), (2000, 0.01, 0.03, 23)],
+)
 def test_power_is_what_it_says(n, fpr, limit, attacks):
     smallest = minimum_detectable_tpr(n, n, fpr, limit, n_candidates=attacks)
     assert smallest is not None
@@ -196,11 +209,16 @@ def test_bootstrap_equals_a_loop_over_the_same_resamples(n, m, digits):
     for b in range(n_replicates):
         if b % ROWS == 0:
             counts = Resampler(n, ROWS).draw(stream), Resampler(m, ROWS).draw(stream)
-        drawn, others = np.repeat(inside, counts[0][b % ROWS]), np.repeat(outside, counts[1][b % ROWS])
+        drawn, others = (
+            np.repeat(inside, counts[0][b % ROWS]),
+            np.repeat(outside, counts[1][b % ROWS]),
+        )
         naive = np.concatenate([drawn, others])
         assert auc[b] == pytest.approx(roc_auc_score(member, naive), abs=1e-12)
         x, y, _ = roc_curve(member, naive, drop_intermediate=False)
-        assert tpr[b].tolist() == pytest.approx([y[x <= fpr + 1e-12].max() for fpr in fprs], abs=1e-12)
+        assert tpr[b].tolist() == pytest.approx(
+            [y[x <= fpr + 1e-12].max() for fpr in fprs], abs=1e-12
+        )
 
 
 @pytest.mark.parametrize("n", [FEW // 4, FEW + 1, 5000])
@@ -212,9 +230,12 @@ def test_records_are_drawn_as_by_drawing_with_replacement(n):
     expected = draws.size * binom.pmf(np.arange(12), n, 1 / n)
     kept = expected > 20
     assert (((seen - expected)[kept] ** 2 / expected[kept]).sum()) < chi2.ppf(0.999, kept.sum())
-    # How often each record, and each pair of neighbours, is drawn: multinomial means and covariances.
+    # How often each record, and each pair of neighbours, is drawn: multinomial means and
+    # covariances.
     assert ((draws.sum(axis=0) - len(draws)) ** 2 / len(draws)).sum() < chi2.ppf(0.999, n)
-    pairs = ((draws[:, 0::2].astype(float)[:, : n // 2] - 1) * (draws[:, 1::2].astype(float) - 1)).mean()
+    pairs = (
+        (draws[:, 0::2].astype(float)[:, : n // 2] - 1) * (draws[:, 1::2].astype(float) - 1)
+    ).mean()
     assert abs(pairs + 1 / n) < 4 / np.sqrt(draws.size / 2)
 
 
@@ -251,7 +272,10 @@ def test_within_fold_positions_keep_a_fair_null_and_the_order():
 
 def test_one_run_guesses_break_ties_without_the_truth():
     member = np.arange(1000) < 500
-    right = [count_right_guesses(np.zeros(1000), member, 200, np.random.default_rng(i)) for i in range(200)]
+    right = [
+        count_right_guesses(np.zeros(1000), member, 200, np.random.default_rng(i))
+        for i in range(200)
+    ]
     assert abs(np.mean(right) - 100) < 2
 
 
@@ -263,7 +287,10 @@ def test_no_false_positives_bounds_precision_by_the_upper_limit_of_the_fpr():
 
 def test_rates_of_a_perfect_and_a_useless_attack():
     perfect = threshold_rates(ConfusionCounts(100, 100, 0, 100))
-    assert perfect["balanced_accuracy"].value == 1.0 and perfect["balanced_accuracy"].high <= 1.0 + 1e-12
+    assert (
+        perfect["balanced_accuracy"].value == 1.0
+        and perfect["balanced_accuracy"].high <= 1.0 + 1e-12
+    )
     useless = threshold_rates(ConfusionCounts(50, 100, 50, 100))
     assert useless["advantage"].low < 0 < useless["advantage"].high
     assert best_rates(roc(np.zeros(20), np.arange(20) < 10))["balanced_accuracy"].value == 0.5

@@ -1,4 +1,7 @@
-"""TPR at a rate: known answers, a naive reference beside the fast limits, clusters, ties, and what the limits must obey."""
+"""TPR at a rate: known answers, a naive reference beside the fast limits, clusters, ties.
+
+And what the limits must obey.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,11 @@ def quantiles(n):
 
 
 def curve_of(members, others, unit=None):
-    return roc(np.concatenate([members, others]), np.arange(len(members) + len(others)) < len(members), unit)
+    return roc(
+        np.concatenate([members, others]),
+        np.arange(len(members) + len(others)) < len(members),
+        unit,
+    )
 
 
 def block_curve(members, others, n=1000):
@@ -73,7 +80,11 @@ def test_known_intervals(curve, fpr, value, low, high):
 )
 def test_known_intervals_of_clustered_records(unit, fpr, value, low, high):
     curve = curve_of(quantiles(200) + 1, quantiles(200), np.concatenate([unit, unit + 1000]))
-    assert tpr_at_fpr(curve, fpr)[:3] == (pytest.approx(value), pytest.approx(low, abs=5e-9), pytest.approx(high, abs=5e-9))
+    assert tpr_at_fpr(curve, fpr)[:3] == (
+        pytest.approx(value),
+        pytest.approx(low, abs=5e-9),
+        pytest.approx(high, abs=5e-9),
+    )
 
 
 def test_known_p_value_fails_a_tied_score_even_among_twenty_attacks():
@@ -106,10 +117,18 @@ def naive_upper(counts, n, n_others, rate, alpha):
     low, high = 0.0, 1.0
     for _ in range(100):
         c = (low + high) / 2
-        low, high = (c, high) if weights @ np.minimum(1, c / np.maximum(reached, 1e-300)) < alpha else (low, c)
+        low, high = (
+            (c, high)
+            if weights @ np.minimum(1, c / np.maximum(reached, 1e-300)) < alpha
+            else (low, c)
+        )
     tails = np.minimum(1, c / np.maximum(reached, 1e-300))
     found, tails = counts[1:][tails < 1], tails[tails < 1]
-    return float(np.max(np.where(found < n, betaincinv(found + 1, np.maximum(n - found, 1e-9), 1 - tails), 1.0)))
+    return float(
+        np.max(
+            np.where(found < n, betaincinv(found + 1, np.maximum(n - found, 1e-9), 1 - tails), 1.0)
+        )
+    )
 
 
 def naive_hull(counts, n, n_others, fpr, alpha):
@@ -135,22 +154,37 @@ def test_fast_limits_equal_the_naive_ones():
     for trial in range(24):
         n, n_others = rng.integers(30, 250, 2)
         fpr, alpha = rng.choice([0.05, 0.1, 0.3]), rng.choice([0.025, 0.00125])
-        members, others = rng.standard_normal(n) + rng.choice([0.0, 1.0, 3.0]), rng.standard_normal(n_others)
+        members, others = (
+            rng.standard_normal(n) + rng.choice([0.0, 1.0, 3.0]),
+            rng.standard_normal(n_others),
+        )
         if trial % 3:
             members, others = (np.round(scores * trial % 7 + 1) for scores in (members, others))
         curve, counts = curve_of(members, others), naive_counts(members, others)
         found = tpr_at_fpr(curve, fpr, 1 - 2 * alpha)
-        assert count_members_above(curve, np.arange(n_others + 2.0)).tolist() == pytest.approx(counts.tolist())
-        assert found.high == pytest.approx(max(found.value, naive_hull(counts, n, n_others, fpr, alpha)), abs=1e-9)
-        assert tpr_p_value(curve, fpr, 0.2) == pytest.approx(naive_p_value(counts, n, n_others, fpr, 0.2), rel=1e-8)
+        assert count_members_above(curve, np.arange(n_others + 2.0)).tolist() == pytest.approx(
+            counts.tolist()
+        )
+        assert found.high == pytest.approx(
+            max(found.value, naive_hull(counts, n, n_others, fpr, alpha)), abs=1e-9
+        )
+        assert tpr_p_value(curve, fpr, 0.2) == pytest.approx(
+            naive_p_value(counts, n, n_others, fpr, 0.2), rel=1e-8
+        )
         if 0 < found.low < found.value:
-            assert naive_p_value(counts, n, n_others, fpr, found.low) == pytest.approx(alpha, rel=1e-6)
+            assert naive_p_value(counts, n, n_others, fpr, found.low) == pytest.approx(
+                alpha, rel=1e-6
+            )
 
 
 def test_the_grid_of_the_hull():
     grid, at = hull_grid(0.01)
     assert grid[at] == 0.01 and grid[0] == 0 and grid[-1] == 1 and list(grid) == sorted(set(grid))
-    assert grid[1] == pytest.approx(0.01 / 64) and grid[at + 48] == pytest.approx(0.04) and len(grid) == 90
+    assert (
+        grid[1] == pytest.approx(0.01 / 64)
+        and grid[at + 48] == pytest.approx(0.04)
+        and len(grid) == 90
+    )
 
 
 def test_guessed_limits_are_within_the_margin_that_the_search_allows_for():
@@ -187,7 +221,10 @@ def test_the_staircase_interval_holds_where_scores_tie_and_where_they_do_not():
         family = Gaussian(1.0, steps)
         truth, _ = family.rates_at(family.threshold(0.05))
         found = [tpr_staircase_at_fpr(roc(*family.draw(300, rng)), 0.05) for _ in range(runs)]
-        for misses in (sum(entry.low > truth for entry in found), sum(entry.high < truth for entry in found)):
+        for misses in (
+            sum(entry.low > truth for entry in found),
+            sum(entry.high < truth for entry in found),
+        ):
             assert misses <= binom.ppf(0.999, runs, 0.025)
 
 
@@ -205,11 +242,17 @@ def test_rows_written_ten_times_count_once():
     clustered, alone = tpr_at_fpr(roc(*again), 0.1), tpr_at_fpr(roc(scores, member), 0.1)
     careless = tpr_at_fpr(roc(*again[:2]), 0.1)
     assert effective_sizes(roc(*again), 0.1).n_non_members <= 300
-    assert clustered.high - clustered.low > 0.95 * (alone.high - alone.low) > 2 * (careless.high - careless.low)
+    assert (
+        clustered.high - clustered.low
+        > 0.95 * (alone.high - alone.low)
+        > 2 * (careless.high - careless.low)
+    )
 
 
 def test_units_are_heard_by_all_functions_of_a_curve():
-    scores, member = (np.repeat(part, 5) for part in Gaussian(1.5).draw(100, np.random.default_rng(5)))
+    scores, member = (
+        np.repeat(part, 5) for part in Gaussian(1.5).draw(100, np.random.default_rng(5))
+    )
     alone, units = roc(scores, member), roc(scores, member, np.arange(1000) // 5)
     assert tpr_p_value(units, 0.1, 0.2) > tpr_p_value(alone, 0.1, 0.2)
     for function in (tpr_staircase_at_fpr, lambda curve, fpr: ppv_at_fpr(curve, fpr, 0.1)):
@@ -239,7 +282,8 @@ def test_the_band_agrees_with_the_intervals():
 
 
 @pytest.mark.parametrize(
-    "function", [tpr_at_fpr, tpr_lower, tpr_upper, tpr_staircase_at_fpr, lambda c, f: tpr_p_value(c, f, 0.1)]
+    "function",
+    [tpr_at_fpr, tpr_lower, tpr_upper, tpr_staircase_at_fpr, lambda c, f: tpr_p_value(c, f, 0.1)],
 )
 def test_a_rate_that_cannot_be_resolved_is_refused(function):
     with pytest.raises(InputError, match=r"FPR of at least 0\.01 with 100 non-members, got 0\.001"):
@@ -251,21 +295,35 @@ def test_units_of_another_length_are_refused():
         roc(np.arange(4.0), np.arange(4) < 2, np.arange(3))
 
 
-CELLS = [cell for cell in coverage_cells() if cell.n <= 1000 or cell.sizes or (cell.folds > 1 and cell.truth != 0.1)]
+CELLS = [
+    cell
+    for cell in coverage_cells()
+    if cell.n <= 1000 or cell.sizes or (cell.folds > 1 and cell.truth != 0.1)
+]
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.name}, {cell.n} a side, {cell.folds} folds")
+@pytest.mark.parametrize(
+    "cell", CELLS, ids=lambda cell: f"{cell.name}, {cell.n} a side, {cell.folds} folds"
+)
 def test_neither_limit_misses_too_often(cell):
-    """Alarms at 0.1% for a nominal .025 a side; `benchmarks/coverage.py` has the table with more runs."""
+    """Alarms at 0.1% for a nominal .025 a side.
+
+    `benchmarks/coverage.py` has the table with more runs.
+    """
     runs, rng = 200 if cell.folds > 1 else 400, np.random.default_rng(len(cell.name) + cell.n)
     low = high = 0
     for _ in range(runs):
         scores, member, unit = cell.sample(rng)
         curve, strict = roc(scores, member, unit), None
         if cell.folds > 1:
-            fold = np.concatenate([rng.permutation(cell.n) % cell.folds, rng.permutation(cell.n) % cell.folds])
+            fold = np.concatenate(
+                [rng.permutation(cell.n) % cell.folds, rng.permutation(cell.n) % cell.folds]
+            )
             scores = scores + 10 * fold
-            curve, strict = (roc(place(scores, member, fold), member) for place in (ranks_within_fold, ranks_for_lower_limit))
+            curve, strict = (
+                roc(place(scores, member, fold), member)
+                for place in (ranks_within_fold, ranks_for_lower_limit)
+            )
         found = tpr_at_fpr(curve, cell.fpr, strict=strict)
         low, high = low + (found.low > cell.truth), high + (found.high < cell.truth)
     assert max(low, high) <= binom.ppf(0.999, runs, 0.025)

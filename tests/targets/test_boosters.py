@@ -1,4 +1,7 @@
-"""LightGBM and XGBoost as their own libraries hold them: objectives, names, categories and damaged files."""
+"""LightGBM and XGBoost as their own libraries hold them.
+
+Objectives, names, categories and damaged files.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +35,19 @@ def test_each_objective_gives_what_it_gives():
     many, two = {"num_class": 3}, (Y > 0).astype(int)
     for booster in (light("multiclass", **many), extreme("multi:softprob", **many)):
         target = wrap(booster)
-        native = booster.predict(X) if booster.__module__.startswith("lightgbm") else booster.predict(xgboost.DMatrix(X))
+        native = (
+            booster.predict(X)
+            if booster.__module__.startswith("lightgbm")
+            else booster.predict(xgboost.DMatrix(X))
+        )
         assert (target.signal, target.n_classes) == ("probabilities", 3)
         np.testing.assert_allclose(target.query(X), native, atol=1e-7)
     for booster in (light("binary", two), extreme("binary:logistic", two)):
         assert (wrap(booster).signal, wrap(booster).n_classes) == ("probabilities", 2)
     hard = wrap(extreme("multi:softmax", **many))
-    np.testing.assert_allclose(hard.query(X), wrap(extreme("multi:softprob", **many)).query(X), atol=1e-6)
+    np.testing.assert_allclose(
+        hard.query(X), wrap(extreme("multi:softprob", **many)).query(X), atol=1e-6
+    )
     hinge = wrap(extreme("binary:hinge", two))
     assert hinge.signal == "labels" and set(np.unique(hinge.query(X))) == {0.0, 1.0}
     assert wrap(extreme("binary:logitraw", two)).signal == "logits"
@@ -48,7 +57,9 @@ def test_each_objective_gives_what_it_gives():
 def test_declared_logits_are_those_of_the_probabilities(k):
     y, more = np.minimum(Y, k - 1), {"num_class": 3} if k == 3 else {}
     pairs = (
-        light("binary" if k == 2 else "multiclass", y, **more, **({"sigmoid": 2.0} if k == 2 else {})),
+        light(
+            "binary" if k == 2 else "multiclass", y, **more, **({"sigmoid": 2.0} if k == 2 else {})
+        ),
         extreme("binary:logistic" if k == 2 else "multi:softprob", y, **more),
     )
     for booster in pairs:
@@ -63,7 +74,10 @@ def test_declared_logits_are_those_of_the_probabilities(k):
 def test_other_objectives_are_refused():
     for booster, words in (
         (light("regression"), "regressor of LightGBM with the objective regression"),
-        (light("cross_entropy", (Y > 0).astype(int)), "classification objective.*got 'cross_entropy'"),
+        (
+            light("cross_entropy", (Y > 0).astype(int)),
+            "classification objective.*got 'cross_entropy'",
+        ),
         (extreme("reg:squarederror"), "regressor of XGBoost with the objective reg:squarederror"),
         (extreme("count:poisson"), "regressor of XGBoost with the objective count:poisson"),
     ):
@@ -83,13 +97,19 @@ def test_columns_go_by_name_whatever_their_order(tmp_path):
         target = load_target(str(tmp_path / name)).target
         assert list_target_columns(target) == ("a", "b", "c", "d")
         expected = target.query(frame)
-        np.testing.assert_array_equal(target.query(frame[["d", "b", "a", "c"]].assign(more=1)), expected)
+        np.testing.assert_array_equal(
+            target.query(frame[["d", "b", "a", "c"]].assign(more=1)), expected
+        )
         np.testing.assert_array_equal(target.query(X), expected)
         with pytest.raises(InputError, match="column 'c'"):
             target.query(frame[["a", "b", "d"]])
         with pytest.raises(InputError, match="Expected 4 features"):
             target.query(X[:, :3])
-    assert list_target_columns(wrap(light("binary", y))) == list_target_columns(wrap(extreme("binary:logistic", y))) == ()
+    assert (
+        list_target_columns(wrap(light("binary", y)))
+        == list_target_columns(wrap(extreme("binary:logistic", y)))
+        == ()
+    )
 
 
 def test_words_are_the_categories_that_the_model_knows(tmp_path):
@@ -100,13 +120,20 @@ def test_words_are_the_categories_that_the_model_knows(tmp_path):
     extreme("binary:logistic", y, frame).save_model(tmp_path / "m.json")
     for name, expected in (
         ("m.txt", light("binary", y, frame).predict(frame)),
-        ("m.json", extreme("binary:logistic", y, frame).predict(xgboost.DMatrix(frame, enable_categorical=True))),
+        (
+            "m.json",
+            extreme("binary:logistic", y, frame).predict(
+                xgboost.DMatrix(frame, enable_categorical=True)
+            ),
+        ),
     ):
         target = load_target(str(tmp_path / name)).target
         plain = pandas.DataFrame({"city": words.astype(object), "n": X[:, 0]})
         np.testing.assert_allclose(target.query(plain)[:, 1], expected, atol=1e-7)
         some = plain[plain["city"] != "lima"]
-        np.testing.assert_allclose(target.query(some)[:, 1], expected[(plain["city"] != "lima").to_numpy()], atol=1e-7)
+        np.testing.assert_allclose(
+            target.query(some)[:, 1], expected[(plain["city"] != "lima").to_numpy()], atol=1e-7
+        )
 
 
 def test_early_stopping_counts_as_in_the_classifier(tmp_path):
@@ -115,7 +142,9 @@ def test_early_stopping_counts_as_in_the_classifier(tmp_path):
     model.fit(X[:200], y[:200], eval_set=[(X[200:], y[200:])], verbose=False)
     model.save_model(tmp_path / "m.ubj")
     assert model.best_iteration + 1 < model.get_booster().num_boosted_rounds()
-    np.testing.assert_allclose(load_target(str(tmp_path / "m.ubj")).target.query(X), model.predict_proba(X), atol=1e-6)
+    np.testing.assert_allclose(
+        load_target(str(tmp_path / "m.ubj")).target.query(X), model.predict_proba(X), atol=1e-6
+    )
 
 
 def test_nodes_are_counted():

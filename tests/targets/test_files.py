@@ -66,12 +66,18 @@ def test_skops_names_the_types_it_does_not_trust(tmp_path, fitted):
     dump(KNeighborsClassifier().fit(x, x[:, 0] > 0), path)
     with pytest.raises(UnsafeFileError, match=r"--trust-type sklearn\.neighbors\._kd_tree\.KDTree"):
         load_target(str(path))
-    types = ("sklearn.metrics._dist_metrics.EuclideanDistance64", "sklearn.neighbors._kd_tree.KDTree")
+    types = (
+        "sklearn.metrics._dist_metrics.EuclideanDistance64",
+        "sklearn.neighbors._kd_tree.KDTree",
+    )
     loaded = load_target(str(path), trust=TrustSettings(types=types))
     assert "sklearn.neighbors._kd_tree.KDTree" in loaded.notes[0]
 
 
-@pytest.mark.parametrize("model", [RandomForestClassifier(5, random_state=0), MLPClassifier((4,), tol=1.0, random_state=0)])
+@pytest.mark.parametrize(
+    "model",
+    [RandomForestClassifier(5, random_state=0), MLPClassifier((4,), tol=1.0, random_state=0)],
+)
 def test_a_model_from_a_file_has_the_same_digest_each_time(tmp_path, fitted, model):
     """Without it, a killed audit could not go on and the same audit would be refused as another."""
     from skops.io import dump
@@ -80,21 +86,35 @@ def test_a_model_from_a_file_has_the_same_digest_each_time(tmp_path, fitted, mod
     model.fit(x, x[:, 0] > 0)
     for name, save in (("model.skops", dump), ("model.joblib", joblib.dump)):
         save(model, tmp_path / name)
-        first, again = (load_target(str(tmp_path / name), trust=TrustSettings(code=True)).target for _ in range(2))
+        first, again = (
+            load_target(str(tmp_path / name), trust=TrustSettings(code=True)).target
+            for _ in range(2)
+        )
         assert first.digest == again.digest
     model.fit(x, x[:, 1] > 0)
     joblib.dump(model, tmp_path / "model.joblib")
-    assert load_target(str(tmp_path / "model.joblib"), trust=TrustSettings(code=True)).target.digest != first.digest
+    assert (
+        load_target(str(tmp_path / "model.joblib"), trust=TrustSettings(code=True)).target.digest
+        != first.digest
+    )
 
 
 def test_skops_bomb_does_not_run(tmp_path):
     import json
 
     marker = tmp_path / "ran"
-    schema = {"__class__": "mkdir", "__module__": "os", "__loader__": "FunctionNode", "__id__": 1, "content": str(marker)}
+    schema = {
+        "__class__": "mkdir",
+        "__module__": "os",
+        "__loader__": "FunctionNode",
+        "__id__": 1,
+        "content": str(marker),
+    }
     path = tmp_path / "bomb.skops"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("schema.json", json.dumps({**schema, "_skops_version": "0.11", "protocol": 2}))
+        archive.writestr(
+            "schema.json", json.dumps({**schema, "_skops_version": "0.11", "protocol": 2})
+        )
     with pytest.raises((UnsafeFileError, InputError)):
         load_target(str(path))
     assert not marker.exists()
@@ -123,17 +143,24 @@ def test_pickle_bomb_does_not_run(tmp_path, suffix):
 
 def test_torch_weights(tmp_path, monkeypatch):
     torch = pytest.importorskip("torch")
-    (tmp_path / "net_for_test.py").write_text("import torch\ndef build():\n    return torch.nn.Linear(3, 2)\n")
+    (tmp_path / "net_for_test.py").write_text(
+        "import torch\ndef build():\n    return torch.nn.Linear(3, 2)\n"
+    )
     monkeypatch.chdir(tmp_path)
     module = torch.nn.Linear(3, 2)
     torch.save(module.state_dict(), tmp_path / "net.pt")
     x = np.ones((2, 3))
     target = load_target("net.pt", factory="net_for_test:build").target
-    np.testing.assert_allclose(target.query(x), module(torch.ones(2, 3)).detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(
+        target.query(x), module(torch.ones(2, 3)).detach().numpy(), atol=1e-6
+    )
     from safetensors.torch import save_file
 
     save_file(module.state_dict(), tmp_path / "net.safetensors")
-    np.testing.assert_allclose(load_target("net.safetensors", factory="net_for_test:build").target.query(x), target.query(x))
+    np.testing.assert_allclose(
+        load_target("net.safetensors", factory="net_for_test:build").target.query(x),
+        target.query(x),
+    )
     with pytest.raises(InputError, match="--factory"):
         load_target("net.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "net.pt").read_bytes()[:300])
@@ -142,7 +169,9 @@ def test_torch_weights(tmp_path, monkeypatch):
     assert load_target("net_for_test:build").target.n_classes == 2
 
 
-def test_a_factory_may_say_what_its_module_returns_and_the_device_is_the_users(tmp_path, monkeypatch):
+def test_a_factory_may_say_what_its_module_returns_and_the_device_is_the_users(
+    tmp_path, monkeypatch
+):
     torch = pytest.importorskip("torch")
     (tmp_path / "soft_for_test.py").write_text(
         "import torch\nfrom memberscope import TorchTarget\n"
@@ -151,7 +180,10 @@ def test_a_factory_may_say_what_its_module_returns_and_the_device_is_the_users(t
     )
     monkeypatch.chdir(tmp_path)
     torch.save({"0.weight": torch.ones(2, 3), "0.bias": torch.zeros(2)}, "net.pt")
-    for arguments in ({"spec": "soft_for_test:build"}, {"spec": "net.pt", "factory": "soft_for_test:build"}):
+    for arguments in (
+        {"spec": "soft_for_test:build"},
+        {"spec": "net.pt", "factory": "soft_for_test:build"},
+    ):
         target = load_target(**arguments, device="cpu").target
         assert (target.signal, target.batch_size, target.n_classes) == ("probabilities", 7, 2)
         with pytest.raises(InputError, match="Expected an available device, got 'cuda:99'"):
@@ -202,7 +234,9 @@ def test_unknown_suffix(tmp_path):
         load_target(str(tmp_path / "model.h5"))
 
 
-def signals_csv(path: Path, header: str = "member,label,p0,p1,site", rows: list[str] | None = None) -> Path:
+def signals_csv(
+    path: Path, header: str = "member,label,p0,p1,site", rows: list[str] | None = None
+) -> Path:
     body = ["1,0,0.9,0.1,a", "0,1,0.3,0.7,b"] if rows is None else rows
     path.write_text("\n".join([header, *body]) + "\n", encoding="utf-8-sig")
     return path
@@ -213,9 +247,21 @@ def test_signals_from_each_format_are_the_same(tmp_path):
     from pyarrow import parquet
 
     csv = read_signals(signals_csv(tmp_path / "s.csv"), groups=("site",), features=("site", "p0"))
-    columns = {"member": [1, 0], "label": [0, 1], "p0": [0.9, 0.3], "p1": [0.1, 0.7], "site": ["a", "b"]}
+    columns = {
+        "member": [1, 0],
+        "label": [0, 1],
+        "p0": [0.9, 0.3],
+        "p1": [0.1, 0.7],
+        "site": ["a", "b"],
+    }
     parquet.write_table(pa.table(columns), tmp_path / "s.parquet")
-    np.savez(tmp_path / "s.npz", member=[1, 0], label=[0, 1], p=[[0.9, 0.1], [0.3, 0.7]], site=np.array(["a", "b"]))
+    np.savez(
+        tmp_path / "s.npz",
+        member=[1, 0],
+        label=[0, 1],
+        p=[[0.9, 0.1], [0.3, 0.7]],
+        site=np.array(["a", "b"]),
+    )
     for name, features in (("s.parquet", ("site", "p0")), ("s.npz", ("site",))):
         found = read_signals(tmp_path / name, groups=("site",), features=features)
         assert found.signal == csv.signal == "probabilities"
@@ -227,9 +273,13 @@ def test_signals_from_each_format_are_the_same(tmp_path):
 
 
 def test_losses_and_logits(tmp_path):
-    loss = read_signals(signals_csv(tmp_path / "l.csv", "member,label,loss,id", ["1,0,0.1,a", "0,1,2.5,b"]))
+    loss = read_signals(
+        signals_csv(tmp_path / "l.csv", "member,label,loss,id", ["1,0,0.1,a", "0,1,2.5,b"])
+    )
     assert loss.signal == "loss" and loss.ids.tolist() == ["a", "b"]
-    logits = read_signals(signals_csv(tmp_path / "z.csv", "member,label,z0,z1", ["1,0,3,-1", "0,1,0,0"]))
+    logits = read_signals(
+        signals_csv(tmp_path / "z.csv", "member,label,z0,z1", ["1,0,3,-1", "0,1,0,0"])
+    )
     assert logits.signal == "logits" and logits.outputs.tolist() == [[3.0, -1.0], [0.0, 0.0]]
 
 
@@ -257,7 +307,9 @@ def test_bad_signals_are_one_sentence(tmp_path, header, rows, words):
 
 def test_numbers_with_a_gap_stay_numbers_and_endless_ones_are_refused(tmp_path):
     rows = [f"1,0,.5,.5,{value}" for value in ("10", "", "9")]
-    found = read_signals(signals_csv(tmp_path / "s.csv", "member,label,p0,p1,age", rows), features=("age",))
+    found = read_signals(
+        signals_csv(tmp_path / "s.csv", "member,label,p0,p1,age", rows), features=("age",)
+    )
     np.testing.assert_array_equal(found.features, [[10.0], [np.nan], [9.0]])
     signals_csv(tmp_path / "inf.csv", "member,label,p0,p1,age", ["1,0,.5,.5,3", "0,1,.5,.5,inf"])
     with pytest.raises(InputError, match="got inf in row 2"):
@@ -295,7 +347,12 @@ def test_truncated_tables(tmp_path, name):
     pa = pytest.importorskip("pyarrow")
     from pyarrow import parquet
 
-    np.savez(tmp_path / "s.npz", member=np.arange(2000) % 2, label=np.zeros(2000), p=np.full((2000, 2), 0.5))
+    np.savez(
+        tmp_path / "s.npz",
+        member=np.arange(2000) % 2,
+        label=np.zeros(2000),
+        p=np.full((2000, 2), 0.5),
+    )
     parquet.write_table(pa.table({"member": list(range(2000))}), tmp_path / "s.parquet")
     path = tmp_path / name
     path.write_bytes(path.read_bytes()[:-400])
@@ -310,7 +367,9 @@ def test_missing_and_foreign_tables(tmp_path):
     with pytest.raises(InputError, match=r"\.parquet, \.feather or \.npz"):
         read_signals(tmp_path / "s.xlsx")
     (tmp_path / "latin.csv").write_bytes("member,label,p0,p1\n1,0,.5,é".encode("latin-1"))
-    with pytest.raises(InputError, match="Expected numbers in the column 'p1'"):  # read as Windows-1252
+    with pytest.raises(
+        InputError, match="Expected numbers in the column 'p1'"
+    ):  # read as Windows-1252
         read_signals(tmp_path / "latin.csv")
 
 
@@ -335,7 +394,9 @@ def test_files_of_one_name_in_two_folders_hold_different_records(tmp_path):
     for name in ("train", "test"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "data.csv").write_text("a,y\n1,0\n2,1\n")
-    inside, outside, _ = read_pair(tmp_path / "train" / "data.csv", tmp_path / "test" / "data.csv", TableLayout())
+    inside, outside, _ = read_pair(
+        tmp_path / "train" / "data.csv", tmp_path / "test" / "data.csv", TableLayout()
+    )
     assert not set(inside.ids) & set(outside.ids)
 
 
@@ -346,9 +407,13 @@ def test_columns_go_to_the_model_under_the_names_it_was_fitted_with(tmp_path):
     model = LogisticRegression().fit(frame, frame["a"] > 0)
     target = SklearnTarget(model)
     for name in ("train.csv", "hold.csv"):
-        frame[["b", "a"]].assign(y=(frame["a"] > 0).astype(int)).to_csv(tmp_path / name, index=False)
+        frame[["b", "a"]].assign(y=(frame["a"] > 0).astype(int)).to_csv(
+            tmp_path / name, index=False
+        )
     layout = TableLayout(fitted=list_target_columns(target))
-    inside, _, _ = read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, read_class_names(target))
+    inside, _, _ = read_pair(
+        tmp_path / "train.csv", tmp_path / "hold.csv", layout, read_class_names(target)
+    )
     np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame))
     assert inside.y.tolist() == (frame["a"] > 0).astype(int).tolist()
     for more, less, words in (("c", None, "got c too"), (None, "a", "got no a")):
@@ -356,15 +421,22 @@ def test_columns_go_to_the_model_under_the_names_it_was_fitted_with(tmp_path):
         for name in ("train.csv", "hold.csv"):
             table.drop(columns=[less] if less else []).to_csv(tmp_path / name, index=False)
         with pytest.raises(InputError, match=words):
-            read_pair(tmp_path / "train.csv", tmp_path / "hold.csv", layout, read_class_names(target))
+            read_pair(
+                tmp_path / "train.csv", tmp_path / "hold.csv", layout, read_class_names(target)
+            )
 
 
-@pytest.mark.parametrize(("classes", "written"), [(("0.0", "1.0"), "0,1"), (("False", "True"), "0,1"), (("0", "1"), "0.0,1.0")])
+@pytest.mark.parametrize(
+    ("classes", "written"),
+    [(("0.0", "1.0"), "0,1"), (("False", "True"), "0,1"), (("0", "1"), "0.0,1.0")],
+)
 def test_one_class_written_in_two_ways_is_one_class(tmp_path, classes, written):
     first, second = written.split(",")
     for name in ("a.csv", "b.csv"):
         (tmp_path / name).write_text(f"x,y\n1,{second}\n2,{first}\n")
-    assert read_pair(tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(), classes)[0].y.tolist() == [1, 0]
+    assert read_pair(tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(), classes)[
+        0
+    ].y.tolist() == [1, 0]
 
 
 def test_labels_too_large_to_be_classes(tmp_path):

@@ -1,4 +1,7 @@
-"""Records are counted, cut and put together whatever holds them, and no value changes on the way."""
+"""Records are counted, cut and put together whatever holds them.
+
+And no value changes on the way.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,13 @@ from sklearn.preprocessing import OneHotEncoder
 
 from memberscope.auditing.subject.feature_matrix import build_feature_matrix
 from memberscope.errors import InputError
-from memberscope.frames.access import choose_rows, count_rows, is_frame, read_frame_columns, slice_rows
+from memberscope.frames.access import (
+    choose_rows,
+    count_rows,
+    is_frame,
+    read_frame_columns,
+    slice_rows,
+)
 from memberscope.frames.fitted_columns import list_estimator_columns
 from memberscope.frames.stacking import match_records, stack_sides, take_fitted_order
 from memberscope.signals.store import digest_records
@@ -34,7 +43,11 @@ from memberscope.types import Records
 from memberscope.wire.batch import build_request_batch
 
 FRAME = pd.DataFrame(
-    {"age": [30, 40, 50], "job": ["cook", None, "smith"], "seen": pd.to_datetime(["2024-01-01", None, "2024-03-01"])}
+    {
+        "age": [30, 40, 50],
+        "job": ["cook", None, "smith"],
+        "seen": pd.to_datetime(["2024-01-01", None, "2024-03-01"]),
+    }
 )
 HOLDERS = {
     "pandas": FRAME,
@@ -55,7 +68,9 @@ HOLDERS = {
 def listed(x) -> list:
     if is_frame(x):
         return [tuple(map(str, row)) for row in zip(*read_frame_columns(x).values(), strict=True)]
-    values = x.toarray() if hasattr(x, "toarray") else x.to_pylist() if hasattr(x, "to_pylist") else x
+    values = (
+        x.toarray() if hasattr(x, "toarray") else x.to_pylist() if hasattr(x, "to_pylist") else x
+    )
     return [np.asarray(value).tolist() for value in values]
 
 
@@ -89,7 +104,11 @@ TYPES = {
     "nothing and words": ([None, None], ["a", "b"], "str"),
     "words and objects": (["a", "b"], pd.Series(["c", None], dtype=object), "str"),
     "words and numbers mixed": (["a", "b"], ["c", 1], "object"),
-    "units of time": (pd.to_datetime(["2024"]).as_unit("s"), pd.to_datetime(["2024-01-01 00:00:00.5"]), "datetime64[us]"),
+    "units of time": (
+        pd.to_datetime(["2024"]).as_unit("s"),
+        pd.to_datetime(["2024-01-01 00:00:00.5"]),
+        "datetime64[us]",
+    ),
     "decimals": ([decimal.Decimal("1.5")], [1.5], "object"),
 }
 
@@ -102,17 +121,26 @@ def test_types_are_united_without_loss(name):
     if name != "decimals":
         assert str(whole.dtype) == expected
     before = [*a["x"], *b["x"]]
-    assert all((pd.isna(new) and pd.isna(old)) or new == old for new, old in zip(whole, before, strict=True))
+    assert all(
+        (pd.isna(new) and pd.isna(old)) or new == old
+        for new, old in zip(whole, before, strict=True)
+    )
 
 
 @given(
     st.lists(st.one_of(st.none(), st.integers(-(2**40), 2**40)), min_size=1, max_size=6),
-    st.lists(st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, width=32)), min_size=1, max_size=6),
+    st.lists(
+        st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, width=32)),
+        min_size=1,
+        max_size=6,
+    ),
 )
 def test_numbers_of_any_two_types_keep_their_values(first, second):
     for library in (pd, pl):
         whole = stack_sides(library.DataFrame({"x": first}), library.DataFrame({"x": second}))
-        found = [None if value is None or value != value else value for value in whole["x"].to_list()]
+        found = [
+            None if value is None or value != value else value for value in whole["x"].to_list()
+        ]
         assert found == [*first, *second]
 
 
@@ -136,8 +164,14 @@ def test_categories_are_united(name):
 
 def test_a_population_is_held_as_the_records():
     like = pd.DataFrame({"a": [1, 2], "b": pd.Categorical(["x", "y"])})
-    found = match_records(pl.DataFrame({"b": ["y", "z"], "a": [5, 6]}), like, ("records", "population"))
-    assert list(found.columns) == ["a", "b"] and found["b"].cat.categories.tolist() == ["x", "y", "z"]
+    found = match_records(
+        pl.DataFrame({"b": ["y", "z"], "a": [5, 6]}), like, ("records", "population")
+    )
+    assert list(found.columns) == ["a", "b"] and found["b"].cat.categories.tolist() == [
+        "x",
+        "y",
+        "z",
+    ]
     with pytest.raises(InputError, match=r"got 'b' in the records only\. Add it to the population"):
         match_records(like[["a"]], like, ("records", "population"))
 
@@ -148,7 +182,9 @@ def test_the_matrix_is_the_same_from_all_libraries_and_types():
     nullable, arrow = FRAME.convert_dtypes(), FRAME.convert_dtypes(dtype_backend="pyarrow")
     for other in (HOLDERS["polars"], HOLDERS["pyarrow"], nullable, arrow):
         np.testing.assert_array_equal(build_feature_matrix(other), expected)
-    assert build_feature_matrix([[1, 2], [3]]).shape == (2, 1) and build_feature_matrix([{"b": 1, "a": 2}, {"a": 3}]).shape == (
+    assert build_feature_matrix([[1, 2], [3]]).shape == (2, 1) and build_feature_matrix(
+        [{"b": 1, "a": 2}, {"a": 3}]
+    ).shape == (
         2,
         2,
     )
@@ -161,7 +197,9 @@ def test_digests_follow_contents():
     words = FRAME.astype({"job": object})
     assert digest(FRAME) == digest(HOLDERS["polars"]) != digest(words.fillna({"job": "None"}))
     assert (
-        digest(sparse.csr_matrix(np.eye(3))) == digest(sparse.coo_matrix(np.eye(3))) != digest(sparse.csr_matrix(2 * np.eye(3)))
+        digest(sparse.csr_matrix(np.eye(3)))
+        == digest(sparse.coo_matrix(np.eye(3)))
+        != digest(sparse.csr_matrix(2 * np.eye(3)))
     )
     assert digest([[1], [2, 3], []]) != digest([[1], [2, 4], []])
     assert digest(FRAME) != digest(FRAME.rename(columns={"age": 0}))
@@ -169,7 +207,11 @@ def test_digests_follow_contents():
 
 def test_dates_and_missing_values_are_sent_as_json_knows_them():
     rows_sent = build_request_batch(FRAME.convert_dtypes()).rows()
-    assert rows_sent[0][:2] == [30, "cook"] and rows_sent[0][2].startswith("2024-01-01") and rows_sent[1] == [40, None, None]
+    assert (
+        rows_sent[0][:2] == [30, "cook"]
+        and rows_sent[0][2].startswith("2024-01-01")
+        and rows_sent[1] == [40, None, None]
+    )
 
 
 def test_columns_take_the_order_of_the_fit_only_where_they_are_its_columns():
@@ -179,7 +221,9 @@ def test_columns_take_the_order_of_the_fit_only_where_they_are_its_columns():
     assert list_estimator_columns(LogisticRegression().fit([[0.0], [1.0]], [0, 1])) == ()
 
 
-WARDS = pd.DataFrame({"age": np.arange(60), "the ward": pd.Categorical(["b", "a", None] * 20, ["b", "a"])})
+WARDS = pd.DataFrame(
+    {"age": np.arange(60), "the ward": pd.Categorical(["b", "a", None] * 20, ["b", "a"])}
+)
 Y = np.arange(60) % 2
 
 
@@ -193,15 +237,24 @@ def test_models_tell_the_categories_that_they_were_fitted_with():
         (trees, "the ward"),
         (trees.get_booster(), "the ward"),
     ):
-        assert {key: want.categories for key, want in find_fitted_columns(wrap(model)).items()} == {name: ("b", "a")}
-    for model in (HistGradientBoostingClassifier(max_iter=1), make_pipeline(encoder, LogisticRegression())):
+        assert {key: want.categories for key, want in find_fitted_columns(wrap(model)).items()} == {
+            name: ("b", "a")
+        }
+    for model in (
+        HistGradientBoostingClassifier(max_iter=1),
+        make_pipeline(encoder, LogisticRegression()),
+    ):
         found = find_fitted_columns(wrap(model.fit(WARDS, Y)))["the ward"].categories
         assert [value for value in found if value == value and value is not None] == ["a", "b"]
     assert find_fitted_columns(wrap(LogisticRegression().fit([[0.0], [1.0]], [0, 1]))) == {}
 
 
 def test_nothing_heavy_is_imported():
-    modules = "memberscope.frames.access, memberscope.frames.fitted_columns, memberscope.frames.stacking"
+    modules = (
+        "memberscope.frames.access, memberscope.frames.fitted_columns, memberscope.frames.stacking"
+    )
     check = f"import {modules}, sys; print([m for m in ('pandas', 'polars', 'pyarrow') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", check], capture_output=True, text=True, check=True
+    )
     assert found.stdout.strip() == "[]"

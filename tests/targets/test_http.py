@@ -1,4 +1,7 @@
-"""A target over HTTP against a real server that misbehaves on order; what the server counted is compared with the ledger."""
+"""A target over HTTP against a real server that misbehaves on order.
+
+What the server counted is compared with the ledger.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,13 @@ NAMES = ("cat", "dog", "eel")
 
 
 def endpoint(url: str, **settings) -> Endpoint:
-    given = {"protocol": "json", "body": '{"records": "$records"}', "answer": "predictions", "n_classes": 3, "backoff": 0.01}
+    given = {
+        "protocol": "json",
+        "body": '{"records": "$records"}',
+        "answer": "predictions",
+        "n_classes": 3,
+        "backoff": 0.01,
+    }
     given |= {"batch_size": 16, "timeout": 20.0} | settings
     return Endpoint(f"{url}/score", **given)
 
@@ -43,15 +52,24 @@ def counted(app: Unruly) -> int:
 @pytest.mark.parametrize(
     ("path", "settings"),
     [
-        ("/score", {"protocol": "json", "body": '{"records": "$records"}', "answer": "predictions"}),
-        ("/score", {"protocol": "json", "body": '{"record": "$record"}', "answer": "predictions[0]"}),
+        (
+            "/score",
+            {"protocol": "json", "body": '{"records": "$records"}', "answer": "predictions"},
+        ),
+        (
+            "/score",
+            {"protocol": "json", "body": '{"record": "$record"}', "answer": "predictions[0]"},
+        ),
         ("", {"protocol": "mlflow"}),
         ("", {"protocol": "mlflow", "columns": ("a", "b")}),
         ("", {"protocol": "v2", "model_name": "m"}),
     ],
 )
 def test_each_protocol_gives_the_models_answers_and_pays_once(tmp_path, path, settings):
-    with serving(Unruly()) as url, HttpTarget(Endpoint(url + path, n_classes=3, **settings), ledger=tmp_path / "l") as target:
+    with (
+        serving(Unruly()) as url,
+        HttpTarget(Endpoint(url + path, n_classes=3, **settings), ledger=tmp_path / "l") as target,
+    ):
         np.testing.assert_allclose(target.query(X[:70]), model(X[:70]), atol=1e-15)
         assert target.spent() == QuerySpending(70, 70, 0)
         assert isinstance(target, Target) and wrap(target) is target
@@ -63,7 +81,9 @@ def test_each_protocol_gives_the_models_answers_and_pays_once(tmp_path, path, se
         )
 
 
-@pytest.mark.parametrize("fault", ["500", "503:0", "truncated", "429:0", "429", "429-date:0", "408"])
+@pytest.mark.parametrize(
+    "fault", ["500", "503:0", "truncated", "429:0", "429", "429-date:0", "408"]
+)
 def test_a_fault_that_passes_is_tried_again_and_both_sides_count_the_same(fault):
     app = Unruly("fine", fault, "fine", fault, fault)
     with serving(app) as url, HttpTarget(endpoint(url)) as target:
@@ -102,7 +122,11 @@ REFUSED = {
 def test_a_fault_that_stays_is_one_sentence_and_never_a_score(order):
     kind, words = REFUSED[order]
     app = Unruly(always=order)
-    settings = {"retries": 1, "timeout": 0.4 if order in ("hang", "drip") else 20.0, "max_bytes": 10**6}
+    settings = {
+        "retries": 1,
+        "timeout": 0.4 if order in ("hang", "drip") else 20.0,
+        "max_bytes": 10**6,
+    }
     with serving(app) as url, HttpTarget(endpoint(url, **settings)) as target:
         with pytest.raises(kind, match=words) as caught:
             target.query(X[:10])
@@ -129,7 +153,10 @@ def test_a_redirect_within_the_server_is_followed():
 
 @pytest.mark.parametrize("faults", [["429:1"], ["429-date:2"], ["503:1"]])
 def test_retry_after_holds_every_request_back(faults):
-    """On the server's own clock: nothing arrives before the time it named, whole seconds being all that a date can say."""
+    """On the server's own clock: nothing arrives before the time it named.
+
+    Whole seconds being all that a date can say.
+    """
     app = Unruly("fine", *faults)
     with serving(app) as url, HttpTarget(endpoint(url, concurrency=1)) as target:
         target.query(X[:64])
@@ -153,9 +180,17 @@ def test_as_many_requests_at_a_time_as_declared():
 @pytest.mark.parametrize("budget", [1, 2, 3])
 def test_no_record_is_sent_more_often_than_the_budget_under_retries_in_parallel(budget):
     rng = np.random.default_rng(budget)
-    faults = [str(rng.choice(["fine", "500", "truncated", "429:0", "half"], p=[0.5, 0.2, 0.1, 0.15, 0.05])) for _ in range(60)]
+    faults = [
+        str(
+            rng.choice(["fine", "500", "truncated", "429:0", "half"], p=[0.5, 0.2, 0.1, 0.15, 0.05])
+        )
+        for _ in range(60)
+    ]
     app = Unruly(*faults, slow=0.002)
-    with serving(app) as url, HttpTarget(endpoint(url, concurrency=8, batch_size=7), query_budget=budget) as target:
+    with (
+        serving(app) as url,
+        HttpTarget(endpoint(url, concurrency=8, batch_size=7), query_budget=budget) as target,
+    ):
         stopped = 0
         for _ in range(12):
             try:
@@ -176,11 +211,15 @@ def test_no_record_is_sent_more_often_than_the_budget_under_retries_in_parallel(
 def test_the_total_is_never_passed_and_the_sentence_says_what_to_do():
     app = Unruly("fine", "500", slow=0.01)
     with serving(app) as url, HttpTarget(endpoint(url, max_queries=100)) as target:
-        with pytest.raises(InputError, match="at most 100 queries, got 0 booked and 200 more to send"):
+        with pytest.raises(
+            InputError, match="at most 100 queries, got 0 booked and 200 more to send"
+        ):
             target.query(X)
         assert app.requests == 0
         target.query(X[:80])
-        with pytest.raises(InputError, match="at most 100 queries, got 96 booked and 20 more to send"):
+        with pytest.raises(
+            InputError, match="at most 100 queries, got 96 booked and 20 more to send"
+        ):
             target.query(X[100:120])
         assert counted(app) == target.spent().sent == 96
 
@@ -208,12 +247,19 @@ def test_owners_share_a_budget_over_different_records():
 
 
 def test_a_search_stays_within_each_records_budget_although_requests_fail():
-    """Moved copies count for the record they are copies of, sent again or not; the search keeps a tenth back for that."""
+    """Moved copies count for the record they are copies of, sent again or not.
+
+    The search keeps a tenth back for that.
+    """
     app = Unruly(*["fine", "fine", "fine", "500"] * 4)
     records = Records(X[:60], model(X[:60]).argmax(axis=1), np.arange(60).astype(str))
     with serving(app) as url, HttpTarget(endpoint(url), query_budget=40) as target:
-        found = measure_signal(target, records, SignalSpec("boundary", parameters=(("queries", 36.0),)))
-        assert target.spent().sent == counted(app) > found.queries[:, -1].sum(), "some were sent again"
+        found = measure_signal(
+            target, records, SignalSpec("boundary", parameters=(("queries", 36.0),))
+        )
+        assert target.spent().sent == counted(app) > found.queries[:, -1].sum(), (
+            "some were sent again"
+        )
         assert found.queries.max() <= 36
         with pytest.raises(InputError, match="query-budget"):
             for _ in range(30):
@@ -236,7 +282,10 @@ def test_asked_twice_is_sent_twice_and_on_resume_not_at_all(tmp_path):
 def test_progress_is_told_by_answer_and_only_of_the_first_asking(tmp_path):
     told: list[tuple[int, int]] = []
     everything = Records(X, np.zeros(200, dtype=np.int64), np.arange(200).astype(str))
-    with serving(Unruly()) as url, HttpTarget(endpoint(url, batch_size=50), ledger=tmp_path / "l") as target:
+    with (
+        serving(Unruly()) as url,
+        HttpTarget(endpoint(url, batch_size=50), ledger=tmp_path / "l") as target,
+    ):
         collect_outputs(target, everything, progress=lambda *now: told.append(now))
         assert told == [(50, 200), (100, 200), (150, 200), (200, 200), (200, 200)]
         target.query(X)
@@ -307,15 +356,28 @@ target.close()
 
 
 def client(url: str, folder: Path, budget: int) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CLIENT, f"{url}/score", str(folder / "ledger"), str(budget), str(folder / "p.npy")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ)
+    command = [
+        sys.executable,
+        "-c",
+        CLIENT,
+        f"{url}/score",
+        str(folder / "ledger"),
+        str(budget),
+        str(folder / "p.npy"),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+    )
 
 
 @pytest.mark.parametrize("orders", [0, 5, 12, 24, 27])
 def test_a_killed_run_goes_on_and_pays_again_for_what_was_in_flight_only(tmp_path, orders):
-    """Kill -9 while `orders` requests were answered: what was out, at most four requests of eight records, is asked again.
+    """Kill -9 while `orders` requests were answered.
 
-    27 requests are past the first 200 records: the second answers, of the determinism probe, are not taken for the first.
+    What was out, at most four requests of eight records, is asked again.
+
+    27 requests are past the first 200 records: the second answers, of the determinism probe, are
+    not taken for the first.
     """
     app = Unruly(*["fine"] * orders, always="wait")
     with serving(app) as url:
@@ -336,7 +398,9 @@ def test_a_killed_run_goes_on_and_pays_again_for_what_was_in_flight_only(tmp_pat
         assert said.split()[0] == "True"
         in_flight = 8 * 4  # whose answers, if any, were not stored yet
         assert 232 <= counted(app) <= 232 + in_flight
-        assert int(said.split()[1]) >= counted(app)  # what was booked and never left counts as spent too
+        assert int(said.split()[1]) >= counted(
+            app
+        )  # what was booked and never left counts as spent too
         assert int(said.split()[1]) <= 232 + 2 * in_flight
         np.testing.assert_allclose(np.load(tmp_path / "p.npy"), model(X), atol=1e-15)
         third = client(url, tmp_path, 4)
@@ -371,7 +435,9 @@ def test_the_servers_order_of_classes_is_mapped_and_names_are_read():
     with serving(Unruly(always="words")) as url:
         settings = {"n_classes": None, "classes": ("eel", "cat", "dog"), "outputs": "labels"}
         with HttpTarget(endpoint(url, **settings)) as target:
-            np.testing.assert_array_equal(target.query(X)[:, 0], np.array([1, 2, 0])[model(X).argmax(axis=1)])
+            np.testing.assert_array_equal(
+                target.query(X)[:, 0], np.array([1, 2, 0])[model(X).argmax(axis=1)]
+            )
             assert (target.signal, target.access) == ("labels", Access.LABEL)
         with (
             HttpTarget(endpoint(url, **settings | {"classes": ("eel", "cat")})) as target,
@@ -424,7 +490,12 @@ def test_the_token_goes_to_the_server_alone_and_into_no_text(tmp_path, monkeypat
             app.always = "elsewhere"
             with pytest.raises(TargetError, match="not followed"):
                 target.query(X[32:])
-            texts = [str(refused.value), repr(target.__dict__), repr(target.endpoint), repr(refused.value.__context__)]
+            texts = [
+                str(refused.value),
+                repr(target.__dict__),
+                repr(target.endpoint),
+                repr(refused.value.__context__),
+            ]
         with HttpTarget(endpoint(url, auth_env="MY_TOKEN", auth_header="X-Api-Key")) as target:
             app.always = "fine"
             target.query(X[:16])
@@ -438,7 +509,15 @@ def test_a_certificate_is_checked_and_one_of_your_own_can_be_trusted(tmp_path):
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=test"
     subprocess.run(
-        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)],
+        [
+            *command.split(),
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(key),
+            "-out",
+            str(cert),
+        ],
         check=True,
         capture_output=True,
     )
@@ -480,7 +559,13 @@ def test_a_certificate_is_checked_and_one_of_your_own_can_be_trusted(tmp_path):
     ],
 )
 def test_what_cannot_be_declared_is_refused_before_anything_is_sent(settings, words):
-    given = {"url": "http://h/x", "protocol": "json", "body": '{"a": "$records"}', "answer": "b", "n_classes": 3} | settings
+    given = {
+        "url": "http://h/x",
+        "protocol": "json",
+        "body": '{"a": "$records"}',
+        "answer": "b",
+        "n_classes": 3,
+    } | settings
     with pytest.raises(InputError, match=words) as caught:
         Endpoint(**given)
     assert "pass" not in str(caught.value).split() and str(caught.value).startswith("Expected ")
@@ -495,7 +580,11 @@ def test_a_token_that_cannot_be_sent_is_not_shown(monkeypatch):
 
 def test_the_identity_follows_what_decides_an_answer_and_nothing_else():
     base = endpoint("http://h")
-    same = [endpoint("http://h", rate=3.0), endpoint("http://h", batch_size=3), endpoint("http://h", retries=9)]
+    same = [
+        endpoint("http://h", rate=3.0),
+        endpoint("http://h", batch_size=3),
+        endpoint("http://h", retries=9),
+    ]
     others = [
         endpoint("http://g"),
         endpoint("http://h", outputs="logits"),
@@ -508,7 +597,10 @@ def test_the_identity_follows_what_decides_an_answer_and_nothing_else():
 
 
 def test_collect_resumes_through_the_ledger_and_asks_the_probe_again(tmp_path):
-    """The store caches nothing of an endpoint, so that the second answers of a resumed run are not its first ones."""
+    """The store caches nothing of an endpoint.
+
+    So that the second answers of a resumed run are not its first ones.
+    """
     app = Unruly()
     records = Records(X, np.zeros(len(X), dtype=int), np.arange(len(X)).astype(str))
     with serving(app) as url:
@@ -526,7 +618,9 @@ def test_it_works_where_a_loop_runs_already_and_closes_itself():
     with serving(Unruly()) as url:
         np.testing.assert_allclose(asyncio.run(notebook(url)), model(X))
     gc.collect()
-    assert [thread.name for thread in threading.enumerate() if thread.name in ("endpoint", "ledger")] == []
+    assert [
+        thread.name for thread in threading.enumerate() if thread.name in ("endpoint", "ledger")
+    ] == []
 
 
 def test_no_records_are_no_request():

@@ -1,4 +1,7 @@
-"""Hugging Face classifiers: texts in batches of like length, folders of safetensors, and what is refused."""
+"""Hugging Face classifiers: texts in batches of like length, folders of safetensors.
+
+And what is refused.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,19 @@ import pytest
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.frames.several_inputs import Inputs
-from memberscope.targets import HuggingFaceTarget, TableLayout, load_target, read_class_names, read_pair, wrap
+from memberscope.targets import (
+    HuggingFaceTarget,
+    TableLayout,
+    load_target,
+    read_class_names,
+    read_pair,
+    wrap,
+)
 from memberscope.targets.frameworks.huggingface import silence_transformers
 
-pytestmark = pytest.mark.skipif(not (find_spec("transformers") and find_spec("torch")), reason="needs transformers and torch")
+pytestmark = pytest.mark.skipif(
+    not (find_spec("transformers") and find_spec("torch")), reason="needs transformers and torch"
+)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "plot", "very", "not"]
 
 
@@ -23,7 +35,12 @@ def small(n_labels: int = 2, **more):
     import transformers
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    sizes = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     names = {k: name for k, name in enumerate(["negative", "positive", "neutral"][:n_labels])}
     config = transformers.BertConfig(
         vocab_size=len(WORDS),
@@ -43,7 +60,9 @@ def home(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("bert")
     (folder / "vocab.txt").write_text("\n".join(WORDS))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 12}))
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 12})
+    )
     with silence_transformers(transformers):
         small().save_pretrained(folder)
     return folder
@@ -60,25 +79,40 @@ def one_by_one(target, texts):
 
     with torch.no_grad():
         return np.concatenate(
-            [target.model(**target.tokenizer(*text, truncation=True, return_tensors="pt")).logits.numpy() for text in texts]
+            [
+                target.model(
+                    **target.tokenizer(*text, truncation=True, return_tensors="pt")
+                ).logits.numpy()
+                for text in texts
+            ]
         )
 
 
 def test_batches_by_length_give_what_each_text_alone_gives(home):
     target = load_target(str(home)).target
     rng = np.random.default_rng(0)
-    texts = np.array([" ".join(rng.choice(WORDS[4:], rng.integers(1, 30))) for _ in range(150)], dtype=object)
+    texts = np.array(
+        [" ".join(rng.choice(WORDS[4:], rng.integers(1, 30))) for _ in range(150)], dtype=object
+    )
     expected = one_by_one(target, [(text,) for text in texts])
     for x in (texts, texts[:, None], texts.tolist(), texts.astype(str)):
         np.testing.assert_allclose(target.query(x), expected, atol=1e-5)
     pairs = np.column_stack([texts, texts[::-1]])
     np.testing.assert_allclose(target.query(pairs), one_by_one(target, pairs.tolist()), atol=1e-5)
-    assert (target.signal, target.n_classes, read_class_names(target)) == ("logits", 2, ("negative", "positive"))
+    assert (target.signal, target.n_classes, read_class_names(target)) == (
+        "logits",
+        2,
+        ("negative", "positive"),
+    )
 
 
 def test_records_that_are_no_text_are_one_sentence(home):
     target = load_target(str(home)).target
-    for x in (np.zeros((3, 2)), np.array([["a", "b", "c"]]), np.array([["good"], [None]], dtype=object)):
+    for x in (
+        np.zeros((3, 2)),
+        np.array([["a", "b", "c"]]),
+        np.array([["good"], [None]], dtype=object),
+    ):
         with pytest.raises(InputError, match="Expected one column of text"):
             target.query(x)
 
@@ -133,7 +167,10 @@ def test_code_of_the_models_own_is_not_run(folder):
     marker = folder.parent / "ran"
     (folder / "own.py").write_text(f"open({str(marker)!r}, 'w')\n")
     config = json.loads((folder / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.C", "AutoModelForSequenceClassification": "own.M"}}
+    config |= {
+        "model_type": "own",
+        "auto_map": {"AutoConfig": "own.C", "AutoModelForSequenceClassification": "own.M"},
+    }
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises((UnsafeFileError, InputError), match=r"^Expected [^\n]*$"):
         load_target(str(folder))
@@ -144,7 +181,11 @@ def test_incomplete_folders_are_one_sentence(folder, tmp_path):
     import torch
     from safetensors.torch import load_file, save_file
 
-    for name, words in (("config.json", "config.json"), ("vocab.txt", "a tokenizer"), ("model.safetensors", "got no weights")):
+    for name, words in (
+        ("config.json", "config.json"),
+        ("vocab.txt", "a tokenizer"),
+        ("model.safetensors", "got no weights"),
+    ):
         aside = tmp_path / name
         (folder / name).rename(aside)
         with pytest.raises(InputError, match=words):
@@ -158,7 +199,11 @@ def test_incomplete_folders_are_one_sentence(folder, tmp_path):
     )
     with pytest.raises(InputError, match="got none for classifier"):
         load_target(str(folder))
-    save_file({**weights, "classifier.bias": torch.zeros(5)}, folder / "model.safetensors", {"format": "pt"})
+    save_file(
+        {**weights, "classifier.bias": torch.zeros(5)},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
     with pytest.raises(InputError, match=r"^Expected [^\n]*$"):
         load_target(str(folder))
     (folder / "config.json").write_text("{")
@@ -179,13 +224,24 @@ def test_other_tasks_are_refused(folder):
 def test_the_text_column_is_chosen_and_labels_are_words_or_numbers(home, tmp_path):
     target = load_target(str(home)).target
     for name, labels in (("a", ("negative", "positive")), ("b", ("0", "1"))):
-        (tmp_path / f"{name}.csv").write_text(f"id,text,y\n{name}1,good film,{labels[1]}\n{name}2,bad,{labels[0]}\n")
+        (tmp_path / f"{name}.csv").write_text(
+            f"id,text,y\n{name}1,good film,{labels[1]}\n{name}2,bad,{labels[0]}\n"
+        )
     layout = TableLayout(id_column="id", features=("text",))
-    inside, outside, _ = read_pair(tmp_path / "a.csv", tmp_path / "b.csv", layout, read_class_names(target))
+    inside, outside, _ = read_pair(
+        tmp_path / "a.csv", tmp_path / "b.csv", layout, read_class_names(target)
+    )
     assert inside.y.tolist() == outside.y.tolist() == [1, 0]
-    np.testing.assert_allclose(target.query(inside.x), target.query(["good film", "bad"]), atol=1e-6)
+    np.testing.assert_allclose(
+        target.query(inside.x), target.query(["good film", "bad"]), atol=1e-6
+    )
     with pytest.raises(InputError, match="column 'words'"):
-        read_pair(tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(features=("words",)), read_class_names(target))
+        read_pair(
+            tmp_path / "a.csv",
+            tmp_path / "b.csv",
+            TableLayout(features=("words",)),
+            read_class_names(target),
+        )
 
 
 def test_tuples_and_half_precision_give_the_same_logits():
@@ -198,14 +254,18 @@ def test_tuples_and_half_precision_give_the_same_logits():
     np.testing.assert_allclose(wrap(model).query(ids), expected, atol=1e-6)
     for kind in (torch.float16, torch.bfloat16):
         np.testing.assert_allclose(wrap(small(3).to(kind)).query(ids), expected, atol=0.2)
-    np.testing.assert_allclose(wrap(torch.nn.DataParallel(small(3))).query(ids), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        wrap(torch.nn.DataParallel(small(3))).query(ids), expected, atol=1e-6
+    )
 
 
 def test_what_a_tokenizer_gives_is_taken_as_it_is():
     ids, mask = np.array([[2, 4, 3, 0], [2, 5, 6, 3]]), np.array([[1, 1, 1, 0], [1, 1, 1, 1]])
     target = wrap(small(3))
     expected = target.query(ids)
-    np.testing.assert_allclose(target.query(Inputs((mask, ids), ("attention_mask", "input_ids"))), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        target.query(Inputs((mask, ids), ("attention_mask", "input_ids"))), expected, atol=1e-6
+    )
     np.testing.assert_allclose(target.query(Inputs((ids, mask))), expected, atol=1e-6)
 
 
@@ -214,9 +274,15 @@ def test_what_a_tokenizer_gives_is_taken_as_it_is():
     [
         (1, {}, "the regressor BertForSequenceClassification"),
         (3, {"problem_type": "regression"}, "the regressor BertForSequenceClassification"),
-        (3, {"problem_type": "multi_label_classification"}, "the multi-label classifier BertForSequenceClassification"),
+        (
+            3,
+            {"problem_type": "multi_label_classification"},
+            "the multi-label classifier BertForSequenceClassification",
+        ),
     ],
 )
 def test_other_tasks_are_one_true_sentence(labels, more, words):
-    with pytest.raises(InputError, match=f"Expected a classifier with one label a record, got .*{words}"):
+    with pytest.raises(
+        InputError, match=f"Expected a classifier with one label a record, got .*{words}"
+    ):
         wrap(small(labels, **more))

@@ -19,7 +19,9 @@ from memberscope.frames.several_inputs import Inputs
 from memberscope.targets import KerasTarget, TrustSettings, load_target, wrap
 from memberscope.targets.frameworks.keras import import_keras, silence_keras
 
-pytestmark = pytest.mark.skipif(not (find_spec("keras") and find_spec("torch")), reason="needs keras and torch")
+pytestmark = pytest.mark.skipif(
+    not (find_spec("keras") and find_spec("torch")), reason="needs keras and torch"
+)
 X = np.random.default_rng(0).normal(size=(30, 4))
 
 
@@ -32,12 +34,19 @@ def without_remarks():
 def dense(units: int, activation: str | None, *more):
     keras = import_keras()
     keras.utils.set_random_seed(0)
-    return keras.Sequential([keras.Input((4,)), *more, keras.layers.Dense(units, activation=activation)])
+    return keras.Sequential(
+        [keras.Input((4,)), *more, keras.layers.Dense(units, activation=activation)]
+    )
 
 
 @pytest.mark.parametrize(
     ("units", "activation", "signal", "n_classes"),
-    [(3, "softmax", "probabilities", 3), (3, None, "logits", 3), (1, "sigmoid", "probabilities", 2), (1, None, "logits", 2)],
+    [
+        (3, "softmax", "probabilities", 3),
+        (3, None, "logits", 3),
+        (1, "sigmoid", "probabilities", 2),
+        (1, None, "logits", 2),
+    ],
 )
 def test_what_the_answers_are_is_told(units, activation, signal, n_classes):
     model = dense(units, activation)
@@ -71,12 +80,17 @@ def test_dropout_and_batch_statistics_are_left_alone():
 def test_several_inputs_are_a_tuple_or_a_dict_by_name():
     keras = import_keras()
     a, b = keras.Input((2,), name="a"), keras.Input((2,), name="b")
-    model = keras.Model([a, b], keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b])))
+    model = keras.Model(
+        [a, b], keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b]))
+    )
     target, parts = wrap(model), (X[:, :2], X[:, 2:])
     expected = target.query(Inputs(parts))
     assert target.signal == "probabilities" and expected.shape == (len(X), 2)
     np.testing.assert_array_equal(target.query(Inputs(parts[::-1], ("b", "a"))), expected)
-    named = keras.Model({"a": a, "b": b}, keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b])))
+    named = keras.Model(
+        {"a": a, "b": b},
+        keras.layers.Dense(2, activation="softmax")(keras.layers.Concatenate()([a, b])),
+    )
     named.set_weights(model.get_weights())
     np.testing.assert_allclose(wrap(named).query(Inputs(parts, ("a", "b"))), expected, atol=1e-6)
     with pytest.raises(InputError, match="Expected 2 inputs for the Keras model"):
@@ -89,12 +103,18 @@ def test_the_scores_are_found_among_several_outputs():
     hidden = keras.layers.Dense(8)(given)
     probabilities = keras.layers.Dense(3, activation="softmax")(hidden)
     only = wrap(keras.Model(given, probabilities)).query(X)
-    for outputs in ({"hidden": hidden, "probs": probabilities}, [hidden, probabilities], {"probabilities": probabilities}):
+    for outputs in (
+        {"hidden": hidden, "probs": probabilities},
+        [hidden, probabilities],
+        {"probabilities": probabilities},
+    ):
         target = wrap(keras.Model(given, outputs))
         target.find_outputs(X, n_classes=3)
         assert (target.signal, target.n_classes) == ("probabilities", 3)
         np.testing.assert_array_equal(target.query(X), only)
-    with pytest.raises(InputError, match="Expected one tensor of scores in the model's answer, got 0 of shape"):
+    with pytest.raises(
+        InputError, match="Expected one tensor of scores in the model's answer, got 0 of shape"
+    ):
         wrap(keras.Model(given, [hidden, probabilities])).query(X)
 
 
@@ -165,12 +185,18 @@ def test_damaged_archives_are_one_sentence(tmp_path):
             load_target(str(path))
     dense(3, "softmax").save(path)
     with pytest.raises(InputError, match=r"^Expected a complete Keras model[^\n]*$"):
-        load_target(rewritten(path, lambda config: config["config"]["layers"][1].update(class_name="Nothing")))
+        load_target(
+            rewritten(
+                path, lambda config: config["config"]["layers"][1].update(class_name="Nothing")
+            )
+        )
 
 
 def test_a_file_opens_on_torch_where_the_usual_backend_is_missing(tmp_path):
     dense(3, "softmax").save(tmp_path / "m.keras")
     code = f"from memberscope.targets import load_target; print(load_target({str(tmp_path / 'm.keras')!r}).target.signal)"
     environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"}
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
     assert found.stdout.strip() == "probabilities" and "Warning" not in found.stderr

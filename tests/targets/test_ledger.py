@@ -1,4 +1,7 @@
-"""The ledger: nothing booked is forgotten, not even by a killed process, and no limit is ever passed."""
+"""The ledger: nothing booked is forgotten, not even by a killed process.
+
+And no limit is ever passed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ SCOPE = b"endpoint".ljust(16)
 
 
 def query(key: int, owner: int | None = None) -> LedgerQuery:
-    return LedgerQuery(key.to_bytes(20, "big"), (key if owner is None else owner).to_bytes(16, "big"))
+    return LedgerQuery(
+        key.to_bytes(20, "big"), (key if owner is None else owner).to_bytes(16, "big")
+    )
 
 
 @pytest.fixture
@@ -36,7 +41,10 @@ def test_a_new_ledger_on_the_same_file_knows_what_the_old_one_booked(path):
     ledger.reserve(queries[1:]).result()
     ledger.close()
     again = Ledger(path, SCOPE)
-    assert again.find([one.key for one in queries]).result() == {queries[0].key: b"ab", queries[1].key: b"cd"}
+    assert again.find([one.key for one in queries]).result() == {
+        queries[0].key: b"ab",
+        queries[1].key: b"cd",
+    }
     assert again.spent().result() == QuerySpending(sent=4, answered=2, unanswered=1)
     again.close()
     assert path.stat().st_mode & 0o777 == 0o600
@@ -48,7 +56,9 @@ def test_a_new_ledger_on_the_same_file_knows_what_the_old_one_booked(path):
 def test_limits_hold_for_each_owner_and_in_all_and_a_refund_gives_back():
     ledger = Ledger(None, SCOPE)
     line = ledger.reserve([query(1, 7), query(2, 7)], each=2).result()
-    with pytest.raises(InputError, match="at most 2 queries a record, got 1 records that need another one"):
+    with pytest.raises(
+        InputError, match="at most 2 queries a record, got 1 records that need another one"
+    ):
         ledger.reserve([query(3, 7), query(4, 8)], each=2).result()
     assert ledger.spent().result().sent == 2
     with pytest.raises(InputError, match="at most 3 queries, got 2 booked and 2 more to send"):
@@ -77,7 +87,10 @@ def test_a_dictionary_counts_the_same(steps, each, total):
     sent, answers = {}, {}
     for step, keys in steps:
         if step == "reserve":
-            fits = all(sent.get(key, 0) < each for key in keys) and sum(sent.values()) + len(keys) <= total
+            fits = (
+                all(sent.get(key, 0) < each for key in keys)
+                and sum(sent.values()) + len(keys) <= total
+            )
             booked = ledger.reserve([query(key) for key in keys], each=each, total=total)
             assert (booked.exception() is None) == fits
             if fits:
@@ -86,7 +99,9 @@ def test_a_dictionary_counts_the_same(steps, each, total):
         elif lines:
             line, keys = lines.pop()
             if step == "answer":
-                ledger.answer(line, [query(key) for key in keys], [b"%02d" % key for key in keys]).result()
+                ledger.answer(
+                    line, [query(key) for key in keys], [b"%02d" % key for key in keys]
+                ).result()
                 answers.update({key: b"%02d" % key for key in keys})
             else:
                 ledger.refund(line, [query(key) for key in keys]).result()

@@ -1,4 +1,7 @@
-"""Classifiers of each class against the rest: their probabilities are divided by their sum, and scores can be declared."""
+"""Classifiers of each class against the rest.
+
+Their probabilities are divided by their sum, and scores can be declared.
+"""
 
 import numpy as np
 import pytest
@@ -19,7 +22,9 @@ X = RNG.normal(size=(400, 4)) + Y[:, None]
 
 def one_vs_all(library: str):
     if library == "catboost":
-        return CatBoostClassifier(iterations=20, loss_function="MultiClassOneVsAll", verbose=0, thread_count=1)
+        return CatBoostClassifier(
+            iterations=20, loss_function="MultiClassOneVsAll", verbose=0, thread_count=1
+        )
     return LGBMClassifier(n_estimators=10, objective="ova", verbose=-1, n_jobs=1)
 
 
@@ -38,7 +43,9 @@ def test_one_vs_all_probabilities_are_divided_by_their_sum_and_said(library):
 
 def test_a_one_vs_all_booster_gives_what_its_classifier_gives():
     booster = train(
-        {"objective": "multiclassova", "num_class": 3, "verbose": -1, "num_threads": 1}, Dataset(X[:200], Y[:200]), 10
+        {"objective": "multiclassova", "num_class": 3, "verbose": -1, "num_threads": 1},
+        Dataset(X[:200], Y[:200]),
+        10,
     )
     own = booster.predict(X)
     np.testing.assert_allclose(wrap(booster).query(X), own / own.sum(axis=1, keepdims=True))
@@ -54,7 +61,9 @@ def softmax_loss(y, margins):
 
 @pytest.mark.filterwarnings("ignore:Cannot compute class probabilities")
 def test_the_advice_to_declare_logits_ends_with_logits():
-    model = LGBMClassifier(n_estimators=10, objective=softmax_loss, verbose=-1, n_jobs=1).fit(X[:200], Y[:200])
+    model = LGBMClassifier(n_estimators=10, objective=softmax_loss, verbose=-1, n_jobs=1).fit(
+        X[:200], Y[:200]
+    )
     pair = (X[:200], Y[:200]), (X[200:], Y[200:])
     with pytest.raises(InputError, match=r"wrap\(model, outputs='logits'\)"):
         audit(model, *pair, plan=PLAN)

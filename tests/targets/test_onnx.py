@@ -18,7 +18,15 @@ from sklearn.tree import DecisionTreeClassifier
 import memberscope
 from memberscope.errors import InputError
 from memberscope.frames.fitted_columns import list_target_columns
-from memberscope.targets import OnnxTarget, TableLayout, load_target, read_class_names, read_pair, resolve_n_classes, wrap
+from memberscope.targets import (
+    OnnxTarget,
+    TableLayout,
+    load_target,
+    read_class_names,
+    read_pair,
+    resolve_n_classes,
+    wrap,
+)
 from memberscope.targets.frameworks.onnx_file import read_facts
 from memberscope.types import Access
 
@@ -37,7 +45,10 @@ def value(name: str, kind: int, shape: list) -> object:
 
 def saved(path: Path, nodes: list, inputs: list, outputs: list, weights: dict | None = None) -> str:
     """A hand-made model in a file."""
-    tensors = [numpy_helper.from_array(array, name) for name, array in ({"w": W} if weights is None else weights).items()]
+    tensors = [
+        numpy_helper.from_array(array, name)
+        for name, array in ({"w": W} if weights is None else weights).items()
+    ]
     model = helper.make_model(
         helper.make_graph(nodes, "g", inputs, outputs, tensors),
         opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)],
@@ -47,11 +58,17 @@ def saved(path: Path, nodes: list, inputs: list, outputs: list, weights: dict | 
     return str(path)
 
 
-def scores(path: Path, last: str | None = None, shape: list | None = None, name: str = "out") -> str:
+def scores(
+    path: Path, last: str | None = None, shape: list | None = None, name: str = "out"
+) -> str:
     """x @ w, then one more node."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["z" if last else name])]
     nodes += (
-        [helper.make_node(last, ["z"], [name], axis=1) if last == "Softmax" else helper.make_node(last, ["z"], [name])]
+        [
+            helper.make_node(last, ["z"], [name], axis=1)
+            if last == "Softmax"
+            else helper.make_node(last, ["z"], [name])
+        ]
         if last
         else []
     )
@@ -64,7 +81,12 @@ def softmax(z: np.ndarray) -> np.ndarray:
 
 def test_scores_are_told_from_answers_and_not_from_names(tmp_path):
     logits = load_target(scores(tmp_path / "z.onnx", name="probabilities")).target
-    assert (logits.signal, logits.access, logits.n_classes, logits.n_parameters) == ("logits", Access.LOGITS, 3, 12)
+    assert (logits.signal, logits.access, logits.n_classes, logits.n_parameters) == (
+        "logits",
+        Access.LOGITS,
+        3,
+        12,
+    )
     np.testing.assert_allclose(logits.query(X), X @ W, atol=1e-5)
     proper = load_target(scores(tmp_path / "p.onnx", "Softmax", name="logits")).target
     assert (proper.signal, proper.n_classes) == ("probabilities", 3)
@@ -77,20 +99,34 @@ def test_numbers_that_are_neither_must_be_declared(tmp_path):
     with pytest.raises(InputError, match="Say which with --outputs"):
         load_target(path)
     assert load_target(path, outputs="logits").target.signal == "logits"
-    with pytest.raises(InputError, match="Expected outputs probabilities, logits, labels, got 'votes'"):
+    with pytest.raises(
+        InputError, match="Expected outputs probabilities, logits, labels, got 'votes'"
+    ):
         load_target(path, outputs="votes")
 
 
 def test_a_declared_output_is_taken_at_its_word(tmp_path):
-    assert load_target(scores(tmp_path / "p.onnx", "Softmax"), outputs="logits").target.signal == "logits"
+    assert (
+        load_target(scores(tmp_path / "p.onnx", "Softmax"), outputs="logits").target.signal
+        == "logits"
+    )
     with pytest.raises(InputError, match="one output of labels"):
         load_target(scores(tmp_path / "z.onnx"), outputs="labels")
 
 
 @pytest.mark.parametrize(("last", "signal"), [("Sigmoid", "probabilities"), (None, "logits")])
 def test_one_score_is_the_second_class(tmp_path, last, signal):
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node(last or "Identity", ["z"], ["out"])]
-    path = saved(tmp_path / "b.onnx", nodes, [value("x", REAL, ["n", 4])], [value("out", REAL, None)], {"w": W[:, :1]})
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node(last or "Identity", ["z"], ["out"]),
+    ]
+    path = saved(
+        tmp_path / "b.onnx",
+        nodes,
+        [value("x", REAL, ["n", 4])],
+        [value("out", REAL, None)],
+        {"w": W[:, :1]},
+    )
     target = load_target(path).target
     z = X @ W[:, 0]
     expected = 1 / (1 + np.exp(-z)) if last else z
@@ -105,7 +141,11 @@ def test_of_several_outputs_the_scores_count_and_are_chosen_by_what_is_declared(
         helper.make_node("Softmax", ["z"], ["p"], axis=1),
         helper.make_node("ArgMax", ["z"], ["label"], axis=1, keepdims=0),
     ]
-    outputs = [value("label", TensorProto.INT64, None), value("z", REAL, None), value("p", REAL, None)]
+    outputs = [
+        value("label", TensorProto.INT64, None),
+        value("z", REAL, None),
+        value("p", REAL, None),
+    ]
     path = saved(tmp_path / "m.onnx", nodes, [value("x", REAL, ["n", 4])], outputs)
     expected = {
         None: softmax(X @ W),
@@ -142,10 +182,17 @@ def test_types_and_shapes_of_records(tmp_path):
         helper.make_node("Cast", ["f"], ["r"], to=REAL),
         helper.make_node("MatMul", ["r", "w"], ["out"]),
     ]
-    path = saved(tmp_path / "i.onnx", nodes, [value("x", TensorProto.UINT8, ["n", 1, 2, 2])], [value("out", REAL, None)])
+    path = saved(
+        tmp_path / "i.onnx",
+        nodes,
+        [value("x", TensorProto.UINT8, ["n", 1, 2, 2])],
+        [value("out", REAL, None)],
+    )
     target = load_target(path).target
     pixels = np.random.default_rng(2).integers(0, 256, (6, 2, 2))
-    np.testing.assert_allclose(target.query(pixels.astype(float)), pixels.reshape(6, 4) @ W, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(
+        target.query(pixels.astype(float)), pixels.reshape(6, 4) @ W, rtol=1e-4, atol=1e-3
+    )
     for wrong, words in (
         (pixels + 0.5, "whole numbers from 0 to 255"),
         (pixels + 300, "whole numbers from 0 to 255"),
@@ -155,7 +202,12 @@ def test_types_and_shapes_of_records(tmp_path):
         with pytest.raises(InputError, match=words):
             target.query(wrong)
     double = load_target(scores(tmp_path / "z.onnx")).target
-    for x in (X.tolist(), X.astype(np.float32), X.astype(object), __import__("scipy.sparse").sparse.csr_matrix(X)):
+    for x in (
+        X.tolist(),
+        X.astype(np.float32),
+        X.astype(object),
+        __import__("scipy.sparse").sparse.csr_matrix(X),
+    ):
         np.testing.assert_allclose(double.query(x), X @ W, atol=1e-5)
     with pytest.raises(InputError, match="4 features for the input 'x', got 3"):
         double.query(X[:, :3])
@@ -168,10 +220,16 @@ def mixed():
     pandas = pytest.importorskip("pandas")
     rng = np.random.default_rng(0)
     frame = pandas.DataFrame(
-        {"age": rng.normal(40, 9, 200), "income": rng.normal(size=200), "city": rng.choice(["oslo", "rome"], 200)}
+        {
+            "age": rng.normal(40, 9, 200),
+            "income": rng.normal(size=200),
+            "city": rng.choice(["oslo", "rome"], 200),
+        }
     )
     y = np.where(frame["age"] + 9 * (frame["city"] == "rome") > 44, "yes", "no")
-    steps = ColumnTransformer([("n", StandardScaler(), ["age", "income"]), ("c", OneHotEncoder(), ["city"])])
+    steps = ColumnTransformer(
+        [("n", StandardScaler(), ["age", "income"]), ("c", OneHotEncoder(), ["city"])]
+    )
     return frame, y, make_pipeline(steps, LogisticRegression()).fit(frame, y)
 
 
@@ -180,17 +238,30 @@ def test_a_data_frames_columns_are_inputs_by_name(tmp_path):
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 
     frame, y, model = mixed()
-    types = [("age", FloatTensorType([None, 1])), ("income", FloatTensorType([None, 1])), ("city", StringTensorType([None, 1]))]
+    types = [
+        ("age", FloatTensorType([None, 1])),
+        ("income", FloatTensorType([None, 1])),
+        ("city", StringTensorType([None, 1])),
+    ]
     for zipmap in (True, False):
-        graph = skl2onnx.convert_sklearn(model, initial_types=types, target_opset=17, options={id(model): {"zipmap": zipmap}})
+        graph = skl2onnx.convert_sklearn(
+            model, initial_types=types, target_opset=17, options={id(model): {"zipmap": zipmap}}
+        )
         (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
         target = load_target(str(tmp_path / "m.onnx")).target
-        assert list_target_columns(target) == ("age", "income", "city") and read_class_names(target) == ("no", "yes")
-        np.testing.assert_allclose(target.query(frame[["city", "income", "age"]]), model.predict_proba(frame), atol=1e-5)
+        assert list_target_columns(target) == ("age", "income", "city") and read_class_names(
+            target
+        ) == ("no", "yes")
+        np.testing.assert_allclose(
+            target.query(frame[["city", "income", "age"]]), model.predict_proba(frame), atol=1e-5
+        )
         for name in ("a.csv", "b.csv"):
             frame[["city", "age", "income"]].assign(y=y).to_csv(tmp_path / name, index=False)
         inside, _, names = read_pair(
-            tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(fitted=list_target_columns(target)), target.classes
+            tmp_path / "a.csv",
+            tmp_path / "b.csv",
+            TableLayout(fitted=list_target_columns(target)),
+            target.classes,
         )
         np.testing.assert_allclose(target.query(inside.x), model.predict_proba(frame), atol=1e-5)
         assert names == ("no", "yes") and inside.y.tolist() == (y == "yes").astype(int).tolist()
@@ -201,15 +272,22 @@ def test_a_data_frames_columns_are_inputs_by_name(tmp_path):
         np.testing.assert_array_equal(labels.query(frame)[:, 0], model.predict(frame) == "yes")
 
 
-@pytest.mark.parametrize("model", [DecisionTreeClassifier(max_depth=3), SVC(), LogisticRegression()])
+@pytest.mark.parametrize(
+    "model", [DecisionTreeClassifier(max_depth=3), SVC(), LogisticRegression()]
+)
 def test_what_skl2onnx_writes(tmp_path, model):
-    """Its scores are called probabilities even where, as for support vector machines, they are not."""
+    """Its scores are called probabilities even where, as for support vector machines.
+
+    They are not.
+    """
     skl2onnx = pytest.importorskip("skl2onnx")
     y = np.random.default_rng(0).integers(0, 3, 80) * 10
     x = (np.random.default_rng(1).normal(size=(80, 4)) + y[:, None] / 20).astype(np.float32)
     model.fit(x, y)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of scikit-learn, about attributes that the converter reads
+        warnings.simplefilter(
+            "ignore"
+        )  # of scikit-learn, about attributes that the converter reads
         graph = skl2onnx.to_onnx(model, x[:1], target_opset=17)
     (tmp_path / "m.onnx").write_bytes(graph.SerializeToString())
     target, own = load_target(str(tmp_path / "m.onnx")).target, wrap(model)
@@ -218,8 +296,16 @@ def test_what_skl2onnx_writes(tmp_path, model):
 
 
 def test_labels_alone(tmp_path):
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("ArgMax", ["z"], ["out"], axis=1, keepdims=0)]
-    path = saved(tmp_path / "l.onnx", nodes, [value("x", REAL, ["n", 4])], [value("out", TensorProto.INT64, None)])
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("ArgMax", ["z"], ["out"], axis=1, keepdims=0),
+    ]
+    path = saved(
+        tmp_path / "l.onnx",
+        nodes,
+        [value("x", REAL, ["n", 4])],
+        [value("out", TensorProto.INT64, None)],
+    )
     target = load_target(path).target
     assert (target.signal, target.access) == ("labels", Access.LABEL)
     np.testing.assert_array_equal(target.query(X)[:, 0], (X @ W).argmax(axis=1))
@@ -233,18 +319,44 @@ def test_labels_alone_by_the_command_line_take_the_classes_of_the_records(tmp_pa
 
     from memberscope.cli.main import app
 
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["z"]), helper.make_node("ArgMax", ["z"], ["out"], axis=1, keepdims=0)]
-    path = saved(tmp_path / "l.onnx", nodes, [value("x", REAL, ["n", 4])], [value("out", TensorProto.INT64, None)])
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"]),
+        helper.make_node("ArgMax", ["z"], ["out"], axis=1, keepdims=0),
+    ]
+    path = saved(
+        tmp_path / "l.onnx",
+        nodes,
+        [value("x", REAL, ["n", 4])],
+        [value("out", TensorProto.INT64, None)],
+    )
     x = np.random.default_rng(3).normal(size=(200, 4))
     y = (x @ W).argmax(axis=1)
     y[100:] = np.random.default_rng(4).integers(0, 3, 100)
     for name, half in (("a.csv", slice(0, 100)), ("b.csv", slice(100, 200))):
         rows = np.column_stack([x[half], y[half]])
-        np.savetxt(tmp_path / name, rows, delimiter=",", header="a,b,c,d,y", comments="", fmt=["%.9g"] * 4 + ["%d"])
-    data = ["--members", str(tmp_path / "a.csv"), "--non-members", str(tmp_path / "b.csv"), "--access", "label"]
-    result = CliRunner().invoke(app, ["audit", "--model", path, *data, "--out", str(tmp_path / "out")])
+        np.savetxt(
+            tmp_path / name,
+            rows,
+            delimiter=",",
+            header="a,b,c,d,y",
+            comments="",
+            fmt=["%.9g"] * 4 + ["%d"],
+        )
+    data = [
+        "--members",
+        str(tmp_path / "a.csv"),
+        "--non-members",
+        str(tmp_path / "b.csv"),
+        "--access",
+        "label",
+    ]
+    result = CliRunner().invoke(
+        app, ["audit", "--model", path, *data, "--out", str(tmp_path / "out")]
+    )
     assert result.exit_code == 0, result.output
-    wrong = CliRunner().invoke(app, ["audit", "--model", path, *data, "--outputs", "logits", "--out", str(tmp_path / "o2")])
+    wrong = CliRunner().invoke(
+        app, ["audit", "--model", path, *data, "--outputs", "logits", "--out", str(tmp_path / "o2")]
+    )
     assert isinstance(wrong.exception, InputError) and "Leave out --outputs" in str(wrong.exception)
 
 
@@ -309,7 +421,10 @@ def test_a_file_with_any_byte_changed_is_read_or_refused(tmp_path):
 def test_inputs_that_are_no_records_are_refused(tmp_path):
     nodes = [helper.make_node("Add", ["a", "b"], ["out"])]
     path = saved(
-        tmp_path / "t.onnx", nodes, [value("a", REAL, ["n", 4]), value("b", REAL, ["n", 4])], [value("out", REAL, None)]
+        tmp_path / "t.onnx",
+        nodes,
+        [value("a", REAL, ["n", 4]), value("b", REAL, ["n", 4])],
+        [value("out", REAL, None)],
     )
     with pytest.raises(InputError, match="one input of records, or one a column, got a, b"):
         load_target(path)
@@ -322,17 +437,23 @@ def test_a_session_made_from_bytes_is_not_cached_and_threads_are_as_asked(tmp_pa
     assert OnnxTarget(onnxruntime.InferenceSession(Path(path).read_bytes())).digest is None
     for said, threads in (("3", 3), ("", 0)):
         monkeypatch.setenv("OMP_NUM_THREADS", said)
-        assert load_target(path).target.session.get_session_options().intra_op_num_threads == threads
+        assert (
+            load_target(path).target.session.get_session_options().intra_op_num_threads == threads
+        )
 
 
 def test_features_of_unknown_number_are_logits_unless_named(tmp_path):
     nodes = [helper.make_node("Softmax", ["x"], ["probs"], axis=1)]
-    path = saved(tmp_path / "u.onnx", nodes, [value("x", REAL, ["n", "m"])], [value("probs", REAL, None)], {})
+    path = saved(
+        tmp_path / "u.onnx", nodes, [value("x", REAL, ["n", "m"])], [value("probs", REAL, None)], {}
+    )
     target = load_target(path).target
     assert target.signal == "probabilities"
     with pytest.raises(InputError, match="n_classes"):
         _ = target.n_classes
-    assert resolve_n_classes(target, X, 2).n_classes == 4, "the model's answer tells more than the labels at hand"
+    assert resolve_n_classes(target, X, 2).n_classes == 4, (
+        "the model's answer tells more than the labels at hand"
+    )
     np.testing.assert_allclose(target.query(X), softmax(X), atol=1e-6)
 
 
@@ -347,6 +468,13 @@ def test_a_session_that_tells_labels_is_told_its_classes():
         warnings.simplefilter("ignore")  # of the converter's own
         graph = skl2onnx.to_onnx(model, x[:1], target_opset=17, options={"zipmap": False})
     session = onnxruntime.InferenceSession(graph.SerializeToString())
-    np.testing.assert_array_equal(OnnxTarget(session, outputs="labels", classes=(1, 2, 3)).query(x)[:, 0], model.predict(x) - 1)
+    np.testing.assert_array_equal(
+        OnnxTarget(session, outputs="labels", classes=(1, 2, 3)).query(x)[:, 0],
+        model.predict(x) - 1,
+    )
     with pytest.raises(InputError, match="Declare the model's classes"):
-        memberscope.audit(OnnxTarget(session, outputs="labels", n_classes=3), (x[:30], y[:30] - 1), (x[30:], y[30:] - 1))
+        memberscope.audit(
+            OnnxTarget(session, outputs="labels", n_classes=3),
+            (x[:30], y[:30] - 1),
+            (x[30:], y[30:] - 1),
+        )

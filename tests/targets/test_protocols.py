@@ -1,4 +1,7 @@
-"""Requests and answers of the three protocols: documents as their specifications say, and each way round."""
+"""Requests and answers of the three protocols.
+
+Documents as their specifications say, and each way round.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ def roundtrip(document):
 @given(x=arrays(np.float64, array_shapes(min_dims=2, max_dims=3, max_side=4), elements=floats))
 def test_records_survive_the_request_bit_for_bit(protocol, x):
     x = x[:1] if protocol.one_by_one else x
-    np.testing.assert_array_equal(protocol.records(parse_json(dump_json(protocol.request(Batch(x))))).array, x)
+    np.testing.assert_array_equal(
+        protocol.records(parse_json(dump_json(protocol.request(Batch(x))))).array, x
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS, ids=lambda p: type(p).__name__)
@@ -63,7 +68,9 @@ def test_hidden_classes_are_nan_and_stay_hidden(p, keep):
     np.testing.assert_array_equal(parse_outputs(told, declared), p)
     pairs = [[[name, value] for name, value in answer.items()] for answer in told]
     np.testing.assert_array_equal(parse_outputs(pairs, declared), p)
-    objects = [[{"label": name, "score": value} for name, value in answer.items()] for answer in told]
+    objects = [
+        [{"label": name, "score": value} for name, value in answer.items()] for answer in told
+    ]
     np.testing.assert_array_equal(parse_outputs(objects, declared), p)
 
 
@@ -86,7 +93,13 @@ def test_v2_asks_for_one_tensor_a_column_where_columns_have_names():
     assert document["parameters"] == {"content_type": "pd"}
     assert document["inputs"] == [
         {"name": "age", "shape": [2, 1], "datatype": "INT64", "data": [30, 40]},
-        {"name": "job", "shape": [2, 1], "datatype": "BYTES", "data": ["cook", "smith"], "parameters": {"content_type": "str"}},
+        {
+            "name": "job",
+            "shape": [2, 1],
+            "datatype": "BYTES",
+            "data": ["cook", "smith"],
+            "parameters": {"content_type": "str"},
+        },
     ]
     back = OpenInference("m").records(roundtrip(document)).columns
     assert back["job"].tolist() == ["cook", "smith"] and back["age"].tolist() == [30, 40]
@@ -110,15 +123,21 @@ def test_v2_follows_the_servers_metadata():
     with pytest.raises(InputError, match="none called 'age'"):
         two.request(Batch(columns={"job": np.array(["cook"], dtype=object)}))
     with pytest.raises(InputError, match="whole numbers"):
-        two.request(Batch(columns={"age": np.array([0.5]), "job": np.array(["cook"], dtype=object)}))
+        two.request(
+            Batch(columns={"age": np.array([0.5]), "job": np.array(["cook"], dtype=object)})
+        )
     with pytest.raises(InputError, match="--columns"):
         two.request(Batch(np.eye(2)))
 
 
 def test_v2_answers_flat_or_nested_by_name():
     tensor = {"name": "p", "shape": [2, 2], "datatype": "FP64", "data": [0.1, 0.9, 0.4, 0.6]}
-    flat = {"outputs": [tensor, {"name": "other", "shape": [2], "datatype": "INT64", "data": [1, 1]}]}
-    np.testing.assert_array_equal(OpenInference("m", answer="p").answers(flat), [[0.1, 0.9], [0.4, 0.6]])
+    flat = {
+        "outputs": [tensor, {"name": "other", "shape": [2], "datatype": "INT64", "data": [1, 1]}]
+    }
+    np.testing.assert_array_equal(
+        OpenInference("m", answer="p").answers(flat), [[0.1, 0.9], [0.4, 0.6]]
+    )
     nested = {"outputs": [tensor | {"data": [[0.1, 0.9], [0.4, 0.6]]}]}
     np.testing.assert_array_equal(OpenInference("m").answers(nested), [[0.1, 0.9], [0.4, 0.6]])
     with pytest.raises(TargetError, match="got p, other"):
@@ -147,7 +166,9 @@ def test_one_score_is_the_second_of_two_classes():
     two = DeclaredOutputs(names=("no", "yes"))
     np.testing.assert_allclose(parse_outputs([0.25], two), [[0.75, 0.25]])
     np.testing.assert_allclose(parse_outputs([[0.5]], two), [[0.5, 0.5]])
-    np.testing.assert_array_equal(parse_outputs([1.5], DeclaredOutputs("logits", n=2)), [[0.0, 1.5]])
+    np.testing.assert_array_equal(
+        parse_outputs([1.5], DeclaredOutputs("logits", n=2)), [[0.0, 1.5]]
+    )
     with pytest.raises(TargetError, match="got one"):
         parse_outputs([0.5], DeclaredOutputs(n=3))
 
@@ -175,7 +196,9 @@ def test_what_was_not_declared_is_an_error_and_never_a_score(answers):
         parse_outputs(answers, DeclaredOutputs(names=NAMES))
 
 
-@given(st.recursive(st.integers(), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=5))
+@given(
+    st.recursive(st.integers(), lambda inner: st.lists(inner, min_size=1, max_size=3), max_leaves=5)
+)
 def test_paths_find_what_they_put(value):
     for path in ("a.b", "[2].x", "a['b c'].0", "", "out[*].p"):
         steps = parse_path(path)
@@ -211,7 +234,9 @@ def test_fingerprints_tell_values_types_shapes_and_names_apart():
     ]
     prints = [batch.fingerprints(b"s")[0] for batch in batches]
     assert len(set(prints)) == len(prints) and prints[0] != batches[0].fingerprints(b"t")[0]
-    assert Batch(np.asfortranarray(np.eye(3))).fingerprints(b"s") == Batch(np.eye(3)).fingerprints(b"s")
+    assert Batch(np.asfortranarray(np.eye(3))).fingerprints(b"s") == Batch(np.eye(3)).fingerprints(
+        b"s"
+    )
 
 
 def test_infinite_and_missing_values_are_refused_where_a_protocol_cannot_say_them():
@@ -220,4 +245,6 @@ def test_infinite_and_missing_values_are_refused_where_a_protocol_cannot_say_the
     with pytest.raises(InputError, match="missing or infinite"):
         OpenInference("m").request(Batch(np.array([[np.nan]])))
     with pytest.raises(InputError, match="missing or infinite"):
-        OpenInference("m").request(Batch(columns={"job": np.array([None, "cook"], dtype=object), "x": np.ones(2)}))
+        OpenInference("m").request(
+            Batch(columns={"job": np.array([None, "cook"], dtype=object), "x": np.ones(2)})
+        )

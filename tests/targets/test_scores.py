@@ -69,13 +69,18 @@ def test_scores_are_found(answer, place):
 def test_one_column_serves_two_classes_and_wider_answers_than_the_labels_show():
     assert find_scores((torch.zeros(N, 64), torch.zeros(N, 1)), N, 2) == (1,)
     assert find_scores((torch.zeros(N, 5), torch.zeros(N)), N, 3) == (0,)
-    assert find_scores({"logits": torch.zeros(N, 5), "hidden": torch.zeros(N, K)}, N, K) == ("logits",)
+    assert find_scores({"logits": torch.zeros(N, 5), "hidden": torch.zeros(N, K)}, N, K) == (
+        "logits",
+    )
 
 
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
-        ((Z, Z + 1), r"Expected one tensor of scores in the model's answer, got 0 of shape \(7, 3\), 1 of shape \(7, 3\)"),
+        (
+            (Z, Z + 1),
+            r"Expected one tensor of scores in the model's answer, got 0 of shape \(7, 3\), 1 of shape \(7, 3\)",
+        ),
         (LOSS, r"row of scores for each of 7 records, got a tensor of shape \(\)"),
         (Z.T, r"row of scores for each of 7 records, got a tensor of shape \(3, 7\)"),
         (torch.zeros(N, 5, K), r"got a tensor of shape \(7, 5, 3\)"),
@@ -89,7 +94,10 @@ def test_what_is_not_one_answer_is_one_sentence(answer, words):
 
 
 def test_a_dropped_dimension_of_one_record_comes_back():
-    assert as_rows(torch.zeros(K), 1).shape == (1, K) and as_rows(torch.tensor(2.0), 1).shape == (1, 1)
+    assert as_rows(torch.zeros(K), 1).shape == (1, K) and as_rows(torch.tensor(2.0), 1).shape == (
+        1,
+        1,
+    )
     assert as_rows(torch.zeros(N, K, 1, 1), N).shape == (N, K)
     assert as_rows(torch.zeros(N, K, dtype=torch.bfloat16), N).shape == (N, K)
 
@@ -110,22 +118,36 @@ def test_the_tolerance_follows_how_the_numbers_are_written():
 
 def test_records_of_several_arrays_are_taken_together():
     codes, numbers = np.arange(6), torch.zeros(6, 4, requires_grad=True)
-    both, named = read_inputs((codes, numbers), 6), read_inputs({"codes": codes, "numbers": numbers}, 6)
-    assert isinstance(both, Inputs) and len(both) == 6 and both.names == () and named.names == ("codes", "numbers")
+    both, named = (
+        read_inputs((codes, numbers), 6),
+        read_inputs({"codes": codes, "numbers": numbers}, 6),
+    )
+    assert (
+        isinstance(both, Inputs)
+        and len(both) == 6
+        and both.names == ()
+        and named.names == ("codes", "numbers")
+    )
     some = both[np.array([5, 0])]
-    assert some.parts[0].tolist() == [5, 0] and some.parts[1].shape == (2, 4) and len(both[2:4]) == 2
+    assert (
+        some.parts[0].tolist() == [5, 0] and some.parts[1].shape == (2, 4) and len(both[2:4]) == 2
+    )
     assert np.asarray(both).shape == (6, 5) and both.digest != named.digest
     again = both.rebuilt(np.asarray(both, dtype=np.float64))
     assert again.parts[0].dtype == codes.dtype and again.digest == both.digest
     assert len(both.joined(some)) == 8
-    with pytest.raises(InputError, match="Expected the same 2 inputs of members and of non-members"):
+    with pytest.raises(
+        InputError, match="Expected the same 2 inputs of members and of non-members"
+    ):
         both.joined(named)
 
 
 def test_lists_of_tensors_and_of_rows_are_arrays_and_texts_stay():
     rows = [torch.ones(4) * i for i in range(5)]
     assert read_inputs(rows, 5).shape == (5, 4) and read_inputs([[1, 2]] * 5, 5).shape == (5, 2)
-    assert read_inputs(["a", "b"], 2) == ["a", "b"] and read_inputs([["a", 1.0], ["b", 2.0]], 2) == [["a", 1.0], ["b", 2.0]]
+    assert read_inputs(["a", "b"], 2) == ["a", "b"] and read_inputs(
+        [["a", 1.0], ["b", 2.0]], 2
+    ) == [["a", 1.0], ["b", 2.0]]
     assert read_inputs(torch.ones(2, 3, dtype=torch.bfloat16), 2).dtype == np.float32
     assert read_inputs([torch.ones(3), torch.ones(4)], 2)[1].shape == (4,)
 
@@ -144,7 +166,13 @@ class Stream(torch.utils.data.IterableDataset):
 
 
 def test_data_sets_and_loaders_give_records_with_labels_in_order():
-    from torch.utils.data import ConcatDataset, DataLoader, Subset, SubsetRandomSampler, TensorDataset
+    from torch.utils.data import (
+        ConcatDataset,
+        DataLoader,
+        Subset,
+        SubsetRandomSampler,
+        TensorDataset,
+    )
 
     whole = TensorDataset(torch.arange(12.0).reshape(6, 2), torch.tensor([[0], [1]] * 3))
     for side in (
@@ -171,5 +199,7 @@ def test_data_sets_and_loaders_give_records_with_labels_in_order():
 def test_a_data_set_without_labels_is_one_sentence():
     from torch.utils.data import TensorDataset
 
-    with pytest.raises(InputError, match=r"gives records with their labels, got a list. Give a pair \(x, y\)"):
+    with pytest.raises(
+        InputError, match=r"gives records with their labels, got a list. Give a pair \(x, y\)"
+    ):
         read_dataset(TensorDataset(torch.zeros(4, 2)))

@@ -1,4 +1,7 @@
-"""The same model in process, behind MLServer and behind MLflow: the same outputs, the same audit, one query a record."""
+"""The same model in process, behind MLServer and behind MLflow.
+
+The same outputs, the same audit, one query a record.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,18 @@ N = 300
 RNG = np.random.default_rng(0)
 ARRAY = RNG.normal(size=(2 * N, 6))
 FRAME = pd.DataFrame(
-    {"age": RNG.normal(40, 9, 2 * N), "job": RNG.choice(["cook", "smith", "nurse"], 2 * N), "pay": ARRAY[:, 0]}
+    {
+        "age": RNG.normal(40, 9, 2 * N),
+        "job": RNG.choice(["cook", "smith", "nurse"], 2 * N),
+        "pay": ARRAY[:, 0],
+    }
 )
 Y = RNG.integers(0, 3, 2 * N)
 WORDS = np.array(["low", "mid", "top"])[Y]
 FOREST = RandomForestClassifier(20, random_state=0).fit(ARRAY[:N], Y[:N])
 PIPELINE = make_pipeline(
-    make_column_transformer((OneHotEncoder(), ["job"]), (StandardScaler(), ["age", "pay"])), LogisticRegression()
+    make_column_transformer((OneHotEncoder(), ["job"]), (StandardScaler(), ["age", "pay"])),
+    LogisticRegression(),
 ).fit(FRAME[:N], WORDS[:N])
 PLAN = memberscope.Plan(attacks=("gap", "loss", "confidence", "modified_entropy"))
 
@@ -53,7 +61,13 @@ def urls(tmp_path_factory) -> Iterator[dict[str, str]]:
 def endpoint(urls: dict[str, str], server: str, name: str) -> Endpoint:
     classes = tuple(map(str, (FOREST if name == "forest" else PIPELINE).classes_))
     if server == "mlserver":
-        return Endpoint(urls["mlserver"], model_name=name, answer="predict_proba", classes=classes, batch_size=50)
+        return Endpoint(
+            urls["mlserver"],
+            model_name=name,
+            answer="predict_proba",
+            classes=classes,
+            batch_size=50,
+        )
     return Endpoint(urls[f"mlflow {name}"], "mlflow", classes=classes, batch_size=50)
 
 
@@ -72,7 +86,9 @@ def test_outputs_and_audit_are_those_of_the_model_itself(urls, tmp_path, server,
     assert [(e.attack, e.metric, e.group, e.fpr) for e in there.estimates] == [
         (e.attack, e.metric, e.group, e.fpr) for e in here.estimates
     ]
-    values = np.array([[a.value, b.value] for a, b in zip(here.estimates, there.estimates, strict=True)])
+    values = np.array(
+        [[a.value, b.value] for a, b in zip(here.estimates, there.estimates, strict=True)]
+    )
     np.testing.assert_allclose(values[:, 0], values[:, 1], atol=1e-5)
 
 
@@ -84,7 +100,9 @@ def test_labels_alone_and_what_the_server_refuses(urls, server):
     ):
         target.query(ARRAY[:5, :3])
     if server == "mlserver":
-        only = Endpoint(urls["mlserver"], model_name="forest", answer="predict", outputs="labels", n_classes=3)
+        only = Endpoint(
+            urls["mlserver"], model_name="forest", answer="predict", outputs="labels", n_classes=3
+        )
         with HttpTarget(only) as target:
             np.testing.assert_array_equal(target.query(ARRAY)[:, 0], FOREST.predict(ARRAY))
         nobody = Endpoint(urls["mlserver"], model_name="nobody", n_classes=3)

@@ -1,4 +1,7 @@
-"""Tables: every reader types a column alike, what is missing stays missing, and what was assumed is said."""
+"""Tables: every reader types a column alike, what is missing stays missing.
+
+And what was assumed is said.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.frames.column_kinds import MISSING, ColumnSpec, find_column_kind, mark_missing, read_kinds
+from memberscope.frames.column_kinds import (
+    MISSING,
+    ColumnSpec,
+    find_column_kind,
+    mark_missing,
+    read_kinds,
+)
 from memberscope.frames.fitted_columns import list_target_columns
 from memberscope.targets import SklearnTarget, TableLayout, read_pair, read_tables, wrap
 from memberscope.targets.tables import arrow, files, find_fitted_columns, read_table
@@ -41,7 +50,11 @@ def columns(draw):
     kinds = draw(st.lists(st.sampled_from(sorted(FIELDS)), min_size=1, max_size=2, unique=True))
     fields = st.one_of(*(FIELDS[kind] for kind in kinds))
     return draw(
-        st.lists(st.one_of(fields, fields, FIELDS["missing"]) if draw(st.booleans()) else fields, min_size=1, max_size=30)
+        st.lists(
+            st.one_of(fields, fields, FIELDS["missing"]) if draw(st.booleans()) else fields,
+            min_size=1,
+            max_size=30,
+        )
     )
 
 
@@ -62,7 +75,10 @@ def read_without(monkeypatch: pytest.MonkeyPatch, path: Path, *hidden: str) -> d
 
 
 def as_plain(column) -> list:
-    """A column's values for comparison: what is missing as None, dates to the second, all else as Python has it."""
+    """A column's values for comparison.
+
+    What is missing as None, dates to the second, all else as Python has it.
+    """
     missing = mark_missing(column)
     if find_column_kind(column) == "date":
         values = np.asarray(pandas.Series(column).astype("datetime64[s]")).astype(str).tolist()
@@ -71,7 +87,9 @@ def as_plain(column) -> list:
     return [None if gone else value for value, gone in zip(values, missing, strict=True)]
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(columns())
 def test_all_readers_type_a_column_alike_and_as_pandas_does(tmp_path, monkeypatch, words):
     path = write_column(tmp_path / "a.csv", words)
@@ -82,9 +100,13 @@ def test_all_readers_type_a_column_alike_and_as_pandas_does(tmp_path, monkeypatc
     assert as_plain(by_arrow) == as_plain(by_hand)
     usual = pandas.read_csv(path)["value"]
     if find_column_kind(by_arrow) != "date":
-        assert as_plain(by_pandas) == as_plain(usual) and find_column_kind(usual) == find_column_kind(by_arrow)
+        assert as_plain(by_pandas) == as_plain(usual) and find_column_kind(
+            usual
+        ) == find_column_kind(by_arrow)
     if find_column_kind(by_arrow) == "number":
-        np.testing.assert_allclose(np.asarray(by_arrow, dtype=float), np.asarray(usual, dtype=float), rtol=1e-15)
+        np.testing.assert_allclose(
+            np.asarray(by_arrow, dtype=float), np.asarray(usual, dtype=float), rtol=1e-15
+        )
         assert np.asarray(by_arrow).dtype == np.asarray(usual).dtype
     else:
         assert as_plain(by_arrow) == as_plain(by_pandas)
@@ -109,7 +131,14 @@ def test_a_column_whose_type_changes_late_is_typed_whole(tmp_path, monkeypatch):
         assert columns["d"][0] == "2024-01-01" and np.asarray(columns["e3"])[0] == "7"
 
 
-FRAME = pandas.DataFrame({"id": [7, 8, 9], "name": ["a", None, "ü"], "x": [1.5, np.nan, -2.25], "ok": [True, False, True]})
+FRAME = pandas.DataFrame(
+    {
+        "id": [7, 8, 9],
+        "name": ["a", None, "ü"],
+        "x": [1.5, np.nan, -2.25],
+        "ok": [True, False, True],
+    }
+)
 
 
 def written(path: Path, **options) -> Path:
@@ -136,16 +165,24 @@ def written(path: Path, **options) -> Path:
     ],
 )
 @pytest.mark.parametrize("hidden", [(), ("pandas",), ("pyarrow", "pandas")])
-def test_how_a_text_table_is_written_is_found_and_said(tmp_path, monkeypatch, name, options, assumed, hidden):
+def test_how_a_text_table_is_written_is_found_and_said(
+    tmp_path, monkeypatch, name, options, assumed, hidden
+):
     path = written(tmp_path / name, **options)
     columns = read_without(monkeypatch, path, *hidden)
-    assert np.asarray(columns["id"]).tolist() == [7, 8, 9] and as_plain(columns["name"]) == ["a", None, "ü"]
+    assert np.asarray(columns["id"]).tolist() == [7, 8, 9] and as_plain(columns["name"]) == [
+        "a",
+        None,
+        "ü",
+    ]
     assert as_plain(columns["x"]) == [1.5, None, -2.25] and np.asarray(columns["ok"]).dtype == bool
     notes = read_table(path).notes
     assert notes == ((f"Read {name} as {assumed}.",) if assumed else ())
 
 
-@pytest.mark.parametrize("suffix", ["csv.zst", "jsonl.zst", "jsonl.gz", "jsonl", "ndjson", "json", "feather", "parquet"])
+@pytest.mark.parametrize(
+    "suffix", ["csv.zst", "jsonl.zst", "jsonl.gz", "jsonl", "ndjson", "json", "feather", "parquet"]
+)
 def test_other_formats_hold_the_same_table(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     if suffix == "csv.zst":
@@ -171,7 +208,12 @@ def test_other_formats_hold_the_same_table(tmp_path, suffix):
     assert {name: as_plain(column) for name, column in columns.items()} == {
         "id": [7, 8, 9], "name": ["a", None, "ü"], "x": [1.5, None, -2.25], "ok": [True, False, True]
     }  # fmt: skip
-    assert [find_column_kind(column) for column in columns.values()] == ["number", "text", "number", "boolean"]
+    assert [find_column_kind(column) for column in columns.values()] == [
+        "number",
+        "text",
+        "number",
+        "boolean",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +228,11 @@ def test_other_formats_hold_the_same_table(tmp_path, suffix):
         ("a.csv", b"a,b\n1,2\n3,4,5\n", "got 3 in line 3"),
         ("a.csv", bytes(range(256)) * 4, "bytes that are no text"),
         ("a.csv.gz", b"a,b\n1,2\n", "complete .gz file"),
-        ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 99, mtime=0)[:-20], "complete .gz file|complete text table"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"a,b\n" + b"1,2\n" * 99, mtime=0)[:-20],
+            "complete .gz file|complete text table",
+        ),
         ("a.parquet", b"PAR1", "complete .parquet file"),
         ("a.feather", b"ARROW1", "complete .feather file"),
         ("a.jsonl", b'{"a": 1}\n[1]\n', "as record 2"),
@@ -211,8 +257,13 @@ def test_the_index_that_pandas_wrote_along_is_left_out_and_said(tmp_path):
     for name, called in (("a.csv", "without a name"), ("a.parquet", "__index_level_0__")):
         table = read_table(tmp_path / name)
         assert list(table.columns) == ["id", "name", "x", "ok"]
-        assert table.notes == (f"Left out the column {called} of {name}, the index of a data frame that was written along.",)
-    fitted = read_table(tmp_path / "a.csv", {**read_kinds(["Unnamed: 0=number"])})  # a model that was fitted with it
+        assert table.notes == (
+            f"Left out the column {called} of {name}, the index of a data frame that was written "
+            "along.",
+        )
+    fitted = read_table(
+        tmp_path / "a.csv", {**read_kinds(["Unnamed: 0=number"])}
+    )  # a model that was fitted with it
     assert next(iter(fitted.columns)) == "Unnamed: 0"
     FRAME.set_index("id").to_parquet(tmp_path / "b.parquet")
     assert read_table(tmp_path / "b.parquet").index == ("id",)
@@ -240,13 +291,20 @@ def test_declared_types_go_before_what_was_found(tmp_path):
     )
     wanted = read_kinds(["zip=text", "seen=text", "sex=category", "flag=boolean"])
     first, second = read_tables(*paths, TableLayout(wanted=wanted)).columns
-    assert first["zip"].tolist() == ["01", "02"] and first["seen"].tolist() == ["2024-01-01", "2024-02-01"]
-    assert first["sex"].cat.categories.tolist() == ["f", "m"] and first["flag"].tolist() == [True, False]
+    assert first["zip"].tolist() == ["01", "02"] and first["seen"].tolist() == [
+        "2024-01-01",
+        "2024-02-01",
+    ]
+    assert first["sex"].cat.categories.tolist() == ["f", "m"] and first["flag"].tolist() == [
+        True,
+        False,
+    ]
     assert second["flag"].tolist() == [True]
     with pytest.raises(InputError, match="got 'x' in row 2"):
         read_tables(*paths, TableLayout(wanted=read_kinds(["n=number"])))
     with pytest.raises(
-        InputError, match="Expected --types column=kind with the kinds number, boolean, date, text, category, got 'zip=word'"
+        InputError,
+        match="Expected --types column=kind with the kinds number, boolean, date, text, category, got 'zip=word'",
     ):
         read_kinds(["zip=word"])
     assert "as dates. Give --types seen=text" in read_tables(*paths).notes[-1]
@@ -266,7 +324,11 @@ def test_categories_and_missing_words_come_from_the_model(tmp_path):
     from sklearn.preprocessing import OneHotEncoder
 
     frame = pandas.DataFrame(
-        {"code": ["007", "12", "007", "12"], "basement": ["NA", "full", "NA", "full"], "gap": ["a", None, "a", None]},
+        {
+            "code": ["007", "12", "007", "12"],
+            "basement": ["NA", "full", "NA", "full"],
+            "gap": ["a", None, "a", None],
+        },
         dtype=object,
     )
     encoders = make_column_transformer((OneHotEncoder(), ["code", "basement"]), (make_pipeline(SimpleImputer(strategy="constant", fill_value="none", missing_values=None), OneHotEncoder()), ["gap"]))  # fmt: skip
@@ -276,9 +338,14 @@ def test_categories_and_missing_words_come_from_the_model(tmp_path):
     for name in ("a.csv", "b.csv"):
         frame.assign(y=[0, 1, 0, 1]).to_csv(tmp_path / name, index=False)
     inside, _, _ = read_pair(
-        tmp_path / "a.csv", tmp_path / "b.csv", TableLayout(fitted=list_target_columns(target), wanted=wanted), ("0", "1")
+        tmp_path / "a.csv",
+        tmp_path / "b.csv",
+        TableLayout(fitted=list_target_columns(target), wanted=wanted),
+        ("0", "1"),
     )
-    assert inside.x["code"].tolist() == ["007", "12", "007", "12"] and inside.x["basement"].tolist() == [
+    assert inside.x["code"].tolist() == ["007", "12", "007", "12"] and inside.x[
+        "basement"
+    ].tolist() == [
         "NA",
         "full",
         "NA",
@@ -293,7 +360,10 @@ def test_columns_whose_names_lightgbm_rewrites_keep_their_categories(tmp_path):
 
     rng = np.random.default_rng(0)
     frame = pandas.DataFrame(
-        {"the ward": pandas.Categorical(rng.choice(["7", "12", "x"], 300)), "age": rng.integers(18, 90, 300)}
+        {
+            "the ward": pandas.Categorical(rng.choice(["7", "12", "x"], 300)),
+            "age": rng.integers(18, 90, 300),
+        }
     )
     y = (frame["the ward"] == "12").astype(int)
     model = lightgbm.LGBMClassifier(n_estimators=3, verbose=-1, n_jobs=1).fit(frame, y)
@@ -319,7 +389,12 @@ def test_reading_imports_nothing_that_is_not_needed(tmp_path):
     np.savez(tmp_path / "a.npz", x=np.zeros(3))
     code = "import sys; from pathlib import Path; from memberscope.targets.tables import read_table; read_table(Path(sys.argv[1]));"
     code += "print([name for name in ('pandas', 'pyarrow', 'polars') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.npz")], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.npz")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert done.stdout.strip() == "[]"
 
 
@@ -354,13 +429,20 @@ def test_fields_that_have_no_column_are_refused(tmp_path, monkeypatch, content, 
 
 
 @pytest.mark.parametrize(
-    "content", [b"a,label\r1,x\r2,y\r", b"sep=;\r\na;label\r\n1;x\r\n2;y\r\n", b'sep=,\na,label\n1,"x"\n2,y\n']
+    "content",
+    [
+        b"a,label\r1,x\r2,y\r",
+        b"sep=;\r\na;label\r\n1;x\r\n2;y\r\n",
+        b'sep=,\na,label\n1,"x"\n2,y\n',
+    ],
 )
 def test_line_ends_and_hints_of_excel(tmp_path, monkeypatch, content):
     (tmp_path / "a.csv").write_bytes(content)
     for hidden in ((), ("pandas",), ("pyarrow", "pandas")):
         columns = read_without(monkeypatch, tmp_path / "a.csv", *hidden)
-        assert np.asarray(columns["a"]).tolist() == [1, 2] and np.asarray(columns["label"]).tolist() == ["x", "y"]
+        assert np.asarray(columns["a"]).tolist() == [1, 2] and np.asarray(
+            columns["label"]
+        ).tolist() == ["x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -374,8 +456,12 @@ def test_line_ends_and_hints_of_excel(tmp_path, monkeypatch, content):
     ],
 )
 def test_a_category_is_found_however_a_file_writes_it(categories, written, expected):
-    found = convert_column(np.array(written, dtype=object), ColumnSpec("category", categories), "c", Path("a.csv"))
-    assert found.tolist() == expected and [type(value) for value in found.tolist()] == [type(value) for value in expected]
+    found = convert_column(
+        np.array(written, dtype=object), ColumnSpec("category", categories), "c", Path("a.csv")
+    )
+    assert found.tolist() == expected and [type(value) for value in found.tolist()] == [
+        type(value) for value in expected
+    ]
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])
@@ -387,7 +473,9 @@ def test_words_that_look_like_dates_stay_words_where_the_model_knows_them(tmp_pa
     wanted = find_fitted_columns(type("Held", (), {"estimator": encoder})())
     for name in ("a", "b"):
         table, path = frame.assign(y=[0, 1, 0, 1]), tmp_path / f"{name}.{suffix}"
-        table.to_json(path, orient="records", lines=True) if suffix == "jsonl" else table.to_csv(path, index=False)
+        table.to_json(path, orient="records", lines=True) if suffix == "jsonl" else table.to_csv(
+            path, index=False
+        )
     layout = TableLayout(fitted=("v",), wanted=wanted)
     inside, _, _ = read_pair(tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}", layout)
     assert inside.x["v"].tolist() == frame["v"].tolist()
@@ -396,7 +484,10 @@ def test_words_that_look_like_dates_stay_words_where_the_model_knows_them(tmp_pa
 def test_values_that_the_model_was_not_fitted_with_are_said(tmp_path):
     paths = pair(tmp_path, "code,y\n1234,0\n12,1\n", "code,y\n12,0\n")
     read = read_tables(*paths, TableLayout(wanted={"code": ColumnSpec("text", ("01234", "12"))}))
-    assert "In 1 of 3 records code holds values that the model was not fitted with, such as '1234'" in read.notes[0]
+    assert (
+        "In 1 of 3 records code holds values that the model was not fitted with, such as '1234'"
+        in read.notes[0]
+    )
 
 
 def test_words_of_pyarrow_alone_are_made_when_they_are_asked_for(tmp_path, monkeypatch):
@@ -405,5 +496,10 @@ def test_words_of_pyarrow_alone_are_made_when_they_are_asked_for(tmp_path, monke
     assert "_values" not in vars(words)
     assert (words.shape, words.dtype, find_column_kind(words)) == ((3,), np.dtype(object), "text")
     assert "_values" not in vars(words)
-    assert np.asarray(words).tolist()[:1] == list(words)[:1] == words[:1].tolist() == words.tolist()[:1]
+    assert (
+        np.asarray(words).tolist()[:1]
+        == list(words)[:1]
+        == words[:1].tolist()
+        == words.tolist()[:1]
+    )
     assert np.array(words, copy=True) is not np.asarray(words)

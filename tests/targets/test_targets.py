@@ -28,7 +28,11 @@ def test_probabilities_equal_the_estimators(data):
     x, y = data
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
     target = SklearnTarget(model)
-    assert (target.signal, target.access, target.n_classes) == ("probabilities", Access.PROBABILITIES, 3)
+    assert (target.signal, target.access, target.n_classes) == (
+        "probabilities",
+        Access.PROBABILITIES,
+        3,
+    )
     np.testing.assert_array_equal(target.query(x), model.predict_proba(x))
     assert target.n_parameters == 4 * 3 + 3
     assert isinstance(target, Target)
@@ -51,11 +55,18 @@ def test_decision_functions_are_logits(data):
     assert values.shape == (120, 2) and (values[:, 0] == 0).all()
 
 
-@pytest.mark.parametrize("wrapped", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)])
+@pytest.mark.parametrize(
+    "wrapped", [lambda model: model, lambda model: make_pipeline(StandardScaler(), model)]
+)
 def test_decisions_between_pairs_of_classes_are_no_logits(data, wrapped):
-    """Of three classes there are three pairs, so that nothing but the estimator's own word tells the columns apart."""
+    """Of three classes there are three pairs.
+
+    So that nothing but the estimator's own word tells the columns apart.
+    """
     x, y = data
-    pairs, classes = (wrapped(SVC(decision_function_shape=shape)).fit(x, y) for shape in ("ovo", "ovr"))
+    pairs, classes = (
+        wrapped(SVC(decision_function_shape=shape)).fit(x, y) for shape in ("ovo", "ovr")
+    )
     target = SklearnTarget(pairs)
     assert target.signal == "logits"
     np.testing.assert_allclose(target.query(x), classes.decision_function(x))
@@ -112,13 +123,18 @@ def test_function_and_network_counts(data):
         warnings.simplefilter("ignore")
         model.fit(x, y)
     assert SklearnTarget(model).n_parameters == 4 * 5 + 5 + 5 * 3 + 3
-    assert FunctionTarget(lambda a: np.ones((len(a), 3)) / 3, n_classes=3).query(x).shape == (120, 3)
+    assert FunctionTarget(lambda a: np.ones((len(a), 3)) / 3, n_classes=3).query(x).shape == (
+        120,
+        3,
+    )
 
 
 def test_torch_module(data):
     torch = pytest.importorskip("torch")
     x, _ = data
-    module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)).train()
+    module = torch.nn.Sequential(
+        torch.nn.Linear(4, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+    ).train()
     target = TorchTarget(module, batch_size=7)
     values = target.query(x)
     with torch.no_grad():
@@ -140,7 +156,9 @@ def test_torch_single_output_is_two_classes(data):
     x, _ = data
     logits = TorchTarget(torch.nn.Linear(4, 1))
     assert logits.query(x).shape == (120, 2) and logits.n_classes == 2
-    probability = TorchTarget(torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Sigmoid()), outputs="probabilities")
+    probability = TorchTarget(
+        torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Sigmoid()), outputs="probabilities"
+    )
     np.testing.assert_allclose(probability.query(x).sum(axis=1), 1.0)
 
 
@@ -201,9 +219,11 @@ def test_a_torch_module_is_known_by_its_code(tmp_path, monkeypatch):
     digests = []
     for call in ("self.f(x)", "2 * self.f(x)"):
         (tmp_path / "net_code_for_test.py").write_text(
-            "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "import torch\nclass Net(torch.nn.Module):\n    def __init__(self):\n        "
+            "super().__init__()\n"
             "        self.f = torch.nn.Linear(2, 2)\n        torch.nn.init.ones_(self.f.weight)\n"
-            f"        torch.nn.init.zeros_(self.f.bias)\n    def forward(self, x):\n        return {call}\n"
+            "        torch.nn.init.zeros_(self.f.bias)\n    def forward(self, x):\n        return "
+            f"{call}\n"
         )
         sys.modules.pop("net_code_for_test", None)
         importlib.invalidate_caches()

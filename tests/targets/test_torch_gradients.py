@@ -1,4 +1,7 @@
-"""Per-example gradients of torch modules against a backward pass a record, for every kind of layer; and what is left behind."""
+"""Per-example gradients of torch modules against a backward pass a record.
+
+For every kind of layer; and what is left behind.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,10 @@ LAYERS, NORM = SignalSpec("gradient_layers"), SignalSpec("gradient_norm")
 
 
 class Text(nn.Module):
-    """Codes, one of them padding, that occur several times in a record; a linear layer on sequences."""
+    """Codes, one of them padding, that occur several times in a record.
+
+    A linear layer on sequences.
+    """
 
     def __init__(self, width: int = 6, hidden: int = 8):
         super().__init__()
@@ -95,13 +101,18 @@ def real(*shape: int) -> np.ndarray:
 
 CODES = np.random.default_rng(0).integers(0, 4, (N, 6))
 CLOSED = {
-    "linear": (lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, 3, bias=False)), real(5)),
+    "linear": (
+        lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(inplace=True), nn.Linear(8, 3, bias=False)),
+        real(5),
+    ),
     "text, summed": (lambda: Text(), CODES),
     "text, in pairs of positions": (lambda: Text(12, 24), CODES),
     "residual": (lambda: Residual(), real(3, 6, 6)),
     "one dimension, strided, dilated, circular": (
         lambda: nn.Sequential(
-            nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2, padding_mode="circular"), nn.Flatten(), nn.Linear(16, 3)
+            nn.Conv1d(2, 4, 3, stride=2, padding=2, dilation=2, padding_mode="circular"),
+            nn.Flatten(),
+            nn.Linear(16, 3),
         ),
         real(2, 8),
     ),
@@ -114,22 +125,38 @@ CLOSED = {
     ),
     "norms of one and two dimensions": (
         lambda: nn.Sequential(
-            nn.BatchNorm1d(5), nn.Linear(5, 6), nn.Unflatten(1, (2, 3)), nn.LayerNorm((2, 3)), nn.Flatten(), nn.Linear(6, 2)
+            nn.BatchNorm1d(5),
+            nn.Linear(5, 6),
+            nn.Unflatten(1, (2, 3)),
+            nn.LayerNorm((2, 3)),
+            nn.Flatten(),
+            nn.Linear(6, 2),
         ),
         real(5),
     ),
-    "double precision": (lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double(), real(5)),
+    "double precision": (
+        lambda: nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double(),
+        real(5),
+    ),
 }
 OTHERS = {
     "tied weights": (Tied, CODES),
     "a layer passed twice": (Twice, real(5)),
     "weight norm": (
-        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.PReLU(), nn.Linear(4, 3)),
+        lambda: nn.Sequential(
+            nn.utils.parametrizations.weight_norm(nn.Linear(5, 4)), nn.PReLU(), nn.Linear(4, 3)
+        ),
         real(5),
     ),
-    "transposed": (lambda: nn.Sequential(nn.ConvTranspose1d(2, 3, 2), nn.Flatten(), nn.Linear(15, 3)), real(2, 4)),
+    "transposed": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(2, 3, 2), nn.Flatten(), nn.Linear(15, 3)),
+        real(2, 4),
+    ),
     "recurrent": (lambda: Recurrent(nn.LSTM(5, 8, batch_first=True)), real(4, 5)),
-    "attention": (lambda: Recurrent(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)), real(4, 8)),
+    "attention": (
+        lambda: Recurrent(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)),
+        real(4, 8),
+    ),
 }
 LABELS = np.arange(N) % 2
 
@@ -145,7 +172,10 @@ def made(build) -> nn.Module:
 
 
 def naive(module: nn.Module, x: np.ndarray, outputs: str = "logits") -> np.ndarray:
-    """Norm (n, layers) of each layer's gradient, one backward pass of the loss as people write it a record."""
+    """Norm (n, layers) of each layer's gradient.
+
+    One backward pass of the loss as people write it a record.
+    """
     layers: dict[str, list[str]] = {}
     for name, _ in module.named_parameters():
         layers.setdefault(name.rpartition(".")[0], []).append(name)
@@ -157,30 +187,43 @@ def naive(module: nn.Module, x: np.ndarray, outputs: str = "logits") -> np.ndarr
             p = torch.cat([1 - out, out], 1) if out.shape[1] == 1 else out
             loss = -p[0, label].log()
         elif out.shape[1] == 1:
-            loss = functional.binary_cross_entropy_with_logits(out[0, 0], torch.tensor(float(label)).to(out))
+            loss = functional.binary_cross_entropy_with_logits(
+                out[0, 0], torch.tensor(float(label)).to(out)
+            )
         else:
             loss = functional.cross_entropy(out, torch.tensor([label]))
         loss.backward()
         parts = dict(module.named_parameters())
-        squares = {name: 0.0 if part.grad is None else float(part.grad.double().square().sum()) for name, part in parts.items()}
+        squares = {
+            name: 0.0 if part.grad is None else float(part.grad.double().square().sum())
+            for name, part in parts.items()
+        }
         found.append([sum(squares[name] for name in own) ** 0.5 for own in layers.values()])
     module.zero_grad()
     return np.array(found)
 
 
 def assert_norms(target: TorchTarget, x: np.ndarray, expected: np.ndarray) -> None:
-    """Layers' norms to 1e-5 of themselves, or to 1e-6 of the largest where rounding is all that a layer has."""
+    """Layers' norms to 1e-5 of themselves.
+
+    Or to 1e-6 of the largest where rounding is all that a layer has.
+    """
     seen = np.exp(-target.inside(x, LABELS, LAYERS))
     whole = np.sqrt((expected**2).sum(axis=1))
     np.testing.assert_allclose(seen[:, 0], whole, rtol=1e-5)
-    np.testing.assert_allclose(seen[:, 3 : 3 + expected.shape[1]], expected, rtol=1e-5, atol=1e-6 * whole.max())
+    np.testing.assert_allclose(
+        seen[:, 3 : 3 + expected.shape[1]], expected, rtol=1e-5, atol=1e-6 * whole.max()
+    )
     np.testing.assert_allclose(np.exp(-target.inside(x, LABELS, NORM))[:, 0], whole, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("build", "x", "way"),
     [
-        *(pytest.param(*case, measure_norms_in_closed_form, id=name) for name, case in CLOSED.items()),
+        *(
+            pytest.param(*case, measure_norms_in_closed_form, id=name)
+            for name, case in CLOSED.items()
+        ),
         *(pytest.param(*case, measure_norms_by_vmap, id=name) for name, case in OTHERS.items()),
     ],
 )
@@ -204,8 +247,14 @@ def test_both_ways_agree(name):
 
 @pytest.mark.parametrize("last", [nn.Sigmoid(), nn.Softmax(1)])
 def test_gradients_of_modules_that_return_probabilities(last):
-    module = made(lambda: nn.Sequential(nn.Linear(5, 1 if isinstance(last, nn.Sigmoid) else 3), last))
-    assert_norms(TorchTarget(module, outputs="probabilities"), real(5), naive(module, real(5), "probabilities"))
+    module = made(
+        lambda: nn.Sequential(nn.Linear(5, 1 if isinstance(last, nn.Sigmoid) else 3), last)
+    )
+    assert_norms(
+        TorchTarget(module, outputs="probabilities"),
+        real(5),
+        naive(module, real(5), "probabilities"),
+    )
 
 
 def test_a_shared_parameter_has_no_closed_form():
@@ -219,7 +268,10 @@ def test_a_shared_parameter_has_no_closed_form():
 
 
 def test_a_sure_model_still_has_a_gradient():
-    """float32 rounds the error of a logit of 60 to zero; its norm is exp(-60) times something near one."""
+    """float32 rounds the error of a logit of 60 to zero.
+
+    Its norm is exp(-60) times something near one.
+    """
     module = nn.Linear(2, 2)
     with torch.no_grad():
         module.weight.copy_(torch.eye(2))
@@ -253,8 +305,13 @@ def test_the_module_is_left_as_it_was(build):
     next(parts[-1].parameters()).grad = kept
 
     def state():
-        flags = [(part.requires_grad, part.grad is kept, part.grad is None) for part in module.parameters()]
-        hooks = [(len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()]
+        flags = [
+            (part.requires_grad, part.grad is kept, part.grad is None)
+            for part in module.parameters()
+        ]
+        hooks = [
+            (len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()
+        ]
         return (
             flags,
             hooks,
@@ -269,14 +326,20 @@ def test_the_module_is_left_as_it_was(build):
     target.query(x)
     after = state()
     assert before[:3] == after[:3] and torch.equal(kept, torch.ones_like(kept))
-    assert all(torch.equal(first, second) for first, second in zip(before[3], after[3], strict=True))
+    assert all(
+        torch.equal(first, second) for first, second in zip(before[3], after[3], strict=True)
+    )
 
 
 def test_a_failure_leaves_the_module_as_it_was_too():
     module = made(lambda: nn.Linear(5, 3)).train()
     with pytest.raises(TargetError):
         TorchTarget(module).inside(real(4), LABELS, NORM)
-    assert module.training and all(part.requires_grad for part in module.parameters()) and not module._forward_hooks
+    assert (
+        module.training
+        and all(part.requires_grad for part in module.parameters())
+        and not module._forward_hooks
+    )
 
 
 def test_a_module_that_cannot_be_differentiated_is_refused_in_a_sentence():
@@ -286,10 +349,13 @@ def test_a_module_that_cannot_be_differentiated_is_refused_in_a_sentence():
             self.last = nn.Linear(5, 3)
 
         def forward(self, x):
-            return self.last(x + torch.from_numpy(np.random.default_rng().normal(size=x.shape)).float())
+            return self.last(
+                x + torch.from_numpy(np.random.default_rng().normal(size=x.shape)).float()
+            )
 
     with pytest.raises(
-        UnmetNeedError, match=r"Expected a module whose gradients .* got Noisy: .*\. Audit it at a weaker access\."
+        UnmetNeedError,
+        match=r"Expected a module whose gradients .* got Noisy: .*\. Audit it at a weaker access\.",
     ):
         TorchTarget(Noisy()).inside(real(5), LABELS, NORM)
 
@@ -306,19 +372,29 @@ def test_who_is_differentiable():
 @pytest.mark.parametrize("spec", [NORM, SignalSpec("activations"), SignalSpec("influence"), LAYERS])
 def test_batches_do_not_matter(spec):
     module = made(lambda: nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)))
-    whole, parts = (TorchTarget(module, batch_size=size).inside(real(5), LABELS, spec) for size in (N, 2))
+    whole, parts = (
+        TorchTarget(module, batch_size=size).inside(real(5), LABELS, spec) for size in (N, 2)
+    )
     np.testing.assert_allclose(whole, parts, rtol=1e-5, atol=1e-5)
 
 
 def test_activations_are_those_of_the_module():
-    module = made(lambda: nn.Sequential(nn.Linear(5, 100), nn.ReLU(), nn.Linear(100, 7), nn.Tanh(), nn.Linear(7, 3)))
+    module = made(
+        lambda: nn.Sequential(
+            nn.Linear(5, 100), nn.ReLU(), nn.Linear(100, 7), nn.Tanh(), nn.Linear(7, 3)
+        )
+    )
     x = real(5)
-    seen = TorchTarget(module).inside(x, LABELS, SignalSpec("activations", parameters=(("width", 16.0),)))
+    seen = TorchTarget(module).inside(
+        x, LABELS, SignalSpec("activations", parameters=(("width", 16.0),))
+    )
     with torch.no_grad():
         inner = module[:4](torch.from_numpy(x))
         logs = functional.log_softmax(module(torch.from_numpy(x)), 1)
     assert seen.shape == (N, 3 + 7 + 16)
-    np.testing.assert_allclose(seen[:, :10], np.hstack([logs.numpy(), inner.numpy()]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        seen[:, :10], np.hstack([logs.numpy(), inner.numpy()]), rtol=1e-4, atol=1e-5
+    )
 
 
 MEMORY = """
@@ -337,8 +413,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def test_gradients_are_never_all_in_memory():
-    """2,000 records times 4 million parameters are 32 GB; what is held besides the model is a batch's activations."""
-    grown = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
+    """2,000 records times 4 million parameters are 32 GB.
+
+    What is held besides the model is a batch's activations.
+    """
+    grown = subprocess.run(
+        [sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True
+    )
     assert int(grown.stdout) < 300_000  # kilobytes
 
 

@@ -1,7 +1,10 @@
-"""The attacks: pure functions from evidence to scores, one a file, named as the literature names them.
+"""The attacks: pure functions from evidence to scores, one a file.
 
-`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains them. `WHITE_BOX` are those that
-look inside the model. `VARIANTS` run where a plan names them: published settings that differ from the default, for comparison with other work. Other packages add
+Named as the literature names them.
+
+`ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
+them. `WHITE_BOX` are those that look inside the model. `VARIANTS` run where a plan names them:
+published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
 """
 
@@ -22,7 +25,16 @@ from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
 from memberscope.attacks.shokri import Shokri
-from memberscope.attacks.threshold import Confidence, Entropy, Gap, GradientNorm, Logit, Loss, Margin, ModifiedEntropy
+from memberscope.attacks.threshold import (
+    Confidence,
+    Entropy,
+    Gap,
+    GradientNorm,
+    Logit,
+    Loss,
+    Margin,
+    ModifiedEntropy,
+)
 from memberscope.errors import InputError
 from memberscope.types import Attack
 
@@ -73,7 +85,11 @@ WHITE_BOX: tuple[Attack, ...] = (
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
-    *(LiRA(mode, variance) for mode in ("online", "offline") for variance in ("fixed", "per_example")),
+    *(
+        LiRA(mode, variance)
+        for mode in ("online", "offline")
+        for variance in ("fixed", "per_example")
+    ),
     LiRA("offline", sides="two"),
     LiRA("offline", "fixed", sides="two"),
     LiRA("offline", "per_example", sides="two"),
@@ -165,5 +181,8 @@ def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
     known = {attack.name: attack for attack in VARIANTS} | usual
     for name in names:
         if name not in known:
-            raise InputError(f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list attacks`.")
+            raise InputError(
+                f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list "
+                "attacks`."
+            )
     return tuple(known[name] for name in names)

@@ -1,11 +1,14 @@
-"""One global threshold, or one a class: how a score is shifted so that a single cut decides for every class.
+"""One global threshold, or one a class.
 
-With a threshold a class the score is its distance from the threshold that best told known members of that class from
-known non-members (Song and Mittal 2021), so that zero is the attack's own decision boundary.
+How a score is shifted so that a single cut decides for every class.
+
+With a threshold a class the score is its distance from the threshold that best told known members
+of that class from known non-members (Song and Mittal 2021), so that zero is the attack's own
+decision boundary.
 
 References:
-    [1] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models", USENIX Security 2021,
-        arXiv:2003.10595.
+    [1] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
+        USENIX Security 2021, arXiv:2003.10595.
 """
 
 from __future__ import annotations
@@ -30,13 +33,17 @@ def name_attack(base: str, thresholds: Thresholds) -> str:
     return base if thresholds == "global" else f"{base}_per_class"
 
 
-def build_threshold_needs(thresholds: Thresholds, access: Access, signals: tuple[Signal, ...]) -> Needs:
+def build_threshold_needs(
+    thresholds: Thresholds, access: Access, signals: tuple[Signal, ...]
+) -> Needs:
     """Known members and non-members are needed only to learn a threshold a class."""
     return Needs(access=access, signals=signals, known="none" if thresholds == "global" else "both")
 
 
 def _learn_threshold(scores: Floats, member: Bools) -> float:
-    """Threshold with the best balanced accuracy for "member iff score >= threshold"; the strictest of equals.
+    """Threshold with the best balanced accuracy for "member iff score >= threshold".
+
+    The strictest of equals.
 
     >>> _learn_threshold(np.array([0.9, 0.8, 0.3, 0.1]), np.array([True, True, False, False]))
     0.8
@@ -50,7 +57,10 @@ def _learn_threshold(scores: Floats, member: Bools) -> float:
 
 
 def _learn_class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
-    """Threshold (n,) for each record's class, learned on known records; the global one where a kind lacks."""
+    """Threshold (n,) for each record's class, learned on known records.
+
+    The global one where a kind lacks.
+    """
     known, member = evidence.known >= 0, evidence.known == 1
     everywhere = _learn_threshold(scores[known], member[known])
     thresholds = np.full(len(scores), everywhere)
@@ -71,8 +81,12 @@ class Thresholded(Attack, Protocol):
         ...
 
 
-def score_statistic(statistic: Callable[[Evidence], Floats], attack: Thresholded, evidence: Evidence) -> Floats:
-    """The statistic (n,), shifted by the class's threshold if the attack asks for it, NaN where a record is not hidden.
+def score_statistic(
+    statistic: Callable[[Evidence], Floats], attack: Thresholded, evidence: Evidence
+) -> Floats:
+    """The statistic (n,), shifted by the class's threshold if the attack asks for it.
+
+    NaN where a record is not hidden.
 
     Raises:
         UnmetNeedError: The evidence lacks what the attack needs.

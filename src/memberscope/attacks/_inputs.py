@@ -1,6 +1,7 @@
 """What an attack reads off one query: log-probability, margin and logit of the true class.
 
-Logits are used as they are, since a probability rounded to 1 has lost the difference that the logit still shows.
+Logits are used as they are, since a probability rounded to 1 has lost the difference that the logit
+still shows.
 """
 
 from __future__ import annotations
@@ -27,16 +28,23 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
             f"Query the model at a higher access level."
         )
     if needs.features and evidence.features is None:
-        raise UnmetNeedError(f"Expected features for the attack {name}, got none. Give the records or --features.")
+        raise UnmetNeedError(
+            f"Expected features for the attack {name}, got none. Give the records or --features."
+        )
     wanted = {"none": (), "non_members": (0,), "both": (0, 1)}[needs.known]
     for value in wanted:
         if not (evidence.known == value).any():
             kind = "members" if value else "non-members"
-            raise UnmetNeedError(f"Expected known {kind} for the attack {name}, got none. Grant some in the threat model.")
+            raise UnmetNeedError(
+                f"Expected known {kind} for the attack {name}, got none. Grant some in the threat "
+                "model."
+            )
 
 
 def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
-    """Refuse evidence with fewer than `wanted` reference models trained with, and without, some record.
+    """Refuse evidence with fewer than `wanted` reference models trained with, and without.
+
+    Some record.
 
     Raises:
         UnmetNeedError: There are too few.
@@ -49,13 +57,18 @@ def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
         short = int((found < least).sum())
         if short:
             raise UnmetNeedError(
-                f"Expected at least {least} reference model(s) trained {word} each record, got fewer for {short} "
-                f"of {len(evidence)} records. Train more reference models, on half of the records each."
+                f"Expected at least {least} reference model(s) trained {word} each record, got "
+                f"fewer for {short} "
+                f"of {len(evidence)} records. Train more reference models, on half of the records "
+                "each."
             )
 
 
 def read_first_view(evidence: Evidence) -> Floats:
-    """Outputs (n, d) for the record itself, as float64; hidden probabilities are filled in, see `fill_hidden_probabilities`."""
+    """Outputs (n, d) for the record itself, as float64.
+
+    Hidden probabilities are filled in, see `fill_hidden_probabilities`.
+    """
     values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
     return fill_hidden_probabilities(values) if evidence.signal == "probabilities" else values
 
@@ -96,29 +109,47 @@ def true_class_probability(evidence: Evidence) -> Floats:
 
 
 def true_class_logit(evidence: Evidence) -> Floats:
-    """Logit-scaled confidence (n,): log p_y - log(1 - p_y), from the others' mass so that it does not saturate."""
+    """Logit-scaled confidence (n,).
+
+    Log p_y - log(1 - p_y), from the others' mass so that it does not saturate.
+    """
     if evidence.signal == "loss":
         log_p = true_class_log_probability(evidence)
         return log_p - np.log(np.maximum(-np.expm1(log_p), FLOOR))
     values = read_first_view(evidence)
     if evidence.signal == "logits":
-        return take_true_class(values, evidence) - logsumexp(mask_true_class(values, evidence, -np.inf))
+        return take_true_class(values, evidence) - logsumexp(
+            mask_true_class(values, evidence, -np.inf)
+        )
     others = round_to_40_bits(mask_true_class(values, evidence, 0.0).sum(axis=1))
-    logit: Floats = np.log(np.maximum(take_true_class(values, evidence), FLOOR)) - np.log(np.maximum(others, FLOOR))
+    logit: Floats = np.log(np.maximum(take_true_class(values, evidence), FLOOR)) - np.log(
+        np.maximum(others, FLOOR)
+    )
     return logit
 
 
 def true_class_margin(evidence: Evidence) -> Floats:
     """Hinge margin (n,): the true class's logit (or log-probability) minus the best other class's."""
-    values = read_first_view(evidence) if evidence.signal == "logits" else class_log_probabilities(evidence)
-    margin: Floats = take_true_class(values, evidence) - mask_true_class(values, evidence, -np.inf).max(axis=1)
+    values = (
+        read_first_view(evidence)
+        if evidence.signal == "logits"
+        else class_log_probabilities(evidence)
+    )
+    margin: Floats = take_true_class(values, evidence) - mask_true_class(
+        values, evidence, -np.inf
+    ).max(axis=1)
     return margin
 
 
 def score_correctness(evidence: Evidence) -> Floats:
-    """1.0 where the model's top class is the true one, else 0.0, as (n,); the first of tied classes counts as top."""
+    """1.0 where the model's top class is the true one, else 0.0, as (n,).
+
+    The first of tied classes counts as top.
+    """
     values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
     seen = np.where(np.isnan(values), -np.inf, values)
-    predicted = values[:, 0].astype(np.int64) if evidence.signal == "labels" else seen.argmax(axis=1)
+    predicted = (
+        values[:, 0].astype(np.int64) if evidence.signal == "labels" else seen.argmax(axis=1)
+    )
     hits: Floats = (predicted == evidence.labels).astype(np.float64)
     return hits

@@ -1,4 +1,7 @@
-"""What attacks read off the reference models, a block of records at a time, so that memory does not grow with the models."""
+"""What attacks read off the reference models, a block of records at a time.
+
+So that memory does not grow with the models.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,18 @@ from numpy.typing import NDArray
 
 from memberscope.types import MEASURED_AT, Access, Bools, Evidence, Floats, OneNumber
 
-CELLS = 4096 * 64  # numbers a block: 2 MB as float64, which a processor's cache holds, however many models there are
+CELLS = (
+    4096 * 64
+    # Numbers a block: 2 MB as float64, which a processor's cache holds, however many models there are
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Records `rows` of the evidence: `references` (m, b, views) and who was `inside` (m, b) as 0.0 or 1.0."""
+    """Records `rows` of the evidence.
+
+    `references` (m, b, views) and who was `inside` (m, b) as 0.0 or 1.0.
+    """
 
     rows: slice
     references: Floats
@@ -24,7 +33,10 @@ class Block:
 
 
 def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Iterator[Block]:
-    """The reference models' one number a record and view as float64, `size` records or `CELLS` numbers at a time."""
+    """The reference models' one number a record and view as float64.
+
+    `size` records or `CELLS` numbers at a time.
+    """
     assert evidence.references is not None and evidence.inside is not None
     models, _, views = evidence.references.shape[:3]
     size = size or max(1, CELLS // (models * views))
@@ -36,7 +48,10 @@ def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Ite
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Of one side's reference models, a record and view: number (n, 1), mean (n, views), sum of squared residuals (n, views)."""
+    """Of one side's reference models, a record and view.
+
+    Number (n, 1), mean (n, views), sum of squared residuals (n, views).
+    """
 
     count: Floats
     mean: Floats
@@ -55,7 +70,10 @@ class Moments:
 
 
 def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
-    """Moments of the models trained with each record, and of those trained without it; NaN means where there are none."""
+    """Moments of the models trained with each record, and of those trained without it.
+
+    NaN means where there are none.
+    """
     assert evidence.references is not None
     n, views = len(evidence), evidence.references.shape[2]
     found = np.empty((2, 3, n, views))
@@ -68,7 +86,10 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
         powers = np.stack([(weight * squares).sum(axis=0), squares.sum(axis=0)])
         counts = np.stack([weight.sum(axis=0), np.full_like(weight[0], len(values))])
         for side, (count, total, power) in enumerate(
-            ((counts[0], sums[0], powers[0]), (counts[1] - counts[0], sums[1] - sums[0], powers[1] - powers[0]))
+            (
+                (counts[0], sums[0], powers[0]),
+                (counts[1] - counts[0], sums[1] - sums[0], powers[1] - powers[0]),
+            )
         ):
             with np.errstate(invalid="ignore", divide="ignore"):
                 shift = total / count
@@ -81,7 +102,10 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
 
 
 def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
-    """Median over the models trained with each record (n, views), and over those trained without it."""
+    """Median over the models trained with each record (n, views).
+
+    And over those trained without it.
+    """
     assert evidence.references is not None
     found = np.empty((2, len(evidence), evidence.references.shape[2]))
     for block in iterate_reference_blocks(evidence):
@@ -89,20 +113,30 @@ def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
             values = np.sort(np.where(chosen[:, :, None], block.references, np.inf), axis=0)
             count = chosen.sum(axis=0)
             low, high = (np.maximum(count - 1, 0) // 2)[None, :, None], (count // 2)[None, :, None]
-            pair = [np.take_along_axis(values, np.minimum(k, len(values) - 1), axis=0)[0] for k in (low, high)]
+            pair = [
+                np.take_along_axis(values, np.minimum(k, len(values) - 1), axis=0)[0]
+                for k in (low, high)
+            ]
             found[side, block.rows] = (pair[0] + pair[1]) / 2
     return found[0], found[1]
 
 
 def average_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
-    """Mean of exp(log-confidence) over models with each record (n, views), without it, and over all; NaN where none."""
+    """Mean of exp(log-confidence) over models with each record (n, views), without it.
+
+    And over all; NaN where none.
+    """
     assert evidence.references is not None
     found = np.empty((3, len(evidence), evidence.references.shape[2]))
     for block in iterate_reference_blocks(evidence):
         p, weight = np.exp(block.references), block.inside[:, :, None]
         inside, total, count = (weight * p).sum(axis=0), p.sum(axis=0), weight.sum(axis=0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            found[:, block.rows] = inside / count, (total - inside) / (len(p) - count), total / len(p)
+            found[:, block.rows] = (
+                inside / count,
+                (total - inside) / (len(p) - count),
+                total / len(p),
+            )
     return found[0], found[1], found[2]
 
 
@@ -121,7 +155,9 @@ def access_of(signal: OneNumber) -> Access:
 
 
 def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidence:
-    """The evidence with log sigmoid(value / temperature) for values on the scale of a logit, as `log_confidence` has it.
+    """The evidence with log sigmoid(value / temperature) for values on the scale of a logit.
+
+    As `log_confidence` has it.
 
     >>> logits = np.zeros((1, 1, 1))
     >>> evidence = Evidence("boundary", logits, np.zeros(1, dtype=int), np.full(1, -1, dtype=np.int8), logits[None])
@@ -135,7 +171,11 @@ def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidenc
     def changed(values: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(-np.logaddexp(0, -np.asarray(values, dtype=np.float64) / temperature))
 
-    population = None if evidence.population is None else convert_to_log_confidence(evidence.population, temperature)
+    population = (
+        None
+        if evidence.population is None
+        else convert_to_log_confidence(evidence.population, temperature)
+    )
     return replace(
         evidence,
         signal="log_confidence",

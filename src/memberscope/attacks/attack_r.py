@@ -1,8 +1,8 @@
 """Attack R: the rank of the target's loss among reference models that never saw the record.
 
 References:
-    [1] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler, R. Shokri, "Enhanced Membership Inference Attacks against
-        Machine Learning Models", CCS 2022, arXiv:2111.09679.
+    [1] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler, R. Shokri, "Enhanced Membership
+        Inference Attacks against Machine Learning Models", CCS 2022, arXiv:2111.09679.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from typing import ClassVar
 import numpy as np
 
 from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import iterate_reference_blocks, keep_hidden_scores, read_target_values
+from memberscope.attacks._reference_stats import (
+    iterate_reference_blocks,
+    keep_hidden_scores,
+    read_target_values,
+)
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 
@@ -21,7 +25,8 @@ from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 class AttackR:
     """Share of the reference models without the record whose loss on it is higher than the target's; ties count half.
 
-    With k such models the score has k + 1 levels, so false-positive rates below about 1/k are out of its reach.
+    With k such models the score has k + 1 levels, so false-positive rates below about 1/k are out
+    of its reach.
 
     >>> evidence = Evidence("log_confidence", np.array([-0.1, -2.0])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8), references=np.full((4, 2, 1, 1), -1.0),
@@ -41,7 +46,9 @@ class AttackR:
     def needs(self) -> Needs:
         """One reference model trained without each record."""
         spec = SignalSpec("log_confidence")
-        return Needs(access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=(0, 1))
+        return Needs(
+            access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=(0, 1)
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean share over views, as (n,); NaN where not hidden.

@@ -1,8 +1,11 @@
-"""BASE: the log-probability of the true class against the reference models' average; RMIA's ratio without a population.
+"""BASE: the log-probability of the true class against the reference models' average.
+
+RMIA's ratio without a population.
 
 References:
-    [1] "BASE: Bayes-optimal membership inference", 2025, in the form that LeakPro implements; equivalent in ranking to
-        online RMIA where each record is in half of the models (arXiv:2603.11799).
+    [1] "BASE: Bayes-optimal membership inference", 2025, in the form that LeakPro implements;
+        equivalent in ranking to online RMIA where each record is in half of the models
+        (arXiv:2603.11799).
 """
 
 from __future__ import annotations
@@ -13,15 +16,22 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import average_probabilities, keep_hidden_scores, read_target_values
+from memberscope.attacks._reference_stats import (
+    average_probabilities,
+    keep_hidden_scores,
+    read_target_values,
+)
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
-OFFLINE = 0.33  # weight of the average without the record, which lies below the average over both kinds of model
+# Weight of the average without the record, which lies below the average over both kinds of model
+OFFLINE = 0.33
 
 
 @dataclass(frozen=True)
 class BASE:
-    """log p(x | target) - log mean p(x), at a temperature; offline, 0.33 times the log mean over models without it.
+    """log p(x | target) - log mean p(x), at a temperature.
+
+    Offline, 0.33 times the log mean over models without it.
 
     >>> evidence = Evidence("log_confidence", np.log([0.9, 0.2])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8), references=np.log(np.full((2, 2, 1, 1), 0.4)),
@@ -61,4 +71,6 @@ class BASE:
         average = everyone if self.mode == "online" else without
         weight = 1.0 if self.mode == "online" else OFFLINE
         log_average = np.log(np.maximum(average, np.finfo(np.float64).tiny))
-        return keep_hidden_scores((read_target_values(evidence) - weight * log_average).mean(axis=1), evidence.hidden)
+        return keep_hidden_scores(
+            (read_target_values(evidence) - weight * log_average).mean(axis=1), evidence.hidden
+        )

@@ -1,8 +1,8 @@
 """Difficulty calibration: how much surer is the target than models that never saw the record?
 
 References:
-    [1] L. Watson, C. Guo, G. Cormode, A. Sablayrolles, "On the Importance of Difficulty Calibration in Membership
-        Inference Attacks", ICLR 2022, arXiv:2111.08440.
+    [1] L. Watson, C. Guo, G. Cormode, A. Sablayrolles, "On the Importance of Difficulty Calibration
+        in Membership Inference Attacks", ICLR 2022, arXiv:2111.08440.
 """
 
 from __future__ import annotations
@@ -13,7 +13,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import compute_moments, keep_hidden_scores, read_target_values
+from memberscope.attacks._reference_stats import (
+    compute_moments,
+    keep_hidden_scores,
+    read_target_values,
+)
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 
@@ -42,7 +46,9 @@ class Calibrated:
     def needs(self) -> Needs:
         """One reference model trained without each record."""
         spec = SignalSpec(self.statistic)
-        return Needs(access=Access.PROBABILITIES, signals=(self.statistic,), spec=spec, references=(0, 1))
+        return Needs(
+            access=Access.PROBABILITIES, signals=(self.statistic,), spec=spec, references=(0, 1)
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean difference over views, as (n,); NaN where not hidden.
@@ -52,4 +58,6 @@ class Calibrated:
         """
         require_needs(self, evidence)
         _, without = compute_moments(evidence)
-        return keep_hidden_scores((read_target_values(evidence) - without.mean).mean(axis=1), evidence.hidden)
+        return keep_hidden_scores(
+            (read_target_values(evidence) - without.mean).mean(axis=1), evidence.hidden
+        )

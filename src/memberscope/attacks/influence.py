@@ -1,12 +1,18 @@
-"""Attacks on influence: what the weights, as they are, would have been without the record, to second order.
+"""Attacks on influence: what the weights, as they are, would have been without the record.
 
-Self-influence g'H⁻¹g estimates how much the record's own loss would rise if it were left out of training [1, 2]. The inverse-Hessian
-attack [3] derives from training by gradient descent near a minimum which weights are likelier with the record than without.
+To second order.
+
+Self-influence g'H⁻¹g estimates how much the record's own loss would rise if it were left out of
+training [1, 2]. The inverse-Hessian attack [3] derives from training by gradient descent near a
+minimum which weights are likelier with the record than without.
 
 References:
-    [1] P. W. Koh, P. Liang, "Understanding Black-box Predictions via Influence Functions", ICML 2017, arXiv:1703.04730.
-    [2] G. Cohen, R. Giryes, "Membership Inference Attack Using Self Influence Functions", WACV 2024, arXiv:2205.13680.
-    [3] A. Suri, X. Zhang, D. Evans, "Do Parameters Reveal More than Loss for Membership Inference?", 2024, arXiv:2406.11544.
+    [1] P. W. Koh, P. Liang, "Understanding Black-box Predictions via Influence Functions", ICML
+        2017, arXiv:1703.04730.
+    [2] G. Cohen, R. Giryes, "Membership Inference Attack Using Self Influence Functions", WACV
+        2024, arXiv:2205.13680.
+    [3] A. Suri, X. Zhang, D. Evans, "Do Parameters Reveal More than Loss for Membership
+Inference?", 2024, arXiv:2406.11544.
 """
 
 from __future__ import annotations
@@ -25,7 +31,8 @@ from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 class SelfInfluence:
     """Minus the logarithm of g'H⁻¹g: small for records that the weights already suit.
 
-    [2] calls a member what falls between two learned bounds and is classified correctly; here one direction is fixed beforehand.
+    [2] calls a member what falls between two learned bounds and is classified correctly; here one
+        direction is fixed beforehand.
 
     >>> evidence = Evidence("influence", np.array([[2.0, 0.1, 0, 0], [-1.0, 2.0, 0, 0]])[:, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8))
@@ -59,11 +66,13 @@ class SelfInfluence:
 class IHA:
     """The inverse-Hessian attack: loss / (1 + momentum) - (‖H⁻¹g‖² / n + 2 (H⁻¹G)'(H⁻¹g)) / rate.
 
-    `rate` and `momentum` are those of the training, as in [3]; `records` is n, the number of training records, or None for half of
-    the records in the evidence. In [3] G is the mean gradient of the *other* training records, and their code takes the record out
-    of it where it was in: that reads the bit which is to be found. Here G is the mean over all records given, members or not, and
-    the same for every record; with it the score is an approximation to theirs, weaker and honest. H is the Gauss-Newton matrix in the
-    place of the Hessian: the same for logistic regression, and positive definite everywhere. Weight decay is taken as zero.
+    `rate` and `momentum` are those of the training, as in [3]; `records` is n, the number of
+    training records, or None for half of the records in the evidence. In [3] G is the mean gradient
+    of the *other* training records, and their code takes the record out of it where it was in: that
+    reads the bit which is to be found. Here G is the mean over all records given, members or not,
+    and the same for every record; with it the score is an approximation to theirs, weaker and
+    honest. H is the Gauss-Newton matrix in the place of the Hessian: the same for logistic
+    regression, and positive definite everywhere. Weight decay is taken as zero.
 
     >>> evidence = Evidence("influence", np.array([[0, 0.1, 0.0, 0.0], [0, 0.1, 1.0, 0.5]])[:, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8))

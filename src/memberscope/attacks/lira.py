@@ -1,11 +1,14 @@
-"""LiRA, the likelihood-ratio attack: is this confidence one of models trained with the record, or without it?
+"""LiRA, the likelihood-ratio attack.
 
-The logit-scaled confidence of a record is close to normal over models, so two normals fitted to the reference models
-trained with and without it give the likelihood ratio of Neyman and Pearson. Several views average their log-ratios.
+Is this confidence one of models trained with the record, or without it?
+
+The logit-scaled confidence of a record is close to normal over models, so two normals fitted to the
+reference models trained with and without it give the likelihood ratio of Neyman and Pearson.
+Several views average their log-ratios.
 
 References:
-    [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis, F. Tramer, "Membership Inference Attacks From First
-        Principles", IEEE S&P 2022, arXiv:2112.03570.
+    [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis, F. Tramer, "Membership Inference Attacks
+        From First Principles", IEEE S&P 2022, arXiv:2112.03570.
 """
 
 from __future__ import annotations
@@ -27,18 +30,22 @@ from memberscope.attacks._reference_stats import (
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 MANY = 64  # models from which a variance for each record beats a pooled one [1, section VI-C]
-FLOOR = 1e-6  # smallest variance, as a share of the pooled one: models that agree exactly are not certain
+# Smallest variance, as a share of the pooled one: models that agree exactly are not certain
+FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
 class LiRA:
-    """The likelihood ratio of the normals fitted with and without the record, or the excess over those without it.
+    """The likelihood ratio of the normals fitted with and without the record.
 
-    `mode` is `online` (references trained with the record too) or `offline` (only without it). `variance` is pooled over
-    records (`fixed`), a record's own (`per_example`), or `auto`: fixed below 64 models. Offline, `sides` is `one` for the
-    paper's one-sided test, ranked by its z-score, or `two` for the log-density that published code uses. `centre` is the
-    models' mean, or their median as in the paper's code. `signal` is the number compared: the logit-scaled confidence, or one
-    that a label-only search or the gradients give on the same scale.
+    Or the excess over those without it.
+
+    `mode` is `online` (references trained with the record too) or `offline` (only without it).
+    `variance` is pooled over records (`fixed`), a record's own (`per_example`), or `auto`: fixed
+    below 64 models. Offline, `sides` is `one` for the paper's one-sided test, ranked by its
+    z-score, or `two` for the log-density that published code uses. `centre` is the models' mean, or
+    their median as in the paper's code. `signal` is the number compared: the logit-scaled
+    confidence, or one that a label-only search or the gradients give on the same scale.
 
     >>> rng = np.random.default_rng(0)
     >>> inside = np.arange(8)[:, None] % 2 == np.zeros(3, dtype=int)
@@ -72,7 +79,9 @@ class LiRA:
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that there is a spread."""
         least = (2, 2) if self.mode == "online" else (0, 2)
-        return Needs(access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least)
+        return Needs(
+            access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean log-ratio over views, or the mean z-score, as (n,); NaN where not hidden.
@@ -82,11 +91,15 @@ class LiRA:
         """
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
-        centres = (with_it.mean, without.mean) if self.centre == "mean" else compute_medians(evidence)
+        centres = (
+            (with_it.mean, without.mean) if self.centre == "mean" else compute_medians(evidence)
+        )
         value = read_target_values(evidence)
         out = self.spread(without, evidence.n_references)
         if self.mode == "online":
-            ratio = _normal_log_density(value, centres[0], self.spread(with_it, evidence.n_references))
+            ratio = _normal_log_density(
+                value, centres[0], self.spread(with_it, evidence.n_references)
+            )
             scores = ratio - _normal_log_density(value, centres[1], out)
         elif self.sides == "one":
             scores = (value - centres[1]) / np.sqrt(out)
@@ -97,7 +110,9 @@ class LiRA:
     def spread(self, side: Moments, n_models: int) -> Floats:
         """Variance (n, views), or the pooled one (1, views)."""
         pooled = side.pooled[None, :]
-        pooled = np.where(pooled > 0, pooled, 1.0)  # models that all agree tell nothing about spread
+        pooled = np.where(
+            pooled > 0, pooled, 1.0
+        )  # models that all agree tell nothing about spread
         if self.variance == "fixed" or (self.variance == "auto" and n_models < MANY):
             return pooled
         return np.maximum(side.variance, FLOOR * pooled)

@@ -1,14 +1,19 @@
-"""LiRA for few reference models: Student-t predictive densities under a prior learned from all records together.
+"""LiRA for few reference models.
 
-With two to sixteen models a record's own mean and variance are hardly known. Each side's are given a
-normal-inverse-gamma prior whose parameters are matched to the records' moments; the predictive density of a new model is
-then a Student t, wide where few models speak. The prior mean of models trained with a record follows its mean without it.
+Student-t predictive densities under a prior learned from all records together.
+
+With two to sixteen models a record's own mean and variance are hardly known. Each side's are given
+a normal-inverse-gamma prior whose parameters are matched to the records' moments; the predictive
+density of a new model is then a Student t, wide where few models speak. The prior mean of models
+trained with a record follows its mean without it.
 
 References:
-    [1] "BaVarIA", 2026, arXiv:2603.11799 (a normal-inverse-gamma prior for LiRA with few shadow models).
-    [2] G. Smyth, "Linear models and empirical Bayes methods for assessing differential expression", 2004, section 6.2 (the
-        prior of the variances from the mean and spread of their logarithms).
-    [3] K. Murphy, "Conjugate Bayesian analysis of the Gaussian distribution", 2007, equations 85-110.
+    [1] "BaVarIA", 2026, arXiv:2603.11799 (a normal-inverse-gamma prior for LiRA with few shadow
+        models).
+    [2] G. Smyth, "Linear models and empirical Bayes methods for assessing differential expression",
+        2004, section 6.2 (the prior of the variances from the mean and spread of their logarithms).
+    [3] K. Murphy, "Conjugate Bayesian analysis of the Gaussian distribution", 2007, equations
+85-110.
 """
 
 from __future__ import annotations
@@ -21,10 +26,18 @@ from scipy.optimize import brentq
 from scipy.special import digamma, gammaln, polygamma
 
 from memberscope.attacks._inputs import require_needs
-from memberscope.attacks._reference_stats import Moments, access_of, compute_moments, keep_hidden_scores, read_target_values
+from memberscope.attacks._reference_stats import (
+    Moments,
+    access_of,
+    compute_moments,
+    keep_hidden_scores,
+    read_target_values,
+)
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
-STEADIEST = 100.0  # largest shape of the prior on variances: beyond it all records share one variance
+STEADIEST = (
+    100.0  # largest shape of the prior on variances: beyond it all records share one variance
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,9 @@ class RobustLiRA:
     @property
     def needs(self) -> Needs:
         """One reference model with each record and one without it."""
-        return Needs(access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=(1, 1))
+        return Needs(
+            access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=(1, 1)
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The mean log-ratio over views, as (n,); NaN where not hidden.
@@ -66,41 +81,61 @@ class RobustLiRA:
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
         value = read_target_values(evidence)
-        out, expected = _predictive_log_density(value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape))
-        inside, _ = _predictive_log_density(value, with_it, _predict_by_least_squares(expected, with_it.mean))
+        out, expected = _predictive_log_density(
+            value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape)
+        )
+        inside, _ = _predictive_log_density(
+            value, with_it, _predict_by_least_squares(expected, with_it.mean)
+        )
         return keep_hidden_scores((inside - out).mean(axis=1), evidence.hidden)
 
 
 def _predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
     """Least-squares prediction (n, views) of `response` from `predictor`, view by view."""
     centred = predictor - predictor.mean(axis=0)
-    slope = (centred * response).sum(axis=0) / np.maximum((centred**2).sum(axis=0), np.finfo(np.float64).tiny)
+    slope = (centred * response).sum(axis=0) / np.maximum(
+        (centred**2).sum(axis=0), np.finfo(np.float64).tiny
+    )
     fitted: Floats = response.mean(axis=0) + slope * centred
     return fitted
 
 
-def _predictive_log_density(value: Floats, side: Moments, prior_mean: Floats) -> tuple[Floats, Floats]:
-    """Log-density (n, views) of `value` under one more model of this side, and the side's posterior mean."""
+def _predictive_log_density(
+    value: Floats, side: Moments, prior_mean: Floats
+) -> tuple[Floats, Floats]:
+    """Log-density (n, views) of `value` under one more model of this side.
+
+    And the side's posterior mean.
+    """
     count, weight, shape, scale = side.count, *_estimate_prior(side, prior_mean)
     shape_n = shape + count / 2
     weight_n = weight + count
     gap = side.mean - prior_mean
     scale_n = scale + side.squares / 2 + weight * count * gap**2 / (2 * weight_n)
     mean = prior_mean + count / weight_n * gap
-    return student_log_density(value, mean, scale_n * (weight_n + 1) / (shape_n * weight_n), 2 * shape_n), mean
+    return student_log_density(
+        value, mean, scale_n * (weight_n + 1) / (shape_n * weight_n), 2 * shape_n
+    ), mean
 
 
 def _estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, Floats]:
-    """Pseudo-count of the prior mean, shape and scale of the prior variance, each (views,), matched to the records [2]."""
+    """Pseudo-count of the prior mean, shape and scale of the prior variance, each (views,).
+
+    Matched to the records [2].
+    """
     tiny = np.finfo(np.float64).tiny
     spread = ((side.mean - prior_mean) ** 2).mean(axis=0) + tiny
     freedom = side.count[:, 0] - 1
     own = freedom > 0
-    if not own.any():  # one model a side: its distance to the prior mean is half between records, half within
+    if (
+        not own.any()
+    ):  # one model a side: its distance to the prior mean is half between records, half within
         return np.ones_like(spread), np.full_like(spread, 3.0), spread
     half = freedom[own, None] / 2
     floor = 1e-6 * side.squares[own].sum(axis=0) / freedom[own].sum() + tiny
-    log_variance = np.log(np.maximum(side.squares[own] / (2 * half), floor)) - digamma(half) + np.log(half)
+    log_variance = (
+        np.log(np.maximum(side.squares[own] / (2 * half), floor)) - digamma(half) + np.log(half)
+    )
     excess = log_variance.var(axis=0) - polygamma(1, half).mean(axis=0)
     shape = np.array([_inverse_trigamma(value) for value in excess])
     scale = np.exp(log_variance.mean(axis=0) + digamma(shape))
@@ -120,12 +155,20 @@ def _inverse_trigamma(value: float) -> float:
     return float(brentq(lambda x: polygamma(1, x) - value, 1e-3, STEADIEST))
 
 
-def student_log_density(value: Floats, mean: Floats, squared_scale: Floats, freedom: Floats) -> Floats:
+def student_log_density(
+    value: Floats, mean: Floats, squared_scale: Floats, freedom: Floats
+) -> Floats:
     """Log-density of a Student t with location, squared scale and degrees of freedom.
 
     >>> round(float(student_log_density(np.zeros(1), np.zeros(1), np.ones(1), np.array([1.0]))[0]), 6)
     -1.14473
     """
-    constant = gammaln((freedom + 1) / 2) - gammaln(freedom / 2) - 0.5 * np.log(np.pi * freedom * squared_scale)
-    density: Floats = constant - (freedom + 1) / 2 * np.log1p((value - mean) ** 2 / (freedom * squared_scale))
+    constant = (
+        gammaln((freedom + 1) / 2)
+        - gammaln(freedom / 2)
+        - 0.5 * np.log(np.pi * freedom * squared_scale)
+    )
+    density: Floats = constant - (freedom + 1) / 2 * np.log1p(
+        (value - mean) ** 2 / (freedom * squared_scale)
+    )
     return density

@@ -1,14 +1,19 @@
-"""The gradient- and activation-based attack classifier: learn, from records known to be in or out, what being in looks like inside.
+"""The gradient- and activation-based attack classifier.
 
-The paper's network reads whole gradients through convolutions, and a decoder makes of them a score; it is fitted to tens of thousands
-of records. Here boosted trees, which some hundreds of known records can fit, see the norm of each layer's gradient, the activations,
-the output, the loss and the class. Little is lost of the last layer, on which the paper relies most: its gradient is the outer product
-of the output's error, which output and class determine, and of the activations that enter it. Trees find what no single threshold
-does, such as losses that are small but not the smallest; so the same classifier on outputs alone is the baseline to beat.
+Learn, from records known to be in or out, what being in looks like inside.
+
+The paper's network reads whole gradients through convolutions, and a decoder makes of them a score;
+it is fitted to tens of thousands of records. Here boosted trees, which some hundreds of known
+records can fit, see the norm of each layer's gradient, the activations, the output, the loss and
+the class. Little is lost of the last layer, on which the paper relies most: its gradient is the
+outer product of the output's error, which output and class determine, and of the activations that
+enter it. Trees find what no single threshold does, such as losses that are small but not the
+smallest; so the same classifier on outputs alone is the baseline to beat.
 
 References:
-    [1] M. Nasr, R. Shokri, A. Houmansadr, "Comprehensive Privacy Analysis of Deep Learning: Passive and Active White-box Inference
-        Attacks against Centralized and Federated Learning", IEEE S&P 2019, arXiv:1812.00910.
+    [1] M. Nasr, R. Shokri, A. Houmansadr, "Comprehensive Privacy Analysis of Deep Learning: Passive
+        and Active White-box Inference Attacks against Centralized and Federated Learning", IEEE S&P
+        2019, arXiv:1812.00910.
 """
 
 from __future__ import annotations
@@ -33,11 +38,13 @@ Given = Literal["gradients", "activations", "both", "outputs"]
 
 @dataclass(frozen=True)
 class Nasr:
-    """Log-odds of membership from boosted trees on what is seen inside the model, fitted to the known records.
+    """Log-odds of membership from boosted trees on what is seen inside the model.
 
-    `given` is `gradients` (norms of each layer's and the loss), `activations` (with the outputs), `both`, or `outputs`, the paper's
-    black-box comparison, which takes one query; each with the class. At most `max_rows` known records are used, drawn with the
-    generator.
+    Fitted to the known records.
+
+    `given` is `gradients` (norms of each layer's and the loss), `activations` (with the outputs),
+    `both`, or `outputs`, the paper's black-box comparison, which takes one query; each with the
+    class. At most `max_rows` known records are used, drawn with the generator.
 
     >>> rng = np.random.default_rng(0)
     >>> member = np.arange(200) % 2
@@ -63,9 +70,16 @@ class Nasr:
         if self.given == "outputs":
             return Needs(Access.PROBABILITIES, ("probabilities", "logits"), known="both")
         if self.given == "activations":
-            return Needs(Access.WHITE_BOX, ("activations",), SignalSpec("activations"), known="both")
+            return Needs(
+                Access.WHITE_BOX, ("activations",), SignalSpec("activations"), known="both"
+            )
         more = (("activations", WIDTH),) if self.given == "both" else ()
-        return Needs(Access.WHITE_BOX, ("gradient_layers",), SignalSpec("gradient_layers", parameters=more), known="both")
+        return Needs(
+            Access.WHITE_BOX,
+            ("gradient_layers",),
+            SignalSpec("gradient_layers", parameters=more),
+            known="both",
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The classifier's log-odds, as (n,); NaN where not hidden.
@@ -81,7 +95,11 @@ class Nasr:
             learn = np.sort(rng.choice(learn, self.max_rows, replace=False))
         inputs = self.features(evidence)
         trees = HistGradientBoostingClassifier(
-            max_iter=60, max_leaf_nodes=8, learning_rate=0.1, class_weight="balanced", early_stopping=False
+            max_iter=60,
+            max_leaf_nodes=8,
+            learning_rate=0.1,
+            class_weight="balanced",
+            early_stopping=False,
         )
         trees.fit(inputs[learn], evidence.known[learn])
         scores = np.full(len(evidence), np.nan)
@@ -93,4 +111,11 @@ class Nasr:
         if self.given != "outputs":
             return np.column_stack([read_first_view(evidence), evidence.labels])
         logs = np.maximum(class_log_probabilities(evidence), -50.0)
-        return np.column_stack([logs, true_class_log_probability(evidence), true_class_logit(evidence), evidence.labels])
+        return np.column_stack(
+            [
+                logs,
+                true_class_log_probability(evidence),
+                true_class_logit(evidence),
+                evidence.labels,
+            ]
+        )

@@ -1,11 +1,11 @@
 """Quantile regression on non-members: how high is this record's score among non-members like it?
 
-A model of the non-members' logit-scaled confidence, given the record, sets a threshold of its own for every record, so
-that each has the same false-positive rate. No other model is trained.
+A model of the non-members' logit-scaled confidence, given the record, sets a threshold of its own
+for every record, so that each has the same false-positive rate. No other model is trained.
 
 References:
-    [1] M. Bertran, S. Tang, M. Kearns, J. Morgenstern, A. Roth, Z. S. Wu, "Scalable Membership Inference Attacks via
-        Quantile Regression", NeurIPS 2023, arXiv:2307.03694.
+    [1] M. Bertran, S. Tang, M. Kearns, J. Morgenstern, A. Roth, Z. S. Wu, "Scalable Membership
+        Inference Attacks via Quantile Regression", NeurIPS 2023, arXiv:2307.03694.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ SHRINKAGE = 5.0  # pseudo-records of the overall distribution added to each clas
 class Quantile:
     """Position of the logit-scaled confidence in the distribution predicted for a non-member like this record.
 
-    `given` says what "like this record" means: its features and class, or its class alone. `model` is the paper's
-    Gaussian variant (mean and spread, one score for all rates) or regressors of `LEVELS` under the pinball loss.
-    At most `max_fit` known non-members are used, drawn with the generator.
+    `given` says what "like this record" means: its features and class, or its class alone. `model`
+    is the paper's Gaussian variant (mean and spread, one score for all rates) or regressors of
+    `LEVELS` under the pinball loss. At most `max_fit` known non-members are used, drawn with the
+    generator.
 
     >>> rng = np.random.default_rng(0)
     >>> p = rng.uniform(0.2, 0.8, 50)
@@ -48,7 +49,11 @@ class Quantile:
     @property
     def name(self) -> str:
         """`quantile`, with `_class` or `_pinball` when those are chosen."""
-        return "quantile" + ("_class" if self.given == "class" else "") + ("_pinball" if self.model == "pinball" else "")
+        return (
+            "quantile"
+            + ("_class" if self.given == "class" else "")
+            + ("_pinball" if self.model == "pinball" else "")
+        )
 
     @property
     def needs(self) -> Needs:
@@ -78,7 +83,9 @@ class Quantile:
             fit = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
             scores = np.full(len(statistic), np.nan)
             inputs = _append_class(evidence)
-            known = ~np.isnan(inputs[learn]).all(axis=0)  # the learner cannot bin a column that is missing throughout
+            known = ~np.isnan(inputs[learn]).all(
+                axis=0
+            )  # the learner cannot bin a column that is missing throughout
             scores[evidence.hidden] = fit(inputs[:, known], statistic, learn, evidence.hidden)
         return np.where(evidence.hidden, scores, np.nan)
 
@@ -90,7 +97,10 @@ def _append_class(evidence: Evidence) -> Floats:
 
 
 def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
-    """Z-score (n,) within the class's known non-members, their mean and variance shrunk towards the overall ones."""
+    """Z-score (n,) within the class's known non-members.
+
+    Their mean and variance shrunk towards the overall ones.
+    """
     mean, variance = statistic[learn].mean(), statistic[learn].var() + 1e-12
     codes = labels[learn]
     size = max(int(labels.max()) + 1, 1)
@@ -98,13 +108,18 @@ def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Float
     sums = np.bincount(codes, weights=statistic[learn], minlength=size)
     means = (sums + SHRINKAGE * mean) / (count + SHRINKAGE)
     residual = (statistic[learn] - means[codes]) ** 2
-    variances = (np.bincount(codes, weights=residual, minlength=size) + SHRINKAGE * variance) / (count + SHRINKAGE)
+    variances = (np.bincount(codes, weights=residual, minlength=size) + SHRINKAGE * variance) / (
+        count + SHRINKAGE
+    )
     z: Floats = (statistic - means[labels]) / np.sqrt(variances[labels])
     return z
 
 
 def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
-    """Position (n,) among the empirical quantiles of the class's known non-members; of all of them in small classes."""
+    """Position (n,) among the empirical quantiles of the class's known non-members.
+
+    Of all of them in small classes.
+    """
     overall = np.quantile(statistic[learn], LEVELS)
     quantiles = np.tile(overall, (len(statistic), 1))
     for label in np.unique(labels[learn]):
@@ -114,19 +129,27 @@ def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floa
     return _interpolate_score(statistic, quantiles)
 
 
-def _score_feature_gaussian(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
+def _score_feature_gaussian(
+    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools
+) -> Floats:
     """Z-score of the hidden records under a predicted mean and spread."""
     centre = _fit_regressor(inputs[learn], statistic[learn], "squared_error")
     residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
     spread = _fit_regressor(inputs[learn], residual, "squared_error")
     floor = 0.1 * float(residual.mean()) + 1e-12
     scale = np.maximum(spread.predict(inputs[hidden]), floor)
-    return np.asarray((statistic[hidden] - centre.predict(inputs[hidden])) / scale, dtype=np.float64)
+    return np.asarray(
+        (statistic[hidden] - centre.predict(inputs[hidden])) / scale, dtype=np.float64
+    )
 
 
-def _score_feature_quantiles(inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools) -> Floats:
+def _score_feature_quantiles(
+    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools
+) -> Floats:
     """Position of the hidden records among the quantiles predicted at `LEVELS`."""
-    models = [_fit_regressor(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS]
+    models = [
+        _fit_regressor(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS
+    ]
     quantiles = np.column_stack([model.predict(inputs[hidden]) for model in models])
     return _interpolate_score(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
 
@@ -136,13 +159,20 @@ def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | No
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor(
-        loss=loss, quantile=level, max_iter=60, max_leaf_nodes=15, min_samples_leaf=20, early_stopping=False
+        loss=loss,
+        quantile=level,
+        max_iter=60,
+        max_leaf_nodes=15,
+        min_samples_leaf=20,
+        early_stopping=False,
     )
     return model.fit(inputs, outcome)
 
 
 def _interpolate_score(statistic: Floats, quantiles: Floats) -> Floats:
-    """Standard-normal score (n,) of `statistic` interpolated between `quantiles` (n, levels), extended past both ends.
+    """Standard-normal score (n,) of `statistic` interpolated between `quantiles` (n, levels).
+
+    Extended past both ends.
 
     >>> z = _interpolate_score(np.array([0.0, 1.0]), np.array([[0.0, 1, 2, 3, 4], [0.0, 1, 2, 3, 4]]))
     >>> [round(float(v), 3) for v in z]

@@ -1,10 +1,14 @@
-"""RMIA: how often does this record's likelihood ratio beat that of records known to be outside, by a factor gamma?
+"""RMIA: how often does this record's likelihood ratio beat that of records known to be outside.
 
-The ratio compares the target's probability of the true class with its average over reference models. A score is a share
-of population records, so scores tie; for one view it orders records exactly as the ratio itself does.
+By a factor gamma?
+
+The ratio compares the target's probability of the true class with its average over reference
+models. A score is a share of population records, so scores tie; for one view it orders records
+exactly as the ratio itself does.
 
 References:
-    [1] S. Zarifzadeh, P. Liu, R. Shokri, "Low-Cost High-Power Membership Inference Attacks", ICML 2024, arXiv:2312.03262.
+    [1] S. Zarifzadeh, P. Liu, R. Shokri, "Low-Cost High-Power Membership Inference Attacks", ICML
+2024, arXiv:2312.03262.
 """
 
 from __future__ import annotations
@@ -34,10 +38,11 @@ PRETENDED = 4  # reference models that play the target when `a` is chosen
 class RMIA:
     """Share of population records whose ratio the record's exceeds by `gamma`; a mean over views.
 
-    `mode` online averages the models with and without the record; offline sees those without it and corrects with `a`:
-    P(x) = ((1 + a) P_out(x) + 1 - a) / 2. An `a` of None is chosen by attacking reference models with one another, never
-    the target. `correct_population` applies the same correction to population records, which no model saw. Without a
-    population the audited records themselves serve, whose membership the attack does not know. A `signal` other than the
+    `mode` online averages the models with and without the record; offline sees those without it and
+    corrects with `a`: P(x) = ((1 + a) P_out(x) + 1 - a) / 2. An `a` of None is chosen by attacking
+    reference models with one another, never the target. `correct_population` applies the same
+    correction to population records, which no model saw. Without a population the audited records
+    themselves serve, whose membership the attack does not know. A `signal` other than the
     confidence is read as the logit of one, at the same temperature.
 
     >>> rng = np.random.default_rng(0)
@@ -74,9 +79,13 @@ class RMIA:
         """One reference model on each side that is averaged."""
         least = (1, 1) if self.mode == "online" else (0, 1)
         if self.signal != "logit_confidence":
-            return Needs(access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least)
+            return Needs(
+                access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least
+            )
         spec = SignalSpec("log_confidence", parameters=(("temperature", self.temperature),))
-        return Needs(access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=least)
+        return Needs(
+            access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=least
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The share of population records beaten, as (n,); NaN where not hidden.
@@ -86,13 +95,24 @@ class RMIA:
         """
         require_needs(self, evidence)
         evidence = convert_to_log_confidence(evidence, self.temperature)
-        a = self.a if self.a is not None else choose_offline_a(evidence) if self.mode == "offline" else 1.0
+        a = (
+            self.a
+            if self.a is not None
+            else choose_offline_a(evidence)
+            if self.mode == "offline"
+            else 1.0
+        )
         record = self.ratios(evidence, a)
         if evidence.population is None:
             others = record
         else:
-            others = self.ratios(evidence.population, a if self.correct_population else 1.0, outside=True)
-        views = [compute_dominated_share(record[:, view], others[:, view], self.gamma) for view in range(record.shape[1])]
+            others = self.ratios(
+                evidence.population, a if self.correct_population else 1.0, outside=True
+            )
+        views = [
+            compute_dominated_share(record[:, view], others[:, view], self.gamma)
+            for view in range(record.shape[1])
+        ]
         return keep_hidden_scores(np.mean(views, axis=0), evidence.hidden)
 
     def ratios(self, evidence: Evidence, a: float, *, outside: bool = False) -> Floats:
@@ -100,22 +120,29 @@ class RMIA:
         inside, without, _ = average_probabilities(evidence)
         both = self.mode == "online" and not outside
         average = (inside + without) / 2 if both else ((1 + a) * without + (1 - a)) / 2
-        found: Floats = np.exp(read_target_values(evidence)) / np.maximum(average, np.finfo(np.float64).tiny)
+        found: Floats = np.exp(read_target_values(evidence)) / np.maximum(
+            average, np.finfo(np.float64).tiny
+        )
         return found
 
 
 def compute_dominated_share(record: Floats, population: Floats, gamma: float) -> Floats:
-    """Share (n,) of `population` (z,) with record / population >= gamma, by sorting; equal to all pairs, bit for bit.
+    """Share (n,) of `population` (z,) with record / population >= gamma, by sorting.
+
+    Equal to all pairs, bit for bit.
 
     >>> compute_dominated_share(np.array([4.0, 1.0]), np.array([1.0, 2.0]), 2.0).tolist()
     [1.0, 0.0]
     """
     ordered = np.sort(population)
     count = np.searchsorted(ordered, record / gamma, side="right")
-    # Rounding may move the border by a place or so: walk to where the division itself, which is monotone, changes sides.
+    # Rounding may move the border by a place or so: walk to where the division itself, which is
+    # monotone, changes sides.
     with np.errstate(divide="ignore", over="ignore"):
         while True:
-            above = (count < len(ordered)) & (record / ordered[np.minimum(count, len(ordered) - 1)] >= gamma)
+            above = (count < len(ordered)) & (
+                record / ordered[np.minimum(count, len(ordered) - 1)] >= gamma
+            )
             below = (count > 0) & ~(record / ordered[np.maximum(count - 1, 0)] >= gamma)
             if not (above | below).any():
                 return np.asarray(count / len(ordered), dtype=np.float64)
@@ -123,23 +150,33 @@ def compute_dominated_share(record: Floats, population: Floats, gamma: float) ->
 
 
 def choose_offline_a(evidence: Evidence) -> float:
-    """The `a` of `GRID` with the best mean AUC when reference models play the target; 0.3 if there are fewer than three."""
+    """The `a` of `GRID` with the best mean AUC when reference models play the target.
+
+    0.3 if there are fewer than three.
+    """
     assert evidence.references is not None and evidence.inside is not None
     totals = np.zeros(len(GRID))
     played = 0
-    for p, without, truth in _iterate_stand_in_targets(evidence) if evidence.n_references > 2 else ():
+    for p, without, truth in (
+        _iterate_stand_in_targets(evidence) if evidence.n_references > 2 else ()
+    ):
         usable = np.isfinite(without)
         if truth[usable].all() or not truth[usable].any():
             continue
         played += 1
         for index, a in enumerate(GRID):
-            average = np.maximum(((1 + a) * without[usable] + (1 - a)) / 2, np.finfo(np.float64).tiny)
+            average = np.maximum(
+                ((1 + a) * without[usable] + (1 - a)) / 2, np.finfo(np.float64).tiny
+            )
             totals[index] += compute_pairwise_auc(p[usable] / average, truth[usable])
     return GRID[int(np.argmax(totals))] if played else 0.3
 
 
 def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
-    """For some models: p(x) (n,), its mean (n,) over the other models without x, NaN where none, and who was inside (n,)."""
+    """For some models: p(x) (n,), its mean (n,) over the other models without x, NaN where none.
+
+    And who was inside (n,).
+    """
     n_players = min(PRETENDED, evidence.n_references)
     p, out = np.empty((2, n_players, len(evidence)))
     rest, n_rest = np.empty((2, len(evidence)))
@@ -156,11 +193,16 @@ def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floa
 
 
 def compute_pairwise_auc(scores: Floats, member: Bools) -> float:
-    """Share of pairs in which the member scores higher, ties one half: the AUC, from sorted values alone.
+    """Share of pairs in which the member scores higher, ties one half.
+
+    The AUC, from sorted values alone.
 
     >>> compute_pairwise_auc(np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False]))
     0.625
     """
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])
-    below = np.searchsorted(outside, inside, "left").sum() + np.searchsorted(outside, inside, "right").sum()
+    below = (
+        np.searchsorted(outside, inside, "left").sum()
+        + np.searchsorted(outside, inside, "right").sum()
+    )
     return float(below / (2 * len(inside) * len(outside)))

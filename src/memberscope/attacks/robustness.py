@@ -1,14 +1,17 @@
-"""Attacks on one measured number a record: how far its label holds when it is moved, and a student's confidence.
+"""Attacks on one measured number a record.
 
-Members that a model has fitted lie deeper inside their class than other records do, and labels alone show how deep [1]. A target
-that tells labels alone still teaches a model like it, whose confidence about a record tells of the target's [2].
+How far its label holds when it is moved, and a student's confidence.
+
+Members that a model has fitted lie deeper inside their class than other records do, and labels
+alone show how deep [1]. A target that tells labels alone still teaches a model like it, whose
+confidence about a record tells of the target's [2].
 
 References:
-    [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference Attacks", ICML 2021,
-        arXiv:2007.14321.
+    [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference
+        Attacks", ICML 2021, arXiv:2007.14321.
     [2] Z. Li, Y. Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, arXiv:2007.15528.
-    [3] J. Chen, M. Jordan, M. Wainwright, "HopSkipJumpAttack: A Query-Efficient Decision-Based Attack", IEEE S&P 2020,
-        arXiv:1904.02144.
+    [3] J. Chen, M. Jordan, M. Wainwright, "HopSkipJumpAttack: A Query-Efficient Decision-Based
+        Attack", IEEE S&P 2020, arXiv:1904.02144.
 """
 
 from __future__ import annotations
@@ -54,8 +57,8 @@ class _OneMeasurement:
 class Boundary(_OneMeasurement):
     """The log-distance to the nearest change of label that a budget of queries finds [1, 2].
 
-    `search` walks towards other records (`walk`), or follows estimated gradients along the boundary (`hopskipjump` [3]), which
-    takes features that can change little by little.
+    `search` walks towards other records (`walk`), or follows estimated gradients along the boundary
+    (`hopskipjump` [3]), which takes features that can change little by little.
 
     >>> values = np.array([0.4, -1.2])[:, None, None]
     >>> evidence = Evidence("boundary", values, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -73,12 +76,18 @@ class Boundary(_OneMeasurement):
     @property
     def needs(self) -> Needs:
         """Labels of moved copies, some tens a record."""
-        return _build_needs("boundary") if self.search == "walk" else _build_needs("boundary", hopskipjump=1.0)
+        return (
+            _build_needs("boundary")
+            if self.search == "walk"
+            else _build_needs("boundary", hopskipjump=1.0)
+        )
 
 
 @dataclass(frozen=True)
 class Noise(_OneMeasurement):
-    """The log-strength of noise under which nine copies of ten keep the true label [1]; on numbers, bits and categories alike.
+    """The log-strength of noise under which nine copies of ten keep the true label [1].
+
+    On numbers, bits and categories alike.
 
     >>> values = np.array([0.4, -1.2])[:, None, None]
     >>> evidence = Evidence("noise", values, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -123,4 +132,8 @@ def _build_needs(signal: Measurement, **parameters: float) -> Needs:
     >>> _build_needs("boundary").access.word
     'label'
     """
-    return Needs(MEASURED_AT[signal], (signal,), SignalSpec(signal, parameters=tuple(sorted(parameters.items()))))
+    return Needs(
+        MEASURED_AT[signal],
+        (signal,),
+        SignalSpec(signal, parameters=tuple(sorted(parameters.items()))),
+    )

@@ -1,9 +1,10 @@
 """Shadow-model attack classifiers: learn from reference models what outputs on members look like.
 
 References:
-    [1] R. Shokri, M. Stronati, C. Song, V. Shmatikov, "Membership Inference Attacks Against Machine Learning Models",
-        IEEE S&P 2017, arXiv:1610.05820.
-    [2] A. Salem, Y. Zhang, M. Humbert, P. Berrang, M. Fritz, M. Backes, "ML-Leaks", NDSS 2019, arXiv:1806.01246.
+    [1] R. Shokri, M. Stronati, C. Song, V. Shmatikov, "Membership Inference Attacks Against Machine
+        Learning Models", IEEE S&P 2017, arXiv:1610.05820.
+    [2] A. Salem, Y. Zhang, M. Humbert, P. Berrang, M. Fritz, M. Backes, "ML-Leaks", NDSS 2019,
+arXiv:1806.01246.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ FEWEST = 50  # rows of each kind below which a class uses the classifier of all 
 class Shokri:
     """Probability of membership from classifiers trained on the reference models' outputs about other records.
 
-    `given` is `outputs` (the vector of log-probabilities; one classifier a class, as published) or `statistics` (loss, logit,
-    margin, entropy and correctness; one classifier for all classes). It learns from at most `max_rows` pairs of a reference
-    model and a record that is not hidden, drawn with the generator; the classifiers are boosted trees.
+    `given` is `outputs` (the vector of log-probabilities; one classifier a class, as published) or
+    `statistics` (loss, logit, margin, entropy and correctness; one classifier for all classes). It
+    learns from at most `max_rows` pairs of a reference model and a record that is not hidden, drawn
+    with the generator; the classifiers are boosted trees.
 
     >>> rng = np.random.default_rng(0)
     >>> inside = np.arange(4)[:, None] % 2 == np.arange(300) % 2
@@ -59,8 +61,16 @@ class Shokri:
 
     @property
     def needs(self) -> Needs:
-        """Reference models with and without each record, and records besides those it scores; their truth it does not use."""
-        return Needs(access=Access.PROBABILITIES, signals=("probabilities", "logits"), known="non_members", references=(1, 1))
+        """Reference models with and without each record, and records besides those it scores.
+
+        Their truth it does not use.
+        """
+        return Needs(
+            access=Access.PROBABILITIES,
+            signals=("probabilities", "logits"),
+            known="non_members",
+            references=(1, 1),
+        )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """The classifier's log-odds of membership, as (n,); NaN where not hidden.
@@ -71,7 +81,9 @@ class Shokri:
         require_needs(self, evidence)
         inputs, labels, inside = self.sample(evidence, rng)
         hidden = np.flatnonzero(evidence.hidden)
-        asked = self.features(_build_row_evidence(evidence, hidden, np.asarray(evidence.target[hidden])))
+        asked = self.features(
+            _build_row_evidence(evidence, hidden, np.asarray(evidence.target[hidden]))
+        )
         overall = _fit_membership_classifier(inputs, inside)
         odds = overall.decision_function(asked)
         if self.given == "outputs":
@@ -79,12 +91,16 @@ class Shokri:
                 own = labels == label
                 if min(int(inside[own].sum()), int((~inside[own]).sum())) >= FEWEST:
                     rows = evidence.labels[hidden] == label
-                    odds[rows] = _fit_membership_classifier(inputs[own], inside[own]).decision_function(asked[rows])
+                    odds[rows] = _fit_membership_classifier(
+                        inputs[own], inside[own]
+                    ).decision_function(asked[rows])
         scores = np.full(len(evidence), np.nan)
         scores[hidden] = odds
         return scores
 
-    def sample(self, evidence: Evidence, rng: np.random.Generator) -> tuple[Floats, Ints, NDArray[np.bool_]]:
+    def sample(
+        self, evidence: Evidence, rng: np.random.Generator
+    ) -> tuple[Floats, Ints, NDArray[np.bool_]]:
         """Features, labels and membership of pairs of a reference model and a record that is not hidden."""
         assert evidence.references is not None and evidence.inside is not None
         records = np.flatnonzero(~evidence.hidden)
@@ -92,7 +108,13 @@ class Shokri:
         inputs, labels, inside = [], [], []
         for model in range(evidence.n_references):
             rows = np.sort(rng.choice(records, per_model, replace=False))
-            inputs.append(self.features(_build_row_evidence(evidence, rows, np.asarray(evidence.references[model])[rows])))
+            inputs.append(
+                self.features(
+                    _build_row_evidence(
+                        evidence, rows, np.asarray(evidence.references[model])[rows]
+                    )
+                )
+            )
             labels.append(evidence.labels[rows])
             inside.append(np.asarray(evidence.inside[model])[rows])
         return np.concatenate(inputs), np.concatenate(labels), np.concatenate(inside)
@@ -115,7 +137,10 @@ class Shokri:
 
 
 def _build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -> Evidence:
-    """Evidence about `rows` alone, with `outputs` (len(rows), views, k) in the place of the target's."""
+    """Evidence about `rows` alone, with `outputs` (len(rows), views.
+
+    K) in the place of the target's.
+    """
     hidden = np.full(len(rows), -1, dtype=np.int8)
     plain = replace(evidence, references=None, inside=None, features=None, population=None)
     return replace(plain, target=outputs, labels=evidence.labels[rows], known=hidden)
@@ -125,5 +150,7 @@ def _fit_membership_classifier(inputs: Floats, inside: NDArray[np.bool_]) -> Any
     """A classifier of membership (r,) from `inputs` (r, f), deterministic."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model = HistGradientBoostingClassifier(max_iter=40, max_leaf_nodes=8, learning_rate=0.15, early_stopping=False)
+    model = HistGradientBoostingClassifier(
+        max_iter=40, max_leaf_nodes=8, learning_rate=0.15, early_stopping=False
+    )
     return model.fit(inputs, inside)

@@ -1,18 +1,24 @@
-"""Attacks that compare one number a record with a threshold: correctness, loss, confidence, entropy, margin, gradient norm.
+"""Attacks that compare one number a record with a threshold.
 
-Each has one global threshold, or with `thresholds="per_class"` one a class, learned on known members and non-members [2].
+Correctness, loss, confidence, entropy, margin, gradient norm.
+
+Each has one global threshold, or with `thresholds="per_class"` one a class, learned on known
+members and non-members [2].
 
 References:
-    [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing the Connection to
-        Overfitting", CSF 2018, arXiv:1709.01604.
-    [2] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models", USENIX Security 2021,
-        arXiv:2003.10595.
-    [3] A. Salem, Y. Zhang, M. Humbert, P. Berrang, M. Fritz, M. Backes, "ML-Leaks: Model and Data Independent
-        Membership Inference Attacks and Defenses on Machine Learning Models", NDSS 2019, arXiv:1806.01246.
-    [4] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis, F. Tramer, "Membership Inference Attacks From First
-        Principles", IEEE S&P 2022, arXiv:2112.03570.
-    [5] M. Nasr, R. Shokri, A. Houmansadr, "Comprehensive Privacy Analysis of Deep Learning", IEEE S&P 2019, arXiv:1812.00910.
-    [6] S. Rezaei, X. Liu, "On the Difficulty of Membership Inference Attacks", CVPR 2021, arXiv:2005.13702.
+    [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing
+        the Connection to Overfitting", CSF 2018, arXiv:1709.01604.
+    [2] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
+        USENIX Security 2021, arXiv:2003.10595.
+    [3] A. Salem, Y. Zhang, M. Humbert, P. Berrang, M. Fritz, M. Backes, "ML-Leaks: Model and Data
+        Independent Membership Inference Attacks and Defenses on Machine Learning Models", NDSS
+        2019, arXiv:1806.01246.
+    [4] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis, F. Tramer, "Membership Inference Attacks
+        From First Principles", IEEE S&P 2022, arXiv:2112.03570.
+    [5] M. Nasr, R. Shokri, A. Houmansadr, "Comprehensive Privacy Analysis of Deep Learning", IEEE
+        S&P 2019, arXiv:1812.00910.
+    [6] S. Rezaei, X. Liu, "On the Difficulty of Membership Inference Attacks", CVPR 2021,
+arXiv:2005.13702.
 """
 
 from __future__ import annotations
@@ -24,7 +30,12 @@ from typing import ClassVar
 import numpy as np
 
 from memberscope._numerics import round_to_40_bits
-from memberscope.attacks._class_thresholds import Thresholds, build_threshold_needs, name_attack, score_statistic
+from memberscope.attacks._class_thresholds import (
+    Thresholds,
+    build_threshold_needs,
+    name_attack,
+    score_statistic,
+)
 from memberscope.attacks._inputs import (
     class_log_probabilities,
     mask_true_class,
@@ -48,7 +59,10 @@ def _negative_entropy(evidence: Evidence) -> Floats:
 
 
 def _log_complements(evidence: Evidence) -> Floats:
-    """log(1 - p_j) as (n, k), clipped at 1e-30 as published; exact for the top class where 1 - p_j would cancel."""
+    """log(1 - p_j) as (n, k), clipped at 1e-30 as published.
+
+    Exact for the top class where 1 - p_j would cancel.
+    """
     log_p = class_log_probabilities(evidence)
     p = np.exp(log_p)
     rest = 1.0 - p
@@ -60,12 +74,17 @@ def _log_complements(evidence: Evidence) -> Floats:
 
 
 def _negative_modified_entropy(evidence: Evidence) -> Floats:
-    """(1 - p_y) log p_y + sum over other classes of p_j log(1 - p_j), as (n,); zero when surely right."""
+    """(1 - p_y) log p_y + sum over other classes of p_j log(1 - p_j), as (n,).
+
+    Zero when surely right.
+    """
     p = np.exp(class_log_probabilities(evidence))
     log_rest = _log_complements(evidence)
     p_true = take_true_class(p, evidence)
     wrong = mask_true_class(p, evidence, 0.0)
-    score: Floats = (1.0 - p_true) * np.log(np.maximum(p_true, 1e-30)) + (wrong * log_rest).sum(axis=1)
+    score: Floats = (1.0 - p_true) * np.log(np.maximum(p_true, 1e-30)) + (wrong * log_rest).sum(
+        axis=1
+    )
     return round_to_40_bits(score)
 
 
@@ -76,7 +95,10 @@ def _first_number(evidence: Evidence) -> Floats:
 
 @dataclass(frozen=True)
 class _OneStatistic(ABC):
-    """An attack whose score is `_statistic` of the evidence, shifted by the class's threshold if that is asked for."""
+    """An attack whose score is `_statistic` of the evidence.
+
+    Shifted by the class's threshold if that is asked for.
+    """
 
     thresholds: Thresholds = "global"
     version: ClassVar[int] = 1
@@ -180,7 +202,9 @@ class Entropy(_OneStatistic):
 
 @dataclass(frozen=True)
 class ModifiedEntropy(_OneStatistic):
-    """Minus the modified entropy of Song and Mittal [2], in nats: being surely wrong counts against membership.
+    """Minus the modified entropy of Song and Mittal [2], in nats.
+
+    Being surely wrong counts against membership.
 
     >>> p = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
     >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -214,7 +238,9 @@ class Margin(_OneStatistic):
 
 @dataclass(frozen=True)
 class Logit(_OneStatistic):
-    """Logit-scaled confidence of the true class [4], log p_y - log(1 - p_y): the statistic of LiRA with one global threshold.
+    """Logit-scaled confidence of the true class [4], log p_y - log(1 - p_y).
+
+    The statistic of LiRA with one global threshold.
 
     >>> p = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
     >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))

@@ -5,15 +5,40 @@ from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.compare.compare import compare
 from memberscope.auditing.documents.comparison import COMPARISON_FORMAT, Comparison
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
-from memberscope.auditing.documents.policy import Claim, Policy, list_bundled_policies, load_policy, parse_policy_table
-from memberscope.auditing.documents.result import AttackScores, AuditArrays, Control, Cost, ExposedRecord, NotRun, Result
+from memberscope.auditing.documents.policy import (
+    Claim,
+    Policy,
+    list_bundled_policies,
+    load_policy,
+    parse_policy_table,
+)
+from memberscope.auditing.documents.result import (
+    AttackScores,
+    AuditArrays,
+    Control,
+    Cost,
+    ExposedRecord,
+    NotRun,
+    Result,
+)
 from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_privacy_bounds
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
-from memberscope.auditing.verdict.recompute import judge_again, recompute_estimates, verify_arrays, verify_verdict
-from memberscope.auditing.verify_document import NOBODY, name_audit_folder, parse_training_name, verify_frontier, verify_result
+from memberscope.auditing.verdict.recompute import (
+    judge_again,
+    recompute_estimates,
+    verify_arrays,
+    verify_verdict,
+)
+from memberscope.auditing.verify_document import (
+    NOBODY,
+    name_audit_folder,
+    parse_training_name,
+    verify_frontier,
+    verify_result,
+)
 
 __all__ = [
     "AttackScores",

@@ -14,7 +14,14 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
-from memberscope.auditing.subject.subject import Pair, Subject, check_subject, make_records, make_subject, order_signals
+from memberscope.auditing.subject.subject import (
+    Pair,
+    Subject,
+    check_subject,
+    make_records,
+    make_subject,
+    order_signals,
+)
 from memberscope.errors import InputError
 from memberscope.frames import match_records
 from memberscope.recipes import Execution, as_recipe
@@ -45,19 +52,21 @@ def audit(
 ) -> Result:
     """Audit a trained classifier for membership inference.
 
-    `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities (with `n_classes`) or a
-    Target. `members` and `non_members` are pairs (x, y), y holding the classes a scikit-learn model was fitted with or else
-    0-based ones, or `Records` with 0-based labels. `policy` is a shipped
-    policy's name, a file or a Policy; without one nothing is judged. `plan` gives everything else; `threat`, `policy` and
-    `references` replace its own.
+    `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities
+    (with `n_classes`) or a Target. `members` and `non_members` are pairs (x, y), y holding the
+    classes a scikit-learn model was fitted with or else 0-based ones, or `Records` with 0-based
+    labels. `policy` is a shipped policy's name, a file or a Policy; without one nothing is judged.
+    `plan` gives everything else; `threat`, `policy` and `references` replace its own.
 
-    With a `recipe` (a function (records, seed) -> model, an unfitted estimator, a `TorchRecipe`), models like the target are
-    trained for the attacks that need them, where `execution` says. `population` holds records that no model was trained on.
-    `design` (models, records) says who is in which reference model, members first; without one it is drawn. `keep_weights`
-    keeps those models in the `store`.
+    With a `recipe` (a function (records, seed) -> model, an unfitted estimator, a `TorchRecipe`),
+    models like the target are trained for the attacks that need them, where `execution` says.
+    `population` holds records that no model was trained on. `design` (models, records) says who is
+    in which reference model, members first; without one it is drawn. `keep_weights` keeps those
+    models in the `store`.
 
-    Where records belong to people or documents, `unit` names those of the members and of the non-members, one a record (or
-    `Records.unit` does): folds, reference models, controls and intervals then go by unit.
+    Where records belong to people or documents, `unit` names those of the members and of the
+    non-members, one a record (or `Records.unit` does): folds, reference models, controls and
+    intervals then go by unit.
 
     Raises:
         InputError: The records, the model's answers or the plan are not usable.
@@ -74,11 +83,14 @@ def audit(
     """
     if references is not None and recipe is None:
         raise InputError(
-            f"Expected a recipe to train references={references}, got none. Give recipe=, or leave out references."
+            f"Expected a recipe to train references={references}, got none. Give recipe=, or leave "
+            "out references."
         )
     wrapped = wrap(target, n_classes=n_classes)
     lookup = read_class_names(wrapped)
-    subject = make_subject(wrapped, members, non_members, class_names=class_names or lookup, unit=unit)
+    subject = make_subject(
+        wrapped, members, non_members, class_names=class_names or lookup, unit=unit
+    )
     plan = _fill_unit_name(complete_plan(plan, threat, policy), subject)
     if references is not None:
         plan = replace(plan, references=references)
@@ -86,7 +98,9 @@ def audit(
     if recipe is not None:
         others = None if population is None else make_records(population, "population", lookup)
         if others is not None:
-            others = replace(others, x=match_records(others.x, subject.records.x, ("records", "population")))
+            others = replace(
+                others, x=match_records(others.x, subject.records.x, ("records", "population"))
+            )
         own = None if design is None else np.asarray(design)
         training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
     return audit_subject(plan, subject, training=training, store=store, progress=progress)
@@ -106,15 +120,22 @@ def audit_signals(
         InputError: The signals or the plan are not usable.
     """
     subject = make_signals_subject(signals)
-    return audit_subject(_fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress)
+    return audit_subject(
+        _fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress
+    )
 
 
 def make_signals_subject(signals: StoredSignals) -> Subject:
-    """Stored signals as something to audit: the records are row numbers, features only if the table gives them."""
+    """Stored signals as something to audit.
+
+    The records are row numbers, features only if the table gives them.
+    """
     return check_subject(order_signals(signals, StoredTarget(signals)))
 
 
-def complete_plan(plan: Plan | None, threat: ThreatModel | None, policy: Policy | str | None) -> Plan:
+def complete_plan(
+    plan: Plan | None, threat: ThreatModel | None, policy: Policy | str | None
+) -> Plan:
     """The plan with the threat model and policy that were given beside it."""
     plan = plan or Plan()
     chosen = load_policy(policy) if isinstance(policy, str) else policy
@@ -122,5 +143,12 @@ def complete_plan(plan: Plan | None, threat: ThreatModel | None, policy: Policy 
 
 
 def _fill_unit_name(plan: Plan, subject: Subject) -> Plan:
-    """The plan with a name for the units of the records, where they have some that it does not name."""
-    return plan if plan.unit is not None or subject.records.unit is None else replace(plan, unit="unit")
+    """The plan with a name for the units of the records.
+
+    Where they have some that it does not name.
+    """
+    return (
+        plan
+        if plan.unit is not None or subject.records.unit is None
+        else replace(plan, unit="unit")
+    )

@@ -34,7 +34,11 @@ def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) 
 
 def collect_environment() -> dict[str, str]:
     """Versions that the numbers may depend on in their last digits."""
-    found = {"python": platform.python_version(), "machine": platform.machine(), "system": platform.system()}
+    found = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "system": platform.system(),
+    }
     for name in ("numpy", "scipy", "scikit-learn"):
         found[name] = version(name)
     return found

@@ -1,4 +1,7 @@
-"""The audit itself: gather, score, estimate, control, judge; each step a function on frozen values."""
+"""The audit itself: gather, score, estimate, control, judge.
+
+Each step a function on frozen values.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,16 @@ import numpy as np
 from memberscope._digests import digest_array
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.collect.collect import Collected, Progress, collect_audit_data
-from memberscope.auditing.collect.measured_signals import TRANSFERRED, plan_searches, summarise_spent_queries
-from memberscope.auditing.collect.reference_models import Training, fit_plan_to_design, run_reference_control
+from memberscope.auditing.collect.measured_signals import (
+    TRANSFERRED,
+    plan_searches,
+    summarise_spent_queries,
+)
+from memberscope.auditing.collect.reference_models import (
+    Training,
+    fit_plan_to_design,
+    run_reference_control,
+)
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
@@ -29,7 +40,12 @@ from memberscope.auditing.scoring.score_targets import score_targets, summarise_
 from memberscope.auditing.subject.subject import Subject
 from memberscope.auditing.summary import collect_diagnostics, list_exposed_records, pick_best_scores
 from memberscope.auditing.verdict.judge import judge_audit
-from memberscope.auditing.verdict.recompute import digest_account, digest_audit_arrays, estimate_by_budget, recompute_estimates
+from memberscope.auditing.verdict.recompute import (
+    digest_account,
+    digest_audit_arrays,
+    estimate_by_budget,
+    recompute_estimates,
+)
 from memberscope.auditing.verdict.repeated_audits import count_audit
 from memberscope.signals import Observed, Store
 from memberscope.types import Estimate, Ints, ThreatModel
@@ -43,9 +59,12 @@ def audit_subject(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Audit `subject` as `plan` says; `store` keeps the models' answers so that a killed run goes on where it stopped.
+    """Audit `subject` as `plan` says.
 
-    `training` says how to train reference models; without it the attacks that need them are listed as not run.
+    `store` keeps the models' answers so that a killed run goes on where it stopped.
+
+    `training` says how to train reference models; without it the attacks that need them are listed
+    as not run.
 
     Raises:
         InputError: The data do not allow what the plan asks for.
@@ -68,7 +87,10 @@ def audit_subject(
     controls = _run_controls(plan, got, arrays, report)
     judgement = judge_audit(plan, arrays, estimates, controls, not_run)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
-    estimates = [next((c for c in claimed if replace(c, exploratory=True) == entry), entry) for entry in estimates]
+    estimates = [
+        next((c for c in claimed if replace(c, exploratory=True) == entry), entry)
+        for entry in estimates
+    ]
     result = Result(
         tool=Tool(version=get_tool_version()),
         verdict=judgement.verdict,  # type: ignore[arg-type]
@@ -77,7 +99,9 @@ def audit_subject(
         title=plan.title,
         plan=plan.document() | _describe_execution(got),
         threat_models=[
-            replace(_build_granted_threat(plan, got), access=level.access, restriction=level.restriction)
+            replace(
+                _build_granted_threat(plan, got), access=level.access, restriction=level.restriction
+            )
             for level in got.levels
         ],
         findings=judgement.findings,
@@ -85,7 +109,10 @@ def audit_subject(
         controls=controls,
         not_run=not_run,
         diagnostics=collect_diagnostics(plan, got, arrays, settings)
-        | {"targets": summarise_targets(plan, got, estimates, settings), "searches": summarise_spent_queries(got.measured)},
+        | {
+            "targets": summarise_targets(plan, got, estimates, settings),
+            "searches": summarise_spent_queries(got.measured),
+        },
         budgets=estimate_by_budget(arrays, settings),
         exposed=list_exposed_records(plan, got, arrays),
         cost=_compute_audit_cost(got, time.perf_counter() - started, plan.references),
@@ -93,23 +120,34 @@ def audit_subject(
         digests=digest_inputs(plan, got, training) | {"arrays": digest_audit_arrays(arrays)},
         arrays=arrays,
     )
-    return result.model_copy(update={"digests": result.digests | {"account": digest_account(result)}})
+    return result.model_copy(
+        update={"digests": result.digests | {"account": digest_account(result)}}
+    )
 
 
 def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:
-    """How many audits of this model with this plan the store has seen, this one included; empty without a store."""
+    """How many audits of this model with this plan the store has seen, this one included.
+
+    Empty without a store.
+    """
     if store is None:
         return {}
     return count_audit(store, plan, got.subject.target.digest or digest_array(got.observed.outputs))
 
 
 def _describe_execution(got: Collected) -> dict[str, Any]:
-    """How the reference models were trained, as far as their recipe left it open and a measurement decided it."""
+    """How the reference models were trained.
+
+    As far as their recipe left it open and a measurement decided it.
+    """
     return {} if got.references is None else {"execution": got.references.fleet.choice}
 
 
 def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
-    """The plan's threat model with what the audit really gave the adversary: reference models that learned, a population."""
+    """The plan's threat model with what the audit really gave the adversary.
+
+    Reference models that learned, a population.
+    """
     transfer = _count_transfer_models(got)
     trained = 0 if got.references is None else int(got.references.good.sum())
     seen = got.references is not None and got.references.target_population is not None
@@ -126,20 +164,30 @@ def _estimate_all_attacks(
 ) -> list[Estimate]:
     """Every estimate: the strongest attack at each level first, then each attack."""
     found = recompute_estimates(arrays, settings, lambda done, n: report("estimate", done, n))
-    return found + estimate_one_run_epsilon(plan, arrays, np.random.default_rng(got.streams["guesses"]))
+    return found + estimate_one_run_epsilon(
+        plan, arrays, np.random.default_rng(got.streams["guesses"])
+    )
 
 
-def _run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progress) -> dict[str, Control]:
+def _run_controls(
+    plan: Plan, got: Collected, arrays: AuditArrays, report: Progress
+) -> dict[str, Control]:
     """The controls that bear on the verdict, and the determinism probe, which informs."""
     report("control", 0, 2)
     subject, unit = got.subject, arrays.unit
     outside = ~subject.member
     highest = {
-        attack: level for level in got.levels if level.declared for attack in plan.chosen() if is_worth_running(attack, level)
+        attack: level
+        for level in got.levels
+        if level.declared
+        for attack in plan.chosen()
+        if is_worth_running(attack, level)
     }
     null = run_null_control(
         tuple(attack for attack in plan.chosen() if attack in highest),
-        lambda attack: select_non_member_evidence(got.evidence_for(attack, highest[attack]), subject.member),
+        lambda attack: select_non_member_evidence(
+            got.evidence_for(attack, highest[attack]), subject.member
+        ),
         subject.records.ids[outside],
         plan.folds,
         got.streams["null"],
@@ -155,19 +203,28 @@ def _run_controls(plan: Plan, got: Collected, arrays: AuditArrays, report: Progr
         "blind": blind,
         "overlap": run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
         "direction": run_direction_control(arrays, hits, blind),
-        "fitted": run_fitted_control(predicted, probabilities, subject.records.y, subject.member, unit),
+        "fitted": run_fitted_control(
+            predicted, probabilities, subject.records.y, subject.member, unit
+        ),
         "determinism": _check_determinism(got.observed),
     }
     if got.references is not None:
         found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
     elif got.broken_recipe:
         details = {"models": plan.references, "failed": plan.references}
-        found["references"] = Control(False, f"No reference model could be trained. {got.broken_recipe}", details=details)
+        found["references"] = Control(
+            False, f"No reference model could be trained. {got.broken_recipe}", details=details
+        )
     return found
 
 
-def _check_blind_control(plan: Plan, got: Collected, arrays: AuditArrays, unit: Ints | None) -> Control:
-    """The blind control on the audit's records, without copies that stand beside a record of their own side."""
+def _check_blind_control(
+    plan: Plan, got: Collected, arrays: AuditArrays, unit: Ints | None
+) -> Control:
+    """The blind control on the audit's records.
+
+    Without copies that stand beside a record of their own side.
+    """
     subject = got.subject
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
     best = pick_best_scores(arrays, plan)
@@ -182,11 +239,23 @@ def _check_blind_control(plan: Plan, got: Collected, arrays: AuditArrays, unit: 
 
 
 def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Cost:
-    """What was spent, with `n_references` models if none of them could be trained; models and queries of an earlier, interrupted run of the same plan are counted too."""
+    """What was spent, with `n_references` models if none of them could be trained.
+
+    Models and queries of an earlier, interrupted run of the same plan are counted too.
+    """
     fleets = [entry for entry in (got.references, got.procedure) if entry is not None]
-    trained, failed = sum(len(entry.fleet) for entry in fleets), sum(entry.n_failed for entry in fleets)
+    trained, failed = (
+        sum(len(entry.fleet) for entry in fleets),
+        sum(entry.n_failed for entry in fleets),
+    )
     failed += n_references if got.broken_recipe else 0
-    return Cost(round(seconds, 3), got.queries, trained + _count_transfer_models(got), failed, round(got.training_seconds, 3))
+    return Cost(
+        round(seconds, 3),
+        got.queries,
+        trained + _count_transfer_models(got),
+        failed,
+        round(got.training_seconds, 3),
+    )
 
 
 def _check_determinism(observed: Observed) -> Control:
@@ -196,7 +265,9 @@ def _check_determinism(observed: Observed) -> Control:
     if observed.deterministic:
         return Control(True, "Asked twice, the model answered the same.", observed.largest_change)
     why = (
-        f"Asked twice, the model answered differently (by up to {observed.largest_change:.3g}): outputs are random, and "
-        f"these numbers hold for one answer a record; an adversary who averages many may learn more."
+        f"Asked twice, the model answered differently (by up to {observed.largest_change:.3g}): "
+        "outputs are random, and "
+        "these numbers hold for one answer a record; an adversary who averages many may learn "
+        "more."
     )
     return Control(False, why, observed.largest_change)

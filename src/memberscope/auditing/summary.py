@@ -1,4 +1,7 @@
-"""The account beside the estimates: the leading attack, diagnostics, duplicates, and the most exposed records."""
+"""The account beside the estimates.
+
+The leading attack, diagnostics, duplicates, and the most exposed records.
+"""
 
 from __future__ import annotations
 
@@ -36,14 +39,21 @@ def _find_leading_attack(arrays: AuditArrays, plan: Plan) -> AttackScores | None
     return max(parts, key=lambda part: auc_value(roc(part.scores, part.member))).scored
 
 
-def collect_diagnostics(plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings) -> dict[str, Any]:
-    """Everything beside the estimates that a reader expects; keys are left out where they cannot be had."""
+def collect_diagnostics(
+    plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings
+) -> dict[str, Any]:
+    """Everything beside the estimates that a reader expects.
+
+    Keys are left out where they cannot be had.
+    """
     subject, member = got.subject, got.subject.member
     found: dict[str, Any] = {
         "n_members": int(member.sum()),
         "n_non_members": int((~member).sum()),
         "smallest_fpr": smallest_fpr(int((~member).sum())),
-        "class_sizes": diagnostics.count_class_records(subject.records.y, arrays.group_values["class"]),
+        "class_sizes": diagnostics.count_class_records(
+            subject.records.y, arrays.group_values["class"]
+        ),
         "groups_too_small": list_small_groups(arrays, settings.fprs),
         "minimum_detectable_tpr": report_power(plan, arrays, settings.fprs),
         "notes": [*subject.notes, *got.notes],
@@ -60,7 +70,9 @@ def collect_diagnostics(plan: Plan, got: Collected, arrays: AuditArrays, setting
         found |= diagnostics.measure_generalisation(hits, member, plan.confidence, arrays.unit)
     open_level = Level(Access.PROBABILITIES)
     if open_level in got.levels and got.observed.signal in ("probabilities", "logits"):
-        found["calibration"] = diagnostics.measure_calibration(got.evidence[open_level], member, plan.confidence, arrays.unit)
+        found["calibration"] = diagnostics.measure_calibration(
+            got.evidence[open_level], member, plan.confidence, arrays.unit
+        )
     count = subject.target.n_parameters
     found["records_per_parameter"] = {
         "n_members": int(member.sum()),
@@ -72,8 +84,14 @@ def collect_diagnostics(plan: Plan, got: Collected, arrays: AuditArrays, setting
         found["endpoint"] = endpoint.declaration
     best = _find_leading_attack(arrays, plan)
     if best:
-        found["reliability"] = diagnostics.build_reliability_diagram(arrays, best, plan.threat.prior)
-        found["leading"] = {"attack": best.attack, "access": best.access, "restriction": best.restriction}
+        found["reliability"] = diagnostics.build_reliability_diagram(
+            arrays, best, plan.threat.prior
+        )
+        found["leading"] = {
+            "attack": best.attack,
+            "access": best.access,
+            "restriction": best.restriction,
+        }
     if got.references is not None:
         found["references"] = measure_fidelity(got.references, subject)
         found["vulnerability"] = summarise_vulnerability(plan, got, arrays)
@@ -82,7 +100,10 @@ def collect_diagnostics(plan: Plan, got: Collected, arrays: AuditArrays, setting
 
 
 def _summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
-    """How many non-members duplicate members, with keyed hashes of the first pairs; None without records."""
+    """How many non-members duplicate members, with keyed hashes of the first pairs.
+
+    None without records.
+    """
     if got.overlap is None:
         return None
     return {

@@ -1,4 +1,7 @@
-"""Whether a document says what its stored scores say: one rule for every command that relies on a result or a sweep."""
+"""Whether a document says what its stored scores say.
+
+One rule for every command that relies on a result or a sweep.
+"""
 
 from __future__ import annotations
 
@@ -27,23 +30,35 @@ from memberscope.types import Records
 
 NOBODY = Records(np.zeros((0, 1)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.str_), {})
 ORDER = ("breaks", "undecided", "meets")  # from the least to the most that a row may claim
-SHARED = ("threat", "confidence", "references", "seed", "assume_exchangeable")  # of the plans of a sweep and of its audits
+SHARED = (
+    "threat",
+    "confidence",
+    "references",
+    "seed",
+    "assume_exchangeable",
+)  # of the plans of a sweep and of its audits
 
 
 def verify_result(result: Result, arrays: AuditArrays, policy: Policy | None = None) -> Judgement:
     """Judge a result by `policy`, or by its own, once it is shown to agree with its arrays.
 
     Raises:
-        InputError: A digest, an estimate, the plan, a finding or the verdict is not what the arrays give.
+        InputError: A digest, an estimate, the plan, a finding or the verdict is not what the arrays
+    give.
     """
     changed = verify_arrays(result, arrays) + recompute_controls(result, arrays)
     if changed:
-        raise InputError(f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit again.")
+        raise InputError(
+            f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit "
+            "again."
+        )
     own = judge_again(result, arrays, None)
     changed = verify_verdict(result, own)
     judgement = judge_again(result, arrays, policy) if policy else own
     if changed:
-        raise InputError(f"Expected a result that its scores bear out, got: {changed[0]}. Run the audit again.")
+        raise InputError(
+            f"Expected a result that its scores bear out, got: {changed[0]}. Run the audit again."
+        )
     return judgement
 
 
@@ -66,10 +81,12 @@ def name_audit_folder(name: str) -> str:
 
 
 def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
-    """Show that every row follows from the audit of its way of training; `audits` hold them by name, with their arrays.
+    """Show that every row follows from the audit of its way of training.
 
-    What the adversary does with undefended reference models is not stored, so rows of other ways of training may claim less than
-    their audits show, and never more.
+    `audits` hold them by name, with their arrays.
+
+    What the adversary does with undefended reference models is not stored, so rows of other ways of
+    training may claim less than their audits show, and never more.
 
     Raises:
         InputError: An audit or a row is not what the stored scores give.
@@ -77,14 +94,25 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
     for name, audit in audits.items():
         verify_result(audit, audit.arrays)
         if any(audit.plan[key] != frontier.plan[key] for key in SHARED):
-            raise InputError(f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the sweep again.")
+            raise InputError(
+                f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the "
+                "sweep again."
+            )
     for row in frontier.rows:
-        if row.why_not is None and (changed := _find_row_difference(row, frontier, audits[parse_training_name(row.name)])):
-            raise InputError(f"Expected a sweep that its audits bear out, got another {changed} of {row.name!r}. Run it again.")
+        if row.why_not is None and (
+            changed := _find_row_difference(row, frontier, audits[parse_training_name(row.name)])
+        ):
+            raise InputError(
+                f"Expected a sweep that its audits bear out, got another {changed} of "
+                f"{row.name!r}. Run it again."
+            )
 
 
 def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> str | None:
-    """What of a row its audit does not bear out: `rate`, `leakage`, `outcome`, `controls` or `attacks`; None if all agrees."""
+    """What of a row its audit does not bear out.
+
+    `rate`, `leakage`, `outcome`, `controls` or `attacks`; None if all agrees.
+    """
     shown = _rebuild_frontier_view(frontier, audit.arrays)
     if shown.fpr != frontier.fpr:
         return "rate"
@@ -94,11 +122,15 @@ def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) ->
     outcome = decide_policy_outcome(seen, shown, audit)
     if row.controls != {name: control.passed for name, control in audit.controls.items()}:
         return "controls"
-    if row.lacking != list(seen.covered.lacking) or row.attacks != (list(seen.covered.ran) if seen.parts else []):
+    if row.lacking != list(seen.covered.lacking) or row.attacks != (
+        list(seen.covered.ran) if seen.parts else []
+    ):
         return "attacks"
     if parse_training_name(row.name) == "none":
         return "leakage" if row.average != average else "outcome" if row.meets != outcome else None
-    if (row.average is None) != (average is None) or (average and row.average and row.average.high < average.high):
+    if (row.average is None) != (average is None) or (
+        average and row.average and row.average.high < average.high
+    ):
         return "leakage"
     return None if row.meets == outcome or _is_weaker_outcome(row.meets, outcome) else "outcome"
 
@@ -115,4 +147,6 @@ def _rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierV
     if GROUP in arrays.groups:
         kinds = np.asarray(arrays.group_values[GROUP])[arrays.groups[GROUP]]
     confidence = float(frontier.plan["confidence"])
-    return FrontierView.of_kinds(kinds, arrays.labels, arrays.member, policy, confidence, len(frontier.rows))
+    return FrontierView.of_kinds(
+        kinds, arrays.labels, arrays.member, policy, confidence, len(frontier.rows)
+    )

@@ -1,4 +1,7 @@
-"""Exit codes of the verbs that judge: 0 pass, 1 policy failed, 3 inconclusive, limited or not judged."""
+"""Exit codes of the verbs that judge.
+
+0 pass, 1 policy failed, 3 inconclusive, limited or not judged.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,9 @@ PASSED, FAILED, OPEN = 0, 1, 3
 
 
 def exit_of_verdict(verdict: str | None, *, limited: bool, accept_limited: bool) -> int:
-    """Give the exit code of a verdict; a limited PASS is open unless it is accepted, and so is whatever was not judged.
+    """Give the exit code of a verdict.
+
+    A limited PASS is open unless it is accepted, and so is whatever was not judged.
 
     >>> exit_of_verdict("PASS", limited=True, accept_limited=False), exit_of_verdict("PASS", limited=True, accept_limited=True)
     (3, 0)

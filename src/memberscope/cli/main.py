@@ -1,6 +1,7 @@
 """The command line: one file a verb, errors as one sentence, exit codes that a script can rely on.
 
-0 pass · 1 policy failed · 2 usage or bad input · 3 inconclusive or something required did not run · 4 target or internal error
+0 pass · 1 policy failed · 2 usage or bad input · 3 inconclusive or something required did not run ·
+4 target or internal error
 """
 
 from __future__ import annotations
@@ -10,7 +11,20 @@ import sys
 import typer
 
 from memberscope.cli.app import app
-from memberscope.cli.commands import audit, canaries, check, compare, defend, demo, doctor, explain, init, plan, report, verify
+from memberscope.cli.commands import (
+    audit,
+    canaries,
+    check,
+    compare,
+    defend,
+    demo,
+    doctor,
+    explain,
+    init,
+    plan,
+    report,
+    verify,
+)
 from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
 from memberscope.errors import MemberscopeError
@@ -43,21 +57,34 @@ def run() -> None:
     except KeyboardInterrupt:
         raise SystemExit(_report_interrupt()) from None
     except Exception as error:
-        print(f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.", file=sys.stderr)
+        print(
+            f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.",
+            file=sys.stderr,
+        )
         raise SystemExit(4) from error
 
 
 def _choose_exit_code(stop: SystemExit) -> int | str | None:
-    """The exit code; typer's own for an aborted question or a reader that left, 1, would read as a failed policy."""
+    """The exit code; typer's own for an aborted question or a reader that left, 1.
+
+    Would read as a failed policy.
+    """
     if stop.code == 130:
         return _report_interrupt()
     if isinstance(stop.__context__, typer.Abort):
-        print("memberscope: Expected an answer to each question, got none. Give the answers as options.", file=sys.stderr)
+        print(
+            "memberscope: Expected an answer to each question, got none. Give the answers as "
+            "options.",
+            file=sys.stderr,
+        )
         return 2
     return 4 if isinstance(stop.__context__, BrokenPipeError) else stop.code
 
 
 def _report_interrupt() -> int:
     """Say how to go on after Ctrl-C."""
-    print("memberscope: Interrupted. Run the same command again to go on where it stopped.", file=sys.stderr)
+    print(
+        "memberscope: Interrupted. Run the same command again to go on where it stopped.",
+        file=sys.stderr,
+    )
     return 4

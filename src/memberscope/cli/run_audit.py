@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from memberscope.cli.options.keys import Options
 
 
-def audit_from_options(options: Options, *, records: bool = True, show_ids: bool = False, overwrite: bool = False) -> Result:
+def audit_from_options(
+    options: Options, *, records: bool = True, show_ids: bool = False, overwrite: bool = False
+) -> Result:
     """Audit what the options name, show progress, write the folder and print the summary.
 
     Raises:
-        InputError: The options or the data are not usable, or the folder holds another plan's result.
+        InputError: The options or the data are not usable, or the folder holds another plan's
+    result.
     """
     from dataclasses import replace
 
@@ -28,7 +31,9 @@ def audit_from_options(options: Options, *, records: bool = True, show_ids: bool
     plan, subject = build_plan(options), build_subject(options)
     training = build_training(options, subject)
     if options.title is None:
-        plan = replace(plan, title=Path(options.signals or options.model or name_endpoint(options)).name)
+        plan = replace(
+            plan, title=Path(options.signals or options.model or name_endpoint(options)).name
+        )
     out = Path(options.out or "memberscope-out")
     return audit_into_folder(
         plan,
@@ -43,7 +48,10 @@ def audit_from_options(options: Options, *, records: bool = True, show_ids: bool
 
 
 def _find_typed_arguments() -> Callable[[str], str] | None:
-    """What was typed after `audit`, as another verb takes it; None where the command line was another."""
+    """What was typed after `audit`, as another verb takes it.
+
+    None where the command line was another.
+    """
     import sys
 
     from memberscope.cli.options.arguments import quote_shared_arguments
@@ -64,7 +72,10 @@ def audit_into_folder(
     overwrite: bool = False,
     arguments: Callable[[str], str] | None = None,
 ) -> Result:
-    """Run `plan` on `subject` into the folder `out`, resuming what an earlier run of the same plan left there."""
+    """Run `plan` on `subject` into the folder `out`.
+
+    Resuming what an earlier run of the same plan left there.
+    """
     from rich.console import Console
 
     from memberscope._files import write_bytes
@@ -76,18 +87,25 @@ def audit_into_folder(
     mark = build_audit_identity(plan, subject, training)
     refuse_other_result(out, mark, overwrite=overwrite)
     with show_progress(console) as report:
-        result = audit_subject(plan, subject, training=training, store=Store(out / "signals"), progress=report)
+        result = audit_subject(
+            plan, subject, training=training, store=Store(out / "signals"), progress=report
+        )
     write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
     write_all(result, out, records=records, show_ids=show_ids)
     print_summary(result, console, out, arguments)
     if hasattr(subject.target, "spent"):
         spent = subject.target.spent()
         if spent.sent > spent.answered:
-            console.print(f"The endpoint was sent {spent.sent} records for {spent.answered} answers; the ledger has both.")
+            console.print(
+                f"The endpoint was sent {spent.sent} records for {spent.answered} answers; the "
+                "ledger has both."
+            )
     return result
 
 
-def build_audit_identity(plan: Plan, subject: Subject, training: Training | None = None) -> dict[str, Any]:
+def build_audit_identity(
+    plan: Plan, subject: Subject, training: Training | None = None
+) -> dict[str, Any]:
     """What makes an audit the same one: plan, records, membership, model and recipe, by content."""
     from memberscope._digests import digest_array
     from memberscope.signals import digest_records
@@ -106,14 +124,18 @@ def build_audit_identity(plan: Plan, subject: Subject, training: Training | None
     return mark
 
 
-def refuse_other_result(out: Path, mark: dict[str, Any], *, overwrite: bool, file: str = "result.json") -> None:
+def refuse_other_result(
+    out: Path, mark: dict[str, Any], *, overwrite: bool, file: str = "result.json"
+) -> None:
     """Refuse a folder that holds another plan's result.
 
     Raises:
         InputError: It does, and `overwrite` was not given.
     """
     if out.exists() and not out.is_dir():
-        raise InputError(f"Expected a folder for --out, got the file {str(out)!r}. Choose another name.")
+        raise InputError(
+            f"Expected a folder for --out, got the file {str(out)!r}. Choose another name."
+        )
     if overwrite or not (out / file).exists():
         return
     try:
@@ -124,10 +146,13 @@ def refuse_other_result(out: Path, mark: dict[str, Any], *, overwrite: bool, fil
         changed = (
             "an unknown plan"
             if before is None
-            else ", ".join(name for name in {**mark, **before} if before.get(name) != mark.get(name))
+            else ", ".join(
+                name for name in {**mark, **before} if before.get(name) != mark.get(name)
+            )
         )
         raise InputError(
-            f"Expected an empty folder or the same audit in {str(out)!r}, got a result with another {changed}. "
+            f"Expected an empty folder or the same audit in {str(out)!r}, got a result with "
+            f"another {changed}. "
             f"Choose another --out, or add --overwrite."
         )
 
@@ -136,7 +161,13 @@ def show_progress(console: Any) -> Any:
     """A context that gives a callback (stage, done, total) and draws one bar a stage."""
     from contextlib import contextmanager
 
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     words = {
         "query": "asking the model",
@@ -151,7 +182,12 @@ def show_progress(console: Any) -> Any:
 
     @contextmanager
     def bars() -> Any:
-        columns = (TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=console, transient=True) as progress:
             tasks: dict[str, Any] = {}
 

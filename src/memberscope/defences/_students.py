@@ -1,4 +1,7 @@
-"""What recipes of students share: they are trained where, and as, the recipe of their teachers says."""
+"""What recipes of students share.
+
+They are trained where, and as, the recipe of their teachers says.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ from memberscope.types import Bools, Records
 
 @dataclass(frozen=True, eq=False)
 class StudentRecipe:
-    """A recipe whose teachers and students are trained as `base` says; a kind of student has its own `many`."""
+    """A recipe whose teachers and students are trained as `base` says.
+
+    A kind of student has its own `many`.
+    """
 
     base: TorchRecipe
 

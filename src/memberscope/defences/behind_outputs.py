@@ -1,4 +1,7 @@
-"""Output defences that are fitted to a model, as part of the recipe: what is trained answers through its own fitted defence."""
+"""Output defences that are fitted to a model, as part of the recipe.
+
+What is trained answers through its own fitted defence.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,20 @@ from memberscope.signals import digest_records, encode_in_domain
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Bools, Floats, OutputDefence, Recipe, Records, Target
 
-N_RANDOM = 1000  # inputs drawn at random for a defence that answers with what the model says about such
+N_RANDOM = (
+    1000  # inputs drawn at random for a defence that answers with what the model says about such
+)
 
 
 @dataclass(frozen=True, eq=False)
 class BehindOutputs:
-    """Fit the output defence `output` to each model that is trained, and let that model answer through it.
+    """Fit the output defence `output` to each model that is trained.
 
-    It is fitted to answers about the model's own records and about `reserve`, which trains no model and is not audited, or with
-    `_draw_random_inputs` to answers about inputs drawn at random from the records' domain.
+    And let that model answer through it.
+
+    It is fitted to answers about the model's own records and about `reserve`, which trains no model
+    and is not audited, or with `_draw_random_inputs` to answers about inputs drawn at random from
+    the records' domain.
     """
 
     output: OutputDefence
@@ -44,7 +52,10 @@ class BehindOutputs:
             InputError: There are no records to fit the defence to.
         """
         if self.reserve is None and not self.at_random:
-            raise InputError(f"Expected records that train no model to fit {self.name} to, got none. Give a reserve.")
+            raise InputError(
+                f"Expected records that train no model to fit {self.name} to, got none. Give a "
+                "reserve."
+            )
         return BehindOutputsRecipe(as_recipe(recipe), self)
 
 
@@ -81,24 +92,37 @@ class BehindOutputsRecipe:
         """A model trained on `records`, behind its own defence."""
         return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
-    def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[RestrictedTarget]:
+    def many(
+        self, pool: Records, inside: Bools, seeds: Sequence[int]
+    ) -> Iterator[RestrictedTarget]:
         """A model for each row of `inside` (b, n), behind its own defence."""
         models = train_models(self.base, pool, inside, seeds)
         for model, row, seed in zip(models, inside, seeds, strict=True):
             answering = RestrictedTarget(model, self.fitted(model, pool, row, seed))
-            answering.restriction = None  # what it answers is all there is: nothing is left to do to it
+            answering.restriction = (
+                None  # what it answers is all there is: nothing is left to do to it
+            )
             yield answering
 
     def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
         """The defence fitted to `model`, which was trained on the records under `row` (n,)."""
         if self.how.at_random:
-            outputs = _query_probabilities(model, _draw_random_inputs(pool.x, np.random.default_rng([seed, 6])))
+            outputs = _query_probabilities(
+                model, _draw_random_inputs(pool.x, np.random.default_rng([seed, 6]))
+            )
             return self.how.output.fit(outputs, np.zeros(len(outputs), dtype=bool))
         assert self.how.reserve is not None
-        sides = [_query_probabilities(model, select_records(pool, row).x), _query_probabilities(model, self.how.reserve.x)]
-        return self.how.output.fit(np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides]))
+        sides = [
+            _query_probabilities(model, select_records(pool, row).x),
+            _query_probabilities(model, self.how.reserve.x),
+        ]
+        return self.how.output.fit(
+            np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides])
+        )
 
-    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[BehindOutputsRecipe, dict[str, Any]]:
+    def tuned(
+        self, pool: Records, size: int, n_models: int
+    ) -> tuple[BehindOutputsRecipe, dict[str, Any]]:
         """This recipe with the base's choices made by measurement."""
         tuned = getattr(self.base, "tuned", None)
         if tuned is None:
@@ -119,7 +143,9 @@ def _query_probabilities(model: Target, x: Any) -> Floats:
 
 
 def _draw_random_inputs(x: Any, rng: np.random.Generator) -> Any:
-    """Inputs of which each feature is drawn by itself: levels alike, numbers evenly over their range.
+    """Inputs of which each feature is drawn by itself.
+
+    Levels alike, numbers evenly over their range.
 
     >>> _draw_random_inputs(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
     (1000, 2)

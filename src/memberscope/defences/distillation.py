@@ -1,10 +1,10 @@
 """Knowledge distillation: what is served learned from public records and the answers of a model that saw the private ones.
 
 References:
-    [1] V. Shejwalkar, A. Houmansadr, "Membership Privacy for Machine Learning Models Through Knowledge Transfer", AAAI 2021,
-        arXiv:1906.06589.
-    [2] M. Jagielski et al., "Students Parrot Their Teachers: Membership Inference on Model Distillation", NeurIPS 2023,
-        arXiv:2303.03446.
+    [1] V. Shejwalkar, A. Houmansadr, "Membership Privacy for Machine Learning Models Through
+        Knowledge Transfer", AAAI 2021, arXiv:1906.06589.
+    [2] M. Jagielski et al., "Students Parrot Their Teachers: Membership Inference on Model
+        Distillation", NeurIPS 2023, arXiv:2303.03446.
 """
 
 from __future__ import annotations
@@ -28,9 +28,12 @@ from memberscope.types import Bools, Recipe, Records
 
 @dataclass(frozen=True, eq=False)
 class Distillation:
-    """A student that saw `public` records alone, with a teacher's answers at `temperature` as labels [1].
+    """A student that saw `public` records alone.
 
-    Students have been shown to leak about their teachers' members [2]: it is measured like any other defence.
+    With a teacher's answers at `temperature` as labels [1].
+
+    Students have been shown to leak about their teachers' members [2]: it is measured like any
+    other defence.
     """
 
     temperature: float = 1.0
@@ -51,13 +54,21 @@ class Distillation:
             InputError: There are no public records.
         """
         if self.public is None:
-            raise InputError("Expected public records to distil on, got none. Give --population, or leave out distill.")
-        return DistilledRecipe(require_torch_recipe(recipe, self.name), self.public, self.temperature)
+            raise InputError(
+                "Expected public records to distil on, got none. Give --population, or leave out "
+                "distill."
+            )
+        return DistilledRecipe(
+            require_torch_recipe(recipe, self.name), self.public, self.temperature
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class DistilledRecipe(StudentRecipe):
-    """Train a teacher on the records, and on `public` records a student of it, both as `base` says."""
+    """Train a teacher on the records, and on `public` records a student of it.
+
+    Both as `base` says.
+    """
 
     public: Records
     temperature: float
@@ -75,14 +86,23 @@ class DistilledRecipe(StudentRecipe):
         return self.base.stack
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
-        """A student for each row of `inside` (b, n); its first weights and batches are not its teacher's."""
+        """A student for each row of `inside` (b, n).
+
+        Its first weights and batches are not its teacher's.
+        """
         teachers = self.base.many(pool, inside, seeds)
-        soft = np.stack([softmax(teacher.query(self.public.x) / self.temperature) for teacher in teachers])
+        soft = np.stack(
+            [softmax(teacher.query(self.public.x) / self.temperature) for teacher in teachers]
+        )
         student = replace(self.base, loss=Distilling(self.temperature))
         others = [seed ^ 0x2545F491 for seed in seeds]
-        return student.many(self.public, np.ones((len(seeds), len(self.public)), dtype=bool), others, soft)
+        return student.many(
+            self.public, np.ones((len(seeds), len(self.public)), dtype=bool), others, soft
+        )
 
-    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[DistilledRecipe, dict[str, Any]]:
+    def tuned(
+        self, pool: Records, size: int, n_models: int
+    ) -> tuple[DistilledRecipe, dict[str, Any]]:
         """This recipe with the stacks of its teachers chosen by measurement."""
         base, choice = self.base.tuned(pool, size, n_models)
         return replace(self, base=base), choice

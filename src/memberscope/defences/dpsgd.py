@@ -15,9 +15,12 @@ from memberscope.types import Recipe
 
 @dataclass(frozen=True)
 class DPSGD:
-    """Train by DP-SGD [1] to a target `epsilon` (nats) at `delta`, or with a given `noise_multiplier`.
+    """Train by DP-SGD [1] to a target `epsilon` (nats) at `delta`.
 
-    A step's learning rate may have to change with it: clipping makes steps smaller, noise makes them rougher.
+    Or with a given `noise_multiplier`.
+
+    A step's learning rate may have to change with it: clipping makes steps smaller, noise makes
+    them rougher.
 
     >>> import torch
     >>> recipe = DPSGD(noise_multiplier=1.1)(TorchRecipe(lambda: torch.nn.Linear(3, 2), epochs=10))
@@ -34,17 +37,26 @@ class DPSGD:
     def __post_init__(self) -> None:
         _ = self.privacy
         if self.noise_multiplier == 0:
-            raise InputError("Expected noise in a defence, got a noise multiplier of 0. Without noise nothing is proven.")
+            raise InputError(
+                "Expected noise in a defence, got a noise multiplier of 0. Without noise nothing "
+                "is proven."
+            )
 
     @property
     def privacy(self) -> Privacy:
         """The setting that it gives a recipe."""
-        return Privacy(self.epsilon, self.noise_multiplier, self.delta, self.max_grad_norm, self.fix)
+        return Privacy(
+            self.epsilon, self.noise_multiplier, self.delta, self.max_grad_norm, self.fix
+        )
 
     @property
     def name(self) -> str:
         """`dpsgd:eps=3` or `dpsgd:noise=1.1`, with what else is not the default."""
-        first = f"noise={self.noise_multiplier:.15g}" if self.epsilon is None else f"eps={self.epsilon:.15g}"
+        first = (
+            f"noise={self.noise_multiplier:.15g}"
+            if self.epsilon is None
+            else f"eps={self.epsilon:.15g}"
+        )
         clip = f":clip={self.max_grad_norm:.15g}" if self.max_grad_norm != 1.0 else ""
         delta = f":delta={self.delta:.15g}" if self.delta != 1e-5 else ""
         return f"dpsgd:{first}{clip}{delta}" + (":fix" if self.fix else "")
@@ -53,13 +65,18 @@ class DPSGD:
         """The recipe with privacy.
 
         Raises:
-            InputError: It is no TorchRecipe, is private already, or has a loss or a precision that breaks the bound on gradients.
+            InputError: It is no TorchRecipe, is private already, or has a loss or a precision that
+        breaks the bound on gradients.
         """
         if not isinstance(recipe, TorchRecipe):
             raise InputError(
-                f"Expected a TorchRecipe for DP-SGD, got {type(recipe).__name__}. Write the training as a TorchRecipe, "
-                "which takes any module; scikit-learn models and training functions of your own cannot be made private so."
+                f"Expected a TorchRecipe for DP-SGD, got {type(recipe).__name__}. Write the "
+                "training as a TorchRecipe, "
+                "which takes any module; scikit-learn models and training functions of your own "
+                "cannot be made private so."
             )
         if recipe.privacy is not None:
-            raise InputError(f"Expected a recipe without privacy, got {recipe.privacy}. Apply one DP-SGD only.")
+            raise InputError(
+                f"Expected a recipe without privacy, got {recipe.privacy}. Apply one DP-SGD only."
+            )
         return replace(recipe, privacy=self.privacy)

@@ -1,4 +1,7 @@
-"""scikit-learn estimators, and boosters with their interface: a sweep over the parameters that they have already."""
+"""scikit-learn estimators, and boosters with their interface.
+
+A sweep over the parameters that they have already.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,33 @@ from memberscope.types import Recipe
 KNOBS: dict[str, tuple[tuple[str, bool], ...]] = {
     "depth": (("max_depth", False),),
     "leaves": (("max_leaf_nodes", False), ("num_leaves", False), ("max_leaves", False)),
-    "leaf_size": (("min_samples_leaf", False), ("min_child_samples", False), ("min_child_weight", False)),
+    "leaf_size": (
+        ("min_samples_leaf", False),
+        ("min_child_samples", False),
+        ("min_child_weight", False),
+    ),
     "rate": (("learning_rate", False), ("learning_rate_init", False), ("eta0", False)),
     "subsample": (("subsample", False), ("max_samples", False), ("bagging_fraction", False)),
-    "strength": (("reg_lambda", False), ("l2_regularization", False), ("C", True), ("alpha", False), ("ccp_alpha", False)),
+    "strength": (
+        ("reg_lambda", False),
+        ("l2_regularization", False),
+        ("C", True),
+        ("alpha", False),
+        ("ccp_alpha", False),
+    ),
 }
 WHOLE = ("depth", "leaves", "leaf_size")
 
 
 @dataclass(frozen=True)
 class EstimatorParameter:
-    """An estimator's own parameter for `knob` at `value`: depth, leaves, leaf_size, rate, subsample or strength of regularisation.
+    """An estimator's own parameter for `knob` at `value`.
+
+    Depth, leaves, leaf_size, rate, subsample or strength of regularisation.
 
     >>> from sklearn.linear_model import LogisticRegression
-    >>> EstimatorParameter("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator  # doctest: +NORMALIZE_WHITESPACE
+    # Doctest: +NORMALIZE_WHITESPACE
+    >>> EstimatorParameter("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator
     LogisticRegression(C=0.01)
     """
 
@@ -35,9 +51,14 @@ class EstimatorParameter:
     value: float
 
     def __post_init__(self) -> None:
-        if self.knob not in KNOBS or not self.value > 0 or (self.knob in WHOLE and self.value != int(self.value)):
+        if (
+            self.knob not in KNOBS
+            or not self.value > 0
+            or (self.knob in WHOLE and self.value != int(self.value))
+        ):
             raise InputError(
-                f"Expected {', '.join(KNOBS)} with a number above 0, got {self.knob}:{self.value:g}. Give depth:4."
+                f"Expected {', '.join(KNOBS)} with a number above 0, got "
+                f"{self.knob}:{self.value:g}. Give depth:4."
             )
 
     @property
@@ -46,7 +67,9 @@ class EstimatorParameter:
         return f"{self.knob}:{self.value:g}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
-        """The recipe of the estimator with that parameter, in a pipeline that of its last step; torch recipes have a rate, too.
+        """The recipe of the estimator with that parameter, in a pipeline that of its last step.
+
+        Torch recipes have a rate, too.
 
         Raises:
             InputError: It is no estimator, or has no such parameter.
@@ -55,16 +78,24 @@ class EstimatorParameter:
             return replace(recipe, optimiser=replace(recipe.optimiser, lr=self.value))
         if not isinstance(recipe, SklearnRecipe):
             raise InputError(
-                f"Expected an estimator for the defence {self.name}, got {type(recipe).__name__}. Set it in your own recipe."
+                f"Expected an estimator for the defence {self.name}, got {type(recipe).__name__}. "
+                "Set it in your own recipe."
             )
         has = recipe.estimator.get_params()
         prefix = f"{recipe.estimator.steps[-1][0]}__" if hasattr(recipe.estimator, "steps") else ""
         for parameter, inverse in KNOBS[self.knob]:
             if prefix + parameter in has:
-                value: Any = 1 / self.value if inverse else int(self.value) if self.knob in WHOLE else self.value
+                value: Any = (
+                    1 / self.value
+                    if inverse
+                    else int(self.value)
+                    if self.knob in WHOLE
+                    else self.value
+                )
                 return _with_parameters(recipe, {prefix + parameter: value})
         raise InputError(
-            f"Expected an estimator with a parameter for {self.knob}, got {type(recipe.estimator).__name__}. "
+            f"Expected an estimator with a parameter for {self.knob}, got "
+            f"{type(recipe.estimator).__name__}. "
             f"Name it yourself: set:parameter=value."
         )
 
@@ -94,12 +125,20 @@ class Setting:
         """
         if isinstance(recipe, SklearnRecipe):
             return _with_parameters(recipe, {self.key: self.value})
-        if isinstance(recipe, TorchRecipe) and self.key in {entry.name for entry in fields(recipe)} - {"model"}:
+        if isinstance(recipe, TorchRecipe) and self.key in {
+            entry.name for entry in fields(recipe)
+        } - {"model"}:
             try:
                 return replace(recipe, **{self.key: self.value})
             except (TypeError, ValueError) as error:
-                raise InputError(f"Expected another value for {self.key}, got {self.value!r} ({error}). Repair it.") from error
-        raise InputError(f"Expected a recipe with the setting {self.key!r}, got {type(recipe).__name__}. Check its name.")
+                raise InputError(
+                    f"Expected another value for {self.key}, got {self.value!r} ({error}). Repair "
+                    "it."
+                ) from error
+        raise InputError(
+            f"Expected a recipe with the setting {self.key!r}, got {type(recipe).__name__}. Check "
+            "its name."
+        )
 
 
 def _with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> SklearnRecipe:
@@ -114,7 +153,8 @@ def _with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> Sklea
         return replace(recipe, estimator=clone(recipe.estimator).set_params(**parameters))
     except ValueError as error:
         raise InputError(
-            f"Expected parameters of {type(recipe.estimator).__name__}, got {', '.join(parameters)}. Check their names."
+            f"Expected parameters of {type(recipe.estimator).__name__}, got "
+            f"{', '.join(parameters)}. Check their names."
         ) from error
 
 

@@ -1,9 +1,13 @@
-"""Defences that are a setting of training: weight decay, dropout, early stopping, augmentation, smoothed labels, mixtures.
+"""Defences that are a setting of training.
+
+Weight decay, dropout, early stopping, augmentation, smoothed labels, mixtures.
 
 References:
-    [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567.
+    [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
+        arXiv:1512.00567.
     [2] H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018, arXiv:1710.09412.
-    [3] Y. Kaya, T. Dumitras, "When Does Data Augmentation Help With Membership Inference Attacks?", ICML 2021.
+    [3] Y. Kaya, T. Dumitras, "When Does Data Augmentation Help With Membership Inference Attacks?",
+ICML 2021.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ def require_torch_recipe(recipe: Recipe, name: str) -> TorchRecipe:
     """
     if not isinstance(recipe, TorchRecipe):
         raise InputError(
-            f"Expected a TorchRecipe for the defence {name}, got {type(recipe).__name__}. Use one, or train with the defence in your "
+            f"Expected a TorchRecipe for the defence {name}, got {type(recipe).__name__}. Use one, "
+            "or train with the defence in your "
             f"own function and audit that."
         )
     return recipe
@@ -65,7 +70,8 @@ class L2:
 class Dropout:
     """Zeros in a `share` of the activations while training.
 
-    Modules with dropout of their own get the share there; plain sequences get a layer after each activation.
+    Modules with dropout of their own get the share there; plain sequences get a layer after each
+    activation.
     """
 
     share: float = 0.5
@@ -87,7 +93,9 @@ class Dropout:
 
 
 def add_dropout(model: Callable[[], Any], share: float) -> Any:
-    """The module that `model()` builds, with `share` in every dropout layer, or such layers after its activations.
+    """The module that `model()` builds, with `share` in every dropout layer.
+
+    Or such layers after its activations.
 
     Raises:
         InputError: It has no dropout, and is no sequence to put it into.
@@ -107,7 +115,8 @@ def add_dropout(model: Callable[[], Any], share: float) -> Any:
     changed = _add_dropout_layers(module, share) if isinstance(module, nn.Sequential) else module
     if changed is module:
         raise InputError(
-            f"Expected a module with Dropout layers, or a Sequential with activations, got {type(module).__name__}. Put nn.Dropout in it."
+            "Expected a module with Dropout layers, or a Sequential with activations, got "
+            f"{type(module).__name__}. Put nn.Dropout in it."
         )
     return changed
 
@@ -121,13 +130,18 @@ def _add_dropout_layers(module: Any, share: float) -> Any:
         parts.append(_add_dropout_layers(part, share) if type(part) is nn.Sequential else part)
         if type(part).__module__ == "torch.nn.modules.activation":
             parts.append(nn.Dropout(share))
-    same = all(new is old for new, old in zip(parts, module, strict=False)) and len(parts) == len(module)
+    same = all(new is old for new, old in zip(parts, module, strict=False)) and len(parts) == len(
+        module
+    )
     return module if same else nn.Sequential(*parts)
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Keep a tenth of the records out, and stop once the loss on them has not fallen for `patience` epochs."""
+    """Keep a tenth of the records out.
+
+    And stop once the loss on them has not fallen for `patience` epochs.
+    """
 
     patience: int = 5
 
@@ -141,12 +155,17 @@ class EarlyStopping:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe that stops early."""
-        return replace(require_torch_recipe(recipe, self.name), stop=EarlyStoppingSettings(self.patience))
+        return replace(
+            require_torch_recipe(recipe, self.name), stop=EarlyStoppingSettings(self.patience)
+        )
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Records changed at random at each step: `flip`, `shift:k` or `noise:s` (see `TorchRecipe`) [3]."""
+    """Records changed at random at each step.
+
+    `flip`, `shift:k` or `noise:s` (see `TorchRecipe`) [3].
+    """
 
     change: str
 
@@ -166,7 +185,10 @@ class Augment:
 
 @dataclass(frozen=True)
 class LabelSmoothing:
-    """Labels that give `share` to all classes alike [1]. It has been reported to raise leakage: measure it."""
+    """Labels that give `share` to all classes alike [1].
+
+    It has been reported to raise leakage: measure it.
+    """
 
     share: float = 0.1
 

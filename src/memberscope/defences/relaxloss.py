@@ -1,10 +1,12 @@
-"""Losses that keep a model from being too sure of its members (RelaxLoss, and the training part of HAMP).
+"""Losses that keep a model from being too sure of its members (RelaxLoss.
+
+And the training part of HAMP).
 
 References:
-    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing Utility", ICLR 2022,
-        arXiv:2207.05801.
-    [2] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership Inference Attacks by Enforcing
-        Less Confident Prediction", NDSS 2024, arXiv:2307.01610.
+    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing
+        Utility", ICLR 2022, arXiv:2207.05801.
+    [2] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership
+        Inference Attacks by Enforcing Less Confident Prediction", NDSS 2024, arXiv:2307.01610.
 """
 
 from __future__ import annotations
@@ -38,12 +40,16 @@ class RelaxLoss:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe with this loss."""
-        return replace(require_torch_recipe(recipe, self.name), loss=RelaxLossObjective(self.alpha, self.upper))
+        return replace(
+            require_torch_recipe(recipe, self.name), loss=RelaxLossObjective(self.alpha, self.upper)
+        )
 
 
 @dataclass(frozen=True)
 class HAMP:
-    """Soft labels with `entropy` of the largest possible, and a reward of `alpha` for the outputs' entropy [2].
+    """Soft labels with `entropy` of the largest possible.
+
+    And a reward of `alpha` for the outputs' entropy [2].
 
     The whole of HAMP is `hamp:…+hamp_output`.
     """
@@ -61,4 +67,6 @@ class HAMP:
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """The recipe with this loss."""
-        return replace(require_torch_recipe(recipe, self.name), loss=HighEntropy(self.entropy, self.alpha))
+        return replace(
+            require_torch_recipe(recipe, self.name), loss=HighEntropy(self.entropy, self.alpha)
+        )

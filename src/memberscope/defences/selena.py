@@ -1,8 +1,8 @@
 """SELENA: a model distilled from models of which each record's teachers never saw that record.
 
 References:
-    [1] X. Tang et al., "Mitigating Membership Inference Attacks by Self-Distillation Through a Novel Ensemble Architecture",
-        USENIX Security 2022, arXiv:2110.08324.
+    [1] X. Tang et al., "Mitigating Membership Inference Attacks by Self-Distillation Through a
+        Novel Ensemble Architecture", USENIX Security 2022, arXiv:2110.08324.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from memberscope.types import Bools, Floats, Recipe, Records
 
 @dataclass(frozen=True)
 class Selena:
-    """`k` models, each record left out of `l` of them; the student learns from the mean answer of those `l` [1].
+    """`k` models, each record left out of `l` of them.
+
+    The student learns from the mean answer of those `l` [1].
 
     >>> Selena(5, 2).name
     'selena:5:2'
@@ -35,7 +37,9 @@ class Selena:
 
     def __post_init__(self) -> None:
         if not 0 < self.l < self.k:
-            raise InputError(f"Expected 0 < l < k, got l = {self.l} and k = {self.k}. Give selena:25:10.")
+            raise InputError(
+                f"Expected 0 < l < k, got l = {self.l} and k = {self.k}. Give selena:25:10."
+            )
 
     @property
     def name(self) -> str:
@@ -49,7 +53,10 @@ class Selena:
 
 @dataclass(frozen=True, eq=False)
 class SelenaRecipe(StudentRecipe):
-    """Train `k` models and their student, all as `base` says; the `k` in stacks of the base's size."""
+    """Train `k` models and their student, all as `base` says.
+
+    The `k` in stacks of the base's size.
+    """
 
     k: int
     l: int  # noqa: E741
@@ -58,7 +65,11 @@ class SelenaRecipe(StudentRecipe):
     def digest(self) -> str | None:
         """Hash of the base's digest and both numbers."""
         inner = self.base.digest
-        return None if inner is None else hashlib.sha256(f"selena:1:{inner}:{self.k}:{self.l}".encode()).hexdigest()
+        return (
+            None
+            if inner is None
+            else hashlib.sha256(f"selena:1:{inner}:{self.k}:{self.l}".encode()).hexdigest()
+        )
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
         """A student for each row of `inside` (b, n), one after another.
@@ -70,11 +81,15 @@ class SelenaRecipe(StudentRecipe):
             yield next(self.base.many(pool, row[None], [seed], self.taught(pool, row, seed)[None]))
 
     def taught(self, pool: Records, row: Bools, seed: int) -> Floats:
-        """What the student learns (n, k) of each record under `row` (n,): the mean answer of models that never saw it."""
+        """What the student learns (n, k) of each record under `row` (n,).
+
+        The mean answer of models that never saw it.
+        """
         members = np.flatnonzero(row)
         if len(members) < 2 * self.k:
             raise InputError(
-                f"Expected at least {2 * self.k} records for SELENA with k = {self.k}, got {len(members)}. Lower k."
+                f"Expected at least {2 * self.k} records for SELENA with k = {self.k}, got "
+                f"{len(members)}. Lower k."
             )
         rng = np.random.default_rng([seed, 5])
         out = draw_exclusions(len(members), self.k, self.l, rng)
@@ -84,7 +99,9 @@ class SelenaRecipe(StudentRecipe):
         total, step = None, self.base.stack or self.k
         for start in range(0, self.k, step):
             part = slice(start, start + step)
-            for model, absent in zip(self.base.many(pool, inside[part], seeds[part]), out.T[part], strict=True):
+            for model, absent in zip(
+                self.base.many(pool, inside[part], seeds[part]), out.T[part], strict=True
+            ):
                 answers = softmax(model.query(pool.x[members]))
                 total = np.zeros((len(row), answers.shape[1])) if total is None else total
                 total[members] += answers * absent[:, None]
@@ -93,12 +110,18 @@ class SelenaRecipe(StudentRecipe):
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[SelenaRecipe, dict[str, Any]]:
         """This recipe with the stacks of its teachers chosen by measurement."""
-        base, choice = self.base.tuned(pool, max(2, size * (self.k - self.l) // self.k), self.k * n_models)
-        return replace(self, base=base), choice | {"note": f"{self.k} teachers a model: {choice['note']}"}
+        base, choice = self.base.tuned(
+            pool, max(2, size * (self.k - self.l) // self.k), self.k * n_models
+        )
+        return replace(self, base=base), choice | {
+            "note": f"{self.k} teachers a model: {choice['note']}"
+        }
 
 
 def draw_exclusions(n: int, k: int, l: int, rng: np.random.Generator) -> Bools:  # noqa: E741
-    """Which models (n, k) each record is left out of: `l` drawn at random among those that leave out fewest so far.
+    """Which models (n, k) each record is left out of.
+
+    `l` drawn at random among those that leave out fewest so far.
 
     The models' sizes differ by one at most, so that they train together.
 

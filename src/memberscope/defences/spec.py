@@ -10,7 +10,14 @@ from memberscope.defences.behind_outputs import BehindOutputs
 from memberscope.defences.distillation import Distillation
 from memberscope.defences.dpsgd import DPSGD
 from memberscope.defences.estimator_parameter import KNOBS, EstimatorParameter, parse_setting
-from memberscope.defences.regularization import L2, Augment, Dropout, EarlyStopping, LabelSmoothing, Mixup
+from memberscope.defences.regularization import (
+    L2,
+    Augment,
+    Dropout,
+    EarlyStopping,
+    LabelSmoothing,
+    Mixup,
+)
 from memberscope.defences.relaxloss import HAMP, RelaxLoss
 from memberscope.defences.selena import Selena
 from memberscope.errors import InputError
@@ -20,7 +27,10 @@ from memberscope.types import Recipe, Records, TrainingDefence
 
 @dataclass(frozen=True, eq=False)
 class Defended:
-    """A defence by its name: what it does to the recipe, in order, and the `parse_restriction` of outputs by name."""
+    """A defence by its name: what it does to the recipe, in order.
+
+    And the `parse_restriction` of outputs by name.
+    """
 
     name: str
     training: tuple[TrainingDefence, ...] = ()
@@ -28,7 +38,10 @@ class Defended:
 
     @property
     def trains(self) -> str:
-        """The name of what it does to training; `none` for nothing. Those of one name share their models."""
+        """The name of what it does to training; `none` for nothing.
+
+        Those of one name share their models.
+        """
         return "+".join(part.name for part in self.training) or NONE
 
     @property
@@ -43,7 +56,10 @@ class Defended:
             else:
                 calls = f"{part!r}({calls})"
         words = [f"train = {calls}"] if self.training else []
-        return "; ".join(words + ([f'restrict = "{self.restriction}"'] if self.restriction else [])) or "as it is"
+        return (
+            "; ".join(words + ([f'restrict = "{self.restriction}"'] if self.restriction else []))
+            or "as it is"
+        )
 
     def recipe(self, base: Recipe) -> Recipe:
         """The recipe with everything done to it.
@@ -73,13 +89,17 @@ TRAINING: dict[str, Callable[..., TrainingDefence]] = {
 EXAMPLES = "l2:0.001, dropout:0.5, early_stopping, relaxloss:1, selena:25:10, dpsgd:eps=8, memguard:1, top:3 or set:max_depth=4"
 
 
-def parse_defence(name: str, public: Records | None = None, reserve: Records | None = None) -> Defended:
+def parse_defence(
+    name: str, public: Records | None = None, reserve: Records | None = None
+) -> Defended:
     """The defence called `name`: parts joined by `+`, those of training before those of outputs.
 
-    `public` records are for distillation; `reserve` records, which train no model, are for defences that are fitted.
+    `public` records are for distillation; `reserve` records, which train no model, are for defences
+    that are fitted.
 
     Raises:
-        InputError: A part is unknown, its numbers do not fit, or parts of training follow parts of outputs.
+        InputError: A part is unknown, its numbers do not fit, or parts of training follow parts of
+            outputs.
 
     >>> found = parse_defence("l2:0.01+top:3")
     >>> found.training, found.restriction
@@ -94,7 +114,10 @@ def parse_defence(name: str, public: Records | None = None, reserve: Records | N
         if kind in KINDS and kind not in FITTED:
             limits.append(part.strip())
         elif limits:
-            raise InputError(f"Expected what changes training before what changes outputs, got {name!r}. Change the order.")
+            raise InputError(
+                f"Expected what changes training before what changes outputs, got {name!r}. Change "
+                "the order."
+            )
         else:
             training.append(_parse_training_defence(part.strip(), public, reserve))
     limit = parse_restriction("+".join(limits)).name if limits else None
@@ -103,7 +126,9 @@ def parse_defence(name: str, public: Records | None = None, reserve: Records | N
     return Defended("+".join(words) or NONE, done.training, limit)
 
 
-def _parse_training_defence(part: str, public: Records | None, reserve: Records | None) -> TrainingDefence:
+def _parse_training_defence(
+    part: str, public: Records | None, reserve: Records | None
+) -> TrainingDefence:
     """One part that changes training, or is fitted to what was trained.
 
     Raises:
@@ -121,7 +146,9 @@ def _parse_training_defence(part: str, public: Records | None, reserve: Records 
     except InputError:
         raise
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"Expected a defence such as {EXAMPLES}, got {part!r}. Repair it.") from error
+        raise InputError(
+            f"Expected a defence such as {EXAMPLES}, got {part!r}. Repair it."
+        ) from error
 
 
 FITTED = ("memguard", "hamp_output")
@@ -154,7 +181,10 @@ def expand_sweep(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     found: list[str] = []
     for name in names:
-        found += ["+".join(parts) for parts in itertools.product(*map(_expand_alternatives, name.split("+")))]
+        found += [
+            "+".join(parts)
+            for parts in itertools.product(*map(_expand_alternatives, name.split("+")))
+        ]
     return tuple(dict.fromkeys(found))
 
 

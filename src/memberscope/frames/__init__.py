@@ -28,12 +28,31 @@ from memberscope.frames.column_kinds import (
     read_kinds,
     type_words,
 )
-from memberscope.frames.column_values import as_numpy, as_words, convert_objects, is_missing, make_object_array
+from memberscope.frames.column_values import (
+    as_numpy,
+    as_words,
+    convert_objects,
+    is_missing,
+    make_object_array,
+)
 from memberscope.frames.datasets import read_dataset
 from memberscope.frames.fitted_columns import list_estimator_columns, list_target_columns
-from memberscope.frames.inputs import cast_values, find_columns, make_dense_array, reshape_values, select_columns
+from memberscope.frames.inputs import (
+    cast_values,
+    find_columns,
+    make_dense_array,
+    reshape_values,
+    select_columns,
+)
 from memberscope.frames.several_inputs import Inputs, read_inputs
-from memberscope.frames.stacking import SIDES, convert_to_array, match_records, place_fitted, stack_sides, take_fitted_order
+from memberscope.frames.stacking import (
+    SIDES,
+    convert_to_array,
+    match_records,
+    place_fitted,
+    stack_sides,
+    take_fitted_order,
+)
 
 __all__ = [
     "ArrowWords",

@@ -1,7 +1,9 @@
-"""Records whatever holds them: arrays, sparse matrices, lists, series and data frames of any library that narwhals reads.
+"""Records whatever holds them.
 
-Columns of a frame are found by their place, since names may be numbers, pairs or repeated; rows are found by their place too, whatever
-the index of a pandas frame.
+Arrays, sparse matrices, lists, series and data frames of any library that narwhals reads.
+
+Columns of a frame are found by their place, since names may be numbers, pairs or repeated; rows are
+found by their place too, whatever the index of a pandas frame.
 """
 
 from __future__ import annotations
@@ -50,7 +52,10 @@ def _refuse_lazy(x: Any) -> None:
         InputError: It is one.
     """
     if not hasattr(type(x), "shape"):
-        raise InputError(f"Expected records in memory, got a {type(x).__name__}. Call collect() on it, or what reads it whole.")
+        raise InputError(
+            f"Expected records in memory, got a {type(x).__name__}. Call collect() on it, or what "
+            "reads it whole."
+        )
 
 
 def name_columns(x: Any) -> list[Any]:
@@ -65,7 +70,9 @@ def name_columns(x: Any) -> list[Any]:
 
 
 def open_frame(x: Any) -> Any:
-    """Open a data frame with narwhals, its columns named by their places: "0", "1" and so on. Nothing is copied.
+    """Open a data frame with narwhals, its columns named by their places: "0", "1" and so on.
+
+    Nothing is copied.
 
     Raises:
         InputError: It is lazy, or of a library that narwhals does not read.
@@ -79,17 +86,22 @@ def open_frame(x: Any) -> Any:
     _refuse_lazy(x)
     try:
         if hasattr(x, "iloc") or hasattr(x, "rename_columns"):
-            return nw.from_native(rename_frame(x, [str(place) for place in range(x.shape[1])]), eager_only=True)
+            return nw.from_native(
+                rename_frame(x, [str(place) for place in range(x.shape[1])]), eager_only=True
+            )
         frame: Any = nw.from_native(x, eager_only=True)
     except TypeError as error:
         raise InputError(
-            f"Expected a data frame that narwhals reads, got {type(x).__module__}.{type(x).__name__}. Convert it to pandas or polars."
+            "Expected a data frame that narwhals reads, got "
+            f"{type(x).__module__}.{type(x).__name__}. Convert it to pandas or polars."
         ) from error
     return frame.rename({name: str(place) for place, name in enumerate(frame.columns)})
 
 
 def rename_frame(x: Any, names: Any) -> Any:
-    """Give the frame `x` other column names; the values are shared. Only pandas takes names that are no words.
+    """Give the frame `x` other column names; the values are shared.
+
+    Only pandas takes names that are no words.
 
     >>> import pandas
     >>> list(rename_frame(pandas.DataFrame(np.eye(2)), ["a", "b"]).columns)
@@ -97,7 +109,10 @@ def rename_frame(x: Any, names: Any) -> Any:
     """
     if hasattr(x, "iloc"):
         renamed = x.copy(deep=False)
-        renamed.columns, renamed.attrs = names, {}  # attrs may hold arrays, which pandas cannot compare
+        renamed.columns, renamed.attrs = (
+            names,
+            {},
+        )  # attrs may hold arrays, which pandas cannot compare
         return renamed
     if hasattr(x, "rename_columns"):
         return x.rename_columns([str(name) for name in names])
@@ -150,7 +165,9 @@ def count_rows(x: Any) -> int:
 
 
 def slice_rows(x: Any, start: int, stop: int) -> Any:
-    """Give the records from `start` up to `stop` of an array, a sparse matrix, a list or a data frame.
+    """Give the records from `start` up to `stop` of an array, a sparse matrix.
+
+    A list or a data frame.
 
     >>> slice_rows([1, 2, 3], 0, 2)
     [1, 2]
@@ -163,7 +180,9 @@ def slice_rows(x: Any, start: int, stop: int) -> Any:
 
 
 def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
-    """Give the records at the positions `where` (r,) of an array, a sparse matrix, a list or a data frame.
+    """Give the records at the positions `where` (r,) of an array, a sparse matrix.
+
+    A list or a data frame.
 
     >>> choose_rows([1, 2, 3], np.array([2, 0]))
     [3, 1]
@@ -175,7 +194,11 @@ def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
     if is_frame(x):
         import narwhals as nw
 
-        return x.take(where) if hasattr(x, "rename_columns") else nw.to_native(nw.from_native(x, eager_only=True)[where])
+        return (
+            x.take(where)
+            if hasattr(x, "rename_columns")
+            else nw.to_native(nw.from_native(x, eager_only=True)[where])
+        )
     if is_sparse(x):
         return x.tocsr()[where]
     if hasattr(x, "combine_chunks"):
@@ -184,12 +207,19 @@ def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
 
 
 def renumber_index(x: Any, *before: Any) -> Any:
-    """Give a pandas object a new index where it repeats and the indexes `before` it did not; dates and pairs stay.
+    """Give a pandas object a new index where it repeats and the indexes `before` it did not.
+
+    Dates and pairs stay.
 
     A model that joins columns by their index would otherwise meet rows that it never meets alone.
     """
     index = x.index
-    if index.is_unique or index.nlevels > 1 or index.dtype.kind in "mM" or not all(old.is_unique for old in before):
+    if (
+        index.is_unique
+        or index.nlevels > 1
+        or index.dtype.kind in "mM"
+        or not all(old.is_unique for old in before)
+    ):
         return x
     return x.reset_index(drop=True)
 
@@ -206,11 +236,16 @@ def read_frame_columns(x: Any) -> dict[str, NDArray[Any]]:
     """
     frame, names = open_frame(x), [str(name) for name in name_columns(x)]
     refuse_repeated_names(names)
-    return {name: read_column_values(frame[place]) for name, place in zip(names, frame.columns, strict=True)}
+    return {
+        name: read_column_values(frame[place])
+        for name, place in zip(names, frame.columns, strict=True)
+    }
 
 
 def list_values(x: Any) -> list[NDArray[Any]]:
-    """Give the columns (n,) of a data frame in their order, as `read_column_values` reads each; names may repeat.
+    """Give the columns (n,) of a data frame in their order, as `read_column_values` reads each.
+
+    Names may repeat.
 
     >>> import pandas
     >>> list_values(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
@@ -229,5 +264,8 @@ def refuse_repeated_names(names: list[Any]) -> None:
     seen: set[Hashable] = set()
     for name in names:
         if name in seen:
-            raise InputError(f"Expected columns of different names, got {name!r} more than once. Rename one of them.")
+            raise InputError(
+                f"Expected columns of different names, got {name!r} more than once. Rename one of "
+                "them."
+            )
         seen.add(name)

@@ -13,7 +13,9 @@ from memberscope.frames.column_values import make_object_array
 
 
 class ArrowWords:
-    """A column (n,) of words that looks like an array of objects; Python's strings are made once they are asked for.
+    """A column (n,) of words that looks like an array of objects.
+
+    Python's strings are made once they are asked for.
 
     What is missing is NaN.
 
@@ -37,8 +39,12 @@ class ArrowWords:
     @cached_property
     def _values(self) -> NDArray[Any]:
         coded = self._column.dictionary_encode().combine_chunks()
-        words = make_object_array([*coded.dictionary.to_pylist(), np.nan])  # one object a value, however many records have it
-        found: NDArray[Any] = words[coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)]
+        words = make_object_array(
+            [*coded.dictionary.to_pylist(), np.nan]
+        )  # one object a value, however many records have it
+        found: NDArray[Any] = words[
+            coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
+        ]
         return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:

@@ -1,7 +1,9 @@
-"""What the columns of a table are: numbers, truth values, dates, words or categories, by the rules of pandas.read_csv.
+"""What the columns of a table are.
 
-Beyond those rules a column of ISO 8601 dates is dates. Whoever fitted a model on a file by pandas' defaults gets here what was
-fitted: the words that pandas takes for missing are missing.
+Numbers, truth values, dates, words or categories, by the rules of pandas.read_csv.
+
+Beyond those rules a column of ISO 8601 dates is dates. Whoever fitted a model on a file by pandas'
+defaults gets here what was fitted: the words that pandas takes for missing are missing.
 """
 
 from __future__ import annotations
@@ -22,7 +24,22 @@ from memberscope.frames.column_values import make_object_array
 Kind = Literal["number", "boolean", "date", "text", "category"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 MISSING = frozenset(
-    {"", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL"}
+    {
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "-1.#IND",
+        "-1.#QNAN",
+        "-NaN",
+        "-nan",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+    }
     | {"NaN", "None", "n/a", "nan", "null"}
 )
 TRUE, FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
@@ -31,7 +48,10 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What a column must become: its `kind`, the `categories` that a model knows, and what stands for a `missing` value."""
+    """What a column must become: its `kind`, the `categories` that a model knows.
+
+    And what stands for a `missing` value.
+    """
 
     kind: Kind
     categories: tuple[Any, ...] | None = None
@@ -52,7 +72,8 @@ def read_kinds(given: Sequence[str]) -> dict[str, ColumnSpec]:
         name, _, word = entry.rpartition("=")
         if not name or word not in KINDS:
             raise InputError(
-                f"Expected --types column=kind with the kinds {', '.join(KINDS)}, got {entry!r}. Write postcode=text."
+                f"Expected --types column=kind with the kinds {', '.join(KINDS)}, got {entry!r}. "
+                "Write postcode=text."
             )
         found[name.strip()] = ColumnSpec(word)
     return found
@@ -80,20 +101,30 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
     present = set(stripped.values()) - MISSING
     complete = not any(word in MISSING for word in stripped.values())
     if present <= {*TRUE, *FALSE}:
-        found = {word: np.nan if plain in MISSING else plain in TRUE for word, plain in stripped.items()}
-        return np.array([found[word] for word in words]) if complete else make_object_array([found[word] for word in words])
+        found = {
+            word: np.nan if plain in MISSING else plain in TRUE for word, plain in stripped.items()
+        }
+        return (
+            np.array([found[word] for word in words])
+            if complete
+            else make_object_array([found[word] for word in words])
+        )
     if all(DATE.fullmatch(word) for word in present):
         dates = {word: "NaT" if plain in MISSING else plain for word, plain in stripped.items()}
         try:
             return np.array([dates[word] for word in words], dtype="datetime64[us]")
         except ValueError:  # such as the 31st of February
             pass
-    kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}  # one object a value
+    kept = {
+        word: np.nan if plain in MISSING else word for word, plain in stripped.items()
+    }  # one object a value
     return make_object_array([kept[word] for word in words])
 
 
 def find_column_kind(column: Any) -> Kind:
-    """Tell the kind of a column (n,) of numpy or pandas by its type; objects are text unless all of them are truth values.
+    """Tell the kind of a column (n,) of numpy or pandas by its type.
+
+    Objects are text unless all of them are truth values.
 
     >>> find_column_kind(np.array([1.5])), find_column_kind(np.array(["a"], dtype=object))
     ('number', 'text')
@@ -135,15 +166,26 @@ def mark_missing(values: Any) -> NDArray[np.bool_]:
 
 
 def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
-    """Parse the fields (n,) as whole numbers, or as numbers with NaN for what is missing; None if some is no number."""
-    plain = words if decimal == "." else [word.replace(decimal, ".") for word in words if "." not in word]
-    if len(plain) != len(words) or "_" in "".join(plain):  # float() takes 1_000, no other reader does
+    """Parse the fields (n,) as whole numbers, or as numbers with NaN for what is missing.
+
+    None if some is no number.
+    """
+    plain = (
+        words
+        if decimal == "."
+        else [word.replace(decimal, ".") for word in words if "." not in word]
+    )
+    if len(plain) != len(words) or "_" in "".join(
+        plain
+    ):  # float() takes 1_000, no other reader does
         return None
     try:
         values = np.array(list(map(float, plain)))
     except ValueError:
         try:
-            values = np.array([np.nan if word.strip() in MISSING else float(word) for word in plain])
+            values = np.array(
+                [np.nan if word.strip() in MISSING else float(word) for word in plain]
+            )
         except ValueError:
             return None
     if np.isfinite(values).all() and (values == np.floor(values)).all():

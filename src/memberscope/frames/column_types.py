@@ -11,16 +11,28 @@ from memberscope.frames.column_values import read_column_values
 
 Pair = tuple[Any, Any]
 NOTHING, ANYTHING = "nothing", "values of several kinds"
-KINDS = {"b": "numbers", "u": "numbers", "i": "numbers", "f": "numbers", "M": "dates", "m": "durations"}
+KINDS = {
+    "b": "numbers",
+    "u": "numbers",
+    "i": "numbers",
+    "f": "numbers",
+    "M": "dates",
+    "m": "durations",
+}
 
 
-def unify_columns(first: Any, second: Any, name: Any, sides: tuple[str, str] = ("members", "non-members")) -> Pair:
-    """Give two narwhals columns one type: the first's where it holds all values of both, or else the second's, or a wider one.
+def unify_columns(
+    first: Any, second: Any, name: Any, sides: tuple[str, str] = ("members", "non-members")
+) -> Pair:
+    """Give two narwhals columns one type.
+
+    The first's where it holds all values of both, or else the second's, or a wider one.
 
     Categories are united: the first's, then those that the second uses besides.
 
     Raises:
-        InputError: One holds numbers and the other text or dates, or dates with and without a time zone.
+        InputError: One holds numbers and the other text or dates, or dates with and without a time
+            zone.
 
     >>> import narwhals as nw
     >>> a, b = (nw.new_series("age", values, backend="polars") for values in ([30, 40], [30.0, 40.0]))
@@ -35,14 +47,16 @@ def unify_columns(first: Any, second: Any, name: Any, sides: tuple[str, str] = (
         kinds = _describe_column_kind(first), _describe_column_kind(second)
         if kinds[0] != kinds[1] and not {NOTHING, ANYTHING} & set(kinds):
             raise InputError(
-                f"Expected values of one kind in the column {name!r}, got {kinds[0]} in the {sides[0]} and {kinds[1]} in the "
+                f"Expected values of one kind in the column {name!r}, got {kinds[0]} in the "
+                f"{sides[0]} and {kinds[1]} in the "
                 f"{sides[1]}. Read both in the same way."
             )
         united = _unite_types(first, second, kinds)
     if united is None:
         types = [str(_native_type(column)) for column in (first, second)]
         raise InputError(
-            f"Expected values of one kind in the column {name!r}, got {types[0]} in the {sides[0]} and {types[1]} in the {sides[1]}. "
+            f"Expected values of one kind in the column {name!r}, got {types[0]} in the {sides[0]} "
+            f"and {types[1]} in the {sides[1]}. "
             f"Convert one of them."
         )
     return united
@@ -56,7 +70,11 @@ def _native_type(column: Any) -> Any:
 def _is_same(first: Any, second: Any) -> bool:
     """Tell whether two columns have one type, and categories in one order."""
     ours, theirs = _native_type(first), _native_type(second)
-    if hasattr(ours, "categories") and hasattr(theirs, "categories") and list(ours.categories) != list(theirs.categories):
+    if (
+        hasattr(ours, "categories")
+        and hasattr(theirs, "categories")
+        and list(ours.categories) != list(theirs.categories)
+    ):
         return False
     return bool(ours == theirs)
 
@@ -80,7 +98,9 @@ def _describe_column_kind(column: Any) -> str:
     values = read_column_values(column)
     if values.dtype.kind == "f" and np.isnan(values).all():
         return NOTHING
-    if values.dtype.kind == "O" and all(value is None or isinstance(value, str) for value in values):
+    if values.dtype.kind == "O" and all(
+        value is None or isinstance(value, str) for value in values
+    ):
         return "text"
     return KINDS.get(values.dtype.kind, ANYTHING)
 
@@ -94,10 +114,18 @@ def _unite_types(first: Any, second: Any, kinds: tuple[str, str]) -> Pair | None
     if kinds[0] == NOTHING:
         like.reverse()
         loose.reverse()
-    strict = [_native_type(column) for column, is_loose in zip(like, loose, strict=True) if not is_loose]
-    wide: list[Any] = [nw.Float64()] if "numbers" in kinds else [nw.String()] if "text" in kinds else []
+    strict = [
+        _native_type(column) for column, is_loose in zip(like, loose, strict=True) if not is_loose
+    ]
+    wide: list[Any] = (
+        [nw.Float64()] if "numbers" in kinds else [nw.String()] if "text" in kinds else []
+    )
     objects = [np.dtype(object)] if first.implementation.is_pandas_like() else []
-    types = [*objects, *strict] if ANYTHING in kinds else [*strict, *wide, *map(_native_type, like), *objects]
+    types = (
+        [*objects, *strict]
+        if ANYTHING in kinds
+        else [*strict, *wide, *map(_native_type, like), *objects]
+    )
     for dtype in types:
         pair = _convert_exactly(first, dtype, like), _convert_exactly(second, dtype, like)
         if pair[0] is not None and pair[1] is not None:
@@ -115,12 +143,20 @@ def _convert_exactly(column: Any, dtype: Any, like: list[Any]) -> Any:
         missing, now = (part.is_null().to_numpy().astype(bool) for part in (column, cast))
         if (missing != now).any():
             nans = read_column_values(column)
-            return cast if missing.sum() == 0 and nans.dtype.kind == "f" and (np.isnan(nans) == now).all() else None
+            return (
+                cast
+                if missing.sum() == 0 and nans.dtype.kind == "f" and (np.isnan(nans) == now).all()
+                else None
+            )
         same = (back == column).fill_null(True).to_numpy().astype(bool)
         odd = ~(same | missing)
         if odd.any():
             ours, theirs = (read_column_values(part)[odd] for part in (column, back))
-            return cast if ours.dtype.kind == "f" and np.isnan(ours).all() and np.isnan(theirs).all() else None
+            return (
+                cast
+                if ours.dtype.kind == "f" and np.isnan(ours).all() and np.isnan(theirs).all()
+                else None
+            )
     except Exception:  # whatever a library raises for values that do not fit
         return None
     return cast
@@ -148,10 +184,17 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
         merged = [value for value in theirs if value in used or value in known]
     try:
         if first.implementation.is_pandas_like():
-            types = [kind for kind in map(_native_type, (first, second)) if hasattr(kind, "categories")]
+            types = [
+                kind for kind in map(_native_type, (first, second)) if hasattr(kind, "categories")
+            ]
             same = hasattr(_native_type(first), "categories") and len(merged) == len(ours)
-            dtype = types[0] if same or not types else type(types[0])(merged, ordered=types[0].ordered)
-            return tuple(nw.from_native(column.to_native().astype(dtype), series_only=True) for column in (first, second))
+            dtype = (
+                types[0] if same or not types else type(types[0])(merged, ordered=types[0].ordered)
+            )
+            return tuple(
+                nw.from_native(column.to_native().astype(dtype), series_only=True)
+                for column in (first, second)
+            )
         enums = any(isinstance(column.dtype, nw.Enum) for column in (first, second))
         kind: Any = nw.Enum(merged) if enums else nw.Categorical()
         return first.cast(nw.String).cast(kind), second.cast(nw.String).cast(kind)
@@ -164,4 +207,6 @@ def _list_categories(column: Any) -> list[Any]:
     kind = _native_type(column)
     if hasattr(kind, "categories"):
         return list(kind.categories)
-    return sorted(column.drop_nulls().unique().to_list(), key=lambda value: (str(type(value)), value))
+    return sorted(
+        column.drop_nulls().unique().to_list(), key=lambda value: (str(type(value)), value)
+    )

@@ -14,9 +14,12 @@ DATES = (datetime.date, datetime.datetime)
 
 
 def read_column_values(column: Any) -> NDArray[Any]:
-    """Give the values (n,) of a narwhals column: numbers and truth values, dates and durations as numpy has them, else objects.
+    """Give the values (n,) of a narwhals column.
 
-    A missing number is NaN, a missing date NaT, anything else missing is None. Truth values with missing ones are numbers.
+    Numbers and truth values, dates and durations as numpy has them, else objects.
+
+    A missing number is NaN, a missing date NaT, anything else missing is None. Truth values with
+    missing ones are numbers.
 
     >>> import narwhals as nw
     >>> read_column_values(nw.new_series("age", [30, None], backend="polars"))
@@ -45,14 +48,18 @@ def make_object_array(values: Any) -> NDArray[Any]:
 
 
 def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
-    """Give objects (n,) as numbers or dates where all of them are, and as objects with None for what is missing where not.
+    """Give objects (n,) as numbers or dates where all of them are.
+
+    And as objects with None for what is missing where not.
 
     >>> convert_objects(np.array([1, None, 2.5], dtype=object)), convert_objects(np.array(["a", np.nan], dtype=object))
     (array([1. , nan, 2.5]), array(['a', None], dtype=object))
     """
     kinds = set(map(type, values))
     if any(not issubclass(kind, str) for kind in kinds):
-        missing = np.fromiter((is_missing(value) for value in values), dtype=bool, count=len(values))
+        missing = np.fromiter(
+            (is_missing(value) for value in values), dtype=bool, count=len(values)
+        )
         if missing.any():
             values = values.copy()
             values[missing] = None
@@ -63,8 +70,13 @@ def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
         return values.astype(bool)
     if all(issubclass(kind, numbers.Real | decimal.Decimal | np.bool_) for kind in kinds):
         return values.astype(np.float64)
-    if all(issubclass(kind, DATES) for kind in kinds) and not any(getattr(value, "tzinfo", None) for value in values):
-        return np.array([value if value is None else np.datetime64(value) for value in values], dtype="datetime64[us]")
+    if all(issubclass(kind, DATES) for kind in kinds) and not any(
+        getattr(value, "tzinfo", None) for value in values
+    ):
+        return np.array(
+            [value if value is None else np.datetime64(value) for value in values],
+            dtype="datetime64[us]",
+        )
     return values
 
 
@@ -76,7 +88,9 @@ def is_missing(value: Any) -> bool:
     """
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
-    return isinstance(value, numbers.Real | decimal.Decimal | np.datetime64 | np.timedelta64) and bool(value != value)
+    return isinstance(
+        value, numbers.Real | decimal.Decimal | np.datetime64 | np.timedelta64
+    ) and bool(value != value)
 
 
 def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
@@ -88,17 +102,23 @@ def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
     if values.dtype.kind != "O":
         return values.astype(np.str_)
     plain = (value.tolist() if hasattr(value, "tolist") else value for value in values)
-    return np.array([value if isinstance(value, str) else repr(value) for value in plain], dtype=np.str_)
+    return np.array(
+        [value if isinstance(value, str) else repr(value) for value in plain], dtype=np.str_
+    )
 
 
 def as_numpy(values: Any) -> NDArray[Any]:
-    """Make a numpy array of a tensor on any device and of any precision, or of anything numpy reads.
+    """Make a numpy array of a tensor on any device and of any precision.
+
+    Or of anything numpy reads.
 
     >>> as_numpy([1, 2]).tolist()
     [1, 2]
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if "float8" in str(values.dtype) or "bfloat16" in str(values.dtype):  # which numpy does not know
+        if "float8" in str(values.dtype) or "bfloat16" in str(
+            values.dtype
+        ):  # which numpy does not know
             values = values.float()
     return np.asarray(values)

@@ -17,9 +17,12 @@ LABELS = ("label", "labels", "y", "target", "targets")
 
 
 def read_dataset(side: Any) -> Any:
-    """Read the pair (x, y) of a torch data set, subset or loader of labelled records; anything else stays as it is.
+    """Read the pair (x, y) of a torch data set, subset or loader of labelled records.
 
-    A loader's records come in the order of its data set, without what it shuffles, repeats or drops at the end.
+    Anything else stays as it is.
+
+    A loader's records come in the order of its data set, without what it shuffles, repeats or drops
+    at the end.
 
     Raises:
         InputError: It does not give records with labels.
@@ -41,11 +44,18 @@ def read_dataset(side: Any) -> Any:
 
 
 def _batches_of(loader: Any) -> Iterable[Any]:
-    """The batches of a loader in the order of its data set; as the loader gives them where it has none."""
+    """The batches of a loader in the order of its data set.
+
+    As the loader gives them where it has none.
+    """
     from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
     dataset = loader.dataset
-    if loader.batch_size is None or not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+    if (
+        loader.batch_size is None
+        or not hasattr(dataset, "__getitem__")
+        or not hasattr(dataset, "__len__")
+    ):
         return loader  # type: ignore[no-any-return]
     if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
         dataset = Subset(dataset, sorted({int(index) for index in loader.sampler}))
@@ -70,14 +80,21 @@ def _read_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
     """All records and labels of some batches, as arrays."""
     pairs = [_pair_of(batch) for batch in batches]
     if not pairs:
-        raise InputError("Expected a data set with records, got an empty one. Give at least a few hundred records.")
+        raise InputError(
+            "Expected a data set with records, got an empty one. Give at least a few hundred "
+            "records."
+        )
     parts = [first for first, _ in pairs]
     labels = np.concatenate([np.atleast_1d(as_numpy(second)) for _, second in pairs])
     if isinstance(parts[0], Mapping):
         names = tuple(map(str, parts[0]))
-        return Inputs(tuple(_join_inputs([part[name] for part in parts]) for name in names), names), labels
+        return Inputs(
+            tuple(_join_inputs([part[name] for part in parts]) for name in names), names
+        ), labels
     if isinstance(parts[0], tuple | list):
-        return Inputs(tuple(_join_inputs(list(column)) for column in zip(*parts, strict=True))), labels
+        return Inputs(
+            tuple(_join_inputs(list(column)) for column in zip(*parts, strict=True))
+        ), labels
     return _join_inputs(parts), labels
 
 
@@ -90,7 +107,10 @@ def _join_inputs(arrays: list[Any]) -> NDArray[Any]:
     try:
         return np.concatenate([as_numpy(array) for array in arrays])
     except ValueError as error:
-        raise InputError(f"Expected records of one shape in the data set, got others ({error}). Pad or resize them.") from error
+        raise InputError(
+            f"Expected records of one shape in the data set, got others ({error}). Pad or resize "
+            "them."
+        ) from error
 
 
 def _pair_of(batch: Any) -> tuple[Any, Any]:
@@ -101,11 +121,20 @@ def _pair_of(batch: Any) -> tuple[Any, Any]:
     """
     if isinstance(batch, Mapping):
         name = next((key for key in LABELS if key in batch), None)
-        rest = {key: value for key, value in batch.items() if key != name and hasattr(value, "shape")}
+        rest = {
+            key: value for key, value in batch.items() if key != name and hasattr(value, "shape")
+        }
         if name is not None and rest:
             return (rest if len(rest) > 1 else next(iter(rest.values()))), batch[name]
     if isinstance(batch, list | tuple) and len(batch) >= 2:
         *inputs, labels = batch
         return (tuple(inputs) if len(inputs) > 1 else inputs[0]), labels
-    got = f"a mapping of {', '.join(map(str, batch))}" if isinstance(batch, Mapping) else f"a {type(batch).__name__}"
-    raise InputError(f"Expected a data set that gives records with their labels, got {got}. Give a pair (x, y) instead.")
+    got = (
+        f"a mapping of {', '.join(map(str, batch))}"
+        if isinstance(batch, Mapping)
+        else f"a {type(batch).__name__}"
+    )
+    raise InputError(
+        f"Expected a data set that gives records with their labels, got {got}. Give a pair (x, y) "
+        "instead."
+    )

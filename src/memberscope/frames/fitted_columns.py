@@ -10,18 +10,26 @@ from memberscope.types import Target
 
 
 def list_target_columns(target: Target) -> tuple[str, ...]:
-    """Give the names of the columns that the model was fitted with, in its order; none if it was fitted without names.
+    """Give the names of the columns that the model was fitted with, in its order.
+
+    None if it was fitted without names.
 
     >>> from memberscope.targets import FunctionTarget
     >>> list_target_columns(FunctionTarget(lambda x: x, n_classes=2))
     ()
     """
     names = getattr(target, "columns", None)
-    return tuple(map(str, names)) if names else list_estimator_columns(getattr(target, "estimator", None))
+    return (
+        tuple(map(str, names))
+        if names
+        else list_estimator_columns(getattr(target, "estimator", None))
+    )
 
 
 def list_estimator_columns(estimator: Any) -> tuple[str, ...]:
-    """Give the names of the columns that an estimator was fitted with, in its order; none if it was fitted without names.
+    """Give the names of the columns that an estimator was fitted with, in its order.
+
+    None if it was fitted without names.
 
     >>> import pandas
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -31,6 +39,9 @@ def list_estimator_columns(estimator: Any) -> tuple[str, ...]:
     found = getattr(estimator, "feature_names_in_", None)
     made_up = "Column_"  # what LightGBM calls the columns of an array
     if found is None:
-        found, made_up = getattr(estimator, "feature_names_", None), ""  # CatBoost, which numbers them
+        found, made_up = (
+            getattr(estimator, "feature_names_", None),
+            "",
+        )  # CatBoost, which numbers them
     names = () if found is None else tuple(str(name) for name in np.asarray(found))
     return () if names == tuple(f"{made_up}{place}" for place in range(len(names))) else names

@@ -1,4 +1,7 @@
-"""Records as a framework wants them: dense arrays of one type and shape, or named columns, whatever held them before."""
+"""Records as a framework wants them.
+
+Dense arrays of one type and shape, or named columns, whatever held them before.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from memberscope.frames.stacking import place_fitted
 
 
 def make_dense_array(x: Any) -> NDArray[Any]:
-    """Records (n, ...) as one array, from an array, a sparse matrix, a tensor, a list or a data frame.
+    """Records (n, ...) as one array, from an array, a sparse matrix, a tensor.
+
+    A list or a data frame.
 
     >>> make_dense_array([[1, 2], [3, 4]]).shape
     (2, 2)
@@ -39,7 +44,10 @@ def find_columns(x: Any, names: Sequence[str], what: str) -> list[int]:
     places, missing, _ = place_fitted(own, names)
     if missing:
         got = ", ".join(str(name) for name in own[:8])
-        raise InputError(f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it does.")
+        raise InputError(
+            f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it "
+            "does."
+        )
     return places
 
 
@@ -59,7 +67,8 @@ def select_columns(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]
     values = values.reshape(len(values), -1)
     if values.shape[1] != len(names):
         raise InputError(
-            f"Expected {len(names)} features for the {what}, got {values.shape[1]}. Give the columns it was trained on."
+            f"Expected {len(names)} features for the {what}, got {values.shape[1]}. Give the "
+            "columns it was trained on."
         )
     return list(values.T)
 
@@ -74,26 +83,40 @@ def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArra
     [1, 2]
     """
     if dtype.kind == "O":
-        return np.array([str(value) for value in values.ravel()], dtype=object).reshape(values.shape)
+        return np.array([str(value) for value in values.ravel()], dtype=object).reshape(
+            values.shape
+        )
     if values.dtype.kind in "mM":
-        raise InputError(f"Expected numbers for the input {name!r}, got dates or durations. Encode them first.")
+        raise InputError(
+            f"Expected numbers for the input {name!r}, got dates or durations. Encode them first."
+        )
     try:
         numbers = values if values.dtype.kind in "buif" else values.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"Expected numbers for the input {name!r}, got words ({error}). Encode them first.") from error
+        raise InputError(
+            f"Expected numbers for the input {name!r}, got words ({error}). Encode them first."
+        ) from error
     if dtype.kind in "iu" and numbers.size:
         limits = np.iinfo(dtype)
-        odd = ~np.isfinite(numbers) | (numbers != np.floor(numbers)) | (numbers < limits.min) | (numbers > limits.max)
+        odd = (
+            ~np.isfinite(numbers)
+            | (numbers != np.floor(numbers))
+            | (numbers < limits.min)
+            | (numbers > limits.max)
+        )
         if odd.any():
             raise InputError(
-                f"Expected whole numbers from {limits.min} to {limits.max} for the input {name!r}, got {numbers[odd][0]}. "
+                f"Expected whole numbers from {limits.min} to {limits.max} for the input {name!r}, "
+                f"got {numbers[odd][0]}. "
                 f"Give the records as the model takes them."
             )
     return np.ascontiguousarray(numbers, dtype=dtype)
 
 
 def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str) -> NDArray[Any]:
-    """`values` (n, ...) with the dimensions `shape` a record, of which None fits any; only dimensions of one come and go.
+    """`values` (n, ...) with the dimensions `shape` a record, of which None fits any.
+
+    Only dimensions of one come and go.
 
     Raises:
         InputError: They do not fit.
@@ -111,10 +134,13 @@ def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str)
         return values.reshape(len(values), *(1 if size == 1 else next(left) for size in wanted))
     if len(wanted) == 1 and len(own) == 1:
         raise InputError(
-            f"Expected {wanted[0]} features for the input {name!r}, got {own[0]}. Give the columns that the model was trained on."
+            f"Expected {wanted[0]} features for the input {name!r}, got {own[0]}. Give the columns "
+            "that the model was trained on."
         )
     shown = tuple("any" if size is None else size for size in wanted)
-    raise InputError(f"Expected records of shape {shown} for the input {name!r}, got {own}. Reshape them.")
+    raise InputError(
+        f"Expected records of shape {shown} for the input {name!r}, got {own}. Reshape them."
+    )
 
 
 def _is_fitting_shape(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
@@ -123,4 +149,6 @@ def _is_fitting_shape(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
     >>> _is_fitting_shape((2, 3), (None, 3)), _is_fitting_shape((2,), (3,))
     (True, False)
     """
-    return len(own) == len(wanted) and all(b is None or a == b for a, b in zip(own, wanted, strict=True))
+    return len(own) == len(wanted) and all(
+        b is None or a == b for a, b in zip(own, wanted, strict=True)
+    )

@@ -18,9 +18,12 @@ from memberscope.frames.inputs import make_dense_array
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The several `parts` (n, ...) of n records, in order; `names` where the model takes them by name.
+    """The several `parts` (n, ...) of n records, in order.
 
-    Slices and lists of positions give some of the records. As one array they are their features side by side.
+    `names` where the model takes them by name.
+
+    Slices and lists of positions give some of the records. As one array they are their features
+    side by side.
 
     >>> both = Inputs((np.array([0, 1, 2]), np.zeros((3, 2))))
     >>> len(both), len(both[1:]), np.asarray(both[np.array([2])]).tolist()
@@ -36,7 +39,10 @@ class Inputs:
     def __getitem__(self, where: Any) -> Inputs:
         """Some of the records, by a slice or by positions (r,)."""
         if not isinstance(where, slice | np.ndarray | list):
-            raise TypeError(f"Expected a slice or positions of records, got {type(where).__name__}. Give one of these.")
+            raise TypeError(
+                f"Expected a slice or positions of records, got {type(where).__name__}. Give one "
+                "of these."
+            )
         return Inputs(tuple(part[where] for part in self.parts), self.names)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -49,7 +55,9 @@ class Inputs:
         """Hash of the names, types, shapes and contents of the parts."""
         hasher = hashlib.sha256(repr(self.names).encode())
         for part in self.parts:
-            hasher.update(f"{part.dtype}:{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+            hasher.update(
+                f"{part.dtype}:{part.shape}".encode() + np.ascontiguousarray(part).tobytes()
+            )
         return hasher.hexdigest()
 
     def rebuilt(self, features: NDArray[Any]) -> Inputs:
@@ -60,9 +68,15 @@ class Inputs:
         """
         widths = [int(np.prod(part.shape[1:])) for part in self.parts]
         columns = np.split(features, np.cumsum(widths)[:-1], axis=1)
-        values = [np.rint(own) if part.dtype.kind in "bui" else own for own, part in zip(columns, self.parts, strict=True)]
+        values = [
+            np.rint(own) if part.dtype.kind in "bui" else own
+            for own, part in zip(columns, self.parts, strict=True)
+        ]
         pairs = zip(values, self.parts, strict=True)
-        return Inputs(tuple(own.astype(part.dtype).reshape(-1, *part.shape[1:]) for own, part in pairs), self.names)
+        return Inputs(
+            tuple(own.astype(part.dtype).reshape(-1, *part.shape[1:]) for own, part in pairs),
+            self.names,
+        )
 
     def joined(self, other: Any) -> Inputs:
         """These records and then those of `other`.
@@ -71,12 +85,22 @@ class Inputs:
             InputError: The other records have other parts.
         """
         if isinstance(other, Inputs) and sorted(self.names) == sorted(other.names) and self.names:
-            other = Inputs(tuple(other.parts[other.names.index(name)] for name in self.names), self.names)
-        if not isinstance(other, Inputs) or self.names != other.names or len(self.parts) != len(other.parts):
-            raise InputError(
-                f"Expected the same {len(self.parts)} inputs of members and of non-members, got others. Give both sides alike."
+            other = Inputs(
+                tuple(other.parts[other.names.index(name)] for name in self.names), self.names
             )
-        return Inputs(tuple(np.concatenate(pair) for pair in zip(self.parts, other.parts, strict=True)), self.names)
+        if (
+            not isinstance(other, Inputs)
+            or self.names != other.names
+            or len(self.parts) != len(other.parts)
+        ):
+            raise InputError(
+                f"Expected the same {len(self.parts)} inputs of members and of non-members, got "
+                "others. Give both sides alike."
+            )
+        return Inputs(
+            tuple(np.concatenate(pair) for pair in zip(self.parts, other.parts, strict=True)),
+            self.names,
+        )
 
     def mapped(self, change: Callable[[NDArray[Any]], Any]) -> tuple[Any, ...] | dict[str, Any]:
         """What `change` makes of each part, in order or by name."""
@@ -85,7 +109,9 @@ class Inputs:
 
 
 def read_inputs(x: Any, n: int) -> Any:
-    """Read the records of one side, `n` of them: tensors and rows of numbers as an array, several arrays as `Inputs`.
+    """Read the records of one side, `n` of them.
+
+    Tensors and rows of numbers as an array, several arrays as `Inputs`.
 
     Data frames, sparse matrices, texts and all else stay as they are.
 
@@ -94,7 +120,12 @@ def read_inputs(x: Any, n: int) -> Any:
     """
     if isinstance(x, Inputs) or is_frame(x):
         return x
-    if isinstance(x, Mapping) and not is_sparse(x) and x and all(_count_records(part) == n for part in x.values()):
+    if (
+        isinstance(x, Mapping)
+        and not is_sparse(x)
+        and x
+        and all(_count_records(part) == n for part in x.values())
+    ):
         return Inputs(tuple(_as_part(part) for part in x.values()), tuple(map(str, x)))
     if isinstance(x, list | tuple):
         return _read_sequence(x, n)
@@ -102,7 +133,10 @@ def read_inputs(x: Any, n: int) -> Any:
 
 
 def _read_sequence(x: Sequence[Any], n: int) -> Any:
-    """Records given as a list: of arrays with one row a record, of tensors, of rows of numbers, or of anything else."""
+    """Records given as a list: of arrays with one row a record, of tensors, of rows of numbers.
+
+    Or of anything else.
+    """
     if len(x) != n and len(x) > 0 and all(_count_records(part) == n for part in x):
         return Inputs(tuple(_as_part(part) for part in x)) if len(x) > 1 else _as_part(x[0])
     if len(x) == n and n and all(hasattr(row, "shape") for row in x):
@@ -133,7 +167,8 @@ def _as_part(part: Any) -> NDArray[Any]:
     values = as_numpy(part) if hasattr(part, "detach") else make_dense_array(part)
     if values.dtype.kind not in "buif":
         raise InputError(
-            f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as codes first, or make a data frame of a "
+            f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as "
+            "codes first, or make a data frame of a "
             f"dict of columns."
         )
     return values

@@ -1,6 +1,9 @@
-"""Members and non-members one after the other: columns by name, one type a column, and nothing changed that a model could see.
+"""Members and non-members one after the other.
 
-What works on each side alone works on both together: categories of both sides are united, and no value changes.
+Columns by name, one type a column, and nothing changed that a model could see.
+
+What works on each side alone works on both together: categories of both sides are united, and no
+value changes.
 """
 
 from __future__ import annotations
@@ -36,10 +39,12 @@ SIDES: Sides = ("members", "non-members")
 def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     """Put the records of both sides one after the other, held as the first side holds its own.
 
-    Columns of data frames are matched by name and take the first side's order. An array beside a frame is read by position.
+    Columns of data frames are matched by name and take the first side's order. An array beside a
+    frame is read by position.
 
     Raises:
-        InputError: A column is missing on one side, or holds another kind of values there, or shapes differ.
+        InputError: A column is missing on one side, or holds another kind of values there, or
+            shapes differ.
 
     >>> stack_sides(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack_sides(["a text"], ["another"])
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
@@ -49,12 +54,17 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     for side, x in zip(sides, (first, second), strict=True):
         if isinstance(x, Mapping) and not is_sparse(x):  # a sparse matrix by keys is a dict, too
             raise InputError(
-                f"Expected the {side} as an array, a list or a data frame, got a dict of columns. Make a frame of it."
+                f"Expected the {side} as an array, a list or a data frame, got a dict of columns. "
+                "Make a frame of it."
             )
     if is_frame(first):
         return _stack_frames(first, second, sides)
     if is_frame(second):
-        second = take_first_column(second) if second.shape[1] == 1 else np.column_stack(list_values(second))
+        second = (
+            take_first_column(second)
+            if second.shape[1] == 1
+            else np.column_stack(list_values(second))
+        )
     if is_sparse(first) or is_sparse(second):
         from scipy import sparse
 
@@ -64,7 +74,9 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
 
 
 def match_records(x: Any, like: Any, sides: Sides) -> Any:
-    """Give records held as the frame `like` holds its own: its columns in its order, its library and its types.
+    """Give records held as the frame `like` holds its own.
+
+    Its columns in its order, its library and its types.
 
     Raises:
         InputError: A column is missing, or there is one more.
@@ -81,7 +93,9 @@ def match_records(x: Any, like: Any, sides: Sides) -> Any:
 
 
 def _match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
-    """Give the frame `second` with the columns of the frame `first`: found by name, in its order and under its names.
+    """Give the frame `second` with the columns of the frame `first`.
+
+    Found by name, in its order and under its names.
 
     Raises:
         InputError: A column is missing or there is one more.
@@ -96,26 +110,35 @@ def _match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
         return second
     for names in (ours, theirs):
         refuse_repeated_names(names)
-    if set(ours) != set(theirs) and set(map(str, ours)) == set(map(str, theirs)):  # 0 and "0", as after a file
+    if set(ours) != set(theirs) and set(map(str, ours)) == set(
+        map(str, theirs)
+    ):  # 0 and "0", as after a file
         refuse_repeated_names([str(name) for name in ours])
         return rename_frame(
-            pick_columns(second, _find_places([str(name) for name in theirs], map(str, ours))), _list_columns(first)
+            pick_columns(second, _find_places([str(name) for name in theirs], map(str, ours))),
+            _list_columns(first),
         )
     for side, names, others in ((sides[1], theirs, ours), (sides[0], ours, theirs)):
         missing = [name for name in others if name not in names]
         if missing:
             other = sides[0] if side == sides[1] else sides[1]
             raise InputError(
-                f"Expected the same columns in the {sides[0]} and the {sides[1]}, got {missing[0]!r} in the {other} only. "
+                f"Expected the same columns in the {sides[0]} and the {sides[1]}, got "
+                f"{missing[0]!r} in the {other} only. "
                 f"Add it to the {side}, or leave it out of both."
             )
     return pick_columns(second, _find_places(theirs, ours))
 
 
-def place_fitted(names: Sequence[Any], fitted: Sequence[str]) -> tuple[list[int], list[str], list[Any]]:
-    """Find the columns that a model was `fitted` with among `names`: their places, which are missing, and which there are besides.
+def place_fitted(
+    names: Sequence[Any], fitted: Sequence[str]
+) -> tuple[list[int], list[str], list[Any]]:
+    """Find the columns that a model was `fitted` with among `names`.
 
-    A name that the model's library wrote in another way is the same one: 0 and "0", and a space as an underscore.
+    Their places, which are missing, and which there are besides.
+
+    A name that the model's library wrote in another way is the same one: 0 and "0", and a space as
+    an underscore.
 
     >>> place_fitted(["b c", "a", "id"], ["a", "b_c", "d"])
     ([1, 0], ['d'], ['id'])
@@ -125,11 +148,17 @@ def place_fitted(names: Sequence[Any], fitted: Sequence[str]) -> tuple[list[int]
         for place, name in enumerate(names):
             known.setdefault(write(name), place)
     places = [known[name] for name in fitted if name in known]
-    return places, [name for name in fitted if name not in known], [name for j, name in enumerate(names) if j not in places]
+    return (
+        places,
+        [name for name in fitted if name not in known],
+        [name for j, name in enumerate(names) if j not in places],
+    )
 
 
 def take_fitted_order(x: Any, fitted: Sequence[str]) -> Any:
-    """Give the records with the columns in the order that a model was `fitted` with, if they are its columns; else as they are.
+    """Give the records with the columns in the order that a model was `fitted` with.
+
+    If they are its columns; else as they are.
 
     >>> import pandas
     >>> list(take_fitted_order(pandas.DataFrame({"b": [1], "a": [2]}), ["a", "b"]).columns)
@@ -141,11 +170,17 @@ def take_fitted_order(x: Any, fitted: Sequence[str]) -> Any:
     if len(names) != len(fitted) or names == list(fitted):
         return x
     places, missing, _ = place_fitted(names, fitted)
-    return x if missing or len(set(places)) < len(names) or places == sorted(places) else pick_columns(x, places)
+    return (
+        x
+        if missing or len(set(places)) < len(names) or places == sorted(places)
+        else pick_columns(x, places)
+    )
 
 
 def convert_to_array(x: Any) -> Any:
-    """Give records as an array where numpy reads them as numbers, else as the array, the series or the list that they are.
+    """Give records as an array where numpy reads them as numbers, else as the array.
+
+    The series or the list that they are.
 
     Raises:
         InputError: They are no records, such as one text.
@@ -167,7 +202,8 @@ def convert_to_array(x: Any) -> Any:
         return values if values.dtype.kind in "buif" else list(x)
     if isinstance(x, str | bytes) or not hasattr(x, "__len__"):
         raise InputError(
-            f"Expected records as an array, a list or a data frame, got {type(x).__name__}. Give one entry a record."
+            f"Expected records as an array, a list or a data frame, got {type(x).__name__}. Give "
+            "one entry a record."
         )
     return np.asarray(x)
 
@@ -202,14 +238,23 @@ def _stack_frames(first: Any, second: Any, sides: Sides) -> Any:
     import narwhals as nw
 
     one = open_frame(first)
-    second = _match_columns(first, second, sides) if is_frame(second) else _name_array(one, second, sides)
+    second = (
+        _match_columns(first, second, sides)
+        if is_frame(second)
+        else _name_array(one, second, sides)
+    )
     two = _to_library(open_frame(second), one, sides)
     changed: tuple[list[Any], list[Any]] = ([], [])
     for place, name in zip(one.columns, name_columns(first), strict=True):
         before = one[place], two[place]
-        for side, old, new in zip(changed, before, unify_columns(*before, name, sides), strict=True):
+        for side, old, new in zip(
+            changed, before, unify_columns(*before, name, sides), strict=True
+        ):
             side += [new.alias(place)] if new is not old else []
-    parts = [frame.with_columns(*new) if new else frame for frame, new in zip((one, two), changed, strict=True)]
+    parts = [
+        frame.with_columns(*new) if new else frame
+        for frame, new in zip((one, two), changed, strict=True)
+    ]
     whole = nw.to_native(nw.concat(parts))
     if hasattr(whole, "iloc"):
         whole = renumber_index(whole, *(nw.to_native(part).index for part in parts))
@@ -226,10 +271,14 @@ def _to_library(frame: Any, like: Any, sides: Sides) -> Any:
     try:
         if library.is_pandas_like():
             return nw.from_native(frame.to_pandas(), eager_only=True)
-        return nw.from_native(frame.to_polars() if library.is_polars() else frame.to_arrow(), eager_only=True)
-    except Exception as error:  # each library has errors of its own for values that it cannot hold, or without pyarrow
+        return nw.from_native(
+            frame.to_polars() if library.is_polars() else frame.to_arrow(), eager_only=True
+        )
+    # Each library has errors of its own for values that it cannot hold, or without pyarrow
+    except Exception as error:
         raise InputError(
-            f"Expected {sides[1]} that can be held as the {sides[0]} are, got {frame.implementation} for {library} ({error}). "
+            f"Expected {sides[1]} that can be held as the {sides[0]} are, got "
+            f"{frame.implementation} for {library} ({error}). "
             f"Give both as frames of one library."
         ) from error
 
@@ -239,13 +288,21 @@ def _name_array(like: Any, x: Any, sides: Sides) -> Any:
     import narwhals as nw
 
     try:
-        table = np.asarray(x.toarray() if is_sparse(x) else x if hasattr(x, "dtype") else np.array(x, dtype=object))
+        table = np.asarray(
+            x.toarray() if is_sparse(x) else x if hasattr(x, "dtype") else np.array(x, dtype=object)
+        )
     except ValueError:  # lists of several lengths
         table = make_object_array(x)
     table = table[:, None] if table.ndim == 1 else table
     _require_width((len(like.columns),), table.shape[1:], sides)
-    columns = {str(j): convert_objects(column) if column.dtype == object else column for j, column in enumerate(table.T)}
-    data = {name: column.tolist() if column.dtype.kind in "OUS" else column for name, column in columns.items()}
+    columns = {
+        str(j): convert_objects(column) if column.dtype == object else column
+        for j, column in enumerate(table.T)
+    }
+    data = {
+        name: column.tolist() if column.dtype.kind in "OUS" else column
+        for name, column in columns.items()
+    }
     return nw.to_native(nw.from_dict(data, backend=like.implementation))
 
 
@@ -256,15 +313,21 @@ def _require_width(ours: tuple[int, ...], theirs: tuple[int, ...], sides: Sides)
         InputError: Their shapes differ.
     """
     if tuple(ours) != tuple(theirs):
-        shown = [str(shape[0]) if len(shape) == 1 else str(tuple(shape)) for shape in (ours, theirs)]
+        shown = [
+            str(shape[0]) if len(shape) == 1 else str(tuple(shape)) for shape in (ours, theirs)
+        ]
         raise InputError(
-            f"Expected records of one shape, got {shown[0]} features in the {sides[0]} and {shown[1]} in the {sides[1]}. "
+            f"Expected records of one shape, got {shown[0]} features in the {sides[0]} and "
+            f"{shown[1]} in the {sides[1]}. "
             f"Give both as the model takes them."
         )
 
 
 def _stack_lists(first: Any, second: Any, sides: Sides) -> Any:
-    """Put arrays, series or lists one after the other; what is no array of numbers stays what the first side is."""
+    """Put arrays, series or lists one after the other.
+
+    What is no array of numbers stays what the first side is.
+    """
     if is_series(first) and hasattr(first, "to_frame") and not is_series(second):
         second = type(first)(list(second))
     if is_series(first) and is_series(second) and not (_is_numeric(first) and _is_numeric(second)):

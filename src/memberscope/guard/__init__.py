@@ -1,4 +1,7 @@
-"""The guard in front of a served model: it answers with what was measured, within budgets, and watches for campaigns."""
+"""The guard in front of a served model.
+
+It answers with what was measured, within budgets, and watches for campaigns.
+"""
 
 from __future__ import annotations
 
@@ -20,5 +23,7 @@ def __getattr__(name: str) -> Any:
     try:
         from memberscope.guard.server.embedded import GuardMiddleware
     except ImportError as error:
-        raise InputError(f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'.") from error
+        raise InputError(
+            f"Expected {error.name} for the guard, got none. Run pip install 'memberscope[guard]'."
+        ) from error
     return GuardMiddleware

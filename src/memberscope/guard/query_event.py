@@ -18,9 +18,10 @@ from typing import NamedTuple
 class QueryEvent(NamedTuple):
     """Who asked about which records, and what they got.
 
-    `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,) are the answered top classes, -1
-    where none was answered, or where they are still to be read from `answer`, the body of one that passed as it was, in the way
-    of `serving`. `status` is the answer's, 499 if the client left before. `seconds` is the time that it took.
+    `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,)
+    are the answered top classes, -1 where none was answered, or where they are still to be read
+    from `answer`, the body of one that passed as it was, in the way of `serving`. `status` is the
+    answer's, 499 if the client left before. `seconds` is the time that it took.
 
     >>> import numpy as np
     >>> QueryEvent(Batch(np.eye(2)), "network:192.0.2.7/32", "00", "default", np.array([-1, -1]), 429, 0.001).records

@@ -12,6 +12,8 @@ class RequestRefused(Exception):
     401
     """
 
-    def __init__(self, status: int, sentence: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self, status: int, sentence: str, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         super().__init__(sentence)
         self.status, self.sentence, self.headers = status, sentence, headers

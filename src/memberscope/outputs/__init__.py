@@ -1,6 +1,7 @@
 """Output defences, one a file: functions from a model's outputs to what is answered.
 
-An audit wraps a target in the same object that stands in front of the served model: what was measured is what is served.
+An audit wraps a target in the same object that stands in front of the served model: what was
+measured is what is served.
 """
 
 from memberscope.outputs.chain import KINDS, Chain, parse_restriction
@@ -16,13 +17,26 @@ from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.label_only import LabelOnly
 from memberscope.outputs.memguard import MemGuard
 from memberscope.outputs.noise import OutputNoise
-from memberscope.outputs.ordering import LABEL, NONE, build_restrictiveness_key, can_derive_answers, shorten_defence_name
+from memberscope.outputs.ordering import (
+    LABEL,
+    NONE,
+    build_restrictiveness_key,
+    can_derive_answers,
+    shorten_defence_name,
+)
 from memberscope.outputs.rounding import Rounding, pick_top_classes
 from memberscope.outputs.temperature import Temperature
 from memberscope.outputs.top_k import TopK
 from memberscope.types import OutputDefence
 
-OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (TopK(1), TopK(3), Rounding(2), Temperature(2.0), OutputNoise(0.5), LabelOnly())
+OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (
+    TopK(1),
+    TopK(3),
+    Rounding(2),
+    Temperature(2.0),
+    OutputNoise(0.5),
+    LabelOnly(),
+)
 
 __all__ = [
     "OUTPUT_DEFENCES",

@@ -77,7 +77,9 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
 
 
 def parse_restriction(name: str) -> OutputDefence:
-    """The output defence called `name`: `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
+    """The output defence called `name`.
+
+    `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
 
     `memguard:1` and `hamp_output` come back unfitted, and say so when they are used.
 
@@ -106,5 +108,6 @@ def _parse_output_defence(name: str) -> OutputDefence:
         raise
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(
-            f"Expected a restriction such as top:1, round:2, temperature:2, noise:0.5 or label, got {name!r}. Repair it."
+            "Expected a restriction such as top:1, round:2, temperature:2, noise:0.5 or label, "
+            f"got {name!r}. Repair it."
         ) from error

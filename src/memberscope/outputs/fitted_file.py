@@ -1,6 +1,9 @@
-"""Fitted output defences on disk: safetensors, each part with its place in the chain, its name and its digest.
+"""Fitted output defences on disk.
 
-A part is kept under the chain up to and with it, such as `temperature:2+memguard:1`: fitted behind another part, it is another one.
+Safetensors, each part with its place in the chain, its name and its digest.
+
+A part is kept under the chain up to and with it, such as `temperature:2+memguard:1`: fitted behind
+another part, it is another one.
 """
 
 from __future__ import annotations
@@ -58,11 +61,19 @@ def _key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
     """
     parts = flatten_chain(defence)
     names = [part.name for part in parts]
-    return {"+".join(names[: place + 1]): part for place, part in enumerate(parts) if has_fittable_part(part)}
+    return {
+        "+".join(names[: place + 1]): part
+        for place, part in enumerate(parts)
+        if has_fittable_part(part)
+    }
 
 
-def with_fitted(defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_classes: int | None = None) -> OutputDefence:
-    """The defence with its parts that have to be fitted taken from `fitted`, as `load_fitted` returns them.
+def with_fitted(
+    defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_classes: int | None = None
+) -> OutputDefence:
+    """The defence with its parts that have to be fitted taken from `fitted`.
+
+    As `load_fitted` returns them.
 
     Raises:
         InputError: A part is not there, or is fitted to another number of classes than `n_classes`.
@@ -73,12 +84,14 @@ def with_fitted(defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_c
             key = "+".join(names[: place + 1])
             if key not in fitted:
                 raise InputError(
-                    f"Expected a fitted {key}, got {', '.join(fitted) or 'none'}. Run `memberscope guard fit`, and name its file."
+                    f"Expected a fitted {key}, got {', '.join(fitted) or 'none'}. Run `memberscope "
+                    "guard fit`, and name its file."
                 )
             part = fitted[key]
             if n_classes is not None and _count_fitted_classes(part) != n_classes:
                 raise InputError(
-                    f"Expected {key} fitted to {n_classes} classes, got {_count_fitted_classes(part)}. Fit it to this model's answers."
+                    f"Expected {key} fitted to {n_classes} classes, got "
+                    f"{_count_fitted_classes(part)}. Fit it to this model's answers."
                 )
         parts.append(part)
     return parts[0] if len(parts) == 1 else Chain(tuple(parts))
@@ -91,11 +104,13 @@ def _count_fitted_classes(part: OutputDefence) -> int:
     return part.scores.shape[1] if isinstance(part, HampOutput) and part.scores is not None else 0
 
 
-def fit_parts(defence: OutputDefence, outputs: Floats, member: Bools, random: Floats | None = None) -> OutputDefence:
+def fit_parts(
+    defence: OutputDefence, outputs: Floats, member: Bools, random: Floats | None = None
+) -> OutputDefence:
     """The defence with each part fitted to what those before it answer.
 
-    `outputs` (n, k) are the model's answers about records that trained it (`member`, n) and others; `random` (r, k) those about inputs
-    drawn at random, for hamp_output.
+    `outputs` (n, k) are the model's answers about records that trained it (`member`, n) and others;
+    `random` (r, k) those about inputs drawn at random, for hamp_output.
 
     Raises:
         InputError: hamp_output is among the parts without `random`, or the answers are not usable.
@@ -105,7 +120,8 @@ def fit_parts(defence: OutputDefence, outputs: Floats, member: Bools, random: Fl
         if isinstance(part, HampOutput):
             if random is None:
                 raise InputError(
-                    f"Expected the model's answers about random inputs for {part.name}, got none. Add them as the array random."
+                    f"Expected the model's answers about random inputs for {part.name}, got none. "
+                    "Add them as the array random."
                 )
             part = part.fit(random, np.zeros(len(random), dtype=bool))
         else:
@@ -125,10 +141,13 @@ def name_fitted_file(name: str) -> str:
 
 
 def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[str, ...]:
-    """Write all fitted parts of `defences`, whole or not at all, readable by their owner alone; the keys that they are kept by.
+    """Write all fitted parts of `defences`, whole or not at all, readable by their owner alone.
+
+    The keys that they are kept by.
 
     Raises:
-        InputError: There are none, one is not fitted, two of one name differ, or the file cannot be written.
+        InputError: There are none, one is not fitted, two of one name differ, or the file cannot be
+    written.
     """
     from safetensors.numpy import save
 
@@ -137,18 +156,29 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
         for key, part in _key_fittable_parts(defence).items():
             if not _count_fitted_classes(part):
                 raise InputError(
-                    f"Expected a fitted {key}, got one that is not. Call fit(outputs, member), and save what it returns."
+                    f"Expected a fitted {key}, got one that is not. Call fit(outputs, member), and "
+                    "save what it returns."
                 )
             if parts.setdefault(key, part).digest != part.digest:
-                raise InputError(f"Expected one fitted {key}, got two that differ. Save them in files of their own.")
+                raise InputError(
+                    f"Expected one fitted {key}, got two that differ. Save them in files of their "
+                    "own."
+                )
     if not parts:
-        raise InputError("Expected a fitted defence to save, got none. Only memguard and hamp_output are fitted.")
+        raise InputError(
+            "Expected a fitted defence to save, got none. Only memguard and hamp_output are fitted."
+        )
     tensors: Tensors = {}
     for place, part in enumerate(parts.values()):
-        tensors |= {f"{place}/{name}": np.ascontiguousarray(value) for name, value in _extract_tensors(part).items()}
+        tensors |= {
+            f"{place}/{name}": np.ascontiguousarray(value)
+            for name, value in _extract_tensors(part).items()
+        }
     listed = [{"key": key, "name": part.name, "digest": part.digest} for key, part in parts.items()]
     meta = {META: json.dumps({"format": FORMAT, "parts": listed})}
-    write_bytes(Path(path), save(tensors, metadata=meta), mode=0o600)  # the name holds the seed, which must stay secret
+    write_bytes(
+        Path(path), save(tensors, metadata=meta), mode=0o600
+    )  # the name holds the seed, which must stay secret
     return tuple(parts)
 
 
@@ -157,7 +187,11 @@ def _extract_tensors(part: OutputDefence) -> Tensors:
     if isinstance(part, MemGuard):
         assert part.classifier is not None
         layers = enumerate(part.classifier.layers)
-        return {f"{name}{place}": value for place, layer in layers for name, value in zip(("w", "b"), layer, strict=True)}
+        return {
+            f"{name}{place}": value
+            for place, layer in layers
+            for name, value in zip(("w", "b"), layer, strict=True)
+        }
     assert isinstance(part, HampOutput)
     assert part.scores is not None
     return {"scores": part.scores}
@@ -167,13 +201,17 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
     """The fitted parts in a file, each by the chain up to and with it.
 
     Raises:
-        InputError: The file is missing, truncated, of another format, or some part is not what its digest says.
+        InputError: The file is missing, truncated, of another format, or some part is not what its
+    digest says.
     """
     from safetensors import SafetensorError, safe_open
 
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"Expected a file of fitted defences, got {str(path)!r}, which is none. Run `memberscope guard fit`.")
+        raise InputError(
+            f"Expected a file of fitted defences, got {str(path)!r}, which is none. Run "
+            "`memberscope guard fit`."
+        )
     try:
         with safe_open(file, framework="numpy") as opened:
             meta = json.loads(opened.metadata()[META])
@@ -184,11 +222,23 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
             entry["key"]: _rebuild_part(entry, _select_part_tensors(tensors, place))
             for place, entry in enumerate(meta["parts"])
         }
-        if sum(len(_select_part_tensors(tensors, place)) for place in range(len(found))) != len(tensors):
+        if sum(len(_select_part_tensors(tensors, place)) for place in range(len(found))) != len(
+            tensors
+        ):
             raise ValueError("arrays that belong to no part")
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RecursionError, OSError, InputError) as error:
+    except (
+        SafetensorError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+        OSError,
+        InputError,
+    ) as error:
         raise InputError(
-            f"Expected complete fitted defences in {str(path)!r}, got {type(error).__name__}: {error}. Fit them again."
+            f"Expected complete fitted defences in {str(path)!r}, got {type(error).__name__}: "
+            f"{error}. Fit them again."
         ) from error
     return found
 
@@ -196,7 +246,11 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
 def _select_part_tensors(tensors: Tensors, place: int) -> Tensors:
     """The arrays of the part at `place`, by their own names."""
     prefix = f"{place}/"
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
 
 
 def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
@@ -228,12 +282,19 @@ def _rebuild_classifier(tensors: Tensors) -> SortedClassifier:
         ValueError: They do not fit on each other.
     """
     n = len(tensors) // 2
-    if not 1 <= n <= MOST_LAYERS or set(tensors) != {f"{name}{place}" for name in "wb" for place in range(n)}:
+    if not 1 <= n <= MOST_LAYERS or set(tensors) != {
+        f"{name}{place}" for name in "wb" for place in range(n)
+    }:
         raise ValueError("other arrays than a classifier's layers")
     layers = tuple((tensors[f"w{place}"], tensors[f"b{place}"]) for place in range(n))
     wide = None
     for weights, offset in layers:
-        if weights.dtype != np.float32 or offset.dtype != np.float32 or weights.ndim != 2 or offset.shape != weights.shape[1:]:
+        if (
+            weights.dtype != np.float32
+            or offset.dtype != np.float32
+            or weights.ndim != 2
+            or offset.shape != weights.shape[1:]
+        ):
             raise ValueError("a layer of another shape or type")
         if (
             weights.size == 0
@@ -256,8 +317,19 @@ def _with_scores(empty: HampOutput, tensors: Tensors) -> HampOutput:
     if set(tensors) != {"scores"}:
         raise ValueError("other arrays than scores")
     scores = tensors["scores"]
-    if scores.dtype != np.float64 or scores.ndim != 2 or scores.size == 0 or not np.isfinite(scores).all():
+    if (
+        scores.dtype != np.float64
+        or scores.ndim != 2
+        or scores.size == 0
+        or not np.isfinite(scores).all()
+    ):
         raise ValueError("scores of another shape or type")
-    if not ((scores >= 0).all() and (np.diff(scores, axis=1) < 0).all() and np.allclose(scores.sum(axis=1), 1.0)):
+    if not (
+        (scores >= 0).all()
+        and (np.diff(scores, axis=1) < 0).all()
+        and np.allclose(scores.sum(axis=1), 1.0)
+    ):
         raise ValueError("scores that are no falling probabilities")
-    return replace(empty, scores=scores, scores_digest=hashlib.sha256(scores.tobytes()).hexdigest()[:16])
+    return replace(
+        empty, scores=scores, scores_digest=hashlib.sha256(scores.tobytes()).hexdigest()[:16]
+    )

@@ -1,8 +1,10 @@
-"""HAMP's part on outputs: a random input's scores in the place of the record's own, in the record's order of classes.
+"""HAMP's part on outputs: a random input's scores in the place of the record's own.
+
+In the record's order of classes.
 
 References:
-    [1] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership Inference Attacks by Enforcing Less
-        Confident Prediction", NDSS 2024, arXiv:2307.01610.
+    [1] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership
+        Inference Attacks by Enforcing Less Confident Prediction", NDSS 2024, arXiv:2307.01610.
 """
 
 from __future__ import annotations
@@ -21,11 +23,14 @@ GAP = 1e-9  # by which equal scores are set apart
 
 @dataclass(frozen=True)
 class HampOutput:
-    """Each answer's values replaced by the sorted scores of the model on some random input, so that only the order is left.
+    """Each answer's values replaced by the sorted scores of the model on some random input.
 
-    `fit` takes the model's answers about inputs drawn at random from the whole input space. Which of them is used depends on the
-    answer to six decimals and on `seed`, which must stay secret, so asking again gives the same. Equal scores are set
-    apart a little, the first class of equals leads, and so the top class stays.
+    So that only the order is left.
+
+    `fit` takes the model's answers about inputs drawn at random from the whole input space. Which
+    of them is used depends on the answer to six decimals and on `seed`, which must stay secret, so
+    asking again gives the same. Equal scores are set apart a little, the first class of equals
+    leads, and so the top class stays.
 
     >>> guard = HampOutput().fit(np.array([[0.2, 0.3, 0.5]]), np.array([False]))
     >>> np.round(guard(np.array([[0.01, 0.98, 0.01]])), 6).tolist()
@@ -38,7 +43,9 @@ class HampOutput:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
-            raise InputError(f"Expected a HAMP seed of 0 to 2^64 - 1, got {self.seed}. Give hamp_output:1.")
+            raise InputError(
+                f"Expected a HAMP seed of 0 to 2^64 - 1, got {self.seed}. Give hamp_output:1."
+            )
 
     @property
     def name(self) -> str:
@@ -61,19 +68,24 @@ class HampOutput:
         return self.name if self.scores_digest is None else f"{self.name}@{self.scores_digest}"
 
     def fit(self, outputs: Floats, member: Bools) -> HampOutput:
-        """A copy that answers with the scores of `outputs` (n, k), the model's answers about random inputs; `member` is not read.
+        """A copy that answers with the scores of `outputs` (n, k).
+
+        The model's answers about random inputs; `member` is not read.
 
         Raises:
             InputError: There are none, or they are not whole.
         """
         if outputs.ndim != 2 or len(outputs) == 0 or not np.isfinite(outputs).all():
             raise InputError(
-                f"Expected the model's whole answers (n, k) about random inputs, got shape {outputs.shape}. Query it on some."
+                "Expected the model's whole answers (n, k) about random inputs, got shape "
+                f"{outputs.shape}. Query it on some."
             )
         k = outputs.shape[1]
         falling = -np.sort(-np.maximum(outputs, 0.0), axis=1) + GAP * np.arange(k - 1, -1, -1)
         scores = falling / falling.sum(axis=1, keepdims=True)
-        return replace(self, scores=scores, scores_digest=hashlib.sha256(scores.tobytes()).hexdigest()[:16])
+        return replace(
+            self, scores=scores, scores_digest=hashlib.sha256(scores.tobytes()).hexdigest()[:16]
+        )
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k).
@@ -83,15 +95,25 @@ class HampOutput:
         """
         if self.scores is None:
             raise InputError(
-                f"Expected a fitted {self.name}, got one without scores. Call fit(outputs, member) with the model's answers about "
+                f"Expected a fitted {self.name}, got one without scores. Call fit(outputs, member) "
+                "with the model's answers about "
                 f"random inputs, and use what it returns."
             )
-        if outputs.ndim != 2 or outputs.shape[1] != self.scores.shape[1] or not np.isfinite(outputs).all():
+        if (
+            outputs.ndim != 2
+            or outputs.shape[1] != self.scores.shape[1]
+            or not np.isfinite(outputs).all()
+        ):
             raise InputError(
-                f"Expected whole answers of {self.scores.shape[1]} classes before {self.name}, got shape {outputs.shape} "
+                f"Expected whole answers of {self.scores.shape[1]} classes before {self.name}, got "
+                f"shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        chosen = (hash_rows(np.round(outputs, 6) + 0.0, self.seed) % np.uint64(len(self.scores))).astype(np.int64)
+        chosen = (
+            hash_rows(np.round(outputs, 6) + 0.0, self.seed) % np.uint64(len(self.scores))
+        ).astype(np.int64)
         answered = np.empty(outputs.shape)
-        np.put_along_axis(answered, np.argsort(-outputs, axis=1, kind="stable"), self.scores[chosen], axis=1)
+        np.put_along_axis(
+            answered, np.argsort(-outputs, axis=1, kind="stable"), self.scores[chosen], axis=1
+        )
         return answered

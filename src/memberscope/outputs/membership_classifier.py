@@ -1,4 +1,7 @@
-"""A defender's own membership classifier: a small network on sorted probabilities, with its gradient by its input."""
+"""A defender's own membership classifier.
+
+A small network on sorted probabilities, with its gradient by its input.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,12 @@ WIDTHS, EPOCHS, BATCH, RATE, MOMENTUM = (256, 128, 64), 50, 64, 0.01, 0.9
 
 @dataclass(frozen=True)
 class SortedClassifier:
-    """Layers of weights (a, b) and offsets (b,), rectified but for the last, whose one output is the log-odds of membership.
+    """Layers of weights (a, b) and offsets (b,), rectified but for the last.
 
-    Two are equal if their `digest` is. A row's numbers do not depend on the rows that it is asked with, to the last bit: each row
-    is a matrix product of its own.
+    Whose one output is the log-odds of membership.
+
+    Two are equal if their `digest` is. A row's numbers do not depend on the rows that it is asked
+    with, to the last bit: each row is a matrix product of its own.
     """
 
     digest: str
@@ -59,7 +64,9 @@ class SortedClassifier:
 
 
 def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
-    """A classifier of `member` (n,) from `outputs` (n, k), trained on equally many of both, deterministic.
+    """A classifier of `member` (n,) from `outputs` (n, k), trained on equally many of both.
+
+    Deterministic.
 
     Raises:
         InputError: Shapes differ, there are no members or no others, or the outputs are not finite.
@@ -109,13 +116,23 @@ def _draw_even_rows(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int
     """
     if outputs.ndim != 2 or member.shape != (len(outputs),) or member.dtype != np.bool_:
         raise InputError(
-            f"Expected outputs (n, k) and who is a member as n booleans, got {outputs.shape} and {member.shape} of {member.dtype}. "
+            f"Expected outputs (n, k) and who is a member as n booleans, got {outputs.shape} and "
+            f"{member.shape} of {member.dtype}. "
             f"Give one boolean a row."
         )
     if not np.isfinite(outputs).all():
-        raise InputError("Expected whole answers to fit a defence to, got NaN or infinity. Fit it to the model's own answers.")
+        raise InputError(
+            "Expected whole answers to fit a defence to, got NaN or infinity. Fit it to the "
+            "model's own answers."
+        )
     few = int(min(member.sum(), (~member).sum()))
     if few == 0:
-        raise InputError("Expected answers about members and about others, got only one kind. Give both.")
+        raise InputError(
+            "Expected answers about members and about others, got only one kind. Give both."
+        )
     rng = np.random.default_rng(seed)
-    return np.sort(np.concatenate([rng.permutation(np.flatnonzero(member == side))[:few] for side in (False, True)]))
+    return np.sort(
+        np.concatenate(
+            [rng.permutation(np.flatnonzero(member == side))[:few] for side in (False, True)]
+        )
+    )

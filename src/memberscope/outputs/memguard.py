@@ -1,10 +1,10 @@
 """MemGuard: noise on the probabilities that leaves the defender's own membership classifier undecided.
 
 References:
-    [1] J. Jia, A. Salem, M. Backes, Y. Zhang, N. Z. Gong, "MemGuard: Defending against Black-Box Membership Inference Attacks
-        via Adversarial Examples", ACM CCS 2019, arXiv:1909.10594.
-    [2] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models", USENIX Security 2021,
-        arXiv:2003.10595.
+    [1] J. Jia, A. Salem, M. Backes, Y. Zhang, N. Z. Gong, "MemGuard: Defending against Black-Box
+        Membership Inference Attacks via Adversarial Examples", ACM CCS 2019, arXiv:1909.10594.
+    [2] L. Song, P. Mittal, "Systematic Evaluation of Privacy Risks of Machine Learning Models",
+        USENIX Security 2021, arXiv:2003.10595.
 """
 
 from __future__ import annotations
@@ -23,9 +23,14 @@ from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Bools, Floats, Ints, Signal
 
 KEPT = 10.0  # weight of keeping the top class
-STEP = 0.5  # length of a step in the logits; the published 0.1 takes off a tenth of a percent of the noise
-WEIGHTS = tuple(10.0**power for power in range(-1, 6))  # of the distortion, tried in turn while noise is found
-PATIENCE = 2  # tighter searches get this many times the steps of the first; waiting longer takes off less than 1% of the noise
+# Length of a step in the logits; the published 0.1 takes off a tenth of a percent of the noise
+STEP = 0.5
+WEIGHTS = tuple(
+    10.0**power for power in range(-1, 6)
+)  # of the distortion, tried in turn while noise is found
+# Tighter searches get this many times the steps of the first; waiting longer takes off less than 1%
+# of the noise
+PATIENCE = 2
 FLOOR = 1e-6  # smallest probability that a search starts from, so that it can leave certain answers
 DECIDED = 1e-5  # how far from 0.5 the classifier must be for noise to be worth it
 UNMOVED = 1e-12  # differences below which are rounding
@@ -36,15 +41,18 @@ Stop = Literal["undecided", "crossed"]
 
 @dataclass(frozen=True)
 class MemGuard:
-    """The noise of smallest L1 norm that makes a membership classifier say 0.5, used as often as the budget allows.
+    """The noise of smallest L1 norm that makes a membership classifier say 0.5.
 
-    `fit` trains the classifier. The top class stays. Noise of norm d is used with probability min(1, `distortion` / d), drawn by
-    the answer to six decimals and `seed`, which must stay secret: asking again gives the same answer. The expected distortion
-    of each answer is at most `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5, but
-    ends with the first step beyond, as in the authors' code: more of it, which hides more.
+    Used as often as the budget allows.
 
-    It misleads attacks that read sorted outputs by thresholds learned elsewhere. Attacks that know the label get at least what the
-    top class tells [2].
+    `fit` trains the classifier. The top class stays. Noise of norm d is used with probability
+    min(1, `distortion` / d), drawn by the answer to six decimals and `seed`, which must stay
+    secret: asking again gives the same answer. The expected distortion of each answer is at most
+    `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5,
+    but ends with the first step beyond, as in the authors' code: more of it, which hides more.
+
+    It misleads attacks that read sorted outputs by thresholds learned elsewhere. Attacks that know
+    the label get at least what the top class tells [2].
 
     >>> rng = np.random.default_rng(0)
     >>> member = np.arange(400) < 200
@@ -64,19 +72,29 @@ class MemGuard:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.distortion) and self.distortion >= 0):
-            raise InputError(f"Expected a distortion of at least 0, got {self.distortion:g}. Give memguard:1.")
+            raise InputError(
+                f"Expected a distortion of at least 0, got {self.distortion:g}. Give memguard:1."
+            )
         if not 0 <= self.seed < 2**32:
-            raise InputError(f"Expected a MemGuard seed of 0 to 2^32 - 1, got {self.seed}. Give memguard:1:1.")
+            raise InputError(
+                f"Expected a MemGuard seed of 0 to 2^32 - 1, got {self.seed}. Give memguard:1:1."
+            )
         if self.steps < 1:
-            raise InputError(f"Expected at least one step, got {self.steps}. Give memguard:1:0:300.")
+            raise InputError(
+                f"Expected at least one step, got {self.steps}. Give memguard:1:0:300."
+            )
         if self.stop not in get_args(Stop):
             raise InputError(
-                f"Expected MemGuard to stop at undecided or crossed, got {self.stop!r}. Give memguard:1:0:300:crossed."
+                f"Expected MemGuard to stop at undecided or crossed, got {self.stop!r}. Give "
+                "memguard:1:0:300:crossed."
             )
 
     @property
     def name(self) -> str:
-        """`memguard:d`, followed by the seed, the steps and the stop as far as one of them is not the usual."""
+        """`memguard:d`, followed by the seed.
+
+        The steps and the stop as far as one of them is not the usual.
+        """
         rest, usual = (self.seed, self.steps, self.stop), (0, 300, "undecided")
         given = max((place + 1 for place in range(3) if rest[place] != usual[place]), default=0)
         return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, rest[:given])])
@@ -97,7 +115,10 @@ class MemGuard:
         return self.name if self.classifier is None else f"{self.name}@{self.classifier.digest}"
 
     def fit(self, outputs: Floats, member: Bools) -> MemGuard:
-        """A copy whose classifier is trained on answers (n, k) about records that trained the model (`member`, n) and others."""
+        """A copy whose classifier is trained on answers (n.
+
+        K) about records that trained the model (`member`, n) and others.
+        """
         return replace(self, classifier=fit_sorted_classifier(outputs, member, self.seed))
 
     def __call__(self, outputs: Floats) -> Floats:
@@ -112,7 +133,9 @@ class MemGuard:
         return np.where(used[:, None], noisy, outputs)
 
     def noisy(self, outputs: Floats) -> tuple[Floats, Floats]:
-        """The answers (n, k) with the noise that the classifier asks for, and its L1 norm (n,): 0 where there is none.
+        """The answers (n, k) with the noise that the classifier asks for, and its L1 norm (n,).
+
+        0 where there is none.
 
         Raises:
             InputError: It is not fitted, classes are hidden, or their number is another.
@@ -120,21 +143,34 @@ class MemGuard:
         judge = self.classifier
         if judge is None:
             raise InputError(
-                f"Expected a fitted {self.name}, got one that has no classifier yet. Call fit(outputs, member) with answers about "
+                f"Expected a fitted {self.name}, got one that has no classifier yet. Call "
+                "fit(outputs, member) with answers about "
                 f"records that trained the model and about others, and use what it returns."
             )
-        if outputs.ndim != 2 or outputs.shape[1] != judge.n_classes or not np.isfinite(outputs).all():
+        if (
+            outputs.ndim != 2
+            or outputs.shape[1] != judge.n_classes
+            or not np.isfinite(outputs).all()
+        ):
             raise InputError(
-                f"Expected whole answers of {judge.n_classes} classes before {self.name}, got shape {outputs.shape} "
+                f"Expected whole answers of {judge.n_classes} classes before {self.name}, got "
+                f"shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        return _find_least_noise(judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop)
+        return _find_least_noise(
+            judge, np.asarray(outputs, dtype=np.float64), self.steps, self.stop
+        )
 
 
-def _find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop) -> tuple[Floats, Floats]:
-    """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n, k); 0 where none was found.
+def _find_least_noise(
+    judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop
+) -> tuple[Floats, Floats]:
+    """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n.
 
-    Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while noise is found, and the shortest is kept.
+    K); 0 where none was found.
+
+    Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while
+    noise is found, and the shortest is kept.
     """
     odds = judge.odds(outputs)
     best, length = outputs.copy(), np.full(len(outputs), np.inf)
@@ -151,22 +187,32 @@ def _find_least_noise(judge: SortedClassifier, outputs: Floats, steps: int, stop
         if number == 0:
             patience[rows] = np.minimum(steps, PATIENCE * took[found] + 2)
         distance = np.abs(noisy - outputs[rows]).sum(axis=1)
-        better = (distance < length[rows]) & (pick_top_classes(noisy) == pick_top_classes(outputs[rows]))
+        better = (distance < length[rows]) & (
+            pick_top_classes(noisy) == pick_top_classes(outputs[rows])
+        )
         best[rows[better]], length[rows[better]] = noisy[better], distance[better]
     worse = np.abs(judge.odds(best)) >= np.abs(odds)
     best[worse], length[worse] = outputs[worse], 0.0
     return best, length
 
 
-def _find_crossing(judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints) -> tuple[Floats, Ints]:
-    """The first answers (n, k) on the other side of 0.5 with the same top class, and the steps (n,) taken to them.
+def _find_crossing(
+    judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints
+) -> tuple[Floats, Ints]:
+    """The first answers (n, k) on the other side of 0.5 with the same top class.
 
-    Steps follow the gradient of |log-odds| + KEPT * lead of another class + `weight` * L1 distance by the logits, each STEP
-    long; a row is given up, with -1 steps, after its `patience` (n,).
+    And the steps (n,) taken to them.
+
+    Steps follow the gradient of |log-odds| + KEPT * lead of another class + `weight` * L1 distance
+    by the logits, each STEP long; a row is given up, with -1 steps, after its `patience` (n,).
     """
     reached, took = outputs.copy(), np.full(len(outputs), -1)
     start = np.sign(judge.odds(outputs))
-    rows, z, top = np.arange(len(outputs)), np.log(np.maximum(outputs, FLOOR)), pick_top_classes(outputs)
+    rows, z, top = (
+        np.arange(len(outputs)),
+        np.log(np.maximum(outputs, FLOOR)),
+        pick_top_classes(outputs),
+    )
     for step in range(int(patience.max(initial=0)) + 1):
         p = softmax(z)
         odds, slopes = judge.odds_and_slopes(p)
@@ -179,12 +225,17 @@ def _find_crossing(judge: SortedClassifier, outputs: Floats, weight: float, pati
             rows, z, p, odds, slopes = rows[left], z[left], p[left], odds[left], slopes[left]
         moved = p - outputs[rows]
         away = np.sign(moved) * (np.abs(moved) > UNMOVED)
-        z = z - STEP * _compute_step_direction(p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows])
+        z = z - STEP * _compute_step_direction(
+            p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows]
+        )
     return reached, took
 
 
 def _compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
-    """The gradient (n, k) by the logits `z`, of length one, from `slopes` by the probabilities `p` and the lead of another class."""
+    """The gradient (n, k) by the logits `z`, of length one.
+
+    From `slopes` by the probabilities `p` and the lead of another class.
+    """
     found = p * (slopes - (slopes * p).sum(axis=1, keepdims=True))
     rows, others = np.arange(len(z)), z.copy()
     others[rows, top] = -np.inf
@@ -198,13 +249,21 @@ def _compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> 
 
 
 def _find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Floats:
-    """The points (n, k) on the way from `outputs` to `crossed` where the classifier says 0.5, a hair beyond.
+    """The points (n, k) on the way from `outputs` to `crossed` where the classifier says 0.5.
 
-    Both ends are probabilities with the same top class, and so is everything between; nearer to `outputs` is less distortion.
-    The place is found by false position with the kept end's value halved (Illinois).
+    A hair beyond.
+
+    Both ends are probabilities with the same top class, and so is everything between; nearer to
+    `outputs` is less distortion. The place is found by false position with the kept end's value
+    halved (Illinois).
     """
     before, beyond = judge.odds(outputs), judge.odds(crossed)
-    start, low, high, last = np.sign(before), np.zeros(len(outputs)), np.ones(len(outputs)), np.zeros(len(outputs))
+    start, low, high, last = (
+        np.sign(before),
+        np.zeros(len(outputs)),
+        np.ones(len(outputs)),
+        np.zeros(len(outputs)),
+    )
     rows = np.arange(len(outputs))
     for _ in range(CUTS):
         middle = low[rows] + (high - low)[rows] * before[rows] / (before - beyond)[rows]

@@ -1,4 +1,7 @@
-"""Noise on the probabilities that is the same whenever the same answer is given, so that asking twice averages nothing out."""
+"""Noise on the probabilities that is the same whenever the same answer is given.
+
+So that asking twice averages nothing out.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,13 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class OutputNoise:
-    """Each probability times exp(`scale` times normal noise), scaled to sum to one; the top class keeps the largest.
+    """Each probability times exp(`scale` times normal noise), scaled to sum to one.
 
-    The noise is a function of the answer to six decimals and of `seed`, which must stay secret: the last digits, which differ
-    between batch sizes and machines, change nothing. Inputs that are varied a little get other noise, which can be averaged.
+    The top class keeps the largest.
+
+    The noise is a function of the answer to six decimals and of `seed`, which must stay secret: the
+    last digits, which differ between batch sizes and machines, change nothing. Inputs that are
+    varied a little get other noise, which can be averaged.
 
     >>> answers = np.array([[0.6, 0.3, 0.1]])
     >>> once, twice = OutputNoise(0.5)(answers), OutputNoise(0.5)(answers)
@@ -33,9 +39,13 @@ class OutputNoise:
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.scale) and self.scale >= 0):
-            raise InputError(f"Expected a noise scale of at least 0, got {self.scale:g}. Give noise:0.5.")
+            raise InputError(
+                f"Expected a noise scale of at least 0, got {self.scale:g}. Give noise:0.5."
+            )
         if not 0 <= self.seed < 2**64:
-            raise InputError(f"Expected a noise seed of 0 to 2^64 - 1, got {self.seed}. Give noise:0.5:1.")
+            raise InputError(
+                f"Expected a noise seed of 0 to 2^64 - 1, got {self.seed}. Give noise:0.5:1."
+            )
 
     @property
     def name(self) -> str:
@@ -63,11 +73,19 @@ class OutputNoise:
 
     def __call__(self, outputs: Floats) -> Floats:
         """The answers (n, k)."""
-        noisy = np.maximum(outputs, 0.0) * np.exp(self.scale * draw_keyed_normals(np.round(outputs, 6) + 0.0, self.seed))
-        rows, top, best = np.arange(len(outputs)), pick_top_classes(outputs), pick_top_classes(noisy)
+        noisy = np.maximum(outputs, 0.0) * np.exp(
+            self.scale * draw_keyed_normals(np.round(outputs, 6) + 0.0, self.seed)
+        )
+        rows, top, best = (
+            np.arange(len(outputs)),
+            pick_top_classes(outputs),
+            pick_top_classes(noisy),
+        )
         noisy[rows, top], noisy[rows, best] = noisy[rows, best], noisy[rows, top].copy()
         total = np.nansum(noisy, axis=1, keepdims=True)
-        answered: Floats = noisy * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+        answered: Floats = (
+            noisy * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+        )
         return answered
 
 
@@ -80,11 +98,17 @@ def draw_keyed_normals(values: Floats, seed: int) -> Floats:
     (True, False)
     """
     columns = np.arange(1, values.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return np.asarray(ndtri(map_to_uniform(_mix_bits(hash_rows(values, seed)[:, None] + columns[None, :]))), dtype=np.float64)
+    return np.asarray(
+        ndtri(map_to_uniform(_mix_bits(hash_rows(values, seed)[:, None] + columns[None, :]))),
+        dtype=np.float64,
+    )
 
 
 def hash_rows(values: Floats, seed: int) -> Words:
-    """One word (n,) for each row of `values` (n, k), which depends on the row and on `seed` alone."""
+    """One word (n,) for each row of `values` (n, k).
+
+    Which depends on the row and on `seed` alone.
+    """
     words = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     state = np.full(len(words), np.uint64(seed), dtype=np.uint64)
     for column in range(words.shape[1]):
@@ -94,7 +118,9 @@ def hash_rows(values: Floats, seed: int) -> Words:
 
 def map_to_uniform(words: Words) -> Floats:
     """Numbers strictly between 0 and 1 from words of the same shape."""
-    return np.asarray(((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64)
+    return np.asarray(
+        ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64
+    )
 
 
 def _mix_bits(words: Words) -> Words:

@@ -24,7 +24,9 @@ def shorten_defence_name(name: str) -> str:
 
 
 def _summarize_restriction(name: str) -> tuple[int | None, int, int]:
-    """Classes that are shown (None: all), digits of each, and the parts that change values without hiding any.
+    """Classes that are shown (None.
+
+    All), digits of each, and the parts that change values without hiding any.
 
     >>> _summarize_restriction("top:3+round:2"), _summarize_restriction("memguard:1"), _summarize_restriction("label")
     ((3, 2, 0), (None, 16, 1), (0, 0, 0))
@@ -39,11 +41,13 @@ def _summarize_restriction(name: str) -> tuple[int | None, int, int]:
 
 
 def can_derive_answers(more: str, less: str) -> bool:
-    """Whether answers behind `less` can be worked out from those behind `more`, so that who sees `more` has its attacks too.
+    """Whether answers behind `less` can be worked out from those behind `more`.
 
-    Each defence keeps the top class; fewer classes and digits follow from more, but for one unit at times where digits are rounded
-    twice; a chain's beginning tells what the whole tells.
-    Outputs as they are count as telling all, with or without the seeds that some defences keep secret.
+    So that who sees `more` has its attacks too.
+
+    Each defence keeps the top class; fewer classes and digits follow from more, but for one unit at
+    times where digits are rounded twice; a chain's beginning tells what the whole tells. Outputs as
+    they are count as telling all, with or without the seeds that some defences keep secret.
 
     >>> can_derive_answers("top:3", "top:1"), can_derive_answers("top:1", "round:2"), can_derive_answers("memguard:1", "memguard:1+round:2"), can_derive_answers("top:1", "label")
     (True, False, True, True)
@@ -53,20 +57,36 @@ def can_derive_answers(more: str, less: str) -> bool:
         return True
     if more == LABEL or less == NONE:
         return False
-    (k, digits, changed), (fewer, shorter, altered) = _summarize_restriction(more), _summarize_restriction(less)
-    return not changed and not altered and digits >= shorter and (k is None or (fewer is not None and k >= fewer))
+    (k, digits, changed), (fewer, shorter, altered) = (
+        _summarize_restriction(more),
+        _summarize_restriction(less),
+    )
+    return (
+        not changed
+        and not altered
+        and digits >= shorter
+        and (k is None or (fewer is not None and k >= fewer))
+    )
 
 
 def build_restrictiveness_key(name: str, n_classes: int) -> tuple[int, int, int, str]:
-    """What to sort output defences of a model with `n_classes` by, from the least restrictive to labels alone.
+    """What to sort output defences of a model with `n_classes` by.
 
-    First by the digits of an answer that are hidden, which orders what `can_derive_answers` cannot compare: outputs as they are show all classes
-    with 16 digits each, `top:k` shows k classes, `round:d` d digits of each, labels show none. Then by the parts that change values
-    without hiding any (temperature, noise, memguard, hamp_output), and by the length of the chain.
+    From the least restrictive to labels alone.
+
+    First by the digits of an answer that are hidden, which orders what `can_derive_answers` cannot
+    compare: outputs as they are show all classes with 16 digits each, `top:k` shows k classes,
+    `round:d` d digits of each, labels show none. Then by the parts that change values without
+    hiding any (temperature, noise, memguard, hamp_output), and by the length of the chain.
 
     >>> names = ["label", "top:1", "memguard:1", "round:2", "none", "top:3", "round:3"]
     >>> sorted(names, key=lambda name: build_restrictiveness_key(name, 10))
     ['none', 'memguard:1', 'top:3', 'round:3', 'round:2', 'top:1', 'label']
     """
     k, digits, changed = _summarize_restriction(name)
-    return n_classes * DIGITS - min(n_classes if k is None else k, n_classes) * digits, changed, name.count("+"), name
+    return (
+        n_classes * DIGITS - min(n_classes if k is None else k, n_classes) * digits,
+        changed,
+        name.count("+"),
+        name,
+    )

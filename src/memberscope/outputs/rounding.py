@@ -14,7 +14,9 @@ WIDE = 64  # classes from which on it takes less time to look for those that are
 
 @dataclass(frozen=True)
 class Rounding:
-    """Probabilities rounded to `decimals`; where a tie would change the top class, it is raised by one unit.
+    """Probabilities rounded to `decimals`.
+
+    Where a tie would change the top class, it is raised by one unit.
 
     >>> Rounding(1)(np.array([[0.26, 0.34, 0.4], [0.33, 0.34, 0.33]])).tolist()
     [[0.3, 0.3, 0.4], [0.3, 0.4, 0.3]]
@@ -24,7 +26,9 @@ class Rounding:
 
     def __post_init__(self) -> None:
         if not 0 <= self.decimals <= 15:
-            raise InputError(f"Expected 0 to 15 decimals in round:d, got {self.decimals}. Give round:2.")
+            raise InputError(
+                f"Expected 0 to 15 decimals in round:d, got {self.decimals}. Give round:2."
+            )
 
     @property
     def name(self) -> str:
@@ -71,7 +75,9 @@ class Rounding:
         top, now = known.argmax(axis=1), rounded.argmax(axis=1)
         if (top != now).any():
             moved = np.flatnonzero(top != now)
-            rounded[moved, top[moved]] = np.round(rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals)
+            rounded[moved, top[moved]] = np.round(
+                rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals
+            )
         return rounded
 
 

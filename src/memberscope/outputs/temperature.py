@@ -1,4 +1,7 @@
-"""Flatter or steeper probabilities; an adversary who knows the temperature loses nothing at full precision."""
+"""Flatter or steeper probabilities.
+
+An adversary who knows the temperature loses nothing at full precision.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ class Temperature:
 
     def __post_init__(self) -> None:
         if not 1e-3 <= self.temperature <= 1e3:
-            raise InputError(f"Expected a temperature from 0.001 to 1000, got {self.temperature:g}. Give temperature:2.")
+            raise InputError(
+                f"Expected a temperature from 0.001 to 1000, got {self.temperature:g}. Give "
+                "temperature:2."
+            )
 
     @property
     def name(self) -> str:
@@ -55,7 +61,11 @@ class Temperature:
             logs = np.log(np.maximum(outputs, 0.0)) / self.temperature
         powered = np.exp(logs - np.nanmax(logs, axis=1, keepdims=True))
         rows, top = np.arange(len(outputs)), pick_top_classes(outputs)
-        powered[rows, top] *= np.where(pick_top_classes(powered) == top, 1.0, 1 + 1e-9)  # so flat that the top class would tie
+        powered[rows, top] *= np.where(
+            pick_top_classes(powered) == top, 1.0, 1 + 1e-9
+        )  # so flat that the top class would tie
         total = np.nansum(powered, axis=1, keepdims=True)
-        changed: Floats = powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+        changed: Floats = (
+            powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
+        )
         return changed

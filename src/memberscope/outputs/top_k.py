@@ -22,7 +22,9 @@ class TopK:
 
     def __post_init__(self) -> None:
         if self.k < 1:
-            raise InputError(f"Expected at least one class in top:k, got {self.k}. Give top:1 or more.")
+            raise InputError(
+                f"Expected at least one class in top:k, got {self.k}. Give top:1 or more."
+            )
 
     @property
     def name(self) -> str:
@@ -58,5 +60,7 @@ class TopK:
         kept = known >= least
         if np.count_nonzero(kept) > self.k * len(outputs):  # equals: the first of them stay
             more, equal = known > least, known == least
-            kept = more | (equal & (np.cumsum(equal, axis=1) <= self.k - more.sum(axis=1, keepdims=True)))
+            kept = more | (
+                equal & (np.cumsum(equal, axis=1) <= self.k - more.sum(axis=1, keepdims=True))
+            )
         return np.where(kept, outputs, np.nan)

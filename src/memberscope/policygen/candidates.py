@@ -1,8 +1,11 @@
-"""What an audit or a sweep of defences lets a guard serve: the least restrictive outputs whose measured leakage meets every limit.
+"""What an audit or a sweep of defences lets a guard serve.
 
-Who sees more also has the attacks of who sees less, so a level's upper limit is the largest of its own and of all levels that can
-be worked out from it. Along a chain of such levels the search costs no confidence: to accept wrongly, the audit has to be wrong
-about the most restrictive level that leaks too much, and its limits hold for all attacks there at once. Levels of which neither tells the
+The least restrictive outputs whose measured leakage meets every limit.
+
+Who sees more also has the attacks of who sees less, so a level's upper limit is the largest of its
+own and of all levels that can be worked out from it. Along a chain of such levels the search costs
+no confidence: to accept wrongly, the audit has to be wrong about the most restrictive level that
+leaks too much, and its limits hold for all attacks there at once. Levels of which neither tells the
 other, such as `top:3` and `round:2`, each have that chance of their own.
 """
 
@@ -46,10 +49,12 @@ Outcome = Literal["meets", "breaks", "undecided"]
 
 @dataclass(frozen=True)
 class MeasuredBound:
-    """What was measured for one claim: limits of the strongest attack's number, beside the `limit` that it must keep.
+    """What was measured for one claim.
 
-    The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was `able` to break the limit, keeping it
-    shows nothing.
+    Limits of the strongest attack's number, beside the `limit` that it must keep.
+
+    The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was
+    `able` to break the limit, keeping it shows nothing.
     """
 
     fpr: float | None
@@ -83,10 +88,13 @@ class MeasuredBound:
 
 @dataclass(frozen=True)
 class Candidate:
-    """Outputs that a guard could serve, with what was measured of them and of all that can be worked out from them.
+    """Outputs that a guard could serve.
 
-    `attacks` ran at this level or below; `lacking` are those of the full set that could have run there and did not, and without
-    them the outputs are no candidate to be served. Where nothing ran there are no `bounds`.
+    With what was measured of them and of all that can be worked out from them.
+
+    `attacks` ran at this level or below; `lacking` are those of the full set that could have run
+    there and did not, and without them the outputs are no candidate to be served. Where nothing ran
+    there are no `bounds`.
     """
 
     restrict: str
@@ -98,7 +106,10 @@ class Candidate:
 
     @property
     def is_short(self) -> bool:
-        """Whether the attacks that ran would let it be served, and others of the full set did not run."""
+        """Whether the attacks that ran would let it be served.
+
+        And others of the full set did not run.
+        """
         return bool(self.lacking) and all(bound.outcome == "meets" for bound in self.bounds)
 
     def tightest(self) -> MeasuredBound:
@@ -108,9 +119,12 @@ class Candidate:
 
 @dataclass(frozen=True)
 class GuardEvidence:
-    """All that a policy is written from: candidates, least restrictive first, or in `gaps` why there is nothing to go by.
+    """All that a policy is written from.
 
-    `asked` are the queries a record that the audit's attackers had at most; `notes` go into the policy as comments.
+    Candidates, least restrictive first, or in `gaps` why there is nothing to go by.
+
+    `asked` are the queries a record that the audit's attackers had at most; `notes` go into the
+    policy as comments.
     """
 
     file: str
@@ -137,7 +151,9 @@ class GuardChoice:
 
 
 def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
-    """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json, once its scores bear it out.
+    """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json.
+
+    Once its scores bear it out.
 
     With `accept_limited` an audit without the reference models that its policy requires will do.
 
@@ -150,7 +166,9 @@ def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
         frontier, audits = read_verified_frontier(file)
         return build_frontier_evidence(frontier, audits["none"], file)
     result, arrays = read_verified(file)
-    return build_result_evidence(result.model_copy(update={"arrays": arrays}), file, accept_limited=accept_limited)
+    return build_result_evidence(
+        result.model_copy(update={"arrays": arrays}), file, accept_limited=accept_limited
+    )
 
 
 def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
@@ -174,30 +192,42 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
         return GuardChoice(
             None,
             3,
-            f"{short.restrict} was not measured with the full set of attacks: {', '.join(short.lacking)} did not run. "
+            f"{short.restrict} was not measured with the full set of attacks: "
+            f"{', '.join(short.lacking)} did not run. "
             f"Audit again without --attacks.",
         )
     bound = max(
-        last.bounds, key=lambda entry: (entry.outcome == "breaks", entry.outcome == "undecided", entry.high / entry.limit)
+        last.bounds,
+        key=lambda entry: (
+            entry.outcome == "breaks",
+            entry.outcome == "undecided",
+            entry.high / entry.limit,
+        ),
     )
-    between = f"{bound.write(bound.low)} to {bound.write(bound.high)} {bound.place} by {bound.attack}"
+    between = (
+        f"{bound.write(bound.low)} to {bound.write(bound.high)} {bound.place} by {bound.attack}"
+    )
     between += "" if bound.able else ", with no attack that could have exceeded it"
     if last.outcome == "breaks":
         return GuardChoice(
             None,
             1,
-            f"Even labels alone exceed the limit of {bound.write(bound.limit)}: {between}. No restriction of outputs helps: train the model "
+            f"Even labels alone exceed the limit of {bound.write(bound.limit)}: {between}. No "
+            "restriction of outputs helps: train the model "
             f"otherwise (see `memberscope defend`), and audit it again.",
         )
     return GuardChoice(
         None,
         1,
-        f"It is not shown that labels alone keep the limit of {bound.write(bound.limit)}: {between}. Audit with more records, or train the "
+        f"It is not shown that labels alone keep the limit of {bound.write(bound.limit)}: "
+        f"{between}. Audit with more records, or train the "
         f"model otherwise (see `memberscope defend`).",
     )
 
 
-def build_result_evidence(result: Result, file: Path, *, accept_limited: bool = False) -> GuardEvidence:
+def build_result_evidence(
+    result: Result, file: Path, *, accept_limited: bool = False
+) -> GuardEvidence:
     """The evidence in an audit with its arrays."""
     plan = restore_plan(result)
     searches = result.diagnostics.get("searches", {})
@@ -206,16 +236,22 @@ def build_result_evidence(result: Result, file: Path, *, accept_limited: bool = 
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
     if "determinism" in result.controls and result.controls["determinism"].passed is False:
-        asked, notes = 1, [f"{result.controls['determinism'].why} So one answer a record is allowed."]
+        asked, notes = (
+            1,
+            [f"{result.controls['determinism'].why} So one answer a record is allowed."],
+        )
     endpoint = result.diagnostics.get("endpoint", {})
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
     if not any(threat.references for threat in result.threat_models):
-        notes.append("No attack with reference models ran: these limits are against attacks without them.")
+        notes.append(
+            "No attack with reference models ran: these limits are against attacks without them."
+        )
     granted = max(result.threat_models, key=lambda threat: threat.access)
     words = (
-        f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and {result.diagnostics['n_non_members']} "
+        f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and "
+        f"{result.diagnostics['n_non_members']} "
         f"non-members, {granted.references} reference models, {asked} queries a record at most"
     )
     return GuardEvidence(
@@ -235,7 +271,10 @@ def build_result_evidence(result: Result, file: Path, *, accept_limited: bool = 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of one level: a bound for each claim of the policy (none: nothing ran there), and what attacked it."""
+    """What is known of one level: a bound for each claim of the policy (none.
+
+    Nothing ran there), and what attacked it.
+    """
 
     bounds: tuple[MeasuredBound, ...]
     covered: AttackCoverage = field(default_factory=AttackCoverage)
@@ -247,31 +286,42 @@ Levels = dict[tuple[str, Outputs], Measurement]
 def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
     """What was measured at each level that a guard could serve, by restriction and outputs.
 
-    A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it cannot change.
+    A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it
+    cannot change.
     """
     logits = any(threat.access == Access.LOGITS for threat in result.threat_models)
     serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
     found: Levels = {}
     for threat in result.threat_models:
         place = (threat.access.word, threat.restriction)
-        name = LABEL if threat.access == Access.LABEL else shorten_defence_name(threat.restriction or NONE)
+        name = (
+            LABEL
+            if threat.access == Access.LABEL
+            else shorten_defence_name(threat.restriction or NONE)
+        )
         unrestricted = name == NONE and threat.access == Access.PROBABILITIES
         if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
         found[name, outputs] = Measurement(
-            _collect_measured_bounds(result, plan, place), measure_attack_coverage(result, result.arrays, place)
+            _collect_measured_bounds(result, plan, place),
+            measure_attack_coverage(result, result.arrays, place),
         )
     return found
 
 
 def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
-    """A bound for each claim of the policy, about each value of its group; none where nothing ran."""
+    """A bound for each claim of the policy, about each value of its group.
+
+    None where nothing ran.
+    """
     parts = select_parts(result.arrays, place)
     if not parts or plan.policy is None:
         return ()
     excess = count_excess_records(result.controls)
-    tested = examine_claims(plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess)
+    tested = examine_claims(
+        plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess
+    )
     return tuple(_build_measured_bound(entry) for entry in tested)
 
 
@@ -281,45 +331,69 @@ def _build_measured_bound(tested: Tested) -> MeasuredBound:
     is_rate = isinstance(claim, Claim) and tested.question.group is None
     fpr, words = getattr(claim, "fpr", None), "" if is_rate else tested.question.sentence()
     if estimate is None:
-        return MeasuredBound(fpr, tested.limit, 0.0, 1.0, tested.why_not or "nothing", words, able=False)
+        return MeasuredBound(
+            fpr, tested.limit, 0.0, 1.0, tested.why_not or "nothing", words, able=False
+        )
     able = tested.able and not isinstance(claim, EpsilonClaim)
     high = max(tested.high, tested.worst_high)
-    return MeasuredBound(fpr, tested.limit, estimate.low, high, estimate.method.rsplit("reached by ", 1)[-1], words, able)
+    return MeasuredBound(
+        fpr,
+        tested.limit,
+        estimate.low,
+        high,
+        estimate.method.rsplit("reached by ", 1)[-1],
+        words,
+        able,
+    )
 
 
-def _list_result_gaps(result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False) -> list[str]:
+def _list_result_gaps(
+    result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False
+) -> list[str]:
     """Why nothing can be concluded from an audit, in sentences; empty if something can."""
     if plan.policy is None:
-        return ["The audit was judged by no policy, so there is no limit to keep. Audit again with a [policy]."]
+        return [
+            "The audit was judged by no policy, so there is no limit to keep. Audit again with a "
+            "[policy]."
+        ]
     found = [
-        f"{finding.claim} This did not hold or was not checked: {finding.rule.rstrip('.')}. {finding.advice}"
+        f"{finding.claim} This did not hold or was not checked: {finding.rule.rstrip('.')}. "
+        f"{finding.advice}"
         for finding in result.findings
         if finding.attack != STRONGEST and finding.verdict != "PASS"
     ]
     overlap = result.controls.get("overlap")
     if overlap is not None and overlap.passed is False:
         found.append(
-            f"Records stand on both sides, which makes every attack look weaker: {overlap.why} Audit with --drop-overlap."
+            f"Records stand on both sides, which makes every attack look weaker: {overlap.why} "
+            "Audit with --drop-overlap."
         )
     if not result.diagnostics.get("searches"):
-        why = next((entry.why for entry in result.not_run if entry.access == "label"), "no such attack was among the plan's.")
+        why = next(
+            (entry.why for entry in result.not_run if entry.access == "label"),
+            "no such attack was among the plan's.",
+        )
         found.append(
             f"Labels alone were not searched, so nothing is known of what they tell: {why} "
             f"Audit the model itself with the attack boundary and --search-queries 128."
         )
     if plan.policy.max_epsilon:
         found.append(
-            "The policy limits epsilon, which no measurement can show to be kept. Prove it by accounting, or leave it out."
+            "The policy limits epsilon, which no measurement can show to be kept. Prove it by "
+            "accounting, or leave it out."
         )
     used = count_good_references(result.controls)
     if plan.policy.references > used and not accept_limited:
         found.append(
-            f"The policy requires {plan.policy.references} reference models and the audit used {used}. Audit with --recipe and "
+            f"The policy requires {plan.policy.references} reference models and the audit used "
+            f"{used}. Audit with --recipe and "
             f"--references {plan.policy.references}, or add --accept-limited."
         )
     labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement(()))
     if not labels.bounds and not found:
-        found.append("Labels alone were not measured: no attack ran there. Audit again without --attacks.")
+        found.append(
+            "Labels alone were not measured: no attack ran there. Audit again without --attacks."
+        )
     return found
 
 
@@ -333,13 +407,19 @@ def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
         return Candidate(name, outputs, (), "undecided", own.covered.ran, own.covered.lacking)
     above = {(NONE, "logits")} if outputs == "probabilities" else set()
     weaker = [
-        level.bounds for at, level in levels.items() if can_derive_answers(name, at[0]) and at not in above and level.bounds
+        level.bounds
+        for at, level in levels.items()
+        if can_derive_answers(name, at[0]) and at not in above and level.bounds
     ]
     bounds = []
     for mine, seen in zip(own.bounds, zip(*weaker, strict=True), strict=True):
         top = max(seen, key=lambda entry: entry.high)
-        bounds.append(replace(mine, low=max(entry.low for entry in seen), high=top.high, attack=top.attack))
-    outcome = _find_worst_outcome([bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else []))
+        bounds.append(
+            replace(mine, low=max(entry.low for entry in seen), high=top.high, attack=top.attack)
+        )
+    outcome = _find_worst_outcome(
+        [bound.outcome for bound in bounds] + (["undecided"] if own.covered.lacking else [])
+    )
     return Candidate(name, outputs, tuple(bounds), outcome, own.covered.ran, own.covered.lacking)
 
 
@@ -351,39 +431,59 @@ def _find_worst_outcome(outcomes: list[Outcome]) -> Outcome:
 
 def _sort_candidates(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
     """The least restrictive first; logits before probabilities."""
-    return tuple(sorted(found, key=lambda entry: (build_restrictiveness_key(entry.restrict, n_classes), entry.outputs)))
+    return tuple(
+        sorted(
+            found,
+            key=lambda entry: (build_restrictiveness_key(entry.restrict, n_classes), entry.outputs),
+        )
+    )
 
 
 def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> GuardEvidence:
-    """The evidence in a sweep of defences, `bare` being its audit of undefended training: its rows that change outputs alone.
+    """The evidence in a sweep of defences, `bare` being its audit of undefended training.
 
-    Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged it.
+    Its rows that change outputs alone.
+
+    Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged
+    it.
     """
     claims = _read_rate_limits(frontier)
     access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
-    asked = max([1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())])
+    asked = max(
+        [1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())]
+    )
     served = [
-        row for row in frontier.rows if row.why_not is None and row.average is not None and not _has_training_change(row.name)
+        row
+        for row in frontier.rows
+        if row.why_not is None and row.average is not None and not _has_training_change(row.name)
     ]
     gaps = _list_frontier_gaps(frontier, bare, served)
     outputs: Outputs = "logits" if access == "logits" else "probabilities"
-    found = _sort_candidates([] if gaps else [_build_row_candidate(row, served, outputs, claims) for row in served], n_classes)
+    found = _sort_candidates(
+        [] if gaps else [_build_row_candidate(row, served, outputs, claims) for row in served],
+        n_classes,
+    )
     chosen = next((entry.restrict for entry in found if entry.outcome == "meets"), None)
     notes = [
-        f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the served model so, and audit that."
+        f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the "
+        "served model so, and audit that."
         for row in frontier.rows
         if row.meets == "meets" and _has_training_change(row.name)
     ]
-    fitted = next((_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None)
+    fitted = next(
+        (_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None
+    )
     if fitted is not None:
         notes.append(
-            "What is fitted belongs to the sweep's own model: fit it to the served one with `memberscope guard fit --force`."
+            "What is fitted belongs to the sweep's own model: fit it to the served one with "
+            "`memberscope guard fit --force`."
         )
     return GuardEvidence(
         file.name,
         hashlib.sha256(file.read_bytes()).hexdigest(),
         frontier.title,
-        f"access {access}, a sweep of {len(frontier.rows)} choices with {frontier.plan['references']} reference models each, "
+        f"access {access}, a sweep of {len(frontier.rows)} choices with "
+        f"{frontier.plan['references']} reference models each, "
         f"{asked} queries a record at most",
         float(frontier.plan["confidence"]),
         n_classes,
@@ -407,7 +507,9 @@ def _has_training_change(name: str) -> bool:
     >>> _has_training_change("l2:0.01+top:3"), _has_training_change("memguard:1"), _has_training_change("top:3")
     (True, False, False)
     """
-    return any(not isinstance(part, BehindOutputs) for part in parse_defence(name, NOBODY, NOBODY).training)
+    return any(
+        not isinstance(part, BehindOutputs) for part in parse_defence(name, NOBODY, NOBODY).training
+    )
 
 
 def _name_restriction(row: FrontierRow) -> str:
@@ -439,20 +541,32 @@ def _read_rate_limits(frontier: Frontier) -> dict[float, float]:
 def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
     """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
     if frontier.policy is None or not frontier.policy["max_tpr"]:
-        return ["The sweep was judged by no policy, so there is no limit to keep. Run it again with a [policy]."]
+        return [
+            "The sweep was judged by no policy, so there is no limit to keep. Run it again with a "
+            "[policy]."
+        ]
     found = []
     for name in ("null", "blind", "references"):
         passed = frontier.rows[0].controls.get(name, True)
         if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
-            found.append(f"The {name} control of the sweep did not pass, so its numbers decide nothing. See its audits.")
+            found.append(
+                f"The {name} control of the sweep did not pass, so its numbers decide nothing. See "
+                "its audits."
+            )
     if frontier.fpr not in _read_rate_limits(frontier):
         found.append(
-            f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the least that was told. Give more records."
+            f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the "
+            "least that was told. Give more records."
         )
     if not bare.diagnostics.get("searches"):
-        found.append("Labels alone were not searched. Run the sweep with the attack boundary and --search-queries 64.")
+        found.append(
+            "Labels alone were not searched. Run the sweep with the attack boundary and "
+            "--search-queries 64."
+        )
     if not any(_name_restriction(row) == LABEL for row in served):
-        found.append("Labels alone are not among the choices that were judged. Add label to --defences.")
+        found.append(
+            "Labels alone are not among the choices that were judged. Add label to --defences."
+        )
     return found
 
 

@@ -1,4 +1,7 @@
-"""A policy file from what was measured: comments say on what it rests, and what is left to fill in."""
+"""A policy file from what was measured.
+
+Comments say on what it rests, and what is left to fill in.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.guard import parse_guard_policy
-from memberscope.policygen.candidates import Candidate, GuardEvidence, MeasuredBound, format_rate_percent
+from memberscope.policygen.candidates import (
+    Candidate,
+    GuardEvidence,
+    MeasuredBound,
+    format_rate_percent,
+)
 
-LIFETIME = "365d"  # a budget of queries about a record is full again after so long; an audit's attackers got theirs once
+# A budget of queries about a record is full again after so long; an audit's attackers got theirs
+# once
+LIFETIME = "365d"
 EXAMPLE = {"protocol": "v2", "model_name": "model"}
 BODY = '{"instances": "$records"}'
 
 
 def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> str:
-    """The text of `guard.toml` that serves `chosen`; `folder` is where the evidence lies, for its fitted parts.
+    """The text of `guard.toml` that serves `chosen`.
+
+    `folder` is where the evidence lies, for its fitted parts.
 
     Raises:
         InputError: What the audit was told of its endpoint makes no policy.
@@ -28,7 +40,11 @@ def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> st
     >>> policy.default.restrict, policy.default.per_record.n, policy.measured.upper
     ('top:1', 128, 0.02)
     """
-    fitted = [f"fitted = {_quote_toml_text(str(folder.resolve() / evidence.fitted))}", ""] if evidence.fitted else []
+    fitted = (
+        [f"fitted = {_quote_toml_text(str(folder.resolve() / evidence.fitted))}", ""]
+        if evidence.fitted
+        else []
+    )
     parts = [
         *_draft_header(evidence, chosen),
         *fitted,
@@ -48,15 +64,21 @@ def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
         f"# What this guard serves was measured by the audit {_quote_toml_text(evidence.title)}:",
         f"# {evidence.file}, SHA-256 {evidence.digest}",
         f"# Threat model: {evidence.threat}.",
-        "# Largest upper limit of the strongest attack, with the attacks of all that can be worked out from these outputs:",
+        "# Largest upper limit of the strongest attack, with the attacks of all that can be "
+        "worked out from these outputs:",
     ]
     for entry in evidence.candidates:
         rates = "; ".join(
-            f"{bound.write(bound.high)} {_describe_bound_place(bound)} (limit {bound.write(bound.limit)}, {bound.attack})"
+            f"{bound.write(bound.high)} {_describe_bound_place(bound)} (limit "
+            f"{bound.write(bound.limit)}, {bound.attack})"
             for bound in entry.bounds
         )
         kept = " <- served" if entry is chosen else ""
-        short = f", not measured with {', '.join(entry.lacking)}" if entry.lacking and entry.bounds else ""
+        short = (
+            f", not measured with {', '.join(entry.lacking)}"
+            if entry.lacking and entry.bounds
+            else ""
+        )
         outcome = f"{rates}: {entry.outcome}{short}{kept}" if entry.bounds else "not measured"
         lines.append(f"#   {entry.restrict} ({entry.outputs}): {outcome}")
     lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
@@ -66,14 +88,21 @@ def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
 
 def _describe_bound_place(bound: MeasuredBound) -> str:
     """Where a bound holds, in short."""
-    return f"for {bound.claim.rstrip('.')!r}" if bound.claim or bound.fpr is None else f"at {format_rate_percent(bound.fpr)}"
+    return (
+        f"for {bound.claim.rstrip('.')!r}"
+        if bound.claim or bound.fpr is None
+        else f"at {format_rate_percent(bound.fpr)}"
+    )
 
 
 def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """How the server is asked, as the audit asked it, or an example."""
     known = dict(evidence.endpoint)
     said = known or EXAMPLE
-    lines = ["[serving]", "# As the audit asked it." if known else "# An example: write how your server is asked."]
+    lines = [
+        "[serving]",
+        "# As the audit asked it." if known else "# An example: write how your server is asked.",
+    ]
     if said["protocol"] != "json":
         said = {name: value for name, value in said.items() if name != "path"}
     said = {"outputs": chosen.outputs, **said}
@@ -81,7 +110,10 @@ def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
         said = {**said, "n_classes": said.get("n_classes", evidence.n_classes)}
     lines += [f"{name} = {_format_toml_value(value)}" for name, value in said.items()]
     if said["protocol"] == "json":
-        lines += [f"body = {_quote_toml_text(BODY)}  # write the template of your audit.toml; results keep none"]
+        lines += [
+            f"body = {_quote_toml_text(BODY)}  # write the template of your audit.toml; results "
+            "keep none"
+        ]
     return [*lines, ""]
 
 
@@ -90,8 +122,10 @@ def _draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     return [
         "[default]",
         f"restrict = {_quote_toml_text(chosen.restrict)}",
-        f"# The audit's attackers asked at most {evidence.asked} times about a record: with more, its limits say nothing. The budget is for",
-        "# one client and one record exactly; copies with noise are other records, and many clients have many budgets. The monitor looks",
+        f"# The audit's attackers asked at most {evidence.asked} times about a record: with more, "
+        "its limits say nothing. The budget is for",
+        "# one client and one record exactly; copies with noise are other records, and many "
+        "clients have many budgets. The monitor looks",
         "# for both.",
         f'per_record = "{evidence.asked}/{LIFETIME}"',
         '# per_client = "1000/d"',
@@ -103,7 +137,8 @@ def _draft_identity() -> list[str]:
     """How clients are told apart, to fill in."""
     return [
         "[identity]",
-        "# Budgets are kept by client: with networks alone, everybody behind one address shares one.",
+        "# Budgets are kept by client: with networks alone, everybody behind one address shares "
+        "one.",
         'by = ["network"]',
         '# by = ["api_key", "network"]',
         "# [[identity.keys]]",

@@ -4,7 +4,11 @@ from memberscope.recipes.canaries import draw_canaries, draw_canary_rows
 from memberscope.recipes.dp_accounting import Privacy, Proof, prove_epsilon
 from memberscope.recipes.fleet.execution import Execution
 from memberscope.recipes.fleet.fleet import ReferenceFleet, TrainingJob, train_fleet
-from memberscope.recipes.fleet.membership_design import build_balanced_design, check_design, read_design
+from memberscope.recipes.fleet.membership_design import (
+    build_balanced_design,
+    check_design,
+    read_design,
+)
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe, with_precision
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective

@@ -1,9 +1,12 @@
-"""Canaries: records that a fair coin puts into the training data or leaves out, so that a bound on epsilon can be proved from them.
+"""Canaries: records that a fair coin puts into the training data or leaves out.
+
+So that a bound on epsilon can be proved from them.
 
 References:
-    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
-    [2] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are Misleading", CCS 2024,
-        arXiv:2404.17399.
+    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
+        2023, arXiv:2305.08846.
+    [2] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are
+        Misleading", CCS 2024, arXiv:2404.17399.
 """
 
 from __future__ import annotations
@@ -22,7 +25,10 @@ Kind = Literal["natural", "mislabelled"]
 
 @dataclass(frozen=True, eq=False)
 class CanaryDraw:
-    """Which `rows` (m,) of a pool are canaries, the labels `y` (m,) that they get, and whether the coin put each `inside` (m,)."""
+    """Which `rows` (m,) of a pool are canaries, the labels `y` (m,) that they get.
+
+    And whether the coin put each `inside` (m,).
+    """
 
     rows: Ints
     y: Ints
@@ -30,10 +36,12 @@ class CanaryDraw:
 
 
 def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> CanaryDraw:
-    """`m` of the records with labels `y` (n,), which trained nothing, each in with probability one half by coins of its own [1].
+    """`m` of the records with labels `y` (n,), which trained nothing.
 
-    `mislabelled` ones get another class, drawn at random: a model can fit them by heart alone, so they show the worst case
-    where natural ones show the average [2].
+    Each in with probability one half by coins of its own [1].
+
+    `mislabelled` ones get another class, drawn at random: a model can fit them by heart alone, so
+    they show the worst case where natural ones show the average [2].
 
     Raises:
         InputError: There are fewer records, or there is no other class.
@@ -43,18 +51,31 @@ def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> 
     (4, True)
     """
     if kind not in get_args(Kind):
-        raise InputError(f"Expected canaries that are {' or '.join(get_args(Kind))}, got {kind!r}. Choose one.")
+        raise InputError(
+            f"Expected canaries that are {' or '.join(get_args(Kind))}, got {kind!r}. Choose one."
+        )
     if not 2 <= m <= len(y):
-        raise InputError(f"Expected 2 to {len(y)} canaries from a pool of {len(y)} records, got {m}. Give more records.")
+        raise InputError(
+            f"Expected 2 to {len(y)} canaries from a pool of {len(y)} records, got {m}. Give more "
+            "records."
+        )
     if kind == "mislabelled" and n_classes < 2:
-        raise InputError("Expected at least two classes for mislabelled canaries, got one. Use natural ones.")
+        raise InputError(
+            "Expected at least two classes for mislabelled canaries, got one. Use natural ones."
+        )
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.permutation(len(y))[:m])
-    labels = (y[rows] + rng.integers(1, n_classes, m)) % n_classes if kind == "mislabelled" else y[rows].copy()
+    labels = (
+        (y[rows] + rng.integers(1, n_classes, m)) % n_classes
+        if kind == "mislabelled"
+        else y[rows].copy()
+    )
     return CanaryDraw(rows, labels, rng.random(m) < 0.5)
 
 
-def draw_canaries(pool: Records, m: int, kind: Kind, seed: int, n_classes: int) -> tuple[Records, Bools]:
+def draw_canaries(
+    pool: Records, m: int, kind: Kind, seed: int, n_classes: int
+) -> tuple[Records, Bools]:
     """The canaries among `pool` as records (m), and which of them (m,) to train on.
 
     Raises:

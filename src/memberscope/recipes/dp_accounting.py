@@ -1,9 +1,13 @@
-"""Differential privacy as a setting of a recipe, and the epsilon that Opacus's accountants prove for it.
+"""Differential privacy as a setting of a recipe.
+
+And the epsilon that Opacus's accountants prove for it.
 
 References:
     [1] M. Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133.
-    [2] S. Gopi, Y. T. Lee, L. Wutschitz, "Numerical Composition of Differential Privacy", NeurIPS 2021, arXiv:2106.02848.
-    [3] I. Mironov, K. Talwar, L. Zhang, "Rényi Differential Privacy of the Sampled Gaussian Mechanism", 2019, arXiv:1908.10530.
+    [2] S. Gopi, Y. T. Lee, L. Wutschitz, "Numerical Composition of Differential Privacy", NeurIPS
+        2021, arXiv:2106.02848.
+    [3] I. Mironov, K. Talwar, L. Zhang, "Rényi Differential Privacy of the Sampled Gaussian
+Mechanism", 2019, arXiv:1908.10530.
 """
 
 from __future__ import annotations
@@ -17,23 +21,30 @@ from typing import Any
 from memberscope.errors import InputError
 
 ASSUMES = (
-    "Every record joins each step by a coin of its own (Poisson sampling); neighbouring data sets differ by one record added or "
-    "removed; all intermediate models may be seen; the number of records is public, the seed is secret, and no setting was "
+    "Every record joins each step by a coin of its own (Poisson sampling); neighbouring data sets "
+    "differ by one record added or "
+    "removed; all intermediate models may be seen; the number of records is public, the seed is "
+    "secret, and no setting was "
     "tuned on these records"
 )
 MOST_NOISE = 1e5
-FAR = 50.0  # above this the PRV accountant takes minutes or overflows, and nothing hangs on the difference
+# Above this the PRV accountant takes minutes or overflows, and nothing hangs on the difference
+FAR = 50.0
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """Train by DP-SGD [1]: each record's gradient clipped to `max_grad_norm`, Gaussian noise on the sum of a Poisson sample.
+    """Train by DP-SGD [1]: each record's gradient clipped to `max_grad_norm`.
 
-    Either a target `epsilon` (nats) at `delta`, for which the noise is searched, or the `noise_multiplier`: the noise's standard
-    deviation in units of `max_grad_norm`. `fix` lets layers that mix records, such as BatchNorm, be replaced.
+    Gaussian noise on the sum of a Poisson sample.
 
-    Noise comes from a seeded generator, so that training can be repeated: the guarantee holds against whoever does not know the
-    seed, and not against attacks on how floating-point numbers are drawn.
+    Either a target `epsilon` (nats) at `delta`, for which the noise is searched, or the
+    `noise_multiplier`: the noise's standard deviation in units of `max_grad_norm`. `fix` lets
+    layers that mix records, such as BatchNorm, be replaced.
+
+    Noise comes from a seeded generator, so that training can be repeated: the guarantee holds
+    against whoever does not know the seed, and not against attacks on how floating-point numbers
+    are drawn.
 
     >>> Privacy(epsilon=3.0).delta, Privacy(noise_multiplier=1.1).epsilon
     (1e-05, None)
@@ -47,30 +58,43 @@ class Privacy:
 
     def __post_init__(self) -> None:
         if (self.epsilon is None) == (self.noise_multiplier is None):
-            got = "none" if self.epsilon is None else f"epsilon {self.epsilon:g} and noise {self.noise_multiplier:g}"
+            got = (
+                "none"
+                if self.epsilon is None
+                else f"epsilon {self.epsilon:g} and noise {self.noise_multiplier:g}"
+            )
             raise InputError(
-                f"Expected either a target epsilon or a noise multiplier, got {got}. Give one; the other follows from it."
+                f"Expected either a target epsilon or a noise multiplier, got {got}. Give one; the "
+                "other follows from it."
             )
         if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon > 0):
-            raise InputError(f"Expected a finite epsilon above 0, got {self.epsilon:g}. Give epsilon=3.0, say.")
+            raise InputError(
+                f"Expected a finite epsilon above 0, got {self.epsilon:g}. Give epsilon=3.0, say."
+            )
         if self.noise_multiplier is not None and not 0 <= self.noise_multiplier <= MOST_NOISE:
             raise InputError(
-                f"Expected a noise multiplier of 0 to {MOST_NOISE:g}, got {self.noise_multiplier:g}. Give noise_multiplier=1.0, say."
+                f"Expected a noise multiplier of 0 to {MOST_NOISE:g}, got "
+                f"{self.noise_multiplier:g}. Give noise_multiplier=1.0, say."
             )
         if not 0 < self.delta < 1:
             raise InputError(
-                f"Expected a delta between 0 and 1, got {self.delta:g}. Give delta=1e-5, or less than 1 / records."
+                f"Expected a delta between 0 and 1, got {self.delta:g}. Give delta=1e-5, or less "
+                "than 1 / records."
             )
         if not (math.isfinite(self.max_grad_norm) and self.max_grad_norm > 0):
-            raise InputError(f"Expected a finite max_grad_norm above 0, got {self.max_grad_norm:g}. Give max_grad_norm=1.0.")
+            raise InputError(
+                f"Expected a finite max_grad_norm above 0, got {self.max_grad_norm:g}. Give "
+                "max_grad_norm=1.0."
+            )
 
 
 @dataclass(frozen=True)
 class Proof:
     """What is proven of a training run: `epsilon` (nats) at `delta`, if it `assumes` rightly.
 
-    `epsilon` is the upper end of the PRV accountant's interval [2], `epsilon_rdp` the older and looser Rényi bound [3]. Where
-    that one is above 50, both are that one: nothing is protected there, and the PRV accountant takes long or overflows.
+    `epsilon` is the upper end of the PRV accountant's interval [2], `epsilon_rdp` the older and
+    looser Rényi bound [3]. Where that one is above 50, both are that one: nothing is protected
+    there, and the PRV accountant takes long or overflows.
     """
 
     epsilon: float
@@ -83,23 +107,29 @@ class Proof:
 
 
 def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Proof:
-    """What DP-SGD on `n_records` proves: each joins a step with probability `batch_size / n_records`, `epochs` times its inverse.
+    """What DP-SGD on `n_records` proves.
+
+    Each joins a step with probability `batch_size / n_records`, `epochs` times its inverse.
 
     The number of steps an epoch is rounded to the nearest, and is at least one.
 
     Raises:
-        InputError: There is no noise; delta is so large that publishing a record at random would pass; no noise reaches the
-            target; or Opacus is not installed.
+        InputError: There is no noise; delta is so large that publishing a record at random would
+            pass; no noise reaches the target; or Opacus is not installed.
 
     >>> found = prove_epsilon(Privacy(noise_multiplier=1.1), n_records=60_000, batch_size=240, epochs=60)
     >>> found.steps, round(found.epsilon, 2), round(found.epsilon_rdp, 2)
     (15000, 2.31, 2.5)
     """
     if privacy.noise_multiplier == 0:
-        raise InputError("Expected noise for a proof of privacy, got a noise multiplier of 0. Without noise nothing is proven.")
+        raise InputError(
+            "Expected noise for a proof of privacy, got a noise multiplier of 0. Without noise "
+            "nothing is proven."
+        )
     if privacy.delta >= 1 / n_records:
         raise InputError(
-            f"Expected a delta below 1 / records = {1 / n_records:.2g}, got {privacy.delta:g}: at that size, publishing a record "
+            f"Expected a delta below 1 / records = {1 / n_records:.2g}, got {privacy.delta:g}: at "
+            "that size, publishing a record "
             "drawn at random would count as private. Lower delta."
         )
     rate, steps = compute_sampling_schedule(n_records, batch_size, epochs)
@@ -119,7 +149,9 @@ def compute_sampling_schedule(n_records: int, batch_size: int, epochs: int) -> t
 
 
 def find_noise_multiplier(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> float:
-    """The noise multiplier: as given, or the least, to a thousandth, at which the PRV accountant proves the target.
+    """The noise multiplier: as given, or the least, to a thousandth.
+
+    At which the PRV accountant proves the target.
 
     Raises:
         InputError: No noise reaches the target, or Opacus is not installed.
@@ -143,7 +175,8 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
         low, high = high, 2 * high
         if high > MOST_NOISE:
             raise InputError(
-                f"Expected an epsilon that {steps} steps can reach, got {target:g}: no noise multiplier up to {MOST_NOISE:g} "
+                f"Expected an epsilon that {steps} steps can reach, got {target:g}: no noise "
+                f"multiplier up to {MOST_NOISE:g} "
                 "proves it. Raise epsilon, or train for fewer epochs."
             )
     while low == high or compute_epsilons(low, rate, steps, delta)[0] <= target:
@@ -162,13 +195,17 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
 
 
 def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float, float]:
-    """Proven epsilon by the PRV accountant and by the RDP accountant, of `steps` steps of the subsampled Gaussian mechanism.
+    """Proven epsilon by the PRV accountant and by the RDP accountant.
+
+    Of `steps` steps of the subsampled Gaussian mechanism.
 
     Raises:
         InputError: Opacus is not installed.
     """
     prv, rdp = _load_accountants()
-    with warnings.catch_warnings():  # the accountants warn of the ends of their grids, where their bounds are still bounds
+    with (
+        warnings.catch_warnings()
+    ):  # the accountants warn of the ends of their grids, where their bounds are still bounds
         warnings.simplefilter("ignore")
         rdp.history = prv.history = [(noise, rate, steps)]
         loose = float(rdp.get_epsilon(delta))
@@ -184,5 +221,7 @@ def _load_accountants() -> tuple[Any, Any]:
     try:
         from opacus.accountants import PRVAccountant, RDPAccountant
     except ImportError as error:
-        raise InputError("Expected opacus for a proof of privacy, got none. Run `pip install memberscope[dp]`.") from error
+        raise InputError(
+            "Expected opacus for a proof of privacy, got none. Run `pip install memberscope[dp]`."
+        ) from error
     return PRVAccountant(), RDPAccountant()

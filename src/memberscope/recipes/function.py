@@ -20,9 +20,12 @@ from memberscope.types import Recipe, Records
 
 @dataclass(frozen=True)
 class FunctionRecipe:
-    """A function (records, seed) -> model; `digest` is a hash of its source, of what it carries, and of own modules it uses.
+    """A function (records, seed) -> model.
 
-    A change elsewhere, in data it reads or libraries it calls, does not show in the hash: give `version` a new word then.
+    `digest` is a hash of its source, of what it carries, and of own modules it uses.
+
+    A change elsewhere, in data it reads or libraries it calls, does not show in the hash: give
+    `version` a new word then.
 
     >>> recipe = FunctionRecipe(lambda records, seed: f"trained on {len(records.y)} with seed {seed}")
     >>> recipe(Records(None, [0, 1], ["a", "b"]), 3)
@@ -37,12 +40,18 @@ class FunctionRecipe:
         return self.function(records, seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the function's own code, so that workers need not find the module it stands in."""
+        """Travel with the function's own code.
+
+        So that workers need not find the module it stands in.
+        """
         return _rebuild_function_recipe, (type(self), pickle_by_value(self.function), self.version)
 
     @property
     def reads_seed(self) -> bool:
-        """Whether the function's code mentions its second argument at all; True where there is no code to look at."""
+        """Whether the function's code mentions its second argument at all.
+
+        True where there is no code to look at.
+        """
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         if code is None or code.co_argcount < 2:
             return True
@@ -52,13 +61,23 @@ class FunctionRecipe:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the function's source and of what it carries, or None if these cannot be hashed."""
+        """Hash of the function's source and of what it carries.
+
+        Or None if these cannot be hashed.
+        """
         found = digest_source(self.function)
-        return None if found is None else hashlib.sha256(f"{found}:{self.version}".encode()).hexdigest()
+        return (
+            None
+            if found is None
+            else hashlib.sha256(f"{found}:{self.version}".encode()).hexdigest()
+        )
 
 
 class Parcel:
-    """Any recipe on its way to a cluster, whose workers need not have the user's modules; it arrives as the recipe itself."""
+    """Any recipe on its way to a cluster, whose workers need not have the user's modules.
+
+    It arrives as the recipe itself.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         """Pack it, once for all jobs.
@@ -70,7 +89,8 @@ class Parcel:
             self.data = pickle_by_value(recipe)
         except Exception as error:
             raise InputError(
-                f"Expected a recipe that can be sent to workers, got {type(error).__name__}: {error}. "
+                f"Expected a recipe that can be sent to workers, got {type(error).__name__}: "
+                f"{error}. "
                 f"Keep open files, locks and connections out of it."
             ) from error
 
@@ -92,7 +112,9 @@ def pickle_by_value(thing: Any) -> bytes:
     """The thing as bytes, with the code of the user's own modules."""
     import cloudpickle
 
-    already = cloudpickle.list_registry_pickle_by_value()  # a recipe that packs its function is packed itself, too
+    already = (
+        cloudpickle.list_registry_pickle_by_value()
+    )  # a recipe that packs its function is packed itself, too
     own = [module for module in list_own_modules() if module.__name__ not in already]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
@@ -110,13 +132,17 @@ def _load_pickled(data: bytes) -> Any:
     return cloudpickle.loads(data)
 
 
-def _rebuild_function_recipe(kind: type[FunctionRecipe], data: bytes, version: str) -> FunctionRecipe:
+def _rebuild_function_recipe(
+    kind: type[FunctionRecipe], data: bytes, version: str
+) -> FunctionRecipe:
     """The recipe again, in a worker."""
     return kind(_load_pickled(data), version)
 
 
 def as_recipe(given: Any) -> Recipe:
-    """A recipe from a recipe, a function (records, seed) -> model, or an unfitted scikit-learn estimator.
+    """A recipe from a recipe, a function (records, seed) -> model.
+
+    Or an unfitted scikit-learn estimator.
 
     Raises:
         InputError: It is none of these.
@@ -127,11 +153,16 @@ def as_recipe(given: Any) -> Recipe:
         return SklearnRecipe(given)
     if not callable(given) or isinstance(given, type):
         raise InputError(
-            f"Expected a recipe: a function (records, seed) -> model, or an estimator, got {type(given).__name__}. Wrap it."
+            "Expected a recipe: a function (records, seed) -> model, or an estimator, got "
+            f"{type(given).__name__}. Wrap it."
         )
     if any(hasattr(given, name) for name in ("digest", "many", "tuned")):
         return given  # type: ignore[no-any-return]
-    called = given if inspect.isroutine(given) or isinstance(given, functools.partial) else given.__call__
+    called = (
+        given
+        if inspect.isroutine(given) or isinstance(given, functools.partial)
+        else given.__call__
+    )
     try:
         signature = inspect.signature(called)
     except ValueError:  # compiled code does not tell
@@ -140,7 +171,9 @@ def as_recipe(given: Any) -> Recipe:
         signature.bind(None, 0)
     except TypeError as error:
         name = getattr(given, "__name__", type(given).__name__)
-        raise InputError(f"Expected a recipe that takes (records, seed), got {name}{signature}. Add both.") from error
+        raise InputError(
+            f"Expected a recipe that takes (records, seed), got {name}{signature}. Add both."
+        ) from error
     return FunctionRecipe(called)
 
 
@@ -153,7 +186,10 @@ def with_precision(recipe: Recipe, precision: str | None) -> Recipe:
     if precision is None:
         return recipe
     if not (is_dataclass(recipe) and hasattr(recipe, "precision")):
-        raise InputError(f"Expected a TorchRecipe for a precision, got {type(recipe).__name__}. Leave out --precision.")
+        raise InputError(
+            f"Expected a TorchRecipe for a precision, got {type(recipe).__name__}. Leave out "
+            "--precision."
+        )
     return replace(recipe, precision=precision)
 
 
@@ -169,4 +205,6 @@ def load_recipe(spec: str) -> Recipe:
     try:
         return as_recipe(getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"Expected an importable module:function, got {spec!r}: {error}. Check both names.") from error
+        raise InputError(
+            f"Expected an importable module:function, got {spec!r}: {error}. Check both names."
+        ) from error

@@ -15,7 +15,9 @@ from memberscope.types import Records
 
 @dataclass(frozen=True)
 class SklearnRecipe:
-    """Clone `estimator`, set every `random_state` in it to the seed, and fit the clone on the records.
+    """Clone `estimator`, set every `random_state` in it to the seed.
+
+    And fit the clone on the records.
 
     >>> import numpy as np
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -29,20 +31,30 @@ class SklearnRecipe:
     def __post_init__(self) -> None:
         if not (hasattr(self.estimator, "fit") and hasattr(self.estimator, "get_params")):
             raise InputError(
-                f"Expected a scikit-learn estimator, got {type(self.estimator).__name__}. Give one with fit and get_params."
+                f"Expected a scikit-learn estimator, got {type(self.estimator).__name__}. Give one "
+                "with fit and get_params."
             )
 
     @property
     def digest(self) -> str | None:
-        """Hash of the estimator's class, its parameters and its library's version; None if a parameter cannot be hashed."""
+        """Hash of the estimator's class, its parameters and its library's version.
+
+        None if a parameter cannot be hashed.
+        """
         import sklearn
 
         kind = type(self.estimator)
         library = getattr(sys.modules.get(kind.__module__.split(".")[0]), "__version__", "")
         parameters = self.estimator.get_params()
-        values = [part for name in sorted(parameters) for part in (name, digest_value(parameters[name]))]
+        values = [
+            part for name in sorted(parameters) for part in (name, digest_value(parameters[name]))
+        ]
         return join_digests(
-            [f"{kind.__module__}.{kind.__qualname__}:{library}:{sklearn.__version__}", digest_source(kind), *values]
+            [
+                f"{kind.__module__}.{kind.__qualname__}:{library}:{sklearn.__version__}",
+                digest_source(kind),
+                *values,
+            ]
         )
 
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
@@ -53,7 +65,9 @@ class SklearnRecipe:
 
 
 def _copy_unfitted(estimator: Any) -> Any:
-    """Clone an estimator, also where CatBoost with a list of columns is inside, which `clone` refuses since it copies the list.
+    """Clone an estimator, also where CatBoost with a list of columns is inside.
+
+    Which `clone` refuses since it copies the list.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> hasattr(_copy_unfitted(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])), "tree_")
@@ -63,7 +77,11 @@ def _copy_unfitted(estimator: Any) -> Any:
 
     if _is_catboost(estimator):
         return type(estimator)(**estimator.get_params())
-    parts = {name: _copy_unfitted(part) for name, part in estimator.get_params().items() if _is_catboost(part)}
+    parts = {
+        name: _copy_unfitted(part)
+        for name, part in estimator.get_params().items()
+        if _is_catboost(part)
+    }
     if not parts:
         return clone(estimator)
     model = copy.deepcopy(estimator)  # what else is fitted in it is fitted anew
@@ -80,7 +98,9 @@ def _is_catboost(part: Any) -> bool:
 
 
 def _list_seed_parameters(estimator: Any) -> list[str]:
-    """Names of all parameters that seed an estimator and those inside it; CatBoost lists its own only once it is set.
+    """Names of all parameters that seed an estimator and those inside it.
+
+    CatBoost lists its own only once it is set.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> _list_seed_parameters(DecisionTreeClassifier())
@@ -88,7 +108,10 @@ def _list_seed_parameters(estimator: Any) -> list[str]:
     """
     parameters = estimator.get_params()
     found = [name for name in parameters if name.split("__")[-1] == "random_state"]
-    for prefix, part in [("", estimator), *((f"{name}__", value) for name, value in parameters.items())]:
+    for prefix, part in [
+        ("", estimator),
+        *((f"{name}__", value) for name, value in parameters.items()),
+    ]:
         if _is_catboost(part) and f"{prefix}random_state" not in parameters:
             found.append(f"{prefix}random_seed")
     return found

@@ -1,6 +1,9 @@
-"""What the user's own code is, as a hash: source files, and the values that functions carry with them.
+"""What the user's own code is, as a hash.
 
-A stored model is used again only if this hash is the same, so what cannot be hashed has none, and nothing is stored.
+Source files, and the values that functions carry with them.
+
+A stored model is used again only if this hash is the same, so what cannot be hashed has none, and
+nothing is stored.
 """
 
 from __future__ import annotations
@@ -17,15 +20,26 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-INSTALLED = {Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))} | {Path(sys.prefix)}
+INSTALLED = {
+    Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))
+} | {Path(sys.prefix)}
 
 
 def is_own(module: ModuleType) -> bool:
-    """Whether a module is of the working directory or of no package: the user's, which a worker elsewhere could not import."""
+    """Whether a module is of the working directory or of no package.
+
+    The user's, which a worker elsewhere could not import.
+    """
     file, name = Path(getattr(module, "__file__", None) or sys.prefix), module.__name__
-    if file.suffix != ".py" or name in ("__main__", "__mp_main__") or name.split(".")[0] == "memberscope":
+    if (
+        file.suffix != ".py"
+        or name in ("__main__", "__mp_main__")
+        or name.split(".")[0] == "memberscope"
+    ):
         return False
-    if {"site-packages", "dist-packages"} & set(file.parts) or any(file.is_relative_to(place) for place in INSTALLED):
+    if {"site-packages", "dist-packages"} & set(file.parts) or any(
+        file.is_relative_to(place) for place in INSTALLED
+    ):
         return False
     depth = name.count(".") + (file.name == "__init__.py")
     above = file.parents[min(depth, len(file.parents) - 1)]
@@ -34,7 +48,9 @@ def is_own(module: ModuleType) -> bool:
 
 @functools.cache
 def _list_installed_files(folder: Path) -> frozenset[str]:
-    """Paths of what installers put into a folder, as their records tell; a folder filled with `pip install --target` has such.
+    """Paths of what installers put into a folder, as their records tell.
+
+    A folder filled with `pip install --target` has such.
 
     >>> sorted(_list_installed_files(Path("/nowhere")))
     []
@@ -48,11 +64,17 @@ def _list_installed_files(folder: Path) -> frozenset[str]:
 
 def list_own_modules() -> list[ModuleType]:
     """The user's own modules among those that are loaded."""
-    return [module for module in list(sys.modules.values()) if isinstance(module, ModuleType) and is_own(module)]
+    return [
+        module
+        for module in list(sys.modules.values())
+        if isinstance(module, ModuleType) and is_own(module)
+    ]
 
 
 def digest_source(function: Callable[..., Any]) -> str | None:
-    """Hash of a function's or class's name and source, of the values it carries, and of the own modules that its module uses.
+    """Hash of a function's or class's name and source, of the values it carries.
+
+    And of the own modules that its module uses.
 
     None if there is no source, or a value cannot be hashed.
 
@@ -62,7 +84,13 @@ def digest_source(function: Callable[..., Any]) -> str | None:
     (True, True)
     """
     if isinstance(function, functools.partial):
-        return join_digests([digest_source(function.func), digest_value(function.args), digest_value(dict(function.keywords))])
+        return join_digests(
+            [
+                digest_source(function.func),
+                digest_value(function.args),
+                digest_value(dict(function.keywords)),
+            ]
+        )
     try:
         unwrapped = inspect.unwrap(function)
         file = inspect.getsourcefile(unwrapped)
@@ -71,20 +99,27 @@ def digest_source(function: Callable[..., Any]) -> str | None:
         return None
     if not source:
         return None
-    name = (
-        f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
-    )
-    parts = [name, hashlib.sha256(source).hexdigest(), *(digest_value(value) for value in _list_carried_values(unwrapped))]
+    name = f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
+    parts = [
+        name,
+        hashlib.sha256(source).hexdigest(),
+        *(digest_value(value) for value in _list_carried_values(unwrapped)),
+    ]
     return join_digests([*parts, *_list_used_modules(unwrapped.__module__)])
 
 
 def join_digests(parts: list[str | None]) -> str | None:
     """Hash of hashes; None if one is missing."""
-    return None if None in parts else hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    return (
+        None if None in parts else hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
+    )
 
 
 def _list_carried_values(function: Any) -> Iterator[Any]:
-    """Values that a function brings along: those of the scope it was made in, its defaults, and what it is bound to."""
+    """Values that a function brings along.
+
+    Those of the scope it was made in, its defaults, and what it is bound to.
+    """
     if inspect.ismethod(function):
         yield function.__self__
         function = function.__func__
@@ -107,30 +142,51 @@ def digest_value(value: Any) -> str | None:
         return value.__name__
     if inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__qualname__}"
-    if inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, type | functools.partial):
+    if (
+        inspect.isfunction(value)
+        or inspect.ismethod(value)
+        or isinstance(value, type | functools.partial)
+    ):
         return digest_source(value)
     if type(value) in (tuple, list):
         return join_digests([type(value).__name__, *map(digest_value, value)])
     if type(value) is dict:
-        return join_digests([part for key in sorted(value, key=repr) for part in (digest_value(key), digest_value(value[key]))])
+        return join_digests(
+            [
+                part
+                for key in sorted(value, key=repr)
+                for part in (digest_value(key), digest_value(value[key]))
+            ]
+        )
     try:
         kind = type(value)
         home = sys.modules.get(kind.__module__)
         code = digest_source(kind) if home is not None and is_own(home) else kind.__module__
         return join_digests([code, kind.__qualname__, joblib.hash(value)])
-    except Exception:  # what cannot be pickled: without a hash nothing is stored, which is always safe
+    except (
+        Exception
+    ):  # what cannot be pickled: without a hash nothing is stored, which is always safe
         return None
 
 
 def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
-    """Names and hashes of the user's own modules that the module `name` uses, directly or through each other."""
+    """Names and hashes of the user's own modules that the module `name` uses.
+
+    Directly or through each other.
+    """
     seen = {name} if seen is None else seen
     found = []
     for value in list(vars(sys.modules[name]).values()) if name in sys.modules else []:
-        other = value if isinstance(value, ModuleType) else sys.modules.get(str(getattr(value, "__module__", "")))
+        other = (
+            value
+            if isinstance(value, ModuleType)
+            else sys.modules.get(str(getattr(value, "__module__", "")))
+        )
         if other is None or other.__name__ in seen or not is_own(other):
             continue
         seen.add(other.__name__)
-        found.append(f"{other.__name__}:{hashlib.sha256(Path(str(other.__file__)).read_bytes()).hexdigest()}")
+        found.append(
+            f"{other.__name__}:{hashlib.sha256(Path(str(other.__file__)).read_bytes()).hexdigest()}"
+        )
         found += _list_used_modules(other.__name__, seen)
     return sorted(found)

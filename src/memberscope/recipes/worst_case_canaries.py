@@ -1,8 +1,10 @@
-"""Worst-case records, inserted on purpose: wrong labels, records out of distribution, and pairs of near-duplicates.
+"""Worst-case records, inserted on purpose.
+
+Wrong labels, records out of distribution, and pairs of near-duplicates.
 
 References:
-    [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are Misleading", CCS 2024,
-        arXiv:2404.17399.
+    [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are
+        Misleading", CCS 2024, arXiv:2404.17399.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ COPIED = 0.95  # share of its features that a near-duplicate keeps; the others a
 
 @dataclass(frozen=True, eq=False)
 class Planted:
-    """Records (n) with the group `canary`, and the `unit` (n,) that each moves with: its own, or its near-duplicate's."""
+    """Records (n) with the group `canary`, and the `unit` (n,) that each moves with.
+
+    Its own, or its near-duplicate's.
+    """
 
     records: Records
     unit: Ints
@@ -37,14 +42,18 @@ class Planted:
 
 
 def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> Planted:
-    """`records` with `n_each` of them turned into canaries of each kind, and copies of the near-duplicates appended [1].
+    """`records` with `n_each` of them turned into canaries of each kind.
 
-    Mislabelled ones get another class at random. Those out of distribution get each feature from a record of its own, and any class.
-    Near-duplicates are mislabelled, and share all but a twentieth of their features with a copy of the same wrong class that moves
-    with them: a model that never saw the one knows it from the other.
+    And copies of the near-duplicates appended [1].
+
+    Mislabelled ones get another class at random. Those out of distribution get each feature from a
+    record of its own, and any class. Near-duplicates are mislabelled, and share all but a twentieth
+    of their features with a copy of the same wrong class that moves with them: a model that never
+    saw the one knows it from the other.
 
     Raises:
-        InputError: There are too few records or classes, or they have no features that could be mixed.
+        InputError: There are too few records or classes, or they have no features that could be
+            mixed.
 
     >>> pool = Records(np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2, np.arange(40).astype(str))
     >>> found = plant_canaries(pool, 4, 0, 2)
@@ -54,10 +63,13 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
     kinds = get_args(WorstCase)
     n = len(records)
     if n_classes < 2:
-        raise InputError("Expected at least two classes for mislabelled canaries, got one. Give --canaries 0.")
+        raise InputError(
+            "Expected at least two classes for mislabelled canaries, got one. Give --canaries 0."
+        )
     if not 2 <= n_each <= n // (2 * len(kinds)):
         raise InputError(
-            f"Expected 2 to {n // (2 * len(kinds))} canaries of each kind from {n} records, got {n_each}. Lower --canaries."
+            f"Expected 2 to {n // (2 * len(kinds))} canaries of each kind from {n} records, got "
+            f"{n_each}. Lower --canaries."
         )
     rng = np.random.default_rng(seed)
     rows = rng.permutation(n)[: n_each * len(kinds)].reshape(len(kinds), n_each)
@@ -69,7 +81,10 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
     try:
         domain, z = encode_in_domain(records.x)
     except UnmetNeedError as error:
-        raise InputError(f"Expected records whose features can be mixed for canaries. {error} Or give --canaries 0.") from error
+        raise InputError(
+            f"Expected records whose features can be mixed for canaries. {error} Or give "
+            "--canaries 0."
+        ) from error
     z[rows[1]] = _mix_features(z, n_each, rng)
     copies = z[rows[2]]
     other = rng.random(copies.shape) >= COPIED
@@ -79,7 +94,9 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
     every = np.concatenate([np.arange(n), rows[2]])
     ids = np.concatenate([records.ids, np.char.add(records.ids[rows[2]], " (copy)")])
     groups = {name: values[every] for name, values in records.groups.items() if name != GROUP}
-    return Planted(Records(_restore_dtype(x, records.x), y[every], ids, groups | {GROUP: kind}), every)
+    return Planted(
+        Records(_restore_dtype(x, records.x), y[every], ids, groups | {GROUP: kind}), every
+    )
 
 
 def _mix_features(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
@@ -88,8 +105,15 @@ def _mix_features(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[
 
 
 def _restore_dtype(x: Any, before: Any) -> Any:
-    """The records in the type of numbers that they had, which takes less room where it was small."""
-    return x.astype(before.dtype) if isinstance(before, np.ndarray) and isinstance(x, np.ndarray) else x
+    """The records in the type of numbers that they had.
+
+    Which takes less room where it was small.
+    """
+    return (
+        x.astype(before.dtype)
+        if isinstance(before, np.ndarray) and isinstance(x, np.ndarray)
+        else x
+    )
 
 
 def find_natural_records(planted_records: Records) -> NDArray[np.bool_]:
@@ -99,7 +123,17 @@ def find_natural_records(planted_records: Records) -> NDArray[np.bool_]:
     array([ True,  True])
     """
     kinds = planted_records.groups.get(GROUP)
-    return np.ones(len(planted_records), dtype=bool) if kinds is None else np.asarray(kinds == NATURAL)
+    return (
+        np.ones(len(planted_records), dtype=bool) if kinds is None else np.asarray(kinds == NATURAL)
+    )
 
 
-__all__ = ["COPY", "GROUP", "NATURAL", "Planted", "WorstCase", "find_natural_records", "plant_canaries"]
+__all__ = [
+    "COPY",
+    "GROUP",
+    "NATURAL",
+    "Planted",
+    "WorstCase",
+    "find_natural_records",
+    "plant_canaries",
+]

@@ -1,4 +1,7 @@
-"""Reports: the result as a document, a web page, a terminal summary, a table of records, and a CI verdict."""
+"""Reports: the result as a document, a web page, a terminal summary, a table of records.
+
+And a CI verdict.
+"""
 
 from memberscope.reports.comparison_html import render_comparison, write_comparison_page
 from memberscope.reports.comparison_terminal import (
@@ -12,9 +15,19 @@ from memberscope.reports.files.arrays_file import read_arrays, write_arrays
 from memberscope.reports.files.audit_folder import write_all
 from memberscope.reports.files.junit_xml import render_junit, write_junit
 from memberscope.reports.files.records_csv import is_records_file_current, write_records
-from memberscope.reports.files.result_json import format_result_json, read_result, result_schema, write_result
+from memberscope.reports.files.result_json import (
+    format_result_json,
+    read_result,
+    result_schema,
+    write_result,
+)
 from memberscope.reports.files.verified_files import read_verified, read_verified_frontier
-from memberscope.reports.frontier import frontier_schema, print_frontier, read_frontier, write_frontier
+from memberscope.reports.frontier import (
+    frontier_schema,
+    print_frontier,
+    read_frontier,
+    write_frontier,
+)
 from memberscope.reports.page.report_html import render_report, write_report
 from memberscope.reports.terminal import print_summary
 

@@ -18,7 +18,10 @@ CLASSES = {"LEAKS_MORE": "fail", "NOT_MORE": "pass", "INCONCLUSIVE": "inconclusi
 
 @dataclass(frozen=True)
 class Mark:
-    """One release in a figure: where its value and limits stand, and what a reader without the figure is told."""
+    """One release in a figure: where its value and limits stand.
+
+    And what a reader without the figure is told.
+    """
 
     release: str
     x: float
@@ -38,11 +41,17 @@ class Figure:
 
 
 def _build_figures(comparison: Comparison) -> list[Figure]:
-    """A figure for the AUC and for each claimed rate; none for two releases, which the tables tell."""
+    """A figure for the AUC and for each claimed rate.
+
+    None for two releases, which the tables tell.
+    """
     if len(comparison.releases) < 3:
         return []
     kinds = dict.fromkeys((point.metric, point.fpr) for point in comparison.trend)
-    return [_build_figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind]) for kind in kinds]
+    return [
+        _build_figure(comparison, [p for p in comparison.trend if (p.metric, p.fpr) == kind])
+        for kind in kinds
+    ]
 
 
 def _build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
@@ -68,8 +77,15 @@ def _build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
         )
         for point in points
     ]
-    ticks = [(y(low + share * (high - low)), write(low + share * (high - low))) for share in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    name = "AUC" if points[0].metric == "auc" else f"Members found at {format_percentage(points[0].fpr)} false positives"
+    ticks = [
+        (y(low + share * (high - low)), write(low + share * (high - low)))
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    name = (
+        "AUC"
+        if points[0].metric == "auc"
+        else f"Members found at {format_percentage(points[0].fpr)} false positives"
+    )
     return Figure(f"{name}, strongest attack", marks, ticks)
 
 
@@ -79,12 +95,22 @@ def render_comparison(comparison: Comparison) -> str:
     from markupsafe import Markup
 
     blocks = {"style": read_template("report.css"), "own_style": read_template("comparison.css")}
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters["percent"] = format_percentage
-    for name in ("name_number", "format_value", "format_difference", "format_compared_level", "format_leaders"):
+    for name in (
+        "name_number",
+        "format_value",
+        "format_difference",
+        "format_compared_level",
+        "format_leaders",
+    ):
         environment.globals[name] = getattr(words, name)
     strongest = [entry for entry in comparison.compared if entry.attack in (STRONGEST, None)]
-    spans = [abs(limit) for entry in strongest for limit in (entry.difference.low, entry.difference.high)]
+    spans = [
+        abs(limit) for entry in strongest for limit in (entry.difference.low, entry.difference.high)
+    ]
     text = environment.from_string(read_template("comparison.html.j2")).render(
         comparison=comparison,
         verdict=words.WORDS[comparison.verdict],

@@ -17,13 +17,22 @@ from memberscope.auditing.documents import Compared, ValueWithLimits, format_lev
 
 COLOURS = {"LEAKS_MORE": "bold red", "NOT_MORE": "bold green", "INCONCLUSIVE": "bold yellow"}
 WORDS = {"LEAKS_MORE": "LEAKS MORE", "NOT_MORE": "NOT MORE", "INCONCLUSIVE": "INCONCLUSIVE"}
-ACCURACIES = {"train_accuracy": "train accuracy", "test_accuracy": "test accuracy", "generalisation_gap": "accuracy gap"}
+ACCURACIES = {
+    "train_accuracy": "train accuracy",
+    "test_accuracy": "test accuracy",
+    "generalisation_gap": "accuracy gap",
+}
 WIDE = 100  # columns of a terminal from which the attacks are named too
 
 
 def format_comparison_json(comparison: Comparison) -> str:
     """The document as JSON text."""
-    return json.dumps(comparison.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps(
+            comparison.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
+        )
+        + "\n"
+    )
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
@@ -38,14 +47,22 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 def comparison_schema() -> dict[str, Any]:
     """JSON Schema of the comparison document."""
     found: dict[str, Any] = Comparison.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": COMPARISON_FORMAT, **found}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": COMPARISON_FORMAT,
+        **found,
+    }
 
 
 def name_number(entry: Compared) -> str:
     """What a number is, in words."""
     if entry.metric == "auc":
         return "AUC"
-    return f"TPR at {format_percentage(entry.fpr)}" if entry.metric == "tpr" else ACCURACIES[entry.metric]
+    return (
+        f"TPR at {format_percentage(entry.fpr)}"
+        if entry.metric == "tpr"
+        else ACCURACIES[entry.metric]
+    )
 
 
 def format_value(entry: Compared, value: float) -> str:
@@ -75,8 +92,13 @@ def format_leaders(entry: Compared) -> str:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the verdict, what was not alike, the strongest attack at each level before and after, and the trend."""
-    console.print(f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}")
+    """Print the verdict, what was not alike, the strongest attack at each level before and after.
+
+    And the trend.
+    """
+    console.print(
+        f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}"
+    )
     console.print(_build_strongest_table(comparison, wide=console.width >= WIDE))
     for sentence in comparison.obstacles[1:]:
         console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
@@ -87,7 +109,10 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
-    """The strongest attack at each level that both have, and the accuracies; the attacks that reached it if `wide`."""
+    """The strongest attack at each level that both have, and the accuracies.
+
+    The attacks that reached it if `wide`.
+    """
     title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({format_percentage(comparison.confidence)} intervals)"
     table = Table(title=title, title_justify="left")
     table.add_column("access", min_width=13, max_width=None if wide else 13)
@@ -104,7 +129,11 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
         if shown is not None and format_compared_level(entry) != shown:
             table.add_section()
         name = name_number(entry) + (" *" if entry.claim else "")
-        values = (format_value(entry, entry.before.value), format_value(entry, entry.after.value), format_difference(entry))
+        values = (
+            format_value(entry, entry.before.value),
+            format_value(entry, entry.after.value),
+            format_difference(entry),
+        )
         table.add_row(
             "" if format_compared_level(entry) == shown else format_compared_level(entry),
             name,

@@ -44,7 +44,8 @@ def explain(topic: str) -> str:
         name = name.removesuffix("-per-class")
     if name not in _read_topics():
         raise InputError(
-            f"Expected a topic among {', '.join(list_topics())}, got {topic!r}. Or give --result DIR with a record's id."
+            f"Expected a topic among {', '.join(list_topics())}, got {topic!r}. Or give --result "
+            "DIR with a record's id."
         )
     found = _read_topics()[name]
     return f"{found['title']}\n\n{found['text'].strip()}\n\nSee it: {found['command']}"
@@ -62,15 +63,23 @@ def explain_record(arrays: AuditArrays, record: str, prior: float) -> str:
     if not len(where):
         where = np.flatnonzero(np.array(hash_ids(arrays.ids)) == record)
     if not len(where):
-        raise InputError(f"Expected the id or hash of a record of this audit, got {record!r}. See records.csv.")
+        raise InputError(
+            f"Expected the id or hash of a record of this audit, got {record!r}. See records.csv."
+        )
     i = int(where[0])
     kind = "a member" if arrays.member[i] else "a non-member"
     own = arrays.group_values["class"][arrays.groups["class"][i]]
     lines = [
-        f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of {format_percentage(prior)}, an adversary would believe:"
+        f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of "
+        f"{format_percentage(prior)}, an adversary would believe:"
     ]
     for name in sorted(arrays.posterior, key=lambda entry: -arrays.posterior[entry][i]):
-        above = float(np.mean(arrays.comparable[name][~arrays.member] >= arrays.comparable[name][i]))
+        above = float(
+            np.mean(arrays.comparable[name][~arrays.member] >= arrays.comparable[name][i])
+        )
         belief = format_percentage(float(arrays.posterior[name][i]))
-        lines.append(f"  {name}: {belief} likely a member; {format_percentage(above)} of non-members score as high or higher")
+        lines.append(
+            f"  {name}: {belief} likely a member; {format_percentage(above)} of non-members score "
+            "as high or higher"
+        )
     return "\n".join(lines)

@@ -1,4 +1,7 @@
-"""A frontier of defences for readers: `frontier.json`, one HTML file with its two pictures, and a table in the terminal."""
+"""A frontier of defences for readers.
+
+`frontier.json`, one HTML file with its two pictures, and a table in the terminal.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,13 @@ from memberscope.reports import select as lookup
 from memberscope.types import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 26
-WORDS = {"meets": "meets it", "breaks": "breaks it", "undecided": "undecided", "not measured": "not measured", None: ""}
+WORDS = {
+    "meets": "meets it",
+    "breaks": "breaks it",
+    "undecided": "undecided",
+    "not measured": "not measured",
+    None: "",
+}
 UNKNOWN = "not measured"
 
 
@@ -29,7 +38,10 @@ def write_frontier(frontier: Frontier, out: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    text = json.dumps(frontier.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (
+        json.dumps(frontier.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )
     write_bytes(out / "frontier.json", text.encode())
     write_bytes(out / "frontier.html", render_frontier(frontier).encode())
 
@@ -48,12 +60,19 @@ def read_frontier(path: Path) -> Frontier:
         return Frontier.model_validate(document)
     except (OSError, ValueError) as error:
         first = (str(error).splitlines() or [""])[0]
-        raise InputError(f"Expected a frontier.json in {str(path)!r}, got: {first}. Run `memberscope defend` again.") from error
+        raise InputError(
+            f"Expected a frontier.json in {str(path)!r}, got: {first}. Run `memberscope defend` "
+            "again."
+        ) from error
 
 
 def frontier_schema() -> dict[str, Any]:
     """JSON Schema of the document."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **Frontier.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": FORMAT,
+        **Frontier.model_json_schema(),
+    }
 
 
 def render_frontier(frontier: Frontier) -> str:
@@ -62,7 +81,9 @@ def render_frontier(frontier: Frontier) -> str:
     from markupsafe import Markup
 
     style = read_template("report.css") + read_template("frontier.css")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {"percent": format_percentage, "interval": lookup.format_interval}
     environment.globals |= {
         "number": format_number,
@@ -73,8 +94,13 @@ def render_frontier(frontier: Frontier) -> str:
         "words": WORDS,
         "reached_by": lookup.name_strongest_attack,
     }
-    place = {row.name: number for number, row in enumerate((row for row in frontier.rows if row.why_not is None), start=1)}
-    environment.globals["number_of"] = lambda names: ", ".join(str(place[name]) for name in names) or "–"
+    place = {
+        row.name: number
+        for number, row in enumerate((row for row in frontier.rows if row.why_not is None), start=1)
+    }
+    environment.globals["number_of"] = lambda names: (
+        ", ".join(str(place[name]) for name in names) or "–"
+    )
     text = environment.from_string(read_template("frontier.html.j2")).render(
         frontier=frontier,
         pictures=[_build_picture(frontier, "worst"), _build_picture(frontier, "average")],
@@ -98,12 +124,21 @@ def _format_leakage(entry: Any, row: FrontierRow, *, short: bool = False) -> str
 
 def name_canary_kind(entry: Estimate | None) -> str:
     """The kind of canary that an estimate is about, in words."""
-    return "" if entry is None or entry.group is None else entry.group.partition("=")[2].replace("_", " ")
+    return (
+        ""
+        if entry is None or entry.group is None
+        else entry.group.partition("=")[2].replace("_", " ")
+    )
 
 
 def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
-    """What the template draws of accuracy (up) by leakage (to the right): dots with limits, ticks, and the frontier's steps."""
-    rows = [row for row in frontier.rows if row.accuracy is not None and getattr(row, axis) is not None]
+    """What the template draws of accuracy (up) by leakage (to the right).
+
+    Dots with limits, ticks, and the frontier's steps.
+    """
+    rows = [
+        row for row in frontier.rows if row.accuracy is not None and getattr(row, axis) is not None
+    ]
     shown = [(row, getattr(row, axis)) for row in rows]
     if not shown:
         return {"axis": axis, "dots": [], "width": WIDTH, "height": HEIGHT}
@@ -111,14 +146,23 @@ def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
     highs = [row.accuracy.high for row in rows if row.accuracy]
     y_range = _pad_range(min(lows), max(highs))
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
-    dots = [_build_dot(row, entry, x_range, y_range, number) for number, (row, entry) in enumerate(shown, start=1)]
+    dots = [
+        _build_dot(row, entry, x_range, y_range, number)
+        for number, (row, entry) in enumerate(shown, start=1)
+    ]
     return {
         "axis": axis,
         "fpr": shown[0][1].fpr,
         "dots": dots,
         "steps": _format_staircase(dots),
-        "x_ticks": [(_scale_x(value, x_range), format_percentage(value)) for value in _choose_ticks(*x_range)],
-        "y_ticks": [(_scale_y(value, y_range), format_percentage(value)) for value in _choose_ticks(*y_range)],
+        "x_ticks": [
+            (_scale_x(value, x_range), format_percentage(value))
+            for value in _choose_ticks(*x_range)
+        ],
+        "y_ticks": [
+            (_scale_y(value, y_range), format_percentage(value))
+            for value in _choose_ticks(*y_range)
+        ],
         "width": WIDTH,
         "height": HEIGHT,
         "left": LEFT,
@@ -129,7 +173,11 @@ def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
 
 
 def _build_dot(
-    row: FrontierRow, entry: Estimate, x_range: tuple[float, float], y_range: tuple[float, float], number: int
+    row: FrontierRow,
+    entry: Estimate,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    number: int,
 ) -> dict[str, Any]:
     """One choice's place, limits and words."""
     assert row.accuracy is not None
@@ -172,19 +220,30 @@ def _choose_ticks(low: float, high: float) -> list[float]:
     >>> _choose_ticks(0.0, 1.0), _choose_ticks(0.52, 0.61)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.52, 0.54, 0.56, 0.58, 0.6])
     """
-    step = next(step for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / step <= 6 or step == 0.2)
+    step = next(
+        step
+        for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+        if (high - low) / step <= 6 or step == 0.2
+    )
     found = [round(step * number, 6) for number in range(int(low / step), int(high / step) + 2)]
     return [value for value in found if low - 1e-9 <= value <= high + 1e-9]
 
 
 def _scale_x(value: float, x_range: tuple[float, float]) -> float:
     """A share's place from the left."""
-    return round(LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT), 1)
+    return round(
+        LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT), 1
+    )
 
 
 def _scale_y(value: float, y_range: tuple[float, float]) -> float:
     """A share's place from the top."""
-    return round(HEIGHT - BOTTOM - (value - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - BOTTOM - TOP), 1)
+    return round(
+        HEIGHT
+        - BOTTOM
+        - (value - y_range[0]) / (y_range[1] - y_range[0]) * (HEIGHT - BOTTOM - TOP),
+        1,
+    )
 
 
 def print_frontier(frontier: Frontier, console: Console, out: Path | None = None) -> None:
@@ -198,14 +257,18 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
     for sentence in frontier.advice:
         console.print(escape(sentence))
     if out is not None:
-        console.print(f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each way of training")
+        console.print(
+            f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each "
+            "way of training"
+        )
 
 
 def _build_frontier_table(frontier: Frontier) -> Table:
     """One row a choice, undominated ones marked."""
     confidence = format_percentage(frontier.plan["confidence"])
     table = Table(
-        title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)", title_justify="left"
+        title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)",
+        title_justify="left",
     )
     table.add_column("defence", overflow="fold")
     table.add_column("accuracy")
@@ -221,7 +284,8 @@ def _build_frontier_table(frontier: Frontier) -> Table:
         if row.why_not is None:
             table.add_row(*format_frontier_cells(row, frontier))
     table.caption = (
-        "TPR at this FPR of the strongest attack; unaware: of one who trains reference models without the defence. "
+        "TPR at this FPR of the strongest attack; unaware: of one who trains reference models "
+        "without the defence. "
         "* no other choice is at least as good in accuracy, average and worst case"
     )
     table.caption_justify = "left"
@@ -231,8 +295,16 @@ def _build_frontier_table(frontier: Frontier) -> Table:
 def format_frontier_cells(row: FrontierRow, frontier: Frontier) -> list[str]:
     """The texts of one row."""
     mark = "" if row.dominated_by or row.average is None else " *"
-    unaware = [format_percentage(entry.value) for entry in (row.unaware_average, row.unaware_worst) if entry is not None]
-    found = [escape(row.name) + mark, _format_short_interval(row.accuracy), _format_leakage(row.average, row, short=True)]
+    unaware = [
+        format_percentage(entry.value)
+        for entry in (row.unaware_average, row.unaware_worst)
+        if entry is not None
+    ]
+    found = [
+        escape(row.name) + mark,
+        _format_short_interval(row.accuracy),
+        _format_leakage(row.average, row, short=True),
+    ]
     found += [_format_leakage(row.worst, row, short=True), ", ".join(unaware) or "–"]
     if any(entry.proven for entry in frontier.rows):
         found.append(format_epsilons(row))
@@ -245,12 +317,17 @@ def _format_short_interval(entry: Any) -> str:
     """A share with its limits as short as a narrow terminal wants it."""
     if entry is None:
         return "–"
-    value, low, high = (float(f"{100 * share:.3g}") for share in (entry.value, entry.low, entry.high))
+    value, low, high = (
+        float(f"{100 * share:.3g}") for share in (entry.value, entry.low, entry.high)
+    )
     return f"{value:g}% ({low:g}–{high:g})"
 
 
 def format_epsilons(row: FrontierRow) -> str:
-    """Proven epsilon, and what the canaries prove without an assumption and, in brackets, with that of a Gaussian curve."""
+    """Proven epsilon, and what the canaries prove without an assumption and, in brackets.
+
+    With that of a Gaussian curve.
+    """
     proven = "none" if row.proven is None else f"{row.proven['epsilon']:.3g}"
     measured = [f"{bound['epsilon']:.2f}" for bound in row.measured]
     return f"{proven}; {measured[0]} ({measured[1]})" if len(measured) == 2 else f"{proven}; –"

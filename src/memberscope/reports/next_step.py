@@ -1,4 +1,7 @@
-"""What to do after an audit: one sentence and one command for this very model, with its own parameters."""
+"""What to do after an audit: one sentence and one command for this very model.
+
+With its own parameters.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,22 @@ Arguments = Callable[[str], str]  # from a verb to the arguments of this audit t
 ORDER = ("null", "blind", "references", "direction", "fitted")  # of what a verdict rests on first
 
 
-def suggest_next_step(result: Result, arguments: Arguments | None = None, out: str = "DIR") -> str | None:
+def suggest_next_step(
+    result: Result, arguments: Arguments | None = None, out: str = "DIR"
+) -> str | None:
     """A sentence with the next command; None without a verdict.
 
-    `arguments` gives what named the model and the threat on the command line; without it three dots stand in their place. `out` is the
-    folder of the audit.
+    `arguments` gives what named the model and the threat on the command line; without it three dots
+    stand in their place. `out` is the folder of the audit.
     """
     if result.verdict is None:
         return None
     named = arguments or (lambda verb: "…")
     if result.verdict == "FAIL":
         if "references" in result.controls:
-            return f"To see what each defence would buy and cost: memberscope defend {named('defend')}"
+            return (
+                f"To see what each defence would buy and cost: memberscope defend {named('defend')}"
+            )
         return f"To find the least restrictive outputs that keep the limits: memberscope guard init --from {out}"
     if result.verdict == "PASS":
         if not result.limited:
@@ -31,7 +38,8 @@ def suggest_next_step(result: Result, arguments: Arguments | None = None, out: s
         trained = f"--recipe my_module:train --references {n}"
         if "--signals" in named("audit"):
             return (
-                f"To lift the limit, audit the model itself: memberscope audit --model … --members … --non-members … {trained}; "
+                "To lift the limit, audit the model itself: memberscope audit --model … --members "
+                f"… --non-members … {trained}; "
                 f"to accept it: memberscope audit {named('audit')} --accept-limited"
             )
         return f"To lift the limit: memberscope audit {named('audit')} {trained}"
@@ -42,7 +50,10 @@ def _after_inconclusive(result: Result, named: Arguments, out: str) -> str:
     """The command that answers the open point which the verdict names."""
     open_points = [finding for finding in result.findings if finding.verdict != "PASS"]
     by_name = {finding.attack: finding for finding in reversed(open_points)}
-    first = next((by_name[name] for name in ORDER if name in by_name), open_points[0] if open_points else None)
+    first = next(
+        (by_name[name] for name in ORDER if name in by_name),
+        open_points[0] if open_points else None,
+    )
     read = f"To read each finding: memberscope explain --result {out}"
     if first is None or (first.attack in ORDER and first.verdict != "NOT_RUN"):
         return read

@@ -13,7 +13,9 @@ Place = tuple[str, str | None]
 
 
 def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
-    """Estimates whose fields equal all `conditions`; of the audited model and all records unless asked for otherwise.
+    """Estimates whose fields equal all `conditions`.
+
+    Of the audited model and all records unless asked for otherwise.
 
     A `level` stands for its access and its restriction.
     """
@@ -33,7 +35,10 @@ def find_estimate(result: Result, **conditions: Any) -> Estimate | None:
 def list_levels(result: Result) -> list[Place]:
     """Levels with estimates, weakest first, as access and restriction."""
     return list(
-        dict.fromkeys((entry.access, entry.restriction) for entry in select_estimates(result, attack=STRONGEST, metric="auc"))
+        dict.fromkeys(
+            (entry.access, entry.restriction)
+            for entry in select_estimates(result, attack=STRONGEST, metric="auc")
+        )
     )
 
 
@@ -46,12 +51,17 @@ def list_unmeasured_levels(result: Result) -> list[Place]:
 
 def list_fprs(result: Result) -> list[float]:
     """False-positive rates with estimates, largest first."""
-    found = {entry.fpr for entry in select_estimates(result, attack=STRONGEST, metric="tpr") if entry.fpr}
+    found = {
+        entry.fpr for entry in select_estimates(result, attack=STRONGEST, metric="tpr") if entry.fpr
+    }
     return sorted(found, reverse=True)
 
 
 def find_headline(result: Result) -> Estimate | None:
-    """The strongest attack's TPR at the policy's lowest rate, or else at the lowest one with ten expected false positives."""
+    """The strongest attack's TPR at the policy's lowest rate.
+
+    Or else at the lowest one with ten expected false positives.
+    """
     found = list_levels(result)
     if not found:
         return None
@@ -89,7 +99,10 @@ def count_references(result: Result) -> int:
 
 
 def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
-    """What did not run: attacks that share an access level and a reason, that level, and the reason."""
+    """What did not run: attacks that share an access level and a reason, that level.
+
+    And the reason.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     for entry in result.not_run:
         found.setdefault((entry.access, entry.why), []).append(entry.attack)
@@ -114,15 +127,18 @@ def describe_threat(result: Result) -> str:
     trained = count_references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
-        f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who knows the truth about some "
-        f"other records{trains}, and who tries records of which {format_percentage(threat['prior'])} are members."
+        f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who "
+        "knows the truth about some "
+        f"other records{trains}, and who tries records of which "
+        f"{format_percentage(threat['prior'])} are members."
     )
 
 
 def describe_references(result: Result) -> list[tuple[str, str]]:
     """How like the target the reference models are, as names and words; empty without them.
 
-    Agreement and calibration are on records that were new to the target and to each reference model.
+    Agreement and calibration are on records that were new to the target and to each reference
+    model.
     """
     found = result.diagnostics.get("references")
     if not found:
@@ -133,15 +149,18 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     return [
         (
             "trained and left out",
-            f"{found['models']} trained on {found['records_per_model']} records each, {found['failed']} left out",
+            f"{found['models']} trained on {found['records_per_model']} records each, "
+            f"{found['failed']} left out",
         ),
         (
             "accuracy on their own records",
-            f"{format_percentage(own)} (target {format_percentage(found['target_train_accuracy'])})",
+            f"{format_percentage(own)} (target "
+            f"{format_percentage(found['target_train_accuracy'])})",
         ),
         (
             "accuracy on other records",
-            f"{format_percentage(others)} (target {format_percentage(found['target_held_out_accuracy'])})",
+            f"{format_percentage(others)} (target "
+            f"{format_percentage(found['target_held_out_accuracy'])})",
         ),
         ("accuracy gap", f"{format_percentage(gap)} (target {format_percentage(target_gap)})"),
         ("agreement", format_percentage(found["agreement"])),
@@ -155,21 +174,41 @@ def _describe_training(result: Result) -> str:
     """How the reference models were trained, in words."""
     found = result.plan.get("execution", {})
     words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []
-    words += [f"{found[key]} {name}" for key, name in (("threads", "threads a job"), ("processes", "jobs")) if key in found]
+    words += [
+        f"{found[key]} {name}"
+        for key, name in (("threads", "threads a job"), ("processes", "jobs"))
+        if key in found
+    ]
     words += [found[key] for key in ("precision", "device") if key in found]
     return ", ".join(words) + (f" ({found['note']})" if found.get("note") else "")
 
 
 def summarise_further_targets(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
-    """Mean and spread between further targets: the strongest attack first, then by mean AUC at its highest level of access."""
+    """Mean and spread between further targets.
+
+    The strongest attack first, then by mean AUC at its highest level of access.
+    """
     found = result.diagnostics.get("targets")
     if not found:
         return []
     access = list_levels(result)[-1]
-    areas = {(r["attack"], (r["access"], r["restriction"])): r["mean"] for r in found["rows"] if r["metric"] == "auc"}
+    areas = {
+        (r["attack"], (r["access"], r["restriction"])): r["mean"]
+        for r in found["rows"]
+        if r["metric"] == "auc"
+    }
     names = sorted(
-        (name for name in areas if name[1] == access or (name[0] != STRONGEST and (name[0], access) not in areas)),
+        (
+            name
+            for name in areas
+            if name[1] == access or (name[0] != STRONGEST and (name[0], access) not in areas)
+        ),
         key=lambda name: (name[0] != STRONGEST, -areas[name]),
     )
     chosen = names[:rows]
-    return [row for name in chosen for row in found["rows"] if (row["attack"], (row["access"], row["restriction"])) == name]
+    return [
+        row
+        for name in chosen
+        for row in found["rows"]
+        if (row["attack"], (row["access"], row["restriction"])) == name
+    ]

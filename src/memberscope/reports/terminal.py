@@ -31,14 +31,19 @@ from memberscope.reports.select import (
 COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
 
 
-def print_summary(result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None) -> None:
-    """Print verdict, threat model, the strongest attack by access level, controls, power, what did not run, and the next command.
+def print_summary(
+    result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None
+) -> None:
+    """Print verdict, threat model, the strongest attack by access level, controls, power.
+
+    What did not run, and the next command.
 
     `arguments` gives what named the model on the command line, for the verb of the next command.
     """
     limited = " (limited)" if result.limited else ""
     console.print(
-        f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] {escape(result.title)}: {escape(result.reason)}"
+        f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] "
+        f"{escape(result.title)}: {escape(result.reason)}"
     )
     if (repeats := describe_repeats(result.environment)) is not None:
         console.print(f"[yellow]{escape(repeats)}[/]")
@@ -51,13 +56,18 @@ def print_summary(result: Result, console: Console, out: Path | None = None, arg
     for line in _format_model_lines(result):
         console.print(f"  [dim]{escape(line)}[/]")
     for name, control in result.controls.items():
-        mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[control.passed]
+        mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[
+            control.passed
+        ]
         console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
     overlap = result.diagnostics.get("overlap")
     if overlap and overlap["exact"] + overlap["near"]:
-        named = ", ".join(f"{pair['non_member']}={pair['member']}" for pair in overlap["examples"][:3])
+        named = ", ".join(
+            f"{pair['non_member']}={pair['member']}" for pair in overlap["examples"][:3]
+        )
         console.print(
-            f"  [yellow]duplicates[/] of members among the non-members: {overlap['exact']} exact, {overlap['near']} near, "
+            f"  [yellow]duplicates[/] of members among the non-members: {overlap['exact']} exact, "
+            f"{overlap['near']} near, "
             f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
         )
     for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
@@ -67,13 +77,20 @@ def print_summary(result: Result, console: Console, out: Path | None = None, arg
             if entry["tpr"] is None
             else f"the smallest TPR that would have failed {limit} is {format_percentage(entry['tpr'])}"
         )
-        console.print(f"  power: at {format_percentage(entry['fpr'])} false positives, {power}{_describe_coarse_scores(entry)}")
+        console.print(
+            f"  power: at {format_percentage(entry['fpr'])} false positives, "
+            f"{power}{_describe_coarse_scores(entry)}"
+        )
     for names, access, why in group_skipped_attacks(result):
         console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
     for note in result.diagnostics.get("notes", ()):
         console.print(f"  note: {escape(note)}")
     if out is not None:
-        files = (name for name in ("result.json", "report.html", "records.csv", "arrays.safetensors") if (out / name).exists())
+        files = (
+            name
+            for name in ("result.json", "report.html", "records.csv", "arrays.safetensors")
+            if (out / name).exists()
+        )
         console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
@@ -82,15 +99,23 @@ def _describe_coarse_scores(entry: dict[str, Any]) -> str:
     rows = sorted(entry.get("coarse", {}).items())
     if not rows:
         return ""
-    told = ", ".join(f"{name} {'never' if tpr is None else format_percentage(tpr)}" for name, tpr in rows)
+    told = ", ".join(
+        f"{name} {'never' if tpr is None else format_percentage(tpr)}" for name, tpr in rows
+    )
     return f"; where scores tie: {told}"
 
 
 def _build_levels_table(result: Result) -> Table:
-    """Strongest attack at each access level: TPR at each rate with its interval, precision at the prior, AUC."""
+    """Strongest attack at each access level.
+
+    TPR at each rate with its interval, precision at the prior, AUC.
+    """
     prior = result.plan["threat"]["prior"]
     confidence = format_percentage(result.plan["confidence"])
-    table = Table(title=f"Strongest attack by access ({confidence} intervals, simultaneous)", title_justify="left")
+    table = Table(
+        title=f"Strongest attack by access ({confidence} intervals, simultaneous)",
+        title_justify="left",
+    )
     table.add_column("access")
     table.add_column("FPR", justify="right")
     table.add_column("TPR")
@@ -102,50 +127,71 @@ def _build_levels_table(result: Result) -> Table:
         beside = level[1] not in (None, found[-1][1])
         for fpr in [best.fpr] if beside and best is not None and best.fpr else list_fprs(result):
             tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
-            ppv = find_estimate(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior)
+            ppv = find_estimate(
+                result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior
+            )
             if tpr is None or ppv is None:
                 continue
             mark = " *" if tpr.warning else ""
             table.add_row(
-                shown, format_percentage(fpr), format_interval(tpr) + mark, format_interval(ppv), name_strongest_attack(tpr)
+                shown,
+                format_percentage(fpr),
+                format_interval(tpr) + mark,
+                format_interval(ppv),
+                name_strongest_attack(tpr),
             )
             shown = ""
         auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
         if auc:
-            table.add_row(shown, "AUC", format_interval(auc, rate=False), "", name_strongest_attack(auc))
+            table.add_row(
+                shown, "AUC", format_interval(auc, rate=False), "", name_strongest_attack(auc)
+            )
         table.add_section()
     for place in list_unmeasured_levels(result):
         table.add_row(format_level(*place), "", "not measured", "", "")
     if any(entry.warning for entry in result.estimates if entry.attack == STRONGEST):
-        table.caption = "* fewer than 10 false positives are allowed at this rate; the interval is wide"
+        table.caption = (
+            "* fewer than 10 false positives are allowed at this rate; the interval is wide"
+        )
         table.caption_justify = "left"
     return table
 
 
 def _format_model_lines(result: Result) -> list[str]:
-    """Reference models: how like the target they are; and single records: how many are separated, and how stably."""
+    """Reference models: how like the target they are.
+
+    And single records: how many are separated, and how stably.
+    """
     words, lines = dict(describe_references(result)), []
     if words:
         lines.append(
-            f"reference models: {words['trained and left out']}, in {words['time spent training']}; accuracy gap "
-            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance {words['calibration distance']} (descriptive); {words['trained by']}"
+            f"reference models: {words['trained and left out']}, in "
+            f"{words['time spent training']}; accuracy gap "
+            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance "
+            f"{words['calibration distance']} (descriptive); {words['trained by']}"
         )
     found = result.diagnostics.get("vulnerability")
     if found:
         halves = found["stability"]["halves"]
         order = halves.get("rank_correlation")
         stable = (
-            halves["why"] if "why" in halves else f"order between halves of the models: {format_number(order)} rank correlation"
+            halves["why"]
+            if "why" in halves
+            else f"order between halves of the models: {format_number(order)} rank correlation"
         )
         lines.append(
-            f"single records: {format_percentage(found['above_zero'])} are separated by the reference models (at most {format_percentage(found['by_chance'])} "
+            f"single records: {format_percentage(found['above_zero'])} are separated by the "
+            f"reference models (at most {format_percentage(found['by_chance'])} "
             f"would be by chance); {stable} (descriptive)"
         )
     return lines
 
 
 def _build_targets_table(result: Result) -> Table:
-    """The leading attacks on the audited model, and their mean and spread over the further targets."""
+    """The leading attacks on the audited model.
+
+    And their mean and spread over the further targets.
+    """
     found = result.diagnostics["targets"]
     left_out = f", {found['failed']} left out" if found["failed"] else ""
     title = f"The training procedure: {found['trained']} further targets{left_out}"
@@ -162,6 +208,11 @@ def _build_targets_table(result: Result) -> Table:
         what = "AUC" if row["metric"] == "auc" else f"TPR at {format_percentage(row['fpr'])}"
         spread = "one target" if row["spread"] is None else write(row["spread"])
         table.add_row(
-            row["attack"], format_level(row["access"], row["restriction"]), what, write(row["own"]), write(row["mean"]), spread
+            row["attack"],
+            format_level(row["access"], row["restriction"]),
+            what,
+            write(row["own"]),
+            write(row["mean"]),
+            spread,
         )
     return table

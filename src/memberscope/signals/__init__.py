@@ -1,10 +1,24 @@
-"""Signals: what is observed about each record under a model, paid for once, checked and cached here."""
+"""Signals: what is observed about each record under a model, paid for once.
 
-from memberscope.signals.collect import PROBE, Observed, collect_outputs, validate_labels, validate_outputs
+Checked and cached here.
+"""
+
+from memberscope.signals.collect import (
+    PROBE,
+    Observed,
+    collect_outputs,
+    validate_labels,
+    validate_outputs,
+)
 from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.signals.measure import measure_signal
-from memberscope.signals.measured import MeasuredSignal, build_single_stage, is_measured, with_query_budget
+from memberscope.signals.measured import (
+    MeasuredSignal,
+    build_single_stage,
+    is_measured,
+    with_query_budget,
+)
 from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.views import check_view, transform_view

@@ -1,10 +1,19 @@
-"""Distance to the decision boundary from labels alone, by walks towards other records or by HopSkipJump."""
+"""Distance to the decision boundary from labels alone.
+
+By walks towards other records or by HopSkipJump.
+"""
 
 from __future__ import annotations
 
 from memberscope.signals.boundary_walk import BoundaryWalk
 from memberscope.signals.feature_domain import encode_in_domain
-from memberscope.signals.label_oracle import ask_first_labels, build_oracle, measure_in_stages, plan_stages, read_query_budget
+from memberscope.signals.label_oracle import (
+    ask_first_labels,
+    build_oracle,
+    measure_in_stages,
+    plan_stages,
+    read_query_budget,
+)
 from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
 from memberscope.types import Records, SignalSpec, Target
 
@@ -14,10 +23,15 @@ QUERIES = 128
 COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of queries
 
 
-def measure_boundary(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
-    """Twice the log of the distance to the boundary in `Domain.unit`, (n, stages, 1), within `queries` a record.
+def measure_boundary(
+    target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
+) -> MeasuredSignal:
+    """Twice the log of the distance to the boundary in `Domain.unit`, (n, stages, 1).
 
-    Parameters: `queries`, `settled`, `seed`, and `hopskipjump` = 1 for that search on continuous features.
+    Within `queries` a record.
+
+    Parameters: `queries`, `settled`, `seed`, and `hopskipjump` = 1 for that search on continuous
+    features.
 
     Raises:
         InputError: The budget is less than one query.
@@ -27,7 +41,10 @@ def measure_boundary(target: Target, records: Records, spec: SignalSpec, progres
     budget = read_query_budget(spec, QUERIES)
     domain, z = encode_in_domain(records.x)
     oracle = build_oracle(
-        target, domain, records, "boundary hopskipjump" if read_parameter(spec, "hopskipjump", 0) else "boundary"
+        target,
+        domain,
+        records,
+        "boundary hopskipjump" if read_parameter(spec, "hopskipjump", 0) else "boundary",
     )
     predicted = ask_first_labels(oracle, z)
     right = predicted == records.y

@@ -1,13 +1,16 @@
-"""Distance to the decision boundary from labels alone: the nearest change of label on paths towards other records.
+"""Distance to the decision boundary from labels alone.
 
-The default search walks from each record towards the nearest records that the model gives another label; on each path one
-query tells whether it could come closer than the best so far, and only then the border is bisected. A path is a line where
-features are numbers or pixels, and replaces features one by one in a fixed random order where some are bits or categories, so
-that nothing leaves the domain. Records that the model labels wrongly cost one query and get the floor.
+The nearest change of label on paths towards other records.
+
+The default search walks from each record towards the nearest records that the model gives another
+label; on each path one query tells whether it could come closer than the best so far, and only then
+the border is bisected. A path is a line where features are numbers or pixels, and replaces features
+one by one in a fixed random order where some are bits or categories, so that nothing leaves the
+domain. Records that the model labels wrongly cost one query and get the floor.
 
 References:
-    [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference Attacks", ICML 2021,
-        arXiv:2007.14321.
+    [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference
+        Attacks", ICML 2021, arXiv:2007.14321.
     [2] Z. Li, Y. Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, arXiv:2007.15528.
 """
 
@@ -22,19 +25,31 @@ from memberscope.types import Bools, Floats, Ints
 
 PATHS = 64  # records with another label that each record walks towards
 POOL = 1024  # records that may serve as ends of paths
-STEEP = 2.0  # values a log-distance: brings boundary distances of trained networks to the spread of logits of confidence
+# Values a log-distance: brings boundary distances of trained networks to the spread of logits of
+# confidence
+STEEP = 2.0
 STARTS = 8  # random points tried where no record has another label
 NEAREST = -3.0  # values of records that are labelled rightly are no less
-FLOOR = -3.001  # value of a record that is labelled wrongly: it lies beyond the boundary, just below all others
+FLOOR = (
+    -3.001
+)  # value of a record that is labelled wrongly: it lies beyond the boundary, just below all others
 CEILING = 8.0  # value where no other label was found at all: the most robust
 NEAR = 0.1  # relative precision of a bisection
 
 
 class BoundaryWalk:
-    """The state of the search for all records: each record's path, the stretch that is bisected, and the best distance (n,)."""
+    """The state of the search for all records.
 
-    def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS) -> None:
-        """Choose the paths of the records `z` (n, f), which the model gives the labels `predicted` (n,)."""
+    Each record's path, the stretch that is bisected, and the best distance (n,).
+    """
+
+    def __init__(
+        self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS
+    ) -> None:
+        """Choose the paths of the records `z` (n, f).
+
+        Which the model gives the labels `predicted` (n,).
+        """
         rng = np.random.default_rng(seed)
         self.oracle, self.z, self.unit = oracle, z, oracle.domain.unit
         self.right = predicted == oracle.labels
@@ -43,13 +58,18 @@ class BoundaryWalk:
         self.ranks = np.argsort(self.orders, axis=1)
         self.replaces = bool(oracle.domain.discrete.any()) and not oracle.domain.is_image
         n = len(z)
-        self.certain = np.isfinite(self.lengths) & (self.ends < len(self.pool) - STARTS) & self.reached()
+        self.certain = (
+            np.isfinite(self.lengths) & (self.ends < len(self.pool) - STARTS) & self.reached()
+        )
         self.path = np.zeros(n, dtype=np.int64)
         self.best = np.where(self.certain[:, 0], self.lengths[:, 0], np.inf)
         self.low, self.high, self.halving = np.zeros(n), self.best.copy(), self.certain[:, 0].copy()
 
     def reached(self) -> Bools:
-        """Whether each path (n, paths) ends at the very record that it walks towards, missing and fixed entries included."""
+        """Whether each path (n, paths) ends at the very record that it walks towards.
+
+        Missing and fixed entries included.
+        """
         domain, found = self.oracle.domain, np.ones(self.ends.shape, dtype=bool)
         if (domain.scale > 0).all() and not np.isnan(self.z).any():
             return found
@@ -74,7 +94,9 @@ class BoundaryWalk:
         """One query of each record in `rows` (r,), or a move to its next path."""
         length = self.lengths[rows, self.path[rows]]
         halving, best = self.halving[rows], self.best[rows]
-        aim = np.where(halving, (self.low[rows] + self.high[rows]) / 2, np.minimum(best * (1 - NEAR), length))
+        aim = np.where(
+            halving, (self.low[rows] + self.high[rows]) / 2, np.minimum(best * (1 - NEAR), length)
+        )
         known = (
             ~halving & self.certain[rows, self.path[rows]] & (length <= best * (1 - NEAR))
         )  # the end itself has another label
@@ -99,7 +121,10 @@ class BoundaryWalk:
         self.best[rows] = np.minimum(self.best[rows], distance)
 
     def points(self, rows: NDArray[np.int64], aim: Floats) -> tuple[Floats, Floats]:
-        """Points (r, f) on the records' paths, at most as far as `aim` (r,) but beyond what is known, and their distances (r,)."""
+        """Points (r, f) on the records' paths.
+
+        At most as far as `aim` (r,) but beyond what is known, and their distances (r,).
+        """
         start = self.z[rows]
         end = self.oracle.domain.movable(start, self.pool[self.ends[rows, self.path[rows]]])
         length = self.lengths[rows, self.path[rows]]
@@ -107,13 +132,19 @@ class BoundaryWalk:
             share = aim / np.maximum(length, 1e-300)
             return self.oracle.domain.inside(start + share[:, None] * (end - start)), aim
         ranks, order = self.ranks[self.path[rows]], self.orders[self.path[rows]]
-        total = np.cumsum(np.take_along_axis(self.oracle.domain.differences(start, end), order, axis=1), axis=1)
+        total = np.cumsum(
+            np.take_along_axis(self.oracle.domain.differences(start, end), order, axis=1), axis=1
+        )
         slack = 1e-9 * total[:, -1:]
         count = (total <= (aim * aim)[:, None] + slack).sum(axis=1)
         count = np.where(~self.halving[rows] & (aim >= length), total.shape[1], count)
         low = np.where(self.halving[rows], self.low[rows], 0.0)
-        passed = (total <= (low * low)[:, None] + slack).sum(axis=1)  # if all are, one more is replaced
-        count = np.where(self.halving[rows], np.maximum(count, np.minimum(passed + 1, total.shape[1])), count)
+        passed = (total <= (low * low)[:, None] + slack).sum(
+            axis=1
+        )  # if all are, one more is replaced
+        count = np.where(
+            self.halving[rows], np.maximum(count, np.minimum(passed + 1, total.shape[1])), count
+        )
         reached = np.where(count > 0, total[np.arange(len(rows)), np.maximum(count, 1) - 1], 0.0)
         return np.where(ranks < count[:, None], end, start), np.sqrt(reached)
 
@@ -128,10 +159,12 @@ def score_distances(distance: Floats, right: Bools, unit: float) -> Floats:
 def _find_path_ends(
     oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Generator, n_paths: int
 ) -> tuple[Ints, Floats, Floats]:
-    """For each record the `n_paths` nearest records with a label other than its own, (n, paths), how far they are, and the pool.
+    """For each record the `n_paths` nearest records with a label other than its own, (n, paths).
 
-    Ends are chosen by their contents, so that the order of records plays no part. The pool's last points are random ones, tried
-    where no record has another label.
+    How far they are, and the pool.
+
+    Ends are chosen by their contents, so that the order of records plays no part. The pool's last
+    points are random ones, tried where no record has another label.
     """
     n, f = z.shape
     key = np.nan_to_num(z * rng.standard_normal(f)).sum(axis=1)
@@ -155,17 +188,25 @@ def _find_path_ends(
 
 
 def _measure_squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances (r, p) between points (r, g) and (p, g); an entry that is missing in either counts nothing."""
+    """Squared Euclidean distances (r, p) between points (r, g) and (p, g).
+
+    An entry that is missing in either counts nothing.
+    """
     if np.isnan(a).any() or np.isnan(b).any():
         seen, there = (~np.isnan(part) * 1.0 for part in (a, b))
         a, b = np.nan_to_num(a), np.nan_to_num(b)
         return np.asarray(np.maximum((a * a) @ there.T + seen @ (b * b).T - 2 * a @ b.T, 0.0))
-    found: Floats = np.maximum((a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T, 0.0)
+    found: Floats = np.maximum(
+        (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1) - 2 * a @ b.T, 0.0
+    )
     return found
 
 
 def _draw_random_points(domain: Domain, n: int, rng: np.random.Generator) -> Floats:
-    """Points (n, f) drawn evenly from each feature's range, or as the records have its bits and categories."""
+    """Points (n, f) drawn evenly from each feature's range.
+
+    Or as the records have its bits and categories.
+    """
     u = rng.random((n, len(domain.low)))
     drawn = domain.low + u * (domain.high - domain.low)
     for j in np.flatnonzero(domain.discrete):

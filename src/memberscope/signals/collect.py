@@ -1,4 +1,7 @@
-"""One query a record, in batches that are stored as they finish, checked before anything is computed from them."""
+"""One query a record, in batches that are stored as they finish.
+
+Checked before anything is computed from them.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,22 @@ from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 SURE = 20  # records whose logits all look like probabilities before they are taken for such
 PROBE = 32  # records asked twice, to see whether the model answers the same
 SECOND = SignalSpec("outputs", parameters=(("again", 1.0),))  # key of the second answers
-LABELS = SignalSpec("outputs", parameters=(("labels", 1.0),))  # key of the labels that the model itself decides on
+LABELS = SignalSpec(
+    "outputs", parameters=(("labels", 1.0),)
+)  # key of the labels that the model itself decides on
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """The answers: `outputs` (n, k), what they are, how many records were sent, and whether asking twice agreed.
+    """The answers: `outputs` (n, k), what they are, how many records were sent.
 
-    What an earlier run sent and stored counts too, so that a resumed audit says the same as one that was never interrupted.
-    `deterministic` is None where nothing was asked twice, since one query is the budget. `labels` (n,) are the classes that the model
-    itself decides on, None where these are the top ones of `outputs`.
+    And whether asking twice agreed.
+
+    What an earlier run sent and stored counts too, so that a resumed audit says the same as one
+    that was never interrupted. `deterministic` is None where nothing was asked twice, since one
+    query is the budget. `labels` (n,) are the classes that the model itself decides on, None where
+    these are the top ones of `outputs`.
     """
 
     outputs: Floats
@@ -51,13 +59,17 @@ def collect_outputs(
     probe: bool = True,
     progress: Progress | None = None,
 ) -> Observed:
-    """Ask the target once for each record, reusing what `store` holds for the same target, records and batch.
+    """Ask the target once for each record, reusing what `store` holds for the same target.
 
-    With `probe` the first records are asked a second time, to see whether the model answers the same.
+    Records and batch.
+
+    With `probe` the first records are asked a second time, to see whether the model answers the
+    same.
 
     Raises:
         TargetError: The model fails or gives another number of rows.
-        InputError: Its answers are not finite, not probabilities or of the wrong width, or labels are out of range.
+        InputError: Its answers are not finite, not probabilities or of the wrong width, or labels
+    are out of range.
     """
     validate_labels(records.y, target.n_classes)
     n = len(records)
@@ -70,8 +82,12 @@ def collect_outputs(
         name = build_signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
-            answer = query_records(target, records, start, stop, None if spec is SECOND else progress)
-            validate_outputs(target.signal, answer, records.ids[start:stop], target.n_classes, hides=hides)
+            answer = query_records(
+                target, records, start, stop, None if spec is SECOND else progress
+            )
+            validate_outputs(
+                target.signal, answer, records.ids[start:stop], target.n_classes, hides=hides
+            )
             if store and name:
                 store.put(name, answer)
         return answer
@@ -95,20 +111,29 @@ def collect_outputs(
 
 
 def _collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:
-    """The classes (n,) that the target's own `predict` gives the records, from the `store` where they are there.
+    """The classes (n,) that the target's own `predict` gives the records.
+
+    From the `store` where they are there.
 
     Raises:
         TargetError: The model fails or gives another number of labels.
         InputError: It gives something else than its classes.
     """
     n, model = len(records), target.digest
-    name = build_signal_key(model, digest_records(records), LABELS, (0, n)) if store and model else None
+    name = (
+        build_signal_key(model, digest_records(records), LABELS, (0, n))
+        if store and model
+        else None
+    )
     kept = store.get(name) if store and name else None
     if kept is not None:
         return kept[:, 0].astype(np.int64)
     labels = predict_labels(target, records.x)
     if labels.shape != (n,):
-        raise TargetError(f"Expected {n} labels from predict, got shape {labels.shape}. Return one label a record.")
+        raise TargetError(
+            f"Expected {n} labels from predict, got shape {labels.shape}. Return one label a "
+            "record."
+        )
     validate_outputs("labels", labels[:, None].astype(np.float64), records.ids, target.n_classes)
     if store and name:
         store.put(name, labels[:, None].astype(np.float64))
@@ -128,12 +153,17 @@ def predict_labels(target: Any, x: Any) -> Ints:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected labels from predict, got {type(error).__name__}: {first}. Call predict on the records yourself to see why."
+            f"Expected labels from predict, got {type(error).__name__}: {first}. Call predict on "
+            "the records yourself to see why."
         ) from error
 
 
-def query_records(target: Target, records: Records, start: int, stop: int, progress: Progress | None = None) -> Floats:
-    """Outputs of the records from `start` up to `stop`, as (stop - start, k); a target with a budget is told whose they are.
+def query_records(
+    target: Target, records: Records, start: int, stop: int, progress: Progress | None = None
+) -> Floats:
+    """Outputs of the records from `start` up to `stop`, as (stop - start, k).
+
+    A target with a budget is told whose they are.
 
     A target that makes batches itself tells `progress` how many are answered.
 
@@ -143,26 +173,36 @@ def query_records(target: Target, records: Records, start: int, stop: int, progr
     counted, whose = find_metered_target(target), {}
     if counted is not None:
         whose["owners"] = records.ids[start:stop].tolist()
-        counted.told = None if progress is None else lambda done: progress(start + done, len(records))
+        counted.told = (
+            None if progress is None else lambda done: progress(start + done, len(records))
+        )
     try:
-        answer = np.asarray(target.query(slice_rows(records.x, start, stop), **whose), dtype=np.float64)
+        answer = np.asarray(
+            target.query(slice_rows(records.x, start, stop), **whose), dtype=np.float64
+        )
     except MemberscopeError:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected answers for records {start} to {stop - 1}, got {type(error).__name__}: {first}. "
+            f"Expected answers for records {start} to {stop - 1}, got {type(error).__name__}: "
+            f"{first}. "
             f"Call the model on these records yourself to see why."
         ) from error
     finally:
         if counted is not None:
             counted.told = None
     if answer.ndim != 2 or len(answer) != stop - start:
-        raise TargetError(f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row a record.")
+        raise TargetError(
+            f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row a "
+            "record."
+        )
     return answer
 
 
-def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int, *, hides: bool = False) -> None:
+def validate_outputs(
+    signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int, *, hides: bool = False
+) -> None:
     """Refuse outputs (n, k) that are not what `signal` says, naming the first record that is wrong.
 
     A target that `hides` classes gives NaN for them, and what it gives need not sum to one.
@@ -172,12 +212,16 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     """
     width = 1 if signal in ("labels", "loss") else n_classes
     if outputs.shape[1] != width:
-        raise InputError(f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column a class.")
+        raise InputError(
+            f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column a "
+            "class."
+        )
     if hides and signal == "probabilities":
         empty = np.flatnonzero(np.isnan(outputs).all(axis=1))
         if len(empty):
             raise InputError(
-                f"Expected at least one class answered, got none for record {str(ids[empty[0]])!r} ({len(empty)} records in all). "
+                f"Expected at least one class answered, got none for record {str(ids[empty[0]])!r} "
+                f"({len(empty)} records in all). "
                 f"Show the top class at least."
             )
         outputs = np.where(np.isnan(outputs), 0.0, outputs)
@@ -185,37 +229,62 @@ def validate_outputs(signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_c
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
-        uneven = np.flatnonzero(np.abs(sums - 1) > compute_simplex_tolerance(outputs)) if not hides else outside
+        uneven = (
+            np.flatnonzero(np.abs(sums - 1) > compute_simplex_tolerance(outputs))
+            if not hides
+            else outside
+        )
         if has_percentages(outputs):
-            raise InputError("Expected probabilities that sum to 1, got rows that sum to 100, percentages. Divide them by 100.")
+            raise InputError(
+                "Expected probabilities that sum to 1, got rows that sum to 100, percentages. "
+                "Divide them by 100."
+            )
         if len(outside):
             worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
             raise InputError(
-                f"Expected probabilities between 0 and 1, got {worst:.4g} for record {str(ids[outside[0]])!r}. "
-                f"If these are logits, declare them: --outputs logits, wrap(model, outputs='logits'), or the columns z0, z1, … of a table."
+                f"Expected probabilities between 0 and 1, got {worst:.4g} for record "
+                f"{str(ids[outside[0]])!r}. "
+                "If these are logits, declare them: --outputs logits, wrap(model, "
+                "outputs='logits'), or the columns z0, z1, … of a table."
             )
         if len(uneven):
             raise InputError(
-                f"Expected probabilities that sum to 1, got {sums[uneven[0]]:.4f} for record {str(ids[uneven[0]])!r} "
+                f"Expected probabilities that sum to 1, got {sums[uneven[0]]:.4f} for record "
+                f"{str(ids[uneven[0]])!r} "
                 f"({len(uneven)} records in all). Divide each row by its sum; of a model, in a "
                 f"function around it: wrap(f, n_classes={n_classes})."
             )
-    if signal == "logits" and len(outputs) >= SURE and outputs.min() >= 0 and (np.abs(outputs.sum(axis=1) - 1) < 1e-5).all():
+    if (
+        signal == "logits"
+        and len(outputs) >= SURE
+        and outputs.min() >= 0
+        and (np.abs(outputs.sum(axis=1) - 1) < 1e-5).all()
+    ):
         raise InputError(
-            "Expected logits, got numbers that are probabilities in every record. Declare them as probabilities: columns p0, p1, … "
+            "Expected logits, got numbers that are probabilities in every record. Declare them as "
+            "probabilities: columns p0, p1, … "
             "in a table, TorchTarget(module, outputs='probabilities') for a module."
         )
     if signal == "labels":
-        strange = (outputs[:, 0] != np.floor(outputs[:, 0])) | (outputs[:, 0] < 0) | (outputs[:, 0] >= n_classes)
+        strange = (
+            (outputs[:, 0] != np.floor(outputs[:, 0]))
+            | (outputs[:, 0] < 0)
+            | (outputs[:, 0] >= n_classes)
+        )
         if strange.any():
             where = int(np.argmax(strange))
             raise InputError(
-                f"Expected labels as whole numbers from 0 to {n_classes - 1}, got {outputs[where, 0]:g} for record "
-                f"{str(ids[where])!r} ({int(strange.sum())} records in all). Declare the model's classes, as in OnnxTarget(session, classes=(1, 2, 3))."
+                f"Expected labels as whole numbers from 0 to {n_classes - 1}, got "
+                f"{outputs[where, 0]:g} for record "
+                f"{str(ids[where])!r} ({int(strange.sum())} records in all). Declare the model's "
+                "classes, as in OnnxTarget(session, classes=(1, 2, 3))."
             )
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
-        raise InputError(f"Expected losses of at least 0, got a negative one for record {first!r}. Give cross-entropy in nats.")
+        raise InputError(
+            f"Expected losses of at least 0, got a negative one for record {first!r}. Give "
+            "cross-entropy in nats."
+        )
 
 
 def validate_labels(labels: Ints, n_classes: int) -> None:
@@ -227,6 +296,7 @@ def validate_labels(labels: Ints, n_classes: int) -> None:
     odd = (labels < 0) | (labels >= n_classes)
     if odd.any():
         raise InputError(
-            f"Expected labels from 0 to {n_classes - 1}, got {int(labels[odd][0])} ({int(odd.sum())} records out of range). "
+            f"Expected labels from 0 to {n_classes - 1}, got {int(labels[odd][0])} "
+            f"({int(odd.sum())} records out of range). "
             f"Use 0-based classes in the order of the model's outputs."
         )

@@ -23,11 +23,14 @@ Decode = Callable[[Floats], Any]
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Of f features: which are `discrete` (two values, or codes of categories), which `whole`; `low`, `high` and `scale` (f,).
+    """Of f features: which are `discrete` (two values, or codes of categories), which `whole`.
 
-    An entry that is missing is NaN and stays so; features with a `scale` of 0 stay too. `levels` has the values of each discrete feature as often as they were seen, sorted; `shape` is that of one record, and
-    `decode` makes of numbers (n, f) what a model is asked: an array, a sparse matrix or a data frame. `real` tells whether
-    that takes all real numbers.
+    `low`, `high` and `scale` (f,).
+
+    An entry that is missing is NaN and stays so; features with a `scale` of 0 stay too. `levels`
+    has the values of each discrete feature as often as they were seen, sorted; `shape` is that of
+    one record, and `decode` makes of numbers (n, f) what a model is asked: an array, a sparse
+    matrix or a data frame. `real` tells whether that takes all real numbers.
     """
 
     discrete: Bools
@@ -47,14 +50,22 @@ class Domain:
 
     @property
     def unit(self) -> float:
-        """A tenth of the root-mean-square distance between two records: the unit of boundary distances."""
-        shares = [np.bincount(_encode_values(part)) / len(part) for part in self.levels if len(part)]
+        """A tenth of the root-mean-square distance between two records.
+
+        The unit of boundary distances.
+        """
+        shares = [
+            np.bincount(_encode_values(part)) / len(part) for part in self.levels if len(part)
+        ]
         apart = sum(float((share * (1 - share)).sum()) for share in shares)
         real = int((~self.discrete & (self.high > self.low) & (self.scale > 0)).sum())
         return 0.1 * float(np.sqrt(max(apart + 2 * real, 1e-12)))
 
     def inside(self, z: Floats) -> Floats:
-        """Numbers (n, f) moved to the nearest of the domain: whole where they must be, and in range."""
+        """Numbers (n, f) moved to the nearest of the domain.
+
+        Whole where they must be, and in range.
+        """
         kept = np.where(self.whole, np.rint(z), z) if self.whole.any() else z
         return np.clip(kept, self.low, self.high)
 
@@ -73,7 +84,10 @@ class Domain:
         return np.hstack(parts)
 
     def movable(self, start: Floats, end: Floats) -> Floats:
-        """The ends (n, f) of moves from `start` (n, f), which is kept where an entry is missing on either side, or stays."""
+        """The ends (n, f) of moves from `start` (n, f).
+
+        Which is kept where an entry is missing on either side, or stays.
+        """
         kept = np.isnan(start) | np.isnan(end) | (self.scale == 0)
         return np.where(kept, start, end) if kept.any() else end
 
@@ -91,27 +105,45 @@ def _encode_values(values: Floats) -> NDArray[np.int64]:
 
 
 def build_column_domain(
-    z: Floats, shape: tuple[int, ...], decode: Decode, words: Sequence[int] = (), fixed: Sequence[int] = ()
+    z: Floats,
+    shape: tuple[int, ...],
+    decode: Decode,
+    words: Sequence[int] = (),
+    fixed: Sequence[int] = (),
 ) -> Domain:
-    """The domain of columns of numbers (n, f); those in `words` are codes of categories however many there are, `fixed` ones stay.
+    """The domain of columns of numbers (n, f).
+
+    Those in `words` are codes of categories however many there are, `fixed` ones stay.
 
     Raises:
         UnmetNeedError: Entries are missing or fixed, and no other feature has two values.
     """
     places, missing = np.arange(z.shape[1]), np.isnan(z)
     is_whole = not missing.any()
-    seen = len(z) - missing.sum(axis=0)  # entries of each feature, which stand before the missing ones once they are sorted
+    seen = len(z) - missing.sum(
+        axis=0
+    )  # entries of each feature, which stand before the missing ones once they are sorted
     whole = (z == np.rint(z) if is_whole else (z == np.rint(z)) | missing).all(axis=0)
     ordered = np.sort(z, axis=0)
     changes = np.diff(ordered, axis=0) != 0
     distinct = 1 + (changes if is_whole else changes & ~np.isnan(ordered[1:])).sum(axis=0)
     kept = np.isin(places, fixed)
-    discrete = ((distinct == 2) | (whole & (distinct <= FEW)) | np.isin(places, words)) & (seen > 0) & ~kept
+    discrete = (
+        ((distinct == 2) | (whole & (distinct <= FEW)) | np.isin(places, words))
+        & (seen > 0)
+        & ~kept
+    )
     levels = tuple(ordered[: seen[j], j] if own else np.empty(0) for j, own in enumerate(discrete))
     empty = seen == 0
-    low, high = np.where(empty, 0.0, ordered[0]), np.where(empty, 0.0, ordered[np.maximum(seen, 1) - 1, places])
+    low, high = (
+        np.where(empty, 0.0, ordered[0]),
+        np.where(empty, 0.0, ordered[np.maximum(seen, 1) - 1, places]),
+    )
     if (kept.any() or not is_whole) and not ((high > low) & ~kept).any():
-        raise UnmetNeedError("Expected features that take several values, got missing, constant or unlike ones. Give others.")
+        raise UnmetNeedError(
+            "Expected features that take several values, got missing, constant or unlike ones. "
+            "Give others."
+        )
     spread = z.std(axis=0) if is_whole else _compute_spread(z, missing)
     scale = np.where(kept, 0.0, np.where(spread > 0, spread, 1.0))
     return Domain(discrete, whole, low, high, scale, levels, shape or (1,), decode)

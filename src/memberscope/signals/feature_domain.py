@@ -1,8 +1,11 @@
-"""Where records may lie: what values each feature takes, and numbers for records that can be moved and turned back.
+"""Where records may lie: what values each feature takes.
 
-A perturbed copy never leaves the domain of the records seen: whole numbers stay whole, numbers and pixels stay in their range,
-and categories stay among those that occur. Distances are Euclidean in standard deviations of each feature; pixels share one,
-and a changed bit or category counts one. What is missing in a record stays missing, and counts nothing.
+And numbers for records that can be moved and turned back.
+
+A perturbed copy never leaves the domain of the records seen: whole numbers stay whole, numbers and
+pixels stay in their range, and categories stay among those that occur. Distances are Euclidean in
+standard deviations of each feature; pixels share one, and a changed bit or category counts one.
+What is missing in a record stays missing, and counts nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +25,8 @@ from memberscope.types import Floats
 def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
     """The domain of the records `x`, inferred from all of them, and their numbers (n, f).
 
-    A feature with two values is a bit; whole numbers with at most 20 values, words and truth values are categories; all
-    else is a number. Arrays with three or more axes are images.
+    A feature with two values is a bit; whole numbers with at most 20 values, words and truth values
+    are categories; all else is a number. Arrays with three or more axes are images.
 
     Raises:
         UnmetNeedError: There are no features, or they are text, or too many to make dense.
@@ -34,7 +37,8 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
     """
     if x is None:
         raise UnmetNeedError(
-            "Expected records with features to move, got stored signals alone. Give the records and the model."
+            "Expected records with features to move, got stored signals alone. Give the records "
+            "and the model."
         )
     if is_frame(x):
         from memberscope.signals.frame_domain import encode_frame
@@ -48,12 +52,16 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
     array = np.asarray(make_object_array(x) if isinstance(x, list) else x)
     if array.dtype.kind not in "buif":
         raise UnmetNeedError(
-            f"Expected numbers, bits, categories or images to perturb, got {array.dtype.type.__name__} (text?). "
+            "Expected numbers, bits, categories or images to perturb, got "
+            f"{array.dtype.type.__name__} (text?). "
             f"Run attacks that need one query, or give features."
         )
     flat = array.reshape(len(array), -1).astype(np.float64)
     if not np.isfinite(flat).all() and (array.ndim > 2 or np.isinf(flat).any()):
-        raise UnmetNeedError("Expected finite features to perturb, got infinite ones or missing pixels. Replace them.")
+        raise UnmetNeedError(
+            "Expected finite features to perturb, got infinite ones or missing pixels. Replace "
+            "them."
+        )
 
     def decode(z: Floats) -> Any:
         rounded = np.rint(z) if array.dtype.kind in "bui" else z
@@ -61,7 +69,9 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
 
     if array.ndim > 2:
         return _build_image_domain(flat, array, decode), flat
-    return replace(build_column_domain(flat, array.shape[1:], decode), real=array.dtype.kind == "f"), flat
+    return replace(
+        build_column_domain(flat, array.shape[1:], decode), real=array.dtype.kind == "f"
+    ), flat
 
 
 def _build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
@@ -85,7 +95,8 @@ def _encode_sparse(x: Any) -> tuple[Domain, Floats]:
     """
     if x.shape[0] * x.shape[1] > LARGEST:
         raise UnmetNeedError(
-            f"Expected at most {LARGEST} numbers to perturb, got a sparse matrix {x.shape[0]} x {x.shape[1]}. "
+            f"Expected at most {LARGEST} numbers to perturb, got a sparse matrix {x.shape[0]} x "
+            f"{x.shape[1]}. "
             f"Audit fewer records, or run attacks that need one query."
         )
     kind, dtype = type(x), x.dtype

@@ -1,8 +1,11 @@
-"""Data frames as numbers that can be moved, and back: each column keeps its type, and takes no value that it never had.
+"""Data frames as numbers that can be moved, and back.
 
-Numbers move freely within their range. Words, truth values and categories are codes; dates and durations are seconds. What is decoded
-from these is taken from the column itself, so that categories, time zones and types of any library stay. A column of texts or lists,
-of which most records have their own, stays as it is.
+Each column keeps its type, and takes no value that it never had.
+
+Numbers move freely within their range. Words, truth values and categories are codes; dates and
+durations are seconds. What is decoded from these is taken from the column itself, so that
+categories, time zones and types of any library stay. A column of texts or lists, of which most
+records have their own, stays as it is.
 """
 
 from __future__ import annotations
@@ -40,10 +43,13 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
             z, maker = values.astype(np.float64), _build_number_column(column, values)
             if np.isinf(z).any():
                 raise UnmetNeedError(
-                    f"Expected finite numbers to perturb in the column {names[place]!r}, got infinite ones. Replace them."
+                    f"Expected finite numbers to perturb in the column {names[place]!r}, got "
+                    "infinite ones. Replace them."
                 )
         else:
-            is_scale = values.dtype.kind in "mMuif" and not isinstance(column.dtype, nw.Categorical | nw.Enum | nw.Boolean)
+            is_scale = values.dtype.kind in "mMuif" and not isinstance(
+                column.dtype, nw.Categorical | nw.Enum | nw.Boolean
+            )
             z, levels, maker = _encode_levels(column, values, is_scale=is_scale)
             if not is_scale:
                 (fixed if len(levels) > max(FEW, len(values) // 2) else words).append(place)
@@ -51,12 +57,16 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
         makers.append(maker)
     if len(fixed) == len(numbers):
         raise UnmetNeedError(
-            f"Expected categories in the column {names[0]!r}, got text: most of its values occur once. "
+            f"Expected categories in the column {names[0]!r}, got text: most of its values occur "
+            "once. "
             f"Run attacks that need one query, or give other columns."
         )
 
     def decode(z: Floats) -> Any:
-        columns = [maker(part).alias(str(place)) for place, (maker, part) in enumerate(zip(makers, z.T, strict=True))]
+        columns = [
+            maker(part).alias(str(place))
+            for place, (maker, part) in enumerate(zip(makers, z.T, strict=True))
+        ]
         base = nw.maybe_reset_index(frame[np.zeros(len(z), dtype=np.int64)])
         native = nw.to_native(base.with_columns(*columns))
         return rename_frame(native, x.columns if hasattr(x, "iloc") else names)
@@ -66,12 +76,17 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
 
 
 def _can_hold_numbers(column: Any) -> bool:
-    """Tell whether a column's type holds any number; one of categories, decimals or objects holds those that it has."""
+    """Tell whether a column's type holds any number.
+
+    One of categories, decimals or objects holds those that it has.
+    """
     import narwhals as nw
 
     if column.dtype.is_float() or column.dtype.is_integer():
         return True
-    return isinstance(column.dtype, nw.Unknown) and "Sparse" in str(getattr(column.to_native(), "dtype", ""))
+    return isinstance(column.dtype, nw.Unknown) and "Sparse" in str(
+        getattr(column.to_native(), "dtype", "")
+    )
 
 
 def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
@@ -89,16 +104,23 @@ def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
             return nw.from_native(plain.astype(column.to_native().dtype), series_only=True)
         if nulls and np.isnan(z).any():
             known = [None if value != value else value for value in z.tolist()]
-            return nw.new_series("x", known, nw.Float64(), backend=column.implementation).cast(column.dtype)
+            return nw.new_series("x", known, nw.Float64(), backend=column.implementation).cast(
+                column.dtype
+            )
         return nw.new_series("x", z, nw.Float64(), backend=column.implementation).cast(column.dtype)
 
     return make
 
 
-def _encode_levels(column: Any, values: NDArray[Any], *, is_scale: bool) -> tuple[Floats, NDArray[np.int64], Column]:
-    """Number the values (n,) of a column that are taken from itself: codes, or where it `is_scale` seconds or the numbers themselves.
+def _encode_levels(
+    column: Any, values: NDArray[Any], *, is_scale: bool
+) -> tuple[Floats, NDArray[np.int64], Column]:
+    """Number the values (n,) of a column that are taken from itself.
 
-    Beside these numbers (n,) a record that holds each of the sorted different ones, and the way back to a column.
+    Codes, or where it `is_scale` seconds or the numbers themselves.
+
+    Beside these numbers (n,) a record that holds each of the sorted different ones, and the way
+    back to a column.
     """
     import narwhals as nw
 
@@ -106,7 +128,9 @@ def _encode_levels(column: Any, values: NDArray[Any], *, is_scale: bool) -> tupl
     seen = values[~missing]
     if values.dtype.kind in "mM" and len(seen):
         seen = (seen - seen.min()) / np.timedelta64(1, "s")
-    levels, inverse = np.unique(as_words(seen) if seen.dtype.kind == "O" else seen, return_inverse=True)
+    levels, inverse = np.unique(
+        as_words(seen) if seen.dtype.kind == "O" else seen, return_inverse=True
+    )
     known = levels.astype(np.float64) if is_scale else np.arange(float(len(levels)))
     z = np.full(len(values), np.nan)
     z[~missing] = known[inverse]
@@ -126,5 +150,9 @@ def _find_missing(values: NDArray[Any]) -> Bools:
     if values.dtype.kind in "mM":
         return np.asarray(np.isnat(values))
     if values.dtype.kind != "O":
-        return np.asarray(np.isnan(values)) if values.dtype.kind == "f" else np.zeros(len(values), dtype=bool)
+        return (
+            np.asarray(np.isnan(values))
+            if values.dtype.kind == "f"
+            else np.zeros(len(values), dtype=bool)
+        )
     return np.fromiter((value is None for value in values), dtype=bool, count=len(values))

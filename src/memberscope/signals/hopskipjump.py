@@ -1,11 +1,14 @@
-"""HopSkipJump over all records in lockstep: follow the boundary along its normal, estimated from labels of points around it.
+"""HopSkipJump over all records in lockstep.
 
-One call asks about all probes of all records. The probes are the same directions for every record, and the estimates of a record's
-iterations are pooled, since the normal turns little from one to the next; a step aims at the boundary's nearest point.
+Follow the boundary along its normal, estimated from labels of points around it.
+
+One call asks about all probes of all records. The probes are the same directions for every record,
+and the estimates of a record's iterations are pooled, since the normal turns little from one to the
+next; a step aims at the boundary's nearest point.
 
 References:
-    [1] J. Chen, M. Jordan, M. Wainwright, "HopSkipJumpAttack: A Query-Efficient Decision-Based Attack", IEEE S&P 2020,
-        arXiv:1904.02144.
+    [1] J. Chen, M. Jordan, M. Wainwright, "HopSkipJumpAttack: A Query-Efficient Decision-Based
+        Attack", IEEE S&P 2020, arXiv:1904.02144.
 """
 
 from __future__ import annotations
@@ -22,14 +25,20 @@ from memberscope.signals.label_oracle import Oracle, split_rows
 from memberscope.types import Floats, Ints
 
 PROBES = 24  # directions of the first iteration; later ones grow with its square root
-PROBED = 0.2  # distance of probes from the boundary point, as a share of its distance from the record
+PROBED = (
+    0.2  # distance of probes from the boundary point, as a share of its distance from the record
+)
 HALVINGS = 4  # times that a step is halved before it is given up
 BISECTIONS = 6
-CLOSER = 0.25  # unit of these distances, which are several times shorter than along paths to other records
+# Unit of these distances, which are several times shorter than along paths to other records
+CLOSER = 0.25
 
 
 class HopSkipJump:
-    """The state: each record's nearest point with another label, and the sum of its estimates of the normal (n, f)."""
+    """The state: each record's nearest point with another label.
+
+    And the sum of its estimates of the normal (n, f).
+    """
 
     def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int) -> None:
         """Start from the nearest record with another label; bits may take the values between.
@@ -74,7 +83,10 @@ class HopSkipJump:
         self.distance[found] = self.walk.best[found]
 
     def iterate(self, rows: NDArray[np.int64], directions: Floats) -> None:
-        """Estimate the normal of the records `rows` (r,), step along it, and bisect back to the boundary."""
+        """Estimate the normal of the records `rows` (r,), step along it.
+
+        And bisect back to the boundary.
+        """
         z, scale = self.z[rows], self.domain.scale
         reach = PROBED * self.distance[rows, None] * scale
         signs = np.empty((len(directions), len(rows)))
@@ -90,7 +102,9 @@ class HopSkipJump:
         target, open_ = self.point[rows].copy(), np.ones(len(rows), dtype=bool)
         for _ in range(HALVINGS):
             asked = np.flatnonzero(open_)
-            aim = self.domain.inside(self.point[rows[asked]] + step[asked, None] * scale * unit[asked])
+            aim = self.domain.inside(
+                self.point[rows[asked]] + step[asked, None] * scale * unit[asked]
+            )
             other = ~self.oracle.keeps(rows[asked], aim)
             target[asked[other]] = aim[other]
             open_[asked[other]] = False
@@ -98,13 +112,21 @@ class HopSkipJump:
         self.bisect(rows[~open_], z[~open_], target[~open_])
 
     def bisect(self, rows: NDArray[np.int64], z: Floats, target: Floats) -> None:
-        """Halve the stretches between the records and points with another label; keep what is nearer than before."""
+        """Halve the stretches between the records and points with another label.
+
+        Keep what is nearer than before.
+        """
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         for _ in range(BISECTIONS):
             wide = np.flatnonzero(high - low > NEAR * high / 2)
             middle = (low[wide] + high[wide]) / 2
-            same = self.oracle.keeps(rows[wide], self.domain.inside(z[wide] + middle[:, None] * (target[wide] - z[wide])))
-            low[wide], high[wide] = np.where(same, middle, low[wide]), np.where(same, high[wide], middle)
+            same = self.oracle.keeps(
+                rows[wide], self.domain.inside(z[wide] + middle[:, None] * (target[wide] - z[wide]))
+            )
+            low[wide], high[wide] = (
+                np.where(same, middle, low[wide]),
+                np.where(same, high[wide], middle),
+            )
         point = z + high[:, None] * (target - z)
         distance = np.sqrt(self.domain.differences(z, point).sum(axis=1))
         nearer = distance < self.distance[rows]
@@ -115,17 +137,24 @@ def _make_continuous(domain: Domain) -> Domain:
     """The domain with bits as numbers between their two values.
 
     Raises:
-        UnmetNeedError: A feature is a category of more than two, or the model takes whole numbers alone.
+        UnmetNeedError: A feature is a category of more than two, or the model takes whole numbers
+    alone.
     """
     named = [j for j in np.flatnonzero(domain.discrete) if len(np.unique(domain.levels[j])) > 2]
     if named or not (domain.is_image or domain.real):
         raise UnmetNeedError(
-            "Expected features that can change little by little for hopskipjump, got categories or whole numbers. "
+            "Expected features that can change little by little for hopskipjump, got categories or "
+            "whole numbers. "
             "Use the attack boundary."
         )
     scale = np.where(domain.discrete, domain.high - domain.low, domain.scale)
     none = np.zeros_like(domain.discrete)
-    return replace(domain, discrete=none, whole=none, scale=np.where((scale > 0) | (domain.scale == 0), scale, 1.0))
+    return replace(
+        domain,
+        discrete=none,
+        whole=none,
+        scale=np.where((scale > 0) | (domain.scale == 0), scale, 1.0),
+    )
 
 
 def _replace_domain(oracle: Oracle, domain: Domain) -> Oracle:

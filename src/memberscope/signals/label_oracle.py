@@ -1,4 +1,7 @@
-"""Top labels of moved records, asked in batches and counted record by record: what all label-only searches share."""
+"""Top labels of moved records, asked in batches and counted record by record.
+
+What all label-only searches share.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,18 @@ from memberscope.types import Bools, Floats, Ints, Records, SignalSpec, Target
 CELLS = 2**22  # numbers in one batch of moved records
 FIRST = 16  # queries up to the first stage; each later stage doubles them
 SETTLED = 0.99  # rank correlation between two stages from which more queries are not worth asking
-DRIFT = 0.1  # and the mean change of the values, so that models searched to other stages stay comparable
+# And the mean change of the values, so that models searched to other stages stay comparable
+DRIFT = 0.1
 
 
 @dataclass(eq=False)
 class Oracle:
-    """A target that tells top labels of a domain's numbers, with the `asked` queries (n,) of each record.
+    """A target that tells top labels of a domain's numbers.
 
-    `owners` (n,) name the record and the search that each query is spent for, where the target keeps account.
+    With the `asked` queries (n,) of each record.
+
+    `owners` (n,) name the record and the search that each query is spent for, where the target
+    keeps account.
     """
 
     target: Target
@@ -37,7 +44,9 @@ class Oracle:
     owners: NDArray[np.str_] | None = None
 
     def keeps(self, rows: NDArray[np.int64], z: Floats) -> Bools:
-        """Whether each of the copies `z` (r, f), of the records `rows` (r,), still gets its record's true label.
+        """Whether each of the copies `z` (r, f), of the records `rows` (r,).
+
+        Still gets its record's true label.
 
         Raises:
             TargetError: The model fails, or gives another number of rows.
@@ -45,10 +54,14 @@ class Oracle:
         self.asked += np.bincount(rows, minlength=len(self.asked))
         step = max(1, CELLS // z.shape[1])
         parts = [
-            ask_top_labels(self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step]))
+            ask_top_labels(
+                self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step])
+            )
             for i in range(0, len(z), step)
         ]
-        same: Bools = np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
+        same: Bools = (
+            np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
+        )
         return same
 
     def owners_of(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
@@ -67,12 +80,17 @@ def ask_first_labels(oracle: Oracle, z: Floats) -> Ints:
     oracle.asked += 1
     parts = split_rows(np.arange(len(z)), z.shape[1])
     return np.concatenate(
-        [ask_top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part)) for part in parts]
+        [
+            ask_top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part))
+            for part in parts
+        ]
     )
 
 
 def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
-    """The labels (n,) that the target's `predict` gives the records `x`, or else their top ones; what else it tells is not looked at.
+    """The labels (n,) that the target's `predict` gives the records `x`, or else their top ones.
+
+    What else it tells is not looked at.
 
     Raises:
         TargetError: The model fails, or gives another number of rows.
@@ -82,7 +100,9 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
     target = getattr(target, "same_labels", target)
     try:
         whose: dict[str, Any] = (
-            {"owners": owners.tolist()} if owners is not None and find_metered_target(target) is not None else {}
+            {"owners": owners.tolist()}
+            if owners is not None and find_metered_target(target) is not None
+            else {}
         )
         answer = np.asarray(target.query(x, **whose), dtype=np.float64)
     except MemberscopeError:
@@ -90,15 +110,23 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected answers about moved records, got {type(error).__name__}: {first}. Call the model on one to see why."
+            f"Expected answers about moved records, got {type(error).__name__}: {first}. Call the "
+            "model on one to see why."
         ) from error
     rows = x.shape[0] if hasattr(x, "shape") else len(x)  # type: ignore[arg-type]
     if answer.ndim != 2 or len(answer) != rows:
-        raise TargetError(f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record.")
-    odd = np.isnan(answer).all(axis=1) if getattr(target, "hides", False) else ~np.isfinite(answer).all(axis=1)
+        raise TargetError(
+            f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record."
+        )
+    odd = (
+        np.isnan(answer).all(axis=1)
+        if getattr(target, "hides", False)
+        else ~np.isfinite(answer).all(axis=1)
+    )
     if odd.any():
         raise TargetError(
-            f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or infinity. Repair the model."
+            f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or "
+            "infinity. Repair the model."
         )
     if target.signal == "labels":
         return answer[:, 0].astype(np.int64)
@@ -116,7 +144,9 @@ def read_query_budget(spec: SignalSpec, default: int) -> int:
     """
     queries = int(read_parameter(spec, "queries", default))
     if queries < 1:
-        raise InputError(f"Expected a budget of at least 1 query a record, got {queries}. Raise --query-budget.")
+        raise InputError(
+            f"Expected a budget of at least 1 query a record, got {queries}. Raise --query-budget."
+        )
     return queries
 
 
@@ -159,9 +189,12 @@ def _compute_centred_ranks(values: Floats) -> Floats:
 def measure_in_stages(
     spec: SignalSpec, plan: list[int], advance: Callable[[int], Floats], oracle: Oracle, right: Bools, progress: Progress | None
 ) -> MeasuredSignal:  # fmt: skip
-    """Values (n, stages, 1) and queries (n, stages) of `advance`, which spends up to a budget and tells what it then knows.
+    """Values (n, stages, 1) and queries (n, stages) of `advance`.
 
-    It ends with the plan, once no record asks any more, or when the ranking of the records that are `right` has settled.
+    Which spends up to a budget and tells what it then knows.
+
+    It ends with the plan, once no record asks any more, or when the ranking of the records that are
+    `right` has settled.
     """
     limit = read_parameter(spec, "settled", SETTLED)
     values: list[Floats] = []

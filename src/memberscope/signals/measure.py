@@ -1,8 +1,10 @@
-"""Signals that take more than one answer a record: label-only searches, and what only an open model shows.
+"""Signals that take more than one answer a record.
 
-Each is measured by one function of a target and records, the same for the audited model and for every reference model, and
-deterministic: all randomness comes from the specification. Its values carry the stages of a query budget, so that leakage
-can be told for every smaller budget too.
+Label-only searches, and what only an open model shows.
+
+Each is measured by one function of a target and records, the same for the audited model and for
+every reference model, and deterministic: all randomness comes from the specification. Its values
+carry the stages of a query budget, so that leakage can be told for every smaller budget too.
 """
 
 from __future__ import annotations
@@ -20,20 +22,36 @@ def _load_measures() -> dict[str, Measure]:
     from memberscope.signals.boundary import measure_boundary
     from memberscope.signals.perturbation import measure_augmentation, measure_noise
 
-    return {"boundary": measure_boundary, "noise": measure_noise, "augmentation": measure_augmentation, **gradient.MEASURES}
+    return {
+        "boundary": measure_boundary,
+        "noise": measure_noise,
+        "augmentation": measure_augmentation,
+        **gradient.MEASURES,
+    }
 
 
 def measure_signal(
-    target: Target, records: Records, spec: SignalSpec, *, store: Store | None = None, progress: Progress | None = None
+    target: Target,
+    records: Records,
+    spec: SignalSpec,
+    *,
+    store: Store | None = None,
+    progress: Progress | None = None,
 ) -> MeasuredSignal:
-    """Measure `spec` of the records under the target, or take what `store` holds for the same target, records and specification.
+    """Measure `spec` of the records under the target.
+
+    Or take what `store` holds for the same target, records and specification.
 
     Raises:
         UnmetNeedError: The target or the records do not allow it.
         TargetError: The model fails.
     """
     model = target.digest
-    name = build_signal_key(model, digest_records(records), spec, (0, len(records))) if store and model else None
+    name = (
+        build_signal_key(model, digest_records(records), spec, (0, len(records)))
+        if store and model
+        else None
+    )
     kept = store.get_all(name) if store and name else None
     if kept is not None:
         return MeasuredSignal(kept["values"], kept["queries"])

@@ -1,4 +1,7 @@
-"""A measured signal: its values after each stage of a query budget, and the parameters of its specification."""
+"""A measured signal: its values after each stage of a query budget.
+
+And the parameters of its specification.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class MeasuredSignal:
-    """`values` (n, stages, d) after each stage, and the `queries` (n, stages) that each record had cost by then.
+    """`values` (n, stages, d) after each stage, and the `queries` (n.
 
-    The last stage is the signal; the others are what a smaller budget would have given. White-box signals have one stage
-    and no queries.
+    Stages) that each record had cost by then.
+
+    The last stage is the signal; the others are what a smaller budget would have given. White-box
+    signals have one stage and no queries.
     """
 
     values: Floats

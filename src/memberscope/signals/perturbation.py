@@ -1,15 +1,19 @@
-"""How much noise, or how many transformed copies, a record's label survives: agreement with the true label.
+"""How much noise, or how many transformed copies, a record's label survives.
 
-Noise is normal on numbers and pixels, a flip on bits, a draw from the column on categories. Which strength tells records apart
-depends on the model and the record, and may not be chosen by looking at members: so each record's own strength at which nine
-copies in ten keep the label is sought, by a coarse ladder and then by stochastic approximation [3]. All records share their
-random numbers.
+Agreement with the true label.
+
+Noise is normal on numbers and pixels, a flip on bits, a draw from the column on categories. Which
+strength tells records apart depends on the model and the record, and may not be chosen by looking
+at members: so each record's own strength at which nine copies in ten keep the label is sought, by a
+coarse ladder and then by stochastic approximation [3]. All records share their random numbers.
 
 References:
-    [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference Attacks", ICML 2021,
-        arXiv:2007.14321.
-    [2] H. Robbins, S. Monro, "A Stochastic Approximation Method", Annals of Mathematical Statistics 22, 1951.
-    [3] B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J. Control 30, 1992.
+    [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference
+        Attacks", ICML 2021, arXiv:2007.14321.
+    [2] H. Robbins, S. Monro, "A Stochastic Approximation Method", Annals of Mathematical Statistics
+        22, 1951.
+    [3] B. Polyak, A. Juditsky, "Acceleration of Stochastic Approximation by Averaging", SIAM J.
+Control 30, 1992.
 """
 
 from __future__ import annotations
@@ -33,21 +37,32 @@ from memberscope.signals.measured import MeasuredSignal, Progress, read_paramete
 from memberscope.types import Floats, Records, SignalSpec, Target
 
 QUERIES = 128
-LADDER = np.geomspace(0.02, 5.0, 8)  # strengths of the first copies: normal noise in standard deviations of a feature
-CHANCE = 0.1  # a bit flips, a category is drawn anew, with this share of the strength as probability, at most one half
+LADDER = np.geomspace(
+    0.02, 5.0, 8
+)  # strengths of the first copies: normal noise in standard deviations of a feature
+# A bit flips, a category is drawn anew, with this share of the strength as probability, at most one
+# half
+CHANCE = 0.1
 AGREE = 0.9  # share of copies that keep the label at the strength sought
-BELOW = 1.0  # log-distance from where the ladder breaks, at half of the copies, to where nine in ten agree, at first
+# Log-distance from where the ladder breaks, at half of the copies, to where nine in ten agree, at
+# first
+BELOW = 1.0
 GROUP = 8  # copies asked between two moves of the strength
-STEP = 2.0  # first move, for a disagreement of one, in log-strength; later ones shrink with the square root
+# First move, for a disagreement of one, in log-strength; later ones shrink with the square root
+STEP = 2.0
 LEAST, MOST = -6.0, 4.0  # log-strengths outside are not tried
 WRONG = -7.0  # value of a record that is labelled wrongly, below all others
 
 
-def measure_noise(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
-    """Log of the strength of noise that the label survives in nine copies of ten, (n, stages, 1), within `queries` a record.
+def measure_noise(
+    target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
+) -> MeasuredSignal:
+    """Log of the strength of noise that the label survives in nine copies of ten, (n, stages, 1).
 
-    Parameters: `queries`, `settled`, `seed`, and `scale`, which fixes the strength; the value is then the logit of the share of
-    copies that keep the label.
+    Within `queries` a record.
+
+    Parameters: `queries`, `settled`, `seed`, and `scale`, which fixes the strength; the value is
+    then the logit of the share of copies that keep the label.
 
     Raises:
         InputError: The budget is less than one query.
@@ -58,15 +73,25 @@ def measure_noise(target: Target, records: Records, spec: SignalSpec, progress: 
     domain, z = encode_in_domain(records.x)
     oracle = build_oracle(target, domain, records, "noise")
     right = ask_first_labels(oracle, z) == records.y
-    search = Staircase(oracle, z, right, int(read_parameter(spec, "seed", 0)), read_parameter(spec, "scale", 0.0))
+    search = Staircase(
+        oracle, z, right, int(read_parameter(spec, "seed", 0)), read_parameter(spec, "scale", 0.0)
+    )
     return measure_in_stages(spec, plan_stages(budget), search.advance, oracle, right, progress)
 
 
 class Staircase:
-    """The state of the search: each record's log-strength (n,), and the sum of those it has gone through."""
+    """The state of the search: each record's log-strength (n,).
 
-    def __init__(self, oracle: Oracle, z: Floats, right: NDArray[np.bool_], seed: int, scale: float) -> None:
-        """Start for the records `z` (n, f) that are labelled `right` (n,), at one fixed `scale` if it is positive."""
+    And the sum of those it has gone through.
+    """
+
+    def __init__(
+        self, oracle: Oracle, z: Floats, right: NDArray[np.bool_], seed: int, scale: float
+    ) -> None:
+        """Start for the records `z` (n, f) that are labelled `right` (n,).
+
+        At one fixed `scale` if it is positive.
+        """
         self.oracle, self.z, self.right, self.scale = oracle, z, right, scale
         self.rng = np.random.default_rng(seed)
         self.strength = np.zeros(len(z))
@@ -83,10 +108,17 @@ class Staircase:
         return self.values()
 
     def values(self) -> Floats:
-        """The mean log-strength after the first quarter of moves, or the logit of the share that kept the label."""
+        """The mean log-strength after the first quarter of moves.
+
+        Or the logit of the share that kept the label.
+        """
         if self.scale:
             share = (self.kept + 0.5) / self.spent
-            return np.where(self.right, np.log(share / (1 - share)), WRONG) if self.spent > 1 else self.plain()
+            return (
+                np.where(self.right, np.log(share / (1 - share)), WRONG)
+                if self.spent > 1
+                else self.plain()
+            )
         if not self.trace:
             return self.plain()
         found = np.mean(self.trace[len(self.trace) // 4 :], axis=0)
@@ -97,8 +129,15 @@ class Staircase:
         return np.where(self.right, 0.0, WRONG)
 
     def climb(self, n_copies: int) -> None:
-        """The first copies, one at each rung: half of them would keep the label where the ladder breaks."""
-        rungs = LADDER if n_copies == len(LADDER) else LADDER[np.linspace(0, len(LADDER) - 1, n_copies).astype(int)]
+        """The first copies, one at each rung.
+
+        Half of them would keep the label where the ladder breaks.
+        """
+        rungs = (
+            LADDER
+            if n_copies == len(LADDER)
+            else LADDER[np.linspace(0, len(LADDER) - 1, n_copies).astype(int)]
+        )
         kept = self.ask(np.log(rungs)[:, None] + np.zeros(len(self.z)))
         width = np.log(LADDER[-1] / LADDER[0]) / len(rungs)
         self.strength = np.maximum(np.log(LADDER[0]) + width * (kept - 0.5) - BELOW, LEAST)
@@ -110,23 +149,35 @@ class Staircase:
         kept = self.ask(np.tile(level, (n_copies, 1)))
         self.kept += kept
         self.moves += 1
-        self.strength = np.clip(self.strength + STEP / self.moves**0.5 * (kept / n_copies - AGREE), LEAST, MOST)
+        self.strength = np.clip(
+            self.strength + STEP / self.moves**0.5 * (kept / n_copies - AGREE), LEAST, MOST
+        )
         self.trace.append(self.strength.copy())
 
     def ask(self, strengths: Floats) -> Floats:
-        """How many copies (n,) at log-strengths (c, n) keep the label; records that are labelled wrongly are not asked."""
+        """How many copies (n,) at log-strengths (c, n) keep the label.
+
+        Records that are labelled wrongly are not asked.
+        """
         kept = np.zeros(len(self.z))
         draws = self.rng.standard_normal((len(strengths), 2, self.z.shape[1]))
         for level, (normal, other) in zip(strengths, draws, strict=True):
             for rows in split_rows(np.flatnonzero(self.right), self.z.shape[1]):
-                copies = perturb_records(self.oracle.domain, self.z[rows], np.exp(level[rows]), (normal, other))
+                copies = perturb_records(
+                    self.oracle.domain, self.z[rows], np.exp(level[rows]), (normal, other)
+                )
                 kept[rows] += self.oracle.keeps(rows, copies)
         self.spent += len(strengths)
         return kept
 
 
-def perturb_records(domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, Floats]) -> Floats:
-    """Copies of the records `z` (n, f) under noise of `strength` (n,) made of two normal draws (f,), the same for all records."""
+def perturb_records(
+    domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, Floats]
+) -> Floats:
+    """Copies of the records `z` (n.
+
+    F) under noise of `strength` (n,) made of two normal draws (f,), the same for all records.
+    """
     from scipy.special import ndtr
 
     normal, other = draws
@@ -135,8 +186,18 @@ def perturb_records(domain: Domain, z: Floats, strength: Floats, draws: tuple[Fl
     if len(places):
         u, v = ndtr(normal[places]), ndtr(other[places])
         hit = u < np.minimum(CHANCE * strength, 0.5)[:, None]
-        drawn = np.array([domain.levels[j][int(x * len(domain.levels[j]))] for j, x in zip(places, v, strict=True)])
-        two = np.array([domain.levels[j][0] + domain.levels[j][-1] if _is_bit(domain, int(j)) else np.nan for j in places])
+        drawn = np.array(
+            [
+                domain.levels[j][int(x * len(domain.levels[j]))]
+                for j, x in zip(places, v, strict=True)
+            ]
+        )
+        two = np.array(
+            [
+                domain.levels[j][0] + domain.levels[j][-1] if _is_bit(domain, int(j)) else np.nan
+                for j in places
+            ]
+        )
         now = z[:, places]
         hit &= ~np.isnan(now)
         copies[:, places] = np.where(hit, np.where(np.isnan(two), drawn, two - now), now)
@@ -152,7 +213,9 @@ def _is_bit(domain: Domain, feature: int) -> bool:
 def measure_augmentation(
     target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
 ) -> MeasuredSignal:
-    """Logit of the share of shifted, mirrored and turned copies of images that keep the label, (n, stages, 1).
+    """Logit of the share of shifted, mirrored and turned copies of images that keep the label, (n.
+
+    Stages, 1).
 
     Raises:
         InputError: The budget is less than one query.
@@ -162,7 +225,8 @@ def measure_augmentation(
     domain, z = encode_in_domain(records.x)
     if not domain.is_image:
         raise UnmetNeedError(
-            f"Expected images (n, ..., height, width) to augment, got records of shape {domain.shape}. Use the attack noise."
+            "Expected images (n, ..., height, width) to augment, got records of shape "
+            f"{domain.shape}. Use the attack noise."
         )
     kinds = list_transforms()
     budget = min(read_query_budget(spec, len(kinds) + 1), len(kinds) + 1)
@@ -179,15 +243,26 @@ def measure_augmentation(
                 kept[rows] += oracle.keeps(rows, domain.inside(moved.reshape(len(rows), -1)))
         done = until - 1
         share = (kept + 0.5) / (done + 1)
-        return np.where(right, np.log(share / (1 - share)), WRONG) if done else np.where(right, 0.0, WRONG)
+        return (
+            np.where(right, np.log(share / (1 - share)), WRONG)
+            if done
+            else np.where(right, 0.0, WRONG)
+        )
 
     return measure_in_stages(spec, plan_stages(budget, 8), advance, oracle, right, progress)
 
 
 def list_transforms() -> list[tuple[int, int, bool, float]]:
-    """Mild copies, since strong ones tell less of the record than of the model: (pixels right, pixels down, mirrored, degrees turned)."""
-    shifts: list[tuple[int, int, bool, float]] = [(dx, dy, False, 0.0) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))]
-    slants: list[tuple[int, int, bool, float]] = [(dx, dy, False, 0.0) for dx, dy in ((1, 1), (-1, -1), (1, -1), (-1, 1))]
+    """Mild copies, since strong ones tell less of the record than of the model.
+
+    (pixels right, pixels down, mirrored, degrees turned).
+    """
+    shifts: list[tuple[int, int, bool, float]] = [
+        (dx, dy, False, 0.0) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    ]
+    slants: list[tuple[int, int, bool, float]] = [
+        (dx, dy, False, 0.0) for dx, dy in ((1, 1), (-1, -1), (1, -1), (-1, 1))
+    ]
     return [*shifts, (0, 0, False, 5.0), (0, 0, False, -5.0), (0, 0, True, 0.0), *slants]
 
 
@@ -207,4 +282,6 @@ def transform_images(images: Floats, dx: int, dy: int, mirrored: bool, degrees: 
         from scipy.ndimage import rotate
 
         found = rotate(found, degrees, axes=(-1, -2), reshape=False, order=1, mode="nearest")
-    return np.ascontiguousarray(found if upright is images else reorder_channels(found, back=True), dtype=np.float64)
+    return np.ascontiguousarray(
+        found if upright is images else reorder_channels(found, back=True), dtype=np.float64
+    )

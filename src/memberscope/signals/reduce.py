@@ -1,4 +1,7 @@
-"""What is kept of a model's answers: all of them, or one number a record; and what weaker access would have shown."""
+"""What is kept of a model's answers: all of them, or one number a record.
+
+And what weaker access would have shown.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,12 @@ SIGNAL_AT: dict[Access, Signal] = {
 
 @dataclass(frozen=True)
 class SignalRequest:
-    """One signal as an adversary with `access` sees it; the unit in which reference models are observed and stored.
+    """One signal as an adversary with `access` sees it.
 
-    A `restriction` is what is done to the answers of the target, and so to those of the reference models too.
+    The unit in which reference models are observed and stored.
+
+    A `restriction` is what is done to the answers of the target, and so to those of the reference
+    models too.
     """
 
     access: Access
@@ -46,7 +52,9 @@ class SignalRequest:
 def restrict_to_access(
     access: Access, signal: Signal, outputs: Floats, restriction: OutputDefence | None = None
 ) -> tuple[Signal, Floats]:
-    """What `access` under a `restriction` would have shown of `outputs` (n, k): the signal's name and its values (n, d).
+    """What `access` under a `restriction` would have shown of `outputs` (n, k).
+
+    The signal's name and its values (n, d).
 
     >>> restrict_to_access(Access.LABEL, "probabilities", np.array([[0.2, 0.8]]))[1].tolist()
     [[1.0]]
@@ -54,7 +62,11 @@ def restrict_to_access(
     if restriction is not None and signal in ("probabilities", "logits"):
         seen = restriction(softmax(outputs) if signal == "logits" else outputs)
         return restrict_to_access(access, restriction.signal, seen)
-    if signal == "loss" or SIGNAL_AT[access] == signal or (access > Access.LABEL and signal != "logits"):
+    if (
+        signal == "loss"
+        or SIGNAL_AT[access] == signal
+        or (access > Access.LABEL and signal != "logits")
+    ):
         return signal, outputs
     if access == Access.LABEL:
         return "labels", find_top_class(outputs)[:, None].astype(np.float64)
@@ -73,10 +85,13 @@ def find_top_class(outputs: Floats) -> Ints:
 def reduce_outputs(
     wanted: SignalRequest, signal: Signal, outputs: Floats, labels: Ints
 ) -> tuple[Signal, NDArray[np.float32] | Floats]:
-    """The signal's name and its values (n, d) as they are kept: all outputs, or one float32 a record.
+    """The signal's name and its values (n, d) as they are kept.
 
-    From logits the one number is exact. From probabilities, which a server rounds and forests count in votes, a zero is read
-    as half the smallest positive probability that the model gave. From losses there is no temperature.
+    All outputs, or one float32 a record.
+
+    From logits the one number is exact. From probabilities, which a server rounds and forests count
+    in votes, a zero is read as half the smallest positive probability that the model gave. From
+    losses there is no temperature.
 
     Raises:
         UnmetNeedError: A temperature is asked for, and only losses are given.
@@ -86,16 +101,23 @@ def reduce_outputs(
         return seen, values
     temperature = dict(wanted.spec.parameters).get("temperature", 1.0)
     if seen == "probabilities":
-        logit, log_p = _compute_log_confidences(fill_hidden_probabilities(values) ** (1 / temperature), labels)
-        return wanted.spec.name, _cast_to_column(logit if wanted.spec.name == "logit_confidence" else log_p)
+        logit, log_p = _compute_log_confidences(
+            fill_hidden_probabilities(values) ** (1 / temperature), labels
+        )
+        return wanted.spec.name, _cast_to_column(
+            logit if wanted.spec.name == "logit_confidence" else log_p
+        )
     if seen == "loss" and temperature != 1.0:
         raise UnmetNeedError(
-            f"Expected probabilities or logits for a temperature of {temperature:g}, got losses. Give probabilities."
+            f"Expected probabilities or logits for a temperature of {temperature:g}, got losses. "
+            "Give probabilities."
         )
     scaled = values / temperature
     evidence = Evidence(seen, scaled[:, None, :], labels, np.full(len(labels), -1, dtype=np.int8))
     return wanted.spec.name, _cast_to_column(
-        true_class_logit(evidence) if wanted.spec.name == "logit_confidence" else true_class_log_probability(evidence)
+        true_class_logit(evidence)
+        if wanted.spec.name == "logit_confidence"
+        else true_class_log_probability(evidence)
     )
 
 
@@ -105,7 +127,9 @@ def _cast_to_column(one: Floats) -> NDArray[np.float32]:
 
 
 def _compute_log_confidences(values: Floats, labels: Ints) -> tuple[Floats, Floats]:
-    """Logit-scaled and log-confidence (n,) of unnormalised probabilities (n, k), zeros read as half the smallest positive one.
+    """Logit-scaled and log-confidence (n,) of unnormalised probabilities (n, k).
+
+    Zeros read as half the smallest positive one.
 
     >>> logit, log_p = _compute_log_confidences(np.array([[1.0, 0.0], [0.8, 0.2], [0.0, 1.0]]), np.zeros(3, dtype=int))
     >>> np.round(np.exp(logit), 3).tolist(), np.round(np.exp(log_p), 3).tolist()

@@ -1,4 +1,7 @@
-"""A folder of arrays named by what they were computed from; an entry is whole or it is not there."""
+"""A folder of arrays named by what they were computed from.
+
+An entry is whole or it is not there.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +17,22 @@ import numpy as np
 
 from memberscope._digests import digest_array, digest_named_arrays
 from memberscope._files import translate_disk_errors, write_bytes
-from memberscope.frames import convert_to_array, is_frame, is_sparse, list_values, make_object_array, name_columns
+from memberscope.frames import (
+    convert_to_array,
+    is_frame,
+    is_sparse,
+    list_values,
+    make_object_array,
+    name_columns,
+)
 from memberscope.types import Floats, Records, SignalSpec
 
 
 class Store:
-    """Arrays by key in `path`; each file carries a digest of its contents, and a damaged one counts as missing."""
+    """Arrays by key in `path`; each file carries a digest of its contents.
+
+    And a damaged one counts as missing.
+    """
 
     def __init__(self, path: str | Path) -> None:
         """Use the folder `path`, made at the first `put`."""
@@ -39,7 +52,10 @@ class Store:
         self.put_all(key, {"array": array})
 
     def get_all(self, key: str) -> dict[str, Any] | None:
-        """The arrays under `key` by name, or None if they are missing or damaged (a damaged file is removed)."""
+        """The arrays under `key` by name.
+
+        Or None if they are missing or damaged (a damaged file is removed).
+        """
         from safetensors import SafetensorError, safe_open
 
         file = self.path / f"{key}.safetensors"
@@ -64,10 +80,15 @@ class Store:
         from safetensors.numpy import save
 
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_bytes(self.path / f"{key}.safetensors", save(contiguous, metadata={"sha256": digest_named_arrays(contiguous)}))
+        write_bytes(
+            self.path / f"{key}.safetensors",
+            save(contiguous, metadata={"sha256": digest_named_arrays(contiguous)}),
+        )
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-        """A memory map to fill, on this store's disk; its file has no name any more and goes when the map is closed.
+        """A memory map to fill, on this store's disk.
+
+        Its file has no name any more and goes when the map is closed.
 
         Raises:
             InputError: The disk is full.
@@ -78,7 +99,9 @@ class Store:
             self.path.mkdir(parents=True, exist_ok=True)
             with file.open("w+b") as stream:
                 try:
-                    os.posix_fallocate(stream.fileno(), 0, size)  # a full disk shows here, not as a crash while writing
+                    os.posix_fallocate(
+                        stream.fileno(), 0, size
+                    )  # a full disk shows here, not as a crash while writing
                     return np.memmap(stream, dtype=dtype, mode="r+", shape=shape)
                 finally:
                     file.unlink()
@@ -95,19 +118,29 @@ def digest_records(records: Records) -> str:
 
 
 def _iterate_parts(x: Any) -> Iterator[tuple[str, Any]]:
-    """The arrays that records consist of, each behind its name: the columns of a frame, the entries of a sparse matrix."""
+    """The arrays that records consist of, each behind its name.
+
+    The columns of a frame, the entries of a sparse matrix.
+    """
     if is_frame(x):
         for name, values in zip(name_columns(x), list_values(x), strict=True):
             yield f"{name}:", values
     elif is_sparse(x):
         rows = x.tocsr().sorted_indices()
-        yield from (("shape", np.array(rows.shape)), ("data", rows.data), ("indices", rows.indices), ("indptr", rows.indptr))
+        yield from (
+            ("shape", np.array(rows.shape)),
+            ("data", rows.data),
+            ("indices", rows.indices),
+            ("indptr", rows.indptr),
+        )
     elif x is not None:
         values = convert_to_array(x)
         yield "", values if isinstance(values, np.ndarray) else make_object_array(values)
 
 
-def build_signal_key(target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]) -> str:
+def build_signal_key(
+    target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]
+) -> str:
     """Key of the answers to one batch of records: hash of target, records, signal and position."""
     text = json.dumps([target_digest, records_digest, asdict(spec), part], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,8 +1,11 @@
-"""Transformed copies of records to query: declared, counted against the budget, the same for every model.
+"""Transformed copies of records to query.
 
-A view is named by a word and its numbers: `identity`; `flip` (left and right); `shift:dx:dy` (an image moved by whole pixels, edges
-repeated); `noise:s` (normal noise of s standard deviations of each feature). Images are (n, ..., height, width), or
-(n, height, width, channels) where only the last axis can be one of 1, 3 or 4 channels.
+Declared, counted against the budget, the same for every model.
+
+A view is named by a word and its numbers: `identity`; `flip` (left and right); `shift:dx:dy` (an
+image moved by whole pixels, edges repeated); `noise:s` (normal noise of s standard deviations of
+each feature). Images are (n, ..., height, width), or (n, height, width, channels) where only the
+last axis can be one of 1, 3 or 4 channels.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ def check_view(name: str) -> tuple[str, tuple[float, ...]]:
     except ValueError:
         numbers = (float("nan"),) * 9
     if kind not in KINDS or len(numbers) != KINDS[kind]:
-        raise InputError(f"Expected a view identity, flip, shift:dx:dy or noise:s, got {name!r}. Repair it.")
+        raise InputError(
+            f"Expected a view identity, flip, shift:dx:dy or noise:s, got {name!r}. Repair it."
+        )
     return kind, numbers
 
 
@@ -50,17 +55,31 @@ def transform_view(name: str, x: Any) -> Any:
     if kind == "identity":
         return x
     if not isinstance(x, np.ndarray):
-        raise InputError(f"Expected records as one array for the view {name!r}, got {type(x).__name__}. Convert them.")
+        raise InputError(
+            f"Expected records as one array for the view {name!r}, got {type(x).__name__}. Convert "
+            "them."
+        )
     if kind == "noise":
         if x.dtype.kind != "f":
-            raise InputError(f"Expected real features for the view {name!r}, got {x.dtype}. Use another view.")
-        rng = np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+            raise InputError(
+                f"Expected real features for the view {name!r}, got {x.dtype}. Use another view."
+            )
+        rng = np.random.default_rng(
+            int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+        )
         scale = numbers[0] * x.std(axis=0, keepdims=True)
         return (x + scale * rng.standard_normal(x.shape)).astype(x.dtype)
     if x.ndim < 3:
-        raise InputError(f"Expected images (n, ..., height, width) for the view {name!r}, got shape {x.shape}. Use noise:s.")
+        raise InputError(
+            f"Expected images (n, ..., height, width) for the view {name!r}, got shape {x.shape}. "
+            "Use noise:s."
+        )
     images = reorder_channels(x)
-    moved = images[..., ::-1] if kind == "flip" else shift_with_edges(images, int(numbers[0]), int(numbers[1]))
+    moved = (
+        images[..., ::-1]
+        if kind == "flip"
+        else shift_with_edges(images, int(numbers[0]), int(numbers[1]))
+    )
     return np.ascontiguousarray(reorder_channels(moved, back=True) if images is not x else moved)
 
 

@@ -1,6 +1,9 @@
-"""What only an open model shows of a record: how its loss would change the weights, and what passes inside.
+"""What only an open model shows of a record.
 
-No query is counted: whoever holds the parameters asks nobody. The same function measures the audited model and every reference model.
+How its loss would change the weights, and what passes inside.
+
+No query is counted: whoever holds the parameters asks nobody. The same function measures the
+audited model and every reference model.
 """
 
 from __future__ import annotations
@@ -15,16 +18,20 @@ from memberscope.signals.measured import Measure, MeasuredSignal, Progress, buil
 from memberscope.types import Differentiable, Floats, Records, SignalSpec, Target
 
 
-def _measure_white_box(target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None) -> MeasuredSignal:
+def _measure_white_box(
+    target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
+) -> MeasuredSignal:
     """The signal `spec` (n, 1, d) of the records, from inside the target.
 
-    `gradient_norm` (d = 1) is minus the logarithm of the norm of the gradient of cross-entropy in the trained parameters.
-    `gradient_layers` is that, the log-probability of the true class, its logit, the same norm of each layer that holds parameters, these
-    again for an error of unit size at the outputs, and with a parameter `activations` the activations too, each of that width. `activations` is the log-probabilities of all classes
-    and the inputs of the layers, the last layer's first, each of at most `width` (64) columns. `influence` (d = 4) is minus the
-    logarithm of g'H⁻¹g, then the loss, ‖H⁻¹g‖² and (H⁻¹g)'(H⁻¹G): H is the Gauss-Newton matrix of mean cross-entropy at `records`
-    (512) of the records given, drawn with a fixed seed, plus `damping` (0.2), and G the mean gradient over all records given. Who of
-    them is a member is not used.
+    `gradient_norm` (d = 1) is minus the logarithm of the norm of the gradient of cross-entropy in
+    the trained parameters. `gradient_layers` is that, the log-probability of the true class, its
+    logit, the same norm of each layer that holds parameters, these again for an error of unit size
+    at the outputs, and with a parameter `activations` the activations too, each of that width.
+    `activations` is the log-probabilities of all classes and the inputs of the layers, the last
+    layer's first, each of at most `width` (64) columns. `influence` (d = 4) is minus the logarithm
+    of g'H⁻¹g, then the loss, ‖H⁻¹g‖² and (H⁻¹g)'(H⁻¹G): H is the Gauss-Newton matrix of mean
+    cross-entropy at `records` (512) of the records given, drawn with a fixed seed, plus `damping`
+    (0.2), and G the mean gradient over all records given. Who of them is a member is not used.
 
     Raises:
         UnmetNeedError: The target does not show its gradients.
@@ -41,16 +48,21 @@ def _measure_white_box(target: Target, records: Records, spec: SignalSpec, progr
     if not isinstance(target, Differentiable):
         raise UnmetNeedError(
             f"Expected a model that shows its gradients, got {type(target).__name__}. "
-            f"Give a torch module, a logistic regression or a perceptron of scikit-learn, or audit at a weaker access."
+            "Give a torch module, a logistic regression or a perceptron of scikit-learn, or audit "
+            "at a weaker access."
         )
     validate_labels(records.y, target.n_classes)
     values = _query_inside(target, records, spec)
     if values.ndim != 2 or len(values) != len(records):
-        raise TargetError(f"Expected {len(records)} rows of {spec.name}, got shape {values.shape}. Return one row a record.")
+        raise TargetError(
+            f"Expected {len(records)} rows of {spec.name}, got shape {values.shape}. Return one "
+            "row a record."
+        )
     odd = ~np.isfinite(values).all(axis=1)
     if odd.any():
         raise TargetError(
-            f"Expected a finite {spec.name} of each record, got none for {str(records.ids[int(np.argmax(odd))])!r} "
+            f"Expected a finite {spec.name} of each record, got none for "
+            f"{str(records.ids[int(np.argmax(odd))])!r} "
             f"({int(odd.sum())} of {len(records)} records). Look at the model's outputs for it."
         )
     if progress:
@@ -71,7 +83,8 @@ def _query_inside(target: Any, records: Records, spec: SignalSpec) -> Floats:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected {spec.name} of the records, got {type(error).__name__}: {first}. Call target.inside yourself to see why."
+            f"Expected {spec.name} of the records, got {type(error).__name__}: {first}. Call "
+            "target.inside yourself to see why."
         ) from error
 
 

@@ -1,9 +1,25 @@
-"""Statistics of membership scores: plain functions of `scores` (n,) and `member` (n,), each with its interval."""
+"""Statistics of membership scores.
 
-from memberscope.statistics.curves.auc import AucEstimate, auc_difference, auc_interval, estimate_auc
+Plain functions of `scores` (n,) and `member` (n,), each with its interval.
+"""
+
+from memberscope.statistics.curves.auc import (
+    AucEstimate,
+    auc_difference,
+    auc_interval,
+    estimate_auc,
+)
 from memberscope.statistics.curves.bootstrap import bootstrap_rates
 from memberscope.statistics.curves.effective_sizes import EffectiveSizes, effective_sizes
-from memberscope.statistics.curves.roc import OperatingPoint, Roc, auc_value, operating_point, randomised_tpr, roc, smallest_fpr
+from memberscope.statistics.curves.roc import (
+    OperatingPoint,
+    Roc,
+    auc_value,
+    operating_point,
+    randomised_tpr,
+    roc,
+    smallest_fpr,
+)
 from memberscope.statistics.curves.tpr_at_fpr import (
     build_resolution_warning,
     roc_band,
@@ -14,7 +30,12 @@ from memberscope.statistics.curves.tpr_at_fpr import (
     tpr_upper,
 )
 from memberscope.statistics.epsilon.many_runs import epsilon_from_counts, epsilon_from_runs
-from memberscope.statistics.epsilon.one_run import count_right_guesses, epsilon_empirical, epsilon_one_run, one_run_p_value
+from memberscope.statistics.epsilon.one_run import (
+    count_right_guesses,
+    epsilon_empirical,
+    epsilon_one_run,
+    one_run_p_value,
+)
 from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run
 from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
 from memberscope.statistics.fold_ranks import ranks_for_lower_limit, ranks_within_fold
@@ -26,8 +47,17 @@ from memberscope.statistics.intervals import (
     ratio_of_shares,
     weighted_sum_of_shares,
 )
-from memberscope.statistics.likelihood_ratio import Bin, LikelihoodRatio, build_reliability_bins, fit_likelihood_ratio
-from memberscope.statistics.multiplicity import find_distinct_rankings, holm, simultaneous_confidence
+from memberscope.statistics.likelihood_ratio import (
+    Bin,
+    LikelihoodRatio,
+    build_reliability_bins,
+    fit_likelihood_ratio,
+)
+from memberscope.statistics.multiplicity import (
+    find_distinct_rankings,
+    holm,
+    simultaneous_confidence,
+)
 from memberscope.statistics.paired_difference import (
     add_variance,
     auc_change,

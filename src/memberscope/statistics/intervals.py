@@ -1,11 +1,13 @@
-"""Intervals for shares and for sums and ratios of two independent shares, built on exact binomial limits.
+"""Intervals for shares and for sums and ratios of two independent shares.
+
+Built on exact binomial limits.
 
 References:
     [1] C. Clopper, E. Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
-    [2] G. Zou, A. Donner, "Construction of confidence limits about effect measures: a general approach", Statistics in
-        Medicine 27, 2008 (MOVER).
-    [3] A. Donner, G. Zou, "Closed-form confidence intervals for functions of the normal mean and standard deviation",
-        Statistical Methods in Medical Research 21, 2012 (ratios).
+    [2] G. Zou, A. Donner, "Construction of confidence limits about effect measures: a general
+        approach", Statistics in Medicine 27, 2008 (MOVER).
+    [3] A. Donner, G. Zou, "Closed-form confidence intervals for functions of the normal mean and
+        standard deviation", Statistical Methods in Medical Research 21, 2012 (ratios).
 """
 
 from __future__ import annotations
@@ -49,9 +51,14 @@ def clopper_pearson(k: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]
 
 
 def weighted_sum_of_shares(
-    first: tuple[float, float], second: tuple[float, float], weights: tuple[float, float], confidence: float = 0.95
+    first: tuple[float, float],
+    second: tuple[float, float],
+    weights: tuple[float, float],
+    confidence: float = 0.95,
 ) -> Interval:
-    """w1 p1 + w2 p2 for two independent shares, each given as (k, n), by MOVER from their exact limits.
+    """w1 p1 + w2 p2 for two independent shares, each given as (k, n).
+
+    By MOVER from their exact limits.
 
     >>> interval = weighted_sum_of_shares((80, 100), (30, 100), (0.5, -0.5))
     >>> round(interval.value, 3), interval.low < 0.25 < interval.high
@@ -68,10 +75,15 @@ def weighted_sum_of_shares(
     return Interval(value, value - down**0.5, value + up**0.5, "MOVER of Clopper-Pearson limits")
 
 
-def ratio_of_shares(first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95) -> Interval:
-    """p1 / p2 for two independent shares, each given as (k, n); unbounded above when the second count is 0.
+def ratio_of_shares(
+    first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95
+) -> Interval:
+    """p1 / p2 for two independent shares, each given as (k, n).
 
-    Each side joins the limits of both shares at confidence sqrt-split between them, so that it holds without approximation.
+    Unbounded above when the second count is 0.
+
+    Each side joins the limits of both shares at confidence sqrt-split between them, so that it
+    holds without approximation.
 
     >>> ratio_of_shares((50, 100), (0, 100)).high
     inf
@@ -82,12 +94,16 @@ def ratio_of_shares(first: tuple[float, float], second: tuple[float, float], con
     (k1, n1), (k2, n2) = first, second
     value = float("inf") if k2 == 0 else (k1 / n1) / (k2 / n2)
     high = float("inf") if low2 == 0 else float(high1) / float(low2)
-    return Interval(value, float(low1) / float(high2), high, "Clopper-Pearson limits of both shares, Bonferroni")
+    return Interval(
+        value, float(low1) / float(high2), high, "Clopper-Pearson limits of both shares, Bonferroni"
+    )
 
 
 @lru_cache(maxsize=4096)
 def kolmogorov_band(n: int, confidence: float = 0.95) -> float:
-    """Half width around an empirical distribution of `n` records that holds everywhere at once, from the exact law.
+    """Half width around an empirical distribution of `n` records that holds everywhere at once.
+
+    From the exact law.
 
     >>> round(kolmogorov_band(100), 4)
     0.134

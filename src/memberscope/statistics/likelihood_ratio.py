@@ -1,6 +1,7 @@
 """Probability of membership at a stated prior, from a likelihood ratio that rises with the score.
 
-The ratio is the isotonic regression of membership on the score, smoothed so that no record is ever certain.
+The ratio is the isotonic regression of membership on the score, smoothed so that no record is ever
+certain.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from memberscope.types import Bools, Floats
 
 @dataclass(frozen=True, eq=False)
 class LikelihoodRatio:
-    """P(score | member) / P(score | non-member) as a step function: `ratios` (b,) from each of `starts` (b,) upwards."""
+    """P(score | member) / P(score | non-member) as a step function.
+
+    `ratios` (b,) from each of `starts` (b,) upwards.
+    """
 
     starts: Floats
     ratios: Floats
@@ -31,7 +35,9 @@ class LikelihoodRatio:
 
 
 def fit_likelihood_ratio(scores: Floats, member: Bools) -> LikelihoodRatio:
-    """Likelihood ratio from `scores` (n,) of known membership (n,), each level smoothed by one pseudo-record.
+    """Likelihood ratio from `scores` (n,) of known membership (n,).
+
+    Each level smoothed by one pseudo-record.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -56,7 +62,10 @@ def fit_likelihood_ratio(scores: Floats, member: Bools) -> LikelihoodRatio:
 
 
 class Bin(NamedTuple):
-    """One bin of a reliability diagram: predicted and observed shares of members at the prior, with limits and counts."""
+    """One bin of a reliability diagram.
+
+    Predicted and observed shares of members at the prior, with limits and counts.
+    """
 
     predicted: float
     observed: float
@@ -69,7 +78,9 @@ class Bin(NamedTuple):
 def build_reliability_bins(
     posterior: Floats, member: Bools, prior: float, n_bins: int = 10, confidence: float = 0.95
 ) -> list[Bin]:
-    """Bins of about equal size by `posterior` (n,): mean prediction against the observed share, reweighted to `prior`.
+    """Bins of about equal size by `posterior` (n,).
+
+    Mean prediction against the observed share, reweighted to `prior`.
 
     >>> bins = build_reliability_bins(np.array([0.1] * 50 + [0.9] * 50), np.arange(100) >= 50, 0.5, n_bins=2)
     >>> [round(entry.predicted, 2) for entry in bins], [entry.observed for entry in bins]
@@ -87,7 +98,10 @@ def build_reliability_bins(
         inside, outside = int((own & member).sum()), int((own & ~member).sum())
         odds = ratio_of_shares((inside, n_members), (outside, n_others), confidence)
         scale = prior / (1 - prior)
-        shares = [1.0 if np.isinf(x) else x * scale / (1 + x * scale) for x in (odds.value, odds.low, odds.high)]
+        shares = [
+            1.0 if np.isinf(x) else x * scale / (1 + x * scale)
+            for x in (odds.value, odds.low, odds.high)
+        ]
         predicted = float(np.average(posterior[own], weights=weights[own]))
         found.append(Bin(predicted, shares[0], shares[1], shares[2], inside, outside))
     return found

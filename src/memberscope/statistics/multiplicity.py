@@ -1,7 +1,8 @@
 """Many claims, many attacks: corrections that keep the chance of a single false alarm where it was stated.
 
 References:
-    [1] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
+    [1] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
+Statistics 6, 1979.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from memberscope.types import Floats
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """Adjusted p-values (m,) in the given order; rejecting those below a keeps the family's error at a.
+    """Adjusted p-values (m,) in the given order.
+
+    Rejecting those below a keeps the family's error at a.
 
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]

@@ -1,14 +1,18 @@
-"""What changed between two audits: intervals for the difference of two rates or areas, and their one-sided p-value.
+"""What changed between two audits.
 
-Independent audits: MOVER, from each estimate's own limits. The same records in both: paired DeLong for the AUC. For TPR at a
-rate a bootstrap's own lower limit is too high too often where few false positives are allowed and the rates differ, so that each
-audit keeps its limits, which count the threshold's error, and the bootstrap only tells how far the two estimates move together
-when records are drawn again.
+Intervals for the difference of two rates or areas, and their one-sided p-value.
+
+Independent audits: MOVER, from each estimate's own limits. The same records in both: paired DeLong
+for the AUC. For TPR at a rate a bootstrap's own lower limit is too high too often where few false
+positives are allowed and the rates differ, so that each audit keeps its limits, which count the
+threshold's error, and the bootstrap only tells how far the two estimates move together when records
+are drawn again.
 
 References:
-    [1] G. Zou, "Toward using confidence intervals to compare correlations", Psychological Methods 12, 2007 (MOVER with a
-        correlation).
-    [2] R. Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17, 1998.
+    [1] G. Zou, "Toward using confidence intervals to compare correlations", Psychological Methods
+        12, 2007 (MOVER with a correlation).
+    [2] R. Newcombe, "Interval estimation for the difference between independent proportions",
+        Statistics in Medicine 17, 1998.
     [3] E. DeLong, D. DeLong, D. Clarke-Pearson, Biometrics 44, 1988.
 """
 
@@ -34,7 +38,9 @@ SURE = 1e-9  # the smallest p-value told
 
 
 def difference_by_mover(before: Interval, after: Interval, correlation: float = 0.0) -> Interval:
-    """`after` minus `before`, with limits from the limits of both (MOVER); a positive `correlate_estimates` narrows them.
+    """`after` minus `before`, with limits from the limits of both (MOVER).
+
+    A positive `correlate_estimates` narrows them.
 
     >>> found = difference_by_mover(Interval(0.2, 0.1, 0.35, ""), Interval(0.5, 0.4, 0.6, ""))
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
@@ -48,14 +54,22 @@ def difference_by_mover(before: Interval, after: Interval, correlation: float = 
         (after.high - after.value, before.value - before.low),
     ):
         limits.append(max(0.0, mine**2 + its**2 - 2 * r * mine * its) ** 0.5)
-    return Interval(value, max(-1.0, value - limits[0]), min(1.0, value + limits[1]), TOGETHER if correlation else INDEPENDENT)
+    return Interval(
+        value,
+        max(-1.0, value - limits[0]),
+        min(1.0, value + limits[1]),
+        TOGETHER if correlation else INDEPENDENT,
+    )
 
 
-def auc_change(before: Floats, after: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None) -> Interval:
+def auc_change(
+    before: Floats, after: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None
+) -> Interval:
     """AUC of `after` (n,) minus AUC of `before` (n,) on the same records: paired DeLong.
 
-    Where either AUC rests on too few misplaced records for DeLong's variance, MOVER of the limits of both stands in, which
-    takes the two as independent. Equal scores differ by nothing. Records of one `unit` (n,) may depend.
+    Where either AUC rests on too few misplaced records for DeLong's variance, MOVER of the limits
+    of both stands in, which takes the two as independent. Equal scores differ by nothing. Records
+    of one `unit` (n,) may depend.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_change(scores, scores, np.arange(8) < 4)[:3]
@@ -67,8 +81,12 @@ def auc_change(before: Floats, after: Floats, member: Bools, confidence: float =
     return difference_by_mover(alone[0].limits(confidence), alone[1].limits(confidence))
 
 
-def add_variance(change: Interval, variance: float, freedom: float, confidence: float = 0.95) -> Interval:
-    """The change with limits that allow for a further, independent `variance`, estimated with `freedom` degrees of freedom.
+def add_variance(
+    change: Interval, variance: float, freedom: float, confidence: float = 0.95
+) -> Interval:
+    """The change with limits that allow for a further, independent `variance`.
+
+    Estimated with `freedom` degrees of freedom.
 
     >>> wider = add_variance(Interval(0.1, 0.06, 0.14, ""), 0.0009, 1e9)
     >>> round(wider.low, 3), round(wider.high, 3)
@@ -89,9 +107,12 @@ def shared_resamples(
     *,
     unit: Ints | None = None,
 ) -> tuple[Floats, Floats]:
-    """AUC (b, k) and TPR at `fprs` (b, k, f) of k `scores` (n,) of the same records, in resamples that all of them share.
+    """AUC (b, k) and TPR at `fprs` (b, k, f) of k `scores` (n,) of the same records.
 
-    Members and non-members are drawn apart; with `unit` (n,) all records of a unit on one side are drawn at once.
+    In resamples that all of them share.
+
+    Members and non-members are drawn apart; with `unit` (n,) all records of a unit on one side are
+    drawn at once.
 
     >>> line = np.arange(40.0)
     >>> auc, tpr = shared_resamples([line, -line], line >= 20, (0.1,), 3, np.random.default_rng(0))
@@ -99,22 +120,33 @@ def shared_resamples(
     ([[1.0, 0.0], [1.0, 0.0], [1.0, 0.0]], (3, 2, 1))
     """
     curves = [Curve(Places.of(entry, member)) for entry in scores]
-    orders = [tuple(_argsort_descending(entry[side]) for side in (member, ~member)) for entry in scores]
+    orders = [
+        tuple(_argsort_descending(entry[side]) for side in (member, ~member)) for entry in scores
+    ]
     places = curves[0].places
     for fpr in fprs:
         allowed_false_positives(fpr, places.n_others)
-    auc, tpr = np.empty((n_replicates, len(scores))), np.empty((n_replicates, len(scores), len(fprs)))
+    auc, tpr = (
+        np.empty((n_replicates, len(scores))),
+        np.empty((n_replicates, len(scores), len(fprs))),
+    )
     stream = spawn_fast_rng(rng)
-    codes = [None, None] if unit is None else [np.unique(unit[side], return_inverse=True)[1] for side in (member, ~member)]
+    codes = (
+        [None, None]
+        if unit is None
+        else [np.unique(unit[side], return_inverse=True)[1] for side in (member, ~member)]
+    )
     n_drawn = [
-        n if own is None else int(own.max()) + 1 for n, own in zip((places.n_members, places.n_others), codes, strict=True)
+        n if own is None else int(own.max()) + 1
+        for n, own in zip((places.n_members, places.n_others), codes, strict=True)
     ]
     members, others = Resampler(n_drawn[0], ROWS), Resampler(n_drawn[1], ROWS)
     for begun in range(0, n_replicates, ROWS):
         drawn = zip(members.draw(stream), others.draw(stream), strict=True)
         for b, (first_side, second_side) in zip(range(begun, n_replicates), drawn, strict=False):
             inside, outside = (
-                side if own is None else side[own] for side, own in zip((first_side, second_side), codes, strict=True)
+                side if own is None else side[own]
+                for side, own in zip((first_side, second_side), codes, strict=True)
             )
             for k, (curve, (first, second)) in enumerate(zip(curves, orders, strict=True)):
                 auc[b, k], tpr[b, k] = curve.rates(inside[first], outside[second], fprs)
@@ -138,10 +170,12 @@ def correlate_estimates(before: Floats, after: Floats) -> float:
 
 
 def difference_p_value(limits: Callable[[float], Interval], margin: float = 0.0) -> float:
-    """One-sided p-value of "the difference is at most `margin`", below a exactly when the lower limit at tail a exceeds it.
+    """One-sided p-value of "the difference is at most `margin`".
 
-    `limits` gives the difference's interval at a confidence, of which each tail has half the rest. A p-value above one
-    half is told as 1, and none below 1e-9 is told.
+    Below a exactly when the lower limit at tail a exceeds it.
+
+    `limits` gives the difference's interval at a confidence, of which each tail has half the rest.
+    A p-value above one half is told as 1, and none below 1e-9 is told.
 
     >>> before, after = np.arange(400.0) % 7, np.arange(400.0)
     >>> difference_p_value(lambda confidence: auc_change(before, after, after >= 200, confidence)) < 0.001

@@ -1,4 +1,7 @@
-"""What an audit could have seen: the smallest TPR, and the smallest AUC, that it would have detected; whether it could fail."""
+"""What an audit could have seen.
+
+The smallest TPR, and the smallest AUC, that it would have detected; whether it could fail.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines bet
 
 
 class CellLayout(NamedTuple):
-    """Where members are counted: of each cell of scores its place on the curve, and how each rank reads that curve.
+    """Where members are counted: of each cell of scores its place on the curve.
+
+    And how each rank reads that curve.
 
     Attributes:
         edges: True rates (r, c) at the lower ends of the cells, rising from the strictest.
@@ -51,10 +56,13 @@ def minimum_detectable_tpr(
     n_folds: int | None = None,
     blocks: tuple[float, ...] | None = None,
 ) -> float | None:
-    """Smallest true TPR at `fpr` that the rule "lower limit above `limit`" detects with `power`; None if none is.
+    """Smallest true TPR at `fpr` that the rule "lower limit above `limit`" detects with `power`.
 
-    The ROC curve is taken to have the Gaussian shape, with straight lines across ties; the lower limit is that of `tpr_at_fpr`
-    with the error shared among `n_candidates`. The power is that of `RUNS` simulated audits, the same ones at each call.
+    None if none is.
+
+    The ROC curve is taken to have the Gaussian shape, with straight lines across ties; the lower
+    limit is that of `tpr_at_fpr` with the error shared among `n_candidates`. The power is that of
+    `RUNS` simulated audits, the same ones at each call.
 
     Args:
         n_members: Members, or effective members where records belong to units.
@@ -64,9 +72,10 @@ def minimum_detectable_tpr(
         confidence: Of the two-sided interval, before it is shared.
         n_candidates: Attacks times claims that share the error.
         power: Share of audits that are to detect the TPR.
-        n_folds: Folds of an attack that learns, whose lower limit is taken on the strict curve; None for other attacks.
-        blocks: Non-members with the highest score, with the two highest and so on, from `count_non_member_blocks`, where scores
-            tie; None where they do not.
+        n_folds: Folds of an attack that learns, whose lower limit is taken on the strict curve;
+        None for other attacks.
+        blocks: Non-members with the highest score, with the two highest and so on, from
+            `count_non_member_blocks`, where scores tie; None where they do not.
 
     Raises:
         InputError: The non-members do not resolve `fpr`.
@@ -96,11 +105,16 @@ def minimum_detectable_tpr(
     return _true_tpr(high, fpr, n_non_members, blocks)
 
 
-def can_fail(curve: Roc, fpr: float, limit: float, significance: float = 0.025, *, strict: Roc | None = None) -> bool:
-    """Whether the audit was able to fail "at most `limit` at `fpr`" with this attack, had it been perfect.
+def can_fail(
+    curve: Roc, fpr: float, limit: float, significance: float = 0.025, *, strict: Roc | None = None
+) -> bool:
+    """Whether the audit was able to fail "at most `limit` at `fpr`" with this attack.
 
-    Had every member tied with or beaten the highest non-members, as many of whom share the top score as do, the p-value would
-    be below `significance`. Too few non-members, or so coarse a score that nobody can tell members from them, cannot fail.
+    Had it been perfect.
+
+    Had every member tied with or beaten the highest non-members, as many of whom share the top
+    score as do, the p-value would be below `significance`. Too few non-members, or so coarse a
+    score that nobody can tell members from them, cannot fail.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> member = np.arange(2000) < 1000
@@ -114,20 +128,34 @@ def can_fail(curve: Roc, fpr: float, limit: float, significance: float = 0.025, 
     n_members, n_non_members = kish_members(curve), effective_sizes(curve, fpr).n_non_members
     ranks, weights = mixture_weights(n_non_members, fpr)
     share = ranks * curve.n_non_members / n_non_members / (top + 1)
-    return mixture_p_value(n_members * np.minimum(1.0, share), weights, n_members, limit) < significance
+    return (
+        mixture_p_value(n_members * np.minimum(1.0, share), weights, n_members, limit)
+        < significance
+    )
 
 
 def records_needed_to_fail(fpr: float, significance: float = 0.025) -> int:
-    """Non-members without which no attack can fail a claim at `fpr`: the chance that none exceeds the true threshold is below.
+    """Non-members without which no attack can fail a claim at `fpr`.
+
+    The chance that none exceeds the true threshold is below.
 
     >>> records_needed_to_fail(0.01), records_needed_to_fail(0.001), records_needed_to_fail(0.01, 0.025 / 20)
     (368, 3688, 666)
     """
-    return int(np.floor(np.log(check_rate("significance", significance)) / np.log1p(-check_rate("fpr", fpr)))) + 1
+    return (
+        int(
+            np.floor(
+                np.log(check_rate("significance", significance)) / np.log1p(-check_rate("fpr", fpr))
+            )
+        )
+        + 1
+    )
 
 
 def count_non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
-    """Non-members at or above each of the highest distinct scores, as `minimum_detectable_tpr` takes them; None without ties.
+    """Non-members at or above each of the highest distinct scores.
+
+    As `minimum_detectable_tpr` takes them; None without ties.
 
     Where records belong to units, the counts are in effective non-members.
 
@@ -144,7 +172,9 @@ def count_non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
     return tuple((ends[:reach] * n / curve.n_non_members).tolist())
 
 
-def _build_layout(ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None) -> CellLayout:
+def _build_layout(
+    ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None
+) -> CellLayout:
     """Simulate the non-members of all runs."""
     if n_folds == 1 and blocks is None:
         return _untied_layout(ranks, n)
@@ -162,7 +192,9 @@ def _build_layout(ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...]
 
 
 def _strict_places(counts: Ints, sizes: Ints) -> Floats:
-    """Places (r, f * c) on the strict curve of each fold's cells with `counts` (r, f, c) of its `sizes` (f,) non-members.
+    """Places (r, f * c) on the strict curve of each fold's cells with `counts` (r, f.
+
+    C) of its `sizes` (f,) non-members.
 
     The members of a cell without non-members stand at the next lower one that has some.
     """
@@ -172,32 +204,60 @@ def _strict_places(counts: Ints, sizes: Ints) -> Floats:
 
 
 def _untied_layout(ranks: Floats, n: int) -> CellLayout:
-    """Place the non-members at `ranks` (k,) by the law of order statistics; the members of a cell stand above its rank."""
+    """Place the non-members at `ranks` (k,) by the law of order statistics.
+
+    The members of a cell stand above its rank.
+    """
     rng = np.random.default_rng(0)
     gaps = rng.standard_gamma(np.diff(np.append(ranks, n + 1), prepend=0), (RUNS, len(ranks) + 1))
     places = np.cumsum(gaps, axis=1)
     cells = np.arange(len(ranks))
     vertex = np.broadcast_to(cells, (RUNS, len(ranks)))
-    return CellLayout(places[:, :-1] / places[:, -1:], np.zeros(len(ranks), dtype=np.int64), vertex, vertex, np.ones((1, 1)))
+    return CellLayout(
+        places[:, :-1] / places[:, -1:],
+        np.zeros(len(ranks), dtype=np.int64),
+        vertex,
+        vertex,
+        np.ones((1, 1)),
+    )
 
 
 def _fold_cells(
-    ranks: Floats, size: int, n: int, n_folds: int, blocks: tuple[float, ...] | None, rng: np.random.Generator
+    ranks: Floats,
+    size: int,
+    n: int,
+    n_folds: int,
+    blocks: tuple[float, ...] | None,
+    rng: np.random.Generator,
 ) -> tuple[Floats, Ints]:
-    """Lower edges (r, c) of a fold's cells, and its non-members (r, c) in each: one by one, or by blocks of tied scores."""
+    """Lower edges (r, c) of a fold's cells, and its non-members (r, c) in each.
+
+    One by one, or by blocks of tied scores.
+    """
     if blocks is not None:
         edges = np.append(np.asarray(blocks)[np.asarray(blocks) < n] / n, 1.0)
-        counts = np.diff(_rising_counts(edges[None, :].repeat(RUNS, 0), np.full(len(edges), size), rng), axis=1, prepend=0)
+        counts = np.diff(
+            _rising_counts(edges[None, :].repeat(RUNS, 0), np.full(len(edges), size), rng),
+            axis=1,
+            prepend=0,
+        )
         return edges[None, :].repeat(RUNS, 0), counts
     n_cells = min(size, int(ranks[-1] / n_folds) + 8)
     gaps = rng.standard_gamma(np.append(np.ones(n_cells), size + 1 - n_cells), (RUNS, n_cells + 1))
     places = np.cumsum(gaps, axis=1)
     edges = np.append(places[:, :-1] / places[:, -1:], np.ones((RUNS, 1)), axis=1)
-    return edges, np.append(np.ones((RUNS, n_cells), dtype=np.int64), np.full((RUNS, 1), size - n_cells), axis=1)
+    return edges, np.append(
+        np.ones((RUNS, n_cells), dtype=np.int64), np.full((RUNS, 1), size - n_cells), axis=1
+    )
 
 
-def _read_layout(edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: Floats) -> CellLayout:
-    """Order the cells of each run by `place` (r, c), those at one place as one vertex, and find each rank's vertex."""
+def _read_layout(
+    edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: Floats
+) -> CellLayout:
+    """Order the cells of each run by `place` (r, c), those at one place as one vertex.
+
+    And find each rank's vertex.
+    """
     vertex = np.empty(place.shape, dtype=np.int64)
     below, share = np.zeros((RUNS, len(ranks)), dtype=np.int64), np.zeros((RUNS, len(ranks)))
     for run in range(RUNS):
@@ -213,15 +273,21 @@ def _counts_at_ranks(counts: Ints, layout: CellLayout) -> Floats:
     """Members (r, k) above each rank, from the members (r, c) in each cell."""
     n_vertices = int(layout.vertex.max()) + 1
     flat = (np.arange(len(counts))[:, None] * n_vertices + layout.vertex).ravel()
-    tied = np.bincount(flat, weights=counts.ravel(), minlength=len(counts) * n_vertices).reshape(len(counts), n_vertices)
+    tied = np.bincount(flat, weights=counts.ravel(), minlength=len(counts) * n_vertices).reshape(
+        len(counts), n_vertices
+    )
     above = np.cumsum(tied, axis=1) - tied
     return np.asarray(
-        np.take_along_axis(above, layout.below, axis=1) + layout.share * np.take_along_axis(tied, layout.below, axis=1)
+        np.take_along_axis(above, layout.below, axis=1)
+        + layout.share * np.take_along_axis(tied, layout.below, axis=1)
     )
 
 
 def _member_counts(heights: Floats, sizes: Ints, fold: Ints) -> Ints:
-    """Members (r, c) in each cell, which a share `heights` (r, c) of the `sizes` (c,) members of its fold exceed or reach."""
+    """Members (r, c) in each cell, which a share `heights` (r.
+
+    C) of the `sizes` (c,) members of its fold exceed or reach.
+    """
     rng = np.random.default_rng(1)
     parts = []
     for f in np.unique(fold):
@@ -250,7 +316,10 @@ def _p_value_table(n: int, limit: float) -> Floats:
 
 
 def _true_tpr(shift: float, fpr: float, n: int, blocks: tuple[float, ...] | None) -> float:
-    """TPR at exactly `fpr` of the curve with this shift, straight across the blocks of tied scores."""
+    """TPR at exactly `fpr` of the curve with this shift.
+
+    Straight across the blocks of tied scores.
+    """
     if blocks is None:
         return float(ndtr(ndtri(fpr) + shift))
     edges = np.concatenate([[0.0], np.asarray(blocks)[np.asarray(blocks) < n] / n, [1.0]])
@@ -262,8 +331,12 @@ def _fold_sizes(n: int, n_folds: int) -> Ints:
     return n // n_folds + (np.arange(n_folds) < n % n_folds)
 
 
-def minimum_detectable_auc(n_members: int, n_non_members: int, *, confidence: float = 0.95, power: float = 0.8) -> float:
-    """Smallest AUC whose lower limit at `confidence` exceeds one half with `power`, by the null variance of the AUC.
+def minimum_detectable_auc(
+    n_members: int, n_non_members: int, *, confidence: float = 0.95, power: float = 0.8
+) -> float:
+    """Smallest AUC whose lower limit at `confidence` exceeds one half with `power`.
+
+    By the null variance of the AUC.
 
     >>> round(minimum_detectable_auc(1000, 1000), 3)
     0.536

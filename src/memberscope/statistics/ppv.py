@@ -11,7 +11,9 @@ from memberscope.statistics.intervals import Interval, ratio_of_shares
 
 
 def ppv(tpr: float, fpr: float, prior: float) -> float:
-    """Precision of a test with these rates when a share `prior` of the records tried are members; `prior` if it never calls.
+    """Precision of a test with these rates when a share `prior` of the records tried are members.
+
+    `prior` if it never calls.
 
     >>> round(ppv(0.5, 0.01, 0.01), 4)
     0.3356
@@ -35,7 +37,9 @@ def ppv_at_fpr(
     strict: Roc | None = None,
     low_confidence: float | None = None,
 ) -> Interval:
-    """Estimate the precision of the best rule at exactly the rate `fpr`, which rises with its TPR: limits from the TPR's.
+    """Estimate the precision of the best rule at exactly the rate `fpr`, which rises with its TPR.
+
+    Limits from the TPR's.
 
     Raises:
         InputError: The non-members do not resolve `fpr`.
@@ -51,9 +55,17 @@ def ppv_at_fpr(
 
 
 def ppv_from_counts(
-    tp: float, n_members: float, fp: float, n_non_members: float, *, prior: float, confidence: float = 0.95
+    tp: float,
+    n_members: float,
+    fp: float,
+    n_non_members: float,
+    *,
+    prior: float,
+    confidence: float = 0.95,
 ) -> Interval:
-    """Precision at a threshold fixed beforehand; with no false positives the lower end comes from the FPR's upper limit.
+    """Precision at a threshold fixed beforehand.
+
+    With no false positives the lower end comes from the FPR's upper limit.
 
     >>> interval = ppv_from_counts(50, 100, 0, 100, prior=0.5)
     >>> interval.value, interval.high, 0.85 < interval.low < 1
@@ -61,6 +73,10 @@ def ppv_from_counts(
     """
     odds = ratio_of_shares((tp, n_members), (fp, n_non_members), confidence)
     if tp == 0 and fp == 0:
-        return Interval(prior, 0.0, 1.0, "nothing called a member: the prior itself, no information")
+        return Interval(
+            prior, 0.0, 1.0, "nothing called a member: the prior itself, no information"
+        )
     value = ppv(tp / n_members, fp / n_non_members, prior)
-    return Interval(value, _ppv_from_odds(odds.low, prior), _ppv_from_odds(odds.high, prior), odds.method)
+    return Interval(
+        value, _ppv_from_odds(odds.low, prior), _ppv_from_odds(odds.high, prior), odds.method
+    )

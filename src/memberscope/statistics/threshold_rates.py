@@ -1,4 +1,7 @@
-"""Accuracy and its kin at a decision threshold: fixed beforehand, or the best one on the same data (optimistic)."""
+"""Accuracy and its kin at a decision threshold.
+
+Fixed beforehand, or the best one on the same data (optimistic).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.statistics.curves.roc import Roc
-from memberscope.statistics.intervals import Interval, clopper_pearson, kolmogorov_band, weighted_sum_of_shares
+from memberscope.statistics.intervals import (
+    Interval,
+    clopper_pearson,
+    kolmogorov_band,
+    weighted_sum_of_shares,
+)
 from memberscope.statistics.units import cluster_sides, design_effect
 from memberscope.types import Bools, Ints
 
@@ -21,7 +29,8 @@ BAND = "Kolmogorov band over all thresholds; for the value at the threshold chos
 class ConfusionCounts:
     """True positives among members and false positives among non-members at one threshold.
 
-    Effective counts of records in units need not be whole; `mix` then keeps the share of members among the records.
+    Effective counts of records in units need not be whole; `mix` then keeps the share of members
+    among the records.
     """
 
     tp: float
@@ -33,17 +42,25 @@ class ConfusionCounts:
     @property
     def share(self) -> float:
         """Members as a share of all records."""
-        return self.n_members / (self.n_members + self.n_non_members) if self.mix is None else self.mix
+        return (
+            self.n_members / (self.n_members + self.n_non_members) if self.mix is None else self.mix
+        )
 
     def shrunk(self, members: float, non_members: float) -> ConfusionCounts:
         """The same rates from so many times fewer members and non-members."""
         return ConfusionCounts(
-            self.tp / members, self.n_members / members, self.fp / non_members, self.n_non_members / non_members, self.share
+            self.tp / members,
+            self.n_members / members,
+            self.fp / non_members,
+            self.n_non_members / non_members,
+            self.share,
         )
 
 
 def find_best_balanced_threshold(curve: Roc) -> float:
-    """Threshold with the best balanced accuracy for "member iff score >= threshold"; of equals, the strictest.
+    """Threshold with the best balanced accuracy for "member iff score >= threshold".
+
+    Of equals, the strictest.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> find_best_balanced_threshold(roc(np.array([0.9, 0.8, 0.3, 0.1]), np.arange(4) < 2))
@@ -54,14 +71,19 @@ def find_best_balanced_threshold(curve: Roc) -> float:
 
 def _find_best_vertex(curve: Roc) -> int:
     """Index of the first vertex with the largest TPR - FPR, among thresholds at observed scores."""
-    advantage = curve.tp[1:] * curve.n_non_members - curve.fp[1:] * curve.n_members  # whole numbers, so that equals are equal
+    advantage = (
+        curve.tp[1:] * curve.n_non_members - curve.fp[1:] * curve.n_members
+    )  # whole numbers, so that equals are equal
     return 1 + int(np.argmax(advantage))
 
 
 def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> ConfusionCounts:
-    """Counts of `called` (n,) among members and non-members, shrunk to as many records as are independent.
+    """Counts of `called` (n,) among members and non-members.
 
-    Exact limits for shares of them then hold by `unit` (n,), and are never narrower than those of independent records.
+    Shrunk to as many records as are independent.
+
+    Exact limits for shares of them then hold by `unit` (n,), and are never narrower than those of
+    independent records.
 
     Raises:
         InputError: The lengths differ.
@@ -75,16 +97,23 @@ def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> 
     _check.check_same_length(called=called, member=member)
     called, member = np.asarray(called, dtype=bool), np.asarray(member, dtype=bool)
     n1 = int(member.sum())
-    counts = ConfusionCounts(int((called & member).sum()), n1, int((called & ~member).sum()), len(member) - n1)
+    counts = ConfusionCounts(
+        int((called & member).sum()), n1, int((called & ~member).sum()), len(member) - n1
+    )
     if unit is None:
         return counts
     sides = cluster_sides(member, unit)
-    effects = [design_effect(called[side], codes) for side, codes in zip((member, ~member), sides.codes, strict=True)]
+    effects = [
+        design_effect(called[side], codes)
+        for side, codes in zip((member, ~member), sides.codes, strict=True)
+    ]
     return counts.shrunk(effects[0], effects[1])
 
 
 def threshold_rates(counts: ConfusionCounts, confidence: float = 0.95) -> dict[str, Interval]:
-    """Accuracy, balanced accuracy, precision on the audit's own mix, recall, FPR, FNR and advantage at a fixed threshold.
+    """Accuracy, balanced accuracy, precision on the audit's own mix, recall, FPR.
+
+    FNR and advantage at a fixed threshold.
 
     >>> found = threshold_rates(ConfusionCounts(80, 100, 30, 100))
     >>> found["accuracy"].value, round(found["advantage"].value, 3)
@@ -118,15 +147,23 @@ def _estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Inter
     from memberscope.statistics.ppv import ppv_from_counts
 
     return ppv_from_counts(
-        counts.tp, counts.n_members, counts.fp, counts.n_non_members, prior=counts.share, confidence=confidence
+        counts.tp,
+        counts.n_members,
+        counts.fp,
+        counts.n_non_members,
+        prior=counts.share,
+        confidence=confidence,
     )
 
 
 def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
-    """The same rates at the best threshold on these data; the values stay optimistic, the limits allow for the choice.
+    """The same rates at the best threshold on these data.
 
-    Limits of the advantage and of both accuracies hold for the best threshold there is and for the one chosen; the others for
-    the value at the threshold chosen. Where the curve was built with units, units are taken as independent, not records.
+    The values stay optimistic, the limits allow for the choice.
+
+    Limits of the advantage and of both accuracies hold for the best threshold there is and for the
+    one chosen; the others for the value at the threshold chosen. Where the curve was built with
+    units, units are taken as independent, not records.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> best_rates(roc(np.arange(200.0), np.arange(200) >= 100))["balanced_accuracy"].value
@@ -166,19 +203,24 @@ def _independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
         return float(curve.n_members), float(curve.n_non_members)
     called, member = curve.rows.vertex <= at, curve.rows.member
     codes = cluster_sides(member, curve.rows.unit).codes
-    effects = [design_effect(called[side], own) for side, own in zip((member, ~member), codes, strict=True)]
+    effects = [
+        design_effect(called[side], own) for side, own in zip((member, ~member), codes, strict=True)
+    ]
     return curve.n_members / effects[0], curve.n_non_members / effects[1]
 
 
 def _estimate_best_sum(
     curve: Roc, at: int, weights: tuple[float, float], sizes: tuple[float, float], confidence: float
 ) -> Interval:
-    """w1 TPR - w0 FPR at the vertex `at`, with limits for the best threshold there is and for the one chosen.
+    """w1 TPR - w0 FPR at the vertex `at`.
+
+    With limits for the best threshold there is and for the one chosen.
 
     `sizes` are the numbers of members and non-members, or as many as are independent.
 
-    Below: the least that the sum at every threshold differs from its estimate (a band). Above: the largest limit (MOVER of two
-    one-sided exact ones) over the thresholds; the best of them is fixed in the population, so that none pays for the others.
+    Below: the least that the sum at every threshold differs from its estimate (a band). Above: the
+    largest limit (MOVER of two one-sided exact ones) over the thresholds; the best of them is fixed
+    in the population, so that none pays for the others.
     """
     tail, (w1, w0) = (1 - confidence) / 2, weights
     tpr, fpr = curve.tp / curve.n_members, curve.fp / curve.n_non_members
@@ -192,7 +234,9 @@ def _estimate_best_sum(
         below = w0 * (false - clopper_pearson(false * sizes[1], sizes[1], confidence)[0])
         return float(np.max(sums[chosen] + np.hypot(above, below)))
 
-    high = largest(sums + reach >= largest([at]))  # by Hoeffding no exact limit is farther from its share than the band
+    high = largest(
+        sums + reach >= largest([at])
+    )  # by Hoeffding no exact limit is farther from its share than the band
     return Interval(value, max(value - reach, -w0), min(high, w1), BEST)
 
 
@@ -211,8 +255,14 @@ def _build_band_interval(share: float, n: float, confidence: float) -> Interval:
 def _estimate_banded_precision(
     rates_at: tuple[float, float], sizes: tuple[float, float], share: float, confidence: float
 ) -> Interval:
-    """Precision of a test with these rates (TPR, FPR) where a `share` of records are members, from bands of both rates."""
-    recall, alarms = (_build_band_interval(value, n, (1 + confidence) / 2) for value, n in zip(rates_at, sizes, strict=True))
+    """Precision of a test with these rates (TPR, FPR) where a `share` of records are members.
+
+    From bands of both rates.
+    """
+    recall, alarms = (
+        _build_band_interval(value, n, (1 + confidence) / 2)
+        for value, n in zip(rates_at, sizes, strict=True)
+    )
 
     def precise(t: float, f: float) -> float:
         return float(share * t / (share * t + (1 - share) * f)) if t + f > 0 else share

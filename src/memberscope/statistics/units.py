@@ -2,8 +2,8 @@
 
 References:
     [1] N. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53, 1997.
-    [2] E. Korn, B. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated
-        from survey data", Survey Methodology 24, 1998.
+    [2] E. Korn, B. Graubard, "Confidence intervals for proportions with small expected number of
+        positive counts estimated from survey data", Survey Methodology 24, 1998.
     [3] L. Kish, "Survey Sampling", 1965 (effective sizes).
 """
 
@@ -17,13 +17,17 @@ from scipy.special import ndtri, stdtrit
 from memberscope import _check
 from memberscope.types import Bools, Floats, Ints
 
-FEWEST = 10  # units with a record called, and units with one that is not, from which a design effect is estimated
+# Units with a record called, and units with one that is not, from which a design effect is
+# estimated
+FEWEST = 10
 TAIL = 0.975  # where a t quantile is compared with a normal one
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """Units of the members and of the non-members: `codes` (n1,) and (n0,), effective `sizes`, and how many there are.
+    """Units of the members and of the non-members.
+
+    `codes` (n1,) and (n0,), effective `sizes`, and how many there are.
 
     `n_units` counts units with members, units with non-members, and all.
     """
@@ -38,7 +42,9 @@ class Sides:
         return self.n_units[0] + self.n_units[1] > self.n_units[2]
 
     def variance_of_mean(self, inside: Floats, outside: Floats) -> tuple[float, float]:
-        """Variance of the sum of both means, from residuals of members (n1,) and non-members (n0,), and its degrees of freedom.
+        """Variance of the sum of both means.
+
+        From residuals of members (n1,) and non-members (n0,), and its degrees of freedom.
 
         Both are 0 where a side is a single unit.
         """
@@ -49,14 +55,19 @@ class Sides:
             _sum_by_code(values / len(values), codes, n_all)
             for values, codes in zip((inside, outside), self.codes, strict=True)
         ]
-        parts = [count / (count - 1) * float(np.sort(entry**2).sum()) for count, entry in zip((n1, n0), sums, strict=True)]
+        parts = [
+            count / (count - 1) * float(np.sort(entry**2).sum())
+            for count, entry in zip((n1, n0), sums, strict=True)
+        ]
         if self.is_shared:
             both = 2 * n_all / (n_all - 1) * float(np.sort(sums[0] * sums[1]).sum())
             return max(0.0, sum(parts) + both), min(self.sizes) - 1
         variance = sum(parts)
         if variance <= 0:
             return 0.0, 0.0
-        weight = sum(part**2 / (size - 1) for part, size in zip(parts, self.sizes, strict=True) if part > 0)
+        weight = sum(
+            part**2 / (size - 1) for part, size in zip(parts, self.sizes, strict=True) if part > 0
+        )
         return variance, variance**2 / weight
 
 
@@ -71,7 +82,9 @@ def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
 
 
 def kish_size(rows: Ints) -> float:
-    """Effective number of units with `rows` (k,) records: their number if all are alike, fewer otherwise.
+    """Effective number of units with `rows` (k,) records.
+
+    Their number if all are alike, fewer otherwise.
 
     >>> kish_size(np.array([10, 10])), kish_size(np.array([1, 9]))
     (2.0, 1.2195121951219512)
@@ -105,8 +118,8 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
 def design_effect(called: Bools, codes: Ints) -> float:
     """How many times fewer independent records would tell as much about the share of `called` (n,) as these do, by unit.
 
-    Never below 1; the largest possible, as if each unit were one record, where fewer than ten units have a record called or
-    fewer than ten have one that is not.
+    Never below 1; the largest possible, as if each unit were one record, where fewer than ten units
+    have a record called or fewer than ten have one that is not.
 
     >>> codes = np.arange(1000) // 10
     >>> [round(design_effect(called, codes), 2) for called in (codes % 2 == 0, np.arange(1000) % 2 == 0)]
@@ -120,5 +133,10 @@ def design_effect(called: Bools, codes: Ints) -> float:
     if (hits > 0).sum() < FEWEST or (hits < rows).sum() < FEWEST:
         return most
     share, n_units = hits.sum() / n, int((rows > 0).sum())
-    found = n_units / (n_units - 1) * float(((hits - share * rows) ** 2).sum()) / (n * share * (1 - share))
+    found = (
+        n_units
+        / (n_units - 1)
+        * float(((hits - share * rows) ** 2).sum())
+        / (n * share * (1 - share))
+    )
     return float(min(max(1.0, found) * (stdtrit(size - 1, TAIL) / ndtri(TAIL)) ** 2, most))

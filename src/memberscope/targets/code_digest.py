@@ -1,4 +1,7 @@
-"""The user's own code behind a model: its answers change with it, so what is kept of them must be known by it too."""
+"""The user's own code behind a model.
+
+Its answers change with it, so what is kept of them must be known by it too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,12 @@ from pathlib import Path
 from types import FunctionType
 from typing import Any
 
-INSTALLED = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+INSTALLED = tuple(
+    {
+        str(Path(sysconfig.get_path(name)).resolve())
+        for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+)
 
 
 class Definitions(pickle.Pickler):
@@ -49,7 +57,9 @@ def list_defining_modules(model: Any) -> set[str]:
 
 
 def hash_source_code(modules: Iterable[str]) -> str | None:
-    """Hash of the source files of `modules` that are not installed packages, "" if all are; None if a source is not there.
+    """Hash of the source files of `modules` that are not installed packages, "" if all are.
+
+    None if a source is not there.
 
     >>> hash_source_code(["numpy", "builtins"])
     ''
@@ -63,7 +73,9 @@ def hash_source_code(modules: Iterable[str]) -> str | None:
                 return None
             continue
         path = Path(file).resolve()
-        if path.is_relative_to(Path(__file__).resolve().parents[1]) or any(path.is_relative_to(root) for root in INSTALLED):
+        if path.is_relative_to(Path(__file__).resolve().parents[1]) or any(
+            path.is_relative_to(root) for root in INSTALLED
+        ):
             continue
         if not path.is_file():
             return None

@@ -1,4 +1,7 @@
-"""What a model was trained for, looked at first: whatever is no classification with one label a record is refused by its name."""
+"""What a model was trained for, looked at first.
+
+Whatever is no classification with one label a record is refused by its name.
+"""
 
 from __future__ import annotations
 
@@ -28,26 +31,50 @@ SIGNALS = "--signals with the columns member and loss"
 LOSS = f"audit its loss a record as stored signals ({SIGNALS})"
 WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what to do
     "regression": ("the regressor {}", f"Regression is not audited yet; {LOSS}."),
-    "several labels": ("the multi-label classifier {}", f"Several labels a record are not audited yet; {LOSS}."),
-    "several outputs": ("the multi-output model {}", f"Several outputs a record are not audited yet; {LOSS}."),
+    "several labels": (
+        "the multi-label classifier {}",
+        f"Several labels a record are not audited yet; {LOSS}.",
+    ),
+    "several outputs": (
+        "the multi-output model {}",
+        f"Several outputs a record are not audited yet; {LOSS}.",
+    ),
     "clustering": (
         "the clustering {}",
-        f"Clustering is not audited yet; audit a record's distance from its cluster as stored signals ({SIGNALS}).",
+        "Clustering is not audited yet; audit a record's distance from its cluster as stored "
+        f"signals ({SIGNALS}).",
     ),
     "outlier detection": (
         "the outlier detector {}",
-        f"Outlier detection is not audited yet; audit a record's outlier score as stored signals ({SIGNALS}).",
+        "Outlier detection is not audited yet; audit a record's outlier score as stored signals "
+        f"({SIGNALS}).",
     ),
     "density estimation": (
         "the density estimator {}",
-        f"Density estimation is not audited yet; audit minus a record's log-density as stored signals ({SIGNALS}).",
+        "Density estimation is not audited yet; audit minus a record's log-density as stored "
+        f"signals ({SIGNALS}).",
     ),
-    "survival analysis": ("the survival model {}", f"Survival analysis is not audited yet; {LOSS}."),
+    "survival analysis": (
+        "the survival model {}",
+        f"Survival analysis is not audited yet; {LOSS}.",
+    ),
     "ranking": ("the ranker {}", f"Ranking is not audited yet; {LOSS}."),
-    "transformation": ("{}, which transforms records and predicts nothing", "Give the classifier that comes after it."),
-    "token classification": ("the token classifier {}", f"Labels of tokens are not audited yet; {LOSS}."),
-    "question answering": ("the question-answering model {}", f"Answers to questions are not audited yet; {LOSS}."),
-    "language modelling": ("the language model {}", f"Language models are not audited yet; {LOSS}."),
+    "transformation": (
+        "{}, which transforms records and predicts nothing",
+        "Give the classifier that comes after it.",
+    ),
+    "token classification": (
+        "the token classifier {}",
+        f"Labels of tokens are not audited yet; {LOSS}.",
+    ),
+    "question answering": (
+        "the question-answering model {}",
+        f"Answers to questions are not audited yet; {LOSS}.",
+    ),
+    "language modelling": (
+        "the language model {}",
+        f"Language models are not audited yet; {LOSS}.",
+    ),
 }
 TYPES: dict[str, Task] = {
     "classifier": "classification",
@@ -84,11 +111,20 @@ LIGHTGBM_REGRESSION = (
     "tweedie",
 )
 PREFIXES: tuple[tuple[str, Task], ...] = (
-    *(("reg:", "regression"), ("count:", "regression"), ("rank:", "ranking"), ("survival:", "survival analysis")),
+    *(
+        ("reg:", "regression"),
+        ("count:", "regression"),
+        ("rank:", "ranking"),
+        ("survival:", "survival analysis"),
+    ),
     *(("lambdarank", "ranking"), ("rank_xendcg", "ranking")),
 )
 CATBOOST: tuple[tuple[str, Task], ...] = (
-    *(("MultiLogloss", "several labels"), ("MultiCrossEntropy", "several labels"), ("MultiRMSE", "several outputs")),
+    *(
+        ("MultiLogloss", "several labels"),
+        ("MultiCrossEntropy", "several labels"),
+        ("MultiRMSE", "several outputs"),
+    ),
     *(
         ("RMSE", "regression"),
         ("MAE", "regression"),
@@ -96,8 +132,18 @@ CATBOOST: tuple[tuple[str, Task], ...] = (
         ("Quantile", "regression"),
         ("Huber", "regression"),
     ),
-    *(("Poisson", "regression"), ("Tweedie", "regression"), ("Lq", "regression"), ("LogLinQuantile", "regression")),
-    *(("Yeti", "ranking"), ("Pair", "ranking"), ("Query", "ranking"), ("StochasticRank", "ranking")),
+    *(
+        ("Poisson", "regression"),
+        ("Tweedie", "regression"),
+        ("Lq", "regression"),
+        ("LogLinQuantile", "regression"),
+    ),
+    *(
+        ("Yeti", "ranking"),
+        ("Pair", "ranking"),
+        ("Query", "ranking"),
+        ("StochasticRank", "ranking"),
+    ),
     *(("Cox", "survival analysis"), ("SurvivalAft", "survival analysis")),
 )
 
@@ -126,7 +172,9 @@ def refuse_unsupported(model: Any) -> None:
     task = recognise_task(model)
     if task is not None and task != "classification":
         parts = [type(part).__name__ for part in list_inner_models(model)]
-        raise build_task_error(task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}")
+        raise build_task_error(
+            task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}"
+        )
 
 
 def build_task_error(task: Task, name: str) -> InputError:
@@ -136,7 +184,9 @@ def build_task_error(task: Task, name: str) -> InputError:
     'Expected a classifier with one label a record, got the ranker LGBMRanker. R'
     """
     words, advice = WORDS[task]
-    return InputError(f"Expected a classifier with one label a record, got {words.format(name)}. {advice}")
+    return InputError(
+        f"Expected a classifier with one label a record, got {words.format(name)}. {advice}"
+    )
 
 
 def refuse_objective(library: str, objective: str) -> None:
@@ -155,7 +205,9 @@ def refuse_objective(library: str, objective: str) -> None:
 
 
 def refuse_architectures(names: Any) -> None:
-    """Refuse the architectures that the configuration of transformers names, where they are of another task.
+    """Refuse the architectures that the configuration of transformers names.
+
+    Where they are of another task.
 
     Raises:
         InputError: They are.
@@ -183,7 +235,8 @@ def refuse_continuous_labels(y: Any) -> None:
     between = known[known != np.floor(known)]
     if len(between):
         raise InputError(
-            f"Expected one class a record as labels, got numbers with decimals such as {between[0]:g}, as in regression. "
+            "Expected one class a record as labels, got numbers with decimals such as "
+            f"{between[0]:g}, as in regression. "
             f"{WORDS['regression'][1]}"
         )
 
@@ -199,14 +252,20 @@ def refuse_unfitted(estimator: Any) -> None:
     name = type(estimator).__name__
     if _is_fitted(estimator):
         raise InputError(
-            f"Expected a classifier that names its classes in classes_, got the fitted {name} without. Wrap it in a function that "
+            f"Expected a classifier that names its classes in classes_, got the fitted {name} "
+            "without. Wrap it in a function that "
             f"returns probabilities, with n_classes."
         )
-    raise InputError(f"Expected a fitted classifier with classes_, got {name}. Fit it before the audit.")
+    raise InputError(
+        f"Expected a fitted classifier with classes_, got {name}. Fit it before the audit."
+    )
 
 
 def _is_fitted(estimator: Any) -> bool:
-    """Whether an estimator has been fitted, by its own word or by attributes that end in an underscore, as fitted ones do."""
+    """Whether an estimator has been fitted.
+
+    By its own word or by attributes that end in an underscore, as fitted ones do.
+    """
     own = getattr(estimator, "__sklearn_is_fitted__", None)
     if own is not None:
         try:
@@ -244,9 +303,15 @@ def list_inner_models(model: Any) -> list[Any]:
 
 
 def _task_of(part: Any) -> Task | None:
-    """The task of one model, by what only such models have, then by its type; None where nothing tells."""
+    """The task of one model, by what only such models have, then by its type.
+
+    None where nothing tells.
+    """
     names = [kind.__name__ for kind in type(part).__mro__]
-    if any(hasattr(part, name) for name in ("predict_survival_function", "predict_cumulative_hazard_function")):
+    if any(
+        hasattr(part, name)
+        for name in ("predict_survival_function", "predict_cumulative_hazard_function")
+    ):
         return "survival analysis"
     if hasattr(part, "config") and hasattr(part.config, "to_dict"):
         return _task_of_transformer(part, names[0])
@@ -261,12 +326,20 @@ def _task_of(part: Any) -> Task | None:
         several = _several_of(part)
         if several is not None:
             return several
-    predicts = any(hasattr(part, name) for name in ("predict", "predict_proba", "decision_function", "steps", "__call__"))
-    return "transformation" if kind is None and hasattr(part, "transform") and not predicts else kind
+    predicts = any(
+        hasattr(part, name)
+        for name in ("predict", "predict_proba", "decision_function", "steps", "__call__")
+    )
+    return (
+        "transformation" if kind is None and hasattr(part, "transform") and not predicts else kind
+    )
 
 
 def _estimator_type(part: Any) -> str | None:
-    """The kind of estimator that scikit-learn's tags name, or the attribute that came before them."""
+    """The kind of estimator that scikit-learn's tags name.
+
+    Or the attribute that came before them.
+    """
     try:
         found = part.__sklearn_tags__().estimator_type
     except Exception:  # no tags, or those of an unfitted search, or of another version
@@ -281,9 +354,13 @@ def _several_of(part: Any) -> Task | None:
     """Several labels or outputs a record, where a classifier was fitted with them."""
     names = {kind.__name__ for kind in type(part).__mro__}
     binarizer = getattr(part, "_label_binarizer", getattr(part, "label_binarizer_", None))
-    if getattr(part, "multilabel_", False) is True or str(getattr(binarizer, "y_type_", "")).startswith("multilabel"):
+    if getattr(part, "multilabel_", False) is True or str(
+        getattr(binarizer, "y_type_", "")
+    ).startswith("multilabel"):
         return "several labels"
-    if isinstance(getattr(part, "classes_", None), list) and all(np.ndim(c) == 1 for c in part.classes_):
+    if isinstance(getattr(part, "classes_", None), list) and all(
+        np.ndim(c) == 1 for c in part.classes_
+    ):
         one = all(len(c) == 2 for c in part.classes_)
         return "several labels" if one else "several outputs"
     if "ClassifierChain" in names:
@@ -310,7 +387,9 @@ def _task_of_transformer(part: Any, name: str) -> Task | None:
     problem = getattr(part.config, "problem_type", None)
     if problem == "multi_label_classification":
         return "several labels"
-    if "Classification" in name and (problem == "regression" or getattr(part.config, "num_labels", 2) == 1):
+    if "Classification" in name and (
+        problem == "regression" or getattr(part.config, "num_labels", 2) == 1
+    ):
         return "regression"
     return None
 

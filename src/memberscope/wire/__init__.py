@@ -1,11 +1,20 @@
-"""Serving protocols from both ends: records to requests, answers to outputs; shared by targets over HTTP and the guard."""
+"""Serving protocols from both ends: records to requests, answers to outputs.
+
+Shared by targets over HTTP and the guard.
+"""
 
 from memberscope.wire.answers import DeclaredOutputs, parse_outputs, simplify_class_name
 from memberscope.wire.batch import Batch, build_request_batch
 from memberscope.wire.credentials import Credential, TransportSettings
 from memberscope.wire.endpoint import Endpoint
 from memberscope.wire.json_path import Step, build_document, describe_json, parse_path, pick_value
-from memberscope.wire.protocols import OpenInference, ServingProtocol, TemplatedJSON, fill_template, read_list
+from memberscope.wire.protocols import (
+    OpenInference,
+    ServingProtocol,
+    TemplatedJSON,
+    fill_template,
+    read_list,
+)
 from memberscope.wire.tensors import read_input_tensors, read_tensor_array
 
 __all__ = [

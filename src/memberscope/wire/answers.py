@@ -1,4 +1,7 @@
-"""What a server answers about each record, as outputs (n, k) in the audit's order of classes, and back."""
+"""What a server answers about each record, as outputs (n, k) in the audit's order of classes.
+
+And back.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,12 @@ VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 
 @dataclass(frozen=True)
 class DeclaredOutputs:
-    """What the answers are declared to be: `level`, and the classes by `names`, in the server's order, or by their number `n`.
+    """What the answers are declared to be.
 
-    With `top_k` the server tells only so many classes of a record; the others are hidden, which is NaN here.
+    `level`, and the classes by `names`, in the server's order, or by their number `n`.
+
+    With `top_k` the server tells only so many classes of a record; the others are hidden, which is
+    NaN here.
 
     >>> DeclaredOutputs(names=("b", "a")).classes, DeclaredOutputs(names=("1", "0")).classes
     (('b', 'a'), ('0', '1'))
@@ -38,17 +44,27 @@ class DeclaredOutputs:
     def __post_init__(self) -> None:
         if self.level not in ("labels", "probabilities", "logits"):
             raise InputError(
-                f"Expected outputs labels, probabilities or logits, got {self.level!r}. Say what one answer holds."
+                f"Expected outputs labels, probabilities or logits, got {self.level!r}. Say what "
+                "one answer holds."
             )
-        if self.names is not None and (len(set(self.names)) < len(self.names) or len(self.names) < 2):
-            raise InputError(f"Expected at least two different classes, got {', '.join(self.names)}. Repair --classes.")
+        if self.names is not None and (
+            len(set(self.names)) < len(self.names) or len(self.names) < 2
+        ):
+            raise InputError(
+                f"Expected at least two different classes, got {', '.join(self.names)}. Repair "
+                "--classes."
+            )
         if self.names is not None and self.n not in (None, len(self.names)):
-            raise InputError(f"Expected {len(self.names)} classes as named, got n_classes {self.n}. Leave out --n-classes.")
+            raise InputError(
+                f"Expected {len(self.names)} classes as named, got n_classes {self.n}. Leave out "
+                "--n-classes."
+            )
         if self.n is not None and self.n < 2:
             raise InputError(f"Expected at least two classes, got {self.n}. Repair --n-classes.")
         if self.top_k is not None and (self.top_k < 1 or self.level != "probabilities"):
             raise InputError(
-                f"Expected --top-k of at least 1 with probabilities, got {self.top_k} of {self.level}. Leave it out."
+                f"Expected --top-k of at least 1 with probabilities, got {self.top_k} of "
+                f"{self.level}. Leave it out."
             )
 
     @property
@@ -58,13 +74,20 @@ class DeclaredOutputs:
 
     @cached_property
     def order(self) -> list[int]:
-        """For each class of the audit, its place in the server's answer: sorted where all names are whole numbers, else as it is.
+        """For each class of the audit, its place in the server's answer.
 
-        Records whose labels are numbers mean these numbers, and where the classes have words, places in the server's order.
+        Sorted where all names are whole numbers, else as it is.
+
+        Records whose labels are numbers mean these numbers, and where the classes have words,
+        places in the server's order.
         """
         names = self.names or tuple(map(str, range(self.n or 0)))
         places = range(len(names))
-        return sorted(places, key=lambda k: int(names[k])) if all(name.isdigit() for name in names) else list(places)
+        return (
+            sorted(places, key=lambda k: int(names[k]))
+            if all(name.isdigit() for name in names)
+            else list(places)
+        )
 
     @cached_property
     def columns(self) -> Ints:
@@ -88,7 +111,9 @@ class DeclaredOutputs:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """The audit's column of each class: by its name as programs write it, and by its place in the server's order.
+        """The audit's column of each class.
+
+        By its name as programs write it, and by its place in the server's order.
 
         Places count only where no name is a number itself.
         """
@@ -98,18 +123,24 @@ class DeclaredOutputs:
         found = (found | short) if len(short) == len(found) else found
         if self.names is None or any(name.isdigit() for name in found):
             return found
-        return found | {str(k): column for column, k in enumerate(self.order) if str(k) not in found}
+        return found | {
+            str(k): column for column, k in enumerate(self.order) if str(k) not in found
+        }
 
 
 def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
-    """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records; what is hidden is NaN.
+    """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records.
 
-    An answer is a label or its number; a list with one score a class; one score, of the second of two classes; or scores
-    by name, as an object, as pairs, as objects such as {"label": …, "score": …}, or as the texts `score:place[:name]` of the Open
-    Inference Protocol's classification extension.
+    What is hidden is NaN.
+
+    An answer is a label or its number; a list with one score a class; one score, of the second of
+    two classes; or scores by name, as an object, as pairs, as objects such as {"label": …, "score":
+    …}, or as the texts `score:place[:name]` of the Open Inference Protocol's classification
+    extension.
 
     Raises:
-        TargetError: They are not what was declared: another shape, a value that is no number, or a class that is unknown.
+        TargetError: They are not what was declared: another shape, a value that is no number, or a
+            class that is unknown.
 
     >>> parse_outputs([{"b": 0.9}, {"a": 0.6, "b": 0.4}], DeclaredOutputs(names=("b", "a"), top_k=2)).tolist()
     [[0.9, nan], [0.4, 0.6]]
@@ -118,7 +149,11 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
     >>> parse_outputs(["b", "a"], DeclaredOutputs("labels", names=("b", "a"))).tolist()
     [[0.0], [1.0]]
     """
-    listed: Any = answers.tolist() if isinstance(answers, np.ndarray) and answers.dtype.kind == "O" else answers
+    listed: Any = (
+        answers.tolist()
+        if isinstance(answers, np.ndarray) and answers.dtype.kind == "O"
+        else answers
+    )
     if declared.level == "labels":
         return _parse_labels(listed, declared)
     if len(listed) and _is_classification_answer(listed[0]):
@@ -133,7 +168,9 @@ def _has_class_names(answer: Any) -> bool:
     if isinstance(answer, Mapping):
         return True
     first = answer[0] if isinstance(answer, list) and answer else None
-    return isinstance(first, Mapping) or (isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str))
+    return isinstance(first, Mapping) or (
+        isinstance(first, list | tuple) and len(first) == 2 and isinstance(first[0], str)
+    )
 
 
 def _is_classification_answer(answer: Any) -> bool:
@@ -143,7 +180,9 @@ def _is_classification_answer(answer: Any) -> bool:
 
 
 def _parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float]:
-    """The class and the score that `score:place[:name]` tells; places are those of the server's order.
+    """The class and the score that `score:place[:name]` tells.
+
+    Places are those of the server's order.
 
     Raises:
         TargetError: It tells none.
@@ -152,7 +191,10 @@ def _parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float
     names = declared.names or tuple(map(str, range(declared.n or 0)))
     place = int(found[2]) if found else len(names)
     if found is None or (found[3] is None and place >= len(names)):
-        raise TargetError("Expected score:place of a declared class, got something else. Check --classes and --n-classes.")
+        raise TargetError(
+            "Expected score:place of a declared class, got something else. Check --classes and "
+            "--n-classes."
+        )
     return found[3] or names[place], float(found[1])
 
 
@@ -165,7 +207,8 @@ def _parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
             value = next((value[name] for name in NAMES if name in value), value)
         if isinstance(value, list | Mapping):
             raise TargetError(
-                f"Expected one label a record, got {describe_json(value)}. Declare the --outputs that it returns."
+                f"Expected one label a record, got {describe_json(value)}. Declare the --outputs "
+                "that it returns."
             )
         found.append(_find_class_column(value, places))
     return np.array(found, dtype=np.float64)[:, None]
@@ -182,7 +225,10 @@ def _find_class_column(value: Any, places: Mapping[str, int]) -> int:
         word = simplify_class_name(word)
     if word not in places:
         shown = ", ".join(list(places)[:6])
-        raise TargetError(f"Expected labels among {shown}, got {str(value)[:40]!r}. Name all classes with --classes.")
+        raise TargetError(
+            f"Expected labels among {shown}, got {str(value)[:40]!r}. Name all classes with "
+            "--classes."
+        )
     return places[word]
 
 
@@ -196,13 +242,15 @@ def _parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Fl
         most = declared.top_k or declared.n_classes or 0
         if len(set(columns)) < len(columns) or not 1 <= len(columns) <= most:
             raise TargetError(
-                f"Expected up to {most} different classes a record, got {len(columns)}. Check --top-k and --classes."
+                f"Expected up to {most} different classes a record, got {len(columns)}. Check "
+                "--top-k and --classes."
             )
         values[row, columns] = _parse_finite_numbers([value for _, value in told])
     if declared.top_k is None and np.isnan(values).any():
         told_of = int((~np.isnan(values)).sum(axis=1).min())
         raise TargetError(
-            f"Expected a score for each of {values.shape[1]} classes, got {told_of} for some record. Declare --top-k {told_of}."
+            f"Expected a score for each of {values.shape[1]} classes, got {told_of} for some "
+            f"record. Declare --top-k {told_of}."
         )
     return values
 
@@ -222,7 +270,10 @@ def _list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
             value = next((entry[key] for key in VALUES if key in entry), None)
             entry = (name, value)
         if not (isinstance(entry, list | tuple) and len(entry) == 2) or entry[0] is None:
-            raise TargetError(f"Expected scores by class, got {describe_json(answer)}. Look at one answer and repair --answer.")
+            raise TargetError(
+                f"Expected scores by class, got {describe_json(answer)}. Look at one answer and "
+                "repair --answer."
+            )
         found.append((entry[0], entry[1]))
     return found
 
@@ -233,13 +284,23 @@ def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
     k = declared.n_classes or 0
     if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
         if k != 2:
-            raise TargetError(f"Expected {k} scores a record, got one. Declare --outputs labels, or repair --answer.")
+            raise TargetError(
+                f"Expected {k} scores a record, got one. Declare --outputs labels, or repair "
+                "--answer."
+            )
         second = values.reshape(-1, 1)
-        values = np.hstack([np.zeros_like(second) if declared.level == "logits" else 1 - second, second])
+        values = np.hstack(
+            [np.zeros_like(second) if declared.level == "logits" else 1 - second, second]
+        )
     if values.ndim != 2 or values.shape[1] != k:
-        raise TargetError(f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer.")
+        raise TargetError(
+            f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer."
+        )
     if declared.top_k is not None and declared.top_k < k:
-        raise TargetError(f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out --top-k.")
+        raise TargetError(
+            f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out "
+            "--top-k."
+        )
     return values if declared.straight else values[:, declared.columns]
 
 
@@ -253,33 +314,42 @@ def _parse_finite_numbers(values: Any) -> Floats:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise TargetError(
-            "Expected one list of numbers a record, all of one length, got something else. Repair --answer."
+            "Expected one list of numbers a record, all of one length, got something else. Repair "
+            "--answer."
         ) from None
     if not np.isfinite(found).all():
         raise TargetError(
-            f"Expected finite numbers, got {int((~np.isfinite(found)).sum())} that are NaN or infinite. Repair the served model."
+            f"Expected finite numbers, got {int((~np.isfinite(found)).sum())} that are NaN or "
+            "infinite. Repair the served model."
         )
     return found
 
 
 def format_answers(outputs: Floats, declared: DeclaredOutputs) -> list[Any]:
-    """What a server would answer, so that `parse_outputs` gives `outputs` again: names, lists, or objects where classes are hidden.
+    """What a server would answer, so that `parse_outputs` gives `outputs` again.
+
+    Names, lists, or objects where classes are hidden.
 
     >>> format_answers(np.array([[0.9, np.nan]]), DeclaredOutputs(names=("b", "a"), top_k=1))
     [{'b': 0.9}]
     """
-    names: Sequence[Any] = declared.classes or range(outputs.shape[1] if declared.n is None else declared.n)
+    names: Sequence[Any] = declared.classes or range(
+        outputs.shape[1] if declared.n is None else declared.n
+    )
     if declared.level == "labels":
         return [names[int(code)] for code in outputs[:, 0]]
     if declared.top_k is not None:
         return [
-            {str(name): value for name, value in zip(names, row, strict=True) if value == value} for row in outputs.tolist()
+            {str(name): value for name, value in zip(names, row, strict=True) if value == value}
+            for row in outputs.tolist()
         ]
     return outputs[:, declared.back].tolist()  # type: ignore[no-any-return]
 
 
 def simplify_class_name(word: str) -> str:
-    """A class's name as every program may write it: whole numbers without a point, truth values as numbers.
+    """A class's name as every program may write it.
+
+    Whole numbers without a point, truth values as numbers.
 
     >>> simplify_class_name("1.0"), simplify_class_name("True"), simplify_class_name("yes")
     ('1', '1', 'yes')

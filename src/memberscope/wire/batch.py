@@ -1,4 +1,7 @@
-"""Records on their way to a server: an array, or named columns; and the fingerprint by which each is known."""
+"""Records on their way to a server: an array, or named columns.
+
+And the fingerprint by which each is known.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ from memberscope.frames import is_frame, is_missing, read_frame_columns
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Records as they are sent: `array` (n, ...), or `columns`, each (n,), by name; one of the two is None.
+    """Records as they are sent: `array` (n, ...), or `columns`, each (n,), by name.
+
+    One of the two is None.
 
     >>> batch = Batch(columns={"age": np.array([30, 40]), "job": np.array(["cook", "smith"], dtype=object)})
     >>> len(batch), batch.rows(), batch.objects()[1]
@@ -33,7 +38,12 @@ class Batch:
         """Each record as a list of its values, what is missing as None."""
         if self.columns is None:
             return _list_json_values(np.asarray(self.array))
-        return [list(row) for row in zip(*(_list_json_values(column) for column in self.columns.values()), strict=True)]
+        return [
+            list(row)
+            for row in zip(
+                *(_list_json_values(column) for column in self.columns.values()), strict=True
+            )
+        ]
 
     def objects(self) -> list[Any]:
         """Each record as {column: value} where columns have names, else as `rows`."""
@@ -71,7 +81,9 @@ class Batch:
 
 
 def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
-    """The records `x`, an array, a sparse matrix, a list or a data frame, as a batch; `names` are the columns of an array.
+    """The records `x`, an array, a sparse matrix, a list or a data frame, as a batch.
+
+    `names` are the columns of an array.
 
     Raises:
         InputError: There are not as many columns as names, or the frame lacks one of them.
@@ -84,14 +96,18 @@ def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
         missing = [name for name in names if name not in columns]
         if missing:
             raise InputError(
-                f"Expected the columns {', '.join(names)}, got none called {missing[0]!r}. Check the records or --columns."
+                f"Expected the columns {', '.join(names)}, got none called {missing[0]!r}. Check "
+                "the records or --columns."
             )
         return Batch(columns={name: columns[name] for name in names or columns})
     array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
     if not names:
         return Batch(array)
     if array.ndim != 2 or array.shape[1] != len(names):
-        raise InputError(f"Expected {len(names)} columns as named, got records of shape {array.shape}. Check --columns.")
+        raise InputError(
+            f"Expected {len(names)} columns as named, got records of shape {array.shape}. Check "
+            "--columns."
+        )
     return Batch(columns={name: array[:, k] for k, name in enumerate(names)})
 
 
@@ -110,7 +126,10 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
         return [None if is_missing(value) else as_json(value) for value in values.tolist()]
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         if np.isinf(values).any():
-            raise InputError("Expected finite records, got an infinite value, which JSON cannot say. Repair the records.")
+            raise InputError(
+                "Expected finite records, got an infinite value, which JSON cannot say. Repair the "
+                "records."
+            )
         objects = values.astype(object)
         objects[np.isnan(values)] = None
         return objects.tolist()  # type: ignore[no-any-return]
@@ -118,7 +137,10 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
 
 
 def as_json(value: Any) -> Any:
-    """One value of a column of objects as JSON knows it: numbers and truth values as they are, the rest as text."""
+    """One value of a column of objects as JSON knows it.
+
+    Numbers and truth values as they are, the rest as text.
+    """
     if isinstance(value, np.generic):
         value = value.item()
     return value if isinstance(value, int | float | str | list) else str(value)

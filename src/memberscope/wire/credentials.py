@@ -1,4 +1,7 @@
-"""How a server is reached: time limits, certificates and the credential, which is read from the environment."""
+"""How a server is reached: time limits, certificates and the credential.
+
+Which is read from the environment.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ from memberscope.errors import InputError
 
 @dataclass(frozen=True)
 class TransportSettings:
-    """How patient a sender is: seconds to `connect`, between two pieces (`read`) and in `total`; `retries` after the first try.
+    """How patient a sender is: seconds to `connect`, between two pieces (`read`) and in `total`.
 
-    The wait before retry r is `backoff` × 2^r seconds, at most `longest`, times a random factor between a half and one, and
-    at least what `Retry-After` asks; a server that asks for more than `longest` ends the run. `rate` is requests a second.
+    `retries` after the first try.
+
+    The wait before retry r is `backoff` × 2^r seconds, at most `longest`, times a random factor
+    between a half and one, and at least what `Retry-After` asks; a server that asks for more than
+    `longest` ends the run. `rate` is requests a second.
     """
 
     connect: float = 10.0
@@ -28,7 +34,9 @@ class TransportSettings:
 
 @dataclass(frozen=True)
 class Credential:
-    """A secret in the environment variable `env`, sent in `header`; as a bearer token unless it names its own scheme.
+    """A secret in the environment variable `env`, sent in `header`.
+
+    As a bearer token unless it names its own scheme.
 
     The value is read when it is sent, and kept nowhere.
     """
@@ -45,7 +53,8 @@ class Credential:
         value = os.environ.get(self.env, "").strip()
         if not value or not value.isascii() or not value.isprintable():
             raise InputError(
-                f"Expected a token in the environment variable {self.env}, got {'another text' if value else 'none'}. Set it."
+                f"Expected a token in the environment variable {self.env}, got "
+                f"{'another text' if value else 'none'}. Set it."
             )
         return value
 

@@ -1,4 +1,7 @@
-"""What is declared about an endpoint: where it is, how it is asked, what it answers, and how fast it may be asked."""
+"""What is declared about an endpoint.
+
+Where it is, how it is asked, what it answers, and how fast it may be asked.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ Word = Literal["v2", "mlflow", "json"]
 class Endpoint:
     """A served model, declared; every field is a key of `[target]` in `audit.toml`.
 
-    `classes` are the class names in the order of the server's scores. `timeout` is the seconds one request may take in all.
-    `answer` is the output's name (v2) or the path to the answers (mlflow, json); `columns` are the names of the features.
+    `classes` are the class names in the order of the server's scores. `timeout` is the seconds one
+    request may take in all. `answer` is the output's name (v2) or the path to the answers (mlflow,
+    json); `columns` are the names of the features.
 
     >>> Endpoint("http://localhost:8080", model_name="iris", n_classes=3).serving.address("http://localhost:8080")
     'http://localhost:8080/v2/models/iris/infer'
@@ -55,13 +59,19 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError("Expected a URL such as https://models.example/…, got something else. Repair --url.")
+            raise InputError(
+                "Expected a URL such as https://models.example/…, got something else. Repair --url."
+            )
         if parts.username or parts.password:
             raise InputError(
-                "Expected a URL without a password, got one with it. Put it into a variable and name it with --auth-env."
+                "Expected a URL without a password, got one with it. Put it into a variable and "
+                "name it with --auth-env."
             )
         if self.protocol not in ("v2", "mlflow", "json"):
-            raise InputError(f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Repair --protocol.")
+            raise InputError(
+                f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Repair "
+                "--protocol."
+            )
         for name in ("batch_size", "concurrency", "max_bytes"):
             _refuse_below_minimum(name, getattr(self, name), 1)
         _refuse_below_minimum("retries", self.retries, 0)
@@ -70,11 +80,15 @@ class Endpoint:
         for name in ("rate", "timeout", "connect_timeout", "read_timeout"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise InputError(f"Expected a positive {name}, got {value}. Repair --{name.replace('_', '-')}.")
+                raise InputError(
+                    f"Expected a positive {name}, got {value}. Repair --{name.replace('_', '-')}."
+                )
         if self.auth_env is not None:
             Credential(self.auth_env, self.auth_header).secret()
         if not self.auth_header.replace("-", "").isalnum():
-            raise InputError(f"Expected the name of a header, got {self.auth_header!r}. Repair --auth-header.")
+            raise InputError(
+                f"Expected the name of a header, got {self.auth_header!r}. Repair --auth-header."
+            )
         _ = self.serving, self.declared
 
     @property
@@ -86,7 +100,10 @@ class Endpoint:
         """
         if self.protocol == "v2":
             if not self.model_name:
-                raise InputError("Expected the name of the served model for protocol v2, got none. Give --model-name.")
+                raise InputError(
+                    "Expected the name of the served model for protocol v2, got none. Give "
+                    "--model-name."
+                )
             return OpenInference(self.model_name, self.model_version, self.answer)
         if self.protocol == "mlflow":
             return MLflow(self.answer or "predictions")
@@ -98,7 +115,9 @@ class Endpoint:
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """How it is asked and what it answers, for results: no host, and no template, which may hold a secret.
+        """How it is asked and what it answers, for results.
+
+        No host, and no template, which may hold a secret.
 
         >>> Endpoint("http://localhost:1/score", model_name="iris", n_classes=3).declaration["path"]
         '/score'
@@ -106,7 +125,9 @@ class Endpoint:
         names = ("protocol", "model_name", "answer", "outputs", "classes", "n_classes", "columns")
         found = {name: getattr(self, name) for name in names} | {"path": urlsplit(self.url).path}
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in found.items() if value not in (None, ())
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in found.items()
+            if value not in (None, ())
         }
 
     @property
@@ -144,7 +165,10 @@ class Endpoint:
 
     @property
     def identity(self) -> str:
-        """Hash of all that decides an answer as it is read: address, protocol, declared version, level and classes."""
+        """Hash of all that decides an answer as it is read.
+
+        Address, protocol, declared version, level and classes.
+        """
         keys = (
             "url",
             "protocol",
@@ -169,7 +193,9 @@ def _refuse_below_minimum(name: str, value: float | None, least: int) -> None:
         InputError: It is.
     """
     if value is not None and not value >= least:
-        raise InputError(f"Expected {name} of at least {least}, got {value}. Repair --{name.replace('_', '-')}.")
+        raise InputError(
+            f"Expected {name} of at least {least}, got {value}. Repair --{name.replace('_', '-')}."
+        )
 
 
 def _hash_values(parts: list[object]) -> bytes:

@@ -12,7 +12,9 @@ STEP = re.compile(r"\.?([^.\[\]]+)|\[(\*|\d+|'[^']*'|\"[^\"]*\")\]")
 
 
 def parse_path(path: str) -> tuple[Step, ...]:
-    """The steps of a path: names, whole numbers for places in a list, `*` for each entry of one; none for the document itself.
+    """The steps of a path: names, whole numbers for places in a list, `*` for each entry of one.
+
+    None for the document itself.
 
     Raises:
         InputError: The path cannot be read.
@@ -25,7 +27,9 @@ def parse_path(path: str) -> tuple[Step, ...]:
     while at < len(text):
         found = STEP.match(text, at)
         if found is None:
-            raise InputError(f"Expected a path such as predictions[*].probs, got {path!r}. Repair --answer.")
+            raise InputError(
+                f"Expected a path such as predictions[*].probs, got {path!r}. Repair --answer."
+            )
         word = found[1] or found[2]
         steps.append(int(word) if word.isdigit() else word.strip("'\""))
         at = found.end()
@@ -50,7 +54,8 @@ def pick_value(document: Any, steps: tuple[Step, ...]) -> Any:
             document = document[str(step)]
         else:
             raise TargetError(
-                f"Expected {step!r} in the answer as --answer says, got {describe_json(document)}. Look at one answer and repair --answer."
+                f"Expected {step!r} in the answer as --answer says, got {describe_json(document)}. "
+                "Look at one answer and repair --answer."
             )
     return document
 
@@ -78,7 +83,9 @@ def describe_json(value: Any) -> str:
     ('an object with a, b', 'a list of 2', 'null')
     """
     if isinstance(value, dict):
-        return f"an object with {', '.join(list(map(str, value))[:6])}" if value else "an empty object"
+        return (
+            f"an object with {', '.join(list(map(str, value))[:6])}" if value else "an empty object"
+        )
     if isinstance(value, list):
         return f"a list of {len(value)}"
     return "null" if value is None else f"a {type(value).__name__}"

@@ -1,8 +1,11 @@
-"""Serving requests as pure functions: records to a request and back, an answer to what it says of each record and back.
+"""Serving requests as pure functions.
 
-`OpenInference` is the Open Inference Protocol, version 2 (KServe, Triton, MLServer, OpenVINO); `MLflow` is what
-`mlflow models serve` answers under `/invocations`; `TemplatedJSON` is any request with a place for the records and a path
-to the answers. Nothing here knows a network; the targets and the guard share it.
+Records to a request and back, an answer to what it says of each record and back.
+
+`OpenInference` is the Open Inference Protocol, version 2 (KServe, Triton, MLServer, OpenVINO);
+`MLflow` is what `mlflow models serve` answers under `/invocations`; `TemplatedJSON` is any request
+with a place for the records and a path to the answers. Nothing here knows a network; the targets
+and the guard share it.
 """
 
 from __future__ import annotations
@@ -53,9 +56,12 @@ class ServingProtocol(Protocol):
 
 @dataclass(frozen=True)
 class OpenInference:
-    """`POST /v2/models/{model}[/versions/{version}]/infer`; `answer` is the output tensor wanted, such as `predict_proba`.
+    """`POST /v2/models/{model}[/versions/{version}]/infer`.
 
-    `tensors` are the inputs that the server's metadata names. Without them, records are one tensor `input-0`, or one a column.
+    `answer` is the output tensor wanted, such as `predict_proba`.
+
+    `tensors` are the inputs that the server's metadata names. Without them, records are one tensor
+    `input-0`, or one a column.
 
     >>> served = OpenInference("iris", answer="predict_proba")
     >>> served.address("http://localhost:8080")
@@ -85,7 +91,9 @@ class OpenInference:
         Raises:
             InputError: The records do not fit the tensors that the server wants.
         """
-        found: dict[str, Any] = {"inputs": [build_tensor_document(*part) for part in self._parts(batch)]}
+        found: dict[str, Any] = {
+            "inputs": [build_tensor_document(*part) for part in self._parts(batch)]
+        }
         if batch.columns is not None and len(self.tensors) != 1:
             found["parameters"] = {"content_type": "pd"}
         return found | ({"outputs": [{"name": self.answer}]} if self.answer else {})
@@ -93,25 +101,42 @@ class OpenInference:
     def _parts(self, batch: Batch) -> list[tuple[str, NDArray[Any], Tensor | None]]:
         n = len(batch)
         if len(self.tensors) == 1:
-            whole = batch.array if batch.columns is None else np.column_stack(list(batch.columns.values()))
+            whole = (
+                batch.array
+                if batch.columns is None
+                else np.column_stack(list(batch.columns.values()))
+            )
             return [(self.tensors[0].name, np.asarray(whole), self.tensors[0])]
         if batch.columns is None:
             if self.tensors:
                 names = ", ".join(tensor.name for tensor in self.tensors)
-                raise InputError(f"Expected a column for each of the inputs {names}, got one array. Name them with --columns.")
+                raise InputError(
+                    f"Expected a column for each of the inputs {names}, got one array. Name them "
+                    "with --columns."
+                )
             return [("input-0", np.asarray(batch.array), None)]
         wanted = {tensor.name: tensor for tensor in self.tensors}
         missing = [name for name in wanted if name not in batch.columns]
         if missing:
-            raise InputError(f"Expected the columns {', '.join(wanted)}, got none called {missing[0]!r}. Check the records.")
-        return [(name, batch.columns[name].reshape(n, 1), wanted.get(name)) for name in wanted or batch.columns]
+            raise InputError(
+                f"Expected the columns {', '.join(wanted)}, got none called {missing[0]!r}. Check "
+                "the records."
+            )
+        return [
+            (name, batch.columns[name].reshape(n, 1), wanted.get(name))
+            for name in wanted or batch.columns
+        ]
 
     def records(self, document: Any) -> Batch:
         """The records that a request asks about."""
-        tensors = {entry["name"]: read_tensor_array(entry) for entry in read_list(document, "inputs")}
+        tensors = {
+            entry["name"]: read_tensor_array(entry) for entry in read_list(document, "inputs")
+        }
         if len(tensors) == 1 and (document.get("parameters") or {}).get("content_type") != "pd":
             return Batch(next(iter(tensors.values())))
-        return Batch(columns={name: values.reshape(len(values)) for name, values in tensors.items()})
+        return Batch(
+            columns={name: values.reshape(len(values)) for name, values in tensors.items()}
+        )
 
     def answers(self, document: Any) -> Any:
         """The wanted output tensor (n, …), or the only one.
@@ -119,24 +144,35 @@ class OpenInference:
         Raises:
             TargetError: There is no such tensor, or it does not hold what its shape says.
         """
-        outputs = {str(entry.get("name")): entry for entry in read_list(document, "outputs") if isinstance(entry, dict)}
+        outputs = {
+            str(entry.get("name")): entry
+            for entry in read_list(document, "outputs")
+            if isinstance(entry, dict)
+        }
         name = self.answer or (next(iter(outputs)) if len(outputs) == 1 else None)
         if name not in outputs:
             got = ", ".join(outputs) or "none"
-            raise TargetError(f"Expected the output {name or 'to be named'}, got {got}. Name one of them with --answer.")
+            raise TargetError(
+                f"Expected the output {name or 'to be named'}, got {got}. Name one of them with "
+                "--answer."
+            )
         return read_tensor_array(outputs[name])
 
     def response(self, answers: Any) -> Any:
         """The document that says `answers` (n, …)."""
         return {
             "model_name": self.model,
-            "outputs": [build_tensor_document(self.answer or "output-0", np.asarray(answers), None)],
+            "outputs": [
+                build_tensor_document(self.answer or "output-0", np.asarray(answers), None)
+            ],
         }
 
 
 @dataclass(frozen=True)
 class MLflow:
-    """`POST /invocations`: named columns as `dataframe_split`, arrays as `inputs`; `answer` is the path to the answers.
+    """`POST /invocations`: named columns as `dataframe_split`, arrays as `inputs`.
+
+    `answer` is the path to the answers.
 
     >>> MLflow().address("http://localhost:5000"), MLflow().request(Batch(np.eye(2)))
     ('http://localhost:5000/invocations', {'inputs': [[1.0, 0.0], [0.0, 1.0]]})
@@ -164,12 +200,16 @@ class MLflow:
         split = document.get("dataframe_split") if isinstance(document, dict) else None
         if split is not None:
             return _build_column_batch(
-                [dict(zip(split["columns"], row, strict=True)) for row in split["data"]], split["columns"]
+                [dict(zip(split["columns"], row, strict=True)) for row in split["data"]],
+                split["columns"],
             )
         for key in ("dataframe_records", "instances", "inputs"):
             if isinstance(document, dict) and key in document:
                 return _build_row_batch(document[key])
-        raise TargetError(f"Expected dataframe_split or inputs in a request, got {describe_json(document)}. Send one of them.")
+        raise TargetError(
+            f"Expected dataframe_split or inputs in a request, got {describe_json(document)}. Send "
+            "one of them."
+        )
 
     def answers(self, document: Any) -> Any:
         """What stands at the path `answer`."""
@@ -182,9 +222,12 @@ class MLflow:
 
 @dataclass(frozen=True)
 class TemplatedJSON:
-    """Any JSON request: `body` holds "$records" (or "$record", for one record a request); `answer` is the path to the answers.
+    """Any JSON request: `body` holds "$records" (or "$record", for one record a request).
 
-    Records with named columns are objects there, other ones lists; "$rows" and "$row" give lists in any case.
+    `answer` is the path to the answers.
+
+    Records with named columns are objects there, other ones lists; "$rows" and "$row" give lists in
+    any case.
 
     >>> served = TemplatedJSON('{"instances": "$records"}', "predictions[*].probs")
     >>> served.request(Batch(np.eye(2)))
@@ -247,8 +290,16 @@ def _find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
     """Every place for records in a template, by its path."""
     if isinstance(document, str):
         return [((), document)] if document in HOLES else []
-    entries: Any = document.items() if isinstance(document, dict) else enumerate(document) if isinstance(document, list) else ()
-    return [((step, *rest), hole) for step, entry in entries for rest, hole in _find_placeholders(entry)]
+    entries: Any = (
+        document.items()
+        if isinstance(document, dict)
+        else enumerate(document)
+        if isinstance(document, list)
+        else ()
+    )
+    return [
+        ((step, *rest), hole) for step, entry in entries for rest, hole in _find_placeholders(entry)
+    ]
 
 
 def fill_template(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
@@ -267,7 +318,8 @@ def read_list(document: Any, key: str) -> list[Any]:
     """
     if not (isinstance(document, dict) and isinstance(document.get(key), list)):
         raise TargetError(
-            f"Expected a list of {key} from the server, got {describe_json(document)}. Check --protocol and --url."
+            f"Expected a list of {key} from the server, got {describe_json(document)}. Check "
+            "--protocol and --url."
         )
     return document[key]  # type: ignore[no-any-return]
 
@@ -295,4 +347,6 @@ def _build_column(values: list[Any]) -> NDArray[Any]:
     """One column as numbers, None being NaN, or as words."""
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
-    return np.array([np.nan if value is None else value for value in values] if None in values else values)
+    return np.array(
+        [np.nan if value is None else value for value in values] if None in values else values
+    )

@@ -43,7 +43,8 @@ class Tensor:
         if inner and all(size > 0 for size in inner):
             if prod(values.shape[1:]) != prod(inner):
                 raise InputError(
-                    f"Expected records of shape {list(inner)} for the input {self.name!r}, got {list(values.shape[1:])}. "
+                    f"Expected records of shape {list(inner)} for the input {self.name!r}, got "
+                    f"{list(values.shape[1:])}. "
                     f"Check which columns the model gets."
                 )
             values = values.reshape(len(values), *inner)
@@ -52,7 +53,10 @@ class Tensor:
             return values
         cast = values.astype(kind)
         if kind[0] in "iu" and not np.array_equal(cast, values):
-            raise InputError(f"Expected whole numbers for the input {self.name!r}, got others. Encode them as the model wants.")
+            raise InputError(
+                f"Expected whole numbers for the input {self.name!r}, got others. Encode them as "
+                "the model wants."
+            )
         return cast
 
 
@@ -67,7 +71,11 @@ def read_input_tensors(metadata: Any) -> tuple[Tensor, ...]:
     for entry in inputs or ():
         if isinstance(entry, dict) and entry.get("name"):
             shape = entry.get("shape") or ()
-            found.append(Tensor(str(entry["name"]), entry.get("datatype"), tuple(int(size) for size in shape)))
+            found.append(
+                Tensor(
+                    str(entry["name"]), entry.get("datatype"), tuple(int(size) for size in shape)
+                )
+            )
     return tuple(found)
 
 
@@ -75,19 +83,27 @@ def build_tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None
     """An array as one tensor of a request or an answer, its data flat in row-major order.
 
     Raises:
-        InputError: A number is missing or infinite, which a tensor cannot say, or the values do not fit.
+        InputError: A number is missing or infinite, which a tensor cannot say, or the values do not
+            fit.
 
     >>> build_tensor_document("job", np.array([["cook"]], dtype=object), None)
-    {'name': 'job', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['cook'], 'parameters': {'content_type': 'str'}}
+    {'name': 'job', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['cook'], 'parameters':
+    {'content_type': 'str'}}
     """
     values = wanted.fitted(values) if wanted else values
     if values.dtype.kind == "O" and not any(is_missing(value) for value in values.ravel()):
         values = np.array([as_json(value) for value in values.ravel()]).reshape(values.shape)
     if values.dtype.kind == "O" or (values.dtype.kind == "f" and not np.isfinite(values).all()):
         raise InputError(
-            f"Expected a finite value of {name!r} in each record, got one missing or infinite. Fill it in, or leave the record out."
+            f"Expected a finite value of {name!r} in each record, got one missing or infinite. "
+            "Fill it in, or leave the record out."
         )
-    found = {"name": name, "shape": list(values.shape), "datatype": _find_datatype(values), "data": values.ravel().tolist()}
+    found = {
+        "name": name,
+        "shape": list(values.shape),
+        "datatype": _find_datatype(values),
+        "data": values.ravel().tolist(),
+    }
     return found | ({"parameters": {"content_type": "str"}} if found["datatype"] == "BYTES" else {})
 
 
@@ -116,5 +132,6 @@ def read_tensor_array(entry: Any) -> NDArray[Any]:
     except (KeyError, TypeError, ValueError, AttributeError):
         shape = entry.get("shape") if isinstance(entry, dict) else None
         raise TargetError(
-            f"Expected the data of an output to fill its shape {shape}, got something else. Repair the server."
+            f"Expected the data of an output to fill its shape {shape}, got something else. Repair "
+            "the server."
         ) from None

@@ -1,1 +1,4 @@
-"""What is asked of the target and the reference models before anything is scored, and its forecast."""
+"""What is asked of the target and the reference models before anything is scored.
+
+And its forecast.
+"""

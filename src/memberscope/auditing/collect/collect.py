@@ -1,4 +1,7 @@
-"""What an audit collects before it scores: duplicates across the sides, one answer a record, evidence at each level."""
+"""What an audit collects before it scores.
+
+Duplicates across the sides, one answer a record, evidence at each level.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memberscope.auditing.collect.measured_signals import Measurements, add_transfer_signal, measure_target
+from memberscope.auditing.collect.measured_signals import (
+    Measurements,
+    add_transfer_signal,
+    measure_target,
+)
 from memberscope.auditing.collect.reference_evidence import build_references
 from memberscope.auditing.collect.reference_models import (
     References,
@@ -24,9 +31,19 @@ from memberscope.auditing.controls.overlap import describe_duplicates
 from memberscope.auditing.documents.access_levels import Level, build_evidence, list_audit_levels
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.class_order import require_order
-from memberscope.auditing.subject.duplicates import EXAMPLES, Overlap, find_equal_answers, find_overlap
+from memberscope.auditing.subject.duplicates import (
+    EXAMPLES,
+    Overlap,
+    find_equal_answers,
+    find_overlap,
+)
 from memberscope.auditing.subject.feature_matrix import reduce_features
-from memberscope.auditing.subject.subject import Subject, hash_ids, require_named_units, take_records
+from memberscope.auditing.subject.subject import (
+    Subject,
+    hash_ids,
+    require_named_units,
+    take_records,
+)
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.recipes import ReferenceFleet, TrainingJob, check_design
 from memberscope.recipes.fleet import Failure, try_train_fleet
@@ -35,15 +52,28 @@ from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack, Evidence, Floats, Target
 
 Progress = Callable[[str, int, int], None]
-STREAMS = ("folds", "scores", "features", "overlap", "null", "blind", "guesses", "references", "targets", "transfer")
+STREAMS = (
+    "folds",
+    "scores",
+    "features",
+    "overlap",
+    "null",
+    "blind",
+    "guesses",
+    "references",
+    "targets",
+    "transfer",
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """The subject after overlap was dealt with, the model's answers about it, and the random streams of the plan.
+    """The subject after overlap was dealt with, the model's answers about it.
 
-    `broken_recipe` says why no reference model at all could be trained, and is empty where some could or none were wanted;
-    `broken_targets` says the same of further target models.
+    And the random streams of the plan.
+
+    `broken_recipe` says why no reference model at all could be trained, and is empty where some
+    could or none were wanted; `broken_targets` says the same of further target models.
     """
 
     subject: Subject
@@ -67,7 +97,9 @@ class Collected:
         return level.wanted(attack.needs.spec, self.search_queries)
 
     def evidence_for(self, attack: Attack, level: Level) -> Evidence:
-        """What an attack sees at a level: the answers alone, or one signal of the target and of the reference models.
+        """What an attack sees at a level.
+
+        The answers alone, or one signal of the target and of the reference models.
 
         Raises:
             UnmetNeedError: The signal could not be measured.
@@ -78,7 +110,11 @@ class Collected:
                 raise UnmetNeedError(f"No reference model could be trained. {self.broken_recipe}")
             if self.references is not None and wanted.spec in self.references.refused:
                 raise UnmetNeedError(self.references.refused[wanted.spec])
-        if self.references is not None and any(attack.needs.references) and wanted in self.references.evidence:
+        if (
+            self.references is not None
+            and any(attack.needs.references)
+            and wanted in self.references.evidence
+        ):
             return self.references.evidence[wanted]
         if is_measured(wanted.spec):
             return self.measured.evidence(wanted.spec, self.subject.records)
@@ -86,29 +122,51 @@ class Collected:
 
     @property
     def queries(self) -> int:
-        """Records that the target was asked about; an endpoint's ledger counts what was sent again too."""
-        return self.observed.queries + self.measured.queries + (self.references.extra_queries if self.references else 0)
+        """Records that the target was asked about.
+
+        An endpoint's ledger counts what was sent again too.
+        """
+        return (
+            self.observed.queries
+            + self.measured.queries
+            + (self.references.extra_queries if self.references else 0)
+        )
 
 
 def collect_audit_data(
-    plan: Plan, subject: Subject, store: Store | None, report: Progress, training: Training | None = None
+    plan: Plan,
+    subject: Subject,
+    store: Store | None,
+    report: Progress,
+    training: Training | None = None,
 ) -> Collected:
-    """Find duplicates, drop them if the plan says so, ask the model about every record once, and train the other models.
+    """Find duplicates, drop them if the plan says so, ask the model about every record once.
+
+    And train the other models.
 
     Raises:
-        InputError: The records do not allow what the plan asks for, or further targets are wanted and there is no recipe.
+        InputError: The records do not allow what the plan asks for, or further targets are wanted
+        and there is no recipe.
         TargetError: The model or the recipe fails.
     """
     require_named_units(plan.unit, subject)
     if plan.targets and training is None:
-        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
+        raise InputError(
+            f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or "
+            "no --targets."
+        )
     if training is not None and training.design is not None:
-        training = replace(training, design=check_design(training.design, len(subject.records), subject.records.unit))
+        training = replace(
+            training,
+            design=check_design(training.design, len(subject.records), subject.records.unit),
+        )
     if training is not None and plan.threat.population is False:
         training = replace(training, population=None)
     streams = derive_streams(plan)
     overlap, examples = find_duplicates(subject)
-    duplicated = describe_duplicates(overlap, subject.member, by_unit=subject.records.unit is not None)
+    duplicated = describe_duplicates(
+        overlap, subject.member, by_unit=subject.records.unit is not None
+    )
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     _grant_query_budget(subject.target, plan.threat.query_budget)
@@ -122,7 +180,8 @@ def collect_audit_data(
     levels = list_audit_levels(subject.target, observed.signal, plan.threat, plan.restrictions)
     if not levels:
         raise InputError(
-            f"Expected signals that access {plan.threat.access.word!r} returns, got {observed.signal}. "
+            f"Expected signals that access {plan.threat.access.word!r} returns, got "
+            f"{observed.signal}. "
             f"Declare --access probabilities."
         )
     features = subject.features
@@ -130,13 +189,18 @@ def collect_audit_data(
         features = reduce_features(features, np.random.default_rng(streams["features"]))
     evidence = _build_level_evidence(subject, observed, levels, features)
     if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
-        require_order(labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes)
+        require_order(
+            labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes
+        )
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
-    # Models are trained before searches, which take long: what the first model shows of the recipe is known at once.
+    # Models are trained before searches, which take long: what the first model shows of the recipe
+    # is known at once.
     started = time.perf_counter()
-    order, fleet = _train_references(plan, subject, training, levels, streams["references"], store=store, report=report)
+    order, fleet = _train_references(
+        plan, subject, training, levels, streams["references"], store=store, report=report
+    )
     trained = time.perf_counter() - started
     measured = measure_target(plan, subject, levels, store, report)
     means = None if training is None else (training.recipe, training.population)
@@ -162,7 +226,11 @@ def collect_audit_data(
     notes = [
         *duplicated,
         *unfitted,
-        *(describe_unused_seed(training) if references is not None or procedure is not None else []),
+        *(
+            describe_unused_seed(training)
+            if references is not None or procedure is not None
+            else []
+        ),
     ]
     spent = time.perf_counter() - started if training is not None else 0.0
     return Collected(
@@ -194,7 +262,9 @@ def _train_references(
     store: Store | None,
     report: Progress,
 ) -> tuple[TrainingJob | None, ReferenceFleet | Failure | None]:
-    """Train the reference models that the plan's attacks need, or say why none could be; nothing where none are wanted.
+    """Train the reference models that the plan's attacks need, or say why none could be.
+
+    Nothing where none are wanted.
 
     Raises:
         InputError: The records do not allow the design.
@@ -203,11 +273,15 @@ def _train_references(
     if training is None or not list_signal_requests(plan, levels):
         return None, None
     order = build_training_job(plan, subject, training, levels, seed)
-    return order, try_train_fleet(order, store, training.execution, lambda done, n: report("train", done, n))
+    return order, try_train_fleet(
+        order, store, training.execution, lambda done, n: report("train", done, n)
+    )
 
 
 def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
-    """Records that stand on both sides, with the keyed hashes of the first pairs; None where that cannot be known.
+    """Records that stand on both sides, with the keyed hashes of the first pairs.
+
+    None where that cannot be known.
 
     Without the records, stored answers are compared.
     """
@@ -221,8 +295,12 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, st
     return overlap, _hash_duplicate_pairs(overlap, subject)
 
 
-def remove_duplicates(subject: Subject, training: Training | None, overlap: Overlap) -> tuple[Subject, Training | None]:
-    """The subject without the records that stand on both sides, all copies included, and a fixed design for the rest.
+def remove_duplicates(
+    subject: Subject, training: Training | None, overlap: Overlap
+) -> tuple[Subject, Training | None]:
+    """The subject without the records that stand on both sides, all copies included.
+
+    And a fixed design for the rest.
 
     Raises:
         InputError: No member or no non-member is left.
@@ -230,7 +308,9 @@ def remove_duplicates(subject: Subject, training: Training | None, overlap: Over
     keep = np.flatnonzero(~overlap.involved)
     for side, kind, other in ((False, "non-members", "members"), (True, "members", "non-members")):
         if not (subject.member[keep] == side).any():
-            raise InputError(f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}.")
+            raise InputError(
+                f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}."
+            )
     if training is not None and training.design is not None:
         training = replace(training, design=training.design[:, keep])
     return take_records(subject, keep), training
@@ -251,11 +331,20 @@ def can_ask_twice(plan: Plan, training: Training | None) -> bool:
 def _build_level_evidence(
     subject: Subject, observed: Observed, levels: tuple[Level, ...], features: Floats | None
 ) -> dict[Level, Evidence]:
-    """The target's answers as each level shows them; a target behind a defence went through that already."""
+    """The target's answers as each level shows them.
+
+    A target behind a defence went through that already.
+    """
     done = getattr(subject.target, "restriction", None)
     return {
         level: build_evidence(
-            level, observed.signal, observed.outputs, subject.records.y, features, done=done, decided=observed.labels
+            level,
+            observed.signal,
+            observed.outputs,
+            subject.records.y,
+            features,
+            done=done,
+            decided=observed.labels,
         )
         for level in levels
     }
@@ -272,4 +361,7 @@ def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, 
     if not pairs:
         return []
     hashes = hash_ids(subject.records.ids)
-    return [{"kind": kind, "non_member": hashes[a], "member": hashes[b]} for kind, (a, b) in pairs[:EXAMPLES]]
+    return [
+        {"kind": kind, "non_member": hashes[a], "member": hashes[b]}
+        for kind, (a, b) in pairs[:EXAMPLES]
+    ]

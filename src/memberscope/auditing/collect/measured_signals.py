@@ -1,4 +1,7 @@
-"""What is measured of the target besides one answer a record: label-only searches within a budget, and its inside."""
+"""What is measured of the target besides one answer a record.
+
+Label-only searches within a budget, and its inside.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,13 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
 from memberscope.recipes.fleet import score_by_transfer
-from memberscope.signals import MeasuredSignal, Store, build_single_stage, is_measured, measure_signal
+from memberscope.signals import (
+    MeasuredSignal,
+    Store,
+    build_single_stage,
+    is_measured,
+    measure_signal,
+)
 from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
@@ -22,12 +31,15 @@ QUERIES = 128  # a record for each label-only search, unless the threat model gi
 TRANSFERRED = 4  # models trained on the target's labels for the transfer attack
 LEAST = 16  # queries a record below which a search is not worth its name
 RESERVED = 10  # of so many queries at an endpoint one is kept for those that have to be sent again
-ROWS = 1_000_000  # records sent for one signal beyond which the budget a record shrinks, unless it is declared
+# Records sent for one signal beyond which the budget a record shrinks, unless it is declared
+ROWS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """Each signal measured of the target, by its specification; `refused` says in a sentence why one could not be.
+    """Each signal measured of the target, by its specification.
+
+    `refused` says in a sentence why one could not be.
 
     `asked` counts the records of a population that were sent besides.
     """
@@ -45,7 +57,9 @@ class Measurements:
         assert spec.name != "outputs"
         if spec not in self.found:
             raise UnmetNeedError(
-                self.refused.get(spec, f"Expected the signal {spec.name} measured, got none. Audit with a model.")
+                self.refused.get(
+                    spec, f"Expected the signal {spec.name} measured, got none. Audit with a model."
+                )
             )
         values = self.found[spec].final[:, None, :]
         return Evidence(spec.name, values, records.y, np.full(len(records), -1, dtype=np.int8))
@@ -53,15 +67,20 @@ class Measurements:
     @property
     def queries(self) -> int:
         """Records sent to the target for all of them together."""
-        own = (entry.queries[:, -1].sum() for spec, entry in self.found.items() if spec.name != "transfer")
+        own = (
+            entry.queries[:, -1].sum()
+            for spec, entry in self.found.items()
+            if spec.name != "transfer"
+        )
         return self.asked + int(sum(own))
 
 
 def plan_searches(plan: Plan, subject: Subject) -> Plan:
     """The plan with a number of queries for each label-only search, 0 where none can be made.
 
-    A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a record, fewer where that would
-    be more than `ROWS` in all, and an endpoint, where each query costs, never.
+    A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a
+    record, fewer where that would be more than `ROWS` in all, and an endpoint, where each query
+    costs, never.
     """
     if getattr(subject.target, "stored", False):
         return replace(plan, search_queries=0)
@@ -89,14 +108,17 @@ def explain_no_search(plan: Plan, subject: Subject) -> str:
         return "Expected a model to search with new queries, got stored signals. Audit the model itself."
     budget = plan.threat.query_budget
     if budget is not None and _choose_search_queries(plan, subject) == 0:
-        least = LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
+        least = (
+            LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
+        )
         return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
     if _choose_search_queries(plan, subject):
         return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
     if getattr(subject.target, "costly", False):
         return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
     return (
-        f"Expected at most {ROWS // LEAST} records for label-only searches, got {len(subject.records)}. "
+        f"Expected at most {ROWS // LEAST} records for label-only searches, got "
+        f"{len(subject.records)}. "
         f"Declare a --query-budget, or audit fewer records."
     )
 
@@ -108,12 +130,17 @@ def measure_target(
     store: Store | None,
     report: Callable[[str, int, int], None],
 ) -> Measurements:
-    """Measure every signal that the plan's attacks need at these levels, each once; what cannot be is refused in a sentence."""
+    """Measure every signal that the plan's attacks need at these levels, each once.
+
+    What cannot be is refused in a sentence.
+    """
     wanted = {
         level.wanted(attack.needs.spec, plan.search_queries or 0).spec: level.access
         for level in levels
         for attack in plan.chosen()
-        if is_measured(attack.needs.spec) and attack.needs.spec.name != "transfer" and is_worth_running(attack, level)
+        if is_measured(attack.needs.spec)
+        and attack.needs.spec.name != "transfer"
+        and is_worth_running(attack, level)
     }
     found: dict[SignalSpec, MeasuredSignal] = {}
     refused: dict[SignalSpec, str] = {}
@@ -122,7 +149,11 @@ def measure_target(
             refused[spec] = explain_no_search(plan, subject)
             continue
         measured, why = attempt_measuring(
-            subject.target, subject.records, spec, store, _build_stage_callback(report, f"measure {spec.name}")
+            subject.target,
+            subject.records,
+            spec,
+            store,
+            _build_stage_callback(report, f"measure {spec.name}"),
         )
         if measured is None:
             refused[spec] = why
@@ -138,7 +169,9 @@ def attempt_measuring(
     store: Store | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[MeasuredSignal | None, str]:
-    """What was measured, or None and a sentence why it could not be: no measurement ends the audit of what else there is.
+    """What was measured, or None and a sentence why it could not be.
+
+    No measurement ends the audit of what else there is.
 
     Raises:
         TargetError: An endpoint failed, which the audit can go on from.
@@ -152,15 +185,22 @@ def attempt_measuring(
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         return None, (
-            f"Expected {spec.name} measured of this model, got {type(error).__name__}: {first}. Remove hooks and wrappers that the "
+            f"Expected {spec.name} measured of this model, got {type(error).__name__}: {first}. "
+            "Remove hooks and wrappers that the "
             f"training put on it, or do without attacks that need it."
         )
 
 
 def add_transfer_signal(
-    measured: Measurements, plan: Plan, subject: Subject, means: tuple[Recipe, Records | None] | None, seed: Seed
+    measured: Measurements,
+    plan: Plan,
+    subject: Subject,
+    means: tuple[Recipe, Records | None] | None,
+    seed: Seed,
 ) -> Measurements:
-    """The measurements with what models trained on the target's labels think, if an attack of the plan asks for it.
+    """The measurements with what models trained on the target's labels think.
+
+    If an attack of the plan asks for it.
 
     `means` are a recipe and the population that the target labels.
     """
@@ -171,19 +211,25 @@ def add_transfer_signal(
     if recipe is None or population is None:
         why = "Expected a recipe and a population that the target labels, got none. Give --recipe and --population."
         return replace(measured, refused=measured.refused | {specs[0]: why})
-    seeds = [int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)]
+    seeds = [
+        int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)
+    ]
     try:
         values = score_by_transfer(recipe, subject.target, population, subject.records, seeds)
     except MemberscopeError as error:
         if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
             raise
         return replace(measured, refused=measured.refused | {specs[0]: str(error)})
-    each = -(-len(population) // len(subject.records))  # what was asked about the population, shared out over the records
+    each = -(
+        -len(population) // len(subject.records)
+    )  # what was asked about the population, shared out over the records
     found = measured.found | {specs[0]: build_single_stage(values, each)}
     return Measurements(found, measured.refused, measured.asked + len(population))
 
 
-def _build_stage_callback(report: Callable[[str, int, int], None], stage: str) -> Callable[[int, int], None]:
+def _build_stage_callback(
+    report: Callable[[str, int, int], None], stage: str
+) -> Callable[[int, int], None]:
     """A callback for one stage of the progress report."""
     return lambda done, total: report(stage, done, total)
 
@@ -194,11 +240,16 @@ def _name_search(spec: SignalSpec) -> str:
     >>> _name_search(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
     'boundary_hopskipjump'
     """
-    return "_".join([spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)])
+    return "_".join(
+        [spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)]
+    )
 
 
 def summarise_spent_queries(measured: Measurements) -> dict[str, dict[str, Any]]:
-    """Queries a record of each label-only search: the budget, the mean and the most, for the report."""
+    """Queries a record of each label-only search.
+
+    The budget, the mean and the most, for the report.
+    """
     return {
         _name_search(spec): {
             "budget": int(dict(spec.parameters).get("queries", 0)),

@@ -1,4 +1,7 @@
-"""Evidence of trained reference models: the target is asked what they were asked, and both stand side by side."""
+"""Evidence of trained reference models.
+
+The target is asked what they were asked, and both stand side by side.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.auditing.collect.measured_signals import Measurements, attempt_measuring
-from memberscope.auditing.collect.reference_models import References, mark_converged_models, measure_target_accuracy
+from memberscope.auditing.collect.reference_models import (
+    References,
+    mark_converged_models,
+    measure_target_accuracy,
+)
 from memberscope.auditing.documents.access_levels import find_remaining_restriction
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
@@ -39,7 +46,8 @@ def build_references(
 ) -> References:
     """Ask the target what the trained `fleet` was asked, and put both side by side.
 
-    Signals that could not be measured of the target, or of some model, are left out with the reason.
+    Signals that could not be measured of the target, or of some model, are left out with the
+    reason.
     """
     answers, asked = [observed.outputs], 0
     for name in plan.views[1:]:
@@ -63,7 +71,9 @@ def build_references(
             values = _reduce_target_answers(wanted, observed.signal, answers, subject.records, done)
         else:
             values = _name_measured_values(wanted, known)
-        evidence[wanted] = _build_reference_evidence(values, subject.records, fleet.observed[wanted][good], fleet.inside[good])
+        evidence[wanted] = _build_reference_evidence(
+            values, subject.records, fleet.observed[wanted][good], fleet.inside[good]
+        )
     if population is not None:
         nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
         outputs = [entry.outputs for entry in others]
@@ -74,29 +84,49 @@ def build_references(
                     refused[wanted.spec] = why
                     del evidence[wanted]
                     continue
-                values, asked = _name_measured_values(wanted, more_of_it), asked + int(more_of_it.queries[:, -1].sum())
+                values, asked = (
+                    _name_measured_values(wanted, more_of_it),
+                    asked + int(more_of_it.queries[:, -1].sum()),
+                )
             else:
                 values = _reduce_target_answers(wanted, observed.signal, outputs, population, done)
-            outside = _build_reference_evidence(values, population, fleet.population[wanted][good], nowhere)
+            outside = _build_reference_evidence(
+                values, population, fleet.population[wanted][good], nowhere
+            )
             evidence[wanted] = replace(evidence[wanted], population=outside)
-    return References(fleet, good, evidence, observed.outputs, others[0] if others else None, asked, refused)
+    return References(
+        fleet, good, evidence, observed.outputs, others[0] if others else None, asked, refused
+    )
 
 
 def _explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bools) -> str | None:
-    """Why a signal that has to be measured cannot be compared: some good model does not show it; None if all do."""
+    """Why a signal that has to be measured cannot be compared: some good model does not show it.
+
+    None if all do.
+    """
     if not is_measured(wanted.spec):
         return None
-    tables = [fleet.observed[wanted], *([fleet.population[wanted]] if wanted in fleet.population else [])]
-    lacking = [k for k in np.flatnonzero(good).tolist() if any(np.isnan(table[k]).any() for table in tables)]
+    tables = [
+        fleet.observed[wanted],
+        *([fleet.population[wanted]] if wanted in fleet.population else []),
+    ]
+    lacking = [
+        k
+        for k in np.flatnonzero(good).tolist()
+        if any(np.isnan(table[k]).any() for table in tables)
+    ]
     if not lacking:
         return None
     return (
-        f"Expected reference models of which {wanted.spec.name} can be measured as of the target, got {len(lacking)} of "
+        f"Expected reference models of which {wanted.spec.name} can be measured as of the target, "
+        f"got {len(lacking)} of "
         f"{int(good.sum())} of which it cannot. Let the recipe return a model like the target."
     )
 
 
-def _collect_view_answers(subject: Subject, records: Records, name: str, store: Store | None) -> Observed:
+def _collect_view_answers(
+    subject: Subject, records: Records, name: str, store: Store | None
+) -> Observed:
     """The target's answers about one view of some records."""
     copies = replace(records, x=transform_view(name, records.x))
     return collect_outputs(subject.target, copies, store=store, probe=False)
@@ -106,15 +136,24 @@ Named = tuple[Signal, NDArray[Any]]
 
 
 def _reduce_target_answers(
-    wanted: SignalRequest, signal: Signal, answers: list[Floats], records: Records, done: str | None = None
+    wanted: SignalRequest,
+    signal: Signal,
+    answers: list[Floats],
+    records: Records,
+    done: str | None = None,
 ) -> Named:
-    """A signal's name and the target's values (n, views, d) of it, from its answers (n, k) about each view.
+    """A signal's name and the target's values (n, views, d) of it, from its answers (n.
+
+    K) about each view.
 
     `done` names the restriction that the answers went through already.
     """
     chosen = answers[:1] if wanted.spec.name == "outputs" else answers
     left = replace(
-        wanted, restriction=find_remaining_restriction(wanted.restriction.name if wanted.restriction else None, done)
+        wanted,
+        restriction=find_remaining_restriction(
+            wanted.restriction.name if wanted.restriction else None, done
+        ),
     )
     parts = [reduce_outputs(left, signal, outputs, records.y) for outputs in chosen]
     return parts[0][0], np.stack([values for _, values in parts], axis=1)
@@ -126,7 +165,9 @@ def _name_measured_values(wanted: SignalRequest, measured: MeasuredSignal) -> Na
     return wanted.spec.name, measured.final[:, None, :]
 
 
-def _build_reference_evidence(values: Named, records: Records, references: NDArray[Any], inside: Bools) -> Evidence:
+def _build_reference_evidence(
+    values: Named, records: Records, references: NDArray[Any], inside: Bools
+) -> Evidence:
     """Evidence of one signal: the target's values beside the reference models' (m, n, views, d)."""
     hidden = np.full(len(records), -1, dtype=np.int8)
     return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)

@@ -1,4 +1,7 @@
-"""Reference models of an audit: trained as the plan says, turned into evidence, compared with the target, and judged."""
+"""Reference models of an audit.
+
+Trained as the plan says, turned into evidence, compared with the target, and judged.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,20 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
-from memberscope.recipes import Execution, ReferenceFleet, TrainingJob, build_balanced_design, check_design
+from memberscope.recipes import (
+    Execution,
+    ReferenceFleet,
+    TrainingJob,
+    build_balanced_design,
+    check_design,
+)
 from memberscope.recipes.fleet import find_top_confidence
 from memberscope.signals import Observed, SignalRequest, is_measured
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
 from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, SignalSpec
 
-CONVERGED = 0.9  # a model is left out if it learned less than this share of what the others, and the target, learned
+# A model is left out if it learned less than this share of what the others, and the target, learned
+CONVERGED = 0.9
 DISTINCT = 17  # confidences a model must give for an exact copy of it to be no coincidence
 MOST_FAILED = 0.25  # share of failed models above which the references say nothing
 
@@ -28,8 +38,9 @@ MOST_FAILED = 0.25  # share of failed models above which the references say noth
 class Training:
     """How to train models like the target, where, and records that no model sees (used by RMIA).
 
-    `design` (m, n) is the user's own membership of the reference models, over the members and then the non-members; without
-    one it is drawn. `keep_weights` keeps the models, so that signals thought of later need no training.
+    `design` (m, n) is the user's own membership of the reference models, over the members and then
+    the non-members; without one it is drawn. `keep_weights` keeps the models, so that signals
+    thought of later need no training.
     """
 
     recipe: Recipe
@@ -43,9 +54,10 @@ class Training:
 class References:
     """The reference models that trained well, as evidence; all of them, as accounts.
 
-    `evidence` holds one entry for each signal that an attack of the plan needs; `good` (m,) marks models that converged.
-    `observed` is what the target answered about the records, `extra_queries` what was asked besides one query a record. `refused` says
-    of signals that could not be measured of the target or of the models why.
+    `evidence` holds one entry for each signal that an attack of the plan needs; `good` (m,) marks
+    models that converged. `observed` is what the target answered about the records, `extra_queries`
+    what was asked besides one query a record. `refused` says of signals that could not be measured
+    of the target or of the models why.
     """
 
     fleet: ReferenceFleet
@@ -62,10 +74,13 @@ class References:
         return int((~self.good).sum())
 
 
-def list_signal_requests(plan: Plan, levels: tuple[Level, ...], *, alone: bool = False) -> tuple[SignalRequest, ...]:
+def list_signal_requests(
+    plan: Plan, levels: tuple[Level, ...], *, alone: bool = False
+) -> tuple[SignalRequest, ...]:
     """The signals of reference models that the plan's attacks need, each once.
 
-    With `alone` those that are measured for attacks without reference models are among them, as further targets need them.
+    With `alone` those that are measured for attacks without reference models are among them, as
+    further targets need them.
     """
     found = [
         level.wanted(attack.needs.spec, plan.search_queries or 0)
@@ -80,31 +95,46 @@ def list_signal_requests(plan: Plan, levels: tuple[Level, ...], *, alone: bool =
 
 
 def build_training_job(
-    plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    levels: tuple[Level, ...],
+    seed: np.random.SeedSequence,
 ) -> TrainingJob:
-    """What to train: models of the target's size on the audited records, drawn without looking at membership.
+    """What to train: models of the target's size on the audited records.
+
+    Drawn without looking at membership.
 
     Raises:
         InputError: The size leaves no record out, or the design does not fit.
     """
     records, member = subject.records, subject.member
     if records.x is None:
-        raise InputError("Expected records to train reference models on, got signals alone. Give the records, or no recipe.")
+        raise InputError(
+            "Expected records to train reference models on, got signals alone. Give the records, "
+            "or no recipe."
+        )
     rng = np.random.default_rng(seed)
     if training.design is not None:
         inside = check_design(training.design, len(records), records.unit)
     else:
         size = plan.reference_size or int(member.sum())
-        inside = build_balanced_design(len(records), size, plan.references, rng, **describe_design_constraints(subject))
+        inside = build_balanced_design(
+            len(records), size, plan.references, rng, **describe_design_constraints(subject)
+        )
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
     wanted, target = list_signal_requests(plan, levels), subject.target
-    order = TrainingJob(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    order = TrainingJob(
+        training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
+    )
     order = replace(order, like=getattr(target, "reading", None))
     return replace(order, population=training.population, keep_weights=training.keep_weights)
 
 
 def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
-    """The plan with the number of reference models of the user's own design, or of the threat model if that grants fewer.
+    """The plan with the number of reference models of the user's own design.
+
+    Or of the threat model if that grants fewer.
 
     Raises:
         InputError: The design has more models than are granted.
@@ -114,24 +144,33 @@ def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
         return replace(plan, references=granted) if granted and granted < plan.references else plan
     if granted is not None and granted < len(training.design):
         raise InputError(
-            f"Expected a design of at most {granted} reference models, as the threat model grants, got {len(training.design)}. "
+            f"Expected a design of at most {granted} reference models, as the threat model grants, "
+            f"got {len(training.design)}. "
             f"Leave models out of the design, or grant more."
         )
     return replace(plan, references=max(len(training.design), 1))
 
 
 def describe_unused_seed(training: Training | None) -> list[str]:
-    """A sentence if the recipe is a function that never looks at its seed; a recipe that looks and forgets is not seen."""
+    """A sentence if the recipe is a function that never looks at its seed.
+
+    A recipe that looks and forgets is not seen.
+    """
     if training is None or getattr(training.recipe, "reads_seed", True):
         return []
     return [
-        "The recipe never reads its seed. If its training is random, runs cannot be repeated or resumed to the same bytes; if it "
-        "starts from one fixed seed, reference models are more alike than targets are, and attacks weaker."
+        "The recipe never reads its seed. If its training is random, runs cannot be repeated or "
+        "resumed to the same bytes; if it "
+        "starts from one fixed seed, reference models are more alike than targets are, and attacks "
+        "weaker."
     ]
 
 
 def describe_design_constraints(subject: Subject) -> dict[str, Any]:
-    """What a design holds to: each class's share, and units that stay whole where records have them."""
+    """What a design holds to: each class's share.
+
+    And units that stay whole where records have them.
+    """
     return {"strata": subject.records.y, "unit": subject.records.unit}
 
 
@@ -154,7 +193,10 @@ def mark_converged_models(train_accuracy: Floats, of_target: float) -> Bools:
 
 
 def run_reference_control(found: References, subject: Subject, confidence: float) -> Control:
-    """Whether enough models trained, and whether they know the records they were given better than the others."""
+    """Whether enough models trained.
+
+    And whether they know the records they were given better than the others.
+    """
     fleet, good = found.fleet, found.good
     details = measure_fidelity(found, subject)
     m, failed = len(good), found.n_failed
@@ -165,51 +207,66 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         return Control(False, why, details=details)
     if failed > MOST_FAILED * m:
         why = (
-            f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of what the others or the "
+            f"{failed} of {m} reference models did not learn (training accuracy below "
+            f"{CONVERGED:g} of what the others or the "
             f"target reached): too few are left to trust. Give the recipe the target's settings."
         )
         return Control(False, why, details=details)
     if copies:
         why = (
-            f"{copies} of {m} reference models answer exactly as another one does, though trained on other records: the recipe "
+            f"{copies} of {m} reference models answer exactly as another one does, though trained "
+            "on other records: the recipe "
             f"ignores what it is given, or returns a stored model."
         )
         return Control(False, why, details=details)
-    inside, outside = float(fleet.train_accuracy[good].mean()), float(fleet.held_out_accuracy[good].mean())
+    inside, outside = (
+        float(fleet.train_accuracy[good].mean()),
+        float(fleet.held_out_accuracy[good].mean()),
+    )
     right = _mark_correct_records(found, subject)
     limits = [
-        clopper_pearson(int(right[side].sum()), int(side.sum()), confidence) for side in (subject.member, ~subject.member)
+        clopper_pearson(int(right[side].sum()), int(side.sum()), confidence)
+        for side in (subject.member, ~subject.member)
     ]
     target_gap = float(limits[0][0] - limits[1][1])
     if target_gap > 0.02 and inside - outside < target_gap / 2:
         why = (
-            f"Reference models do as well on records they were not given ({100 * outside:.3g}%) as on those they were "
-            f"({100 * inside:.3g}%), while the target's gap is at least {100 * target_gap:.2g} points: the recipe trains on "
+            f"Reference models do as well on records they were not given ({100 * outside:.3g}%) as "
+            "on those they were "
+            f"({100 * inside:.3g}%), while the target's gap is at least {100 * target_gap:.2g} "
+            "points: the recipe trains on "
             f"everything, or not like the target."
         )
         return Control(False, why, details=details)
     most = float(limits[0][1] - limits[1][0])
     if inside - outside > 2 * max(most, 0.0) + 0.1:
         why = (
-            f"Reference models overfit as the target does not: {100 * inside:.3g}% on their records and {100 * outside:.3g}% on "
-            f"others, where the target's gap is at most {100 * most:.2g} points. Attacks with them say little of it."
+            f"Reference models overfit as the target does not: {100 * inside:.3g}% on their "
+            f"records and {100 * outside:.3g}% on "
+            f"others, where the target's gap is at most {100 * most:.2g} points. Attacks with them "
+            "say little of it."
         )
         return Control(False, why, details=details)
     left_out = f"; {failed} left out, which did not learn" if failed > broken else ""
     if first is not None:
         left_out += f"; {broken} left out, which could not be trained ({first.why.rstrip('.')})"
     why = (
-        f"{m - failed} reference models reach {100 * inside:.3g}% on their records and {100 * outside:.3g}% on others, the "
-        f"target {100 * details['target_train_accuracy']:.3g}% and {100 * details['target_held_out_accuracy']:.3g}%; on "
+        f"{m - failed} reference models reach {100 * inside:.3g}% on their records and "
+        f"{100 * outside:.3g}% on others, the "
+        f"target {100 * details['target_train_accuracy']:.3g}% and "
+        f"{100 * details['target_held_out_accuracy']:.3g}%; on "
         f"records new to both they agree with it in {100 * details['agreement']:.3g}%{left_out}."
     )
     return Control(True, why, details=details)
 
 
 def _find_copied_models(fleet: ReferenceFleet) -> list[int]:
-    """Models whose answers about every record equal an earlier model's to the last bit, though their records differ.
+    """Models whose answers about every record equal an earlier model's to the last bit.
 
-    Models that give few different confidences, such as trees or a constant guess, can agree by right and are not compared.
+    Though their records differ.
+
+    Models that give few different confidences, such as trees or a constant guess, can agree by
+    right and are not compared.
     """
     first: dict[bytes, int] = {}
     found = []
@@ -230,10 +287,12 @@ def _mark_correct_records(found: References, subject: Subject) -> Bools:
 
 
 def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
-    """How like the target the reference models are, on non-members of the target that each was not trained on.
+    """How like the target the reference models are.
 
-    `agreement` is the share of equal top classes; `calibration_distance` the difference in overconfidence (mean confidence
-    minus accuracy) between them and the target.
+    On non-members of the target that each was not trained on.
+
+    `agreement` is the share of equal top classes; `calibration_distance` the difference in
+    overconfidence (mean confidence minus accuracy) between them and the target.
     """
     fleet, good, member = found.fleet, found.good, subject.member
     top, sure = find_top_confidence(subject.target.signal, found.observed)
@@ -251,7 +310,9 @@ def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
         "records_in_every_model": int(fleet.inside[good].all(axis=0).sum()),
         "records_in_no_model": int((~fleet.inside[good]).all(axis=0).sum()),
         "train_accuracy": float(np.nanmean(fleet.train_accuracy[good])) if good.any() else None,
-        "held_out_accuracy": float(np.nanmean(fleet.held_out_accuracy[good])) if good.any() else None,
+        "held_out_accuracy": float(np.nanmean(fleet.held_out_accuracy[good]))
+        if good.any()
+        else None,
         "target_train_accuracy": float(right[member].mean()),
         "target_held_out_accuracy": float(right[~member].mean()),
         "agreement": float(((fleet.predicted[good] == top) & new).sum()) / count,

@@ -1,4 +1,7 @@
-"""The training procedure: further target models, each on records drawn for it alone, answering as the audited model does."""
+"""The training procedure: further target models, each on records drawn for it alone.
+
+Answering as the audited model does.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ from memberscope.types import Bools
 
 @dataclass(frozen=True, eq=False)
 class Procedure:
-    """Target models as they answered, `fleet.inside` (t, n) being who each was trained on; `good` (t,) converged."""
+    """Target models as they answered, `fleet.inside` (t, n) being who each was trained on.
+
+    `good` (t,) converged.
+    """
 
     fleet: ReferenceFleet
     good: Bools
@@ -40,23 +46,32 @@ class Procedure:
 
 
 def draw_target_membership(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
-    """Membership (t, n) of the target models: each row drawn by itself, of the reference models' size and strata.
+    """Membership (t, n) of the target models.
 
-    Nothing about the design of the reference models enters, so what a record's references saw says nothing about its bit.
+    Each row drawn by itself, of the reference models' size and strata.
+
+    Nothing about the design of the reference models enters, so what a record's references saw says
+    nothing about its bit.
 
     Raises:
         InputError: The size leaves no record out.
     """
     size = plan.reference_size or int(subject.member.sum())
     rows = [
-        build_balanced_design(len(subject.records), size, 1, rng, **describe_design_constraints(subject))
+        build_balanced_design(
+            len(subject.records), size, 1, rng, **describe_design_constraints(subject)
+        )
         for _ in range(plan.targets)
     ]
     return np.concatenate(rows)
 
 
 def build_target_job(
-    plan: Plan, subject: Subject, training: Training, levels: tuple[Level, ...], seed: np.random.SeedSequence
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    levels: tuple[Level, ...],
+    seed: np.random.SeedSequence,
 ) -> TrainingJob:
     """What to train: `plan.targets` models, kept with all their answers.
 
@@ -65,14 +80,21 @@ def build_target_job(
     """
     records = subject.records
     if records.x is None:
-        raise InputError("Expected records to train target models on, got signals alone. Give the records, or no --targets.")
+        raise InputError(
+            "Expected records to train target models on, got signals alone. Give the records, or "
+            "no --targets."
+        )
     rng = np.random.default_rng(seed)
     inside = draw_target_membership(plan, subject, rng)
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
     wanted, target = list_signal_requests(plan, levels, alone=True), subject.target
-    plain = TrainingJob(training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views)
+    plain = TrainingJob(
+        training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
+    )
     plain = replace(plain, like=getattr(target, "reading", None))
-    return replace(plain, population=training.population, whole=True, keep_weights=training.keep_weights)
+    return replace(
+        plain, population=training.population, whole=True, keep_weights=training.keep_weights
+    )
 
 
 def train_target_models(
@@ -86,12 +108,19 @@ def train_target_models(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Procedure | Failure:
-    """Train the target models, or say why none could be; `expected` is the training accuracy of the audited model.
+    """Train the target models, or say why none could be.
+
+    `expected` is the training accuracy of the audited model.
 
     Raises:
-        InputError: The records do not allow it, or the models answer in another way than the target.
+        InputError: The records do not allow it, or the models answer in another way than the
+        target.
         TargetError: The recipe fails.
     """
     order = build_target_job(plan, subject, training, levels, seed)
     fleet = try_train_fleet(order, store, training.execution, progress)
-    return fleet if isinstance(fleet, Failure) else Procedure(fleet, mark_converged_models(fleet.train_accuracy, expected))
+    return (
+        fleet
+        if isinstance(fleet, Failure)
+        else Procedure(fleet, mark_converged_models(fleet.train_accuracy, expected))
+    )

@@ -24,7 +24,9 @@ def get_verdict_threat_model(result: Result) -> ThreatModel:
 
 def describe_verdict_level(result: Result) -> str:
     """That level in words."""
-    return format_level(get_verdict_threat_model(result).access.word, get_verdict_threat_model(result).restriction)
+    return format_level(
+        get_verdict_threat_model(result).access.word, get_verdict_threat_model(result).restriction
+    )
 
 
 def collect_attack_versions(result: Result) -> dict[str, int]:
@@ -40,9 +42,16 @@ def find_shared_attacks(before: Result, after: Result) -> set[str]:
     return {name for name in first if second.get(name) == first[name]}
 
 
-def has_same_records(before: Result, after: Result, first: AuditArrays, second: AuditArrays) -> bool:
-    """Whether both audits are about the same records with the same membership, in the same order."""
-    if before.digests.get("records") != after.digests.get("records") or len(first.member) != len(second.member):
+def has_same_records(
+    before: Result, after: Result, first: AuditArrays, second: AuditArrays
+) -> bool:
+    """Whether both audits are about the same records with the same membership.
+
+    In the same order.
+    """
+    if before.digests.get("records") != after.digests.get("records") or len(first.member) != len(
+        second.member
+    ):
         return False
     return bool((first.member == second.member).all() and (first.labels == second.labels).all())
 
@@ -55,12 +64,17 @@ def list_obstacles(before: Result, after: Result) -> list[str]:
         or get_verdict_threat_model(before).access != get_verdict_threat_model(after).access
     ):
         found.append(
-            f"The access differs: {describe_verdict_level(before)} before (declared {before.plan['threat']['access']}), {describe_verdict_level(after)} "
+            f"The access differs: {describe_verdict_level(before)} before (declared "
+            f"{before.plan['threat']['access']}), {describe_verdict_level(after)} "
             f"after (declared {after.plan['threat']['access']}). Audit both at one level."
         )
-    elif get_verdict_threat_model(before).restriction != get_verdict_threat_model(after).restriction:
+    elif (
+        get_verdict_threat_model(before).restriction != get_verdict_threat_model(after).restriction
+    ):
         found.append(
-            f"The restriction in force differs: {get_verdict_threat_model(before).restriction or 'none'} before, {get_verdict_threat_model(after).restriction or 'none'} "
+            "The restriction in force differs: "
+            f"{get_verdict_threat_model(before).restriction or 'none'} before, "
+            f"{get_verdict_threat_model(after).restriction or 'none'} "
             f"after. Audit both under one."
         )
     if not find_shared_attacks(before, after):
@@ -69,7 +83,10 @@ def list_obstacles(before: Result, after: Result) -> list[str]:
         for name in ("null", "blind"):
             control = result.controls.get(name)
             if control is not None and control.passed is False:
-                found.append(f"The {name} control failed {when}, so that its numbers cannot be trusted: {control.why}")
+                found.append(
+                    f"The {name} control failed {when}, so that its numbers cannot be trusted: "
+                    f"{control.why}"
+                )
     return found
 
 
@@ -78,22 +95,31 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
     found = _list_attack_differences(before, after)
     if before.plan["threat"]["prior"] != after.plan["threat"]["prior"]:
         found.append(
-            f"Another prior: {before.plan['threat']['prior']:g} before, {after.plan['threat']['prior']:g} after; precision is not compared."
+            f"Another prior: {before.plan['threat']['prior']:g} before, "
+            f"{after.plan['threat']['prior']:g} after; precision is not compared."
         )
-    granted = [(asdict(get_verdict_threat_model(result)), words) for result, words in ((before, "before"), (after, "after"))]
+    granted = [
+        (asdict(get_verdict_threat_model(result)), words)
+        for result, words in ((before, "before"), (after, "after"))
+    ]
     for key, what in GRANTED.items():
         values = [entry[key] for entry, _ in granted]
         if values[0] != values[1]:
             found.append(
-                f"Another threat model: {what} {_describe_grant(values[0])} before, {_describe_grant(values[1])} after."
+                f"Another threat model: {what} {_describe_grant(values[0])} before, "
+                f"{_describe_grant(values[1])} after."
             )
     if before.plan.get("views") != after.plan.get("views"):
         found.append("Another threat model: each record was asked about in other views.")
     if before.tool.version != after.tool.version:
-        found.append(f"Other tool versions: {before.tool.version} before, {after.tool.version} after.")
+        found.append(
+            f"Other tool versions: {before.tool.version} before, {after.tool.version} after."
+        )
     claims = [(result.plan["policy"] or {}).get("max_tpr") for result in (before, after)]
     if claims[0] != claims[1]:
-        found.append("Another policy: the false-positive rates compared are those of the later one.")
+        found.append(
+            "Another policy: the false-positive rates compared are those of the later one."
+        )
     same = [before.digests.get(name) == after.digests.get(name) for name in ("records", "outputs")]
     if all(same):
         found.append("Both audits saw the same answers to the same records: the model is the same.")
@@ -101,7 +127,10 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
 
 
 def _list_attack_differences(before: Result, after: Result) -> list[str]:
-    """Attacks that ran in one audit only, or in another version; they are left out of the strongest attack compared."""
+    """Attacks that ran in one audit only, or in another version.
+
+    They are left out of the strongest attack compared.
+    """
     first, second = collect_attack_versions(before), collect_attack_versions(after)
     found = []
     for when, mine, other in (("before", first, second), ("after", second, first)):
@@ -110,7 +139,9 @@ def _list_attack_differences(before: Result, after: Result) -> list[str]:
             found.append(f"Ran only {when}, and so is not compared: {', '.join(alone)}.")
     changed = sorted(name for name in set(first) & set(second) if first[name] != second[name])
     if changed:
-        found.append(f"Scores otherwise in the later version, and so is not compared: {', '.join(changed)}.")
+        found.append(
+            f"Scores otherwise in the later version, and so is not compared: {', '.join(changed)}."
+        )
     return found
 
 

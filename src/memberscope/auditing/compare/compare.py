@@ -1,4 +1,7 @@
-"""Does this release leak more than the last? Two or more audits side by side, with a verdict on the last of them."""
+"""Does this release leak more than the last? Two or more audits side by side.
+
+With a verdict on the last of them.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +43,32 @@ from memberscope.auditing.verdict.recompute import digest_audit_arrays, restore_
 from memberscope.errors import InputError
 from memberscope.statistics import Interval, difference_p_value, holm
 
-USUAL = (0.001, 0.01)  # rates of the claim where no policy names any, the first that allows ten false positives in both
+USUAL = (
+    0.001,
+    0.01,
+)  # rates of the claim where no policy names any, the first that allows ten false positives in both
 INDEPENDENT = "intervals take the two as independent"
 
 
 def compare(
-    results: Sequence[Result], *, names: Sequence[str] | None = None, margin: float = 0.0, baseline: Baseline = "previous"
+    results: Sequence[Result],
+    *,
+    names: Sequence[str] | None = None,
+    margin: float = 0.0,
+    baseline: Baseline = "previous",
 ) -> Comparison:
-    """Compare the last of `results`, in order of release, with the one before it, or with the first.
+    """Compare the last of `results`, in order of release, with the one before it.
 
-    Results with `arrays` are compared score by score: over the attacks that both ran, with paired intervals where the records
-    are the same. The last leaks more if a claim's lower limit, corrected by Holm, exceeds `margin`. Claims: the strongest
-    attack's AUC, and its TPR at the policy's rates, or else at 0.1% or 1% false positives.
+    Or with the first.
+
+    Results with `arrays` are compared score by score: over the attacks that both ran, with paired
+    intervals where the records are the same. The last leaks more if a claim's lower limit,
+    corrected by Holm, exceeds `margin`. Claims: the strongest attack's AUC, and its TPR at the
+    policy's rates, or else at 0.1% or 1% false positives.
 
     Raises:
-        InputError: There are fewer than two results, one is there twice, or scores are not those of their result.
+        InputError: There are fewer than two results, one is there twice, or scores are not those of
+            their result.
 
     >>> import numpy as np
     >>> from memberscope.auditing import audit_signals
@@ -68,9 +82,15 @@ def compare(
     'LEAKS_MORE'
     """
     if not 0 <= margin < 1:
-        raise InputError(f"Expected a margin of at least 0 and below 1, got {margin}. Give it as a rate, such as 0.02.")
+        raise InputError(
+            f"Expected a margin of at least 0 and below 1, got {margin}. Give it as a rate, such "
+            "as 0.02."
+        )
     if len(results) < 2:
-        raise InputError(f"Expected at least two audits to compare, got {len(results)}. Give the earlier ones first.")
+        raise InputError(
+            f"Expected at least two audits to compare, got {len(results)}. Give the earlier ones "
+            "first."
+        )
     called = list(names) if names else [f"release {i + 1}" for i in range(len(results))]
     _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
@@ -79,12 +99,18 @@ def compare(
     hindrances = list_obstacles(before, after)
     measures, notes = _measure_changes(before, after)
     claims = [] if hindrances else _select_claims(measures, before, after)
-    corrected = [float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])]
+    corrected = [
+        float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])
+    ]
     compared = [
-        _evaluate_measure(measure, confidence, corrected[claims.index(measure)] if measure in claims else None)
+        _evaluate_measure(
+            measure, confidence, corrected[claims.index(measure)] if measure in claims else None
+        )
         for measure in measures
     ]
-    verdict, reason = _conclude_comparison(compared, hindrances, (called[place], called[-1]), margin, confidence)
+    verdict, reason = _conclude_comparison(
+        compared, hindrances, (called[place], called[-1]), margin, confidence
+    )
     scope, words = _decide_scope(claims)
     return Comparison(
         tool=Tool(version=get_tool_version()),
@@ -96,7 +122,9 @@ def compare(
         confidence=confidence,
         before=called[place],
         after=called[-1],
-        releases=[_summarise_release(result, name) for result, name in zip(results, called, strict=True)],
+        releases=[
+            _summarise_release(result, name) for result, name in zip(results, called, strict=True)
+        ],
         obstacles=hindrances,
         notes=list_audit_differences(before, after) + notes + _list_trend_notes(results),
         compared=compared,
@@ -114,34 +142,65 @@ def _refuse_repeated_results(results: Sequence[Result], names: list[str]) -> Non
     for result, name in zip(results, names, strict=True):
         text = result.model_dump_json()
         if text in seen:
-            raise InputError(f"Expected different audits, got the same result twice: {seen[text]} and {name}. Give each once.")
+            raise InputError(
+                f"Expected different audits, got the same result twice: {seen[text]} and {name}. "
+                "Give each once."
+            )
         seen[text] = name
-        if result.arrays is not None and digest_audit_arrays(result.arrays) != result.digests.get("arrays"):
-            raise InputError(f"Expected the scores that {name} was computed from, got others. Run that audit again.")
+        if result.arrays is not None and digest_audit_arrays(result.arrays) != result.digests.get(
+            "arrays"
+        ):
+            raise InputError(
+                f"Expected the scores that {name} was computed from, got others. Run that audit "
+                "again."
+            )
 
 
 def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list[str]]:
     """Every number that both audits have, and notes on how it could be compared."""
     shared = find_shared_attacks(before, after)
     untrusted = any(_has_failed_references(result) for result in (before, after))
-    notes = ["Reference models failed their control: attacks that use them are not compared."] if untrusted else []
+    notes = (
+        ["Reference models failed their control: attacks that use them are not compared."]
+        if untrusted
+        else []
+    )
     first, second = before.arrays, after.arrays
     if first is None or second is None:
         notes.append(
-            f"The scores of {'both' if first is second else 'one'} are not at hand (arrays.safetensors): {INDEPENDENT}."
+            f"The scores of {'both' if first is second else 'one'} are not at hand "
+            f"(arrays.safetensors): {INDEPENDENT}."
         )
-        even = not untrusted and set(collect_attack_versions(before)) == set(collect_attack_versions(after)) == shared
+        even = (
+            not untrusted
+            and set(collect_attack_versions(before))
+            == set(collect_attack_versions(after))
+            == shared
+        )
         if not even:
-            notes.append("Without the scores, the strongest attack cannot be taken over the attacks that both ran.")
+            notes.append(
+                "Without the scores, the strongest attack cannot be taken over the attacks that "
+                "both ran."
+            )
         found = list(compare_estimates(before, after, shared, strongest=even))
     else:
         together = has_same_records(before, after, first, second)
         if not together:
             notes.append(f"Other records, or others of them members: {INDEPENDENT}.")
-        sides = [_limit_to_shared_attacks(arrays, shared, untrusted=untrusted) for arrays in (first, second)]
-        sides = [replace(mine, scored=_select_common_levels(mine, other)) for mine, other in (sides, sides[::-1])]
+        sides = [
+            _limit_to_shared_attacks(arrays, shared, untrusted=untrusted)
+            for arrays in (first, second)
+        ]
+        sides = [
+            replace(mine, scored=_select_common_levels(mine, other))
+            for mine, other in (sides, sides[::-1])
+        ]
         rates = _find_common_rates(before, after)
-        found = list(compare_scores(sides[0], sides[1], rates, together=together)) if sides[0].scored else []
+        found = (
+            list(compare_scores(sides[0], sides[1], rates, together=together))
+            if sides[0].scored
+            else []
+        )
     return found + list(compare_accuracies(before, after)), notes
 
 
@@ -151,8 +210,13 @@ def _has_failed_references(result: Result) -> bool:
     return control is not None and control.passed is False
 
 
-def _limit_to_shared_attacks(arrays: AuditArrays, shared: set[str], *, untrusted: bool) -> AuditArrays:
-    """The arrays with the `shared` attacks only, and without reference models where those are `untrusted`."""
+def _limit_to_shared_attacks(
+    arrays: AuditArrays, shared: set[str], *, untrusted: bool
+) -> AuditArrays:
+    """The arrays with the `shared` attacks only.
+
+    And without reference models where those are `untrusted`.
+    """
     kept = replace(arrays, scored=tuple(entry for entry in arrays.scored if entry.attack in shared))
     return drop_reference_attacks(kept) if untrusted else kept
 
@@ -176,14 +240,18 @@ def _select_claims(measures: list[Measure], before: Result, after: Result) -> li
     found = [
         entry
         for entry in measures
-        if (entry.attack, entry.access, entry.restriction) == (STRONGEST, at.access.word, at.restriction)
+        if (entry.attack, entry.access, entry.restriction)
+        == (STRONGEST, at.access.word, at.restriction)
     ]
     rates = set(restore_plan(after).claim_fprs()) or _pick_usual_rates(found, before, after)
     return [entry for entry in found if entry.metric == "auc" or entry.fpr in rates]
 
 
 def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set[float]:
-    """The smallest of the usual rates that allows ten false positives in both audits, or else the largest that they resolve."""
+    """The smallest of the usual rates that allows ten false positives in both audits.
+
+    Or else the largest that they resolve.
+    """
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = sorted(entry.fpr for entry in found if entry.fpr in USUAL and entry.fpr)
     ample = [fpr for fpr in rates if fpr * n >= 10 - 1e-9]
@@ -215,7 +283,11 @@ def _drop_interval_method(interval: Interval) -> ValueWithLimits:
 
 
 def _conclude_comparison(
-    compared: list[Compared], hindrances: list[str], names: tuple[str, str], margin: float, confidence: float
+    compared: list[Compared],
+    hindrances: list[str],
+    names: tuple[str, str],
+    margin: float,
+    confidence: float,
 ) -> tuple[Change, str]:
     """The verdict and its reason in a sentence."""
     claims = [entry for entry in compared if entry.claim]
@@ -224,33 +296,50 @@ def _conclude_comparison(
     if not claims:
         return (
             "INCONCLUSIVE",
-            "Not compared: the strongest attack at the declared access is not known at any claimed rate in both.",
+            "Not compared: the strongest attack at the declared access is not known at any "
+            "claimed rate in both.",
         )
     alpha = (1 - confidence) / 2
     risen = [entry for entry in claims if entry.p_value is not None and entry.p_value < alpha]
     beyond = f" by more than the margin of {margin:g}" if margin else ""
     if risen:
         worst = min(risen, key=lambda entry: (entry.p_value, -entry.difference.value))
-        return "LEAKS_MORE", f"{names[1]} leaks more than {names[0]}{beyond}: {_describe_claim_change(worst)}."
+        return (
+            "LEAKS_MORE",
+            f"{names[1]} leaks more than {names[0]}{beyond}: {_describe_claim_change(worst)}.",
+        )
     still = "; ".join(
-        f"by {_format_change(entry, max(entry.difference.high, 0))} in {_describe_claim_subject(entry)}" for entry in claims
+        f"by {_format_change(entry, max(entry.difference.high, 0))} in "
+        f"{_describe_claim_subject(entry)}"
+        for entry in claims
     )
     return (
         "NOT_MORE",
-        f"{names[1]} is not shown to leak more than {names[0]}{beyond}. What cannot be excluded is an increase {still}.",
+        f"{names[1]} is not shown to leak more than {names[0]}{beyond}. What cannot be excluded "
+        f"is an increase {still}.",
     )
 
 
 def _decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
-    """What the claims compare, models or training procedures, and a sentence that says so; empty without claims."""
+    """What the claims compare, models or training procedures, and a sentence that says so.
+
+    Empty without claims.
+    """
     if not claims:
         return "models", ""
     if any(claim.trainings is None for claim in claims):
-        return "models", "Two models are compared, not two training procedures: training either again may change as much."
-    one, two = (max(claim.trainings.n_targets[k] for claim in claims if claim.trainings) for k in (0, 1))
+        return (
+            "models",
+            "Two models are compared, not two training procedures: training either again may "
+            "change as much.",
+        )
+    one, two = (
+        max(claim.trainings.n_targets[k] for claim in claims if claim.trainings) for k in (0, 1)
+    )
     return (
         "trainings",
-        f"The limits allow for training again: {one} further target models before and {two} after show how much.",
+        f"The limits allow for training again: {one} further target models before and {two} after "
+        "show how much.",
     )
 
 
@@ -261,7 +350,8 @@ def _describe_claim_change(entry: Compared) -> str:
     else:
         ends = f"{100 * entry.before.value:.3g}% to {100 * entry.after.value:.3g}%"
     gain, low, high = (
-        _format_change(entry, value) for value in (entry.difference.value, entry.difference.low, entry.difference.high)
+        _format_change(entry, value)
+        for value in (entry.difference.value, entry.difference.low, entry.difference.high)
     )
     return f"{_describe_claim_subject(entry)} rose from {ends}, by {gain} ({low} to {high})"
 
@@ -281,11 +371,24 @@ def _describe_claim_subject(entry: Compared) -> str:
 def _summarise_release(result: Result, name: str) -> Release:
     """One audit in a line."""
     n_members, n_others = (int(result.diagnostics[key]) for key in ("n_members", "n_non_members"))
-    return Release(name, result.title, result.tool.version, result.verdict, n_members, n_others, result.arrays is not None)
+    return Release(
+        name,
+        result.title,
+        result.tool.version,
+        result.verdict,
+        n_members,
+        n_others,
+        result.arrays is not None,
+    )
 
 
-def _collect_trend(results: Sequence[Result], names: list[str], claims: list[Measure]) -> list[TrendPoint]:
-    """AUC and the claimed rates of the strongest attack in each release, at the last one's level, as each audit told them."""
+def _collect_trend(
+    results: Sequence[Result], names: list[str], claims: list[Measure]
+) -> list[TrendPoint]:
+    """AUC and the claimed rates of the strongest attack in each release, at the last one's level.
+
+    As each audit told them.
+    """
     at = get_verdict_threat_model(results[-1])
     wanted = {entry.fpr for entry in claims if entry.fpr} | {None}
     return [
@@ -300,7 +403,8 @@ def _collect_trend(results: Sequence[Result], names: list[str], claims: list[Mea
         )
         for result, name in zip(results, names, strict=True)
         for entry in select_headline_estimates(result, {STRONGEST})
-        if (entry.access, entry.restriction) == (at.access.word, at.restriction) and entry.fpr in wanted
+        if (entry.access, entry.restriction) == (at.access.word, at.restriction)
+        and entry.fpr in wanted
     ]
 
 
@@ -310,7 +414,12 @@ def _list_trend_notes(results: Sequence[Result]) -> list[str]:
         return []
     found = []
     if len({tuple(sorted(collect_attack_versions(result).items())) for result in results}) > 1:
-        found.append("The trend shows each release under the attacks that its own audit ran, which differ.")
+        found.append(
+            "The trend shows each release under the attacks that its own audit ran, which differ."
+        )
     if len({describe_verdict_level(result) for result in results}) > 1:
-        found.append(f"The trend leaves out releases that were not audited at {describe_verdict_level(results[-1])}.")
+        found.append(
+            "The trend leaves out releases that were not audited at "
+            f"{describe_verdict_level(results[-1])}."
+        )
     return found

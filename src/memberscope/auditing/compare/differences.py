@@ -1,4 +1,7 @@
-"""What can be measured of the difference between two audits: from the scores of both, or from their stored estimates alone."""
+"""What can be measured of the difference between two audits.
+
+From the scores of both, or from their stored estimates alone.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,17 @@ from scipy.special import ndtri
 
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part
-from memberscope.auditing.estimates.strongest import STRONGEST, list_candidate_parts, list_scored_levels, pick_strongest
-from memberscope.auditing.estimates.training_variance import BetweenTrainings, TargetNumbers, measure_trainings
+from memberscope.auditing.estimates.strongest import (
+    STRONGEST,
+    list_candidate_parts,
+    list_scored_levels,
+    pick_strongest,
+)
+from memberscope.auditing.estimates.training_variance import (
+    BetweenTrainings,
+    TargetNumbers,
+    measure_trainings,
+)
 from memberscope.statistics import (
     AucEstimate,
     Interval,
@@ -36,9 +48,12 @@ ACCURACIES = ("train_accuracy", "test_accuracy", "generalisation_gap")
 
 @dataclass(frozen=True, eq=False)
 class Measure:
-    """One number of both audits at any confidence, and its change; `find_reaching_attack` names the attacks where it is the strongest's.
+    """One number of both audits at any confidence, and its change.
 
-    `trainings` is the variance between trainings that the change allows for; without it, it is that of two models.
+    `find_reaching_attack` names the attacks where it is the strongest's.
+
+    `trainings` is the variance between trainings that the change allows for; without it, it is that
+    of two models.
     """
 
     attack: str | None
@@ -55,7 +70,9 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One audit's attacks with their curves, and their AUC (b,) and TPR (b, f) over the resamples shared with the other audit.
+    """One audit's attacks with their curves, and their AUC (b,) and TPR (b.
+
+    F) over the resamples shared with the other audit.
 
     `areas` are the AUCs with their variances, `targets` the numbers of the further target models.
     """
@@ -72,17 +89,25 @@ class Scores:
         """The scores of all attacks in `arrays`."""
         parts = {entry.name: build_whole_part(entry, arrays) for entry in arrays.scored}
         curves = {name: _build_curves(part, arrays.unit) for name, part in parts.items()}
-        areas = {name: estimate_auc(part.scores, part.member, arrays.unit) for name, part in parts.items()}
+        areas = {
+            name: estimate_auc(part.scores, part.member, arrays.unit)
+            for name, part in parts.items()
+        }
         return cls(arrays, parts, curves, areas, TargetNumbers.of(arrays), {})
 
 
 def _build_curves(part: AttackPart, unit: Ints | None) -> tuple[Roc, Roc | None]:
-    """The curve of one attack on all records, and the one for lower limits if it is another; both with `unit` (n,)."""
+    """The curve of one attack on all records, and the one for lower limits if it is another.
+
+    Both with `unit` (n,).
+    """
     strict = None if part.strict is None else roc(part.strict, part.member, unit)
     return roc(part.scores, part.member, unit), strict
 
 
-def _resample_together(before: Scores, after: Scores, fprs: tuple[float, ...]) -> tuple[Scores, Scores]:
+def _resample_together(
+    before: Scores, after: Scores, fprs: tuple[float, ...]
+) -> tuple[Scores, Scores]:
     """Both with the estimates of resamples that all attacks of both share."""
     parts = [*before.parts.values(), *after.parts.values()]
     rng = np.random.default_rng(0)
@@ -101,8 +126,12 @@ def _find_shared_unit(before: Scores, after: Scores) -> Ints | None:
     return before.arrays.unit if after.arrays.unit is None else after.arrays.unit
 
 
-def compare_scores(before: AuditArrays, after: AuditArrays, fprs: tuple[float, ...], *, together: bool) -> Iterator[Measure]:
-    """Each attack and the strongest of them at each level that both have; both arrays hold the same attacks.
+def compare_scores(
+    before: AuditArrays, after: AuditArrays, fprs: tuple[float, ...], *, together: bool
+) -> Iterator[Measure]:
+    """Each attack and the strongest of them at each level that both have.
+
+    Both arrays hold the same attacks.
 
     `together` says that the records are the same in both.
     """
@@ -112,31 +141,51 @@ def compare_scores(before: AuditArrays, after: AuditArrays, fprs: tuple[float, .
     levels = {entry.level: entry for entry in list_scored_levels(after)}
     for at in list_scored_levels(before):
         if at.level in levels:
-            names = tuple(tuple(p.scored.name for p in list_candidate_parts(arrays, at)) for arrays in (before, after))
+            names = tuple(
+                tuple(p.scored.name for p in list_candidate_parts(arrays, at))
+                for arrays in (before, after)
+            )
             yield from _compare_attack(first, second, (STRONGEST, at), (names[0], names[1]), fprs)
     for entry in before.scored:
         if entry.name in second.parts:
-            yield from _compare_attack(first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs)
+            yield from _compare_attack(
+                first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs
+            )
 
 
 Names = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def _compare_attack(
-    before: Scores, after: Scores, what: tuple[str, AttackScores], names: Names, fprs: tuple[float, ...]
+    before: Scores,
+    after: Scores,
+    what: tuple[str, AttackScores],
+    names: Names,
+    fprs: tuple[float, ...],
 ) -> Iterator[Measure]:
-    """AUC and TPR at each rate of one attack, or of the strongest of several, by the `names` of the candidates."""
+    """AUC and TPR at each rate of one attack, or of the strongest of several.
+
+    By the `names` of the candidates.
+    """
     attack, at = what
     for metric, fpr in [("auc", None), *(("tpr", fpr) for fpr in fprs)]:
         usable = _select_resolved_candidates(before, after, names, fpr)
         if not all(usable):
             continue
-        sides = [_build_limits(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)]
+        sides = [
+            _build_limits(scores, chosen, fpr)
+            for scores, chosen in zip((before, after), usable, strict=True)
+        ]
         reached = tuple(
-            _name_leading_attack(scores, chosen, fpr) for scores, chosen in zip((before, after), usable, strict=True)
+            _name_leading_attack(scores, chosen, fpr)
+            for scores, chosen in zip((before, after), usable, strict=True)
         )
-        change = _estimate_change(before, after, usable, None if fpr is None else fprs.index(fpr), sides)
-        trainings = measure_trainings(before.targets.largest(usable[0], fpr), after.targets.largest(usable[1], fpr))
+        change = _estimate_change(
+            before, after, usable, None if fpr is None else fprs.index(fpr), sides
+        )
+        trainings = measure_trainings(
+            before.targets.largest(usable[0], fpr), after.targets.largest(usable[1], fpr)
+        )
         yield Measure(
             attack,
             at.access,
@@ -158,11 +207,18 @@ def _widen_for_trainings(change: Limits, trainings: BetweenTrainings | None) -> 
     return lambda confidence: trainings.widen(change(confidence), confidence)
 
 
-def _select_resolved_candidates(before: Scores, after: Scores, names: Names, fpr: float | None) -> Names:
+def _select_resolved_candidates(
+    before: Scores, after: Scores, names: Names, fpr: float | None
+) -> Names:
     """The candidates of each audit at `fpr`: those of attacks that resolve it in both."""
     if fpr is None:
         return names
-    short = {part.scored.attack for scores in (before, after) for part in scores.parts.values() if not part.resolves(fpr)}
+    short = {
+        part.scored.attack
+        for scores in (before, after)
+        for part in scores.parts.values()
+        if not part.resolves(fpr)
+    }
     one, two = (
         tuple(name for name in chosen if scores.parts[name].scored.attack not in short)
         for scores, chosen in zip((before, after), names, strict=True)
@@ -175,12 +231,16 @@ def _build_limits(scores: Scores, names: Sequence[str], fpr: float | None) -> Li
 
     def limits(confidence: float) -> Interval:
         each = simultaneous_confidence(confidence, len(names))
-        return pick_strongest([_estimate_one_attack(scores, name, fpr, each) for name in names], list(names))[0]
+        return pick_strongest(
+            [_estimate_one_attack(scores, name, fpr, each) for name in names], list(names)
+        )[0]
 
     return limits
 
 
-def _estimate_one_attack(scores: Scores, name: str, fpr: float | None, confidence: float) -> Interval:
+def _estimate_one_attack(
+    scores: Scores, name: str, fpr: float | None, confidence: float
+) -> Interval:
     """AUC, or TPR at `fpr`, of one attack."""
     if fpr is None:
         return scores.areas[name].limits(confidence)
@@ -194,20 +254,35 @@ def _name_leading_attack(scores: Scores, names: Sequence[str], fpr: float | None
     return scores.parts[names[int(np.argmax(values))]].scored.attack
 
 
-def _estimate_change(before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]) -> Limits:
-    """The change at any confidence; paired where the audits were resampled together. `at` is the rate's position, None for AUC."""
+def _estimate_change(
+    before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]
+) -> Limits:
+    """The change at any confidence; paired where the audits were resampled together.
+
+    `at` is the rate's position, None for AUC.
+    """
     if not after.drawn:
-        return lambda confidence: _add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence)), names)
+        return lambda confidence: _add_candidate_counts(
+            difference_by_mover(sides[0](confidence), sides[1](confidence)), names
+        )
     if at is None and len(names[0]) == len(names[1]) == 1:
         one, two = before.parts[names[0][0]].scores, after.parts[names[1][0]].scores
         unit = _find_shared_unit(before, after)
         return lambda confidence: auc_change(one, two, after.arrays.member, confidence, unit)
     both = [
-        np.max([scores.drawn[name][0] if at is None else scores.drawn[name][1][:, at] for name in chosen], axis=0)
+        np.max(
+            [
+                scores.drawn[name][0] if at is None else scores.drawn[name][1][:, at]
+                for name in chosen
+            ],
+            axis=0,
+        )
         for scores, chosen in zip((before, after), names, strict=True)
     ]
     r = correlate_estimates(both[0], both[1])
-    return lambda confidence: _add_candidate_counts(difference_by_mover(sides[0](confidence), sides[1](confidence), r), names)
+    return lambda confidence: _add_candidate_counts(
+        difference_by_mover(sides[0](confidence), sides[1](confidence), r), names
+    )
 
 
 def _add_candidate_counts(interval: Interval, names: Names) -> Interval:
@@ -215,20 +290,36 @@ def _add_candidate_counts(interval: Interval, names: Names) -> Interval:
     counts = [len(chosen) for chosen in names]
     if max(counts) == 1:
         return interval
-    return interval._replace(method=f"{interval.method}; simultaneous over {counts[0]} and {counts[1]} candidates")
+    return interval._replace(
+        method=f"{interval.method}; simultaneous over {counts[0]} and {counts[1]} candidates"
+    )
 
 
-def compare_estimates(before: Result, after: Result, shared: set[str], *, strongest: bool) -> Iterator[Measure]:
-    """The numbers that both results hold of the `shared` attacks, and of the strongest if that is over the same ones."""
+def compare_estimates(
+    before: Result, after: Result, shared: set[str], *, strongest: bool
+) -> Iterator[Measure]:
+    """The numbers that both results hold of the `shared` attacks.
+
+    And of the strongest if that is over the same ones.
+    """
     wanted = shared | ({STRONGEST} if strongest else set())
     second = {_identify_measure(entry): entry for entry in select_headline_estimates(after, wanted)}
     for entry in select_headline_estimates(before, wanted):
         if _identify_measure(entry) in second:
             other = second[_identify_measure(entry)]
-            one, two = (_rescale_limits(Interval(e.value, e.low, e.high, ""), e.confidence) for e in (entry, other))
-            reached = (find_reaching_attack(entry), find_reaching_attack(other)) if entry.attack == STRONGEST else None
+            one, two = (
+                _rescale_limits(Interval(e.value, e.low, e.high, ""), e.confidence)
+                for e in (entry, other)
+            )
+            reached = (
+                (find_reaching_attack(entry), find_reaching_attack(other))
+                if entry.attack == STRONGEST
+                else None
+            )
             at = (entry.attack, entry.access, entry.restriction)
-            trainings = measure_trainings(_list_target_values(before, entry), _list_target_values(after, entry))
+            trainings = measure_trainings(
+                _list_target_values(before, entry), _list_target_values(after, entry)
+            )
             change = _widen_for_trainings(_subtract_independent(one, two, STORED), trainings)
             yield Measure(*at, entry.metric, entry.fpr, one, two, change, reached, trainings)
 
@@ -259,7 +350,9 @@ def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Est
     """AUC and TPR at the best threshold, of the audited model and all records."""
     for entry in result.estimates:
         everywhere = entry.attack in attacks and entry.target == "target" and entry.group is None
-        if everywhere and (entry.metric == "auc" or (entry.metric == "tpr" and entry.threshold == "best")):
+        if everywhere and (
+            entry.metric == "auc" or (entry.metric == "tpr" and entry.threshold == "best")
+        ):
             yield entry
 
 
@@ -274,7 +367,9 @@ def find_reaching_attack(entry: Estimate) -> str:
 
 
 def _rescale_limits(stored: Interval, told: float) -> Limits:
-    """A number stored with its limits at the confidence `told`, at any other: the limits are scaled as a normal's.
+    """A number stored with its limits at the confidence `told`, at any other.
+
+    The limits are scaled as a normal's.
 
     >>> limits = _rescale_limits(Interval(0.5, 0.4, 0.6, ""), 0.95)
     >>> limits(0.95).low, round(limits(0.99).low, 3)
@@ -292,12 +387,27 @@ def _rescale_limits(stored: Interval, told: float) -> Limits:
 
 
 def compare_accuracies(before: Result, after: Result) -> Iterator[Measure]:
-    """Accuracy on members and on non-members and the gap between them, where both results hold them."""
+    """Accuracy on members and on non-members and the gap between them.
+
+    Where both results hold them.
+    """
     for name in ACCURACIES:
         sides = [
-            _rescale_limits(Interval(entry["value"], entry["low"], entry["high"], ""), float(result.plan["confidence"]))
+            _rescale_limits(
+                Interval(entry["value"], entry["low"], entry["high"], ""),
+                float(result.plan["confidence"]),
+            )
             for result in (before, after)
             if (entry := result.diagnostics.get(name))
         ]
         if len(sides) == 2:
-            yield Measure(None, None, None, name, None, sides[0], sides[1], _subtract_independent(sides[0], sides[1]))
+            yield Measure(
+                None,
+                None,
+                None,
+                name,
+                None,
+                sides[0],
+                sides[1],
+                _subtract_independent(sides[0], sides[1]),
+            )

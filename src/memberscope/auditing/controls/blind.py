@@ -1,16 +1,20 @@
 """The blind control: can members be told from non-members by the records alone, without the model?
 
-If they can, an attack's success may be a difference between the two samples and says nothing about the model.
+If they can, an attack's success may be a difference between the two samples and says nothing about
+the model.
 
-Records stand in an order that a hash of their content decides, cut into blocks; each block is scored by classifiers that
-were fitted on the blocks before it. Given those, the memberships within a block are a random draw if the two samples are
-alike, so the laws of its statistics are known and the blocks' statistics are independent (a martingale; Dawid's prequential
-principle [1]). Ordinary cross-fitting counts each pair of folds twice, and its intervals are too narrow by up to a factor
-of 1.4. Several orders are averaged; the mean of statistics varies at most as much as one of them.
+Records stand in an order that a hash of their content decides, cut into blocks; each block is
+scored by classifiers that were fitted on the blocks before it. Given those, the memberships within
+a block are a random draw if the two samples are alike, so the laws of its statistics are known and
+the blocks' statistics are independent (a martingale; Dawid's prequential principle [1]). Ordinary
+cross-fitting counts each pair of folds twice, and its intervals are too narrow by up to a factor of
+1.4. Several orders are averaged; the mean of statistics varies at most as much as one of them.
 
 References:
-    [1] A. P. Dawid, "Statistical theory: the prequential approach", J. R. Statist. Soc. A 147, 1984.
-    [2] P. van Elteren, "On the combination of independent two-sample tests of Wilcoxon", Bull. Int. Stat. Inst. 37, 1960.
+    [1] A. P. Dawid, "Statistical theory: the prequential approach", J. R. Statist. Soc. A 147,
+        1984.
+    [2] P. van Elteren, "On the combination of independent two-sample tests of Wilcoxon", Bull. Int.
+Stat. Inst. 37, 1960.
 """
 
 from __future__ import annotations
@@ -24,11 +28,19 @@ from scipy.special import gammaln, ndtr, ndtri
 
 from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.result import Control
-from memberscope.auditing.subject.feature_matrix import Keys, average_features, hash_feature_rows, mix_keys, reduce_features
+from memberscope.auditing.subject.feature_matrix import (
+    Keys,
+    average_features,
+    hash_feature_rows,
+    mix_keys,
+    reduce_features,
+)
 from memberscope.statistics import auc_difference
 from memberscope.types import Bools, Floats, Ints
 
-ALPHA = 0.005  # chance that a clean audit fails, over both classifiers, the AUC and all rates together
+ALPHA = (
+    0.005  # chance that a clean audit fails, over both classifiers, the AUC and all rates together
+)
 ALPHA_BELOW = 0.0025  # chance that a clean audit is found surely below one half
 MAX_RECORDS = 20_000  # a side; enough to see an AUC of 0.51
 ORDERS = 2  # orders by hash; each is gone through forwards and backwards
@@ -39,7 +51,10 @@ LEAST_Z = -2.0  # a count of none, whose p-value is 1, must not outweigh the oth
 
 @dataclass(frozen=True, eq=False)
 class OrderedScores:
-    """One classifier's scores (n,) along one order, NaN where nothing was scored, and the block (n,) of each record."""
+    """One classifier's scores (n,) along one order, NaN where nothing was scored.
+
+    And the block (n,) of each record.
+    """
 
     model: str
     scores: Floats
@@ -48,7 +63,10 @@ class OrderedScores:
 
 @dataclass(frozen=True)
 class FoundShare:
-    """The share of members found where `fpr` of the non-members are, or of non-members (`kind`) where `fpr` of the members are."""
+    """The share of members found where `fpr` of the non-members are.
+
+    Or of non-members (`kind`) where `fpr` of the members are.
+    """
 
     fpr: float
     value: float
@@ -58,7 +76,10 @@ class FoundShare:
 
 @dataclass(frozen=True)
 class ClassifierResult:
-    """What one classifier tells: AUC with its standard error under no difference, and each `FoundShare`."""
+    """What one classifier tells: AUC with its standard error under no difference.
+
+    And each `FoundShare`.
+    """
 
     model: str
     auc: float
@@ -80,38 +101,57 @@ def run_blind_control(
     fprs: tuple[float, ...] = (),
     unit: Ints | None = None,
 ) -> Control:
-    """Whether classifiers that see features (n, f) and labels (n,) only tell members: by AUC, or by TPR at one of `fprs`.
+    """Whether classifiers that see features (n, f) and labels (n,) only tell members.
 
-    `strongest` (n,) are the strongest attack's comparable scores; its leakage beyond the blind classifier is reported.
-    Records of one `unit` (n,) are learned from, scored and counted together. Nothing is drawn at random and the order of
-    the records does not matter. An AUC surely below one half passes, with `below` among the details.
+    By AUC, or by TPR at one of `fprs`.
+
+    `strongest` (n,) are the strongest attack's comparable scores; its leakage beyond the blind
+    classifier is reported. Records of one `unit` (n,) are learned from, scored and counted
+    together. Nothing is drawn at random and the order of the records does not matter. An AUC surely
+    below one half passes, with `below` among the details.
     """
     if features is None:
-        return Control(None, "The records were not given, so nothing could be told from them alone (blind control).")
+        return Control(
+            None,
+            "The records were not given, so nothing could be told from them alone (blind control).",
+        )
     keys = hash_feature_rows(features, labels)
     code, unit_keys, unit_member = _number_units(keys, member, unit)
     if min(int(unit_member.sum()), int((~unit_member).sum())) < FEWEST:
-        return Control(None, f"The blind control needs {FEWEST} records, or units of records, on each side.")
-    places = [mix_keys(unit_keys ^ mix_keys(np.full(len(unit_keys), order + 1, np.uint64))) for order in range(ORDERS)]
+        return Control(
+            None, f"The blind control needs {FEWEST} records, or units of records, on each side."
+        )
+    places = [
+        mix_keys(unit_keys ^ mix_keys(np.full(len(unit_keys), order + 1, np.uint64)))
+        for order in range(ORDERS)
+    ]
     chosen = _subsample_records(places[0][code], keys, member)
     code = code[chosen]
     places = [place[code] for place in places]
     walks = _score_along_orders(features[chosen], labels[chosen], member[chosen], places)
     found = [
-        _summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs) for name in ("linear", "trees")
+        _summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs)
+        for name in ("linear", "trees")
     ]
     control = _judge_classifiers(found, member[chosen])
     if strongest is not None:
         scores = _average_positions(walks, member[chosen])
         beyond = auc_difference(strongest[chosen], scores, member[chosen], 0.95)
-        control.details["beyond_blind"] = {"auc_difference": beyond.value, "low": beyond.low, "high": beyond.high}
+        control.details["beyond_blind"] = {
+            "auc_difference": beyond.value,
+            "low": beyond.low,
+            "high": beyond.high,
+        }
     return control
 
 
 def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
-    """Number (n,) of each record's unit, and a key (u,) and the side (u,) of each unit; keys follow from content alone.
+    """Number (n,) of each record's unit, and a key (u,) and the side (u,) of each unit.
 
-    Units that are equal within a side are told apart by counting them, so that copies are spread over the blocks.
+    Keys follow from content alone.
+
+    Units that are equal within a side are told apart by counting them, so that copies are spread
+    over the blocks.
     """
     if unit is None:
         code, own, side = np.arange(len(keys)), keys, member
@@ -122,7 +162,9 @@ def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, K
         side = np.zeros(len(own), dtype=bool)
         side[code[member]] = True
     order = np.lexsort((own, side))
-    fresh = np.append(True, (own[order][1:] != own[order][:-1]) | (side[order][1:] != side[order][:-1]))
+    fresh = np.append(
+        True, (own[order][1:] != own[order][:-1]) | (side[order][1:] != side[order][:-1])
+    )
     start = np.maximum.accumulate(np.where(fresh, np.arange(len(own)), 0))
     count = np.empty(len(own), dtype=np.uint64)
     count[order] = (np.arange(len(own)) - start).astype(np.uint64)
@@ -130,7 +172,10 @@ def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, K
 
 
 def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
-    """Positions of at most `MAX_RECORDS` members and as many non-members, in an order that follows from their content."""
+    """Positions of at most `MAX_RECORDS` members and as many non-members.
+
+    In an order that follows from their content.
+    """
     sides = []
     for side in (True, False):
         where = np.flatnonzero(member == side)
@@ -139,25 +184,45 @@ def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
     return both[np.lexsort((member[both], keys[both], place[both]))].astype(np.int64)
 
 
-def _score_along_orders(features: Floats, labels: Ints, member: Bools, places: list[Keys]) -> list[OrderedScores]:
-    """Scores of a linear model and of boosted trees along each order of `places` (n,), forwards and backwards."""
-    wide = np.column_stack([np.nan_to_num(features - average_features(features)), _encode_labels(labels)])
+def _score_along_orders(
+    features: Floats, labels: Ints, member: Bools, places: list[Keys]
+) -> list[OrderedScores]:
+    """Scores of a linear model and of boosted trees along each order of `places` (n,).
+
+    Forwards and backwards.
+    """
+    wide = np.column_stack(
+        [np.nan_to_num(features - average_features(features)), _encode_labels(labels)]
+    )
     narrow = np.column_stack([reduce_features(features, np.random.default_rng(0)), labels])
-    blocks = [block for place in places for block in (_assign_blocks(place), _assign_blocks(~place))]
+    blocks = [
+        block for place in places for block in (_assign_blocks(place), _assign_blocks(~place))
+    ]
     models = {"linear": (_make_linear_model, wide), "trees": (_make_tree_model, narrow)}
 
     def along(name: str) -> list[OrderedScores]:
-        return [OrderedScores(name, _predict_by_block(*models[name], member, block), block) for block in blocks]
+        return [
+            OrderedScores(name, _predict_by_block(*models[name], member, block), block)
+            for block in blocks
+        ]
 
-    # One model's walks one after another: the tree learner swaps the process's warning filters, which threads share.
+    # One model's walks one after another: the tree learner swaps the process's warning filters,
+    # which threads share.
     return [walk for found in map_in_parallel(along, list(models)) for walk in found]
 
 
 def _assign_blocks(place: Keys) -> Ints:
-    """Block (n,) of each record by its place (n,): 0 for the first third of the different places, then `BLOCKS` equal parts."""
+    """Block (n,) of each record by its place (n,).
+
+    0 for the first third of the different places, then `BLOCKS` equal parts.
+    """
     values, inverse = np.unique(place, return_inverse=True)
     share = (np.arange(len(values)) + 0.5) / len(values)
-    block = np.where(share < 1 / 3, 0, 1 + np.minimum((share - 1 / 3) * 1.5 * BLOCKS, BLOCKS - 1).astype(np.int64))
+    block = np.where(
+        share < 1 / 3,
+        0,
+        1 + np.minimum((share - 1 / 3) * 1.5 * BLOCKS, BLOCKS - 1).astype(np.int64),
+    )
     return block[inverse].astype(np.int64)
 
 
@@ -176,7 +241,9 @@ def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> 
     for b in range(1, BLOCKS + 1):
         before, own = block < b, block == b
         if own.any() and 0 < member[before].sum() < before.sum():
-            known = ~np.isnan(inputs[before]).all(axis=0)  # trees cannot bin a column that is missing throughout
+            known = ~np.isnan(inputs[before]).all(
+                axis=0
+            )  # trees cannot bin a column that is missing throughout
             part = inputs if known.all() else inputs[:, known]
             scores[own] = make().fit(part[before], member[before]).decision_function(part[own])
     return scores
@@ -192,7 +259,10 @@ def _make_linear_model() -> Any:
 
 
 def _make_tree_model() -> Any:
-    """A small boosted-tree classifier, deterministic; leaves are small enough for a mark on a few records."""
+    """A small boosted-tree classifier, deterministic.
+
+    Leaves are small enough for a mark on a few records.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     return HistGradientBoostingClassifier(
@@ -200,8 +270,13 @@ def _make_tree_model() -> Any:
     )
 
 
-def _summarise_classifier(walks: list[OrderedScores], member: Bools, code: Ints, fprs: tuple[float, ...]) -> ClassifierResult:
-    """One classifier's AUC and shares found at `fprs`, averaged over its walks; units `code` (n,) count once."""
+def _summarise_classifier(
+    walks: list[OrderedScores], member: Bools, code: Ints, fprs: tuple[float, ...]
+) -> ClassifierResult:
+    """One classifier's AUC and shares found at `fprs`, averaged over its walks.
+
+    Units `code` (n,) count once.
+    """
     sides = [_split_blocks_by_side(walk, member, code) for walk in walks]
     aucs, errors = zip(*(stratified_auc(blocks) for blocks in sides), strict=True)
     mirrored = [[(-outside, -inside) for inside, outside in blocks] for blocks in sides]
@@ -210,34 +285,53 @@ def _summarise_classifier(walks: list[OrderedScores], member: Bools, code: Ints,
         for every, kind in ((sides, "members"), (mirrored, "non-members"))
         for fpr in fprs
     ]
-    return ClassifierResult(walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates))
+    return ClassifierResult(
+        walks[0].model, float(np.mean(aucs)), float(np.mean(errors)), tuple(rates)
+    )
 
 
-def _measure_found_share(sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str) -> FoundShare:
-    """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks, and its p-value."""
+def _measure_found_share(
+    sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str
+) -> FoundShare:
+    """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks.
+
+    And its p-value.
+    """
     found = [estimate_found_share(blocks, fpr) for blocks in sides]
     z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
     return FoundShare(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
 
 
-def _split_blocks_by_side(walk: OrderedScores, member: Bools, code: Ints) -> list[tuple[Floats, Floats]]:
-    """Scores of the members' units and of the others' in each block that has both; a unit's score is its records' mean."""
+def _split_blocks_by_side(
+    walk: OrderedScores, member: Bools, code: Ints
+) -> list[tuple[Floats, Floats]]:
+    """Scores of the members' units and of the others' in each block that has both.
+
+    A unit's score is its records' mean.
+    """
     seen = np.isfinite(walk.scores)
     _, first, inverse = np.unique(code[seen], return_index=True, return_inverse=True)
     scores = np.bincount(inverse, walk.scores[seen]) / np.bincount(inverse)
     side, block = member[seen][first], walk.block[seen][first]
-    pairs = [(scores[side & (block == b)], scores[~side & (block == b)]) for b in range(1, BLOCKS + 1)]
+    pairs = [
+        (scores[side & (block == b)], scores[~side & (block == b)]) for b in range(1, BLOCKS + 1)
+    ]
     return [(inside, outside) for inside, outside in pairs if len(inside) and len(outside)]
 
 
 def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
-    """Mean AUC of the blocks with van Elteren's weights, and its standard error if the sides are alike (ties counted)."""
+    """Mean AUC of the blocks with van Elteren's weights.
+
+    And its standard error if the sides are alike (ties counted).
+    """
     weights, values, variances = [], [], []
     for inside, outside in blocks:
         n1, n0 = len(inside), len(outside)
         ordered = np.sort(outside)
         below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
-        ties = np.unique(np.concatenate([inside, outside]), return_counts=True)[1].astype(np.float64)
+        ties = np.unique(np.concatenate([inside, outside]), return_counts=True)[1].astype(
+            np.float64
+        )
         n = n1 + n0
         spread = (n + 1) - float((ties**3 - ties).sum()) / (n * max(n - 1, 1))
         weights.append(n1 * n0 / (n + 1))
@@ -250,7 +344,10 @@ def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
 
 
 def estimate_found_share(blocks: list[tuple[Floats, Floats]], fpr: float) -> tuple[float, float]:
-    """Share of members above each block's threshold at `fpr`, ties broken by coins, and its p-value if the sides are alike."""
+    """Share of members above each block's threshold at `fpr`, ties broken by coins.
+
+    And its p-value if the sides are alike.
+    """
     total, members, law = 0.0, 0, np.ones(1)
     for inside, outside in blocks:
         rank = min(int(fpr * len(outside) + 1e-9) + 1, len(outside))
@@ -275,7 +372,9 @@ def count_expected_above(inside: Floats, outside: Floats, rank: int) -> float:
 
 @lru_cache(maxsize=256)
 def compute_null_distribution(n_members: int, n_others: int, rank: int) -> Floats:
-    """Probabilities of 0, 1, … members above the `rank`-th highest of the others, all in random order.
+    """Probabilities of 0, 1, … members above the `rank`-th highest of the others.
+
+    All in random order.
 
     >>> compute_null_distribution(1, 1, 1).round(6).tolist()
     [0.5, 0.5]
@@ -292,14 +391,20 @@ def compute_null_distribution(n_members: int, n_others: int, rank: int) -> Float
 
 
 def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
-    """Fail if some statistic of some classifier is surely above chance, all of them counted in the correction."""
+    """Fail if some statistic of some classifier is surely above chance.
+
+    All of them counted in the correction.
+    """
     n_tests = sum(1 + len(entry.rates) for entry in found)
     tests = [(float(ndtr(-entry.z)), entry, None) for entry in found]
     tests += [(rate.p_value, entry, rate) for entry in found for rate in entry.rates]  # type: ignore[misc]
     p_value, chief, rate = min(tests, key=lambda test: test[0])
     sharper = max(found, key=lambda entry: entry.z)
     reach = -float(ndtri(ALPHA / n_tests))
-    low, high = max(0.0, sharper.auc - reach * sharper.error), min(1.0, sharper.auc + reach * sharper.error)
+    low, high = (
+        max(0.0, sharper.auc - reach * sharper.error),
+        min(1.0, sharper.auc + reach * sharper.error),
+    )
     smallest = min(1.0, 0.5 + (reach + float(ndtri(0.8))) * sharper.error)
     lowest = min(found, key=lambda entry: entry.z)
     details: dict[str, Any] = {
@@ -309,7 +414,10 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
         "p_value": min(1.0, p_value * n_tests),
         "alpha": ALPHA,
         "classifier": chief.model,
-        "tpr": [{"fpr": entry.fpr, "tpr": entry.value, "p_value": entry.p_value, "of": entry.kind} for entry in chief.rates],
+        "tpr": [
+            {"fpr": entry.fpr, "tpr": entry.value, "p_value": entry.p_value, "of": entry.kind}
+            for entry in chief.rates
+        ],
         "below": bool(float(ndtr(lowest.z)) * len(found) < ALPHA_BELOW),
         "lowest_auc": lowest.auc,
     }
@@ -317,7 +425,8 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     where = f"AUC {sharper.auc:.3f} ({low:.3f} to {high:.3f})"
     if rate is not None and not passed:
         where = (
-            f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of the others "
+            f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of "
+            "the others "
             f"(p = {details['p_value']:.1g}); {where}"
         )
     if passed:
@@ -328,7 +437,10 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
 
 
 def _average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
-    """Mean position (n,) of each record among the non-members of its block, over all walks that scored it."""
+    """Mean position (n,) of each record among the non-members of its block.
+
+    Over all walks that scored it.
+    """
     total, times = np.zeros(len(member)), np.zeros(len(member))
     for walk in walks:
         for b in range(1, BLOCKS + 1):
@@ -336,7 +448,9 @@ def _average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
             others = np.sort(walk.scores[own[~member[own]]])
             if not len(others):
                 continue
-            below = np.searchsorted(others, walk.scores[own], "left") + np.searchsorted(others, walk.scores[own], "right")
+            below = np.searchsorted(others, walk.scores[own], "left") + np.searchsorted(
+                others, walk.scores[own], "right"
+            )
             total[own] += below / (2 * len(others))
             times[own] += 1
     mean: Floats = np.where(times > 0, total / np.maximum(times, 1), 0.5)

@@ -1,12 +1,16 @@
-"""The direction control: attacks whose direction is fixed find non-members instead of members, as where files are swapped.
+"""The direction control: attacks whose direction is fixed find non-members instead of members.
 
-Training lowers the loss of the records trained on. Where members have surely *higher* losses than non-members, or the
-hold-out is surely predicted better than the training set, members and non-members were probably given the wrong way round,
-and then a low attack success is no reassurance. Attacks on the entropy are not asked: a defence may invert them [1, 2].
+As where files are swapped.
+
+Training lowers the loss of the records trained on. Where members have surely *higher* losses than
+non-members, or the hold-out is surely predicted better than the training set, members and
+non-members were probably given the wrong way round, and then a low attack success is no
+reassurance. Attacks on the entropy are not asked: a defence may invert them [1, 2].
 
 References:
-    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss", ICLR 2022; Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing:
-        Mitigating Membership Inference Attacks by Enforcing Less Confident Prediction" (HAMP), arXiv:2307.01610.
+    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss", ICLR 2022; Z. Chen, K. Pattabiraman, "Overconfidence
+        is a Dangerous Thing: Mitigating Membership Inference Attacks by Enforcing Less Confident
+        Prediction" (HAMP), arXiv:2307.01610.
     [2] J. Jia et al., "MemGuard", CCS 2019, arXiv:1909.10594.
 """
 
@@ -21,18 +25,26 @@ from memberscope.auditing.documents.result import AuditArrays, Control
 from memberscope.statistics import Interval, auc_interval, find_distinct_rankings
 from memberscope.types import Bools, Floats, Ints
 
-ALPHA = 0.0025  # chance that a clean audit fails this control, over all its tests; the blind one's share comes on top
-FIXED = ("gap", "loss", "confidence")  # their direction follows from training and cannot invert legitimately
+# Chance that a clean audit fails this control, over all its tests; the blind one's share comes on
+# top
+ALPHA = 0.0025
+FIXED = (
+    "gap",
+    "loss",
+    "confidence",
+)  # their direction follows from training and cannot invert legitimately
 QUESTION = "Are the two files swapped?"
 
 
 def run_direction_control(
     arrays: AuditArrays, hits: Bools | None = None, blind: Control | None = None, *, unseen: int = 0
 ) -> Control:
-    """Whether fixed-direction attacks, accuracy or the blind control point to non-members, surely and all tests counted.
+    """Whether fixed-direction attacks, accuracy or the blind control point to non-members.
 
-    `hits` (n,) says which records the model was right about; it may be left out where the gap attack ran. `unseen` tests
-    more are counted in the correction.
+    Surely and all tests counted.
+
+    `hits` (n,) says which records the model was right about; it may be left out where the gap
+    attack ran. `unseen` tests more are counted in the correction.
     """
     tests = _select_fixed_scores(arrays)
     right = read_correct_predictions(arrays) if hits is None else hits
@@ -44,36 +56,68 @@ def run_direction_control(
     below = bool(blind is not None and blind.details.get("below"))
     wrong = [name for name in distinct if found[name].high < 0.5]
     if not distinct and (blind is None or blind.passed is None):
-        return Control(None, "No attack with a fixed direction ran, so swapped files could not be noticed.")
+        return Control(
+            None, "No attack with a fixed direction ran, so swapped files could not be noticed."
+        )
     lowest = min(distinct, key=lambda name: found[name].value) if distinct else None
-    details: dict[str, Any] = {"tests": len(distinct), "alpha": ALPHA, "inverted": wrong, "blind_below": below}
+    details: dict[str, Any] = {
+        "tests": len(distinct),
+        "alpha": ALPHA,
+        "inverted": wrong,
+        "blind_below": below,
+    }
     interval = found[lowest] if lowest is not None else None
-    value, low, high = (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
+    value, low, high = (
+        (None, None, None) if interval is None else (interval.value, interval.low, interval.high)
+    )
     if not wrong and not below:
-        return Control(True, "No attack of fixed direction points to non-members.", value, low, high, details=details)
-    reasons = [_describe_inverted_test(name, found[name], right, arrays.member) for name in wrong[:1]]
+        return Control(
+            True,
+            "No attack of fixed direction points to non-members.",
+            value,
+            low,
+            high,
+            details=details,
+        )
+    reasons = [
+        _describe_inverted_test(name, found[name], right, arrays.member) for name in wrong[:1]
+    ]
     if below and blind is not None:
-        reasons.append(f"the records alone point the wrong way (blind AUC {blind.details.get('lowest_auc', 0.5):.3f})")
+        reasons.append(
+            "the records alone point the wrong way (blind AUC "
+            f"{blind.details.get('lowest_auc', 0.5):.3f})"
+        )
     why = f"{'; '.join(reasons)}. {QUESTION}"
     return Control(False, why[0].upper() + why[1:], value, low, high, details=details)
 
 
 def _select_fixed_scores(arrays: AuditArrays) -> dict[str, Floats]:
-    """Scores (n,) of the attacks of fixed direction at the declared levels, by name; learned and guessed ones are left out."""
+    """Scores (n,) of the attacks of fixed direction at the declared levels, by name.
+
+    Learned and guessed ones are left out.
+    """
     return {
-        entry.name: entry.scores for entry in arrays.scored if entry.attack in FIXED and entry.declared and not entry.learned
+        entry.name: entry.scores
+        for entry in arrays.scored
+        if entry.attack in FIXED and entry.declared and not entry.learned
     }
 
 
-def _find_inverted_tests(tests: dict[str, Floats], distinct: list[str], arrays: AuditArrays, total: int) -> dict[str, Interval]:
+def _find_inverted_tests(
+    tests: dict[str, Floats], distinct: list[str], arrays: AuditArrays, total: int
+) -> dict[str, Interval]:
     """The AUC of each test with limits that hold together, one-sided, over `total` of them."""
     confidence = 1 - 2 * ALPHA / max(total, 1)
     unit: Ints | None = arrays.unit
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
-    return {name: auc_interval(tests[name], arrays.member, confidence, **by_unit) for name in distinct}
+    return {
+        name: auc_interval(tests[name], arrays.member, confidence, **by_unit) for name in distinct
+    }
 
 
-def _describe_inverted_test(name: str, interval: Interval, right: Bools | None, member: Bools) -> str:
+def _describe_inverted_test(
+    name: str, interval: Interval, right: Bools | None, member: Bools
+) -> str:
     """What a test that points the wrong way found."""
     found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
     if right is not None and name.split("@")[0] in ("gap", "accuracy"):

@@ -1,9 +1,10 @@
 """The fitted control: whether the answers about the members know anything of their classes.
 
-A model that was never fitted, or is asked in another way than it was trained, tells nothing about its members and would
-pass any policy. Answers are fitted if the members' accuracy is surely above that of the best constant answer, or if the
-probability of the true class is surely higher than labels that have nothing to do with the answers would give; the latter
-sees a classifier of rare events, whose accuracy is that of a constant.
+A model that was never fitted, or is asked in another way than it was trained, tells nothing about
+its members and would pass any policy. Answers are fitted if the members' accuracy is surely above
+that of the best constant answer, or if the probability of the true class is surely higher than
+labels that have nothing to do with the answers would give; the latter sees a classifier of rare
+events, whose accuracy is that of a constant.
 """
 
 from __future__ import annotations
@@ -21,15 +22,23 @@ from memberscope.types import Access, Bools, Evidence, Floats, Ints
 
 ALPHA = 0.01  # chance that unfitted answers are taken for fitted ones, by each of the two signs
 NOT_FITTED = (
-    "The answers look like an unfitted model's: it is right about {right} of its members, where always answering with one "
-    "class is right about {constant}. Is this the fitted model, and does it get its records as in training?"
+    "The answers look like an unfitted model's: it is right about {right} of its members, where "
+    "always answering with one "
+    "class is right about {constant}. Is this the fitted model, and does it get its records as in "
+    "training?"
 )
 
 
 def run_fitted_control(
-    predicted: Ints | None, probabilities: Floats | None, labels: Ints, member: Bools, unit: Ints | None = None
+    predicted: Ints | None,
+    probabilities: Floats | None,
+    labels: Ints,
+    member: Bools,
+    unit: Ints | None = None,
 ) -> Control:
-    """Whether answers look like a fitted model's: top classes `predicted` (n,), `probabilities` (n, k) where there are any.
+    """Whether answers look like a fitted model's.
+
+    Top classes `predicted` (n,), `probabilities` (n, k) where there are any.
 
     Without `predicted`, as with losses only, nothing can be told and nothing is withheld.
     """
@@ -43,7 +52,11 @@ def run_fitted_control(
         sure = _can_predict_labels(fill_hidden_probabilities(probabilities[member]), y, own)
     low, high = clopper_pearson(int(hits.sum()), len(hits), 0.95)
     value, best = float(hits.mean()), float(constant.mean())
-    details = {"constant_accuracy": best, "n_members": len(y), "probabilities": probabilities is not None}
+    details = {
+        "constant_accuracy": best,
+        "n_members": len(y),
+        "probabilities": probabilities is not None,
+    }
     if sure:
         why = f"The model knows its members' classes: right about {value:.1%}, where always answering with one class gets {best:.1%}."
     else:
@@ -52,15 +65,22 @@ def run_fitted_control(
 
 
 def select_answers(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Floats | None]:
-    """Top classes (n,) and probabilities (n, k) among the `evidence` at the audited levels; None for what there is not."""
+    """Top classes (n,) and probabilities (n, k) among the `evidence` at the audited levels.
+
+    None for what there is not.
+    """
     labels = evidence.get(Level(Access.LABEL))
     predicted = None if labels is None else labels.target[:, 0, 0].astype(np.int64)
-    open_levels = [level for level in evidence if level.access == Access.PROBABILITIES and level.declared]
+    open_levels = [
+        level for level in evidence if level.access == Access.PROBABILITIES and level.declared
+    ]
     seen = [evidence[level] for level in open_levels if evidence[level].signal == "probabilities"]
     return predicted, np.asarray(seen[0].target[:, 0, :], dtype=np.float64) if seen else None
 
 
-def describe_unfitted_answers(evidence: Mapping[Level, Evidence], labels: Ints, member: Bools) -> list[str]:
+def describe_unfitted_answers(
+    evidence: Mapping[Level, Evidence], labels: Ints, member: Bools
+) -> list[str]:
     """What to say before scoring about answers that look unfitted; nothing where they do not."""
     predicted, probabilities = select_answers(evidence)
     control = run_fitted_control(predicted, probabilities, labels, member)
@@ -75,7 +95,10 @@ def _find_best_constant(labels: Ints) -> Bools:
 
 
 def is_better_than_constant(hits: Bools, labels: Ints, unit: Ints | None = None) -> bool:
-    """Whether the model is surely right (`hits`, n) more often than any constant answer, by the sign test of the differences."""
+    """Whether the model is surely right (`hits`, n) more often than any constant answer.
+
+    By the sign test of the differences.
+    """
     constant = _find_best_constant(labels)
     if unit is None:
         gained, lost = int((hits & ~constant).sum()), int((constant & ~hits).sum())
@@ -87,7 +110,8 @@ def _can_predict_labels(probabilities: Floats, labels: Ints, unit: Ints | None) 
     """Whether the true classes surely get more than the same labels would in random order (Hoeffding's permutation variance).
 
     References:
-        [1] W. Hoeffding, "A combinatorial central limit theorem", Annals of Mathematical Statistics 22, 1951.
+        [1] W. Hoeffding, "A combinatorial central limit theorem", Annals of Mathematical Statistics
+    22, 1951.
     """
     n = len(labels)
     counts = np.bincount(labels, minlength=probabilities.shape[1])
@@ -109,6 +133,11 @@ def _is_surely_positive(values: Floats, unit: Ints) -> bool:
 
 
 def read_correct_predictions(arrays: AuditArrays) -> Bools | None:
-    """Whether the model was right about each record (n,), as the gap attack's stored scores say; None where it did not run."""
-    scores = next((entry.scores for entry in arrays.scored if entry.attack == "gap" and entry.declared), None)
+    """Whether the model was right about each record (n,), as the gap attack's stored scores say.
+
+    None where it did not run.
+    """
+    scores = next(
+        (entry.scores for entry in arrays.scored if entry.attack == "gap" and entry.declared), None
+    )
     return None if scores is None else np.asarray(scores > 0.5)

@@ -8,16 +8,31 @@ from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.duplicates import Overlap
 from memberscope.types import Bools
 
-COMMON = 0.05  # share of a side's records with a near twin on the same side that calls the records' independence in doubt
+# Share of a side's records with a near twin on the same side that calls the records' independence
+# in doubt
+COMMON = 0.05
 DEPENDENT = "Intervals assume independent records; name the column of the person or document with --unit if there is one."
 
 
-def run_overlap_control(overlap: Overlap | None, member: Bools, *, dropped: bool = False) -> Control:
-    """Whether more non-members duplicate members than chance explains; `excess` is the upper limit of how many."""
+def run_overlap_control(
+    overlap: Overlap | None, member: Bools, *, dropped: bool = False
+) -> Control:
+    """Whether more non-members duplicate members than chance explains.
+
+    `excess` is the upper limit of how many.
+    """
     if overlap is None:
-        return Control(None, "The records were not given, and equal answers are common, so shared records were not looked for.")
+        return Control(
+            None,
+            "The records were not given, and equal answers are common, so shared records were not "
+            "looked for.",
+        )
     if dropped:
-        return Control(True, "Records that stand on both sides were dropped from both.", details=_count_overlap(overlap, 0))
+        return Control(
+            True,
+            "Records that stand on both sides were dropped from both.",
+            details=_count_overlap(overlap, 0),
+        )
     n_others = int((~member).sum())
     n_found, excess = len(overlap.non_members()), overlap.excess
     details = _count_overlap(overlap, excess)
@@ -30,7 +45,8 @@ def run_overlap_control(overlap: Overlap | None, member: Bools, *, dropped: bool
         why = f"{told}; about {expected:.0f} do by chance, as duplicates within the sides show."
         return Control(True, why, value, None, 0.0, None, details)
     why = (
-        f"{told}, about {expected:.0f} by chance: some {value:.1%} of the non-members, at most {excess}, were trained on. "
+        f"{told}, about {expected:.0f} by chance: some {value:.1%} of the non-members, at most "
+        f"{excess}, were trained on. "
         f"Give other non-members, or add --drop-overlap."
     )
     return Control(False, why, value, None, excess / n_others, None, details)
@@ -51,26 +67,37 @@ def _count_overlap(overlap: Overlap, excess: int) -> dict[str, Any]:
 
 
 def mark_duplicates(overlap: Overlap | None, *, dropped: bool = False) -> Bools | None:
-    """Mask (n,) of the audited non-members that duplicate members; None where that is unknown or they were dropped."""
+    """Mask (n,) of the audited non-members that duplicate members.
+
+    None where that is unknown or they were dropped.
+    """
     return None if overlap is None or dropped else overlap.marked()
 
 
-def describe_duplicates(overlap: Overlap | None, member: Bools, *, by_unit: bool = False) -> list[str]:
-    """Sentences on duplicates within a side; without units, a warning where near twins are common."""
+def describe_duplicates(
+    overlap: Overlap | None, member: Bools, *, by_unit: bool = False
+) -> list[str]:
+    """Sentences on duplicates within a side.
+
+    Without units, a warning where near twins are common.
+    """
     if overlap is None:
         return []
     found = []
     sizes = (int(member.sum()), int((~member).sum()))
     if any(overlap.within):
         found.append(
-            f"Duplicates within a side: {overlap.within[0]} of {sizes[0]} members and {overlap.within[1]} of {sizes[1]} "
+            f"Duplicates within a side: {overlap.within[0]} of {sizes[0]} members and "
+            f"{overlap.within[1]} of {sizes[1]} "
             f"non-members equal another record of their side."
         )
     shares = [
-        near / max(min(size, n), 1) for near, size, n in zip(overlap.near_within, sizes, overlap.compared_near, strict=True)
+        near / max(min(size, n), 1)
+        for near, size, n in zip(overlap.near_within, sizes, overlap.compared_near, strict=True)
     ]
     if not by_unit and max(shares) > COMMON:
         found.append(
-            f"Near-duplicates are common within a side ({shares[0]:.0%} of members, {shares[1]:.0%} of non-members). {DEPENDENT}"
+            f"Near-duplicates are common within a side ({shares[0]:.0%} of members, "
+            f"{shares[1]:.0%} of non-members). {DEPENDENT}"
         )
     return found

@@ -1,4 +1,7 @@
-"""What each defence buys and costs: accuracy beside leakage on average and in the worst case, and which choices are undominated."""
+"""What each defence buys and costs.
+
+Accuracy beside leakage on average and in the worst case, and which choices are undominated.
+"""
 
 from __future__ import annotations
 
@@ -16,21 +19,43 @@ from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
 from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
 from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
 from memberscope.auditing.verdict.claims import can_refute_claim
-from memberscope.auditing.verdict.full_attack_set import AdversaryView, build_adversary_view, has_searched
+from memberscope.auditing.verdict.full_attack_set import (
+    AdversaryView,
+    build_adversary_view,
+    has_searched,
+)
 from memberscope.auditing.verdict.judge import count_good_references
 from memberscope.errors import InputError
 from memberscope.recipes import COPY, GROUP, NATURAL
-from memberscope.statistics import Interval, auc_interval, clopper_pearson, simultaneous_confidence, tpr_at_fpr
+from memberscope.statistics import (
+    Interval,
+    auc_interval,
+    clopper_pearson,
+    simultaneous_confidence,
+    tpr_at_fpr,
+)
 from memberscope.types import Access, Bools, Estimate, Ints, Records
 
 FORMAT = "memberscope-frontier/1"
 RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive rates to choose from
 LEAST = 8  # false positives at a rate, below which its interval says little
 FEWEST = 20  # canaries that bound epsilon
-BOUND_BY = ("lira", "rmia", "logit", "confidence")  # whose scores bound epsilon: the first that ran, fixed beforehand
+BOUND_BY = (
+    "lira",
+    "rmia",
+    "logit",
+    "confidence",
+)  # whose scores bound epsilon: the first that ran, fixed beforehand
 DELTA = 1e-5
-WITHHOLD = ("references", "direction", "fitted", "overlap")  # controls without which a row may break a policy and not meet it
-RUINED = 0.5  # a defence that keeps less than this share of the accuracy above the commonest class is said to destroy it
+WITHHOLD = (
+    "references",
+    "direction",
+    "fitted",
+    "overlap",
+)  # controls without which a row may break a policy and not meet it
+# A defence that keeps less than this share of the accuracy above the commonest class is said to
+# destroy it
+RUINED = 0.5
 
 
 @dataclass(frozen=True)
@@ -51,12 +76,16 @@ class Share:
 
 @dataclass(frozen=True)
 class FrontierRow:
-    """One choice: what it is, its accuracy on natural records, and what the strongest adaptive attacker gets.
+    """One choice: what it is, its accuracy on natural records.
 
-    `average` is the TPR on natural records and `worst` that on the canaries where it is highest; `unaware` repeats both for an
-    adversary who does not know the defence. `proven` and `measured` are epsilons: by accounting, and from below by the canaries.
-    `attacks` ran at the row's access or below, and `lacking` are those of the full set that could have run there and did not: a
-    row that lacks any does not meet a policy. At an access where nothing ran, leakage is None and `decide_policy_outcome` is `not measured`.
+    And what the strongest adaptive attacker gets.
+
+    `average` is the TPR on natural records and `worst` that on the canaries where it is highest;
+    `unaware` repeats both for an adversary who does not know the defence. `proven` and `measured`
+    are epsilons: by accounting, and from below by the canaries. `attacks` ran at the row's access
+    or below, and `lacking` are those of the full set that could have run there and did not: a row
+    that lacks any does not meet a policy. At an access where nothing ran, leakage is None and
+    `decide_policy_outcome` is `not measured`.
     """
 
     name: str
@@ -85,7 +114,10 @@ class FrontierRow:
 
 @dataclass(frozen=True, eq=False)
 class FrontierView:
-    """What rows are made of: masks (n,) of the natural records and of each kind of canary, and the rates they are told at."""
+    """What rows are made of: masks (n,) of the natural records and of each kind of canary.
+
+    And the rates they are told at.
+    """
 
     natural: Bools
     kinds: dict[str, Bools]
@@ -98,8 +130,12 @@ class FrontierView:
     wrong: float = 0.0
 
     @classmethod
-    def of(cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int) -> FrontierView:
-        """The rates are the policy's strictest, else 1%, or the smallest that there are records for.
+    def of(
+        cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int
+    ) -> FrontierView:
+        """The rates are the policy's strictest, else 1%.
+
+        Or the smallest that there are records for.
 
         Raises:
             InputError: There are too few records for any.
@@ -109,16 +145,32 @@ class FrontierView:
 
     @classmethod
     def of_kinds(
-        cls, kinds: Any, y: Ints, member: Bools, policy: Policy | None, confidence: float, n_choices: int
+        cls,
+        kinds: Any,
+        y: Ints,
+        member: Bools,
+        policy: Policy | None,
+        confidence: float,
+        n_choices: int,
     ) -> FrontierView:
-        """The same from the kind (n,) of each record, `natural` or a canary's, and its class (n,)."""
+        """The same from the kind (n,) of each record, `natural` or a canary's.
+
+        And its class (n,).
+        """
         natural = kinds == NATURAL
         n_natural = int((natural & ~member).sum())
         wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
         fpr = pick_resolvable_rate(wanted, n_natural)
         if fpr is None:
-            raise InputError(f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give more.")
-        masks = {kind: kinds == kind for kind in dict.fromkeys(kinds.tolist()) if kind not in (NATURAL, COPY)}
+            raise InputError(
+                f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give "
+                "more."
+            )
+        masks = {
+            kind: kinds == kind
+            for kind in dict.fromkeys(kinds.tolist())
+            if kind not in (NATURAL, COPY)
+        }
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
         canary_fpr = pick_resolvable_rate(fpr, least) if masks else None
         chance = float(np.bincount(y[natural & ~member]).max()) / n_natural
@@ -132,7 +184,10 @@ def pick_resolvable_rate(wanted: float, n: int) -> float | None:
     >>> pick_resolvable_rate(0.01, 800), pick_resolvable_rate(0.01, 799), pick_resolvable_rate(0.01, 9)
     (0.01, 0.02, None)
     """
-    return next((rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9), None)
+    return next(
+        (rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9),
+        None,
+    )
 
 
 def build_frontier_row(
@@ -140,7 +195,8 @@ def build_frontier_row(
 ) -> FrontierRow:
     """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it.
 
-    `unaware` are the scores of an adversary who does not know the defence; None where there is no such evaluation.
+    `unaware` are the scores of an adversary who does not know the defence; None where there is no
+    such evaluation.
     """
     arrays, seen = result.arrays, build_adversary_view(limit, result, unaware)
     parts, others, covered = seen.parts, seen.others, seen.covered
@@ -159,10 +215,14 @@ def build_frontier_row(
         train_accuracy=Share.of(right[shown.natural & member], shown.confidence),
         auc=_estimate_largest_auc(parts, shown.natural, shown.confidence),
         average=average,
-        label_only=estimate_largest_tpr(labels, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        label_only=estimate_largest_tpr(
+            labels, shown.natural, shown.fpr, shown.confidence, NATURAL
+        ),
         canaries=rows,
         worst=_pick_worst_kind(rows),
-        unaware_average=estimate_largest_tpr(others, shown.natural, shown.fpr, shown.confidence, NATURAL),
+        unaware_average=estimate_largest_tpr(
+            others, shown.natural, shown.fpr, shown.confidence, NATURAL
+        ),
         unaware_worst=_pick_worst_kind(theirs),
         proven=None if proof is None else asdict(proof),
         measured=_measure_epsilon_bounds(
@@ -180,20 +240,36 @@ def build_frontier_row(
 
 
 def estimate_largest_tpr(
-    parts: list[AttackPart], mask: Bools, fpr: float, confidence: float, group: str, n_groups: int = 1
+    parts: list[AttackPart],
+    mask: Bools,
+    fpr: float,
+    confidence: float,
+    group: str,
+    n_groups: int = 1,
 ) -> Estimate | None:
-    """TPR at `fpr` of the strongest attack on the records under `mask`, with limits for all candidates (and groups) at once."""
-    usable = [part for part in (restrict_part(part, mask, f"{GROUP}={group}") for part in parts) if part.resolves(fpr)]
+    """TPR at `fpr` of the strongest attack on the records under `mask`.
+
+    With limits for all candidates (and groups) at once.
+    """
+    usable = [
+        part
+        for part in (restrict_part(part, mask, f"{GROUP}={group}") for part in parts)
+        if part.resolves(fpr)
+    ]
     if not usable:
         return None
     each = simultaneous_confidence(confidence, len(usable) * n_groups)
     curves = [part.curves() for part in usable]
     intervals = [tpr_at_fpr(curve, fpr, each, strict=strict) for curve, strict in curves]
     best, name = pick_strongest(intervals, [part.scored.attack for part in usable])
-    return _build_strongest_estimate(usable, best, name, confidence, "tpr", fpr=fpr, threshold="best")
+    return _build_strongest_estimate(
+        usable, best, name, confidence, "tpr", fpr=fpr, threshold="best"
+    )
 
 
-def _estimate_largest_auc(parts: list[AttackPart], mask: Bools, confidence: float) -> Estimate | None:
+def _estimate_largest_auc(
+    parts: list[AttackPart], mask: Bools, confidence: float
+) -> Estimate | None:
     """The largest AUC on the records under `mask`; None where nothing ran."""
     if not parts:
         return None
@@ -205,7 +281,12 @@ def _estimate_largest_auc(parts: list[AttackPart], mask: Bools, confidence: floa
 
 
 def _build_strongest_estimate(
-    parts: list[AttackPart], best: Interval, name: str, confidence: float, metric: Any, **conditions: Any
+    parts: list[AttackPart],
+    best: Interval,
+    name: str,
+    confidence: float,
+    metric: Any,
+    **conditions: Any,
 ) -> Estimate:
     """The estimate of the strongest of `parts`, which `name` is."""
     part = next(part for part in parts if part.scored.attack == name)
@@ -218,18 +299,25 @@ def _estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list
     if shown.canary_fpr is None:
         return []
     found = [
-        estimate_largest_tpr(parts, mask, shown.canary_fpr, shown.confidence, kind, len(shown.kinds))
+        estimate_largest_tpr(
+            parts, mask, shown.canary_fpr, shown.confidence, kind, len(shown.kinds)
+        )
         for kind, mask in shown.kinds.items()
     ]
     return [entry for entry in found if entry is not None]
 
 
 def _pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
-    """The kind with the largest value, with the largest limits of all kinds, since it was chosen by looking."""
+    """The kind with the largest value, with the largest limits of all kinds.
+
+    Since it was chosen by looking.
+    """
     if not rows:
         return None
     best = max(rows, key=lambda entry: entry.value)
-    return replace(best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows))
+    return replace(
+        best, low=max(entry.low for entry in rows), high=max(entry.high for entry in rows)
+    )
 
 
 def _get_correct_records(result: Result) -> Bools:
@@ -241,34 +329,52 @@ def _get_correct_records(result: Result) -> Bools:
 def _measure_epsilon_bounds(
     scored: list[AttackScores], member: Bools, shown: FrontierView, delta: float
 ) -> list[dict[str, Any]]:
-    """Lower bounds on epsilon from the canaries that coins put in or left out one by one, by an attack fixed beforehand."""
+    """Lower bounds on epsilon from the canaries that coins put in or left out one by one.
+
+    By an attack fixed beforehand.
+    """
     alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
-    ran = {entry.attack: entry for entry in scored if not entry.learned}  # the highest level of each comes last
+    ran = {
+        entry.attack: entry for entry in scored if not entry.learned
+    }  # the highest level of each comes last
     chosen = next((ran[name] for name in BOUND_BY if name in ran), None)
     if not alone or chosen is None:
         return []
     mask = np.logical_or.reduce(alone)
     if int(mask.sum()) < FEWEST or len(np.unique(member[mask])) < 2:
         return []
-    found = compute_privacy_bounds(chosen.scores[mask], member[mask], delta, confidence=shown.confidence)
+    found = compute_privacy_bounds(
+        chosen.scores[mask], member[mask], delta, confidence=shown.confidence
+    )
     return [{"attack": chosen.attack} | asdict(bound) for bound in found]
 
 
 def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Result) -> str | None:
-    """Whether the natural records meet the policy: `decide_policy_outcome`, `breaks`, `undecided` or `not measured`.
+    """Whether the natural records meet the policy.
 
-    Limits hold for all claims and all choices at once, since the best choice is taken by looking. Nothing is decided where a control
-    failed, and nothing meets a policy whose required attacks, or any of the full set at this access, did not run, nor one with
-    claims about more than the TPR of all records.
+    `decide_policy_outcome`, `breaks`, `undecided` or `not measured`.
+
+    Limits hold for all claims and all choices at once, since the best choice is taken by looking.
+    Nothing is decided where a control failed, and nothing meets a policy whose required attacks, or
+    any of the full set at this access, did not run, nor one with claims about more than the TPR of
+    all records.
     """
     if shown.policy is None:
         return None
     if not seen.parts:
         return "not measured"
-    if any(result.controls[name].passed is False for name in ("null", "blind") if name in result.controls):
+    if any(
+        result.controls[name].passed is False
+        for name in ("null", "blind")
+        if name in result.controls
+    ):
         return "undecided"
     ran = {entry.attack for entry in result.arrays.scored}
-    failed = [name for name, control in result.controls.items() if name in WITHHOLD and control.passed is False]
+    failed = [
+        name
+        for name, control in result.controls.items()
+        if name in WITHHOLD and control.passed is False
+    ]
     few = shown.policy.references > count_good_references(result.controls)
     open_points = failed or few or seen.covered.lacking or not set(shown.policy.require) <= ran
     found = ["undecided"] if open_points else []
@@ -277,7 +383,10 @@ def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Resu
 
 
 def _decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: FrontierView) -> str:
-    """Whether the natural records meet one claim; claims about groups, and about epsilon, are left to the audit of a choice."""
+    """Whether the natural records meet one claim.
+
+    Claims about groups, and about epsilon, are left to the audit of a choice.
+    """
     if claim.group is not None or shown.policy is None or isinstance(claim, EpsilonClaim):
         return "undecided"
     family = len(shown.policy.claims()) * shown.n_choices
@@ -286,7 +395,9 @@ def _decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: Front
     if isinstance(claim, AucClaim):
         entry, limit = _estimate_largest_auc(parts, shown.natural, each), claim.auc
     else:
-        entry = estimate_largest_tpr(parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family)
+        entry = estimate_largest_tpr(
+            parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family
+        )
         limit = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
         inside = [part for part in inside if part.resolves(claim.fpr)]
     if entry is None:
@@ -301,22 +412,36 @@ def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
     """Sentences about a row that a reader must not miss."""
     found = []
     if shown.policy is not None and row.lacking and row.meets == "undecided":
-        found.append(f"It was not attacked with the full set, so it meets nothing yet: {', '.join(row.lacking)} did not run.")
+        found.append(
+            "It was not attacked with the full set, so it meets nothing yet: "
+            f"{', '.join(row.lacking)} did not run."
+        )
     if row.proven is not None and any(
-        bound["epsilon"] > row.proven["epsilon"] for bound in row.measured if bound["form"] == "one_run"
+        bound["epsilon"] > row.proven["epsilon"]
+        for bound in row.measured
+        if bound["form"] == "one_run"
     ):
-        found.append("The canaries refute the proven epsilon: training is not what the accounting says.")
+        found.append(
+            "The canaries refute the proven epsilon: training is not what the accounting says."
+        )
     if row.controls.get("null") is False:
         found.append("The null control failed: do not use this row.")
     if row.controls.get("blind") is False:
-        found.append("Members and non-members differ without the model: its numbers mix that with leakage.")
+        found.append(
+            "Members and non-members differ without the model: its numbers mix that with leakage."
+        )
     if row.controls.get("references") is False:
-        found.append("The reference models failed their control: an adaptive attacker may do better.")
+        found.append(
+            "The reference models failed their control: an adaptive attacker may do better."
+        )
     return found
 
 
 class Frontier(BaseModel):
-    """All choices with what they buy and cost, the undominated ones by name, and what to do, in sentences."""
+    """All choices with what they buy and cost, the undominated ones by name, and what to do.
+
+    In sentences.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -332,11 +457,16 @@ class Frontier(BaseModel):
     advice: list[str]
 
 
-def build_frontier(plan: Plan, policy: Policy | None, rows: list[FrontierRow], shown: FrontierView) -> Frontier:
+def build_frontier(
+    plan: Plan, policy: Policy | None, rows: list[FrontierRow], shown: FrontierView
+) -> Frontier:
     """The frontier of the rows."""
     base = rows[0]
     rows = [
-        _note_destroyed_accuracy(replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown) for row in rows
+        _note_destroyed_accuracy(
+            replace(row, dominated_by=find_dominating_choices(row, rows)), base, shown
+        )
+        for row in rows
     ]
     undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
     return Frontier(
@@ -373,7 +503,9 @@ def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[s
     return found
 
 
-def _note_destroyed_accuracy(row: FrontierRow, base: FrontierRow, shown: FrontierView) -> FrontierRow:
+def _note_destroyed_accuracy(
+    row: FrontierRow, base: FrontierRow, shown: FrontierView
+) -> FrontierRow:
     """The row with a sentence if the defence destroys accuracy."""
     if row.accuracy is None or base.accuracy is None:
         return row
@@ -388,24 +520,38 @@ def _describe_canary_costs(shown: FrontierView) -> list[str]:
     if not shown.kinds:
         return ["No records were inserted, so nothing is said of the worst case."]
     found = [
-        f"{100 * shown.wrong:.2g}% of the target's training records were inserted with wrong labels, which costs accuracy in every row."
+        f"{100 * shown.wrong:.2g}% of the target's training records were inserted with wrong "
+        "labels, which costs accuracy in every row."
     ]
     if shown.canary_fpr is None:
-        found.append("Too few records were inserted to say anything of the worst case: raise --canaries.")
+        found.append(
+            "Too few records were inserted to say anything of the worst case: raise --canaries."
+        )
     return found
 
 
-def _write_frontier_advice(rows: list[FrontierRow], undominated: list[str], shown: FrontierView) -> list[str]:
+def _write_frontier_advice(
+    rows: list[FrontierRow], undominated: list[str], shown: FrontierView
+) -> list[str]:
     """What the frontier means."""
     policy = shown.policy
-    axes_words = "accuracy, average and worst-case leakage" if shown.canary_fpr is not None else "accuracy and average leakage"
-    found = [f"Undominated in {axes_words}: {', '.join(undominated)}."] if undominated else ["No choice was measured."]
+    axes_words = (
+        "accuracy, average and worst-case leakage"
+        if shown.canary_fpr is not None
+        else "accuracy and average leakage"
+    )
+    found = (
+        [f"Undominated in {axes_words}: {', '.join(undominated)}."]
+        if undominated
+        else ["No choice was measured."]
+    )
     if policy is not None:
         good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
         if good:
             best = max(good, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
             found.append(
-                f"Of {len(rows)} choices {len(good)} meet the policy {policy.name!r} on natural records; the most accurate of them is "
+                f"Of {len(rows)} choices {len(good)} meet the policy {policy.name!r} on natural "
+                "records; the most accurate of them is "
                 f"{best.name}: {best.settings}."
             )
         else:

@@ -1,8 +1,10 @@
-"""Defences side by side: each trains a target and its reference models, and is attacked by an adversary who does the same.
+"""Defences side by side: each trains a target and its reference models.
+
+And is attacked by an adversary who does the same.
 
 References:
-    [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are Misleading", CCS 2024,
-        arXiv:2404.17399.
+    [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are
+        Misleading", CCS 2024, arXiv:2404.17399.
 """
 
 from __future__ import annotations
@@ -15,7 +17,12 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from memberscope.attacks import find_attacks
-from memberscope.auditing.collect.collect import Progress, collect_audit_data, find_duplicates, remove_duplicates
+from memberscope.auditing.collect.collect import (
+    Progress,
+    collect_audit_data,
+    find_duplicates,
+    remove_duplicates,
+)
 from memberscope.auditing.collect.measured_signals import plan_searches
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.defend.frontier import (
@@ -32,34 +39,64 @@ from memberscope.auditing.documents.result import AuditArrays, Result
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.subject.subject import Subject, make_subject
-from memberscope.auditing.verdict.full_attack_set import AttackCoverage, build_adversary_view, list_full_set
+from memberscope.auditing.verdict.full_attack_set import (
+    AttackCoverage,
+    build_adversary_view,
+    list_full_set,
+)
 from memberscope.defences import BehindOutputs, Defended, expand_sweep, parse_defence
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.frames import choose_rows
 from memberscope.outputs import Chain, parse_restriction
-from memberscope.recipes import COPY, GROUP, NATURAL, TorchRecipe, build_balanced_design, plant_canaries
+from memberscope.recipes import (
+    COPY,
+    GROUP,
+    NATURAL,
+    TorchRecipe,
+    build_balanced_design,
+    plant_canaries,
+)
 from memberscope.recipes.fleet import limit_threads, select_records, train_models, tune_recipe
 from memberscope.signals import Store
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target
 
-# Attacks that learn from known records, or that search with new queries under each reference model, take most of the time. They run
-# if they are named, and in the second pass over each way of training of which a choice would meet the policy without them.
+# Attacks that learn from known records, or that search with new queries under each reference model,
+# take most of the time. They run
+# if they are named, and in the second pass over each way of training of which a choice would meet
+# the policy without them.
 SWEPT = (
-    *("gap", "boundary", "loss", "modified_entropy", "logit", "lira", "lira_offline", "lira_robust"),
+    *(
+        "gap",
+        "boundary",
+        "loss",
+        "modified_entropy",
+        "logit",
+        "lira",
+        "lira_offline",
+        "lira_robust",
+    ),
     *("rmia", "base", "calibrated", "attack_r"),
 )
-OPEN = ("gradient_norm", "self_influence", "lira_gradient_norm")  # beside them where the model itself is open
+OPEN = (
+    "gradient_norm",
+    "self_influence",
+    "lira_gradient_norm",
+)  # beside them where the model itself is open
 SEARCHED = 64  # queries a record for each label-only search of the target
-RESERVED = 0.2  # share of the non-members set apart for defences that are fitted, where no population is given
+# Share of the non-members set apart for defences that are fitted, where no population is given
+RESERVED = 0.2
 Kept = Callable[[str, Result], None]
 
 
 @dataclass(frozen=True, eq=False)
 class SweepSetting:
-    """What every defence is tried on: `records` (n), `member` (n,) of the target, and `design` (m, n) of the reference models.
+    """What every defence is tried on.
 
-    Members come first. The natural records are members or not as the user gave them; a coin decides about each canary.
+    `records` (n), `member` (n,) of the target, and `design` (m, n) of the reference models.
+
+    Members come first. The natural records are members or not as the user gave them; a coin decides
+    about each canary.
     """
 
     records: Records
@@ -75,7 +112,9 @@ class SweepSetting:
 
 @dataclass(frozen=True, eq=False)
 class SweepOutcome:
-    """One way of training as it was attacked: by an adversary who trains so, too, and by one who trains undefended models.
+    """One way of training as it was attacked.
+
+    By an adversary who trains so, too, and by one who trains undefended models.
 
     `subject` is the target that was trained once, with its records.
     """
@@ -92,7 +131,8 @@ class SweepOutcome:
 class SweepOptions:
     """Names of the defences to try (`none` is always tried, first), and canaries of each kind.
 
-    `kept` gets the audit of each way of training, and `fitted` the output defence that was fitted to its target, where there is one.
+    `kept` gets the audit of each way of training, and `fitted` the output defence that was fitted
+    to its target, where there is one.
     """
 
     names: tuple[str, ...]
@@ -110,47 +150,76 @@ def sweep_defences(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Frontier:
-    """Train a target and reference models with each defence, attack them, and put accuracy beside leakage.
+    """Train a target and reference models with each defence, attack them.
 
-    The policy is not judged by a single audit here: each row says whether the natural records meet it. A way of training of which
-    a row would meet it by the plan's attacks is attacked again with the full set, and its rows are those of that audit.
+    And put accuracy beside leakage.
+
+    The policy is not judged by a single audit here: each row says whether the natural records meet
+    it. A way of training of which a row would meet it by the plan's attacks is attacked again with
+    the full set, and its rows are those of that audit.
 
     Raises:
-        InputError: A defence is unknown or cannot be applied to the recipe, or the records do not allow the canaries.
+        InputError: A defence is unknown or cannot be applied to the recipe, or the records do not
+    allow the canaries.
     """
     report = progress or (lambda stage, done, total: None)
     if "gap" not in plan.attacks:
-        raise InputError("Expected the attack gap among those of the sweep, got others. Add it to --attacks.")
+        raise InputError(
+            "Expected the attack gap among those of the sweep, got others. Add it to --attacks."
+        )
     if plan.drop_overlap:
         subject = _remove_overlap(plan, subject)
     subject, reserve = _reserve_records(subject, training, wish, plan.seed)
-    every = [parse_defence(name, training.population, reserve) for name in expand_sweep(("none", *wish.names))]
+    every = [
+        parse_defence(name, training.population, reserve)
+        for name in expand_sweep(("none", *wish.names))
+    ]
     choices = list({choice.name: choice for choice in every}.values())
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
-    training = replace(training, population=None)  # defences learn from it, so it is no longer what no model saw
+    training = replace(
+        training, population=None
+    )  # defences learn from it, so it is no longer what no model saw
     scene = build_sweep_setting(plan, subject, wish.canaries)
-    bare, policy = replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False), plan.policy
+    bare, policy = (
+        replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False),
+        plan.policy,
+    )
     shown = FrontierView.of(bare, policy, scene.records, scene.member, len(choices))
     tried: dict[str, SweepOutcome | str] = {}
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
         limits = tuple(
-            limit for limit in (choice.restriction for choice in choices if choice.trains == name) if _is_own_level(limit)
+            limit
+            for limit in (choice.restriction for choice in choices if choice.trains == name)
+            if _is_own_level(limit)
         )
         try:
             own = replace(bare, restrictions=limits, title=name)
             found = train_and_audit(own, scene, recipe, training, store, report)
-            if any(_can_meet_policy(choice, found, shown, own) for choice in choices if choice.trains == name):
+            if any(
+                _can_meet_policy(choice, found, shown, own)
+                for choice in choices
+                if choice.trains == name
+            ):
                 own = replace(
-                    own, attacks=list_full_set(own.threat.access, (*own.attacks, *(policy.require if policy else ())))
+                    own,
+                    attacks=list_full_set(
+                        own.threat.access, (*own.attacks, *(policy.require if policy else ()))
+                    ),
                 )
-                again = _attack_twice(own, found.subject, scene, recipe, training, store=store, report=report)
+                again = _attack_twice(
+                    own, found.subject, scene, recipe, training, store=store, report=report
+                )
                 found = replace(found, result=again[0], unaware=again[1])
         except Exception as error:  # hours of other choices must not be lost with one
             if name == "none":
                 raise
             known = isinstance(error, MemberscopeError)
-            tried[name] = str(error) if known else f"Internal error: {type(error).__name__}: {error}. Please report it."
+            tried[name] = (
+                str(error)
+                if known
+                else f"Internal error: {type(error).__name__}: {error}. Please report it."
+            )
         else:
             tried[name] = found
             wish.kept(name, found.result)
@@ -167,40 +236,65 @@ def _is_own_level(limit: str | None) -> TypeGuard[str]:
 
 
 def list_sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
-    """The attacks of a sweep where none are named: those that tend to win at `access`, and what the policy requires."""
-    found = (*SWEPT, *(OPEN if access == Access.WHITE_BOX else ()), *(policy.require if policy else ()))
+    """The attacks of a sweep where none are named.
+
+    Those that tend to win at `access`, and what the policy requires.
+    """
+    found = (
+        *SWEPT,
+        *(OPEN if access == Access.WHITE_BOX else ()),
+        *(policy.require if policy else ()),
+    )
     return tuple(dict.fromkeys(found))
 
 
-def _can_meet_policy(choice: Defended, tried: SweepOutcome, shown: FrontierView, plan: Plan) -> bool:
+def _can_meet_policy(
+    choice: Defended, tried: SweepOutcome, shown: FrontierView, plan: Plan
+) -> bool:
     """Whether a choice may meet the policy once the attacks have run that it lacks."""
     if shown.policy is None or not plan.search_queries:
         return False
-    seen = build_adversary_view(choice.restriction, tried.result, _get_unaware_arrays(choice, tried))
+    seen = build_adversary_view(
+        choice.restriction, tried.result, _get_unaware_arrays(choice, tried)
+    )
     if not seen.covered.lacking:
         return False
     shown = replace(shown, policy=replace(shown.policy, require=()))
-    return decide_policy_outcome(replace(seen, covered=AttackCoverage(seen.covered.ran)), shown, tried.result) in (
+    return decide_policy_outcome(
+        replace(seen, covered=AttackCoverage(seen.covered.ran)), shown, tried.result
+    ) in (
         "meets",
         "not measured",
     )
 
 
 def _get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | None:
-    """The scores of an adversary who does not know the defence; there is none where outputs alone are restricted."""
+    """The scores of an adversary who does not know the defence.
+
+    There is none where outputs alone are restricted.
+    """
     return None if choice.trains == "none" and choice.restriction else tried.unaware
 
 
-def _build_choice_row(choice: Defended, tried: SweepOutcome | str, shown: FrontierView) -> FrontierRow:
+def _build_choice_row(
+    choice: Defended, tried: SweepOutcome | str, shown: FrontierView
+) -> FrontierRow:
     """The row of one choice, or of its failure."""
     if isinstance(tried, str):
         return FrontierRow(choice.name, choice.settings, choice.restriction, why_not=tried)
-    row = build_frontier_row(choice.restriction, tried.result, _get_unaware_arrays(choice, tried), shown, tried.proof)
+    row = build_frontier_row(
+        choice.restriction, tried.result, _get_unaware_arrays(choice, tried), shown, tried.proof
+    )
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
 
 
-def _reserve_records(subject: Subject, training: Training, wish: SweepOptions, seed: int) -> tuple[Subject, Records | None]:
-    """The subject without the records that fitted defences need, and those; the population serves where there is one."""
+def _reserve_records(
+    subject: Subject, training: Training, wish: SweepOptions, seed: int
+) -> tuple[Subject, Records | None]:
+    """The subject without the records that fitted defences need, and those.
+
+    The population serves where there is one.
+    """
     from memberscope.auditing.subject.subject import take_records
 
     fitted = [
@@ -215,7 +309,8 @@ def _reserve_records(subject: Subject, training: Training, wish: SweepOptions, s
     n = max(20, round(RESERVED * len(outside)))
     if n > len(outside) // 2:
         raise InputError(
-            f"Expected at least 40 non-members for {fitted[0].name}, got {len(outside)}. Give more, or --population."
+            f"Expected at least 40 non-members for {fitted[0].name}, got {len(outside)}. Give "
+            "more, or --population."
         )
     apart = np.isin(np.arange(len(subject.member)), outside[:n])
     return take_records(subject, np.flatnonzero(~apart)), select_records(subject.records, apart)
@@ -232,13 +327,17 @@ def _remove_overlap(plan: Plan, subject: Subject) -> Subject:
 def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetting:
     """The records with their canaries, the target's members, and who is in which reference model.
 
-    Every model of the design has as many records as the others, and as many pairs of near-duplicates, so that they train together.
+    Every model of the design has as many records as the others, and as many pairs of
+    near-duplicates, so that they train together.
 
     Raises:
         InputError: There are no records to train on, or too few for the canaries.
     """
     if subject.records.x is None:
-        raise InputError("Expected records to train defended models on, got signals alone. Give --members and --non-members.")
+        raise InputError(
+            "Expected records to train defended models on, got signals alone. Give --members and "
+            "--non-members."
+        )
     rng = np.random.default_rng([plan.seed, 8])
     records, unit = subject.records, np.arange(len(subject.records))
     if n_each:
@@ -254,35 +353,59 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
     groups = {name: values[order] for name, values in records.groups.items()}
     own = subject.records.unit
     if own is not None:  # each canary, with its copy, is a unit: it moves on a coin of its own
-        own = np.where(kinds[:n] == NATURAL, own, np.char.add("canary ", subject.records.ids))[unit][order]
-    mixed = Records(choose_rows(records.x, order), records.y[order], records.ids[order], groups, own)
+        own = np.where(kinds[:n] == NATURAL, own, np.char.add("canary ", subject.records.ids))[
+            unit
+        ][order]
+    mixed = Records(
+        choose_rows(records.x, order), records.y[order], records.ids[order], groups, own
+    )
     return SweepSetting(mixed, member[order], inside[:, order], subject.class_names, plan.seed)
 
 
-def _draw_unit_membership(kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator) -> Bools:
-    """Membership (m, n) of records that move on their own: `size` natural ones, and half of the canaries of each kind, in each model."""
+def _draw_unit_membership(
+    kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator
+) -> Bools:
+    """Membership (m, n) of records that move on their own.
+
+    `size` natural ones, and half of the canaries of each kind, in each model.
+    """
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
     for kind in dict.fromkeys(kinds.tolist()):
         own = kinds == kind
         n = int(own.sum())
         held: dict[str, Any] = {}
         if kind == NATURAL:
-            held = {"strata": records.y[own], "unit": None if records.unit is None else records.unit[own]}
-        inside[:, own] = build_balanced_design(n, size if kind == NATURAL else n // 2, n_models, rng, **held)
+            held = {
+                "strata": records.y[own],
+                "unit": None if records.unit is None else records.unit[own],
+            }
+        inside[:, own] = build_balanced_design(
+            n, size if kind == NATURAL else n // 2, n_models, rng, **held
+        )
     return inside
 
 
 def train_and_audit(
-    plan: Plan, scene: SweepSetting, recipe: Recipe, training: Training, store: Store | None, report: Progress
+    plan: Plan,
+    scene: SweepSetting,
+    recipe: Recipe,
+    training: Training,
+    store: Store | None,
+    report: Progress,
 ) -> SweepOutcome:
-    """Train the target as `recipe` says and audit it twice, with reference models of that recipe and of the undefended one."""
+    """Train the target as `recipe` says and audit it twice.
+
+    With reference models of that recipe and of the undefended one.
+    """
     proof = getattr(recipe, "proof", None)
     proven = None if proof is None else proof(int(scene.member.sum()))
     target, seconds = _train_sweep_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
-    result, unaware = _attack_twice(plan, subject, scene, recipe, training, store=store, report=report)
+    result, unaware = _attack_twice(
+        plan, subject, scene, recipe, training, store=store, report=report
+    )
     return SweepOutcome(result, unaware, seconds, subject, proven, _collect_fitted_defences(target))
 
 
@@ -296,16 +419,28 @@ def _attack_twice(
     store: Store | None,
     report: Progress,
 ) -> tuple[Result, AuditArrays | None]:
-    """Audit a trained target with reference models of its own recipe, and with those of the undefended one."""
+    """Audit a trained target with reference models of its own recipe.
+
+    And with those of the undefended one.
+    """
     undefended = recipe is training.recipe
-    own = replace(training, recipe=recipe, design=scene.design, keep_weights=_is_keeping_models(recipe, store))
+    own = replace(
+        training, recipe=recipe, design=scene.design, keep_weights=_is_keeping_models(recipe, store)
+    )
     result = audit_subject(plan, subject, training=own, store=store, progress=report)
-    unaware = result.arrays if undefended else _score_unaware_adversary(plan, subject, training, scene, store, report)
+    unaware = (
+        result.arrays
+        if undefended
+        else _score_unaware_adversary(plan, subject, training, scene, store, report)
+    )
     return result, unaware
 
 
 def _collect_fitted_defences(target: Target) -> OutputDefence | None:
-    """The output defences that training put in front of the model, the first one first; None where there are none."""
+    """The output defences that training put in front of the model, the first one first.
+
+    None where there are none.
+    """
     found: list[OutputDefence] = []
     while isinstance(target, RestrictedTarget):
         found.insert(0, target.defence)
@@ -318,8 +453,13 @@ def _is_keeping_models(recipe: Recipe, store: Store | None) -> bool:
     return store is not None and isinstance(recipe, TorchRecipe) and recipe.digest is not None
 
 
-def _train_sweep_target(recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None) -> tuple[Target, float]:
-    """The model on the target's members, trained as the reference models are, and the seconds it took."""
+def _train_sweep_target(
+    recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None
+) -> tuple[Target, float]:
+    """The model on the target's members, trained as the reference models are.
+
+    And the seconds it took.
+    """
     decided, _ = tune_recipe(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
     started = time.perf_counter()
     with limit_threads(int(getattr(decided, "threads", 1))):
@@ -328,14 +468,28 @@ def _train_sweep_target(recipe: Recipe, scene: SweepSetting, n_models: int, stor
 
 
 def _score_unaware_adversary(
-    plan: Plan, subject: Subject, training: Training, scene: SweepSetting, store: Store | None, report: Progress
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    scene: SweepSetting,
+    store: Store | None,
+    report: Progress,
 ) -> AuditArrays | None:
-    """Scores of an adversary who trains undefended reference models and reads confidences, as evaluations used to [1]."""
-    above = tuple(name for name in plan.attacks if find_attacks((name,))[0].needs.access > Access.LABEL)
+    """Scores of an adversary who trains undefended reference models and reads confidences.
+
+    As evaluations used to [1].
+    """
+    above = tuple(
+        name for name in plan.attacks if find_attacks((name,))[0].needs.access > Access.LABEL
+    )
     if not above or plan.threat.access == Access.LABEL:
         return None
     plan = plan_searches(replace(plan, attacks=above, references=len(scene.design)), subject)
-    own = replace(training, design=scene.design, keep_weights=_is_keeping_models(training.recipe, store))
+    own = replace(
+        training, design=scene.design, keep_weights=_is_keeping_models(training.recipe, store)
+    )
     got = collect_audit_data(plan, subject, store, report, own)
-    settings = EstimateSettings(plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence)
+    settings = EstimateSettings(
+        plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence
+    )
     return score_attacks(plan, got, settings, report)[0]

@@ -1,7 +1,12 @@
 """What is written and read: plan, policy, result, access levels and comparison."""
 
 from memberscope.auditing.documents.access_levels import format_level
-from memberscope.auditing.documents.comparison import Baseline, Compared, TrendPoint, ValueWithLimits
+from memberscope.auditing.documents.comparison import (
+    Baseline,
+    Compared,
+    TrendPoint,
+    ValueWithLimits,
+)
 from memberscope.auditing.documents.policy import EXAMPLES, KINDS, EpsilonClaim
 from memberscope.auditing.documents.result import FORMAT
 

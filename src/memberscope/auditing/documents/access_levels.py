@@ -1,4 +1,7 @@
-"""The levels of an audit: the same model seen with more and with less access, and through what an endpoint might hold back."""
+"""The levels of an audit: the same model seen with more and with less access.
+
+And through what an endpoint might hold back.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,9 @@ OFFERED: dict[Signal, tuple[Access, ...]] = {
 
 @dataclass(frozen=True)
 class Level:
-    """What one query returns: an access, and the `parse_restriction` of its outputs by name, if there is one.
+    """What one query returns: an access, and the `parse_restriction` of its outputs by name.
+
+    If there is one.
 
     `declared` tells the restriction that is in force (or none) from those that are tried beside it.
     """
@@ -59,8 +64,12 @@ class Level:
         """
         if is_measured(spec):
             searched = self.access == Access.LABEL and spec.name != "transfer"
-            return SignalRequest(self.access, with_query_budget(spec, queries) if searched else spec)
-        return SignalRequest(self.access, spec, parse_restriction(self.restriction) if self.restriction else None)
+            return SignalRequest(
+                self.access, with_query_budget(spec, queries) if searched else spec
+            )
+        return SignalRequest(
+            self.access, spec, parse_restriction(self.restriction) if self.restriction else None
+        )
 
 
 def format_level(access: str, restriction: str | None) -> str:
@@ -73,7 +82,10 @@ def format_level(access: str, restriction: str | None) -> str:
 
 
 def _find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
-    """The restriction under which the model answers: what the target says of itself, and then what the threat model declares."""
+    """The restriction under which the model answers.
+
+    What the target says of itself, and then what the threat model declares.
+    """
     own, declared = getattr(target, "restriction", None), threat.restriction
     if own is None or declared is None or own == declared:
         return declared or own
@@ -91,10 +103,15 @@ def find_remaining_restriction(name: str | None, done: str | None) -> OutputDefe
     return parse_restriction(name if done is None else name.removeprefix(f"{done}+"))
 
 
-def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()) -> tuple[Level, ...]:
-    """Levels to audit, weakest first: those that `signal` can be reduced to, up to the declared one.
+def list_audit_levels(
+    target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()
+) -> tuple[Level, ...]:
+    """Levels to audit, weakest first.
 
-    Each restriction of `tried` that would hide something is a level of its own, below all probabilities.
+    Those that `signal` can be reduced to, up to the declared one.
+
+    Each restriction of `tried` that would hide something is a level of its own, below all
+    probabilities.
 
     Raises:
         InputError: A restriction is declared for losses.
@@ -107,11 +124,14 @@ def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried
     declared = _find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
         raise InputError(
-            f"Expected probabilities or logits for the restriction {declared}, got losses. Give --signals with p0, p1, …."
+            f"Expected probabilities or logits for the restriction {declared}, got losses. Give "
+            "--signals with p0, p1, …."
         )
     if declared is not None and signal in ("probabilities", "logits"):
         limited = parse_restriction(declared)
-        offered: tuple[Access, ...] = (Access.LABEL,) if limited.signal == "labels" else (Access.LABEL, Access.PROBABILITIES)
+        offered: tuple[Access, ...] = (
+            (Access.LABEL,) if limited.signal == "labels" else (Access.LABEL, Access.PROBABILITIES)
+        )
     else:
         declared, offered = None, OFFERED[signal]
         if isinstance(target, Differentiable):
@@ -125,7 +145,8 @@ def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried
                 beside = [
                     name
                     for name in dict.fromkeys(parse_restriction(name).name for name in tried)
-                    if name != declared and _is_stricter_restriction(name, declared, target.n_classes)
+                    if name != declared
+                    and _is_stricter_restriction(name, declared, target.n_classes)
                 ]
                 names = [name if declared is None else f"{declared}+{name}" for name in beside]
                 found += [Level(access, name, declared=False) for name in names]
@@ -136,14 +157,18 @@ def list_audit_levels(target: Target, signal: Signal, threat: ThreatModel, tried
 
 
 def _is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:
-    """Whether a restriction tells less than what is in force; the last class follows from the sum of the others.
+    """Whether a restriction tells less than what is in force.
+
+    The last class follows from the sum of the others.
 
     >>> _is_stricter_restriction("top:1", None, 2), _is_stricter_restriction("top:3", "top:1", 10), _is_stricter_restriction("top:1", None, 10)
     (False, False, True)
     """
     defence, before = parse_restriction(name), _split_restriction(declared)
     if isinstance(defence, Rounding):
-        return all(defence.decimals < part.decimals for part in before if isinstance(part, Rounding))
+        return all(
+            defence.decimals < part.decimals for part in before if isinstance(part, Rounding)
+        )
     if not isinstance(defence, TopK):
         return True
     return defence.k < min([n_classes - 1, *(part.k for part in before if isinstance(part, TopK))])
@@ -167,10 +192,12 @@ def build_evidence(
     done: str | None = None,
     decided: Ints | None = None,
 ) -> Evidence:
-    """Evidence about all records, nothing known yet, with `outputs` (n, k) reduced to what `level` returns.
+    """Evidence about all records, nothing known yet, with `outputs` (n.
 
-    `done` names the restriction that the outputs went through already. `decided` (n,) are the labels that the model itself gives, if
-    these need not be the top ones.
+    K) reduced to what `level` returns.
+
+    `done` names the restriction that the outputs went through already. `decided` (n,) are the
+    labels that the model itself gives, if these need not be the top ones.
     """
     defence = find_remaining_restriction(level.restriction, done)
     seen, values = restrict_to_access(level.access, signal, outputs, defence)
@@ -181,9 +208,12 @@ def build_evidence(
 
 
 def is_worth_running(attack: Attack, level: Level) -> bool:
-    """Whether an attack is worth running at `level`: where less access is enough, more detail must change something.
+    """Whether an attack is worth running at `level`.
 
-    Restrictions that are tried beside the declared one get every attack too, since a guard may be told to serve one of them.
+    Where less access is enough, more detail must change something.
+
+    Restrictions that are tried beside the declared one get every attack too, since a guard may be
+    told to serve one of them.
     """
     needed = attack.needs.access
     if needed in (Access.LABEL, Access.WHITE_BOX) or level.access == Access.WHITE_BOX:

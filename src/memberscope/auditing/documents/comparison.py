@@ -26,10 +26,13 @@ class ValueWithLimits:
 
 @dataclass(frozen=True)
 class Compared:
-    """One number in both audits and how it changed, after minus before; `method` is the difference's.
+    """One number in both audits and how it changed, after minus before.
 
-    `attack` and `access` are null for accuracies. A `claim` bears on the verdict; its `p_value` is one-sided, of "the
-    difference is at most the margin", corrected by Holm over the claims. Everything else is exploratory.
+    `method` is the difference's.
+
+    `attack` and `access` are null for accuracies. A `claim` bears on the verdict; its `p_value` is
+    one-sided, of "the difference is at most the margin", corrected by Holm over the claims.
+    Everything else is exploratory.
     """
 
     attack: str | None
@@ -48,7 +51,10 @@ class Compared:
 
 @dataclass(frozen=True)
 class Release:
-    """One audit of the comparison: its name, what it was called, its own verdict, its records and whether its scores were at hand."""
+    """One audit of the comparison.
+
+    Its name, what it was called, its own verdict, its records and whether its scores were at hand.
+    """
 
     name: str
     title: str
@@ -61,7 +67,10 @@ class Release:
 
 @dataclass(frozen=True)
 class TrendPoint:
-    """The strongest attack of one release at the level compared: AUC, or TPR at a rate, with the limits of its own audit."""
+    """The strongest attack of one release at the level compared.
+
+    AUC, or TPR at a rate, with the limits of its own audit.
+    """
 
     release: str
     metric: Literal["auc", "tpr"]
@@ -73,11 +82,14 @@ class TrendPoint:
 
 
 class Comparison(BaseModel):
-    """Whether the last release leaks more than the one it is compared with, and every number that both have.
+    """Whether the last release leaks more than the one it is compared with.
 
-    `obstacles` say why no verdict could be given, `notes` what was not like with like. `before` and `after` name the two releases;
-    `trend` has all of them. `scope` says what is compared: two models, or two training procedures, where the variance between
-    trainings is known and allowed for.
+    And every number that both have.
+
+    `obstacles` say why no verdict could be given, `notes` what was not like with like. `before` and
+    `after` name the two releases; `trend` has all of them. `scope` says what is compared: two
+    models, or two training procedures, where the variance between trainings is known and allowed
+    for.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

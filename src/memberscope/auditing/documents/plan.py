@@ -1,4 +1,7 @@
-"""The plan: everything that decides an audit apart from the data and the model; it may be published."""
+"""The plan: everything that decides an audit apart from the data and the model.
+
+It may be published.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,21 @@ Assignment = Literal["unknown", "independent_coins"]
 class Plan:
     """What will be run and how it will be judged.
 
-    `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of `independent_coins`
-    declares that a fair coin decided each record's membership. `assume_exchangeable` declares that members and non-members
-    come from one distribution where the blind control cannot check it.
+    `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of
+    `independent_coins` declares that a fair coin decided each record's membership.
+    `assume_exchangeable` declares that members and non-members come from one distribution where the
+    blind control cannot check it.
 
-    With a recipe, `references` models of `reference_size` records (None: as many as the members) are trained, and each
-    record is asked about once a view (see `signals.view`). `unit` is the name of the column whose values stand in `Records.unit`.
-    `targets` further models are trained and audited as the target is, each on records drawn for it alone: what the training
-    procedure does, besides what this one model does.
+    With a recipe, `references` models of `reference_size` records (None: as many as the members)
+    are trained, and each record is asked about once a view (see `signals.view`). `unit` is the name
+    of the column whose values stand in `Records.unit`. `targets` further models are trained and
+    audited as the target is, each on records drawn for it alone: what the training procedure does,
+    besides what this one model does.
 
-    `restrictions` are output defences (see `defences.restriction`) tried beside the level in force, one level each.
-    `search_queries` a record are spent on each label-only search, 0 for none; None decides by the query budget and the records.
-    `assume_class_order` declares that the classes stand in the model's order although the labels fit another one better.
+    `restrictions` are output defences (see `defences.restriction`) tried beside the level in force,
+    one level each. `search_queries` a record are spent on each label-only search, 0 for none; None
+    decides by the query budget and the records. `assume_class_order` declares that the classes
+    stand in the model's order although the labels fit another one better.
     """
 
     title: str = "audit"
@@ -68,30 +74,57 @@ class Plan:
         if self.seed < 0:
             raise InputError(f"Expected a seed of at least 0, got {self.seed}. Give another one.")
         if self.folds < 3:
-            raise InputError(f"Expected at least 3 folds, got {self.folds}. Thresholds are learned on other folds; use 5.")
+            raise InputError(
+                f"Expected at least 3 folds, got {self.folds}. Thresholds are learned on other "
+                "folds; use 5."
+            )
         budget = self.threat.query_budget
         if budget is not None and budget < 1:
-            raise InputError(f"Expected a query budget of at least 1 per record, got {budget}. Every attack asks once.")
+            raise InputError(
+                f"Expected a query budget of at least 1 per record, got {budget}. Every attack "
+                "asks once."
+            )
         if budget is not None and len(self.views) > budget:
-            raise InputError(f"Expected at most {budget} views for the query budget, got {len(self.views)}. Leave some out.")
+            raise InputError(
+                f"Expected at most {budget} views for the query budget, got {len(self.views)}. "
+                "Leave some out."
+            )
         if not self.views or self.views[0] != "identity" or len(set(self.views)) < len(self.views):
-            raise InputError(f"Expected different views, identity first, got {list(self.views)}. Repair --views.")
+            raise InputError(
+                f"Expected different views, identity first, got {list(self.views)}. Repair --views."
+            )
         for name in self.views:
             check_view(name)
         if self.references < 1:
-            raise InputError(f"Expected at least one reference model, got {self.references}. Give --references 16.")
+            raise InputError(
+                f"Expected at least one reference model, got {self.references}. Give --references "
+                "16."
+            )
         granted = self.threat.references
         if granted is not None and granted < 0:
-            raise InputError(f"Expected references of at least 0 in the threat model, got {granted}. Give 0 for none.")
+            raise InputError(
+                f"Expected references of at least 0 in the threat model, got {granted}. Give 0 for "
+                "none."
+            )
         if self.targets < 0:
-            raise InputError(f"Expected no or some target models, got {self.targets}. Give --targets 3, or leave it out.")
-        for name in (*self.restrictions, *((self.threat.restriction,) if self.threat.restriction else ())):
+            raise InputError(
+                f"Expected no or some target models, got {self.targets}. Give --targets 3, or "
+                "leave it out."
+            )
+        for name in (
+            *self.restrictions,
+            *((self.threat.restriction,) if self.threat.restriction else ()),
+        ):
             parse_restriction(name)
         if self.search_queries is not None and self.search_queries < 0:
-            raise InputError(f"Expected no or some search queries, got {self.search_queries}. Give --search-queries 256.")
+            raise InputError(
+                f"Expected no or some search queries, got {self.search_queries}. Give "
+                "--search-queries 256."
+            )
         if budget is not None and self.search_queries is not None and self.search_queries > budget:
             raise InputError(
-                f"Expected at most {budget} search queries for the query budget, got {self.search_queries}. Lower --search-queries."
+                f"Expected at most {budget} search queries for the query budget, got "
+                f"{self.search_queries}. Lower --search-queries."
             )
         find_attacks(self.attacks)
         if self.policy is not None:
@@ -99,10 +132,15 @@ class Plan:
 
     def chosen(self) -> tuple[Attack, ...]:
         """The attacks of the plan that the threat model allows, in order."""
-        return tuple(attack for attack in find_attacks(self.attacks) if self.withheld_from(attack) is None)
+        return tuple(
+            attack for attack in find_attacks(self.attacks) if self.withheld_from(attack) is None
+        )
 
     def withheld(self) -> list[tuple[Attack, str]]:
-        """The attacks of the plan that need what the threat model does not grant, and why in a sentence."""
+        """The attacks of the plan that need what the threat model does not grant.
+
+        And why in a sentence.
+        """
         reasons = [(attack, self.withheld_from(attack)) for attack in find_attacks(self.attacks)]
         return [(attack, why) for attack, why in reasons if why is not None]
 
@@ -127,24 +165,32 @@ class Plan:
         """False-positive rates that the policy speaks of."""
         if self.policy is None:
             return ()
-        rates = [claim.fpr for claim in self.policy.max_tpr] + [claim.fpr for claim in self.policy.max_ppv]
+        rates = [claim.fpr for claim in self.policy.max_tpr] + [
+            claim.fpr for claim in self.policy.max_ppv
+        ]
         return tuple(dict.fromkeys(rates))
 
     def resolvable_fprs(self, n_non_members: int) -> tuple[float, ...]:
         """The rates to report, from large to small.
 
         Raises:
-            InputError: A rate that was asked for, or that the policy needs, cannot be resolved by so few non-members.
+            InputError: A rate that was asked for, or that the policy needs, cannot be resolved by
+        so few non-members.
         """
         smallest = smallest_fpr(n_non_members)
         asked = (*(self.fprs or ()), *self.claim_fprs())
         for fpr in asked:
             if fpr * n_non_members < 1 - 1e-9:
                 raise InputError(
-                    f"Expected at least {int(-(-1 // fpr))} non-members for an FPR of {fpr:g}, got {n_non_members}. "
+                    f"Expected at least {int(-(-1 // fpr))} non-members for an FPR of {fpr:g}, got "
+                    f"{n_non_members}. "
                     f"Give more non-members, or use an FPR of at least {smallest:.4g}."
                 )
-        defaults = () if self.fprs else tuple(fpr for fpr in DEFAULT_FPRS if fpr * n_non_members >= 1 - 1e-9)
+        defaults = (
+            ()
+            if self.fprs
+            else tuple(fpr for fpr in DEFAULT_FPRS if fpr * n_non_members >= 1 - 1e-9)
+        )
         return tuple(sorted({*asked, *defaults}, reverse=True))
 
     def document(self) -> dict[str, Any]:
@@ -165,7 +211,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class EstimateSettings:
-    """What the estimates depend on besides the arrays: rates, priors (the threat model's first) and confidence."""
+    """What the estimates depend on besides the arrays.
+
+    Rates, priors (the threat model's first) and confidence.
+    """
 
     fprs: tuple[float, ...]
     priors: tuple[float, ...]

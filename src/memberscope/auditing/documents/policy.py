@@ -27,7 +27,9 @@ class Claim:
     'No attack finds more than 3% of members at 1% false positives.'
     """
 
-    fpr: float = Field(description="False-positive rate at which members are counted, between 0 and 1.")
+    fpr: float = Field(
+        description="False-positive rate at which members are counted, between 0 and 1."
+    )
     tpr: float = Field(description="Largest share of members that may be found at that rate.")
     group: str | None = Field(default=None, description=_GROUP)
 
@@ -43,7 +45,8 @@ class Claim:
     def sentence(self) -> str:
         """The claim in words."""
         return (
-            f"No attack finds more than {100 * self.tpr:.4g}% of members{_describe_group(self.group)} "
+            f"No attack finds more than {100 * self.tpr:.4g}% of "
+            f"members{_describe_group(self.group)} "
             f"at {100 * self.fpr:.4g}% false positives."
         )
 
@@ -61,7 +64,10 @@ class AucClaim:
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.auc < 1:
-            raise InputError(f"Expected a limit auc of at least 0.5 and below 1, got {self.auc}. Guessing alone reaches 0.5.")
+            raise InputError(
+                f"Expected a limit auc of at least 0.5 and below 1, got {self.auc}. Guessing alone "
+                "reaches 0.5."
+            )
 
     def sentence(self) -> str:
         """The claim in words."""
@@ -80,7 +86,9 @@ class PpvClaim:
 
     ppv: float = Field(description="Largest precision: members among the records that are accused.")
     fpr: float = Field(description="False-positive rate at which records are accused.")
-    prior: float = Field(description="Share of members among the records that an adversary would try.")
+    prior: float = Field(
+        description="Share of members among the records that an adversary would try."
+    )
     group: str | None = Field(default=None, description=_GROUP)
 
     def __post_init__(self) -> None:
@@ -93,7 +101,8 @@ class PpvClaim:
             )
         if self.as_tpr() >= 1:
             raise InputError(
-                f"Expected a limit ppv that some attack could exceed at an fpr of {self.fpr} and a prior of {self.prior}, got "
+                f"Expected a limit ppv that some attack could exceed at an fpr of {self.fpr} and a "
+                f"prior of {self.prior}, got "
                 f"{self.ppv}. Finding every member reaches less."
             )
 
@@ -104,7 +113,8 @@ class PpvClaim:
     def sentence(self) -> str:
         """The claim in words."""
         return (
-            f"At most {100 * self.ppv:.4g}% of the accused are members{_describe_group(self.group)}, at "
+            f"At most {100 * self.ppv:.4g}% of the accused are "
+            f"members{_describe_group(self.group)}, at "
             f"{100 * self.fpr:.4g}% false positives and a prior of {100 * self.prior:.4g}%."
         )
 
@@ -123,7 +133,9 @@ class EpsilonClaim:
 
     def __post_init__(self) -> None:
         if not 0 <= self.epsilon < float("inf"):
-            raise InputError(f"Expected a limit epsilon of at least 0, got {self.epsilon}. Give it in nats.")
+            raise InputError(
+                f"Expected a limit epsilon of at least 0, got {self.epsilon}. Give it in nats."
+            )
 
     @property
     def group(self) -> None:
@@ -136,7 +148,12 @@ class EpsilonClaim:
 
 
 AnyClaim = Claim | AucClaim | PpvClaim | EpsilonClaim
-KINDS: dict[str, Any] = {"max_tpr": Claim, "max_auc": AucClaim, "max_ppv": PpvClaim, "max_epsilon": EpsilonClaim}
+KINDS: dict[str, Any] = {
+    "max_tpr": Claim,
+    "max_auc": AucClaim,
+    "max_ppv": PpvClaim,
+    "max_epsilon": EpsilonClaim,
+}
 EXAMPLES = {
     "max_tpr": "[{ fpr = 0.01, tpr = 0.03 }]",
     "max_auc": "0.6",
@@ -149,36 +166,54 @@ EXAMPLES = {
 class Policy:
     """The family of claims judged together, and what must have run before anything can pass."""
 
-    name: str = Field(default="policy", description="The policy's name in reports; the file's name where a file has none.")
+    name: str = Field(
+        default="policy",
+        description="The policy's name in reports; the file's name where a file has none.",
+    )
     max_tpr: tuple[Claim, ...] = Field(
         default=(), description="Largest TPR at a false-positive rate; rows of fpr, tpr and group."
     )
-    require: tuple[str, ...] = Field(default=(), description="Attacks that must have run, at every rate of the policy.")
-    confidence: float = Field(default=0.95, description="Least confidence of the intervals that a pass may rest on.")
+    require: tuple[str, ...] = Field(
+        default=(), description="Attacks that must have run, at every rate of the policy."
+    )
+    confidence: float = Field(
+        default=0.95, description="Least confidence of the intervals that a pass may rest on."
+    )
     references: int = Field(
-        default=0, description="Reference models that attacks must have used; a pass with fewer is a limited pass."
+        default=0,
+        description="Reference models that attacks must have used; a pass with fewer is a limited pass.",
     )
     max_auc: tuple[AucClaim, ...] = Field(
         default=(), description="Largest AUC of any attack: a number, or rows of auc and group."
     )
-    max_ppv: tuple[PpvClaim, ...] = Field(default=(), description="Largest precision; rows of ppv, fpr, prior and group.")
+    max_ppv: tuple[PpvClaim, ...] = Field(
+        default=(), description="Largest precision; rows of ppv, fpr, prior and group."
+    )
     max_epsilon: tuple[EpsilonClaim, ...] = Field(
-        default=(), description="Largest epsilon of differential privacy: a number. It can fail, and never pass."
+        default=(),
+        description="Largest epsilon of differential privacy: a number. It can fail, and never pass.",
     )
 
     def __post_init__(self) -> None:
         if not self.claims():
             raise InputError(
-                "Expected at least one claim in the policy, such as max_tpr, got none. Add { fpr = 0.01, tpr = 0.03 }."
+                "Expected at least one claim in the policy, such as max_tpr, got none. Add { fpr = "
+                "0.01, tpr = 0.03 }."
             )
         _check.check_rate("confidence of a policy", self.confidence)
         if self.references < 0:
-            raise InputError(f"Expected references of at least 0 in the policy, got {self.references}.")
+            raise InputError(
+                f"Expected references of at least 0 in the policy, got {self.references}."
+            )
         for name in KINDS:
-            places = [tuple(getattr(row, key, None) for key in ("fpr", "prior", "group")) for row in getattr(self, name)]
+            places = [
+                tuple(getattr(row, key, None) for key in ("fpr", "prior", "group"))
+                for row in getattr(self, name)
+            ]
             if len(set(places)) < len(places):
                 raise InputError(
-                    f"Expected one {name} claim for each fpr, prior and group, got two for the same. Keep the stricter one."
+                    f"Expected one {name} claim for each fpr, prior and group, got two for the "
+                    "same. Keep the stricter one."
                 )
 
     def claims(self) -> tuple[AnyClaim, ...]:
@@ -217,46 +252,76 @@ def parse_policy_table(table: Mapping[str, Any], *, name: str = "policy") -> Pol
     (AucClaim(auc=0.6, group=None),)
     """
     if not isinstance(table, Mapping):
-        raise InputError(f"Expected a [policy] table, got policy = {table!r}. Write max_tpr = [ … ] below [policy].")
+        raise InputError(
+            f"Expected a [policy] table, got policy = {table!r}. Write max_tpr = [ … ] below "
+            "[policy]."
+        )
     known = [field.name for field in fields(Policy)]
     unknown = sorted(set(table) - set(known))
     if unknown:
-        raise InputError(f"Expected the keys {', '.join(known)} in [policy], got {', '.join(unknown)}. Remove what is unknown.")
+        raise InputError(
+            f"Expected the keys {', '.join(known)} in [policy], got {', '.join(unknown)}. Remove "
+            "what is unknown."
+        )
     require = table.get("require", ())
-    if not isinstance(require, list | tuple) or not all(isinstance(entry, str) for entry in require):
-        raise InputError(f"Expected a list of attacks for require in [policy], got {require!r}. Write require = [ … ].")
+    if not isinstance(require, list | tuple) or not all(
+        isinstance(entry, str) for entry in require
+    ):
+        raise InputError(
+            f"Expected a list of attacks for require in [policy], got {require!r}. Write require = "
+            "[ … ]."
+        )
     references = table.get("references", 0)
     if not isinstance(references, int) or isinstance(references, bool):
-        raise InputError(f"Expected a whole number for references in [policy], got {references!r}. Write references = 4.")
+        raise InputError(
+            f"Expected a whole number for references in [policy], got {references!r}. Write "
+            "references = 4."
+        )
     confidence = table.get("confidence", 0.95)
     if not isinstance(confidence, int | float) or isinstance(confidence, bool):
-        raise InputError(f"Expected a number for confidence in [policy], got {confidence!r}. Write confidence = 0.95.")
+        raise InputError(
+            f"Expected a number for confidence in [policy], got {confidence!r}. Write confidence = "
+            "0.95."
+        )
     rows = {key: _read_claims(key, table[key]) for key in KINDS if key in table}
     name = str(table.get("name", name))
-    return Policy(name=name, require=tuple(require), confidence=float(confidence), references=references, **rows)
+    return Policy(
+        name=name,
+        require=tuple(require),
+        confidence=float(confidence),
+        references=references,
+        **rows,
+    )
 
 
 def _read_claims(key: str, given: Any) -> tuple[Any, ...]:
-    """The claims under one key of a policy: a list of rows, or one number where a row needs no other."""
+    """The claims under one key of a policy.
+
+    A list of rows, or one number where a row needs no other.
+    """
     kind = KINDS[key]
     numbers = [field.name for field in fields(kind) if field.name != "group"]
     single = isinstance(given, int | float) and not isinstance(given, bool) and len(numbers) == 1
     rows = [{numbers[0]: given}] if single else given
     if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
-        raise InputError(f"Expected {key} = {EXAMPLES[key]} in [policy], got {given!r}. Write it so.")
+        raise InputError(
+            f"Expected {key} = {EXAMPLES[key]} in [policy], got {given!r}. Write it so."
+        )
     found = []
     for row in rows:
         unknown = sorted(set(row) - {field.name for field in fields(kind)})
         if unknown:
             raise InputError(
-                f"Expected the keys {', '.join(field.name for field in fields(kind))} in a row of {key}, got "
+                f"Expected the keys {', '.join(field.name for field in fields(kind))} in a row of "
+                f"{key}, got "
                 f"{', '.join(unknown)}. Remove what is unknown."
             )
         try:
             found.append(kind(**row))
         except ValidationError as error:
             raise InputError(
-                f"Expected {key} = {EXAMPLES[key]} in [policy], got {dict(row)!r}: {error.errors()[0]['msg'].lower()}. "
+                f"Expected {key} = {EXAMPLES[key]} in [policy], got {dict(row)!r}: "
+                f"{error.errors()[0]['msg'].lower()}. "
                 f"Write it so."
             ) from error
     return tuple(found)
@@ -272,18 +337,25 @@ def load_policy(name_or_path: str) -> Policy:
     (Claim(fpr=0.01, tpr=0.03, group=None),)
     """
     if name_or_path in list_bundled_policies():
-        text = (files("memberscope.auditing") / "policies" / f"{name_or_path}.toml").read_text(encoding="utf-8")
+        text = (files("memberscope.auditing") / "policies" / f"{name_or_path}.toml").read_text(
+            encoding="utf-8"
+        )
     else:
         path = Path(name_or_path)
         if not path.is_file():
             raise InputError(
-                f"Expected a policy file or one of {', '.join(list_bundled_policies())}, got {name_or_path!r}. Check the path."
+                f"Expected a policy file or one of {', '.join(list_bundled_policies())}, got "
+                f"{name_or_path!r}. Check the path."
             )
         text = path.read_text(encoding="utf-8", errors="replace")
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"Expected a TOML policy, got {name_or_path!r} with: {error}. Repair the file.") from error
+        raise InputError(
+            f"Expected a TOML policy, got {name_or_path!r} with: {error}. Repair the file."
+        ) from error
     if "policy" not in table:
-        raise InputError(f"Expected a [policy] table in {name_or_path!r}, got none. Add one with max_tpr.")
+        raise InputError(
+            f"Expected a [policy] table in {name_or_path!r}, got none. Add one with max_tpr."
+        )
     return parse_policy_table(table["policy"], name=Path(name_or_path).stem)

@@ -1,4 +1,7 @@
-"""The result of an audit: the document that is written to `result.json`, and the arrays every number comes from."""
+"""The result of an audit: the document that is written to `result.json`.
+
+And the arrays every number comes from.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,12 @@ FORMAT = "memberscope-result/2"
 class AttackScores:
     """One attack's output: scores (n,), and the decision thresholds transferred from other folds.
 
-    `learned` attacks were fitted once a fold, so their scores are comparable within a fold only. `thresholds` maps an
-    operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each fold was given by records outside it. `queries` a record were spent
-    at most. `restriction` names what the outputs were put through; a level that is not `declared` is tried beside the one in
-    force: it has no thresholds and no groups. `budgets` (b,) with `stages` (b, n) are the scores that fewer queries would have given.
+    `learned` attacks were fitted once a fold, so their scores are comparable within a fold only.
+    `thresholds` maps an operating point (`fpr=0.01`, `balanced`) to the threshold (k,) that each
+    fold was given by records outside it. `queries` a record were spent at most. `restriction` names
+    what the outputs were put through; a level that is not `declared` is tried beside the one in
+    force: it has no thresholds and no groups. `budgets` (b,) with `stages` (b, n) are the scores
+    that fewer queries would have given.
     """
 
     attack: str
@@ -53,13 +58,15 @@ class AttackScores:
 class AuditArrays:
     """Everything needed to recompute the estimates without the model, record by record (n,).
 
-    `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included) to codes (n,) into
-    `group_values`. `posterior` and `comparable` are (n,) for each attack by `attack@level`: the probability of membership
-    at the prior, and the score as it is, or, of learned attacks, as a position among the fold's non-members; higher for likelier members.
-    `vulnerability` (n, 3) is each record's separation under the reference models, with its limits; NaN where it has none.
-    `overlap` (n,) marks non-members that duplicate a member.
-    `targets` holds the same of each further target model by its name; the records are the same, `member` and `fold` its own.
-    `unit` (n,) numbers the people or documents that records belong to; None where each record stands for itself.
+    `fold` numbers the cross-fitting folds from 0. `groups` maps a group's name (`class` included)
+    to codes (n,) into `group_values`. `posterior` and `comparable` are (n,) for each attack by
+    `attack@level`: the probability of membership at the prior, and the score as it is, or, of
+    learned attacks, as a position among the fold's non-members; higher for likelier members.
+    `vulnerability` (n, 3) is each record's separation under the reference models, with its limits;
+    NaN where it has none. `overlap` (n,) marks non-members that duplicate a member. `targets` holds
+    the same of each further target model by its name; the records are the same, `member` and `fold`
+    its own. `unit` (n,) numbers the people or documents that records belong to; None where each
+    record stands for itself.
     """
 
     ids: NDArray[np.str_]
@@ -88,7 +95,10 @@ class NotRun:
 
 @dataclass(frozen=True)
 class Control:
-    """The outcome of one control: `passed` is null when it could not run, and `why` is a sentence either way."""
+    """The outcome of one control.
+
+    `passed` is null when it could not run, and `why` is a sentence either way.
+    """
 
     passed: bool | None
     why: str
@@ -103,8 +113,9 @@ class Control:
 class Cost:
     """What the audit spent; `seconds` is wall time and `queries` counts records sent to the model.
 
-    `models_trained` counts reference models and further targets. What an earlier, interrupted run spent of models and queries
-    counts too; `training_seconds` is the wall time of this run's share of them.
+    `models_trained` counts reference models and further targets. What an earlier, interrupted run
+    spent of models and queries counts too; `training_seconds` is the wall time of this run's share
+    of them.
     """
 
     seconds: float
@@ -116,7 +127,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class ExposedRecord:
-    """One of the most exposed records: its keyed hash, its class, its best attack and the posterior there.
+    """One of the most exposed records.
+
+    Its keyed hash, its class, its best attack and the posterior there.
 
     `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
 
@@ -135,7 +148,10 @@ class ExposedRecord:
 
 
 class Result(BaseModel):
-    """The whole account of an audit; `arrays` stays in memory and in `arrays.safetensors`, never in the document."""
+    """The whole account of an audit.
+
+    `arrays` stays in memory and in `arrays.safetensors`, never in the document.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 

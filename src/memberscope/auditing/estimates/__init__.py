@@ -1,4 +1,7 @@
-"""From scores to estimates: rates with intervals, diagnostics, epsilon, and records by themselves."""
+"""From scores to estimates: rates with intervals, diagnostics, epsilon.
+
+And records by themselves.
+"""
 
 from memberscope.auditing.estimates.estimates import build_whole_part
 

@@ -1,4 +1,7 @@
-"""What readers expect beside the attacks: accuracy, its gap, calibration, sizes, and the most exposed records."""
+"""What readers expect beside the attacks.
+
+Accuracy, its gap, calibration, sizes, and the most exposed records.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +26,25 @@ N_EXPOSED = 30
 
 
 def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
-    """Share of right answers with its Clopper-Pearson interval; records of one `unit` (n,) may depend."""
+    """Share of right answers with its Clopper-Pearson interval.
+
+    Records of one `unit` (n,) may depend.
+    """
     effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
     low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
     return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
 
 
-def measure_generalisation(hits: Bools, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
-    """Accuracy on members and on non-members, and their difference with a MOVER interval, by `unit` (n,) if there are any."""
+def measure_generalisation(
+    hits: Bools, member: Bools, confidence: float, unit: Ints | None = None
+) -> dict[str, Any]:
+    """Accuracy on members and on non-members, and their difference with a MOVER interval.
+
+    By `unit` (n,) if there are any.
+    """
     train, test = (
-        _measure_accuracy(hits[side], confidence, None if unit is None else unit[side]) for side in (member, ~member)
+        _measure_accuracy(hits[side], confidence, None if unit is None else unit[side])
+        for side in (member, ~member)
     )
     gap = train["value"] - test["value"]
     down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
@@ -44,8 +56,12 @@ def measure_generalisation(hits: Bools, member: Bools, confidence: float, unit: 
     }
 
 
-def measure_overconfidence(confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
-    """Mean confidence (n,) minus accuracy, with MOVER limits that take the two as independent, which only widens them.
+def measure_overconfidence(
+    confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None
+) -> dict[str, float]:
+    """Mean confidence (n,) minus accuracy, with MOVER limits that take the two as independent.
+
+    Which only widens them.
 
     >>> measure_overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
     0.4
@@ -64,13 +80,20 @@ def measure_overconfidence(confidences: Floats, hits: Bools, confidence: float, 
     return {"value": round(mean - right["value"], 12), "low": low, "high": high, "n": n}
 
 
-def measure_calibration(evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None) -> dict[str, Any]:
-    """Overconfidence on members and on non-members, from probabilities (n, 1, k), by `unit` (n,) if there are any."""
+def measure_calibration(
+    evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None
+) -> dict[str, Any]:
+    """Overconfidence on members and on non-members, from probabilities (n, 1, k).
+
+    By `unit` (n,) if there are any.
+    """
     values = fill_hidden_probabilities(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
     hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
     sides = {"member": member, "non_member": ~member}
     return {
-        name: measure_overconfidence(top[side], hits[side], confidence, None if unit is None else unit[side])
+        name: measure_overconfidence(
+            top[side], hits[side], confidence, None if unit is None else unit[side]
+        )
         for name, side in sides.items()
     }
 
@@ -81,7 +104,9 @@ def count_class_records(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def rank_exposed_members(arrays: AuditArrays, hashes: list[str], best: AttackScores) -> list[ExposedRecord]:
+def rank_exposed_members(
+    arrays: AuditArrays, hashes: list[str], best: AttackScores
+) -> list[ExposedRecord]:
     """The members that an adversary using the attack `best` would be surest of, at most thirty."""
     name = best.name
     posterior, comparable = arrays.posterior[name], arrays.comparable[name]
@@ -104,14 +129,19 @@ def rank_exposed_members(arrays: AuditArrays, hashes: list[str], best: AttackSco
 
 
 def _describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
-    """Record `i`'s separation under the reference models, as fields of `ExposedRecord`; empty where it has none."""
+    """Record `i`'s separation under the reference models, as fields of `ExposedRecord`.
+
+    Empty where it has none.
+    """
     if arrays.vulnerability is None or not np.isfinite(arrays.vulnerability[i]).all():
         return {}
     value, low, high = arrays.vulnerability[i].tolist()
     return {"vulnerability": value, "vulnerability_low": low, "vulnerability_high": high}
 
 
-def build_reliability_diagram(arrays: AuditArrays, best: AttackScores, prior: float) -> dict[str, Any]:
+def build_reliability_diagram(
+    arrays: AuditArrays, best: AttackScores, prior: float
+) -> dict[str, Any]:
     """Reliability diagram of one attack's posterior at `prior`."""
     bins = build_reliability_bins(arrays.posterior[best.name], arrays.member, prior)
     words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"

@@ -1,8 +1,12 @@
-"""What canaries prove about differential privacy: bounds on epsilon whose guesses were fixed before anybody looked.
+"""What canaries prove about differential privacy.
+
+Bounds on epsilon whose guesses were fixed before anybody looked.
 
 References:
-    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
-    [2] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024, arXiv:2410.22235.
+    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
+        2023, arXiv:2305.08846.
+    [2] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024,
+arXiv:2410.22235.
 """
 
 from __future__ import annotations
@@ -17,7 +21,14 @@ from memberscope.statistics import count_right_guesses, epsilon_one_run, epsilon
 from memberscope.statistics.epsilon import Form
 from memberscope.types import Bools, Floats
 
-SHARES = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the canaries that are guessed, each at an equal part of the significance
+SHARES = (
+    0.02,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+)  # of the canaries that are guessed, each at an equal part of the significance
 ASSUMES = {
     "one_run": "any (epsilon, delta)-private training",
     "one_run_fdp": "training whose trade-off curve is a Gaussian mechanism's, as DP-SGD's nearly is",
@@ -26,7 +37,10 @@ ASSUMES = {
 
 @dataclass(frozen=True)
 class EpsilonBound:
-    """A lower bound on `epsilon` (nats) at `delta`, from `right` of `guesses` about `m` canaries; `most` is what it could have been."""
+    """A lower bound on `epsilon` (nats) at `delta`, from `right` of `guesses` about `m` canaries.
+
+    `most` is what it could have been.
+    """
 
     form: Form
     epsilon: float
@@ -42,10 +56,13 @@ class EpsilonBound:
 def compute_privacy_bounds(
     scores: Floats, inside: Bools, delta: float, confidence: float = 0.95, seed: int = 0
 ) -> list[EpsilonBound]:
-    """One bound of each form from the scores (m,) of canaries that fair coins put in (`inside`, (m,)) or left out.
+    """One bound of each form from the scores (m,) of canaries that fair coins put in (`inside`.
 
-    The surest half of the guesses are in, the least sure half out. How many are guessed is tried at six shares that were fixed
-    beforehand, each at a sixth of the significance, so that the bound holds whichever turns out best.
+    (m,)) or left out.
+
+    The surest half of the guesses are in, the least sure half out. How many are guessed is tried at
+    six shares that were fixed beforehand, each at a sixth of the significance, so that the bound
+    holds whichever turns out best.
 
     Raises:
         InputError: There are too few canaries, all coins fell alike, or a score is not finite.
@@ -58,7 +75,8 @@ def compute_privacy_bounds(
     m = len(scores)
     if m < 20 or inside.all() or not inside.any():
         raise InputError(
-            f"Expected at least 20 canaries, some in and some out, got {m} with {int(inside.sum())} in. Add canaries."
+            f"Expected at least 20 canaries, some in and some out, got {m} with "
+            f"{int(inside.sum())} in. Add canaries."
         )
     _check.check_binary_scores(np.asarray(scores, dtype=np.float64), inside)
     rng, significance = np.random.default_rng(seed), (1 - confidence) / len(SHARES)
@@ -70,6 +88,16 @@ def compute_privacy_bounds(
         values = [bound(m, n, r, delta, significance) for n, r in zip(guesses, right, strict=True)]
         best = int(np.argmax(values))
         most = max(bound(m, n, n, delta, significance) for n in guesses)
-        entry = EpsilonBound(form, values[best], delta, confidence, m, guesses[best], right[best], most, ASSUMES[form])  # type: ignore[arg-type]
+        entry = EpsilonBound(
+            form,  # type: ignore[arg-type]
+            values[best],
+            delta,
+            confidence,
+            m,
+            guesses[best],
+            right[best],
+            most,
+            ASSUMES[form],
+        )
         found.append(entry)
     return found

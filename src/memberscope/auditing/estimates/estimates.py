@@ -1,4 +1,7 @@
-"""From scores to estimates: pure functions of the stored arrays, so that a result can be recomputed without the model."""
+"""From scores to estimates: pure functions of the stored arrays.
+
+So that a result can be recomputed without the model.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,12 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.documents.plan import EstimateSettings
-from memberscope.auditing.documents.result import BALANCED, AttackScores, AuditArrays, name_operating_point
+from memberscope.auditing.documents.result import (
+    BALANCED,
+    AttackScores,
+    AuditArrays,
+    name_operating_point,
+)
 from memberscope.auditing.scoring.crossfit import pool_scores
 from memberscope.statistics import (
     ConfusionCounts,
@@ -37,9 +45,12 @@ SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimate
 
 @dataclass(frozen=True, eq=False)
 class AttackPart:
-    """One attack on one set of records: comparable scores, the truth, and the decisions at transferred thresholds.
+    """One attack on one set of records.
 
-    `strict` places records for the lower limits of learned attacks, see `ranks_for_lower_limit`; None for the others.
+    Comparable scores, the truth, and the decisions at transferred thresholds.
+
+    `strict` places records for the lower limits of learned attacks, see `ranks_for_lower_limit`;
+    None for the others.
     """
 
     scored: AttackScores
@@ -51,7 +62,9 @@ class AttackPart:
     smallest_fold: int
     unit: Ints | None = None
 
-    def estimate(self, metric: Metric, interval: Interval, confidence: float, **conditions: Any) -> Estimate:
+    def estimate(
+        self, metric: Metric, interval: Interval, confidence: float, **conditions: Any
+    ) -> Estimate:
         """An estimate of `metric` with this part's attack, group and counts filled in."""
         n_members = int(self.member.sum())
         best = conditions.get("threshold") != "transferred"
@@ -79,7 +92,10 @@ class AttackPart:
         return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
 
     def counts(self, point: str) -> ConfusionCounts:
-        """True and false positives at the transferred threshold of an operating point, of as many records as are independent."""
+        """True and false positives at the transferred threshold of an operating point.
+
+        Of as many records as are independent.
+        """
         return effective_counts(self.decisions[point], self.member, self.unit)
 
     def resolves(self, fpr: float) -> bool:
@@ -97,10 +113,14 @@ def build_whole_part(scored: AttackScores, arrays: AuditArrays) -> AttackPart:
     scores = arrays.comparable.get(scored.name)
     if scores is None:
         scores = pool_scores(scored, arrays)
-    strict = ranks_for_lower_limit(scored.scores, arrays.member, arrays.fold) if scored.learned else None
+    strict = (
+        ranks_for_lower_limit(scored.scores, arrays.member, arrays.fold) if scored.learned else None
+    )
     decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
     folds = np.bincount(arrays.fold[~arrays.member])
-    return AttackPart(scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit)
+    return AttackPart(
+        scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit
+    )
 
 
 def restrict_part(part: AttackPart, mask: Bools, group: str) -> AttackPart:
@@ -132,7 +152,9 @@ def _iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
 
 
 def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list[str]:
-    """Groups with too few members or non-members for any estimate, and those too small for one of the rates, in words.
+    """Groups with too few members or non-members for any estimate.
+
+    And those too small for one of the rates, in words.
 
     >>> member = np.arange(80) < 40
     >>> groups = {"sex": np.arange(80) % 2}
@@ -143,13 +165,22 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
     every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
     found = [name for name in every if name not in masks]
     for fpr in fprs:
-        short = [name for name, mask in masks.items() if fpr * int((mask & ~arrays.member).sum()) < 1 - 1e-9]
+        short = [
+            name
+            for name, mask in masks.items()
+            if fpr * int((mask & ~arrays.member).sum()) < 1 - 1e-9
+        ]
         found += [f"{name} at {100 * fpr:g}%" for name in short]
     return found
 
 
-def estimate_attack(scored: AttackScores, arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
-    """Every estimate of one attack: overall first, then by class and by group; AUC and best thresholds at a level tried beside."""
+def estimate_attack(
+    scored: AttackScores, arrays: AuditArrays, settings: EstimateSettings
+) -> list[Estimate]:
+    """Every estimate of one attack: overall first, then by class and by group.
+
+    AUC and best thresholds at a level tried beside.
+    """
     part = build_whole_part(scored, arrays)
     if not scored.declared:
         return estimate_main_numbers(part, settings)
@@ -160,7 +191,10 @@ def estimate_attack(scored: AttackScores, arrays: AuditArrays, settings: Estimat
 
 
 def _estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
-    """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon, then the balanced point."""
+    """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon.
+
+    Then the balanced point.
+    """
     curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
@@ -175,20 +209,31 @@ def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[
     """AUC, and each rate at the best threshold with its precision."""
     curve, strict = part.curves()
     return [_estimate_part_auc(part, settings)] + [
-        entry for fpr in settings.fprs for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
+        entry
+        for fpr in settings.fprs
+        for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
     ]
 
 
 def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
-    """AUC, TPR at the group's own FPR where it resolves it, and what the global thresholds really do to the group."""
+    """AUC, TPR at the group's own FPR where it resolves it.
+
+    And what the global thresholds really do to the group.
+    """
     curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
         found.extend(
-            entry for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings) if entry.metric == "tpr"
+            entry
+            for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
+            if entry.metric == "tpr"
         )
         wanted = ("tpr", "fpr")
-        found.extend(entry for entry in _estimate_at_transferred_threshold(part, fpr, settings) if entry.metric in wanted)
+        found.extend(
+            entry
+            for entry in _estimate_at_transferred_threshold(part, fpr, settings)
+            if entry.metric in wanted
+        )
     found.extend(_estimate_balanced_point(part, settings, "transferred"))
     return found
 
@@ -202,23 +247,36 @@ def _estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate
 def _estimate_at_best_threshold(
     part: AttackPart, curve: Roc, strict: Roc | None, fpr: float, settings: EstimateSettings
 ) -> list[Estimate]:
-    """TPR and precision at the best threshold on these data; nothing where the rate is not resolved."""
+    """TPR and precision at the best threshold on these data.
+
+    Nothing where the rate is not resolved.
+    """
     if not part.resolves(fpr):
         return []
     confidence = settings.confidence
-    at: dict[str, Any] = {"fpr": fpr, "threshold": "best", "warning": build_resolution_warning(fpr, part.n_compared())}
+    at: dict[str, Any] = {
+        "fpr": fpr,
+        "threshold": "best",
+        "warning": build_resolution_warning(fpr, part.n_compared()),
+    }
     tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
     found = [part.estimate("tpr", tpr, confidence, **at)]
     if part.group is None:
         staircase = tpr_staircase_at_fpr(curve, fpr, confidence, strict=strict)
         found.append(part.estimate("tpr_staircase", staircase, confidence, **at))
         for prior in settings.priors:
-            found.append(part.estimate("ppv", convert_tpr_to_ppv(tpr, fpr, prior), confidence, prior=prior, **at))
+            found.append(
+                part.estimate(
+                    "ppv", convert_tpr_to_ppv(tpr, fpr, prior), confidence, prior=prior, **at
+                )
+            )
     return found
 
 
 def convert_tpr_to_ppv(tpr: Interval, fpr: float, prior: float) -> Interval:
-    """Precision of a rule that accuses exactly `fpr` of the non-members, from the TPR's value and limits.
+    """Precision of a rule that accuses exactly `fpr` of the non-members.
+
+    From the TPR's value and limits.
 
     >>> convert_tpr_to_ppv(Interval(0.5, 0.01, 0.9, "example"), 0.01, 0.5)[:3] == (ppv(0.5, 0.01, 0.5), 0.5, ppv(0.9, 0.01, 0.5))
     True
@@ -227,21 +285,48 @@ def convert_tpr_to_ppv(tpr: Interval, fpr: float, prior: float) -> Interval:
     return Interval(value, low, high, f"precision at exactly this FPR, from the TPR: {tpr.method}")
 
 
-def _estimate_at_transferred_threshold(part: AttackPart, fpr: float, settings: EstimateSettings) -> list[Estimate]:
-    """TPR, the FPR really obtained, precision and empirical epsilon at the threshold learned on other folds."""
-    if name_operating_point(fpr) not in part.decisions or fpr * int((~part.member).sum()) < 1 - 1e-9:
+def _estimate_at_transferred_threshold(
+    part: AttackPart, fpr: float, settings: EstimateSettings
+) -> list[Estimate]:
+    """TPR, the FPR really obtained.
+
+    Precision and empirical epsilon at the threshold learned on other folds.
+    """
+    if (
+        name_operating_point(fpr) not in part.decisions
+        or fpr * int((~part.member).sum()) < 1 - 1e-9
+    ):
         return []
     confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))
     at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
     found = [
-        part.estimate("tpr", _estimate_exact_share(counts.tp, counts.n_members, confidence), confidence, **at),
-        part.estimate("fpr", _estimate_exact_share(counts.fp, counts.n_non_members, confidence), confidence, **at),
+        part.estimate(
+            "tpr", _estimate_exact_share(counts.tp, counts.n_members, confidence), confidence, **at
+        ),
+        part.estimate(
+            "fpr",
+            _estimate_exact_share(counts.fp, counts.n_non_members, confidence),
+            confidence,
+            **at,
+        ),
     ]
     if part.group is None:
-        found.append(part.estimate("epsilon_empirical", epsilon_empirical(counts, confidence=confidence), confidence, **at))
+        found.append(
+            part.estimate(
+                "epsilon_empirical",
+                epsilon_empirical(counts, confidence=confidence),
+                confidence,
+                **at,
+            )
+        )
         for prior in settings.priors:
             interval = ppv_from_counts(
-                counts.tp, counts.n_members, counts.fp, counts.n_non_members, prior=prior, confidence=confidence
+                counts.tp,
+                counts.n_members,
+                counts.fp,
+                counts.n_non_members,
+                prior=prior,
+                confidence=confidence,
             )
             found.append(part.estimate("ppv", interval, confidence, prior=prior, **at))
     return found
@@ -273,7 +358,13 @@ def _estimate_balanced_point(
         "advantage",
     )
     return [
-        part.estimate(name, found[name], settings.confidence, threshold=threshold, prior=share if name == "precision" else None)
+        part.estimate(
+            name,
+            found[name],
+            settings.confidence,
+            threshold=threshold,
+            prior=share if name == "precision" else None,
+        )
         for name in names
     ]
 

@@ -1,4 +1,7 @@
-"""Epsilon as evidence allows it: a one-run lower bound only where independent coins assigned the members."""
+"""Epsilon as evidence allows it.
+
+A one-run lower bound only where independent coins assigned the members.
+"""
 
 from __future__ import annotations
 
@@ -7,21 +10,35 @@ import numpy as np
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays
 from memberscope.auditing.estimates.estimates import build_whole_part
-from memberscope.statistics import Interval, count_right_guesses, epsilon_one_run, find_distinct_rankings
+from memberscope.statistics import (
+    Interval,
+    count_right_guesses,
+    epsilon_one_run,
+    find_distinct_rankings,
+)
 from memberscope.types import Estimate
 
-GUESS_SHARE = 0.1  # fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
+GUESS_SHARE = (
+    0.1  # fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
+)
 METHOD = (
-    "one-run lower bound (arXiv:2305.08846), {guesses} guesses fixed beforehand, {right} right; delta = 0; corrected for "
+    "one-run lower bound (arXiv:2305.08846), {guesses} guesses fixed beforehand, {right} right; "
+    "delta = 0; corrected for "
     "{attacks} attacks"
 )
 
 
-def estimate_one_run_epsilon(plan: Plan, arrays: AuditArrays, rng: np.random.Generator) -> list[Estimate]:
-    """`epsilon_lower` of each attack that learns nothing from members; empty unless coins were declared.
+def estimate_one_run_epsilon(
+    plan: Plan, arrays: AuditArrays, rng: np.random.Generator
+) -> list[Estimate]:
+    """`epsilon_lower` of each attack that learns nothing from members.
 
-    Attacks fitted on other records' membership are left out, since the bound's proof wants guesses that do not use it. All bounds
-    hold together at the confidence (Bonferroni over different rankings). A bound has a lower limit only; `high` repeats the largest value that this many guesses could have shown.
+    Empty unless coins were declared.
+
+    Attacks fitted on other records' membership are left out, since the bound's proof wants guesses
+    that do not use it. All bounds hold together at the confidence (Bonferroni over different
+    rankings). A bound has a lower limit only; `high` repeats the largest value that this many
+    guesses could have shown.
     """
     if plan.assignment != "independent_coins":
         return []
@@ -37,6 +54,11 @@ def estimate_one_run_epsilon(plan: Plan, arrays: AuditArrays, rng: np.random.Gen
         part = build_whole_part(scored, arrays)
         right = count_right_guesses(part.scores, part.member, guesses, rng)
         value = epsilon_one_run(m, guesses, right, significance=significance)
-        interval = Interval(value, value, max(most, value), METHOD.format(guesses=guesses, right=right, attacks=attacks))
+        interval = Interval(
+            value,
+            value,
+            max(most, value),
+            METHOD.format(guesses=guesses, right=right, attacks=attacks),
+        )
         found.append(part.estimate("epsilon_lower", interval, settings.confidence))
     return found

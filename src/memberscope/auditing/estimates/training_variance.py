@@ -1,4 +1,7 @@
-"""How much one number varies between trainings of a recipe, from the further target models of two audits."""
+"""How much one number varies between trainings of a recipe.
+
+From the further target models of two audits.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ WORDS = "; with the variance between trainings, from {before} and {after} furthe
 
 @dataclass(frozen=True)
 class BetweenTrainings:
-    """Variance of the change of one number when both models are trained again, with its degrees of `freedom`.
+    """Variance of the change of one number when both models are trained again.
+
+    With its degrees of `freedom`.
 
     `n_targets` counts the further target models before and after that gave it.
     """
@@ -30,14 +35,17 @@ class BetweenTrainings:
     def widen(self, change: Interval, confidence: float) -> Interval:
         """The change with limits that allow for other trainings of both recipes."""
         wide = add_variance(change, self.variance, self.freedom, confidence)
-        return wide._replace(method=change.method + WORDS.format(before=self.n_targets[0], after=self.n_targets[1]))
+        return wide._replace(
+            method=change.method + WORDS.format(before=self.n_targets[0], after=self.n_targets[1])
+        )
 
 
 def measure_trainings(before: Sequence[float], after: Sequence[float]) -> BetweenTrainings | None:
     """Variance between trainings from one number of the further targets before (k,) and after (m,); None if neither tells.
 
-    Where only one of the audits has enough targets, its variance stands for both. The variance is that of the estimates, whose
-    own sampling error is not taken out, so that it is somewhat too large.
+    Where only one of the audits has enough targets, its variance stands for both. The variance is
+    that of the estimates, whose own sampling error is not taken out, so that it is somewhat too
+    large.
 
     >>> found = measure_trainings([0.6, 0.62, 0.64], [0.7])
     >>> round(found.variance, 6), found.freedom, found.n_targets
@@ -45,7 +53,11 @@ def measure_trainings(before: Sequence[float], after: Sequence[float]) -> Betwee
     >>> measure_trainings([], [0.7]) is None
     True
     """
-    known = [(float(np.var(side, ddof=1)), len(side) - 1) for side in (before, after) if len(side) >= LEAST]
+    known = [
+        (float(np.var(side, ddof=1)), len(side) - 1)
+        for side in (before, after)
+        if len(side) >= LEAST
+    ]
     if not known:
         return None
     sides = known if len(known) == 2 else known * 2
@@ -70,7 +82,10 @@ def _interpolate_tpr(curve: Roc, fpr: float) -> float:
 
 @dataclass(frozen=True, eq=False)
 class TargetNumbers:
-    """AUC (k,) and curves (k) of each attack in the further targets of one audit, by the attack's name."""
+    """AUC (k,) and curves (k) of each attack in the further targets of one audit.
+
+    By the attack's name.
+    """
 
     auc: dict[str, Floats]
     curves: dict[str, list[Roc]]
@@ -90,12 +105,18 @@ class TargetNumbers:
         return cls(auc, curves, len(targets))
 
     def largest(self, names: Sequence[str], fpr: float | None) -> list[float]:
-        """The largest AUC, or TPR at `fpr`, of the attacks `names` in each target (k); empty if one did not run in all."""
+        """The largest AUC, or TPR at `fpr`, of the attacks `names` in each target (k).
+
+        Empty if one did not run in all.
+        """
         if not names or any(name not in self.curves for name in names):
             return []
         if fpr is None:
             return [float(value) for value in np.max([self.auc[name] for name in names], axis=0)]
-        return [max(_interpolate_tpr(self.curves[name][k], fpr) for name in names) for k in range(self.n_targets)]
+        return [
+            max(_interpolate_tpr(self.curves[name][k], fpr) for name in names)
+            for k in range(self.n_targets)
+        ]
 
 
 def _build_curve(target: AuditArrays, name: str) -> Roc | None:

@@ -22,12 +22,23 @@ from memberscope.auditing.collect.target_models import build_target_job
 from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import NotRun
-from memberscope.auditing.forecast.time_model import Seconds, Timings, estimate_audit_seconds, is_search
+from memberscope.auditing.forecast.time_model import (
+    Seconds,
+    Timings,
+    estimate_audit_seconds,
+    is_search,
+)
 from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
 from memberscope.errors import InputError
-from memberscope.recipes.fleet import ResumeState, limit_threads, read_resume_state, train_models, tune_recipe
+from memberscope.recipes.fleet import (
+    ResumeState,
+    limit_threads,
+    read_resume_state,
+    train_models,
+    tune_recipe,
+)
 from memberscope.signals import PROBE, Store, is_measured
 from memberscope.statistics import smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
@@ -36,10 +47,13 @@ from memberscope.types import Access, Attack
 
 @dataclass(frozen=True)
 class Forecast:
-    """Attacks that run and at which level, those that do not, costs, and (fpr, limit, detectable TPR) rows.
+    """Attacks that run and at which level, those that do not, costs, and (fpr, limit.
 
-    `queries` and `model_queries` are the most records that the target, and all other models together, are asked about. `minutes`
-    will pass on this machine, apart from what is `unknown`, in sentences; `seconds` are those of one core by part.
+    Detectable TPR) rows.
+
+    `queries` and `model_queries` are the most records that the target, and all other models
+    together, are asked about. `minutes` will pass on this machine, apart from what is `unknown`, in
+    sentences; `seconds` are those of one core by part.
     """
 
     runs: list[tuple[str, str]]
@@ -68,31 +82,47 @@ def forecast_audit(
     store: Store | None = None,
     timings: Timings | None = None,
 ) -> Forecast:
-    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained; `store` is what earlier runs left.
+    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained.
 
-    `timings` are what was measured of the models (`time_target`, `measure_training_seconds`); without them their own time is not known.
+    `store` is what earlier runs left.
+
+    `timings` are what was measured of the models (`time_target`, `measure_training_seconds`);
+    without them their own time is not known.
 
     Raises:
-        InputError: The records do not resolve a rate that was asked for, or further targets are wanted and there is no recipe.
+        InputError: The records do not resolve a rate that was asked for, or further targets are
+    wanted and there is no recipe.
     """
     require_named_units(plan.unit, subject)
     plan = plan_searches(fit_plan_to_design(plan, training), subject)
     if plan.targets and training is None:
-        raise InputError(f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or no --targets.")
+        raise InputError(
+            f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or "
+            "no --targets."
+        )
     timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
-    n, levels = n_members + n_others, list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions)
+    n, levels = (
+        n_members + n_others,
+        list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions),
+    )
     runs, not_run = _split_runs(plan, subject, training, levels)
     models = 0
     if training is not None and list_signal_requests(plan, levels):
-        models = len(build_training_job(plan, subject, training, levels, np.random.SeedSequence(plan.seed)).inside)
+        models = len(
+            build_training_job(
+                plan, subject, training, levels, np.random.SeedSequence(plan.seed)
+            ).inside
+        )
     left = _count_remaining_models(plan, subject, training, levels, store)
     seconds = estimate_audit_seconds(plan, subject, training, levels, runs, timings)
     done = 0.0 if not models + plan.targets else 1 - left.stored / (models + plan.targets)
     queries = _count_target_queries(plan, subject, training, runs, models)
     rest = replace(
         seconds,
-        asking=_estimate_rate_limited_seconds(subject, queries) if seconds.asking is None else seconds.asking,
+        asking=_estimate_rate_limited_seconds(subject, queries)
+        if seconds.asking is None
+        else seconds.asking,
         training=None if timings.model is None else timings.model * left.to_train,
         observing=None if seconds.observing is None else seconds.observing * done,
     )
@@ -135,14 +165,21 @@ def _split_runs(
     return runs, not_run
 
 
-def _explain_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None) -> str | None:
+def _explain_not_run(
+    attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None
+) -> str | None:
     """The reason why an attack will not run at the levels `at`; None if it will."""
     signal, needs = subject.target.signal, attack.needs
     if not at:
         return f"needs {needs.access.word}; the model returns {signal}"
     if needs.spec.name == "transfer" and (training is None or training.population is None):
         return "needs a recipe and a population that the target labels"
-    if is_measured(needs.spec) and at[-1].access == Access.LABEL and needs.spec.name != "transfer" and not plan.search_queries:
+    if (
+        is_measured(needs.spec)
+        and at[-1].access == Access.LABEL
+        and needs.spec.name != "transfer"
+        and not plan.search_queries
+    ):
         return explain_no_search(plan, subject)
     if needs.spec.name == "augmentation" and len(getattr(subject.records.x, "shape", ())) < 3:
         return "needs images"
@@ -158,8 +195,13 @@ def _explain_not_run(attack: Attack, at: list[Level], plan: Plan, subject: Subje
 def _list_detectable_rows(
     plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]]
 ) -> list[tuple[float, float, float | None]]:
-    """For each rate of the policy (or each that is reported): the limit, and the smallest TPR that would fail it."""
-    attacks = {attack.name: attack.needs.known != "none" for attack, level in runs if level.declared}
+    """For each rate of the policy (or each that is reported).
+
+    The limit, and the smallest TPR that would fail it.
+    """
+    attacks = {
+        attack.name: attack.needs.known != "none" for attack, level in runs if level.declared
+    }
     sides = count_sides(subject.member, subject.unit_codes)
     n_claims = count_questions(plan.policy, encode_groups(subject)[1]) if plan.policy else 1
     fprs = plan.resolvable_fprs(int((~subject.member).sum()))
@@ -168,9 +210,16 @@ def _list_detectable_rows(
 
 
 def _count_target_queries(
-    plan: Plan, subject: Subject, training: Training | None, runs: list[tuple[Attack, Level]], models: int
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    runs: list[tuple[Attack, Level]],
+    models: int,
 ) -> int:
-    """The most records that the target will be asked about: each view, each search, the population, and some a second time."""
+    """The most records that the target will be asked about.
+
+    Each view, each search, the population, and some a second time.
+    """
     n = len(subject.records)
     asked = n * len(plan.views) if models else n
     n_others = 0 if training is None or training.population is None else len(training.population)
@@ -190,20 +239,30 @@ def _count_target_queries(
 def _count_model_queries(
     plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int
 ) -> int:
-    """The most records that reference models and further targets will be asked about, searches included."""
+    """The most records that reference models and further targets will be asked about.
+
+    Searches included.
+    """
     if training is None:
         return 0
     n = len(subject.records) + (0 if training.population is None else len(training.population))
 
     def asked(*, alone: bool) -> int:
-        searched = {entry.spec for entry in list_signal_requests(plan, levels, alone=alone) if is_search(entry)}
+        searched = {
+            entry.spec
+            for entry in list_signal_requests(plan, levels, alone=alone)
+            if is_search(entry)
+        }
         return n * (len(plan.views) + len(searched) * (plan.search_queries or 0))
 
     return models * asked(alone=False) + plan.targets * asked(alone=True)
 
 
 def _estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | None:
-    """Seconds that an endpoint's rate limit makes of so many queries; None where there is no limit, since endpoints are not asked."""
+    """Seconds that an endpoint's rate limit makes of so many queries.
+
+    None where there is no limit, since endpoints are not asked.
+    """
     endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
     if endpoint is None or endpoint.rate is None:
         return None
@@ -211,20 +270,32 @@ def _estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | No
 
 
 def _describe_unknown_times(
-    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], seconds: Seconds, left: ResumeState
+    plan: Plan,
+    subject: Subject,
+    runs: list[tuple[Attack, Level]],
+    seconds: Seconds,
+    left: ResumeState,
 ) -> list[str]:
     """What the minutes leave out, in sentences."""
     found = []
     if find_metered_target(subject.target) is not None and seconds.asking is not None:
-        found.append("The endpoint's own time is not known: the minutes are those of its rate limit.")
+        found.append(
+            "The endpoint's own time is not known: the minutes are those of its rate limit."
+        )
     if seconds.asking is None:
         found.append("The target's own time is not known: nothing was asked of it.")
     if left.to_train and seconds.training is None:
-        found.append(f"The time to train {left.to_train} models is not known; --measure trains some to see.")
+        found.append(
+            f"The time to train {left.to_train} models is not known; --measure trains some to see."
+        )
     if left.to_train + left.kept and seconds.observing is None:
         found.append("How long reference models take to answer is not known.")
     inside = sorted(
-        {attack.name for attack, level in runs if level.access == Access.WHITE_BOX and is_measured(attack.needs.spec)}
+        {
+            attack.name
+            for attack, level in runs
+            if level.access == Access.WHITE_BOX and is_measured(attack.needs.spec)
+        }
     )
     if inside:
         found.append(f"The time of gradients and activations ({', '.join(inside)}) is not known.")
@@ -233,12 +304,20 @@ def _describe_unknown_times(
 
 def _count_parallel_jobs(training: Training | None) -> int:
     """Models that are trained at a time on this machine."""
-    jobs = 1 if training is None or training.execution.backend == "sequential" else training.execution.n_jobs
+    jobs = (
+        1
+        if training is None or training.execution.backend == "sequential"
+        else training.execution.n_jobs
+    )
     return (os.cpu_count() or 1) if jobs < 0 else max(jobs, 1)
 
 
 def _count_remaining_models(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], store: Store | None
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    levels: tuple[Level, ...],
+    store: Store | None,
 ) -> ResumeState:
     """How many of the reference models and further targets are stored, kept, or to train."""
     if training is None:
@@ -249,34 +328,61 @@ def _count_remaining_models(
     if plan.targets:
         orders.append(build_target_job(plan, subject, training, levels, streams["targets"]))
     parts = [read_resume_state(order, store) for order in orders]
-    return ResumeState(*(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train")))
+    return ResumeState(
+        *(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train"))
+    )
 
 
-def _count_stored_bytes(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int) -> int:
-    """Bytes stored of the reference models and of the further targets, of which all answers are kept as well."""
+def _count_stored_bytes(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int
+) -> int:
+    """Bytes stored of the reference models and of the further targets.
+
+    Of which all answers are kept as well.
+    """
     whole = 8 * len(subject.records) * subject.target.n_classes
-    return (models + plan.targets) * _count_bytes_per_model(plan, subject, training, levels) + plan.targets * whole
+    return (models + plan.targets) * _count_bytes_per_model(
+        plan, subject, training, levels
+    ) + plan.targets * whole
 
 
-def _count_bytes_per_model(plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]) -> int:
-    """What is stored of one reference model: a float32 a signal, record and view, all outputs where an attack needs them."""
-    records = len(subject.records) + (len(training.population) if training and training.population else 0)
+def _count_bytes_per_model(
+    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]
+) -> int:
+    """What is stored of one reference model.
+
+    A float32 a signal, record and view, all outputs where an attack needs them.
+    """
+    records = len(subject.records) + (
+        len(training.population) if training and training.population else 0
+    )
     per_record = 8
     for wanted in list_signal_requests(plan, levels):
-        per_record += 4 * (subject.target.n_classes if wanted.spec.name == "outputs" else len(plan.views))
+        per_record += 4 * (
+            subject.target.n_classes if wanted.spec.name == "outputs" else len(plan.views)
+        )
     return records * per_record
 
 
 def measure_training_seconds(
     plan: Plan, subject: Subject, training: Training, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Seconds that training one batch of reference models takes here on one core, by model; nothing is kept."""
-    levels = list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions)
+    """Seconds that training one batch of reference models takes here on one core, by model.
+
+    Nothing is kept.
+    """
+    levels = list_audit_levels(
+        subject.target, subject.target.signal, plan.threat, plan.restrictions
+    )
     order = build_training_job(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
-    recipe, _ = tune_recipe(order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None)
+    recipe, _ = tune_recipe(
+        order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None
+    )
     order = replace(order, recipe=recipe)
     batch = list(order.batches()[0])
     started = clock()
     with limit_threads(1):
-        train_models(order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch])
+        train_models(
+            order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch]
+        )
     return (clock() - started) / len(batch)

@@ -1,7 +1,9 @@
-"""How many seconds an audit takes: a few constants measured by `benchmarks/forecast.py`, and what a short probe measures here.
+"""How many seconds an audit takes.
 
-All seconds are of one core. To set the constants again after the attacks or intervals became faster or slower, run
-`python benchmarks/forecast.py constants` and copy the lines that it prints.
+A few constants measured by `benchmarks/forecast.py`, and what a short probe measures here.
+
+All seconds are of one core. To set the constants again after the attacks or intervals became faster
+or slower, run `python benchmarks/forecast.py constants` and copy the lines that it prints.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import comb
 
 import numpy as np
@@ -26,21 +29,44 @@ START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
 FITTED = (0.03, 8.5e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
-QUANTILE = (2.8, 1.4e-4, 50_000)  # quantile regression on features, all folds, and the records up to which fitting takes longer
+QUANTILE = (
+    2.8,
+    1.4e-4,
+    50_000,
+)  # quantile regression on features, all folds, and the records up to which fitting takes longer
 FURTHER = 0.3  # share of that which a record beyond them takes: it is scored only
-CLASSIFIER = 0.06  # an attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
-PART = (4.0e-3, 2.2e-6)  # all numbers of one attack on one group of records: in all, and for each record
-BLIND = (0.1, 4.0e-7, 40_000)  # the blind control: in all, for each record and column, and the most records it looks at
-COMPARE = (7.0e-6, 20_000)  # the search for duplicates: for each record and column, and the most records it looks at
-MOVED = (3.0e-6, 1.2e-7)  # a moved record of a label-only search, besides the model: each, and for each of its columns
-SPENT = 0.75  # share of the queries granted that a search spends, since many records are done before
+# An attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
+CLASSIFIER = 0.06
+PART = (
+    4.0e-3,
+    2.2e-6,
+)  # all numbers of one attack on one group of records: in all, and for each record
+BLIND = (
+    0.1,
+    4.0e-7,
+    40_000,
+)  # the blind control: in all, for each record and column, and the most records it looks at
+COMPARE = (
+    7.0e-6,
+    20_000,
+)  # the search for duplicates: for each record and column, and the most records it looks at
+MOVED = (
+    3.0e-6,
+    1.2e-7,
+)  # a moved record of a label-only search, besides the model: each, and for each of its columns
+SPENT = (
+    0.75  # share of the queries granted that a search spends, since many records are done before
+)
 PROBED = 48  # the records that a local model is timed on
 LARGE = 512  # and the size of the larger of two questions, made of the same records
 
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds measured on this machine, None where nothing was: a `question`, each `record` in it, and training a `model`."""
+    """Seconds measured on this machine, None where nothing was.
+
+    A `question`, each `record` in it, and training a `model`.
+    """
 
     question: float | None = None
     record: float | None = None
@@ -49,7 +75,10 @@ class Timings:
 
 @dataclass(frozen=True)
 class Seconds:
-    """Seconds of one core that each part of an audit takes; those of models are None where nobody measured them."""
+    """Seconds of one core that each part of an audit takes.
+
+    Those of models are None where nobody measured them.
+    """
 
     asking: float | None
     training: float | None
@@ -61,21 +90,36 @@ class Seconds:
     @property
     def total(self) -> float:
         """The sum of what is known."""
-        parts = (self.asking, self.training, self.observing, self.scoring, self.estimating, self.controls)
+        parts = (
+            self.asking,
+            self.training,
+            self.observing,
+            self.scoring,
+            self.estimating,
+            self.controls,
+        )
         return sum(part for part in parts if part is not None)
 
     def wall(self, cores: int, at_once: int) -> float:
-        """The seconds that will pass: the target is asked by one thread, models are trained `at_once`, the rest shares `cores`."""
+        """The seconds that will pass.
+
+        The target is asked by one thread, models are trained `at_once`, the rest shares `cores`.
+        """
         models = (self.training or 0.0) + (self.observing or 0.0)
         return (
-            (self.asking or 0.0) + models / max(at_once, 1) + (self.scoring + self.estimating + self.controls) / max(cores, 1)
+            (self.asking or 0.0)
+            + models / max(at_once, 1)
+            + (self.scoring + self.estimating + self.controls) / max(cores, 1)
         )
 
 
 def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter) -> Timings:
-    """Time a local model on a few dozen of its own records; an endpoint is never asked, and stored signals take no time.
+    """Time a local model on a few dozen of its own records.
 
-    The fastest of three questions of each of two sizes tells what a question costs and what each record adds.
+    An endpoint is never asked, and stored signals take no time.
+
+    The fastest of three questions of each of two sizes tells what a question costs and what each
+    record adds.
 
     Raises:
         TargetError: The model fails.
@@ -83,19 +127,27 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
     target = subject.target
     if getattr(target, "stored", False):
         return Timings(0.0, 0.0)
-    if getattr(target, "costly", False) or find_metered_target(target) is not None or subject.records.x is None:
+    if (
+        getattr(target, "costly", False)
+        or find_metered_target(target) is not None
+        or subject.records.x is None
+    ):
         return Timings()
     some = np.arange(min(PROBED, len(subject.records)))
     few, many = (take_records(subject, rows).records.x for rows in (some, np.resize(some, LARGE)))
     try:
         target.query(few)
-        seconds = [min(_measure_seconds(lambda: target.query(x), clock) for _ in range(3)) for x in (few, many)]  # noqa: B023
+        seconds = [
+            min(_measure_seconds(partial(target.query, x), clock) for _ in range(3))
+            for x in (few, many)
+        ]
     except MemberscopeError:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected the model to answer about its own records, got {type(error).__name__}: {first}. Ask it about one to see why."
+            f"Expected the model to answer about its own records, got {type(error).__name__}: "
+            f"{first}. Ask it about one to see why."
         ) from error
     record = max(seconds[1] - seconds[0], 0.0) / (LARGE - len(some))
     return Timings(max(seconds[0] - record * len(some), 0.0), record)
@@ -119,7 +171,11 @@ def estimate_audit_seconds(
     """Add up what an audit of this plan does; `runs` are its attacks at their levels."""
     models = plan.references if training is not None and list_signal_requests(plan, levels) else 0
     n, width = len(subject.records), _count_columns(subject)
-    own = tuple(dict.fromkeys(level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs))
+    own = tuple(
+        dict.fromkeys(
+            level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs
+        )
+    )
     of_target = _sum_question_seconds(plan, subject, own, timings)
     observing = _sum_observation_seconds(plan, subject, training, levels, models, timings)
     scoring = estimate_attack_seconds(plan, subject, runs, models, n)
@@ -127,7 +183,10 @@ def estimate_audit_seconds(
     controls = estimate_attack_seconds(plan, subject, runs, models, int((~subject.member).sum()))
     if subject.features is not None:
         controls += COMPARE[0] * min(n, COMPARE[1]) * width
-        controls += BLIND[0] + BLIND[1] * min(n, BLIND[2]) * (width + min(subject.target.n_classes, 100)) * 10
+        controls += (
+            BLIND[0]
+            + BLIND[1] * min(n, BLIND[2]) * (width + min(subject.target.n_classes, 100)) * 10
+        )
     return Seconds(
         asking=of_target,
         training=None if timings.model is None else timings.model * (models + plan.targets),
@@ -138,19 +197,33 @@ def estimate_audit_seconds(
     )
 
 
-def estimate_attack_seconds(plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], models: int, n: int) -> float:
+def estimate_attack_seconds(
+    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], models: int, n: int
+) -> float:
     """Add up what the attacks of `runs` take on `n` records beside `models` reference models."""
     seconds = 0.0
     for attack, _ in runs:
-        fixed, each = ATTACK if attack.needs.known == "none" else QUANTILE[:2] if attack.needs.features else FITTED
-        seconds += fixed + each * (min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n)
+        fixed, each = (
+            ATTACK
+            if attack.needs.known == "none"
+            else QUANTILE[:2]
+            if attack.needs.features
+            else FITTED
+        )
+        seconds += fixed + each * (
+            min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n
+        )
         if sum(attack.needs.references):
             seconds += COMPARED * n * models
-    return seconds + CLASSIFIER * count_classifiers(plan, [attack.name for attack, _ in runs], subject.target.n_classes)
+    return seconds + CLASSIFIER * count_classifiers(
+        plan, [attack.name for attack, _ in runs], subject.target.n_classes
+    )
 
 
 def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
-    """Count the attack classifiers that are fitted: one a class and one for all, or one for all, for each fold and pair of folds.
+    """Count the attack classifiers that are fitted.
+
+    One a class and one for all, or one for all, for each fold and pair of folds.
 
     >>> count_classifiers(Plan(folds=5), ["shokri", "shokri_statistics"], 30)
     480
@@ -160,14 +233,21 @@ def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
 
 
 def _sum_estimate_seconds(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> float:
-    """Add up the estimates: every attack at a declared level on all records, by class and by group, and on all alone at others."""
-    groups = min(subject.target.n_classes, n // 20) + sum(len(np.unique(values)) for values in subject.records.groups.values())
+    """Add up the estimates: every attack at a declared level on all records.
+
+    By class and by group, and on all alone at others.
+    """
+    groups = min(subject.target.n_classes, n // 20) + sum(
+        len(np.unique(values)) for values in subject.records.groups.values()
+    )
     whole = sum(1 for _, level in runs if level.declared)
     parts, kinds = len(runs) + whole * groups, 1 + len(subject.records.groups)
     return PART[0] * parts + PART[1] * n * (len(runs) + whole * kinds)
 
 
-def _sum_question_seconds(plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings) -> float | None:
+def _sum_question_seconds(
+    plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings
+) -> float | None:
     """Seconds that the target takes to answer, searches included; None where nobody measured it."""
     if timings.question is None or timings.record is None:
         return None
@@ -176,32 +256,55 @@ def _sum_question_seconds(plan: Plan, subject: Subject, wanted: tuple[SignalRequ
     return plain * len(plan.views) + _sum_search_seconds(plan, subject, wanted, timings)
 
 
-def _sum_search_seconds(plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings) -> float:
-    """Seconds of the label-only searches of one model: in each step all records that still search are asked once."""
+def _sum_search_seconds(
+    plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings
+) -> float:
+    """Seconds of the label-only searches of one model.
+
+    In each step all records that still search are asked once.
+    """
     assert timings.question is not None and timings.record is not None
     n_searches = len({entry.spec for entry in wanted if is_search(entry)})
     steps, n = SPENT * (plan.search_queries or 0) * n_searches, len(subject.records)
-    return steps * (timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _count_columns(subject)))
+    return steps * (
+        timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _count_columns(subject))
+    )
 
 
 def _sum_observation_seconds(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int, timings: Timings
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    levels: tuple[Level, ...],
+    models: int,
+    timings: Timings,
 ) -> float | None:
-    """Seconds that reference models and further targets take to answer, each as long as the target; None where that is not known."""
+    """Seconds that reference models and further targets take to answer.
+
+    Each as long as the target; None where that is not known.
+    """
     if training is None or not models + plan.targets:
         return 0.0
     if timings.question is None or timings.record is None:
         return None
     n = len(subject.records) + (0 if training.population is None else len(training.population))
     plain = (timings.question + timings.record * n) * len(plan.views)
-    of_reference = plain + _sum_search_seconds(plan, subject, list_signal_requests(plan, levels), timings)
-    of_further = plain + _sum_search_seconds(plan, subject, list_signal_requests(plan, levels, alone=True), timings)
+    of_reference = plain + _sum_search_seconds(
+        plan, subject, list_signal_requests(plan, levels), timings
+    )
+    of_further = plain + _sum_search_seconds(
+        plan, subject, list_signal_requests(plan, levels, alone=True), timings
+    )
     return models * of_reference + plan.targets * of_further
 
 
 def is_search(wanted: SignalRequest) -> bool:
     """Tell whether a signal is searched for with new queries."""
-    return is_measured(wanted.spec) and wanted.access == Access.LABEL and wanted.spec.name != "transfer"
+    return (
+        is_measured(wanted.spec)
+        and wanted.access == Access.LABEL
+        and wanted.spec.name != "transfer"
+    )
 
 
 def _count_columns(subject: Subject) -> int:

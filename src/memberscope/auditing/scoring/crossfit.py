@@ -1,7 +1,10 @@
-"""Cross-fitting: every attack, threshold and posterior is learned on records other than those it is used on.
+"""Cross-fitting: every attack.
 
-Fold f is scored by the attack fitted on all other folds. The decision thresholds and the posterior of fold f come from the
-other folds' records, each scored by a fit that saw neither its own fold nor f. Attacks that learn nothing are scored once.
+Threshold and posterior is learned on records other than those it is used on.
+
+Fold f is scored by the attack fitted on all other folds. The decision thresholds and the posterior
+of fold f come from the other folds' records, each scored by a fit that saw neither its own fold nor
+f. Attacks that learn nothing are scored once.
 """
 
 from __future__ import annotations
@@ -12,7 +15,12 @@ from itertools import combinations
 
 import numpy as np
 
-from memberscope.auditing.documents.result import BALANCED, AttackScores, AuditArrays, name_operating_point
+from memberscope.auditing.documents.result import (
+    BALANCED,
+    AttackScores,
+    AuditArrays,
+    name_operating_point,
+)
 from memberscope.errors import InputError
 from memberscope.statistics import (
     find_best_balanced_threshold,
@@ -26,7 +34,10 @@ from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """Scores (n,), and `elsewhere` (k, n): what each record scored under a fit that saw neither its fold nor fold f."""
+    """Scores (n,), and `elsewhere` (k, n).
+
+    What each record scored under a fit that saw neither its fold nor fold f.
+    """
 
     scores: Floats
     elsewhere: Floats | None
@@ -36,8 +47,12 @@ class CrossFit:
         return self.scores if self.elsewhere is None else self.elsewhere[fold]
 
 
-def assign_folds(member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints | None = None) -> Ints:
-    """Draw the fold (n,) of each record: equal shares of members and of non-members in each, at random.
+def assign_folds(
+    member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints | None = None
+) -> Ints:
+    """Draw the fold (n,) of each record.
+
+    Equal shares of members and of non-members in each, at random.
 
     Records of one `unit` (n,) share a fold; the shares are then as equal as whole units allow.
 
@@ -58,7 +73,10 @@ def assign_folds(member: Bools, n_folds: int, rng: np.random.Generator, unit: In
 
 
 def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints) -> Ints:
-    """Draw the fold (n,) of each record, unit by unit: the largest first, each into the fold with the fewest records of its side."""
+    """Draw the fold (n,) of each record, unit by unit.
+
+    The largest first, each into the fold with the fewest records of its side.
+    """
     codes = np.unique(unit, return_inverse=True)[1]
     sizes = np.bincount(codes)
     owns_members = np.bincount(codes, weights=member) > 0
@@ -68,7 +86,8 @@ def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: I
         if len(own) < n_folds:
             kind = "members" if side else "non-members"
             raise InputError(
-                f"Expected at least {n_folds} units of {kind} for {n_folds} folds, got {len(own)}. Give more units."
+                f"Expected at least {n_folds} units of {kind} for {n_folds} folds, got {len(own)}. "
+                "Give more units."
             )
         filled = np.zeros(n_folds, dtype=np.int64)
         for number in own[np.argsort(-sizes[own], kind="stable")]:
@@ -77,7 +96,9 @@ def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: I
     return np.asarray(fold_of_unit[codes])
 
 
-def _mark_known_records(member: Bools, fold: Ints, hidden_folds: tuple[int, ...]) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
+def _mark_known_records(
+    member: Bools, fold: Ints, hidden_folds: tuple[int, ...]
+) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
     """What the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
     return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
 
@@ -93,7 +114,8 @@ def crossfit_attack(
 ) -> CrossFit:
     """Score every record of `evidence`, whose own `known` is replaced, by fits that did not see it.
 
-    Without `pairs` the fits that thresholds and posteriors are learned from are left out (`elsewhere` is NaN): a third of the work.
+    Without `pairs` the fits that thresholds and posteriors are learned from are left out
+    (`elsewhere` is NaN): a third of the work.
 
     Raises:
         UnmetNeedError: The evidence lacks what the attack needs.
@@ -102,7 +124,9 @@ def crossfit_attack(
 
     def scored(hidden: tuple[int, ...]) -> Floats:
         stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
-        return attack.score(replace(evidence, known=_mark_known_records(member, fold, hidden)), stream)
+        return attack.score(
+            replace(evidence, known=_mark_known_records(member, fold, hidden)), stream
+        )
 
     if attack.needs.known == "none":
         return CrossFit(scored(tuple(range(n_folds))), None)
@@ -124,10 +148,19 @@ def flatten_seed(seed: np.random.SeedSequence) -> list[int]:
     return [*base, *(int(part) for part in seed.spawn_key)]
 
 
-def transfer_thresholds(fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[float, ...]) -> dict[str, Floats]:
-    """Thresholds (k,) that each fold gets from the other folds: one for each rate they resolve, and the balanced one."""
+def transfer_thresholds(
+    fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[float, ...]
+) -> dict[str, Floats]:
+    """Thresholds (k,) that each fold gets from the other folds.
+
+    One for each rate they resolve, and the balanced one.
+    """
     n_folds = int(fold.max()) + 1
-    resolved = [fpr for fpr in fprs if fpr * min(int((~member & (fold != f)).sum()) for f in range(n_folds)) >= 1 - 1e-9]
+    resolved = [
+        fpr
+        for fpr in fprs
+        if fpr * min(int((~member & (fold != f)).sum()) for f in range(n_folds)) >= 1 - 1e-9
+    ]
     found = {name: np.empty(n_folds) for name in (*map(name_operating_point, resolved), BALANCED)}
     for f in range(n_folds):
         others = fold != f
@@ -139,7 +172,10 @@ def transfer_thresholds(fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[fl
 
 
 def estimate_posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats:
-    """Probability of membership (n,) at `prior`, from a likelihood ratio learned on the other folds."""
+    """Probability of membership (n,) at `prior`.
+
+    From a likelihood ratio learned on the other folds.
+    """
     found = np.empty(len(member))
     for f in range(int(fold.max()) + 1):
         others, own = fold != f, fold == f
@@ -152,5 +188,12 @@ CrossFitter = Callable[[Attack, Evidence, Bools, Ints, np.random.SeedSequence], 
 
 
 def pool_scores(scored: AttackScores, arrays: AuditArrays) -> Floats:
-    """Scores that may be pooled (n,): as they are, or as positions within the fold for attacks fitted fold by fold."""
-    return ranks_within_fold(scored.scores, arrays.member, arrays.fold) if scored.learned else scored.scores
+    """Scores that may be pooled (n,).
+
+    As they are, or as positions within the fold for attacks fitted fold by fold.
+    """
+    return (
+        ranks_within_fold(scored.scores, arrays.member, arrays.fold)
+        if scored.learned
+        else scored.scores
+    )

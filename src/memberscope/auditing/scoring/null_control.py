@@ -1,4 +1,7 @@
-"""The null control: the whole path again on non-members split in two by a hash of their id; it must look like chance."""
+"""The null control: the whole path again on non-members split in two by a hash of their id.
+
+It must look like chance.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,12 @@ ALPHA = 0.005  # chance that a clean audit fails this control, over all its atta
 SMALLEST = 40  # non-members below which the control cannot run
 
 
-def choose_pseudo_members(ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None) -> Bools:
-    """Half of the ids (n,), chosen by a hash of the id, so that the same records give the same split.
+def choose_pseudo_members(
+    ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None
+) -> Bools:
+    """Half of the ids (n,), chosen by a hash of the id.
+
+    So that the same records give the same split.
 
     A `unit` (n,) goes as a whole, by the smallest id in it.
     """
@@ -47,7 +54,9 @@ def run_null_control(
     *,
     unit: Ints | None = None,
 ) -> Control:
-    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members, and look at the AUCs.
+    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members.
+
+    And look at the AUCs.
 
     Records of one `unit` (n,) are on the same side, in the same fold, and counted together.
     """
@@ -55,8 +64,13 @@ def run_null_control(
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
     truth = choose_pseudo_members(ids, unit)
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
-    if unit is not None and min(len(np.unique(unit[truth])), len(np.unique(unit[~truth]))) < n_folds:
-        return Control(None, f"Too few units among the non-members; the null control needs {2 * n_folds}.")
+    if (
+        unit is not None
+        and min(len(np.unique(unit[truth])), len(np.unique(unit[~truth]))) < n_folds
+    ):
+        return Control(
+            None, f"Too few units among the non-members; the null control needs {2 * n_folds}."
+        )
     fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed), **by_unit)
 
     def pooled(attack: Attack) -> Floats | None:
@@ -66,7 +80,11 @@ def run_null_control(
             return None
         return fit.scores if fit.elsewhere is None else ranks_within_fold(fit.scores, truth, fold)
 
-    answers = zip(attacks, map_in_parallel(pooled, attacks, long=lambda attack: attack.needs.features), strict=True)
+    answers = zip(
+        attacks,
+        map_in_parallel(pooled, attacks, long=lambda attack: attack.needs.features),
+        strict=True,
+    )
     scored = {attack.name: scores for attack, scores in answers if scores is not None}
     if not scored:
         return Control(None, "No attack ran on the non-members.")
@@ -76,12 +94,17 @@ def run_null_control(
 def judge_null_scores(
     scored: dict[str, Floats], truth: Bools, unit: Ints | None = None, *, tests: int | None = None
 ) -> Control:
-    """Fail if some attack's AUC differs from one half, with `ALPHA` shared among attacks that rank differently, or `tests`."""
+    """Fail if some attack's AUC differs from one half.
+
+    With `ALPHA` shared among attacks that rank differently, or `tests`.
+    """
     names = list(scored)
     distinct = [names[index] for index in find_distinct_rankings(list(scored.values()))]
     confidence = 1 - ALPHA / (tests or len(distinct))
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
-    intervals = {name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct}
+    intervals = {
+        name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct
+    }
     worst = max(distinct, key=lambda name: abs(intervals[name].value - 0.5))
     broken = [name for name in distinct if not intervals[name].low <= 0.5 <= intervals[name].high]
     shown = broken[0] if broken else worst
@@ -96,7 +119,10 @@ def judge_null_scores(
 
 
 def select_non_member_evidence(evidence: Evidence, member: Bools) -> Evidence:
-    """The evidence about non-members alone; where they follow the members, reference signals stay where they lie."""
+    """The evidence about non-members alone.
+
+    Where they follow the members, reference signals stay where they lie.
+    """
     keep: Any = ~member
     first = int(np.argmax(keep))
     if keep[first:].all():

@@ -1,4 +1,7 @@
-"""Every attack of the plan at every level it applies to, cross-fitted; what cannot run is listed with the reason."""
+"""Every attack of the plan at every level it applies to, cross-fitted.
+
+What cannot run is listed with the reason.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +22,42 @@ from memberscope.statistics import smallest_fpr
 from memberscope.types import Access, Attack, Evidence, Floats
 
 
-def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report: Progress) -> tuple[AuditArrays, list[NotRun]]:
-    """Run every attack at every level it applies to, cross-fitted; those that cannot run are listed with the reason."""
+def score_attacks(
+    plan: Plan, got: Collected, settings: EstimateSettings, report: Progress
+) -> tuple[AuditArrays, list[NotRun]]:
+    """Run every attack at every level it applies to, cross-fitted.
+
+    Those that cannot run are listed with the reason.
+    """
     member = got.subject.member
     if min(int(member.sum()), int((~member).sum())) < 2 * plan.folds:
         raise InputError(
-            f"Expected at least {2 * plan.folds} members and non-members, got {int(member.sum())} and "
+            f"Expected at least {2 * plan.folds} members and non-members, got {int(member.sum())} "
+            "and "
             f"{int((~member).sum())}. Give more records."
         )
     unit = got.subject.unit_codes
-    fold = fitting.assign_folds(member, plan.folds, np.random.default_rng(got.streams["folds"]), unit)
-    jobs = [(attack, level) for level in got.levels for attack in plan.chosen() if is_worth_running(attack, level)]
+    fold = fitting.assign_folds(
+        member, plan.folds, np.random.default_rng(got.streams["folds"]), unit
+    )
+    jobs = [
+        (attack, level)
+        for level in got.levels
+        for attack in plan.chosen()
+        if is_worth_running(attack, level)
+    ]
 
     def attempt(job: tuple[Attack, Level]) -> tuple[AttackScores, Floats | None] | NotRun:
         attack, level = job
         try:
             seen = got.evidence_for(attack, level)
-            fit = fitting.crossfit_attack(attack, seen, member, fold, got.streams["scores"], pairs=level.declared)
+            fit = fitting.crossfit_attack(
+                attack, seen, member, fold, got.streams["scores"], pairs=level.declared
+            )
         except UnmetNeedError as error:
-            return NotRun(attack.name, level.word, f"{error}{_explain_missing_references(attack, got)}")
+            return NotRun(
+                attack.name, level.word, f"{error}{_explain_missing_references(attack, got)}"
+            )
         entry = AttackScores(
             attack.name,
             level.access.word,
@@ -48,21 +68,36 @@ def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report
             level.restriction,
             level.declared,
         )
-        risk = fitting.estimate_posteriors(fit, member, fold, plan.threat.prior) if level.declared else None
+        risk = (
+            fitting.estimate_posteriors(fit, member, fold, plan.threat.prior)
+            if level.declared
+            else None
+        )
         return _add_budget_stages(got, attack, level, entry, seen), risk
 
-    answers = map_in_parallel(attempt, jobs, lambda done, n: report("attack", done, n), long=lambda job: job[0].needs.features)
+    answers = map_in_parallel(
+        attempt,
+        jobs,
+        lambda done, n: report("attack", done, n),
+        long=lambda job: job[0].needs.features,
+    )
     ran_well = [answer for answer in answers if isinstance(answer, tuple)]
     scored = [entry for entry, _ in ran_well]
     posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
-    refused = [(answer, job[1]) for answer, job in zip(answers, jobs, strict=True) if isinstance(answer, NotRun)]
+    refused = [
+        (answer, job[1])
+        for answer, job in zip(answers, jobs, strict=True)
+        if isinstance(answer, NotRun)
+    ]
     said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
     not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
     not_run += _note_unoffered_access(plan, got) + [
         entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
     ]
     if not scored:
-        raise InputError(f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}")
+        raise InputError(
+            f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}"
+        )
     ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
     for attack in plan.chosen():
         if attack.name not in ran:
@@ -70,15 +105,30 @@ def score_attacks(plan: Plan, got: Collected, settings: EstimateSettings, report
             not_run.append(NotRun(attack.name, plan.threat.access.word, why))
     groups, values = encode_groups(got.subject)
     arrays = AuditArrays(
-        got.subject.records.ids, member, got.subject.records.y, fold, tuple(scored), groups, values, posterior, unit=unit
+        got.subject.records.ids,
+        member,
+        got.subject.records.y,
+        fold,
+        tuple(scored),
+        groups,
+        values,
+        posterior,
+        unit=unit,
     )
     arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
     return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
 
 
 def _explain_missing_references(attack: Attack, got: Collected) -> str:
-    """A sentence on the reference models that could not be trained, where an attack needs more than are left."""
-    if got.references is None or not got.references.fleet.failures or not any(attack.needs.references):
+    """A sentence on the reference models that could not be trained.
+
+    Where an attack needs more than are left.
+    """
+    if (
+        got.references is None
+        or not got.references.fleet.failures
+        or not any(attack.needs.references)
+    ):
         return ""
     failures = got.references.fleet.failures
     return f" {len(failures)} of {len(got.references.fleet)} could not be trained. {failures[min(failures)].why}"
@@ -89,14 +139,19 @@ def _note_unoffered_access(plan: Plan, got: Collected) -> list[NotRun]:
     missing = [access for access in Access if got.levels[-1].access < access <= plan.threat.access]
     declared = got.levels[-1].restriction
     limits = "" if declared is None else f", restricted to {declared}"
-    return [NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.") for access in missing]
+    return [
+        NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.")
+        for access in missing
+    ]
 
 
 def _explain_no_level(attack: Attack, plan: Plan, got: Collected) -> str:
     """Why an attack has no level to run at."""
     needed = attack.needs.access
     if needed > plan.threat.access:
-        return f"It needs access {needed.word!r}; the threat model grants {plan.threat.access.word!r}."
+        return (
+            f"It needs access {needed.word!r}; the threat model grants {plan.threat.access.word!r}."
+        )
     return f"It needs access {needed.word!r}; the model returns {got.observed.signal}."
 
 
@@ -106,19 +161,34 @@ def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Ev
     return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
 
 
-def _add_budget_stages(got: Collected, attack: Attack, level: Level, entry: AttackScores, seen: Evidence) -> AttackScores:
-    """The entry with what the attack would have scored on smaller budgets, for searches that learn nothing and compare nothing."""
+def _add_budget_stages(
+    got: Collected, attack: Attack, level: Level, entry: AttackScores, seen: Evidence
+) -> AttackScores:
+    """The entry with what the attack would have scored on smaller budgets.
+
+    For searches that learn nothing and compare nothing.
+    """
     measured = got.measured.found.get(got.wanted(attack, level).spec)
-    if measured is None or measured.values.shape[1] < 2 or sum(attack.needs.references) or attack.needs.known != "none":
+    if (
+        measured is None
+        or measured.values.shape[1] < 2
+        or sum(attack.needs.references)
+        or attack.needs.known != "none"
+    ):
         return entry
     rng, stages = np.random.default_rng(0), measured.values.shape[1]
     hidden = np.full(len(seen), -1, dtype=np.int8)
-    parts = [replace(seen, target=measured.values[:, stage, None, :], known=hidden) for stage in range(stages)]
+    parts = [
+        replace(seen, target=measured.values[:, stage, None, :], known=hidden)
+        for stage in range(stages)
+    ]
     scores = np.stack([attack.score(part, rng) for part in parts])
     return replace(entry, budgets=measured.queries.max(axis=0).astype(np.int64), stages=scores)
 
 
-def _note_unresolved_rates(plan: Plan, arrays: AuditArrays, settings: EstimateSettings) -> list[NotRun]:
+def _note_unresolved_rates(
+    plan: Plan, arrays: AuditArrays, settings: EstimateSettings
+) -> list[NotRun]:
     """A note for each rate that attacks fitted fold by fold cannot resolve though the whole hold-out does."""
     learned = sorted({entry.attack for entry in arrays.scored if entry.learned})
     smallest = int(np.bincount(arrays.fold[~arrays.member]).min())
@@ -126,7 +196,8 @@ def _note_unresolved_rates(plan: Plan, arrays: AuditArrays, settings: EstimateSe
         NotRun(
             ", ".join(learned),
             plan.threat.access.word,
-            f"At an FPR of {fpr:g}: fitted once a fold, and {smallest} non-members a fold resolve {smallest_fpr(smallest):.2g}.",
+            f"At an FPR of {fpr:g}: fitted once a fold, and {smallest} non-members a fold resolve "
+            f"{smallest_fpr(smallest):.2g}.",
         )
         for fpr in settings.fprs
         if learned and fpr * smallest < 1 - 1e-9

@@ -1,4 +1,7 @@
-"""The further target models attacked like the audited one, and what they have in common: a mean, and a spread between them."""
+"""The further target models attacked like the audited one, and what they have in common.
+
+A mean, and a spread between them.
+"""
 
 from __future__ import annotations
 
@@ -21,26 +24,35 @@ from memberscope.types import Estimate, Evidence
 OWN = "target"  # what estimates of the audited model itself are about
 STREAM = 1000  # set apart from the numbers of folds, from which streams are derived too
 METHOD = (
-    "mean and standard deviation over target models of the recipe, without the audited one; a spread between models, "
+    "mean and standard deviation over target models of the recipe, without the audited one; a "
+    "spread between models, "
     f"not a confidence interval; {DESCRIPTIVE}"
 )
 
 
 def _substitute_target_model(got: Collected, k: int) -> Collected:
-    """What was collected, with target model `k` where the audited model was: its membership, its answers, its own streams."""
+    """What was collected, with target model `k` where the audited model was.
+
+    Its membership, its answers, its own streams.
+    """
     assert got.procedure is not None
     fleet, labels = got.procedure.fleet, got.subject.records.y
     assert fleet.outputs is not None
     outputs, signal = np.asarray(fleet.outputs[k]), got.observed.signal
     evidence = {
-        level: build_evidence(level, signal, outputs, labels, before.features) for level, before in got.evidence.items()
+        level: build_evidence(level, signal, outputs, labels, before.features)
+        for level, before in got.evidence.items()
     }
     references = got.references
     if references is not None:
         found: dict[Any, Evidence] = {}
         for wanted, before in references.evidence.items():
             whole = wanted.spec.name == "outputs"
-            values = reduce_outputs(wanted, signal, outputs, labels)[1][:, None, :] if whole else fleet.observed[wanted][k]
+            values = (
+                reduce_outputs(wanted, signal, outputs, labels)[1][:, None, :]
+                if whole
+                else fleet.observed[wanted][k]
+            )
             others = before.population
             if others is not None:
                 others = replace(others, target=np.asarray(fleet.population[wanted][k]))
@@ -53,18 +65,26 @@ def _substitute_target_model(got: Collected, k: int) -> Collected:
         observed=replace(got.observed, outputs=outputs),
         evidence=evidence,
         references=references,
-        streams={name: np.random.SeedSequence([*flatten_seed(seed), STREAM + k]) for name, seed in got.streams.items()},
+        streams={
+            name: np.random.SeedSequence([*flatten_seed(seed), STREAM + k])
+            for name, seed in got.streams.items()
+        },
     )
 
 
 def _select_target_measurements(got: Collected, k: int) -> Measurements:
-    """What was measured of target model `k`, with the number of queries that the audited model's search took."""
+    """What was measured of target model `k`.
+
+    With the number of queries that the audited model's search took.
+    """
     assert got.procedure is not None
     found, refused = {}, dict(got.measured.refused)
     for wanted, values in got.procedure.fleet.observed.items():
         before = got.measured.found.get(wanted.spec)
         if before is not None and is_measured(wanted.spec) and np.isnan(values[k]).any():
-            refused[wanted.spec] = f"Expected {wanted.spec.name} measured of this model as of the target, got none."
+            refused[wanted.spec] = (
+                f"Expected {wanted.spec.name} measured of this model as of the target, got none."
+            )
         elif before is not None and is_measured(wanted.spec):
             found[wanted.spec] = MeasuredSignal(np.asarray(values[k]), before.queries[:, -1:])
     return Measurements(found, refused)
@@ -73,7 +93,9 @@ def _select_target_measurements(got: Collected, k: int) -> Measurements:
 def score_targets(
     plan: Plan, got: Collected, settings: EstimateSettings, not_run: list[NotRun], report: Progress
 ) -> tuple[dict[str, AuditArrays], list[NotRun]]:
-    """Scores of every attack on each target model by its name, and what did not run on one though it ran on the target.
+    """Scores of every attack on each target model by its name.
+
+    And what did not run on one though it ran on the target.
 
     Groups and single records are the audited model's affair: they are left out here.
     """
@@ -83,10 +105,14 @@ def score_targets(
     names, known = got.procedure.named(), {(entry.attack, entry.access) for entry in not_run}
     found, missing = {}, []
     for done, (name, k) in enumerate(names):
-        arrays, without = score_attacks(plan, _substitute_target_model(got, k), settings, lambda stage, done, total: None)
+        arrays, without = score_attacks(
+            plan, _substitute_target_model(got, k), settings, lambda stage, done, total: None
+        )
         found[name] = replace(arrays, groups={}, group_values={}, posterior={})
         missing += [
-            replace(entry, why=f"On {name}: {entry.why}") for entry in without if (entry.attack, entry.access) not in known
+            replace(entry, why=f"On {name}: {entry.why}")
+            for entry in without
+            if (entry.attack, entry.access) not in known
         ]
         report("targets", done + 1, len(names))
     return found, missing
@@ -95,13 +121,17 @@ def score_targets(
 def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str, Any]]:
     """Mean and standard deviation over the further targets of each attack's AUC and TPR at `fprs` (best thresholds).
 
-    `own` is the audited model's value, which is not one of those averaged; `summarise_spread` is None for a single target.
+    `own` is the audited model's value, which is not one of those averaged; `summarise_spread` is
+    None for a single target.
     """
     wanted = [
         entry
         for entry in estimates
         if entry.group is None
-        and (entry.metric == "auc" or (entry.metric == "tpr" and entry.threshold == "best" and entry.fpr in fprs))
+        and (
+            entry.metric == "auc"
+            or (entry.metric == "tpr" and entry.threshold == "best" and entry.fpr in fprs)
+        )
     ]
     rows: dict[tuple[Any, ...], dict[str, float]] = {}
     for entry in wanted:
@@ -114,7 +144,13 @@ def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list
             continue
         found.append(
             {
-                **{"attack": attack, "access": access, "restriction": limits, "metric": metric, "fpr": fpr},
+                **{
+                    "attack": attack,
+                    "access": access,
+                    "restriction": limits,
+                    "metric": metric,
+                    "fpr": fpr,
+                },
                 "n_targets": len(others),
                 "mean": float(np.mean(others)),
                 "spread": float(np.std(others, ddof=1)) if len(others) > 1 else None,
@@ -127,7 +163,10 @@ def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list
 def summarise_targets(
     plan: Plan, got: Collected, estimates: list[Estimate], settings: EstimateSettings
 ) -> dict[str, Any] | None:
-    """How many target models there are, how well they learned, and what they have in common; None without any."""
+    """How many target models there are, how well they learned, and what they have in common.
+
+    None without any.
+    """
     if got.procedure is None:
         return None
     fleet, good = got.procedure.fleet, got.procedure.good

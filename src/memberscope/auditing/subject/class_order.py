@@ -1,4 +1,7 @@
-"""Whether the model's classes stand in the order of the labels: a wrong order makes every attack read the wrong column."""
+"""Whether the model's classes stand in the order of the labels.
+
+A wrong order makes every attack read the wrong column.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,18 @@ from memberscope.errors import InputError
 from memberscope.types import Ints
 
 MOST = 2_000  # classes beyond which the order is not looked at
-SURE = 5.0  # standard deviations by which another order has to be right more often, on records that it was not chosen on
+# Standard deviations by which another order has to be right more often, on records that it was not
+# chosen on
+SURE = 5.0
 LEAST = 0.3  # Cohen's kappa that the other order has to reach
 
 
 def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
     """Refuse top classes (n,) that agree with the labels (n,) better when the classes are put in another order.
 
-    The other order is chosen on half of the records and judged on the others, so that a model that is merely bad passes. Records
-    that were mislabelled on purpose, by a rule, look like another order: a plan says so with `assume_class_order`.
+    The other order is chosen on half of the records and judged on the others, so that a model that
+    is merely bad passes. Records that were mislabelled on purpose, by a rule, look like another
+    order: a plan says so with `assume_class_order`.
 
     Raises:
         InputError: Another order is right more often than chance allows.
@@ -25,23 +31,35 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
     >>> require_order(labels, labels, 2)
     >>> require_order(1 - labels, labels, 2)
     Traceback (most recent call last):
-    memberscope.errors.InputError: Expected the model's classes in the order of the labels, got a model ...
+    memberscope.errors.InputError: Expected the model's classes in the order of the labels, got a
+    model ...
     """
-    if not 2 <= n_classes <= MOST or len(labels) < 2 or predicted.min() < 0 or predicted.max() >= n_classes:
+    if (
+        not 2 <= n_classes <= MOST
+        or len(labels) < 2
+        or predicted.min() < 0
+        or predicted.max() >= n_classes
+    ):
         return
     chosen_on, rest = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
     columns, truth = predicted[rest], labels[rest]
-    order = _undo_unsupported_cycles(_find_better_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth)
+    order = _undo_unsupported_cycles(
+        _find_better_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth
+    )
     plain, moved = columns == truth, order[columns] == truth
     gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
     if gained - lost <= SURE * (gained + lost) ** 0.5:
         return
-    if _kappa(order[columns], truth, n_classes) < LEAST:  # both sides merely favour some class, each its own
+    if (
+        _kappa(order[columns], truth, n_classes) < LEAST
+    ):  # both sides merely favour some class, each its own
         return
     shown = ", ".join(str(c) for c in order[:10]) + (", …" if n_classes > 10 else "")
     raise InputError(
-        f"Expected the model's classes in the order of the labels, got a model that is right about {plain.mean():.0%} of records, "
-        f"and about {moved.mean():.0%} if its classes were {shown}. Give the classes in the model's own order, or add "
+        "Expected the model's classes in the order of the labels, got a model that is right about "
+        f"{plain.mean():.0%} of records, "
+        f"and about {moved.mean():.0%} if its classes were {shown}. Give the classes in the "
+        "model's own order, or add "
         f"--assume-class-order if these labels are meant to be wrong."
     )
 
@@ -54,13 +72,17 @@ def _find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
     """
     from scipy.optimize import linear_sum_assignment
 
-    together = np.bincount(predicted * n_classes + labels, minlength=n_classes**2).reshape(n_classes, n_classes)
+    together = np.bincount(predicted * n_classes + labels, minlength=n_classes**2).reshape(
+        n_classes, n_classes
+    )
     found: Ints = linear_sum_assignment(together, maximize=True)[1]
     return found
 
 
 def _undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints:
-    """`order` (k,) with those of its cycles undone in which some class gains nothing, as where a model never predicts one.
+    """`order` (k,) with those of its cycles undone in which some class gains nothing.
+
+    As where a model never predicts one.
 
     >>> _undo_unsupported_cycles(np.array([1, 0, 3, 2]), np.array([0, 1, 2, 2]), np.array([1, 0, 3, 3])).tolist()
     [1, 0, 2, 3]

@@ -1,7 +1,8 @@
 """How many more non-members have a twin among the members than collisions within each side let expect.
 
 References:
-    [1] S. Hurlbert, "The nonconcept of species diversity: a critique and alternative parameters", Ecology 52, 1971.
+    [1] S. Hurlbert, "The nonconcept of species diversity: a critique and alternative parameters",
+Ecology 52, 1971.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from scipy.special import gammaln
 from memberscope.auditing.subject.feature_matrix import Keys
 from memberscope.types import Bools, Floats, Ints
 
-Twins = Callable[[Bools], tuple[Ints, Ints]]  # from who is a member (t,) to each record's twins on either side
-SURE = 3.3  # standard deviations beyond what exchanged sides give: about one clean audit in 500 (simulated)
+Twins = Callable[
+    [Bools], tuple[Ints, Ints]
+]  # from who is a member (t,) to each record's twins on either side
+# Standard deviations beyond what exchanged sides give: about one clean audit in 500 (simulated)
+SURE = 3.3
 UPPER = 1.96  # of the upper limit
 DRAWS = 200  # exchanges of the sides
 LEAST_ROOM = 0.02  # of records without a twin by chance, below which copies cannot be counted
@@ -25,9 +29,12 @@ LEAST_ROOM = 0.02  # of records without a twin by chance, below which copies can
 
 @dataclass(frozen=True)
 class Surplus:
-    """Duplicates of one kind: non-members `found` with a twin among the members, and how many were `expected` by chance.
+    """Duplicates of one kind: non-members `found` with a twin among the members.
 
-    `value` is the estimated number of copies beyond chance, `high` its upper limit; both count non-members.
+    And how many were `expected` by chance.
+
+    `value` is the estimated number of copies beyond chance, `high` its upper limit; both count
+    non-members.
     """
 
     kind: str
@@ -56,7 +63,9 @@ def measure_exact_surplus(keys: Keys, member: Bools, seed: int = 0) -> Surplus:
 def measure_near_surplus(
     edges: Ints, compared: Ints, member: Bools, scale: float, n_non_members: int, seed: int = 0
 ) -> Surplus:
-    """The surplus of non-members near to a member: `edges` (e, 2) are near pairs of the positions `compared` (c,).
+    """The surplus of non-members near to a member.
+
+    `edges` (e, 2) are near pairs of the positions `compared` (c,).
 
     What is found among those is multiplied by `scale` to hold for all `n_non_members`.
     """
@@ -66,7 +75,9 @@ def measure_near_surplus(
     touched, ends = np.unique(edges, return_inverse=True)
     first, second = ends.reshape(-1, 2).T
     n = len(touched)
-    group = connected_components(coo_array((np.ones(len(first)), (first, second)), (n, n)), directed=False)[1]
+    group = connected_components(
+        coo_array((np.ones(len(first)), (first, second)), (n, n)), directed=False
+    )[1]
 
     def count(chosen: Bools) -> Ints:
         found = np.bincount(first, chosen[second], n) + np.bincount(second, chosen[first], n)
@@ -76,14 +87,26 @@ def measure_near_surplus(
         return count(inside), count(~inside)
 
     sizes = (int(member[compared].sum()), int((~member[compared]).sum()))
-    part = _TwinComparison("near", twins, group.astype(np.int64), sizes).conclude(member[touched], seed)
+    part = _TwinComparison("near", twins, group.astype(np.int64), sizes).conclude(
+        member[touched], seed
+    )
     high = min(n_non_members, int(np.ceil(part.high * scale)))
-    return Surplus("near", part.found, part.expected, min(part.value * scale, n_non_members), high, part.significant)
+    return Surplus(
+        "near",
+        part.found,
+        part.expected,
+        min(part.value * scale, n_non_members),
+        high,
+        part.significant,
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class _TwinComparison:
-    """Records (t,) that have twins, in the groups (t,) that twins form, of sides of `sizes` (members, non-members)."""
+    """Records (t,) that have twins, in the groups (t,) that twins form.
+
+    Of sides of `sizes` (members, non-members).
+    """
 
     kind: str
     twins: Twins
@@ -91,13 +114,18 @@ class _TwinComparison:
     sizes: tuple[int, int]
 
     def copies(self, inside: Bools) -> tuple[float, float, float]:
-        """Copies beyond chance if `inside` (t,) are the members, their sampling error, and the chance of a twin.
+        """Copies beyond chance if `inside` (t,) are the members, their sampling error.
 
-        Records that have no twin count among the sides only. The error takes the groups as independent.
+        And the chance of a twin.
+
+        Records that have no twin count among the sides only. The error takes the groups as
+        independent.
         """
         n_in, n_out = self.sizes
         drawn = min(self.sizes) - 1
-        of_one, of_member, of_other = (_tabulate_chance(others, drawn) for others in (n_in, n_in - 1, n_out - 1))
+        of_one, of_member, of_other = (
+            _tabulate_chance(others, drawn) for others in (n_in, n_in - 1, n_out - 1)
+        )
         among_members, among_others = self.twins(inside)
         across = np.where(inside, 0.0, of_one[among_members]) / n_out
         own = [
@@ -106,22 +134,29 @@ class _TwinComparison:
         ]
         chance = min(own, key=lambda rates: float(rates.sum()))
         lone = n_in - int(inside.sum())
-        certain = (of_one[np.minimum(among_members[inside] + 1, n_in)].sum() + lone * of_one[1]) / n_in
+        certain = (
+            of_one[np.minimum(among_members[inside] + 1, n_in)].sum() + lone * of_one[1]
+        ) / n_in
         room = max(float(certain - chance.sum()), LEAST_ROOM)
         parts = np.bincount(self.group, across - chance) * n_out / room
         return float(parts.sum()), float((parts**2).sum()) ** 0.5, float(chance.sum())
 
     def conclude(self, inside: Bools, seed: int) -> Surplus:
-        """Hold the copies against chance: against random exchanges of the sides, or against the groups' own spread.
+        """Hold the copies against chance.
 
-        The former errs on the safe side where one side repeats its records, which an exchange would spread over both.
+        Against random exchanges of the sides, or against the groups' own spread.
+
+        The former errs on the safe side where one side repeats its records, which an exchange would
+        spread over both.
         """
         found = int((self.twins(inside)[0][~inside] > 0).sum())
         if min(self.sizes) < 2 or not found:
             return Surplus(self.kind, found, 0.0, 0.0, 0, False)
         value, error, chance = self.copies(inside)
         rng = np.random.default_rng([seed, len(inside)])
-        exchanged = np.array([self.copies(_exchange_sides(len(inside), self.sizes, rng))[0] for _ in range(DRAWS)])
+        exchanged = np.array(
+            [self.copies(_exchange_sides(len(inside), self.sizes, rng))[0] for _ in range(DRAWS)]
+        )
         value = min(max(value - max(float(exchanged.mean()), 0.0), 0.0), float(self.sizes[1]))
         spread = min(float(exchanged.std(ddof=1)), error)
         sure = bool(spread > 0 and value > SURE * spread)
@@ -144,7 +179,9 @@ def _exchange_sides(n: int, sizes: tuple[int, int], rng: np.random.Generator) ->
 
 
 def compute_twin_chance(twins: Ints, others: int, drawn: int) -> Floats:
-    """Probability (n,) that `drawn` of the `others` records, at random, hold one of the `twins` (n,) among them [1].
+    """Probability (n,) that `drawn` of the `others` records, at random.
+
+    Hold one of the `twins` (n,) among them [1].
 
     >>> compute_twin_chance(np.array([0, 1, 2]), 4, 2).round(3).tolist()
     [0.0, 0.5, 0.833]

@@ -1,13 +1,17 @@
-"""Records that stand on both sides under different ids, exactly or nearly, and how many more they are than by chance.
+"""Records that stand on both sides under different ids, exactly or nearly.
 
-A non-member that was also trained on makes every attack look weaker than it is. In tables of few columns many records are
-equal by chance, so what counts is the *excess*: non-members with a twin among the members, less what collisions within each
-side let expect. Both are brought to one number of comparisons by rarefaction [1]; the smaller of the two sides' rates is
-taken, so that repeating the records of one side cannot hide copies; and the excess is held against its law under random
+And how many more they are than by chance.
+
+A non-member that was also trained on makes every attack look weaker than it is. In tables of few
+columns many records are equal by chance, so what counts is the *excess*: non-members with a twin
+among the members, less what collisions within each side let expect. Both are brought to one number
+of comparisons by rarefaction [1]; the smaller of the two sides' rates is taken, so that repeating
+the records of one side cannot hide copies; and the excess is held against its law under random
 exchanges of the sides, given all records (a permutation test).
 
 References:
-    [1] S. Hurlbert, "The nonconcept of species diversity: a critique and alternative parameters", Ecology 52, 1971.
+    [1] S. Hurlbert, "The nonconcept of species diversity: a critique and alternative parameters",
+Ecology 52, 1971.
 """
 
 from __future__ import annotations
@@ -16,12 +20,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from memberscope.auditing.subject.duplicate_surplus import Surplus, measure_exact_surplus, measure_near_surplus
+from memberscope.auditing.subject.duplicate_surplus import (
+    Surplus,
+    measure_exact_surplus,
+    measure_near_surplus,
+)
 from memberscope.auditing.subject.feature_matrix import Keys, hash_feature_rows, mix_keys
 from memberscope.types import Bools, Floats, Ints
 
-NEAR = 0.1  # a near duplicate is within this share of the usual distance between a record and its nearest fellow
-MOST_EQUAL = 0.05  # share of a side's answers with a twin on that side beyond which equal answers mean nothing
+# A near duplicate is within this share of the usual distance between a record and its nearest
+# fellow
+NEAR = 0.1
+# Share of a side's answers with a twin on that side beyond which equal answers mean nothing
+MOST_EQUAL = 0.05
 MAX_RECORDS = 7_000  # a side, in the near search
 MOST_EDGES = 2_000_000  # near pairs beyond which nearness says nothing about copies
 SKETCH = 32
@@ -32,10 +43,11 @@ EXAMPLES = 10
 class Overlap:
     """Pairs of positions (p, 2): a non-member and the member that it duplicates, exactly or nearly.
 
-    `compared_near` counts the records of each side that the near search looked at. `involved` (n,) marks the records of
-    either side that have a twin on the other one. `surplus` says, for exact and for near duplicates, how many non-members
-    have a twin, how many were to be expected, and the excess; `within` counts the records of members and of non-members
-    that have a twin within their own side.
+    `compared_near` counts the records of each side that the near search looked at. `involved` (n,)
+    marks the records of either side that have a twin on the other one. `surplus` says, for exact
+    and for near duplicates, how many non-members have a twin, how many were to be expected, and the
+    excess; `within` counts the records of members and of non-members that have a twin within their
+    own side.
     """
 
     exact: Ints
@@ -58,19 +70,25 @@ class Overlap:
 
     @property
     def excess(self) -> int:
-        """Upper limit of how many non-members are copies of members beyond chance; 0 where that is not significant.
+        """Upper limit of how many non-members are copies of members beyond chance.
 
-        Where near duplicates were looked for among a part of the records, it may be more than were found.
+        0 where that is not significant.
+
+        Where near duplicates were looked for among a part of the records, it may be more than were
+        found.
         """
         sampled = sum(self.compared_near) < len(self.involved)
         most = {"exact": len(self.exact), "near": len(self.involved) if sampled else len(self.near)}
         return sum(min(part.high, most[part.kind]) for part in self.surplus if part.significant)
 
 
-def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools | None = None) -> Overlap:
+def find_overlap(
+    features: Floats, member: Bools, seed: int = 0, *, apart: Bools | None = None
+) -> Overlap:
     """Duplicates between members and non-members of `features` (n, f); NaN equals NaN.
 
-    Records `apart` (n,), such as copies that were inserted on purpose, are left out of what is expected by chance.
+    Records `apart` (n,), such as copies that were inserted on purpose, are left out of what is
+    expected by chance.
 
     >>> x = np.array([[0.0, 1.0], [5.0, 5.0], [9.0, 1.0], [0.0, 1.0]])
     >>> find_overlap(x, np.array([True, True, True, False])).exact.tolist()
@@ -86,8 +104,12 @@ def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools
     surplus = [measure_exact_surplus(keys[counted], member[counted], seed)]
     n_members, n_others = int(member.sum()), int((~member).sum())
     if crossing.any():
-        scale = n_members * n_others / (int(member[compared].sum()) * int((~member[compared]).sum()))
-        surplus.append(measure_near_surplus(edges, compared[counted[compared]], member, scale, n_others, seed))
+        scale = (
+            n_members * n_others / (int(member[compared].sum()) * int((~member[compared]).sum()))
+        )
+        surplus.append(
+            measure_near_surplus(edges, compared[counted[compared]], member, scale, n_others, seed)
+        )
     sides = [np.flatnonzero(member == side) for side in (True, False)]
     own = np.unique(edges[~crossing])
     within = [int(_mark_repeated_keys(keys[side]).sum()) for side in sides]
@@ -104,10 +126,15 @@ def find_overlap(features: Floats, member: Bools, seed: int = 0, *, apart: Bools
     )
 
 
-def find_equal_answers(answers: Floats, labels: Ints, member: Bools, seed: int = 0) -> Overlap | None:
-    """Non-members whose answers (n, k) and label (n,) equal a member's, for stored signals without the records.
+def find_equal_answers(
+    answers: Floats, labels: Ints, member: Bools, seed: int = 0
+) -> Overlap | None:
+    """Non-members whose answers (n, k) and label (n,) equal a member's.
 
-    None where equal answers are common within a side, as those of a small forest are: they then say nothing of the records.
+    For stored signals without the records.
+
+    None where equal answers are common within a side, as those of a small forest are: they then say
+    nothing of the records.
     """
     keys = hash_feature_rows(answers, labels)
     within = [int(_mark_repeated_keys(keys[side]).sum()) for side in (member, ~member)]
@@ -132,29 +159,44 @@ def _mark_repeated_keys(keys: Keys) -> Bools:
 
 
 def _find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
-    """Each non-member (p, 2) that equals some member, with the first such member, and all records (n,) so involved."""
+    """Each non-member (p, 2) that equals some member, with the first such member.
+
+    And all records (n,) so involved.
+    """
     inside, outside = np.flatnonzero(member), np.flatnonzero(~member)
     values, first = np.unique(keys[inside], return_index=True)
     place = np.minimum(np.searchsorted(values, keys[outside]), max(len(values) - 1, 0))
     equal = values[place] == keys[outside] if len(values) else np.zeros(len(outside), dtype=bool)
-    pairs = np.column_stack([outside[equal], inside[first[place[equal]]]]).astype(np.int64).reshape(-1, 2)
+    pairs = (
+        np.column_stack([outside[equal], inside[first[place[equal]]]])
+        .astype(np.int64)
+        .reshape(-1, 2)
+    )
     return pairs, np.isin(keys, keys[outside[equal]])
 
 
 def _find_nearest_pairs(across: Ints, member: Bools, twins: Ints) -> Ints:
-    """One near pair (p, 2), non-member first, for each non-member of the edges `across` (e, 2) without an exact twin."""
+    """One near pair (p, 2), non-member first, for each non-member of the edges `across` (e.
+
+    2) without an exact twin.
+    """
     ordered = np.where(member[across[:, :1]], across[:, ::-1], across)
     values, first = np.unique(ordered[:, 0], return_index=True)
     return ordered[first[~np.isin(values, twins)]].astype(np.int64).reshape(-1, 2)
 
 
 def _find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints, Ints]:
-    """Near pairs (e, 2) that are not equal, and the positions (c,) that were compared, some of each side.
+    """Near pairs (e, 2) that are not equal, and the positions (c,) that were compared.
 
-    Near is what lies much nearer than the nearest fellow usually does: within the sparser side, so that repeating the
-    records of one side makes nothing less near, or across the sides, so that several rows of each person do not either.
+    Some of each side.
+
+    Near is what lies much nearer than the nearest fellow usually does: within the sparser side, so
+    that repeating the records of one side makes nothing less near, or across the sides, so that
+    several rows of each person do not either.
     """
-    compared = np.concatenate([_sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)])
+    compared = np.concatenate(
+        [_sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)]
+    )
     none, inside = np.empty((0, 2), dtype=np.int64), member[compared]
     if min(int(inside.sum()), int((~inside).sum())) < 3:
         return none, compared
@@ -194,7 +236,9 @@ def _sketch_features(features: Floats) -> Floats:
     """Random projections (n, 32) that keep distances roughly, for records with many features."""
     if features.shape[1] <= SKETCH:
         return features
-    projection = np.random.default_rng(0).standard_normal((features.shape[1], SKETCH)) / np.sqrt(SKETCH)
+    projection = np.random.default_rng(0).standard_normal((features.shape[1], SKETCH)) / np.sqrt(
+        SKETCH
+    )
     sketch: Floats = features @ projection
     return sketch
 
@@ -208,7 +252,10 @@ def _compute_row_distances(points: Floats, rows: Ints) -> Floats:
 
 
 def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floats]:
-    """Distance (n,) of each point to its nearest fellow on its own side and on the other, in blocks of bounded memory."""
+    """Distance (n,) of each point to its nearest fellow on its own side and on the other.
+
+    In blocks of bounded memory.
+    """
     n = len(points)
     sides = {side: np.flatnonzero(inside == side) for side in (True, False)}
     ordered = np.concatenate([sides[True], sides[False]])
@@ -228,7 +275,10 @@ def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floa
 
 
 def _find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
-    """Pairs (e, 2) of points, one of them among `rows`, that are less than `radius` apart, each once."""
+    """Pairs (e, 2) of points, one of them among `rows`, that are less than `radius` apart.
+
+    Each once.
+    """
     block = max(1, 20_000_000 // len(points))
     among = np.zeros(len(points), dtype=bool)
     among[rows] = True
@@ -236,7 +286,9 @@ def _find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
     total = 0
     for start in range(0, len(rows), block):
         part = rows[start : start + block]
-        near = _compute_row_distances(points, part) < 4 * radius**2 + 1e-9  # rounding; the true distance follows
+        near = (
+            _compute_row_distances(points, part) < 4 * radius**2 + 1e-9
+        )  # rounding; the true distance follows
         first, second = np.nonzero(near)
         a, b = part[first], second
         once = (a < b) | ~among[b]

@@ -21,12 +21,17 @@ from memberscope.types import Floats, Ints
 
 Keys = NDArray[np.uint64]
 WIDE = 64  # features beyond which trees get principal components instead
-LEAST_WORDS, LEAST_NUMBERS = 20, 100  # different values below which a column is a category, or a number such as an age
+LEAST_WORDS, LEAST_NUMBERS = (
+    20,
+    100,
+)  # different values below which a column is a category, or a number such as an age
 FEWEST_ROWS, MOST_ROWS = 2, 50  # rows a value, by the median, of a column that looks like an id
 
 
 def build_feature_matrix(x: Any) -> Floats | None:
-    """Features (n, f): arrays are flattened a record, columns of words become codes, dates seconds; None if there are no records.
+    """Features (n, f): arrays are flattened a record, columns of words become codes.
+
+    Dates seconds; None if there are no records.
 
     What is missing is NaN. Texts and sequences of several lengths are one column of codes.
 
@@ -51,30 +56,47 @@ def build_feature_matrix(x: Any) -> Floats | None:
 
 
 def _split_object_columns(x: Any) -> list[NDArray[Any]]:
-    """Columns (n,) of records that numpy does not read as numbers: one a key of dictionaries, one a place of sequences, else one.
+    """Columns (n,) of records that numpy does not read as numbers.
+
+    One a key of dictionaries, one a place of sequences, else one.
 
     >>> [column.tolist() for column in _split_object_columns([{"a": 1}, {"a": 2, "b": "x"}])]
     [[1.0, 2.0], [None, 'x']]
     """
     if isinstance(x, np.ndarray) and x.ndim > 1:
-        return [convert_objects(column) if column.dtype == object else column for column in x.reshape(len(x), -1).T]
+        return [
+            convert_objects(column) if column.dtype == object else column
+            for column in x.reshape(len(x), -1).T
+        ]
     values = make_object_array(x.to_list() if hasattr(x, "to_list") else x)
     kinds = set(map(type, values))
     if kinds == {dict}:
         keys = dict.fromkeys(key for record in values for key in record)
-        return [convert_objects(make_object_array([record.get(key) for record in values])) for key in keys]
+        return [
+            convert_objects(make_object_array([record.get(key) for record in values]))
+            for key in keys
+        ]
     if kinds <= {list, tuple} and kinds and len({len(value) for value in values}) == 1:
-        return [convert_objects(make_object_array([value[place] for value in values])) for place in range(len(values[0]))]
+        return [
+            convert_objects(make_object_array([value[place] for value in values]))
+            for place in range(len(values[0]))
+        ]
     return [convert_objects(values)]
 
 
 def _stack_column_codes(columns: list[NDArray[Any]], n: int) -> Floats:
     """The columns (n,) as numbers side by side."""
-    return np.column_stack([_encode_column(column) for column in columns]) if columns else np.zeros((n, 0))
+    return (
+        np.column_stack([_encode_column(column) for column in columns])
+        if columns
+        else np.zeros((n, 0))
+    )
 
 
 def _encode_column(column: NDArray[Any]) -> Floats:
-    """One column (n,) as numbers: dates as seconds, words as the place of their sorted value, anything else by its text.
+    """One column (n,) as numbers.
+
+    Dates as seconds, words as the place of their sorted value, anything else by its text.
 
     >>> _encode_column(np.array(["2024-01-02", "NaT"], dtype="datetime64[D]")), _encode_column(np.array(["b", None, "a"]))
     (array([1.7041536e+09,           nan]), array([ 1., nan,  0.]))
@@ -95,7 +117,10 @@ def _encode_column(column: NDArray[Any]) -> Floats:
 
 
 def reduce_features(features: Floats, rng: np.random.Generator) -> Floats:
-    """The features themselves, or 32 principal components (n, 32) of many; constant and missing entries are centred."""
+    """The features themselves, or 32 principal components (n, 32) of many.
+
+    Constant and missing entries are centred.
+    """
     if features.shape[1] <= WIDE:
         return features
     from sklearn.decomposition import PCA
@@ -103,7 +128,9 @@ def reduce_features(features: Floats, rng: np.random.Generator) -> Floats:
     filled = np.nan_to_num(features - average_features(features))
     n_components = min(32, *filled.shape)
     seed = int(rng.integers(2**31))
-    components: Floats = PCA(n_components, svd_solver="randomized", random_state=seed).fit_transform(filled)
+    components: Floats = PCA(
+        n_components, svd_solver="randomized", random_state=seed
+    ).fit_transform(filled)
     return components
 
 
@@ -116,10 +143,12 @@ def average_features(features: Floats) -> Floats:
 
 
 def hash_feature_rows(features: Floats, labels: Ints | None = None) -> Keys:
-    """A number (n,) for each record, equal where its features (n, f) and label are equal; NaN equals NaN, -0 equals 0.
+    """A number (n,) for each record, equal where its features (n, f) and label are equal.
 
-    It depends on the record alone, neither on its place nor on other records. Two different records share one with a
-    probability of about 2^-64.
+    NaN equals NaN, -0 equals 0.
+
+    It depends on the record alone, neither on its place nor on other records. Two different records
+    share one with a probability of about 2^-64.
 
     >>> x = np.array([[0.0, np.nan], [1.0, 2.0], [-0.0, np.nan]])
     >>> keys = hash_feature_rows(x, np.array([0, 0, 0]))
@@ -144,7 +173,8 @@ def mix_keys(values: Keys) -> Keys:
     """Each of `values` (n,) as another 64-bit number that looks random (the finaliser of SplitMix64).
 
     References:
-        [1] G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
+        [1] G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA
+    2014.
     """
     z = values + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

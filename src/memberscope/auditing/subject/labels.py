@@ -1,4 +1,7 @@
-"""Labels as 0-based classes: what people hold them in, what they call them, and what is said where that was read."""
+"""Labels as 0-based classes: what people hold them in, what they call them.
+
+And what is said where that was read.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,16 @@ def _flatten_labels(y: Any) -> NDArray[Any]:
     values = as_numpy(y)
     if values.ndim == 0 or values.size != len(values):
         raise InputError(
-            f"Expected labels as one class a record, got shape {values.shape}. Give one column; of one-hot rows y.argmax(axis=1)."
+            f"Expected labels as one class a record, got shape {values.shape}. Give one column; of "
+            "one-hot rows y.argmax(axis=1)."
         )
     values = values.reshape(-1)
     missing = mark_missing(values)
     if missing.any():
         first = int(np.argmax(missing))
         raise InputError(
-            f"Expected a label of each record, got none of {int(missing.sum())} records, first number {first}. Leave them out."
+            f"Expected a label of each record, got none of {int(missing.sum())} records, first "
+            f"number {first}. Leave them out."
         )
     return values
 
@@ -55,11 +60,16 @@ def read_whole_labels(y: Any) -> Ints:
         values = _parse_words(values)
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
-    if values.dtype.kind in "bf" and np.isfinite(values.astype(float)).all() and (values == np.floor(values)).all():
+    if (
+        values.dtype.kind in "bf"
+        and np.isfinite(values.astype(float)).all()
+        and (values == np.floor(values)).all()
+    ):
         return values.astype(np.int64)
     refuse_continuous_labels(values)
     raise InputError(
-        f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type {values.dtype}. Encode them."
+        f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type "
+        f"{values.dtype}. Encode them."
     )
 
 
@@ -77,30 +87,43 @@ def read_named_labels(y: Any, classes: tuple[str, ...]) -> Ints:
     strange = [word for word in words if word not in position]
     if strange:
         shown = ", ".join(classes[:6]) + (", …" if len(classes) > 6 else "")
-        raise InputError(f"Expected labels among the model's classes {shown}, got {strange[0]!r}. Check y.")
+        raise InputError(
+            f"Expected labels among the model's classes {shown}, got {strange[0]!r}. Check y."
+        )
     return np.array([position[word] for word in words], dtype=np.int64)[inverse]
 
 
 def has_position_labels(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
-    """Tell whether the labels of both sides are positions in the model's `classes`, which have other names.
+    """Tell whether the labels of both sides are positions in the model's `classes`.
 
-    One answer for both sides, so that a class which one side lacks cannot be read in two ways. Where some class is called 0, labels
-    are names, and an unknown one is refused.
+    Which have other names.
+
+    One answer for both sides, so that a class which one side lacks cannot be read in two ways.
+    Where some class is called 0, labels are names, and an unknown one is refused.
 
     >>> pair = lambda *labels: (np.zeros((len(labels), 1)), np.array(labels))
     >>> has_position_labels(pair(0, 1), pair(1, 2), ("1", "2", "3")), has_position_labels(pair(1, 2), pair(2, 3), ("1", "2", "3"))
     (True, False)
     """
-    labels = [side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2]
-    if "0" in classes or all(word in classes for y in labels for word in _spell_labels(y, classes)[0]):
+    labels = [
+        side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2
+    ]
+    if "0" in classes or all(
+        word in classes for y in labels for word in _spell_labels(y, classes)[0]
+    ):
         return False
     return all(_parse_words(_flatten_labels(y)).dtype.kind in "biuf" for y in labels)
 
 
-def count_from_zero(y: Ints, n_classes: int, names: Sequence[str] | None) -> tuple[Ints, Sequence[str] | None, tuple[str, ...]]:
-    """Count labels `y` (n,) from 0 that are counted from 1, where the model has as many classes as they count; say so.
+def count_from_zero(
+    y: Ints, n_classes: int, names: Sequence[str] | None
+) -> tuple[Ints, Sequence[str] | None, tuple[str, ...]]:
+    """Count labels `y` (n,) from 0 that are counted from 1.
 
-    Gives the labels, the names of the classes without that of a class 0 that does not exist, and what to say.
+    Where the model has as many classes as they count; say so.
+
+    Gives the labels, the names of the classes without that of a class 0 that does not exist, and
+    what to say.
 
     >>> count_from_zero(np.array([1, 2, 3]), 3, None)[0].tolist(), count_from_zero(np.array([1, 2]), 3, None)[0].tolist()
     ([0, 1, 2], [1, 2])
@@ -113,7 +136,9 @@ def count_from_zero(y: Ints, n_classes: int, names: Sequence[str] | None) -> tup
 
 
 def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) -> tuple[str, ...]:
-    """Say which features (n, f) hold the label of every record; `names` are those of the features, if they have some.
+    """Say which features (n, f) hold the label of every record.
+
+    `names` are those of the features, if they have some.
 
     >>> find_label_copies(np.array([[5.0, 1.0], [7.0, 2.0], [5.0, 3.0]]), np.array([0, 1, 0]), ["code", "age"])[0][:48]
     'The feature code tells the label of every record'
@@ -122,14 +147,17 @@ def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) ->
         return ()
     some = slice(0, SAMPLE)
     found = [
-        j for j in range(features.shape[1]) if _is_label_copy(features[some, j], y[some]) and _is_label_copy(features[:, j], y)
+        j
+        for j in range(features.shape[1])
+        if _is_label_copy(features[some, j], y[some]) and _is_label_copy(features[:, j], y)
     ]
     if not found:
         return ()
     called = str(names[found[0]]) if len(names) == features.shape[1] else f"number {found[0]}"
     more = f" ({len(found) - 1} more do)" if len(found) > 1 else ""
     return (
-        f"The feature {called} tells the label of every record{more}. If it is a copy of the label, what the model does with it says "
+        f"The feature {called} tells the label of every record{more}. If it is a copy of the "
+        "label, what the model does with it says "
         f"little of what it learned: leave it out.",
     )
 
@@ -144,7 +172,10 @@ def _is_label_copy(column: Floats, y: Ints) -> bool:
 
 
 def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
-    """Give labels that are whole numbers or truth values in words as numbers; others as they are."""
+    """Give labels that are whole numbers or truth values in words as numbers.
+
+    Others as they are.
+    """
     if values.dtype.kind not in "OUST":
         return values
     words = [simplify_class_name(str(value).strip()) for value in values.tolist()]
@@ -155,13 +186,28 @@ def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _spell_labels(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
-    """Give the different labels of `y` (n,) as the model's classes write them, and which (n,) each record has."""
+    """Give the different labels of `y` (n,) as the model's classes write them.
+
+    And which (n,) each record has.
+    """
     values = _flatten_labels(y)
     plain = {simplify_class_name(name): name for name in classes}
-    found, inverse = np.unique(values.astype(np.str_) if values.dtype.kind == "O" else values, return_inverse=True)
+    found, inverse = np.unique(
+        values.astype(np.str_) if values.dtype.kind == "O" else values, return_inverse=True
+    )
     words = []
     for value in found:
-        word = str(int(value)) if values.dtype.kind == "f" and np.isfinite(value) and value == int(value) else str(value)
+        word = (
+            str(int(value))
+            if values.dtype.kind == "f" and np.isfinite(value) and value == int(value)
+            else str(value)
+        )
         raw = str(value)
-        words.append(word if word in classes else raw if raw in classes else plain.get(simplify_class_name(raw), raw))
+        words.append(
+            word
+            if word in classes
+            else raw
+            if raw in classes
+            else plain.get(simplify_class_name(raw), raw)
+        )
     return words, inverse

@@ -1,4 +1,7 @@
-"""What is audited: a target, its records, and which of them were members; checked once, before anything is paid for."""
+"""What is audited: a target, its records, and which of them were members.
+
+Checked once, before anything is paid for.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ from typing import Any
 import numpy as np
 
 from memberscope import _check
-from memberscope.auditing.subject.feature_matrix import Keys, build_feature_matrix, hash_feature_rows
+from memberscope.auditing.subject.feature_matrix import (
+    Keys,
+    build_feature_matrix,
+    hash_feature_rows,
+)
 from memberscope.auditing.subject.labels import (
     count_from_zero,
     find_label_copies,
@@ -19,7 +26,12 @@ from memberscope.auditing.subject.labels import (
     read_named_labels,
     read_whole_labels,
 )
-from memberscope.auditing.subject.unit_hints import IdLike, collect_columns, describe_independence, find_id_like_columns
+from memberscope.auditing.subject.unit_hints import (
+    IdLike,
+    collect_columns,
+    describe_independence,
+    find_id_like_columns,
+)
 from memberscope.errors import InputError
 from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
@@ -28,17 +40,22 @@ from memberscope.targets.tables import stack_as_fitted
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
-FEWEST_UNITS = 10  # a side; an interval over fewer clusters rests on a guess about their distribution
+FEWEST_UNITS = (
+    10  # a side; an interval over fewer clusters rests on a guess about their distribution
+)
 FEW_DIFFERENT = 10  # different records below which two sides may hold the same ones by chance
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A target with all its records, members first; `member` (n,) and `features` (n, f) go with `records`.
+    """A target with all its records, members first.
 
-    `class_names` has one name a class; `notes` are sentences for the reader, such as what was trusted when loading. `copies` (n,) are
-    records inserted beside near-duplicates that share their membership: the blind control would know one from the other. `answers`
-    (n, k) are stored signals whose records are not at hand.
+    `member` (n,) and `features` (n, f) go with `records`.
+
+    `class_names` has one name a class; `notes` are sentences for the reader, such as what was
+    trusted when loading. `copies` (n,) are records inserted beside near-duplicates that share their
+    membership: the blind control would know one from the other. `answers` (n, k) are stored signals
+    whose records are not at hand.
     """
 
     target: Target
@@ -52,7 +69,10 @@ class Subject:
 
     @property
     def unit_codes(self) -> Ints | None:
-        """Numbers (n,) from 0 of the people or documents that records belong to; None where each record stands for itself."""
+        """Numbers (n,) from 0 of the people or documents that records belong to.
+
+        None where each record stands for itself.
+        """
         unit = self.records.unit
         return None if unit is None else np.unique(unit, return_inverse=True)[1].astype(np.int64)
 
@@ -67,9 +87,12 @@ def make_subject(
     unit: tuple[Any, Any] | None = None,
     id_like: tuple[IdLike, ...] | None = None,
 ) -> Subject:
-    """Join members and non-members and check them; `unit` names the person or document of each member and of each non-member.
+    """Join members and non-members and check them.
 
-    Without units, columns that look like ids of people are noted: those `id_like`, or else found among what the model gets and groups.
+    `unit` names the person or document of each member and of each non-member.
+
+    Without units, columns that look like ids of people are noted: those `id_like`, or else found
+    among what the model gets and groups.
 
     Raises:
         InputError: A side is empty, ids repeat or stand on both sides, or labels are out of range.
@@ -83,8 +106,15 @@ def make_subject(
     )
     _check_sides(inside, outside)
     if unit is not None:
-        inside, outside = _attach_unit(inside, unit[0], "member"), _attach_unit(outside, unit[1], "non-member")
-    x = None if inside.x is None or outside.x is None else stack_as_fitted(target, inside.x, outside.x)
+        inside, outside = (
+            _attach_unit(inside, unit[0], "member"),
+            _attach_unit(outside, unit[1], "non-member"),
+        )
+    x = (
+        None
+        if inside.x is None or outside.x is None
+        else stack_as_fitted(target, inside.x, outside.x)
+    )
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
@@ -111,7 +141,8 @@ def require_named_units(unit: str | None, subject: Subject) -> None:
     """
     if unit is not None and subject.records.unit is None:
         raise InputError(
-            f"Expected records with units, since the plan names {unit!r}, got none. Give Records(unit=...) or read_signals(unit=...)."
+            f"Expected records with units, since the plan names {unit!r}, got none. Give "
+            "Records(unit=...) or read_signals(unit=...)."
         )
 
 
@@ -126,7 +157,9 @@ def _attach_unit(side: Records, unit: Any, kind: str) -> Records:
     return replace(side, unit=values.astype(np.str_))
 
 
-def _join_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
+def _join_units(
+    inside: Records, outside: Records
+) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
     """The units of both sides one after the other; None where neither side has any.
 
     Raises:
@@ -136,7 +169,9 @@ def _join_units(inside: Records, outside: Records) -> np.ndarray[tuple[int], np.
         return None
     if inside.unit is None or outside.unit is None:
         without = "members" if inside.unit is None else "non-members"
-        raise InputError(f"Expected units of members and of non-members, got none of the {without}. Give both.")
+        raise InputError(
+            f"Expected units of members and of non-members, got none of the {without}. Give both."
+        )
     return np.concatenate([inside.unit, outside.unit]).astype(np.str_)
 
 
@@ -158,14 +193,17 @@ def check_subject(subject: Subject) -> Subject:
     """The subject itself if its records are usable.
 
     Raises:
-        InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only one class is present.
+        InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only
+    one class is present.
     """
     records, member = subject.records, subject.member
     _check.check_same_length(labels=records.y, ids=records.ids, member=member)
     n_members = int(member.sum())
     if n_members == 0 or n_members == len(member):
         kind = "members" if n_members == 0 else "non-members"
-        raise InputError(f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each.")
+        raise InputError(
+            f"Expected records of both kinds, got no {kind}. Give at least a few hundred of each."
+        )
     _refuse_repeated_ids(records.ids, member)
     if records.unit is not None:
         _require_units(records.unit, member)
@@ -173,13 +211,16 @@ def check_subject(subject: Subject) -> Subject:
         _refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
     if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
-            f"Expected records of at least two classes, got only class {int(records.y[0])}. Give the other classes too."
+            f"Expected records of at least two classes, got only class {int(records.y[0])}. Give "
+            "the other classes too."
         )
     return subject
 
 
 def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
-    """Refuse units (n,) that stand on both sides, that nobody named, or that are too few to infer anything from.
+    """Refuse units (n,) that stand on both sides, that nobody named.
+
+    Or that are too few to infer anything from.
 
     Raises:
         InputError: There are such units.
@@ -187,23 +228,28 @@ def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
     _check.check_same_length(units=unit, member=member)
     if (unit == "").any():
         raise InputError(
-            f"Expected the unit of each record, got none of {int((unit == '').sum())} records. Fill the column, or leave them out."
+            f"Expected the unit of each record, got none of {int((unit == '').sum())} records. "
+            "Fill the column, or leave them out."
         )
     both = np.intersect1d(unit[member], unit[~member])
     if len(both):
         raise InputError(
-            f"Expected units whose records are all members or all non-members, got {len(both)} units on both sides, first "
+            f"Expected units whose records are all members or all non-members, got {len(both)} "
+            "units on both sides, first "
             f"{str(both[0])!r}. Take them out of one side."
         )
     for kind, side in (("members", member), ("non-members", ~member)):
         if (n_units := len(np.unique(unit[side]))) < FEWEST_UNITS:
             raise InputError(
-                f"Expected at least {FEWEST_UNITS} units of {kind}, got {n_units}. So few say nothing of others; give more units."
+                f"Expected at least {FEWEST_UNITS} units of {kind}, got {n_units}. So few say "
+                "nothing of others; give more units."
             )
 
 
 def _refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
-    """Refuse ids that repeat within a side or stand on both, with their number and the first of them.
+    """Refuse ids that repeat within a side or stand on both.
+
+    With their number and the first of them.
 
     Raises:
         InputError: Some id repeats.
@@ -211,19 +257,23 @@ def _refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member:
     both = np.intersect1d(ids[member], ids[~member])
     if len(both):
         raise InputError(
-            f"Expected ids that are members or non-members, got {len(both)} ids on both sides, first {str(both[0])!r}. "
+            f"Expected ids that are members or non-members, got {len(both)} ids on both sides, "
+            f"first {str(both[0])!r}. "
             f"Take them out of one side, or give ids that tell the records apart."
         )
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         raise InputError(
-            f"Expected unique ids, got {int((counts > 1).sum())} repeated ids, first {str(values[counts > 1][0])!r}. "
+            f"Expected unique ids, got {int((counts > 1).sum())} repeated ids, first "
+            f"{str(values[counts > 1][0])!r}. "
             f"Remove the duplicates or leave out the id column."
         )
 
 
 def _refuse_same_sides(keys: Keys, member: Bools) -> None:
-    """Refuse sides that hold the same records, whatever their ids and order; equal `keys` (n,) are equal records.
+    """Refuse sides that hold the same records, whatever their ids and order.
+
+    Equal `keys` (n,) are equal records.
 
     Tables of a handful of different records may agree by chance, and pass.
 
@@ -236,7 +286,8 @@ def _refuse_same_sides(keys: Keys, member: Bools) -> None:
     if len(np.unique(inside)) < min(FEW_DIFFERENT, len(inside)):
         return
     raise InputError(
-        f"Expected non-members that the model was not trained on, got the same {len(inside)} records as members and as "
+        f"Expected non-members that the model was not trained on, got the same {len(inside)} "
+        "records as members and as "
         f"non-members. Give a hold-out instead of the training records."
     )
 
@@ -249,10 +300,14 @@ def _check_sides(inside: Records, outside: Records) -> None:
     """
     for name, side in (("members", inside), ("non-members", outside)):
         if len(side) == 0:
-            raise InputError(f"Expected {name}, got an empty set. Give at least a few hundred records.")
+            raise InputError(
+                f"Expected {name}, got an empty set. Give at least a few hundred records."
+            )
 
 
-def make_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None) -> Records:
+def make_records(
+    side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None
+) -> Records:
     """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
 
     The labels of a pair are among the model's own `classes` where these are given, else 0-based.
@@ -264,14 +319,24 @@ def make_records(side: Records | Pair, prefix: str, classes: tuple[str, ...] | N
     if isinstance(side, Records):
         unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
         x = read_inputs(side.x, len(side))
-        return replace(side, x=x, y=read_whole_labels(side.y), ids=np.asarray(side.ids).astype(np.str_), unit=unit)
+        return replace(
+            side,
+            x=x,
+            y=read_whole_labels(side.y),
+            ids=np.asarray(side.ids).astype(np.str_),
+            unit=unit,
+        )
     if not (isinstance(side, tuple) and len(side) == 2):
-        raise InputError(f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair.")
+        raise InputError(
+            f"Expected {prefix}s as (x, y) or Records, got {type(side).__name__}. Pass a pair."
+        )
     x, y = side
     labels = read_whole_labels(y) if classes is None else read_named_labels(y, classes)
     x = read_inputs(x, len(labels))
     if is_frame(x) or (hasattr(x, "__len__") and not isinstance(x, dict)) or hasattr(x, "shape"):
-        _check.check_same_length(**{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels})
+        _check.check_same_length(
+            **{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels}
+        )
     ids = np.array([f"{prefix}:{i}" for i in range(len(labels))], dtype=np.str_)
     return Records(x, labels, ids)
 
@@ -288,7 +353,14 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
     chosen = Records(x, records.y[keep], records.ids[keep], groups, unit)
     copies = None if subject.copies is None else subject.copies[keep]
     answers = None if subject.answers is None else subject.answers[keep]
-    return replace(subject, records=chosen, member=subject.member[keep], features=features, copies=copies, answers=answers)
+    return replace(
+        subject,
+        records=chosen,
+        member=subject.member[keep],
+        features=features,
+        copies=copies,
+        answers=answers,
+    )
 
 
 def encode_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
@@ -305,6 +377,9 @@ def encode_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[st
 
 
 def hash_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
-    """Hashes that stand for ids in a report; the key is made of all the ids together, and is not stored."""
+    """Hashes that stand for ids in a report.
+
+    The key is made of all the ids together, and is not stored.
+    """
     key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
     return [hmac.new(key, str(name).encode(), hashlib.sha256).hexdigest()[:12] for name in ids]

@@ -1,7 +1,15 @@
-"""From estimates and a policy to findings, a verdict and its words; and a stored result checked again."""
+"""From estimates and a policy to findings, a verdict and its words.
+
+And a stored result checked again.
+"""
 
 from memberscope.auditing.verdict.claims import Tested, examine_claims
-from memberscope.auditing.verdict.full_attack_set import AttackCoverage, Place, measure_attack_coverage, select_parts
+from memberscope.auditing.verdict.full_attack_set import (
+    AttackCoverage,
+    Place,
+    measure_attack_coverage,
+    select_parts,
+)
 from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
 from memberscope.auditing.verdict.recompute import restore_plan
 from memberscope.auditing.verdict.repeated_audits import describe_repeats

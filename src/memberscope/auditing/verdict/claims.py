@@ -1,11 +1,15 @@
-"""Test the claims of a policy on stored scores: one test for each claim, each value of its group and each attack.
+"""Test the claims of a policy on stored scores.
 
-A claim is refuted by the attacks' p-values, corrected together by Holm, and shown by every attack's upper limit, which needs no
-correction: all of them must lie within the limit (an intersection-union test [1]). Where records stand on both sides, both are
-taken in the worst case over who of them was left out.
+One test for each claim, each value of its group and each attack.
+
+A claim is refuted by the attacks' p-values, corrected together by Holm, and shown by every attack's
+upper limit, which needs no correction: all of them must lie within the limit (an intersection-union
+test [1]). Where records stand on both sides, both are taken in the worst case over who of them was
+left out.
 
 References:
-    [1] R. Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24, 1982.
+    [1] R. Berger, "Multiparameter hypothesis testing and acceptance sampling", Technometrics 24,
+1982.
 """
 
 from __future__ import annotations
@@ -16,11 +20,29 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import brentq
 
-from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
+from memberscope.auditing.documents.policy import (
+    AnyClaim,
+    AucClaim,
+    Claim,
+    EpsilonClaim,
+    Policy,
+    PpvClaim,
+)
 from memberscope.auditing.documents.result import AuditArrays
 from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
-from memberscope.auditing.estimates.strongest import estimate_strongest_auc, estimate_strongest_ppv, estimate_strongest_tpr
-from memberscope.statistics import auc_interval, can_fail, ppv, records_needed_to_fail, tpr_at_fpr, tpr_p_value
+from memberscope.auditing.estimates.strongest import (
+    estimate_strongest_auc,
+    estimate_strongest_ppv,
+    estimate_strongest_tpr,
+)
+from memberscope.statistics import (
+    auc_interval,
+    can_fail,
+    ppv,
+    records_needed_to_fail,
+    tpr_at_fpr,
+    tpr_p_value,
+)
 from memberscope.types import Bools, Estimate
 
 SMALLEST_P = 1e-12
@@ -28,7 +50,10 @@ SMALLEST_P = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One claim about all records or about one value of its group; `mask` (n,) selects them, None if there are none such."""
+    """One claim about all records or about one value of its group.
+
+    `mask` (n,) selects them, None if there are none such.
+    """
 
     claim: AnyClaim
     group: str | None
@@ -45,9 +70,10 @@ class Question:
 class Tested:
     """A question with what the attacks say.
 
-    `p_values` has one entry for each attack that was tested, `high` is the largest upper limit over attacks, `able` tells whether
-    some attack could have refuted the claim. `worst_p_values` and `worst_high` are those of the worst case over shared records.
-    `why_not` says in a sentence why nothing was tested.
+    `p_values` has one entry for each attack that was tested, `high` is the largest upper limit over
+    attacks, `able` tells whether some attack could have refuted the claim. `worst_p_values` and
+    `worst_high` are those of the worst case over shared records. `why_not` says in a sentence why
+    nothing was tested.
     """
 
     question: Question
@@ -84,7 +110,10 @@ def _list_questions(policy: Policy, arrays: AuditArrays) -> list[Question]:
         name, _, value = claim.group.partition("=")
         values = arrays.group_values.get(name, ())
         chosen = [code for code, word in enumerate(values) if not value or word == value]
-        found += [Question(claim, f"{name}={values[code]}", arrays.groups[name] == code) for code in chosen]
+        found += [
+            Question(claim, f"{name}={values[code]}", arrays.groups[name] == code)
+            for code in chosen
+        ]
         if not chosen:
             found.append(Question(claim, claim.group, None))
     return found
@@ -97,48 +126,79 @@ def count_questions(policy: Policy, group_values: Mapping[str, Sequence[str]]) -
     3
     """
     names = [claim.group for claim in policy.claims()]
-    return sum(1 if name is None or "=" in name else max(1, len(group_values.get(name, ()))) for name in names)
+    return sum(
+        1 if name is None or "=" in name else max(1, len(group_values.get(name, ())))
+        for name in names
+    )
 
 
 def examine_claims(
-    policy: Policy, arrays: AuditArrays, parts: list[AttackPart], estimates: list[Estimate], confidence: float, excess: int = 0
+    policy: Policy,
+    arrays: AuditArrays,
+    parts: list[AttackPart],
+    estimates: list[Estimate],
+    confidence: float,
+    excess: int = 0,
 ) -> list[Tested]:
     """Test every claim with every attack of `parts`.
 
-    `excess` counts the records on both sides beyond what chance explains. `estimates` are the audit's own, where bounds on
-    epsilon are found. The access of each result is that of the attack that reached it.
+    `excess` counts the records on both sides beyond what chance explains. `estimates` are the
+    audit's own, where bounds on epsilon are found. The access of each result is that of the attack
+    that reached it.
     """
     return [
-        _test_question(question, arrays, parts, estimates, confidence, excess) for question in _list_questions(policy, arrays)
+        _test_question(question, arrays, parts, estimates, confidence, excess)
+        for question in _list_questions(policy, arrays)
     ]
 
 
 def _test_question(
-    question: Question, arrays: AuditArrays, parts: list[AttackPart], estimates: list[Estimate], confidence: float, excess: int
+    question: Question,
+    arrays: AuditArrays,
+    parts: list[AttackPart],
+    estimates: list[Estimate],
+    confidence: float,
+    excess: int,
 ) -> Tested:
     claim = question.claim
     if question.mask is None:
         known = ", ".join(arrays.group_values) or "none"
-        return Tested(question, why_not=f"Expected the group {question.group!r} in the data, got the groups {known}.")
+        return Tested(
+            question,
+            why_not=f"Expected the group {question.group!r} in the data, got the groups {known}.",
+        )
     if isinstance(claim, EpsilonClaim):
         return _test_epsilon(question, estimates, confidence)
-    own = parts if question.group is None else [restrict_part(part, question.mask, question.group) for part in parts]
+    own = (
+        parts
+        if question.group is None
+        else [restrict_part(part, question.mask, question.group) for part in parts]
+    )
     members = int(own[0].member.sum()) if own else 0
     if own and (members < 2 or len(own[0].member) - members < 2):
         others = len(own[0].member) - members
         return Tested(
-            question, why_not=f"Expected at least two members and non-members of {question.group}, got {members} and {others}."
+            question,
+            why_not=f"Expected at least two members and non-members of {question.group}, got {members} and {others}.",
         )
-    usable = own if isinstance(claim, AucClaim) else [part for part in own if part.resolves(claim.fpr)]
+    usable = (
+        own if isinstance(claim, AucClaim) else [part for part in own if part.resolves(claim.fpr)]
+    )
     if not usable:
         return Tested(question, why_not=_explain_too_few(claim, own))
     found = [_measure_claim(claim, part, confidence) for part in usable]
     worst = found
     if excess:
-        shared = np.zeros(len(arrays.member), dtype=bool) if arrays.overlap is None else arrays.overlap
-        unfound = excess > int(shared.sum())  # copies that nobody marked: their worst case is not bounded
+        shared = (
+            np.zeros(len(arrays.member), dtype=bool) if arrays.overlap is None else arrays.overlap
+        )
+        unfound = excess > int(
+            shared.sum()
+        )  # copies that nobody marked: their worst case is not bounded
         worst = [
-            (1.0, 1.0) if unfound else _find_worst_case(claim, part, own_case, shared[question.mask], excess, confidence)
+            (1.0, 1.0)
+            if unfound
+            else _find_worst_case(claim, part, own_case, shared[question.mask], excess, confidence)
             for part, own_case in zip(usable, found, strict=True)
         ]
     return Tested(
@@ -159,27 +219,39 @@ def _explain_too_few(claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart]
     n = int((~parts[0].member).sum())
     of = "" if parts[0].group is None else f" of {parts[0].group}"
     return (
-        f"Expected at least {-(-1 // claim.fpr):.0f} non-members{of} for a rate of {100 * claim.fpr:.4g}%, got {n} "
+        f"Expected at least {-(-1 // claim.fpr):.0f} non-members{of} for a rate of "
+        f"{100 * claim.fpr:.4g}%, got {n} "
         f"(a fold's, for attacks that learn)."
     )
 
 
 def _test_epsilon(question: Question, estimates: list[Estimate], confidence: float) -> Tested:
     """Compare the largest lower bound on epsilon, which holds over all attacks, with its limit."""
-    bounds = [entry for entry in estimates if entry.metric == "epsilon_lower" and entry.target == "target"]
+    bounds = [
+        entry for entry in estimates if entry.metric == "epsilon_lower" and entry.target == "target"
+    ]
     if not bounds:
         return Tested(
-            question, why_not="Expected members drawn by independent coins (--coins) for a bound on epsilon, got none declared."
+            question,
+            why_not="Expected members drawn by independent coins (--coins) for a bound on epsilon, got none declared.",
         )
     best = max(bounds, key=lambda entry: entry.low)
     refuted = best.low > _get_claim_limit(question.claim)
     p = SMALLEST_P if refuted else 1.0
     return Tested(
-        question, replace(best, exploratory=False), (p,), np.inf, best.high > _get_claim_limit(question.claim), (p,), np.inf
+        question,
+        replace(best, exploratory=False),
+        (p,),
+        np.inf,
+        best.high > _get_claim_limit(question.claim),
+        (p,),
+        np.inf,
     )
 
 
-def _measure_claim(claim: Claim | AucClaim | PpvClaim, part: AttackPart, confidence: float) -> tuple[float, float]:
+def _measure_claim(
+    claim: Claim | AucClaim | PpvClaim, part: AttackPart, confidence: float
+) -> tuple[float, float]:
     """P-value of a claim by one attack, and the attack's upper limit on the scale of the claim."""
     if isinstance(claim, AucClaim):
         interval = auc_interval(part.scores, part.member, confidence, part.unit)
@@ -194,15 +266,23 @@ def _measure_claim(claim: Claim | AucClaim | PpvClaim, part: AttackPart, confide
 
 
 def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
-    """One-sided p-value of "the AUC is at most `limit`", below a exactly when the lower limit at tail a exceeds it."""
+    """One-sided p-value of "the AUC is at most `limit`".
+
+    Below a exactly when the lower limit at tail a exceeds it.
+    """
 
     def excess(log_tail: float) -> float:
-        return auc_interval(part.scores, part.member, 1 - 2 * float(np.exp(log_tail)), part.unit).low - limit
+        return (
+            auc_interval(part.scores, part.member, 1 - 2 * float(np.exp(log_tail)), part.unit).low
+            - limit
+        )
 
     first, last = float(np.log(SMALLEST_P)), float(np.log(0.4999))
     if excess(last) <= 0:
         return 1.0
-    return SMALLEST_P if excess(first) > 0 else float(np.exp(brentq(excess, first, last, xtol=1e-6)))
+    return (
+        SMALLEST_P if excess(first) > 0 else float(np.exp(brentq(excess, first, last, xtol=1e-6)))
+    )
 
 
 def can_refute_claim(claim: AnyClaim, part: AttackPart, significance: float) -> bool:
@@ -233,7 +313,9 @@ def _find_worst_case(
     excess: int,
     confidence: float,
 ) -> tuple[float, float]:
-    """The largest p-value and upper limit, `found` among them, if `excess` of the `shared` non-members (n,) were members.
+    """The largest p-value and upper limit, `found` among them.
+
+    If `excess` of the `shared` non-members (n,) were members.
 
     The extremes are without the highest-scoring and without the lowest-scoring of them.
     """
@@ -258,7 +340,9 @@ def _select_part_records(part: AttackPart, keep: Bools) -> AttackPart:
     return replace(restrict_part(part, keep, ""), group=part.group)
 
 
-def _estimate_claim(claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart], confidence: float) -> Estimate:
+def _estimate_claim(
+    claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart], confidence: float
+) -> Estimate:
     """The strongest attack's estimate of what the claim limits."""
     if isinstance(claim, AucClaim):
         found = estimate_strongest_auc(parts, confidence)

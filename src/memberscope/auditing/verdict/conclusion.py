@@ -40,10 +40,13 @@ def conclude_verdict(
 ) -> Judgement:
     """Reach a verdict from the findings; `seen` is the power, `ran` names the judged attacks.
 
-    Broken comparisons (null, blind) neither pass nor fail. Then a claim that failed decides. Only a pass needs the rest:
-    reference models like the target, two files that are not swapped, a fitted model, every requirement.
+    Broken comparisons (null, blind) neither pass nor fail. Then a claim that failed decides. Only a
+    pass needs the rest: reference models like the target, two files that are not swapped, a fitted
+    model, every requirement.
     """
-    untried = f" Not tried: {', '.join(words)}." if (words := _list_omitted_attacks(plan, ran)) else ""
+    untried = (
+        f" Not tried: {', '.join(words)}." if (words := _list_omitted_attacks(plan, ran)) else ""
+    )
     by_name_of = {finding.attack: finding for finding in findings if finding.verdict != "PASS"}
     for name in ("null", "blind"):
         if name in by_name_of:
@@ -61,7 +64,11 @@ def conclude_verdict(
             return Judgement("INCONCLUSIVE", f"Inconclusive: {by_name_of[name].rule}", findings)
     open_points = [finding for finding in findings if finding.verdict != "PASS"]
     if open_points:
-        return Judgement("INCONCLUSIVE", f"Inconclusive: {_describe_open_question(open_points[0], tested)}{untried}", findings)
+        return Judgement(
+            "INCONCLUSIVE",
+            f"Inconclusive: {_describe_open_question(open_points[0], tested)}{untried}",
+            findings,
+        )
     return _build_pass(plan, findings, seen, ran, n_references, tested)
 
 
@@ -78,24 +85,37 @@ def _build_pass(
     used = [name for name in ran if sum(_get_attack(name).needs.references)]
     limited = plan.policy.references > (n_references if used else 0)
     words = _list_omitted_attacks(plan, ran)
-    against = f"attacks with {n_references} reference models" if used else "attacks without reference models"
-    head = f"Passed policy {plan.policy.name!r} at {plan.threat.access.word} access against {against}"
+    against = (
+        f"attacks with {n_references} reference models"
+        if used
+        else "attacks without reference models"
+    )
+    head = (
+        f"Passed policy {plan.policy.name!r} at {plan.threat.access.word} access against {against}"
+    )
     if words:
         head += f"; {_enumerate_words(words)} were not run"
     if limited:
-        head += f". The pass is limited: the policy requires {plan.policy.references} reference models" + (
-            f", and {n_references} were used" if used else ""
+        head += (
+            f". The pass is limited: the policy requires {plan.policy.references} reference models"
+            + (f", and {n_references} were used" if used else "")
         )
-        findings = [replace(entry, limited=True) if entry.estimate is not None else entry for entry in findings]
+        findings = [
+            replace(entry, limited=True) if entry.estimate is not None else entry
+            for entry in findings
+        ]
     closest = max(
-        (entry for entry in tested if entry.estimate is not None), key=lambda entry: entry.high / entry.limit, default=None
+        (entry for entry in tested if entry.estimate is not None),
+        key=lambda entry: entry.high / entry.limit,
+        default=None,
     )
     number = f": {_describe_number(closest)}" if closest is not None and not limited else ""
     if closest is not None and limited:
         number = f". Of the attacks that ran, {_describe_number(closest)}"
     powers = "; ".join(
         dict.fromkeys(
-            f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% false positives"
+            f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% "
+            "false positives"
             for entry in seen
             if entry["tpr"] is not None
         )
@@ -104,14 +124,21 @@ def _build_pass(
     if powers:
         power_words = f" It would have failed, in 80% of audits, on {powers}."
     elif not seen and closest is not None and closest.estimate is not None:
-        area = minimum_detectable_auc(closest.estimate.n_members, closest.estimate.n_non_members, confidence=plan.confidence)
-        power_words = f" Against guessing it would have seen, in 80% of audits, an AUC of {area:.3f} or more."
+        area = minimum_detectable_auc(
+            closest.estimate.n_members, closest.estimate.n_non_members, confidence=plan.confidence
+        )
+        power_words = (
+            f" Against guessing it would have seen, in 80% of audits, an AUC of {area:.3f} or more."
+        )
     shared = "" if closest is None else _describe_worst_case(closest)
     return Judgement("PASS", f"{head}{number}.{shared}{power_words}", findings, limited)
 
 
 def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
-    """Classes of attack of which none ran though the declared access allows them, and how many attacks the plan leaves out."""
+    """Classes of attack of which none ran though the declared access allows them.
+
+    And how many attacks the plan leaves out.
+    """
     attacks = [_get_attack(name) for name in ran]
     found = []
     if not any(sum(attack.needs.references) for attack in attacks):
@@ -120,7 +147,9 @@ def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
         found.append("label-only searches")
     if not any(attack.needs.known != "none" for attack in attacks):
         found.append("attacks that learn from known records")
-    if plan.threat.access == Access.WHITE_BOX and not any(attack.needs.access == Access.WHITE_BOX for attack in attacks):
+    if plan.threat.access == Access.WHITE_BOX and not any(
+        attack.needs.access == Access.WHITE_BOX for attack in attacks
+    ):
         found.append("white-box attacks")
     left_out = len([name for name in list_attacks() if name not in plan.attacks])
     if left_out:
@@ -138,10 +167,17 @@ def _enumerate_words(words: Sequence[str]) -> str:
 
 
 def _describe_worst_case(tested: Tested) -> str:
-    """What a claim's limit becomes in the worst case over records that stand on both sides; empty if there are none."""
+    """What a claim's limit becomes in the worst case over records that stand on both sides.
+
+    Empty if there are none.
+    """
     if tested.estimate is None or not tested.worst_high > tested.high:
         return ""
-    most = f"{tested.worst_high:.3f}" if tested.estimate.metric == "auc" else f"{100 * tested.worst_high:.3g}%"
+    most = (
+        f"{tested.worst_high:.3f}"
+        if tested.estimate.metric == "auc"
+        else f"{100 * tested.worst_high:.3g}%"
+    )
     return f" With the records that stand on both sides left out in the worst way it is at most {most}."
 
 
@@ -180,7 +216,8 @@ def _describe_number(tested: Tested) -> str:
     at = f"at {100 * (estimate.fpr or 0):.3g}% false positives"
     if estimate.metric == "ppv":
         return (
-            f"of the records that {name} accuses {_format_percent(estimate)} are members{where} {at} and a prior of "
+            f"of the records that {name} accuses {_format_percent(estimate)} are members{where} "
+            f"{at} and a prior of "
             f"{100 * (estimate.prior or 0):.3g}%, where at most {100 * limit:.3g}% is allowed"
         )
     return f"{name} finds {_format_percent(estimate)} of members{where} {at}, where at most {100 * limit:.3g}% is allowed"
@@ -201,17 +238,22 @@ def _format_plain(estimate: Estimate) -> str:
 
 
 def _describe_open_question(finding: Finding, tested: Sequence[Tested]) -> str:
-    """What could not be told, in a question's words and never the claim as a fact, and what to do."""
+    """What could not be told, in a question's words and never the claim as a fact.
+
+    And what to do.
+    """
     entry = _find_tested_claim(finding, tested)
     if entry is None:
         return f"{finding.claim} It did not run: {finding.rule.rstrip('.')}. {finding.advice}"
     if entry.estimate is None:
         return f"{_phrase_question(entry)}: {finding.rule.rstrip('.')}. {finding.advice}"
     if "no model could have failed" in finding.rule:
-        return (
-            f"no model could have failed. {_phrase_question(entry)[:1].upper()}{_phrase_question(entry)[1:]}. {finding.advice}"
-        )
-    shared = " Records stand on both sides, and could change this." if "shared records" in finding.rule else ""
+        return f"no model could have failed. {_phrase_question(entry)[:1].upper()}{_phrase_question(entry)[1:]}. {finding.advice}"
+    shared = (
+        " Records stand on both sides, and could change this."
+        if "shared records" in finding.rule
+        else ""
+    )
     if "both sides" in finding.rule:
         shared = " It is more only with the records that stand on both sides."
     return f"{_phrase_question(entry)}: {_phrase_answer(entry)}.{shared} {finding.advice}"

@@ -20,7 +20,10 @@ LABEL: Place = (Access.LABEL.word, None)
 
 @dataclass(frozen=True)
 class AttackCoverage:
-    """What attacked a level, itself and through what can be worked out from it: attacks that ran, and those that are lacking."""
+    """What attacked a level, itself and through what can be worked out from it.
+
+    Attacks that ran, and those that are lacking.
+    """
 
     ran: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
@@ -36,10 +39,15 @@ def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*usual, *named)))
 
 
-def _find_place(limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None) -> Place:
-    """The level of an adversary who sees outputs through the restriction `limit`; all that is granted without one.
+def _find_place(
+    limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None
+) -> Place:
+    """The level of an adversary who sees outputs through the restriction `limit`.
 
-    A restriction that hides nothing of what is in force has no level of its own, and is that of all that is granted.
+    All that is granted without one.
+
+    A restriction that hides nothing of what is in force has no level of its own, and is that of all
+    that is granted.
     """
     if limit is not None and parse_restriction(limit).signal == "labels":
         return LABEL
@@ -51,7 +59,10 @@ def _find_place(limit: str | None, levels: Sequence[ThreatModel], declared: str 
 
 
 def select_parts(arrays: AuditArrays, place: Place) -> list[AttackPart]:
-    """The attacks of an adversary at `place`; none where nothing ran there, or labels were not searched."""
+    """The attacks of an adversary at `place`.
+
+    None where nothing ran there, or labels were not searched.
+    """
     own = [entry for entry in arrays.scored if (entry.access, entry.restriction) == place]
     if not own or (place == LABEL and not has_searched(own)):
         return []
@@ -60,15 +71,19 @@ def select_parts(arrays: AuditArrays, place: Place) -> list[AttackPart]:
 
 def has_searched(scored: Sequence[AttackScores]) -> bool:
     """Whether some attack asked more of labels than one answer a record."""
-    at_label = tuple(dict.fromkeys(entry.attack for entry in scored if entry.access == Access.LABEL.word))
+    at_label = tuple(
+        dict.fromkeys(entry.attack for entry in scored if entry.access == Access.LABEL.word)
+    )
     return any(is_measured(attack.needs.spec) for attack in find_attacks(at_label))
 
 
 def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -> AttackCoverage:
-    """The attacks that ran at `place` and below, and those of the full set that did not, though they could have.
+    """The attacks that ran at `place` and below, and those of the full set that did not.
 
-    What could not run is known from the result: it was in the plan and is listed with the reason. Searches that were left out with
-    `--search-queries 0` could have run.
+    Though they could have.
+
+    What could not run is known from the result: it was in the plan and is listed with the reason.
+    Searches that were left out with `--search-queries 0` could have run.
     """
     places, usual = _list_lower_places(place, result.threat_models), list_attacks()
     scored = {(entry.attack, entry.access, entry.restriction) for entry in arrays.scored}
@@ -85,8 +100,13 @@ def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -
 
 
 def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
-    """`place`, and those below whose attacks do not run at it: outputs below the whole model, and labels below all."""
-    in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}  # the last of each access
+    """`place`, and those below whose attacks do not run at it.
+
+    Outputs below the whole model, and labels below all.
+    """
+    in_force = {
+        threat.access: (threat.access.word, threat.restriction) for threat in levels
+    }  # the last of each access
     access, found = Access[place[0].upper()], [place]
     if access == Access.WHITE_BOX:
         found += [in_force[max(at for at in in_force if at < access)]] if len(in_force) > 1 else []
@@ -100,35 +120,62 @@ def _is_excused(attack: Attack, place: Place, result: Result) -> bool:
     search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
     if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
         return False
-    return any(entry.attack == attack.name and _is_about_place(entry, place, result) for entry in result.not_run)
+    return any(
+        entry.attack == attack.name and _is_about_place(entry, place, result)
+        for entry in result.not_run
+    )
 
 
 def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
-    """Whether a note speaks of `place`; one about the level in force holds for those that are tried beside it."""
-    last = {threat.access: threat for threat in result.threat_models}  # of each access: the one in force
+    """Whether a note speaks of `place`.
+
+    One about the level in force holds for those that are tried beside it.
+    """
+    last = {
+        threat.access: threat for threat in result.threat_models
+    }  # of each access: the one in force
     in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
     return entry.access in {format_level(*place), *in_force, result.plan["threat"]["access"]}
 
 
 @dataclass(frozen=True, eq=False)
 class AdversaryView:
-    """The attacks `parts` of a row's adversary, with `others` of one who does not know the defence, and what ran at that access."""
+    """The attacks `parts` of a row's adversary.
+
+    With `others` of one who does not know the defence, and what ran at that access.
+    """
 
     parts: list[AttackPart]
     others: list[AttackPart]
     covered: AttackCoverage
 
 
-def build_adversary_view(limit: str | None, result: Result, unaware: AuditArrays | None) -> AdversaryView:
+def build_adversary_view(
+    limit: str | None, result: Result, unaware: AuditArrays | None
+) -> AdversaryView:
     """What the adversary of a row has, who sees outputs through the restriction `limit`."""
     place = _find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
-    parts, others = select_parts(result.arrays, place), [] if unaware is None else select_parts(unaware, place)
+    parts, others = (
+        select_parts(result.arrays, place),
+        [] if unaware is None else select_parts(unaware, place),
+    )
     more = [] if unaware is result.arrays or not parts else _label_undefended_attacks(others)
-    return AdversaryView(parts + more, others, measure_attack_coverage(result, result.arrays, place))
+    return AdversaryView(
+        parts + more, others, measure_attack_coverage(result, result.arrays, place)
+    )
 
 
 def _label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
-    """The attacks with undefended reference models, under a name of their own: who knows the defence can still use them."""
-    needed = {attack.name: attack.needs.references for attack in find_attacks(tuple(part.scored.attack for part in parts))}
+    """The attacks with undefended reference models, under a name of their own.
+
+    Who knows the defence can still use them.
+    """
+    needed = {
+        attack.name: attack.needs.references
+        for attack in find_attacks(tuple(part.scored.attack for part in parts))
+    }
     own = [part for part in parts if sum(needed[part.scored.attack])]
-    return [replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)")) for part in own]
+    return [
+        replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)"))
+        for part in own
+    ]

@@ -1,4 +1,7 @@
-"""The verdict: policy claims, controls and requirements become findings, and findings a verdict (rule 5 of the design)."""
+"""The verdict: policy claims, controls and requirements become findings.
+
+And findings a verdict (rule 5 of the design).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.documents.result import AuditArrays, Control, NotRun
 from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part, parse_access
-from memberscope.auditing.estimates.strongest import STRONGEST, find_verdict_level, list_candidate_parts
+from memberscope.auditing.estimates.strongest import (
+    STRONGEST,
+    find_verdict_level,
+    list_candidate_parts,
+)
 from memberscope.auditing.verdict.claims import Tested, count_records_needed, examine_claims
 from memberscope.auditing.verdict.conclusion import Judgement, conclude_verdict
 from memberscope.auditing.verdict.power import compute_audit_power
@@ -20,7 +27,8 @@ from memberscope.statistics import holm
 from memberscope.types import Estimate, Finding, Verdict
 
 RULE = (
-    "FAIL if a p-value, corrected by Holm over {tests} test(s) of claims and attacks, is below {alpha:.3g}; PASS if the upper limit "
+    "FAIL if a p-value, corrected by Holm over {tests} test(s) of claims and attacks, is below "
+    "{alpha:.3g}; PASS if the upper limit "
     "of every attack is at most {limit:.4g} and some attack could have failed"
 )
 ALONE = "attacks with reference models are left out, since those failed their control"
@@ -39,16 +47,17 @@ ADVICE = {
     "direction": "Check that the members are the records that this model was trained on, and audit again.",
     "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
 }
-EXCHANGEABLE = (
-    "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
-)
+EXCHANGEABLE = "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
 
 __all__ = ["Judgement", "judge_audit", "list_verdict_parts", "drop_reference_attacks"]
 
 
 @dataclass(frozen=True)
 class _Family:
-    """What all claims of a policy share: the number of tests, the significance, the access, and words added to each rule."""
+    """What all claims of a policy share.
+
+    The number of tests, the significance, the access, and words added to each rule.
+    """
 
     n_tests: int
     alpha: float
@@ -58,11 +67,22 @@ class _Family:
 
 
 def judge_audit(
-    plan: Plan, arrays: AuditArrays, estimates: list[Estimate], controls: dict[str, Control], not_run: list[NotRun]
+    plan: Plan,
+    arrays: AuditArrays,
+    estimates: list[Estimate],
+    controls: dict[str, Control],
+    not_run: list[NotRun],
 ) -> Judgement:
-    """Verdict, its reason in a sentence, and one finding for each claim, control and missing requirement."""
+    """Verdict, its reason in a sentence, and one finding for each claim.
+
+    Control and missing requirement.
+    """
     if plan.policy is None:
-        return Judgement(None, "No policy was given, so nothing was judged; the numbers below are exploratory.", [])
+        return Judgement(
+            None,
+            "No policy was given, so nothing was judged; the numbers below are exploratory.",
+            [],
+        )
     at = find_verdict_level(arrays, plan.threat.access)
     untrusted = "references" in controls and controls["references"].passed is False
     parts = list_candidate_parts(drop_reference_attacks(arrays) if untrusted else arrays, at)
@@ -70,16 +90,28 @@ def judge_audit(
     tested = [
         entry
         if entry.estimate is None
-        else replace(entry, estimate=replace(entry.estimate, access=at.access, restriction=at.restriction))
+        else replace(
+            entry, estimate=replace(entry.estimate, access=at.access, restriction=at.restriction)
+        )
         for entry in examine_claims(plan.policy, arrays, parts, estimates, plan.confidence, excess)
     ]
     alpha = (1 - plan.confidence) / 2
-    family = _Family(sum(len(entry.p_values) for entry in tested), alpha, at.access, f"; {ALONE}" if untrusted else "", excess)
+    family = _Family(
+        sum(len(entry.p_values) for entry in tested),
+        alpha,
+        at.access,
+        f"; {ALONE}" if untrusted else "",
+        excess,
+    )
     findings = build_claim_findings(tested, family)
-    findings += [_build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls]
+    findings += [
+        _build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls
+    ]
     findings += _find_missing_attacks(plan, arrays, not_run, at.access)
     seen = compute_audit_power(plan, arrays, parts, plan.claim_fprs())
-    ran = [part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())]
+    ran = [
+        part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())
+    ]
     found = conclude_verdict(plan, findings, seen, ran, count_good_references(controls), tested)
     if found.verdict == "PASS":
         found = replace(found, reason=found.reason + _describe_unchecked(plan, controls))
@@ -93,7 +125,11 @@ def _describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
     """What a pass took for granted, as the end of a sentence."""
     words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
     overlap = controls.get("overlap")
-    return words + (" Records on both sides were not looked for." if overlap is None or overlap.passed is None else "")
+    return words + (
+        " Records on both sides were not looked for."
+        if overlap is None or overlap.passed is None
+        else ""
+    )
 
 
 def list_verdict_parts(plan: Plan, arrays: AuditArrays) -> list[AttackPart]:
@@ -103,8 +139,13 @@ def list_verdict_parts(plan: Plan, arrays: AuditArrays) -> list[AttackPart]:
 
 def drop_reference_attacks(arrays: AuditArrays) -> AuditArrays:
     """The arrays with only the attacks that use no reference models."""
-    needs = {scored.attack: find_attacks((scored.attack,))[0].needs.references for scored in arrays.scored}
-    return replace(arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack])))
+    needs = {
+        scored.attack: find_attacks((scored.attack,))[0].needs.references
+        for scored in arrays.scored
+    }
+    return replace(
+        arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack]))
+    )
 
 
 def count_excess_records(controls: dict[str, Control]) -> int:
@@ -125,7 +166,10 @@ def build_claim_findings(tested: Sequence[Tested], family: _Family) -> list[Find
     """One finding for each claim about each value of its group."""
     corrected = _correct_p_values([entry.p_values for entry in tested])
     worst = _correct_p_values([entry.worst_p_values or entry.p_values for entry in tested])
-    return [_build_claim_finding(entry, p, p_worst, family) for entry, p, p_worst in zip(tested, corrected, worst, strict=True)]
+    return [
+        _build_claim_finding(entry, p, p_worst, family)
+        for entry, p, p_worst in zip(tested, corrected, worst, strict=True)
+    ]
 
 
 def _correct_p_values(p_values: Sequence[tuple[float, ...]]) -> list[float]:
@@ -145,36 +189,63 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
     rule = RULE.format(tests=family.n_tests, alpha=family.alpha, limit=limit) + family.words
 
     def finding(verdict: Verdict, advice: str, why: str = "") -> Finding:
-        return Finding(verdict, sentence, STRONGEST, family.access, why or rule, advice, tested.estimate)
+        return Finding(
+            verdict, sentence, STRONGEST, family.access, why or rule, advice, tested.estimate
+        )
 
     if tested.why_not is not None:
-        return finding("NOT_RUN", "Give what the claim needs, or take it out of the policy.", tested.why_not)
+        return finding(
+            "NOT_RUN", "Give what the claim needs, or take it out of the policy.", tested.why_not
+        )
     fails, passes = p < family.alpha, tested.high <= limit
     if fails and p_worst >= family.alpha:
-        return finding("INCONCLUSIVE", DROP_OVERLAP, f"{rule}; it fails only with the records that stand on both sides")
+        return finding(
+            "INCONCLUSIVE",
+            DROP_OVERLAP,
+            f"{rule}; it fails only with the records that stand on both sides",
+        )
     if fails:
         return finding(
-            "FAIL", "Regularise or train less, restrict the outputs, or train with differential privacy; then audit again."
+            "FAIL",
+            "Regularise or train less, restrict the outputs, or train with differential privacy; "
+            "then audit again.",
         )
     if isinstance(tested.question.claim, EpsilonClaim):
-        return finding("INCONCLUSIVE", "A lower bound on epsilon can refute a claim and never show it; prove it by accounting.")
+        return finding(
+            "INCONCLUSIVE",
+            "A lower bound on epsilon can refute a claim and never show it; prove it by "
+            "accounting.",
+        )
     if not passes:
-        return finding("INCONCLUSIVE", "Give more members and non-members, or accept a higher limit.")
+        return finding(
+            "INCONCLUSIVE", "Give more members and non-members, or accept a higher limit."
+        )
     if not tested.able:
-        return finding("INCONCLUSIVE", _advise_record_counts(tested, family), f"{rule}; no model could have failed")
+        return finding(
+            "INCONCLUSIVE",
+            _advise_record_counts(tested, family),
+            f"{rule}; no model could have failed",
+        )
     if family.excess and tested.worst_high > limit:
         return finding(
             "INCONCLUSIVE",
             DROP_OVERLAP,
-            f"{rule}; with {family.excess} shared records left out in the worst way the upper limit is {tested.worst_high:.3g}",
+            f"{rule}; with {family.excess} shared records left out in the worst way the upper "
+            f"limit is {tested.worst_high:.3g}",
         )
     words = ""
     if family.excess:
         words = f"{rule}; with {family.excess} shared records left out in the worst way still at most {tested.worst_high:.3g}"
-    return finding("PASS", "Keep auditing each release; the pass holds for the attacks that ran and the power stated.", words)
+    return finding(
+        "PASS",
+        "Keep auditing each release; the pass holds for the attacks that ran and the power stated.",
+        words,
+    )
 
 
-DROP_OVERLAP = "Leave the records that stand on both sides out of both (--drop-overlap), and audit again."
+DROP_OVERLAP = (
+    "Leave the records that stand on both sides out of both (--drop-overlap), and audit again."
+)
 
 
 def _advise_record_counts(tested: Tested, family: _Family) -> str:
@@ -187,22 +258,25 @@ def _advise_record_counts(tested: Tested, family: _Family) -> str:
     if have < needed:
         corrected = count_records_needed(claim, family.alpha / max(family.n_tests, 1))
         return (
-            f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) so that a model could fail "
+            f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) "
+            "so that a model could fail "
             f"at this rate; there are {have}."
         )
     members = ceil(log(family.alpha) / log(tested.limit)) if 0 < tested.limit < 1 else 0
     if tested.estimate is not None and tested.estimate.n_members < members:
-        return (
-            f"Give at least {members} members so that more than the limit can be shown; there are {tested.estimate.n_members}."
-        )
+        return f"Give at least {members} members so that more than the limit can be shown; there are {tested.estimate.n_members}."
     return (
-        "The scores of every attack tie too coarsely for this rate: audit finer outputs, add attacks, or judge a larger "
+        "The scores of every attack tie too coarsely for this rate: audit finer outputs, add "
+        "attacks, or judge a larger "
         "false-positive rate."
     )
 
 
 def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
-    """PASS, INCONCLUSIVE or NOT_RUN for one control; a blind control that could not run may be waived by declaration."""
+    """PASS, INCONCLUSIVE or NOT_RUN for one control.
+
+    A blind control that could not run may be waived by declaration.
+    """
     access = plan.threat.access.word
     if control.passed is None and name in ("direction", "fitted"):
         return Finding("PASS", CLAIMS[name], name, access, control.why, "Nothing to do.")
@@ -216,8 +290,13 @@ def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
     return Finding(verdicts[control.passed], CLAIMS[name], name, access, control.why, advice)
 
 
-def _find_missing_attacks(plan: Plan, arrays: AuditArrays, not_run: list[NotRun], access: str) -> list[Finding]:
-    """One finding for each attack that the policy requires and that did not run, or not at a rate that it is judged at."""
+def _find_missing_attacks(
+    plan: Plan, arrays: AuditArrays, not_run: list[NotRun], access: str
+) -> list[Finding]:
+    """One finding for each attack that the policy requires and that did not run.
+
+    Or not at a rate that it is judged at.
+    """
     assert plan.policy is not None
     reasons = {entry.attack: entry.why for entry in not_run}
     ran: dict[str, list[AttackPart]] = {}
@@ -230,21 +309,38 @@ def _find_missing_attacks(plan: Plan, arrays: AuditArrays, not_run: list[NotRun]
         advice = "Audit with at least that confidence, or lower it in the policy."
         findings.append(
             Finding(
-                "NOT_RUN", f"The policy requires a confidence of {plan.policy.confidence:g}.", "confidence", access, why, advice
+                "NOT_RUN",
+                f"The policy requires a confidence of {plan.policy.confidence:g}.",
+                "confidence",
+                access,
+                why,
+                advice,
             )
         )
     for name in plan.policy.require:
         if name not in ran:
             why = reasons.get(name, "it is not among the plan's attacks")
             findings.append(
-                _build_absent_finding(name, access, why, "Supply what it needs, or take it out of the policy's require list.")
+                _build_absent_finding(
+                    name,
+                    access,
+                    why,
+                    "Supply what it needs, or take it out of the policy's require list.",
+                )
             )
             continue
-        short = [fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])]
+        short = [
+            fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])
+        ]
         if short:
             why = f"with these records it cannot resolve a false-positive rate of {100 * min(short):g}%"
             findings.append(
-                _build_absent_finding(name, access, why, "Give more non-members, or take it out of the policy's require list.")
+                _build_absent_finding(
+                    name,
+                    access,
+                    why,
+                    "Give more non-members, or take it out of the policy's require list.",
+                )
             )
     return findings
 
@@ -255,5 +351,8 @@ def _build_absent_finding(name: str, access: str, why: str, advice: str) -> Find
 
 
 def report_power(plan: Plan, arrays: AuditArrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
-    """For each claim about a rate, or each rate without a policy, the smallest TPR that this audit would have failed."""
+    """For each claim about a rate, or each rate without a policy.
+
+    The smallest TPR that this audit would have failed.
+    """
     return compute_audit_power(plan, arrays, list_verdict_parts(plan, arrays), fprs)

@@ -1,4 +1,7 @@
-"""What an audit would have failed: one function for the forecast of `plan` and for the statement of `audit`."""
+"""What an audit would have failed.
+
+One function for the forecast of `plan` and for the statement of `audit`.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,35 @@ from memberscope.auditing.verdict.claims import count_questions
 from memberscope.statistics import count_non_member_blocks, kish_size, minimum_detectable_tpr
 from memberscope.types import Bools, Ints
 
-COARSE = 0.1  # share of the allowed false positives that tie at the threshold beyond which an attack counts as coarse
+# Share of the allowed false positives that tie at the threshold beyond which an attack counts as
+# coarse
+COARSE = 0.1
 
 
 def compute_detectable_rates(
-    plan: Plan, attacks: Mapping[str, bool], n_members: int, n_non_members: int, fprs: Sequence[float], n_claims: int = 1
+    plan: Plan,
+    attacks: Mapping[str, bool],
+    n_members: int,
+    n_non_members: int,
+    fprs: Sequence[float],
+    n_claims: int = 1,
 ) -> list[dict[str, Any]]:
-    """The smallest TPR that an audit fails in 80% of cases, for each claim about a rate, or for each of `fprs` without a policy.
+    """The smallest TPR that an audit fails in 80% of cases, for each claim about a rate.
 
-    `attacks` says of each attack at the judged access whether it learns from known records; `n_claims` counts the claims
-    that are tested together, one for each value of a group. Scores are taken not to tie.
+    Or for each of `fprs` without a policy.
+
+    `attacks` says of each attack at the judged access whether it learns from known records;
+    `n_claims` counts the claims that are tested together, one for each value of a group. Scores are
+    taken not to tie.
     """
     found = []
     for fpr, limit in _list_rate_limits(plan, fprs):
         if fpr * n_non_members < 1 - 1e-9:
             continue
         resolving = {
-            name: learns for name, learns in attacks.items() if _can_resolve_rate(plan, fpr, n_non_members, learns=learns)
+            name: learns
+            for name, learns in attacks.items()
+            if _can_resolve_rate(plan, fpr, n_non_members, learns=learns)
         }
         if not resolving:
             continue
@@ -49,15 +64,24 @@ def compute_detectable_rates(
             )
             for learns in sorted(set(resolving.values()))
         }
-        found.append({"fpr": fpr, "limit": limit, "tpr": _take_largest(values.values()), "n_tests": n_tests})
+        found.append(
+            {"fpr": fpr, "limit": limit, "tpr": _take_largest(values.values()), "n_tests": n_tests}
+        )
     return found
 
 
 def _list_rate_limits(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:
-    """Rates with the TPR that the policy allows there; the rates themselves, against guessing, without a policy."""
+    """Rates with the TPR that the policy allows there.
+
+    The rates themselves, against guessing, without a policy.
+    """
     if plan.policy is None:
         return [(fpr, fpr) for fpr in fprs]
-    return [(claim.fpr, _get_tpr_limit(claim)) for claim in plan.policy.claims() if isinstance(claim, Claim | PpvClaim)]
+    return [
+        (claim.fpr, _get_tpr_limit(claim))
+        for claim in plan.policy.claims()
+        if isinstance(claim, Claim | PpvClaim)
+    ]
 
 
 def _get_tpr_limit(claim: AnyClaim) -> float:
@@ -66,7 +90,10 @@ def _get_tpr_limit(claim: AnyClaim) -> float:
 
 
 def _can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: bool) -> bool:
-    """Whether an attack has enough non-members to compare for a rate: a fold's, if it learns from known records."""
+    """Whether an attack has enough non-members to compare for a rate.
+
+    A fold's, if it learns from known records.
+    """
     n = n_non_members // plan.folds if learns else n_non_members
     return fpr * n >= 1 - 1e-9
 
@@ -80,19 +107,27 @@ def _take_largest(values: Any) -> float | None:
 def compute_audit_power(
     plan: Plan, arrays: AuditArrays, parts: Sequence[AttackPart], fprs: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """What this audit would have failed, as `compute_detectable_rates` says, with the attacks whose scores tie set apart.
+    """What this audit would have failed, as `compute_detectable_rates` says.
 
-    `parts` are the judged attacks. `coarse` holds, for each attack whose scores tie at a rate, the TPR that it would have taken;
-    where every attack's scores tie, `tpr` is the largest of these.
+    With the attacks whose scores tie set apart.
+
+    `parts` are the judged attacks. `coarse` holds, for each attack whose scores tie at a rate, the
+    TPR that it would have taken; where every attack's scores tie, `tpr` is the largest of these.
     """
     n_members, n_others = count_sides(arrays.member, arrays.unit)
     n_claims = count_questions(plan.policy, arrays.group_values) if plan.policy else 1
     at = find_verdict_level(arrays, plan.threat.access)
-    attacks = {scored.attack: scored.learned for scored in arrays.scored if is_derivable(scored, at)}
+    attacks = {
+        scored.attack: scored.learned for scored in arrays.scored if is_derivable(scored, at)
+    }
     found = compute_detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims)
     for row in found:
         own = [part for part in parts if part.resolves(row["fpr"])]
-        blocks = {part.scored.attack: _find_tied_blocks(part, row["fpr"]) for part in own if not part.scored.learned}
+        blocks = {
+            part.scored.attack: _find_tied_blocks(part, row["fpr"])
+            for part in own
+            if not part.scored.learned
+        }
         row["coarse"] = {
             name: minimum_detectable_tpr(
                 n_members,
@@ -120,7 +155,10 @@ def count_sides(member: Bools, unit: Ints | None) -> tuple[int, int]:
 
 
 def _find_tied_blocks(part: AttackPart, fpr: float) -> tuple[float, ...] | None:
-    """Blocks of tied non-members from the highest score down, if enough tie at the threshold of `fpr` to matter."""
+    """Blocks of tied non-members from the highest score down.
+
+    If enough tie at the threshold of `fpr` to matter.
+    """
     curve = part.curves()[0]
     allowed = fpr * curve.n_non_members
     at = int(np.searchsorted(curve.fp, allowed, side="left"))

@@ -1,4 +1,7 @@
-"""The controls of a stored result held against its arrays: what was edited in `result.json` contradicts them."""
+"""The controls of a stored result held against its arrays.
+
+What was edited in `result.json` contradicts them.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,12 @@ CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
 
 
 def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
-    """What the stored controls say otherwise than the stored arrays, in sentences; empty if nothing does.
+    """What the stored controls say otherwise than the stored arrays, in sentences.
 
-    The blind control cannot be computed without the records: its outcome is held against its own numbers only.
+    Empty if nothing does.
+
+    The blind control cannot be computed without the records: its outcome is held against its own
+    numbers only.
     """
     absent = [name for name in CONTROLS if name not in result.controls]
     if absent:
@@ -26,9 +32,9 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
     used = any(sum(find_attacks((entry.attack,))[0].needs.references) for entry in arrays.scored)
     if used and "references" not in controls:
         return ["the references control is missing"]
-    if used and controls["references"].details["models"] - controls["references"].details["failed"] > (
-        result.threat_models[-1].references or 0
-    ):
+    if used and controls["references"].details["models"] - controls["references"].details[
+        "failed"
+    ] > (result.threat_models[-1].references or 0):
         return ["the references control counts more models than the threat model"]
     return [
         *_recheck_direction(controls["direction"], controls["blind"], arrays),
@@ -40,8 +46,15 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
 
 
 def _recheck_direction(stored: Control, blind: Control, arrays: AuditArrays) -> list[str]:
-    """Direction from the stored scores; where the gap attack did not run, the accuracies are one unseen test more."""
-    unseen = 0 if read_correct_predictions(arrays) is not None else max(0, int(stored.details.get("tests", 1)) - 1)
+    """Direction from the stored scores.
+
+    Where the gap attack did not run, the accuracies are one unseen test more.
+    """
+    unseen = (
+        0
+        if read_correct_predictions(arrays) is not None
+        else max(0, int(stored.details.get("tests", 1)) - 1)
+    )
     again = run_direction_control(arrays, None, blind, unseen=unseen)
     if again.passed is False and stored.passed is not False:
         return [f"the direction control passed, though the stored scores say: {again.why}"]
@@ -55,12 +68,16 @@ def _recheck_fitted(stored: Control, arrays: AuditArrays) -> list[str]:
     right = read_correct_predictions(arrays)
     if right is None or stored.passed is None:
         known = right is not None and stored.passed is None
-        return ["the fitted control is said not to have run, though labels were seen"] if known else []
+        return (
+            ["the fitted control is said not to have run, though labels were seen"] if known else []
+        )
     member = arrays.member
     if stored.value is None or abs(stored.value - float(right[member].mean())) > 1e-9:
         return ["the accuracy on members in the fitted control is not that of the stored scores"]
     unit = arrays.unit
-    sure = is_better_than_constant(right[member], arrays.labels[member], None if unit is None else unit[member])
+    sure = is_better_than_constant(
+        right[member], arrays.labels[member], None if unit is None else unit[member]
+    )
     seen = "probabilities" if any(entry.access != "label" for entry in arrays.scored) else "labels"
     if sure != stored.passed and (sure or seen == "labels"):
         return ["the fitted control does not follow from the stored scores"]
@@ -70,11 +87,20 @@ def _recheck_fitted(stored: Control, arrays: AuditArrays) -> list[str]:
 def _is_unlearned_attack(entry: AttackScores) -> bool:
     """Whether a stored score depends on its own record's answers only."""
     needs = find_attacks((entry.attack,))[0].needs
-    return entry.declared and not entry.learned and needs.known == "none" and not any(needs.references) and not needs.population
+    return (
+        entry.declared
+        and not entry.learned
+        and needs.known == "none"
+        and not any(needs.references)
+        and not needs.population
+    )
 
 
 def _recheck_null(stored: Control, arrays: AuditArrays) -> list[str]:
-    """The null control's interval against its outcome, and the attacks that learn nothing once more."""
+    """The null control's interval against its outcome.
+
+    And the attacks that learn nothing once more.
+    """
     if stored.passed is None:
         return []
     if stored.low is None or stored.high is None or stored.value is None:
@@ -84,7 +110,9 @@ def _recheck_null(stored: Control, arrays: AuditArrays) -> list[str]:
     outside, unit = ~arrays.member, arrays.unit
     own_unit = None if unit is None else unit[outside]
     truth: Bools = choose_pseudo_members(arrays.ids[outside], own_unit)
-    scored: dict[str, Floats] = {e.attack: e.scores[outside] for e in arrays.scored if _is_unlearned_attack(e)}
+    scored: dict[str, Floats] = {
+        e.attack: e.scores[outside] for e in arrays.scored if _is_unlearned_attack(e)
+    }
     total = int(stored.details.get("attacks", 0))
     if not scored or not total or min(int(truth.sum()), int((~truth).sum())) < 2:
         return []
@@ -104,9 +132,18 @@ def _recheck_blind(stored: Control) -> list[str]:
     if stored.passed is None:
         return []
     p_value, alpha = stored.details.get("p_value"), stored.details.get("alpha")
-    if p_value is None or alpha is None or stored.low is None or stored.passed != (p_value >= alpha):
+    if (
+        p_value is None
+        or alpha is None
+        or stored.low is None
+        or stored.passed != (p_value >= alpha)
+    ):
         return ["the blind control's outcome contradicts its own p-value"]
-    return ["the blind control's outcome contradicts its own interval"] if stored.passed and stored.low > 0.5 + 1e-9 else []
+    return (
+        ["the blind control's outcome contradicts its own interval"]
+        if stored.passed and stored.low > 0.5 + 1e-9
+        else []
+    )
 
 
 def _recheck_overlap(stored: Control, result: Result, arrays: AuditArrays) -> list[str]:
@@ -114,7 +151,11 @@ def _recheck_overlap(stored: Control, result: Result, arrays: AuditArrays) -> li
     marked = arrays.overlap
     shown = result.diagnostics.get("overlap")
     if stored.passed is None:
-        return ["the overlap control is said not to have run, though duplicates were counted"] if shown else []
+        return (
+            ["the overlap control is said not to have run, though duplicates were counted"]
+            if shown
+            else []
+        )
     excess = int(stored.details.get("excess", 0))
     if stored.passed != (excess == 0):
         return ["the overlap control's outcome contradicts its own excess"]

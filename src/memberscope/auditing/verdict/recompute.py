@@ -1,4 +1,7 @@
-"""A result once more from its stored arrays: recomputed, verified, or judged by another policy; no model is asked."""
+"""A result once more from its stored arrays: recomputed, verified, or judged by another policy.
+
+No model is asked.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,12 @@ from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import Policy, parse_policy_table
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
-from memberscope.auditing.estimates.estimates import build_whole_part, estimate_attack, estimate_group, estimate_main_numbers
+from memberscope.auditing.estimates.estimates import (
+    build_whole_part,
+    estimate_attack,
+    estimate_group,
+    estimate_main_numbers,
+)
 from memberscope.auditing.estimates.strongest import estimate_strongest, list_scored_levels
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
@@ -22,59 +30,103 @@ from memberscope.types import Access, Estimate, ThreatModel
 
 
 def recompute_estimates(
-    arrays: AuditArrays, settings: EstimateSettings, progress: Callable[[int, int], None] | None = None
+    arrays: AuditArrays,
+    settings: EstimateSettings,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Estimate]:
     """The estimates that follow from the stored arrays alone."""
     found: list[Estimate] = []
     for at in list_scored_levels(arrays):
         found.extend(estimate_strongest(arrays, at, settings))
-    for entries in map_in_parallel(lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress):
+    for entries in map_in_parallel(
+        lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress
+    ):
         found.extend(entries)
     for name, other in arrays.targets.items():
-        found.extend(replace(entry, target=name) for entry in _estimate_target_headlines(other, settings))
+        found.extend(
+            replace(entry, target=name) for entry in _estimate_target_headlines(other, settings)
+        )
     return found
 
 
 def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
-    """Of one further target model: AUC, TPR and FPR at each rate and the balanced point, the strongest attack first."""
+    """Of one further target model.
+
+    AUC, TPR and FPR at each rate and the balanced point, the strongest attack first.
+    """
     found: list[Estimate] = []
     for at in list_scored_levels(arrays):
-        found.extend(entry for entry in estimate_strongest(arrays, at, settings) if entry.metric in ("auc", "tpr"))
-    for entries in map_in_parallel(lambda entry: _estimate_headlines(entry, arrays, settings), arrays.scored):
+        found.extend(
+            entry
+            for entry in estimate_strongest(arrays, at, settings)
+            if entry.metric in ("auc", "tpr")
+        )
+    for entries in map_in_parallel(
+        lambda entry: _estimate_headlines(entry, arrays, settings), arrays.scored
+    ):
         found.extend(entries)
     return found
 
 
-def _estimate_headlines(entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
+def _estimate_headlines(
+    entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings
+) -> list[Estimate]:
     """One attack's headlines: at a level tried beside the declared one there are no transferred thresholds."""
     part = build_whole_part(entry, arrays)
-    return estimate_group(part, settings) if entry.declared else estimate_main_numbers(part, settings)
+    return (
+        estimate_group(part, settings) if entry.declared else estimate_main_numbers(part, settings)
+    )
 
 
 def estimate_by_budget(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
-    """AUC and TPR at each rate of each label-only search, had it stopped at fewer `queries` a record."""
+    """AUC and TPR at each rate of each label-only search.
+
+    Had it stopped at fewer `queries` a record.
+    """
     found: list[Estimate] = []
     for entry in arrays.scored:
         if entry.budgets is None or entry.stages is None:
             continue
         for queries, scores in zip(entry.budgets.tolist(), entry.stages, strict=True):
-            part = replace(build_whole_part(entry, arrays), scores=scores, scored=replace(entry, queries=queries))
-            found += [estimate for estimate in estimate_main_numbers(part, settings) if estimate.metric in ("auc", "tpr")]
+            part = replace(
+                build_whole_part(entry, arrays),
+                scores=scores,
+                scored=replace(entry, queries=queries),
+            )
+            found += [
+                estimate
+                for estimate in estimate_main_numbers(part, settings)
+                if estimate.metric in ("auc", "tpr")
+            ]
     return found
 
 
 def digest_audit_arrays(arrays: AuditArrays) -> str:
-    """SHA-256 of everything that estimates depend on: membership, folds, groups, scores, thresholds and posteriors."""
+    """SHA-256 of everything that estimates depend on.
+
+    Membership, folds, groups, scores, thresholds and posteriors.
+    """
     hasher = hashlib.sha256()
-    parts: list[tuple[str, Any]] = [("member", arrays.member), ("labels", arrays.labels), ("fold", arrays.fold)]
-    parts += [(f"group {name} {arrays.group_values[name]}", codes) for name, codes in sorted(arrays.groups.items())]
+    parts: list[tuple[str, Any]] = [
+        ("member", arrays.member),
+        ("labels", arrays.labels),
+        ("fold", arrays.fold),
+    ]
+    parts += [
+        (f"group {name} {arrays.group_values[name]}", codes)
+        for name, codes in sorted(arrays.groups.items())
+    ]
     parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
     parts += [] if arrays.overlap is None else [("overlap", arrays.overlap)]
     parts += [] if arrays.unit is None else [("unit", arrays.unit)]
     for entry in arrays.scored:
         name = entry.name
         parts.append((f"{name} {entry.learned} {entry.declared} {entry.queries}", entry.scores))
-        parts += [] if entry.budgets is None else [(f"{name} budgets", entry.budgets), (f"{name} stages", entry.stages)]
+        parts += (
+            []
+            if entry.budgets is None
+            else [(f"{name} budgets", entry.budgets), (f"{name} stages", entry.stages)]
+        )
         parts += [(f"{name} posterior", arrays.posterior[name])] if name in arrays.posterior else []
         parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
     for name, array in parts:
@@ -85,8 +137,13 @@ def digest_audit_arrays(arrays: AuditArrays) -> str:
 
 
 def digest_account(result: Result) -> str:
-    """SHA-256 of what a verdict rests on besides the scores: controls, what did not run, threat models and diagnostics."""
-    parts = result.model_dump(mode="json", include={"controls", "not_run", "threat_models", "diagnostics"})
+    """SHA-256 of what a verdict rests on besides the scores.
+
+    Controls, what did not run, threat models and diagnostics.
+    """
+    parts = result.model_dump(
+        mode="json", include={"controls", "not_run", "threat_models", "diagnostics"}
+    )
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -100,17 +157,26 @@ def restore_plan(result: Result) -> Plan:
     policy = document.pop("policy")
     for name in ("attacks", "fprs", "priors", "views", "restrictions"):
         document[name] = None if document[name] is None else tuple(document[name])
-    return Plan(threat=ThreatModel(**threat), policy=policy and parse_policy_table(policy), **document)
+    return Plan(
+        threat=ThreatModel(**threat), policy=policy and parse_policy_table(policy), **document
+    )
 
 
 def restore_settings(result: Result) -> EstimateSettings:
     """Rates, priors and confidence of a result."""
     plan = restore_plan(result)
-    return EstimateSettings(plan.resolvable_fprs(result.diagnostics["n_non_members"]), plan.all_priors(), plan.confidence)
+    return EstimateSettings(
+        plan.resolvable_fprs(result.diagnostics["n_non_members"]),
+        plan.all_priors(),
+        plan.confidence,
+    )
 
 
 def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
-    """What does not agree between a result and its arrays, in sentences; empty if everything does."""
+    """What does not agree between a result and its arrays, in sentences.
+
+    Empty if everything does.
+    """
     found = []
     if result.digests.get("arrays") != digest_audit_arrays(arrays):
         found.append("arrays.safetensors is not the one that this result was computed from")
@@ -121,15 +187,30 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     }
     absent = [name for name in restore_plan(result).attacks if name not in accounted]
     if absent:
-        found.append(f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}")
-    stored = {_identify_estimate(entry): entry for entry in result.estimates if entry.metric != "epsilon_lower"}
-    again = {_identify_estimate(entry): entry for entry in recompute_estimates(arrays, restore_settings(result))}
+        found.append(
+            f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}"
+        )
+    stored = {
+        _identify_estimate(entry): entry
+        for entry in result.estimates
+        if entry.metric != "epsilon_lower"
+    }
+    again = {
+        _identify_estimate(entry): entry
+        for entry in recompute_estimates(arrays, restore_settings(result))
+    }
     if set(stored) != set(again):
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
     changed = [
-        key for key in stored if key in again and _get_estimate_numbers(stored[key]) != _get_estimate_numbers(again[key])
+        key
+        for key in stored
+        if key in again and _get_estimate_numbers(stored[key]) != _get_estimate_numbers(again[key])
     ]
-    found += [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"] if changed else []
+    found += (
+        [f"{len(changed)} estimates differ, first {' '.join(map(str, changed[0]))}"]
+        if changed
+        else []
+    )
     found += _check_search_queries(result, arrays)
     if result.budgets != estimate_by_budget(arrays, restore_settings(result)):
         found.append("leakage by query budget does not follow from the stored scores")
@@ -140,13 +221,18 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     if not {(entry.access, entry.restriction) for entry in arrays.scored} <= seen:
         found.append("the threat models are not the levels that were attacked")
     between, plan = result.diagnostics.get("targets"), restore_plan(result)
-    if between and between["rows"] != summarise_spread(result.estimates, plan.claim_fprs() or restore_settings(result).fprs):
+    if between and between["rows"] != summarise_spread(
+        result.estimates, plan.claim_fprs() or restore_settings(result).fprs
+    ):
         found.append("mean and spread between targets do not follow from their estimates")
     return found
 
 
 def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
-    """Where the queries of a search, or the total, are not those that the stored scores took, in sentences."""
+    """Where the queries of a search, or the total, are not those that the stored scores took.
+
+    In sentences.
+    """
     told = result.diagnostics.get("searches", {})
     most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
     found = [
@@ -156,13 +242,26 @@ def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
     ]
     least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
     total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
-    return found + ([f"{result.cost.queries} queries are fewer than were asked"] if result.cost.queries < total - 0.5 else [])
+    return found + (
+        [f"{result.cost.queries} queries are fewer than were asked"]
+        if result.cost.queries < total - 0.5
+        else []
+    )
 
 
 def _identify_estimate(entry: Estimate) -> tuple[Any, ...]:
     """What makes an estimate the one it is."""
     level = format_level(entry.access, entry.restriction)
-    return (entry.target, entry.attack, level, entry.metric, entry.group, entry.fpr, entry.prior, entry.threshold)
+    return (
+        entry.target,
+        entry.attack,
+        level,
+        entry.metric,
+        entry.group,
+        entry.fpr,
+        entry.prior,
+        entry.threshold,
+    )
 
 
 def _get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:

@@ -1,4 +1,7 @@
-"""Count the audits of one model with one plan, since many seeds tried until one passes are not one audit that passed."""
+"""Count the audits of one model with one plan.
+
+Since many seeds tried until one passes are not one audit that passed.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,27 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.signals import Store
 
 FILE = "audits.json"
-NAMES = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+NAMES = (
+    "first",
+    "second",
+    "third",
+    "fourth",
+    "fifth",
+    "sixth",
+    "seventh",
+    "eighth",
+    "ninth",
+    "tenth",
+)
 
 
 def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
-    """Note a finished audit in the store, and say how many there were of the same model and plan, and with which seeds.
+    """Note a finished audit in the store, and say how many there were of the same model and plan.
 
-    `model` is a digest of the model or of its answers. The seed and the title are left out of what makes plans the same.
+    And with which seeds.
+
+    `model` is a digest of the model or of its answers. The seed and the title are left out of what
+    makes plans the same.
     """
     path = store.path / FILE
     try:
@@ -28,7 +45,11 @@ def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
     own = {"model": model, "plan": replace(plan, seed=0, title="").digest(), "seed": plan.seed}
     past.append(own)
     write_bytes(path, (json.dumps(past, indent=1) + "\n").encode())
-    same = [entry for entry in past if (entry.get("model"), entry.get("plan")) == (own["model"], own["plan"])]
+    same = [
+        entry
+        for entry in past
+        if (entry.get("model"), entry.get("plan")) == (own["model"], own["plan"])
+    ]
     seeds = dict.fromkeys(str(entry.get("seed")) for entry in same)
     return {"audits_of_this_plan": str(len(same)), "seeds_of_these_audits": ", ".join(seeds)}
 

@@ -1,4 +1,7 @@
-"""`memberscope canaries`: records to plant in a training run made elsewhere, and what its model's answers prove about epsilon."""
+"""`memberscope canaries`: records to plant in a training run made elsewhere.
+
+And what its model's answers prove about epsilon.
+"""
 
 from __future__ import annotations
 
@@ -13,22 +16,37 @@ if TYPE_CHECKING:
     from memberscope.auditing import EpsilonBound
     from memberscope.targets.tables import Columns
 
-app = typer.Typer(help="Plant canaries in a training run, and bound epsilon by them.", no_args_is_help=True)
+app = typer.Typer(
+    help="Plant canaries in a training run, and bound epsilon by them.", no_args_is_help=True
+)
 
 
 @app.command("export")
 def export_canaries(
     members: Annotated[Path, typer.Option(help="Training records: .csv or .npz.")],
     pool: Annotated[Path, typer.Option(help="Records that trained nothing, in the same columns.")],
-    number: Annotated[int, typer.Option(help="Canaries to draw from the pool; half of them, by coins, are trained on.")] = 1000,
-    kind: Annotated[str, typer.Option(help="natural, or mislabelled: the worst case.")] = "mislabelled",
+    number: Annotated[
+        int,
+        typer.Option(
+            help="Canaries to draw from the pool; half of them, by coins, are trained on."
+        ),
+    ] = 1000,
+    kind: Annotated[
+        str, typer.Option(help="natural, or mislabelled: the worst case.")
+    ] = "mislabelled",
     label: Annotated[str, typer.Option(help="Column of labels.")] = "y",
     seed: Annotated[
-        int | None, typer.Option(help="Seed of the coins; without it they are the system's, which is what a proof wants.")
+        int | None,
+        typer.Option(
+            help="Seed of the coins; without it they are the system's, which is what a proof wants."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("canaries"),
 ) -> None:
-    """Write train (members and the canaries that are in), in and out, to train on and to audit with `--coins`."""
+    """Write train (members and the canaries that are in), in and out.
+
+    To train on and to audit with `--coins`.
+    """
     import secrets
 
     import numpy as np
@@ -37,34 +55,58 @@ def export_canaries(
 
     given, others = _read_table_as_written(members), _read_table_as_written(pool)
     if set(given) != set(others):
-        raise InputError(f"Expected the same columns in {members} and {pool}, got others in one. Give the same table's parts.")
+        raise InputError(
+            f"Expected the same columns in {members} and {pool}, got others in one. Give the same "
+            "table's parts."
+        )
     if label not in given:
-        raise InputError(f"Expected the column {label!r} of labels in {members}, got {', '.join(given)}. Check --label.")
+        raise InputError(
+            f"Expected the column {label!r} of labels in {members}, got {', '.join(given)}. Check "
+            "--label."
+        )
     classes, codes = np.unique(np.concatenate([given[label], others[label]]), return_inverse=True)
     coins = secrets.randbits(64) if seed is None else seed
     found = draw_canary_rows(codes[len(given[label]) :], number, kind, coins, len(classes))  # type: ignore[arg-type]
-    planted = {name: column[found.rows] for name, column in others.items()} | {label: classes[found.y]}
+    planted = {name: column[found.rows] for name, column in others.items()} | {
+        label: classes[found.y]
+    }
     parts = {
-        "train": {name: np.concatenate([given[name], planted[name][found.inside]]) for name in given},
+        "train": {
+            name: np.concatenate([given[name], planted[name][found.inside]]) for name in given
+        },
         "in": {name: planted[name][found.inside] for name in given},
         "out": {name: planted[name][~found.inside] for name in given},
     }
     for name, table in parts.items():
         _write_table(out / f"{name}{members.suffix.lower()}", table)
     inside = int(found.inside.sum())
-    typer.echo(f"Wrote {out}: train with {len(given[label])} + {inside} records, {inside} canaries in, {number - inside} out.")
-    typer.echo("Train on train alone, then: memberscope audit --members in --non-members out --coins, and canaries score.")
+    typer.echo(
+        f"Wrote {out}: train with {len(given[label])} + {inside} records, {inside} canaries in, "
+        f"{number - inside} out."
+    )
+    typer.echo(
+        "Train on train alone, then: memberscope audit --members in --non-members out --coins, and "
+        "canaries score."
+    )
 
 
 @app.command("score")
 def score_canaries(
-    result: Annotated[Path, typer.Argument(help="The folder of an audit of canaries, in against out.")],
+    result: Annotated[
+        Path, typer.Argument(help="The folder of an audit of canaries, in against out.")
+    ],
     attack: Annotated[
-        str, typer.Option(help="Whose scores; choose it before you look. It may learn from no known records.")
+        str,
+        typer.Option(
+            help="Whose scores; choose it before you look. It may learn from no known records."
+        ),
     ] = "logit",
     delta: Annotated[float, typer.Option(help="Delta of the guarantee.")] = 1e-5,
     confidence: Annotated[float, typer.Option(help="Confidence of the bounds.")] = 0.95,
-    claimed: Annotated[float | None, typer.Option(help="Epsilon that the training claims; exit 1 if it is refuted.")] = None,
+    claimed: Annotated[
+        float | None,
+        typer.Option(help="Epsilon that the training claims; exit 1 if it is refuted."),
+    ] = None,
 ) -> None:
     """Print the lower bounds on epsilon that the canaries prove, with what each assumes."""
     from memberscope.auditing import compute_privacy_bounds
@@ -72,11 +114,17 @@ def score_canaries(
 
     found, arrays = read_result(result), read_arrays(result)
     if found.plan["assignment"] != "independent_coins":
-        raise InputError("Expected an audit of canaries that coins put in or left out, got another. Audit them with --coins.")
-    usable = {entry.attack: entry for entry in arrays.scored if not entry.learned and entry.declared}
+        raise InputError(
+            "Expected an audit of canaries that coins put in or left out, got another. Audit them "
+            "with --coins."
+        )
+    usable = {
+        entry.attack: entry for entry in arrays.scored if not entry.learned and entry.declared
+    }
     if attack not in usable:
         raise InputError(
-            f"Expected an attack among {', '.join(sorted(usable))}, got {attack!r}. Choose one that learns nothing."
+            f"Expected an attack among {', '.join(sorted(usable))}, got {attack!r}. Choose one "
+            "that learns nothing."
         )
     bounds = compute_privacy_bounds(usable[attack].scores, arrays.member, delta, confidence)
     for bound in bounds:
@@ -88,8 +136,10 @@ def score_canaries(
 def format_bound(bound: EpsilonBound) -> str:
     """A bound in a sentence or two."""
     return (
-        f"epsilon >= {bound.epsilon:.3f} at delta {bound.delta:g}, {bound.confidence:.0%} confidence ({bound.form}: {bound.right} of "
-        f"{bound.guesses} guesses about {bound.m} canaries right; at most {bound.most:.2f} could be shown). Assumes {bound.assumes}."
+        f"epsilon >= {bound.epsilon:.3f} at delta {bound.delta:g}, {bound.confidence:.0%} "
+        f"confidence ({bound.form}: {bound.right} of "
+        f"{bound.guesses} guesses about {bound.m} canaries right; at most {bound.most:.2f} could "
+        f"be shown). Assumes {bound.assumes}."
     )
 
 
@@ -99,14 +149,22 @@ def report_refutation(bounds: list[EpsilonBound], claimed: float) -> bool:
     The f-DP form holds for mechanisms like the Gaussian one alone, so it may only cast doubt.
     """
     found = any(bound.epsilon > claimed for bound in bounds if bound.form == "one_run")
-    typer.echo(f"REFUTED: epsilon {claimed:g} is claimed." if found else f"Not refuted: epsilon {claimed:g} is claimed.")
+    typer.echo(
+        f"REFUTED: epsilon {claimed:g} is claimed."
+        if found
+        else f"Not refuted: epsilon {claimed:g} is claimed."
+    )
     if not found and any(bound.epsilon > claimed for bound in bounds):
-        typer.echo("In doubt: no mechanism whose trade-off curve is a Gaussian one's has that epsilon.")
+        typer.echo(
+            "In doubt: no mechanism whose trade-off curve is a Gaussian one's has that epsilon."
+        )
     return found
 
 
 def _read_table_as_written(path: Path) -> Columns:
-    """Read the columns of a table; those of a text table as they are written, since they are written again.
+    """Read the columns of a table.
+
+    Those of a text table as they are written, since they are written again.
 
     Raises:
         InputError: It cannot be read.

@@ -18,7 +18,11 @@ EXTRAS = {
     ".lgb": "boost",
     ".lgbm": "boost",
 }
-BESIDE = {".json": " xgboost", ".ubj": " xgboost", ".keras": " keras torch"}  # packages that no extra brings
+BESIDE = {
+    ".json": " xgboost",
+    ".ubj": " xgboost",
+    ".keras": " keras torch",
+}  # packages that no extra brings
 NOTES = """# memberscope: does the model leak who was in its training data, and does this release leak more than the last?
 # What this job keeps of an audit holds no records and no ids (--no-records), but membership and scores by row number: whoever may
 # read it may read them. Take arrays.safetensors out of what is kept, and comparisons use wider intervals.
@@ -130,12 +134,20 @@ def choose_job_file(system: str) -> Path:
         InputError: The CI system is not known, or the file is there.
     """
     if system not in SYSTEMS:
-        raise InputError(f"Expected --ci {' or '.join(SYSTEMS)}, got {system!r}. Choose one of them.")
+        raise InputError(
+            f"Expected --ci {' or '.join(SYSTEMS)}, got {system!r}. Choose one of them."
+        )
     path = Path(".github") / "workflows" / "memberscope.yml"
     if system == "gitlab":
-        path = Path("memberscope.gitlab-ci.yml") if Path(".gitlab-ci.yml").exists() else Path(".gitlab-ci.yml")
+        path = (
+            Path("memberscope.gitlab-ci.yml")
+            if Path(".gitlab-ci.yml").exists()
+            else Path(".gitlab-ci.yml")
+        )
     if path.exists():
-        raise InputError(f"Expected no {str(path)!r}, which is there. Move it away; --force does not replace it.")
+        raise InputError(
+            f"Expected no {str(path)!r}, which is there. Move it away; --force does not replace it."
+        )
     return path
 
 

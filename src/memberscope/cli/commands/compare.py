@@ -15,14 +15,26 @@ EXIT = {"NOT_MORE": 0, "LEAKS_MORE": 1, "INCONCLUSIVE": 3}
 
 def compare_audits(
     results: Annotated[
-        list[Path], typer.Argument(help="Two or more audits in order of release: folders, or result.json files.")
+        list[Path],
+        typer.Argument(
+            help="Two or more audits in order of release: folders, or result.json files."
+        ),
     ],
-    margin: Annotated[float, typer.Option(help="What a difference in TPR or AUC may be before it counts.")] = 0.0,
-    baseline: Annotated[str, typer.Option(help="Compare the last with the previous one, or with the first.")] = "previous",
-    out: Annotated[Path | None, typer.Option(help="Write a page here: a .html file, or a folder.")] = None,
+    margin: Annotated[
+        float, typer.Option(help="What a difference in TPR or AUC may be before it counts.")
+    ] = 0.0,
+    baseline: Annotated[
+        str, typer.Option(help="Compare the last with the previous one, or with the first.")
+    ] = "previous",
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page here: a .html file, or a folder.")
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON here.")] = None,
 ) -> None:
-    """Exit 1 if the last audit leaks more than the one before it, 0 if that is not shown, 3 if they cannot be compared."""
+    """Exit 1 if the last audit leaks more than the one before it, 0 if that is not shown.
+
+    3 if they cannot be compared.
+    """
     from rich.console import Console
 
     from memberscope.auditing import compare as compared
@@ -31,7 +43,9 @@ def compare_audits(
     from memberscope.reports import print_comparison, write_comparison, write_comparison_page
 
     if baseline not in get_args(Baseline):
-        raise InputError(f"Expected --baseline previous or first, got {baseline!r}. Choose one of them.")
+        raise InputError(
+            f"Expected --baseline previous or first, got {baseline!r}. Choose one of them."
+        )
     found = compared(
         [_read_result_with_arrays(path) for path in _refuse_repeated_audits(results)],
         names=[str(_find_audit_folder(path)) for path in results],
@@ -57,11 +71,16 @@ def _refuse_repeated_audits(paths: list[Path]) -> list[Path]:
     from memberscope.errors import InputError
 
     if len(paths) < 2:
-        raise InputError(f"Expected at least two audits to compare, got {str(paths[0])!r} alone. Give the earlier one first.")
+        raise InputError(
+            f"Expected at least two audits to compare, got {str(paths[0])!r} alone. Give the "
+            "earlier one first."
+        )
     homes = [_find_audit_folder(path).resolve() for path in paths]
     for i, place in enumerate(homes):
         if place in homes[:i]:
-            raise InputError(f"Expected different audits, got {str(paths[i])!r} twice. Give each once.")
+            raise InputError(
+                f"Expected different audits, got {str(paths[i])!r} twice. Give each once."
+            )
     return paths
 
 

@@ -1,4 +1,7 @@
-"""`memberscope demo`: two bundled models, one that leaks and one that does not, audited under a shipped policy."""
+"""`memberscope demo`: two bundled models, one that leaks and one that does not.
+
+Audited under a shipped policy.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ import typer
 
 
 def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-out")) -> None:
-    """Audit a leaky and a well-regularised model of handwritten digits; the first fails, the second passes."""
+    """Audit a leaky and a well-regularised model of handwritten digits.
+
+    The first fails, the second passes.
+    """
     from rich.console import Console
 
     from memberscope.auditing import Plan, load_policy, make_subject
@@ -41,7 +47,10 @@ def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
-    """A random forest grown to purity, which remembers its records, and a strongly regularised linear model."""
+    """A random forest grown to purity, which remembers its records.
+
+    And a strongly regularised linear model.
+    """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -31,10 +31,16 @@ def show_environment() -> None:
     for name in ("memberscope", *CORE):
         typer.echo(f"ok       {name} {version(name)}")
     for name, use in EXTRAS.items():
-        typer.echo(f"{'ok      ' if find_spec(name) else 'missing '} {name}{_find_extra_version(name)}: {use}")
+        typer.echo(
+            f"{'ok      ' if find_spec(name) else 'missing '} {name}{_find_extra_version(name)}: "
+            f"{use}"
+        )
     typer.echo(f"cores    {os.cpu_count()}")
     typer.echo(f"disk     {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in this folder")
-    typer.echo(f"writable {'yes' if os.access(Path.cwd(), os.W_OK) else 'no: choose another folder with --out'}")
+    typer.echo(
+        "writable "
+        f"{'yes' if os.access(Path.cwd(), os.W_OK) else 'no: choose another folder with --out'}"
+    )
     if find_spec("torch"):
         for line in _list_devices():
             typer.echo(line)
@@ -54,6 +60,12 @@ def _list_devices() -> list[str]:
     """Accelerators and precisions that torch sees."""
     import torch
 
-    found = [f"device   cpu, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"]
-    found += [f"device   cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    found = [
+        f"device   cpu, {torch.get_num_threads()} threads, "
+        f"{torch.backends.cpu.get_cpu_capability()}"
+    ]
+    found += [
+        f"device   cuda:{i} {torch.cuda.get_device_name(i)}"
+        for i in range(torch.cuda.device_count())
+    ]
     return found

@@ -1,4 +1,7 @@
-"""`memberscope init`: a few questions about who asks the model what, and an `audit.toml` from the answers."""
+"""`memberscope init`: a few questions about who asks the model what.
+
+And an `audit.toml` from the answers.
+"""
 
 from __future__ import annotations
 
@@ -42,18 +45,31 @@ def write_audit_config(
     title: Annotated[str, typer.Option(prompt="What is audited?")] = "my model",
     who: Annotated[str, typer.Option(prompt="Who can query it?")] = "customers through an API",
     access: Annotated[
-        str, typer.Option(prompt="What does one query return (label, probabilities, logits, white_box)?")
+        str,
+        typer.Option(
+            prompt="What does one query return (label, probabilities, logits, white_box)?"
+        ),
     ] = "probabilities",
-    queries: Annotated[int, typer.Option(prompt="How many queries may one make per record?")] = 1000,
-    prior: Annotated[float, typer.Option(prompt="Share of members among the records that somebody would try?")] = 0.01,
-    harm: Annotated[str, typer.Option(prompt="How bad would it be for a person (low, medium, high)?")] = "medium",
+    queries: Annotated[
+        int, typer.Option(prompt="How many queries may one make per record?")
+    ] = 1000,
+    prior: Annotated[
+        float, typer.Option(prompt="Share of members among the records that somebody would try?")
+    ] = 0.01,
+    harm: Annotated[
+        str, typer.Option(prompt="How bad would it be for a person (low, medium, high)?")
+    ] = "medium",
     target: Annotated[
-        str, typer.Option(prompt="Model (module:factory or file), URL of an endpoint, or signals file?")
+        str,
+        typer.Option(prompt="Model (module:factory or file), URL of an endpoint, or signals file?"),
     ] = "model.skops",
     ci: Annotated[str | None, typer.Option(help="Also write a CI job: github or gitlab.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Ask about the threat model and write audit.toml, and a CI job that audits each release if asked for."""
+    """Ask about the threat model and write audit.toml.
+
+    And a CI job that audits each release if asked for.
+    """
     from memberscope import _check
     from memberscope._files import write_bytes
     from memberscope.cli.commands.ci_job import INCLUDE, choose_job_file, render_job
@@ -61,19 +77,33 @@ def write_audit_config(
 
     _check.check_rate("prior", prior)
     if queries < 1:
-        raise InputError(f"Expected at least 1 query per record, got {queries}. Every attack asks once.")
+        raise InputError(
+            f"Expected at least 1 query per record, got {queries}. Every attack asks once."
+        )
     if file.exists() and not force:
-        raise InputError(f"Expected a new file, got {str(file)!r}, which is there. Choose another name or add --force.")
+        raise InputError(
+            f"Expected a new file, got {str(file)!r}, which is there. Choose another name or add "
+            "--force."
+        )
     if harm not in HARMS:
         raise InputError(f"Expected harm low, medium or high, got {harm!r}. Choose one of them.")
     if access.upper() not in Access.__members__:
-        raise InputError(f"Expected access label, probabilities, logits or white_box, got {access!r}. Choose one of them.")
+        raise InputError(
+            f"Expected access label, probabilities, logits or white_box, got {access!r}. Choose "
+            "one of them."
+        )
     job = None if ci is None else choose_job_file(ci)
     signals = Path(target).suffix in (".csv", ".npz", ".parquet")
-    kind = "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
+    kind = (
+        "signals" if signals else "url" if target.startswith(("http://", "https://")) else "model"
+    )
     quoted = _quote_toml(target)
     columns = '# groups = ["sex"]\n# unit = "person"         # whom records belong to, if several belong to one\n# features = ["x0", "x1"]\n'
-    data = columns if signals else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
+    data = (
+        columns
+        if signals
+        else f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{columns}'
+    )
     text = TEMPLATE.format(
         file=file.name,
         title=_quote_toml(title),
@@ -90,7 +120,10 @@ def write_audit_config(
     typer.echo(f"Written to {file}. Next: memberscope plan {file}")
     if job is not None:
         write_bytes(job, render_job(str(ci), file.as_posix(), target).encode())
-        typer.echo(f"Written to {job}." + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else ""))
+        typer.echo(
+            f"Written to {job}."
+            + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else "")
+        )
 
 
 def _quote_toml(text: str) -> str:

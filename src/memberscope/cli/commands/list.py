@@ -19,7 +19,9 @@ class Kind(StrEnum):
     ACCESS = "access"
 
 
-def print_listing(kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS) -> None:
+def print_listing(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS,
+) -> None:
     """List attacks with what they need, metrics, policies, standards, topics or access levels."""
     for line in _list_entries(kind):
         typer.echo(line)
@@ -39,7 +41,8 @@ def _list_entries(kind: Kind) -> list[str]:
         from memberscope.auditing import list_bundled_policies, load_policy
 
         return [
-            f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}" for name in list_bundled_policies()
+            f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}"
+            for name in list_bundled_policies()
         ]
     if kind is Kind.STANDARDS:
         from memberscope.reports.page import read_standards
@@ -55,17 +58,28 @@ def _list_entries(kind: Kind) -> list[str]:
 
 
 def _format_attack_lines() -> list[str]:
-    """Each attack with its access level and what it learns from; those that run only where they are named come last."""
+    """Each attack with its access level and what it learns from.
+
+    Those that run only where they are named come last.
+    """
     from memberscope.attacks import VARIANTS, list_attacks
 
-    learns = {"none": "", "non_members": "; learns from known non-members", "both": "; learns from known records"}
+    learns = {
+        "none": "",
+        "non_members": "; learns from known non-members",
+        "both": "; learns from known records",
+    }
     found = []
     usual = list_attacks()
     for attack in (*usual.values(), *VARIANTS):
         needs = attack.needs
         inside, outside = needs.references
         words = learns[needs.known] + ("; needs features" if needs.features else "")
-        words += f"; needs reference models, {inside} with and {outside} without each record" if inside + outside else ""
+        words += (
+            f"; needs reference models, {inside} with and {outside} without each record"
+            if inside + outside
+            else ""
+        )
         words += "" if attack.name in usual else "; runs only where it is named"
         found.append(f"{attack.name:<34} {needs.access.word}{words}")
     return found

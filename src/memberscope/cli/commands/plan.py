@@ -23,31 +23,58 @@ if TYPE_CHECKING:
     from memberscope.auditing.forecast import Seconds
 
 
-@add_flags(declare_record_flags, declare_training_flags, declare_judging_flags, declare_audit_flags, declare_endpoint_flags)
+@add_flags(
+    declare_record_flags,
+    declare_training_flags,
+    declare_judging_flags,
+    declare_audit_flags,
+    declare_endpoint_flags,
+)
 def plan(
     config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
-    measure: Annotated[bool, typer.Option("--measure", help="Train some reference models to see how long they take.")] = False,
-    prior: Annotated[float | None, typer.Option(help="Share of members among the records tried (0.01).")] = None,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Train some reference models to see how long they take."),
+    ] = False,
+    prior: Annotated[
+        float | None, typer.Option(help="Share of members among the records tried (0.01).")
+    ] = None,
     folds: Annotated[int | None, typer.Option(help="Cross-fitting folds (5).")] = None,
-    out: Annotated[str | None, typer.Option(help="Folder of an earlier run (memberscope-out).")] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Folder of an earlier run (memberscope-out).")
+    ] = None,
     **given: Any,
 ) -> None:
-    """Show which attacks will run and which will not and why, queries, minutes, bytes, smallest FPR and detectable TPR."""
+    """Show which attacks will run and which will not and why, queries, minutes, bytes.
+
+    Smallest FPR and detectable TPR.
+    """
     from memberscope.cli.options.build import build_plan, build_subject, build_training
 
     options = merge_options(config, given | {"prior": prior, "folds": folds, "out": out})
     subject = build_subject(options)
     signals_left = Path(options.out or "memberscope-out") / "signals"
     for line in _preview_audit(
-        build_plan(options), subject, build_training(options, subject), measure=measure, left=signals_left
+        build_plan(options),
+        subject,
+        build_training(options, subject),
+        measure=measure,
+        left=signals_left,
     ):
         typer.echo(line)
 
 
 def _preview_audit(
-    plan: Plan, subject: Subject, training: Training | None = None, *, measure: bool = False, left: Path | None = None
+    plan: Plan,
+    subject: Subject,
+    training: Training | None = None,
+    *,
+    measure: bool = False,
+    left: Path | None = None,
 ) -> list[str]:
-    """The dry run in lines; a local model is timed on a few dozen of its own records, and models are trained only to `measure`.
+    """The dry run in lines; a local model is timed on a few dozen of its own records.
+
+    And models are trained only to `measure`.
 
     `left` is the folder where an earlier run may have left answers and models.
 
@@ -71,20 +98,32 @@ def _preview_audit(
     further = f" and {found.targets} further targets" if found.targets else ""
     trained = "" if timings.model is None else f"; {timings.model:.1f} s a model on one core"
     lines += [
-        f"records  {found.n_members} members, {found.n_non_members} non-members{_describe_units(subject)}",
-        f"models   {found.models} references{further}: {found.standing.stored} stored, {found.standing.kept} to ask again from "
+        f"records  {found.n_members} members, {found.n_non_members} "
+        f"non-members{_describe_units(subject)}",
+        f"models   {found.models} references{further}: {found.standing.stored} stored, "
+        f"{found.standing.kept} to ask again from "
         f"kept weights, {found.standing.to_train} to train{trained}",
-        f"queries  {found.queries} at most (one a record and view, up to 32 asked twice, and label-only searches)",
-        *([f"queries  {found.model_queries} at most of the other models"] if found.model_queries else []),
+        f"queries  {found.queries} at most (one a record and view, up to 32 asked twice, and "
+        "label-only searches)",
+        *(
+            [f"queries  {found.model_queries} at most of the other models"]
+            if found.model_queries
+            else []
+        ),
         *describe_planned_requests(subject.target, found.queries),
-        f"time     about {found.minutes:.1f} minutes here: {_format_seconds_by_part(found.seconds)}",
+        f"time     about {found.minutes:.1f} minutes here: "
+        f"{_format_seconds_by_part(found.seconds)}",
         *(f"time     {sentence}" for sentence in found.unknown),
-        f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of reference signals",
+        f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of "
+        "reference signals",
         f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
     ]
     for fpr, limit, tpr in found.detectable:
         seen = "nothing" if tpr is None else f"a TPR of {tpr:.3g} or more"
-        lines.append(f"power    at FPR {fpr:g}: against a limit of {limit:g} it would fail, in 80% of audits, on {seen}")
+        lines.append(
+            f"power    at FPR {fpr:g}: against a limit of {limit:g} it would fail, in 80% of "
+            f"audits, on {seen}"
+        )
     return lines
 
 
@@ -98,7 +137,10 @@ def _format_seconds_by_part(seconds: Seconds) -> str:
         "intervals": seconds.estimating,
         "controls": seconds.controls,
     }
-    return ", ".join(f"{name} {value:.0f} s" for name, value in parts.items() if value) + " (of one core)"
+    return (
+        ", ".join(f"{name} {value:.0f} s" for name, value in parts.items() if value)
+        + " (of one core)"
+    )
 
 
 def _describe_units(subject: Subject) -> str:

@@ -10,8 +10,12 @@ import typer
 
 def rewrite_report(
     result: Annotated[Path, typer.Argument(help="The folder of an audit.")],
-    out: Annotated[Path | None, typer.Option(help="Where to write report.html (the folder itself).")] = None,
-    show_ids: Annotated[bool, typer.Option("--show-ids", help="Show ids instead of hashes.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write report.html (the folder itself).")
+    ] = None,
+    show_ids: Annotated[
+        bool, typer.Option("--show-ids", help="Show ids instead of hashes.")
+    ] = False,
 ) -> None:
     """Write report.html again from result.json and arrays.safetensors, and print the summary."""
     from rich.console import Console

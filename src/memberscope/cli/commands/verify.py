@@ -9,7 +9,10 @@ import typer
 
 
 def verify_audit(result: Annotated[Path, typer.Argument(help="The folder of an audit.")]) -> None:
-    """Check schema and digests, compute every estimate and the verdict again, and say whether all agree (else exit 1)."""
+    """Check schema and digests, compute every estimate and the verdict again.
+
+    And say whether all agree (else exit 1).
+    """
     from memberscope.auditing import judge_again, recompute_controls, verify_arrays, verify_verdict
     from memberscope.reports import is_records_file_current, read_arrays, read_result
 
@@ -24,4 +27,7 @@ def verify_audit(result: Annotated[Path, typer.Argument(help="The folder of an a
         typer.echo(f"Differs: {sentence}.")
     if changed:
         raise typer.Exit(1)
-    typer.echo(f"Verified: {len(found.estimates)} estimates, the findings and the verdict follow from the stored scores.")
+    typer.echo(
+        f"Verified: {len(found.estimates)} estimates, the findings and the verdict follow from the "
+        "stored scores."
+    )

@@ -9,7 +9,10 @@ from memberscope.cli.guard import init as guard_init
 from memberscope.cli.guard import monitor as guard_watch
 from memberscope.cli.guard import run as guard_run
 
-app = typer.Typer(no_args_is_help=True, help="Guard a served model with what an audit measured, and watch for campaigns.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Guard a served model with what an audit measured, and watch for campaigns.",
+)
 app.command("init")(guard_init.write_guard_policy)
 app.command("fit")(guard_init.fit_guard_defences)
 app.command("run")(guard_run.serve_guarded_model)

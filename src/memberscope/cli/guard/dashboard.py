@@ -15,7 +15,9 @@ NAMES = ("dashboard.json", "rules.yml")
 
 def write_dashboard(
     out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("memberscope-grafana"),
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that were changed.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that were changed.")
+    ] = False,
 ) -> None:
     """Write dashboard.json (import it in Grafana) and rules.yml (name it in Prometheus' rule_files)."""
     from memberscope._files import write_bytes
@@ -24,7 +26,12 @@ def write_dashboard(
     for name, data in shipped.items():
         path = out / name
         if path.is_file() and path.read_bytes() != data and not overwrite:
-            raise InputError(f"Expected no other {name} in {str(out)!r}, got one. Choose another --out, or give --overwrite.")
+            raise InputError(
+                f"Expected no other {name} in {str(out)!r}, got one. Choose another --out, or give "
+                "--overwrite."
+            )
     for name, data in shipped.items():
         write_bytes(out / name, data)
-    typer.echo(f"Wrote {out}: dashboard.json to import in Grafana, rules.yml for Prometheus' rule_files.")
+    typer.echo(
+        f"Wrote {out}: dashboard.json to import in Grafana, rules.yml for Prometheus' rule_files."
+    )

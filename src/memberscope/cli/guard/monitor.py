@@ -1,4 +1,7 @@
-"""`memberscope guard prepare`, `tune_monitor` and `replay_logs`: what the monitor needs, its thresholds, and a log looked at afterwards."""
+"""`memberscope guard prepare`, `tune_monitor` and `replay_logs`.
+
+What the monitor needs, its thresholds, and a log looked at afterwards.
+"""
 
 from __future__ import annotations
 
@@ -22,51 +25,87 @@ POLICY = Annotated[Path, typer.Option(help="guard.toml; its [monitor] names the 
 def prepare_monitor(
     policy: POLICY,
     population: Annotated[
-        Path, typer.Option(help="Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet).")
+        Path,
+        typer.Option(
+            help="Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet)."
+        ),
     ],
     members: Annotated[Path | None, typer.Option(help="The training set, to fingerprint.")] = None,
-    honey: Annotated[Path | None, typer.Option(help="Records that nobody has a reason to ask about.")] = None,
-    drop: Annotated[
-        list[str] | None, typer.Option(help="A column that clients do not send, such as the label; again for more.")
+    honey: Annotated[
+        Path | None, typer.Option(help="Records that nobody has a reason to ask about.")
     ] = None,
-    false_rate: Annotated[float, typer.Option(help="Share of foreign records that share a member's fingerprint.")] = 0.001,
-    rotate: Annotated[bool, typer.Option("--rotate", help="Draw a new key; everything is made anew with it.")] = False,
+    drop: Annotated[
+        list[str] | None,
+        typer.Option(help="A column that clients do not send, such as the label; again for more."),
+    ] = None,
+    false_rate: Annotated[
+        float, typer.Option(help="Share of foreign records that share a member's fingerprint.")
+    ] = 0.001,
+    rotate: Annotated[
+        bool, typer.Option("--rotate", help="Draw a new key; everything is made anew with it.")
+    ] = False,
 ) -> None:
     """Make the key, the sketch, and salted fingerprints of the training set."""
     from memberscope.guard import read_policy
     from memberscope.guard.hashing import write_secrets
-    from memberscope.guard.sketching import Fingerprints, Sketcher, write_fingerprints, write_sketcher
+    from memberscope.guard.sketching import (
+        Fingerprints,
+        Sketcher,
+        write_fingerprints,
+        write_sketcher,
+    )
 
     declared = read_policy(policy)
     watch = declared.monitor
-    if watch.key is None or watch.sketch is None or (members is not None and watch.fingerprints is None):
+    if (
+        watch.key is None
+        or watch.sketch is None
+        or (members is not None and watch.fingerprints is None)
+    ):
         wanted = "key, sketch" + (" and fingerprints" if members is not None else "")
-        raise InputError(f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. Name them there.")
+        raise InputError(
+            f"Expected the files to write as {wanted} in [monitor] of {str(policy)!r}, got none. "
+            "Name them there."
+        )
     if honey is not None and members is None:
         raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
     secrets = _extend_secrets(declared.path(watch.key), rotate)
     secret = secrets[-1]
-    sketcher = Sketcher.fit(watch.kind, _read_batch(population, declared, drop), secret, watch.shape)
+    sketcher = Sketcher.fit(
+        watch.kind, _read_batch(population, declared, drop), secret, watch.shape
+    )
     found = None
     if members is not None:
         inside = sketcher.records(_read_batch(members, declared, drop))
-        planted = inside[:0] if honey is None else sketcher.records(_read_batch(honey, declared, drop))
+        planted = (
+            inside[:0] if honey is None else sketcher.records(_read_batch(honey, declared, drop))
+        )
         found = Fingerprints.of(inside, planted, secret.id, false_rate)
     write_secrets(declared.path(watch.key), secrets)
     write_sketcher(declared.path(watch.sketch), sketcher)
-    typer.echo(f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within {sketcher.radius:.3g}.")
+    typer.echo(
+        f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within "
+        f"{sketcher.radius:.3g}."
+    )
     if found is not None:
         write_fingerprints(declared.path(str(watch.fingerprints)), found)
-        typer.echo(f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them apart from the key.")
+        typer.echo(
+            f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them "
+            "apart from the key."
+        )
 
 
 def tune_monitor(
     log: Annotated[
         list[Path],
-        typer.Argument(help="Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."),
+        typer.Argument(
+            help="Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."
+        ),
     ],
     policy: POLICY,
-    rate: Annotated[float, typer.Option(help="False alarms a client-day, over all detectors together.")] = 0.001,
+    rate: Annotated[
+        float, typer.Option(help="False alarms a client-day, over all detectors together.")
+    ] = 0.001,
 ) -> None:
     """Find thresholds with a stated false-alarm rate on a benign log."""
     from dataclasses import replace
@@ -77,10 +116,15 @@ def tune_monitor(
 
     declared, equipment = _read_monitor_setup(policy)
     if declared.monitor.tuned is None:
-        raise InputError(f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name it there.")
+        raise InputError(
+            f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name "
+            "it there."
+        )
     blocks = Log(list_log_files(log), declared, equipment.sketcher)
     try:
-        found = tuned_on(blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate)
+        found = tuned_on(
+            blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate
+        )
     except InputError:
         _describe_skipped_lines(blocks, 0, equipment.secret)
         raise
@@ -90,20 +134,36 @@ def tune_monitor(
         f"{found.queries} queries, {found.client_days} client-days"
         + _describe_skipped_lines(blocks, found.queries, equipment.secret)
         + ". "
-        f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within [{found.low:.2g}, {found.high:.2g}] "
+        f"On its last quarter: {found.alarms} alarms in {found.days} client-days, a rate within "
+        f"[{found.low:.2g}, {found.high:.2g}] "
         f"(95%), for {rate:g} asked."
     )
 
 
 def replay_logs(
     log: Annotated[
-        list[Path], typer.Argument(help="Access logs: a guard's, or JSON lines or Parquet with request and answer.")
+        list[Path],
+        typer.Argument(
+            help="Access logs: a guard's, or JSON lines or Parquet with request and answer."
+        ),
     ],
     policy: POLICY,
-    out: Annotated[Path, typer.Option(help="Folder for campaigns.html and replay.json.")] = Path("memberscope-replay"),
+    out: Annotated[Path, typer.Option(help="Folder for campaigns.html and replay.json.")] = Path(
+        "memberscope-replay"
+    ),
 ) -> None:
-    """Look at a log as the live monitor would: exit 1 where it finds campaigns, 3 without thresholds."""
-    from memberscope.guard.replay import Log, build_fresh_monitor, build_replay, collect_alarms, list_log_files, write_replay
+    """Look at a log as the live monitor would.
+
+    Exit 1 where it finds campaigns, 3 without thresholds.
+    """
+    from memberscope.guard.replay import (
+        Log,
+        build_fresh_monitor,
+        build_replay,
+        collect_alarms,
+        list_log_files,
+        write_replay,
+    )
 
     declared, equipment = _read_monitor_setup(policy)
     paths = list_log_files(log)
@@ -112,7 +172,8 @@ def replay_logs(
     told = _describe_skipped_lines(blocks, sum(counted.queries.values()), equipment.secret)
     if not counted.queries:
         raise InputError(
-            f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log and the policy."
+            f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log "
+            "and the policy."
         )
     found = build_replay(paths[-1].name, alarms, counted, declared, equipment.tuned)
     write_replay(found.model_copy(update={"skipped": blocks.skipped}), out)
@@ -133,12 +194,19 @@ def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
     from memberscope.guard.monitor import has_monitor, load_monitor_artifacts
 
     declared = read_policy(path)
-    missing = declared.monitor.tuned is not None and not declared.path(declared.monitor.tuned).is_file()
+    missing = (
+        declared.monitor.tuned is not None and not declared.path(declared.monitor.tuned).is_file()
+    )
     usable = (
-        declared.model_copy(update={"monitor": declared.monitor.model_copy(update={"tuned": None})}) if missing else declared
+        declared.model_copy(update={"monitor": declared.monitor.model_copy(update={"tuned": None})})
+        if missing
+        else declared
     )
     if not has_monitor(usable):
-        raise InputError(f"Expected key and sketch in [monitor] of {str(path)!r}, got none. See memberscope guard prepare.")
+        raise InputError(
+            f"Expected key and sketch in [monitor] of {str(path)!r}, got none. See memberscope "
+            "guard prepare."
+        )
     return declared, load_monitor_artifacts(usable)
 
 
@@ -158,7 +226,8 @@ def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     """
     if blocks.foreign and not queries:
         raise InputError(
-            f"Expected a log made with the key {secret.id}, got {blocks.foreign} lines of another. Take a log from after the key was made."
+            f"Expected a log made with the key {secret.id}, got {blocks.foreign} lines of another. "
+            "Take a log from after the key was made."
         )
     told = ((blocks.skipped, "lines left out"), (blocks.foreign, "lines of another key left out"))
     return "".join(f", {n} {words}" for n, words in told if n)
@@ -178,11 +247,16 @@ def _read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batc
     table = read_table(path).columns
     missing = [name for name in drop or [] if name not in table]
     if missing:
-        raise InputError(f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop.")
+        raise InputError(
+            f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop."
+        )
     names = [name for name in policy.serving.columns or table if name not in (drop or [])]
     absent = [name for name in names if name not in table]
     if absent:
-        raise InputError(f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair columns.")
+        raise InputError(
+            f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair "
+            "columns."
+        )
     numeric = all(is_numeric_column(table[name]) for name in names)
     layout = TableLayout(fitted=tuple(policy.serving.columns))
     x = build_model_inputs(table, names, path, numeric=numeric, layout=layout)

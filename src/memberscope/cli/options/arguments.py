@@ -14,7 +14,9 @@ DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--a
 
 
 def quote_shared_arguments(arguments: Sequence[str], verb: str) -> str:
-    """The arguments of an `audit` that `verb` takes too, quoted for a shell; those about output are left out.
+    """The arguments of an `audit` that `verb` takes too, quoted for a shell.
+
+    Those about output are left out.
 
     >>> import memberscope.cli.main  # adds the commands
     >>> quote_shared_arguments(["--overwrite", "audit.toml", "--members", "my train.csv", "--out", "o", "--seed=3", "--coins"], "audit")

@@ -1,4 +1,7 @@
-"""The options that `audit`, `plan` and `defend` share: flags over `audit.toml`, and the plan, records and recipe they describe."""
+"""The options that `audit`, `plan` and `defend` share.
+
+Flags over `audit.toml`, and the plan, records and recipe they describe.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ def build_plan(options: Options) -> Plan:
     access = (options.access or "probabilities").upper().replace("-", "_")
     if access not in Access.__members__:
         known = ", ".join(level.word for level in Access)
-        raise InputError(f"Expected access {known}, got {options.access!r}. Say what one query returns.")
+        raise InputError(
+            f"Expected access {known}, got {options.access!r}. Say what one query returns."
+        )
     threat = ThreatModel(
         access=Access[access],
         restriction=options.restrict,
@@ -66,7 +71,9 @@ def build_plan(options: Options) -> Plan:
         else tuple(name for name in options.restrictions if name != "none"),
         "search_queries": options.search_queries,
     }
-    return Plan(threat=threat, **{name: value for name, value in given.items() if value is not None})
+    return Plan(
+        threat=threat, **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 def build_training(options: Options, subject: Subject) -> Training | None:
@@ -81,24 +88,39 @@ def build_training(options: Options, subject: Subject) -> Training | None:
 
     if options.recipe is None:
         useless = [
-            name for name in ("references", "design", "keep_weights", "precision", "population") if getattr(options, name)
+            name
+            for name in ("references", "design", "keep_weights", "precision", "population")
+            if getattr(options, name)
         ]
         if useless:
             flag = "--" + useless[0].replace("_", "-")
-            raise InputError(f"Expected a recipe for {flag}, got none. Add --recipe module:function, or leave {flag} out.")
+            raise InputError(
+                f"Expected a recipe for {flag}, got none. Add --recipe module:function, or leave "
+                f"{flag} out."
+            )
         return None
     if options.signals:
-        raise InputError("Expected --model with records for --recipe, got --signals. Leave out the recipe.")
+        raise InputError(
+            "Expected --model with records for --recipe, got --signals. Leave out the recipe."
+        )
     population = None
     if options.population and options.members:
         layout = build_table_layout(options, subject.target)
-        population = read_pair(options.members, options.population, layout, read_class_names(subject.target))[1]
+        population = read_pair(
+            options.members, options.population, layout, read_class_names(subject.target)
+        )[1]
     backend: Any = options.backend or "loky"
-    execution = Execution(backend, options.address, -1 if options.jobs is None else options.jobs, options.model_timeout)
+    execution = Execution(
+        backend,
+        options.address,
+        -1 if options.jobs is None else options.jobs,
+        options.model_timeout,
+    )
     design = None if options.design is None else read_design(options.design)
     if design is not None and options.references not in (None, len(design)):
         raise InputError(
-            f"Expected {len(design)} references for the design {options.design!r}, got {options.references}. "
+            f"Expected {len(design)} references for the design {options.design!r}, got "
+            f"{options.references}. "
             f"Leave out --references."
         )
     recipe = with_precision(load_recipe(options.recipe), options.precision)
@@ -125,7 +147,14 @@ def build_subject(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_signals_subject, make_subject
-    from memberscope.targets import TrustSettings, build_pair, load_target, read_class_names, read_signals, read_tables
+    from memberscope.targets import (
+        TrustSettings,
+        build_pair,
+        load_target,
+        read_class_names,
+        read_signals,
+        read_tables,
+    )
 
     refuse_model_beside_endpoint(options)
     if options.signals:
@@ -133,10 +162,13 @@ def build_subject(options: Options) -> Subject:
             raise InputError("Expected a model or signals, got both. Leave one out.")
         columns = options.groups or (), options.features or ()
         called = {"unit": options.unit, "label": options.label, "member": options.member}
-        return make_signals_subject(read_signals(options.signals, groups=columns[0], features=columns[1], **called))
+        return make_signals_subject(
+            read_signals(options.signals, groups=columns[0], features=columns[1], **called)
+        )
     if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
-            "Expected --signals FILE, or --model or --url with --members and --non-members, got neither. "
+            "Expected --signals FILE, or --model or --url with --members and --non-members, got "
+            "neither. "
             "Try `memberscope demo` or `memberscope init`."
         )
     trust = TrustSettings(bool(options.trust_code), options.trust_types or ())
@@ -144,12 +176,21 @@ def build_subject(options: Options) -> Subject:
         loaded = build_endpoint_target(options)
     else:
         loaded = load_target(
-            options.model or "", factory=options.factory, trust=trust, device=options.device, outputs=options.outputs
+            options.model or "",
+            factory=options.factory,
+            trust=trust,
+            device=options.device,
+            outputs=options.outputs,
         )
     layout = build_table_layout(options, loaded.target)
     read = read_tables(options.members, options.non_members, layout)
     members, non_members, names = build_pair(read, layout, read_class_names(loaded.target))
     id_like = () if options.unit else read.id_like(layout)
     return make_subject(
-        loaded.target, members, non_members, class_names=names, notes=loaded.notes + read.notes, id_like=id_like
+        loaded.target,
+        members,
+        non_members,
+        class_names=names,
+        notes=loaded.notes + read.notes,
+        id_like=id_like,
     )

@@ -1,4 +1,7 @@
-"""`audit.toml` read into `Options`: unknown keys and wrong types are refused in a sentence that names the key and the section."""
+"""`audit.toml` read into `Options`.
+
+Unknown keys and wrong types are refused in a sentence that names the key and the section.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def read_audit_config(path: Path) -> Options:
         InputError: It is missing, is no TOML, or has a section, key or type that is unknown.
     """
     if not path.is_file():
-        raise InputError(f"Expected a configuration file, got {str(path)!r}, which is not there. Run `memberscope init`.")
+        raise InputError(
+            f"Expected a configuration file, got {str(path)!r}, which is not there. Run "
+            "`memberscope init`."
+        )
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -55,29 +61,40 @@ def _read_section(section: str, table: Any, path: Path) -> dict[str, Any]:
         known = [*SECTIONS, "policy"]
         if not isinstance(table, dict):
             raise InputError(
-                f"Expected keys below a section of {path}, got {section} = {table!r} before the first. {_describe_place(section)}"
+                f"Expected keys below a section of {path}, got {section} = {table!r} before the "
+                f"first. {_describe_place(section)}"
             )
         raise InputError(
-            f"Expected the sections {', '.join(known)} in {path}, got [{section}]; the nearest is [{_find_nearest_name(section, known)}]. "
+            f"Expected the sections {', '.join(known)} in {path}, got [{section}]; the nearest is "
+            f"[{_find_nearest_name(section, known)}]. "
             f"Rename or remove it."
         )
     if not isinstance(table, dict):
-        raise InputError(f"Expected a section [{section}] in {path}, got {section} = {table!r}. Write keys below [{section}].")
+        raise InputError(
+            f"Expected a section [{section}] in {path}, got {section} = {table!r}. Write keys "
+            f"below [{section}]."
+        )
     given = {str(ALIASES.get(word, word)): value for word, value in table.items()}
     twice = [word for word in ALIASES if word in table and ALIASES[word] in table]
     if twice:
         raise InputError(
-            f"Expected one of {twice[0]} and {ALIASES[twice[0]]} in [{section}] of {path}, got both. They mean the same; keep one."
+            f"Expected one of {twice[0]} and {ALIASES[twice[0]]} in [{section}] of {path}, got "
+            "both. They mean the same; keep one."
         )
     try:
         _section_model(section).model_validate(given)
     except ValidationError as error:
         raise InputError(_describe_error(error.errors()[0], given, section, path)) from error
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in given.items()
+    }
 
 
 def _section_model(section: str) -> type[BaseModel]:
-    """Make the pydantic model of a section: its keys, all optional, in the types of TOML and no others."""
+    """Make the pydantic model of a section.
+
+    Its keys, all optional, in the types of TOML and no others.
+    """
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True)
@@ -103,7 +120,9 @@ def _describe_error(error: Any, given: dict[str, Any], section: str, path: Path)
 
 def _find_section(name: str) -> str | None:
     """Find the section that a key stands in; None for an unknown key."""
-    return next((section for section, names in SECTIONS.items() if ALIASES.get(name, name) in names), None)
+    return next(
+        (section for section, names in SECTIONS.items() if ALIASES.get(name, name) in names), None
+    )
 
 
 def _describe_place(name: str) -> str:
@@ -125,7 +144,9 @@ def _find_nearest_name(name: str, known: Any) -> str:
 
 
 def _read_policy_section(table: Any, path: Path) -> Any:
-    """Read what `[policy]` says: its own claims, or the policy that it uses, a file's path being relative to the configuration.
+    """Read what `[policy]` says: its own claims, or the policy that it uses.
+
+    A file's path being relative to the configuration.
 
     Raises:
         InputError: It is no table, or has `use` beside claims, one of which would be ignored.
@@ -134,7 +155,8 @@ def _read_policy_section(table: Any, path: Path) -> Any:
 
     if not isinstance(table, dict):
         raise InputError(
-            f"Expected a section [policy] in {path}, got policy = {table!r}. Write use = … or max_tpr = [ … ] below it."
+            f"Expected a section [policy] in {path}, got policy = {table!r}. Write use = … or "
+            "max_tpr = [ … ] below it."
         )
     if "use" not in table:
         return table
@@ -142,4 +164,6 @@ def _read_policy_section(table: Any, path: Path) -> Any:
         raise InputError(
             f'Expected use = "demo" alone in [policy] of {path}, got {", ".join(table)}. Keep either use or the claims.'
         )
-    return table["use"] if table["use"] in list_bundled_policies() else str(path.parent / table["use"])
+    return (
+        table["use"] if table["use"] in list_bundled_policies() else str(path.parent / table["use"])
+    )

@@ -1,4 +1,7 @@
-"""The options of a live endpoint, `[target] url = …`: every field is a key of `audit.toml` and a flag of `audit` and `plan`."""
+"""The options of a live endpoint, `[target] url = …`.
+
+Every field is a key of `audit.toml` and a flag of `audit` and `plan`.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,28 @@ def refuse_model_beside_endpoint(options: Options) -> None:
         InputError: They were given together.
     """
     if options.url and (options.model or options.signals):
-        raise InputError(f"Expected one target, got --url and --{'model' if options.model else 'signals'}. Leave one out.")
-    alone = [key for key in KEYS if key not in ("url", "outputs", "batch_size") and getattr(options, key) is not None]
+        raise InputError(
+            f"Expected one target, got --url and --{'model' if options.model else 'signals'}. "
+            "Leave one out."
+        )
+    alone = [
+        key
+        for key in KEYS
+        if key not in ("url", "outputs", "batch_size") and getattr(options, key) is not None
+    ]
     if alone and not options.url:
         flag = "--" + alone[0].replace("_", "-")
-        raise InputError(f"Expected --url with {flag}, got none. Say where the endpoint is, or leave {flag} out.")
+        raise InputError(
+            f"Expected --url with {flag}, got none. Say where the endpoint is, or leave {flag} out."
+        )
 
 
 def build_endpoint_target(options: Options) -> LoadedTarget:
     """The endpoint that the options describe, its ledger in the output folder; nothing is sent.
 
     Raises:
-        InputError: A value is not usable, or the classes have names in the records and none in the options.
+        InputError: A value is not usable, or the classes have names in the records and none in the
+    options.
     """
     from memberscope.targets import HttpTarget, LoadedTarget
     from memberscope.targets.http import strip_url
@@ -62,21 +75,29 @@ def _count_classes_in_records(options: Options) -> int:
     from memberscope.targets import FunctionTarget, read_pair
 
     unknown = FunctionTarget(lambda x: x, n_classes=2)
-    names = read_pair(options.members or "", options.non_members or "", build_table_layout(options, unknown), None)[2]
+    names = read_pair(
+        options.members or "", options.non_members or "", build_table_layout(options, unknown), None
+    )[2]
     if not all(name.isdigit() for name in names):
         raise InputError(
-            f"Expected --classes in the order of the server's answers, got none, and the records name {', '.join(names[:6])}. Give it."
+            "Expected --classes in the order of the server's answers, got none, and the records "
+            f"name {', '.join(names[:6])}. Give it."
         )
     return max(2, len(names))
 
 
 def name_endpoint(options: Options) -> str:
     """What an audit of an endpoint is called: the model's name or the host."""
-    return options.model_name or (urlsplit(options.url).hostname if options.url else None) or "audit"
+    return (
+        options.model_name or (urlsplit(options.url).hostname if options.url else None) or "audit"
+    )
 
 
 def describe_planned_requests(target: Target, queries: int) -> list[str]:
-    """Lines for `plan`: requests, and minutes at the rate limit; only the ledger of an earlier run is looked at."""
+    """Lines for `plan`: requests, and minutes at the rate limit.
+
+    Only the ledger of an earlier run is looked at.
+    """
     from memberscope.targets import HttpTarget
 
     if not isinstance(target, HttpTarget):
@@ -85,16 +106,20 @@ def describe_planned_requests(target: Target, queries: int) -> list[str]:
     requests = -(-queries // endpoint.rows_a_request)
     line = f"requests {requests} of up to {endpoint.rows_a_request} records, {endpoint.concurrency} at a time"
     if endpoint.rate is not None:
-        line += f"; at {endpoint.rate:g} a second at least {requests / endpoint.rate / 60:.1f} minutes"
+        line += (
+            f"; at {endpoint.rate:g} a second at least {requests / endpoint.rate / 60:.1f} minutes"
+        )
     lines = [line]
     if target.ledger is not None and target.ledger.is_file():
         spent = target.spent()
         target.close()
         lines.append(
-            f"ledger   {spent.answered} answers of an earlier run, {spent.sent} records sent, {spent.unanswered} without an answer"
+            f"ledger   {spent.answered} answers of an earlier run, {spent.sent} records sent, "
+            f"{spent.unanswered} without an answer"
         )
     if endpoint.max_queries is not None and queries > endpoint.max_queries:
         lines.append(
-            f"budget   {queries} queries are more than --max-queries {endpoint.max_queries}: the audit will stop before its end"
+            f"budget   {queries} queries are more than --max-queries {endpoint.max_queries}: the "
+            "audit will stop before its end"
         )
     return lines

@@ -1,4 +1,7 @@
-"""The page that documents each key of `audit.toml` and of a policy, made from the types that read them."""
+"""The page that documents each key of `audit.toml` and of a policy.
+
+Made from the types that read them.
+"""
 
 from __future__ import annotations
 
@@ -35,22 +38,38 @@ def render_configuration_page() -> str:
 
     parts = [HEAD]
     for section, names in SECTIONS.items():
-        parts += [f"## [{section}]", "", INTROS[section], "", *_format_table(_rows_of_keys(names)), ""]
+        parts += [
+            f"## [{section}]",
+            "",
+            INTROS[section],
+            "",
+            *_format_table(_rows_of_keys(names)),
+            "",
+        ]
     parts += [
         "## [policy]",
         "",
         POLICY,
         "",
-        *_format_table([("use", "text", "", "A shipped policy, or a file with a `[policy]` table.")]),
+        *_format_table(
+            [("use", "text", "", "A shipped policy, or a file with a `[policy]` table.")]
+        ),
     ]
     parts += ["", *_format_table(_list_model_rows(Policy)), "", NEEDS, ""]
     for name, kind in KINDS.items():
-        parts += [f"Each row of `{name}`, such as `{name} = {EXAMPLES[name]}`:", "", *_format_table(_list_model_rows(kind)), ""]
+        parts += [
+            f"Each row of `{name}`, such as `{name} = {EXAMPLES[name]}`:",
+            "",
+            *_format_table(_list_model_rows(kind)),
+            "",
+        ]
     return "\n".join(parts)
 
 
 def _list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
-    """Give name, type, default and meaning of each field of a pydantic model, or of a dataclass, whose fields have no meaning.
+    """Give name, type, default and meaning of each field of a pydantic model, or of a dataclass.
+
+    Whose fields have no meaning.
 
     >>> from pydantic import BaseModel, Field
     >>> class Limit(BaseModel):
@@ -61,25 +80,42 @@ def _list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
     hints = get_type_hints(model)
     described = getattr(model, "__pydantic_fields__", None)
     if described is None:
-        given = [(entry.name, "" if entry.default is MISSING else repr(entry.default), "") for entry in fields(model)]
-        return [(name, _type_name(hints[name]), default or "required", meaning) for name, default, meaning in given]
+        given = [
+            (entry.name, "" if entry.default is MISSING else repr(entry.default), "")
+            for entry in fields(model)
+        ]
+        return [
+            (name, _type_name(hints[name]), default or "required", meaning)
+            for name, default, meaning in given
+        ]
     found = []
     for name, entry in described.items():
-        default = "required" if entry.is_required() else _default_name(entry.get_default(call_default_factory=True))
-        found.append((entry.alias or name, _type_name(hints[name]), default, entry.description or ""))
+        default = (
+            "required"
+            if entry.is_required()
+            else _default_name(entry.get_default(call_default_factory=True))
+        )
+        found.append(
+            (entry.alias or name, _type_name(hints[name]), default, entry.description or "")
+        )
     return found
 
 
 def _rows_of_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
     """Give name, type, default and meaning of each key of a section."""
     about = {entry.name: entry.metadata for entry in fields(Options)}
-    return [(name, _type_name(find_key_type(name)), about[name]["default"], about[name]["meaning"]) for name in names]
+    return [
+        (name, _type_name(find_key_type(name)), about[name]["default"], about[name]["meaning"])
+        for name in names
+    ]
 
 
 def _format_table(rows: list[tuple[str, str, str, str]]) -> list[str]:
     """Lines of a Markdown table."""
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
-    return lines + [f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in rows]
+    return lines + [
+        f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in rows
+    ]
 
 
 def _default_name(value: Any) -> str:
@@ -106,7 +142,11 @@ def _type_name(hint: Any) -> str:
     if hint in NAMES:
         return NAMES[hint]
     if origin is None and not parts:
-        return "table" if is_dataclass(hint) or hasattr(hint, "__pydantic_fields__") else str(getattr(hint, "__name__", hint))
+        return (
+            "table"
+            if is_dataclass(hint) or hasattr(hint, "__pydantic_fields__")
+            else str(getattr(hint, "__name__", hint))
+        )
     if all(isinstance(part, str) for part in parts):
         return " or ".join(f'"{part}"' for part in parts)
     return " or ".join(_type_name(part) for part in parts)

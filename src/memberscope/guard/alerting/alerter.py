@@ -38,9 +38,12 @@ class Tally(Protocol):
 
 
 class Alerter:
-    """Tells alarms to the log, the webhook and `tally`; those of `membership` only in digests at fixed times.
+    """Tells alarms to the log, the webhook and `tally`.
 
-    `tell` neither waits nor raises. What cannot be told is counted. A digest that is not yet due when the guard closes is not told.
+    Those of `membership` only in digests at fixed times.
+
+    `tell` neither waits nor raises. What cannot be told is counted. A digest that is not yet due
+    when the guard closes is not told.
 
     Raises:
         InputError: The webhook is no address, or the environment lacks its secret.
@@ -65,7 +68,9 @@ class Alerter:
         self.webhook = None
         if alerts.webhook is not None:
             secret = _read_webhook_secret(alerts)
-            self.webhook = Webhook(alerts.webhook, secret, clock, lost=lambda: self._lost("webhook"), patience=patience)
+            self.webhook = Webhook(
+                alerts.webhook, secret, clock, lost=lambda: self._lost("webhook"), patience=patience
+            )
         self.digest = Digest(alerts, retention_days * DAY)
         self.tidied = -math.inf
         self.alarms: queue.Queue[Alarm | None] = queue.Queue(WAITING)
@@ -140,13 +145,16 @@ def _read_webhook_secret(alerts: Alerts) -> bytes | None:
     found = os.environ.get(alerts.webhook_secret_env, "")
     if not found:
         raise InputError(
-            f"Expected the webhook's secret in the environment variable {alerts.webhook_secret_env}, got none. Set it."
+            "Expected the webhook's secret in the environment variable "
+            f"{alerts.webhook_secret_env}, got none. Set it."
         )
     return found.encode()
 
 
 def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
-    """An alert as JSON tells it at the time `told`; numbers that are not finite are null. `text` is what chat services show.
+    """An alert as JSON tells it at the time `told`; numbers that are not finite are null.
+
+    `text` is what chat services show.
 
     >>> build_alert_document(Alarm(0.0, "probing", "family", "17", 12.5, 10.0, 40, ("0a",)), 60.0)["at"]
     '1970-01-01T00:00:00Z'
@@ -176,17 +184,22 @@ def _describe_alarm(alarm: Alarm) -> str:
     """What happened, in words; a digest tells no more than it may."""
     if alarm.detector == "membership" and alarm.subject == DIGEST:
         return (
-            f"a digest of membership alarms: at least {alarm.statistic:.0f} hits on fingerprints of the training set "
+            f"a digest of membership alarms: at least {alarm.statistic:.0f} hits on fingerprints "
+            "of the training set "
             f"by {len(alarm.clients)} clients over their usual rate"
         )
     return alarm.sentence()
 
 
-def build_alerter(policy: GuardPolicy, tally: Tally | None = None, clock: Callable[[], float] = time.time) -> Alerter:
+def build_alerter(
+    policy: GuardPolicy, tally: Tally | None = None, clock: Callable[[], float] = time.time
+) -> Alerter:
     """The alerter that a policy asks for.
 
     Raises:
         InputError: The webhook is no address, or the environment lacks its secret.
     """
     days = policy.monitor.retention_days
-    return Alerter(policy.alerts, home=Path(policy.home), retention_days=days, clock=clock, tally=tally)
+    return Alerter(
+        policy.alerts, home=Path(policy.home), retention_days=days, clock=clock, tally=tally
+    )

@@ -1,4 +1,7 @@
-"""Alarms about membership, told together at fixed times: what a single hit does is never seen, nor when it happened."""
+"""Alarms about membership, told together at fixed times.
+
+What a single hit does is never seen, nor when it happened.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ SUBJECTS, NAMED = 10_000, 100
 class Digest:
     """Gathers alarms of `membership` and tells them at whole multiples of `digest_minutes` since 1970.
 
-    Alarms with fewer hits than `digest_least` wait for a later digest, for `kept` seconds at most. What is told is coarse: hits are
-    rounded down to a multiple of `digest_least`, queries to one digit, and the time is the digest's own.
+    Alarms with fewer hits than `digest_least` wait for a later digest, for `kept` seconds at most.
+    What is told is coarse: hits are rounded down to a multiple of `digest_least`, queries to one
+    digit, and the time is the digest's own.
 
     >>> digest = Digest(Alerts(digest_minutes=60, digest_least=5))
     >>> digest.add(Alarm(10.0, "membership", "client", "0a", 7.0, 6.0, 40, ("0a",), hits=4), 10.0)
@@ -36,15 +40,22 @@ class Digest:
         self.last: int | None = None  # the digest before now, told or not
 
     def add(self, alarm: Alarm, now: float) -> None:
-        """Keep an alarm for the digest after `now` (seconds since 1970); alarms of one subject become one."""
+        """Keep an alarm for the digest after `now` (seconds since 1970).
+
+        Alarms of one subject become one.
+        """
         self._begin(now)
         before = self.waiting.pop((alarm.scope, alarm.subject), None)
-        self.waiting[alarm.scope, alarm.subject] = alarm if before is None else _merge_alarms(before, alarm)
+        self.waiting[alarm.scope, alarm.subject] = (
+            alarm if before is None else _merge_alarms(before, alarm)
+        )
         if len(self.waiting) > SUBJECTS:
             del self.waiting[next(iter(self.waiting))]
 
     def due(self, now: float) -> Alarm | None:
-        """What the digest tells at `now`, once a digest's time has passed; None where there is nothing or too little to tell.
+        """What the digest tells at `now`, once a digest's time has passed.
+
+        None where there is nothing or too little to tell.
 
         A clock that steps back delays the next digest to the next multiple by the new time.
         """
@@ -53,7 +64,9 @@ class Digest:
         if window <= before:
             return None
         time = (before + 1) * self.every
-        self.waiting = {key: alarm for key, alarm in self.waiting.items() if alarm.time >= time - self.kept}
+        self.waiting = {
+            key: alarm for key, alarm in self.waiting.items() if alarm.time >= time - self.kept
+        }
         told = _build_digest_alarm(self.waiting.values(), self.least, time)
         if told is not None:
             self.waiting = {}
@@ -101,7 +114,16 @@ def _build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Ala
         return None
     clients = sorted({client for alarm in alarms for client in alarm.clients})
     total = _coarsen_count(max(sum(asked.values()) for asked in queries.values()))
-    return Alarm(time, "membership", "pool", DIGEST, float(most // least * least), float(least), total, tuple(clients[:NAMED]))
+    return Alarm(
+        time,
+        "membership",
+        "pool",
+        DIGEST,
+        float(most // least * least),
+        float(least),
+        total,
+        tuple(clients[:NAMED]),
+    )
 
 
 def _coarsen_count(n: int) -> int:
@@ -114,7 +136,9 @@ def _coarsen_count(n: int) -> int:
     return n // unit * unit
 
 
-def replace_by_digests(alarms: Iterable[Alarm], alerts: Alerts, kept: float = 30 * 86400.0) -> tuple[Alarm, ...]:
+def replace_by_digests(
+    alarms: Iterable[Alarm], alerts: Alerts, kept: float = 30 * 86400.0
+) -> tuple[Alarm, ...]:
     """Alarms in order of time, those of `membership` replaced by the digests that a live guard would have told.
 
     >>> early = Alarm(10.0, "membership", "client", "0a", 7.0, 6.0, 40, ("0a",), hits=9)
@@ -131,4 +155,6 @@ def replace_by_digests(alarms: Iterable[Alarm], alerts: Alerts, kept: float = 30
             found.append(alarm)
     if digest.last is not None:
         found.append(digest.due((digest.last + 1) * digest.every))
-    return tuple(sorted((alarm for alarm in found if alarm is not None), key=lambda entry: entry.time))
+    return tuple(
+        sorted((alarm for alarm in found if alarm is not None), key=lambda entry: entry.time)
+    )

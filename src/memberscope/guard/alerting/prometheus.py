@@ -1,8 +1,12 @@
-"""What a guard counts, for Prometheus: in a registry of its own, with labels from closed sets that no client can add to.
+"""What a guard counts, for Prometheus.
 
-One process exposes its own numbers. Several workers of one server answer for one another as prometheus-client has it: the folder in
-the environment variable PROMETHEUS_MULTIPROC_DIR, set before the first import of prometheus_client and empty at the start, holds all
-workers' numbers, and each exposes their sums. Whoever ends a worker calls `forget_worker`. `guard run --workers` does both.
+In a registry of its own, with labels from closed sets that no client can add to.
+
+One process exposes its own numbers. Several workers of one server answer for one another as
+prometheus-client has it: the folder in the environment variable PROMETHEUS_MULTIPROC_DIR, set
+before the first import of prometheus_client and empty at the start, holds all workers' numbers, and
+each exposes their sums. Whoever ends a worker calls `forget_worker`. `guard run --workers` does
+both.
 """
 
 from __future__ import annotations
@@ -14,7 +18,14 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, get_args
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from memberscope.guard.alerting.membership_digest import DIGEST
@@ -25,7 +36,19 @@ PREFIX, FOLDER = "memberscope_guard", "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 KINDS = ("query", "passed", "refused")
 BUDGETS = ("budget", "client_budget", "record_budget", "total_budget")
-REASONS = (*BUDGETS, "blocked", "busy", "form", "identity", "route", "size", "slow", "step_up", "unreadable", "upstream")
+REASONS = (
+    *BUDGETS,
+    "blocked",
+    "busy",
+    "form",
+    "identity",
+    "route",
+    "size",
+    "slow",
+    "step_up",
+    "unreadable",
+    "upstream",
+)
 FAULTS = ("identity", "state", "upstream", "answer", "defence", "watch", "internal")
 LOST = ("queue", "log", "webhook")
 STATUSES = tuple(str(int(status)) for status in HTTPStatus)
@@ -34,7 +57,9 @@ BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 
 
 class Metrics:
-    """Counts requests, refusals, faults, reloads, alarms and the monitor's work; every method is quick and raises nothing.
+    """Counts requests, refusals, faults, reloads, alarms and the monitor's work.
+
+    Every method is quick and raises nothing.
 
     A label that is none of the known ones counts as `other`.
 
@@ -42,7 +67,8 @@ class Metrics:
     >>> metrics.refused("budget")
     >>> metrics.refused("whatever a client says")
     >>> [line for line in metrics.exposition().decode().splitlines() if line.endswith("} 1.0")]
-    ['memberscope_guard_refused_total{reason="budget"} 1.0', 'memberscope_guard_refused_total{reason="other"} 1.0']
+    ['memberscope_guard_refused_total{reason="budget"} 1.0',
+    'memberscope_guard_refused_total{reason="other"} 1.0']
     """
 
     def __init__(self) -> None:
@@ -56,28 +82,51 @@ class Metrics:
             registry=self.registry,
         )
         self._refused = self._counter("refused_total", "Queries refused.", "reason")
-        self._faults = self._counter("faults_total", "Failures of something that protection needs.", "which")
-        self._exposed = self._counter("exposed_total", "Answers passed as they were after a fault, as on_fault = open asks.")
-        self._would = self._counter("would_total", "Requests that enforcing would have answered with this status.", "status")
+        self._faults = self._counter(
+            "faults_total", "Failures of something that protection needs.", "which"
+        )
+        self._exposed = self._counter(
+            "exposed_total", "Answers passed as they were after a fault, as on_fault = open asks."
+        )
+        self._would = self._counter(
+            "would_total", "Requests that enforcing would have answered with this status.", "status"
+        )
         self._in_flight = self._gauge("in_flight", "Queries under way.", "livesum")
         self._reloads = self._counter("policy_reloads_total", "Policies read.", "outcome")
-        self._good = self._gauge("policy_last_reload_good", "1 if the policy read last is in force, else 0.", "livemin")
-        self._since = self._gauge(
-            "policy_since_seconds", "When the policy in force was read, in seconds since 1970.", "livemin"
+        self._good = self._gauge(
+            "policy_last_reload_good", "1 if the policy read last is in force, else 0.", "livemin"
         )
-        self._policy = self._gauge("policy_in_force", "1 for the policy in force, by its digest.", "livemax", "digest")
-        self._alarms = self._counter("alarms_total", "Alarms told; of membership, digests.", "detector", "scope")
+        self._since = self._gauge(
+            "policy_since_seconds",
+            "When the policy in force was read, in seconds since 1970.",
+            "livemin",
+        )
+        self._policy = self._gauge(
+            "policy_in_force", "1 for the policy in force, by its digest.", "livemax", "digest"
+        )
+        self._alarms = self._counter(
+            "alarms_total", "Alarms told; of membership, digests.", "detector", "scope"
+        )
         self._lost = self._counter("alerts_lost_total", "Alerts that could not be told.", "where")
         self._queue = self._gauge("monitor_queue", "Queries that wait for the monitor.", "livesum")
-        self._dropped = self._counter("monitor_dropped_total", "Queries that the monitor never saw.")
-        self._clients = self._gauge("monitor_clients", "Clients whose state the monitor holds.", "livemax")
-        self._lag = self._gauge("monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax")
+        self._dropped = self._counter(
+            "monitor_dropped_total", "Queries that the monitor never saw."
+        )
+        self._clients = self._gauge(
+            "monitor_clients", "Clients whose state the monitor holds.", "livemax"
+        )
+        self._lag = self._gauge(
+            "monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax"
+        )
         self._digest: str | None = None
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
 
     def request(self, kind: str, status: int, seconds: float) -> None:
-        """A request of this kind (query, passed, refused) was answered with `status` after `seconds`."""
+        """A request of this kind (query, passed.
+
+        Refused) was answered with `status` after `seconds`.
+        """
         found = self._children.get((kind, status))
         if found is None:
             name, code = _restrict_label(kind, KINDS), _restrict_label(str(status), STATUSES)
@@ -113,7 +162,10 @@ class Metrics:
         self._good.set(int(good))
 
     def policy(self, digest: str, since: float) -> None:
-        """The policy with this digest (hexadecimal digits) has been in force since `since`, in seconds since 1970."""
+        """The policy with this digest (hexadecimal digits) has been in force since `since`.
+
+        In seconds since 1970.
+        """
         if self._digest is not None:
             self._policy.labels(self._digest).set(0)
             if FOLDER not in os.environ:  # which prometheus-client cannot do across processes
@@ -123,7 +175,10 @@ class Metrics:
         self._since.set(since)
 
     def alarm(self, alarm: Alarm) -> None:
-        """An alarm was told. One of membership counts only as a digest, so that no scrape shows a single hit."""
+        """An alarm was told. One of membership counts only as a digest.
+
+        So that no scrape shows a single hit.
+        """
         if alarm.detector != "membership" or alarm.subject == DIGEST:
             self._alarms.labels(alarm.detector, alarm.scope).inc()
 
@@ -149,7 +204,10 @@ class Metrics:
         self._lag.set(seconds)
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format: this process's, or where a folder is shared, that of all workers."""
+        """All of it in Prometheus' text format.
+
+        This process's, or where a folder is shared, that of all workers.
+        """
         folder = os.environ.get(FOLDER)
         return generate_latest(self.registry if folder is None else SharedNumbers(folder))
 
@@ -157,10 +215,15 @@ class Metrics:
         return Counter(f"{PREFIX}_{name}", words, labels, registry=self.registry)
 
     def _gauge(self, name: str, words: str, mode: Any, *labels: str) -> Gauge:
-        return Gauge(f"{PREFIX}_{name}", words, labels, registry=self.registry, multiprocess_mode=mode)
+        return Gauge(
+            f"{PREFIX}_{name}", words, labels, registry=self.registry, multiprocess_mode=mode
+        )
 
     def _begin(self) -> None:
-        """Start every count that a rule looks at from 0: the first of its kind would not be an increase otherwise."""
+        """Start every count that a rule looks at from 0.
+
+        The first of its kind would not be an increase otherwise.
+        """
         for reason in (*REASONS, OTHER):
             self._refused.labels(reason)
         for which in (*FAULTS, OTHER):
@@ -197,13 +260,18 @@ def _restrict_label(word: str, words: tuple[str, ...]) -> str:
 
 
 def forget_worker(pid: int) -> None:
-    """What an ended worker had under way no longer counts; its counters stay. Nothing to do for a single process."""
+    """What an ended worker had under way no longer counts; its counters stay.
+
+    Nothing to do for a single process.
+    """
     if FOLDER in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
 
 
 def leave_folder() -> None:
-    """For a worker whose first process has gone: remove what it counted, and the folder unless another that counts in it lives.
+    """For a worker whose first process has gone.
+
+    Remove what it counted, and the folder unless another that counts in it lives.
 
     A process that died and was not waited for counts as alive, and its file stays.
     """

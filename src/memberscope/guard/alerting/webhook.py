@@ -1,4 +1,7 @@
-"""Alerts to a webhook, from a thread of its own: signed, tried again, and never in anybody's way."""
+"""Alerts to a webhook, from a thread of its own.
+
+Signed, tried again, and never in anybody's way.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,12 @@ AGAIN = (408, 425, 429)  # and all from 500
 
 
 def _sign_body(secret: bytes, body: bytes, time: int) -> str:
-    """The signature header: when it was signed, and HMAC-SHA256 in hexadecimal digits of that time, a full stop and the body.
+    """The signature header: when it was signed.
 
-    A receiver computes it from the body as it came, compares in constant time, and refuses times that are minutes away.
+    And HMAC-SHA256 in hexadecimal digits of that time, a full stop and the body.
+
+    A receiver computes it from the body as it came, compares in constant time, and refuses times
+    that are minutes away.
 
     >>> _sign_body(b"secret", b"{}", 0)[:24]
     't=0,v1=4bbe8d39de1ffea42'
@@ -30,7 +36,10 @@ def _sign_body(secret: bytes, body: bytes, time: int) -> str:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a delivery may take: seconds a try, tries, seconds before the second try (doubled each time), and how many wait."""
+    """How long a delivery may take.
+
+    Seconds a try, tries, seconds before the second try (doubled each time), and how many wait.
+    """
 
     timeout: float = 5.0
     tries: int = 5
@@ -39,14 +48,17 @@ class Patience:
 
 
 class Webhook:
-    """Posts bodies to `url` one after the other; `lost()` is called for each that was given up or found no room.
+    """Posts bodies to `url` one after the other.
+
+    `lost()` is called for each that was given up or found no room.
 
     Raises:
         InputError: The address is no http or https address.
 
     >>> Webhook("ftp://example.org", None, lambda: 0.0)
     Traceback (most recent call last):
-    memberscope.errors.InputError: Expected a webhook that begins with https:// or http://, got 'ftp://…'. Repair alerts.webhook.
+    memberscope.errors.InputError: Expected a webhook that begins with https:// or http://, got
+    'ftp://…'. Repair alerts.webhook.
     """
 
     def __init__(
@@ -63,7 +75,8 @@ class Webhook:
             split.scheme not in ("http", "https") or not split.hostname
         ):  # the rest of an address can be a secret: it is not told
             raise InputError(
-                f"Expected a webhook that begins with https:// or http://, got {split.scheme + '://…'!r}. Repair alerts.webhook."
+                "Expected a webhook that begins with https:// or http://, got "
+                f"{split.scheme + '://…'!r}. Repair alerts.webhook."
             )
         self.url, self.secret, self.clock, self.lost = url, secret, clock, lost
         self.patience = patience or Patience()
@@ -99,16 +112,23 @@ class Webhook:
                 return False
             status = self._post(body)
             if status is not None and status not in AGAIN and status < 500:
-                return 200 <= status < 300  # a redirect is not followed: the alert is for the address that was written down
+                return (
+                    200 <= status < 300
+                )  # a redirect is not followed: the alert is for the address that was written down
         return False
 
     def _post(self, body: bytes) -> int | None:
-        headers = {"Content-Type": "application/json", DELIVERY: hashlib.sha256(body).hexdigest()[:32]}
+        headers = {
+            "Content-Type": "application/json",
+            DELIVERY: hashlib.sha256(body).hexdigest()[:32],
+        }
         if self.secret is not None:
             headers[SIGNATURE] = _sign_body(self.secret, body, int(self.clock()))
         try:
             return asyncio.run(_post_body(self.url, body, headers, self.patience.timeout))
-        except Exception:  # whatever a receiver does, the next try or the count of lost alerts tells
+        except (
+            Exception
+        ):  # whatever a receiver does, the next try or the count of lost alerts tells
             return None
 
 
@@ -117,7 +137,9 @@ async def _post_body(url: str, body: bytes, headers: dict[str, str], timeout: fl
     import aiohttp
 
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=timeout), trust_env=True) as session,
+        aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=timeout), trust_env=True
+        ) as session,
         session.post(url, data=body, headers=headers, allow_redirects=False) as answer,
     ):
         return int(answer.status)

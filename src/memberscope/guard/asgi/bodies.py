@@ -21,7 +21,12 @@ Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TOLD = {b"date", b"x-request-id", b"traceparent", b"retry-after"}  # of an answer's headers
-ABOUT = {b"content-length", b"content-type", b"content-encoding", b"inference-header-content-length"}  # a request's body
+ABOUT = {
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+    b"inference-header-content-length",
+}  # a request's body
 CLOSE = (("connection", "close"),)
 TOO_LONG = "Expected a shorter request, got one above the limit. Send fewer records at once."
 TOO_SLOW = "Expected the whole request sooner. Send it again."
@@ -58,7 +63,9 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
         raise RequestRefused(413, TOO_LONG, CLOSE)
     kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
-    if (kind != JSON and not kind.endswith(b"+json")) or b"inference-header-content-length" in found:
+    if (
+        kind != JSON and not kind.endswith(b"+json")
+    ) or b"inference-header-content-length" in found:
         raise RequestRefused(415, FORM, CLOSE)
     try:
         async with asyncio.timeout(seconds):
@@ -173,11 +180,16 @@ class GuardReply(NamedTuple):
     @classmethod
     def of(cls, refused: RequestRefused) -> GuardReply:
         """The neutral answer to a refused request."""
-        extra = tuple((name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers)
+        extra = tuple(
+            (name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers
+        )
         return cls(refused.status, orjson.dumps({"error": refused.sentence}), extra)
 
     def last(self) -> GuardReply:
-        """The same as the connection's last, so that nobody keeps it open with a body that is not read."""
+        """The same as the connection's last.
+
+        So that nobody keeps it open with a body that is not read.
+        """
         return (
             self
             if (b"connection", b"close") in self.headers
@@ -186,7 +198,11 @@ class GuardReply(NamedTuple):
 
     async def send(self, send: Send, *, head: bool = False) -> None:
         """Answer, without the body where HEAD was asked."""
-        headers = [(b"content-type", self.kind), (b"content-length", b"%d" % len(self.body)), *self.headers]
+        headers = [
+            (b"content-type", self.kind),
+            (b"content-length", b"%d" % len(self.body)),
+            *self.headers,
+        ]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if head else self.body})
 

@@ -27,7 +27,10 @@ Identify = Callable[[Mapping[str, Any]], Client]
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A class of clients: what it is allowed, and the defence of its answers; None lets them pass as they are."""
+    """A class of clients: what it is allowed, and the defence of its answers.
+
+    None lets them pass as they are.
+    """
 
     name: str
     allowed: ClientLimits
@@ -114,31 +117,41 @@ class Rules:
     def responds(self) -> bool:
         """Whether an alarm may change what a client gets."""
         respond = self.policy.respond
-        return any(word != "alert" for word in (respond.volume, respond.probing, respond.boundary, respond.coverage))
+        return any(
+            word != "alert"
+            for word in (respond.volume, respond.probing, respond.boundary, respond.coverage)
+        )
 
     @property
     def keeps(self) -> bool:
         """Whether budgets or responses must be kept."""
-        limited = self.policy.guard.total is not None or not all(group.unlimited for group in self.groups.values())
+        limited = self.policy.guard.total is not None or not all(
+            group.unlimited for group in self.groups.values()
+        )
         return limited or self.responds
 
     def group(self, client: Client) -> Group:
         """The first class that the client belongs to."""
         return self.groups[self.classes.of(client)[0]]
 
-    def buckets(self, group: Group, client: str, batch: Batch, names: Names, throttle: RateLimit | None) -> list[Bucket]:
+    def buckets(
+        self, group: Group, client: str, batch: Batch, names: Names, throttle: RateLimit | None
+    ) -> list[Bucket]:
         """What the budgets count for this query; `client` is its keyed hash."""
         if group.unlimited and throttle is None and self.policy.guard.total is None:
             return []
         records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
-        return build_buckets(client, group.name, group.allowed, self.policy.guard.total, records, throttle)
+        return build_buckets(
+            client, group.name, group.allowed, self.policy.guard.total, records, throttle
+        )
 
 
 def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
     """The policy made ready.
 
     Raises:
-        InputError: A defence is not fitted, a network cannot be read, or what identifies clients is not usable.
+        InputError: A defence is not fitted, a network cannot be read, or what identifies clients is
+            not usable.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> build_rules(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
@@ -148,10 +161,20 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
     groups = {}
     for name, allowed in classes.allowed.items():
         defence, coarse = classes.defence(name), classes.coarsened
-        groups[name] = Group(name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse))
+        groups[name] = Group(
+            name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse)
+        )
     slots = Slots(policy.limits.concurrency, policy.limits.queue)
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
-    return Rules(policy, Exchange.of(policy.serving), classes, groups, identify, slots, hash_guard_policy(policy))
+    return Rules(
+        policy,
+        Exchange.of(policy.serving),
+        classes,
+        groups,
+        identify,
+        slots,
+        hash_guard_policy(policy),
+    )
 
 
 def hash_guard_policy(policy: GuardPolicy) -> str:

@@ -1,4 +1,7 @@
-"""A connection that is closed when it dawdles, and that tells the application whose certificate it has."""
+"""A connection that is closed when it dawdles.
+
+And that tells the application whose certificate it has.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ LONGEST_HEAD = 2**16  # bytes of a request's line and headers
 
 
 def build_protocol_class(patience: float) -> Any:
-    """The protocol class for uvicorn: so many seconds for a request's head, and for a client to go on reading an answer.
+    """The protocol class for uvicorn.
 
-    What is sent after an answer, and is no new request, keeps a connection for as long again at most: bodies that nobody reads, blank lines.
+    So many seconds for a request's head, and for a client to go on reading an answer.
+
+    What is sent after an answer, and is no new request, keeps a connection for as long again at
+    most: bodies that nobody reads, blank lines.
     """
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -67,7 +73,9 @@ def build_protocol_class(patience: float) -> Any:
             super().on_response_complete()
             if self.cycle.response_complete and not self._heading:
                 self._stop(self._rest)
-                self._rest = self.loop.call_later(self.timeout_keep_alive + patience, self.transport.abort)
+                self._rest = self.loop.call_later(
+                    self.timeout_keep_alive + patience, self.transport.abort
+                )
 
         def pause_writing(self) -> None:
             """The client does not take what it is sent."""
@@ -106,6 +114,8 @@ def _add_certificate_name(app: App, name: str) -> App:
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         tls = {"client_cert_name": name, "client_cert_chain": (), "client_cert_error": None}
-        await app({**scope, "extensions": {**(scope.get("extensions") or {}), "tls": tls}}, receive, send)
+        await app(
+            {**scope, "extensions": {**(scope.get("extensions") or {}), "tls": tls}}, receive, send
+        )
 
     return told

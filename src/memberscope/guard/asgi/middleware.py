@@ -1,8 +1,11 @@
-"""The guard as pure ASGI middleware: each query is identified, counted, asked, and answered with what the policy allows.
+"""The guard as pure ASGI middleware.
 
-An answer leaves only through `_protected`, which either applies the defence or, where the policy fails closed, refuses. Whatever goes
-wrong on the way, also what nobody foresaw, ends in a refusal. WebSockets are refused: their messages have no protocol that could be
-read, so that nothing could be restricted in them.
+Each query is identified, counted, asked, and answered with what the policy allows.
+
+An answer leaves only through `_protected`, which either applies the defence or, where the policy
+fails closed, refuses. Whatever goes wrong on the way, also what nobody foresaw, ends in a refusal.
+WebSockets are refused: their messages have no protocol that could be read, so that nothing could be
+restricted in them.
 """
 
 from __future__ import annotations
@@ -34,7 +37,13 @@ from memberscope.guard.asgi.bodies import (
     read_header,
     select_neutral_headers,
 )
-from memberscope.guard.asgi.compiled_policy import Group, Identify, Rules, build_rules, load_guard_policy
+from memberscope.guard.asgi.compiled_policy import (
+    Group,
+    Identify,
+    Rules,
+    build_rules,
+    load_guard_policy,
+)
 from memberscope.guard.asgi.observe_mode import MessageTee
 from memberscope.guard.asgi.routes import Route, read_request_path, route_request
 from memberscope.guard.asgi.streaming import StreamingSend, limit_receive
@@ -67,11 +76,15 @@ REASONS = {
     429: "budget",
     503: "busy",
 }
-NOT_HERE = "Expected a request that this service answers, got another one. Look at its documentation."
+NOT_HERE = (
+    "Expected a request that this service answers, got another one. Look at its documentation."
+)
 NOT_NOW = "Expected to be able to answer, but could not. Try again later."
 TIRED = "Expected an answer from the model in time, got none. Try again later."
 SPENT = "Expected a request within the budget, got one beyond it. Wait before the next one."
-BLOCKED = "Expected another client, got one that may not ask now. Write to whoever runs this service."
+BLOCKED = (
+    "Expected another client, got one that may not ask now. Write to whoever runs this service."
+)
 STEP_UP = "Expected a stronger proof of who asks, got none. Sign in again."
 REFUSES = {4: "The model's server did not accept the request.", 5: "The model's server failed."}
 DROPPED = {
@@ -121,11 +134,14 @@ class Lifecycle(Protocol):
 
 
 class PolicyMiddleware:
-    """`app` behind a policy; where state is kept, who watches and who counts is given, not read from the policy.
+    """`app` behind a policy; where state is kept, who watches and who counts is given.
 
-    `state` keeps budgets and responses, `watch` is told of each query after it was answered, `counters` count, and `names` are the
-    keyed names of clients and records. `identify` tells who sent an ASGI scope. A policy that serves more than its `[measured]` is
-    refused, or with `allow_looser` logged. `lifecycle` starts and stops with the application.
+    Not read from the policy.
+
+    `state` keeps budgets and responses, `watch` is told of each query after it was answered,
+    `counters` count, and `names` are the keyed names of clients and records. `identify` tells who
+    sent an ASGI scope. A policy that serves more than its `[measured]` is refused, or with
+    `allow_looser` logged. `lifecycle` starts and stops with the application.
 
     >>> guard = PolicyMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
     >>> list(guard.rules.groups)
@@ -151,7 +167,13 @@ class PolicyMiddleware:
         Raises:
             InputError: It is not usable.
         """
-        self.app, self.state, self.watch, self.clock, self._identify = app, state, watch, clock, identify
+        self.app, self.state, self.watch, self.clock, self._identify = (
+            app,
+            state,
+            watch,
+            clock,
+            identify,
+        )
         self.lifecycle, self.allow_looser = lifecycle, allow_looser
         self.counters = counters or Uncounted()
         self.names = names or KeyedHasher()
@@ -203,7 +225,11 @@ class PolicyMiddleware:
         assert self.app is not None
         start, passing = self.clock(), StreamingSend(send)
         reads = scope["method"] in ("GET", "HEAD")
-        receive = _replay_body(b"", receive) if reads else limit_receive(receive, rules.policy.limits.body_timeout)
+        receive = (
+            _replay_body(b"", receive)
+            if reads
+            else limit_receive(receive, rules.policy.limits.body_timeout)
+        )
         try:
             await self.app(scope, receive, passing)
         except RequestRefused as refused:
@@ -214,7 +240,10 @@ class PolicyMiddleware:
             self.counters.request("passed", passing.status, self.clock() - start)
 
     async def _refuse(self, found: Route, scope: Scope, send: Send) -> None:
-        status, headers = found.status, ((b"allow", b"POST, OPTIONS"),) if found.status == 405 else ()
+        status, headers = (
+            found.status,
+            ((b"allow", b"POST, OPTIONS"),) if found.status == 405 else (),
+        )
         if found.status == 405 and scope["method"] == "OPTIONS":
             status = 200
         reply = GuardReply.of(RequestRefused(status, NOT_HERE))
@@ -250,9 +279,16 @@ class PolicyMiddleware:
     def _free(self, rules: Rules, group: Group) -> bool:
         """Whether nothing of the query or its answer needs to be read."""
         unbound = group.defence is None and group.unlimited and rules.policy.guard.total is None
-        return unbound and self.watch is None and not rules.responds and rules.policy.limits.least_seconds == 0
+        return (
+            unbound
+            and self.watch is None
+            and not rules.responds
+            and rules.policy.limits.least_seconds == 0
+        )
 
-    async def _answer(self, rules: Rules, trace: QueryTrace, reply: GuardReply, send: Send, *, hold: bool = True) -> None:
+    async def _answer(
+        self, rules: Rules, trace: QueryTrace, reply: GuardReply, send: Send, *, hold: bool = True
+    ) -> None:
         """Send the reply, not before the policy's `least_seconds`."""
         rest = rules.policy.limits.least_seconds - (self.clock() - trace.start)
         if hold and rest > 0:
@@ -272,12 +308,20 @@ class PolicyMiddleware:
                 raise RequestRefused(503, NOT_NOW) from None
             trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), DEFAULT
             return rules.groups[DEFAULT]
-        trace.client, trace.key, trace.group = client.text, self.names.client(client.text), group.name
+        trace.client, trace.key, trace.group = (
+            client.text,
+            self.names.client(client.text),
+            group.name,
+        )
         return group
 
-    async def _reply(self, rules: Rules, trace: QueryTrace, group: Group, scope: Scope, receive: Receive) -> GuardReply:
+    async def _reply(
+        self, rules: Rules, trace: QueryTrace, group: Group, scope: Scope, receive: Receive
+    ) -> GuardReply:
         limits = rules.policy.limits
-        body = await read_body(receive, scope["headers"], limits.max_body_bytes, limits.body_timeout)
+        body = await read_body(
+            receive, scope["headers"], limits.max_body_bytes, limits.body_timeout
+        )
         trace.whole = True
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > limits.max_records:
@@ -291,7 +335,9 @@ class PolicyMiddleware:
             captured = await self._asked(rules, trace, query, scope, receive)
         return await self._protected(rules, trace, captured, len(query.batch), defence)
 
-    async def _allowed(self, rules: Rules, trace: QueryTrace, group: Group, batch: Batch) -> OutputDefence | None:
+    async def _allowed(
+        self, rules: Rules, trace: QueryTrace, group: Group, batch: Batch
+    ) -> OutputDefence | None:
         """The defence of the answer, after the responses in force and the budgets.
 
         Raises:
@@ -299,7 +345,11 @@ class PolicyMiddleware:
         """
         defence, throttle = group.defence, None
         try:
-            standing = await self.state.standing(trace.key) if self.state is not None and rules.responds else None
+            standing = (
+                await self.state.standing(trace.key)
+                if self.state is not None and rules.responds
+                else None
+            )
             response = None if standing is None else standing.response
             if response == "block":
                 raise RequestRefused(403, BLOCKED)
@@ -324,14 +374,18 @@ class PolicyMiddleware:
             raise RequestRefused(429, SPENT, () if wait is None else (("retry-after", wait),))
         return defence
 
-    async def _asked(self, rules: Rules, trace: QueryTrace, query: ParsedQuery, scope: Scope, receive: Receive) -> Captured:
+    async def _asked(
+        self, rules: Rules, trace: QueryTrace, query: ParsedQuery, scope: Scope, receive: Receive
+    ) -> Captured:
         """The application's answer, held back."""
         assert self.app is not None
         limits = rules.policy.limits
         captured = Captured(limits.max_answer_bytes)
         try:
             async with asyncio.timeout(limits.answer_timeout):
-                await self.app(_rewrite_scope(scope, query.body), _replay_body(query.body, receive), captured)
+                await self.app(
+                    _rewrite_scope(scope, query.body), _replay_body(query.body, receive), captured
+                )
         except TimeoutError:
             self._fault(trace, "upstream", TimeoutError("no answer in time"))
             raise RequestRefused(504, TIRED) from None
@@ -345,7 +399,12 @@ class PolicyMiddleware:
         return captured
 
     async def _protected(
-        self, rules: Rules, trace: QueryTrace, captured: Captured, n: int, defence: OutputDefence | None
+        self,
+        rules: Rules,
+        trace: QueryTrace,
+        captured: Captured,
+        n: int,
+        defence: OutputDefence | None,
     ) -> GuardReply:
         """The only way out for an answer: as the defence leaves it."""
         if not 200 <= captured.status < 300:
@@ -354,7 +413,9 @@ class PolicyMiddleware:
             body = captured.body()
             if defence is None:
                 if trace.counted:  # several records in the place of one would cost one
-                    trace.labels = find_answered_classes(rules.exchange.read(body, n).outputs, rules.exchange.declared.level)
+                    trace.labels = find_answered_classes(
+                        rules.exchange.read(body, n).outputs, rules.exchange.declared.level
+                    )
                 elif n > LATER:
                     trace.labels = rules.exchange.tops(body, n)
                 else:
@@ -370,7 +431,13 @@ class PolicyMiddleware:
             else:
                 found, labels = rules.exchange.answer(body, n, defence)
         except Exception as error:
-            self._fault(trace, "defence" if not isinstance(error, MemberscopeError | UnreadableAnswer) else "answer", error)
+            self._fault(
+                trace,
+                "defence"
+                if not isinstance(error, MemberscopeError | UnreadableAnswer)
+                else "answer",
+                error,
+            )
             if rules.policy.guard.on_fault == "closed" or isinstance(error, UnreadableAnswer):
                 raise RequestRefused(502, NOT_NOW) from None
             self.counters.exposed()
@@ -384,7 +451,9 @@ class PolicyMiddleware:
         trace.labels = labels
         return GuardReply(captured.status, found, select_neutral_headers(captured.headers))
 
-    async def _stream(self, rules: Rules, trace: QueryTrace, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _stream(
+        self, rules: Rules, trace: QueryTrace, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """A query and an answer that pass as they are; faults still tell nothing."""
         assert self.app is not None
         limits = rules.policy.limits
@@ -400,16 +469,32 @@ class PolicyMiddleware:
                     self._fault(trace, "upstream", error)
                 if passing.started:  # too late for another answer: the connection ends
                     raise ClientDisconnected from None
-                raise error if client else RequestRefused(504, TIRED) if late else RequestRefused(502, NOT_NOW) from None
+                raise (
+                    error
+                    if client
+                    else RequestRefused(504, TIRED)
+                    if late
+                    else RequestRefused(502, NOT_NOW)
+                ) from None
         trace.status = passing.status
         if not passing.started:
-            await self._answer(rules, trace, _build_failure_reply(Captured(0, passing.status, passing.headers)), send)
+            await self._answer(
+                rules,
+                trace,
+                _build_failure_reply(Captured(0, passing.status, passing.headers)),
+                send,
+            )
 
-    async def _observe(self, rules: Rules, found: Route, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _observe(
+        self, rules: Rules, found: Route, scope: Scope, receive: Receive, send: Send
+    ) -> None:
         """Request and answer pass unchanged; then what enforcing would have done is found out."""
         assert self.app is not None
         limits = rules.policy.limits
-        trace, heard = QueryTrace(self.clock()), MessageTee(receive, send, limits.max_body_bytes, limits.max_answer_bytes)
+        trace, heard = (
+            QueryTrace(self.clock()),
+            MessageTee(receive, send, limits.max_body_bytes, limits.max_answer_bytes),
+        )
         await self.app(scope, heard.receive, heard.send)
         trace.status = heard.answer.status
         if found.kind != "query":
@@ -427,12 +512,16 @@ class PolicyMiddleware:
         self._would(trace, status)
         self._done(trace)
 
-    async def _judged(self, rules: Rules, trace: QueryTrace, scope: Scope, heard: MessageTee) -> int:
+    async def _judged(
+        self, rules: Rules, trace: QueryTrace, scope: Scope, heard: MessageTee
+    ) -> int:
         """The status that enforcing would have answered with."""
         group = self._who(rules, trace, scope)
         if heard.too_long:
             raise RequestRefused(413, TOO_LONG)
-        body = await read_body(heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0)
+        body = await read_body(
+            heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0
+        )
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > rules.policy.limits.max_records:
             raise RequestRefused(413, TOO_LONG)
@@ -444,14 +533,30 @@ class PolicyMiddleware:
     def _would(self, trace: QueryTrace, status: int) -> None:
         self.counters.would(status)
         if status >= 400 and status != trace.status:
-            log_event(logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group)
+            log_event(
+                logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group
+            )
 
     def _fault(self, trace: QueryTrace, which: Faulty, error: Exception) -> None:
-        """Count and log what failed; errors of other programs by their kind alone, since they may quote inputs."""
+        """Count and log what failed; errors of other programs by their kind alone.
+
+        Since they may quote inputs.
+        """
         trace.faults.append(which)
         self.counters.fault(which)
-        said = str(error) if isinstance(error, MemberscopeError | StateError | UnreadableAnswer) else ""
-        log_event(logging.ERROR, "fault", which=which, error=type(error).__name__, said=said, client=trace.key)
+        said = (
+            str(error)
+            if isinstance(error, MemberscopeError | StateError | UnreadableAnswer)
+            else ""
+        )
+        log_event(
+            logging.ERROR,
+            "fault",
+            which=which,
+            error=type(error).__name__,
+            said=said,
+            client=trace.key,
+        )
 
     def _done(self, trace: QueryTrace) -> None:
         """Count the query, log it, and tell the monitor, whose own errors change nothing."""
@@ -473,11 +578,25 @@ class PolicyMiddleware:
             return
         try:
             answered = trace.status < 300
-            labels = trace.labels if answered and trace.labels is not None else _build_unknown_labels(len(trace.batch))
+            labels = (
+                trace.labels
+                if answered and trace.labels is not None
+                else _build_unknown_labels(len(trace.batch))
+            )
             passed = trace.passed if answered else b""
             told = trace.serving if passed else None
             self.watch(
-                QueryEvent(trace.batch, trace.client, trace.key, trace.group, labels, trace.status, seconds, passed, told)
+                QueryEvent(
+                    trace.batch,
+                    trace.client,
+                    trace.key,
+                    trace.group,
+                    labels,
+                    trace.status,
+                    seconds,
+                    passed,
+                    told,
+                )
             )
         except Exception as error:
             self._fault(trace, "watch", error)
@@ -493,8 +612,13 @@ def _build_unknown_labels(n: int) -> Ints:
 
 
 def _rewrite_scope(scope: Scope, body: bytes) -> Scope:
-    """The scope of a query whose body was written anew; nothing in it asks for another form of answer."""
-    headers: Headers = [(name, value) for name, value in scope["headers"] if name.lower() not in DROPPED]
+    """The scope of a query whose body was written anew.
+
+    Nothing in it asks for another form of answer.
+    """
+    headers: Headers = [
+        (name, value) for name, value in scope["headers"] if name.lower() not in DROPPED
+    ]
     headers += [
         (b"content-type", JSON),
         (b"accept", JSON),

@@ -45,11 +45,17 @@ def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
     harmless = {path: {"get": _describe_passed_request()} for path in OPEN[serving.protocol]}
     if serving.protocol == "v2" and serving.model_name:
         home = f"/v2/models/{serving.model_name}"
-        harmless |= {home: {"get": _describe_passed_request()}, f"{home}/ready": {"get": _describe_passed_request()}}
+        harmless |= {
+            home: {"get": _describe_passed_request()},
+            f"{home}/ready": {"get": _describe_passed_request()},
+        }
     return {
         "openapi": "3.1.0",
         "info": {"title": "A guarded model", "version": "1"},
-        "paths": {**harmless, _find_query_path(serving): {"post": _describe_guarded_query(serving)}},
+        "paths": {
+            **harmless,
+            _find_query_path(serving): {"post": _describe_guarded_query(serving)},
+        },
     }
 
 
@@ -57,7 +63,11 @@ def _find_query_path(serving: ServingConfig) -> str:
     """Where queries are posted."""
     if serving.protocol == "json":
         return str(serving.path)
-    return "/invocations" if serving.protocol == "mlflow" else f"/v2/models/{serving.model_name or 'model'}/infer"
+    return (
+        "/invocations"
+        if serving.protocol == "mlflow"
+        else f"/v2/models/{serving.model_name or 'model'}/infer"
+    )
 
 
 def _describe_passed_request() -> dict[str, Any]:
@@ -69,12 +79,18 @@ def _describe_guarded_query(serving: ServingConfig) -> dict[str, Any]:
     """A query and its answers."""
     error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
     answers: dict[str, Any] = {
-        status: {"description": words, "content": {"application/json": {"schema": {} if status == "200" else error}}}
+        status: {
+            "description": words,
+            "content": {"application/json": {"schema": {} if status == "200" else error}},
+        }
         for status, words in ANSWERS.items()
     }
     body: dict[str, Any] = {"type": "object"}
     if serving.protocol == "v2":
-        body |= {"required": ["inputs"], "properties": {"inputs": {"type": "array", "items": TENSOR, "minItems": 1}}}
+        body |= {
+            "required": ["inputs"],
+            "properties": {"inputs": {"type": "array", "items": TENSOR, "minItems": 1}},
+        }
     if serving.protocol == "mlflow":
         body |= {"required": ["inputs"], "properties": {"inputs": {"type": "array"}}}
     content = {"application/json": {"schema": body}}

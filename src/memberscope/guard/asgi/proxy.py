@@ -1,4 +1,7 @@
-"""An upstream server as an ASGI application: requests are forwarded once, part by part, and never again by themselves."""
+"""An upstream server as an ASGI application.
+
+Requests are forwarded once, part by part, and never again by themselves.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,13 @@ HOPS = {
     b"expect",
     b"host",
 }
-FORWARDED = {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip"}
+FORWARDED = {
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+}
 OWN = HOPS | {b"server", b"date"}  # of an answer: this server writes its own
 IDLE = 1.5  # seconds that a connection may wait for reuse: less than common servers keep theirs
 AWAY = "Expected an answer from the model's server, but could not reach it. Try again later."
@@ -38,14 +47,21 @@ class UpstreamInterrupted(Exception):
 
 
 class Proxy:
-    """Forwards to `upstream`. Credentials pass on, except headers in `stripped`; addresses of forwarded requests are written anew.
+    """Forwards to `upstream`. Credentials pass on, except headers in `stripped`.
+
+    Addresses of forwarded requests are written anew.
 
     >>> Proxy("http://localhost:8080/", GuardPolicy.model_validate({"serving": {"n_classes": 2}})).upstream
     'http://localhost:8080'
     """
 
     def __init__(
-        self, upstream: str, policy: GuardPolicy, *, stripped: tuple[str, ...] = (), ca_file: str | None = None
+        self,
+        upstream: str,
+        policy: GuardPolicy,
+        *,
+        stripped: tuple[str, ...] = (),
+        ca_file: str | None = None,
     ) -> None:
         """Declare the upstream; nothing is sent yet.
 
@@ -53,9 +69,16 @@ class Proxy:
             InputError: It is no URL of a server, or a proxy's network cannot be read.
         """
         parts = urlsplit(upstream)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.query
+            or parts.fragment
+            or parts.username
+        ):
             raise InputError(
-                f"Expected a URL such as http://localhost:8080 as upstream, got {parts.hostname!r}. Repair --upstream."
+                "Expected a URL such as http://localhost:8080 as upstream, got "
+                f"{parts.hostname!r}. Repair --upstream."
             )
         self.upstream, self._ca_file = upstream.rstrip("/"), ca_file
         self._session: Any = None
@@ -77,7 +100,9 @@ class Proxy:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward one request."""
         if scope["type"] != "http":
-            raise InputError(f"Expected an HTTP request, got {scope['type']}. Serve the proxy with lifespan off.")
+            raise InputError(
+                f"Expected an HTTP request, got {scope['type']}. Serve the proxy with lifespan off."
+            )
         import aiohttp
 
         body = Body(receive)
@@ -95,8 +120,12 @@ class Proxy:
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             if body.refused is not None:
                 raise body.refused from None
-            late = isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError)
-            await GuardReply.of(RequestRefused(504, SILENT) if late else RequestRefused(502, AWAY)).send(send)
+            late = isinstance(error, TimeoutError) and not isinstance(
+                error, aiohttp.ConnectionTimeoutError
+            )
+            await GuardReply.of(
+                RequestRefused(504, SILENT) if late else RequestRefused(502, AWAY)
+            ).send(send)
 
     async def reachable(self) -> bool:
         """Whether the upstream accepts connections."""
@@ -138,23 +167,41 @@ class Proxy:
         import aiohttp
 
         limits = self.limits
-        return aiohttp.ClientTimeout(total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout)
+        return aiohttp.ClientTimeout(
+            total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout
+        )
 
     def _url(self, scope: Scope) -> Any:
         from yarl import URL
 
-        path = bytes(scope.get("raw_path") or scope["path"].encode()).decode("latin-1").partition("?")[0]
+        path = (
+            bytes(scope.get("raw_path") or scope["path"].encode())
+            .decode("latin-1")
+            .partition("?")[0]
+        )
         query = bytes(scope.get("query_string") or b"").decode("latin-1")
         return URL(self.upstream + path + (f"?{query}" if query else ""), encoded=True)
 
     def _onward(self, scope: Scope, alone: bool) -> list[tuple[str, str]]:
-        """The headers for the upstream: those that a stranger could use to seem another are kept from listed proxies only."""
+        """The headers for the upstream.
+
+        Those that a stranger could use to seem another are kept from listed proxies only.
+        """
         headers: Headers = scope["headers"]
         trusted = self._trusts(scope)
-        dropped = HOPS | self._stripped | _list_hop_headers(headers) | (set() if trusted else self._spoofable)
+        dropped = (
+            HOPS
+            | self._stripped
+            | _list_hop_headers(headers)
+            | (set() if trusted else self._spoofable)
+        )
         if alone:
             dropped = dropped | {b"content-length"}
-        kept = [(name, value) for name, value in headers if name.lower() not in dropped and b"_" not in name]
+        kept = [
+            (name, value)
+            for name, value in headers
+            if name.lower() not in dropped and b"_" not in name
+        ]
         peer = (scope.get("client") or ("unknown", 0))[0]
         before = read_header(headers, b"x-forwarded-for") if trusted else None
         kept = [(name, value) for name, value in kept if name.lower() != b"x-forwarded-for"]
@@ -173,7 +220,10 @@ class Proxy:
 
 
 class Body:
-    """A request's body: in one piece where it came so, else part by part as the upstream takes it."""
+    """A request's body: in one piece where it came so.
+
+    Else part by part as the upstream takes it.
+    """
 
     def __init__(self, receive: Receive) -> None:
         """Read from `receive`."""

@@ -12,13 +12,20 @@ from memberscope.guard.policy.config import ServingConfig
 NAME = r"([A-Za-z0-9_.~:@=+-]{1,200})"
 INFER = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?/infer")
 DESCRIBED = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?(?:/ready)?")
-OPEN = {"v2": ("/v2", "/v2/health/live", "/v2/health/ready"), "mlflow": ("/ping", "/health", "/version"), "json": ()}
+OPEN = {
+    "v2": ("/v2", "/v2/health/live", "/v2/health/ready"),
+    "mlflow": ("/ping", "/health", "/version"),
+    "json": (),
+}
 ODD = re.compile(r"[%\\\x00-\x20\x7f?#]|//|/\.{1,2}(?:/|$)")
 
 
 @dataclass(frozen=True)
 class Route:
-    """What becomes of a request: `query` is guarded, `passed` is let through, anything else is refused with `status`."""
+    """What becomes of a request: `query` is guarded, `passed` is let through.
+
+    Anything else is refused with `status`.
+    """
 
     kind: Literal["query", "passed", "refused"]
     model: str | None = None
@@ -26,7 +33,9 @@ class Route:
 
 
 def read_request_path(scope: Mapping[str, Any]) -> str | None:
-    """The path of an ASGI request below its root; None where servers could read it in two ways (escapes, `..`, `//`).
+    """The path of an ASGI request below its root.
+
+    None where servers could read it in two ways (escapes, `..`, `//`).
 
     >>> read_request_path({"path": "/v2/models/a", "raw_path": b"/v2/models/a"}), read_request_path({"path": "/a/../b"})
     ('/v2/models/a', None)
@@ -56,7 +65,11 @@ def route_request(serving: ServingConfig, method: str, path: str | None) -> Rout
     if method in ("GET", "HEAD") and _is_metadata_path(serving, path):
         return Route("passed")
     spoken = "GET" if method == "HEAD" else method
-    return Route("passed" if any(_is_entry_match(entry, spoken, path) for entry in serving.passed) else "refused")
+    return Route(
+        "passed"
+        if any(_is_entry_match(entry, spoken, path) for entry in serving.passed)
+        else "refused"
+    )
 
 
 def _match_query_path(serving: ServingConfig, path: str) -> str | None:
@@ -74,7 +87,9 @@ def _is_metadata_path(serving: ServingConfig, path: str) -> bool:
     if path in OPEN[serving.protocol]:
         return True
     found = DESCRIBED.fullmatch(path) if serving.protocol == "v2" else None
-    return bool(found and found[1] != "stats" and serving.model_name in (None, found[1]))  # Triton's counts of all clients
+    return bool(
+        found and found[1] != "stats" and serving.model_name in (None, found[1])
+    )  # Triton's counts of all clients
 
 
 def _is_entry_match(entry: str, method: str, path: str) -> bool:
@@ -85,4 +100,6 @@ def _is_entry_match(entry: str, method: str, path: str) -> bool:
     """
     word, _, wanted = entry.strip().partition(" ")
     wanted = wanted.strip()
-    return word.upper() == method and (path.startswith(wanted[:-1]) if wanted.endswith("*") else path == wanted)
+    return word.upper() == method and (
+        path.startswith(wanted[:-1]) if wanted.endswith("*") else path == wanted
+    )

@@ -1,15 +1,30 @@
-"""Answers that pass part by part, so that nothing is held in memory and a slow client slows the server."""
+"""Answers that pass part by part.
+
+So that nothing is held in memory and a slow client slows the server.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
-from memberscope.guard.asgi.bodies import CLOSE, TOO_LONG, TOO_SLOW, Headers, Message, Receive, Send, select_neutral_headers
+from memberscope.guard.asgi.bodies import (
+    CLOSE,
+    TOO_LONG,
+    TOO_SLOW,
+    Headers,
+    Message,
+    Receive,
+    Send,
+    select_neutral_headers,
+)
 from memberscope.guard.refused import RequestRefused
 
 
 class StreamingSend:
-    """A `send` that lets an answer through; with `neutral`, only one that is a success, and of its headers those that may pass."""
+    """A `send` that lets an answer through.
+
+    With `neutral`, only one that is a success, and of its headers those that may pass.
+    """
 
     def __init__(self, send: Send, *, neutral: bool = False) -> None:
         """Pass to `send`."""
@@ -31,7 +46,10 @@ class StreamingSend:
 
 
 def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> Receive:
-    """A `receive` that refuses a body whose next part takes longer (408), or that holds more than `most` bytes (413)."""
+    """A `receive` that refuses a body whose next part takes longer (408).
+
+    Or that holds more than `most` bytes (413).
+    """
     size, whole = 0, False
 
     async def one() -> Message:
@@ -54,4 +72,6 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
 def _select_content_headers(headers: Headers) -> Headers:
     """Of an answer that passes as it is: what it is, and the headers that tell nothing."""
     about = (b"content-type", b"content-length", b"content-encoding")
-    return [(name, value) for name, value in headers if name.lower() in about] + list(select_neutral_headers(headers))
+    return [(name, value) for name, value in headers if name.lower() in about] + list(
+        select_neutral_headers(headers)
+    )

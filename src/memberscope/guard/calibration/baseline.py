@@ -1,4 +1,7 @@
-"""What is usual in a benign log: counts a day, families, rates of hits, and how often queries follow in order."""
+"""What is usual in a benign log.
+
+Counts a day, families, rates of hits, and how often queries follow in order.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +30,13 @@ CLIENTS = 1_000_000
 
 @dataclass
 class BaselineCounts:
-    """What is counted on the way: fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`, and days.
+    """What is counted on the way.
 
-    `agreed` (9,) are the fresh queries about new records by the most positions in which they agree with one of their client's last.
+    Fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`,
+    and days.
+
+    `agreed` (9,) are the fresh queries about new records by the most positions in which they agree
+    with one of their client's last.
     """
 
     near: list[float] = field(default_factory=lambda: [HALF] * len(SIZES))
@@ -39,7 +46,9 @@ class BaselineCounts:
     pairs: float = 1.0
     fresh: float = 0.0
     hits: float = 0.0
-    days: dict[tuple[int, float], list[float]] = field(default_factory=lambda: defaultdict(lambda: [0.0, 0.0, 0.0, 0.0, 0.0]))
+    days: dict[tuple[int, float], list[float]] = field(
+        default_factory=lambda: defaultdict(lambda: [0.0, 0.0, 0.0, 0.0, 0.0])
+    )
     last: dict[int, tuple[int, bytes]] = field(default_factory=dict)
 
 
@@ -61,7 +70,13 @@ def learn_baseline(
         hit = [0] * len(block) if fingerprints is None else fingerprints.hits(block.record).tolist()
         bins = np.ascontiguousarray(block.bins)
         for i, (time, client, record, label) in enumerate(
-            zip(block.time.tolist(), block.client.tolist(), block.record.tolist(), block.label.tolist(), strict=True)
+            zip(
+                block.time.tolist(),
+                block.client.tolist(),
+                block.record.tolist(),
+                block.label.tolist(),
+                strict=True,
+            )
         ):
             row = rows.of(client)
             fresh = row.is_fresh(record)
@@ -76,12 +91,20 @@ def learn_baseline(
                 _count_agreement(counts, row, bins[i].tobytes(), int(placed.before[i]))
                 _count_transition(counts, client, label, bins[i].tobytes())
     if not counts.days:
-        raise InputError("Expected a log of benign queries, got an empty one. Observe for some days.")
-    return _build_detector_settings(counts, radius, fingerprints is not None), (float(first), float(last))
+        raise InputError(
+            "Expected a log of benign queries, got an empty one. Observe for some days."
+        )
+    return _build_detector_settings(counts, radius, fingerprints is not None), (
+        float(first),
+        float(last),
+    )
 
 
 def _count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bool) -> None:
-    """Count a query for its client's day: queries, distinct ones, and those of the busiest minute."""
+    """Count a query for its client's day.
+
+    Queries, distinct ones, and those of the busiest minute.
+    """
     day = counts.days[client, time // DAY]
     minute = time // MINUTE
     if day[3] != minute:
@@ -112,7 +135,9 @@ def _count_transition(counts: BaselineCounts, client: int, label: int, bins: byt
             counts.kept[1 + k] += abs(bins[k] - before[1][k]) <= 1
 
 
-def _build_detector_settings(counts: BaselineCounts, radius: float, marked: bool) -> DetectorSettings:
+def _build_detector_settings(
+    counts: BaselineCounts, radius: float, marked: bool
+) -> DetectorSettings:
     """The detectors' settings from what was counted."""
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()

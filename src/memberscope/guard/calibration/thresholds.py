@@ -1,4 +1,7 @@
-"""Thresholds from a benign log: what is usual in it, and from where on statistics are rarer than the stated false-alarm rate."""
+"""Thresholds from a benign log.
+
+What is usual in it, and from where on statistics are rarer than the stated false-alarm rate.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,22 @@ from memberscope.guard.sketching.observations import Observations
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Floats
 
-WARM = 1 / 4  # share of the log's time in which clients become known; what they do then counts for nothing
+WARM = (
+    1 / 4
+)  # share of the log's time in which clients become known; what they do then counts for nothing
 TRAIN = 3 / 4  # share of it up to which thresholds are first chosen, to be checked on the rest
 TOP, FEWEST = 0.01, 50  # share of the peaks that the tail is fitted to, and how many at least
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """Settings, and how they were found: the `rate` of false alarms a client-day asked for, over all streams together.
+    """Settings, and how they were found.
 
-    In the first quarter of the log clients become known. Thresholds chosen on the second and third gave `alarms` in `days` client-days
-    of the last: a rate within [`low`, `high`] with 95% confidence. The settings are those chosen on the last three quarters.
+    The `rate` of false alarms a client-day asked for, over all streams together.
+
+    In the first quarter of the log clients become known. Thresholds chosen on the second and third
+    gave `alarms` in `days` client-days of the last: a rate within [`low`, `high`] with 95%
+    confidence. The settings are those chosen on the last three quarters.
     """
 
     settings: DetectorSettings
@@ -41,27 +49,49 @@ class Tuned:
 
 
 def tune_detectors(
-    blocks: Iterable[Observations], fingerprints: Fingerprints | None = None, *, radius: float, rate: float = 1e-3
+    blocks: Iterable[Observations],
+    fingerprints: Fingerprints | None = None,
+    *,
+    radius: float,
+    rate: float = 1e-3,
 ) -> Tuned:
-    """Settings for this traffic, which is read twice; `rate` is false alarms a client-day, over all detectors together.
+    """Settings for this traffic, which is read twice.
+
+    `rate` is false alarms a client-day, over all detectors together.
 
     Raises:
-        InputError: The log is empty or no log of benign traffic over some days, or the rate is no rate.
+        InputError: The log is empty or no log of benign traffic over some days, or the rate is no
+    rate.
     """
     if not 0 < rate < 1:
-        raise InputError(f"Expected a rate of false alarms a client-day between 0 and 1, got {rate}. Give 0.001.")
+        raise InputError(
+            f"Expected a rate of false alarms a client-day between 0 and 1, got {rate}. Give 0.001."
+        )
     if iter(blocks) is blocks:
-        raise InputError("Expected a log that can be read twice, got one that is used up. Give a list or a Log.")
+        raise InputError(
+            "Expected a log that can be read twice, got one that is used up. Give a list or a Log."
+        )
     usual, times = learn_baseline(blocks, fingerprints, radius)
     if times[1] - times[0] < 4 * DAY:
-        raise InputError(f"Expected a log of at least four days, got {(times[1] - times[0]) / DAY:.2f}. Observe for longer.")
+        raise InputError(
+            f"Expected a log of at least four days, got {(times[1] - times[0]) / DAY:.2f}. Observe "
+            "for longer."
+        )
     peaks, asked = _collect_peaks(blocks, fingerprints, usual)
-    begin, border = ((times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN))
-    early, late = (sum(n for day, n in asked.items() if day >= begin and (day < border) == first) for first in (True, False))
+    begin, border = (
+        (times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN)
+    )
+    early, late = (
+        sum(n for day, n in asked.items() if day >= begin and (day < border) == first)
+        for first in (True, False)
+    )
     chosen = _choose_stream_thresholds(peaks, rate, early, lambda day: begin <= day < border)
     alarms = _count_alarms(peaks, chosen, border)
     low, high = clopper_pearson(min(alarms, late), late, 0.95)
-    settings = replace(usual, thresholds=_choose_stream_thresholds(peaks, rate, early + late, lambda day: day >= begin))
+    settings = replace(
+        usual,
+        thresholds=_choose_stream_thresholds(peaks, rate, early + late, lambda day: day >= begin),
+    )
     n = sum(len(block) for block in blocks)
     return Tuned(settings, rate, early + late, n, alarms, late, float(low), float(high))
 
@@ -72,7 +102,10 @@ Peaks = dict[str, dict[tuple[str, float], float]]
 def _collect_peaks(
     blocks: Iterable[Observations], fingerprints: Fingerprints | None, usual: DetectorSettings
 ) -> tuple[Peaks, dict[float, int]]:
-    """For each stream the highest statistic of each subject and day, where above 0; and the number of clients by day."""
+    """For each stream the highest statistic of each subject and day, where above 0.
+
+    And the number of clients by day.
+    """
     peaks: Peaks = {stream: {} for stream in STREAMS}
     clients: dict[float, set[str]] = {}
 
@@ -89,20 +122,30 @@ def _collect_peaks(
     return peaks, {day: len(found) for day, found in clients.items()}
 
 
-def _choose_stream_thresholds(peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]) -> dict[str, float]:
-    """For each stream the threshold that `rate` / number of streams of the client-days exceed, from peaks of the days when `when`."""
+def _choose_stream_thresholds(
+    peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]
+) -> dict[str, float]:
+    """For each stream the threshold that `rate` / number of streams of the client-days exceed.
+
+    From peaks of the days when `when`.
+    """
     found = {}
     for stream in STREAMS:
         values = np.array([value for (_, day), value in peaks[stream].items() if when(day)])
-        found[stream] = estimate_threshold(values, days * rate / len(STREAMS), -float(np.log(rate / len(STREAMS))))
+        found[stream] = estimate_threshold(
+            values, days * rate / len(STREAMS), -float(np.log(rate / len(STREAMS)))
+        )
     return found
 
 
 def estimate_threshold(values: Floats, expected: float, least: float) -> float:
-    """The threshold that on average `expected` of the peaks exceed, beyond them by the tail of a generalised Pareto distribution.
+    """The threshold that on average `expected` of the peaks exceed.
 
-    Its shape is kept between -0.3, for sums that forget and so are bounded, and 1. `least` is where too few peaks tell; for such sums
-    it is Wald's bound. Reference: J. Pickands, "Statistical Inference Using Extreme Order Statistics", Annals of Statistics 1975.
+    Beyond them by the tail of a generalised Pareto distribution.
+
+    Its shape is kept between -0.3, for sums that forget and so are bounded, and 1. `least` is where
+    too few peaks tell; for such sums it is Wald's bound. Reference: J. Pickands, "Statistical
+    Inference Using Extreme Order Statistics", Annals of Statistics 1975.
 
     >>> rng = np.random.default_rng(0)
     >>> peaks = rng.exponential(size=20_000)
@@ -126,8 +169,8 @@ def estimate_threshold(values: Floats, expected: float, least: float) -> float:
 def _fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
     """Shape, between -0.3 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
 
-    Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the Generalized Pareto Distribution",
-    Technometrics 1987.
+    Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the
+    Generalized Pareto Distribution", Technometrics 1987.
     """
     rising = np.sort(beyond)
     n = len(rising)
@@ -140,9 +183,16 @@ def _fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
 
 
 def _count_alarms(peaks: Peaks, limits: dict[str, float], border: float) -> int:
-    """How many alarms `limits` give from the day `border` on; a subject that exceeds one day after day alarms once."""
+    """How many alarms `limits` give from the day `border` on.
+
+    A subject that exceeds one day after day alarms once.
+    """
     found = 0
     for stream in STREAMS:
-        days = {key for key, value in peaks[stream].items() if value > limits[stream] and key[1] >= border}
+        days = {
+            key
+            for key, value in peaks[stream].items()
+            if value > limits[stream] and key[1] >= border
+        }
         found += sum((subject, day - 1) not in days for subject, day in days)
     return found

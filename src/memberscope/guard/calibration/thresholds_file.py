@@ -49,7 +49,8 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         if (written := str(found.pop("format"))) != FORMAT:
             raise InputError(
-                f"Expected thresholds of this version ({FORMAT}) in {str(path)!r}, got {written[:40]!r}. "
+                f"Expected thresholds of this version ({FORMAT}) in {str(path)!r}, got "
+                f"{written[:40]!r}. "
                 "Make them anew with memberscope guard tune."
             )
         told = found.pop("settings")
@@ -63,21 +64,29 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
             isinstance(v, int | float) for v in settings.thresholds.values()
         ):
             raise ValueError("other streams")
-        if len(settings.probing.usual) != SIGNS or settings.probing.level not in range(1, NEVER + 1):
+        if len(settings.probing.usual) != SIGNS or settings.probing.level not in range(
+            1, NEVER + 1
+        ):
             raise ValueError("other signs")
-        if any(isinstance(getattr(tuned, field.name), str) != (field.name == "key") for field in fields(tuned)):
+        if any(
+            isinstance(getattr(tuned, field.name), str) != (field.name == "key")
+            for field in fields(tuned)
+        ):
             raise ValueError("other types")
     except OSError as error:
         raise InputError(
-            f"Expected thresholds in {str(path)!r}, got: {error.strerror}. Make them with memberscope guard tune."
+            f"Expected thresholds in {str(path)!r}, got: {error.strerror}. Make them with "
+            "memberscope guard tune."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"Expected thresholds in {str(path)!r}, got something else. Make them with memberscope guard tune."
+            f"Expected thresholds in {str(path)!r}, got something else. Make them with memberscope "
+            "guard tune."
         ) from error
     if key is not None and tuned.key != key:
         raise InputError(
-            f"Expected thresholds found with the key {key}, got {tuned.key[:40]!r}. Find them anew with memberscope guard tune."
+            f"Expected thresholds found with the key {key}, got {tuned.key[:40]!r}. Find them anew "
+            "with memberscope guard tune."
         )
     return tuned
 

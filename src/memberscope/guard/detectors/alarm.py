@@ -14,9 +14,11 @@ Scope = Literal["client", "family", "pool"]
 class Alarm:
     """One detector's statistic passed its threshold at `time` (seconds since 1970).
 
-    `subject` is who or what: a client's keyed hash, a family of near-duplicate records (its number), or a pool of clients such as `all`.
-    `clients` are the keyed hashes of those who took part, at most 100, and `queries` how many the subject had asked by then.
-    An alarm of `membership` says in `hits` how many hits on fingerprints or honey records stand behind it; no other alarm has any.
+    `subject` is who or what: a client's keyed hash, a family of near-duplicate records (its
+    number), or a pool of clients such as `all`. `clients` are the keyed hashes of those who took
+    part, at most 100, and `queries` how many the subject had asked by then. An alarm of
+    `membership` says in `hits` how many hits on fingerprints or honey records stand behind it; no
+    other alarm has any.
 
     >>> Alarm(0.0, "probing", "client", "00000000000000ff", 12.5, 10.0, 40, ("00000000000000ff",)).sentence()
     'probing by client 00000000000000ff after 40 queries (12.5, threshold 10)'

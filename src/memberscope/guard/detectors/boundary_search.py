@@ -1,7 +1,9 @@
-"""Boundary search: variants of one record that go back and forth on a line, or whose labels alternate.
+"""Boundary search: variants of one record that go back and forth on a line.
 
-HopSkipJump and its kin halve intervals, which puts successive queries on a line, and then sit on the boundary, where about every
-second answer has another label. Benign near-duplicates do neither.
+Or whose labels alternate.
+
+HopSkipJump and its kin halve intervals, which puts successive queries on a line, and then sit on
+the boundary, where about every second answer has another label. Benign near-duplicates do neither.
 """
 
 from __future__ import annotations
@@ -13,13 +15,21 @@ from typing import ClassVar
 from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
 from memberscope.guard.detectors.cusum import FORGET
 
-SEARCH = (0.4, 0.3, 0.15, 0.15)  # elsewhere with the same label; with another; on the line with the same; with another
+SEARCH = (
+    0.4,
+    0.3,
+    0.15,
+    0.15,
+)  # elsewhere with the same label; with another; on the line with the same; with another
 USUAL = (0.9, 0.06, 0.03, 0.01)
 
 
 @dataclass(frozen=True)
 class BoundaryDetector:
-    """`usual` (4,) is how benign variants are stepped to. The statistic is a cumulative sum of log likelihood ratios over variants."""
+    """`usual` (4,) is how benign variants are stepped to.
+
+    The statistic is a cumulative sum of log likelihood ratios over variants.
+    """
 
     usual: tuple[float, ...] = USUAL
     name: ClassVar[str] = "boundary"

@@ -1,4 +1,7 @@
-"""What is remembered of one client, in some hundred numbers, and of all clients, the least recently seen dropped first."""
+"""What is remembered of one client, in some hundred numbers, and of all clients.
+
+The least recently seen dropped first.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,22 @@ from dataclasses import dataclass
 from memberscope.guard.detectors.feature_walks import CLIENT
 from memberscope.guard.sketching.observations import BINS
 
-SEEN, WAYS = 64, 4  # records that a client is known to have asked about, by 16 bits each, in sets of four
+SEEN, WAYS = (
+    64,
+    4,
+)  # records that a client is known to have asked about, by 16 bits each, in sets of four
 HEAD = 4  # first seen, last seen, queries, alarms
 
 
 @dataclass(slots=True)
 class ObservedQuery:
-    """One query as detectors see it: `fresh` if the client did not ask about this record lately, `before` and `step` as families tell.
+    """One query as detectors see it.
 
-    `hit` is 1 for a member's fingerprint, 2 for a honey record, 0 for none, -1 where nothing is known. `base` is the rate of hits that was expected of the client, for the pool that it is in.
+    `fresh` if the client did not ask about this record lately, `before` and `step` as families
+    tell.
+
+    `hit` is 1 for a member's fingerprint, 2 for a honey record, 0 for none, -1 where nothing is
+    known. `base` is the rate of hits that was expected of the client, for the pool that it is in.
     `asker` is the client's row.
     """
 
@@ -34,7 +44,10 @@ class ObservedQuery:
 
 @dataclass(slots=True)
 class ClientRow:
-    """One client: numbers of its detectors, short hashes of the records that it asked about, and where its last `held` fresh ones lay."""
+    """One client: numbers of its detectors, short hashes of the records that it asked about.
+
+    And where its last `held` fresh ones lay.
+    """
 
     numbers: array[float]
     seen: array[int]
@@ -74,7 +87,9 @@ class ClientRows:
         if row is None:
             if len(self.kept) >= self.most:
                 self.kept.popitem(last=False)
-            row = self.kept[client] = ClientRow(array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)), self.held)
+            row = self.kept[client] = ClientRow(
+                array("d", bytes(8 * self.width)), array("H", bytes(2 * SEEN)), self.held
+            )
         else:
             self.kept.move_to_end(client)
         return row

@@ -1,4 +1,7 @@
-"""The step that all detectors share: a cumulative sum of log likelihood ratios that forgets, against a client's own usual rate."""
+"""The step that all detectors share.
+
+A cumulative sum of log likelihood ratios that forgets, against a client's own usual rate.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,9 @@ EDGE = 1e-4  # smallest rate that is expected of anything
 
 
 def update_cusum(total: float, happened: bool, usual: float, campaign: float) -> float:
-    """The sum after an event of usual rate `usual` that a campaign has at rate `campaign`; never below 0.
+    """The sum after an event of usual rate `usual` that a campaign has at rate `campaign`.
+
+    Never below 0.
 
     >>> update_cusum(0.0, True, 0.1, 0.5) > 1.6, update_cusum(0.5, False, 0.1, 0.5)
     (True, 0.0)

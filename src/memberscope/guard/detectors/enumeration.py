@@ -1,4 +1,7 @@
-"""Systematic coverage: one class at a time, or features that move in small steps, as sorted and gridded queries do."""
+"""Systematic coverage: one class at a time, or features that move in small steps.
+
+As sorted and gridded queries do.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
 from memberscope.guard.detectors.cusum import EDGE, update_cusum
 from memberscope.guard.sketching.observations import BINS
 
-STRENGTH, LONG = 100.0, 2000.0  # queries that the population counts for; after which half of a client's history is forgotten
+STRENGTH, LONG = (
+    100.0,
+    2000.0,
+)  # queries that the population counts for; after which half of a client's history is forgotten
 SORTED = 0.9  # how often an enumeration keeps the class, or moves a feature by at most one bin
 HIGH = 0.6  # expected rate from which order tells nothing
 SIGNS = 1 + BINS
@@ -19,9 +25,12 @@ SIGNS = 1 + BINS
 
 @dataclass(frozen=True)
 class CoverageDetector:
-    """`usual` (9,) is how often benign clients ask twice running for one class, and move each of eight features by at most a bin.
+    """`usual` (9,) is how often benign clients ask twice running for one class.
 
-    The statistic is the largest of nine cumulative sums of log likelihood ratios. A client's expected rates move to its own.
+    And move each of eight features by at most a bin.
+
+    The statistic is the largest of nine cumulative sums of log likelihood ratios. A client's
+    expected rates move to its own.
     """
 
     usual: tuple[float, ...] = (0.3,) * SIGNS
@@ -41,10 +50,18 @@ class CoverageDetector:
             if asked > 0:
                 weight, bins = 1.0 / (STRENGTH + asked), query.bins
                 for k in self.telling:
-                    kept = -1.5 < bins[k - 1] - numbers[last + k - 1] < 1.5 if k else 0 <= query.label == numbers[at + 1]
+                    kept = (
+                        -1.5 < bins[k - 1] - numbers[last + k - 1] < 1.5
+                        if k
+                        else 0 <= query.label == numbers[at + 1]
+                    )
                     rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * weight
-                    if rate < HIGH and (kept or numbers[sums + k]):  # a sum of 0 stays 0 where nothing happened
-                        numbers[sums + k] = update_cusum(numbers[sums + k], kept, max(rate, EDGE), SORTED)
+                    if rate < HIGH and (
+                        kept or numbers[sums + k]
+                    ):  # a sum of 0 stays 0 where nothing happened
+                        numbers[sums + k] = update_cusum(
+                            numbers[sums + k], kept, max(rate, EDGE), SORTED
+                        )
                     numbers[counts + k] += kept
             numbers[at], numbers[at + 1] = asked + 1, query.label
             numbers[last : last + BINS] = array("d", list(query.bins))

@@ -1,8 +1,9 @@
 """Walks: queries that agree in nearly all of eight coarse positions with another that was asked shortly before.
 
-A search along the path between two records replaces features one by one, or moves all a little: its queries may lie as far apart as
-ordinary records do, but most positions stay. All positions remembered of a client are one long integer, eight bytes a query, so that a
-query is set against all of them with a few operations.
+A search along the path between two records replaces features one by one, or moves all a little: its
+queries may lie as far apart as ordinary records do, but most positions stay. All positions
+remembered of a client are one long integer, eight bytes a query, so that a query is set against all
+of them with a few operations.
 """
 
 from __future__ import annotations
@@ -39,7 +40,11 @@ def build_lane_constants(n: int, level: int) -> LaneConstants:
     last = [0] * (BINS - 1)
     limit = 0x7F - (BINS - level)
     return LaneConstants(
-        repeated(1, *last), repeated(*[0x7F] * BINS), repeated(*[0x80] * BINS), repeated(*last, limit), repeated(*last, 0x80)
+        repeated(1, *last),
+        repeated(*[0x7F] * BINS),
+        repeated(*[0x80] * BINS),
+        repeated(*last, limit),
+        repeated(*last, 0x80),
     )
 
 
@@ -57,7 +62,9 @@ def has_agreement(lately: int, mark: int, by: LaneConstants) -> bool:
     [True, True, False, False]
     """
     differ = (((lately ^ mark * by.copies) + by.full) & by.high) >> 7  # 1 in each byte that differs
-    return (differ * LANE + by.limit) & by.top != by.top  # the highest byte of each eight has their sum
+    return (
+        differ * LANE + by.limit
+    ) & by.top != by.top  # the highest byte of each eight has their sum
 
 
 def append_mark(lately: int, mark: int, n: int) -> int:
@@ -86,4 +93,11 @@ def find_best_agreement(lately: int, mark: int, n: int) -> int:
     >>> find_best_agreement(append_mark(0, encode_mark(bytes(8)), 16), encode_mark(bytes([0, 0, 0, 9, 9, 9, 9, 9])), 16)
     3
     """
-    return next((level for level in range(BINS, 0, -1) if has_agreement(lately, mark, build_lane_constants(n, level))), 0)
+    return next(
+        (
+            level
+            for level in range(BINS, 0, -1)
+            if has_agreement(lately, mark, build_lane_constants(n, level))
+        ),
+        0,
+    )

@@ -1,6 +1,7 @@
 """Membership campaigns: a client that hits the training set's fingerprints more often than it used to, or than clients do.
 
-What it finds is for operators alone, and late: an answer that depended on a hit would tell who is a member.
+What it finds is for operators alone, and late: an answer that depended on a hit would tell who is a
+member.
 """
 
 from __future__ import annotations
@@ -13,15 +14,21 @@ from memberscope.guard.detectors.cusum import estimate_usual_rate, update_cusum
 
 STRENGTH = 50.0  # queries that the population's rate counts for
 LONG = 5000.0  # queries after which half of a client's history is forgotten
-SOME, MANY = 0.1, 0.5  # share of members among a weak campaign's foreign records, and among a strong one's
+SOME, MANY = (
+    0.1,
+    0.5,
+)  # share of members among a weak campaign's foreign records, and among a strong one's
 HONEY = 4.0  # what a honey record adds
 
 
 @dataclass(frozen=True)
 class Membership:
-    """`usual` is the population's rate of hits. Two cumulative sums of log likelihood ratios, against rates a little and much higher.
+    """`usual` is the population's rate of hits.
 
-    A client's expected rate moves from the population's to its own. The statistic is 0 until `least` hits lie behind it.
+    Two cumulative sums of log likelihood ratios, against rates a little and much higher.
+
+    A client's expected rate moves from the population's to its own. The statistic is 0 until
+    `least` hits lie behind it.
     """
 
     usual: float = 0.01
@@ -34,14 +41,18 @@ class Membership:
         numbers = row.numbers
         if query.hit >= 0 and query.fresh:
             asked, hits = numbers[at], numbers[at + 1]
-            base = estimate_usual_rate(self.usual, hits, asked, STRENGTH) if query.base < 0 else query.base
+            base = (
+                estimate_usual_rate(self.usual, hits, asked, STRENGTH)
+                if query.base < 0
+                else query.base
+            )
             query.base = base
             hit = query.hit > 0
             for k, share in enumerate((SOME, MANY)):
                 if hit or numbers[at + 2 + k]:  # a sum of 0 stays 0 where nothing happened
-                    numbers[at + 2 + k] = update_cusum(numbers[at + 2 + k], hit, base, base + share * (1 - base)) + HONEY * (
-                        query.hit == 2
-                    )
+                    numbers[at + 2 + k] = update_cusum(
+                        numbers[at + 2 + k], hit, base, base + share * (1 - base)
+                    ) + HONEY * (query.hit == 2)
             if numbers[at + 2] == 0.0 and numbers[at + 3] == 0.0:
                 numbers[at + 4] = 0.0
             numbers[at + 4] += hit

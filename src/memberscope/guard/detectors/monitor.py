@@ -1,4 +1,7 @@
-"""The monitor: every query goes through every detector, for its client, for the pool that the client is in, and for its family."""
+"""The monitor: every query goes through every detector, for its client.
+
+For the pool that the client is in, and for its family.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,16 @@ from memberscope.guard.sketching.observations import Observations
 
 HOUR, WEEK = 3600.0, 7 * DAY  # how long a client is a newcomer
 NAMED = 100  # clients that an alarm names
-LATELY = 2_000  # clients seen last among whom those are looked for; more would take so long that clients could tell when
+# Clients seen last among whom those are looked for; more would take so long that clients could tell
+# when
+LATELY = 2_000
 POOLS = ("newcomers", "established")
 NAMES: tuple[Detector, ...] = ("volume", "probing", "boundary", "membership", "coverage")
-STREAMS = (*(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")), "probing.family", "boundary.family")
+STREAMS = (
+    *(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")),
+    "probing.family",
+    "boundary.family",
+)
 
 
 class Sequential(Protocol):
@@ -59,7 +68,10 @@ class Sequential(Protocol):
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """What detectors take for usual, from which `thresholds` by stream, such as `probing.client`, they alarm, and the `radius` of families."""
+    """What detectors take for usual, from which `thresholds` by stream, such as `probing.client`.
+
+    They alarm, and the `radius` of families.
+    """
 
     thresholds: dict[str, float]
     radius: float
@@ -77,7 +89,10 @@ class DetectorSettings:
 
 
 class Place(NamedTuple):
-    """A detector, where its numbers begin in a row, and its thresholds for a client and for a pool."""
+    """A detector, where its numbers begin in a row.
+
+    And its thresholds for a client and for a pool.
+    """
 
     detector: Sequential
     at: int
@@ -90,10 +105,12 @@ Peak = Callable[[str, str, float, float], None]  # stream, subject, time, statis
 
 
 class Monitor:
-    """Detectors at work on queries in order of time; the same for live traffic, replayed logs and simulations.
+    """Detectors at work on queries in order of time.
 
-    A client, family or pool that alarmed is not told again by the same detector for a day, and its sum starts anew. `peak` is told
-    every statistic, for calibration.
+    The same for live traffic, replayed logs and simulations.
+
+    A client, family or pool that alarmed is not told again by the same detector for a day, and its
+    sum starts anew. `peak` is told every statistic, for calibration.
     """
 
     def __init__(
@@ -108,29 +125,61 @@ class Monitor:
         self.places: list[Place] = []
         width = HEAD
         for detector in settings.detectors:
-            own, pool = (settings.thresholds.get(f"{detector.name}.{scope}", inf) for scope in ("client", "pool"))
+            own, pool = (
+                settings.thresholds.get(f"{detector.name}.{scope}", inf)
+                for scope in ("client", "pool")
+            )
             self.places.append(Place(detector, width, detector.name, own, pool))
             width += detector.width
         self.rows, self.pools = ClientRows(width, clients), ClientRows(width, len(POOLS), POOL)
         self.families = NearDuplicateIndex(settings.radius, settings.window)
-        self.family_limits = {name: settings.thresholds.get(f"{name}.family", inf) for name in ("probing", "boundary")}
+        self.family_limits = {
+            name: settings.thresholds.get(f"{name}.family", inf) for name in ("probing", "boundary")
+        }
         self.boundary_gains = [settings.boundary.gain(step) for step in range(4)]
         self.told: dict[tuple[str, str], float] = {}
         self.now = 0.0
         self.queries = 0
 
     def observe(self, seen: Observations) -> list[Alarm]:
-        """The alarms that these queries cause, which come after all earlier ones; a clock that steps back stands still for up to an hour."""
+        """The alarms that these queries cause, which come after all earlier ones.
+
+        A clock that steps back stands still for up to an hour.
+        """
         placed = self.families.each(seen.point, seen.record, seen.label, seen.client)
-        hit = [-1] * len(seen) if self.fingerprints is None else self.fingerprints.hits(seen.record).tolist()
+        hit = (
+            [-1] * len(seen)
+            if self.fingerprints is None
+            else self.fingerprints.hits(seen.record).tolist()
+        )
         found: list[Alarm] = []
         bins = np.ascontiguousarray(seen.bins)
-        columns = zip(seen.time.tolist(), seen.client.tolist(), seen.record.tolist(), seen.label.tolist(), strict=True)
-        for i, ((time, client, record, label), (family, before, step)) in enumerate(zip(columns, placed, strict=True)):
-            if time > self.now or time < self.now - HOUR:  # a clock that was ahead for longer is set right
+        columns = zip(
+            seen.time.tolist(),
+            seen.client.tolist(),
+            seen.record.tolist(),
+            seen.label.tolist(),
+            strict=True,
+        )
+        for i, ((time, client, record, label), (family, before, step)) in enumerate(
+            zip(columns, placed, strict=True)
+        ):
+            if (
+                time > self.now or time < self.now - HOUR
+            ):  # a clock that was ahead for longer is set right
                 self.now = time
             row = self.rows.of(client)
-            query = ObservedQuery(self.now, row.is_fresh(record), before, step, hit[i], label, bins[i].tobytes(), -1.0, row)
+            query = ObservedQuery(
+                self.now,
+                row.is_fresh(record),
+                before,
+                step,
+                hit[i],
+                label,
+                bins[i].tobytes(),
+                -1.0,
+                row,
+            )
             self._one(query, row, client, found)
             if step >= 0:
                 self._family(query, family, found)
@@ -154,12 +203,24 @@ class Monitor:
                 self.peak(f"{place.name}.pool", POOLS[which], query.time, pooled)
             if value > place.own:
                 hits = detector.hits(row, at) if isinstance(detector, Membership) else 0
-                self._alarm(query, place.name, ("client", f"{client:016x}"), (value, place.own), (int(numbers[2]), hits), found)
+                self._alarm(
+                    query,
+                    place.name,
+                    ("client", f"{client:016x}"),
+                    (value, place.own),
+                    (int(numbers[2]), hits),
+                    found,
+                )
                 detector.reset(row, at)
             if pooled > place.pool:
                 hits = detector.hits(pool, at) if isinstance(detector, Membership) else 0
                 self._alarm(
-                    query, place.name, ("pool", POOLS[which]), (pooled, place.pool), (int(pool.numbers[2]), hits), found
+                    query,
+                    place.name,
+                    ("pool", POOLS[which]),
+                    (pooled, place.pool),
+                    (int(pool.numbers[2]), hits),
+                    found,
                 )
                 detector.reset(pool, at)
 
@@ -167,13 +228,17 @@ class Monitor:
         at = family % self.families.window
         evidence = self.families.evidence
         evidence[at] = max(0.0, float(evidence[at]) + self.boundary_gains[query.step])
-        variants = query.before + 1  # as of this query: the family itself already has those of the whole block
+        variants = (
+            query.before + 1
+        )  # as of this query: the family itself already has those of the whole block
         for name, value in (("probing", float(variants)), ("boundary", float(evidence[at]))):
             if self.peak:
                 self.peak(f"{name}.family", str(family), query.time, value)
             limit = self.family_limits[name]
             if value > limit:
-                self._alarm(query, name, ("family", str(family)), (value, limit), (variants, 0), found)
+                self._alarm(
+                    query, name, ("family", str(family)), (value, limit), (variants, 0), found
+                )
                 if name == "boundary":
                     evidence[at] = 0.0
 
@@ -186,7 +251,10 @@ class Monitor:
         counts: tuple[int, int],
         found: list[Alarm],
     ) -> None:
-        """Tell of a statistic above its threshold, once a day for each subject; `counts` are queries and hits."""
+        """Tell of a statistic above its threshold, once a day for each subject.
+
+        `counts` are queries and hits.
+        """
         stream, subject = f"{name}.{who[0]}", who[1]
         if query.time - self.told.get((stream, subject), -DAY) < DAY:
             return
@@ -195,10 +263,25 @@ class Monitor:
         self.told[stream, subject] = query.time
         clients = self._concerned(name, *who)
         detector: Detector = name  # type: ignore[assignment]
-        found.append(Alarm(query.time, detector, who[0], subject, values[0], values[1], counts[0], clients, counts[1]))
+        found.append(
+            Alarm(
+                query.time,
+                detector,
+                who[0],
+                subject,
+                values[0],
+                values[1],
+                counts[0],
+                clients,
+                counts[1],
+            )
+        )
 
     def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
-        """The clients behind an alarm: of a pool, those seen last and within a day whose own statistics are highest."""
+        """The clients behind an alarm.
+
+        Of a pool, those seen last and within a day whose own statistics are highest.
+        """
         if scope == "client":
             return (subject,)
         if scope == "family":
@@ -207,6 +290,9 @@ class Monitor:
         active = [
             (place.detector.suspicion(row, place.at), client)
             for client, row in islice(reversed(self.rows.kept.items()), LATELY)
-            if self.now - row.numbers[1] < DAY and (self.now - row.numbers[0] >= WEEK) == (subject == POOLS[1])
+            if self.now - row.numbers[1] < DAY
+            and (self.now - row.numbers[0] >= WEEK) == (subject == POOLS[1])
         ]
-        return tuple(f"{client:016x}" for value, client in sorted(active, reverse=True)[:NAMED] if value > 0)
+        return tuple(
+            f"{client:016x}" for value, client in sorted(active, reverse=True)[:NAMED] if value > 0
+        )

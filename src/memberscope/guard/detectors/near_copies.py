@@ -1,4 +1,7 @@
-"""Near-duplicate probing: variants of records that were asked about before, by this client or by any other, and walks between records."""
+"""Near-duplicate probing: variants of records that were asked about before.
+
+By this client or by any other, and walks between records.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,10 @@ from memberscope.guard.detectors.feature_walks import (
 
 SIZES = (1, 8)  # variants from which a family counts as small, and as large
 SIGNS = len(SIZES) + 1
-STRENGTH, LONG = 50.0, 2000.0  # queries that the population counts for; after which half of a client's history is forgotten
+STRENGTH, LONG = (
+    50.0,
+    2000.0,
+)  # queries that the population counts for; after which half of a client's history is forgotten
 CAMPAIGN = 0.5  # share of the way from the usual rate to 1
 SUMS = 1 + len(SIZES)  # where the sums begin, after counts of fresh queries and of variants
 WALKS = SUMS + len(SIZES)  # where the last of them is, before counts of new records and of walks
@@ -31,9 +37,10 @@ WALKS = SUMS + len(SIZES)  # where the last of them is, before counts of new rec
 class Probing:
     """`usual` (3,) is how often benign fresh queries are a new variant of a record with one earlier variant, and with eight.
 
-    The third is how often those about new records walk on: agree in `level` of eight coarse positions with one of the last such of their
-    client, or pool. The statistic is the largest of three cumulative sums of log likelihood ratios. A client's expected rates move to
-    its own, so that who always tries variants is no news.
+    The third is how often those about new records walk on: agree in `level` of eight coarse
+    positions with one of the last such of their client, or pool. The statistic is the largest of
+    three cumulative sums of log likelihood ratios. A client's expected rates move to its own, so
+    that who always tries variants is no news.
     """
 
     usual: tuple[float, float, float] = (0.03, 0.001, 0.1)
@@ -44,10 +51,17 @@ class Probing:
     @cached_property
     def spans(self) -> dict[int, LaneConstants]:
         """What finds walks among so many queries."""
-        return {n: build_lane_constants(n, self.level) for n in (CLIENT, POOL)} if self.level < NEVER else {}
+        return (
+            {n: build_lane_constants(n, self.level) for n in (CLIENT, POOL)}
+            if self.level < NEVER
+            else {}
+        )
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
-        """Take note of a query, and say the statistic; what a client asked about lately changes nothing."""
+        """Take note of a query, and say the statistic.
+
+        What a client asked about lately changes nothing.
+        """
         numbers, sums = row.numbers, at + SUMS
         if query.fresh:
             before, asked = query.before, numbers[at]
@@ -55,7 +69,9 @@ class Probing:
                 near = before >= size
                 if near or numbers[sums + k]:  # a sum of 0 stays 0 where nothing happened
                     usual = estimate_usual_rate(self.usual[k], numbers[at + 1 + k], asked, STRENGTH)
-                    numbers[sums + k] = update_cusum(numbers[sums + k], near, usual, usual + CAMPAIGN * (1 - usual))
+                    numbers[sums + k] = update_cusum(
+                        numbers[sums + k], near, usual, usual + CAMPAIGN * (1 - usual)
+                    )
                     numbers[at + 1 + k] += near
             numbers[at] = asked + 1
             if asked >= LONG:
@@ -66,9 +82,12 @@ class Probing:
         return max(numbers[sums : sums + SIGNS])
 
     def _walk(self, row: ClientRow, at: int, query: ObservedQuery) -> None:
-        """Take note of a query about a new record: its sum, how many such there were, and how many walked on, in the numbers from `at`.
+        """Take note of a query about a new record.
 
-        The fourth is a client's part in what its pool sums up: it names clients, but alarms about none.
+        Its sum, how many such there were, and how many walked on, in the numbers from `at`.
+
+        The fourth is a client's part in what its pool sums up: it names clients, but alarms about
+        none.
         """
         numbers, mark = row.numbers, encode_mark(query.bins)
         walks = has_agreement(row.lately, mark, self.spans[row.held])
@@ -80,7 +99,9 @@ class Probing:
             numbers[at] = update_cusum(numbers[at], walks, usual, usual + CAMPAIGN * (1 - usual))
             numbers[at + 2] += walks
             if part:
-                part[at + 3] = update_cusum(part[at + 3], walks, usual, usual + CAMPAIGN * (1 - usual))
+                part[at + 3] = update_cusum(
+                    part[at + 3], walks, usual, usual + CAMPAIGN * (1 - usual)
+                )
         numbers[at + 1] = asked + 1
         if asked >= LONG:
             numbers[at + 1], numbers[at + 2] = numbers[at + 1] / 2, numbers[at + 2] / 2

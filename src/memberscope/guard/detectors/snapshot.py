@@ -1,4 +1,7 @@
-"""A monitor's memory as bytes: what another worker, or the same one after a restart, goes on from."""
+"""A monitor's memory as bytes.
+
+What another worker, or the same one after a restart, goes on from.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,18 @@ from memberscope.guard.sketching.observations import BINS
 FORMAT = "memberscope-monitor/2"
 KINDS = {"f4": "F32", "f8": "F64", "i8": "I64", "u8": "U64"}
 Buffer = Any  # bytes or an array
-FAMILY = ("points", "squares", "records", "family", "number", "variants", "last", "step", "label", "evidence")
+FAMILY = (
+    "points",
+    "squares",
+    "records",
+    "family",
+    "number",
+    "variants",
+    "last",
+    "step",
+    "label",
+    "evidence",
+)
 
 
 def take_snapshot(monitor: Monitor) -> bytes:
@@ -30,11 +44,21 @@ def take_snapshot(monitor: Monitor) -> bytes:
     for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
         n, kept_rows = len(rows), rows.kept
         parts[f"{name}.who"] = "U64", (n,), [array("Q", kept_rows)]
-        parts[f"{name}.numbers"] = "F64", (n, rows.width), (row.numbers for row in kept_rows.values())
+        parts[f"{name}.numbers"] = (
+            "F64",
+            (n, rows.width),
+            (row.numbers for row in kept_rows.values()),
+        )
         parts[f"{name}.seen"] = "U16", (n, SEEN), (row.seen for row in kept_rows.values())
-        parts[f"{name}.lately"] = "U8", (n, BINS * rows.held), (row.walked() for row in kept_rows.values())
+        parts[f"{name}.lately"] = (
+            "U8",
+            (n, BINS * rows.held),
+            (row.walked() for row in kept_rows.values()),
+        )
     for name in FAMILY:
-        values = np.ascontiguousarray(getattr(families, name)[: filled if name in FAMILY[:4] else founded])
+        values = np.ascontiguousarray(
+            getattr(families, name)[: filled if name in FAMILY[:4] else founded]
+        )
         parts[name] = KINDS[values.dtype.str[1:]], values.shape, [values.tobytes()]
     kept = {
         "format": FORMAT,
@@ -47,8 +71,13 @@ def take_snapshot(monitor: Monitor) -> bytes:
     return _encode_safetensors(parts, {"monitor": json.dumps(kept)})
 
 
-def _encode_safetensors(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]) -> bytes:
-    """A safetensors file of arrays, each by its kind, shape and pieces; there are never two copies of what may be large."""
+def _encode_safetensors(
+    parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]
+) -> bytes:
+    """A safetensors file of arrays, each by its kind, shape and pieces.
+
+    There are never two copies of what may be large.
+    """
     head: dict[str, Any] = {"__metadata__": metadata}
     end = 0
     for name, (kind, shape, _) in parts.items():
@@ -56,7 +85,9 @@ def _encode_safetensors(parts: dict[str, tuple[str, tuple[int, ...], Iterable[Bu
         head[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(head).encode()
     text += b" " * (-len(text) % 8)
-    return b"".join(chain([len(text).to_bytes(8, "little"), text], *(pieces for _, _, pieces in parts.values())))
+    return b"".join(
+        chain([len(text).to_bytes(8, "little"), text], *(pieces for _, _, pieces in parts.values()))
+    )
 
 
 def restore_monitor(monitor: Monitor, data: bytes) -> None:
@@ -77,31 +108,53 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
     from safetensors.numpy import load
 
     try:
-        kept = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["monitor"])
+        kept = json.loads(
+            json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["monitor"]
+        )
         arrays = load(data)
         families = monitor.families
         if kept["format"] != FORMAT:
-            raise InputError(f"Expected memory of this version ({FORMAT}), got {str(kept['format'])[:40]!r}. Start without it.")
+            raise InputError(
+                f"Expected memory of this version ({FORMAT}), got {str(kept['format'])[:40]!r}. "
+                "Start without it."
+            )
         if kept["radius"] != families.radius or kept["counts"][2] != families.window:
             raise ValueError("other settings")
         for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
-            _fill_client_rows(rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately")))
+            _fill_client_rows(
+                rows, *(arrays[f"{name}.{part}"] for part in ("who", "numbers", "seen", "lately"))
+            )
         for name in FAMILY:
             getattr(families, name)[: len(arrays[name])] = arrays[name]
-        families.added, families.founded, monitor.queries = kept["counts"][0], kept["counts"][1], kept["counts"][3]
-        families.slots = {int(record): slot for slot, record in enumerate(arrays["records"].tolist())}
+        families.added, families.founded, monitor.queries = (
+            kept["counts"][0],
+            kept["counts"][1],
+            kept["counts"][3],
+        )
+        families.slots = {
+            int(record): slot for slot, record in enumerate(arrays["records"].tolist())
+        }
         known = ((int(family), list(clients)) for family, clients in kept["clients"])
-        families.clients = {family: clients for family, clients in known if families.number[family % families.window] == family}
+        families.clients = {
+            family: clients
+            for family, clients in known
+            if families.number[family % families.window] == family
+        }
         monitor.told = {(stream, subject): time for stream, subject, time in kept["told"]}
         monitor.now = float(kept["now"])
     except (ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
         raise InputError(
-            "Expected what a monitor with these settings remembers, got something else. Start without it."
+            "Expected what a monitor with these settings remembers, got something else. Start "
+            "without it."
         ) from error
 
 
 def _fill_client_rows(
-    rows: ClientRows, who: NDArray[np.uint64], numbers: NDArray[Any], seen: NDArray[Any], lately: NDArray[Any]
+    rows: ClientRows,
+    who: NDArray[np.uint64],
+    numbers: NDArray[Any],
+    seen: NDArray[Any],
+    lately: NDArray[Any],
 ) -> None:
     """Put clients into empty rows, in their order.
 
@@ -117,4 +170,6 @@ def _fill_client_rows(
     columns = (who.tolist(), numbers, seen, lately)
     for client, own, asked, last in zip(*(column[-rows.most :] for column in columns), strict=True):
         place = int.from_bytes(last.tobytes(), "little")
-        rows.kept[client] = ClientRow(array("d", own.tobytes()), array("H", asked.tobytes()), rows.held, place)
+        rows.kept[client] = ClientRow(
+            array("d", own.tobytes()), array("H", asked.tobytes()), rows.held, place
+        )

@@ -1,4 +1,7 @@
-"""Volume, breadth and burst: a day of a client against its own days before, and against its peers while it has few."""
+"""Volume, breadth and burst: a day of a client against its own days before.
+
+And against its peers while it has few.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +16,20 @@ PEERS = 2.0  # days that the peers count for
 LONG = 20.0  # days over which an own mean is taken
 LEAST = 0.3  # smallest spread of the logarithm of a day's count
 KEPT = 0.5  # share of a sum that is left on the next day
-SLACK, MOST = 1.0, 8.0  # standard deviations by which a day may exceed the usual one, and that count at most
+SLACK, MOST = (
+    1.0,
+    8.0,
+)  # standard deviations by which a day may exceed the usual one, and that count at most
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Peers' `mean` and `spread` of log(1 + count) a day: of queries, of distinct records, and of the queries in the busiest minute.
+    """Peers' `mean` and `spread` of log(1 + count) a day.
 
-    The statistic is a cumulative sum over days of how many standard deviations, less one, the day exceeds the usual one; the largest of
-    the three.
+    Of queries, of distinct records, and of the queries in the busiest minute.
+
+    The statistic is a cumulative sum over days of how many standard deviations, less one, the day
+    exceeds the usual one; the largest of the three.
     """
 
     mean: tuple[float, float, float] = (3.0, 2.7, 1.5)
@@ -54,7 +62,10 @@ class Volume:
         return KEPT * numbers[at + 12 + k] + (beyond if beyond < MOST else MOST) - SLACK
 
     def _open(self, row: ClientRow, at: int, day: float) -> None:
-        """Begin a day: what is usual of the client, in standard deviations of its own and its peers' days."""
+        """Begin a day: what is usual of the client.
+
+        In standard deviations of its own and its peers' days.
+        """
         numbers = row.numbers
         numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3] = day, 0.0, 0.0, 0.0
         days = numbers[at + 15]

@@ -45,7 +45,9 @@ class KeyedHasher:
         return self._known(text) if len(text) <= LONGEST else self._client(text)
 
     def _client(self, text: str) -> str:
-        found = hashlib.blake2b(text.encode(errors="replace"), digest_size=8, key=self._key, person=b"client").digest()
+        found = hashlib.blake2b(
+            text.encode(errors="replace"), digest_size=8, key=self._key, person=b"client"
+        ).digest()
         return f"{int.from_bytes(found, 'little'):016x}"
 
     def records(self, batch: Batch) -> Sequence[int]:
@@ -67,5 +69,8 @@ def _encode_batch_records(batch: Batch) -> Iterable[bytes]:
         if array.dtype != object:
             return (row.tobytes() for row in np.ascontiguousarray(flat + 0.0))
         return (repr(row).encode() for row in flat.tolist())
-    columns = [(column if column.dtype == object else column + 0.0).tolist() for column in batch.columns.values()]
+    columns = [
+        (column if column.dtype == object else column + 0.0).tolist()
+        for column in batch.columns.values()
+    ]
     return (repr(row).encode() for row in zip(*columns, strict=True))

@@ -1,7 +1,7 @@
 """The secret behind all hashes and sketches, and what it hashes.
 
-Without it, hashes and sketches tell nothing about a record that one cannot already write down; with it and the logs, whoever can write
-a record down can find out whether it was asked about.
+Without it, hashes and sketches tell nothing about a record that one cannot already write down; with
+it and the logs, whoever can write a record down can find out whether it was asked about.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class Secret:
 
     def hashes(self, purpose: Purpose, texts: Iterable[bytes]) -> NDArray[np.uint64]:
         """64 keyed bits for each text (n,)."""
-        return np.frombuffer(b"".join(self._hash(purpose, text) for text in texts), dtype="<u8").astype(np.uint64)
+        return np.frombuffer(
+            b"".join(self._hash(purpose, text) for text in texts), dtype="<u8"
+        ).astype(np.uint64)
 
     def wide(self, purpose: Purpose, texts: Iterable[bytes]) -> bytes:
         """512 keyed bits for each text, one after the other."""
@@ -69,7 +71,9 @@ class Secret:
     def generator(self, purpose: Purpose, text: bytes = b"") -> np.random.Generator:
         """A generator of numbers that only this secret gives."""
         return np.random.default_rng(
-            int.from_bytes(hashlib.blake2b(text, key=self.key, person=purpose.encode()).digest(), "little")
+            int.from_bytes(
+                hashlib.blake2b(text, key=self.key, person=purpose.encode()).digest(), "little"
+            )
         )
 
     def _hash(self, purpose: Purpose, text: bytes) -> bytes:
@@ -95,18 +99,23 @@ def read_secrets(path: str | Path) -> list[Secret]:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
         if document["format"] != FORMAT:
             raise ValueError(document["format"])
-        found = [Secret(str(entry["id"]), bytes.fromhex(entry["key"])) for entry in document["keys"]]
+        found = [
+            Secret(str(entry["id"]), bytes.fromhex(entry["key"])) for entry in document["keys"]
+        ]
     except OSError as error:
         raise InputError(
-            f"Expected a key file, got {str(path)!r}: {error.strerror}. Make one with memberscope guard prepare."
+            f"Expected a key file, got {str(path)!r}: {error.strerror}. Make one with memberscope "
+            "guard prepare."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"Expected a key file, got something else in {str(path)!r}. Make one with memberscope guard prepare."
+            f"Expected a key file, got something else in {str(path)!r}. Make one with memberscope "
+            "guard prepare."
         ) from error
     if not found or any(len(secret.key) != 32 for secret in found):
         raise InputError(
-            f"Expected keys of 32 bytes in {str(path)!r}, got others. Make a new file with memberscope guard prepare."
+            f"Expected keys of 32 bytes in {str(path)!r}, got others. Make a new file with "
+            "memberscope guard prepare."
         )
     return found
 
@@ -120,5 +129,8 @@ def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     >>> read_secret(file), oct(file.stat().st_mode)[-3:]
     (Secret('new'), '600')
     """
-    document = {"format": FORMAT, "keys": [{"id": secret.id, "key": secret.key.hex()} for secret in secrets]}
+    document = {
+        "format": FORMAT,
+        "keys": [{"id": secret.id, "key": secret.key.hex()} for secret in secrets],
+    }
     write_bytes(Path(path), json.dumps(document, indent=1).encode(), mode=0o600)

@@ -1,4 +1,7 @@
-"""Classes of clients: which one a client belongs to, and the output defence that stands in front of it."""
+"""Classes of clients: which one a client belongs to.
+
+And the output defence that stands in front of it.
+"""
 
 from __future__ import annotations
 
@@ -31,15 +34,24 @@ class Classes:
         """Build what the policy names.
 
         Raises:
-            InputError: A network is none, or a defence must be fitted and the policy's file does not hold it for these classes.
+            InputError: A network is none, or a defence must be fitted and the policy's file does
+        not hold it for these classes.
         """
-        self.allowed: dict[str, ClientLimits] = {entry.name: entry for entry in policy.clients} | {DEFAULT: policy.default}
-        self.rules = [(entry.name, [_parse_client_rule(text) for text in entry.who]) for entry in policy.clients]
+        self.allowed: dict[str, ClientLimits] = {entry.name: entry for entry in policy.clients} | {
+            DEFAULT: policy.default
+        }
+        self.rules = [
+            (entry.name, [_parse_client_rule(text) for text in entry.who])
+            for entry in policy.clients
+        ]
         names = {name: allowed.restrict for name, allowed in self.allowed.items()}
         parts = load_fitted(policy.path(policy.fitted)) if policy.fitted else {}
         serving = policy.serving
         n_classes = len(serving.classes) if serving.classes else serving.n_classes
-        self.defences = {name: _build_output_defence(restrict, parts, n_classes) for name, restrict in names.items()}
+        self.defences = {
+            name: _build_output_defence(restrict, parts, n_classes)
+            for name, restrict in names.items()
+        }
         self.coarsened = _build_output_defence(policy.respond.coarsen, parts, n_classes)
 
     def of(self, client: Client) -> tuple[str, ClientLimits]:
@@ -54,20 +66,27 @@ class Classes:
         return self.defences[name]
 
 
-def _build_output_defence(restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None) -> OutputDefence | None:
+def _build_output_defence(
+    restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None
+) -> OutputDefence | None:
     """The output defence called `restrict`, its fitted parts taken from `parts`.
 
     Raises:
-        InputError: A part must be fitted and is not there, or is fitted to another number of classes.
+        InputError: A part must be fitted and is not there, or is fitted to another number of
+            classes.
 
     >>> _build_output_defence("none", {}, 3), _build_output_defence("top:1+round:2", {}, 3).name
     (None, 'top:1+round:2')
     """
-    return None if restrict == "none" else with_fitted(parse_restriction(restrict), parts, n_classes)
+    return (
+        None if restrict == "none" else with_fitted(parse_restriction(restrict), parts, n_classes)
+    )
 
 
 def _parse_client_rule(text: str) -> Holds:
-    """Whether a client is one of `who`: `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
+    """Whether a client is one of `who`.
+
+    `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
 
     Raises:
         InputError: A network is none.

@@ -1,11 +1,13 @@
 """Who asks: the first source of the policy that a request proves, else the network it comes from.
 
-What is not certain is not believed. A credential that is unknown, expired, oversized or sent twice proves nothing, and its sender
-counts by network, so that a new random key is no new budget. A chain of forwarded addresses is read from its right end, and as far
-as it is written by listed proxies; where one of its addresses is garbage, the last proxy is the client.
+What is not certain is not believed. A credential that is unknown, expired, oversized or sent twice
+proves nothing, and its sender counts by network, so that a new random key is no new budget. A chain
+of forwarded addresses is read from its right end, and as far as it is written by listed proxies;
+where one of its addresses is garbage, the last proxy is the client.
 
-The server in front must hand over the peer as it is: run uvicorn with `proxy_headers=False`. A proxy that terminates TLS must
-remove the header of the certificate's subject from what clients send.
+The server in front must hand over the peer as it is: run uvicorn with `proxy_headers=False`. A
+proxy that terminates TLS must remove the header of the certificate's subject from what clients
+send.
 """
 
 from __future__ import annotations
@@ -24,9 +26,14 @@ from memberscope.guard.refused import RequestRefused
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Origin = tuple[bool, Address | None, str]  # whether a listed proxy says so, the address, and the network that it counts by
+Origin = tuple[
+    bool, Address | None, str
+]  # whether a listed proxy says so, the address, and the network that it counts by
 
-HOPS, FEW = 32, 4  # forwarded addresses that are read, from the right; headers of them that are remembered
+HOPS, FEW = (
+    32,
+    4,
+)  # forwarded addresses that are read, from the right; headers of them that are remembered
 KEY_LENGTH, TOKEN_LENGTH, SUBJECT_LENGTH, ADDRESS_LENGTH = 1024, 8192, 256, 64
 ABSENT = ("", "(null)", "-")  # what proxies send where there is no certificate
 NOWHERE = "unix"  # the peer of a Unix socket, in `trusted_proxies` too
@@ -34,9 +41,12 @@ NOWHERE = "unix"  # the peer of a Unix socket, in `trusted_proxies` too
 
 @dataclass(frozen=True)
 class Client:
-    """Who asked: by which source, and under which name; `proven` tells credentials from a mere network.
+    """Who asked: by which source, and under which name.
 
-    `address` is where the request came from as far as listed proxies tell, or None on a Unix socket.
+    `proven` tells credentials from a mere network.
+
+    `address` is where the request came from as far as listed proxies tell, or None on a Unix
+    socket.
 
     >>> Client("api_key", "partner", True).text
     'api_key:partner'
@@ -54,7 +64,9 @@ class Client:
 
 
 class Identifier:
-    """Tells clients apart as `identity` says; files that it names are in the folder `home`, and read once.
+    """Tells clients apart as `identity` says.
+
+    Files that it names are in the folder `home`, and read once.
 
     >>> found = Identifier(Identity(), Path(".")).client({"client": ("192.0.2.7", 40000), "headers": []})
     >>> found.text, found.proven
@@ -65,23 +77,35 @@ class Identifier:
         """Read keys and networks.
 
         Raises:
-            InputError: The key file or a network is not usable, two keys are the same, or what is required cannot be proven.
+            InputError: The key file or a network is not usable, two keys are the same, or what is
+        required cannot be proven.
         """
         self.identity = identity
-        self.trusted = tuple(parse_network(entry) for entry in identity.trusted_proxies if entry != NOWHERE)
+        self.trusted = tuple(
+            parse_network(entry) for entry in identity.trusted_proxies if entry != NOWHERE
+        )
         self.trusts_sockets = NOWHERE in identity.trusted_proxies
         self.keys = {bytes.fromhex(key.sha256): key.name for key in identity.keys}
         if len(self.keys) < len(identity.keys):
-            raise InputError("Expected different keys in [[identity.keys]], got one sha256 twice. Give each client its own.")
+            raise InputError(
+                "Expected different keys in [[identity.keys]], got one sha256 twice. Give each "
+                "client its own."
+            )
         if "network" in identity.by[:-1]:
             raise InputError(
-                "Expected network last in identity.by, got sources behind it, which would never be asked. Move it."
+                "Expected network last in identity.by, got sources behind it, which would never be "
+                "asked. Move it."
             )
         if identity.required and set(identity.by) <= {"network"}:
             raise InputError(
-                "Expected a source that proves who asks for required = true, got network alone. Add api_key to by."
+                "Expected a source that proves who asks for required = true, got network alone. "
+                "Add api_key to by."
             )
-        self.tokens = Tokens(identity.jwt, home) if identity.jwt is not None and "jwt" in identity.by else None
+        self.tokens = (
+            Tokens(identity.jwt, home)
+            if identity.jwt is not None and "jwt" in identity.by
+            else None
+        )
         self._known = lru_cache(maxsize=8192)(self._origin)
         self.names: dict[bytes, list[str]] = {}
         for source, name in (
@@ -90,7 +114,9 @@ class Identifier:
             ("mtls", identity.mtls_header),
             ("network", "x-forwarded-for"),
         ):
-            self.names.setdefault(name.lower().encode("latin-1", errors="replace"), []).append(source)
+            self.names.setdefault(name.lower().encode("latin-1", errors="replace"), []).append(
+                source
+            )
 
     def client(self, scope: Mapping[str, Any]) -> Client:
         """Who sent the request of this ASGI scope.
@@ -108,7 +134,9 @@ class Identifier:
                 return Client(source, subject, True, address)
         if self.identity.required:
             sentence = "Expected credentials that this service knows, got none. Send your key, token or certificate."
-            raise RequestRefused(401, sentence, (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),))
+            raise RequestRefused(
+                401, sentence, (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),)
+            )
         return Client("network", network, False, address)
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:
@@ -120,7 +148,9 @@ class Identifier:
         return found
 
     def origin(self, scope: Mapping[str, Any], forwarded: list[bytes]) -> Origin:
-        """Whether a listed proxy wrote the headers, and where the request came from; the same clients come again.
+        """Whether a listed proxy wrote the headers, and where the request came from.
+
+        The same clients come again.
 
         What a stranger writes is not remembered, nor what is long.
         """
@@ -138,11 +168,18 @@ class Identifier:
             address = self.forwarded([*forwarded], address)
         return trusted, address, self.prefix(address)
 
-    def proof(self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool) -> str | None:
-        """The name that the request proves by this source, if any; a header that is there twice proves nothing."""
+    def proof(
+        self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool
+    ) -> str | None:
+        """The name that the request proves by this source, if any.
+
+        A header that is there twice proves nothing.
+        """
         if source == "mtls":
             return _read_certificate_subject(scope) or (
-                _parse_subject(_take_single_value(found.get("mtls", []), SUBJECT_LENGTH)) if trusted else None
+                _parse_subject(_take_single_value(found.get("mtls", []), SUBJECT_LENGTH))
+                if trusted
+                else None
             )
         if source == "api_key":
             value = _take_single_value(found.get("api_key", []), KEY_LENGTH)
@@ -155,7 +192,9 @@ class Identifier:
         return address is not None and any(address in network for network in self.trusted)
 
     def forwarded(self, values: list[bytes], peer: Address | None) -> Address | None:
-        """The rightmost forwarded address that is no listed proxy's; where that cannot be read, the last that can.
+        """The rightmost forwarded address that is no listed proxy's.
+
+        Where that cannot be read, the last that can.
 
         Several headers count as one list. It ends after `HOPS` addresses.
         """
@@ -185,18 +224,24 @@ class Tokens:
         """Read the key.
 
         Raises:
-            InputError: It cannot be read, does not fit the algorithms, or is too short to be a secret.
+            InputError: It cannot be read, does not fit the algorithms, or is too short to be a
+        secret.
         """
         self.jwt = jwt
         if not jwt.algorithms or len({word[:2] for word in jwt.algorithms}) > 1:
             raise InputError(
-                f"Expected algorithms of one family in [identity.jwt], got {', '.join(jwt.algorithms) or 'none'}. "
-                f"A public key must not serve as the secret of HS256; list those that your issuer signs with."
+                "Expected algorithms of one family in [identity.jwt], got "
+                f"{', '.join(jwt.algorithms) or 'none'}. "
+                "A public key must not serve as the secret of HS256; list those that your issuer "
+                "signs with."
             )
         self.key = _read_jwt_key(jwt, home / jwt.key_file)
 
     def subject(self, header: bytes) -> str | None:
-        """Whom the Authorization header's token names, if it is signed, in date, and made for this audience by this issuer."""
+        """Whom the Authorization header's token names, if it is signed, in date.
+
+        And made for this audience by this issuer.
+        """
         import jwt
 
         scheme, _, token = header.partition(b" ")
@@ -241,7 +286,8 @@ def _read_jwt_key(jwt: Jwt, path: Path) -> Any:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"Expected the key of [identity.jwt] in {str(path)!r}, got {error.strerror}. Check key_file."
+            f"Expected the key of [identity.jwt] in {str(path)!r}, got {error.strerror}. Check "
+            "key_file."
         ) from error
     secret = jwt.algorithms[0].startswith("HS")
     if secret:
@@ -249,16 +295,21 @@ def _read_jwt_key(jwt: Jwt, path: Path) -> Any:
         least = max(int(word[2:]) // 8 for word in jwt.algorithms)
         if len(content) < least:
             raise InputError(
-                f"Expected a secret of at least {least} bytes in {str(path)!r}, got {len(content)}. Draw a longer one."
+                f"Expected a secret of at least {least} bytes in {str(path)!r}, got "
+                f"{len(content)}. Draw a longer one."
             )
     try:
         key = get_default_algorithms()[jwt.algorithms[0]].prepare_key(content)
     except (PyJWTError, ValueError, TypeError) as error:
         raise InputError(
-            f"Expected a key for {jwt.algorithms[0]} in {str(path)!r}, got something else. Give the issuer's public key (PEM)."
+            f"Expected a key for {jwt.algorithms[0]} in {str(path)!r}, got something else. Give "
+            "the issuer's public key (PEM)."
         ) from error
     if not secret and not hasattr(key, "verify"):
-        raise InputError(f"Expected a public key in {str(path)!r}, got a private one. The guard only verifies: keep it away.")
+        raise InputError(
+            f"Expected a public key in {str(path)!r}, got a private one. The guard only verifies: "
+            "keep it away."
+        )
     return key
 
 
@@ -272,14 +323,19 @@ def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
 
 
 def _take_single_value(values: list[bytes], longest: int) -> bytes | None:
-    """The value of a header that is there once, without blanks around it; None if it is absent, repeated or too long."""
+    """The value of a header that is there once, without blanks around it.
+
+    None if it is absent, repeated or too long.
+    """
     if len(values) != 1 or len(values[0]) > longest:
         return None
     return values[0].strip() or None
 
 
 def _parse_subject(value: bytes | None) -> str | None:
-    r"""A name that can be kept and printed; None for what is empty, too long or holds control characters.
+    r"""A name that can be kept and printed.
+
+    None for what is empty, too long or holds control characters.
 
     >>> _parse_subject(b"CN=partner,O=Example"), _parse_subject(b"a\nb"), _parse_subject(b"(null)")
     ('CN=partner,O=Example', None, None)
@@ -342,4 +398,6 @@ def parse_network(text: str) -> Network:
     try:
         return ipaddress.ip_network(text.strip())
     except ValueError as error:
-        raise InputError(f"Expected a network such as 10.0.0.0/8, got {text!r}: {error}. Repair the policy.") from error
+        raise InputError(
+            f"Expected a network such as 10.0.0.0/8, got {text!r}: {error}. Repair the policy."
+        ) from error

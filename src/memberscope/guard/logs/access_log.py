@@ -1,4 +1,7 @@
-"""The access log of hashes and sketches: appended, a file a day, readable by its owner alone, and kept no longer than the policy says."""
+"""The access log of hashes and sketches.
+
+Appended, a file a day, readable by its owner alone, and kept no longer than the policy says.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ from memberscope.guard.logs.rotation import DAY, is_day_expired, name_day_file, 
 
 
 class AccessLog:
-    r"""Appends lines to `path`; at the first line of another day (UTC) the file is put aside, named by its day, for `days` days.
+    r"""Appends lines to `path`; at the first line of another day (UTC) the file is put aside.
 
-    A file that was cut off by a crash is gone on with on a new line. Where the clock stepped back over midnight a day has several files.
+    Named by its day, for `days` days.
+
+    A file that was cut off by a crash is gone on with on a new line. Where the clock stepped back
+    over midnight a day has several files.
 
     >>> import tempfile
     >>> log = AccessLog(Path(tempfile.mkdtemp()) / "access.jsonl", days=30)
@@ -62,7 +68,9 @@ class AccessLog:
         raise OSError("too many files of one day")
 
     def tidy(self, now: float) -> None:
-        """Remove the files of days that ended more than `days` before `now`; also the newest one, where no line has come since.
+        """Remove the files of days that ended more than `days` before `now`.
+
+        Also the newest one, where no line has come since.
 
         Raises:
             OSError: The folder cannot be written.

@@ -1,4 +1,7 @@
-"""The log of alerts: one JSON object a line, appended, readable by its owner alone, and kept no longer than the policy says."""
+"""The log of alerts: one JSON object a line, appended, readable by its owner alone.
+
+And kept no longer than the policy says.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,9 @@ from memberscope.guard.logs.rotation import DAY, name_day_file, remove_expired_f
 
 
 class AlertLog:
-    r"""Appends lines to `path`, a new file each day (UTC); older ones end with the time of their first line and leave after `days`.
+    r"""Appends lines to `path`, a new file each day (UTC).
+
+    Older ones end with the time of their first line and leave after `days`.
 
     Several processes may write the same file: each line is one write at the end of the file.
 
@@ -69,7 +74,9 @@ class AlertLog:
 
 
 def format_alert_line(document: dict[str, Any]) -> str:
-    r"""A document as one line of printable ASCII: whatever its texts hold, no control character is left.
+    r"""A document as one line of printable ASCII.
+
+    Whatever its texts hold, no control character is left.
 
     >>> format_alert_line({"subject": "a\n\x7f\u2028"})
     '{"subject":"a\\n\\u007f\\u2028"}'

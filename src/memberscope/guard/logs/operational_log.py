@@ -19,12 +19,15 @@ def log_event(level: int, event: str, **fields: Any) -> None:
 
 
 class JsonLines(logging.Formatter):
-    r"""Each record as one line of JSON in ASCII: what a client may have written cannot begin a line of its own.
+    r"""Each record as one line of JSON in ASCII.
+
+    What a client may have written cannot begin a line of its own.
 
     >>> record = logging.LogRecord("a", logging.INFO, "", 0, "came", (), None)
     >>> record.created, record.fields = 0.0, {"client": "x\n{}"}
     >>> JsonLines().format(record)
-    '{"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "event": "came", "client": "x\\n{}"}'
+    '{"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "event": "came", "client":
+    "x\\n{}"}'
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -33,7 +36,9 @@ class JsonLines(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "event": record.getMessage()[:LONGEST],
-            **{name: _shorten_value(value) for name, value in getattr(record, "fields", {}).items()},
+            **{
+                name: _shorten_value(value) for name, value in getattr(record, "fields", {}).items()
+            },
         }
         if record.exc_info and record.exc_info[0] is not None:
             found["error"] = record.exc_info[0].__name__

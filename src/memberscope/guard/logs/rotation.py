@@ -1,4 +1,7 @@
-"""Files put aside day by day (UTC): `access.jsonl.20260131T000000Z` is what `access.jsonl` held from then on."""
+"""Files put aside day by day (UTC).
+
+`access.jsonl.20260131T000000Z` is what `access.jsonl` held from then on.
+"""
 
 from __future__ import annotations
 

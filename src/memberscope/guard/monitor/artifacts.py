@@ -25,7 +25,11 @@ class MonitorArtifacts:
 
     def monitor(self, clients: int) -> Monitor:
         """A monitor that remembers nothing yet; without thresholds it only counts."""
-        settings = DetectorSettings({}, self.sketcher.radius) if self.tuned is None else self.tuned.settings
+        settings = (
+            DetectorSettings({}, self.sketcher.radius)
+            if self.tuned is None
+            else self.tuned.settings
+        )
         return Monitor(settings, self.fingerprints, clients=clients)
 
 
@@ -38,17 +42,30 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
     """All that [monitor] names.
 
     Raises:
-        InputError: A file is missing or damaged, or was made with another key, or a sketch is named without one.
+        InputError: A file is missing or damaged, or was made with another key, or a sketch is named
+    without one.
     """
     watch = policy.monitor
     if not watch.enabled or watch.sketch is None:
-        raise InputError("Expected a sketch in [monitor], got none. Make one with memberscope guard prepare.")
+        raise InputError(
+            "Expected a sketch in [monitor], got none. Make one with memberscope guard prepare."
+        )
     if watch.key is None:
-        raise InputError("Expected key beside sketch in [monitor], got none. Make both with memberscope guard prepare.")
+        raise InputError(
+            "Expected key beside sketch in [monitor], got none. Make both with memberscope guard "
+            "prepare."
+        )
     secret = read_secret(policy.path(watch.key))
     sketcher = read_sketcher(policy.path(watch.sketch), secret)
     if sketcher.kind != watch.kind:
-        raise InputError(f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Repair kind in [monitor].")
-    fingerprints = None if watch.fingerprints is None else read_fingerprints(policy.path(watch.fingerprints), secret)
+        raise InputError(
+            f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Repair kind "
+            "in [monitor]."
+        )
+    fingerprints = (
+        None
+        if watch.fingerprints is None
+        else read_fingerprints(policy.path(watch.fingerprints), secret)
+    )
     tuned = None if watch.tuned is None else read_tuned(policy.path(watch.tuned), secret.id)
     return MonitorArtifacts(secret, sketcher, fingerprints, tuned)

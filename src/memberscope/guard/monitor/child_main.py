@@ -1,4 +1,7 @@
-"""The monitor's own process: `python -m memberscope.guard.monitor.child_main SOCKET`, which `Apart` starts, feeds, and ends by hanging up."""
+"""The monitor's own process: `python -m memberscope.guard.monitor.child_main SOCKET`.
+
+Which `Apart` starts, feeds, and ends by hanging up.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +27,16 @@ from memberscope.guard.monitor.observe_queries import Lines, build_log_lines
 from memberscope.guard.state.interface import ActiveResponse
 
 NICE = 5  # where all processors are busy, answers go first
-STEP = 4  # queries at least that are judged before whoever serves may have the processor, which a scheduler does not give for milliseconds
+# Queries at least that are judged before whoever serves may have the processor, which a scheduler
+# does not give for milliseconds
+STEP = 4
 
 
 class Report:
-    """What the serving process is to count and to put in force, kept until it next asks; alerts count from a thread of their own."""
+    """What the serving process is to count and to put in force, kept until it next asks.
+
+    Alerts count from a thread of their own.
+    """
 
     def __init__(self) -> None:
         self.calls: deque[tuple[str, tuple[Any, ...]]] = deque()
@@ -80,7 +88,8 @@ class Watcher:
         equipment = load_monitor_artifacts(begin.policy)
         if equipment.secret.id != begin.key:
             raise InputError(
-                f"Expected the key {begin.key} that the guard began with, got {equipment.secret.id}. Start the guard again."
+                f"Expected the key {begin.key} that the guard began with, got "
+                f"{equipment.secret.id}. Start the guard again."
             )
         self.equipment, self.report, self.clock = equipment, Report(), clock
         self.judge = MonitorEngine(begin.policy, equipment, self.report, self.report)
@@ -153,7 +162,11 @@ async def _run_watcher(ours: socket.socket) -> None:
 if __name__ == "__main__":
     from threadpoolctl import threadpool_limits
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the serving process ends it when it has ended itself
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+    ):  # the serving process ends it when it has ended itself
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     threadpool_limits(1)  # the products are small: threads would only wait for one another

@@ -14,25 +14,41 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.logs.operational_log import LOGGER, log_event
-from memberscope.guard.monitor.ipc import CALLS, Begin, Done, Look, encode_message_parts, read_message_async
+from memberscope.guard.monitor.ipc import (
+    CALLS,
+    Begin,
+    Done,
+    Look,
+    encode_message_parts,
+    read_message_async,
+)
 from memberscope.guard.monitor.query_queue import Queue, Waiting, split_into_pieces
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.state.interface import State, StateError
 
-PYTHON = (sys.executable, "-P")  # what lies in the folder that the guard is started from is none of the monitor's modules
+PYTHON = (
+    sys.executable,
+    "-P",
+)  # what lies in the folder that the guard is started from is none of the monitor's modules
 TURN, PIECE = 256, 32  # records that are sent at once; that are sketched at once
-SILENCE = 1.0  # seconds after which the monitor is asked without queries: for what it counted, and for its own clock
+# Seconds after which the monitor is asked without queries: for what it counted, and for its own
+# clock
+SILENCE = 1.0
 RESTED = 1.0  # seconds from a monitor's end to the next one's start
 LONGEST = 60.0  # as many after one has failed again and again
 PATIENCE = 60.0  # seconds after which a monitor that does not answer is ended
-ENDED = 10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
+ENDED = (
+    10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
+)
 HANGS = 9.0  # seconds without an answer after which it is not waited for at the end
 
 
 class ChildLink:
     """One process, and the way to it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], reader: StreamReader, writer: StreamWriter) -> None:
+    def __init__(
+        self, process: subprocess.Popen[bytes], reader: StreamReader, writer: StreamWriter
+    ) -> None:
         self.process, self.reader, self.writer = process, reader, writer
         self.asked: float | None = None  # when what is not yet answered was asked
 
@@ -48,7 +64,12 @@ class ChildLink:
         ours, theirs = socket.socketpair()
         command = [*PYTHON, "-m", "memberscope.guard.monitor.child_main", str(theirs.fileno())]
         with theirs:
-            process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True)
+            process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         link = cls(process, *await asyncio.open_connection(sock=ours))
         try:
             (begun,) = (await link.ask(begin)).calls
@@ -88,9 +109,12 @@ class ChildLink:
 
 
 class ChildMonitor:
-    """Sends queries to a monitor's process, and does what it answers: counts, and puts responses in force.
+    """Sends queries to a monitor's process, and does what it answers.
 
-    A process that ends is started again, and goes on from what it saved last; the queries that it had are counted as dropped.
+    Counts, and puts responses in force.
+
+    A process that ends is started again, and goes on from what it saved last; the queries that it
+    had are counted as dropped.
     """
 
     def __init__(self, policy: GuardPolicy, key: str, metrics: Metrics, state: State) -> None:
@@ -98,7 +122,9 @@ class ChildMonitor:
         self.queue = Queue(metrics, TURN)
         self.watch, self.tell = self.queue.watch, self.queue.tell
         self.link: ChildLink | None = None
-        self.followed = self.told = policy  # the policy that was read last, and the one that the monitor knows of
+        self.followed = self.told = (
+            policy  # the policy that was read last, and the one that the monitor knows of
+        )
         self.task: asyncio.Task[None] | None = None
 
     def follow(self, policy: GuardPolicy) -> None:
@@ -115,12 +141,16 @@ class ChildMonitor:
             self.link = await ChildLink.open(self._begin())
         except (OSError, asyncio.IncompleteReadError) as error:
             raise InputError(
-                "Expected the monitor's process to start, got one that ended at once. See what it said above."
+                "Expected the monitor's process to start, got one that ended at once. See what it "
+                "said above."
             ) from error
         self.task = asyncio.create_task(self._work())
 
     async def stop(self) -> None:
-        """Have what waits looked at, and have the monitor save what it remembers; one silent for `HANGS` seconds is ended without."""
+        """Have what waits looked at, and have the monitor save what it remembers.
+
+        One silent for `HANGS` seconds is ended without.
+        """
         await self.queue.finished(ENDED)
         if self.task is not None:
             self.task.cancel()
@@ -167,7 +197,10 @@ class ChildMonitor:
         if link is not None:
             await link.close(ENDED)
         self.metrics.fault("watch")
-        code, said = None if link is None else link.process.returncode, str(error) if isinstance(error, InputError) else ""
+        code, said = (
+            None if link is None else link.process.returncode,
+            str(error) if isinstance(error, InputError) else "",
+        )
         log_event(logging.ERROR, "monitor_ended", code=code, error=type(error).__name__, said=said)
 
     async def _do(self, name: str, given: tuple[Any, ...]) -> None:

@@ -46,14 +46,25 @@ class ResponseSink(Protocol):
 
 
 class MonitorEngine:
-    """One monitor with what follows from its alarms: the log, alerts, and responses in the state that all workers share."""
+    """One monitor with what follows from its alarms.
 
-    def __init__(self, policy: GuardPolicy, equipment: MonitorArtifacts, metrics: MonitorCounters, state: ResponseSink) -> None:
+    The log, alerts, and responses in the state that all workers share.
+    """
+
+    def __init__(
+        self,
+        policy: GuardPolicy,
+        equipment: MonitorArtifacts,
+        metrics: MonitorCounters,
+        state: ResponseSink,
+    ) -> None:
         self.policy, self.equipment, self.metrics, self.state = policy, equipment, metrics, state
         self.respond = policy.respond
         self.monitor = equipment.monitor(policy.monitor.clients)
         watch = policy.monitor
-        self.log = None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
+        self.log = (
+            None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
+        )
         self.memory = None if watch.memory is None else policy.path(watch.memory)
         self.alerter = build_alerter(policy, tally=metrics)
 
@@ -68,7 +79,10 @@ class MonitorEngine:
             log_event(logging.ERROR, "access_log_failed", error=type(error).__name__)
 
     async def tidy(self, clock: Callable[[], float]) -> None:
-        """Remove what is too old from the access log, now and every hour, whether or not queries come."""
+        """Remove what is too old from the access log, now and every hour.
+
+        Whether or not queries come.
+        """
         while True:
             self.tidied(clock())
             await asyncio.sleep(TIDIED)
@@ -83,7 +97,9 @@ class MonitorEngine:
 
     async def take(self, parts: Lines, now: float) -> None:
         """Judge queries, and act on alarms."""
-        for alarm in self.monitor.observe(join_observations([seen for seen, _ in parts])) if parts else ():
+        for alarm in (
+            self.monitor.observe(join_observations([seen for seen, _ in parts])) if parts else ()
+        ):
             self.alerter.tell(alarm)
             for client, standing, seconds in list_responses(alarm, self.respond):
                 try:
@@ -91,7 +107,9 @@ class MonitorEngine:
                 except StateError:
                     self.metrics.fault("state")
         if parts:
-            self.metrics.watched(len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1])))
+            self.metrics.watched(
+                len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1]))
+            )
 
     def follow(self, policy: GuardPolicy) -> None:
         """Respond from now on as a policy that was read again says; where files lie is settled."""
@@ -113,7 +131,9 @@ class MonitorEngine:
 
     def recall(self) -> None:
         """Go on from what was saved last."""
-        self.remember(self.memory.read_bytes() if self.memory is not None and self.memory.is_file() else None)
+        self.remember(
+            self.memory.read_bytes() if self.memory is not None and self.memory.is_file() else None
+        )
 
     async def save(self) -> None:
         """Write down what is remembered, where the policy says so."""

@@ -1,4 +1,7 @@
-"""The monitor beside a serving guard: queries are sketched, logged and judged after they were answered, a few at a time."""
+"""The monitor beside a serving guard.
+
+Queries are sketched, logged and judged after they were answered, a few at a time.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,24 @@ TURN = 16  # records looked at before other work gets its turn; texts, which tak
 RESTED = 0.2  # seconds after a fault
 ENDED = 5.0  # seconds for what still waits at the end
 HELD = 20_000  # lines that wait for a checkpoint at most
-CHECKED, SHARE = 5.0, 50.0  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
+CHECKED, SHARE = (
+    5.0,
+    50.0,
+)  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
 
 
 class SketchQueue(Queue):
-    """Queries on their way to observations in the process that serves: `lines` gives them a few at a time, so that requests get their turn."""
+    """Queries on their way to observations in the process that serves.
 
-    def __init__(self, equipment: MonitorArtifacts, metrics: MonitorCounters, clock: Callable[[], float] = time.time) -> None:
+    `lines` gives them a few at a time, so that requests get their turn.
+    """
+
+    def __init__(
+        self,
+        equipment: MonitorArtifacts,
+        metrics: MonitorCounters,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         super().__init__(metrics, 1 if equipment.sketcher.kind == "text" else TURN, clock)
         self.equipment, self.metrics = equipment, metrics
 
@@ -43,7 +57,10 @@ class SketchQueue(Queue):
 
 
 async def cancel_tasks(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> None:
-    """Cancel tasks, nobody holding the lock, until all have ended: a client of Redis can take the first time for a fault of its own."""
+    """Cancel tasks, nobody holding the lock, until all have ended.
+
+    A client of Redis can take the first time for a fault of its own.
+    """
     while left := [task for task in tasks if not task.done()]:
         async with lock:
             for task in left:
@@ -63,7 +80,10 @@ class LocalMonitor:
     async def start(self) -> None:
         """Begin, with what was remembered at the last end."""
         self.judge.recall()
-        self.tasks = [asyncio.create_task(self._work()), asyncio.create_task(self.judge.tidy(self.sketched.clock))]
+        self.tasks = [
+            asyncio.create_task(self._work()),
+            asyncio.create_task(self.judge.tidy(self.sketched.clock)),
+        ]
 
     async def stop(self) -> None:
         """Look at what waits, and end."""
@@ -89,13 +109,18 @@ class LocalMonitor:
 
 
 class SharedMonitor:
-    """One of several workers: each publishes what it saw, and whoever holds the lease judges all of it.
+    """One of several workers: each publishes what it saw.
 
-    Lines go to the access log when the checkpoint that contains them is stored, so that whoever takes over writes none again. Alarms
-    are told at once: one after the last checkpoint of a holder that died is told twice.
+    And whoever holds the lease judges all of it.
+
+    Lines go to the access log when the checkpoint that contains them is stored, so that whoever
+    takes over writes none again. Alarms are told at once: one after the last checkpoint of a holder
+    that died is told twice.
     """
 
-    def __init__(self, sketched: SketchQueue, judge: MonitorEngine, consumer: Consumer, state: State) -> None:
+    def __init__(
+        self, sketched: SketchQueue, judge: MonitorEngine, consumer: Consumer, state: State
+    ) -> None:
         self.sketched, self.judge, self.consumer, self.state = sketched, judge, consumer, state
         self.watch, self.follow, self.tell = sketched.watch, judge.follow, sketched.tell
         self.tasks: list[asyncio.Task[None]] = []
@@ -135,7 +160,10 @@ class SharedMonitor:
                     self.sketched.metrics.dropped(len(seen))
 
     async def _judge(self) -> None:
-        """Hold the lease, judge, checkpoint; after a fault go on, and after a lost lease begin from the snapshot again."""
+        """Hold the lease, judge, checkpoint.
+
+        After a fault go on, and after a lost lease begin from the snapshot again.
+        """
         while True:
             try:
                 snapshot = await self.consumer.resume()
@@ -171,7 +199,10 @@ class SharedMonitor:
                 await asyncio.sleep(RESTED)
 
     async def _one(self, line: str) -> None:
-        """Judge a line; one that cannot be judged is left out, since it would come again after every start."""
+        """Judge a line; one that cannot be judged is left out.
+
+        Since it would come again after every start.
+        """
         try:
             await self.judge.take([(read_line(line), line)], self.sketched.clock())
         except MemberscopeError:
@@ -181,15 +212,20 @@ class SharedMonitor:
             log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
 
     async def _checkpoint(self) -> None:
-        """Store the monitor's memory with the place it has reached, and write the lines up to there to the log.
+        """Store the monitor's memory with the place it has reached.
+
+        And write the lines up to there to the log.
 
         Raises:
-            StateError: Redis does not answer, or another worker holds the lease; what was judged goes with the next one.
+            StateError: Redis does not answer, or another worker holds the lease; what was judged
+        goes with the next one.
         """
         if not self.last:
             return
         begin = time.monotonic()
-        self.due = begin + CHECKED  # also after a failure: memory that is not stored at once is not stored at every line
+        self.due = (
+            begin + CHECKED
+        )  # also after a failure: memory that is not stored at once is not stored at every line
         await self.consumer.checkpoint(self.last, take_snapshot(self.judge.monitor))
         self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
         self.last = ""

@@ -1,6 +1,9 @@
-"""Messages between a serving process and its monitor's, over a private pair of sockets that no one else holds.
+"""Messages between a serving process and its monitor's.
 
-A message is two lengths, a pickle, the lengths of what is long in it, and that itself, which is not copied into the pickle.
+Over a private pair of sockets that no one else holds.
+
+A message is two lengths, a pickle, the lengths of what is long in it, and that itself, which is not
+copied into the pickle.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ LONG = 2048  # bytes of what is sent beside the pickle
 
 @dataclass(frozen=True)
 class Begin:
-    """What the monitor's process works by; `key` is the id of the secret that clients are known by."""
+    """What the monitor's process works by.
+
+    `key` is the id of the secret that clients are known by.
+    """
 
     policy: GuardPolicy
     key: str
@@ -37,7 +43,10 @@ class Look:
 
 @dataclass(frozen=True)
 class Done:
-    """What was found since the last answer: calls of the methods in `CALLS`, each with what it is given."""
+    """What was found since the last answer.
+
+    Calls of the methods in `CALLS`, each with what it is given.
+    """
 
     calls: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
@@ -46,7 +55,10 @@ CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
 
 
 def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryview]:
-    """A message as it is sent, in parts, none of them empty: a transport of asyncio's own may keep an empty one for ever."""
+    """A message as it is sent, in parts, none of them empty.
+
+    A transport of asyncio's own may keep an empty one for ever.
+    """
     beside: list[memoryview] = []
 
     def within(buffer: PickleBuffer) -> bool:
@@ -57,7 +69,13 @@ def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryvie
 
     data = pickle.dumps(message, protocol=5, buffer_callback=within)
     sizes = b"".join([_encode_length(part.nbytes) for part in beside])
-    return [_encode_length(len(data)), _encode_length(len(sizes)), data, *([sizes] if beside else []), *beside]
+    return [
+        _encode_length(len(data)),
+        _encode_length(len(sizes)),
+        data,
+        *([sizes] if beside else []),
+        *beside,
+    ]
 
 
 def _encode_length(size: int) -> bytes:
@@ -71,7 +89,9 @@ def _decode_lengths(data: bytes) -> list[int]:
     >>> _decode_lengths(_encode_length(7) + _encode_length(2**40))
     [7, 1099511627776]
     """
-    return [int.from_bytes(data[start : start + SIZE], "big") for start in range(0, len(data), SIZE)]
+    return [
+        int.from_bytes(data[start : start + SIZE], "big") for start in range(0, len(data), SIZE)
+    ]
 
 
 def encode_message(message: Begin | Look | Done) -> bytes:
@@ -95,7 +115,9 @@ def read_message(stream: IO[bytes]) -> Any:
         return None
     beside = []
     for each in _decode_lengths(data[size:]):
-        part = bytearray(stream.read(each))  # as arrays that were sent in the pickle, those beside it may be written to
+        part = bytearray(
+            stream.read(each)
+        )  # as arrays that were sent in the pickle, those beside it may be written to
         if len(part) < each:
             return None
         beside.append(part)

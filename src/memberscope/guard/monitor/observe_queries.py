@@ -17,25 +17,43 @@ from memberscope.types import Ints
 Lines = list[tuple[Observations, str]]
 
 
-def build_log_lines(piece: Piece, equipment: MonitorArtifacts, dropped: Callable[[int], None]) -> Lines:
+def build_log_lines(
+    piece: Piece, equipment: MonitorArtifacts, dropped: Callable[[int], None]
+) -> Lines:
     """Each query's observations, with the line of the log that they make.
 
-    `dropped` is told how many cannot be sketched, such as records that the model's server refused too.
+    `dropped` is told how many cannot be sketched, such as records that the model's server refused
+    too.
     """
     try:
         record, point, bins = equipment.sketcher.sketch(piece.batch)
     except Exception:  # whatever a client sent, the monitor goes on
         if len(piece.asked) > 1:  # one of them spoils it for all
-            return [found for one in piece.alone() for found in build_log_lines(one, equipment, dropped)]
+            return [
+                found for one in piece.alone() for found in build_log_lines(one, equipment, dropped)
+            ]
         dropped(len(piece.labels))
         return []
     found, start = [], 0
     for one in piece.asked:
         part = slice(start, start + one.records)
-        labels = _read_answer_classes(one) if one.answer and one.serving is not None else piece.labels[part]
+        labels = (
+            _read_answer_classes(one)
+            if one.answer and one.serving is not None
+            else piece.labels[part]
+        )
         client = np.full(one.records, int(one.key, 16), dtype=np.uint64)
-        whole = Observations(np.full(one.records, one.at), client, record[part], point[part], bins[part], labels)
-        found.append((whole, format_access_line(whole, kind=one.group, key=equipment.secret.id, status=one.status)))
+        whole = Observations(
+            np.full(one.records, one.at), client, record[part], point[part], bins[part], labels
+        )
+        found.append(
+            (
+                whole,
+                format_access_line(
+                    whole, kind=one.group, key=equipment.secret.id, status=one.status
+                ),
+            )
+        )
         start = part.stop
     return found
 

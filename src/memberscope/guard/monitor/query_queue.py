@@ -1,4 +1,7 @@
-"""Queries that wait for the monitor: those that come together go together, and what has no room is counted."""
+"""Queries that wait for the monitor.
+
+Those that come together go together, and what has no room is counted.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ class QueueCounters(Protocol):
 
 
 class Waiting(NamedTuple):
-    """A query that waits for its turn, since a time in seconds since 1970, and about how many bytes it takes."""
+    """A query that waits for its turn, since a time in seconds since 1970.
+
+    And about how many bytes it takes.
+    """
 
     seen: QueryEvent
     at: float
@@ -51,7 +57,9 @@ def _estimate_weight(batch: Batch) -> int:
         return array.nbytes
     parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
     numbers = sum(part.nbytes for part in parts)
-    return numbers + sum(len(str(value)) for part in parts if part.dtype == object for value in part.ravel())
+    return numbers + sum(
+        len(str(value)) for part in parts if part.dtype == object for value in part.ravel()
+    )
 
 
 class Queue:
@@ -60,7 +68,9 @@ class Queue:
     `busy` says that what was taken is not yet judged. To be used from one event loop.
     """
 
-    def __init__(self, counts: QueueCounters, turn: int, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, counts: QueueCounters, turn: int, clock: Callable[[], float] = time.time
+    ) -> None:
         self.counts, self.turn, self.clock = counts, turn, clock
         self.waiting: deque[Waiting] = deque()
         self.records = self.weight = 0
@@ -71,7 +81,9 @@ class Queue:
     def watch(self, seen: QueryEvent) -> None:
         """Take a query."""
         weight, told, records = _estimate_weight(seen.batch), len(seen.answer), len(seen.labels)
-        if told and self.weight + weight + told > WEIGHT / 2:  # what was asked counts for more than what was told
+        if (
+            told and self.weight + weight + told > WEIGHT / 2
+        ):  # what was asked counts for more than what was told
             seen, told = seen._replace(answer=b""), 0
         weight += told
         if self.records + records > WAITING or self.weight + weight > WEIGHT:
@@ -83,7 +95,9 @@ class Queue:
         self.awake.set()
 
     async def gathered(self, seconds: float | None = None) -> list[Waiting]:
-        """About `turn` records of those that wait, in the order in which they were answered; none where none come for so long.
+        """About `turn` records of those that wait, in the order in which they were answered.
+
+        None where none come for so long.
 
         What comes within `GATHERED` seconds goes together, which takes a fraction of the time.
         """
@@ -104,7 +118,9 @@ class Queue:
         """Count those that wait as of now, also where nobody takes them."""
         self.counts.waiting(self.records)
         if self.busy or self.waiting:
-            self.counts.late(max(0.0, self.clock() - (self.first if self.busy else self.waiting[0].at)))
+            self.counts.late(
+                max(0.0, self.clock() - (self.first if self.busy else self.waiting[0].at))
+            )
 
     def _next(self) -> list[Waiting]:
         found: list[Waiting] = []
@@ -128,7 +144,10 @@ Answer = bytes | PickleBuffer  # the latter goes to another process without a co
 
 
 class Asked(NamedTuple):
-    """One query of a piece: when it was answered, by whom it was asked, how it ended, and about how many records it was."""
+    """One query of a piece: when it was answered, by whom it was asked, how it ended.
+
+    And about how many records it was.
+    """
 
     at: float
     key: str
@@ -163,10 +182,14 @@ def split_into_pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
             yield from _split_query(together[0], turn)
         else:
             batch = (
-                together[0].seen.batch if len(together) == 1 else _stack_waiting_batches([one.seen.batch for one in together])
+                together[0].seen.batch
+                if len(together) == 1
+                else _stack_waiting_batches([one.seen.batch for one in together])
             )
             yield Piece(
-                [_summarize_query(one) for one in together], batch, np.concatenate([one.seen.labels for one in together])
+                [_summarize_query(one) for one in together],
+                batch,
+                np.concatenate([one.seen.labels for one in together]),
             )
 
 
@@ -174,7 +197,13 @@ def _summarize_query(one: Waiting) -> Asked:
     """What is kept of a query beside its records."""
     seen, answer = one.seen, one.seen.answer
     return Asked(
-        one.at, seen.key, seen.group, seen.status, len(seen.labels), PickleBuffer(answer) if answer else answer, seen.serving
+        one.at,
+        seen.key,
+        seen.group,
+        seen.status,
+        len(seen.labels),
+        PickleBuffer(answer) if answer else answer,
+        seen.serving,
     )
 
 
@@ -193,13 +222,20 @@ def _group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
 
 
 def _split_query(one: Waiting, turn: int) -> Iterator[Piece]:
-    """A query about many records, `turn` of them at a time; an answer that is still to be read keeps it in one piece."""
+    """A query about many records, `turn` of them at a time.
+
+    An answer that is still to be read keeps it in one piece.
+    """
     whole, seen = _summarize_query(one), one.seen
     if whole.answer:
         turn = seen.records
     for start in range(0, seen.records, turn):
         where = range(start, min(start + turn, seen.records))
-        yield Piece([whole._replace(records=len(where))], seen.batch.take(where), seen.labels[start : start + turn])
+        yield Piece(
+            [whole._replace(records=len(where))],
+            seen.batch.take(where),
+            seen.labels[start : start + turn],
+        )
 
 
 def _find_batch_form(batch: Batch) -> object:
@@ -219,4 +255,9 @@ def _stack_waiting_batches(batches: list[Batch]) -> Batch:
     if batches[0].columns is None:
         return Batch(np.concatenate([np.asarray(batch.array) for batch in batches]))
     names = batches[0].columns
-    return Batch(columns={name: np.concatenate([(batch.columns or {})[name] for batch in batches]) for name in names})
+    return Batch(
+        columns={
+            name: np.concatenate([(batch.columns or {})[name] for batch in batches])
+            for name in names
+        }
+    )

@@ -1,4 +1,7 @@
-"""What an alarm does to the clients that it concerns. Alarms about membership do nothing: an answer that changed would be an oracle."""
+"""What an alarm does to the clients that it concerns.
+
+Alarms about membership do nothing: an answer that changed would be an oracle.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ EVERYBODY = "all"  # the pool of all clients, which only ever alerts
 
 
 def list_responses(alarm: Alarm, respond: Respond) -> list[tuple[str, ActiveResponse, float]]:
-    """The clients concerned, what they get, and for how many seconds; empty where the alarm only alerts.
+    """The clients concerned, what they get, and for how many seconds.
 
-    A client's alarm concerns the client; a family's or a pool's concerns those who took part, but the pool of all clients nobody.
+    Empty where the alarm only alerts.
+
+    A client's alarm concerns the client; a family's or a pool's concerns those who took part, but
+    the pool of all clients nobody.
 
     >>> alarm = Alarm(0.0, "probing", "family", "17", 12.5, 10.0, 40, ("0a", "0b"))
     >>> [(client, standing.response, seconds) for client, standing, seconds in list_responses(alarm, Respond(probing="throttle"))]
@@ -24,4 +30,7 @@ def list_responses(alarm: Alarm, respond: Respond) -> list[tuple[str, ActiveResp
     if response == "alert":
         return []
     concerned = (alarm.subject,) if alarm.scope == "client" else dict.fromkeys(alarm.clients)
-    return [(client, ActiveResponse(response, alarm.detector), 60.0 * respond.minutes) for client in concerned]
+    return [
+        (client, ActiveResponse(response, alarm.detector), 60.0 * respond.minutes)
+        for client in concerned
+    ]

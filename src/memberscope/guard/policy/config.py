@@ -1,4 +1,7 @@
-"""The guard's policy, `guard.toml`: who may see what, how often, and what happens when somebody probes or something fails."""
+"""The guard's policy, `guard.toml`.
+
+Who may see what, how often, and what happens when somebody probes or something fails.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ class PolicyTable(BaseModel):
 
 
 class RateLimit(PolicyTable):
-    """A budget of `n` records in `seconds`: a bucket that holds n tokens and is full again after so many seconds.
+    """A budget of `n` records in `seconds`.
+
+    A bucket that holds n tokens and is full again after so many seconds.
 
     >>> RateLimit.of("600/h")
     Rate(n=600, seconds=3600.0)
@@ -46,15 +51,20 @@ class RateLimit(PolicyTable):
         if isinstance(text, RateLimit):
             return text
         found = re.fullmatch(
-            r"\s*([1-9][0-9]{0,11})\s*/\s*([1-9][0-9]{0,5})?\s*([smhd])\s*", text if isinstance(text, str) else ""
+            r"\s*([1-9][0-9]{0,11})\s*/\s*([1-9][0-9]{0,5})?\s*([smhd])\s*",
+            text if isinstance(text, str) else "",
         )
         if not found:
-            raise ValueError(f'Expected a rate such as "600/h", got {text!r}. Write records/s, /m, /h or /d.')
+            raise ValueError(
+                f'Expected a rate such as "600/h", got {text!r}. Write records/s, /m, /h or /d.'
+            )
         return cls(n=int(found[1]), seconds=int(found[2] or 1) * SECONDS[found[3]])
 
 
 class ClientLimits(BaseModel):
-    """What one class of clients gets: the output defence by its name (`none`, `top:3+round:2`, `label`) and budgets in records.
+    """What one class of clients gets.
+
+    The output defence by its name (`none`, `top:3+round:2`, `label`) and budgets in records.
 
     `per_record` counts how often one client may ask about the same record. None is no limit.
     """
@@ -81,7 +91,9 @@ class ClientLimits(BaseModel):
 
 
 class ClientClass(ClientLimits):
-    """Clients that are treated alike: those for whom one of `who` holds, `kind:subject`, where the subject may end with `*`.
+    """Clients that are treated alike.
+
+    Those for whom one of `who` holds, `kind:subject`, where the subject may end with `*`.
 
     For networks the subject is a CIDR, such as `network:10.0.0.0/8`.
     """
@@ -93,15 +105,24 @@ class ClientClass(ClientLimits):
     @classmethod
     def _kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for entry in value:
-            if entry.partition(":")[0] not in ("api_key", "jwt", "mtls", "network") or not entry.partition(":")[2]:
-                raise ValueError(f"Expected who as api_key:…, jwt:…, mtls:… or network:…, got {entry!r}. Repair it.")
+            if (
+                entry.partition(":")[0] not in ("api_key", "jwt", "mtls", "network")
+                or not entry.partition(":")[2]
+            ):
+                raise ValueError(
+                    f"Expected who as api_key:…, jwt:…, mtls:… or network:…, got {entry!r}. Repair "
+                    "it."
+                )
         return value
 
 
 class ModeConfig(PolicyTable):
-    """`observe` changes nothing and logs what `enforce` would do. `on_fault` says what an answer gets that cannot be protected.
+    """`observe` changes nothing and logs what `enforce` would do.
 
-    `closed` refuses it; `open` lets it through as it is, logged and counted. `total` is the budget of all clients together.
+    `on_fault` says what an answer gets that cannot be protected.
+
+    `closed` refuses it; `open` lets it through as it is, logged and counted. `total` is the budget
+    of all clients together.
     """
 
     mode: Literal["observe", "enforce"] = "enforce"
@@ -115,11 +136,14 @@ class ModeConfig(PolicyTable):
 
 
 class ServingConfig(PolicyTable):
-    """How the server is asked and what it answers: the keys of an audit's `[target]` for an endpoint.
+    """How the server is asked and what it answers.
 
-    `model_name` may be left out: all models then. `also` are further outputs (v2) that pass unchanged; others are dropped.
-    `passed` are further requests, such as `GET /docs`, that pass unchanged; all that are neither guarded nor known harmless are refused.
-    `path` is where requests in templated JSON are posted.
+    The keys of an audit's `[target]` for an endpoint.
+
+    `model_name` may be left out: all models then. `also` are further outputs (v2) that pass
+    unchanged; others are dropped. `passed` are further requests, such as `GET /docs`, that pass
+    unchanged; all that are neither guarded nor known harmless are refused. `path` is where requests
+    in templated JSON are posted.
     """
 
     protocol: Literal["v2", "mlflow", "json"] = "v2"
@@ -141,13 +165,19 @@ class ServingConfig(PolicyTable):
         except InputError as error:
             raise ValueError(str(error)) from None
         if self.protocol == "json" and not (self.path or "").startswith("/"):
-            raise ValueError('Expected the path of requests for protocol json, got none. Write path = "/predict".')
+            raise ValueError(
+                'Expected the path of requests for protocol json, got none. Write path = "/predict".'
+            )
         return self
 
     def endpoint(self, url: str, model_name: str | None = None) -> Endpoint:
         """The declaration that an audit of the same server has."""
         keys = ("protocol", "body", "answer", "outputs", "classes", "n_classes", "columns")
-        return Endpoint(url, model_name=model_name or self.model_name or "model", **{key: getattr(self, key) for key in keys})
+        return Endpoint(
+            url,
+            model_name=model_name or self.model_name or "model",
+            **{key: getattr(self, key) for key in keys},
+        )
 
 
 class ApiKey(PolicyTable):
@@ -158,20 +188,27 @@ class ApiKey(PolicyTable):
 
 
 class Jwt(PolicyTable):
-    """How JSON Web Tokens in the Authorization header are verified; `key_file` holds the public key, or the secret of HS256."""
+    """How JSON Web Tokens in the Authorization header are verified.
+
+    `key_file` holds the public key, or the secret of HS256.
+    """
 
     key_file: str
-    algorithms: tuple[Literal["HS256", "HS512", "RS256", "RS512", "ES256", "EdDSA"], ...] = ("RS256",)
+    algorithms: tuple[Literal["HS256", "HS512", "RS256", "RS512", "ES256", "EdDSA"], ...] = (
+        "RS256",
+    )
     audience: str | None = None
     issuer: str | None = None
     subject: str = "sub"
 
 
 class Identity(PolicyTable):
-    """How clients are told apart: the first of `by` that a request proves. What proves nothing counts by its network.
+    """How clients are told apart: the first of `by` that a request proves.
 
-    Headers that name a client or its address count only in requests from `trusted_proxies`. `required` refuses (401) whoever
-    proves nothing but a network.
+    What proves nothing counts by its network.
+
+    Headers that name a client or its address count only in requests from `trusted_proxies`.
+    `required` refuses (401) whoever proves nothing but a network.
     """
 
     by: tuple[Source, ...] = ("network",)
@@ -186,7 +223,10 @@ class Identity(PolicyTable):
 
 
 class GuardLimits(PolicyTable):
-    """How much and how long: bytes, records, seconds and requests at once; what waits beyond `queue` gets 503."""
+    """How much and how long: bytes, records, seconds and requests at once.
+
+    What waits beyond `queue` gets 503.
+    """
 
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
     max_answer_bytes: int = Field(default=64 * 2**20, ge=1024)
@@ -196,15 +236,18 @@ class GuardLimits(PolicyTable):
     answer_timeout: float = Field(default=60.0, gt=0)
     concurrency: int = Field(default=64, ge=1)
     queue: int = Field(default=256, ge=0)
-    least_seconds: float = Field(default=0.0, ge=0)  # answers are held until so long after the request, so that time tells less
+    least_seconds: float = Field(
+        default=0.0, ge=0
+    )  # answers are held until so long after the request, so that time tells less
 
 
 class MonitorConfig(PolicyTable):
     """What the monitor looks at and keeps. Paths are relative to the policy's folder.
 
-    `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing is watched. `fingerprints` of
-    the training set lie elsewhere. `tuned` holds thresholds; without it nothing alarms. `log` is the access log of hashes and
-    sketches, kept for `retention_days`. What the monitor knows of up to `clients` clients is kept in `memory` over a restart.
+    `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing
+    is watched. `fingerprints` of the training set lie elsewhere. `tuned` holds thresholds; without
+    it nothing alarms. `log` is the access log of hashes and sketches, kept for `retention_days`.
+    What the monitor knows of up to `clients` clients is kept in `memory` over a restart.
     """
 
     enabled: bool = True
@@ -221,7 +264,10 @@ class MonitorConfig(PolicyTable):
 
 
 class Respond(PolicyTable):
-    """What follows an alarm, for `minutes`. Membership alarms only alert: an answer that depended on them would tell who is a member."""
+    """What follows an alarm, for `minutes`.
+
+    Membership alarms only alert: an answer that depended on them would tell who is a member.
+    """
 
     volume: Response = "alert"
     probing: Response = "alert"
@@ -238,7 +284,10 @@ class Respond(PolicyTable):
 
 
 class Alerts(PolicyTable):
-    """Where alarms go. Those about membership are told together, every `digest_minutes`, if there are `digest_least` hits or more."""
+    """Where alarms go. Those about membership are told together, every `digest_minutes`.
+
+    If there are `digest_least` hits or more.
+    """
 
     log: str | None = None
     webhook: str | None = None
@@ -248,7 +297,10 @@ class Alerts(PolicyTable):
 
 
 class StateConfig(PolicyTable):
-    """Where budgets and the monitor's state live: in this process, or in Redis for several workers."""
+    """Where budgets and the monitor's state live.
+
+    In this process, or in Redis for several workers.
+    """
 
     redis: str | None = None
     prefix: str = Field(default="memberscope", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
@@ -256,9 +308,12 @@ class StateConfig(PolicyTable):
 
 
 class MeasuredClaim(PolicyTable):
-    """The audit that this policy rests on: digest of the result, level, limit and the measured upper bound.
+    """The audit that this policy rests on.
 
-    `outputs` are those of the level (None: not said), and `attacks` all that ran there. What is served must follow from the level.
+    Digest of the result, level, limit and the measured upper bound.
+
+    `outputs` are those of the level (None: not said), and `attacks` all that ran there. What is
+    served must follow from the level.
     """
 
     result: str
@@ -299,15 +354,24 @@ class GuardPolicy(PolicyTable):
     def _whole(self) -> GuardPolicy:
         names = [entry.name for entry in self.clients]
         if len(set(names)) < len(names) or "default" in names:
-            raise ValueError("Expected client classes with different names, none of them default. Rename one.")
+            raise ValueError(
+                "Expected client classes with different names, none of them default. Rename one."
+            )
         if self.serving.outputs == "labels" and any(
             entry.restrict not in ("none", "label") for entry in (*self.clients, self.default)
         ):
-            raise ValueError("Expected restrict none or label where the server answers labels. Repair restrict.")
+            raise ValueError(
+                "Expected restrict none or label where the server answers labels. Repair restrict."
+            )
         if "jwt" in self.identity.by and self.identity.jwt is None:
-            raise ValueError("Expected [identity.jwt] with a key_file for by = jwt, got none. Add it.")
+            raise ValueError(
+                "Expected [identity.jwt] with a key_file for by = jwt, got none. Add it."
+            )
         if "api_key" in self.identity.by and not self.identity.keys:
-            raise ValueError("Expected [[identity.keys]] for by = api_key, got none. Add name and sha256 of each key.")
+            raise ValueError(
+                "Expected [[identity.keys]] for by = api_key, got none. Add name and sha256 of "
+                "each key."
+            )
         return self
 
     def path(self, name: str) -> Path:
@@ -319,15 +383,20 @@ def read_policy(path: str | Path) -> GuardPolicy:
     """The policy in a TOML file.
 
     Raises:
-        InputError: It cannot be read, is no TOML, or some key or value is not usable; the sentence names the key.
+        InputError: It cannot be read, is no TOML, or some key or value is not usable; the sentence
+    names the key.
     """
     path = Path(path)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy.") from error
+        raise InputError(
+            f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected a TOML policy, got {str(path)!r} with: {error}. Repair the file.") from error
+        raise InputError(
+            f"Expected a TOML policy, got {str(path)!r} with: {error}. Repair the file."
+        ) from error
     return parse_guard_policy({**table, "home": str(path.parent)}, str(path))
 
 
@@ -339,7 +408,8 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
 
     >>> parse_guard_policy({"serving": {"n_classes": 3}, "default": {"restrict": "tip:3"}})
     Traceback (most recent call last):
-    memberscope.errors.InputError: Expected a usable default.restrict in the policy, got 'tip:3': Expected a restriction such as ...
+    memberscope.errors.InputError: Expected a usable default.restrict in the policy, got 'tip:3':
+    Expected a restriction such as ...
     """
     try:
         return GuardPolicy.model_validate(table)
@@ -347,5 +417,11 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "table"
         said = first["msg"].removeprefix("Value error, ").rstrip(".")
-        got = "" if isinstance(first["input"], dict | GuardPolicy) else f", got {str(first['input'])[:80]!r}"
-        raise InputError(f"Expected a usable {where} in {name}{got}: {said}. Repair the policy.") from None
+        got = (
+            ""
+            if isinstance(first["input"], dict | GuardPolicy)
+            else f", got {str(first['input'])[:80]!r}"
+        )
+        raise InputError(
+            f"Expected a usable {where} in {name}{got}: {said}. Repair the policy."
+        ) from None

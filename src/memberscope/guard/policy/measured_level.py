@@ -1,4 +1,7 @@
-"""Whether a policy serves what its audit measured: answers that follow from the level in `[measured]`, and no others."""
+"""Whether a policy serves what its audit measured.
+
+Answers that follow from the level in `[measured]`, and no others.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,16 @@ from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.outputs import LABEL, NONE, can_derive_answers
 
-ADVICE = "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
+ADVICE = (
+    "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
+)
 
 
 def _find_measured_level(policy: GuardPolicy) -> str | None:
-    """The level that was measured; labels where labels are all that was answered. None without `[measured]`."""
+    """The level that was measured; labels where labels are all that was answered.
+
+    None without `[measured]`.
+    """
     found = policy.measured
     if found is None:
         return None
@@ -21,7 +29,9 @@ def _find_measured_level(policy: GuardPolicy) -> str | None:
 
 
 def find_looser_classes(policy: GuardPolicy) -> list[str]:
-    """Classes of clients whose answers cannot be worked out from the level that was measured, `default` among them.
+    """Classes of clients whose answers cannot be worked out from the level that was measured.
+
+    `default` among them.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> measured = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
@@ -35,7 +45,10 @@ def find_looser_classes(policy: GuardPolicy) -> list[str]:
     served = LABEL if policy.serving.outputs == "labels" else NONE
     logits = policy.serving.outputs == "logits" and found.outputs == "probabilities"
     looser = []
-    for name, restrict in [*((entry.name, entry.restrict) for entry in policy.clients), ("default", policy.default.restrict)]:
+    for name, restrict in [
+        *((entry.name, entry.restrict) for entry in policy.clients),
+        ("default", policy.default.restrict),
+    ]:
         answers = served if restrict == NONE else restrict
         if not can_derive_answers(level, answers) or (answers == NONE and logits):
             looser.append(name)
@@ -53,23 +66,41 @@ def require_measured(policy: GuardPolicy, *, allow_looser: bool = False) -> None
         return
     level = _find_measured_level(policy)
     if allow_looser:
-        log_event(logging.WARNING, "looser_than_measured", classes=", ".join(looser), measured=level)
+        log_event(
+            logging.WARNING, "looser_than_measured", classes=", ".join(looser), measured=level
+        )
         return
-    shown = {entry.name: entry.restrict for entry in policy.clients} | {"default": policy.default.restrict}
+    shown = {entry.name: entry.restrict for entry in policy.clients} | {
+        "default": policy.default.restrict
+    }
     raise InputError(
-        f"Expected answers that follow from {level} as [measured] says, got restrict = {shown[looser[0]]!r} for {looser[0]}. {ADVICE}."
+        f"Expected answers that follow from {level} as [measured] says, got restrict = "
+        f"{shown[looser[0]]!r} for {looser[0]}. {ADVICE}."
     )
 
 
 def log_measured(policy: GuardPolicy) -> None:
-    """Log what the operator must know of the audit behind a policy: that there is none, or that it does not hold."""
+    """Log what the operator must know of the audit behind a policy.
+
+    That there is none, or that it does not hold.
+    """
     if policy.measured is None:
-        log_event(logging.INFO, "not_measured", note="The policy has no [measured]: no audit says what its answers give away.")
+        log_event(
+            logging.INFO,
+            "not_measured",
+            note="The policy has no [measured]: no audit says what its answers give away.",
+        )
     elif policy.guard.mode == "observe" and policy.measured.level != NONE:
         log_event(
-            logging.WARNING, "not_enforced", measured=policy.measured.level, note="In mode observe answers pass as they are."
+            logging.WARNING,
+            "not_enforced",
+            measured=policy.measured.level,
+            note="In mode observe answers pass as they are.",
         )
     elif policy.guard.on_fault == "open" and policy.measured.level != NONE:
         log_event(
-            logging.WARNING, "open_on_fault", measured=policy.measured.level, note="What cannot be restricted passes as it is."
+            logging.WARNING,
+            "open_on_fault",
+            measured=policy.measured.level,
+            note="What cannot be restricted passes as it is.",
         )

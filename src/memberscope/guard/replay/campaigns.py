@@ -45,10 +45,13 @@ DO: dict[Detector, str] = {
     "per_client.",
 }
 INVISIBLE = (
-    "One or two ordinary queries a record. An attacker with confidences or logits needs no more to score a record, and such queries "
-    "look like anybody's: no published detector sees them. Only how many they are, the order they come in, and hits on fingerprints "
+    "One or two ordinary queries a record. An attacker with confidences or logits needs no more to "
+    "score a record, and such queries "
+    "look like anybody's: no published detector sees them. Only how many they are, the order they "
+    "come in, and hits on fingerprints "
     "of the training set can tell.",
-    "Whoever stays below the thresholds: an attacker who knows them, goes slowly or uses many identities loses time but not the "
+    "Whoever stays below the thresholds: an attacker who knows them, goes slowly or uses many "
+    "identities loses time but not the "
     "answers. Budgets limit what that yields, detectors do not.",
     "Queries that did not pass this guard, and copies of the model that are asked elsewhere.",
     "What the answers already gave away: an alarm comes after the queries that caused it.",
@@ -57,7 +60,10 @@ INVISIBLE = (
 
 @dataclass(frozen=True)
 class Campaign:
-    """Alarms that belong together: who, since when until when (seconds since 1970), how many queries, and what to make of it."""
+    """Alarms that belong together.
+
+    Who, since when until when (seconds since 1970), how many queries, and what to make of it.
+    """
 
     detectors: tuple[Detector, ...]
     scopes: tuple[Scope, ...]
@@ -72,7 +78,10 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Threshold:
-    """What a detector's statistic must pass, and the share of benign client-days on which it does so (None: not measured)."""
+    """What a detector's statistic must pass.
+
+    And the share of benign client-days on which it does so (None: not measured).
+    """
 
     detector: Detector
     scope: Scope
@@ -82,7 +91,10 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Calibration:
-    """False alarms a benign client-day over all detectors, with limits: on how many client-days, and how it was found."""
+    """False alarms a benign client-day over all detectors, with limits.
+
+    On how many client-days, and how it was found.
+    """
 
     rate: float
     low: float
@@ -102,7 +114,9 @@ class Day:
 
 
 class Replay(BaseModel):
-    """What a replayed log shows. Alarms of `membership` are digests (`only_digests`), as a live guard would have told them.
+    """What a replayed log shows. Alarms of `membership` are digests (`only_digests`).
+
+    As a live guard would have told them.
 
     >>> alarm = Alarm(60.0, "probing", "client", "0a", 12.0, 10.0, 40, ("0a",))
     >>> Replay.of("access.log", (alarm,), start=0.0, end=120.0, n_queries=500, n_clients=9, n_client_days=9).verdict()
@@ -131,13 +145,21 @@ class Replay(BaseModel):
     @classmethod
     def _told(cls, value: tuple[Alarm, ...]) -> tuple[Alarm, ...]:
         if any(alarm.detector == "membership" and alarm.subject != DIGEST for alarm in value):
-            raise ValueError("Expected digests of membership alarms, got single ones. Pass the alarms through only_digests.")
-        return tuple(replace(a, statistic=_cap_infinite(a.statistic), threshold=_cap_infinite(a.threshold)) for a in value)
+            raise ValueError(
+                "Expected digests of membership alarms, got single ones. Pass the alarms through "
+                "only_digests."
+            )
+        return tuple(
+            replace(a, statistic=_cap_infinite(a.statistic), threshold=_cap_infinite(a.threshold))
+            for a in value
+        )
 
     @classmethod
     def of(cls, log: str, alarms: Sequence[Alarm], **counts: object) -> Replay:
         """A replay with the campaigns of its alarms; `counts` are the other fields."""
-        return cls.model_validate({"log": log, "alarms": tuple(alarms), "campaigns": group_campaigns(alarms), **counts})
+        return cls.model_validate(
+            {"log": log, "alarms": tuple(alarms), "campaigns": group_campaigns(alarms), **counts}
+        )
 
     def verdict(self) -> str:
         """What was found, in one sentence."""
@@ -145,7 +167,8 @@ class Replay(BaseModel):
             return f"No campaign among {format_count_with_noun(self.n_clients, 'client')} and {format_count_with_noun(self.n_queries, 'query', 'queries')}"
         clients = {client for campaign in self.campaigns for client in campaign.clients}
         return (
-            f"{format_count_with_noun(len(self.campaigns), 'campaign')}, by {len(clients):,} of {format_count_with_noun(self.n_clients, 'client')}, "
+            f"{format_count_with_noun(len(self.campaigns), 'campaign')}, by {len(clients):,} of "
+            f"{format_count_with_noun(self.n_clients, 'client')}, "
             f"in {format_count_with_noun(self.n_queries, 'query', 'queries')}"
         )
 
@@ -165,23 +188,33 @@ def format_count_with_noun(n: int, one: str, more: str | None = None) -> str:
 
 
 def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, ...]:
-    """Campaigns in order of their first alarm: alarms that share a client or a subject, none more than `gap` seconds after another.
+    """Campaigns in order of their first alarm.
 
-    A digest and an alarm of all clients together name many who have nothing to do with one another. They join every campaign of a
-    client they name without making one of several, and make one of their own where there is none.
+    Alarms that share a client or a subject, none more than `gap` seconds after another.
+
+    A digest and an alarm of all clients together name many who have nothing to do with one another.
+    They join every campaign of a client they name without making one of several, and make one of
+    their own where there is none.
 
     >>> one = Alarm(0.0, "probing", "client", "0a", 12.0, 10.0, 40, ("0a",))
     >>> other = Alarm(60.0, "boundary", "family", "17", 12.0, 10.0, 70, ("0a", "0b"))
     >>> [(found.detectors, found.clients, found.queries) for found in group_campaigns([one, other])]
     [(('boundary', 'probing'), ('0a', '0b'), 70)]
     """
-    ordered = sorted(alarms, key=lambda alarm: (alarm.time, alarm.detector, alarm.scope, alarm.subject))
+    ordered = sorted(
+        alarms, key=lambda alarm: (alarm.time, alarm.detector, alarm.scope, alarm.subject)
+    )
     close = _group_by_keys([alarm for alarm in ordered if not _is_loose(alarm)], gap)
     places = _index_client_times(close)
     joined: list[list[Alarm]] = [[] for _ in close]
     alone: list[Alarm] = []
     for alarm in (alarm for alarm in ordered if _is_loose(alarm)):
-        near = {n for client in alarm.clients for time, n in places.get(client, ()) if abs(alarm.time - time) <= gap}
+        near = {
+            n
+            for client in alarm.clients
+            for time, n in places.get(client, ())
+            if abs(alarm.time - time) <= gap
+        }
         for number in near:
             joined[number].append(alarm)
         if not near:
@@ -236,11 +269,23 @@ def _index_client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tup
 
 
 def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
-    """A group of alarms, and those that joined it, as a campaign; its clients, and what it looks like, are the group's."""
+    """A group of alarms, and those that joined it, as a campaign.
+
+    Its clients, and what it looks like, are the group's.
+    """
     every = [*group, *joined]
     own = [name for name in ORDER if any(alarm.detector == name for alarm in group)]
-    detectors = (*own, *(name for name in ORDER if name not in own and any(alarm.detector == name for alarm in joined)))
-    clients = sorted({name for alarm in group for kind, name in _collect_alarm_keys(alarm) if kind == "client"})
+    detectors = (
+        *own,
+        *(
+            name
+            for name in ORDER
+            if name not in own and any(alarm.detector == name for alarm in joined)
+        ),
+    )
+    clients = sorted(
+        {name for alarm in group for kind, name in _collect_alarm_keys(alarm) if kind == "client"}
+    )
     others = f"; {' and '.join(detectors[1:])} stood out as well" if detectors[1:] else ""
     who = f"{len(clients):,} clients together" if len(clients) != 1 else "Queries of one client"
     return Campaign(
@@ -257,7 +302,10 @@ def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign
 
 
 def _count_alarm_queries(group: Sequence[Alarm]) -> int:
-    """Queries behind alarms: the most of each subject, added up in the scope where that is most, since scopes count the same ones."""
+    """Queries behind alarms: the most of each subject, added up in the scope where that is most.
+
+    Since scopes count the same ones.
+    """
     most: dict[str, dict[str, int]] = {}
     for alarm in group:
         asked = most.setdefault(alarm.scope, {})

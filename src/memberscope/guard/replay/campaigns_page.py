@@ -1,4 +1,7 @@
-"""A replay for readers: `replay.json`, and `campaigns.html`, one file without scripts that works offline."""
+"""A replay for readers: `replay.json`, and `campaigns.html`.
+
+One file without scripts that works offline.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +18,24 @@ from memberscope.errors import InputError
 from memberscope.guard.replay.campaigns import FORMAT, HIGHEST, Replay, format_count_with_noun
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 58, 26, 30
-SHOWN, NAMED = 200, 8  # alarms and campaigns on the page, and clients in a campaign's card; replay.json has all
+SHOWN, NAMED = (
+    200,
+    8,
+)  # alarms and campaigns on the page, and clients in a campaign's card; replay.json has all
 
 
 def write_replay(replay: Replay, out: Path) -> None:
-    """Write `replay.json` and `campaigns.html`, readable by their owner alone, each whole or not at all.
+    """Write `replay.json` and `campaigns.html`, readable by their owner alone.
+
+    Each whole or not at all.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    text = json.dumps(replay.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (
+        json.dumps(replay.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )
     write_bytes(out / "replay.json", text.encode(), mode=0o600)
     write_bytes(out / "campaigns.html", render_campaigns_page(replay).encode(), mode=0o600)
 
@@ -41,13 +52,18 @@ def read_replay(path: Path) -> Replay:
     except (OSError, ValueError) as error:
         first = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"Expected a replay.json in {str(path)!r}, got: {first}. Run memberscope guard replay again."
+            f"Expected a replay.json in {str(path)!r}, got: {first}. Run memberscope guard replay "
+            "again."
         ) from error
 
 
 def build_campaigns_schema() -> dict[str, Any]:
     """JSON Schema of the document."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **Replay.model_json_schema()}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": FORMAT,
+        **Replay.model_json_schema(),
+    }
 
 
 def render_campaigns_page(replay: Replay) -> str:
@@ -56,8 +72,14 @@ def render_campaigns_page(replay: Replay) -> str:
     from markupsafe import Markup
 
     style = read_template("report.css") + read_template("campaigns.css", "guard")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": format_percentage, "moment": _format_utc_minute, "day": _format_utc_day}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "percent": format_percentage,
+        "moment": _format_utc_minute,
+        "day": _format_utc_day,
+    }
     environment.globals |= {
         "counted": format_count_with_noun,
         "lasted": _format_campaign_duration,
@@ -76,7 +98,10 @@ def render_campaigns_page(replay: Replay) -> str:
 
 
 def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
-    """Bars of queries and counts of alarms a day; None for less than two days, which the numbers tell."""
+    """Bars of queries and counts of alarms a day.
+
+    None for less than two days, which the numbers tell.
+    """
     if len(replay.days) < 2:
         return None
     top = max(1, *(entry.queries for entry in replay.days))
@@ -103,7 +128,9 @@ def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
 
 
 def _choose_count_ticks(top: int) -> list[int]:
-    """Round numbers from 0 to a count or a little less than it, three to six of them where it is large enough.
+    """Round numbers from 0 to a count or a little less than it.
+
+    Three to six of them where it is large enough.
 
     >>> _choose_count_ticks(100), _choose_count_ticks(17), _choose_count_ticks(1)
     ([0, 20, 40, 60, 80, 100], [0, 5, 10, 15], [0, 1])
@@ -152,4 +179,10 @@ def _format_false_alarm_rate(rate: float) -> str:
     >>> _format_false_alarm_rate(0.001), _format_false_alarm_rate(0.0)
     ('1 in 1,000', 'none')
     """
-    return "none" if rate <= 0 else f"1 in {1 / rate:,.3g}" if rate > 0.01 else f"1 in {round(1 / rate):,}"
+    return (
+        "none"
+        if rate <= 0
+        else f"1 in {1 / rate:,.3g}"
+        if rate > 0.01
+        else f"1 in {round(1 / rate):,}"
+    )

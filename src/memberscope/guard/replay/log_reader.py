@@ -1,4 +1,8 @@
-"""Logs to tune on and to replay: the guard's own, or any that tell time, client, request and answer; JSON lines or Parquet, of any size."""
+"""Logs to tune on and to replay.
+
+The guard's own, or any that tell time, client, request and answer; JSON lines or Parquet, of any
+size.
+"""
 
 from __future__ import annotations
 
@@ -26,26 +30,45 @@ from memberscope.wire import parse_outputs
 
 SIZE = 4096
 LONGEST = 2**26  # bytes of a line
-UNREADABLE = (MemberscopeError, ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+UNREADABLE = (
+    MemberscopeError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class Log:
-    """Log files one after the other, as blocks of observations; to be read as often as wanted, and never whole in memory.
+    """Log files one after the other, as blocks of observations.
 
-    A line of another kind than the guard's own is an object with `time` (seconds since 1970, or ISO 8601, in UTC unless it says
-    otherwise), `client`, `request` and, if it is known, `answer`: the documents that the server was sent and sent back. Those need the
-    policy's [serving] and a sketch. Lines that cannot be read are left out and counted in `skipped`; those of the guard's own that
-    were made with another key than the sketch's in `foreign`, where their hashes mean nothing.
+    To be read as often as wanted, and never whole in memory.
+
+    A line of another kind than the guard's own is an object with `time` (seconds since 1970, or ISO
+    8601, in UTC unless it says otherwise), `client`, `request` and, if it is known, `answer`: the
+    documents that the server was sent and sent back. Those need the policy's [serving] and a
+    sketch. Lines that cannot be read are left out and counted in `skipped`; those of the guard's
+    own that were made with another key than the sketch's in `foreign`, where their hashes mean
+    nothing.
 
     Raises:
         InputError: There is no such file.
     """
 
-    def __init__(self, paths: Sequence[Path], policy: GuardPolicy | None = None, sketcher: Sketcher | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        policy: GuardPolicy | None = None,
+        sketcher: Sketcher | None = None,
+    ) -> None:
         missing = [path for path in paths if not path.is_file()]
         if missing or not paths:
             raise InputError(
-                f"Expected an access log, got {str(missing[0]) if missing else 'none'!r}, which is no file. Check the path."
+                f"Expected an access log, got {str(missing[0]) if missing else 'none'!r}, which is "
+                "no file. Check the path."
             )
         self.paths, self.policy, self.sketcher = tuple(paths), policy, sketcher
         self.skipped = self.lines = self.foreign = 0
@@ -74,30 +97,50 @@ class Log:
 
     def _documents(self) -> Iterator[Any]:
         for path in self.paths:
-            yield from _read_parquet_rows(path) if path.suffix == ".parquet" else _read_log_lines(path)
+            yield from (
+                _read_parquet_rows(path) if path.suffix == ".parquet" else _read_log_lines(path)
+            )
 
     def _read(self, document: Any) -> Observations | None:
         """The observations of a line; None where it was made with another key."""
         found = json.loads(document) if isinstance(document, bytes) else document
         if found.get("format") != FORMAT:
             return self._sketched(found)
-        if self.sketcher is not None and found.get("key") not in (None, "", self.sketcher.secret.id):
+        if self.sketcher is not None and found.get("key") not in (
+            None,
+            "",
+            self.sketcher.secret.id,
+        ):
             return None
         return read_line(document if isinstance(document, bytes) else json.dumps(found))
 
     def _sketched(self, found: Any) -> Observations:
         if self.policy is None or self.sketcher is None:
-            raise InputError("Expected a guard's log, got another. Give --policy with [serving] and a sketch.")
+            raise InputError(
+                "Expected a guard's log, got another. Give --policy with [serving] and a sketch."
+            )
         serving = self.policy.serving.endpoint("http://upstream")
         batch = serving.serving.records(_parse_logged_document(found["request"]))
         record, point, bins = self.sketcher.sketch(batch)
         labels = np.full(len(batch), -1, dtype=np.int64)
         if found.get("answer") is not None:
             labels = _find_visible_top_classes(
-                parse_outputs(serving.serving.answers(_parse_logged_document(found["answer"])), serving.declared)
+                parse_outputs(
+                    serving.serving.answers(_parse_logged_document(found["answer"])),
+                    serving.declared,
+                )
             )
-        client = np.full(len(batch), self.sketcher.secret.client(str(found["client"])), dtype=np.uint64)
-        return Observations(np.full(len(batch), _parse_timestamp(found["time"])), client, record, point, bins, labels)
+        client = np.full(
+            len(batch), self.sketcher.secret.client(str(found["client"])), dtype=np.uint64
+        )
+        return Observations(
+            np.full(len(batch), _parse_timestamp(found["time"])),
+            client,
+            record,
+            point,
+            bins,
+            labels,
+        )
 
 
 def _parse_timestamp(time: Any) -> float:
@@ -116,7 +159,10 @@ def _parse_timestamp(time: Any) -> float:
 
 
 def _find_visible_top_classes(outputs: Any) -> Any:
-    """The top class of each row (n, k), hidden classes left out; a label (n, 1) itself; -1 where all is hidden."""
+    """The top class of each row (n, k), hidden classes left out; a label (n, 1) itself.
+
+    -1 where all is hidden.
+    """
     if outputs.shape[1] == 1:
         return outputs[:, 0].astype(np.int64)
     whole = ~np.isnan(outputs).all(axis=1)
@@ -129,7 +175,9 @@ def _parse_logged_document(document: Any) -> Any:
 
 
 def _read_log_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file that are not empty, also of one that gzip made; one that is too long is cut into pieces that nobody can read.
+    """The lines of a file that are not empty, also of one that gzip made.
+
+    One that is too long is cut into pieces that nobody can read.
 
     Raises:
         InputError: The file cannot be read, or ends in the midst of what gzip made.
@@ -141,7 +189,8 @@ def _read_log_lines(path: Path) -> Iterator[bytes]:
                     yield line
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(
-            f"Expected a log in {str(path)!r}, got a file that cannot be read to its end. Check the file."
+            f"Expected a log in {str(path)!r}, got a file that cannot be read to its end. Check "
+            "the file."
         ) from error
 
 
@@ -155,17 +204,24 @@ def _read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
         import pyarrow
         from pyarrow.parquet import ParquetFile
     except ImportError as error:
-        raise InputError("Expected pyarrow to read Parquet, got none. Run pip install memberscope[parquet].") from error
+        raise InputError(
+            "Expected pyarrow to read Parquet, got none. Run pip install memberscope[parquet]."
+        ) from error
     try:
         with ParquetFile(path) as file:
             for batch in file.iter_batches(SIZE):
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise InputError(f"Expected a Parquet file, got {str(path)!r}, which is damaged or none. Check the file.") from error
+        raise InputError(
+            f"Expected a Parquet file, got {str(path)!r}, which is damaged or none. Check the file."
+        ) from error
 
 
 def list_log_files(paths: Sequence[Path]) -> list[Path]:
-    """Log files, the parts put aside for a path before the path itself: `access.jsonl` stands for all its days."""
+    """Log files, the parts put aside for a path before the path itself.
+
+    `access.jsonl` stands for all its days.
+    """
     found: list[Path] = []
     for path in paths:
         found += [*sorted(path.parent.glob(f"{path.name}.*Z")), path]

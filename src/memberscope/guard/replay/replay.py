@@ -40,7 +40,9 @@ class LogCounts:
             self.pairs.add((client, day))
 
 
-def collect_alarms(monitor: Monitor, blocks: Iterable[Observations]) -> tuple[list[Alarm], LogCounts]:
+def collect_alarms(
+    monitor: Monitor, blocks: Iterable[Observations]
+) -> tuple[list[Alarm], LogCounts]:
     """Every alarm of a log, and what was counted in it."""
     alarms: list[Alarm] = []
     counted = LogCounts()
@@ -50,7 +52,9 @@ def collect_alarms(monitor: Monitor, blocks: Iterable[Observations]) -> tuple[li
     return alarms, counted
 
 
-def build_replay(name: str, alarms: list[Alarm], counted: LogCounts, policy: GuardPolicy, tuned: Tuned | None) -> Replay:
+def build_replay(
+    name: str, alarms: list[Alarm], counted: LogCounts, policy: GuardPolicy, tuned: Tuned | None
+) -> Replay:
     """What a log shows; membership is told in digests, as live."""
     told = replace_by_digests(alarms, policy.alerts, policy.monitor.retention_days * DAY)
     days = sorted(counted.queries)
@@ -64,24 +68,32 @@ def build_replay(name: str, alarms: list[Alarm], counted: LogCounts, policy: Gua
         n_client_days=len(counted.pairs),
         thresholds=() if tuned is None else _list_thresholds(tuned),
         calibration=None if tuned is None else _build_calibration(tuned),
-        days=tuple(Day(day * DAY, counted.queries[day], sum(alarm.time // DAY == day for alarm in told)) for day in days),
+        days=tuple(
+            Day(day * DAY, counted.queries[day], sum(alarm.time // DAY == day for alarm in told))
+            for day in days
+        ),
     )
 
 
 def _list_thresholds(tuned: Tuned) -> tuple[Threshold, ...]:
     """Every stream's threshold, with its share of the stated rate."""
     limits, share = tuned.settings.thresholds, tuned.rate / len(STREAMS)
-    places: list[tuple[Detector, Scope]] = [stream.split(".") for stream in STREAMS if stream in limits]  # type: ignore[misc]
+    found = [stream.split(".") for stream in STREAMS if stream in limits]
+    places: list[tuple[Detector, Scope]] = found  # type: ignore[assignment]
     return tuple(Threshold(name, scope, limits[f"{name}.{scope}"], share) for name, scope in places)
 
 
 def _build_calibration(tuned: Tuned) -> Calibration:
     """The false-alarm rate that the last quarter of the tuned log showed."""
     how = (
-        f"Thresholds for {tuned.rate:g} false alarms a client-day over all detectors together, by the tails of the statistics on "
-        f"{tuned.client_days:,} client-days of the log; checked on its last quarter with thresholds that had not seen it."
+        f"Thresholds for {tuned.rate:g} false alarms a client-day over all detectors together, by "
+        "the tails of the statistics on "
+        f"{tuned.client_days:,} client-days of the log; checked on its last quarter with "
+        "thresholds that had not seen it."
     )
-    return Calibration(tuned.alarms / max(tuned.days, 1), tuned.low, tuned.high, CONFIDENCE, tuned.days, how)
+    return Calibration(
+        tuned.alarms / max(tuned.days, 1), tuned.low, tuned.high, CONFIDENCE, tuned.days, how
+    )
 
 
 def build_fresh_monitor(equipment: MonitorArtifacts, policy: GuardPolicy) -> Monitor:

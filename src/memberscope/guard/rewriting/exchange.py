@@ -1,8 +1,11 @@
-"""One query and its answer as pure functions: bodies to records and outputs, and outputs to a body that tells no more.
+"""One query and its answer as pure functions.
 
-Answers keep the server's form. Where classes are hidden, templated JSON and MLflow get objects `{name: score}`, and the Open
-Inference Protocol a BYTES tensor of its classification extension; an endpoint declared with `top_k` reads both back exactly.
-One score for two classes is answered as two.
+Bodies to records and outputs, and outputs to a body that tells no more.
+
+Answers keep the server's form. Where classes are hidden, templated JSON and MLflow get objects
+`{name: score}`, and the Open Inference Protocol a BYTES tensor of its classification extension; an
+endpoint declared with `top_k` reads both back exactly. One score for two classes is answered as
+two.
 """
 
 from __future__ import annotations
@@ -37,12 +40,22 @@ from memberscope.guard.rewriting.response_writer import (
 )
 from memberscope.outputs import Chain, pick_top_classes
 from memberscope.types import Floats, Ints, OutputDefence
-from memberscope.wire import DeclaredOutputs, Step, TemplatedJSON, build_document, parse_path, pick_value
+from memberscope.wire import (
+    DeclaredOutputs,
+    Step,
+    TemplatedJSON,
+    build_document,
+    parse_path,
+    pick_value,
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a server answered about n records: `outputs` (n, k), or labels (n, 1), and the rest that may pass (v2)."""
+    """What a server answered about n records.
+
+    `outputs` (n, k), or labels (n, 1), and the rest that may pass (v2).
+    """
 
     outputs: Floats
     name: str = ""
@@ -81,10 +94,19 @@ class Exchange:
         if not isinstance(served, TemplatedJSON):
             return cls(serving, endpoint.declared, path=path)
         place, hole = served._place()
-        return cls(serving, endpoint.declared, served.body.encode(), place, hole in ("$record", "$row"), path)
+        return cls(
+            serving,
+            endpoint.declared,
+            served.body.encode(),
+            place,
+            hole in ("$record", "$row"),
+            path,
+        )
 
     def query(self, body: bytes, *, restricted: bool) -> ParsedQuery:
-        """The records of a request, and the body for the server; where answers are `restricted`, only the declared output is asked for.
+        """The records of a request, and the body for the server.
+
+        Where answers are `restricted`, only the declared output is asked for.
 
         Raises:
             Refused: It is not what the protocol says (400), or in a form that is not read (415).
@@ -94,7 +116,16 @@ class Exchange:
             query = self._query(document, odd, restricted)
             batch = order_record_columns(query.batch, self.serving.columns)
             return query if batch is query.batch else ParsedQuery(batch, query.body)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError):
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+            MemoryError,
+        ):
             raise RequestRefused(400, UNREADABLE) from None
         except (TargetError, InputError):
             raise RequestRefused(400, UNREADABLE) from None
@@ -117,26 +148,39 @@ class Exchange:
             document = orjson.loads(body)
         except ValueError:
             raise TargetError(
-                f"Expected JSON from the server, got {len(body)} bytes that are none. Check the server."
+                f"Expected JSON from the server, got {len(body)} bytes that are none. Check the "
+                "server."
             ) from None
         if self.serving.protocol != "v2":
             found = pick_value(document, self.path)
             return Answer(read_answer_outputs([found] if self.alone else found, self.declared, n))
         name, values, beside = read_v2_tensors(document, self.serving.answer, self.serving.also)
         return Answer(
-            read_answer_outputs(values, self.declared, n), name, tuple(beside), tuple(copy_answer_metadata(document).items())
+            read_answer_outputs(values, self.declared, n),
+            name,
+            tuple(beside),
+            tuple(copy_answer_metadata(document).items()),
         )
 
     def write(self, answer: Answer, outputs: Floats, told: Pairs | None, signal: str) -> bytes:
-        """The body that says `outputs` in place of the answer's own; where classes are hidden, those that are `told`."""
+        """The body that says `outputs` in place of the answer's own.
+
+        Where classes are hidden, those that are `told`.
+        """
         if self.serving.protocol == "v2":
             tensor = write_tensor_answer(answer.name, outputs, told, signal, self.declared)
-            return orjson.dumps({**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY)
+            return orjson.dumps(
+                {**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY
+            )
         found = write_plain_answers(outputs, told, signal, self.declared)
-        return orjson.dumps(build_document(self.path, found[0] if self.alone else found), option=NUMPY)
+        return orjson.dumps(
+            build_document(self.path, found[0] if self.alone else found), option=NUMPY
+        )
 
     def answer(self, body: bytes, n: int, defence: OutputDefence) -> tuple[bytes, Ints]:
-        """The body of an answer about n records as `defence` leaves it, and the top classes (n,) that it tells.
+        """The body of an answer about n records as `defence` leaves it.
+
+        And the top classes (n,) that it tells.
 
         Raises:
             TargetError: It cannot be read, or is not what was declared.
@@ -161,8 +205,12 @@ class Exchange:
         return find_answered_classes(outputs, self.declared.level)
 
 
-def _defend_answer_outputs(outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence) -> tuple[Floats, str]:
-    """The outputs after `defence`, as an audit behind it sees them, and what they are: labels stay labels, logits become probabilities.
+def _defend_answer_outputs(
+    outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence
+) -> tuple[Floats, str]:
+    """The outputs after `defence`, as an audit behind it sees them, and what they are.
+
+    Labels stay labels, logits become probabilities.
 
     >>> from memberscope.outputs import parse_restriction
     >>> _defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), restriction("round:2"))

@@ -1,4 +1,7 @@
-"""Requests read with suspicion: what reaches the model is written anew from what was counted, and holds nothing else."""
+"""Requests read with suspicion.
+
+What reaches the model is written anew from what was counted, and holds nothing else.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ UNREADABLE = "Expected a request that the protocol allows, with records of one s
 
 
 class ParsedQuery(NamedTuple):
-    """The records that a request asks about, and the body that asks the server about them and nothing else."""
+    """The records that a request asks about.
+
+    And the body that asks the server about them and nothing else.
+    """
 
     batch: Batch
     body: bytes
@@ -31,7 +37,9 @@ class MalformedRequest(ValueError):
 
 
 def read_request(body: bytes) -> tuple[Any, bool]:
-    """The JSON of a body, and whether it holds NaN or infinity, which only Python's own reader knows.
+    """The JSON of a body, and whether it holds NaN or infinity.
+
+    Which only Python's own reader knows.
 
     Raises:
         Refused: It is none.
@@ -57,7 +65,9 @@ def _encode_json_value(value: Any, odd: bool) -> bytes:
 
 
 def _parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
-    """Values of one shape: float64 where all are numbers, so that 1 and 1.0 are the same record; else objects.
+    """Values of one shape: float64 where all are numbers, so that 1 and 1.0 are the same record.
+
+    Else objects.
 
     >>> _parse_record_array([[1, None]], b"[[1,null]]").tolist(), _parse_record_array(["a", 2], b'["a",2]').tolist()
     ([[1.0, nan]], ['a', 2.0])
@@ -76,11 +86,20 @@ def _parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
 
 def _parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
     """Named columns from rows of values."""
-    if not isinstance(rows, list) or not rows or not names or not all(isinstance(name, str) for name in names):
+    if (
+        not isinstance(rows, list)
+        or not rows
+        or not names
+        or not all(isinstance(name, str) for name in names)
+    ):
         raise MalformedRequest("named columns")
-    if len(set(names)) < len(names) or any(not isinstance(row, list) or len(row) != len(names) for row in rows):
+    if len(set(names)) < len(names) or any(
+        not isinstance(row, list) or len(row) != len(names) for row in rows
+    ):
         raise MalformedRequest("a value for each column")
-    return Batch(columns=dict(zip(names, map(_parse_record_column, zip(*rows, strict=True)), strict=True)))
+    return Batch(
+        columns=dict(zip(names, map(_parse_record_column, zip(*rows, strict=True)), strict=True))
+    )
 
 
 def _parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
@@ -97,13 +116,19 @@ def _convert_words(values: Sequence[Any]) -> NDArray[Any]:
     """Values among which there are words, as objects; numbers are floats."""
     if any(isinstance(value, list | dict) for value in values):
         raise MalformedRequest("one value in each place")
-    return np.array([float(value) if isinstance(value, int) else value for value in values], dtype=object)
+    return np.array(
+        [float(value) if isinstance(value, int) else value for value in values], dtype=object
+    )
 
 
 def _parse_request_records(found: Any, text: bytes) -> Batch:
     """Records as lists, as objects with the same keys, or as one list for each name."""
     if isinstance(found, dict):
-        columns = {str(name): _parse_record_column(values) for name, values in found.items() if isinstance(values, list)}
+        columns = {
+            str(name): _parse_record_column(values)
+            for name, values in found.items()
+            if isinstance(values, list)
+        }
         if (
             len(columns) < len(found)
             or not all(map(len, columns.values()))
@@ -136,16 +161,27 @@ def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
     return ParsedQuery(batch, orjson.dumps({form: orjson.Fragment(text)}))
 
 
-def parse_template_query(document: Any, odd: bool, template: bytes, steps: tuple[Step, ...], alone: bool) -> ParsedQuery:
+def parse_template_query(
+    document: Any, odd: bool, template: bytes, steps: tuple[Step, ...], alone: bool
+) -> ParsedQuery:
     """A request in templated JSON: the template with the records in their place."""
     found = pick_value(document, steps)
     text = _encode_json_value(found, odd)
-    batch = _parse_request_records([found], b"[%b]" % text) if alone else _parse_request_records(found, text)
-    return ParsedQuery(batch, orjson.dumps(fill_template(orjson.loads(template), steps, orjson.Fragment(text))))
+    batch = (
+        _parse_request_records([found], b"[%b]" % text)
+        if alone
+        else _parse_request_records(found, text)
+    )
+    return ParsedQuery(
+        batch, orjson.dumps(fill_template(orjson.loads(template), steps, orjson.Fragment(text)))
+    )
 
 
 def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> ParsedQuery:
-    """A request of the Open Inference Protocol for `outputs` alone; None keeps the client's choice of names."""
+    """A request of the Open Inference Protocol for `outputs` alone.
+
+    None keeps the client's choice of names.
+    """
     if not isinstance(document, dict) or not document.keys() <= KEYS:
         raise MalformedRequest("the protocol's keys")
     tensors, texts = {}, []
@@ -157,7 +193,9 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
         texts.append(text)
     kept: dict[str, Any] = {"inputs": texts}
     if outputs is None:
-        outputs = [entry["name"] for entry in document["outputs"] or ()] if "outputs" in document else ()
+        outputs = (
+            [entry["name"] for entry in document["outputs"] or ()] if "outputs" in document else ()
+        )
     if outputs:
         kept["outputs"] = [{"name": str(name)} for name in outputs]
     if isinstance(document.get("id"), str):
@@ -166,7 +204,8 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
     if content is not None:
         kept["parameters"] = content
     return ParsedQuery(
-        _join_input_tensors(tensors, content is not None and content["content_type"] == "pd"), orjson.dumps(kept)
+        _join_input_tensors(tensors, content is not None and content["content_type"] == "pd"),
+        orjson.dumps(kept),
     )
 
 
@@ -174,7 +213,9 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
     """One input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
-        raise RequestRefused(415, "Expected JSON without the binary tensor extension, got it. Send the data as JSON.")
+        raise RequestRefused(
+            415, "Expected JSON without the binary tensor extension, got it. Send the data as JSON."
+        )
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list) and shape):
         raise MalformedRequest("name, datatype and shape")
     for size in shape:
@@ -186,7 +227,12 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
         raise MalformedRequest("numbers")
     if values.shape != tuple(shape) and values.ndim != 1:
         raise MalformedRequest("data that are flat, or of the shape")
-    document: dict[str, Any] = {"name": name, "shape": shape, "datatype": kind, "data": orjson.Fragment(text)}
+    document: dict[str, Any] = {
+        "name": name,
+        "shape": shape,
+        "datatype": kind,
+        "data": orjson.Fragment(text),
+    }
     content = _read_content_type(entry)
     if content is not None:
         document["parameters"] = content
@@ -202,7 +248,10 @@ def _read_content_type(entry: Any) -> dict[str, str] | None:
 
 
 def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
-    """One tensor as an array; several, or those of a data frame, as columns, or side by side where some are wider."""
+    """One tensor as an array; several, or those of a data frame, as columns.
+
+    Or side by side where some are wider.
+    """
     if len(tensors) == 1 and not frame:
         return Batch(next(iter(tensors.values())))
     if len({len(values) for values in tensors.values()}) != 1:
@@ -214,7 +263,9 @@ def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
 
 
 def order_record_columns(batch: Batch, names: Sequence[str]) -> Batch:
-    """The records with their columns as declared in `names`, whatever their order was or whether they had names; else sorted by name.
+    """The records with their columns as declared in `names`.
+
+    Whatever their order was or whether they had names; else sorted by name.
 
     So one record is the same record however it is written.
 

@@ -1,4 +1,7 @@
-"""Answers written anew: the declared output as the defence leaves it, and nothing that was not declared."""
+"""Answers written anew: the declared output as the defence leaves it.
+
+And nothing that was not declared.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floa
     [[0.25, 0.75]]
     """
     if not isinstance(answers, list | np.ndarray) or len(answers) != n:
-        raise TargetError(f"Expected {n} answers from the server, got another number. Repair answer in the policy.")
+        raise TargetError(
+            f"Expected {n} answers from the server, got another number. Repair answer in the "
+            "policy."
+        )
     if declared.n_classes is None:
         declared = _declare_n_classes(declared, _count_answer_classes(answers, declared))
     return parse_outputs(answers, declared)
@@ -44,27 +50,38 @@ def _declare_n_classes(declared: DeclaredOutputs, n: int) -> DeclaredOutputs:
 
 
 def _count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
-    """The number of classes where none was declared: what the first answer holds; for labels, as many as it takes."""
+    """The number of classes where none was declared: what the first answer holds.
+
+    For labels, as many as it takes.
+    """
     first = answers[0]
     if declared.level == "labels":
         most = float(np.max(np.asarray(answers, dtype=np.float64)))
         if not most < MOST:
-            raise TargetError(f"Expected labels below {MOST}, got {most:g}. Declare n_classes in [serving].")
+            raise TargetError(
+                f"Expected labels below {MOST}, got {most:g}. Declare n_classes in [serving]."
+            )
         return max(2, int(most) + 1)
     return max(2, len(first) if isinstance(first, list | dict | np.ndarray) else 2)
 
 
-def _decode_class_labels(outputs: Floats, declared: DeclaredOutputs) -> list[str] | NDArray[np.int64]:
+def _decode_class_labels(
+    outputs: Floats, declared: DeclaredOutputs
+) -> list[str] | NDArray[np.int64]:
     """Labels (n,): the classes' names, or their numbers where they have none."""
     codes = outputs[:, 0].astype(np.int64)
-    return codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
+    return (
+        codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
+    )
 
 
 Pairs = list[list[tuple[int, float]]]
 
 
 def list_visible_classes(outputs: Floats) -> Pairs | None:
-    """The classes of each record that are not hidden, with their scores, the likeliest first; None where nothing is hidden.
+    """The classes of each record that are not hidden, with their scores, the likeliest first.
+
+    None where nothing is hidden.
 
     >>> list_visible_classes(np.array([[0.2, np.nan, 0.7]])), list_visible_classes(np.array([[0.3, 0.7]]))
     ([[(2, 0.7), (0, 0.2)]], None)
@@ -75,15 +92,21 @@ def list_visible_classes(outputs: Floats) -> Pairs | None:
     shown = ~hidden
     rows, columns = np.nonzero(shown)
     found: Pairs = [[] for _ in outputs]
-    for row, column, value in zip(rows.tolist(), columns.tolist(), outputs[shown].tolist(), strict=True):
+    for row, column, value in zip(
+        rows.tolist(), columns.tolist(), outputs[shown].tolist(), strict=True
+    ):
         found[row].append((column, value))
     for pairs in found:
         pairs.sort(key=lambda pair: -pair[1])
     return found
 
 
-def write_plain_answers(outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs) -> Any:
-    """What JSON says of each record: a label, a list in the server's order, or an object where classes are hidden.
+def write_plain_answers(
+    outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
+) -> Any:
+    """What JSON says of each record.
+
+    A label, a list in the server's order, or an object where classes are hidden.
 
     >>> write_plain_answers(np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", DeclaredOutputs(names=("b", "a")))
     [{'b': 0.9}]
@@ -92,21 +115,29 @@ def write_plain_answers(outputs: Floats, told: Pairs | None, signal: str, declar
         return _decode_class_labels(outputs, declared)
     if told is not None:
         names = declared.classes
-        return [{names[column] if names else str(column): value for column, value in pairs} for pairs in told]
+        return [
+            {names[column] if names else str(column): value for column, value in pairs}
+            for pairs in told
+        ]
     return _restore_class_order(outputs, declared)
 
 
 def _restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
     """Outputs (n, k) with the classes in the server's order."""
-    return np.ascontiguousarray(outputs if declared.straight or not declared.n_classes else outputs[:, declared.back])
+    return np.ascontiguousarray(
+        outputs if declared.straight or not declared.n_classes else outputs[:, declared.back]
+    )
 
 
 def write_tensor_answer(
     name: str, outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
 ) -> dict[str, Any]:
-    """The output tensor: FP64 (n, k), labels (n, 1), or, where classes are hidden, BYTES (n, told) of `score:place[:name]`.
+    """The output tensor: FP64 (n, k), labels (n, 1), or, where classes are hidden, BYTES (n.
 
-    The last form is that of the protocol's classification extension; places are those of the server's order.
+    Told) of `score:place[:name]`.
+
+    The last form is that of the protocol's classification extension; places are those of the
+    server's order.
 
     >>> write_tensor_answer("p", np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", DeclaredOutputs(n=2))
     {'name': 'p', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['0.9:0']}
@@ -118,11 +149,17 @@ def write_tensor_answer(
     if told is not None:
         order, names = declared.order, declared.classes
         data = [
-            f"{value!r}:{order[column] if order else column}" + (f":{names[column]}" if names else "")
+            f"{value!r}:{order[column] if order else column}"
+            + (f":{names[column]}" if names else "")
             for pairs in told
             for column, value in pairs
         ]
-        return {"name": name, "shape": [len(told), len(data) // len(told)], "datatype": "BYTES", "data": data}
+        return {
+            "name": name,
+            "shape": [len(told), len(data) // len(told)],
+            "datatype": "BYTES",
+            "data": data,
+        }
     return {
         "name": name,
         "shape": list(outputs.shape),
@@ -131,17 +168,26 @@ def write_tensor_answer(
     }
 
 
-def read_v2_tensors(document: Any, answer: str | None, also: Sequence[str]) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
-    """The declared output's name and values in an answer, and the documents of the outputs that pass beside it.
+def read_v2_tensors(
+    document: Any, answer: str | None, also: Sequence[str]
+) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
+    """The declared output's name and values in an answer.
+
+    And the documents of the outputs that pass beside it.
 
     Raises:
         TargetError: There is no such output, or there are two.
     """
     entries = [entry for entry in read_list(document, "outputs") if isinstance(entry, dict)]
-    wanted = [entry for entry in entries if (entry.get("name") == answer if answer else entry.get("name") not in also)]
+    wanted = [
+        entry
+        for entry in entries
+        if (entry.get("name") == answer if answer else entry.get("name") not in also)
+    ]
     if len(wanted) != 1 or not isinstance(wanted[0].get("name"), str):
         raise TargetError(
-            f"Expected one output {answer or 'that is not named in also'}, got {len(wanted)}. Set answer in the policy."
+            f"Expected one output {answer or 'that is not named in also'}, got {len(wanted)}. Set "
+            "answer in the policy."
         )
     beside = [
         {key: entry[key] for key in ("name", "shape", "datatype", "data") if key in entry}

@@ -1,4 +1,7 @@
-"""What operators ask a running guard, on a port of its own: health, metrics, the policy in force, and reload."""
+"""What operators ask a running guard, on a port of its own.
+
+Health, metrics, the policy in force, and reload.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,13 @@ NOBODY = "0" * 16
 Reach = Callable[[], Awaitable[bool]]
 
 
-def build_admin_app(reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], reload: Callable[[], bool]) -> App:
-    """The application. `reachable` asks for the upstream, and `reload` reads the policy again, here or in all workers."""
+def build_admin_app(
+    reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], reload: Callable[[], bool]
+) -> App:
+    """The application. `reachable` asks for the upstream, and `reload` reads the policy again.
+
+    Here or in all workers.
+    """
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
@@ -32,7 +40,9 @@ def build_admin_app(reloads: Reloads, reachable: Reach, metrics: Callable[[], by
     async def ready(request: Request) -> Response:
         found = {"upstream": await reachable(), "state": await _is_state_reachable(guard.state)}
         said = {"policy_broken": reloads.broken or None, "needs_restart": reloads.restart or None}
-        return JSONResponse({"ready": all(found.values()), **found, **said}, 200 if all(found.values()) else 503)
+        return JSONResponse(
+            {"ready": all(found.values()), **found, **said}, 200 if all(found.values()) else 503
+        )
 
     async def measured(request: Request) -> Response:
         return Response(metrics(), media_type=CONTENT_TYPE)

@@ -34,7 +34,10 @@ async def _do_nothing() -> None:
 
 @dataclass(frozen=True, eq=False)
 class GuardAssembly:
-    """Where state is kept, who watches and counts, what is started before and stopped after, and what follows a reloaded policy."""
+    """Where state is kept, who watches and counts, what is started before and stopped after.
+
+    And what follows a reloaded policy.
+    """
 
     state: State
     names: Names
@@ -47,7 +50,9 @@ class GuardAssembly:
 
 
 def build_state(policy: GuardPolicy, counters: Counters) -> State:
-    """Where budgets and responses are kept: in Redis, if the policy names one, else in this process.
+    """Where budgets and responses are kept.
+
+    In Redis, if the policy names one, else in this process.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> type(build_state(policy_of({"serving": {"n_classes": 3}}), Uncounted())).__name__
@@ -92,7 +97,9 @@ class Watching(Protocol):
 
 
 def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -> GuardAssembly:
-    """The parts of one worker; all workers have the same `secret`, which is the monitor's where there is one.
+    """The parts of one worker; all workers have the same `secret`.
+
+    Which is the monitor's where there is one.
 
     With `apart`, a monitor that no other worker shares gets a process of its own.
 
@@ -105,7 +112,11 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     if key is not None:
         secret = read_secret(policy.path(key)).key
     elif policy.state.redis is not None:
-        log_event(logging.WARNING, "no_key", why="[monitor] names no key, so that budgets in Redis begin anew at each start")
+        log_event(
+            logging.WARNING,
+            "no_key",
+            why="[monitor] names no key, so that budgets in Redis begin anew at each start",
+        )
 
     def told(new: GuardPolicy) -> None:
         metrics.policy(hash_guard_policy(new), time.time())
@@ -113,7 +124,9 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     told(policy)
     watching = _build_monitor(policy, metrics, state, apart=apart)
     if watching is None:
-        return GuardAssembly(state, KeyedHasher(secret), counters=metrics, metrics=metrics.exposition, follow=told)
+        return GuardAssembly(
+            state, KeyedHasher(secret), counters=metrics, metrics=metrics.exposition, follow=told
+        )
 
     def follow(new: GuardPolicy) -> None:
         told(new)
@@ -123,19 +136,31 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
         watching.tell()
         return metrics.exposition()
 
-    return GuardAssembly(state, KeyedHasher(secret), watching.watch, metrics, exposition, watching.start, watching.stop, follow)
+    return GuardAssembly(
+        state,
+        KeyedHasher(secret),
+        watching.watch,
+        metrics,
+        exposition,
+        watching.start,
+        watching.stop,
+        follow,
+    )
 
 
 def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
     """The parts of a process that does nothing but serve: its monitor runs beside it.
 
     Raises:
-        InputError: What [monitor] names is not usable; what its own process finds so, is told when it starts.
+        InputError: What [monitor] names is not usable; what its own process finds so, is told when
+    it starts.
     """
     return assemble_guard(policy, secret, apart=True)
 
 
-def _build_monitor(policy: GuardPolicy, metrics: Metrics, state: State, *, apart: bool) -> Watching | None:
+def _build_monitor(
+    policy: GuardPolicy, metrics: Metrics, state: State, *, apart: bool
+) -> Watching | None:
     """The monitor that the policy names, if it does.
 
     Raises:
@@ -145,11 +170,21 @@ def _build_monitor(policy: GuardPolicy, metrics: Metrics, state: State, *, apart
         log_event(logging.WARNING, "not_watching", why="[monitor] names no sketch")
         return None
     if policy.monitor.tuned is None:
-        log_event(logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms")
+        log_event(
+            logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms"
+        )
     if apart and policy.state.redis is None and policy.monitor.key is not None:
         return ChildMonitor(policy, read_secret(policy.path(policy.monitor.key)).id, metrics, state)
     equipment = load_monitor_artifacts(policy)
-    sketched, judge = SketchQueue(equipment, metrics), MonitorEngine(policy, equipment, metrics, state)
+    sketched, judge = (
+        SketchQueue(equipment, metrics),
+        MonitorEngine(policy, equipment, metrics, state),
+    )
     if policy.state.redis is None:
         return LocalMonitor(sketched, judge)
-    return SharedMonitor(sketched, judge, Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout), state)
+    return SharedMonitor(
+        sketched,
+        judge,
+        Consumer(policy.state.redis, policy.state.prefix, policy.state.timeout),
+        state,
+    )

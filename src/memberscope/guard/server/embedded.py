@@ -1,4 +1,7 @@
-"""The guard as middleware of another application: its monitor begins and ends with it, or begins at the first request."""
+"""The guard as middleware of another application.
+
+Its monitor begins and ends with it, or begins at the first request.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,10 @@ class Embedded:
         await self.parts.state.close()
 
     def around(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """The two ends of an application's lifespan, with the parts started before it and stopped after it."""
+        """The two ends of an application's lifespan.
+
+        With the parts started before it and stopped after it.
+        """
 
         async def begun() -> Message:
             message = await receive()
@@ -59,10 +65,12 @@ class Embedded:
 
 
 class GuardMiddleware(PolicyMiddleware):
-    """`app` behind the policy: a file's name or a policy that was read. Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
+    """`app` behind the policy: a file's name or a policy that was read.
 
-    State, watcher, counters and names are what the policy names, unless one of them is given; the monitor begins and ends with the
-    application.
+    Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
+
+    State, watcher, counters and names are what the policy names, unless one of them is given; the
+    monitor begins and ends with the application.
 
     >>> guard = GuardMiddleware(None, policy=GuardPolicy.model_validate({"serving": {"n_classes": 3}}))
     >>> list(guard.rules.groups)
@@ -85,14 +93,26 @@ class GuardMiddleware(PolicyMiddleware):
         """Read the policy, and assemble what it names.
 
         Raises:
-            InputError: It is not usable, or workers that share a Redis have no key to know clients by.
+            InputError: It is not usable, or workers that share a Redis have no key to know clients
+        by.
         """
         lifecycle = None
-        if app is not None and state is None and watch is None and names is None and counters is None:
+        if (
+            app is not None
+            and state is None
+            and watch is None
+            and names is None
+            and counters is None
+        ):
             lifecycle = _build_embedded_parts(load_guard_policy(policy))
             if lifecycle is not None:
                 parts = lifecycle.parts
-                state, watch, names, counters = parts.state, parts.watch, parts.names, parts.counters
+                state, watch, names, counters = (
+                    parts.state,
+                    parts.watch,
+                    parts.names,
+                    parts.counters,
+                )
         super().__init__(
             app,
             policy=policy,
@@ -108,7 +128,9 @@ class GuardMiddleware(PolicyMiddleware):
 
 
 def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
-    """What the policy names beside its rules; None where that is nothing but budgets in this process.
+    """What the policy names beside its rules.
+
+    None where that is nothing but budgets in this process.
 
     Raises:
         InputError: It is not usable, or workers that share a Redis have no key to know clients by.
@@ -117,6 +139,7 @@ def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
         return None
     if policy.monitor.key is None:
         raise InputError(
-            "Expected key in [monitor] beside [state] redis, got none: workers would not know the same client. Name a key file."
+            "Expected key in [monitor] beside [state] redis, got none: workers would not know the "
+            "same client. Name a key file."
         )
     return Embedded(assemble_guard(policy, b""))

@@ -15,9 +15,12 @@ from memberscope.guard.policy.measured_level import log_measured
 
 
 class Reloads:
-    """The policy file at `path` and the guard that serves it; `told` hears of each policy that comes into force.
+    """The policy file at `path` and the guard that serves it.
 
-    Where the state and the monitor's files lie is settled at the start; `restart` names what a new policy changes of that.
+    `told` hears of each policy that comes into force.
+
+    Where the state and the monitor's files lie is settled at the start; `restart` names what a new
+    policy changes of that.
     """
 
     def __init__(
@@ -33,20 +36,35 @@ class Reloads:
         self._first = guard.rules.policy
 
     def __call__(self) -> bool:
-        """Read the policy and put it in force; a broken one changes nothing and is told in `broken`."""
+        """Read the policy and put it in force.
+
+        A broken one changes nothing and is told in `broken`.
+        """
         try:
             rules = self.guard.prepared(self.path)
         except Exception as error:
-            self.broken = str(error) if isinstance(error, MemberscopeError) else type(error).__name__
-            log_event(logging.ERROR, "reload_failed", said=self.broken, kept=self.guard.rules.digest)
+            self.broken = (
+                str(error) if isinstance(error, MemberscopeError) else type(error).__name__
+            )
+            log_event(
+                logging.ERROR, "reload_failed", said=self.broken, kept=self.guard.rules.digest
+            )
             self.guard.counters.reload(False)
             return False
         settled = ("state", "monitor", "alerts")
-        changed = [name for name in settled if getattr(rules.policy, name) != getattr(self._first, name)]
+        changed = [
+            name for name in settled if getattr(rules.policy, name) != getattr(self._first, name)
+        ]
         self.broken, self.restart, self.loaded_at = "", ", ".join(changed), self._clock()
         self.guard.swap(rules)
         self._told(rules.policy)
-        log_event(logging.INFO, "reloaded", digest=rules.digest, mode=rules.policy.guard.mode, needs_restart=self.restart)
+        log_event(
+            logging.INFO,
+            "reloaded",
+            digest=rules.digest,
+            mode=rules.policy.guard.mode,
+            needs_restart=self.restart,
+        )
         log_measured(rules.policy)
         self.guard.counters.reload(True)
         return True

@@ -1,4 +1,7 @@
-"""The guard as a server: the proxy on one port, what operators need on another, and one process or several."""
+"""The guard as a server: the proxy on one port, what operators need on another.
+
+And one process or several.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,18 @@ from memberscope.guard.server.assembly import GuardAssembly, assemble_serving_gu
 from memberscope.guard.server.worker import Run, open_listener, run_worker
 
 
-def serve_guard(run: Run, parts: Callable[[GuardPolicy, bytes], GuardAssembly] = assemble_serving_guard) -> None:
+def serve_guard(
+    run: Run, parts: Callable[[GuardPolicy, bytes], GuardAssembly] = assemble_serving_guard
+) -> None:
     """Serve until a signal ends it; queries in flight get `grace` seconds.
 
     Raises:
         InputError: The policy or an option is not usable, or an address is taken.
     """
     run.checked()
-    for place in range(run.workers if run.admin_port else 0):  # where a port is taken, its worker would begin for ever
+    for place in range(
+        run.workers if run.admin_port else 0
+    ):  # where a port is taken, its worker would begin for ever
         open_listener(run.admin_host, run.admin_port + place).close()
     listening, secret = open_listener(run.host, run.port), os.urandom(32)
     if run.workers > 1:

@@ -20,13 +20,21 @@ from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.server.assembly import GuardAssembly
 from memberscope.guard.server.worker import Run, run_worker
 
-EVERY, SOONEST = 0.1, 1.0  # seconds between looks at the workers, and from a worker's start to its next
+EVERY, SOONEST = (
+    0.1,
+    1.0,
+)  # seconds between looks at the workers, and from a worker's start to its next
 
 
 def supervise_workers(
-    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly]
+    run: Run,
+    listening: socket.socket,
+    secret: bytes,
+    parts: Callable[[GuardPolicy, bytes], GuardAssembly],
 ) -> None:
-    """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them. Each exposes what all count.
+    """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them.
+
+    Each exposes what all count.
 
     Raises:
         InputError: There is no folder for what they count.
@@ -37,7 +45,10 @@ def supervise_workers(
 
 
 def _keep_workers_running(
-    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly]
+    run: Run,
+    listening: socket.socket,
+    secret: bytes,
+    parts: Callable[[GuardPolicy, bytes], GuardAssembly],
 ) -> None:
     """Begin the workers, begin them again as they die, and wait for their end."""
     asked: list[int] = []
@@ -66,7 +77,9 @@ def _keep_workers_running(
 
 @contextmanager
 def _create_metrics_folder() -> Iterator[None]:
-    """A folder of their own where processes that begin meanwhile count together; it is removed at the end.
+    """A folder of their own where processes that begin meanwhile count together.
+
+    It is removed at the end.
 
     Raises:
         InputError: There is nowhere to make it.
@@ -80,7 +93,8 @@ def _create_metrics_folder() -> Iterator[None]:
         folder = TemporaryDirectory(prefix="memberscope-guard-", ignore_cleanup_errors=True)
     except OSError as error:
         raise InputError(
-            f"Expected a folder for what workers count, got {error}. Set TMPDIR to one that can be written."
+            f"Expected a folder for what workers count, got {error}. Set TMPDIR to one that can be "
+            "written."
         ) from error
     with folder as name:
         os.environ[FOLDER] = name

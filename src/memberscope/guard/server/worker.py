@@ -58,15 +58,20 @@ class Run:
         policy = read_policy(self.policy)
         if self.workers < 1 or (self.workers > 1 and policy.state.redis is None):
             raise InputError(
-                f"Expected [state] redis for {self.workers} workers, got none: each would keep budgets by itself. Set it, or use --workers 1."
+                f"Expected [state] redis for {self.workers} workers, got none: each would keep "
+                "budgets by itself. Set it, or use --workers 1."
             )
-        if (self.tls_cert is None) != (self.tls_key is None) or (self.client_ca is not None and self.tls_cert is None):
+        if (self.tls_cert is None) != (self.tls_key is None) or (
+            self.client_ca is not None and self.tls_cert is None
+        ):
             raise InputError(
-                "Expected --tls-cert and --tls-key together, --client-ca only beside them, got one alone. Give both."
+                "Expected --tls-cert and --tls-key together, --client-ca only beside them, got one "
+                "alone. Give both."
             )
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise InputError(
-                f"Expected a log level of debug, info, warning or error, got {self.log_level!r}. Repair --log-level."
+                f"Expected a log level of debug, info, warning or error, got {self.log_level!r}. "
+                "Repair --log-level."
             )
         for file, certificate_of in (
             (self.tls_cert, self._own),
@@ -78,7 +83,9 @@ class Run:
         Proxy(self.upstream, policy)
         if not self.allow_looser:
             require_measured(policy)
-        PolicyMiddleware(None, policy=policy.model_copy(update={"measured": None}))  # each worker logs a looser one
+        PolicyMiddleware(
+            None, policy=policy.model_copy(update={"measured": None})
+        )  # each worker logs a looser one
         return policy
 
     def _own(self, file: Path) -> None:
@@ -101,18 +108,25 @@ def _check_certificates(file: Path, read: Callable[[Path], None]) -> None:
     except OSError as error:  # as an error of TLS is, too
         why = error.strerror or type(error).__name__
         raise InputError(
-            f"Expected certificates (PEM) in {str(file)!r}, with their key, got none: {why}. Check the file."
+            f"Expected certificates (PEM) in {str(file)!r}, with their key, got none: {why}. Check "
+            "the file."
         ) from None
 
 
 def run_worker(
-    run: Run, listening: socket.socket, secret: bytes, parts: Callable[[GuardPolicy, bytes], GuardAssembly], place: int = 0
+    run: Run,
+    listening: socket.socket,
+    secret: bytes,
+    parts: Callable[[GuardPolicy, bytes], GuardAssembly],
+    place: int = 0,
 ) -> None:
     """One worker, until a signal ends it."""
     from threadpoolctl import threadpool_limits
 
     log_to_stderr(run.log_level)
-    threadpool_limits(1)  # the monitor's products are small: threads would only wait for one another
+    threadpool_limits(
+        1
+    )  # the monitor's products are small: threads would only wait for one another
     with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
         runner.run(Worker(run, parts(run.checked(), secret), place).serve(listening))
 
@@ -124,7 +138,9 @@ class Worker:
         """Put it together."""
         self.run, self.parts, self.place, self._parent = run, parts, place, os.getppid()
         policy = read_policy(run.policy)
-        self.proxy = Proxy(run.upstream, policy, ca_file=None if run.upstream_ca is None else str(run.upstream_ca))
+        self.proxy = Proxy(
+            run.upstream, policy, ca_file=None if run.upstream_ca is None else str(run.upstream_ca)
+        )
         self.guard = PolicyMiddleware(
             self.proxy,
             policy=policy,
@@ -142,7 +158,9 @@ class Worker:
 
     async def serve(self, listening: socket.socket) -> None:
         """Until a signal ends it."""
-        inward = open_listener(self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0)
+        inward = open_listener(
+            self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0
+        )
         public, inside = build_server(self.guard, self._public()), build_server(self._admin(), {})
         ending = self._signals(public)
         try:
@@ -264,7 +282,9 @@ def open_listener(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
-        raise InputError(f"Expected a free address, got {host}:{port}: {error}. Choose another port.") from error
+        raise InputError(
+            f"Expected a free address, got {host}:{port}: {error}. Choose another port."
+        ) from error
     found.set_inheritable(True)
     return found
 

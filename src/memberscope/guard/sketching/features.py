@@ -1,7 +1,10 @@
-"""Numbers in which near-duplicates of a record lie near each other, whatever its kind: tables, images, texts.
+"""Numbers in which near-duplicates of a record lie near each other, whatever its kind.
 
-Tables: each numeric column on its own quantiles, so that units do not matter; each category a random direction. Images: magnitudes of
-low frequencies, the same for mirrored images and nearly so for shifted and noisy ones. Texts: shingles of three words.
+Tables, images, texts.
+
+Tables: each numeric column on its own quantiles, so that units do not matter; each category a
+random direction. Images: magnitudes of low frequencies, the same for mirrored images and nearly so
+for shifted and noisy ones. Texts: shingles of three words.
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ KNOTS = 8  # pieces of the scale of one column
 FEW = 16  # distinct values up to which a column's scale is straight
 FREQUENCIES = 6  # along each axis of an image, from zero
 BRIGHT = 1e6  # beyond which an image's values are cut off, so that sums stay finite
-APART = 0.7  # length of a category's direction: two categories are as far apart as the ends of a column
+APART = (
+    0.7  # length of a category's direction: two categories are as far apart as the ends of a column
+)
 
 
 def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
@@ -36,15 +41,21 @@ def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
     if batch.columns is not None:
         missing = [name for name in columns if name not in batch.columns]
         if missing:
-            raise InputError(f"Expected the columns {', '.join(columns)}, got none called {missing[0]!r}. Check the records.")
-        parts = [np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns]
+            raise InputError(
+                f"Expected the columns {', '.join(columns)}, got none called {missing[0]!r}. Check "
+                "the records."
+            )
+        parts = [
+            np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns
+        ]
         if all(part.dtype.kind in "biuf" for part in parts):
             return np.stack([_cast_features_to_float32(part) for part in parts], axis=1)
         return np.stack([part.astype(object) for part in parts], axis=1)
     array = np.asarray(batch.array)
     if array.ndim == 0 or array.dtype.kind not in "biufOUS":
         raise InputError(
-            f"Expected records as an array of numbers or words, got {array.dtype} of shape {array.shape}. Check them."
+            f"Expected records as an array of numbers or words, got {array.dtype} of shape "
+            f"{array.shape}. Check them."
         )
     flat = array.reshape(len(array), -1)
     return flat.astype(object) if array.dtype.kind in "OUS" else _cast_features_to_float32(flat)
@@ -58,7 +69,10 @@ def _cast_features_to_float32(values: NDArray[Any]) -> Numbers:
 
 
 def encode_record_rows(matrix: NDArray[Any]) -> list[bytes]:
-    """Each record (n, d) as bytes that do not depend on how its numbers were written: single precision, one zero, one NaN."""
+    """Each record (n, d) as bytes that do not depend on how its numbers were written.
+
+    Single precision, one zero, one NaN.
+    """
     if matrix.dtype != object:
         rows = np.ascontiguousarray(matrix + np.float32(0))
         rows[np.isnan(rows)] = np.nan
@@ -73,7 +87,11 @@ def _encode_cell_value(value: Any) -> str:
     ('1.0', '1.0', "'a'", 'None', 'None')
     """
     if _is_number_or_bool(value):
-        return "None" if value != value else repr(float(_cast_features_to_float32(np.array(value))) + 0.0)
+        return (
+            "None"
+            if value != value
+            else repr(float(_cast_features_to_float32(np.array(value))) + 0.0)
+        )
     return "None" if value is None else repr(str(value))
 
 
@@ -84,7 +102,10 @@ def _is_number_or_bool(value: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class FittedTable:
-    """A fitted table: `knots` (d, 9) of the numeric columns `numeric`, the `wordy` columns, and those `ordered` to look for order in."""
+    """A fitted table: `knots` (d, 9) of the numeric columns `numeric`, the `wordy` columns.
+
+    And those `ordered` to look for order in.
+    """
 
     columns: tuple[str, ...]
     numeric: tuple[int, ...]
@@ -97,13 +118,20 @@ class FittedTable:
         """From ordinary records."""
         columns = tuple(batch.columns or ())
         matrix = build_record_matrix(batch, columns)
-        wordy = tuple(j for j in range(matrix.shape[1]) if matrix.dtype == object and not _is_numeric_or_missing(matrix[:, j]))
+        wordy = tuple(
+            j
+            for j in range(matrix.shape[1])
+            if matrix.dtype == object and not _is_numeric_or_missing(matrix[:, j])
+        )
         numeric = tuple(j for j in range(matrix.shape[1]) if j not in wordy)
         knots = fit_knots(_extract_numeric_columns(matrix, numeric))
         return cls(columns, numeric, wordy, knots, _choose_ordered_columns(knots, numeric, wordy))
 
     def settled(self, matrix: NDArray[Any]) -> NDArray[Any]:
-        """Records (n, d) as this table has them, whatever came beside them: numbers alone where no column has words."""
+        """Records (n, d) as this table has them, whatever came beside them.
+
+        Numbers alone where no column has words.
+        """
         if self.wordy:
             return matrix if matrix.dtype == object else matrix.astype(object)
         return _extract_numeric_columns(matrix, range(matrix.shape[1]))
@@ -127,7 +155,9 @@ class FittedTable:
         """The sum (n, 16) of the directions of each record's categories."""
         found = np.zeros((len(matrix), POINT), dtype=np.float32)
         for j in self.wordy:
-            found += _draw_directions(secret, [f"{j}={_encode_cell_value(value)[:200]}" for value in matrix[:, j]])
+            found += _draw_directions(
+                secret, [f"{j}={_encode_cell_value(value)[:200]}" for value in matrix[:, j]]
+            )
         return found
 
     def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
@@ -140,15 +170,21 @@ class FittedTable:
         for place, j in enumerate(self.ordered):
             if j in self.wordy:
                 found[:, place] = [
-                    secret.hash64("word", _encode_cell_value(value)[:200].encode()) % 32 for value in matrix[:, j]
+                    secret.hash64("word", _encode_cell_value(value)[:200].encode()) % 32
+                    for value in matrix[:, j]
                 ]
             else:
                 found[:, place] = _extract_numeric_columns(matrix, (j,))[:, 0]
         return found
 
 
-def _choose_ordered_columns(knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]) -> tuple[int, ...]:
-    """Up to eight columns worth looking for order in: numeric ones with the most bent scales, which have most values, then words."""
+def _choose_ordered_columns(
+    knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Up to eight columns worth looking for order in.
+
+    Numeric ones with the most bent scales, which have most values, then words.
+    """
     steps = np.diff(knots, axis=1)
     bent = steps.std(axis=1) / np.maximum(steps.mean(axis=1), 1e-30)
     chosen = [numeric[j] for j in sorted(np.argsort(-bent, kind="stable")[:BINS].tolist())]
@@ -165,12 +201,17 @@ def _extract_numeric_columns(matrix: NDArray[Any], columns: Sequence[int]) -> Nu
     if matrix.dtype != object:
         return matrix if len(columns) == matrix.shape[1] else matrix[:, list(columns)]
     chosen = matrix[:, list(columns)]
-    numbers = [[float(value) if _is_number_or_bool(value) else np.nan for value in row] for row in chosen]
+    numbers = [
+        [float(value) if _is_number_or_bool(value) else np.nan for value in row] for row in chosen
+    ]
     return _cast_features_to_float32(np.array(numbers, dtype=np.float64).reshape(chosen.shape))
 
 
 def fit_knots(values: Numbers) -> Numbers:
-    """Nine rising knots for each column (d, 9): straight between the ends where values are few, else on quantiles."""
+    """Nine rising knots for each column (d, 9).
+
+    Straight between the ends where values are few, else on quantiles.
+    """
     found = np.zeros((values.shape[1], KNOTS + 1), dtype=np.float32)
     for j in range(values.shape[1]):
         column = values[np.isfinite(values[:, j]), j]
@@ -181,12 +222,17 @@ def fit_knots(values: Numbers) -> Numbers:
             found[j] = np.linspace(few[0], few[-1], KNOTS + 1)
         else:
             unique = np.unique(np.quantile(column, np.linspace(0, 1, KNOTS + 1)))
-            found[j] = np.interp(np.linspace(0, 1, KNOTS + 1), np.linspace(0, 1, len(unique)), unique)
+            found[j] = np.interp(
+                np.linspace(0, 1, KNOTS + 1), np.linspace(0, 1, len(unique)), unique
+            )
     return found
 
 
 def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
-    """Each column (n, d) on its scale: straight between knots, 0 below the first and 1 above the last, NaN as 0.5."""
+    """Each column (n, d) on its scale.
+
+    Straight between knots, 0 below the first and 1 above the last, NaN as 0.5.
+    """
     found: Numbers = np.zeros(values.shape, dtype=np.float32)
     for low, slope, most in _compute_scale_pieces(knots.tobytes(), len(knots)):
         part = (values - low) * slope
@@ -197,32 +243,51 @@ def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
 
 @lru_cache(maxsize=64)
 def _compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
-    """Where each piece of the scales begins (d,), its slope (d,) and its height; a single one where all scales are straight."""
+    """Where each piece of the scales begins (d,), its slope (d,) and its height.
+
+    A single one where all scales are straight.
+    """
     table = np.frombuffer(knots, dtype=np.float32).reshape(d, KNOTS + 1)
-    if np.allclose(np.diff(table, 2, axis=1), 0, atol=1e-6 * max(float(np.abs(table).max(initial=0)), 1e-30)):
+    if np.allclose(
+        np.diff(table, 2, axis=1), 0, atol=1e-6 * max(float(np.abs(table).max(initial=0)), 1e-30)
+    ):
         table = table[:, [0, KNOTS]]
     heights = np.float32(1 / (table.shape[1] - 1))
     slopes = heights / np.maximum(np.diff(table, axis=1), np.float32(1e-30))
-    return [(np.ascontiguousarray(table[:, k]), np.ascontiguousarray(slopes[:, k]), heights) for k in range(slopes.shape[1])]
+    return [
+        (np.ascontiguousarray(table[:, k]), np.ascontiguousarray(slopes[:, k]), heights)
+        for k in range(slopes.shape[1])
+    ]
 
 
 def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
-    """The keyed directions (n, 16) of categories or shingles: evenly spread numbers, from one hash each."""
-    drawn = np.frombuffer(secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4")
+    """The keyed directions (n, 16) of categories or shingles.
+
+    Evenly spread numbers, from one hash each.
+    """
+    drawn = np.frombuffer(
+        secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4"
+    )
     even = drawn.reshape(len(words), POINT) / np.float32(2**32) - np.float32(0.5)
     return np.asarray(even * np.float32(APART * np.sqrt(12 / POINT)), dtype=np.float32)
 
 
 def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
-    """Square roots of the low frequencies' magnitudes (n, 36 a channel); records (n, d) are images of `shape`.
+    """Square roots of the low frequencies' magnitudes (n, 36 a channel).
 
-    The magnitudes of a frequency and of its mirror image are averaged, so that mirrored images have the same features.
+    Records (n, d) are images of `shape`.
+
+    The magnitudes of a frequency and of its mirror image are averaged, so that mirrored images have
+    the same features.
 
     Raises:
         InputError: Records do not have that many values.
     """
     if flat.shape[1] != int(np.prod(shape)):
-        raise InputError(f"Expected images of shape {tuple(shape)}, got records of {flat.shape[1]} values. Repair shape.")
+        raise InputError(
+            f"Expected images of shape {tuple(shape)}, got records of {flat.shape[1]} values. "
+            "Repair shape."
+        )
     images = np.clip(np.nan_to_num(flat), -BRIGHT, BRIGHT).reshape(len(flat), *shape)
     if len(shape) == 3 and shape[-1] <= 4:
         images = np.moveaxis(images, -1, 1)
@@ -239,7 +304,9 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
 
 @lru_cache(maxsize=16)
 def _build_fourier_basis(side: int) -> Numbers:
-    """Cosines, then sines, of the low frequencies (12, side), under a window that falls to zero at an image's borders.
+    """Cosines, then sines, of the low frequencies (12, side).
+
+    Under a window that falls to zero at an image's borders.
 
     Shifted images differ most at their borders.
     """
@@ -273,5 +340,11 @@ def compute_text_codes(texts: Sequence[str]) -> Numbers:
     found = np.zeros((len(texts), BINS), dtype=np.float32)
     for i, text in enumerate(texts):
         letters = [ord(letter) for letter in text[:3].lower()] + [0, 0, 0]
-        found[i, :5] = (len(text), len(text.split()), letters[0] * 256 + letters[1], letters[1], letters[2])
+        found[i, :5] = (
+            len(text),
+            len(text.split()),
+            letters[0] * 256 + letters[1],
+            letters[1],
+            letters[2],
+        )
     return found

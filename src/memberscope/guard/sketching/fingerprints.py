@@ -1,7 +1,9 @@
-"""Salted fingerprints of the training set, and of honey records that nobody has a reason to ask about.
+"""Salted fingerprints of the training set.
 
-They are shortened on purpose: about one foreign record in `1 / false_rate` has a member's fingerprint, so that a thief of the file
-and of the key cannot be sure of any single record.
+And of honey records that nobody has a reason to ask about.
+
+They are shortened on purpose: about one foreign record in `1 / false_rate` has a member's
+fingerprint, so that a thief of the file and of the key cannot be sure of any single record.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ HONEY = 2  # what a honey record counts as; a member is 1
 
 @dataclass(frozen=True, eq=False)
 class Fingerprints:
-    """Sorted fingerprints of `members` and `honey`, each a record's keyed hash modulo `range`; `key` names the secret.
+    """Sorted fingerprints of `members` and `honey`, each a record's keyed hash modulo `range`.
+
+    `key` names the secret.
 
     >>> found = Fingerprints.of(np.array([5, 9], dtype=np.uint64), np.array([7], dtype=np.uint64), "k")
     >>> found.hits(np.array([5, 6, 7], dtype=np.uint64)).tolist()
@@ -34,22 +38,35 @@ class Fingerprints:
     key: str
 
     @classmethod
-    def of(cls, members: NDArray[np.uint64], honey: NDArray[np.uint64], key: str, false_rate: float = 0.001) -> Fingerprints:
+    def of(
+        cls,
+        members: NDArray[np.uint64],
+        honey: NDArray[np.uint64],
+        key: str,
+        false_rate: float = 0.001,
+    ) -> Fingerprints:
         """From the records' keyed hashes; a foreign record hits with probability `false_rate`.
 
         Raises:
             InputError: There are no members, or the rate is not between 0 and 0.1.
         """
         if not 0 < false_rate <= 0.1:
-            raise InputError(f"Expected a false rate above 0 and at most 0.1, got {false_rate}. Give 0.001.")
+            raise InputError(
+                f"Expected a false rate above 0 and at most 0.1, got {false_rate}. Give 0.001."
+            )
         if not len(members):
-            raise InputError("Expected at least one member to fingerprint, got none. Check --members.")
+            raise InputError(
+                "Expected at least one member to fingerprint, got none. Check --members."
+            )
         size = max(int(len(members) / false_rate), 2)
         short = np.unique(members % np.uint64(size))
         return cls(short, np.unique(honey), size, key)
 
     def hits(self, record: NDArray[np.uint64]) -> NDArray[np.int8]:
-        """For each record's keyed hash (n,): 2 for a honey record, 1 for a fingerprint of a member, else 0."""
+        """For each record's keyed hash (n,).
+
+        2 for a honey record, 1 for a fingerprint of a member, else 0.
+        """
         found = _match_fingerprints(self.members, record % np.uint64(self.range)).astype(np.int8)
         found[_match_fingerprints(self.honey, record)] = HONEY
         return found
@@ -68,7 +85,11 @@ def write_fingerprints(path: str | Path, found: Fingerprints) -> None:
     from safetensors.numpy import save
 
     kept = {"format": "memberscope-fingerprints/1", "range": str(found.range), "key": found.key}
-    write_bytes(Path(path), save({"members": found.members, "honey": found.honey}, metadata=kept), mode=0o600)
+    write_bytes(
+        Path(path),
+        save({"members": found.members, "honey": found.honey}, metadata=kept),
+        mode=0o600,
+    )
 
 
 def read_fingerprints(path: str | Path, secret: Secret) -> Fingerprints:
@@ -82,15 +103,28 @@ def read_fingerprints(path: str | Path, secret: Secret) -> Fingerprints:
     try:
         with safe_open(path, "numpy") as file:
             kept = file.metadata() or {}
-            found = Fingerprints(file.get_tensor("members"), file.get_tensor("honey"), int(kept["range"]), kept["key"])
+            found = Fingerprints(
+                file.get_tensor("members"),
+                file.get_tensor("honey"),
+                int(kept["range"]),
+                kept["key"],
+            )
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(
-            f"Expected fingerprints in {str(path)!r}, got none. Make them with memberscope guard prepare."
+            f"Expected fingerprints in {str(path)!r}, got none. Make them with memberscope guard "
+            "prepare."
         ) from error
     if found.key != secret.id:
         raise InputError(
-            f"Expected fingerprints made with the key {secret.id}, got {found.key[:40]!r}. Make them anew with memberscope guard prepare."
+            f"Expected fingerprints made with the key {secret.id}, got {found.key[:40]!r}. Make "
+            "them anew with memberscope guard prepare."
         )
-    if {found.members.dtype, found.honey.dtype} != {np.dtype("uint64")} or found.members.ndim != 1 or found.range < 1:
-        raise InputError(f"Expected lists of whole numbers in {str(path)!r}, got something else. Make them anew.")
+    if (
+        {found.members.dtype, found.honey.dtype} != {np.dtype("uint64")}
+        or found.members.ndim != 1
+        or found.range < 1
+    ):
+        raise InputError(
+            f"Expected lists of whole numbers in {str(path)!r}, got something else. Make them anew."
+        )
     return found

@@ -1,4 +1,7 @@
-"""Families of near-duplicates: each query joins the family of the nearest of the last distinct records, whoever asked about it."""
+"""Families of near-duplicates.
+
+Each query joins the family of the nearest of the last distinct records, whoever asked about it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,13 @@ SLACK = 1e-5  # share of squares by which a distance from a matrix product may e
 
 @dataclass(frozen=True, eq=False)
 class Placements:
-    """Where n queries fell: `family` (n,) by its number, and `before` (n,), the variants that the family had by then.
+    """Where n queries fell: `family` (n,) by its number, and `before` (n,).
 
-    `before` is 0 for a new family and -1 for a record that was known. `step` (n,) says of new variants whether they go on along a
-    line (2) and whether the label changed (1), added up; -1 for all others.
+    The variants that the family had by then.
+
+    `before` is 0 for a new family and -1 for a record that was known. `step` (n,) says of new
+    variants whether they go on along a line (2) and whether the label changed (1), added up; -1 for
+    all others.
     """
 
     family: Ints
@@ -32,7 +38,9 @@ class Placements:
 
 
 class NearDuplicateIndex:
-    """The last `window` distinct records by their points; two of them nearer than `radius` are of one family.
+    """The last `window` distinct records by their points.
+
+    Two of them nearer than `radius` are of one family.
 
     >>> at = np.zeros((3, 16), dtype=np.float32); at[1, 0] = 0.1; at[2, 0] = 5
     >>> NearDuplicateIndex(0.5).place(at, np.arange(3), np.zeros(3, dtype=int), np.ones(3)).before.tolist()
@@ -56,27 +64,51 @@ class NearDuplicateIndex:
         self.clients: dict[int, list[int]] = {}  # of families that have variants
 
     def place(
-        self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]
+        self,
+        point: NDArray[np.float32],
+        record: NDArray[np.uint64],
+        label: Ints,
+        client: NDArray[np.uint64],
     ) -> Placements:
         """Place n queries in their order."""
-        spots = np.array(list(self.each(point, record, label, client)), dtype=np.int64).reshape(len(record), 3)
+        spots = np.array(list(self.each(point, record, label, client)), dtype=np.int64).reshape(
+            len(record), 3
+        )
         return Placements(*np.ascontiguousarray(spots.T))
 
     def each(
-        self, point: NDArray[np.float32], record: NDArray[np.uint64], label: Ints, client: NDArray[np.uint64]
+        self,
+        point: NDArray[np.float32],
+        record: NDArray[np.uint64],
+        label: Ints,
+        client: NDArray[np.uint64],
     ) -> Iterator[tuple[int, int, int]]:
-        """`family`, `before` and `step` of one query after the other; each is placed when it is asked for, however many are given at once."""
+        """`family`, `before` and `step` of one query after the other.
+
+        Each is placed when it is asked for, however many are given at once.
+        """
         if len(point) and not np.abs(point).max() <= FAR:
             point = np.clip(np.nan_to_num(point, nan=0.0), -FAR, FAR)
         for start in range(0, len(record), CHUNK):
             part = slice(start, start + CHUNK)
             nearest = self._nearest(point[part])
-            columns = zip(point[part], record[part].tolist(), label[part].tolist(), client[part].tolist(), strict=True)
+            columns = zip(
+                point[part],
+                record[part].tolist(),
+                label[part].tolist(),
+                client[part].tolist(),
+                strict=True,
+            )
             for i, (at, known, told, who) in enumerate(columns):
                 yield self._one(nearest, i, at, known, (told, who))
 
     def _one(
-        self, nearest: Callable[[int], int], i: int, point: NDArray[np.float32], record: int, told: tuple[int, int]
+        self,
+        nearest: Callable[[int], int],
+        i: int,
+        point: NDArray[np.float32],
+        record: int,
+        told: tuple[int, int],
     ) -> tuple[int, int, int]:
         slot = self.slots.get(record)
         if slot is not None:
@@ -91,10 +123,13 @@ class NearDuplicateIndex:
         return family, before, step
 
     def _nearest(self, point: NDArray[np.float32]) -> Callable[[int], int]:
-        """For the i-th of some points (n, 16), asked in order: the family of the nearest record within the radius, -1 for none.
+        """For the i-th of some points (n, 16), asked in order.
 
-        One matrix product finds who may be the nearest; distances between those are then taken one by one, so that the answer does
-        not depend on how many queries came together. Of equals the oldest counts.
+        The family of the nearest record within the radius, -1 for none.
+
+        One matrix product finds who may be the nearest; distances between those are then taken one
+        by one, so that the answer does not depend on how many queries came together. Of equals the
+        oldest counts.
         """
         begin, filled = self.added, min(self.added, self.window)
         own = (point * point).sum(axis=1)
@@ -104,7 +139,9 @@ class NearDuplicateIndex:
         least = product.min(axis=1).tolist() if filled else [np.inf] * len(point)
         close: dict[int, list[int]] = {}
         if len(point) > 1:
-            for i, j in np.argwhere(np.tril(own - 2 * point @ point.T <= np.array(limits)[:, None], -1)).tolist():
+            for i, j in np.argwhere(
+                np.tril(own - 2 * point @ point.T <= np.array(limits)[:, None], -1)
+            ).tolist():
                 close.setdefault(i, []).append(j)
         put: dict[int, int] = {}  # the slots of those of the points that were added
 
@@ -112,7 +149,13 @@ class NearDuplicateIndex:
             slots: list[int] = []
             if least[i] <= limits[i]:
                 row = product[i]
-                row[[(begin + k) % self.window for k in range(self.added - begin) if begin + k >= self.window]] = np.inf
+                row[
+                    [
+                        (begin + k) % self.window
+                        for k in range(self.added - begin)
+                        if begin + k >= self.window
+                    ]
+                ] = np.inf
                 most = min(float(row.min()) + 2 * SLACK * float(own[i] + self.radius**2), limits[i])
                 slots = np.flatnonzero(row <= most).tolist()
             slots += [put[j] for j in close.get(i, ()) if j in put]
@@ -122,10 +165,16 @@ class NearDuplicateIndex:
         return family
 
     def _closest(self, point: NDArray[np.float32], slots: list[int]) -> int:
-        """The family of the record nearest to the point, among those in `slots`; -1 where none is within the radius."""
+        """The family of the record nearest to the point, among those in `slots`.
+
+        -1 where none is within the radius.
+        """
         away = self.points[slots].astype(np.float64) - point
         distance = (away * away).sum(axis=1).tolist()
-        best, _, slot = min((d, (slot - self.added) % self.window, slot) for d, slot in zip(distance, slots, strict=True))
+        best, _, slot = min(
+            (d, (slot - self.added) % self.window, slot)
+            for d, slot in zip(distance, slots, strict=True)
+        )
         return int(self.family[slot]) if best <= self.radius**2 else -1
 
     def _found(self, point: NDArray[np.float32], label: int) -> int:
@@ -134,7 +183,12 @@ class NearDuplicateIndex:
         self.founded += 1
         at = family % self.window
         self.clients.pop(int(self.number[at]), None)
-        self.number[at], self.variants[at], self.label[at], self.evidence[at] = family, 1, label, 0.0
+        self.number[at], self.variants[at], self.label[at], self.evidence[at] = (
+            family,
+            1,
+            label,
+            0.0,
+        )
         self.last[at], self.step[at] = point, 0
         return family
 

@@ -1,4 +1,6 @@
-"""What the guard remembers of queries: keyed hashes and sketches, one line a request, never an input.
+"""What the guard remembers of queries.
+
+Keyed hashes and sketches, one line a request, never an input.
 
 A live monitor, a replayed log and a simulation all feed the same detectors with these arrays.
 """
@@ -26,9 +28,11 @@ FORMAT = "memberscope-access/1"
 class Observations:
     """n queries in the order in which they were answered; one query is about one record.
 
-    `time` (n,) is in seconds since 1970 and never falls. `client` (n,) uint64 is the keyed hash of who asked, `record` (n,) uint64 that of the
-    record asked about: equal records have equal hashes. `point` (n, 16) float32 is the record's keyed projection: near records have near
-    points. `bins` (n, 8) uint8 is where the record lies, 0 to 31, on eight features. `label` (n,) is the answered top class, or -1.
+    `time` (n,) is in seconds since 1970 and never falls. `client` (n,) uint64 is the keyed hash of
+    who asked, `record` (n,) uint64 that of the record asked about: equal records have equal hashes.
+    `point` (n, 16) float32 is the record's keyed projection: near records have near points. `bins`
+    (n, 8) uint8 is where the record lies, 0 to 31, on eight features. `label` (n,) is the answered
+    top class, or -1.
     """
 
     time: Floats
@@ -49,12 +53,19 @@ class Observations:
 def join_observations(parts: Sequence[Observations]) -> Observations:
     """All parts one after the other."""
     return Observations(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in Observations.__dataclass_fields__)
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in Observations.__dataclass_fields__
+        )
     )
 
 
-def format_access_line(seen: Observations, *, kind: str = "default", key: str = "", status: int = 200) -> str:
-    """One request's observations as a line of the access log (JSON); all have the same time and client.
+def format_access_line(
+    seen: Observations, *, kind: str = "default", key: str = "", status: int = 200
+) -> str:
+    """One request's observations as a line of the access log (JSON).
+
+    All have the same time and client.
 
     >>> format_access_line(make_example_observations(2))[:60]
     '{"format":"memberscope-access/1","time":1700000000.0,"client'
@@ -92,18 +103,23 @@ def read_line(line: str | bytes) -> Observations:
             np.full(n, float(require_finite_log_values(found["time"]))),
             np.full(n, int(found["client"], 16), dtype=np.uint64),
             np.array([int(value, 16) for value in found["record"]], dtype=np.uint64),
-            require_finite_log_values(_decode_base64_array(found["point"], "<f4", n, POINT).astype(np.float32)),
+            require_finite_log_values(
+                _decode_base64_array(found["point"], "<f4", n, POINT).astype(np.float32)
+            ),
             _decode_base64_array(found["bins"], "u1", n, BINS),
             np.array(found["label"], dtype=np.int64).reshape(n),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         start = (line if isinstance(line, str) else line.decode(errors="replace"))[:40]
         raise InputError(
-            f"Expected a line of a guard's access log, got {start!r}. Replay the log that the guard wrote."
+            f"Expected a line of a guard's access log, got {start!r}. Replay the log that the "
+            "guard wrote."
         ) from error
 
 
-def _read_observation_blocks(lines: Iterable[str | bytes], size: int = 4096) -> Iterator[Observations]:
+def _read_observation_blocks(
+    lines: Iterable[str | bytes], size: int = 4096
+) -> Iterator[Observations]:
     """The log in blocks of about `size` queries, so that it need not fit into memory."""
     parts: list[Observations] = []
     n = 0

@@ -1,4 +1,7 @@
-"""From records to what is remembered of them: a keyed hash, a keyed projection to sixteen numbers, and eight coarse positions."""
+"""From records to what is remembered of them.
+
+A keyed hash, a keyed projection to sixteen numbers, and eight coarse positions.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +39,12 @@ Sketch = tuple[NDArray[np.uint64], Numbers, NDArray[np.uint8]]
 
 @dataclass(frozen=True, eq=False)
 class Sketcher:
-    """A fitted sketch. Distances between points are about those between records, in units of the usual one.
+    """A fitted sketch. Distances between points are about those between records.
 
-    `radius` is the distance below which two records count as near-duplicates: one in fifty ordinary records has such a neighbour.
+    In units of the usual one.
+
+    `radius` is the distance below which two records count as near-duplicates: one in fifty ordinary
+    records has such a neighbour.
 
     >>> rng = np.random.default_rng(0)
     >>> records = rng.normal(size=(500, 30))
@@ -59,33 +65,58 @@ class Sketcher:
     radius: float = 0.0
 
     @classmethod
-    def fit(cls, kind: Kind, batch: Batch, secret: Secret, shape: tuple[int, ...] | None = None) -> Sketcher:
-        """A sketch of records like those of `batch`, which are nobody's in particular; `shape` is that of images.
+    def fit(
+        cls, kind: Kind, batch: Batch, secret: Secret, shape: tuple[int, ...] | None = None
+    ) -> Sketcher:
+        """A sketch of records like those of `batch`, which are nobody's in particular.
+
+        `shape` is that of images.
 
         Raises:
             InputError: There are fewer than 20 records, or they do not fit the kind.
         """
         if len(batch) < 20:
-            raise InputError(f"Expected at least 20 ordinary records to fit a sketch to, got {len(batch)}. Give more.")
+            raise InputError(
+                f"Expected at least 20 ordinary records to fit a sketch to, got {len(batch)}. Give "
+                "more."
+            )
         if kind == "image" and not shape:
             shape = tuple(np.asarray(batch.array).shape[1:]) if batch.array is not None else ()
             if len(shape) < 2:
-                raise InputError("Expected the shape of images, got flat records. Write shape = [28, 28] in [monitor].")
-        batch = batch.take(np.linspace(0, len(batch) - 1, min(len(batch), SAMPLE)).astype(int).tolist())
+                raise InputError(
+                    "Expected the shape of images, got flat records. Write shape = [28, 28] in "
+                    "[monitor]."
+                )
+        batch = batch.take(
+            np.linspace(0, len(batch) - 1, min(len(batch), SAMPLE)).astype(int).tolist()
+        )
         empty = FittedTable((), (), (), np.zeros((0, 9), dtype=np.float32))
-        plain = cls(kind, secret, shape or (), empty, np.ones(0, np.float32), np.zeros((BINS, 9), np.float32))
+        plain = cls(
+            kind,
+            secret,
+            shape or (),
+            empty,
+            np.ones(0, np.float32),
+            np.zeros((BINS, 9), np.float32),
+        )
         if kind == "tabular":
             plain = replace(plain, table=FittedTable.fit(batch))
         matrix = plain._matrix(batch)
         if kind == "image":
             spread = compute_image_features(matrix, plain.shape).std(axis=0)
-            plain = replace(plain, spread=np.maximum(spread, np.float32(1e-6 + spread.max() * 1e-3)))
+            plain = replace(
+                plain, spread=np.maximum(spread, np.float32(1e-6 + spread.max() * 1e-3))
+            )
         plain = replace(plain, codes=fit_knots(plain._codes(matrix)))
         points = plain._points(matrix)
         rng = np.random.default_rng(0)
         usual = np.median(np.linalg.norm(points - points[rng.permutation(len(points))], axis=1))
         scale = float(usual) or 1.0
-        return replace(plain, scale=scale, radius=float(np.quantile(_find_nearest_distances(points / scale), NEAR)) or 1e-3)
+        return replace(
+            plain,
+            scale=scale,
+            radius=float(np.quantile(_find_nearest_distances(points / scale), NEAR)) or 1e-3,
+        )
 
     def sketch(self, batch: Batch) -> Sketch:
         """Keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
@@ -105,20 +136,28 @@ class Sketcher:
     def _matrix(self, batch: Batch) -> NDArray[Any]:
         matrix = build_record_matrix(batch, self.table.columns)
         if self.kind != "text" and matrix.dtype == object and not self.table.wordy:
-            with suppress(ValueError, TypeError):  # numbers that came as words, which servers read too
+            with suppress(
+                ValueError, TypeError
+            ):  # numbers that came as words, which servers read too
                 matrix = matrix.astype(np.float32)
         if self.kind == "image" and matrix.dtype == object:
             raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
         return (
-            self.table.settled(matrix) if self.kind == "tabular" and len(self.table.knots) + len(self.table.wordy) else matrix
+            self.table.settled(matrix)
+            if self.kind == "tabular" and len(self.table.knots) + len(self.table.wordy)
+            else matrix
         )
 
     def _points(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
             return compute_text_points(_join_words(matrix), self.secret)
         if self.kind == "image":
-            return _project_features(compute_image_features(matrix, self.shape) / self.spread, self.secret)
-        return _project_features(self.table.features(matrix), self.secret) + self.table.directions(matrix, self.secret)
+            return _project_features(
+                compute_image_features(matrix, self.shape) / self.spread, self.secret
+            )
+        return _project_features(self.table.features(matrix), self.secret) + self.table.directions(
+            matrix, self.secret
+        )
 
     def _codes(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
@@ -141,14 +180,19 @@ def _project_features(features: Numbers, secret: Secret) -> Numbers:
     """The keyed projection (n, 16) of features (n, f), which keeps distances on average."""
     place = (secret.id + secret.key.hex()[:16], features.shape[1])
     if place not in PROJECTIONS:
-        drawn = secret.generator("project", b"features").normal(size=(features.shape[1], POINT)) / np.sqrt(POINT)
+        drawn = secret.generator("project", b"features").normal(
+            size=(features.shape[1], POINT)
+        ) / np.sqrt(POINT)
         PROJECTIONS[place] = drawn.astype(np.float32)
     found: Numbers = features @ PROJECTIONS[place]
     return found
 
 
 def _find_nearest_distances(points: Numbers) -> Numbers:
-    """The distance (n,) from each point to the nearest that differs from it; ones where none does."""
+    """The distance (n,) from each point to the nearest that differs from it.
+
+    Ones where none does.
+    """
     points = np.unique(points, axis=0).astype(np.float64)
     found = np.full(len(points), 1.0)
     squares = (points * points).sum(axis=1)
@@ -193,15 +237,23 @@ def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
         with safe_open(path, "numpy") as file:
             kept = json.loads((file.metadata() or {})["sketch"])
             arrays = {name: file.get_tensor(name) for name in ("knots", "spread", "codes")}
-        columns, numeric, wordy, ordered = (tuple(kept[name]) for name in ("columns", "numeric", "wordy", "ordered"))
+        columns, numeric, wordy, ordered = (
+            tuple(kept[name]) for name in ("columns", "numeric", "wordy", "ordered")
+        )
         table = FittedTable(columns, numeric, wordy, arrays["knots"], ordered)
         shape = tuple(map(int, kept["shape"]))
         numbers = float(kept["scale"]), float(kept["radius"])
-        found = Sketcher(kept["kind"], secret, shape, table, arrays["spread"], arrays["codes"], *numbers)
+        found = Sketcher(
+            kept["kind"], secret, shape, table, arrays["spread"], arrays["codes"], *numbers
+        )
     except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise InputError(f"Expected a sketch in {str(path)!r}, got none. Make one with memberscope guard prepare.") from error
+        raise InputError(
+            f"Expected a sketch in {str(path)!r}, got none. Make one with memberscope guard "
+            "prepare."
+        ) from error
     if kept["key"] != secret.id:
         raise InputError(
-            f"Expected a sketch made with the key {secret.id}, got {str(kept['key'])[:40]!r}. Make it anew with memberscope guard prepare."
+            f"Expected a sketch made with the key {secret.id}, got {str(kept['key'])[:40]!r}. Make "
+            "it anew with memberscope guard prepare."
         )
     return found

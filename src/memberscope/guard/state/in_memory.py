@@ -1,16 +1,19 @@
 """Budgets and responses of one process, in memory that is fixed at the start.
 
-A bucket is one number: when it will be full again. Until then it lacks the tokens that refill in the meantime, so taking n tokens moves that
-time by n refills, and a full bucket need not be kept.
+A bucket is one number: when it will be full again. Until then it lacks the tokens that refill in
+the meantime, so taking n tokens moves that time by n refills, and a full bucket need not be kept.
 
-Buckets of one kind and one refill time lie in a table of sets of 16, a bucket's set being given by Python's keyed hash. A new one takes the
-place of one that is full again. Where all 16 are in use it takes the place of the fullest and *starts from that one's level*, and so does
-every later newcomer to the set until that time has passed (the rule of Space-Saving [1], with time in place of counts). So whatever was
-dropped comes back with no more tokens than it had: no flood of identities buys anybody a token. What a flood does cost is paid by newcomers,
-who start with less: by about as many tokens as the flood took in all, divided by the places of the table.
+Buckets of one kind and one refill time lie in a table of sets of 16, a bucket's set being given by
+Python's keyed hash. A new one takes the place of one that is full again. Where all 16 are in use it
+takes the place of the fullest and *starts from that one's level*, and so does every later newcomer
+to the set until that time has passed (the rule of Space-Saving [1], with time in place of counts).
+So whatever was dropped comes back with no more tokens than it had: no flood of identities buys
+anybody a token. What a flood does cost is paid by newcomers, who start with less: by about as many
+tokens as the flood took in all, divided by the places of the table.
 
 References:
-    1. A. Metwally, D. Agrawal, A. El Abbadi: Efficient Computation of Frequent and Top-k Elements in Data Streams. ICDT 2005.
+    1. A. Metwally, D. Agrawal, A. El Abbadi: Efficient Computation of Frequent and Top-k Elements
+in Data Streams. ICDT 2005.
 """
 
 from __future__ import annotations
@@ -24,8 +27,13 @@ from typing import get_args
 from memberscope.guard.policy.config import Response
 from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
 
-WAYS = 16  # buckets in a set; a table has twice the places that it is made for, so that few sets overflow
-SHARE = {"a": 0, "r": 4}  # buckets of a kind for each client: one for all clients together, four records a client, else one
+# Buckets in a set; a table has twice the places that it is made for, so that few sets overflow
+WAYS = 16
+SHARE = {
+    "a": 0,
+    "r": 4,
+    # Buckets of a kind for each client: one for all clients together, four records a client, else one
+}
 ROUNDING = 1e-9  # of the refill time: what sums of refills may err by
 HARDNESS: tuple[Response, ...] = get_args(Response)
 
@@ -43,11 +51,16 @@ class BucketTable:
         self.sets = max(1, -(-2 * size // WAYS))
         self.keys = array("q", bytes(8 * WAYS * self.sets))
         self.times = array("d", bytes(8 * WAYS * self.sets))
-        self.floors = array("d", bytes(8 * self.sets))  # the latest time of all that a set has dropped
+        self.floors = array(
+            "d", bytes(8 * self.sets)
+        )  # the latest time of all that a set has dropped
         self.last = 0.0  # when all will be full, or when the table was last looked at
 
     def full_at(self, key: int) -> float:
-        """When the bucket will be full; for one that may have been dropped, when it will be at the latest."""
+        """When the bucket will be full.
+
+        For one that may have been dropped, when it will be at the latest.
+        """
         start = key % self.sets * WAYS
         try:
             return self.times[self.keys.index(key, start, start + WAYS)]
@@ -70,17 +83,21 @@ class BucketTable:
 
 
 class MemoryState:
-    """The state of a guard that is one process; `publish` is called with each line of the access log.
+    """The state of a guard that is one process.
 
-    `clients` bounds the memory: about 33 bytes for each client's bucket, and 130 for those of its records. `clock` is in seconds; where it
-    steps back, no time has passed. To be used from one event loop.
+    `publish` is called with each line of the access log.
+
+    `clients` bounds the memory: about 33 bytes for each client's bucket, and 130 for those of its
+    records. `clock` is in seconds; where it steps back, no time has passed. To be used from one
+    event loop.
 
     >>> import asyncio
     >>> from memberscope.guard.policy.config import RateLimit
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
     >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", Rate.of("10/h"), n)]))
     >>> ask(10), ask(1)
-    (Taken(allowed=True, retry_after=0.0, lacking=None), Taken(allowed=False, retry_after=360.0, lacking=0))
+    (Taken(allowed=True, retry_after=0.0, lacking=None), Taken(allowed=False, retry_after=360.0,
+    lacking=0))
     """
 
     def __init__(
@@ -125,11 +142,23 @@ class MemoryState:
         if client not in self._standing:
             return None
         now = self._now()
-        in_force = {kind: detector for kind, (end, detector) in self._standing[client].items() if end > now}
-        return next((ActiveResponse(kind, in_force[kind]) for kind in reversed(HARDNESS) if kind in in_force), None)
+        in_force = {
+            kind: detector for kind, (end, detector) in self._standing[client].items() if end > now
+        }
+        return next(
+            (
+                ActiveResponse(kind, in_force[kind])
+                for kind in reversed(HARDNESS)
+                if kind in in_force
+            ),
+            None,
+        )
 
     async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
-        """Put a response in force for so long; one in force that is harder, or lasts longer, stays."""
+        """Put a response in force for so long.
+
+        One in force that is harder, or lasts longer, stays.
+        """
         now = self._now()
         if client not in self._standing and len(self._standing) >= self._clients:
             self._forget(now)
@@ -153,21 +182,29 @@ class MemoryState:
 
     def _found(self, name: str, whole: float, now: float) -> tuple[BucketTable, int, float]:
         kind, colon, _ = name.partition(":")
-        table = self._tables.get((kind if colon else "", whole)) or self._table(kind if colon else "", whole, now)
+        table = self._tables.get((kind if colon else "", whole)) or self._table(
+            kind if colon else "", whole, now
+        )
         if table.last < now:
             table.last = now
         key = hash(name)
         return table, key, table.full_at(key)
 
     def _table(self, kind: str, whole: float, now: float) -> BucketTable:
-        """A new table; those that a reload's rates left behind go when they are without debts, but none that this request has found."""
+        """A new table; those that a reload's rates left behind go when they are without debts.
+
+        But none that this request has found.
+        """
         self._tables = {name: other for name, other in self._tables.items() if other.last >= now}
         table = self._tables[kind, whole] = BucketTable(self._clients * SHARE.get(kind, 1))
         return table
 
     def _forget(self, now: float) -> None:
         """Drop the clients whose responses are over, or else the tenth that end first."""
-        ends = {client: max((end for end, _ in kept.values()), default=now) for client, kept in self._standing.items()}
+        ends = {
+            client: max((end for end, _ in kept.values()), default=now)
+            for client, kept in self._standing.items()
+        }
         order = sorted(ends, key=ends.__getitem__)
         over = sum(end <= now for end in ends.values())
         for client in order[: max(over, len(order) // 10, 1)]:

@@ -1,4 +1,7 @@
-"""What all workers of a guard share: budgets, the responses in force, and the stream of observations."""
+"""What all workers of a guard share.
+
+Budgets, the responses in force, and the stream of observations.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +15,13 @@ from memberscope.guard.policy.config import RateLimit, Response
 
 @dataclass(frozen=True)
 class Bucket:
-    """`n` tokens wanted from the bucket `key`, which holds `rate.n` and is full again after `rate.seconds`.
+    """`n` tokens wanted from the bucket `key`.
 
-    A bucket is its key and its refill time: under another refill time, the same key is another bucket. What stands before the key's first
-    colon is its kind. Keys hold hashes, never what a client sent.
+    Which holds `rate.n` and is full again after `rate.seconds`.
+
+    A bucket is its key and its refill time: under another refill time, the same key is another
+    bucket. What stands before the key's first colon is its kind. Keys hold hashes, never what a
+    client sent.
 
     Raises:
         InputError: n is negative.
@@ -33,7 +39,9 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Taken:
-    """Whether all tokens were taken; if not, the seconds until they could be, and the place of the bucket that lacked most.
+    """Whether all tokens were taken.
+
+    If not, the seconds until they could be, and the place of the bucket that lacked most.
 
     `retry_after` is infinite where a bucket never holds so many.
     """
@@ -56,7 +64,10 @@ class StateError(Exception):
 
 
 class State(Protocol):
-    """What a guard keeps between requests. Every method may raise StateError, and ends within the policy's time-out."""
+    """What a guard keeps between requests.
+
+    Every method may raise StateError, and ends within the policy's time-out.
+    """
 
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
         """Take from all buckets or from none, atomically across workers."""

@@ -9,10 +9,13 @@ from memberscope.guard.state.interface import ActiveResponse, Bucket, State, Sta
 
 
 class LocalAfterFault:
-    """The shared state, and this process's own while that cannot be reached; `on_fault` hears of each fault.
+    """The shared state, and this process's own while that cannot be reached.
 
-    What the shared state grants through this process counts in the local one too. While the fault lasts every worker keeps budgets by
-    itself, so n workers together allow up to n times each budget, and of the responses in force each knows only those of its own.
+    `on_fault` hears of each fault.
+
+    What the shared state grants through this process counts in the local one too. While the fault
+    lasts every worker keeps budgets by itself, so n workers together allow up to n times each
+    budget, and of the responses in force each knows only those of its own.
 
     >>> import asyncio
     >>> from memberscope.guard.policy.config import RateLimit
@@ -22,7 +25,10 @@ class LocalAfterFault:
     """
 
     def __init__(
-        self, shared: State, local: MemoryState, on_fault: Callable[[StateError], object] = lambda error: None
+        self,
+        shared: State,
+        local: MemoryState,
+        on_fault: Callable[[StateError], object] = lambda error: None,
     ) -> None:
         self._shared, self._local, self._on_fault = shared, local, on_fault
         self.faults = 0

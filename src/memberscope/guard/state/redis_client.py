@@ -1,4 +1,7 @@
-"""Questions to Redis that end in time: one connection pool, no retries, and a rest when Redis is away."""
+"""Questions to Redis that end in time.
+
+One connection pool, no retries, and a rest when Redis is away.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +19,26 @@ from memberscope.errors import InputError
 from memberscope.guard.state.interface import StateError
 
 CONNECTIONS = 64
-PATIENCE = 3  # failures in a row after which only one question at a time tries whether Redis is back
+PATIENCE = (
+    3  # failures in a row after which only one question at a time tries whether Redis is back
+)
 REST = 0.25  # seconds between such questions
 
 
 class RedisLink:
     """A Redis at `url` that answers within `timeout` seconds, or StateError.
 
-    Nothing is asked twice: a question whose answer was late may have been carried out. Connections are made anew when they broke. After
-    three failures in a row one question at a time is sent, with rests, and the others fail at once, so that a Redis that comes back is not
-    met by a storm.
+    Nothing is asked twice: a question whose answer was late may have been carried out. Connections
+    are made anew when they broke. After three failures in a row one question at a time is sent,
+    with rests, and the others fail at once, so that a Redis that comes back is not met by a storm.
 
     Raises:
         InputError: The address is none of a Redis.
 
     >>> RedisLink("http://nowhere", 0.25)
     Traceback (most recent call last):
-    memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'. Repair state.redis.
+    memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'.
+    Repair state.redis.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -48,11 +54,16 @@ class RedisLink:
                 retry=Retry(NoBackoff(), 0),
             )
         except ValueError as error:
-            raise InputError(f"Expected redis as redis://host:port/0, got {url!r}. Repair state.redis.") from error
+            raise InputError(
+                f"Expected redis as redis://host:port/0, got {url!r}. Repair state.redis."
+            ) from error
         self.redis: Any = Redis.from_pool(pool)
 
     def script(self, source: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
-        """The Lua script as a function of keys and arguments; Redis is sent its text only when it does not know it."""
+        """The Lua script as a function of keys and arguments.
+
+        Redis is sent its text only when it does not know it.
+        """
         call: Any = self.redis.register_script(source)
         return lambda keys, arguments: self.ask(lambda: call(keys=keys, args=arguments))
 
@@ -65,7 +76,9 @@ class RedisLink:
         now = time.monotonic()
         if self._failures >= PATIENCE:
             if now < self._rest_until:
-                raise StateError("Redis did not answer the last questions and is not asked again yet.")
+                raise StateError(
+                    "Redis did not answer the last questions and is not asked again yet."
+                )
             self._rest_until = now + self.timeout
         cancels = _count_cancels()
         try:
@@ -75,7 +88,9 @@ class RedisLink:
             _stop_if_cancelled(cancels)
             self._failures += 1
             self._rest_until = time.monotonic() + REST
-            raise StateError(f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}.") from error
+            raise StateError(
+                f"Redis did not answer within {self.timeout:g} s: {type(error).__name__}."
+            ) from error
         _stop_if_cancelled(cancels)
         self._failures = 0
         return answer
@@ -92,7 +107,9 @@ def _count_cancels() -> int:
 
 
 def _stop_if_cancelled(before: int) -> None:
-    """Cancel the running task again if more than `before` came: the client sends with `asyncio.wait_for`, which loses some until Python 3.12.
+    """Cancel the running task again if more than `before` came.
+
+    The client sends with `asyncio.wait_for`, which loses some until Python 3.12.
 
     Raises:
         asyncio.CancelledError: One was lost.

@@ -1,11 +1,16 @@
-"""Budgets and responses of several workers in one Redis (6.2 or later, not a cluster), each call one round trip and atomic.
+"""Budgets and responses of several workers in one Redis (6.2 or later, not a cluster).
 
-The clock is Redis's own. A bucket is kept as the seconds it is from full and when that was; where the clock has stepped back since, no time
-has passed. A step *forwards* cannot be told from time, and Redis forgets keys by the same clock: it refills buckets as if the time had
-passed. Every key has a time to live: a bucket's ends when it is full again. Redis must not evict keys (`maxmemory-policy noeviction`): each
-one evicted would be a fresh budget. A Redis that restarts without its data gives fresh budgets too; an append-only file avoids it.
+Each call one round trip and atomic.
 
-A question that Redis answers too late may have been carried out: its tokens are gone although the request was refused.
+The clock is Redis's own. A bucket is kept as the seconds it is from full and when that was; where
+the clock has stepped back since, no time has passed. A step *forwards* cannot be told from time,
+and Redis forgets keys by the same clock: it refills buckets as if the time had passed. Every key
+has a time to live: a bucket's ends when it is full again. Redis must not evict keys
+(`maxmemory-policy noeviction`): each one evicted would be a fresh budget. A Redis that restarts
+without its data gives fresh budgets too; an append-only file avoids it.
+
+A question that Redis answers too late may have been carried out: its tokens are gone although the
+request was refused.
 """
 
 from __future__ import annotations
@@ -61,9 +66,12 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 
 
 class RedisState:
-    """The state that all workers with one `url` and `prefix` share; every call ends within `timeout` seconds.
+    """The state that all workers with one `url` and `prefix` share.
 
-    Lines of the access log wait in a stream of about `lines` for the one worker that monitors (`Consumer`), for `keep` seconds at most.
+    Every call ends within `timeout` seconds.
+
+    Lines of the access log wait in a stream of about `lines` for the one worker that monitors
+    (`Consumer`), for `keep` seconds at most.
 
     Raises:
         InputError: The address is none of a Redis.
@@ -73,7 +81,13 @@ class RedisState:
     """
 
     def __init__(
-        self, url: str, prefix: str = "memberscope", timeout: float = 0.25, *, lines: int = 100_000, keep: float = 86400.0
+        self,
+        url: str,
+        prefix: str = "memberscope",
+        timeout: float = 0.25,
+        *,
+        lines: int = 100_000,
+        keep: float = 86400.0,
     ) -> None:
         self._link, self._prefix = RedisLink(url, timeout), prefix
         self._lines, self._keep = lines, ceil(1000 * keep)
@@ -87,7 +101,11 @@ class RedisState:
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
         """Take from all buckets or from none, atomically across workers."""
         keys = [self.name("b", f"{bucket.rate.seconds:g}", bucket.key) for bucket in buckets]
-        wanted = [number for bucket in buckets for number in (bucket.n, bucket.rate.n, repr(1e6 * bucket.rate.seconds))]
+        wanted = [
+            number
+            for bucket in buckets
+            for number in (bucket.n, bucket.rate.n, repr(1e6 * bucket.rate.seconds))
+        ]
         lacking, wait = await self._take(keys, wanted)
         return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
 
@@ -97,17 +115,30 @@ class RedisState:
         keys = [self.name("s", client, response) for response in order]
         found = await self._link.ask(lambda: self._link.redis.mget(keys))
         return next(
-            (ActiveResponse(kind, detector.decode()) for kind, detector in zip(order, found, strict=True) if detector), None
+            (
+                ActiveResponse(kind, detector.decode())
+                for kind, detector in zip(order, found, strict=True)
+                if detector
+            ),
+            None,
         )
 
     async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
-        """Put a response in force for so long; one in force that is harder, or lasts longer, stays."""
+        """Put a response in force for so long.
+
+        One in force that is harder, or lasts longer, stays.
+        """
         if seconds > 0:
-            await self._stand([self.name("s", client, standing.response)], [standing.detector, ceil(1000 * seconds)])
+            await self._stand(
+                [self.name("s", client, standing.response)],
+                [standing.detector, ceil(1000 * seconds)],
+            )
 
     async def publish(self, line: str) -> None:
         """Hand a line of the access log to the worker that monitors."""
-        await self._publish([self.name("lines"), self.name("count")], [line, self._lines, self._keep])
+        await self._publish(
+            [self.name("lines"), self.name("count")], [line, self._lines, self._keep]
+        )
 
     async def close(self) -> None:
         """Let go of connections."""

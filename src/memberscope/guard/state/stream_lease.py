@@ -1,10 +1,14 @@
-"""One worker at a time reads the stream of observations, in order, and keeps its snapshot with the place it has reached.
+"""One worker at a time reads the stream of observations, in order.
 
-The holder of the lease owns a random token. Redis compares it in the same script that reads or writes, so a holder who comes late, after
-another has taken over, can neither read on nor overwrite (a fencing token [1]). A snapshot and the id of the last line in it are written
-together: who takes over resumes from the snapshot and reads the lines after it, and so counts every line once.
+And keeps its snapshot with the place it has reached.
 
-After a restart of Redis without its data the holder takes the lease anew and writes its last snapshot again.
+The holder of the lease owns a random token. Redis compares it in the same script that reads or
+writes, so a holder who comes late, after another has taken over, can neither read on nor overwrite
+(a fencing token [1]). A snapshot and the id of the last line in it are written together: who takes
+over resumes from the snapshot and reads the lines after it, and so counts every line once.
+
+After a restart of Redis without its data the holder takes the lease anew and writes its last
+snapshot again.
 
 References:
     1. M. Kleppmann: How to do distributed locking. 2016.
@@ -21,7 +25,8 @@ from typing import Any
 from memberscope.guard.state.interface import StateError
 from memberscope.guard.state.redis_client import RedisLink
 
-# KEYS: lease, snapshot, stream. ARGV: token, milliseconds, id of the own last snapshot. 0: another holds it, 2: Redis has no snapshot.
+# KEYS: lease, snapshot, stream. ARGV: token, milliseconds, id of the own last snapshot. 0: another
+# holds it, 2: Redis has no snapshot.
 HOLD = """
 local function hold()
   local holder = redis.call('GET', KEYS[1])
@@ -64,16 +69,23 @@ RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[
 
 
 class LeaseLost(StateError):
-    """Another worker reads the stream now: drop what was read since the last snapshot, and `resume`."""
+    """Another worker reads the stream now.
+
+    Drop what was read since the last snapshot, and `resume`.
+    """
 
 
 class Consumer:
-    """The worker's end of the stream that `RedisState.publish` fills, with the same `url` and `prefix`.
+    """The worker's end of the stream that `RedisState.publish` fills.
 
-    `resume` waits for the lease and answers with the snapshot to go on from, `lines` yields what came after it, `checkpoint` stores a
-    snapshot that contains all lines up to an id. A lease that is not renewed ends after `lease` seconds; `lines` and `checkpoint` renew it.
-    After a StateError that is no LeaseLost, call `lines` again: it goes on where it was. `missed` counts lines that the stream dropped
-    before they were read. An id is opaque. Snapshots are kept for `keep` seconds.
+    With the same `url` and `prefix`.
+
+    `resume` waits for the lease and answers with the snapshot to go on from, `lines` yields what
+    came after it, `checkpoint` stores a snapshot that contains all lines up to an id. A lease that
+    is not renewed ends after `lease` seconds; `lines` and `checkpoint` renew it. After a StateError
+    that is no LeaseLost, call `lines` again: it goes on where it was. `missed` counts lines that
+    the stream dropped before they were read. An id is opaque. Snapshots are kept for `keep`
+    seconds.
 
     Raises:
         InputError: The address is none of a Redis.
@@ -103,7 +115,9 @@ class Consumer:
         self.missed = 0
 
     async def resume(self) -> bytes | None:
-        """Wait for the lease, and answer with the stored snapshot; without one, with this worker's last, or None.
+        """Wait for the lease, and answer with the stored snapshot.
+
+        Without one, with this worker's last, or None.
 
         Raises:
             StateError: Redis does not answer.
@@ -121,7 +135,9 @@ class Consumer:
         return self._snapshot
 
     async def lines(self) -> AsyncIterator[tuple[str, str]]:
-        """Every line after the last one that was yielded, or after the snapshot, with its id; waits for more.
+        """Every line after the last one that was yielded, or after the snapshot, with its id.
+
+        Waits for more.
 
         Raises:
             LeaseLost: Another worker holds the lease.
@@ -138,13 +154,17 @@ class Consumer:
                 await asyncio.sleep(self._poll)
 
     async def checkpoint(self, id: str, snapshot: bytes) -> None:
-        """Store a snapshot that contains all lines up to `id`, and that id, if the lease is still this worker's.
+        """Store a snapshot that contains all lines up to `id`, and that id.
+
+        If the lease is still this worker's.
 
         Raises:
             LeaseLost: It is not; nothing was written.
             StateError: Redis does not answer; it may have been written.
         """
-        if not await self._store(self._keys, [self._token, self._lease, self._kept, id, snapshot, self._keep]):
+        if not await self._store(
+            self._keys, [self._token, self._lease, self._kept, id, snapshot, self._keep]
+        ):
             raise LeaseLost("Another worker monitors now.")
         self._kept, self._snapshot = id, snapshot
 
@@ -163,7 +183,9 @@ class Consumer:
 
     async def _next(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """What follows in the stream, some hundred lines at most."""
-        held, *rest = await self._pull(self._keys, [self._token, self._lease, self._kept, self._at[0], 500])
+        held, *rest = await self._pull(
+            self._keys, [self._token, self._lease, self._kept, self._at[0], 500]
+        )
         if not held:
             raise LeaseLost("Another worker monitors now.")
         if held == 2 and self._snapshot is not None:
@@ -172,7 +194,9 @@ class Consumer:
         newest = rest[1].decode()
         if not found and _parse_entry_id(newest) < _parse_entry_id(self._at[0]):
             self._at = newest, 0  # Redis lost the end of the stream, so all that comes now is new
-        return [(entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in found]
+        return [
+            (entry, dict(zip(fields[::2], fields[1::2], strict=True))) for entry, fields in found
+        ]
 
 
 def _parse_line_id(id: str) -> tuple[str, int]:

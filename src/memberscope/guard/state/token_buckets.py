@@ -11,12 +11,20 @@ from memberscope.guard.state.interface import Bucket
 
 
 def build_buckets(
-    client: str, kind: str, allowed: ClientLimits, total: RateLimit | None, records: Sequence[int], throttle: RateLimit | None
+    client: str,
+    kind: str,
+    allowed: ClientLimits,
+    total: RateLimit | None,
+    records: Sequence[int],
+    throttle: RateLimit | None,
 ) -> list[Bucket]:
-    """The buckets of one request about `records` (n,), keyed 64-bit hashes, by `client`, a keyed hash, of the class `kind`.
+    """The buckets of one request about `records` (n,), keyed 64-bit hashes, by `client`.
 
-    One for the client, one for all clients together and one for a throttle lose n tokens; one for each different record of this client
-    loses as many as the record occurs. The class is part of the key: whoever is moved to another class starts with that class's budget.
+    A keyed hash, of the class `kind`.
+
+    One for the client, one for all clients together and one for a throttle lose n tokens; one for
+    each different record of this client loses as many as the record occurs. The class is part of
+    the key: whoever is moved to another class starts with that class's budget.
 
     >>> allowed = ClientLimits(per_client="100/h", per_record="5/d")
     >>> [(bucket.key, bucket.n) for bucket in build_buckets("ff", "default", allowed, RateLimit.of("9/s"), [1, 1, 2], None)]
@@ -29,7 +37,10 @@ def build_buckets(
     buckets = [Bucket(key, rate, n) for key, rate in whole if rate is not None]
     if allowed.per_record is not None:
         times = {int(records[0]): 1} if n == 1 else Counter(map(int, records))
-        buckets += [Bucket(f"r:{kind}:{client}:{record:x}", allowed.per_record, often) for record, often in times.items()]
+        buckets += [
+            Bucket(f"r:{kind}:{client}:{record:x}", allowed.per_record, often)
+            for record, often in times.items()
+        ]
     return buckets
 
 

@@ -2,9 +2,18 @@
 
 from memberscope.recipes.fleet.attempts import Failure
 from memberscope.recipes.fleet.execution import limit_threads
-from memberscope.recipes.fleet.fleet import Progress, ResumeState, read_resume_state, try_train_fleet
+from memberscope.recipes.fleet.fleet import (
+    Progress,
+    ResumeState,
+    read_resume_state,
+    try_train_fleet,
+)
 from memberscope.recipes.fleet.label_transfer import score_by_transfer
-from memberscope.recipes.fleet.observe_model import find_top_confidence, select_records, train_models
+from memberscope.recipes.fleet.observe_model import (
+    find_top_confidence,
+    select_records,
+    train_models,
+)
 from memberscope.recipes.fleet.tuning_cache import PLAIN, tune_recipe
 
 __all__ = [

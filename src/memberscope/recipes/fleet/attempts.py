@@ -1,4 +1,7 @@
-"""Models trained and observed one job at a time, where one that fails is left out with its reason and does not end the others."""
+"""Models trained and observed one job at a time.
+
+Where one that fails is left out with its reason and does not end the others.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a model could not be trained or observed, in a sentence; `is_input` if the recipe returned something unusable."""
+    """Why a model could not be trained or observed, in a sentence.
+
+    `is_input` if the recipe returned something unusable.
+    """
 
     why: str
     is_input: bool = False
@@ -39,7 +45,9 @@ def attempt_models(
     population: Records | None = None,
     also: Callable[[Target], Arrays] | None = None,
 ) -> list[Arrays | Failure]:
-    """Train a model for each row of `inside` (b, n) and observe it, with what is `also` kept of each; failures in their places.
+    """Train a model for each row of `inside` (b, n) and observe it.
+
+    With what is `also` kept of each; failures in their places.
 
     Models that cannot be trained together are trained one by one.
 
@@ -58,8 +66,13 @@ def attempt_models(
     elif len(seeds) == 1:
         models = [together]
     else:
-        models = [_train_alone(recipe, pool, row, seed) for row, seed in zip(inside, seeds, strict=True)]
-    return [model if isinstance(model, Failure) else observed(model, row) for model, row in zip(models, inside, strict=True)]
+        models = [
+            _train_alone(recipe, pool, row, seed) for row, seed in zip(inside, seeds, strict=True)
+        ]
+    return [
+        model if isinstance(model, Failure) else observed(model, row)
+        for model, row in zip(models, inside, strict=True)
+    ]
 
 
 def _train_alone(recipe: Recipe, pool: Records, row: Bools, seed: int) -> Target | Failure:
@@ -76,12 +89,15 @@ def _catch_failure(work: Callable[[], Found]) -> Found | Failure:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         return Failure(
-            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query one yourself to see why."
+            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query "
+            "one yourself to see why."
         )
 
 
 def is_training_hopeless(failures: Mapping[int, Failure], n_succeeded: int, n_models: int) -> bool:
-    """Whether no further model needs to be tried: none succeeded, and enough failed with the same words.
+    """Whether no further model needs to be tried.
+
+    None succeeded, and enough failed with the same words.
 
     >>> is_training_hopeless({0: Failure("a"), 1: Failure("a"), 2: Failure("a")}, 0, 16)
     True

@@ -1,4 +1,7 @@
-"""Dask and Ray as backends of joblib that outlive their workers, and say when the cluster itself is gone."""
+"""Dask and Ray as backends of joblib that outlive their workers.
+
+And say when the cluster itself is gone.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ class LostClusterError(Exception):
 
 
 class LostDataError(Exception):
-    """The only workers that held the records died; the cluster is there and can be sent them again."""
+    """The only workers that held the records died.
+
+    The cluster is there and can be sent them again.
+    """
 
 
 class ClusterMonitor:
@@ -74,29 +80,41 @@ def _is_reachable(address: str, patience: float = PATIENCE) -> bool:
 
 @contextmanager
 def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
-    """A joblib backend on the Dask scheduler at `address`, and a handle that is `shared` in each job.
+    """A joblib backend on the Dask scheduler at `address`.
+
+    And a handle that is `shared` in each job.
 
     Raises:
-        InputError: dask.distributed is not installed, there is no scheduler, or its workers are not usable.
+        InputError: dask.distributed is not installed, there is no scheduler, or its workers are not
+    usable.
     """
     try:
         from distributed import Client
     except ImportError as error:
-        raise InputError("Expected dask for --backend dask, got none. Run `pip install memberscope[dask]`.") from error
+        raise InputError(
+            "Expected dask for --backend dask, got none. Run `pip install memberscope[dask]`."
+        ) from error
     if address is None:
-        raise InputError("Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786.")
+        raise InputError(
+            "Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786."
+        )
     if address.split("://")[0] in ("tcp", "tls") and not _is_reachable(address):
-        raise InputError(f"Expected a Dask scheduler at {address}, got no answer. Start it, or check the address.")
+        raise InputError(
+            f"Expected a Dask scheduler at {address}, got no answer. Start it, or check the "
+            "address."
+        )
     try:
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or check the address."
+            f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or "
+            "check the address."
         ) from error
     unlost = _silence_dask_callbacks()
     try:
         _require_workers(client, address)
-        # On every worker: what is held by one alone dies with it. Not by content, since a key that was lost is not sent again.
+        # On every worker: what is held by one alone dies with it. Not by content, since a key that
+        # was lost is not sent again.
         handle = client.scatter(shared, broadcast=True, hash=False)
         watch = ClusterMonitor(lambda: client.status == "running")
         try:
@@ -109,7 +127,10 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
 
 
 def _silence_dask_callbacks() -> Callable[[], None]:
-    """Keep Dask's callbacks from printing that a connection was closed, of which we tell in one sentence; undone by a call."""
+    """Keep Dask's callbacks from printing that a connection was closed.
+
+    Of which we tell in one sentence; undone by a call.
+    """
     import logging
 
     def elsewhere(record: logging.LogRecord) -> bool:
@@ -129,17 +150,23 @@ def _require_workers(client: Any, address: str) -> None:
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
     except TimeoutError as error:
-        raise InputError(f"Expected workers at {address}, got none. Run `dask worker {address} --nthreads 1`.") from error
+        raise InputError(
+            f"Expected workers at {address}, got none. Run `dask worker {address} --nthreads 1`."
+        ) from error
     threads = max(client.nthreads().values(), default=1)
     if threads > 1:
         raise InputError(
-            f"Expected Dask workers of one thread, which train one model at a time, got one of {threads} threads. "
+            "Expected Dask workers of one thread, which train one model at a time, got one of "
+            f"{threads} threads. "
             f"Start them with --nthreads 1 --nworkers {threads}."
         )
 
 
 def _close_quietly(client: Any) -> None:
-    """Close a connection, even to a scheduler that is gone or slow, whose time-outs nobody needs to read."""
+    """Close a connection, even to a scheduler that is gone or slow.
+
+    Whose time-outs nobody needs to read.
+    """
     import gc
     import logging
 
@@ -189,7 +216,9 @@ def _build_dask_class() -> type[Any]:
 
 @contextmanager
 def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[Any, Any]]:
-    """A joblib backend on the Ray cluster at `address`, and a handle that is `shared` in each job, which holds `gpus`.
+    """A joblib backend on the Ray cluster at `address`, and a handle that is `shared` in each job.
+
+    Which holds `gpus`.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster.
@@ -197,7 +226,9 @@ def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tu
     try:
         import ray
     except ImportError as error:
-        raise InputError("Expected ray for --backend ray, got none. Run `pip install memberscope[ray]`.") from error
+        raise InputError(
+            "Expected ray for --backend ray, got none. Run `pip install memberscope[ray]`."
+        ) from error
     ours = not ray.is_initialized()
     if ours:
         _join_ray(ray, address)
@@ -219,12 +250,15 @@ def _join_ray(ray: Any, address: str | None) -> None:
     """
     where = address or "auto"
     if address is not None and address != "auto" and not _is_reachable(address):
-        raise InputError(f"Expected a Ray cluster at {where}, got no answer. Start it, or check the address.")
+        raise InputError(
+            f"Expected a Ray cluster at {where}, got no answer. Start it, or check the address."
+        )
     try:
         ray.init(address=where, log_to_driver=False, logging_level="error")
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(
-            f"Expected a Ray cluster at {where}, got {type(error).__name__}. Start it, or check the address."
+            f"Expected a Ray cluster at {where}, got {type(error).__name__}. Start it, or check "
+            "the address."
         ) from error
 
 
@@ -245,8 +279,9 @@ class Put:
 def _build_ray_class() -> type[Any]:
     """A joblib backend whose jobs are Ray tasks.
 
-    Ray's own backend gives each job to an actor that is chosen beforehand: it cannot stream answers, sends the records with
-    every job, and loses an actor's jobs with it. Tasks go to whoever is free, and to another worker when theirs dies.
+    Ray's own backend gives each job to an actor that is chosen beforehand: it cannot stream
+    answers, sends the records with every job, and loses an actor's jobs with it. Tasks go to
+    whoever is free, and to another worker when theirs dies.
     """
     import ray
     from joblib.parallel import ParallelBackendBase
@@ -258,12 +293,19 @@ def _build_ray_class() -> type[Any]:
         def __init__(self, watch: ClusterMonitor, gpus: int) -> None:
             super().__init__(nesting_level=0)
             self.watch, self.gpus = watch, gpus
-            self.task = ray.remote(_catch_job_error).options(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+            self.task = ray.remote(_catch_job_error).options(
+                num_cpus=1, num_gpus=gpus, max_retries=RETRIES
+            )
             self.refs: set[Any] = set()
 
         def effective_n_jobs(self, n_jobs: int) -> int:
             have = ray.cluster_resources()
-            slots = int(min(have.get("CPU", 1), have.get("GPU", 0) / self.gpus if self.gpus else float("inf")))
+            slots = int(
+                min(
+                    have.get("CPU", 1),
+                    have.get("GPU", 0) / self.gpus if self.gpus else float("inf"),
+                )
+            )
             # One would make joblib train here and not on the only worker.
             return max(2, slots if n_jobs < 0 else min(n_jobs, slots))
 
@@ -294,7 +336,10 @@ def _build_ray_class() -> type[Any]:
 
 
 def _catch_job_error(func: Callable[[], Any]) -> Any:
-    """The answer of a job, or its error as a value, so that Ray does not wrap it in words of its own."""
+    """The answer of a job, or its error as a value.
+
+    So that Ray does not wrap it in words of its own.
+    """
     try:
         return func()
     except Exception as error:

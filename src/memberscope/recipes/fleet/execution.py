@@ -1,4 +1,7 @@
-"""Where reference models are trained: joblib's backends, one thread a job, so that the place does not change the result."""
+"""Where reference models are trained.
+
+Joblib's backends, one thread a job, so that the place does not change the result.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,27 @@ from memberscope.recipes.fleet.cluster_backends import (
 
 Backend = Literal["loky", "sequential", "dask", "ray"]
 Answer = TypeVar("Answer")
-ALONE = RLock()  # limits on threads, and some libraries' random numbers, are the process's and not the thread's
-FROM_WORKERS = ("joblib", "loky", "distributed", "ray", "concurrent", "memberscope")  # whose errors mean a lost worker
+ALONE = (
+    RLock()
+)  # limits on threads, and some libraries' random numbers, are the process's and not the thread's
+FROM_WORKERS = (
+    "joblib",
+    "loky",
+    "distributed",
+    "ray",
+    "concurrent",
+    "memberscope",
+)  # whose errors mean a lost worker
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Processes on this machine (`loky`), this process (`sequential`), or a cluster at `address` (`dask`, `ray`).
+    """Processes on this machine (`loky`), this process (`sequential`).
 
-    `n_jobs` jobs run at a time, -1 for as many as there are cores or workers. A job that takes longer than `timeout` seconds
-    ends the run; what was finished before is kept.
+    Or a cluster at `address` (`dask`, `ray`).
+
+    `n_jobs` jobs run at a time, -1 for as many as there are cores or workers. A job that takes
+    longer than `timeout` seconds ends the run; what was finished before is kept.
     """
 
     backend: Backend = "loky"
@@ -40,20 +54,30 @@ class Execution:
 
     def __post_init__(self) -> None:
         if self.backend not in get_args(Backend):
-            raise InputError(f"Expected a backend among {', '.join(get_args(Backend))}, got {self.backend!r}. Choose one.")
+            raise InputError(
+                f"Expected a backend among {', '.join(get_args(Backend))}, got {self.backend!r}. "
+                "Choose one."
+            )
         if self.n_jobs == 0:
-            raise InputError("Expected at least one job at a time, or -1 for all cores, got 0. Leave out --jobs.")
+            raise InputError(
+                "Expected at least one job at a time, or -1 for all cores, got 0. Leave out --jobs."
+            )
         if self.timeout is not None and self.timeout <= 0:
-            raise InputError(f"Expected a timeout of some seconds, got {self.timeout}. Leave it out for none.")
+            raise InputError(
+                f"Expected a timeout of some seconds, got {self.timeout}. Leave it out for none."
+            )
         if self.timeout is not None and self.backend == "sequential":
             raise InputError(
-                "Expected the backend loky, dask or ray for a timeout, got sequential, which cannot end a job. Add --jobs 1 instead."
+                "Expected the backend loky, dask or ray for a timeout, got sequential, which "
+                "cannot end a job. Add --jobs 1 instead."
             )
 
 
 @contextmanager
 def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
-    """Settings of joblib for the backend, connected to its cluster, and a handle of what all jobs share.
+    """Settings of joblib for the backend, connected to its cluster.
+
+    And a handle of what all jobs share.
 
     Raises:
         InputError: The backend is not installed, or its cluster cannot be reached.
@@ -68,7 +92,9 @@ def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[
         elif backend == "ray":
             backend, handle = stack.enter_context(open_ray_backend(execution.address, shared, gpus))
         else:
-            n_jobs = 2 if n_jobs == 1 and execution.timeout else n_jobs  # this process itself could not be ended
+            n_jobs = (
+                2 if n_jobs == 1 and execution.timeout else n_jobs
+            )  # this process itself could not be ended
             backend, inner = "loky", {"inner_max_num_threads": 1} if n_jobs != 1 else {}
         stack.enter_context(parallel_config(backend=backend, n_jobs=n_jobs, **inner))
         yield handle
@@ -76,7 +102,9 @@ def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[
 
 @contextmanager
 def limit_threads(n: int) -> Iterator[None]:
-    """Every library restricted to `n` threads, and one job at a time: sums are then made in one order, wherever the job runs.
+    """Every library restricted to `n` threads, and one job at a time.
+
+    Sums are then made in one order, wherever the job runs.
 
     Estimators that would start workers of their own run them in this thread.
     """
@@ -101,14 +129,22 @@ def run_job(work: Callable[..., Answer], shared: Any, number: int, job: Any) -> 
 
 
 def stream_answers(
-    work: Callable[[Any, Any], Answer], shared: Any, jobs: Sequence[Any], execution: Execution, gpus: int = 0
+    work: Callable[[Any, Any], Answer],
+    shared: Any,
+    jobs: Sequence[Any],
+    execution: Execution,
+    gpus: int = 0,
 ) -> Iterator[Answer]:
-    """Answers of `work(shared, job)` on each job as they come, in any order; on Ray each holds `gpus`.
+    """Answers of `work(shared, job)` on each job as they come, in any order.
 
-    `shared` goes to each worker or node once. Where its last holder died, it is sent again and the jobs left are run.
+    On Ray each holds `gpus`.
+
+    `shared` goes to each worker or node once. Where its last holder died, it is sent again and the
+    jobs left are run.
 
     Raises:
-        TargetError: A job took too long, a worker died, or the cluster was lost; answers given before are the caller's.
+        TargetError: A job took too long, a worker died, or the cluster was lost; answers given
+    before are the caller's.
     """
     left = dict(enumerate(jobs))
     for attempt in range(RETRIES + 1):
@@ -124,13 +160,18 @@ def stream_answers(
         except LostDataError as error:
             if attempt == RETRIES:
                 raise TargetError(
-                    f"Expected workers that keep the records, got {attempt + 1} times none that lived. See why they die, and run "
+                    f"Expected workers that keep the records, got {attempt + 1} times none that "
+                    "lived. See why they die, and run "
                     f"it again; finished models are kept."
                 ) from error
 
 
 def _run_jobs_once(
-    work: Callable[[Any, Any], Answer], shared: Any, jobs: dict[int, Any], execution: Execution, gpus: int
+    work: Callable[[Any, Any], Answer],
+    shared: Any,
+    jobs: dict[int, Any],
+    execution: Execution,
+    gpus: int,
 ) -> Iterator[tuple[int, Answer]]:
     """Numbers and answers of the jobs as they come.
 
@@ -145,17 +186,32 @@ def _run_jobs_once(
     try:
         with _open_backend(execution, shared, gpus) as handle:
             # The clock of a timeout also runs for jobs that wait, so none is then made to wait.
-            ahead = "2*n_jobs" if execution.timeout is None else 1 if execution.n_jobs == 1 else "n_jobs"
-            parallel = Parallel(return_as="generator_unordered", timeout=execution.timeout, pre_dispatch=ahead, batch_size=1)
-            yield from _suppress_joblib_warning(parallel(delayed(run_job)(work, handle, *job) for job in list(jobs.items())))
+            ahead = (
+                "2*n_jobs"
+                if execution.timeout is None
+                else 1
+                if execution.n_jobs == 1
+                else "n_jobs"
+            )
+            parallel = Parallel(
+                return_as="generator_unordered",
+                timeout=execution.timeout,
+                pre_dispatch=ahead,
+                batch_size=1,
+            )
+            yield from _suppress_joblib_warning(
+                parallel(delayed(run_job)(work, handle, *job) for job in list(jobs.items()))
+            )
     except (TimeoutError, JobTimeout) as error:
         raise TargetError(
-            f"Expected each job within {execution.timeout or 0:g} seconds, got none from one of them. "
+            f"Expected each job within {execution.timeout or 0:g} seconds, got none from one of "
+            "them. "
             f"Run it again with a longer --model-timeout; finished models are kept."
         ) from error
     except LostClusterError as error:
         raise TargetError(
-            f"Expected the {execution.backend} cluster at {execution.address or 'auto'} to stay, lost the connection to it. "
+            f"Expected the {execution.backend} cluster at {execution.address or 'auto'} to stay, "
+            "lost the connection to it. "
             f"Start it, and run it again; finished models are kept."
         ) from error
     except (InputError, TargetError, LostDataError):
@@ -167,7 +223,10 @@ def _run_jobs_once(
 
 
 def _suppress_joblib_warning(answers: Any) -> Iterator[Any]:
-    """The answers; a caller who stops early, on a full disk say, does not also get a warning from joblib."""
+    """The answers; a caller who stops early, on a full disk say.
+
+    Does not also get a warning from joblib.
+    """
     import warnings
 
     try:
@@ -183,5 +242,6 @@ def _build_lost_workers_error(error: Exception) -> TargetError:
     """The error of workers or a cluster that are gone, as a sentence."""
     first = (str(error).splitlines() or [""])[0][:200]
     return TargetError(
-        f"Expected the workers to finish, got {type(error).__name__} ({first}). Run it again; finished models are kept."
+        f"Expected the workers to finish, got {type(error).__name__} ({first}). Run it again; "
+        "finished models are kept."
     )

@@ -1,7 +1,9 @@
-"""Training reference models: each is observed as soon as it is trained, its signals stored whole, its weights dropped.
+"""Training reference models: each is observed as soon as it is trained, its signals stored whole.
 
-What a model answered is kept under a hash of everything that decides it, so a killed run goes on where it stopped and ends
-with the same bytes.
+Its weights dropped.
+
+What a model answered is kept under a hash of everything that decides it, so a killed run goes on
+where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -31,11 +33,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TrainingJob:
-    """What to train and to observe: a model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
+    """What to train and to observe.
 
-    `signal` and `n_classes` are the target's, as is `like`, how its answers are read; `wanted` signals are kept of each of the `views`. `population` holds records
-    that no model is trained on. With `whole`, all outputs about the pool are kept too, and with
-    `keep_weights` the models themselves, beside the store's other entries.
+    A model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
+
+    `signal` and `n_classes` are the target's, as is `like`, how its answers are read; `wanted`
+    signals are kept of each of the `views`. `population` holds records that no model is trained on.
+    With `whole`, all outputs about the pool are kept too, and with `keep_weights` the models
+    themselves, beside the store's other entries.
     """
 
     recipe: Recipe
@@ -54,21 +59,29 @@ class TrainingJob:
     def batches(self) -> list[tuple[int, ...]]:
         """Models that are trained together, always the same ones."""
         size = int(getattr(self.recipe, "stack", None) or 1)
-        return [tuple(range(start, min(start + size, len(self.inside)))) for start in range(0, len(self.inside), size)]
+        return [
+            tuple(range(start, min(start + size, len(self.inside))))
+            for start in range(0, len(self.inside), size)
+        ]
 
     def observation(self) -> Observation:
         """What is looked at in each model."""
-        return Observation(self.wanted, self.signal, self.n_classes, self.views, self.whole, self.like)
+        return Observation(
+            self.wanted, self.signal, self.n_classes, self.views, self.whole, self.like
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFleet:
-    """The reference models as they answered: `inside` (m, n), and for each signal (m, n, views, d) on pool and population.
+    """The reference models as they answered.
 
-    `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the models tell.
-    `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were not finite. `trained` counts models
-    that were trained now, not found in the store; `choice` says how, as far as the recipe left it open. `outputs` (m, n, k)
-    are all answers about the pool, if the order wanted them whole. `failures` says of models that could not be trained why.
+    `inside` (m, n), and for each signal (m, n, views, d) on pool and population.
+
+    `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the
+    models tell. `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were
+    not finite. `trained` counts models that were trained now, not found in the store; `choice` says
+    how, as far as the recipe left it open. `outputs` (m, n, k) are all answers about the pool, if
+    the order wanted them whole. `failures` says of models that could not be trained why.
     """
 
     inside: Bools
@@ -90,11 +103,14 @@ class ReferenceFleet:
 def train_fleet(
     order: TrainingJob, store: Store | None, execution: Execution, progress: Progress | None = None
 ) -> ReferenceFleet:
-    """Train what is not stored yet and gather all answers; models that fail are left out as long as some do not.
+    """Train what is not stored yet and gather all answers.
+
+    Models that fail are left out as long as some do not.
 
     Raises:
         TargetError: The recipe fails each time, takes too long, or the workers are lost.
-        InputError: All its models answer in another way than the target, the disk is full, or weights cannot be kept.
+        InputError: All its models answer in another way than the target, the disk is full, or
+    weights cannot be kept.
     """
     found = try_train_fleet(order, store, execution, progress)
     if isinstance(found, Failure):
@@ -105,7 +121,9 @@ def train_fleet(
 def try_train_fleet(
     order: TrainingJob, store: Store | None, execution: Execution, progress: Progress | None = None
 ) -> ReferenceFleet | Failure:
-    """Train as `train_fleet` does, and where no model at all can be trained give the first one's failure.
+    """Train as `train_fleet` does.
+
+    And where no model at all can be trained give the first one's failure.
 
     Raises:
         TargetError: A model takes too long, or the workers are lost.
@@ -121,16 +139,25 @@ def try_train_fleet(
     models = build_weight_keys(order) if store and kept else None
     if order.keep_weights and models is None:
         raise InputError(
-            "Expected a folder to keep weights in, and a recipe whose digest can be known, got none. Leave out --keep-weights."
+            "Expected a folder to keep weights in, and a recipe whose digest can be known, got "
+            "none. Leave out --keep-weights."
         )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
     failures: dict[int, Failure] = {}
-    missing = [batch for batch in order.batches() if not (store and kept and _has_stored_answers(order, store, kept, batch))]
+    missing = [
+        batch
+        for batch in order.batches()
+        if not (store and kept and _has_stored_answers(order, store, kept, batch))
+    ]
     if store and kept and models:
-        missing = [batch for batch in missing if not _observe_kept_models(order, store, kept, batch)]
+        missing = [
+            batch for batch in missing if not _observe_kept_models(order, store, kept, batch)
+        ]
         if order.keep_weights:
             missing += [
-                batch for batch in order.batches() if batch not in missing and not _has_stored_weights(store, models, batch)
+                batch
+                for batch in order.batches()
+                if batch not in missing and not _has_stored_weights(store, models, batch)
             ]
             missing.sort()
     done = len(order.inside) - sum(map(len, missing))
@@ -160,10 +187,16 @@ def try_train_fleet(
         return found
 
     good = [model for model in range(len(order.inside)) if model not in failures]
-    return replace(_assemble_fleet(order, answer, store if kept else None, n_trained, good), choice=choice, failures=failures)
+    return replace(
+        _assemble_fleet(order, answer, store if kept else None, n_trained, good),
+        choice=choice,
+        failures=failures,
+    )
 
 
-def _has_stored_answers(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
+def _has_stored_answers(
+    order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]
+) -> bool:
     """Whether the store holds the answers of every model of a batch."""
     return all(_has_expected_arrays(order, store.get_all(kept[model])) for model in batch)
 
@@ -173,8 +206,13 @@ def _has_stored_weights(store: Store, models: list[str], batch: tuple[int, ...])
     return all(weights.is_kept(store, models[model]) for model in batch)
 
 
-def _observe_kept_models(order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]) -> bool:
-    """Ask the kept models of a batch what is not stored of them; false if some are not kept whole, and nothing is written."""
+def _observe_kept_models(
+    order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]
+) -> bool:
+    """Ask the kept models of a batch what is not stored of them.
+
+    False if some are not kept whole, and nothing is written.
+    """
     models = build_weight_keys(order) or []
     if not models or not _has_stored_weights(store, models, batch):
         return False
@@ -184,7 +222,9 @@ def _observe_kept_models(order: TrainingJob, store: Store, kept: list[str], batc
             again = weights.load_kept_model(store, models[model], order.recipe)
             if again is None:
                 return False
-            found.append(observe_signals(look, again, order.pool, order.inside[model], order.population))
+            found.append(
+                observe_signals(look, again, order.pool, order.inside[model], order.population)
+            )
     for model, arrays in zip(batch, found, strict=True):
         store.put_all(kept[model], arrays)
     return True
@@ -198,7 +238,10 @@ def _pop_weights(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
 
 @dataclass(frozen=True)
 class ResumeState:
-    """How many models of an order have their answers stored, can be asked again from kept weights, or must be trained."""
+    """How many models of an order have their answers stored, can be asked again from kept weights.
+
+    Or must be trained.
+    """
 
     stored: int
     kept: int
@@ -222,7 +265,10 @@ def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
 
 
 def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | None) -> bool:
-    """Whether a stored entry holds what this order keeps of a model; anything else under its key is another program's."""
+    """Whether a stored entry holds what this order keeps of a model.
+
+    Anything else under its key is another program's.
+    """
     if entry is None:
         return False
     n, others = len(order.pool), order.population
@@ -233,7 +279,9 @@ def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | No
         tail = (1,) if whole else (len(order.views), 1)
         shapes |= {f"{part} {number}": (length, *tail) for part, length in parts.items()}
     shapes |= {"outputs": (n,)} if order.whole else {}
-    return set(entry) == set(shapes) and all(entry[name].shape[: len(shape)] == shape for name, shape in shapes.items())
+    return set(entry) == set(shapes) and all(
+        entry[name].shape[: len(shape)] == shape for name, shape in shapes.items()
+    )
 
 
 def _train_batches(
@@ -246,35 +294,66 @@ def _train_batches(
     yield from stream_answers(_train_batch, order, batches, execution, gpus)
 
 
-def _train_batch(order: TrainingJob, batch: tuple[int, ...]) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
+def _train_batch(
+    order: TrainingJob, batch: tuple[int, ...]
+) -> tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]:
     """Train one batch of models and observe each."""
     rows, seeds = list(batch), [order.seeds[row] for row in batch]
 
     def weights_of(model: Target) -> dict[str, NDArray[Any]]:
-        return {f"{WEIGHT}{name}": array for name, array in weights.export_weights(order.recipe, model).items()}
+        return {
+            f"{WEIGHT}{name}": array
+            for name, array in weights.export_weights(order.recipe, model).items()
+        }
 
     with limit_threads(int(getattr(order.recipe, "threads", 1))):
         also = weights_of if order.keep_weights else None
         return batch, attempt_models(
-            order.observation(), order.recipe, order.pool, order.inside[rows], seeds, population=order.population, also=also
+            order.observation(),
+            order.recipe,
+            order.pool,
+            order.inside[rows],
+            seeds,
+            population=order.population,
+            also=also,
         )
 
 
 def _assemble_fleet(
-    order: TrainingJob, answer: Callable[[int], dict[str, NDArray[Any]]], store: Store | None, n_trained: int, good: list[int]
+    order: TrainingJob,
+    answer: Callable[[int], dict[str, NDArray[Any]]],
+    store: Store | None,
+    n_trained: int,
+    good: list[int],
 ) -> ReferenceFleet:
-    """All `good` models' answers side by side, zeros for the others; with a store, in memory maps written one model at a time."""
+    """All `good` models' answers side by side, zeros for the others.
+
+    With a store, in memory maps written one model at a time.
+    """
     first, m = answer(good[0]), len(order.inside)
-    tables = {name: _allocate_array(store, name, (m, *array.shape), array.dtype) for name, array in first.items()}
+    tables = {
+        name: _allocate_array(store, name, (m, *array.shape), array.dtype)
+        for name, array in first.items()
+    }
     for model in range(m):
-        found = first if model == good[0] else answer(model) if model in good else dict.fromkeys(first, None)
+        found = (
+            first
+            if model == good[0]
+            else answer(model)
+            if model in good
+            else dict.fromkeys(first, None)
+        )
         for name, array in found.items():
             tables[name][model] = array if array is not None else np.nan if name == "metrics" else 0
     metrics = np.asarray(tables["metrics"])
     return ReferenceFleet(
         inside=order.inside,
         observed={wanted: tables[f"pool {i}"] for i, wanted in enumerate(order.wanted)},
-        population={w: tables[f"population {i}"] for i, w in enumerate(order.wanted) if f"population {i}" in tables},
+        population={
+            w: tables[f"population {i}"]
+            for i, w in enumerate(order.wanted)
+            if f"population {i}" in tables
+        },
         predicted=np.asarray(tables["predicted"]),
         confidence=np.asarray(tables["confidence"]),
         train_accuracy=metrics[:, 0],
@@ -284,8 +363,12 @@ def _assemble_fleet(
     )
 
 
-def _allocate_array(store: Store | None, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """An array to fill: in memory, or a memory map on the store's disk whose file is gone once it is closed.
+def _allocate_array(
+    store: Store | None, name: str, shape: tuple[int, ...], dtype: Any
+) -> NDArray[Any]:
+    """An array to fill: in memory.
+
+    Or a memory map on the store's disk whose file is gone once it is closed.
 
     Raises:
         InputError: The disk is full.

@@ -1,4 +1,7 @@
-"""Under which names the store keeps what models answered, and their weights: hashes of everything that decides them."""
+"""Under which names the store keeps what models answered, and their weights.
+
+Hashes of everything that decides them.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,26 @@ VERSION = 1
 
 
 def build_model_keys(order: TrainingJob) -> list[str] | None:
-    """The store's key of each model: a hash of recipe, records, membership, seed and what is observed; None without one.
+    """The store's key of each model.
 
-    Models trained together share each other's membership and seeds in their keys, since sums may depend on the company.
+    A hash of recipe, records, membership, seed and what is observed; None without one.
+
+    Models trained together share each other's membership and seeds in their keys, since sums may
+    depend on the company.
     """
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
         return None
     wanted = [entry.name for entry in order.wanted]
-    shared = [VERSION, digest, digest_records(order.pool), wanted, order.views, order.signal, order.n_classes]
+    shared = [
+        VERSION,
+        digest,
+        digest_records(order.pool),
+        wanted,
+        order.views,
+        order.signal,
+        order.n_classes,
+    ]
     shared.append(digest_records(order.population) if order.population else None)
     shared += ["whole"] if order.whole else []
     return ["model-" + name for name in _hash_models(order, shared)]
@@ -35,7 +49,10 @@ def build_weight_keys(order: TrainingJob) -> list[str] | None:
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
         return None
-    return ["weights-" + name for name in _hash_models(order, [VERSION, digest, digest_records(order.pool)])]
+    return [
+        "weights-" + name
+        for name in _hash_models(order, [VERSION, digest, digest_records(order.pool)])
+    ]
 
 
 def _hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
@@ -45,5 +62,7 @@ def _hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
         rows = list(batch)
         company = [digest_array(order.inside[rows]), [order.seeds[row] for row in rows]]
         for place in range(len(rows)):
-            found.append(hashlib.sha256(json.dumps([*shared, *company, place]).encode()).hexdigest())
+            found.append(
+                hashlib.sha256(json.dumps([*shared, *company, place]).encode()).hexdigest()
+            )
     return found

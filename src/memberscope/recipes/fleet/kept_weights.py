@@ -1,6 +1,9 @@
-"""Weights of reference models, kept only if asked for: a signal thought of later is then observed without training again.
+"""Weights of reference models, kept only if asked for.
 
-scikit-learn models are kept as skops files, torch modules as safetensors; neither runs code when it is opened.
+A signal thought of later is then observed without training again.
+
+scikit-learn models are kept as skops files, torch modules as safetensors; neither runs code when it
+is opened.
 """
 
 from __future__ import annotations
@@ -20,16 +23,21 @@ SKOPS = "skops"
 
 
 def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
-    """What has to be kept of a model: the bytes of a skops file, or the arrays of a state dict by name.
+    """What has to be kept of a model.
+
+    The bytes of a skops file, or the arrays of a state dict by name.
 
     Raises:
         InputError: It is neither a scikit-learn model of known types nor a torch module.
     """
     if isinstance(model, TorchTarget):
-        return {name: _convert_state_tensor(value) for name, value in model.module.state_dict().items()}
+        return {
+            name: _convert_state_tensor(value) for name, value in model.module.state_dict().items()
+        }
     if not isinstance(model, SklearnTarget):
         raise InputError(
-            f"Expected scikit-learn models or torch modules for --keep-weights, got {type(model).__name__}. Leave it out."
+            "Expected scikit-learn models or torch modules for --keep-weights, got "
+            f"{type(model).__name__}. Leave it out."
         )
     from skops.io import dumps, get_untrusted_types
 
@@ -37,7 +45,8 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     unknown = sorted(_find_foreign_types(get_untrusted_types(data=data), recipe))
     if unknown:
         raise InputError(
-            f"Expected models of types that skops knows for --keep-weights, got {', '.join(unknown)}. Leave it out."
+            "Expected models of types that skops knows for --keep-weights, got "
+            f"{', '.join(unknown)}. Leave it out."
         )
     return {SKOPS: np.frombuffer(data, dtype=np.uint8)}
 
@@ -52,9 +61,14 @@ def _find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
 
 
 def _convert_state_tensor(tensor: Any) -> NDArray[Any]:
-    """A tensor as numpy keeps it; half precision, which numpy lacks in part, as float32, which holds it exactly."""
+    """A tensor as numpy keeps it.
+
+    Half precision, which numpy lacks in part, as float32, which holds it exactly.
+    """
     value = tensor.detach().cpu()
-    return np.asarray((value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy())
+    return np.asarray(
+        (value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy()
+    )
 
 
 def write_weights(store: Store, key: str, arrays: dict[str, NDArray[Any]]) -> None:
@@ -70,17 +84,27 @@ def write_weights(store: Store, key: str, arrays: dict[str, NDArray[Any]]) -> No
 
 
 def is_kept(store: Store, key: str) -> bool:
-    """Whether there is a file of weights under `key`; whether it is whole shows when it is opened."""
+    """Whether there is a file of weights under `key`.
+
+    Whether it is whole shows when it is opened.
+    """
     return any((store.path / f"{key}.{suffix}").is_file() for suffix in (SKOPS, "safetensors"))
 
 
 def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
-    """The model whose weights are under `key`; None if they are missing, damaged, or of another kind than the recipe's."""
+    """The model whose weights are under `key`.
+
+    None if they are missing, damaged, or of another kind than the recipe's.
+    """
     file = store.path / f"{key}.{SKOPS}"
     if file.is_file():
         return _load_skops_model(file.read_bytes(), recipe)
     build, arrays = getattr(recipe, "built", getattr(recipe, "model", None)), store.get_all(key)
-    return None if arrays is None or build is None else _load_state_model(build, arrays, str(getattr(recipe, "device", "cpu")))
+    return (
+        None
+        if arrays is None or build is None
+        else _load_state_model(build, arrays, str(getattr(recipe, "device", "cpu")))
+    )
 
 
 def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
@@ -92,7 +116,9 @@ def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
         if _find_foreign_types(unknown, recipe):
             return None
         return SklearnTarget(loads(data, trusted=unknown))
-    except Exception:  # whatever a damaged archive raises: the model is trained again, which is always safe
+    except (
+        Exception
+    ):  # whatever a damaged archive raises: the model is trained again, which is always safe
         return None
 
 
@@ -102,7 +128,9 @@ def _load_state_model(build: Any, arrays: dict[str, NDArray[Any]], device: str) 
 
     module = build()
     shapes = {name: value.shape for name, value in module.state_dict().items()}
-    if set(shapes) != set(arrays) or any(arrays[name].size != int(np.prod(shape)) for name, shape in shapes.items()):
+    if set(shapes) != set(arrays) or any(
+        arrays[name].size != int(np.prod(shape)) for name, shape in shapes.items()
+    ):
         return None
     state = {name: torch.from_numpy(arrays[name].copy()).reshape(shapes[name]) for name in shapes}
     if any(value.dtype == torch.float64 for value in state.values()):

@@ -18,11 +18,15 @@ from memberscope.targets.torch_modules import AnswerReader
 from memberscope.types import Access, Floats, Recipe, Records, SignalSpec, Target
 
 
-def score_by_transfer(recipe: Recipe, target: Target, population: Records, records: Records, seeds: Sequence[int]) -> Floats:
-    """Logit-scaled confidence (n, 1) in the records' true classes, a mean over models trained on the target's labels.
+def score_by_transfer(
+    recipe: Recipe, target: Target, population: Records, records: Records, seeds: Sequence[int]
+) -> Floats:
+    """Logit-scaled confidence (n, 1) in the records' true classes.
 
-    The target is asked once for each record of the population, and not about `records` at all. One model is trained for each
-    of `seeds`.
+    A mean over models trained on the target's labels.
+
+    The target is asked once for each record of the population, and not about `records` at all. One
+    model is trained for each of `seeds`.
 
     Raises:
         InputError: The target calls all of the population one class, or a model has other classes.
@@ -32,18 +36,23 @@ def score_by_transfer(recipe: Recipe, target: Target, population: Records, recor
     called = replace(population, y=ask_top_labels(target, population.x))
     if len(np.unique(called.y)) < 2:
         raise InputError(
-            f"Expected the target to give the population two classes or more, got class {int(called.y[0])} alone. "
+            "Expected the target to give the population two classes or more, got class "
+            f"{int(called.y[0])} alone. "
             f"Give a population that is like the records."
         )
     inside = np.ones((len(seeds), len(population)), dtype=bool)
     found = [
-        _compute_logit_confidence(model, target.n_classes, records, getattr(target, "reading", None))
+        _compute_logit_confidence(
+            model, target.n_classes, records, getattr(target, "reading", None)
+        )
         for model in train_models(recipe, called, inside, seeds)
     ]
     return np.asarray(np.mean(found, axis=0), dtype=np.float64)
 
 
-def _compute_logit_confidence(model: Target, n_classes: int, records: Records, like: AnswerReader | None = None) -> Floats:
+def _compute_logit_confidence(
+    model: Target, n_classes: int, records: Records, like: AnswerReader | None = None
+) -> Floats:
     """Logit-scaled confidence (n, 1) of one model.
 
     Raises:
@@ -52,9 +61,12 @@ def _compute_logit_confidence(model: Target, n_classes: int, records: Records, l
     find_outputs(model, records.x, n_classes, like)
     if model.signal not in ("probabilities", "logits"):
         raise UnmetNeedError(
-            f"Expected models that return probabilities for the attack transfer, got {model.signal}. Change the recipe."
+            "Expected models that return probabilities for the attack transfer, got "
+            f"{model.signal}. Change the recipe."
         )
     access = Access.LOGITS if model.signal == "logits" else Access.PROBABILITIES
     outputs = align_classes(model, np.asarray(model.query(records.x), dtype=np.float64), n_classes)
-    values = reduce_outputs(SignalRequest(access, SignalSpec("logit_confidence")), model.signal, outputs, records.y)[1]
+    values = reduce_outputs(
+        SignalRequest(access, SignalSpec("logit_confidence")), model.signal, outputs, records.y
+    )[1]
     return np.asarray(values, dtype=np.float64)

@@ -1,7 +1,9 @@
-"""Who is in which model: reference models of one size, each record in equally many of them, whatever the target knew.
+"""Who is in which model: reference models of one size, each record in equally many of them.
 
-The balance is over the reference models only. Balancing with the target as one of them would give its members one model
-less, and attacks would see that instead of leakage.
+Whatever the target knew.
+
+The balance is over the reference models only. Balancing with the target as one of them would give
+its members one model less, and attacks would see that instead of leakage.
 """
 
 from __future__ import annotations
@@ -25,10 +27,13 @@ def build_balanced_design(
     strata: Ints | None = None,
     unit: NDArray[np.generic] | None = None,
 ) -> Bools:
-    """Membership (n_models, n): each model has `size` records, each record is in equally many models, give or take one.
+    """Membership (n_models, n): each model has `size` records.
 
-    With `strata` (n,) each model has each stratum's share, give or take a record or two. With `unit` (n,) the records of one person or document
-    are in the same models: each unit is in equally many models, sizes and strata (a unit counts for its commonest one) are met on average.
+    Each record is in equally many models, give or take one.
+
+    With `strata` (n,) each model has each stratum's share, give or take a record or two. With
+    `unit` (n,) the records of one person or document are in the same models: each unit is in
+    equally many models, sizes and strata (a unit counts for its commonest one) are met on average.
 
     Raises:
         InputError: The size is not between 1 and n - 1, or all records belong to one unit.
@@ -39,11 +44,14 @@ def build_balanced_design(
     """
     if not 1 <= size < n:
         raise InputError(
-            f"Expected reference models of 1 to {n - 1} records, got {size}. Give more non-members, so that each model can "
+            f"Expected reference models of 1 to {n - 1} records, got {size}. Give more "
+            "non-members, so that each model can "
             f"leave some records out."
         )
     if n_models < 1:
-        raise InputError(f"Expected at least one reference model, got {n_models}. Give --references 16.")
+        raise InputError(
+            f"Expected at least one reference model, got {n_models}. Give --references 16."
+        )
     codes = None if strata is None else np.unique(strata, return_inverse=True)[1]
     if unit is None:
         return _draw_membership(n, size, n_models, rng, codes)
@@ -53,12 +61,16 @@ def build_balanced_design(
         raise InputError("Expected records of at least two units, got one. Leave --unit out.")
     shared = None if codes is None else _find_commonest_strata(numbers, codes)
     return np.asarray(
-        _draw_membership(n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared)[:, numbers]
+        _draw_membership(
+            n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared
+        )[:, numbers]
     )
 
 
 def _find_commonest_strata(unit: Ints, codes: Ints) -> Ints:
-    """Find the stratum of `codes` (n,) that each unit (u,) has most records of, the lowest of several.
+    """Find the stratum of `codes` (n,) that each unit (u,) has most records of.
+
+    The lowest of several.
 
     >>> _find_commonest_strata(np.array([0, 0, 0, 1]), np.array([1, 2, 2, 0])).tolist()
     [1, 0]
@@ -71,7 +83,9 @@ def _find_commonest_strata(unit: Ints, codes: Ints) -> Ints:
 
 
 def _spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
-    """The records of `order` (k,), each stratum of `codes` (n,) spread evenly, so that any run of them has its share of each.
+    """The records of `order` (k,), each stratum of `codes` (n,) spread evenly.
+
+    So that any run of them has its share of each.
 
     >>> codes = np.array([0, 0, 0, 0, 1, 1])
     >>> codes[_spread_strata(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
@@ -85,11 +99,16 @@ def _spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
     return np.asarray(order[np.argsort(key, kind="stable")])
 
 
-def _draw_membership(n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None) -> Bools:
-    """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another, no record twice a hand.
+def _draw_membership(
+    n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None
+) -> Bools:
+    """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another.
 
-    With `codes` (n,) each deck is `_spread_strata` by stratum. Strata dealt by themselves would give records of odd ones, and rare
-    classes, too few models on one side, and then attacks could not run.
+    No record twice a hand.
+
+    With `codes` (n,) each deck is `_spread_strata` by stratum. Strata dealt by themselves would
+    give records of odd ones, and rare classes, too few models on one side, and then attacks could
+    not run.
     """
 
     def spaced(order: Ints) -> Ints:
@@ -118,27 +137,36 @@ def read_design(path: str | Path) -> NDArray[np.generic]:
     """
     file = Path(path)
     if not file.is_file():
-        raise InputError(f"Expected a design in an .npz file, got {str(path)!r}, which is not there. Check the path.")
+        raise InputError(
+            f"Expected a design in an .npz file, got {str(path)!r}, which is not there. Check the "
+            "path."
+        )
     try:
         with np.load(file, allow_pickle=False) as opened:
             return np.asarray(opened["inside"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise InputError(
-            f"Expected an .npz file with an array `inside` (models, records), got {str(path)!r}: {type(error).__name__}. "
+            f"Expected an .npz file with an array `inside` (models, records), got {str(path)!r}: "
+            f"{type(error).__name__}. "
             f"Write it with numpy.savez(file, inside=...)."
         ) from error
 
 
-def check_design(inside: NDArray[np.generic], n: int, unit: NDArray[np.str_] | None = None) -> Bools:
+def check_design(
+    inside: NDArray[np.generic], n: int, unit: NDArray[np.str_] | None = None
+) -> Bools:
     """Check the user's own membership (m, n).
 
     Raises:
-        InputError: Its shape does not fit, it holds something else than 0 and 1, a model has no records or all of them, or some
-            records of a `unit` (n,) are in a model and others are not.
+        InputError: Its shape does not fit, it holds something else than 0 and 1, a model has no
+            records or all of them, or some records of a `unit` (n,) are in a model and others are
+            not.
     """
     values = np.asarray(inside)
     if values.ndim != 2 or values.shape[1] != n:
-        raise InputError(f"Expected membership of shape (models, {n}), got {values.shape}. Give one row a model.")
+        raise InputError(
+            f"Expected membership of shape (models, {n}), got {values.shape}. Give one row a model."
+        )
     if len(values) == 0:
         raise InputError("Expected at least one model in the design, got none. Give a row a model.")
     if not np.isin(values, (0, 1)).all():
@@ -146,13 +174,17 @@ def check_design(inside: NDArray[np.generic], n: int, unit: NDArray[np.str_] | N
     found: Bools = values.astype(bool)
     sizes = found.sum(axis=1)
     if (sizes == 0).any() or (sizes == n).any():
-        raise InputError("Expected models trained on some of the records, got one with none or all of them. Repair its row.")
+        raise InputError(
+            "Expected models trained on some of the records, got one with none or all of them. "
+            "Repair its row."
+        )
     if unit is not None:
         names, first, codes = np.unique(unit, return_index=True, return_inverse=True)
         torn = np.flatnonzero((found != found[:, first][:, codes]).any(axis=0))
         if len(torn):
             raise InputError(
-                f"Expected all records of a unit in the same models of the design, got {str(names[codes[torn[0]]])!r} in parts. "
+                "Expected all records of a unit in the same models of the design, got "
+                f"{str(names[codes[torn[0]]])!r} in parts. "
                 f"Repair the design, or leave --unit out."
             )
     return found

@@ -1,4 +1,7 @@
-"""One job of the fleet: train models, ask each about all records, and keep only what the attacks need."""
+"""One job of the fleet: train models, ask each about all records.
+
+And keep only what the attacks need.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +28,23 @@ from memberscope.targets import wrap
 from memberscope.targets.torch_modules import AnswerReader
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
-LARGEST = 1e15  # beyond which a signal of a model that all but diverged is cut, so that its square stays finite
-ACCESS: dict[Signal, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
+# Beyond which a signal of a model that all but diverged is cut, so that its square stays finite
+LARGEST = 1e15
+ACCESS: dict[Signal, Access] = {
+    "labels": Access.LABEL,
+    "probabilities": Access.PROBABILITIES,
+    "logits": Access.LOGITS,
+}
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What is looked at in each model: signals of views, in the form in which the target answers; `whole` keeps all of it.
+    """What is looked at in each model: signals of views, in the form in which the target answers.
 
-    `like` is how the answers of the target are read, if it is a torch module: a model's are read the same way where nothing else shows.
+    `whole` keeps all of it.
+
+    `like` is how the answers of the target are read, if it is a torch module: a model's are read
+    the same way where nothing else shows.
     """
 
     wanted: tuple[SignalRequest, ...]
@@ -44,7 +55,9 @@ class Observation:
     like: AnswerReader | None = None
 
 
-def train_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]) -> list[Target]:
+def train_models(
+    recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]
+) -> list[Target]:
     """A model for each row of `inside` (b, n), trained together where the recipe can.
 
     Raises:
@@ -56,13 +69,17 @@ def train_models(recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[i
         if many is not None:
             models = list(many(pool, inside, seeds))
         else:
-            models = [recipe(select_records(pool, row), seed) for row, seed in zip(inside, seeds, strict=True)]
+            models = [
+                recipe(select_records(pool, row), seed)
+                for row, seed in zip(inside, seeds, strict=True)
+            ]
     except MemberscopeError:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected the recipe to train a model, got {type(error).__name__}: {first}. Call it on a few records to see why."
+            f"Expected the recipe to train a model, got {type(error).__name__}: {first}. Call it "
+            "on a few records to see why."
         ) from error
     return [wrap(model) for model in models]
 
@@ -78,17 +95,24 @@ def select_records(pool: Records, rows: Bools) -> Records:
 def observe_signals(
     look: Observation, model: Target, pool: Records, inside: Bools, population: Records | None
 ) -> dict[str, NDArray[Any]]:
-    """What is kept of a model, by name: `pool i` and `population i` (n, views, d) for each signal, and how well it does.
+    """What is kept of a model, by name.
 
-    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an audited model.
+    `pool i` and `population i` (n, views, d) for each signal, and how well it does.
+
+    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an
+    audited model.
 
     Raises:
         InputError: It answers in another way than the target.
     """
-    look = replace(look, wanted=tuple(_strip_own_restriction(wanted, model) for wanted in look.wanted))
+    look = replace(
+        look, wanted=tuple(_strip_own_restriction(wanted, model) for wanted in look.wanted)
+    )
     answers = [_query_view(look, model, pool.x, name) for name in look.views]
     finite = all(np.isfinite(outputs).all() for outputs in answers)
-    kept = _reduce_views(look, answers, pool, "pool", finite) | _measure_wanted(look, model, pool, "pool", finite)
+    kept = _reduce_views(look, answers, pool, "pool", finite) | _measure_wanted(
+        look, model, pool, "pool", finite
+    )
     if population is not None:
         others = [_query_view(look, model, population.x, name) for name in look.views]
         clean = finite and all(np.isfinite(outputs).all() for outputs in others)
@@ -100,31 +124,46 @@ def observe_signals(
     kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
     kept["metrics"] = np.array(accuracies, dtype=np.float64)
     if look.whole:
-        kept["outputs"] = answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
+        kept["outputs"] = (
+            answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
+        )
     return kept
 
 
 def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest:
-    """`wanted` without the restriction that the model's answers went through already: the target's own, fitted to this model.
+    """`wanted` without the restriction that the model's answers went through already.
+
+    The target's own, fitted to this model.
 
     Raises:
         InputError: The model stands behind another defence than the target.
     """
     own = getattr(model, "restriction", None)
-    if own is None or getattr(model, "hides", False) or wanted.access in (Access.LABEL, Access.WHITE_BOX):
+    if (
+        own is None
+        or getattr(model, "hides", False)
+        or wanted.access in (Access.LABEL, Access.WHITE_BOX)
+    ):
         return wanted
     name = wanted.restriction.name if wanted.restriction else ""
     if own != name and not name.startswith(f"{own}+"):
         raise InputError(
-            f"Expected reference models without output defences or behind the target's, got one behind {own}. Return the model itself."
+            "Expected reference models without output defences or behind the target's, got one "
+            f"behind {own}. Return the model itself."
         )
     parts = getattr(wanted.restriction, "parts", ())[own.count("+") + 1 :]
-    left = None if own == name else parts[0] if len(parts) == 1 else replace(wanted.restriction, parts=parts)  # type: ignore[type-var]
-    return replace(wanted, restriction=left)
+    if own == name:
+        return replace(wanted, restriction=None)
+    if len(parts) == 1:
+        return replace(wanted, restriction=parts[0])
+    return replace(wanted, restriction=replace(wanted.restriction, parts=parts))  # type: ignore[type-var]
 
 
 def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
-    """The model's outputs (n, k) about one view of the records, in the target's signal; NaN in a diverged model's are kept."""
+    """The model's outputs (n, k) about one view of the records, in the target's signal.
+
+    NaN in a diverged model's are kept.
+    """
     try:
         find_outputs(model, x, look.n_classes, look.like)
         outputs = np.asarray(model.query(transform_view(name, x)), dtype=np.float64)
@@ -133,34 +172,44 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
-            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query one yourself to see why."
+            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query "
+            "one yourself to see why."
         ) from error
     if getattr(model, "hides", False):
         raise InputError(
-            "Expected reference models without output defences, got one behind a defence. Return the model itself."
+            "Expected reference models without output defences, got one behind a defence. Return "
+            "the model itself."
         )
     outputs = align_classes(model, outputs, look.n_classes)
     have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
     if need is None or have is None or have < need:
         raise InputError(
-            f"Expected reference models that return {look.signal} as the target does, got {model.signal}. "
+            f"Expected reference models that return {look.signal} as the target does, got "
+            f"{model.signal}. "
             f"Audit at a lower --access, or change the recipe."
         )
     outputs = restrict_to_access(need, model.signal, outputs)[1]
     if np.isfinite(outputs).all():
-        validate_outputs(look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes)
+        validate_outputs(
+            look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes
+        )
     return outputs
 
 
 def find_outputs(model: Target, x: Any, n_classes: int, like: AnswerReader | None) -> None:
-    """Let a model find out what it returns, if it does that, taking after `like` where it stays open."""
+    """Let a model find out what it returns, if it does that.
+
+    Taking after `like` where it stays open.
+    """
     find = getattr(model, "find_outputs", None)
     if find is not None:
         find(x, n_classes=n_classes, like=like)
 
 
 def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
-    """Outputs with one column a class of the target, zero where a model never saw a class; labels as the target numbers them.
+    """Outputs with one column a class of the target, zero where a model never saw a class.
+
+    Labels as the target numbers them.
 
     Raises:
         InputError: The classes are not the target's.
@@ -171,13 +220,18 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
         numbers = np.array([int(name) for name in names])
         if model.signal == "labels" and outputs.shape[1] == 1 and numbers.max() < n_classes:
             return np.asarray(numbers[outputs.astype(int)], dtype=np.float64)
-        if model.signal == "probabilities" and outputs.shape[1] == len(numbers) and numbers.max() < n_classes:
+        if (
+            model.signal == "probabilities"
+            and outputs.shape[1] == len(numbers)
+            and numbers.max() < n_classes
+        ):
             padded = np.zeros((len(outputs), n_classes))
             padded[:, numbers] = outputs
             return padded
     if outputs.ndim != 2 or outputs.shape[1] != width:
         raise InputError(
-            f"Expected reference models with {n_classes} classes as the target, got outputs of shape {outputs.shape}. "
+            f"Expected reference models with {n_classes} classes as the target, got outputs of "
+            f"shape {outputs.shape}. "
             f"Let the recipe return a model of all classes."
         )
     return outputs
@@ -186,29 +240,47 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
 def _reduce_views(
     look: Observation, answers: list[Floats], records: Records, part: str, finite: bool
 ) -> dict[str, NDArray[Any]]:
-    """Each wanted signal (n, views, d) by name; zeros for a model whose answers are not finite, which is left out later."""
+    """Each wanted signal (n, views, d) by name.
+
+    Zeros for a model whose answers are not finite, which is left out later.
+    """
     found = {}
     for number, wanted in enumerate(look.wanted):
         if is_measured(wanted.spec):
             continue
         views = answers[:1] if wanted.spec.name == "outputs" else answers
-        clean = views if finite else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
+        clean = (
+            views
+            if finite
+            else [np.full_like(outputs, 1.0 / outputs.shape[1]) for outputs in views]
+        )
         values = [reduce_outputs(wanted, look.signal, outputs, records.y)[1] for outputs in clean]
-        found[f"{part} {number}"] = np.clip(np.stack(values, axis=1), -LARGEST, LARGEST).astype(np.float32)
+        found[f"{part} {number}"] = np.clip(np.stack(values, axis=1), -LARGEST, LARGEST).astype(
+            np.float32
+        )
     return found
 
 
-def _measure_wanted(look: Observation, model: Target, records: Records, part: str, finite: bool) -> dict[str, NDArray[Any]]:
-    """Each wanted signal (n, 1, d) that has to be measured, by name; one zero a record for a model that is left out later.
+def _measure_wanted(
+    look: Observation, model: Target, records: Records, part: str, finite: bool
+) -> dict[str, NDArray[Any]]:
+    """Each wanted signal (n, 1, d) that has to be measured, by name.
 
-    Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then not run, and all others are.
+    One zero a record for a model that is left out later.
+
+    Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then
+    not run, and all others are.
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
         if not is_measured(wanted.spec):
             continue
         try:
-            values = measure_signal(model, records, wanted.spec).final if finite else np.zeros((len(records), 1))
+            values = (
+                measure_signal(model, records, wanted.spec).final
+                if finite
+                else np.zeros((len(records), 1))
+            )
         except Exception:
             values = np.full((len(records), 1), np.nan)
         found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
@@ -216,7 +288,10 @@ def _measure_wanted(look: Observation, model: Target, records: Records, part: st
 
 
 def find_top_confidence(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Top class (n,) and its probability (n,); the probability is 1 where labels are all there is."""
+    """Top class (n,) and its probability (n,).
+
+    The probability is 1 where labels are all there is.
+    """
     if signal == "labels":
         return outputs[:, 0].astype(np.int64), np.ones(len(outputs))
     clean = np.nan_to_num(outputs)

@@ -1,4 +1,7 @@
-"""What a recipe leaves open, decided once by measurement and kept in the store, so that resumed and remote work reuses it."""
+"""What a recipe leaves open, decided once by measurement and kept in the store.
+
+So that resumed and remote work reuses it.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,21 @@ from memberscope.signals import Store
 from memberscope.types import Recipe, Records
 
 Choice = dict[str, Any]
-PLAIN: Choice = {"engine": "the recipe's own", "stack": 1, "threads": 1, "note": "one by one: the recipe trains a model a call"}
+PLAIN: Choice = {
+    "engine": "the recipe's own",
+    "stack": 1,
+    "threads": 1,
+    "note": "one by one: the recipe trains a model a call",
+}
 
 
-def tune_recipe(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store | None) -> tuple[Recipe, Choice]:
-    """The recipe with everything decided, and the decision; measured unless the store holds it from an earlier run."""
+def tune_recipe(
+    recipe: Recipe, pool: Records, size: int, n_models: int, store: Store | None
+) -> tuple[Recipe, Choice]:
+    """The recipe with everything decided, and the decision.
+
+    Measured unless the store holds it from an earlier run.
+    """
     tuned: Any = getattr(recipe, "tuned", None)
     if tuned is None:
         return recipe, dict(PLAIN)
@@ -36,11 +49,17 @@ def tune_recipe(recipe: Recipe, pool: Records, size: int, n_models: int, store: 
 
 
 def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store) -> bool:
-    """Whether nothing is left to measure: the recipe leaves nothing open, or the store holds the decision."""
+    """Whether nothing is left to measure.
+
+    The recipe leaves nothing open, or the store holds the decision.
+    """
     if getattr(recipe, "tuned", None) is None:
         return True
     digest = getattr(recipe, "digest", None)
-    return digest is not None and _read_choice(store.get_all(_build_choice_key(digest, pool, size, n_models))) is not None
+    return (
+        digest is not None
+        and _read_choice(store.get_all(_build_choice_key(digest, pool, size, n_models))) is not None
+    )
 
 
 def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
@@ -54,12 +73,16 @@ def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
 
 def _build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
     """Key of a decision: the recipe, and the shape of the work it was measured on."""
-    text = json.dumps([1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models])
+    text = json.dumps(
+        [1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models]
+    )
     return "choice-" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def limit_jobs(execution: Execution, choice: Choice) -> Execution:
-    """The execution with no more jobs at a time than the choice has room for on this machine; clusters are left alone.
+    """The execution with no more jobs at a time than the choice has room for on this machine.
+
+    Clusters are left alone.
 
     >>> limit_jobs(Execution(), {"threads": 1, "processes": 2}).n_jobs, limit_jobs(Execution(n_jobs=4), {"processes": 1}).n_jobs
     (2, 1)
@@ -68,5 +91,11 @@ def limit_jobs(execution: Execution, choice: Choice) -> Execution:
     if processes is None or execution.backend in ("dask", "ray"):
         return execution
     n_jobs = processes if execution.n_jobs < 0 else min(execution.n_jobs, processes)
-    alone = n_jobs <= 1 and execution.timeout is None  # this process cannot end a job of its own that takes too long
-    return replace(execution, backend="sequential", n_jobs=1) if alone else replace(execution, n_jobs=max(n_jobs, 1))
+    alone = (
+        n_jobs <= 1 and execution.timeout is None
+    )  # this process cannot end a job of its own that takes too long
+    return (
+        replace(execution, backend="sequential", n_jobs=1)
+        if alone
+        else replace(execution, n_jobs=max(n_jobs, 1))
+    )

@@ -1,4 +1,7 @@
-"""Which records of each model make a step, at what rate, and how they are changed: the same in every engine."""
+"""Which records of each model make a step, at what rate, and how they are changed.
+
+The same in every engine.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ from memberscope.recipes.torch.task import Task
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of all models: `index` (b, r) positions in the pool, the rate, and when it is made."""
+    """One step of all models: `index` (b, r) positions in the pool, the rate.
+
+    And when it is made.
+    """
 
     index: Any
     rate: float
@@ -24,11 +30,16 @@ class Step:
 
 
 def iterate_steps(task: Task) -> Iterator[Step]:
-    """All steps of all epochs; each model's order depends on its seed alone. A last batch of one record is left out."""
+    """All steps of all epochs; each model's order depends on its seed alone.
+
+    A last batch of one record is left out.
+    """
     import torch
 
     recipe, size = task.recipe, task.rows.shape[1]
-    starts = [start for start in range(0, size, recipe.batch_size) if start == 0 or size - start > 1]
+    starts = [
+        start for start in range(0, size, recipe.batch_size) if start == 0 or size - start > 1
+    ]
     total = recipe.epochs * len(starts)
     for epoch in range(recipe.epochs):
         order = np.stack(
@@ -39,8 +50,16 @@ def iterate_steps(task: Task) -> Iterator[Step]:
         )
         index = torch.from_numpy(order).to(task.x.device)
         for number, start in enumerate(starts):
-            rate = compute_learning_rate(recipe.optimiser.lr, recipe.schedule, epoch, (epoch * len(starts) + number) / total)
-            yield Step(index[:, start : start + recipe.batch_size], rate, epoch, number, number == len(starts) - 1)
+            rate = compute_learning_rate(
+                recipe.optimiser.lr, recipe.schedule, epoch, (epoch * len(starts) + number) / total
+            )
+            yield Step(
+                index[:, start : start + recipe.batch_size],
+                rate,
+                epoch,
+                number,
+                number == len(starts) - 1,
+            )
 
 
 def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
@@ -58,14 +77,23 @@ def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
 
 
 def _mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
-    """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own; the labels as probabilities."""
+    """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own.
+
+    The labels as probabilities.
+    """
     import torch
 
     n_classes = max(2, task.head.width or _count_module_classes(task.modules[0]))
     soft = y if y.ndim == 3 else torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
     draws = [np.random.default_rng([seed, 3, step.epoch, step.number]) for seed in task.seeds]
-    shares = torch.tensor([rng.beta(task.recipe.mixup, task.recipe.mixup) for rng in draws], dtype=x.dtype, device=x.device)
-    partner = torch.from_numpy(np.stack([rng.permutation(x.shape[1]) for rng in draws])).to(x.device)
+    shares = torch.tensor(
+        [rng.beta(task.recipe.mixup, task.recipe.mixup) for rng in draws],
+        dtype=x.dtype,
+        device=x.device,
+    )
+    partner = torch.from_numpy(np.stack([rng.permutation(x.shape[1]) for rng in draws])).to(
+        x.device
+    )
     model = torch.arange(len(x), device=x.device)[:, None]
 
     def mix(values: Any) -> Any:
@@ -83,7 +111,12 @@ def _count_module_classes(module: Any) -> int:
     2
     """
     found = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
-    return max(2, int(found[-1]) if found else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0]))
+    return max(
+        2,
+        int(found[-1])
+        if found
+        else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0]),
+    )
 
 
 def augment_records(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
@@ -98,18 +131,29 @@ def augment_records(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
     if kind == "noise":
         noise = np.stack([rng.standard_normal(x.shape[1:]) for rng in draws])
         return x + value * torch.from_numpy(noise).to(x.device, x.dtype)
-    return _shift_with_zeros(x, np.stack([rng.integers(-int(value), int(value) + 1, (2, n)) for rng in draws]), int(value))
+    return _shift_with_zeros(
+        x,
+        np.stack([rng.integers(-int(value), int(value) + 1, (2, n)) for rng in draws]),
+        int(value),
+    )
 
 
 def _shift_with_zeros(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
-    """Images (b, r, ..., height, width) moved by `moves` (b, 2, r) pixels down and right, zeros let in."""
+    """Images (b, r, ..., height, width) moved by `moves` (b, 2, r) pixels down and right.
+
+    Zeros let in.
+    """
     import torch
 
     height, width = x.shape[-2:]
-    flat = torch.nn.functional.pad(x, [margin] * 4).reshape(-1, *x.shape[2:-2], height + 2 * margin, width + 2 * margin)
+    flat = torch.nn.functional.pad(x, [margin] * 4).reshape(
+        -1, *x.shape[2:-2], height + 2 * margin, width + 2 * margin
+    )
     down, right = (torch.from_numpy(moves[:, axis].reshape(-1)).to(x.device) for axis in (0, 1))
     rows = torch.arange(height, device=x.device)[None] + margin - down[:, None]
     columns = torch.arange(width, device=x.device)[None] + margin - right[:, None]
     which = torch.arange(len(flat), device=x.device)
-    moved = flat.movedim((-2, -1), (1, 2))[which[:, None, None], rows[:, :, None], columns[:, None, :]]
+    moved = flat.movedim((-2, -1), (1, 2))[
+        which[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
     return moved.movedim((1, 2), (-2, -1)).reshape(x.shape)

@@ -20,7 +20,8 @@ def import_opacus() -> tuple[Any, Any]:
         from opacus.validators import ModuleValidator
     except ImportError as error:
         raise InputError(
-            "Expected opacus for private training of such layers, got none. Run `pip install memberscope[dp]`."
+            "Expected opacus for private training of such layers, got none. Run `pip install "
+            "memberscope[dp]`."
         ) from error
     return ModuleValidator, GradSampleModule
 
@@ -36,7 +37,8 @@ def make_trainable(module: Any, privacy: Privacy) -> Any:
     """The module, its layers that mix records replaced if `privacy.fix` allows it.
 
     Raises:
-        InputError: A layer mixes the records of a batch, so that no record's gradient is its own, or Opacus is not installed.
+        InputError: A layer mixes the records of a batch, so that no record's gradient is its own,
+    or Opacus is not installed.
     """
     if find_linear_layers(module) is not None:
         return module
@@ -46,10 +48,14 @@ def make_trainable(module: Any, privacy: Privacy) -> Any:
     for path, part in module.named_modules():
         if type(part) in validator.VALIDATORS and validator.VALIDATORS[type(part)](part):
             raise InputError(
-                f"Expected layers that treat every record on its own, got {type(part).__name__} at {path or 'the top'!r}. "
+                f"Expected layers that treat every record on its own, got {type(part).__name__} at "
+                f"{path or 'the top'!r}. "
                 f"{_suggest_layer_fix(type(part).__name__)}"
             )
     errors = samples.validate(module, strict=False)
     if errors:
-        raise InputError(f"Expected a model that DP-SGD can train, got another ({errors[0]}). Replace that layer.")
+        raise InputError(
+            f"Expected a model that DP-SGD can train, got another ({errors[0]}). Replace that "
+            "layer."
+        )
     return module

@@ -1,13 +1,19 @@
-"""Private training watched from inside: canaries are scored on every noisy gradient, as an adversary who sees all models could.
+"""Private training watched from inside.
 
-From each published mean gradient is taken what somebody who knows all records, and not the coins, would expect. What is left is
-a sum of the canaries' own gradients, each times its coin less a half, and noise. Its inner products with those gradients are added
-up over training, and the coins are read from them by the linear estimate of least error: canaries whose gradients resemble each
-other, as natural ones' do, would otherwise drown each other out. All needs products of activations and slopes only.
+Canaries are scored on every noisy gradient, as an adversary who sees all models could.
+
+From each published mean gradient is taken what somebody who knows all records, and not the coins,
+would expect. What is left is a sum of the canaries' own gradients, each times its coin less a half,
+and noise. Its inner products with those gradients are added up over training, and the coins are
+read from them by the linear estimate of least error: canaries whose gradients resemble each other,
+as natural ones' do, would otherwise drown each other out. All needs products of activations and
+slopes only.
 
 References:
-    [1] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security 2023, arXiv:2302.07956.
-    [2] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
+    [1] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security
+        2023, arXiv:2302.07956.
+    [2] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
+2023, arXiv:2305.08846.
 """
 
 from __future__ import annotations
@@ -29,24 +35,41 @@ from memberscope.recipes.torch.engines.dpsgd_stacked import (
 )
 from memberscope.recipes.torch.poisson_sampling import build_mechanism
 from memberscope.recipes.torch.recipe import TorchRecipe
-from memberscope.recipes.torch.task import Task, build_initial_module, build_tensors, flush_denormals, list_member_rows
+from memberscope.recipes.torch.task import (
+    Task,
+    build_initial_module,
+    build_tensors,
+    flush_denormals,
+    list_member_rows,
+)
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
 
-RARELY = 10  # inner products among canaries change slowly: they are taken at every tenth update that is looked at
+# Inner products among canaries change slowly: they are taken at every tenth update that is looked
+# at
+RARELY = 10
 
 
 def train_and_score_canaries(
-    recipe: TorchRecipe, records: Records, canaries: Records, inside: Bools, seed: int, every: int = 1
+    recipe: TorchRecipe,
+    records: Records,
+    canaries: Records,
+    inside: Bools,
+    seed: int,
+    every: int = 1,
 ) -> tuple[TorchTarget, Floats]:
-    """A model trained privately on `records` and on the `canaries` under `inside` (m,), and a score (m,) of each canary.
+    """A model trained privately on `records` and on the `canaries` under `inside` (m,).
 
-    The adversary knows every intermediate model, hence every noisy gradient, all records and all candidates, how many are in, and
-    the settings, but not which canaries are in nor who joins a step: scores use neither. A score estimates the canary's coin less
-    a half. Every `every`-th update is looked at; memory and time grow by the square of the number of canaries.
+    And a score (m,) of each canary.
+
+    The adversary knows every intermediate model, hence every noisy gradient, all records and all
+    candidates, how many are in, and the settings, but not which canaries are in nor who joins a
+    step: scores use neither. A score estimates the canary's coin less a half. Every `every`-th
+    update is looked at; memory and time grow by the square of the number of canaries.
 
     Raises:
-        InputError: The recipe is not private, its model is no fully connected network, or nothing would be looked at.
+        InputError: The recipe is not private, its model is no fully connected network, or nothing
+            would be looked at.
 
     >>> import torch
     >>> from memberscope.recipes import Privacy
@@ -73,7 +96,11 @@ def train_and_score_canaries(
 
     def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
         if number % every == 0:
-            seen.add(*_compute_inner_products(task, net, gradients, len(records), seen.looks % RARELY == 0))
+            seen.add(
+                *_compute_inner_products(
+                    task, net, gradients, len(records), seen.looks % RARELY == 0
+                )
+            )
 
     with flush_denormals():
         train_private_networks(task, watch)
@@ -82,7 +109,10 @@ def train_and_score_canaries(
 
 @dataclass(eq=False)
 class GradientSums:
-    """Sums over updates: `_compute_inner_products` (m,) of canaries with the surprise, and among themselves (m, m), with how many of each."""
+    """Sums over updates: `_compute_inner_products` (m,) of canaries with the surprise.
+
+    And among themselves (m, m), with how many of each.
+    """
 
     products: Floats
     among: Floats
@@ -103,10 +133,14 @@ def _estimate_coins(seen: GradientSums, task: Task) -> Floats:
     mechanism, n = build_mechanism(task), task.rows.shape[1]
     among = seen.among * (seen.looks / seen.rare)
     ridge = max((2 * n * mechanism.deviation) ** 2, 1e-4 * float(np.trace(among)) / len(among))
-    return np.asarray(n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64)
+    return np.asarray(
+        n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64
+    )
 
 
-def _build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int) -> Any:
+def _build_checked_module(
+    recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int
+) -> Any:
     """The module with its first weights.
 
     Raises:
@@ -114,16 +148,23 @@ def _build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools,
     """
     if recipe.privacy is None:
         raise InputError(
-            "Expected a recipe with privacy to watch, got one without. Give TorchRecipe(..., privacy=Privacy(...))."
+            "Expected a recipe with privacy to watch, got one without. Give TorchRecipe(..., "
+            "privacy=Privacy(...))."
         )
     if np.shape(inside) != (len(canaries),) or np.asarray(inside).dtype != bool:
-        raise InputError(f"Expected one truth value a canary, {len(canaries)} in all, got {np.shape(inside)}. Repair `inside`.")
+        raise InputError(
+            f"Expected one truth value a canary, {len(canaries)} in all, got {np.shape(inside)}. "
+            "Repair `inside`."
+        )
     if every < 1:
-        raise InputError(f"Expected to look at every first or later update, got every={every}. Give every=1.")
+        raise InputError(
+            f"Expected to look at every first or later update, got every={every}. Give every=1."
+        )
     module = build_initial_module(recipe, seed)
     if select_engine(recipe, module) is not train_private_networks:
         raise InputError(
-            "Expected a fully connected network, all its layers trained, to watch from inside, got another module. Score "
+            "Expected a fully connected network, all its layers trained, to watch from inside, got "
+            "another module. Score "
             "canaries from outside instead, by privacy_bounds on the trained model's losses."
         )
     return module
@@ -132,14 +173,19 @@ def _build_checked_module(recipe: TorchRecipe, canaries: Records, inside: Bools,
 def _compute_inner_products(
     task: Task, net: Network, gradients: list[list[Any]], n_known: int, rarely: bool
 ) -> tuple[Floats, NDArray[Any] | None]:
-    """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,), and if `rarely` among them, (m, m)."""
+    """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,).
+
+    And if `rarely` among them, (m, m).
+    """
     import torch
 
     inputs = task.x.reshape(1, len(task.x), net.width).to(gradients[0][0].dtype)
     factors = compute_gradient_factors(net, inputs, task.y[None], task.recipe.label_smoothing)
     assert task.recipe.privacy is not None, "only private training is watched"
     scale = compute_clip_factors(net, factors, task.recipe.privacy.max_grad_norm)
-    chance = torch.full_like(scale, 1.0 / task.rows.shape[1])  # of joining a step, over the expected size of a batch
+    chance = torch.full_like(
+        scale, 1.0 / task.rows.shape[1]
+    )  # of joining a step, over the expected size of a batch
     chance[:, n_known:] /= 2
     surprise = [[-value for value in values] for values in gradients]
     add_gradient_sums(surprise, factors, scale * chance)

@@ -11,7 +11,10 @@ from memberscope.recipes.torch.task import Task
 
 @dataclass(eq=False)
 class StoppingState:
-    """Least loss `best` (b,) on the labels `y` (b, v) held out, epochs `stale` (b,) since then, and the weights `kept` of that time."""
+    """Least loss `best` (b,) on the labels `y` (b, v) held out, epochs `stale` (b,) since then.
+
+    And the weights `kept` of that time.
+    """
 
     y: Any
     patience: int
@@ -20,10 +23,15 @@ class StoppingState:
     kept: list[Any]
 
     def look(self, logits: Any, copy: Callable[[int], Any]) -> bool:
-        """Whether all models are done, after an epoch that left `logits` (b, v, k); `copy(i)` gives model i's weights now."""
+        """Whether all models are done, after an epoch that left `logits` (b, v, k).
+
+        `copy(i)` gives model i's weights now.
+        """
         import torch
 
-        loss = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), self.y.flatten(), reduction="none")
+        loss = torch.nn.functional.cross_entropy(
+            logits.float().flatten(0, 1), self.y.flatten(), reduction="none"
+        )
         mean = loss.reshape(self.y.shape).mean(1)
         running = self.stale < self.patience
         better = running & (mean < self.best)
@@ -36,7 +44,10 @@ class StoppingState:
 
 
 def build_stopping_state(task: Task) -> StoppingState | None:
-    """What to look at after each epoch; None without early stopping. Losses that are no numbers improve on nothing."""
+    """What to look at after each epoch; None without early stopping.
+
+    Losses that are no numbers improve on nothing.
+    """
     import torch
 
     if task.recipe.stop is None or task.held is None:

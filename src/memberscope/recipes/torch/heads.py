@@ -1,4 +1,7 @@
-"""Logits for a loss from whatever a module returns: one output of two classes, probabilities, or scores among other tensors."""
+"""Logits for a loss from whatever a module returns.
+
+One output of two classes, probabilities, or scores among other tensors.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ LEAST = 1e-7  # probabilities of classes are no less, so that their logarithms s
 
 @dataclass(frozen=True)
 class Head:
-    """The `place` of the scores in a module's answer, how many a record, and whether they are `probabilities`, whose logarithms are logits.
+    """The `place` of the scores in a module's answer, how many a record.
+
+    And whether they are `probabilities`, whose logarithms are logits.
 
     >>> import torch
     >>> Head().logits(torch.tensor([[2.0]])).tolist(), Head(probabilities=True).logits(torch.tensor([0.5])).exp().tolist()
@@ -41,12 +46,24 @@ class Head:
 
 
 def find_head(module: Any, x: Any, n_classes: int) -> Head:
-    """Find how logits come from what `module` returns for the records `x`; those of a module that fails are its answer itself."""
+    """Find how logits come from what `module` returns for the records `x`.
+
+    Those of a module that fails are its answer itself.
+    """
     try:
         with use_eval_mode(module):
             reading = read_answers(
-                lambda start, stop: module(x[start:stop]), min(len(x), 256), 256, outputs=None, n_classes=n_classes, like=None
+                lambda start, stop: module(x[start:stop]),
+                min(len(x), 256),
+                256,
+                outputs=None,
+                n_classes=n_classes,
+                like=None,
             )
     except (MemberscopeError, RuntimeError, TypeError, ValueError):
         return Head()
-    return Head(reading.place, reading.signal == "probabilities" and reading.last in ("sigmoid", "softmax"), reading.width)
+    return Head(
+        reading.place,
+        reading.signal == "probabilities" and reading.last in ("sigmoid", "softmax"),
+        reading.width,
+    )

@@ -7,7 +7,10 @@ from typing import Any
 
 
 def find_linear_layers(module: Any) -> list[Layer] | None:
-    """The layers of a fully connected network of several outputs, or None if the module is something else."""
+    """The layers of a fully connected network of several outputs.
+
+    Or None if the module is something else.
+    """
     from torch import nn
 
     found: list[Layer] = []
@@ -15,17 +18,26 @@ def find_linear_layers(module: Any) -> list[Layer] | None:
         return None
     for path, part in module.named_modules():
         kind, last = type(part), found[-1] if found else None
-        if kind in (nn.Sequential, nn.Identity) or (kind is nn.Flatten and last is None and part.start_dim == 1):
+        if kind in (nn.Sequential, nn.Identity) or (
+            kind is nn.Flatten and last is None and part.start_dim == 1
+        ):
             continue
         if kind is nn.Linear and (last is None or last.activation is not None):
             found.append(Layer(path, None, 0.0))
-        elif kind.__name__ in ACTIVATIONS and kind.__module__.startswith("torch.nn") and last and last.activation is None:
+        elif (
+            kind.__name__ in ACTIVATIONS
+            and kind.__module__.startswith("torch.nn")
+            and last
+            and last.activation is None
+        ):
             found[-1] = Layer(last.path, part, 0.0)
         elif kind is nn.Dropout and last and last.activation is not None and not last.dropout:
             found[-1] = Layer(last.path, last.activation, part.p)
         else:
             return None
-    one = bool(found) and module.get_submodule(found[-1].path).out_features == 1  # its loss is of another form
+    one = (
+        bool(found) and module.get_submodule(found[-1].path).out_features == 1
+    )  # its loss is of another form
     return found if found and found[-1].activation is None and not one else None
 
 
@@ -34,7 +46,10 @@ ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A linear layer at `path` in the module, the activation after it (None at the end), and the dropout after that."""
+    """A linear layer at `path` in the module, the activation after it (None at the end).
+
+    And the dropout after that.
+    """
 
     path: str
     activation: Any

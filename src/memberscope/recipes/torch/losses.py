@@ -1,11 +1,14 @@
-"""Losses other than cross-entropy, as plain settings: what they are of in an epoch, without state of their own.
+"""Losses other than cross-entropy, as plain settings.
+
+What they are of in an epoch, without state of their own.
 
 References:
-    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing Utility", ICLR 2022,
-        arXiv:2207.05801.
-    [2] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership Inference Attacks by Enforcing
-        Less Confident Prediction", NDSS 2024, arXiv:2307.01610.
-    [3] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015, arXiv:1503.02531.
+    [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing
+        Utility", ICLR 2022, arXiv:2207.05801.
+    [2] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership
+        Inference Attacks by Enforcing Less Confident Prediction", NDSS 2024, arXiv:2307.01610.
+    [3] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015,
+arXiv:1503.02531.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ from memberscope.errors import InputError
 
 @dataclass(frozen=True)
 class RelaxLossObjective:
-    """Cross-entropy that is kept near `alpha`: where a batch is below it, the step goes up, or flattens wrong answers [1].
+    """Cross-entropy that is kept near `alpha`.
 
-    Even epochs step by |mean loss - alpha|. Odd ones step by the loss while it is above alpha; below, correct records climb,
-    and wrong ones learn their own confidence (at most `upper`) with the rest spread evenly.
+    Where a batch is below it, the step goes up, or flattens wrong answers [1].
+
+    Even epochs step by |mean loss - alpha|. Odd ones step by the loss while it is above alpha;
+    below, correct records climb, and wrong ones learn their own confidence (at most `upper`) with
+    the rest spread evenly.
     """
 
     alpha: float
@@ -30,7 +36,10 @@ class RelaxLossObjective:
 
     def __post_init__(self) -> None:
         if not self.alpha >= 0 or not 0 < self.upper <= 1:
-            raise InputError(f"Expected alpha >= 0 and upper in (0, 1], got {self.alpha} and {self.upper}. Repair them.")
+            raise InputError(
+                f"Expected alpha >= 0 and upper in (0, 1], got {self.alpha} and {self.upper}. "
+                "Repair them."
+            )
 
     def of(self, logits: Any, target: Any, epoch: int) -> Any:
         """Mean loss of logits (r, k) and labels (r,) or probabilities (r, k) in `epoch`."""
@@ -42,7 +51,9 @@ class RelaxLossObjective:
             return (mean - self.alpha).abs()
         labels = target.argmax(-1) if target.ndim > 1 else target
         hot = _encode_one_hot(labels, logits)
-        sure = (torch.softmax(logits.detach(), -1) * hot).sum(-1, keepdim=True).clamp(max=self.upper)
+        sure = (
+            (torch.softmax(logits.detach(), -1) * hot).sum(-1, keepdim=True).clamp(max=self.upper)
+        )
         flat = hot * sure + (1 - hot) * (1 - sure) / (logits.shape[-1] - 1)
         right = (logits.argmax(-1) == labels).to(logits.dtype)
         flattened = -(flat * torch.log_softmax(logits, -1)).sum(-1)
@@ -51,17 +62,26 @@ class RelaxLossObjective:
 
 @dataclass(frozen=True)
 class HighEntropy:
-    """Labels softened until their entropy is `entropy` of the largest possible, and `alpha` times the outputs' entropy as a reward [2]."""
+    """Labels softened until their entropy is `entropy` of the largest possible.
+
+    And `alpha` times the outputs' entropy as a reward [2].
+    """
 
     entropy: float
     alpha: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.entropy < 1 or not self.alpha >= 0:
-            raise InputError(f"Expected entropy in [0, 1) and alpha >= 0, got {self.entropy} and {self.alpha}. Repair them.")
+            raise InputError(
+                f"Expected entropy in [0, 1) and alpha >= 0, got {self.entropy} and {self.alpha}. "
+                "Repair them."
+            )
 
     def of(self, logits: Any, target: Any, epoch: int) -> Any:
-        """Mean divergence of softmax(logits) (r, k) from the softened labels (r,), less the reward."""
+        """Mean divergence of softmax(logits) (r, k) from the softened labels (r,).
+
+        Less the reward.
+        """
         import torch
 
         k = logits.shape[-1]
@@ -82,27 +102,39 @@ class Distilling:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise InputError(f"Expected a temperature above 0, got {self.temperature}. Give 1 for none.")
+            raise InputError(
+                f"Expected a temperature above 0, got {self.temperature}. Give 1 for none."
+            )
 
     def of(self, logits: Any, target: Any, epoch: int) -> Any:
         """Mean loss of logits (r, k) and probabilities (r, k), or labels (r,)."""
         import torch
 
-        return torch.nn.functional.cross_entropy(logits / self.temperature, target) * self.temperature**2
+        return (
+            torch.nn.functional.cross_entropy(logits / self.temperature, target)
+            * self.temperature**2
+        )
 
 
 Loss = RelaxLossObjective | HighEntropy | Distilling
 
 
 def _encode_one_hot(labels: Any, logits: Any) -> Any:
-    """Labels (r,) as rows of zeros with a one, like logits (r, k); torch's own cannot be stacked."""
+    """Labels (r,) as rows of zeros with a one, like logits (r, k).
+
+    Torch's own cannot be stacked.
+    """
     import torch
 
-    return (labels[..., None] == torch.arange(logits.shape[-1], device=logits.device)).to(logits.dtype)
+    return (labels[..., None] == torch.arange(logits.shape[-1], device=logits.device)).to(
+        logits.dtype
+    )
 
 
 def solve_top_probability(share: float, k: int) -> float:
-    """The largest p such that (p, and the rest spread evenly over k - 1) has at least `share` of the entropy log k.
+    """The largest p such that (p.
+
+    And the rest spread evenly over k - 1) has at least `share` of the entropy log k.
 
     >>> round(solve_top_probability(0.0, 10), 6), round(solve_top_probability(0.5, 10), 4)
     (1.0, 0.7379)

@@ -1,4 +1,7 @@
-"""Which records join each step of DP-SGD: by a coin of their own, so that batches differ in size between models."""
+"""Which records join each step of DP-SGD.
+
+By a coin of their own, so that batches differ in size between models.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ SAMPLING, NOISE = 3, 4  # streams of a model's seed, beside those of batches and
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One step's Gaussian mechanism: gradients clipped to `clip`, noise of deviation `noise * clip`, divided by `expected` records."""
+    """One step's Gaussian mechanism.
+
+    Gradients clipped to `clip`, noise of deviation `noise * clip`, divided by `expected` records.
+    """
 
     clip: float
     noise: float
@@ -42,10 +48,12 @@ def build_mechanism(task: Task) -> Mechanism:
 
 
 def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
-    """All steps, and how many of the `index` (b, r) each model really drew; the rest repeats a record and must weigh nothing.
+    """All steps, and how many of the `index` (b, r) each model really drew.
 
-    A binomial number of records, drawn without replacement, is what a coin for each would give. What a model draws depends on
-    its seed alone.
+    The rest repeats a record and must weigh nothing.
+
+    A binomial number of records, drawn without replacement, is what a coin for each would give.
+    What a model draws depends on its seed alone.
     """
     import torch
 
@@ -54,7 +62,9 @@ def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
     an_epoch = total // recipe.epochs
     streams = [np.random.default_rng([seed, SAMPLING]) for seed in task.seeds]
     for made in range(total):
-        picks = [rng.choice(n, rng.binomial(n, rate), replace=False, shuffle=False) for rng in streams]
+        picks = [
+            rng.choice(n, rng.binomial(n, rate), replace=False, shuffle=False) for rng in streams
+        ]
         sizes = [len(pick) for pick in picks]
         index = np.repeat(task.rows[:, :1], max(1, *sizes), axis=1)
         for own, rows, pick in zip(index, task.rows, picks, strict=True):
@@ -65,20 +75,30 @@ def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
 
 
 def build_poisson_batch(task: Task, step: Step, sizes: list[int]) -> tuple[Any, Any]:
-    """Records (b, r, ...) and labels (b, r) of a step; each model's are augmented apart from the others'."""
+    """Records (b, r, ...) and labels (b, r) of a step.
+
+    Each model's are augmented apart from the others'.
+    """
     if not task.recipe.augmentation:
         return build_batch(task, step)
     x, y = task.x[step.index], task.y[step.index]
     for i, size in enumerate(sizes):
         one = select_model_task(task, i)
         if size:
-            x[i, :size] = build_batch(one, Step(step.index[i : i + 1, :size], step.rate, step.epoch, step.number))[0][0]
+            x[i, :size] = build_batch(
+                one, Step(step.index[i : i + 1, :size], step.rate, step.epoch, step.number)
+            )[0][0]
     return x, y
 
 
 def select_model_task(task: Task, i: int) -> Task:
     """The task of model `i` only."""
-    return replace(task, modules=task.modules[i : i + 1], rows=task.rows[i : i + 1], seeds=task.seeds[i : i + 1])
+    return replace(
+        task,
+        modules=task.modules[i : i + 1],
+        rows=task.rows[i : i + 1],
+        seeds=task.seeds[i : i + 1],
+    )
 
 
 def build_draw_mask(sizes: list[int], like: Any) -> Any:

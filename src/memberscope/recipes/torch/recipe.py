@@ -31,18 +31,23 @@ VERSION = 1  # raised whenever the same settings give other weights
 
 @dataclass(frozen=True)
 class TorchRecipe(TorchSettings):
-    """Train the module that `model()` builds, on all records `epochs` times, in batches drawn without replacement.
+    """Train the module that `model()` builds, on all records `epochs` times.
 
-    `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k), labels (b,)) -> mean loss. A module
-    may have one output of two classes, or end in a sigmoid or a softmax; a function gets what the module returns, as it is.
-    `augmentation` changes records at random: `flip`, `shift:k`, `noise:s`; `mixup` above 0 mixes pairs of records and labels by
-    shares from Beta(mixup, mixup). `stop` ends training early. `precision` is that of products and activations while training;
-    weights are float32 unless it is float64.
+    In batches drawn without replacement.
 
-    `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully connected networks,
-    `vmap` stacks any module without running statistics, `loop` goes one by one. None and `auto` leave both to a measurement
-    made once, before the first model. The same seed gives the same initial weights, batches and augmentation in every engine.
-    `privacy` trains by DP-SGD: batches are then drawn by a coin for each record, and `batch_size` is their expected size.
+    `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k),
+    labels (b,)) -> mean loss. A module may have one output of two classes, or end in a sigmoid or a
+    softmax; a function gets what the module returns, as it is. `augmentation` changes records at
+    random: `flip`, `shift:k`, `noise:s`; `mixup` above 0 mixes pairs of records and labels by
+    shares from Beta(mixup, mixup). `stop` ends training early. `precision` is that of products and
+    activations while training; weights are float32 unless it is float64.
+
+    `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully
+    connected networks, `vmap` stacks any module without running statistics, `loop` goes one by one.
+    None and `auto` leave both to a measurement made once, before the first model. The same seed
+    gives the same initial weights, batches and augmentation in every engine. `privacy` trains by
+    DP-SGD: batches are then drawn by a coin for each record, and `batch_size` is their expected
+    size.
 
     >>> import torch
     >>> recipe = TorchRecipe(lambda: torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)), epochs=3)
@@ -56,26 +61,44 @@ class TorchRecipe(TorchSettings):
         return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the code of `model` and `loss`, so that workers need not find the module they stand in."""
-        rest = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name not in ("model", "loss")}
+        """Travel with the code of `model` and `loss`.
+
+        So that workers need not find the module they stand in.
+        """
+        rest = {
+            entry.name: getattr(self, entry.name)
+            for entry in fields(self)
+            if entry.name not in ("model", "loss")
+        }
         loss = pickle_by_value(self.loss) if callable(self.loss) else self.loss
         return _rebuild_torch_recipe, (type(self), pickle_by_value(self.model), loss, rest)
 
     @property
     def digest(self) -> str | None:
-        """Hash of the code that builds the model, of every setting and of torch's version; None without source to hash."""
+        """Hash of the code that builds the model, of every setting and of torch's version.
+
+        None without source to hash.
+        """
         import torch
 
         sources = [digest_source(part) for part in (self.model, self.loss) if callable(part)]
         if None in sources:
             return None
         coded = ("model", "loss") if callable(self.loss) else ("model",)
-        rest = [(entry.name, repr(getattr(self, entry.name))) for entry in fields(self) if entry.name not in coded]
+        rest = [
+            (entry.name, repr(getattr(self, entry.name)))
+            for entry in fields(self)
+            if entry.name not in coded
+        ]
         text = f"{VERSION}:{sources}:{sorted(rest)}:{torch.__version__}"
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def many(self, pool: Records, inside: Bools, seeds: Sequence[int], soft: Floats | None = None) -> Iterator[TorchTarget]:
-        """A model for each row of `inside` (b, n), trained together where their numbers of records allow it.
+    def many(
+        self, pool: Records, inside: Bools, seeds: Sequence[int], soft: Floats | None = None
+    ) -> Iterator[TorchTarget]:
+        """A model for each row of `inside` (b, n).
+
+        Trained together where their numbers of records allow it.
 
         With `soft` (b, n, k) each model learns these probabilities in place of the labels.
 
@@ -83,41 +106,73 @@ class TorchRecipe(TorchSettings):
             InputError: The records are no array of numbers, or the device is not there.
         """
         if not isinstance(pool.x, np.ndarray):
-            raise InputError(f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. Convert them.")
+            raise InputError(
+                f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. "
+                "Convert them."
+            )
         if soft is not None and self.privacy is not None:
             raise InputError(
-                "Expected labels to learn with privacy, got a teacher's answers, which saw the records. Leave one out."
+                "Expected labels to learn with privacy, got a teacher's answers, which saw the "
+                "records. Leave one out."
             )
         modules = [build_initial_module(self, seed) for seed in seeds]
         x, y = build_tensors(self, pool, modules[0])
         with flush_denormals():
             for part in _group_by_size(inside):
-                task = Task(self, [modules[i] for i in part], x, y, list_member_rows(inside[part]), [seeds[i] for i in part])
-                select_engine(self, modules[part[0]])(prepare_task(task, None if soft is None else soft[part]))
+                task = Task(
+                    self,
+                    [modules[i] for i in part],
+                    x,
+                    y,
+                    list_member_rows(inside[part]),
+                    [seeds[i] for i in part],
+                )
+                select_engine(self, modules[part[0]])(
+                    prepare_task(task, None if soft is None else soft[part])
+                )
         return (TorchTarget(module.eval(), device=self.device) for module in modules)
 
     def proof(self, n_records: int) -> Proof | None:
         """What is proven of a model trained on `n_records`; None without `privacy`.
 
         Raises:
-            InputError: There is no noise, no noise reaches the target, delta is too large, or Opacus is not installed.
+            InputError: There is no noise, no noise reaches the target, delta is too large, or
+        Opacus is not installed.
         """
-        return None if self.privacy is None else prove_epsilon(self.privacy, n_records, self.batch_size, self.epochs)
+        return (
+            None
+            if self.privacy is None
+            else prove_epsilon(self.privacy, n_records, self.batch_size, self.epochs)
+        )
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
-        """This recipe with stack, engine and threads chosen by measurement on this machine, and the choice in words."""
+        """This recipe with stack, engine and threads chosen by measurement on this machine.
+
+        And the choice in words.
+        """
         return choose_engine_settings(self, pool, size, n_models)
 
     def chosen(self, choice: dict[str, Any]) -> TorchRecipe:
         """This recipe with an earlier choice."""
-        return replace(self, stack=int(choice["stack"]), engine=choice["engine"], threads=int(choice["threads"]))
+        return replace(
+            self,
+            stack=int(choice["stack"]),
+            engine=choice["engine"],
+            threads=int(choice["threads"]),
+        )
 
 
-def _rebuild_torch_recipe(kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]) -> TorchRecipe:
+def _rebuild_torch_recipe(
+    kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]
+) -> TorchRecipe:
     """The recipe again, in a worker."""
     import cloudpickle
 
-    return kind(cloudpickle.loads(model), loss=cloudpickle.loads(loss) if isinstance(loss, bytes) else loss, **rest)
+    return kind(
+        cloudpickle.loads(model),
+        loss=cloudpickle.loads(loss) if isinstance(loss, bytes) else loss,
+        **rest,
+    )
 
 
 def _group_by_size(inside: Bools) -> list[list[int]]:

@@ -1,4 +1,7 @@
-"""How a torch model is trained: optimiser, learning rate over time, and changes made to records on the way; plain values."""
+"""How a torch model is trained.
+
+Optimiser, learning rate over time, and changes made to records on the way; plain values.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ Precision = Literal["float32", "bfloat16", "float64"]
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum, as `torch.optim.SGD`; weight decay is added to the gradient."""
+    """Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+
+    Weight decay is added to the gradient.
+    """
 
     lr: float = 0.1
     momentum: float = 0.9
@@ -31,7 +37,9 @@ class Adam:
 
 @dataclass(frozen=True)
 class EarlyStoppingSettings:
-    """Hold `share` of a model's records out, and take the weights of the epoch with the least loss on them.
+    """Hold `share` of a model's records out.
+
+    And take the weights of the epoch with the least loss on them.
 
     Training ends once `patience` epochs in a row brought no lower loss.
     """
@@ -42,7 +50,8 @@ class EarlyStoppingSettings:
     def __post_init__(self) -> None:
         if self.patience < 1 or not 0 < self.share < 1:
             raise InputError(
-                f"Expected a patience of at least one epoch and a share in (0, 1), got {self.patience} and {self.share:g}. Repair both."
+                "Expected a patience of at least one epoch and a share in (0, 1), got "
+                f"{self.patience} and {self.share:g}. Repair both."
             )
 
 
@@ -72,7 +81,9 @@ def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float
 
 
 def check_augmentation(name: str) -> tuple[str, float]:
-    """The kind and the number of a change made to training records at random: `flip`, `shift:k` (pixels) or `noise:s`.
+    """The kind and the number of a change made to training records at random.
+
+    `flip`, `shift:k` (pixels) or `noise:s`.
 
     Raises:
         InputError: It is unknown.
@@ -86,5 +97,7 @@ def check_augmentation(name: str) -> tuple[str, float]:
     except ValueError:
         value = -1.0
     if kind not in ("flip", "shift", "noise") or value < 0 or (kind == "flip") == bool(number):
-        raise InputError(f"Expected an augmentation flip, shift:k or noise:s, got {name!r}. Repair it.")
+        raise InputError(
+            f"Expected an augmentation flip, shift:k or noise:s, got {name!r}. Repair it."
+        )
     return kind, value

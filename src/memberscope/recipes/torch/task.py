@@ -1,4 +1,7 @@
-"""Settings of training with torch, and the task that an engine gets: modules, records and what to learn."""
+"""Settings of training with torch, and the task that an engine gets.
+
+Modules, records and what to learn.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,14 @@ from memberscope.recipes.dp_accounting import Privacy
 from memberscope.recipes.torch.dpsgd_modules import make_trainable
 from memberscope.recipes.torch.heads import Head, find_head
 from memberscope.recipes.torch.losses import Loss
-from memberscope.recipes.torch.settings import SGD, EarlyStoppingSettings, Optimiser, Precision, Schedule, check_augmentation
+from memberscope.recipes.torch.settings import (
+    SGD,
+    EarlyStoppingSettings,
+    Optimiser,
+    Precision,
+    Schedule,
+    check_augmentation,
+)
 from memberscope.targets.white_box import has_embedding
 from memberscope.types import Bools, Floats, Records
 
@@ -50,23 +60,37 @@ class TorchSettings:
         if self.precision not in get_args(Precision) or self.engine not in get_args(Engine):
             raise InputError(
                 f"Expected a precision among {', '.join(get_args(Precision))} and an engine among "
-                f"{', '.join(get_args(Engine))}, got {self.precision!r} and {self.engine!r}. Choose from these."
+                f"{', '.join(get_args(Engine))}, got {self.precision!r} and {self.engine!r}. "
+                "Choose from these."
             )
-        if min(self.epochs, self.batch_size, self.threads, 1 if self.stack is None else self.stack) < 1:
-            raise InputError("Expected at least one epoch, record a batch, thread and model a stack, got less. Repair it.")
+        if (
+            min(self.epochs, self.batch_size, self.threads, 1 if self.stack is None else self.stack)
+            < 1
+        ):
+            raise InputError(
+                "Expected at least one epoch, record a batch, thread and model a stack, got less. "
+                "Repair it."
+            )
         if min(self.mixup, self.weight_decay) < 0 or not 0 <= self.label_smoothing < 1:
-            raise InputError("Expected mixup and weight decay of at least 0 and smoothing in [0, 1), got others. Repair them.")
+            raise InputError(
+                "Expected mixup and weight decay of at least 0 and smoothing in [0, 1), got "
+                "others. Repair them."
+            )
         for name in self.augmentation:
             check_augmentation(name)
         mixes = self.loss != "cross_entropy" or self.mixup or self.stop is not None
         if self.privacy is not None and (mixes or self.precision == "bfloat16"):
             raise InputError(
-                f"Expected cross-entropy in float32 or float64 with privacy, without mixup or early stopping, got {self.loss!r} in "
-                f"{self.precision}: what looks at several records at once breaks the bound on what one changes. Leave one out."
+                "Expected cross-entropy in float32 or float64 with privacy, without mixup or "
+                f"early stopping, got {self.loss!r} in "
+                f"{self.precision}: what looks at several records at once breaks the bound on what "
+                "one changes. Leave one out."
             )
 
     def built(self) -> Any:
-        """What `model()` builds; for private training, checked, and with layers replaced as far as `privacy` allows.
+        """What `model()` builds; for private training, checked.
+
+        And with layers replaced as far as `privacy` allows.
 
         Raises:
             InputError: DP-SGD cannot train it.
@@ -79,9 +103,12 @@ class TorchSettings:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What an engine trains in place: `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,).
+    """What an engine trains in place.
 
-    `soft` (b, n, k) are probabilities to learn in place of `y`. `held` (b, v) are records that early stopping looks at.
+    `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,).
+
+    `soft` (b, n, k) are probabilities to learn in place of `y`. `held` (b, v) are records that
+    early stopping looks at.
     """
 
     recipe: TorchSettings
@@ -100,19 +127,29 @@ class Task:
 
 
 def prepare_task(task: Task, soft: Floats | None) -> Task:
-    """The task with the probabilities to learn, if there are some, on its device, and its records held out."""
+    """The task with the probabilities to learn, if there are some, on its device.
+
+    And its records held out.
+    """
     import torch
 
     if soft is not None:
-        task = replace(task, soft=torch.from_numpy(np.ascontiguousarray(soft)).to(task.x.device, task.x.dtype))
+        task = replace(
+            task, soft=torch.from_numpy(np.ascontiguousarray(soft)).to(task.x.device, task.x.dtype)
+        )
     if task.recipe.stop is None:
         return task
     size = task.rows.shape[1]
     n_held = round(task.recipe.stop.share * size)
     if not 0 < n_held < size - 1:
-        raise InputError(f"Expected records to hold out for early stopping, got {size} in all. Give more.")
+        raise InputError(
+            f"Expected records to hold out for early stopping, got {size} in all. Give more."
+        )
     mixed = np.stack(
-        [row[np.random.default_rng([seed, 4]).permutation(size)] for row, seed in zip(task.rows, task.seeds, strict=True)]
+        [
+            row[np.random.default_rng([seed, 4]).permutation(size)]
+            for row, seed in zip(task.rows, task.seeds, strict=True)
+        ]
     )
     return replace(task, rows=np.sort(mixed[:, n_held:], axis=1), held=mixed[:, :n_held])
 
@@ -129,25 +166,37 @@ def build_initial_module(recipe: TorchSettings, seed: int) -> Any:
         torch.manual_seed(seed)
         module = recipe.built()
     if not isinstance(module, torch.nn.Module):
-        raise InputError(f"Expected model() to build a torch module, got {type(module).__name__}. Return the module.")
+        raise InputError(
+            f"Expected model() to build a torch module, got {type(module).__name__}. Return the "
+            "module."
+        )
     try:
         module = module.to(torch.device(recipe.device))
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"Expected an available device, got {recipe.device!r} ({first}). Use device='cpu'.") from error
+        raise InputError(
+            f"Expected an available device, got {recipe.device!r} ({first}). Use device='cpu'."
+        ) from error
     return module.double() if recipe.precision == "float64" else module
 
 
 def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[Any, Any]:
-    """Records and labels on the device; numbers in the weights' precision, codes that `module` looks up as they are."""
+    """Records and labels on the device.
+
+    Numbers in the weights' precision, codes that `module` looks up as they are.
+    """
     import torch
 
-    with warnings.catch_warnings():  # workers share one read-only copy of the records, and nothing here writes to them
+    with (
+        warnings.catch_warnings()
+    ):  # workers share one read-only copy of the records, and nothing here writes to them
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         x = torch.from_numpy(np.ascontiguousarray(pool.x))
     if x.is_floating_point() or not has_embedding(module):
         x = x.double() if recipe.precision == "float64" else x.float()
-    return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(recipe.device)
+    return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(
+        recipe.device
+    )
 
 
 def list_member_rows(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -157,7 +206,10 @@ def list_member_rows(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 read as zero while training: processors are slow on them, and no result shows the difference."""
+    """Numbers below 1e-38 read as zero while training.
+
+    Processors are slow on them, and no result shows the difference.
+    """
     import torch
 
     torch.set_flush_denormal(True)

@@ -1,4 +1,7 @@
-"""`arrays.safetensors`: scores, membership, folds and groups, from which every estimate can be computed again."""
+"""`arrays.safetensors`: scores, membership, folds and groups.
+
+From which every estimate can be computed again.
+"""
 
 from __future__ import annotations
 
@@ -70,12 +73,18 @@ def _describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
 
 def _collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArray[Any]]:
     """Membership, folds, scores, posteriors and thresholds of one target model by name."""
-    tensors: dict[str, NDArray[Any]] = {f"{prefix}member": arrays.member.astype(np.uint8), f"{prefix}fold": arrays.fold}
+    tensors: dict[str, NDArray[Any]] = {
+        f"{prefix}member": arrays.member.astype(np.uint8),
+        f"{prefix}fold": arrays.fold,
+    }
     for entry in arrays.scored:
         name = entry.name
         tensors[f"{prefix}scores/{name}"] = entry.scores
         if entry.budgets is not None and entry.stages is not None:
-            tensors[f"{prefix}budgets/{name}"], tensors[f"{prefix}stages/{name}"] = entry.budgets, entry.stages
+            tensors[f"{prefix}budgets/{name}"], tensors[f"{prefix}stages/{name}"] = (
+                entry.budgets,
+                entry.stages,
+            )
         if name in arrays.posterior:
             tensors[f"{prefix}posterior/{name}"] = arrays.posterior[name]
         for point, cuts in entry.thresholds.items():
@@ -103,7 +112,9 @@ def _read_scored(
         found = replace(
             one,
             scores=tensors[f"{prefix}scores/{name}"],
-            thresholds={point: tensors[f"{prefix}thresholds/{name}/{point}"] for point in entry["points"]},
+            thresholds={
+                point: tensors[f"{prefix}thresholds/{name}/{point}"] for point in entry["points"]
+            },
             budgets=tensors[f"{prefix}budgets/{name}"] if staged else None,
             stages=tensors[f"{prefix}stages/{name}"] if staged else None,
         )
@@ -124,7 +135,10 @@ def read_arrays(path: str | Path) -> AuditArrays:
     file = Path(path)
     file = file / "arrays.safetensors" if file.is_dir() else file
     if not file.is_file():
-        raise InputError(f"Expected an arrays.safetensors, got {str(path)!r}, which holds none. Give the folder of an audit.")
+        raise InputError(
+            f"Expected an arrays.safetensors, got {str(path)!r}, which holds none. Give the folder "
+            "of an audit."
+        )
     try:
         with safe_open(file, framework="numpy") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
@@ -153,7 +167,9 @@ def read_arrays(path: str | Path) -> AuditArrays:
                 AuditArrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit)
             )
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
-        raise InputError(f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again.") from error
+        raise InputError(
+            f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again."
+        ) from error
     return _add_comparable_scores(arrays)
 
 

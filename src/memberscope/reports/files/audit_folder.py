@@ -16,11 +16,16 @@ from memberscope.reports.page.report_html import write_report
 FILES = ("arrays.safetensors", "records.csv", "report.html", "result.json")
 
 
-def write_all(result: Result, out: str | Path, *, records: bool = True, show_ids: bool = False) -> None:
-    """Write arrays.safetensors, records.csv (unless `records` is false), report.html and result.json.
+def write_all(
+    result: Result, out: str | Path, *, records: bool = True, show_ids: bool = False
+) -> None:
+    """Write arrays.safetensors, records.csv (unless `records` is false).
 
-    They are written aside and moved in once all are whole, so that a full disk leaves the folder as it was. What an earlier
-    run left of a file that this one does not write is removed, since ids that were not asked for must not stay.
+    Report.html and result.json.
+
+    They are written aside and moved in once all are whole, so that a full disk leaves the folder as
+    it was. What an earlier run left of a file that this one does not write is removed, since ids
+    that were not asked for must not stay.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.

@@ -13,9 +13,14 @@ FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 
 
 def render_junit(result: Result) -> str:
-    """XML text: FAIL is a failure; what is not decided, and a limited pass, is an error, so that no viewer shows it as passed."""
+    """XML text: FAIL is a failure.
+
+    What is not decided, and a limited pass, is an error, so that no viewer shows it as passed.
+    """
     suite = ElementTree.Element(
-        "testsuite", name=_strip_forbidden_characters(f"memberscope {result.title}"), tests=str(len(result.findings))
+        "testsuite",
+        name=_strip_forbidden_characters(f"memberscope {result.title}"),
+        tests=str(len(result.findings)),
     )
     counts = {"FAIL": 0, "INCONCLUSIVE": 0, "NOT_RUN": 0, "PASS": 0}
     for finding in result.findings:
@@ -31,14 +36,22 @@ def render_junit(result: Result) -> str:
         if verdict == "PASS":
             continue
         kind = "failure" if verdict == "FAIL" else "error"
-        said = f"PASS, limited: {result.reason}" if finding.limited else f"{verdict}: {finding.rule}"
-        node = ElementTree.SubElement(case, kind, message=_strip_forbidden_characters(said), type=verdict)
+        said = (
+            f"PASS, limited: {result.reason}" if finding.limited else f"{verdict}: {finding.rule}"
+        )
+        node = ElementTree.SubElement(
+            case, kind, message=_strip_forbidden_characters(said), type=verdict
+        )
         node.text = _strip_forbidden_characters(finding.advice)
     suite.set("failures", str(counts["FAIL"]))
     suite.set("errors", str(counts["INCONCLUSIVE"] + counts["NOT_RUN"]))
     suite.set("time", str(result.cost.seconds))
     ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>\n'
+        + ElementTree.tostring(suite, encoding="unicode")
+        + "\n"
+    )
 
 
 def _strip_forbidden_characters(text: str) -> str:

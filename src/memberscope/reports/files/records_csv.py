@@ -11,9 +11,12 @@ from memberscope.auditing import AuditArrays, hash_ids
 
 
 def write_records(arrays: AuditArrays, path: Path) -> None:
-    """Write id, the hash that reports show, membership, class and groups, and each attack's score and posterior.
+    """Write id, the hash that reports show, membership, class and groups.
 
-    With reference models, each record's separation under them and its limits stand before the attacks.
+    And each attack's score and posterior.
+
+    With reference models, each record's separation under them and its limits stand before the
+    attacks.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -34,15 +37,34 @@ def _build_records_csv(arrays: AuditArrays) -> bytes:
     groups = list(arrays.groups)
     scores = {entry.name: entry.scores for entry in arrays.scored}
     columns = [column for name in names for column in (f"score:{name}", f"risk:{name}")]
-    own = [] if arrays.vulnerability is None else ["vulnerability", "vulnerability_low", "vulnerability_high"]
+    own = (
+        []
+        if arrays.vulnerability is None
+        else ["vulnerability", "vulnerability_low", "vulnerability_high"]
+    )
     writer.writerow(["id", "hash", "member", *map(_escape_formula, groups), *own, *columns])
     hashes = hash_ids(arrays.ids)
-    words = [[_escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]] for name in groups]
+    words = [
+        [_escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]]
+        for name in groups
+    ]
     for i, name in enumerate(arrays.ids):
-        numbers = [repr(float(value)) for entry in names for value in (scores[entry][i], arrays.posterior[entry][i])]
-        numbers = ([] if arrays.vulnerability is None else [*map(repr, arrays.vulnerability[i].tolist())]) + numbers
+        numbers = [
+            repr(float(value))
+            for entry in names
+            for value in (scores[entry][i], arrays.posterior[entry][i])
+        ]
+        numbers = (
+            [] if arrays.vulnerability is None else [*map(repr, arrays.vulnerability[i].tolist())]
+        ) + numbers
         writer.writerow(
-            [_escape_formula(str(name)), hashes[i], int(arrays.member[i]), *(column[i] for column in words), *numbers]
+            [
+                _escape_formula(str(name)),
+                hashes[i],
+                int(arrays.member[i]),
+                *(column[i] for column in words),
+                *numbers,
+            ]
         )
     return stream.getvalue().encode()
 

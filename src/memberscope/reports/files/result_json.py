@@ -17,7 +17,10 @@ from memberscope.errors import InputError
 
 def format_result_json(result: Result) -> str:
     """The document as JSON text, keys in the order of the type, every float as Python prints it."""
-    return json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+        + "\n"
+    )
 
 
 def write_result(result: Result, path: Path) -> None:
@@ -38,15 +41,21 @@ def read_result(path: str | Path) -> Result:
     file = Path(path)
     file = file / "result.json" if file.is_dir() else file
     if not file.is_file():
-        raise InputError(f"Expected a result.json, got {str(path)!r}, which holds none. Give the folder of an audit.")
+        raise InputError(
+            f"Expected a result.json, got {str(path)!r}, which holds none. Give the folder of an "
+            "audit."
+        )
     try:
         document: Any = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected complete JSON in {file}, got: {error}. Run the audit again.") from error
+        raise InputError(
+            f"Expected complete JSON in {file}, got: {error}. Run the audit again."
+        ) from error
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
         raise InputError(
-            f"Expected a result of this version ({FORMAT}) in {file}, got {found!r}. Audit again: verdicts of other versions "
+            f"Expected a result of this version ({FORMAT}) in {file}, got {found!r}. Audit again: "
+            "verdicts of other versions "
             f"rest on other rules."
         )
     try:
@@ -55,13 +64,15 @@ def read_result(path: str | Path) -> Result:
         return result
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"Expected the plan and the numbers of records in {file}, got {type(error).__name__}: {error}. Run the audit again."
+            f"Expected the plan and the numbers of records in {file}, got {type(error).__name__}: "
+            f"{error}. Run the audit again."
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(
-            f"Expected a result as the schema says, got {first['msg']} at {place} in {file}. Run the audit again."
+            f"Expected a result as the schema says, got {first['msg']} at {place} in {file}. Run "
+            "the audit again."
         ) from error
 
 

@@ -1,4 +1,7 @@
-"""Results and sweeps read from disk together with the scores they rest on, and refused where the two do not agree."""
+"""Results and sweeps read from disk together with the scores they rest on.
+
+And refused where the two do not agree.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,20 @@ from memberscope.reports.frontier import read_frontier
 
 
 def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Result, AuditArrays]:
-    """A result with its arrays, from an audit's folder or its result.json, judged by `policy` or by its own.
+    """A result with its arrays, from an audit's folder or its result.json.
+
+    Judged by `policy` or by its own.
 
     Raises:
-        InputError: One of the files is missing or broken, or the result is not what the arrays give.
+        InputError: One of the files is missing or broken, or the result is not what the arrays
+    give.
     """
     path = Path(path)
     found, arrays = read_result(path), read_arrays(path if path.is_dir() else path.parent)
     judgement = verify_result(found, arrays, policy)
-    judged = {name: getattr(judgement, name) for name in ("verdict", "limited", "reason", "findings")}
+    judged = {
+        name: getattr(judgement, name) for name in ("verdict", "limited", "reason", "findings")
+    }
     return found.model_copy(update=judged), arrays
 
 
@@ -41,7 +49,9 @@ def read_verified_frontier(path: Path) -> tuple[Frontier, dict[str, Result]]:
     """
     frontier = read_frontier(path)
     folder = path if path.is_dir() else path.parent
-    names = dict.fromkeys(["none", *(parse_training_name(row.name) for row in frontier.rows if row.why_not is None)])
+    names = dict.fromkeys(
+        ["none", *(parse_training_name(row.name) for row in frontier.rows if row.why_not is None)]
+    )
     audits = {}
     for name in names:
         place = folder / name_audit_folder(name)
@@ -50,7 +60,8 @@ def read_verified_frontier(path: Path) -> tuple[Frontier, dict[str, Result]]:
         except InputError as error:
             what = "undefended training" if name == "none" else name
             raise InputError(
-                f"Expected the sweep's audit of {what} in {str(place)!r}, got none that can be read. Give the sweep's folder."
+                f"Expected the sweep's audit of {what} in {str(place)!r}, got none that can be "
+                "read. Give the sweep's folder."
             ) from error
     verify_frontier(frontier, audits)
     return frontier, audits

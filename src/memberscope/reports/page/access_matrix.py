@@ -1,4 +1,7 @@
-"""Access by attack: one row a level of access, what its strongest attack finds and costs, and the leading attacks beside it."""
+"""Access by attack: one row a level of access, what its strongest attack finds and costs.
+
+And the leading attacks beside it.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,10 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """One level: in words, with the strongest attack's numbers and each shown attack's AUC; `why` if it was not audited."""
+    """One level: in words, with the strongest attack's numbers and each shown attack's AUC.
+
+    `why` if it was not audited.
+    """
 
     level: str
     words: str
@@ -47,7 +53,10 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The rows, weakest access first, the attacks that have a column, and the rate and prior that the rows speak of."""
+    """The rows, weakest access first, the attacks that have a column.
+
+    And the rate and prior that the rows speak of.
+    """
 
     attacks: tuple[str, ...]
     rows: tuple[MatrixRow, ...]
@@ -62,7 +71,10 @@ def build_matrix(result: Result) -> Matrix:
     attacks = _find_leading_attacks(result)
     rows = [_build_matrix_row(result, level, attacks, fpr, prior) for level in list_levels(result)]
     unmeasured = list_unmeasured_levels(result)
-    rows += [MatrixRow(format_level(*place), _describe_access(*place), why=UNMEASURED) for place in unmeasured]
+    rows += [
+        MatrixRow(format_level(*place), _describe_access(*place), why=UNMEASURED)
+        for place in unmeasured
+    ]
     seen = {access for access, _ in (*list_levels(result), *unmeasured)}
     rows += [
         MatrixRow(access.word, WORDS[access.word], why=_explain_missing_level(result, access))
@@ -73,7 +85,11 @@ def build_matrix(result: Result) -> Matrix:
 
 
 def _build_matrix_row(
-    result: Result, level: tuple[str, str | None], attacks: tuple[str, ...], fpr: float | None, prior: float
+    result: Result,
+    level: tuple[str, str | None],
+    attacks: tuple[str, ...],
+    fpr: float | None,
+    prior: float,
 ) -> MatrixRow:
     """One audited level."""
     tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
@@ -84,9 +100,13 @@ def _build_matrix_row(
         _describe_access(*level),
         attack="" if leading is None else name_strongest_attack(leading),
         tpr=tpr,
-        ppv=find_estimate(result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior),
+        ppv=find_estimate(
+            result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior
+        ),
         auc=auc,
-        areas=tuple(find_estimate(result, attack=attack, level=level, metric="auc") for attack in attacks),
+        areas=tuple(
+            find_estimate(result, attack=attack, level=level, metric="auc") for attack in attacks
+        ),
     )
 
 
@@ -95,7 +115,11 @@ def _find_leading_attacks(result: Result) -> tuple[str, ...]:
     areas: dict[str, float] = {}
     must = []
     for level in list_levels(result):
-        found = [entry for entry in select_estimates(result, level=level, metric="auc") if entry.attack != STRONGEST]
+        found = [
+            entry
+            for entry in select_estimates(result, level=level, metric="auc")
+            if entry.attack != STRONGEST
+        ]
         if found:
             must.append(max(found, key=lambda entry: entry.value).attack)
         for entry in found:
@@ -114,8 +138,12 @@ def _describe_access(access: str, restriction: str | None) -> str:
     if restriction is None:
         return WORDS[access]
     parts = [part.split(":") for part in restriction.split("+")]
-    words = "; ".join(LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts)
-    return words.replace("the 1 likeliest, with probabilities", "the likeliest class, with its probability")
+    words = "; ".join(
+        LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts
+    )
+    return words.replace(
+        "the 1 likeliest, with probabilities", "the likeliest class, with its probability"
+    )
 
 
 def _explain_missing_level(result: Result, access: Access) -> str:
@@ -132,6 +160,10 @@ def name_omitted_attacks(result: Result) -> str:
     """Kinds of attack that were no part of this audit, in words."""
     ran = {entry.access for entry in select_estimates(result, metric="auc")}
     searched = bool(result.diagnostics.get("searches"))
-    missing = ["attacks with reference models"] * (not any(threat.references for threat in result.threat_models))
-    missing += ["label-only search"] * (not searched) + ["white-box attacks"] * ("white_box" not in ran)
+    missing = ["attacks with reference models"] * (
+        not any(threat.references for threat in result.threat_models)
+    )
+    missing += ["label-only search"] * (not searched) + ["white-box attacks"] * (
+        "white_box" not in ran
+    )
     return " and ".join([", ".join(missing[:-1]), missing[-1]] if len(missing) > 1 else missing)

@@ -44,17 +44,21 @@ def _build_engineer_section(result: Result) -> Section:
     sentences = []
     if "generalisation_gap" in found:
         sentences.append(
-            f"Training accuracy is {format_interval(found['train_accuracy'])} and hold-out accuracy {format_interval(found['test_accuracy'])}: a gap "
-            f"of {format_interval(found['generalisation_gap'])}. The gap attack turns exactly this into membership."
+            f"Training accuracy is {format_interval(found['train_accuracy'])} and hold-out "
+            f"accuracy {format_interval(found['test_accuracy'])}: a gap "
+            f"of {format_interval(found['generalisation_gap'])}. The gap attack turns exactly this "
+            "into membership."
         )
     best = find_headline(result)
     if best:
         sentences.append(
-            f"The strongest attack ({name_strongest_attack(best)}) finds {format_interval(best)} of members at {format_percentage(best.fpr)} false positives; what "
+            f"The strongest attack ({name_strongest_attack(best)}) finds {format_interval(best)} "
+            f"of members at {format_percentage(best.fpr)} false positives; what "
             f"exceeds the gap attack there is memorisation that accuracy does not show."
         )
     sentences.append(
-        "Try, in order of cost: earlier stopping, more regularisation, augmentation, DP-SGD; audit each candidate."
+        "Try, in order of cost: earlier stopping, more regularisation, augmentation, DP-SGD; audit "
+        "each candidate."
     )
     return Section("ML engineer", sentences)
 
@@ -66,16 +70,23 @@ def _build_security_section(result: Result) -> Section:
         tpr = _find_strongest_tpr(result, level)
         if tpr:
             sentences.append(
-                f"With {format_level(*level)}, {name_strongest_attack(tpr)} finds {format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
+                f"With {format_level(*level)}, {name_strongest_attack(tpr)} finds "
+                f"{format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
             )
-    sentences.append("Restricting outputs below the row that you can accept is what the endpoint must enforce.")
+    sentences.append(
+        "Restricting outputs below the row that you can accept is what the endpoint must enforce."
+    )
     return Section("Application security", sentences)
 
 
 def _find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
     """The strongest TPR at the headline's rate, for one access level."""
     best = find_headline(result)
-    return None if best is None else find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
+    return (
+        None
+        if best is None
+        else find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=best.fpr)
+    )
 
 
 def _build_privacy_section(result: Result) -> Section:
@@ -85,21 +96,29 @@ def _build_privacy_section(result: Result) -> Section:
     sentences = []
     if best:
         ppv = find_estimate(
-            result, attack=STRONGEST, level=(best.access, best.restriction), metric="ppv", fpr=best.fpr, prior=prior
+            result,
+            attack=STRONGEST,
+            level=(best.access, best.restriction),
+            metric="ppv",
+            fpr=best.fpr,
+            prior=prior,
         )
         if ppv:
             sentences.append(
-                f"Where {format_percentage(prior)} of the records tried are members, a record called a member at {format_percentage(best.fpr)} false "
+                f"Where {format_percentage(prior)} of the records tried are members, a record "
+                f"called a member at {format_percentage(best.fpr)} false "
                 f"positives is one with probability {format_interval(ppv)}."
             )
     if result.exposed:
         top = result.exposed[0]
         sentences.append(
-            f"The most exposed member would be believed to be one with probability {format_percentage(top.posterior)}; "
+            "The most exposed member would be believed to be one with probability "
+            f"{format_percentage(top.posterior)}; "
             f"{len(result.exposed)} are listed above under keyed hashes."
         )
     sentences.append(
-        "The annex has a paragraph for an assessment. It is evidence about one risk and no statement of compliance."
+        "The annex has a paragraph for an assessment. It is evidence about one risk and no "
+        "statement of compliance."
     )
     return Section("Privacy and compliance", sentences)
 
@@ -107,7 +126,9 @@ def _build_privacy_section(result: Result) -> Section:
 def _build_operations_section(result: Result) -> Section:
     """What to gate on, and whether the endpoint answers the same twice."""
     sentences = [
-        f"Verdict: {result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. The command memberscope check returns it as an exit code."
+        "Verdict: "
+        f"{result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. "
+        "The command memberscope check returns it as an exit code."
     ]
     control = result.controls.get("determinism")
     if control is not None:
@@ -125,9 +146,12 @@ def _build_red_team_section(result: Result) -> Section:
     return Section(
         "Red team and research",
         [
-            f"Ran: {', '.join(ran)}; rates {rates}; every interval at {format_percentage(result.plan['confidence'])}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. {_describe_models(result)}",
-            "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command memberscope verify computes every estimate again from them.",
+            f"Ran: {', '.join(ran)}; rates {rates}; every interval at "
+            f"{format_percentage(result.plan['confidence'])}.",
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. "
+            f"{_describe_models(result)}",
+            "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command "
+            "memberscope verify computes every estimate again from them.",
         ],
     )
 
@@ -138,5 +162,7 @@ def _describe_models(result: Result) -> str:
     if not found:
         words = "No reference models were trained."
     else:
-        words = f"{found['models']} reference models were trained, {found['failed']} of them left out."
+        words = (
+            f"{found['models']} reference models were trained, {found['failed']} of them left out."
+        )
     return words + (f" {further['trained']} further targets were audited." if further else "")

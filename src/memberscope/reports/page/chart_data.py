@@ -1,4 +1,7 @@
-"""The data behind the charts of a report, from the stored arrays: plain lists, small enough for one file."""
+"""The data behind the charts of a report, from the stored arrays.
+
+Plain lists, small enough for one file.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,11 @@ def build_charts(result: Result) -> dict[str, Any]:
     names = _order_attacks(arrays)
     confidence = float(result.plan["confidence"])
     grid = _build_false_positive_grid(int((~arrays.member).sum()))
-    parts = {entry.name: build_whole_part(entry, arrays).curves() for entry in arrays.scored if entry.declared}
+    parts = {
+        entry.name: build_whole_part(entry, arrays).curves()
+        for entry in arrays.scored
+        if entry.declared
+    }
     return {
         "roc": {
             "fpr": _round_values(grid / (~arrays.member).sum()),
@@ -38,7 +45,10 @@ def build_charts(result: Result) -> dict[str, Any]:
 
 
 def _order_attacks(arrays: AuditArrays) -> list[str]:
-    """Attacks by `attack@level`, the largest area first; not those at levels tried beside the one in force."""
+    """Attacks by `attack@level`, the largest area first.
+
+    Not those at levels tried beside the one in force.
+    """
     from memberscope.statistics import auc_value
 
     names = [entry.name for entry in arrays.scored if entry.declared]
@@ -47,20 +57,32 @@ def _order_attacks(arrays: AuditArrays) -> list[str]:
 
 
 def _build_false_positive_grid(n: int) -> Floats:
-    """Numbers of false positives at which curves are drawn: the first forty, then evenly on a log scale."""
+    """Numbers of false positives at which curves are drawn.
+
+    The first forty, then evenly on a log scale.
+    """
     late = np.geomspace(1, n, GRID_POINTS).round()
-    return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(np.float64)
+    return np.unique(np.concatenate([np.arange(1, min(EXACT_CORNERS, n) + 1), late])).astype(
+        np.float64
+    )
 
 
-def _evaluate_curve(curves: tuple[Roc, Roc | None], grid: Floats, confidence: float) -> dict[str, list[float | None]]:
-    """TPR at each number of false positives, straight between the vertices where scores tie, and its limits at every few of them (None between)."""
+def _evaluate_curve(
+    curves: tuple[Roc, Roc | None], grid: Floats, confidence: float
+) -> dict[str, list[float | None]]:
+    """TPR at each number of false positives, straight between the vertices where scores tie.
+
+    And its limits at every few of them (None between).
+    """
     curve, strict = curves
     tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])
     low: list[float | None] = [None] * len(grid)
     high: list[float | None] = [None] * len(grid)
     chosen = [i for i in range(0, len(grid), BAND_EVERY) if grid[i] < curve.n_non_members]
     if chosen:
-        _, lows, highs = roc_band(curve, grid[chosen] / curve.n_non_members, confidence, strict=strict)
+        _, lows, highs = roc_band(
+            curve, grid[chosen] / curve.n_non_members, confidence, strict=strict
+        )
         for i, a, b in zip(chosen, lows, highs, strict=True):
             low[i], high[i] = float(f"{a:.4g}"), float(f"{b:.4g}")
     return {"tpr": _round_values(tpr), "low": low, "high": high}
@@ -90,14 +112,24 @@ MOST_ROWS = 150
 
 
 def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a class or group, the most exposed first: size, AUC, TPR at its own FPR, and what global thresholds give it."""
+    """One row a class or group, the most exposed first.
+
+    Size, AUC, TPR at its own FPR, and what global thresholds give it.
+    """
     rows: dict[str, dict[str, Any]] = {}
     for entry in result.estimates:
-        if entry.group is None or any(getattr(entry, name) != value for name, value in leading.items()):
+        if entry.group is None or any(
+            getattr(entry, name) != value for name, value in leading.items()
+        ):
             continue
         row = rows.setdefault(
             entry.group,
-            {"group": entry.group, "n_members": entry.n_members, "n_non_members": entry.n_non_members, "rates": {}},
+            {
+                "group": entry.group,
+                "n_members": entry.n_members,
+                "n_non_members": entry.n_non_members,
+                "rates": {},
+            },
         )
         if entry.metric == "auc":
             row["auc"] = entry
@@ -107,11 +139,17 @@ def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, 
 
 
 def build_budget_rows(result: Result) -> list[dict[str, Any]]:
-    """One row for each label-only search and number of queries: AUC, and TPR at the headline's rate."""
+    """One row for each label-only search and number of queries.
+
+    AUC, and TPR at the headline's rate.
+    """
     best = find_headline(result)
     rows: dict[tuple[str, int], dict[str, Any]] = {}
     for entry in result.budgets:
-        row = rows.setdefault((entry.attack, entry.queries), {"attack": entry.attack, "queries": entry.queries, "tpr": None})
+        row = rows.setdefault(
+            (entry.attack, entry.queries),
+            {"attack": entry.attack, "queries": entry.queries, "tpr": None},
+        )
         if entry.metric == "auc":
             row["auc"] = entry
         elif best is not None and entry.fpr == best.fpr:
@@ -124,6 +162,8 @@ def build_budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
     found: dict[str, dict[str, list[float]]] = {}
     for row in build_budget_rows(result):
         curve = found.setdefault(row["attack"], {"queries": [], "auc": [], "low": [], "high": []})
-        for name, value in zip(curve, (row["queries"], row["auc"].value, row["auc"].low, row["auc"].high), strict=True):
+        for name, value in zip(
+            curve, (row["queries"], row["auc"].value, row["auc"].low, row["auc"].high), strict=True
+        ):
             curve[name].append(value)
     return found

@@ -18,7 +18,12 @@ from memberscope.errors import InputError
 from memberscope.reports import select as lookup
 from memberscope.reports.page.access_matrix import build_matrix, name_omitted_attacks
 from memberscope.reports.page.audience_sections import build_sections
-from memberscope.reports.page.chart_data import build_budget_curves, build_budget_rows, build_charts, build_group_rows
+from memberscope.reports.page.chart_data import (
+    build_budget_curves,
+    build_budget_rows,
+    build_charts,
+    build_group_rows,
+)
 from memberscope.reports.page.standards_annex import compose_annex_paragraph, read_standards
 
 
@@ -29,7 +34,10 @@ def _embed_json(data: Any) -> str:
 
 
 def _build_prior_table(result: Result) -> list[dict[str, Any]]:
-    """What the prior's slider needs: the strongest attack's TPR with limits at each level and rate."""
+    """What the prior's slider needs.
+
+    The strongest attack's TPR with limits at each level and rate.
+    """
     return [
         {
             "access": format_level(*level),
@@ -56,14 +64,20 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         "chart_script": read_template("vendor/uPlot.iife.min.js"),
         "script": read_template("report.js"),
     }
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     environment.filters |= {
         "percent": format_percentage,
         "interval": lookup.format_interval,
         "reached_by": lookup.name_strongest_attack,
     }
     environment.globals |= {"select": lookup.select_estimates, "first": lookup.find_estimate}
-    environment.globals |= {"number": format_number, "percent": format_percentage, "level_word": format_level}
+    environment.globals |= {
+        "number": format_number,
+        "percent": format_percentage,
+        "level_word": format_level,
+    }
     leading = result.diagnostics.get("leading")
     groups = build_group_rows(result, leading) if leading else []
     text = environment.from_string(read_template("report.html.j2")).render(
@@ -86,12 +100,20 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         groups=groups,
         likeness=lookup.describe_references(result),
         between=lookup.summarise_further_targets(result),
-        attacks=list(dict.fromkeys((e.attack, (e.access, e.restriction)) for e in result.estimates if e.attack != STRONGEST)),
+        attacks=list(
+            dict.fromkeys(
+                (e.attack, (e.access, e.restriction))
+                for e in result.estimates
+                if e.attack != STRONGEST
+            )
+        ),
         matrix=build_matrix(result),
         outside=name_omitted_attacks(result),
         budget_rows=build_budget_rows(result),
         policy=Markup(
-            build_content_policy([blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]])
+            build_content_policy(
+                [blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]]
+            )
         ),
         data=Markup(
             _embed_json(
@@ -114,13 +136,19 @@ def _restore_record_ids(result: Result) -> Result:
         InputError: The arrays, which hold the ids, are not there.
     """
     if result.arrays is None:
-        raise InputError("Expected arrays.safetensors for --show-ids, got none. Keep it beside result.json.")
+        raise InputError(
+            "Expected arrays.safetensors for --show-ids, got none. Keep it beside result.json."
+        )
     names = dict(zip(hash_ids(result.arrays.ids), result.arrays.ids, strict=True))
-    shown = [replace(entry, record=str(names.get(entry.record, entry.record))) for entry in result.exposed]
+    shown = [
+        replace(entry, record=str(names.get(entry.record, entry.record)))
+        for entry in result.exposed
+    ]
     found = dict(result.diagnostics)
     if found.get("vulnerability"):
         most = [
-            {**entry, "record": str(names.get(entry["record"], entry["record"]))} for entry in found["vulnerability"]["most"]
+            {**entry, "record": str(names.get(entry["record"], entry["record"]))}
+            for entry in found["vulnerability"]["most"]
         ]
         found["vulnerability"] = {**found["vulnerability"], "most": most}
     return result.model_copy(update={"exposed": shown, "diagnostics": found})

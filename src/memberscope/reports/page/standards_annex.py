@@ -1,4 +1,7 @@
-"""The assessment annex: standards that bear on the audit, and a paragraph to paste, worded as evidence."""
+"""The assessment annex: standards that bear on the audit, and a paragraph to paste.
+
+Worded as evidence.
+"""
 
 from __future__ import annotations
 
@@ -29,18 +32,28 @@ def compose_annex_paragraph(result: Result) -> str:
     best = find_headline(result)
     if best is None:
         return "No estimate could be made; nothing is said about this model."
-    detectable = next((entry for entry in found.get("minimum_detectable_tpr", ()) if entry["fpr"] == best.fpr), None)
+    detectable = next(
+        (entry for entry in found.get("minimum_detectable_tpr", ()) if entry["fpr"] == best.fpr),
+        None,
+    )
     power = ""
     if detectable and detectable["tpr"] is not None:
         power = (
-            f" It would have failed a limit of {format_percentage(detectable['limit'])} with 80% power had the true rate been "
+            f" It would have failed a limit of {format_percentage(detectable['limit'])} with 80% "
+            "power had the true rate been "
             f"{format_percentage(detectable['tpr'])} or more."
         )
     return (
-        f"A membership inference audit of {result.title!r} compared {found['n_members']} training records with "
-        f"{found['n_non_members']} records that were not used for training. Threat model: {describe_threat(result)} The strongest of the "
-        f"attacks that ran found {format_interval(best)} of members at a false-positive rate of {format_percentage(best.fpr)} "
-        f"({format_percentage(best.confidence)} interval, simultaneous over the attacks).{power} Verdict under the stated policy: "
-        f"{result.verdict or 'none (no policy was stated)'}{' (limited)' if result.limited else ''}. This is evidence about the attacks listed, on this model and these "
-        f"records; stronger attacks may exist, and it does not by itself establish compliance with any regulation."
+        f"A membership inference audit of {result.title!r} compared {found['n_members']} training "
+        "records with "
+        f"{found['n_non_members']} records that were not used for training. Threat model: "
+        f"{describe_threat(result)} The strongest of the "
+        f"attacks that ran found {format_interval(best)} of members at a false-positive rate of "
+        f"{format_percentage(best.fpr)} "
+        f"({format_percentage(best.confidence)} interval, simultaneous over the attacks).{power} "
+        "Verdict under the stated policy: "
+        f"{result.verdict or 'none (no policy was stated)'}{' (limited)' if result.limited else ''}. "
+        "This is evidence about the attacks listed, on this model and these "
+        "records; stronger attacks may exist, and it does not by itself establish compliance with "
+        "any regulation."
     )

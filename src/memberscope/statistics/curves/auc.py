@@ -1,13 +1,16 @@
-"""Area under the ROC curve with its interval, for records by themselves or in units (people, documents).
+"""Area under the ROC curve with its interval, for records by themselves or in units (people.
 
-The interval is logit-DeLong with Welch-Satterthwaite degrees of freedom. Where few records are misplaced DeLong's variance is
-too small too often, so the limit nearer one half becomes the wider of that one and Newcombe's.
+Documents).
+
+The interval is logit-DeLong with Welch-Satterthwaite degrees of freedom. Where few records are
+misplaced DeLong's variance is too small too often, so the limit nearer one half becomes the wider
+of that one and Newcombe's.
 
 References:
-    [1] E. DeLong, D. DeLong, D. Clarke-Pearson, "Comparing the areas under two or more correlated receiver operating
-        characteristic curves", Biometrics 44, 1988, doi:10.2307/2531595.
-    [2] R. Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic. Part 2",
-        Statistics in Medicine 25, 2006 (method 5).
+    [1] E. DeLong, D. DeLong, D. Clarke-Pearson, "Comparing the areas under two or more correlated
+        receiver operating characteristic curves", Biometrics 44, 1988, doi:10.2307/2531595.
+    [2] R. Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney
+        statistic. Part 2", Statistics in Medicine 25, 2006 (method 5).
     [3] N. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53, 1997.
 """
 
@@ -28,11 +31,16 @@ FEW = 0.2  # standard error beyond this share of the nearer end, 0 or 1: the int
 
 
 def compute_placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
-    """For each member the share of non-members below it, and for each non-member of members above it; ties one half."""
+    """For each member the share of non-members below it.
+
+    And for each non-member of members above it; ties one half.
+    """
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])
 
     def share_below(values: Floats, reference: Floats) -> Floats:
-        below = np.searchsorted(reference, values, "left") + np.searchsorted(reference, values, "right")
+        below = np.searchsorted(reference, values, "left") + np.searchsorted(
+            reference, values, "right"
+        )
         return np.asarray(below / (2.0 * len(reference)), dtype=np.float64)
 
     return share_below(scores[member], outside), 1.0 - share_below(scores[~member], inside)
@@ -40,7 +48,9 @@ def compute_placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class AucEstimate:
-    """An AUC with DeLong's `variance`, its degrees of `freedom`, and the effective numbers of members and non-members.
+    """An AUC with DeLong's `variance`, its degrees of `freedom`.
+
+    And the effective numbers of members and non-members.
 
     `words` are added to the method's name.
 
@@ -68,7 +78,9 @@ class AucEstimate:
     def limits(self, confidence: float = 0.95) -> Interval:
         """The AUC with its limits at `confidence`."""
         if not self.is_uncertain:
-            return Interval(self.value, *self._logit_limits(confidence), f"logit-DeLong{self.words}")
+            return Interval(
+                self.value, *self._logit_limits(confidence), f"logit-DeLong{self.words}"
+            )
         low, high = newcombe_limits(self.value, *self.sizes, confidence)
         if self.is_degenerate:
             return Interval(self.value, low, high, f"Newcombe{self.words}")
@@ -85,7 +97,9 @@ class AucEstimate:
 
 
 def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> AucEstimate:
-    """AUC of `scores` (n,) against `member` (n,) with what its interval needs; records of one `unit` (n,) may depend.
+    """AUC of `scores` (n,) against `member` (n,) with what its interval needs.
+
+    Records of one `unit` (n,) may depend.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -102,10 +116,15 @@ def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> Auc
     return AucEstimate(value, variance, freedom, sides.sizes, "" if unit is None else ", by unit")
 
 
-def auc_interval(scores: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None) -> Interval:
-    """AUC of `scores` (n,) against `member` (n,), with limits that hold for lopsided sides and near 0 and 1.
+def auc_interval(
+    scores: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None
+) -> Interval:
+    """AUC of `scores` (n,) against `member` (n,).
 
-    `unit` (n,) numbers the person or document of each record; units are then taken as independent, not records.
+    With limits that hold for lopsided sides and near 0 and 1.
+
+    `unit` (n,) numbers the person or document of each record; units are then taken as independent,
+    not records.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -118,7 +137,9 @@ def auc_interval(scores: Floats, member: Bools, confidence: float = 0.95, unit: 
 
 
 def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tuple[float, float]:
-    """Limits for an AUC of `value` from `n` members and `m` non-members, which exist at 0 and 1 too.
+    """Limits for an AUC of `value` from `n` members and `m` non-members.
+
+    Which exist at 0 and 1 too.
 
     >>> low, high = newcombe_limits(1.0, 50, 50, 0.95)
     >>> round(low, 6), high
@@ -128,20 +149,39 @@ def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tupl
     star = (n + m) / 2 - 1
 
     def variance(theta: float) -> float:
-        return theta * (1 - theta) * (1 + star * ((1 - theta) / (2 - theta) + theta / (1 + theta))) / (n * m)
+        return (
+            theta
+            * (1 - theta)
+            * (1 + star * ((1 - theta) / (2 - theta) + theta / (1 + theta)))
+            / (n * m)
+        )
 
     def excess(theta: float) -> float:
         return float((value - theta) ** 2 - z**2 * variance(theta))
 
-    low = 0.0 if value <= 0 else float(brentq(excess, 1e-15, min(value, 1 - 1e-12))) if excess(1e-15) > 0 else 0.0
-    high = 1.0 if value >= 1 else float(brentq(excess, max(value, 1e-12), 1 - 1e-15)) if excess(1 - 1e-15) > 0 else 1.0
+    low = (
+        0.0
+        if value <= 0
+        else float(brentq(excess, 1e-15, min(value, 1 - 1e-12)))
+        if excess(1e-15) > 0
+        else 0.0
+    )
+    high = (
+        1.0
+        if value >= 1
+        else float(brentq(excess, max(value, 1e-12), 1 - 1e-15))
+        if excess(1 - 1e-15) > 0
+        else 1.0
+    )
     return low, high
 
 
 def auc_difference(
     first: Floats, second: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None
 ) -> Interval:
-    """AUC of `first` (n,) minus AUC of `second` (n,) on the same records, by paired DeLong; records of one `unit` may depend.
+    """AUC of `first` (n,) minus AUC of `second` (n,) on the same records, by paired DeLong.
+
+    Records of one `unit` may depend.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_difference(scores, scores, np.arange(8) < 4)[:3]

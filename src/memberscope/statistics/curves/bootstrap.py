@@ -1,8 +1,8 @@
 """Stratified bootstrap of the AUC and of TPR at several rates: sort once, then resample counts.
 
-A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity changes. A few are drawn
-together, as many as stay in the processor's cache. Threads over replicates were measured and gain nothing: they
-wait for the interpreter between steps.
+A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity
+changes. A few are drawn together, as many as stay in the processor's cache. Threads over replicates
+were measured and gain nothing: they wait for the interpreter between steps.
 """
 
 from __future__ import annotations
@@ -22,9 +22,15 @@ PIECE = 8192  # numbers that BLAS multiplies and adds in one thread
 
 
 def bootstrap_rates(
-    scores: Floats, member: Bools, fprs: tuple[float, ...], n_replicates: int, rng: np.random.Generator
+    scores: Floats,
+    member: Bools,
+    fprs: tuple[float, ...],
+    n_replicates: int,
+    rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """AUC (b,) and TPR at `fprs` (b, f) of `n_replicates` resamples, members and non-members drawn apart.
+    """AUC (b,) and TPR at `fprs` (b, f) of `n_replicates` resamples.
+
+    Members and non-members drawn apart.
 
     Raises:
         InputError: A score is not finite, one kind is missing, or a rate is not resolved.
@@ -53,8 +59,8 @@ def bootstrap_rates(
 class Places:
     """Where non-members fall among the members, both from the highest score to the lowest.
 
-    `starts` (l,) is the first non-member of each distinct score; `above` and `least` (l,) count the members that score more,
-    and at least as much.
+    `starts` (l,) is the first non-member of each distinct score; `above` and `least` (l,) count the
+    members that score more, and at least as much.
     """
 
     n_members: int
@@ -68,12 +74,18 @@ class Places:
         """Places from scores (n,) and membership (n,)."""
         inside, outside = np.sort(-scores[member]), np.sort(-scores[~member])
         levels, starts = np.unique(outside, return_index=True)
-        above, least = np.searchsorted(inside, levels, "left"), np.searchsorted(inside, levels, "right")
+        above, least = (
+            np.searchsorted(inside, levels, "left"),
+            np.searchsorted(inside, levels, "right"),
+        )
         return cls(len(inside), len(outside), starts, above, least)
 
 
 class Curve:
-    """Rates of resampled curves, in arrays that are used again: fresh ones cost more than the sums in them."""
+    """Rates of resampled curves, in arrays that are used again.
+
+    Fresh ones cost more than the sums in them.
+    """
 
     def __init__(self, places: Places) -> None:
         self.places = places
@@ -87,7 +99,11 @@ class Curve:
         """AUC and TPRs at `fprs` (f,) of members `drawn` (n,) times and non-members `others` (m,) times, highest score first."""
         places, above = self.places, self.above
         np.cumsum(drawn, out=self.running[1:])
-        weights = others if len(above) == len(others) else np.add.reduceat(others, places.starts, dtype=np.int32)
+        weights = (
+            others
+            if len(above) == len(others)
+            else np.add.reduceat(others, places.starts, dtype=np.int32)
+        )
         self.running.take(places.above, out=above, mode="clip")
         self.height[:] = above
         if self.tied:  # ties count one half
@@ -95,9 +111,14 @@ class Curve:
             self.height += self.least
             self.height *= 0.5
         self.width[:] = weights
-        n_members, n_others = int(self.running[-1]), int(weights.sum())  # not fixed where units of several records are drawn
+        n_members, n_others = (
+            int(self.running[-1]),
+            int(weights.sum()),
+        )  # not fixed where units of several records are drawn
         area = _sum_products(self.height, self.width) / (n_members * n_others)
-        first = _find_first_beyond(weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64))
+        first = _find_first_beyond(
+            weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64)
+        )
         reached = above.take(first, mode="clip")
         return area, np.where(first < len(above), reached, n_members) / n_members
 
@@ -105,16 +126,23 @@ class Curve:
 def _sum_products(a: Floats, b: Floats) -> float:
     """The sum of products of `a` and `b` (l,); exact, in any order, for halves below 2^52.
 
-    In pieces, since BLAS starts threads of its own for more than 10,000 numbers, which on busy cores is ten times slower.
+    In pieces, since BLAS starts threads of its own for more than 10,000 numbers, which on busy
+    cores is ten times slower.
 
     >>> _sum_products(np.array([3.0, 0.5]), np.ones(2))
     3.5
     """
-    return float(sum(a[start : start + PIECE] @ b[start : start + PIECE] for start in range(0, len(a), PIECE)))
+    return float(
+        sum(
+            a[start : start + PIECE] @ b[start : start + PIECE] for start in range(0, len(a), PIECE)
+        )
+    )
 
 
 def _find_first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
-    """The first level (f,) at which the running sum of `weights` (l,) exceeds each of `allowed`; l where none does.
+    """The first level (f,) at which the running sum of `weights` (l,) exceeds each of `allowed`.
+
+    L where none does.
 
     >>> _find_first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
     [0, 2, 2, 4]

@@ -1,12 +1,15 @@
-"""Effective numbers of records where several belong to one unit (a person, a document) and so are not independent.
+"""Effective numbers of records where several belong to one unit (a person.
 
-The variance of a share over clusters, by linearisation, is compared with the binomial one: their ratio is the design effect,
-by which the records of a side are divided. It is inflated for being estimated from few clusters, and never exceeds what it is
-if every cluster were a single observation.
+A document) and so are not independent.
+
+The variance of a share over clusters, by linearisation, is compared with the binomial one: their
+ratio is the design effect, by which the records of a side are divided. It is inflated for being
+estimated from few clusters, and never exceeds what it is if every cluster were a single
+observation.
 
 References:
-    [1] E. Korn, B. Graubard, "Confidence intervals for proportions with small expected number of positive counts estimated
-        from survey data", Survey Methodology 24, 1998.
+    [1] E. Korn, B. Graubard, "Confidence intervals for proportions with small expected number of
+        positive counts estimated from survey data", Survey Methodology 24, 1998.
 """
 
 from __future__ import annotations
@@ -47,12 +50,19 @@ def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
     at, share = split_vertex(curve, fpr)
     vertex = curve.rows.vertex
     above = np.where(vertex <= at, 1.0, np.where(vertex == at + 1, share, 0.0))
-    members, others = (_design_effect(curve.rows.unit, above, side) for side in (curve.rows.member, ~curve.rows.member))
-    return EffectiveSizes(curve.n_members / members, max(1, int(curve.n_non_members / others + 1e-9)))
+    members, others = (
+        _design_effect(curve.rows.unit, above, side)
+        for side in (curve.rows.member, ~curve.rows.member)
+    )
+    return EffectiveSizes(
+        curve.n_members / members, max(1, int(curve.n_non_members / others + 1e-9))
+    )
 
 
 def kish_members(curve: Roc) -> float:
-    """Members of `curve`, each unit counted as a single observation; all of them where there are no units.
+    """Members of `curve`, each unit counted as a single observation.
+
+    All of them where there are no units.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> kish_members(roc(np.arange(40.0), np.arange(40) >= 20, np.arange(40) // 5))
@@ -64,7 +74,10 @@ def kish_members(curve: Roc) -> float:
 
 
 def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
-    """Design effect of the share of a side's rows above the threshold; `above` (n,) is 1, 0 or a coin's chance."""
+    """Design effect of the share of a side's rows above the threshold.
+
+    `above` (n,) is 1, 0 or a coin's chance.
+    """
     sizes = np.bincount(unit[side])
     counts = np.bincount(unit[side], weights=above[side])[sizes > 0]
     sizes = sizes[sizes > 0]

@@ -1,4 +1,7 @@
-"""How many non-members stand above the true threshold of a rate, and how an error is shared among those ranks."""
+"""How many non-members stand above the true threshold of a rate.
+
+And how an error is shared among those ranks.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,10 @@ N_LEVELS = 4  # steps of the bounds that spare exact limits
 
 
 class RankTails(NamedTuple):
-    """Ranks (k,) of the threshold that matter, the tail (k,) of the error that each may spend, and its normal quantile (k,)."""
+    """Ranks (k,) of the threshold that matter, the tail (k,) of the error that each may spend.
+
+    And its normal quantile (k,).
+    """
 
     ranks: Floats
     tails: Floats
@@ -23,7 +29,9 @@ class RankTails(NamedTuple):
 
 
 def _binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floats]:
-    """Ranks (k,) from which a binomial(n, rate) count deviates upwards with less than `smallest`, and their probabilities (k,).
+    """Ranks (k,) from which a binomial(n, rate) count deviates upwards with less than `smallest`.
+
+    And their probabilities (k,).
 
     The lower end is cut where less than 1e-14 is left out.
     """
@@ -45,7 +53,10 @@ def _bernstein_deviation(variance: float, probability: float) -> float:
 
 @lru_cache(maxsize=4096)
 def mixture_weights(n: int, rate: float) -> tuple[Floats, Floats]:
-    """Ranks (j,) of the threshold and their weights (j,) for a mixture over ranks, close ones merged into the smallest."""
+    """Ranks (j,) of the threshold and their weights (j,) for a mixture over ranks.
+
+    Close ones merged into the smallest.
+    """
     ranks, weights = _binomial_weights(n, rate, 1e-14)
     step = -(-len(ranks) // N_NODES)
     starts = np.arange(0, len(ranks), step)
@@ -56,8 +67,8 @@ def mixture_weights(n: int, rate: float) -> tuple[Floats, Floats]:
 def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
     """Share an error of `alpha` among the ranks K of the true threshold, K ~ binomial(n, rate).
 
-    Rank k may spend min(1, c / P(K >= k)), c such that the mean over K is `alpha`; ranks that may spend everything, and those
-    below which the tail no longer changes, are left out.
+    Rank k may spend min(1, c / P(K >= k)), c such that the mean over K is `alpha`; ranks that may
+    spend everything, and those below which the tail no longer changes, are left out.
 
     >>> found = rank_tails(100, 0.05, 0.025)
     >>> found.tails[found.ranks.tolist().index(5)].round(8)
@@ -82,9 +93,12 @@ def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
 
 @lru_cache(maxsize=512)
 def rank_bounds(n: int, rates: tuple[float, ...], alpha: float) -> tuple[Floats, Floats]:
-    """Ranks (u, l) and tails (l,) that bound `rank_tails` at each of `rates` (u,): no tail up to that rank is smaller.
+    """Ranks (u, l) and tails (l,) that bound `rank_tails` at each of `rates` (u,).
 
-    P(K >= K's rank) is stochastically at least uniform, so that c is at least the solution of c (1 + log(1 / c)) = alpha.
+    No tail up to that rank is smaller.
+
+    P(K >= K's rank) is stochastically at least uniform, so that c is at least the solution of c (1
+    + log(1 / c)) = alpha.
     """
     c = alpha
     for _ in range(60):

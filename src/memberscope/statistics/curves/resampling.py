@@ -1,8 +1,11 @@
-"""How often each of n records is drawn in n draws with replacement, without drawing them one by one.
+"""How often each of n records is drawn in n draws with replacement.
 
-Such counts are independent Poisson counts given that they add up to n. So Poisson counts of a slightly smaller mean are drawn,
-and what is missing to n is drawn record by record. A byte of noise settles nearly every Poisson count: count k owns
-floor(256 p_k) of the bytes, and the few bytes left over share out the rest of the distribution with a double each.
+Without drawing them one by one.
+
+Such counts are independent Poisson counts given that they add up to n. So Poisson counts of a
+slightly smaller mean are drawn, and what is missing to n is drawn record by record. A byte of noise
+settles nearly every Poisson count: count k owns floor(256 p_k) of the bytes, and the few bytes left
+over share out the rest of the distribution with a double each.
 """
 
 from __future__ import annotations
@@ -31,7 +34,9 @@ class Resampler:
         self.n = n
         self.counts = np.empty((rows, n), dtype=np.uint8)
         self.beyond = np.empty((rows, n), dtype=bool)
-        self.edges, self.rest = _build_poisson_table(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
+        self.edges, self.rest = (
+            _build_poisson_table(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
+        )
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Drawn (rows, n), which hold until the next draw."""
@@ -49,15 +54,23 @@ class Resampler:
 
     def poisson(self, rng: np.random.Generator) -> None:
         """Fill `counts` with independent Poisson counts."""
-        assert not isinstance(rng.bit_generator, np.random.MT19937)  # whose raw numbers have 32 bits
+        assert not isinstance(
+            rng.bit_generator, np.random.MT19937
+        )  # whose raw numbers have 32 bits
         size = self.counts.size
-        noise = rng.bit_generator.random_raw(-(-size // 8)).view(np.uint8)[:size].reshape(self.counts.shape)
+        noise = (
+            rng.bit_generator.random_raw(-(-size // 8))
+            .view(np.uint8)[:size]
+            .reshape(self.counts.shape)
+        )
         np.greater_equal(noise, self.edges[0], out=self.counts.view(bool))
         for edge in self.edges[1:]:
             np.greater_equal(noise, edge, out=self.beyond)
             np.add(self.counts, self.beyond.view(np.uint8), out=self.counts)
         left: Ints = np.flatnonzero(self.beyond)
-        self.counts.reshape(-1)[left] = np.searchsorted(self.rest, rng.random(len(left)), side="right")
+        self.counts.reshape(-1)[left] = np.searchsorted(
+            self.rest, rng.random(len(left)), side="right"
+        )
 
 
 def spawn_fast_rng(rng: np.random.Generator) -> np.random.Generator:
@@ -73,7 +86,10 @@ def spawn_fast_rng(rng: np.random.Generator) -> np.random.Generator:
 
 @lru_cache(maxsize=16)
 def _build_poisson_table(rate: float) -> tuple[tuple[np.uint8, ...], Floats]:
-    """The first byte beyond each of the counts 0, 1, …, and the distribution function of a count given a byte beyond all."""
+    """The first byte beyond each of the counts 0, 1, ….
+
+    And the distribution function of a count given a byte beyond all.
+    """
     from scipy.stats import poisson
 
     probability = poisson.pmf(np.arange(40), rate)

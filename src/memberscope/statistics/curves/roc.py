@@ -1,4 +1,7 @@
-"""The ROC staircase: ties move as one block, nothing is interpolated, higher scores mean likelier members."""
+"""The ROC staircase: ties move as one block, nothing is interpolated.
+
+Higher scores mean likelier members.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from memberscope.types import Bools, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class UnitRows:
-    """Of each record (n,), highest score first: the number of its unit, and at which vertex it is first accused."""
+    """Of each record (n,), highest score first.
+
+    The number of its unit, and at which vertex it is first accused.
+    """
 
     unit: Ints
     member: Bools
@@ -22,9 +28,12 @@ class UnitRows:
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """Vertices of the staircase: at `thresholds` (v,), descending from +inf, the counts `tp` (v,) and `fp` (v,).
+    """Vertices of the staircase: at `thresholds` (v,), descending from +inf.
 
-    `rows` says which unit (person, document) each record belongs to, None where every record stands by itself.
+    The counts `tp` (v,) and `fp` (v,).
+
+    `rows` says which unit (person, document) each record belongs to, None where every record stands
+    by itself.
     """
 
     thresholds: Floats
@@ -45,7 +54,9 @@ class OperatingPoint:
 
 
 def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
-    """Build the staircase of `scores` (n,) against `member` (n,), whose records belong to units with codes `unit` (n,).
+    """Build the staircase of `scores` (n,) against `member` (n,).
+
+    Whose records belong to units with codes `unit` (n,).
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -107,7 +118,8 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     _check.check_rate("fpr", fpr)
     if fpr * n_non_members < 1 - 1e-9:
         raise InputError(
-            f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} non-members, got {fpr:g}. "
+            f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} "
+            f"non-members, got {fpr:g}. "
             f"Give more non-members or a larger FPR."
         )
     return int(np.floor(fpr * n_non_members + 1e-9))
@@ -126,7 +138,9 @@ def operating_point(curve: Roc, fpr: float) -> OperatingPoint:
 
 
 def randomised_tpr(curve: Roc, fpr: float) -> float:
-    """TPR at exactly the rate `fpr`, linear between the staircase's vertices: a coin decides among records that tie.
+    """TPR at exactly the rate `fpr`, linear between the staircase's vertices.
+
+    A coin decides among records that tie.
 
     >>> randomised_tpr(roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False])), 0.25)
     0.5
@@ -137,7 +151,10 @@ def randomised_tpr(curve: Roc, fpr: float) -> float:
 
 
 def split_vertex(curve: Roc, fpr: float) -> tuple[int, float]:
-    """Last vertex within the rate `fpr`, and the share of the next block of tied records that fills the rate up."""
+    """Last vertex within the rate `fpr`.
+
+    And the share of the next block of tied records that fills the rate up.
+    """
     wanted = fpr * curve.n_non_members
     if abs(wanted - round(wanted)) < 1e-9 * max(1.0, wanted):
         wanted = float(round(wanted))
@@ -152,7 +169,8 @@ def count_members_above(curve: Roc, ranks: Floats) -> Floats:
 
     Args:
         curve: The curve.
-        ranks: Whole numbers from 0, above which nobody stands, to one more than there are non-members, which all exceed.
+        ranks: Whole numbers from 0, above which nobody stands, to one more than there are
+        non-members, which all exceed.
 
     >>> curve = roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False]))
     >>> count_members_above(curve, np.arange(4.0)).tolist()
@@ -163,4 +181,6 @@ def count_members_above(curve: Roc, ranks: Floats) -> Floats:
     tied = curve.fp[block] - curve.fp[above]
     inside = (ranks - curve.fp[above]) * (curve.tp[block] - curve.tp[above]) / (tied + 1)
     found = np.where(ranks > 0, curve.tp[above] + inside, 0.0)
-    return np.asarray(np.where(ranks > curve.n_non_members, curve.n_members, found), dtype=np.float64)
+    return np.asarray(
+        np.where(ranks > curve.n_non_members, curve.n_members, found), dtype=np.float64
+    )

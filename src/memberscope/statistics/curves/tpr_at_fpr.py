@@ -1,13 +1,16 @@
-"""TPR at a false-positive rate, with an interval that accounts for the threshold being estimated too.
+"""TPR at a false-positive rate.
 
-The value is that of the rule that accuses at exactly this rate, a coin deciding among records that tie. The limits are for H,
-the best rule that may also toss a coin between two thresholds, the least concave curve above the ROC [1]: "no attack finds
-more than tau at f" is a claim about it. Where the ROC is concave, both are the same number. The constructions are in
-`tpr_limits`; where records belong to units, they count units.
+With an interval that accounts for the threshold being estimated too.
+
+The value is that of the rule that accuses at exactly this rate, a coin deciding among records that
+tie. The limits are for H, the best rule that may also toss a coin between two thresholds, the least
+concave curve above the ROC [1]: "no attack finds more than tau at f" is a claim about it. Where the
+ROC is concave, both are the same number. The constructions are in `tpr_limits`; where records
+belong to units, they count units.
 
 References:
-    [1] J. Dong, A. Roth, W. Su, "Gaussian differential privacy", Journal of the Royal Statistical Society B 84, 2022,
-        arXiv:1905.02383.
+    [1] J. Dong, A. Roth, W. Su, "Gaussian differential privacy", Journal of the Royal Statistical
+        Society B 84, 2022, arXiv:1905.02383.
 """
 
 from __future__ import annotations
@@ -18,7 +21,12 @@ from scipy.special import betaincinv
 from memberscope._check import check_rate
 from memberscope.statistics.curves.effective_sizes import effective_sizes
 from memberscope.statistics.curves.rank_tails import rank_tails
-from memberscope.statistics.curves.roc import Roc, allowed_false_positives, operating_point, randomised_tpr
+from memberscope.statistics.curves.roc import (
+    Roc,
+    allowed_false_positives,
+    operating_point,
+    randomised_tpr,
+)
 from memberscope.statistics.curves.tpr_hull import hull_grid, hull_upper_limit
 from memberscope.statistics.curves.tpr_limits import (
     RankCounts,
@@ -43,15 +51,17 @@ def tpr_at_fpr(
     strict: Roc | None = None,
     low_confidence: float | None = None,
 ) -> Interval:
-    """Estimate the TPR at exactly the rate `fpr`, with limits for the best randomised rule at that rate.
+    """Estimate the TPR at exactly the rate `fpr`.
+
+    With limits for the best randomised rule at that rate.
 
     Args:
         curve: The ROC curve; records of one unit count as dependent where it was built with units.
         fpr: The false-positive rate.
         confidence: Of the two-sided interval: each limit errs with half of the rest.
-        strict: For scores of several folds, the curve whose thresholds stand at each fold's k-th non-member instead of below
-            it. The lower limit is taken on it, since k false positives in each of several folds are otherwise k + 1 in
-            expectation.
+        strict: For scores of several folds, the curve whose thresholds stand at each fold's k-th
+            non-member instead of below it. The lower limit is taken on it, since k false positives
+            in each of several folds are otherwise k + 1 in expectation.
         low_confidence: The confidence of the lower limit where it differs.
 
     Raises:
@@ -64,11 +74,15 @@ def tpr_at_fpr(
     (1.0, 0.961, 1.0)
     """
     value = _resolved_value(curve, fpr)
-    low = tpr_lower(curve, fpr, confidence if low_confidence is None else low_confidence, strict=strict)
+    low = tpr_lower(
+        curve, fpr, confidence if low_confidence is None else low_confidence, strict=strict
+    )
     return Interval(value, low, tpr_upper(curve, fpr, confidence), METHOD)
 
 
-def tpr_lower(curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc | None = None) -> float:
+def tpr_lower(
+    curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc | None = None
+) -> float:
     """Lower limit alone of `tpr_at_fpr`.
 
     >>> from memberscope.statistics.curves.roc import roc
@@ -93,7 +107,9 @@ def tpr_upper(curve: Roc, fpr: float, confidence: float = 0.95) -> float:
 
 
 def tpr_p_value(curve: Roc, fpr: float, limit: float, *, strict: Roc | None = None) -> float:
-    """One-sided p-value of "no rule finds more than `limit` at `fpr`": below a where the lower limit at tail a exceeds `limit`.
+    """One-sided p-value of "no rule finds more than `limit` at `fpr`".
+
+    Below a where the lower limit at tail a exceeds `limit`.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> curve = roc(np.arange(200.0), np.arange(200) >= 100)
@@ -104,10 +120,15 @@ def tpr_p_value(curve: Roc, fpr: float, limit: float, *, strict: Roc | None = No
     return min(1.0, lower_p_value(_lower_counts(curve, fpr, strict), fpr, limit))
 
 
-def tpr_staircase_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc | None = None) -> Interval:
-    """Estimate the TPR of the most lenient threshold whose rate does not exceed `fpr`: no coins, ties move as one block.
+def tpr_staircase_at_fpr(
+    curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc | None = None
+) -> Interval:
+    """Estimate the TPR of the most lenient threshold whose rate does not exceed `fpr`.
 
-    Both limits hold for every curve: the error is shared among the ranks of that threshold and of the next one.
+    No coins, ties move as one block.
+
+    Both limits hold for every curve: the error is shared among the ranks of that threshold and of
+    the next one.
 
     Raises:
         InputError: The non-members do not resolve `fpr`.
@@ -118,7 +139,11 @@ def tpr_staircase_at_fpr(curve: Roc, fpr: float, confidence: float = 0.95, *, st
     (0.0, 0.05)
     """
     value = operating_point(curve, fpr).tp / curve.n_members
-    alpha, counts, low_counts = _tail_error(confidence), build_rank_counts(curve, fpr), _lower_counts(curve, fpr, strict)
+    alpha, counts, low_counts = (
+        _tail_error(confidence),
+        build_rank_counts(curve, fpr),
+        _lower_counts(curve, fpr, strict),
+    )
     ranks, tails, quantiles = rank_tails(counts.n_non_members, fpr, alpha)
     high = largest_limit(_block_counts(counts, ranks), tails, quantiles, counts.n_members)
     ranks, tails, _ = rank_tails(low_counts.n_non_members, 1 - fpr, alpha)
@@ -139,22 +164,35 @@ def build_resolution_warning(fpr: float, n_non_members: int) -> str | None:
     return f"only {allowed} false positives allowed at this rate; the interval is wide"
 
 
-def roc_band(curve: Roc, fprs: Floats, confidence: float = 0.95, *, strict: Roc | None = None) -> tuple[Floats, Floats, Floats]:
+def roc_band(
+    curve: Roc, fprs: Floats, confidence: float = 0.95, *, strict: Roc | None = None
+) -> tuple[Floats, Floats, Floats]:
     """Value, lower and upper limit (f,) of the TPR at each of `fprs` (f,), pointwise; for charts.
 
-    The upper limits share one grid of rates, which differs from that of `tpr_at_fpr` by a few per cent of a rate.
+    The upper limits share one grid of rates, which differs from that of `tpr_at_fpr` by a few per
+    cent of a rate.
     """
     alpha = _tail_error(confidence)
     fprs = np.asarray(fprs, dtype=np.float64)
     value = np.array([_resolved_value(curve, float(fpr)) for fpr in fprs])
-    low = np.array([lower_limit(_lower_counts(curve, float(fpr), strict), float(fpr), alpha) for fpr in fprs])
+    low = np.array(
+        [lower_limit(_lower_counts(curve, float(fpr), strict), float(fpr), alpha) for fpr in fprs]
+    )
     return value, np.minimum(low, value), np.maximum(_upper_band(curve, fprs, alpha), value)
 
 
 def _upper_band(curve: Roc, fprs: Floats, alpha: float) -> Floats:
-    """Upper limits (f,) of H at `fprs` (f,), from one least concave curve; with units, each rate has sizes of its own."""
+    """Upper limits (f,) of H at `fprs` (f,), from one least concave curve.
+
+    With units, each rate has sizes of its own.
+    """
     if curve.rows is not None:
-        return np.array([hull_upper_limit(build_rank_counts(curve, float(fpr)), float(fpr), alpha) for fpr in fprs])
+        return np.array(
+            [
+                hull_upper_limit(build_rank_counts(curve, float(fpr)), float(fpr), alpha)
+                for fpr in fprs
+            ]
+        )
     grid = np.unique(np.concatenate([hull_grid(float(fprs.min()))[0], fprs]))
     counts = build_rank_counts(curve, float(fprs.min()))
     limits = np.array([upper_limit(counts, float(rate), alpha) for rate in grid])
@@ -168,7 +206,10 @@ def _upper_band(curve: Roc, fprs: Floats, alpha: float) -> Floats:
 
 def _lies_below(x: Floats, y: Floats, first: int, middle: int, last: int) -> bool:
     """Whether the middle point lies on or below the line through the other two."""
-    return bool((y[middle] - y[first]) * (x[last] - x[first]) <= (y[last] - y[first]) * (x[middle] - x[first]))
+    return bool(
+        (y[middle] - y[first]) * (x[last] - x[first])
+        <= (y[last] - y[first]) * (x[middle] - x[first])
+    )
 
 
 def _block_counts(counts: RankCounts, ranks: Floats) -> Floats:

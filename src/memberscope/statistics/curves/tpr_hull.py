@@ -1,9 +1,12 @@
-"""Upper limit of H, the least concave curve above the ROC, at a rate: limits of R on a grid of rates, and their hull.
+"""Upper limit of H, the least concave curve above the ROC, at a rate.
 
-An exact limit at every rate of the grid would take thousands of inverse beta functions. So the hull's supporting line is
-guessed from approximate limits, and a rate is made exact only where its limit exceeds that line: near the rate asked for, by
-a beta function at each rank whose approximate limit comes close to the line; further away, by a bound, the count at the end
-of a range of ranks with the smallest tail in it. What is returned is the hull of the exact limits.
+Limits of R on a grid of rates, and their hull.
+
+An exact limit at every rate of the grid would take thousands of inverse beta functions. So the
+hull's supporting line is guessed from approximate limits, and a rate is made exact only where its
+limit exceeds that line: near the rate asked for, by a beta function at each rank whose approximate
+limit comes close to the line; further away, by a bound, the count at the end of a range of ranks
+with the smallest tail in it. What is returned is the hull of the exact limits.
 """
 
 from __future__ import annotations
@@ -15,12 +18,20 @@ import numpy as np
 from scipy.special import betaincc
 
 from memberscope.statistics.curves.rank_tails import rank_bounds, rank_tails
-from memberscope.statistics.curves.tpr_limits import RankCounts, paulson_limits, paulson_margin, upper_limit
+from memberscope.statistics.curves.tpr_limits import (
+    RankCounts,
+    paulson_limits,
+    paulson_margin,
+    upper_limit,
+)
 from memberscope.types import Bools, Floats, Ints
 
 
 class NearTails(NamedTuple):
-    """Ranks of the thresholds at all rates near the one asked for, in one row, with tails, quantiles, places and margins (k,)."""
+    """Ranks of the thresholds at all rates near the one asked for, in one row, with tails.
+
+    Quantiles, places and margins (k,).
+    """
 
     ranks: Ints
     tails: Floats
@@ -38,7 +49,10 @@ class NearLimits(NamedTuple):
 
 @lru_cache(maxsize=512)
 def hull_grid(fpr: float) -> tuple[tuple[float, ...], int]:
-    """Rates at which the curve is bounded so as to bound its hull at `fpr`, rising, and the place of `fpr` among them."""
+    """Rates at which the curve is bounded so as to bound its hull at `fpr`, rising.
+
+    And the place of `fpr` among them.
+    """
     below = [0.0] + [fpr * 2 ** (-i / 2) for i in range(12, 0, -1)]
     near = [fpr * 2 ** (i / 24) for i in range(49)]
     far = [4 * fpr * 2 ** (j / 6) for j in range(1, 80)]
@@ -53,23 +67,35 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
     guesses = NearLimits(found, paulson_limits(found, near.quantiles, counts.n_members))
     limits = np.full(len(grid), np.nan)
-    limits[: near.place[-1] + 1] = np.maximum.reduceat(guesses.guess, np.flatnonzero(np.diff(near.place, prepend=-1)))
+    limits[: near.place[-1] + 1] = np.maximum.reduceat(
+        guesses.guess, np.flatnonzero(np.diff(near.place, prepend=-1))
+    )
     limits[-1] = 1.0
     exact = np.arange(len(grid)) == len(grid) - 1
     wanted = {at, *_find_support(grid, limits, np.isfinite(limits), at)}
     while wanted:
         for place in wanted:
-            limits[place] = limits[place] if exact[place] else upper_limit(counts, rates[place], alpha)
+            limits[place] = (
+                limits[place] if exact[place] else upper_limit(counts, rates[place], alpha)
+            )
             exact[place] = True
         height, slope = _find_hull_line(grid, limits, exact, at)
         line = height + slope * (grid - fpr)
-        above = np.concatenate([_is_above_line(counts, near, guesses, line), _can_exceed_line(counts, fpr, alpha, line)])
+        above = np.concatenate(
+            [
+                _is_above_line(counts, near, guesses, line),
+                _can_exceed_line(counts, fpr, alpha, line),
+            ]
+        )
         wanted = set(np.flatnonzero(above & ~exact).tolist())
     return float(height)
 
 
 def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int, int]:
-    """Places of the two usable points, at or on each side of place `at`, whose connection is highest there."""
+    """Places of the two usable points, at or on each side of place `at`.
+
+    Whose connection is highest there.
+    """
     left, right = np.flatnonzero(usable[: at + 1]), at + np.flatnonzero(usable[at:])
     gap = np.maximum(grid[right][None, :] - grid[left][:, None], 1e-300)
     share = (grid[at] - grid[left])[:, None] / gap
@@ -81,12 +107,20 @@ def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple
 
 
 def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tuple[float, float]:
-    """Height at place `at`, and slope, of a line on the hull of the exact points; where slopes differ, near the others' too."""
+    """Height at place `at`, and slope, of a line on the hull of the exact points.
+
+    Where slopes differ, near the others' too.
+    """
     i, j = _find_support(grid, limits, exact, at)
     if i != j:
         slope = (limits[j] - limits[i]) / (grid[j] - grid[i])
         return float(limits[i] + slope * (grid[at] - grid[i])), float(slope)
-    slopes = np.divide(limits - limits[at], grid - grid[at], where=np.arange(len(grid)) != at, out=np.full(len(grid), np.nan))
+    slopes = np.divide(
+        limits - limits[at],
+        grid - grid[at],
+        where=np.arange(len(grid)) != at,
+        out=np.full(len(grid), np.nan),
+    )
     highest = np.min(slopes[:at][exact[:at]], initial=np.inf)
     lowest = np.max(slopes[at + 1 :][exact[at + 1 :]])
     before, after = np.fmin.reduce(slopes[:at]), np.fmax.reduce(slopes[at + 1 :])
@@ -110,13 +144,20 @@ def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, lin
     full = guesses.found >= n
     close = np.flatnonzero((full | (guesses.guess * near.margin > height)) & (height < 1))
     found = guesses.found[close]
-    reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[close]) > near.tails[close] * (1 + 1e-12)
-    above = np.bincount(near.place[close], weights=full[close] | reached, minlength=int(near.place[-1]) + 1)
+    reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[close]) > near.tails[
+        close
+    ] * (1 + 1e-12)
+    above = np.bincount(
+        near.place[close], weights=full[close] | reached, minlength=int(near.place[-1]) + 1
+    )
     return np.asarray(above > 0)
 
 
 def _can_exceed_line(counts: RankCounts, fpr: float, alpha: float, line: Floats) -> Bools:
-    """Whether a bound on the upper limit at each of the remaining rates exceeds `line` there; never at rate 1."""
+    """Whether a bound on the upper limit at each of the remaining rates exceeds `line` there.
+
+    Never at rate 1.
+    """
     rates = tuple(rate for rate in hull_grid(fpr)[0] if rate > 4 * fpr * (1 + 1e-9) or rate >= 1)
     ranks, tails = rank_bounds(counts.n_non_members, rates, alpha)
     n, found = counts.n_members, counts.at(ranks + 1)
@@ -129,7 +170,10 @@ def _can_exceed_line(counts: RankCounts, fpr: float, alpha: float, line: Floats)
 
 
 def _bound_upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
-    """Bound on the upper limit at `rate`, from approximate limits and how far they may fall short."""
+    """Bound on the upper limit at `rate`.
+
+    From approximate limits and how far they may fall short.
+    """
     ranks, tails, quantiles = rank_tails(counts.n_non_members, rate, alpha)
     guess = paulson_limits(counts.at(ranks + 1), quantiles, counts.n_members)
     return float(np.max(guess * paulson_margin(tails)))

@@ -1,14 +1,19 @@
-"""Limits of the TPR at a rate: the mixture over the threshold's rank, and the error shared among ranks.
+"""Limits of the TPR at a rate.
 
-R(u) is the TPR of the score at rate u, straight lines across ties, H the least concave curve above it: the best rule that may
-also toss a coin between two thresholds. How many of the n non-members lie above the true threshold is K ~ binomial(n, u)
-whatever the scores' distribution, and given K the members above it are at most those above the (K+1)-th highest non-member.
+The mixture over the threshold's rank, and the error shared among ranks.
 
-*Lower limit.* The theta at which the mixture over K of P(binomial(n1, theta) >= members above the K-th non-member) is alpha.
-H(f) <= theta puts R below a line through (f, theta), against which the test was screened by simulation.
+R(u) is the TPR of the score at rate u, straight lines across ties, H the least concave curve above
+it: the best rule that may also toss a coin between two thresholds. How many of the n non-members
+lie above the true threshold is K ~ binomial(n, u) whatever the scores' distribution, and given K
+the members above it are at most those above the (K+1)-th highest non-member.
 
-*Upper limit of R(u).* Given K = k the Clopper-Pearson limit of the count above the next non-member misses with at most the
-tail of k, and the tails' mean over K is alpha: valid for any curve. *Of H(f)*: the least concave curve above those limits.
+*Lower limit.* The theta at which the mixture over K of P(binomial(n1, theta) >= members above the
+K-th non-member) is alpha. H(f) <= theta puts R below a line through (f, theta), against which the
+test was screened by simulation.
+
+*Upper limit of R(u).* Given K = k the Clopper-Pearson limit of the count above the next non-member
+misses with at most the tail of k, and the tails' mean over K is alpha: valid for any curve. *Of
+H(f)*: the least concave curve above those limits.
 """
 
 from __future__ import annotations
@@ -29,26 +34,39 @@ LEAST_QUANTILE = -1.2815515655446004  # of a tail of 0.9
 
 @dataclass(frozen=True, eq=False)
 class RankCounts:
-    """Members above the k-th highest non-member, both in effective numbers of independent records."""
+    """Members above the k-th highest non-member.
+
+    Both in effective numbers of independent records.
+    """
 
     curve: Roc
     n_members: float
     n_non_members: int
 
     def at(self, ranks: Floats) -> Floats:
-        """Mean counts (k,) at whole `ranks` (k,) of the effective non-members; fractions of real ranks are interpolated."""
+        """Mean counts (k,) at whole `ranks` (k,) of the effective non-members.
+
+        Fractions of real ranks are interpolated.
+        """
         if self.curve.rows is None and self.n_non_members == self.curve.n_non_members:
             return count_members_above(self.curve, ranks)
-        real = np.minimum(ranks * self.curve.n_non_members / self.n_non_members, self.curve.n_non_members + 1)
+        real = np.minimum(
+            ranks * self.curve.n_non_members / self.n_non_members, self.curve.n_non_members + 1
+        )
         below = np.floor(real + 1e-9)
         low = count_members_above(self.curve, below)
         high = count_members_above(self.curve, np.minimum(below + 1, self.curve.n_non_members + 1))
         share = np.maximum(real - below, 0.0)
-        return np.asarray((low + share * (high - low)) * self.n_members / self.curve.n_members, dtype=np.float64)
+        return np.asarray(
+            (low + share * (high - low)) * self.n_members / self.curve.n_members, dtype=np.float64
+        )
 
 
 def build_rank_counts(curve: Roc, fpr: float, sizes: EffectiveSizes | None = None) -> RankCounts:
-    """Counts of `curve` in effective numbers for `fpr`, or in those of another curve of the same records."""
+    """Counts of `curve` in effective numbers for `fpr`.
+
+    Or in those of another curve of the same records.
+    """
     return RankCounts(curve, *(sizes or effective_sizes(curve, fpr)))
 
 
@@ -93,7 +111,10 @@ def upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
 
 
 def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> float:
-    """Largest Clopper-Pearson upper limit of the rising counts `found` (k,) out of `n`, each with its tail (k,)."""
+    """Largest Clopper-Pearson upper limit of the rising counts `found` (k,) out of `n`.
+
+    Each with its tail (k,).
+    """
     if found[-1] >= n:
         return 1.0
     guess = paulson_limits(found, quantiles, n)
@@ -104,14 +125,19 @@ def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> 
     above = betaincc(found + 1, n - found, limit) > tails * (1 + 1e-12)
     if not above.any():
         return limit
-    return float(np.max(betainccinv(found[above] + 1, n - found[above], tails[above]), initial=limit))
+    return float(
+        np.max(betainccinv(found[above] + 1, n - found[above], tails[above]), initial=limit)
+    )
 
 
 def paulson_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
-    """Paulson's approximation of the Clopper-Pearson upper limits (k,) for `found` (k,) of `n`, 1 where it breaks down.
+    """Paulson's approximation of the Clopper-Pearson upper limits (k,) for `found` (k,) of `n`.
 
-    The limit is a quantile of a beta, so of an F distribution, whose cube root is nearly normal (Paulson, 1942). Tails above
-    0.9 are taken as 0.9, so that the guess stays within `paulson_margin` of a bound.
+    1 where it breaks down.
+
+    The limit is a quantile of a beta, so of an F distribution, whose cube root is nearly normal
+    (Paulson, 1942). Tails above 0.9 are taken as 0.9, so that the guess stays within
+    `paulson_margin` of a bound.
     """
     left, quantiles = np.maximum(n - found, 1e-9), np.maximum(quantiles, LEAST_QUANTILE)
     a, b = 1 / (9 * (found + 1)), 1 / (9 * left)

@@ -1,4 +1,7 @@
-"""Lower bounds on the epsilon of differential privacy, from one run with canaries or from many runs."""
+"""Lower bounds on the epsilon of differential privacy.
+
+From one run with canaries or from many runs.
+"""
 
 from memberscope.statistics.epsilon.one_run_canaries import Form
 

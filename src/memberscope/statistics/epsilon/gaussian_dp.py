@@ -1,8 +1,10 @@
 """Gaussian differential privacy: one number mu that stands for every pair (epsilon, delta).
 
 References:
-    [1] J. Dong, A. Roth, W. Su, "Gaussian Differential Privacy", JRSS-B 2022, arXiv:1905.02383 (corollary 2.13).
-    [2] B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism for Differential Privacy", ICML 2018, arXiv:1805.06530.
+    [1] J. Dong, A. Roth, W. Su, "Gaussian Differential Privacy", JRSS-B 2022, arXiv:1905.02383
+        (corollary 2.13).
+    [2] B. Balle, Y.-X. Wang, "Improving the Gaussian Mechanism for Differential Privacy", ICML
+2018, arXiv:1805.06530.
 """
 
 from __future__ import annotations
@@ -50,11 +52,15 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     high = 1.0
     while _log_delta(high, mu) > aim and high < MOST:
         high *= 2
-    return float(brentq(lambda epsilon: _log_delta(epsilon, mu) - aim, 0.0, high, xtol=1e-12, rtol=1e-14))
+    return float(
+        brentq(lambda epsilon: _log_delta(epsilon, mu) - aim, 0.0, high, xtol=1e-12, rtol=1e-14)
+    )
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The mu of the Gaussian mechanism that is just (epsilon, delta)-private; its noise is 1 / mu for a sensitivity of one.
+    """The mu of the Gaussian mechanism that is just (epsilon, delta)-private.
+
+    Its noise is 1 / mu for a sensitivity of one.
 
     Raises:
         InputError: Delta is not between 0 and 1.
@@ -67,7 +73,9 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     high = 1.0
     while _log_delta(epsilon, high) < aim and high < MOST:
         high *= 2
-    return float(brentq(lambda mu: _log_delta(epsilon, mu) - aim, 1e-12, high, xtol=1e-14, rtol=1e-14))
+    return float(
+        brentq(lambda mu: _log_delta(epsilon, mu) - aim, 1e-12, high, xtol=1e-14, rtol=1e-14)
+    )
 
 
 def refuse_delta(delta: float) -> None:
@@ -77,4 +85,7 @@ def refuse_delta(delta: float) -> None:
         InputError: It is.
     """
     if not 0 < delta < 1:
-        raise InputError(f"Expected a delta between 0 and 1, got {delta:g}. Give --delta 1e-5, below one over the records.")
+        raise InputError(
+            f"Expected a delta between 0 and 1, got {delta:g}. Give --delta 1e-5, below one over "
+            "the records."
+        )

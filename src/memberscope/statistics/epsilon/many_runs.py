@@ -1,8 +1,12 @@
-"""Lower bounds on epsilon from independent runs: each with one canary put in or left out, and one score.
+"""Lower bounds on epsilon from independent runs.
+
+Each with one canary put in or left out, and one score.
 
 References:
-    [1] M. Jagielski, J. Ullman, A. Oprea, "Auditing Differentially Private Machine Learning", NeurIPS 2020, arXiv:2006.07709.
-    [2] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security 2023, arXiv:2302.07956.
+    [1] M. Jagielski, J. Ullman, A. Oprea, "Auditing Differentially Private Machine Learning",
+        NeurIPS 2020, arXiv:2006.07709.
+    [2] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security
+2023, arXiv:2302.07956.
 """
 
 from __future__ import annotations
@@ -24,11 +28,16 @@ from memberscope.types import Bools, Floats
 Shape = Literal["any", "gaussian"]
 
 
-def epsilon_from_counts(counts: ConfusionCounts, delta: float, significance: float = 0.05, *, shape: Shape = "any") -> float:
-    """Epsilon (nats) at `delta` that the errors of one rule, fixed beforehand, refute over independent runs; at least 0.
+def epsilon_from_counts(
+    counts: ConfusionCounts, delta: float, significance: float = 0.05, *, shape: Shape = "any"
+) -> float:
+    """Epsilon (nats) at `delta` that the errors of one rule, fixed beforehand.
 
-    With `any` nothing is assumed of the mechanism [1]; `gaussian` takes its trade-off curve for a Gaussian one [2], which is right
-    for the Gaussian mechanism and its kin, and gives more. Both rates' upper limits hold together at `significance`.
+    Refute over independent runs; at least 0.
+
+    With `any` nothing is assumed of the mechanism [1]; `gaussian` takes its trade-off curve for a
+    Gaussian one [2], which is right for the Gaussian mechanism and its kin, and gives more. Both
+    rates' upper limits hold together at `significance`.
 
     Raises:
         InputError: Delta is not in [0, 1), or 0 for a Gaussian curve.
@@ -43,7 +52,10 @@ def epsilon_from_counts(counts: ConfusionCounts, delta: float, significance: flo
         mu = gaussian_mu_from_counts(counts, significance)
         return gaussian_epsilon(mu, delta) if mu > 0 else 0.0
     if not 0 <= delta < 1:
-        raise InputError(f"Expected a delta from 0 to below 1, got {delta:g}. Give --delta 1e-5, below one over the records.")
+        raise InputError(
+            f"Expected a delta from 0 to below 1, got {delta:g}. Give --delta 1e-5, below one over "
+            "the records."
+        )
     missed, accused = _error_limits(counts, significance)
     ratios = [(1 - delta - missed, accused), (1 - delta - accused, missed)]
     return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0)])
@@ -66,7 +78,9 @@ def _error_limits(counts: ConfusionCounts, significance: float) -> tuple[float, 
 def epsilon_from_runs(
     scores: Floats, member: Bools, delta: float, significance: float = 0.05, *, shape: Shape = "any"
 ) -> float:
-    """The same from the scores (n,) of independent runs: the best corner of the ROC's hull, each at an equal share of `significance`.
+    """The same from the scores (n,) of independent runs.
+
+    The best corner of the ROC's hull, each at an equal share of `significance`.
 
     >>> scores = np.arange(2000.0)
     >>> round(epsilon_from_runs(scores, scores >= 1000, 0.0), 4)
@@ -78,4 +92,6 @@ def epsilon_from_runs(
         ConfusionCounts(int(tp), curve.n_members, int(fp), curve.n_non_members)
         for tp, fp in zip(found.tp, found.fp, strict=True)
     ]
-    return max(epsilon_from_counts(part, delta, significance / len(parts), shape=shape) for part in parts)
+    return max(
+        epsilon_from_counts(part, delta, significance / len(parts), shape=shape) for part in parts
+    )

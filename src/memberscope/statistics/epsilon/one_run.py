@@ -1,7 +1,10 @@
-"""Epsilon from guesses: a bound only where members were assigned by independent coins; elsewhere an empirical figure.
+"""Epsilon from guesses: a bound only where members were assigned by independent coins.
+
+Elsewhere an empirical figure.
 
 References:
-    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
+    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
+2023, arXiv:2305.08846.
 """
 
 from __future__ import annotations
@@ -22,8 +25,12 @@ def _binomial_upper_tail(k: int, n: int, p: float) -> float:
     return 1.0 if k <= 0 else float(bdtrc(k - 1, n, p))
 
 
-def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: float = 0.0) -> float:
-    """P-value of "the mechanism is (epsilon, delta)-DP" after `correct` of `guesses` right guesses about `m` fair coins.
+def one_run_p_value(
+    m: int, guesses: int, correct: int, epsilon: float, delta: float = 0.0
+) -> float:
+    """P-value of "the mechanism is (epsilon.
+
+    Delta)-DP" after `correct` of `guesses` right guesses about `m` fair coins.
 
     The number of guesses must have been fixed before looking. Epsilon is in nats.
 
@@ -36,15 +43,24 @@ def one_run_p_value(m: int, guesses: int, correct: int, epsilon: float, delta: f
         return min(1.0, beta)
     steps = np.arange(1, correct + 1)
     upper = bdtr(correct - 1, guesses, q)
-    lower = np.where(correct - steps - 1 >= 0, bdtr(np.maximum(correct - steps - 1, 0), guesses, q), 0.0)
+    lower = np.where(
+        correct - steps - 1 >= 0, bdtr(np.maximum(correct - steps - 1, 0), guesses, q), 0.0
+    )
     alpha = float(np.max((upper - lower) / steps)) if correct else 0.0
     return min(1.0, beta + 2 * m * delta * alpha)
 
 
 def epsilon_one_run(
-    m: int, guesses: int, correct: int, delta: float = 0.0, significance: float = 0.05, least: float = 0.0
+    m: int,
+    guesses: int,
+    correct: int,
+    delta: float = 0.0,
+    significance: float = 0.05,
+    least: float = 0.0,
 ) -> float:
-    """Largest epsilon (nats) that the guesses refute at `significance`; `least` if they refute none above it.
+    """Largest epsilon (nats) that the guesses refute at `significance`.
+
+    `least` if they refute none above it.
 
     Raises:
         InputError: The counts do not fit together.
@@ -73,11 +89,18 @@ def refuse_counts(m: int, guesses: int, correct: int) -> None:
         InputError: They do not.
     """
     if not 0 <= correct <= guesses <= m:
-        raise InputError(f"Expected 0 <= correct <= guesses <= records, got {correct}, {guesses}, {m}. Count each guess once.")
+        raise InputError(
+            f"Expected 0 <= correct <= guesses <= records, got {correct}, {guesses}, {m}. Count "
+            "each guess once."
+        )
 
 
-def count_right_guesses(scores: Floats, member: Bools, n_guesses: int, rng: np.random.Generator) -> int:
-    """Right guesses when the top half of `n_guesses` scores is guessed in and the bottom half out; ties fall at random.
+def count_right_guesses(
+    scores: Floats, member: Bools, n_guesses: int, rng: np.random.Generator
+) -> int:
+    """Right guesses when the top half of `n_guesses` scores is guessed in and the bottom half out.
+
+    Ties fall at random.
 
     >>> count_right_guesses(np.arange(10.0), np.arange(10) >= 5, 4, np.random.default_rng(0))
     4
@@ -87,10 +110,15 @@ def count_right_guesses(scores: Floats, member: Bools, n_guesses: int, rng: np.r
     return int(member[order[len(order) - half :]].sum() + (~member[order[:half]]).sum())
 
 
-def epsilon_empirical(counts: ConfusionCounts, delta: float = 0.0, confidence: float = 0.95) -> Interval:
-    """Log-ratio log((TPR - delta) / FPR), or that of the complements if larger; not a bound on any privacy guarantee.
+def epsilon_empirical(
+    counts: ConfusionCounts, delta: float = 0.0, confidence: float = 0.95
+) -> Interval:
+    """Log-ratio log((TPR - delta) / FPR), or that of the complements if larger.
 
-    Its upper limit is infinite when a denominator's lower limit is 0, and is reported as the log of the counts' range.
+    Not a bound on any privacy guarantee.
+
+    Its upper limit is infinite when a denominator's lower limit is 0, and is reported as the log of
+    the counts' range.
 
     >>> epsilon_empirical(ConfusionCounts(50, 100, 5, 100)).value > 2
     True
@@ -109,5 +137,7 @@ def epsilon_empirical(counts: ConfusionCounts, delta: float = 0.0, confidence: f
 
     value = log_ratio(tpr, fpr)
     low, high = log_ratio(low_t, high_f), log_ratio(high_t, low_f)
-    method = "log ratio of rates, Clopper-Pearson limits of both; not a bound on differential privacy"
+    method = (
+        "log ratio of rates, Clopper-Pearson limits of both; not a bound on differential privacy"
+    )
     return Interval(value, min(low, value), max(high, value), method)

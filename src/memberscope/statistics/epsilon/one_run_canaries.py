@@ -1,8 +1,12 @@
-"""Lower bounds on epsilon from the scores of canaries, of which a fair coin put each in or left it out.
+"""Lower bounds on epsilon from the scores of canaries.
+
+Of which a fair coin put each in or left it out.
 
 References:
-    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS 2023, arXiv:2305.08846.
-    [2] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024, arXiv:2410.22235.
+    [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
+        2023, arXiv:2305.08846.
+    [2] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024,
+arXiv:2410.22235.
 """
 
 from __future__ import annotations
@@ -32,7 +36,9 @@ class Corners(NamedTuple):
 
 
 def find_hull_corners(curve: Roc) -> Corners:
-    """The corners of the upper hull of a ROC staircase, from the strictest threshold to the most lenient.
+    """The corners of the upper hull of a ROC staircase.
+
+    From the strictest threshold to the most lenient.
 
     >>> find_hull_corners(roc(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))).tp.tolist()
     [0, 1, 2, 2]
@@ -40,7 +46,9 @@ def find_hull_corners(curve: Roc) -> Corners:
     keep = np.arange(len(curve.tp))
     while len(keep) > 2:
         steps_t, steps_f = np.diff(curve.tp[keep]), np.diff(curve.fp[keep])
-        inside = steps_t[:-1] * steps_f[1:] <= steps_t[1:] * steps_f[:-1]  # not steeper before than after
+        inside = (
+            steps_t[:-1] * steps_f[1:] <= steps_t[1:] * steps_f[:-1]
+        )  # not steeper before than after
         if not inside.any():
             break
         keep = keep[np.concatenate([[True], ~inside, [True]])]
@@ -56,13 +64,16 @@ def epsilon_from_one_run(
     form: Form = "one_run",
     threshold: float | None = None,
 ) -> float:
-    """Epsilon (nats) that the scores (m,) of canaries from one training run refute, each in with probability one half [1, 2].
+    """Epsilon (nats) that the scores (m,) of canaries from one training run refute.
 
-    Canaries at or above `threshold` are guessed in, and no others are guessed. Without one, every corner of the hull is tried,
-    each at an equal share of `significance`.
+    Each in with probability one half [1, 2].
+
+    Canaries at or above `threshold` are guessed in, and no others are guessed. Without one, every
+    corner of the hull is tried, each at an equal share of `significance`.
 
     Raises:
-        InputError: A score is not finite, or delta is not between 0 and 1 (or 0, for the plain form).
+        InputError: A score is not finite, or delta is not between 0 and 1 (or 0, for the plain
+            form).
 
     >>> scores = np.arange(100.0)
     >>> round(epsilon_from_one_run(scores, scores >= 50, 1e-5, threshold=50.0), 6)
@@ -79,7 +90,9 @@ def epsilon_from_one_run(
         return bound(m, int(curve.tp[at] + curve.fp[at]), int(curve.tp[at]), delta, significance)
     found = find_hull_corners(curve)
     share, guesses = significance / len(found.tp), found.tp + found.fp
-    surest = np.argsort(-clopper_pearson(found.tp, np.maximum(guesses, 1), 1 - 2 * share)[0], kind="stable")
+    surest = np.argsort(
+        -clopper_pearson(found.tp, np.maximum(guesses, 1), 1 - 2 * share)[0], kind="stable"
+    )
     best = 0.0
     for at in surest:  # the surest first, so that most of the rest need no search
         if guesses[at] and found.tp[at] > expit(best) * guesses[at]:

@@ -1,7 +1,8 @@
 """The one-run audit against a whole trade-off curve instead of one pair (epsilon, delta).
 
 References:
-    [1] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024, arXiv:2410.22235.
+    [1] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024,
+arXiv:2410.22235.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from memberscope._check import check_rate
-from memberscope.statistics.epsilon.gaussian_dp import MOST, gaussian_epsilon, gaussian_mu, refuse_delta
+from memberscope.statistics.epsilon.gaussian_dp import (
+    MOST,
+    gaussian_epsilon,
+    gaussian_mu,
+    refuse_delta,
+)
 from memberscope.statistics.epsilon.one_run import refuse_counts
 
 
-def _compute_fdp_excess(m: int, guesses: int, correct: int, mu: float, significance: float) -> float:
+def _compute_fdp_excess(
+    m: int, guesses: int, correct: int, mu: float, significance: float
+) -> float:
     """Above zero if `correct` of `guesses` right guesses about `m` fair coins refute mu-Gaussian privacy [1, algorithm 3].
 
-    The recursion bounds how much of all outcomes could be as good as this one or better, were the claim true, from the fewest
-    right guesses that carry the `significance` downwards.
+    The recursion bounds how much of all outcomes could be as good as this one or better, were the
+    claim true, from the fewest right guesses that carry the `significance` downwards.
     """
     right, wrong = significance * correct / m, significance * (guesses - correct) / m
     for i in range(correct - 1, -1, -1):
@@ -36,8 +44,9 @@ def epsilon_one_run_fdp(
 ) -> float:
     """Epsilon (nats) at `delta` of the most private Gaussian mechanism that the guesses do not refute; 0 if they refute none.
 
-    It is a bound for mechanisms whose trade-off curve is a Gaussian one. The number of guesses must have been fixed
-    beforehand. `least` is an epsilon below which the answer is not wanted; it is then returned.
+    It is a bound for mechanisms whose trade-off curve is a Gaussian one. The number of guesses must
+    have been fixed beforehand. `least` is an epsilon below which the answer is not wanted; it is
+    then returned.
 
     Raises:
         InputError: The counts do not fit together, or delta is not between 0 and 1.
@@ -58,4 +67,6 @@ def epsilon_one_run_fdp(
     high = max(1.0, 2 * low)
     while gap(high) > 0 and high < MOST:
         low, high = high, high * 2
-    return inf if high >= MOST else gaussian_epsilon(float(brentq(gap, low, high, xtol=1e-9)), delta)
+    return (
+        inf if high >= MOST else gaussian_epsilon(float(brentq(gap, low, high, xtol=1e-9)), delta)
+    )

@@ -1,4 +1,7 @@
-"""What the numbers that a model returns are: probabilities, logits, labels, and whose decision counts."""
+"""What the numbers that a model returns are.
+
+Probabilities, logits, labels, and whose decision counts.
+"""
 
 from memberscope.targets.answers.scores import Place, pick_scores
 from memberscope.targets.answers.tolerance import compute_simplex_tolerance

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-# Estimators whose `predict` is the top class of `predict_proba` or `decision_function` by their own code.
+# Estimators whose `predict` is the top class of `predict_proba` or `decision_function` by their own
+# code.
 TOP_CLASS = (
     "sklearn.linear_model._logistic.",
     "sklearn.linear_model._ridge.",
@@ -19,13 +20,17 @@ TOP_CLASS = (
     "sklearn.svm._classes.LinearSVC",
     "lightgbm.sklearn.LGBMClassifier",
 )
-SEARCHES = ("sklearn.model_selection._search.", "sklearn.model_selection._search_successive_halving.")
+SEARCHES = (
+    "sklearn.model_selection._search.",
+    "sklearn.model_selection._search_successive_halving.",
+)
 
 
 def has_own_decision_rule(estimator: Any) -> bool:
     """Whether `predict` has to be asked for the class, as it may not be the top one.
 
-    A threshold that was tuned, votes of pairs of classes, and code of the user's own may decide otherwise.
+    A threshold that was tuned, votes of pairs of classes, and code of the user's own may decide
+    otherwise.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> has_own_decision_rule(LogisticRegression())

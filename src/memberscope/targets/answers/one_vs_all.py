@@ -1,4 +1,7 @@
-"""Classifiers that model each class against the rest, whose probabilities of a record need not sum to one."""
+"""Classifiers that model each class against the rest.
+
+Whose probabilities of a record need not sum to one.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,16 @@ from memberscope.types import Floats
 
 OBJECTIVES = ("multiclassova", "multiclass_ova", "ova", "ovr")  # what LightGBM calls one-vs-all
 NOTE = (
-    "The model gives each class a probability of its own (one-vs-all); those of each record were divided by their sum, which leaves "
+    "The model gives each class a probability of its own (one-vs-all); those of each record were "
+    "divided by their sum, which leaves "
     "their order as it is."
 )
 
 
 def is_one_vs_all(estimator: Any) -> bool:
-    """Tell whether an estimator, or the last step of a pipeline, was fitted with a one-vs-all loss of CatBoost or LightGBM.
+    """Tell whether an estimator, or the last step of a pipeline.
+
+    Was fitted with a one-vs-all loss of CatBoost or LightGBM.
 
     >>> from lightgbm import LGBMClassifier
     >>> is_one_vs_all(LGBMClassifier(objective="ova")), is_one_vs_all(LGBMClassifier())
@@ -33,7 +39,10 @@ def is_one_vs_all(estimator: Any) -> bool:
 
 
 def has_raw_scores(estimator: Any) -> bool:
-    """Tell whether `predict_proba` may give logits: with an objective of the user's own, or in a class of no known library."""
+    """Tell whether `predict_proba` may give logits.
+
+    With an objective of the user's own, or in a class of no known library.
+    """
     inner = list_inner_models(estimator)[-1]
     objective = getattr(inner, "objective", None)
     if callable(objective) or objective == "binary:logitraw":

@@ -1,4 +1,7 @@
-"""What the numbers that a model returns are: declared by the user, or told from answers to made-up records."""
+"""What the numbers that a model returns are.
+
+Declared by the user, or told from answers to made-up records.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ from memberscope.types import Access, Floats, Signal
 
 Outputs = Literal["probabilities", "logits", "labels"]
 WORDS: tuple[Outputs, ...] = ("probabilities", "logits", "labels")
-PROBES = 64  # made-up records; far more than it takes to see that logits do not all lie on the simplex
+PROBES = (
+    64  # made-up records; far more than it takes to see that logits do not all lie on the simplex
+)
 NEAR = 1e-3  # how far outside [0, 1] a probability may be: half precision needs it
 
 
@@ -28,7 +33,9 @@ def parse_declared_outputs(word: str | None) -> Outputs | None:
     ('logits', None)
     """
     if word is not None and word not in WORDS:
-        raise InputError(f"Expected outputs {', '.join(WORDS)}, got {word!r}. Say what the model returns.")
+        raise InputError(
+            f"Expected outputs {', '.join(WORDS)}, got {word!r}. Say what the model returns."
+        )
     return word
 
 
@@ -42,9 +49,12 @@ def find_signal_access(signal: Signal) -> Access:
 
 
 def infer_output_kind(scores: Floats, name: str) -> Outputs:
-    """What `scores` (n, k) of many records are: probabilities if each row lies on the simplex, else logits.
+    """What `scores` (n, k) of many records are.
 
-    A single column is a probability of the second class if all of it lies in [0, 1], else its logit.
+    Probabilities if each row lies on the simplex, else logits.
+
+    A single column is a probability of the second class if all of it lies in [0, 1], else its
+    logit.
 
     Raises:
         InputError: All numbers lie in [0, 1] but do not sum to 1, so that they are neither.
@@ -53,12 +63,15 @@ def infer_output_kind(scores: Floats, name: str) -> Outputs:
     ('probabilities', 'logits')
     """
     within = bool(((scores >= -NEAR) & (scores <= 1 + NEAR)).all())
-    even = scores.shape[1] == 1 or bool((np.abs(scores.sum(axis=1) - 1) <= compute_simplex_tolerance(scores)).all())
+    even = scores.shape[1] == 1 or bool(
+        (np.abs(scores.sum(axis=1) - 1) <= compute_simplex_tolerance(scores)).all()
+    )
     if within and even:
         return "probabilities"
     if within and len(scores) >= PROBES // 2 and not np.ptp(scores) == 0:
         raise InputError(
-            f"Expected probabilities that sum to 1 or logits from {name}, got numbers between 0 and 1 that do not sum to 1. "
+            f"Expected probabilities that sum to 1 or logits from {name}, got numbers between 0 "
+            "and 1 that do not sum to 1. "
             f"Say which with --outputs, or export one score a class."
         )
     return "logits"
@@ -74,20 +87,32 @@ def expand_to_classes(values: Any, signal: Signal) -> Floats:
     ([[0.25, 0.75]], [[0.0, 2.0]])
     """
     outputs = np.asarray(values, dtype=np.float64)
-    if outputs.ndim == 0 or outputs.size != len(outputs) * (outputs.shape[-1] if outputs.ndim > 1 else 1):
-        raise InputError(f"Expected one row of outputs a record, got shape {outputs.shape}. Return one score a class.")
+    if outputs.ndim == 0 or outputs.size != len(outputs) * (
+        outputs.shape[-1] if outputs.ndim > 1 else 1
+    ):
+        raise InputError(
+            f"Expected one row of outputs a record, got shape {outputs.shape}. Return one score a "
+            "class."
+        )
     outputs = outputs.reshape(len(outputs), -1)
     if signal == "labels":
         if outputs.shape[1] != 1:
-            raise InputError(f"Expected one label a record, got {outputs.shape[1]} numbers. Declare logits or probabilities.")
+            raise InputError(
+                f"Expected one label a record, got {outputs.shape[1]} numbers. Declare logits or "
+                "probabilities."
+            )
         return outputs
     if outputs.shape[1] > 1:
         return outputs
     return np.hstack([np.zeros_like(outputs) if signal == "logits" else 1 - outputs, outputs])
 
 
-def make_probe_records(shape: Sequence[int | None], kind: str, n: int = PROBES) -> NDArray[Any] | None:
-    """Records (n, *shape) of a numpy `kind` to see what a model returns; None where a dimension is not known.
+def make_probe_records(
+    shape: Sequence[int | None], kind: str, n: int = PROBES
+) -> NDArray[Any] | None:
+    """Records (n, *shape) of a numpy `kind` to see what a model returns.
+
+    None where a dimension is not known.
 
     >>> make_probe_records((3,), "f").shape, make_probe_records((None,), "f") is None
     ((64, 3), True)

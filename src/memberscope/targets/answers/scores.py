@@ -1,4 +1,7 @@
-"""Where the scores stand in whatever a model returns: a tensor, a tuple, a mapping, or an object with fields."""
+"""Where the scores stand in whatever a model returns.
+
+A tensor, a tuple, a mapping, or an object with fields.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,48 @@ from memberscope.errors import InputError
 from memberscope.frames import as_numpy
 from memberscope.types import Floats
 
-Place = tuple[str | int, ...]  # the names and positions that lead to the scores; none where they are the answer itself
+Place = tuple[
+    str | int, ...
+]  # the names and positions that lead to the scores; none where they are the answer itself
 
-# Fields that hold one score a class, the most telling first; what else may hold them counts only where its width fits.
-SCORES = ("logits", "logit", "scores", "log_probs", "log_probabilities", "probs", "probabilities", "prob", "proba")
-ANSWERS = ("output", "outputs", "out", "y_hat", "y_pred", "pred", "preds", "prediction", "predictions")
+# Fields that hold one score a class, the most telling first; what else may hold them counts only
+# where its width fits.
+SCORES = (
+    "logits",
+    "logit",
+    "scores",
+    "log_probs",
+    "log_probabilities",
+    "probs",
+    "probabilities",
+    "prob",
+    "proba",
+)
+ANSWERS = (
+    "output",
+    "outputs",
+    "out",
+    "y_hat",
+    "y_pred",
+    "pred",
+    "preds",
+    "prediction",
+    "predictions",
+)
 DEPTH = 4  # containers within containers that are looked into
 
 
 def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
-    """Find the place of the scores (n, k) in the answer of a model to `n` records of `n_classes` classes.
+    """Find the place of the scores (n.
 
-    Fields called logits, scores or probabilities go first. Among other tensors the one is taken whose width fits the classes.
+    K) in the answer of a model to `n` records of `n_classes` classes.
+
+    Fields called logits, scores or probabilities go first. Among other tensors the one is taken
+    whose width fits the classes.
 
     Raises:
-        InputError: There is no tensor with a row a record, or there are several that cannot be told apart.
+        InputError: There is no tensor with a row a record, or there are several that cannot be told
+            apart.
 
     >>> find_scores({"loss": np.zeros(()), "logits": np.zeros((5, 3)), "hidden": np.zeros((5, 8))}, 5)
     ('logits',)
@@ -38,14 +68,16 @@ def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
     found = {place: leaf for place, leaf in every.items() if _count_row_values(leaf, n) is not None}
     if not found:
         raise InputError(
-            f"Expected a tensor with a row of scores for each of {n} records, got {_describe_tensors(every, answer)}. "
+            f"Expected a tensor with a row of scores for each of {n} records, got "
+            f"{_describe_tensors(every, answer)}. "
             f"Return one score a class for each record."
         )
     chosen = _choose_places(found, n, n_classes)
     if len(chosen) == 1:
         return chosen[0]
     raise InputError(
-        f"Expected one tensor of scores in the model's answer, got {_describe_tensors({p: found[p] for p in chosen}, answer)}. "
+        "Expected one tensor of scores in the model's answer, got "
+        f"{_describe_tensors({p: found[p] for p in chosen}, answer)}. "
         f"Return the scores alone, or a dict with the key 'logits'."
     )
 
@@ -61,10 +93,15 @@ def pick_scores(answer: Any, place: Place) -> Any:
     """
     for step in place:
         try:
-            answer = answer[step] if isinstance(step, int) or isinstance(answer, Mapping) else getattr(answer, step)
+            answer = (
+                answer[step]
+                if isinstance(step, int) or isinstance(answer, Mapping)
+                else getattr(answer, step)
+            )
         except (KeyError, IndexError, AttributeError, TypeError) as error:
             raise InputError(
-                f"Expected {'.'.join(map(str, place))} in each answer of the model, got one without. Return one form of answer."
+                f"Expected {'.'.join(map(str, place))} in each answer of the model, got one "
+                "without. Return one form of answer."
             ) from error
     return answer
 
@@ -79,11 +116,14 @@ def as_rows(values: Any, n: int) -> NDArray[Any]:
     ((5, 3), (1, 3), (1, 1))
     """
     array = as_numpy(values)
-    if n == 1 and (array.ndim == 0 or len(array) != 1):  # the model dropped the dimension of the records
+    if n == 1 and (
+        array.ndim == 0 or len(array) != 1
+    ):  # the model dropped the dimension of the records
         array = array[None]
     if _count_row_values(array, n) is None:
         raise InputError(
-            f"Expected one row of scores for each of {n} records, got an output of shape {tuple(array.shape)}. "
+            f"Expected one row of scores for each of {n} records, got an output of shape "
+            f"{tuple(array.shape)}. "
             f"Return one score a class for each record."
         )
     return array.reshape(n, -1)
@@ -105,7 +145,9 @@ def _is_nested_numbers(answer: Any, n: int) -> bool:
     if not isinstance(answer, list) or len(answer) != n:
         return False
     rows = [row if isinstance(row, list) else [row] for row in answer]
-    return len({len(row) for row in rows}) == 1 and all(isinstance(value, int | float) for row in rows for value in row)
+    return len({len(row) for row in rows}) == 1 and all(
+        isinstance(value, int | float) for row in rows for value in row
+    )
 
 
 def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
@@ -118,11 +160,18 @@ def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
         return list(enumerate(answer))
     if is_dataclass(answer) and not isinstance(answer, type):
         return [(entry.name, getattr(answer, entry.name)) for entry in fields(answer)]
-    return [(name, part) for name, part in getattr(answer, "__dict__", {}).items() if not name.startswith("_")]
+    return [
+        (name, part)
+        for name, part in getattr(answer, "__dict__", {}).items()
+        if not name.startswith("_")
+    ]
 
 
 def _count_row_values(leaf: Any, n: int) -> int | None:
-    """Numbers a record of a tensor that has one row for each of `n` records; None for any other tensor."""
+    """Numbers a record of a tensor that has one row for each of `n` records.
+
+    None for any other tensor.
+    """
     shape = tuple(leaf.shape)
     if not shape or shape[0] != n or "complex" in str(leaf.dtype) or "str" in str(leaf.dtype):
         return None
@@ -136,11 +185,19 @@ def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> li
     named = next((hit for name in SCORES if (hit := _filter_by_name(places, name))), None)
     if named is None and n_classes is not None:
         real = [place for place in places if not _is_whole(found[place])] or places
-        exact = [place for place in real if _is_fitting_width(_count_row_values(found[place], n), n_classes)]
+        exact = [
+            place
+            for place in real
+            if _is_fitting_width(_count_row_values(found[place], n), n_classes)
+        ]
         wider = [place for place in real if (_count_row_values(found[place], n) or 0) >= n_classes]
         places = exact or wider or real
-    places = named or next((hit for name in ANSWERS if (hit := _filter_by_name(places, name))), places)
-    main = [place for place in places if not any("aux" in str(step).lower() for step in place)] or places
+    places = named or next(
+        (hit for name in ANSWERS if (hit := _filter_by_name(places, name))), places
+    )
+    main = [
+        place for place in places if not any("aux" in str(step).lower() for step in place)
+    ] or places
     return main if len(main) == 1 else _first_of_same(main, found, n)
 
 
@@ -160,7 +217,10 @@ def _is_whole(leaf: Any) -> bool:
 
 
 def _first_of_same(places: list[Place], found: dict[Place, Any], n: int) -> list[Place]:
-    """One of two tensors of which one is the probabilities of the other's logits: the logits; else all of them."""
+    """One of two tensors of which one is the probabilities of the other's logits: the logits.
+
+    Else all of them.
+    """
     if len(places) != 2:
         return places
     first, second = (as_rows(found[place], n).astype(np.float64) for place in places)
@@ -186,7 +246,8 @@ def _describe_tensors(found: Mapping[Place, Any], answer: Any) -> str:
     if not found:
         return f"an answer of type {type(answer).__name__} without tensors"
     shown = [
-        f"{'.'.join(map(str, place)) + ' of ' if place else 'a tensor of '}shape {tuple(leaf.shape)}"
+        f"{'.'.join(map(str, place)) + ' of ' if place else 'a tensor of '}shape "
+        f"{tuple(leaf.shape)}"
         for place, leaf in list(found.items())[:6]
     ]
     return ", ".join(shown) + (f" and {len(found) - 6} more" if len(found) > 6 else "")

@@ -1,4 +1,7 @@
-"""How far the sum of a record's probabilities may be from one, by the precision in which they were written."""
+"""How far the sum of a record's probabilities may be from one.
+
+By the precision in which they were written.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ LEAST_BFLOAT16 = 2.0**-7  # what a softmax in eight bits may miss over few class
 
 
 def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
-    """How far from one the probabilities (n, k) of a record may sum: half a unit of the last decimal a class, at least 1e-3.
+    """How far from one the probabilities (n, k) of a record may sum.
 
-    Without `decimals` they are counted. Numbers that are whole in float16 or bfloat16 were rounded to these, and get their precision a
-    class, at most 0.05.
+    Half a unit of the last decimal a class, at least 1e-3.
+
+    Without `decimals` they are counted. Numbers that are whole in float16 or bfloat16 were rounded
+    to these, and get their precision a class, at most 0.05.
 
     >>> compute_simplex_tolerance([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]]), compute_simplex_tolerance(np.full((1, 1000), 0.001), decimals=4)
     (0.15, 0.05)
@@ -37,12 +42,17 @@ def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) ->
 
 
 def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
-    """Decimals that all values have, 1 at least; None if they are not rounded, or are all 0 or 1."""
+    """Decimals that all values have, 1 at least.
+
+    None if they are not rounded, or are all 0 or 1.
+    """
     if np.isin(outputs, (0.0, 1.0)).all():
         return None
     for decimals in DECIMALS:
         scale = 10.0**decimals
-        if (np.abs(outputs - np.round(outputs * scale) / scale) <= 6e-8 * np.abs(outputs) + 1e-12).all():
+        if (
+            np.abs(outputs - np.round(outputs * scale) / scale) <= 6e-8 * np.abs(outputs) + 1e-12
+        ).all():
             return decimals
     return None
 
@@ -51,11 +61,17 @@ def _level_step(outputs: NDArray[np.float64]) -> float:
     """The step of answers quantised to eight bits; 0 if they are not, or are all 0 or 1."""
     if outputs.size < ENOUGH or np.isin(outputs, (0.0, 1.0)).all():
         return 0.0
-    return next((1 / n for n in LEVELS if (np.abs(outputs * n - np.round(outputs * n)) < 1e-6 * n).all()), 0.0)
+    return next(
+        (1 / n for n in LEVELS if (np.abs(outputs * n - np.round(outputs * n)) < 1e-6 * n).all()),
+        0.0,
+    )
 
 
 def _half_precision(outputs: NDArray[np.float64]) -> float:
-    """The rounding error of the half precision that holds every value exactly; 0 if none does, or if all are 0 or 1."""
+    """The rounding error of the half precision that holds every value exactly.
+
+    0 if none does, or if all are 0 or 1.
+    """
     if np.isin(outputs, (0.0, 1.0)).all() or not (np.abs(outputs) < 2).all():
         return 0.0
     bits = np.ascontiguousarray(outputs, dtype=np.float32)

@@ -1,1 +1,4 @@
-"""Model files and what they say of themselves, checked before a library that trusts them opens them."""
+"""Model files and what they say of themselves.
+
+Checked before a library that trusts them opens them.
+"""

@@ -1,4 +1,7 @@
-"""Zip archives of arrays, looked through before they are opened: what they would inflate to, and what their arrays claim."""
+"""Zip archives of arrays, looked through before they are opened.
+
+What they would inflate to, and what their arrays claim.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 
 
 def check_archive(path: Path) -> None:
-    """Refuse an archive that would fill the memory, or whose arrays are not as large as they claim, or are objects.
+    """Refuse an archive that would fill the memory.
+
+    Or whose arrays are not as large as they claim, or are objects.
 
     Raises:
         InputError: It is no archive, or damaged, or too large once it is inflated.
@@ -37,8 +42,19 @@ def check_archive(path: Path) -> None:
                         _check_array(stream, member, path)
     except MemberscopeError:
         raise
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise InputError(f"Expected a complete {_describe_archive_kind(path)}, got {path}: {error}. Write it again.") from error
+    except (
+        OSError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        raise InputError(
+            f"Expected a complete {_describe_archive_kind(path)}, got {path}: {error}. Write it "
+            "again."
+        ) from error
 
 
 def _describe_archive_kind(path: Path) -> str:
@@ -47,7 +63,9 @@ def _describe_archive_kind(path: Path) -> str:
 
 
 def _refuse_bomb(members: list[zipfile.ZipInfo], size: int, path: Path) -> None:
-    """Refuse more members, or more bytes once inflated, than any model or table of this size has, and names that repeat.
+    """Refuse more members, or more bytes once inflated, than any model or table of this size has.
+
+    And names that repeat.
 
     Raises:
         InputError: There are.
@@ -56,11 +74,15 @@ def _refuse_bomb(members: list[zipfile.ZipInfo], size: int, path: Path) -> None:
     total = sum(member.file_size for member in members)
     if total > limit:
         raise InputError(
-            f"Expected an archive that inflates to at most {limit / 2**30:.3g} GiB, got {path}, which claims {total / 2**30:.3g} GiB. "
+            f"Expected an archive that inflates to at most {limit / 2**30:.3g} GiB, got {path}, "
+            f"which claims {total / 2**30:.3g} GiB. "
             f"Write it again without compression if these are your data."
         )
     if len(members) > MOST_MEMBERS:
-        raise InputError(f"Expected at most {MOST_MEMBERS} arrays in {path}, got {len(members)}. Stack them into fewer.")
+        raise InputError(
+            f"Expected at most {MOST_MEMBERS} arrays in {path}, got {len(members)}. Stack them "
+            "into fewer."
+        )
     if len({member.filename for member in members}) < len(members):
         raise InputError(f"Expected names that differ in {path}, got one twice. Write it again.")
 
@@ -83,12 +105,21 @@ def _check_array(stream: IO[bytes], member: zipfile.ZipInfo, path: Path) -> None
 
 
 def _check_utf8_array(head: io.BytesIO, member: zipfile.ZipInfo, path: Path) -> None:
-    """Check an array whose header is UTF-8, as names of fields may need; the layout is that of version 2."""
+    """Check an array whose header is UTF-8, as names of fields may need.
+
+    The layout is that of version 2.
+    """
     shape, _, dtype = np.lib.format.read_array_header_2_0(head)
     _check_size(shape, dtype, member.file_size - head.tell(), member, path)
 
 
-def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, member: zipfile.ZipInfo, path: Path) -> None:
+def _check_size(
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    left: int,
+    member: zipfile.ZipInfo,
+    path: Path,
+) -> None:
     """Refuse a shape and type that need other than the `left` bytes.
 
     Raises:
@@ -97,7 +128,8 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, 
     """
     if dtype.hasobject:
         raise UnsafeFileError(
-            f"Expected plain arrays in {path}, got a pickled object in {member.filename}, which could run code. Save numbers or "
+            f"Expected plain arrays in {path}, got a pickled object in {member.filename}, which "
+            "could run code. Save numbers or "
             f"strings instead."
         )
     count = 1
@@ -105,13 +137,16 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype[np.generic], left: int, 
         count *= int(length)
     if min(shape, default=0) < 0 or count > MOST_VALUES or count * dtype.itemsize != left:
         raise InputError(
-            f"Expected a complete {_describe_archive_kind(path)}, got {path}, where {member.filename} claims shape {shape} of {dtype} and holds "
+            f"Expected a complete {_describe_archive_kind(path)}, got {path}, where "
+            f"{member.filename} claims shape {shape} of {dtype} and holds "
             f"{left} bytes. Write it again."
         )
 
 
 def refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON whose names differ, so that no other reader can take another one of two.
+    """Make an object of JSON whose names differ.
+
+    So that no other reader can take another one of two.
 
     Raises:
         ValueError: A name stands there twice.

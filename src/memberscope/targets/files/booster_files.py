@@ -1,4 +1,7 @@
-"""Native booster files: what they say of themselves, checked before a library that trusts them reads them."""
+"""Native booster files: what they say of themselves.
+
+Checked before a library that trusts them reads them.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ TREES_END = "end of trees"
 
 @dataclass(frozen=True)
 class Header:
-    """What a LightGBM text says before its trees: objective and its parameters, features, and which are categories."""
+    """What a LightGBM text says before its trees.
+
+    Objective and its parameters, features, and which are categories.
+    """
 
     objective: tuple[str, ...]
     n_classes: int
@@ -33,18 +39,33 @@ def parse_lightgbm_header(text: str) -> Header:
     """
     head = text.partition("\n\n")[0]
     said = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
-    if not text.startswith("tree\n") or not {"num_class", "max_feature_idx", "feature_names"} <= set(said):
+    if not text.startswith("tree\n") or not {
+        "num_class",
+        "max_feature_idx",
+        "feature_names",
+    } <= set(said):
         raise ValueError("it does not start as a LightGBM model does")
     features = tuple(said["feature_names"].split(" "))
     if len(features) != int(said["max_feature_idx"]) + 1:
         raise ValueError("its feature names are not as many as its features")
     kinds = said.get("feature_infos", "").split(" ")
-    categories = tuple(name for name, kind in zip(features, kinds, strict=False) if kind != "none" and not kind.startswith("["))
+    categories = tuple(
+        name
+        for name, kind in zip(features, kinds, strict=False)
+        if kind != "none" and not kind.startswith("[")
+    )
     sizes = tuple(int(size) for size in said.get("tree_sizes", "").split())
     objective = tuple(said.get("objective", "none").split(" "))
-    n_classes, a_round = int(said["num_class"]), int(said.get("num_tree_per_iteration", said["num_class"]))
+    n_classes, a_round = (
+        int(said["num_class"]),
+        int(said.get("num_tree_per_iteration", said["num_class"])),
+    )
     counted = [int(word.partition(":")[2]) for word in objective if word.startswith("num_class:")]
-    if not 1 <= n_classes == a_round <= MOST_CLASSES or any(count != n_classes for count in counted) or len(sizes) % a_round:
+    if (
+        not 1 <= n_classes == a_round <= MOST_CLASSES
+        or any(count != n_classes for count in counted)
+        or len(sizes) % a_round
+    ):
         raise ValueError("its classes are not as many as its objective's, or as its trees a round")
     return Header(objective, int(said["num_class"]), features, categories, sizes)
 
@@ -61,14 +82,18 @@ def check_lightgbm(path: Path) -> None:
         header = parse_lightgbm_header(text)
         at = content.index(b"\n\n") + 2
         for number, size in enumerate(header.tree_sizes):
-            _check_lightgbm_tree(content[at : at + size].decode("utf-8"), number, len(header.features))
+            _check_lightgbm_tree(
+                content[at : at + size].decode("utf-8"), number, len(header.features)
+            )
             at += size
         if not content[at:].startswith(TREES_END.encode()):
             raise ValueError("its trees do not end where it says")
         if b"\nparameters:" in content[at:] and b"end of parameters" not in content[at:]:
             raise ValueError("its parameters do not end")
     except ValueError as error:
-        raise InputError(f"Expected a complete LightGBM model, got {path}: {error}. Save it again.") from error
+        raise InputError(
+            f"Expected a complete LightGBM model, got {path}: {error}. Save it again."
+        ) from error
 
 
 def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
@@ -88,7 +113,9 @@ def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
     if leaves < 1 or short:
         raise ValueError(f"tree {number} has not {', '.join(short)} for {leaves} leaves")
     if leaves > 1:
-        children = [int(word) for side in ("left_child", "right_child") for word in said[side].split()]
+        children = [
+            int(word) for side in ("left_child", "right_child") for word in said[side].split()
+        ]
         asked = [int(word) for word in said["split_feature"].split()]
         if sorted(children) != sorted([*range(1, leaves - 1), *range(-leaves, 0)]):
             raise ValueError(f"the nodes of tree {number} are not a tree")
@@ -100,13 +127,21 @@ def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
 
 
 def _check_depth(said: dict[str, str], leaves: int) -> None:
-    """Refuse nodes that do not hang together, or hang too deep; leaves stand behind the inner nodes here.
+    """Refuse nodes that do not hang together, or hang too deep.
+
+    Leaves stand behind the inner nodes here.
 
     Raises:
         ValueError: They do.
     """
-    sides = [np.array([int(word) for word in said[side].split()]) for side in ("left_child", "right_child")]
-    left, right = (np.append(np.where(side < 0, leaves - 2 - side, side), np.full(leaves, -1)) for side in sides)
+    sides = [
+        np.array([int(word) for word in said[side].split()])
+        for side in ("left_child", "right_child")
+    ]
+    left, right = (
+        np.append(np.where(side < 0, leaves - 2 - side, side), np.full(leaves, -1))
+        for side in sides
+    )
     if not walk_tree(left, right, left < 0, DEEPEST)[0].all():
         raise ValueError("some nodes cannot be reached")
 
@@ -118,11 +153,23 @@ def _check_categories(said: dict[str, str], number: int) -> None:
         ValueError: There are some.
     """
     by_category = [int(word) & 1 for word in said["decision_type"].split()]
-    places = [float(word) for word, asks in zip(said["threshold"].split(), by_category, strict=True) if asks]
+    places = [
+        float(word)
+        for word, asks in zip(said["threshold"].split(), by_category, strict=True)
+        if asks
+    ]
     n_sets = int(said.get("num_cat", 0))
     ends = [int(word) for word in said.get("cat_boundaries", "").split()] if n_sets else []
     words = said.get("cat_threshold", "").split() if n_sets else []
-    if n_sets < 0 or (n_sets and (len(ends) != n_sets + 1 or ends[0] != 0 or ends != sorted(ends) or ends[-1] != len(words))):
+    if n_sets < 0 or (
+        n_sets
+        and (
+            len(ends) != n_sets + 1
+            or ends[0] != 0
+            or ends != sorted(ends)
+            or ends[-1] != len(words)
+        )
+    ):
         raise ValueError(f"the categories of tree {number} are not as many as it says")
     if any(not 0 <= place < n_sets for place in places):
         raise ValueError(f"tree {number} asks for categories that are not there")
@@ -137,8 +184,13 @@ def _check_linear(said: dict[str, str], number: int, leaves: int, n_features: in
     if said.get("is_linear", "0").strip() == "0":
         return
     sizes = [int(word) for word in said.get("num_features", "").split()]
-    asked, weights = [int(word) for word in said.get("leaf_features", "").split()], said.get("leaf_coeff", "").split()
+    asked, weights = (
+        [int(word) for word in said.get("leaf_features", "").split()],
+        said.get("leaf_coeff", "").split(),
+    )
     if len(said.get("leaf_const", "").split()) != leaves or len(sizes) != leaves or min(sizes) < 0:
         raise ValueError(f"tree {number} has not a linear model for each of {leaves} leaves")
-    if not sum(sizes) == len(asked) == len(weights) or (asked and not 0 <= min(asked) <= max(asked) < n_features):
+    if not sum(sizes) == len(asked) == len(weights) or (
+        asked and not 0 <= min(asked) <= max(asked) < n_features
+    ):
         raise ValueError(f"linear models of tree {number} ask for features that are not there")

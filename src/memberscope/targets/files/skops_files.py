@@ -1,8 +1,11 @@
-"""Open skops files: what skops trusts, what is plainly harmless, and trees whose nodes were checked first.
+"""Open skops files: what skops trusts, what is plainly harmless.
 
-skops does not trust scikit-learn's trees, since their nodes are indices that compiled code follows without looking. Here the file's
-schema and arrays are read by themselves, and every tree in them checked, before skops may build one. What the trees belong to is
-checked once it is built, and before it is asked anything.
+And trees whose nodes were checked first.
+
+skops does not trust scikit-learn's trees, since their nodes are indices that compiled code follows
+without looking. Here the file's schema and arrays are read by themselves, and every tree in them
+checked, before skops may build one. What the trees belong to is checked once it is built, and
+before it is asked anything.
 """
 
 from __future__ import annotations
@@ -21,7 +24,14 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 from memberscope.targets.files.archives import check_archive, refuse_repeated_keys
-from memberscope.targets.files.skops_trust import CHECK_ARRAY, CHECKED, HARMLESS, PARTIAL, PREDICTOR, TREE
+from memberscope.targets.files.skops_trust import (
+    CHECK_ARRAY,
+    CHECKED,
+    HARMLESS,
+    PARTIAL,
+    PREDICTOR,
+    TREE,
+)
 from memberscope.targets.files.tree_nodes import check_histogram_nodes, check_sklearn_nodes
 from memberscope.targets.files.tree_owners import check_owners
 from memberscope.targets.files.trust import TrustSettings
@@ -36,7 +46,8 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
 
     Raises:
         InputError: The file is damaged.
-        UnsafeFileError: It holds types that are not known to be safe and were not named, or trees that are not trees.
+        UnsafeFileError: It holds types that are not known to be safe and were not named, or trees
+    that are not trees.
     """
     from skops.io import get_untrusted_types, load
 
@@ -61,7 +72,8 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"Expected a complete skops file, got {path}: {type(error).__name__}: {first}. Write it again."
+            f"Expected a complete skops file, got {path}: {type(error).__name__}: {first}. Write "
+            "it again."
         ) from error
     return estimator, _write_notes(path, checked[TREE] + checked[PREDICTOR], known, rest)
 
@@ -70,9 +82,15 @@ def _write_notes(path: Path, n_trees: int, known: list[str], named: list[str]) -
     """What was checked, what was taken for harmless, and what the user trusts."""
     notes = []
     if n_trees:
-        notes.append(f"Opened {path.name} after checking the nodes of all its {n_trees} trees, which skops does not.")
+        notes.append(
+            f"Opened {path.name} after checking the nodes of all its {n_trees} trees, which skops "
+            "does not."
+        )
     if plain := [name for name in known if name in HARMLESS or name == PARTIAL]:
-        notes.append(f"Took these types in {path.name} for harmless, though skops does not list them: {', '.join(plain)}.")
+        notes.append(
+            f"Took these types in {path.name} for harmless, though skops does not list them: "
+            f"{', '.join(plain)}."
+        )
     if named:
         notes.append(f"Trusted these types in {path.name}: {', '.join(named)}.")
     return tuple(notes)
@@ -86,7 +104,10 @@ def _check_file(path: Path) -> Counter[str | None]:
     """
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("schema.json").file_size > LARGEST_SCHEMA:
-            raise InputError(f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}. Save a smaller model.")
+            raise InputError(
+                f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}. Save a "
+                "smaller model."
+            )
         try:
             schema = json.loads(archive.read("schema.json"), object_pairs_hook=refuse_repeated_keys)
             parts = list(_iterate_schema_parts(schema))
@@ -94,12 +115,14 @@ def _check_file(path: Path) -> Counter[str | None]:
             return Counter(_check_part(part, archive) for part in parts)
         except RecursionError as error:
             raise InputError(
-                f"Expected a complete skops file, got {path}, which is nested too deeply. Write it again."
+                f"Expected a complete skops file, got {path}, which is nested too deeply. Write it "
+                "again."
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             reason = str(error) or type(error).__name__
             raise UnsafeFileError(
-                f"Expected trees whose nodes fit each other in {path}, got a file where {reason}. Do not open it; save the model again."
+                f"Expected trees whose nodes fit each other in {path}, got a file where {reason}. "
+                "Do not open it; save the model again."
             ) from error
 
 
@@ -116,13 +139,24 @@ def _iterate_schema_parts(schema: Any) -> Iterator[Schema]:
 
 
 def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
-    """Refuse a part of something checked whose id another part has too, with other contents: skops takes the one it meets first.
+    """Refuse a part of something checked whose id another part has too, with other contents.
+
+    Skops takes the one it meets first.
 
     Raises:
         ValueError: There is one.
     """
-    looked_at = [part for part in parts if _type_name(part) in CHECKED or part.get("__loader__") in ("TreeNode", "PartialNode")]
-    ids = {inner["__id__"] for part in looked_at for inner in _iterate_schema_parts(part) if "__id__" in inner}
+    looked_at = [
+        part
+        for part in parts
+        if _type_name(part) in CHECKED or part.get("__loader__") in ("TreeNode", "PartialNode")
+    ]
+    ids = {
+        inner["__id__"]
+        for part in looked_at
+        for inner in _iterate_schema_parts(part)
+        if "__id__" in inner
+    }
     first: dict[Any, Any] = {}
     for part in parts:
         name = part.get("__id__")
@@ -134,10 +168,21 @@ def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
 
 
 def _without_ids(part: Any, archive: zipfile.ZipFile) -> Any:
-    """A part of the schema without its ids, and with hashes of its arrays for their files: these differ where one object stands twice."""
+    """A part of the schema without its ids, and with hashes of its arrays for their files.
+
+    These differ where one object stands twice.
+    """
     if isinstance(part, dict):
-        kept = {name: _without_ids(value, archive) for name, value in part.items() if name not in ("__id__", "file")}
-        return kept | ({"file": hashlib.sha256(archive.read(part["file"])).hexdigest()} if "file" in part else {})
+        kept = {
+            name: _without_ids(value, archive)
+            for name, value in part.items()
+            if name not in ("__id__", "file")
+        }
+        return kept | (
+            {"file": hashlib.sha256(archive.read(part["file"])).hexdigest()}
+            if "file" in part
+            else {}
+        )
     return [_without_ids(value, archive) for value in part] if isinstance(part, list) else part
 
 
@@ -147,20 +192,27 @@ def _type_name(part: Schema) -> str:
 
 
 def _check_part(part: Schema, archive: zipfile.ZipFile) -> str | None:
-    """Check a part that is a tree, or a partial function; the name of its type, None for all others.
+    """Check a part that is a tree, or a partial function.
+
+    The name of its type, None for all others.
 
     Raises:
         ValueError: It is not what its name says.
     """
     name, loader = _type_name(part), part.get("__loader__")
-    if loader == "CachedNode" or (name not in CHECKED and loader not in ("TreeNode", "PartialNode")):
+    if loader == "CachedNode" or (
+        name not in CHECKED and loader not in ("TreeNode", "PartialNode")
+    ):
         return None
     if (name, loader) == (TREE, "TreeNode"):
         _check_tree(part, archive)
     elif (name, loader) == (PREDICTOR, "ObjectNode"):
         entries = part["content"]["content"]
         check_histogram_nodes(
-            *(_read_array(entries[key], archive) for key in ("nodes", "raw_left_cat_bitsets", "binned_left_cat_bitsets"))
+            *(
+                _read_array(entries[key], archive)
+                for key in ("nodes", "raw_left_cat_bitsets", "binned_left_cat_bitsets")
+            )
         )
     elif (name, loader) == (PARTIAL, "PartialNode"):
         func = part["content"]["func"]

@@ -1,4 +1,7 @@
-"""Types in skops files that are harmless though skops does not list them: plain holders of arrays, and pure functions."""
+"""Types in skops files that are harmless though skops does not list them.
+
+Plain holders of arrays, and pure functions.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +23,13 @@ _NAMES = {
     "sklearn.gaussian_process.kernels": "CompoundKernel ConstantKernel DotProduct ExpSineSquared Exponentiation Hyperparameter Matern "
     "PairwiseKernel Product RBF RationalQuadratic Sum WhiteKernel",
     "sklearn.metrics._classification": "accuracy_score balanced_accuracy_score brier_score_loss cohen_kappa_score f1_score fbeta_score "
-    "hamming_loss jaccard_score log_loss matthews_corrcoef precision_score recall_score zero_one_loss",
+    "hamming_loss jaccard_score log_loss matthews_corrcoef precision_score recall_score "
+    "zero_one_loss",
     "sklearn.metrics._ranking": "average_precision_score roc_auc_score top_k_accuracy_score",
     "sklearn.metrics._scorer": "_CurveScorer _MultimetricScorer _PassthroughScorer _Scorer",
     "sklearn.model_selection._split": "GroupKFold GroupShuffleSplit KFold LeaveOneGroupOut LeaveOneOut LeavePGroupsOut LeavePOut "
-    "PredefinedSplit RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedGroupKFold StratifiedKFold StratifiedShuffleSplit "
+    "PredefinedSplit RepeatedKFold RepeatedStratifiedKFold ShuffleSplit StratifiedGroupKFold "
+    "StratifiedKFold StratifiedShuffleSplit "
     "TimeSeriesSplit _CVIterableWrapper",
     "sklearn.multiclass": "_ConstantPredictor",
     "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
@@ -32,4 +37,6 @@ _NAMES = {
     "sklearn.utils.validation": "check_array",
     "sklearn.utils._metadata_requests": "MetadataRequest MethodMetadataRequest MetadataRouter MethodMapping MethodPair",
 }
-HARMLESS = frozenset(f"{module}.{name}" for module, names in _NAMES.items() for name in names.split())
+HARMLESS = frozenset(
+    f"{module}.{name}" for module, names in _NAMES.items() for name in names.split()
+)

@@ -1,4 +1,7 @@
-"""The nodes of decision trees from a file, checked before a library that trusts their indices reads them."""
+"""The nodes of decision trees from a file.
+
+Checked before a library that trusts their indices reads them.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,17 @@ from numpy.typing import NDArray
 
 from memberscope.types import Bools, Ints
 
-DEEPEST = 4096  # levels of a booster's tree: the libraries descend recursively where they print or weigh one
+# Levels of a booster's tree: the libraries descend recursively where they print or weigh one
+DEEPEST = 4096
 LEAF = -1
 
 
-def walk_tree(left: Ints, right: Ints, leaf: Bools, deepest: int | None = None) -> tuple[Bools, int]:
-    """Go down from the first node through the children (n,) of all that are no `leaf` (n,): the nodes reached, and the depth.
+def walk_tree(
+    left: Ints, right: Ints, leaf: Bools, deepest: int | None = None
+) -> tuple[Bools, int]:
+    """Go down from the first node through the children (n,) of all that are no `leaf` (n,).
+
+    The nodes reached, and the depth.
 
     Raises:
         ValueError: A child is not there, or is reached twice, or the tree is too deep.
@@ -41,7 +49,9 @@ def walk_tree(left: Ints, right: Ints, leaf: Bools, deepest: int | None = None) 
     return reached, depth
 
 
-def check_sklearn_nodes(state: dict[str, Any], n_features: int, n_classes: NDArray[Any], n_outputs: int) -> None:
+def check_sklearn_nodes(
+    state: dict[str, Any], n_features: int, n_classes: NDArray[Any], n_outputs: int
+) -> None:
     """Refuse the state of a scikit-learn `Tree` whose arrays do not fit each other.
 
     Raises:
@@ -54,11 +64,18 @@ def check_sklearn_nodes(state: dict[str, Any], n_features: int, n_classes: NDArr
         raise ValueError(f"nodes of a tree are of another type, {nodes.dtype}")
     if count != len(nodes):
         raise ValueError(f"a tree claims {count} nodes and has {len(nodes)}")
-    if n_classes.ndim != 1 or n_classes.dtype.kind not in "iu" or not 1 <= n_outputs == len(n_classes) or n_classes.min() < 1:
+    if (
+        n_classes.ndim != 1
+        or n_classes.dtype.kind not in "iu"
+        or not 1 <= n_outputs == len(n_classes)
+        or n_classes.min() < 1
+    ):
         raise ValueError("the classes of a tree are not counted")
     if values.dtype != np.float64 or values.shape != (count, n_outputs, int(n_classes.max())):
         raise ValueError(f"values of a tree are of another shape, {values.shape}")
-    left, right, feature = (nodes[name].astype(np.int64) for name in ("left_child", "right_child", "feature"))
+    left, right, feature = (
+        nodes[name].astype(np.int64) for name in ("left_child", "right_child", "feature")
+    )
     leaf = left == LEAF
     if (right[leaf] != LEAF).any():
         raise ValueError("a leaf has a child")
@@ -90,12 +107,16 @@ def check_histogram_nodes(nodes: NDArray[Any], bitsets: NDArray[Any], binned: ND
     if not reached.all():
         raise ValueError("nodes of a tree are out of order")
     by_category = ~leaf & (nodes["is_categorical"] != 0)
-    if by_category.any() and nodes["bitset_idx"][by_category].max() >= min(len(bitsets), len(binned)):
+    if by_category.any() and nodes["bitset_idx"][by_category].max() >= min(
+        len(bitsets), len(binned)
+    ):
         raise ValueError("a tree asks for a category that is not there")
 
 
 def check_histogram_features(nodes: NDArray[Any], n_features: int, categorical: Bools) -> None:
-    """Refuse nodes that split by a feature that is not there, or by categories of one that has none.
+    """Refuse nodes that split by a feature that is not there.
+
+    Or by categories of one that has none.
 
     Raises:
         ValueError: Some do.

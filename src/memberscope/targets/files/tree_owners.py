@@ -1,4 +1,7 @@
-"""Whether opened ensembles ask their trees only for features that their records have; compiled code does not look."""
+"""Whether opened ensembles ask their trees only for features that their records have.
+
+Compiled code does not look.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,8 @@ def check_owners(model: Any) -> None:
             raise ValueError("a tree belongs to no estimator")
     except (ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
         raise UnsafeFileError(
-            f"Expected trees that fit their {type(model).__name__}, got a file where {error}. Do not use it; save the model again."
+            f"Expected trees that fit their {type(model).__name__}, got a file where {error}. Do "
+            "not use it; save the model again."
         ) from error
 
 
@@ -54,7 +58,9 @@ def _iterate_held_parts(model: Any) -> Iterator[Any]:
 
 
 def _refuse_shadowed_methods(part: Any) -> None:
-    """Refuse an estimator that holds an attribute in place of one of its methods, such as the one that checks records.
+    """Refuse an estimator that holds an attribute in place of one of its methods.
+
+    Such as the one that checks records.
 
     Raises:
         ValueError: It does.
@@ -77,7 +83,8 @@ def _check_owner(part: Any) -> None:
     """Check a part that asks trees by itself: a tree, a forest, boosting, or bagging.
 
     Raises:
-        ValueError: A tree has another number of features than it will be given, or answers of another width.
+        ValueError: A tree has another number of features than it will be given, or answers of
+    another width.
     """
     from sklearn.ensemble import BaseEnsemble
     from sklearn.ensemble._bagging import BaseBagging
@@ -111,7 +118,9 @@ def _check_stages(model: Any) -> None:
     Raises:
         ValueError: They do.
     """
-    start = np.asarray(model._raw_predict_init(np.zeros((1, _count_features(model)), dtype=np.float32)))
+    start = np.asarray(
+        model._raw_predict_init(np.zeros((1, _count_features(model)), dtype=np.float32))
+    )
     if np.ndim(model.estimators_) != 2 or start.shape != (1, model.estimators_.shape[1]):
         raise ValueError(f"stages of a {type(model).__name__} have another number of columns")
     if any(member.tree_.value.shape[1:] != (1, 1) for member in model.estimators_.ravel()):
@@ -146,12 +155,23 @@ def _check_encoder(preprocessor: Any, width: int) -> None:
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
 
-    parts = {name: (kind, columns) for name, kind, columns in preprocessor.transformers_ if kind != "drop"}
+    parts = {
+        name: (kind, columns)
+        for name, kind, columns in preprocessor.transformers_
+        if kind != "drop"
+    }
     kinds = [type(preprocessor), *(type(kind) for kind, _ in parts.values())]
-    if set(parts) != {"encoder", "numerical"} or kinds != [ColumnTransformer, OrdinalEncoder, FunctionTransformer]:
+    if set(parts) != {"encoder", "numerical"} or kinds != [
+        ColumnTransformer,
+        OrdinalEncoder,
+        FunctionTransformer,
+    ]:
         raise ValueError("categories are encoded in another way")
     encoder, numbers = (np.asarray(columns) for _, columns in parts.values())
-    if len(parts["encoder"][0].categories_) != encoder.sum() or encoder.sum() + numbers.sum() != width:
+    if (
+        len(parts["encoder"][0].categories_) != encoder.sum()
+        or encoder.sum() + numbers.sum() != width
+    ):
         raise ValueError("categories are encoded into another number of columns")
 
 

@@ -1,4 +1,7 @@
-"""What a user declares about a model file before it is opened, and what a reader must know afterwards."""
+"""What a user declares about a model file before it is opened.
+
+And what a reader must know afterwards.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Read Universal Binary JSON as XGBoost writes it, into what `json.loads` would give; nothing that could run code."""
+"""Read Universal Binary JSON as XGBoost writes it, into what `json.loads` would give.
+
+Nothing that could run code.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,15 @@ import numpy as np
 DEEPEST = 64  # objects within objects; a model has about eight
 NUMBERS: dict[int, np.dtype[Any]] = {
     ord(mark): np.dtype(kind)
-    for mark, kind in {"i": ">i1", "U": ">u1", "I": ">i2", "l": ">i4", "L": ">i8", "d": ">f4", "D": ">f8"}.items()
+    for mark, kind in {
+        "i": ">i1",
+        "U": ">u1",
+        "I": ">i2",
+        "l": ">i4",
+        "L": ">i8",
+        "d": ">f4",
+        "D": ">f8",
+    }.items()
 }
 WORDS = {ord("T"): True, ord("F"): False, ord("Z"): None}
 

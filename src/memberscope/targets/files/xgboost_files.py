@@ -1,4 +1,7 @@
-"""XGBoost model files, checked before the library reads them: it follows their indices without looking."""
+"""XGBoost model files, checked before the library reads them.
+
+It follows their indices without looking.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,9 @@ Document = dict[str, Any]
 
 
 def check_xgboost(path: Path) -> None:
-    """Refuse a damaged or hostile XGBoost file, in which the library would read beyond its memory or never end.
+    """Refuse a damaged or hostile XGBoost file.
+
+    In which the library would read beyond its memory or never end.
 
     Raises:
         InputError: It is no complete model.
@@ -52,11 +57,13 @@ def check_xgboost(path: Path) -> None:
             raise ValueError("weights are not as many as the trees")
     except (ValueError, TypeError, AttributeError, OverflowError, IndexError) as error:
         raise UnsafeFileError(
-            f"Expected an XGBoost model whose trees fit each other, got {path}, where {error}. Do not open it; save the model again."
+            f"Expected an XGBoost model whose trees fit each other, got {path}, where {error}. Do "
+            "not open it; save the model again."
         ) from error
     except KeyError as error:
         raise InputError(
-            f"Expected a complete booster, got {path} without {error}. Save it again with save_model()."
+            f"Expected a complete booster, got {path} without {error}. Save it again with "
+            "save_model()."
         ) from error
 
 
@@ -69,15 +76,22 @@ def _read_document(path: Path) -> Document:
     content = path.read_bytes()
     try:
         binary = path.suffix.lower() == ".ubj"
-        found = read_ubjson(content) if binary else json.loads(content, object_pairs_hook=refuse_repeated_keys)
+        found = (
+            read_ubjson(content)
+            if binary
+            else json.loads(content, object_pairs_hook=refuse_repeated_keys)
+        )
         if not isinstance(found, dict):
             raise ValueError("it holds no object")
     except RecursionError as error:
         raise InputError(
-            f"Expected a booster, got {path}, which is nested too deeply. Save it again with save_model()."
+            f"Expected a booster, got {path}, which is nested too deeply. Save it again with "
+            "save_model()."
         ) from error
     except ValueError as error:
-        raise InputError(f"Expected a complete booster, got {path}: {error}. Save it again with save_model().") from error
+        raise InputError(
+            f"Expected a complete booster, got {path}: {error}. Save it again with save_model()."
+        ) from error
     return found
 
 
@@ -122,7 +136,11 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
         ValueError: Something is not there.
     """
     trees, groups = model["trees"], _as_whole_numbers(model["tree_info"])
-    if not len(trees) == len(groups) == _parse_whole_number(model["gbtree_model_param"]["num_trees"], 2**31):
+    if (
+        not len(trees)
+        == len(groups)
+        == _parse_whole_number(model["gbtree_model_param"]["num_trees"], 2**31)
+    ):
         raise ValueError("trees are not as many as it says")
     if len(groups) and (groups.min() < 0 or groups.max() >= outputs):
         raise ValueError("a tree adds to an output that is not there")
@@ -136,7 +154,9 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
 
 
 def _check_tree(tree: Document, n_features: int) -> None:
-    """Check the nodes of one tree: as many of each kind, a tree from the first, and only features and categories that there are.
+    """Check the nodes of one tree.
+
+    As many of each kind, a tree from the first, and only features and categories that there are.
 
     Raises:
         ValueError: They are not.
@@ -150,11 +170,26 @@ def _check_tree(tree: Document, n_features: int) -> None:
         raise ValueError("a tree has several outputs")
     if _parse_whole_number(facts["num_feature"], MOST_FEATURES) != n_features:
         raise ValueError("a tree has another number of features than the model")
-    optional = [name for name in ("split_type", "base_weights", "loss_changes", "sum_hessian") if name in tree]
-    for name in ("left_children", "right_children", "parents", "split_indices", "split_conditions", "default_left", *optional):
+    optional = [
+        name
+        for name in ("split_type", "base_weights", "loss_changes", "sum_hessian")
+        if name in tree
+    ]
+    for name in (
+        "left_children",
+        "right_children",
+        "parents",
+        "split_indices",
+        "split_conditions",
+        "default_left",
+        *optional,
+    ):
         if len(tree[name]) != n:
             raise ValueError(f"a tree of {n} nodes has {len(tree[name])} {name}")
-    left, right, asked = (_as_whole_numbers(tree[name]) for name in ("left_children", "right_children", "split_indices"))
+    left, right, asked = (
+        _as_whole_numbers(tree[name])
+        for name in ("left_children", "right_children", "split_indices")
+    )
     leaf = left == LEAF
     reached, _ = walk_tree(left, right, leaf, DEEPEST)
     if (right[leaf] != LEAF).any():
@@ -187,7 +222,11 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
             raise ValueError("a tree asks for categories that are not there")
     if len(values) and (values.min() < 0 or values.max() >= MOST_CATEGORIES):
         raise ValueError("a tree has a category that cannot be")
-    kinds = _as_whole_numbers(tree["split_type"]) if "split_type" in tree else np.zeros(n, dtype=np.int64)
+    kinds = (
+        _as_whole_numbers(tree["split_type"])
+        if "split_type" in tree
+        else np.zeros(n, dtype=np.int64)
+    )
     if not set(np.flatnonzero(splits & (kinds == 1)).tolist()) <= set(nodes.tolist()):
         raise ValueError("a tree splits by categories that it does not have")
 
@@ -198,11 +237,19 @@ def _check_names(names: Document, n_features: int) -> None:
     Raises:
         ValueError: They are not as many as it says.
     """
-    ends, order = _as_whole_numbers(names.get("feature_segments", [])), _as_whole_numbers(names.get("sorted_idx", []))
+    ends, order = (
+        _as_whole_numbers(names.get("feature_segments", [])),
+        _as_whole_numbers(names.get("sorted_idx", [])),
+    )
     entries = names.get("enc", [])
     if not len(ends) and not len(order) and not len(entries):
         return
-    if len(ends) != n_features + 1 or ends[0] != 0 or (np.diff(ends) < 0).any() or ends[-1] != len(order):
+    if (
+        len(ends) != n_features + 1
+        or ends[0] != 0
+        or (np.diff(ends) < 0).any()
+        or ends[-1] != len(order)
+    ):
         raise ValueError("names of categories are not as many as it says")
     if len(entries) != n_features:
         raise ValueError("names of categories are not as many as the features")
@@ -227,7 +274,12 @@ def _check_entry(entry: Document, size: int) -> None:
     offsets = _as_whole_numbers(entry["offsets"])
     if len(offsets) == 0 and size == 0 and len(values) == 0:
         return
-    if len(offsets) != size + 1 or offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] > len(values):
+    if (
+        len(offsets) != size + 1
+        or offsets[0] != 0
+        or (np.diff(offsets) < 0).any()
+        or offsets[-1] > len(values)
+    ):
         raise ValueError("names of categories end where there are none")
 
 

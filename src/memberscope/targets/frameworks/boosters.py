@@ -13,9 +13,22 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.frames import cast_values, find_columns, is_frame, make_dense_array, pick_columns, rename_frame, select_columns
+from memberscope.frames import (
+    cast_values,
+    find_columns,
+    is_frame,
+    make_dense_array,
+    pick_columns,
+    rename_frame,
+    select_columns,
+)
 from memberscope.targets.answers.one_vs_all import divide_by_sums
-from memberscope.targets.answers.output_kind import Outputs, expand_to_classes, find_signal_access, parse_declared_outputs
+from memberscope.targets.answers.output_kind import (
+    Outputs,
+    expand_to_classes,
+    find_signal_access,
+    parse_declared_outputs,
+)
 from memberscope.targets.files.booster_files import check_lightgbm, parse_lightgbm_header
 from memberscope.targets.files.xgboost_files import check_xgboost
 from memberscope.targets.tasks import build_task_error, refuse_objective
@@ -24,12 +37,17 @@ from memberscope.types import Floats, Signal
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
     "binary": ("probabilities", "logits"),
     "multiclass": ("probabilities", "logits"),
-    "multiclassova": ("probabilities",),  # each class has a probability of its own; they are divided by their sum
+    "multiclassova": (
+        "probabilities",
+    ),  # each class has a probability of its own; they are divided by their sum
 }
 XGBOOST: dict[str, tuple[Outputs, ...]] = {
     "binary:logistic": ("probabilities", "logits"),
     "multi:softprob": ("probabilities", "logits"),
-    "multi:softmax": ("probabilities", "logits"),  # predicts labels; its margins give the probabilities
+    "multi:softmax": (
+        "probabilities",
+        "logits",
+    ),  # predicts labels; its margins give the probabilities
     "binary:logitraw": ("logits",),
     "binary:hinge": ("labels",),
 }
@@ -37,7 +55,10 @@ XGBOOST: dict[str, tuple[Outputs, ...]] = {
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A booster in either library's hands: `predict` maps the library's own kind of records to what is asked for."""
+    """A booster in either library's hands.
+
+    `predict` maps the library's own kind of records to what is asked for.
+    """
 
     library: str
     offers: tuple[Outputs, ...]
@@ -50,10 +71,13 @@ class Ensemble:
 
 
 class BoosterTarget:
-    """A LightGBM or XGBoost `Booster` with a classification objective; probabilities, unless logits are declared.
+    """A LightGBM or XGBoost `Booster` with a classification objective.
 
-    Columns of a data frame are found by the names that the booster was trained with, whatever their order. After early
-    stopping the trees up to the best iteration count, as in the libraries' classifiers.
+    Probabilities, unless logits are declared.
+
+    Columns of a data frame are found by the names that the booster was trained with, whatever their
+    order. After early stopping the trees up to the best iteration count, as in the libraries'
+    classifiers.
 
     >>> import _build_lightgbm_ensemble
     >>> data = _build_lightgbm_ensemble.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
@@ -62,19 +86,26 @@ class BoosterTarget:
     [0, 1]
     """
 
-    def __init__(self, booster: Any, *, outputs: str | None = None, digest: str | None = None) -> None:
+    def __init__(
+        self, booster: Any, *, outputs: str | None = None, digest: str | None = None
+    ) -> None:
         """Wrap a `booster`; `digest` is that of the file it came from, if any.
 
         Raises:
             InputError: Its objective is no classification, or does not give the declared `outputs`.
         """
         self.booster = booster
-        self.ensemble = _build_lightgbm_ensemble(booster) if hasattr(booster, "num_trees") else _build_xgboost_ensemble(booster)
+        self.ensemble = (
+            _build_lightgbm_ensemble(booster)
+            if hasattr(booster, "num_trees")
+            else _build_xgboost_ensemble(booster)
+        )
         word = parse_declared_outputs(outputs) or self.ensemble.offers[0]
         if word not in self.ensemble.offers:
             offers = " or ".join(self.ensemble.offers)
             raise InputError(
-                f"Expected outputs {offers} of this {self.ensemble.library} model, got {word!r}. Declare one of them."
+                f"Expected outputs {offers} of this {self.ensemble.library} model, got {word!r}. "
+                "Declare one of them."
             )
         self.signal: Signal = word
         self.access = find_signal_access(word)
@@ -83,14 +114,19 @@ class BoosterTarget:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the columns that the booster was trained with; none if it was trained without names."""
+        """Names of the columns that the booster was trained with.
+
+        None if it was trained without names.
+        """
         return self.ensemble.features if self.ensemble.has_names else ()
 
     @property
     def digest(self) -> str | None:
         """Hash of the file, or of what would be saved, and of what the outputs are."""
         content = self._digest or hashlib.sha256(_serialise_booster(self.booster)).hexdigest()
-        return hashlib.sha256(f"{self.ensemble.library}:{self.signal}:{content}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self.ensemble.library}:{self.signal}:{content}".encode()
+        ).hexdigest()
 
     @property
     def n_parameters(self) -> int | None:
@@ -103,10 +139,15 @@ class BoosterTarget:
         Raises:
             InputError: `x` lacks a column, or has another number of them.
         """
-        return expand_to_classes(self.ensemble.predict(self._records(x), self._outputs), self.signal)
+        return expand_to_classes(
+            self.ensemble.predict(self._records(x), self._outputs), self.signal
+        )
 
     def _records(self, x: Any) -> Any:
-        """The columns in the order of the booster: numbers (n, f), or a pandas frame where some are categories."""
+        """The columns in the order of the booster.
+
+        Numbers (n, f), or a pandas frame where some are categories.
+        """
         what = f"{self.ensemble.library} model"
         if not self.ensemble.has_names and is_frame(x):
             x = make_dense_array(x)
@@ -114,25 +155,44 @@ class BoosterTarget:
             return self._frame(x, what)
         columns = select_columns(x, self.ensemble.features, what)
         pairs = zip(self.ensemble.features, columns, strict=True)
-        return np.column_stack([cast_values(column, np.dtype(np.float64), name) for name, column in pairs])
+        return np.column_stack(
+            [cast_values(column, np.dtype(np.float64), name) for name, column in pairs]
+        )
 
     def _frame(self, x: Any, what: str) -> Any:
-        """The columns as a pandas frame with categories where the booster has them; those of a pandas frame stay as they are."""
+        """The columns as a pandas frame with categories where the booster has them.
+
+        Those of a pandas frame stay as they are.
+        """
         try:
             import pandas
         except ImportError as error:
-            raise InputError("Expected pandas for a model with categories, got none. Run `pip install pandas`.") from error
+            raise InputError(
+                "Expected pandas for a model with categories, got none. Run `pip install pandas`."
+            ) from error
         features = list(self.ensemble.features)
         if isinstance(x, pandas.DataFrame):
             frame = rename_frame(pick_columns(x, find_columns(x, features, what)), features)
         else:
-            frame = pandas.DataFrame(dict(zip(features, select_columns(x, features, what), strict=True)))
-        return frame.astype({name: "category" for name in self.ensemble.categories if frame[name].dtype.name != "category"})
+            frame = pandas.DataFrame(
+                dict(zip(features, select_columns(x, features, what), strict=True))
+            )
+        return frame.astype(
+            {
+                name: "category"
+                for name in self.ensemble.categories
+                if frame[name].dtype.name != "category"
+            }
+        )
 
 
 def _serialise_booster(booster: Any) -> bytes:
     """What would be saved of a booster."""
-    return booster.model_to_string().encode() if hasattr(booster, "num_trees") else bytes(booster.save_raw("ubj"))
+    return (
+        booster.model_to_string().encode()
+        if hasattr(booster, "num_trees")
+        else bytes(booster.save_raw("ubj"))
+    )
 
 
 def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
@@ -160,7 +220,9 @@ def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
         has_names=header.features != tuple(f"Column_{i}" for i in range(len(header.features))),
         categories=header.categories if booster.pandas_categorical else (),
         predict=predict,
-        n_parameters=lambda: sum(2 * int(line[11:]) - 1 for line in text.splitlines() if line.startswith("num_leaves=")),
+        n_parameters=lambda: sum(
+            2 * int(line[11:]) - 1 for line in text.splitlines() if line.startswith("num_leaves=")
+        ),
     )
 
 
@@ -181,7 +243,8 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
     best = booster.attr("best_iteration")
     if best and (not best.isdigit() or int(best) >= booster.num_boosted_rounds()):
         raise InputError(
-            f"Expected a best iteration below {booster.num_boosted_rounds()} of the XGBoost model, got {best!r}. Save it again."
+            f"Expected a best iteration below {booster.num_boosted_rounds()} of the XGBoost model, "
+            f"got {best!r}. Save it again."
         )
     span = (0, int(best) + 1) if best else (0, 0)
 
@@ -201,7 +264,9 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
         n_classes=max(2, int(learner["learner_model_param"]["num_class"])),
         features=features,
         has_names=names is not None,
-        categories=tuple(name for name, kind in zip(features, kinds or (), strict=False) if kind == "c"),
+        categories=tuple(
+            name for name, kind in zip(features, kinds or (), strict=False) if kind == "c"
+        ),
         predict=predict,
         n_parameters=lambda: _count_nodes(booster),
     )
@@ -219,7 +284,9 @@ def _normalise_margins(margins: Any) -> Floats:
     return np.asarray(normalised(np.asarray(margins, dtype=np.float64), axis=1))
 
 
-def _find_objective_outputs(library: str, objective: str, known: dict[str, tuple[Outputs, ...]]) -> tuple[Outputs, ...]:
+def _find_objective_outputs(
+    library: str, objective: str, known: dict[str, tuple[Outputs, ...]]
+) -> tuple[Outputs, ...]:
     """What a model of this objective can answer.
 
     Raises:
@@ -228,7 +295,8 @@ def _find_objective_outputs(library: str, objective: str, known: dict[str, tuple
     refuse_objective(library, objective)
     if objective not in known:
         raise InputError(
-            f"Expected a classification objective of {library} ({', '.join(known)}), got {objective!r}. "
+            f"Expected a classification objective of {library} ({', '.join(known)}), got "
+            f"{objective!r}. "
             f"Wrap other models in a function that returns probabilities."
         )
     return known[objective]
@@ -244,7 +312,9 @@ def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
     try:
         import lightgbm as library
     except (ImportError, OSError) as error:
-        raise InputError(f"Expected lightgbm, got: {error}. Run `pip install memberscope[boost]`.") from error
+        raise InputError(
+            f"Expected lightgbm, got: {error}. Run `pip install memberscope[boost]`."
+        ) from error
     return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
 
 
@@ -272,7 +342,11 @@ def _load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> B
     try:
         booster = load()
     except Exception as error:  # the libraries raise errors of their own
-        lines = [re.sub(r"^\[[\d:]+\] \S+ ", "", line).strip(" :") for line in str(error).splitlines()]
+        lines = [
+            re.sub(r"^\[[\d:]+\] \S+ ", "", line).strip(" :") for line in str(error).splitlines()
+        ]
         first = next((line for line in lines if line), type(error).__name__)
-        raise InputError(f"Expected a complete booster, got {path}: {first}. Save it again with save_model().") from error
+        raise InputError(
+            f"Expected a complete booster, got {path}: {first}. Save it again with save_model()."
+        ) from error
     return BoosterTarget(booster, outputs=outputs, digest=digest)

@@ -11,7 +11,9 @@ from memberscope.types import Access, Floats, Signal
 
 
 class FunctionTarget:
-    """A callable that returns probabilities or logits (n, k) for records `x`; nothing about it can be cached.
+    """A callable that returns probabilities or logits (n, k) for records `x`.
+
+    Nothing about it can be cached.
 
     >>> target = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
     >>> target.query(np.zeros((3, 1))).shape
@@ -21,12 +23,16 @@ class FunctionTarget:
     digest: str | None = None
     n_parameters: int | None = None
 
-    def __init__(self, function: Callable[[Any], Any], *, n_classes: int, signal: Signal = "probabilities") -> None:
+    def __init__(
+        self, function: Callable[[Any], Any], *, n_classes: int, signal: Signal = "probabilities"
+    ) -> None:
         """Wrap `function`, which answers for `n_classes` classes."""
         self.function = function
         self.n_classes = n_classes
         self.signal: Signal = signal
-        self.access = {"labels": Access.LABEL, "logits": Access.LOGITS}.get(signal, Access.PROBABILITIES)
+        self.access = {"labels": Access.LABEL, "logits": Access.LOGITS}.get(
+            signal, Access.PROBABILITIES
+        )
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k)."""

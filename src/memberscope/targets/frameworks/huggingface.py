@@ -1,4 +1,7 @@
-"""Hugging Face classifiers from a local folder of safetensors: text by its tokenizer, or arrays as the model takes them."""
+"""Hugging Face classifiers from a local folder of safetensors.
+
+Text by its tokenizer, or arrays as the model takes them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,14 @@ TASKS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForImageClassification": "AutoModelForImageClassification",
 }
-TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model")
+TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 ENDLESS = 10**6  # a tokenizer that knows no longest text says a number far beyond
 
@@ -32,8 +42,9 @@ ENDLESS = 10**6  # a tokenizer that knows no longest text says a number far beyo
 class HuggingFaceTarget:
     """A sequence or image classifier of transformers; its answers are logits.
 
-    With a `tokenizer` records are texts, or pairs of texts, in one or two columns; they are asked in batches of like length.
-    Without one they are token ids (n, length) or pixel values (n, channels, height, width).
+    With a `tokenizer` records are texts, or pairs of texts, in one or two columns; they are asked
+    in batches of like length. Without one they are token ids (n, length) or pixel values (n,
+    channels, height, width).
 
     >>> from transformers import BertConfig, BertForSequenceClassification
     >>> sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -46,7 +57,13 @@ class HuggingFaceTarget:
     signal: Signal = "logits"
 
     def __init__(
-        self, model: Any, tokenizer: Any = None, *, batch_size: int = 64, device: str | None = None, digest: str | None = None
+        self,
+        model: Any,
+        tokenizer: Any = None,
+        *,
+        batch_size: int = 64,
+        device: str | None = None,
+        digest: str | None = None,
     ) -> None:
         """Wrap a `model`; `digest` is that of the files it came from, if any.
 
@@ -60,7 +77,9 @@ class HuggingFaceTarget:
             self.model = model if device is None else model.to(device)
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
-            raise InputError(f"Expected an available device, got {device!r} ({first}). Use cpu.") from error
+            raise InputError(
+                f"Expected an available device, got {device!r} ({first}). Use cpu."
+            ) from error
         self.tokenizer = tokenizer
         self.batch_size = batch_size
         self.n_classes = int(config.num_labels)
@@ -72,11 +91,17 @@ class HuggingFaceTarget:
         """Hash of the files, or of configuration, weights and vocabulary."""
         if self._digest:
             return self._digest
-        config = {name: value for name, value in self.model.config.to_dict().items() if "_name_or_path" not in name}
+        config = {
+            name: value
+            for name, value in self.model.config.to_dict().items()
+            if "_name_or_path" not in name
+        }
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if self.tokenizer is not None and backend is None:
             return None
-        text = json.dumps(config, sort_keys=True, default=str) + (backend.to_str() if backend is not None else "")
+        text = json.dumps(config, sort_keys=True, default=str) + (
+            backend.to_str() if backend is not None else ""
+        )
         return hash_weights(f"huggingface:{text}", self.model)
 
     @property
@@ -85,7 +110,9 @@ class HuggingFaceTarget:
         return int(self.model.num_parameters(only_trainable=True))
 
     def query(self, x: Any) -> Floats:
-        """Logits (n, k) for texts, token ids or pixel values; the model's mode is put back afterwards.
+        """Logits (n, k) for texts, token ids or pixel values.
+
+        The model's mode is put back afterwards.
 
         Raises:
             InputError: `x` is not what the model takes.
@@ -114,14 +141,20 @@ class HuggingFaceTarget:
         return self._texts(x) if self.tokenizer is not None else self._arrays(make_dense_array(x))
 
     def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, dict[str, Any]]]:
-        """Batches of what a tokenizer gave: token ids, their mask, and what else there is by name."""
+        """Batches of what a tokenizer gave.
+
+        Token ids, their mask, and what else there is by name.
+        """
         import torch
 
         names = x.names or (self.model.main_input_name, "attention_mask", "token_type_ids")
         for start in range(0, len(x), self.batch_size):
             part = x[start : start + self.batch_size]
             tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in part.parts]
-            typed = [one.to(self.model.dtype) if one.is_floating_point() else one.long() for one in tensors]
+            typed = [
+                one.to(self.model.dtype) if one.is_floating_point() else one.long()
+                for one in tensors
+            ]
             yield np.arange(start, start + len(part)), dict(zip(names, typed, strict=False))
 
     def _texts(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
@@ -129,7 +162,9 @@ class HuggingFaceTarget:
         columns = _split_text_columns(x)
         pad = self.tokenizer.pad_token is not None
         longest = _find_token_limit(self.tokenizer, self.model.config)
-        encoded = self.tokenizer(*columns, truncation=longest is not None, max_length=longest, padding=False)
+        encoded = self.tokenizer(
+            *columns, truncation=longest is not None, max_length=longest, padding=False
+        )
         order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
         step = self.batch_size if pad else 1
         for start in range(0, len(order), step):
@@ -142,13 +177,22 @@ class HuggingFaceTarget:
         import torch
 
         if values.dtype.kind not in "iuf":
-            raise InputError(f"Expected token ids or pixel values, got {values.dtype}. Give a tokenizer for texts.")
+            raise InputError(
+                f"Expected token ids or pixel values, got {values.dtype}. Give a tokenizer for "
+                "texts."
+            )
         for start in range(0, len(values), self.batch_size):
             batch = torch.from_numpy(np.ascontiguousarray(values[start : start + self.batch_size]))
             where = np.arange(start, start + len(batch))
             if self.model.main_input_name == "input_ids":
                 ids = batch.long()
-                yield where, {"input_ids": ids, "attention_mask": (ids != (self.model.config.pad_token_id or 0)).long()}
+                yield (
+                    where,
+                    {
+                        "input_ids": ids,
+                        "attention_mask": (ids != (self.model.config.pad_token_id or 0)).long(),
+                    },
+                )
             else:
                 yield where, {self.model.main_input_name: batch.to(self.model.dtype)}
 
@@ -185,15 +229,23 @@ def _split_text_columns(x: Any) -> list[list[str]]:
     if values.shape[1] not in (1, 2) or not all(isinstance(value, str) for value in values.ravel()):
         odd = next((value for value in values.ravel() if not isinstance(value, str)), None)
         got = f"{values.shape[1]} columns" if odd is None else f"{odd!r}"
-        raise InputError(f"Expected one column of text, or two for pairs, got {got}. Choose the text column with --features.")
+        raise InputError(
+            f"Expected one column of text, or two for pairs, got {got}. Choose the text column "
+            "with --features."
+        )
     return [[str(value) for value in column] for column in values.T]
 
 
-def load_huggingface(folder: Path, *, device: str | None = None) -> tuple[HuggingFaceTarget, tuple[str, ...]]:
-    """The classifier in a folder with config.json and safetensors, and what a reader must know; nothing is fetched.
+def load_huggingface(
+    folder: Path, *, device: str | None = None
+) -> tuple[HuggingFaceTarget, tuple[str, ...]]:
+    """The classifier in a folder with config.json and safetensors, and what a reader must know.
+
+    Nothing is fetched.
 
     Raises:
-        InputError: transformers is not installed, or the folder is incomplete, damaged or holds no classifier.
+        InputError: transformers is not installed, or the folder is incomplete, damaged or holds no
+        classifier.
         UnsafeFileError: Its weights or its code could run code.
     """
     config = _read_folder_config(folder)
@@ -201,20 +253,25 @@ def load_huggingface(folder: Path, *, device: str | None = None) -> tuple[Huggin
     names = [name for name in config.get("architectures") or [] if name.endswith(tuple(TASKS))]
     if not names:
         raise InputError(
-            f"Expected a sequence or image classifier in {folder}, got {', '.join(config.get('architectures') or ['none'])}. "
+            f"Expected a sequence or image classifier in {folder}, got "
+            f"{', '.join(config.get('architectures') or ['none'])}. "
             f"Give another model as module:factory."
         )
     try:
         import torch  # noqa: F401  # without it transformers imports, and fails later
         import transformers
     except ImportError as error:
-        raise InputError(f"Expected transformers and torch, got: {error}. Run `pip install memberscope[hf]`.") from error
+        raise InputError(
+            f"Expected transformers and torch, got: {error}. Run `pip install memberscope[hf]`."
+        ) from error
     task = next(auto for suffix, auto in TASKS.items() if names[0].endswith(suffix))
     closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with silence_transformers(transformers):
             auto = getattr(transformers, task)
-            model, report = auto.from_pretrained(str(folder), use_safetensors=True, output_loading_info=True, **closed)
+            model, report = auto.from_pretrained(
+                str(folder), use_safetensors=True, output_loading_info=True, **closed
+            )
             tokenizer = None
             if task == "AutoModelForSequenceClassification":
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **closed)
@@ -222,10 +279,19 @@ def load_huggingface(folder: Path, *, device: str | None = None) -> tuple[Huggin
         raise _explain_load_error(folder, error) from error
     missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if missing:
-        raise InputError(f"Expected all weights in {folder}, got none for {', '.join(missing[:3])}. Save the fine-tuned model.")
+        raise InputError(
+            f"Expected all weights in {folder}, got none for {', '.join(missing[:3])}. Save the "
+            "fine-tuned model."
+        )
     target = HuggingFaceTarget(model, tokenizer, device=device, digest=_hash_model_folder(folder))
-    unread = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in (*PICKLES, ".py"))
-    return target, ((f"Left unopened in {folder.name}, as they could run code: {', '.join(unread)}.",) if unread else ())
+    unread = sorted(
+        file.name for file in folder.iterdir() if file.suffix.lower() in (*PICKLES, ".py")
+    )
+    return target, (
+        (f"Left unopened in {folder.name}, as they could run code: {', '.join(unread)}.",)
+        if unread
+        else ()
+    )
 
 
 def _read_folder_config(folder: Path) -> dict[str, Any]:
@@ -237,22 +303,33 @@ def _read_folder_config(folder: Path) -> dict[str, Any]:
     """
     files = {file.name for file in folder.iterdir()}
     if "config.json" not in files:
-        raise InputError(f"Expected config.json in the folder {str(folder)!r}, got none. Give a folder of save_pretrained().")
+        raise InputError(
+            f"Expected config.json in the folder {str(folder)!r}, got none. Give a folder of "
+            "save_pretrained()."
+        )
     if not files & {"model.safetensors", "model.safetensors.index.json"}:
         pickles = sorted(name for name in files if name.endswith(PICKLES))
         if pickles:
             raise UnsafeFileError(
                 f"Expected model.safetensors in {folder}, got {pickles[0]}, which could run code. "
-                f"Save the model with save_pretrained() of transformers 5, which writes safetensors."
+                "Save the model with save_pretrained() of transformers 5, which writes "
+                "safetensors."
             )
-        raise InputError(f"Expected model.safetensors in {folder}, got no weights. Save the model again.")
+        raise InputError(
+            f"Expected model.safetensors in {folder}, got no weights. Save the model again."
+        )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         architectures = config.get("architectures") or []
     except (ValueError, AttributeError) as error:
-        raise InputError(f"Expected JSON in {folder / 'config.json'}, got: {error}. Save the model again.") from error
+        raise InputError(
+            f"Expected JSON in {folder / 'config.json'}, got: {error}. Save the model again."
+        ) from error
     if any("Sequence" in str(name) for name in architectures) and not files & set(TOKENIZERS):
-        raise InputError(f"Expected a tokenizer in {folder}, got no {TOKENIZERS[0]}. Save it there with save_pretrained().")
+        raise InputError(
+            f"Expected a tokenizer in {folder}, got no {TOKENIZERS[0]}. Save it there with "
+            "save_pretrained()."
+        )
     return dict(config)
 
 
@@ -260,7 +337,10 @@ def _hash_model_folder(folder: Path) -> str:
     """Hash of the contents of the files that decide the answers."""
     hasher = hashlib.sha256(b"huggingface:")
     for file in sorted(folder.iterdir()):
-        if file.suffix in (".json", ".safetensors", ".txt", ".model") and file.name != "trainer_state.json":
+        if (
+            file.suffix in (".json", ".safetensors", ".txt", ".model")
+            and file.name != "trainer_state.json"
+        ):
             with file.open("rb") as stream:
                 hasher.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return hasher.hexdigest()
@@ -270,8 +350,14 @@ def _explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
     """An error of transformers as one sentence."""
     first = (str(error).splitlines() or [""])[0].split(". ")[0]
     if "trust_remote_code" in str(error):
-        return UnsafeFileError(f"Expected a model that needs no code of its own, got {folder}: {first}. Give module:factory.")
-    return InputError(f"Expected a complete model in {folder}, got {type(error).__name__}: {first}. Save it again.")
+        return UnsafeFileError(
+            f"Expected a model that needs no code of its own, got {folder}: {first}. Give "
+            "module:factory."
+        )
+    return InputError(
+        f"Expected a complete model in {folder}, got {type(error).__name__}: {first}. Save it "
+        "again."
+    )
 
 
 @contextmanager

@@ -24,5 +24,6 @@ def require_classifier(model: Any, config: Any) -> None:
     elif n_labels > 1:
         return
     raise InputError(
-        f"Expected a classifier with one label a record, got {what}. Give a model that was trained with a class for each label."
+        f"Expected a classifier with one label a record, got {what}. Give a model that was trained "
+        "with a class for each label."
     )

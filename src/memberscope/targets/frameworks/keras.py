@@ -24,18 +24,41 @@ from memberscope.targets.code_digest import find_defining_module, hash_source_co
 from memberscope.targets.files.trust import TrustSettings
 from memberscope.types import Floats, Signal
 
-# Parts of Keras that only compute. Others can read files, fetch addresses or change how later files are opened.
-HOMES = ("layers", "models", "initializers", "regularizers", "constraints", "activations", "dtype_policies", "quantizers")
-INNER = ("keras.src.models.", "keras.src.layers.", "keras.src.ops.", "keras.src.initializers.", "keras.src.regularizers.")
-TOP = ("Sequential", "Model", "Functional", "DTypePolicy", "FloatDTypePolicy", "QuantizedDTypePolicy")
+# Parts of Keras that only compute. Others can read files, fetch addresses or change how later files
+# are opened.
+HOMES = (
+    "layers",
+    "models",
+    "initializers",
+    "regularizers",
+    "constraints",
+    "activations",
+    "dtype_policies",
+    "quantizers",
+)
+INNER = (
+    "keras.src.models.",
+    "keras.src.layers.",
+    "keras.src.ops.",
+    "keras.src.initializers.",
+    "keras.src.regularizers.",
+)
+TOP = (
+    "Sequential",
+    "Model",
+    "Functional",
+    "DTypePolicy",
+    "FloatDTypePolicy",
+    "QuantizedDTypePolicy",
+)
 RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 
 
 class KerasTarget:
     """A Keras model; what its scores are is declared, or told from answers to made-up records.
 
-    With several inputs records are a tuple of arrays, or a dict by the names of the inputs. Among several outputs the scores are
-    found by name, or by the number of classes.
+    With several inputs records are a tuple of arrays, or a dict by the names of the inputs. Among
+    several outputs the scores are found by name, or by the number of classes.
 
     >>> keras = import_keras()
     >>> target = KerasTarget(keras.Sequential([keras.Input((3,)), keras.layers.Softmax()]))
@@ -59,11 +82,17 @@ class KerasTarget:
         """
         inputs = model.inputs or []
         if not inputs:
-            raise InputError("Expected a built Keras model, got one without inputs. Call it on a batch before the audit.")
+            raise InputError(
+                "Expected a built Keras model, got one without inputs. Call it on a batch before "
+                "the audit."
+            )
         self.model = model
         self.batch_size = batch_size
         names = [str(one.name) for one in inputs] if len(inputs) > 1 else ["input"]
-        self._inputs = [(name, tuple(one.shape[1:]), _dtype_of(one)) for name, one in zip(names, inputs, strict=True)]
+        self._inputs = [
+            (name, tuple(one.shape[1:]), _dtype_of(one))
+            for name, one in zip(names, inputs, strict=True)
+        ]
         self._digest = digest
         self._declared = kinds.parse_declared_outputs(outputs)
         self._place: Place | None = None
@@ -71,14 +100,23 @@ class KerasTarget:
         self.signal: Signal = self._declared or "logits"
         made = [kinds.make_probe_records(shape, dtype.kind) for _, shape, dtype in self._inputs]
         if None not in [None if one is None else 0 for one in made]:
-            self._read(self._answers(Inputs(tuple(one for one in made if one is not None))), kinds.PROBES, n_classes)
+            self._read(
+                self._answers(Inputs(tuple(one for one in made if one is not None))),
+                kinds.PROBES,
+                n_classes,
+            )
         elif len(model.outputs) == 1:
             width = model.outputs[0].shape[-1]
-            self.known_classes = n_classes or (None if self.signal == "labels" or width is None else max(2, int(width)))
+            self.known_classes = n_classes or (
+                None if self.signal == "labels" or width is None else max(2, int(width))
+            )
         self.access = kinds.find_signal_access(self.signal)
 
     def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
-        """Find where the scores stand in the answers to `n` records and what they are; nothing where that stays open as yet."""
+        """Find where the scores stand in the answers to `n` records and what they are.
+
+        Nothing where that stays open as yet.
+        """
         first = min(n, self.batch_size)
         try:
             self._place = find_scores(answers[0], first, n_classes)
@@ -93,7 +131,10 @@ class KerasTarget:
         self.access = kinds.find_signal_access(self.signal)
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
-        """Find where the scores stand in the model's answers, if it returns several, from answers to some of the records `x`."""
+        """Find where the scores stand in the model's answers, if it returns several.
+
+        From answers to some of the records `x`.
+        """
         if self._place is None:
             some = _wrap_inputs(x)[: kinds.PROBES]
             self._read(self._answers(some), len(some), self.known_classes or n_classes)
@@ -106,20 +147,30 @@ class KerasTarget:
             InputError: The model does not tell.
         """
         if self.known_classes is None:
-            raise InputError("Expected n_classes for this Keras model, got none. Pass KerasTarget(model, n_classes=k).")
+            raise InputError(
+                "Expected n_classes for this Keras model, got none. Pass KerasTarget(model, "
+                "n_classes=k)."
+            )
         return self.known_classes
 
     @property
     def digest(self) -> str | None:
-        """Hash of the file, or of the architecture, the user's code of it and the weights; None if that code cannot be read."""
+        """Hash of the file, or of the architecture, the user's code of it and the weights.
+
+        None if that code cannot be read.
+        """
         code = hash_source_code(map(find_defining_module, self.model._flatten_layers()))
         if code is None:
             return None
-        hasher = hashlib.sha256(f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode())
+        hasher = hashlib.sha256(
+            f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode()
+        )
         with silence_keras():
             weights = [] if self._digest else self.model.get_weights()
         for weight in weights:
-            hasher.update(f"{weight.dtype}:{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes())
+            hasher.update(
+                f"{weight.dtype}:{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes()
+            )
         return hasher.hexdigest()
 
     @property
@@ -146,7 +197,10 @@ class KerasTarget:
         starts = range(0, n, self.batch_size)
         with silence_keras(), _disable_gradients():
             parts = [
-                as_rows(keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())), min(self.batch_size, n - start))
+                as_rows(
+                    keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())),
+                    min(self.batch_size, n - start),
+                )
                 for start, answer in zip(starts, answers, strict=True)
             ]
         return np.concatenate(parts).astype(np.float64)
@@ -156,9 +210,14 @@ class KerasTarget:
         names = [name for name, _, _ in self._inputs]
         if len(x.parts) != len(names):
             raise InputError(
-                f"Expected {len(names)} inputs for the Keras model ({', '.join(names)}), got {len(x.parts)}. Give a tuple of arrays."
+                f"Expected {len(names)} inputs for the Keras model ({', '.join(names)}), got "
+                f"{len(x.parts)}. Give a tuple of arrays."
             )
-        parts = [x.parts[x.names.index(name)] for name in names] if set(names) == set(x.names) else list(x.parts)
+        parts = (
+            [x.parts[x.names.index(name)] for name in names]
+            if set(names) == set(x.names)
+            else list(x.parts)
+        )
         values = [
             cast_values(reshape_values(part, shape, name), dtype, name)
             for part, (name, shape, dtype) in zip(parts, self._inputs, strict=True)
@@ -174,7 +233,10 @@ class KerasTarget:
         structure = getattr(self.model, "_inputs_struct", None)
         if isinstance(structure, dict) and len(structure) == len(batch):
             return self.model(dict(zip(structure, batch, strict=True)), training=False)
-        return self.model(batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch, training=False)
+        return self.model(
+            batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch,
+            training=False,
+        )
 
 
 def _wrap_inputs(x: Any) -> Inputs:
@@ -196,7 +258,11 @@ def _disable_gradients() -> AbstractContextManager[Any]:
     import keras
 
     torch = sys.modules.get("torch")
-    return torch.no_grad() if torch is not None and keras.backend.backend() == "torch" else nullcontext()
+    return (
+        torch.no_grad()
+        if torch is not None and keras.backend.backend() == "torch"
+        else nullcontext()
+    )
 
 
 def silence_keras() -> warnings.catch_warnings[None]:
@@ -204,7 +270,9 @@ def silence_keras() -> warnings.catch_warnings[None]:
     return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
 
 
-def load_keras(path: Path, trust: TrustSettings, *, outputs: str | None = None) -> tuple[KerasTarget, tuple[str, ...]]:
+def load_keras(
+    path: Path, trust: TrustSettings, *, outputs: str | None = None
+) -> tuple[KerasTarget, tuple[str, ...]]:
     """The model in a `.keras` file, and what a reader must know of its opening.
 
     Raises:
@@ -215,7 +283,8 @@ def load_keras(path: Path, trust: TrustSettings, *, outputs: str | None = None) 
     odd = sorted(set(_find_code_parts(_read_architecture(path))))
     if odd and not trust.code:
         raise UnsafeFileError(
-            f"Expected only Keras's own layers in {path}, got {', '.join(odd)} (SHA-256 {digest}), which can run code. "
+            f"Expected only Keras's own layers in {path}, got {', '.join(odd)} (SHA-256 {digest}), "
+            "which can run code. "
             f"Give the model as module:factory, or add --trust-code if you trust its origin."
         )
     keras = import_keras()
@@ -225,7 +294,8 @@ def load_keras(path: Path, trust: TrustSettings, *, outputs: str | None = None) 
     except Exception as error:  # Keras and its backends raise errors of many kinds
         first = (str(error).splitlines() or [""])[0]
         raise InputError(
-            f"Expected a complete Keras model, got {path}: {type(error).__name__}: {first}. Save it again."
+            f"Expected a complete Keras model, got {path}: {type(error).__name__}: {first}. Save "
+            "it again."
         ) from error
     note = f"Ran the code in {path.name} ({', '.join(odd)}; SHA-256 {digest}), as --trust-code allowed."
     return KerasTarget(model, outputs=outputs, digest=digest), ((note,) if odd else ())
@@ -243,7 +313,9 @@ def _read_architecture(path: Path) -> Any:
                 raise zipfile.BadZipFile("its weights are damaged or missing")
             return json.loads(archive.read("config.json"))
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RecursionError) as error:
-        raise InputError(f"Expected a complete .keras archive, got {path}: {error}. Save it again.") from error
+        raise InputError(
+            f"Expected a complete .keras archive, got {path}: {error}. Save it again."
+        ) from error
 
 
 def _find_code_parts(config: Any) -> Iterator[str]:
@@ -258,7 +330,9 @@ def _find_code_parts(config: Any) -> Iterator[str]:
     if not isinstance(config, dict):
         return
     name, module = config.get("class_name"), config.get("module")
-    if isinstance(name, str) and not _is_harmless_part(str(module or ""), name, str(config.get("registered_name") or "")):
+    if isinstance(name, str) and not _is_harmless_part(
+        str(module or ""), name, str(config.get("registered_name") or "")
+    ):
         yield f"{module}.{name}" if module else name
     for key, part in config.items():
         if key != "compile_config":  # left out when the model is opened
@@ -291,5 +365,7 @@ def import_keras() -> Any:
     try:
         import keras
     except ImportError as error:
-        raise InputError(f"Expected keras with a backend, got: {error}. Run `pip install keras torch`.") from error
+        raise InputError(
+            f"Expected keras with a backend, got: {error}. Run `pip install keras torch`."
+        ) from error
     return keras

@@ -1,4 +1,7 @@
-"""ONNX models through onnxruntime: no libraries of custom operators, and weights only from beside the file."""
+"""ONNX models through onnxruntime.
+
+No libraries of custom operators, and weights only from beside the file.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +29,9 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class OnnxTarget:
     """An onnxruntime session that maps records to scores or labels.
 
-    What the scores are is declared by `outputs`, or told from answers to made-up records: rows on the simplex are
-    probabilities, others logits. Where a model gives both scores and labels, the labels are ignored.
+    What the scores are is declared by `outputs`, or told from answers to made-up records: rows on
+    the simplex are probabilities, others logits. Where a model gives both scores and labels, the
+    labels are ignored.
 
     >>> import numpy as np, onnx.parser, onnxruntime
     >>> head = '<ir_version: 9, opset_import: ["": 17]>'
@@ -46,10 +50,13 @@ class OnnxTarget:
         n_classes: int | None = None,
         classes: Sequence[object] = (),
     ) -> None:
-        """Wrap a `session`; digest and class values are read from its file, if it was made from one and `classes` are not given.
+        """Wrap a `session`; digest and class values are read from its file.
+
+        If it was made from one and `classes` are not given.
 
         Raises:
-            InputError: Its inputs or outputs are not those of a classifier, or not what `outputs` declares.
+            InputError: Its inputs or outputs are not those of a classifier, or not what `outputs`
+        declares.
         """
         source = getattr(session, "_model_path", None)
         path = Path(source) if source and Path(source).is_file() else None
@@ -59,13 +66,20 @@ class OnnxTarget:
         self.batch_size = batch_size
         seen = probe_session(session, self.inputs, batch_size)
         self.choice = choose_output(
-            session, seen, kinds.parse_declared_outputs(outputs), tuple(map(str, classes)) or facts.classes
+            session,
+            seen,
+            kinds.parse_declared_outputs(outputs),
+            tuple(map(str, classes)) or facts.classes,
         )
         self.signal: Signal = self.choice.signal
         self.access = kinds.find_signal_access(self.signal)
         self.classes = self.choice.classes or None
         self.known_classes = self.choice.n_classes or n_classes
-        self.digest = None if path is None else hash_onnx_files(path, facts, f"{self.choice.name}:{self.signal}")
+        self.digest = (
+            None
+            if path is None
+            else hash_onnx_files(path, facts, f"{self.choice.name}:{self.signal}")
+        )
         self.n_parameters = facts.n_parameters or None
 
     digest: str | None
@@ -84,18 +98,25 @@ class OnnxTarget:
             InputError: The model does not tell.
         """
         if self.known_classes is None:
-            raise InputError("Expected n_classes for this ONNX model, got none. Pass OnnxTarget(session, n_classes=k).")
+            raise InputError(
+                "Expected n_classes for this ONNX model, got none. Pass OnnxTarget(session, "
+                "n_classes=k)."
+            )
         return self.known_classes
 
     def query(self, x: Any) -> Floats:
         """Outputs (n, k) for the records `x`, or labels (n, 1).
 
         Raises:
-            InputError: `x` lacks an input, or has another number of features or other types than the model takes.
+            InputError: `x` lacks an input, or has another number of features or other types than
+        the model takes.
         """
         feeds = build_feeds(self.inputs, x)
         name = self.choice.name
-        parts = [batch[name] for batch in run_batches(self.session, self.inputs, feeds, [name], self.batch_size)]
+        parts = [
+            batch[name]
+            for batch in run_batches(self.session, self.inputs, feeds, [name], self.batch_size)
+        ]
         values = extract_outputs(join_answers(parts), self.choice)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
@@ -103,7 +124,9 @@ class OnnxTarget:
 
 
 def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:
-    """The model in an `.onnx` file, on the threads that OMP_NUM_THREADS allows (all cores if it is not set).
+    """The model in an `.onnx` file.
+
+    On the threads that OMP_NUM_THREADS allows (all cores if it is not set).
 
     Raises:
         InputError: onnxruntime is not installed, the file is damaged, or it needs custom operators.
@@ -111,7 +134,9 @@ def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = No
     try:
         import onnxruntime
     except ImportError as error:
-        raise InputError("Expected onnxruntime for ONNX models, got none. Run `pip install memberscope[onnx]`.") from error
+        raise InputError(
+            "Expected onnxruntime for ONNX models, got none. Run `pip install memberscope[onnx]`."
+        ) from error
     read_facts(path)
     word = (device or "cpu").split(":")[0]
     if PROVIDERS.get(word) not in onnxruntime.get_available_providers():
@@ -124,5 +149,7 @@ def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = No
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDERS[word]])
     except Exception as error:  # the runtime's errors have no common base
         first = (str(error).splitlines() or [""])[0].rpartition(" : ")[2]
-        raise InputError(f"Expected an ONNX model of standard operators, got {path}: {first}. Export it again.") from error
+        raise InputError(
+            f"Expected an ONNX model of standard operators, got {path}: {first}. Export it again."
+        ) from error
     return OnnxTarget(session, outputs=outputs)

@@ -1,4 +1,7 @@
-"""What an ONNX file says about itself, read from its bytes before a runtime opens it: the format is plain protobuf."""
+"""What an ONNX file says about itself, read from its bytes before a runtime opens it.
+
+The format is plain protobuf.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ TENSOR_DIMS, TENSOR_TYPE, TENSOR_EXTERNAL = 1, 2, 13
 
 @dataclass
 class OnnxFacts:
-    """Lists of class values in the order of the outputs, the number of weights, and the files that hold weights."""
+    """Lists of class values in the order of the outputs, the number of weights.
+
+    And the files that hold weights.
+    """
 
     labels: set[tuple[str, ...]] = field(default_factory=set)
     n_parameters: int = 0
@@ -39,13 +45,16 @@ def read_facts(path: Path) -> OnnxFacts:
     """What the model in `path` says of itself.
 
     Raises:
-        InputError: The file is empty, truncated or no ONNX model, or its weights lie elsewhere than beside it.
+        InputError: The file is empty, truncated or no ONNX model, or its weights lie elsewhere than
+    beside it.
     """
     facts = OnnxFacts()
     try:
         _read_model(memoryview(path.read_bytes()), facts)
     except (ValueError, IndexError, RecursionError) as error:
-        raise InputError(f"Expected a complete ONNX model, got {path}: {error}. Export it again.") from error
+        raise InputError(
+            f"Expected a complete ONNX model, got {path}: {error}. Export it again."
+        ) from error
     for name in facts.external:
         _find_weights_file(path, name)
     return facts
@@ -59,14 +68,23 @@ def _find_weights_file(path: Path, name: str) -> Path:
     """
     folder, file = path.resolve().parent, (path.parent / name).resolve()
     if not file.is_relative_to(folder) or Path(name).is_absolute():
-        raise InputError(f"Expected the weights of {path} beside it, got {name!r}. Export it with external data in its folder.")
+        raise InputError(
+            f"Expected the weights of {path} beside it, got {name!r}. Export it with external data "
+            "in its folder."
+        )
     if not file.is_file():
-        raise InputError(f"Expected the weights of {path} in {name!r} beside it, got no such file. Copy it there.")
+        raise InputError(
+            f"Expected the weights of {path} in {name!r} beside it, got no such file. Copy it "
+            "there."
+        )
     return file
 
 
 def hash_onnx_files(path: Path, facts: OnnxFacts, read_as: str) -> str:
-    """Hash of the contents of the model's file and of those beside it that hold its weights, and of how it is read."""
+    """Hash of the contents of the model's file and of those beside it that hold its weights.
+
+    And of how it is read.
+    """
     hasher = hashlib.sha256(f"onnx:{read_as}:".encode())
     for file in (path, *(_find_weights_file(path, name) for name in sorted(set(facts.external)))):
         with file.open("rb") as stream:
@@ -142,7 +160,11 @@ def _read_tensor(view: memoryview, facts: OnnxFacts) -> None:
 
 def _iterate_messages(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
     """The messages in the fields `wanted`."""
-    return ((number, part) for number, part in _iterate_fields(view) if number in wanted and isinstance(part, memoryview))
+    return (
+        (number, part)
+        for number, part in _iterate_fields(view)
+        if number in wanted and isinstance(part, memoryview)
+    )
 
 
 def _read_integers(part: Any) -> list[int]:

@@ -17,7 +17,10 @@ REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 @dataclass(frozen=True)
 class OutputChoice:
-    """The output to read, what it is, its number of classes if known, and the class values in its order (none if not told)."""
+    """The output to read, what it is, its number of classes if known.
+
+    And the class values in its order (none if not told).
+    """
 
     name: str
     signal: Outputs
@@ -25,8 +28,12 @@ class OutputChoice:
     classes: tuple[str, ...]
 
 
-def choose_output(session: Any, seen: Mapping[str, Any], declared: Outputs | None, classes: tuple[str, ...]) -> OutputChoice:
-    """The output of `session` that is its answer; `seen` are its answers to made-up records, `classes` the file's.
+def choose_output(
+    session: Any, seen: Mapping[str, Any], declared: Outputs | None, classes: tuple[str, ...]
+) -> OutputChoice:
+    """The output of `session` that is its answer.
+
+    `seen` are its answers to made-up records, `classes` the file's.
 
     Probabilities go before logits and scores before labels, unless something else is `declared`.
 
@@ -34,7 +41,11 @@ def choose_output(session: Any, seen: Mapping[str, Any], declared: Outputs | Non
         InputError: There is none of the declared kind, or several that cannot be told apart.
     """
     offered = {entry.name: entry for entry in session.get_outputs()}
-    scores = [name for name, entry in offered.items() if entry.type in REAL or entry.type.startswith("seq(map(")]
+    scores = [
+        name
+        for name, entry in offered.items()
+        if entry.type in REAL or entry.type.startswith("seq(map(")
+    ]
     if declared == "labels" or not scores:
         return _find_label_output(offered, scores, declared, classes)
     if declared and len(scores) == 1:
@@ -44,12 +55,16 @@ def choose_output(session: Any, seen: Mapping[str, Any], declared: Outputs | Non
     name, signal = _find_best_output(kinds, declared)
     keys = _list_class_keys(seen.get(name))
     width = _count_scores(offered[name], seen.get(name))
-    known = keys or (classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ())
+    known = keys or (
+        classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ()
+    )
     n_classes = len(known) if known else None if width is None else max(2, width)
     return OutputChoice(name, signal, n_classes, known)
 
 
-def _find_best_output(kinds: Mapping[str, Outputs], declared: Outputs | None) -> tuple[str, Outputs]:
+def _find_best_output(
+    kinds: Mapping[str, Outputs], declared: Outputs | None
+) -> tuple[str, Outputs]:
     """The one output of scores of the declared kind, or else of probabilities, or else of logits.
 
     Raises:
@@ -62,7 +77,8 @@ def _find_best_output(kinds: Mapping[str, Outputs], declared: Outputs | None) ->
     fitting = [name for name, kind in kinds.items() if kind == wanted]
     if len(fitting) != 1:
         raise InputError(
-            f"Expected one output of {wanted}, got {', '.join(fitting) or 'none'} among {', '.join(kinds)}. "
+            f"Expected one output of {wanted}, got {', '.join(fitting) or 'none'} among "
+            f"{', '.join(kinds)}. "
             f"Declare --outputs, or export the model with one output of scores."
         )
     return fitting[0], wanted
@@ -76,21 +92,32 @@ def _find_label_output(
     Raises:
         InputError: There is none, several, or words that the model does not order.
     """
-    found = [name for name, entry in offered.items() if name not in scores and entry.type.startswith("tensor(")]
+    found = [
+        name
+        for name, entry in offered.items()
+        if name not in scores and entry.type.startswith("tensor(")
+    ]
     found = [name for name in found if "label" in name.lower()] or found
     if len(found) != 1:
         kinds = ", ".join(f"{name} {entry.type}" for name, entry in offered.items())
-        raise InputError(f"Expected one output of {declared or 'scores or labels'}, got {kinds}. Export the model with one.")
+        raise InputError(
+            f"Expected one output of {declared or 'scores or labels'}, got {kinds}. Export the "
+            "model with one."
+        )
     if "string" in offered[found[0]].type and not classes:
         raise InputError(
-            f"Expected class numbers in the output {found[0]!r}, got words whose order the model does not tell. "
+            f"Expected class numbers in the output {found[0]!r}, got words whose order the model "
+            "does not tell. "
             f"Export it with numbers as labels."
         )
     return OutputChoice(found[0], "labels", len(classes) or None, classes)
 
 
 def _classify_output(entry: Any, seen: Any) -> Outputs:
-    """What an output of scores is: told from answers `seen`, else by its name; dictionaries are probabilities."""
+    """What an output of scores is: told from answers `seen`, else by its name.
+
+    Dictionaries are probabilities.
+    """
     if seen is None:
         return "probabilities" if "prob" in entry.name.lower() or "map" in entry.type else "logits"
     scores = _convert_answer(seen)
@@ -124,7 +151,10 @@ def _convert_answer(answer: Any) -> Floats:
 
 
 def extract_outputs(answer: Any, choice: OutputChoice) -> Floats:
-    """An answer as outputs (n, k), or as labels (n, 1): positions in the classes, -1 for a value that is none of them."""
+    """An answer as outputs (n, k), or as labels (n, 1).
+
+    Positions in the classes, -1 for a value that is none of them.
+    """
     if choice.signal != "labels":
         return expand_to_classes(_convert_answer(answer), choice.signal)
     if not choice.classes:

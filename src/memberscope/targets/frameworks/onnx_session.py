@@ -1,4 +1,7 @@
-"""Records through an onnxruntime session: what its inputs take, and batches of the size that it allows."""
+"""Records through an onnxruntime session.
+
+What its inputs take, and batches of the size that it allows.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames import cast_values, is_frame, make_dense_array, name_columns, reshape_values, select_columns
+from memberscope.frames import (
+    cast_values,
+    is_frame,
+    make_dense_array,
+    name_columns,
+    reshape_values,
+    select_columns,
+)
 from memberscope.targets.answers.output_kind import PROBES, make_probe_records
 
-TYPES = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool", "string": "O"}
+TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bool": "bool",
+    "string": "O",
+}
 TYPES |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 Feeds = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input: its name, numpy type, records a batch (None is any), and dimensions of a record (None is any number)."""
+    """One input: its name, numpy type, records a batch (None is any).
+
+    And dimensions of a record (None is any number).
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -39,14 +58,23 @@ def read_session_inputs(session: Any) -> tuple[Input, ...]:
         word = entry.type.removeprefix("tensor(").removesuffix(")")
         if word not in TYPES:
             raise InputError(
-                f"Expected tensors as inputs of the ONNX model, got {entry.type} for {entry.name!r}. Export it again."
+                f"Expected tensors as inputs of the ONNX model, got {entry.type} for "
+                f"{entry.name!r}. Export it again."
             )
         sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in entry.shape)
-        found.append(Input(entry.name, np.dtype(TYPES[word]), sizes[0] if sizes else None, sizes[1:] if sizes else None))
+        found.append(
+            Input(
+                entry.name,
+                np.dtype(TYPES[word]),
+                sizes[0] if sizes else None,
+                sizes[1:] if sizes else None,
+            )
+        )
     wide = [entry.name for entry in found if entry.shape not in (None, (), (1,), (None,))]
     if not found or (len(found) > 1 and wide):
         raise InputError(
-            f"Expected one input of records, or one a column, got {', '.join(entry.name for entry in found) or 'none'}. "
+            "Expected one input of records, or one a column, got "
+            f"{', '.join(entry.name for entry in found) or 'none'}. "
             f"Export the model with a single input."
         )
     return tuple(found)
@@ -58,7 +86,9 @@ def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
     Raises:
         InputError: A column is missing, or shape or type do not fit.
     """
-    if len(inputs) == 1 and not (is_frame(x) and inputs[0].name in name_columns(x) and inputs[0].shape in ((), (1,))):
+    if len(inputs) == 1 and not (
+        is_frame(x) and inputs[0].name in name_columns(x) and inputs[0].shape in ((), (1,))
+    ):
         columns = [make_dense_array(x)]
     else:
         columns = select_columns(x, [entry.name for entry in inputs], "ONNX model")
@@ -72,7 +102,10 @@ def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
 def run_batches(
     session: Any, inputs: Sequence[Input], feeds: Feeds, names: Sequence[str], size: int
 ) -> Iterator[dict[str, Any]]:
-    """Answers of one batch of `size` after another, by name; where the model fixes the size, the last one is filled up."""
+    """Answers of one batch of `size` after another, by name.
+
+    Where the model fixes the size, the last one is filled up.
+    """
     n = len(next(iter(feeds.values())))
     fixed = inputs[0].batch
     step = fixed or size
@@ -81,7 +114,10 @@ def run_batches(
         rows = min(step, n - start)
         if fixed and rows < fixed:
             batch = {name: _pad_batch(values, fixed) for name, values in batch.items()}
-        yield {name: answer[:rows] for name, answer in zip(names, session.run(list(names), batch), strict=True)}
+        yield {
+            name: answer[:rows]
+            for name, answer in zip(names, session.run(list(names), batch), strict=True)
+        }
 
 
 def _pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
@@ -94,15 +130,29 @@ def _pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def join_answers(parts: Sequence[Any]) -> Any:
-    """The answers of all batches: lists of dictionaries one after the other, arrays concatenated."""
-    return [row for part in parts for row in part] if isinstance(parts[0], list) else np.concatenate(parts)
+    """The answers of all batches.
+
+    Lists of dictionaries one after the other, arrays concatenated.
+    """
+    return (
+        [row for part in parts for row in part]
+        if isinstance(parts[0], list)
+        else np.concatenate(parts)
+    )
 
 
 def probe_session(session: Any, inputs: Sequence[Input], size: int) -> Mapping[str, Any]:
-    """All answers to made-up records; none where a dimension is not known, or the model takes no such records."""
+    """All answers to made-up records.
+
+    None where a dimension is not known, or the model takes no such records.
+    """
     feeds: Feeds = {}
     for entry in inputs:
-        made = None if entry.shape is None else make_probe_records(entry.shape, entry.dtype.kind, PROBES)
+        made = (
+            None
+            if entry.shape is None
+            else make_probe_records(entry.shape, entry.dtype.kind, PROBES)
+        )
         if made is None:
             return {}
         feeds[entry.name] = made.astype(entry.dtype)
@@ -110,5 +160,7 @@ def probe_session(session: Any, inputs: Sequence[Input], size: int) -> Mapping[s
     try:
         found = list(run_batches(session, inputs, feeds, names, size))
         return {name: join_answers([batch[name] for batch in found]) for name in names}
-    except Exception:  # the runtime's errors have no common base; made-up records may be refused for any reason
+    except (
+        Exception
+    ):  # the runtime's errors have no common base; made-up records may be refused for any reason
         return {}

@@ -1,4 +1,7 @@
-"""scikit-learn estimators and pipelines, or anything with `predict_proba`, `decision_function` or `predict`."""
+"""scikit-learn estimators and pipelines, or anything with `predict_proba`.
+
+`decision_function` or `predict`.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,14 @@ from memberscope.types import Access, Floats, Ints, Signal
 
 
 class SklearnTarget:
-    """A fitted classifier; its columns are the classes in sorted order, so labels are positions in `classes`.
+    """A fitted classifier; its columns are the classes in sorted order.
 
-    `predict_proba` is used if there is one; labels alone are those of `predict`, where it may decide otherwise than the top class. Otherwise `decision_function` gives logits, one column a class, a binary one
-    as (0, d); otherwise `predict` gives labels alone. Decisions between pairs of classes are no logits: a support vector
-    machine is asked for one column a class instead.
+    So labels are positions in `classes`.
+
+    `predict_proba` is used if there is one; labels alone are those of `predict`, where it may
+    decide otherwise than the top class. Otherwise `decision_function` gives logits, one column a
+    class, a binary one as (0, d); otherwise `predict` gives labels alone. Decisions between pairs
+    of classes are no logits: a support vector machine is asked for one column a class instead.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
@@ -51,7 +57,9 @@ class SklearnTarget:
         self.access, self.signal = _find_richest_answer(self._asked)
         if self.signal == "logits" and len(classes) > 2 and _has_pairwise_columns(self._asked):
             self.access, self.signal = Access.LABEL, "labels"
-        self._divides = self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
+        self._divides = (
+            self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
+        )
         self.notes: tuple[str, ...] = (NOTE,) if self._divides else ()
         if self.signal != "labels" and has_own_decision_rule(estimator):
             self.predict = self._predict
@@ -69,9 +77,12 @@ class SklearnTarget:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the file, or of the class, its parameters and everything fitted; None if it cannot be hashed.
+        """Hash of the file, or of the class, its parameters and everything fitted.
 
-        The file goes first: trees hold padding, which differs each time they are read. Code of the user's own counts too.
+        None if it cannot be hashed.
+
+        The file goes first: trees hold padding, which differs each time they are read. Code of the
+        user's own counts too.
         """
         import joblib
 
@@ -81,7 +92,9 @@ class SklearnTarget:
                 return self._digest if code is not None else None
             fitted = self._digest or joblib.hash(self.estimator)
             return hashlib.sha256(f"{type(self.estimator)}:{fitted}:{code}".encode()).hexdigest()
-        except Exception:  # unpicklable user objects: without a digest nothing is cached, which is always safe
+        except (
+            Exception
+        ):  # unpicklable user objects: without a digest nothing is cached, which is always safe
             return None
 
     @property
@@ -90,12 +103,17 @@ class SklearnTarget:
         return _count_parameters(self.estimator)
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k), or labels (n, 1) as positions in `classes`; columns of a frame are found by the names of the fit."""
+        """Outputs (n, k), or labels (n, 1) as positions in `classes`.
+
+        Columns of a frame are found by the names of the fit.
+        """
         x = take_fitted_order(x, self._fitted)
         if self.signal == "labels":
             return self._predict(x).astype(np.float64)[:, None]
         declared = self.signal == "logits" and not hasattr(self._asked, "decision_function")
-        method = "predict_proba" if self.signal == "probabilities" or declared else "decision_function"
+        method = (
+            "predict_proba" if self.signal == "probabilities" or declared else "decision_function"
+        )
         values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
         if values.ndim == 1:
             values = np.column_stack([np.zeros(len(values)), values])
@@ -104,7 +122,9 @@ class SklearnTarget:
         return values[:, self._order] if values.shape[1] == self.n_classes else values
 
     def _predict(self, x: Any) -> Ints:
-        """The class (n,) that the estimator's own `predict` gives each record, as a position in `classes`.
+        """The class (n,) that the estimator's own `predict` gives each record.
+
+        As a position in `classes`.
 
         Raises:
             InputError: It gives something else than a class.
@@ -114,16 +134,26 @@ class SklearnTarget:
         if predicted.shape[1] != 1 or not np.isin(predicted[:, 0], self._sorted).all():
             odd = predicted[:1].tolist()
             raise InputError(
-                f"Expected predict of {type(self.estimator).__name__} to give one of its classes a record, got {odd}. "
+                f"Expected predict of {type(self.estimator).__name__} to give one of its classes a "
+                f"record, got {odd}. "
                 f"Repair predict, or wrap the model in a function that returns probabilities."
             )
         return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
 
 
 def _has_pairwise_columns(estimator: Any) -> bool:
-    """Whether `decision_function` has a column a pair of classes; of three there are three, which nothing else tells apart."""
-    inner = estimator.steps[-1][1] if hasattr(estimator, "steps") else getattr(estimator, "best_estimator_", None)
-    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (inner is not None and _has_pairwise_columns(inner))
+    """Whether `decision_function` has a column a pair of classes.
+
+    Of three there are three, which nothing else tells apart.
+    """
+    inner = (
+        estimator.steps[-1][1]
+        if hasattr(estimator, "steps")
+        else getattr(estimator, "best_estimator_", None)
+    )
+    return getattr(estimator, "decision_function_shape", "ovr") == "ovo" or (
+        inner is not None and _has_pairwise_columns(inner)
+    )
 
 
 def _replace_pairwise_decision(estimator: Any) -> Any:
@@ -152,7 +182,8 @@ def _find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
     if hasattr(estimator, "predict"):
         return Access.LABEL, "labels"
     raise InputError(
-        f"Expected a classifier with predict_proba, decision_function or predict, got {type(estimator).__name__}. "
+        "Expected a classifier with predict_proba, decision_function or predict, got "
+        f"{type(estimator).__name__}. "
         f"Wrap it in a function that returns probabilities."
     )
 
@@ -168,6 +199,9 @@ def _count_parameters(estimator: Any) -> int | None:
     if hasattr(estimator, "tree_"):
         return int(estimator.tree_.node_count)
     if hasattr(estimator, "estimators_"):
-        counts = [_count_parameters(part) for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))]
+        counts = [
+            _count_parameters(part)
+            for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))
+        ]
         return None if None in counts else sum(count for count in counts if count is not None)
     return None

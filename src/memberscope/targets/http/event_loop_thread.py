@@ -1,4 +1,7 @@
-"""An event loop in a thread of its own, so that blocking code can use coroutines even where a loop already runs."""
+"""An event loop in a thread of its own.
+
+So that blocking code can use coroutines even where a loop already runs.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,10 @@ class EventLoopThread:
         self._thread.start()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns; when this thread is interrupted, the coroutine is cancelled."""
+        """What the coroutine returns.
+
+        When this thread is interrupted, the coroutine is cancelled.
+        """
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()

@@ -1,10 +1,13 @@
-"""The query ledger: what was sent to a server and what it answered, on disk, so that nothing is paid for twice.
+"""The query ledger: what was sent to a server and what it answered, on disk.
 
-Every sending of a request is a line, written before the request leaves and on the disk by then; its answers are added when
-they come. A run that is killed therefore finds each answered record again, and counts as spent what was in flight, which the
-server may have answered. Keys are hashes: the file holds no record, no token and no address. Lines are only appended, since
-keys come in random order and a tree of them would be rewritten all over; which line answers a key is kept in memory, about
-200 bytes a query.
+So that nothing is paid for twice.
+
+Every sending of a request is a line, written before the request leaves and on the disk by then; its
+answers are added when they come. A run that is killed therefore finds each answered record again,
+and counts as spent what was in flight, which the server may have answered. Keys are hashes: the
+file holds no record, no token and no address. Lines are only appended, since keys come in random
+order and a tree of them would be rewritten all over; which line answers a key is kept in memory,
+about 200 bytes a query.
 """
 
 from __future__ import annotations
@@ -32,7 +35,10 @@ Work = Callable[[sqlite3.Connection], Any]
 
 @dataclass(frozen=True)
 class LedgerQuery:
-    """One record of a request: the `key` of what is asked, and the `owner`, the record of the audit that it is spent for."""
+    """One record of a request: the `key` of what is asked, and the `owner`.
+
+    The record of the audit that it is spent for.
+    """
 
     key: bytes
     owner: bytes
@@ -40,7 +46,10 @@ class LedgerQuery:
 
 @dataclass(frozen=True)
 class QuerySpending:
-    """What a ledger has booked: records sent, answers stored, and queries sent once or more without an answer."""
+    """What a ledger has booked: records sent, answers stored.
+
+    And queries sent once or more without an answer.
+    """
 
     sent: int
     answered: int
@@ -48,10 +57,12 @@ class QuerySpending:
 
 
 class Ledger:
-    """A ledger in the file `path`, or in memory without one; `scope` tells endpoints in one file apart.
+    """A ledger in the file `path`, or in memory without one.
 
-    Sends are counted for each owner and in all, and `reserve` refuses what would exceed either limit. One thread writes:
-    what arrives while it waits for the disk is written together.
+    `scope` tells endpoints in one file apart.
+
+    Sends are counted for each owner and in all, and `reserve` refuses what would exceed either
+    limit. One thread writes: what arrives while it waits for the disk is written together.
 
     >>> ledger = Ledger(None, b"endpoint")
     >>> one = LedgerQuery(b"what is asked".ljust(20), b"record 1".ljust(16))
@@ -71,11 +82,15 @@ class Ledger:
         self.path = None if path is None else Path(path)
         self.scope = scope
         self._sent: Counter[bytes] = Counter()  # by owner
-        self._line_of: dict[bytes, tuple[int, int]] = {}  # line and place in it of each answered key
+        self._line_of: dict[
+            bytes, tuple[int, int]
+        ] = {}  # line and place in it of each answered key
         self._waiting: Counter[bytes] = Counter()  # sendings without an answer by key
         self._work: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
         opened: Future[None] = Future()
-        self._writer = threading.Thread(target=self._write, args=(opened,), name="ledger", daemon=True)
+        self._writer = threading.Thread(
+            target=self._write, args=(opened,), name="ledger", daemon=True
+        )
         self._writer.start()
         opened.result()
 
@@ -95,7 +110,9 @@ class Ledger:
 
         return self._submit(work)
 
-    def reserve(self, queries: Sequence[LedgerQuery], *, each: int | None = None, total: int | None = None) -> Future[int]:
+    def reserve(
+        self, queries: Sequence[LedgerQuery], *, each: int | None = None, total: int | None = None
+    ) -> Future[int]:
         """Book one more sending of `queries`, all of them or none; its line.
 
         Raises:
@@ -104,17 +121,27 @@ class Ledger:
 
         def work(file: sqlite3.Connection) -> int:
             more = Counter(query.owner for query in queries)
-            over = [owner for owner, count in more.items() if each is not None and self._sent[owner] + count > each]
+            over = [
+                owner
+                for owner, count in more.items()
+                if each is not None and self._sent[owner] + count > each
+            ]
             if over:
                 raise InputError(
-                    f"Expected at most {each} queries a record, got {len(over)} records that need another one: what was sent and "
+                    f"Expected at most {each} queries a record, got {len(over)} records that need "
+                    "another one: what was sent and "
                     f"not answered counts too. Raise --query-budget to ask them again."
                 )
             if total is not None:
                 self._require_room(len(queries), total)
-            keys, owners = b"".join(query.key for query in queries), b"".join(query.owner for query in queries)
+            keys, owners = (
+                b"".join(query.key for query in queries),
+                b"".join(query.owner for query in queries),
+            )
             row = (self.scope, keys, owners)
-            line = file.execute("insert into sendings (scope, keys, owners) values (?, ?, ?)", row).lastrowid
+            line = file.execute(
+                "insert into sendings (scope, keys, owners) values (?, ?, ?)", row
+            ).lastrowid
             self._sent.update(more)
             self._waiting.update(query.key for query in queries)
             return int(line or 0)
@@ -147,11 +174,15 @@ class Ledger:
 
         return self._submit(work)
 
-    def answer(self, line: int, queries: Sequence[LedgerQuery], answers: Sequence[bytes]) -> Future[None]:
+    def answer(
+        self, line: int, queries: Sequence[LedgerQuery], answers: Sequence[bytes]
+    ) -> Future[None]:
         """Store the answers to the `queries` of a line, all of one length."""
 
         def work(file: sqlite3.Connection) -> None:
-            file.execute("update sendings set answers = ? where line = ?", (b"".join(answers), line))
+            file.execute(
+                "update sendings set answers = ? where line = ?", (b"".join(answers), line)
+            )
             self._note(line, [query.key for query in queries])
 
         return self._submit(work)
@@ -160,7 +191,9 @@ class Ledger:
         """What was booked for this endpoint, in this run and earlier ones."""
 
         def work(file: sqlite3.Connection) -> QuerySpending:
-            unanswered = sum(1 for key, count in self._waiting.items() if count > 0 and key not in self._line_of)
+            unanswered = sum(
+                1 for key, count in self._waiting.items() if count > 0 and key not in self._line_of
+            )
             return QuerySpending(self._sent.total(), len(self._line_of), unanswered)
 
         return self._submit(work)
@@ -209,8 +242,13 @@ class Ledger:
             self._commit(file, [entry for entry in waiting if entry is not None])
         file.close()
 
-    def _commit(self, file: sqlite3.Connection, waiting: Iterable[tuple[Work, Future[Any]]]) -> None:
-        """Do the work in one transaction; what each piece returned or raised is told once it is on the disk."""
+    def _commit(
+        self, file: sqlite3.Connection, waiting: Iterable[tuple[Work, Future[Any]]]
+    ) -> None:
+        """Do the work in one transaction.
+
+        What each piece returned or raised is told once it is on the disk.
+        """
         told: list[tuple[Future[Any], Any, BaseException | None]] = []
         waiting = [(work, done) for work, done in waiting if done.set_running_or_notify_cancel()]
         try:
@@ -259,10 +297,15 @@ def _translate_ledger_error(error: Exception, path: Path | None) -> InputError:
     """A disk's or a file's trouble as a sentence."""
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return InputError(
-            f"Expected the ledger {path} for this run alone, got another run that uses it. Wait, or choose another --out."
+            f"Expected the ledger {path} for this run alone, got another run that uses it. Wait, "
+            "or choose another --out."
         )
     if isinstance(error, sqlite3.OperationalError | OSError):
-        return InputError(f"Expected to write the ledger {path}, got: {error}. Free some space, or choose another --out.")
+        return InputError(
+            f"Expected to write the ledger {path}, got: {error}. Free some space, or choose "
+            "another --out."
+        )
     return InputError(
-        f"Expected the ledger of an earlier run in {path}, got a damaged file: {error}. Remove it; its queries are then paid for again."
+        f"Expected the ledger of an earlier run in {path}, got a damaged file: {error}. Remove it; "
+        "its queries are then paid for again."
     )

@@ -1,4 +1,7 @@
-"""Requests of one query in flight: a few at a time, the next of each made ready and booked while the one before it is out."""
+"""Requests of one query in flight.
+
+A few at a time, the next of each made ready and booked while the one before it is out.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +28,19 @@ class SendingLimits:
 
 
 class LedgerBooking:
-    """The booking of one request in the ledger; its first sending is booked at once, so that no request waits for the disk."""
+    """The booking of one request in the ledger.
+
+    Its first sending is booked at once, so that no request waits for the disk.
+    """
 
     def __init__(self, ledger: Ledger, queries: list[LedgerQuery], limits: SendingLimits) -> None:
-        self.ledger, self.queries, self.limits, self.line, self.stopped = ledger, queries, limits, 0, False
+        self.ledger, self.queries, self.limits, self.line, self.stopped = (
+            ledger,
+            queries,
+            limits,
+            0,
+            False,
+        )
         self._early: Future[int] | None = self._booked()
 
     def _booked(self) -> Future[int]:
@@ -72,7 +84,9 @@ class PreparedRequest:
 
 
 class RequestPipeline:
-    """Sends what `ready` makes of each of `parts`, `concurrency` at a time; what `keep` makes of each answer is stored first.
+    """Sends what `ready` makes of each of `parts`, `concurrency` at a time.
+
+    What `keep` makes of each answer is stored first.
 
     After an error nothing more is sent; what is out is awaited and kept, since it may be paid for.
     """
@@ -87,8 +101,12 @@ class RequestPipeline:
         self.errors: list[Exception] = []
         self.out: set[LedgerBooking] = set()
 
-    async def run(self, parts: Iterable[list[int]], concurrency: int, *, first_alone: bool = False) -> None:
-        """Send all `parts`, with `first_alone` the others once the first answer was read; they are made ready meanwhile.
+    async def run(
+        self, parts: Iterable[list[int]], concurrency: int, *, first_alone: bool = False
+    ) -> None:
+        """Send all `parts`, with `first_alone` the others once the first answer was read.
+
+        They are made ready meanwhile.
 
         Raises:
             MemberscopeError: The first error.
@@ -98,7 +116,9 @@ class RequestPipeline:
         if not first_alone:
             read.set()
         try:
-            await asyncio.gather(*(self._lane(left, read, ahead=lane == 0) for lane in range(concurrency)))
+            await asyncio.gather(
+                *(self._lane(left, read, ahead=lane == 0) for lane in range(concurrency))
+            )
         finally:
             for booking in list(self.out):
                 await booking.drop()
@@ -106,7 +126,10 @@ class RequestPipeline:
             raise self.errors[0]
 
     async def _lane(self, left: Iterable[list[int]], read: asyncio.Event, *, ahead: bool) -> None:
-        """One request after the other, until nothing is left or there is an error; only `ahead` before an answer was `read`."""
+        """One request after the other, until nothing is left or there is an error.
+
+        Only `ahead` before an answer was `read`.
+        """
         request = self._next(left)
         if not ahead:
             await read.wait()
@@ -117,7 +140,9 @@ class RequestPipeline:
             try:
                 stored = self.keep(request, await sending)
                 read.set()
-                await asyncio.shield(asyncio.wrap_future(stored))  # so that a lane has one request at most to pay again
+                await asyncio.shield(
+                    asyncio.wrap_future(stored)
+                )  # so that a lane has one request at most to pay again
             except Exception as error:
                 self._fail(error)
             self.out.discard(request.booking)

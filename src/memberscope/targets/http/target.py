@@ -1,4 +1,7 @@
-"""A served model as a target: asked over HTTP, in batches, at its own pace, with every query booked in a ledger."""
+"""A served model as a target.
+
+Asked over HTTP, in batches, at its own pace, with every query booked in a ledger.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,12 @@ import numpy as np
 from memberscope.errors import InputError, TargetError
 from memberscope.targets.http.event_loop_thread import EventLoopThread
 from memberscope.targets.http.ledger import Ledger, LedgerQuery, QuerySpending
-from memberscope.targets.http.pipeline import LedgerBooking, PreparedRequest, RequestPipeline, SendingLimits
+from memberscope.targets.http.pipeline import (
+    LedgerBooking,
+    PreparedRequest,
+    RequestPipeline,
+    SendingLimits,
+)
 from memberscope.targets.http.transport import NoBooking, Sender, ServerReply, strip_url
 from memberscope.types import Access, Floats, Signal
 from memberscope.wire import (
@@ -33,34 +41,53 @@ from memberscope.wire import (
     read_input_tensors,
 )
 
-LEVELS: dict[str, Access] = {"labels": Access.LABEL, "probabilities": Access.PROBABILITIES, "logits": Access.LOGITS}
+LEVELS: dict[str, Access] = {
+    "labels": Access.LABEL,
+    "probabilities": Access.PROBABILITIES,
+    "logits": Access.LOGITS,
+}
 
 
 class HttpTarget:
-    """The model behind an `Endpoint`; `ledger` is the file where its queries are booked, in memory without one.
+    """The model behind an `Endpoint`.
 
-    What the ledger holds is not sent again: the k-th time that this object is asked about the same record, it is answered by
-    what was stored the k-th time before, so that a new object in a run that goes on pays only for what is missing.
-    `query_budget` is the most that may be sent for one owner (a record, or a search about it), retries and requests without an answer included.
+    `ledger` is the file where its queries are booked, in memory without one.
+
+    What the ledger holds is not sent again: the k-th time that this object is asked about the same
+    record, it is answered by what was stored the k-th time before, so that a new object in a run
+    that goes on pays only for what is missing. `query_budget` is the most that may be sent for one
+    owner (a record, or a search about it), retries and requests without an answer included.
 
     >>> target = HttpTarget(Endpoint("http://localhost:8080", model_name="iris", classes=("b", "a")))
     >>> target.classes, target.access.word, target.costly
     (('b', 'a'), 'probabilities', True)
     """
 
-    rows_a_query = 65_536  # it makes batches itself, and a server waits while the next query is made ready
+    rows_a_query = (
+        65_536  # it makes batches itself, and a server waits while the next query is made ready
+    )
     costly = True  # attacks that choose their queries run only under a declared budget
-    digest: str | None = None  # what a server runs cannot be known; the ledger stores its answers instead
+    digest: str | None = (
+        None  # what a server runs cannot be known; the ledger stores its answers instead
+    )
     n_parameters: int | None = None
 
-    def __init__(self, endpoint: Endpoint, *, ledger: str | Path | None = None, query_budget: int | None = None) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        ledger: str | Path | None = None,
+        query_budget: int | None = None,
+    ) -> None:
         """Declare the target; nothing is sent before the first query.
 
         Raises:
             InputError: httpx2 is missing, or the endpoint's certificates cannot be read.
         """
         self.endpoint, self.query_budget = endpoint, query_budget
-        self.told: Callable[[int], None] | None = None  # is told how many records of the present query are answered
+        self.told: Callable[[int], None] | None = (
+            None  # is told how many records of the present query are answered
+        )
         self.classes = endpoint.declared.classes
         self.columns = endpoint.columns
         self.signal: Signal = endpoint.outputs
@@ -88,20 +115,25 @@ class HttpTarget:
         declared = self.endpoint.declared.n_classes
         if declared is None and isinstance(self._serving, OpenInference):
             self._started()
-            declared = count_metadata_classes(self._metadata, self.endpoint.answer, self.endpoint.outputs)
+            declared = count_metadata_classes(
+                self._metadata, self.endpoint.answer, self.endpoint.outputs
+            )
         if declared is None:
             raise InputError(
-                "Expected the classes of an endpoint, got none. Give --classes in the server's order, or --n-classes."
+                "Expected the classes of an endpoint, got none. Give --classes in the server's "
+                "order, or --n-classes."
             )
         return declared
 
     def query(self, x: Any, *, owners: Sequence[str] | None = None) -> Floats:
         """Outputs (n, k) for the records `x`, hidden ones NaN; labels are (n, 1).
 
-        `owners` (n,) names the record of the audit that each query is spent for; without it each row is its own.
+        `owners` (n,) names the record of the audit that each query is spent for; without it each
+        row is its own.
 
         Raises:
-            TargetError: The server cannot be reached, fails, or answers something else than was declared.
+            TargetError: The server cannot be reached, fails, or answers something else than was
+            declared.
             InputError: A budget is used up, or the records do not fit the server.
         """
         portal, ledger = self._started()
@@ -125,7 +157,9 @@ class HttpTarget:
             self._open = self._sender = None
 
     def _new_sender(self) -> Sender:
-        return Sender(self.endpoint.url, self.endpoint.wire, self.endpoint.credential, self.endpoint.ca_file)
+        return Sender(
+            self.endpoint.url, self.endpoint.wire, self.endpoint.credential, self.endpoint.ca_file
+        )
 
     def __enter__(self) -> HttpTarget:
         return self
@@ -140,12 +174,16 @@ class HttpTarget:
                 self._sender = self._sender or self._new_sender()
                 ledger = Ledger(self.ledger, self.endpoint.scope)
                 self._open = (EventLoopThread(), ledger)
-                self._shut = weakref.finalize(self, _close_connection, self._open[0], self._sender, ledger)
+                self._shut = weakref.finalize(
+                    self, _close_connection, self._open[0], self._sender, ledger
+                )
             if ask and self._metadata is None:
                 self._metadata = {}
                 if isinstance(self._serving, OpenInference):
                     self._metadata = self._open[0].call(self._described())
-                    self._serving = replace(self._serving, tensors=read_input_tensors(self._metadata))
+                    self._serving = replace(
+                        self._serving, tensors=read_input_tensors(self._metadata)
+                    )
             return self._open
 
     async def _described(self) -> Any:
@@ -153,7 +191,9 @@ class HttpTarget:
         serving = self._serving
         assert isinstance(serving, OpenInference)
         assert self._sender is not None
-        reply = await self._sender.deliver("GET", serving.home(self.endpoint.url), None, NoBooking())
+        reply = await self._sender.deliver(
+            "GET", serving.home(self.endpoint.url), None, NoBooking()
+        )
         return parse_json(reply.body) if reply.status < 300 else {}
 
     def _numbered(self, batch: Batch, owners: Sequence[str] | None) -> list[LedgerQuery]:
@@ -165,24 +205,34 @@ class HttpTarget:
             for place, fingerprint in enumerate(prints):
                 key = fingerprint + self._asked[fingerprint].to_bytes(4, "big")
                 self._asked[fingerprint] += 1
-                owner = fingerprint if owners is None else blake2b(str(owners[place]).encode(), digest_size=16).digest()
+                owner = (
+                    fingerprint
+                    if owners is None
+                    else blake2b(str(owners[place]).encode(), digest_size=16).digest()
+                )
                 found.append(LedgerQuery(key, owner))
         return found
 
     async def _answers(self, ledger: Ledger, batch: Batch, queries: list[LedgerQuery]) -> Floats:
         """The ledger's answers, and the server's to what is missing."""
         known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
-        rows = [np.frombuffer(known[query.key]) if query.key in known else None for query in queries]
+        rows = [
+            np.frombuffer(known[query.key]) if query.key in known else None for query in queries
+        ]
         limits = SendingLimits(self.query_budget, self.endpoint.max_queries)
         sender, told, done = self._sender, self.told, len([row for row in rows if row is not None])
         assert sender is not None
 
         def ready(places: list[int]) -> PreparedRequest:
             body = dump_json(self._serving.request(batch.take(places)))
-            return PreparedRequest(places, body, LedgerBooking(ledger, [queries[place] for place in places], limits))
+            return PreparedRequest(
+                places, body, LedgerBooking(ledger, [queries[place] for place in places], limits)
+            )
 
         async def send(request: PreparedRequest) -> ServerReply:
-            return await sender.deliver("POST", self._serving.address(self.endpoint.url), request.body, request.booking)
+            return await sender.deliver(
+                "POST", self._serving.address(self.endpoint.url), request.body, request.booking
+            )
 
         def keep(request: PreparedRequest, reply: ServerReply) -> Future[None]:
             values = self._read(reply.body, len(request.places))
@@ -201,7 +251,9 @@ class HttpTarget:
         size = self.endpoint.rows_a_request
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
         # The first request goes alone, so that a wrong declaration costs no more.
-        await RequestPipeline(ready, send, keep).run(parts, self.endpoint.concurrency, first_alone=not self._understood)
+        await RequestPipeline(ready, send, keep).run(
+            parts, self.endpoint.concurrency, first_alone=not self._understood
+        )
         self._understood = self._understood or bool(parts)
         width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
@@ -217,9 +269,15 @@ class HttpTarget:
         self._check_version(document)
         answers = self._serving.answers(document)
         if not isinstance(answers, list | np.ndarray):
-            raise TargetError(f"Expected a list of {n} answers from {where}, got {describe_json(answers)}. Repair --answer.")
+            raise TargetError(
+                f"Expected a list of {n} answers from {where}, got {describe_json(answers)}. "
+                "Repair --answer."
+            )
         if len(answers) != n:
-            raise TargetError(f"Expected {n} answers from {where}, got {len(answers)}. Ask for one answer a record.")
+            raise TargetError(
+                f"Expected {n} answers from {where}, got {len(answers)}. Ask for one answer a "
+                "record."
+            )
         declared = self.endpoint.declared
         if declared.n_classes is None:
             declared = replace(declared, n=self.n_classes)
@@ -227,12 +285,17 @@ class HttpTarget:
 
     def _check_version(self, document: Any) -> None:
         """Refuse an answer of another version of the model than the one before."""
-        told = document.get("model_version") if isinstance(document, dict) and self.endpoint.protocol == "v2" else None
+        told = (
+            document.get("model_version")
+            if isinstance(document, dict) and self.endpoint.protocol == "v2"
+            else None
+        )
         if told:
             self._version = self._version or str(told)
             if str(told) != self._version:
                 raise TargetError(
-                    f"Expected answers of version {self._version}, got one of {str(told)[:40]}: the model was replaced meanwhile. "
+                    f"Expected answers of version {self._version}, got one of {str(told)[:40]}: "
+                    "the model was replaced meanwhile. "
                     f"Pin one with --model-version, in another --out."
                 )
 
@@ -248,7 +311,10 @@ def _close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -
 
 
 def dump_json(document: Any) -> bytes:
-    """A document as compact JSON; orjson, which the `http` extra brings, takes a tenth of the time of the standard library."""
+    """A document as compact JSON.
+
+    Orjson, which the `http` extra brings, takes a tenth of the time of the standard library.
+    """
     try:
         import orjson
 
@@ -273,7 +339,8 @@ def parse_json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise TargetError(
-            f"Expected JSON from the server, got {len(body)} bytes that are none, or not whole. Check --url and the server."
+            f"Expected JSON from the server, got {len(body)} bytes that are none, or not whole. "
+            "Check --url and the server."
         ) from None
 
 

@@ -1,4 +1,7 @@
-"""Requests over the wire: paced, retried with back-off, cut off in time and size, and never to a host that was not named."""
+"""Requests over the wire: paced, retried with back-off, cut off in time and size.
+
+And never to a host that was not named.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,16 @@ from memberscope.wire import Credential, TransportSettings
 
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 HOPS = 3  # redirects within the same origin
-IDLE = 2.0  # seconds that an unused connection is kept: less than servers keep theirs, so that no request meets a closed one
+# Seconds that an unused connection is kept: less than servers keep theirs, so that no request meets
+# a closed one
+IDLE = 2.0
 
 
 class Booking(Protocol):
-    """What must happen before a request leaves, and after one that the server certainly did not answer."""
+    """What must happen before a request leaves.
+
+    And after one that the server certainly did not answer.
+    """
 
     async def reserve(self) -> None:
         """Book one sending, or raise if there is none left."""
@@ -52,7 +60,10 @@ class ServerReply:
 
 
 class LostError(Exception):
-    """No whole answer came; `sent` tells whether the server may have seen the request, `final` that a retry is of no use."""
+    """No whole answer came; `sent` tells whether the server may have seen the request.
+
+    `final` that a retry is of no use.
+    """
 
     def __init__(self, why: str, *, sent: bool = True, final: bool = False) -> None:
         super().__init__(why)
@@ -60,7 +71,10 @@ class LostError(Exception):
 
 
 class RequestPacer:
-    """When the next request may leave: `rate` a second, evenly, and none while the server asked for quiet."""
+    """When the next request may leave.
+
+    `rate` a second, evenly, and none while the server asked for quiet.
+    """
 
     def __init__(self, rate: float | None) -> None:
         self.gap = 0.0 if rate is None else 1.0 / rate
@@ -84,10 +98,17 @@ class RequestPacer:
 
 
 class Sender:
-    """Sends requests to one origin over connections that are kept; all its coroutines run in one event loop."""
+    """Sends requests to one origin over connections that are kept.
+
+    All its coroutines run in one event loop.
+    """
 
     def __init__(
-        self, url: str, wire: TransportSettings, credential: Credential | None = None, ca_file: str | None = None
+        self,
+        url: str,
+        wire: TransportSettings,
+        credential: Credential | None = None,
+        ca_file: str | None = None,
     ) -> None:
         """Check the settings; nothing is sent.
 
@@ -97,19 +118,27 @@ class Sender:
         try:
             import httpx2
         except ImportError as error:
-            raise InputError("Expected httpx2 for an endpoint, got none. Run `pip install memberscope[http]`.") from error
+            raise InputError(
+                "Expected httpx2 for an endpoint, got none. Run `pip install memberscope[http]`."
+            ) from error
         self.url, self.wire, self.credential = url, wire, credential
         self.pace = RequestPacer(wire.rate)
         self._random = SystemRandom()
         self._client = httpx2.AsyncClient(
             verify=_choose_certificates(url, ca_file),
             timeout=httpx2.Timeout(wire.read, connect=wire.connect, pool=None),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE),
+            limits=httpx2.Limits(
+                max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE
+            ),
             follow_redirects=False,
         )
 
-    async def deliver(self, method: str, url: str, body: bytes | None, booking: Booking) -> ServerReply:
-        """The server's answer; retried as the wire says, each sending booked first. To a GET it may be that there is nothing.
+    async def deliver(
+        self, method: str, url: str, body: bytes | None, booking: Booking
+    ) -> ServerReply:
+        """The server's answer; retried as the wire says, each sending booked first.
+
+        To a GET it may be that there is nothing.
 
         Raises:
             TargetError: The server cannot be reached, does not answer, or fails.
@@ -132,7 +161,10 @@ class Sender:
                     return reply
                 if reply.status < 500:
                     await booking.refund()
-                why, wait = f"status {reply.status}{self._said(reply.body)}", _read_retry_after(reply.headers)
+                why, wait = (
+                    f"status {reply.status}{self._said(reply.body)}",
+                    _read_retry_after(reply.headers),
+                )
                 if reply.status not in RETRIED:
                     raise self._refused(reply.status, why)
             tries += 1
@@ -140,7 +172,8 @@ class Sender:
                 raise self._failed(why, tries)
             if wait > self.wire.longest:
                 raise TargetError(
-                    f"Expected an answer from {strip_url(url)}, got {why} and the wish to wait {wait:.0f} s. Run the same command again then."
+                    f"Expected an answer from {strip_url(url)}, got {why} and the wish to wait "
+                    f"{wait:.0f} s. Run the same command again then."
                 )
             if wait:
                 self.pace.hold(wait)
@@ -160,7 +193,8 @@ class Sender:
             there = urljoin(url, reply.headers.get("location", ""))
             if reply.status not in (307, 308) or _parse_origin(there) != _parse_origin(url):
                 raise LostError(
-                    f"a redirect to {strip_url(there)}, which was not followed (give that URL if you trust it)",
+                    f"a redirect to {strip_url(there)}, which was not followed (give that URL if "
+                    "you trust it)",
                     sent=False,
                     final=True,
                 )
@@ -174,11 +208,24 @@ class Sender:
         headers |= {} if self.credential is None else self.credential.headers()
         try:
             async with asyncio.timeout(self.wire.total):
-                async with self._client.stream(method, url, content=body, headers=headers) as response:
-                    return ServerReply(response.status_code, response.headers, await self._whole(response))
-        except (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol) as error:
+                async with self._client.stream(
+                    method, url, content=body, headers=headers
+                ) as response:
+                    return ServerReply(
+                        response.status_code, response.headers, await self._whole(response)
+                    )
+        except (
+            httpx2.ConnectError,
+            httpx2.ConnectTimeout,
+            httpx2.ProxyError,
+            httpx2.UnsupportedProtocol,
+        ) as error:
             untrusted = "certificate" in str(error).lower()
-            why = f"a certificate that is not trusted ({error}); see --ca-file" if untrusted else f"no connection ({error})"
+            why = (
+                f"a certificate that is not trusted ({error}); see --ca-file"
+                if untrusted
+                else f"no connection ({error})"
+            )
             raise LostError(self._redacted(why), sent=False, final=untrusted) from None
         except httpx2.TimeoutException:
             raise LostError(f"nothing for {self.wire.read:g} s") from None
@@ -187,7 +234,9 @@ class Sender:
         except httpx2.DecodingError:
             raise LostError("a compressed body that is damaged", final=True) from None
         except httpx2.TransportError as error:
-            raise LostError(self._redacted(f"a broken connection ({str(error) or type(error).__name__})")) from None
+            raise LostError(
+                self._redacted(f"a broken connection ({str(error) or type(error).__name__})")
+            ) from None
 
     async def _whole(self, response: Any) -> bytes:
         """The body, unless it is longer than the limit."""
@@ -202,23 +251,36 @@ class Sender:
     def _failed(self, why: str, tries: int) -> TargetError:
         times = f" in {tries} tries" if tries > 1 else ""
         return TargetError(
-            f"Expected an answer from {strip_url(self.url)}, got {why}{times}. Check the server, then run it again."
+            f"Expected an answer from {strip_url(self.url)}, got {why}{times}. Check the server, "
+            "then run it again."
         )
 
     def _refused(self, status: int, why: str) -> MemberscopeError:
-        """The error that a status means which no retry mends: the user's in address and token, else the server's."""
+        """The error that a status means which no retry mends.
+
+        The user's in address and token, else the server's.
+        """
         if status in (401, 403):
-            what = f"the token in {self.credential.env}" if self.credential else "requests without a token (see --auth-env)"
-            return InputError(f"Expected {strip_url(self.url)} to accept {what}, got {why}. Check the token.")
+            what = (
+                f"the token in {self.credential.env}"
+                if self.credential
+                else "requests without a token (see --auth-env)"
+            )
+            return InputError(
+                f"Expected {strip_url(self.url)} to accept {what}, got {why}. Check the token."
+            )
         if status in (404, 405):
             return InputError(
-                f"Expected an endpoint at {strip_url(self.url)}, got {why}. Check --url, --protocol and --model-name."
+                f"Expected an endpoint at {strip_url(self.url)}, got {why}. Check --url, "
+                "--protocol and --model-name."
             )
         return self._failed(why, 1)
 
     def _said(self, body: bytes) -> str:
         """The start of what a server said with an error, without the token."""
-        text = " ".join(self._redacted(body[:2000].decode("utf-8", "replace")).split())[:160].rstrip(".")
+        text = " ".join(self._redacted(body[:2000].decode("utf-8", "replace")).split())[
+            :160
+        ].rstrip(".")
         return f" ({text})" if text.isprintable() and text else ""
 
     def _redacted(self, text: str) -> str:
@@ -229,7 +291,9 @@ class Sender:
 
 
 def _read_retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that `Retry-After` asks to wait, given as such or as a date by the server's own clock; 0 without it.
+    """Seconds that `Retry-After` asks to wait.
+
+    Given as such or as a date by the server's own clock; 0 without it.
 
     >>> _read_retry_after({"retry-after": "3"})
     3.0
@@ -241,7 +305,9 @@ def _read_retry_after(headers: Mapping[str, str]) -> float:
         return float(text)
     try:
         until = parsedate_to_datetime(text).timestamp()
-        now = parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
+        now = (
+            parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
+        )
     except (TypeError, ValueError):
         return 0.0
     return max(0.0, until - now)
@@ -268,14 +334,19 @@ def _parse_origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _choose_certificates(url: str, ca_file: str | None) -> Any:
-    """What makes a server's certificate good: the file's, or else the usual ones, which are not read where none is shown."""
+    """What makes a server's certificate good.
+
+    The file's, or else the usual ones, which are not read where none is shown.
+    """
     if ca_file is not None:
         return _load_ca_certificates(ca_file)
     if _parse_origin(url)[0] == "https":
         return True
     import ssl
 
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts nobody; no redirect leads from http to https
+    return ssl.SSLContext(
+        ssl.PROTOCOL_TLS_CLIENT
+    )  # trusts nobody; no redirect leads from http to https
 
 
 def _load_ca_certificates(ca_file: str) -> Any:
@@ -289,4 +360,6 @@ def _load_ca_certificates(ca_file: str) -> Any:
     try:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
-        raise InputError(f"Expected certificates in PEM form in {ca_file}, got: {error}. Check --ca-file.") from error
+        raise InputError(
+            f"Expected certificates in PEM form in {ca_file}, got: {error}. Check --ca-file."
+        ) from error

@@ -1,4 +1,7 @@
-"""Models from files and factories: formats that cannot run code by default, the others only behind a declared trust."""
+"""Models from files and factories.
+
+Formats that cannot run code by default, the others only behind a declared trust.
+"""
 
 from __future__ import annotations
 
@@ -33,15 +36,21 @@ def load_target(
     device: str | None = None,
     outputs: str | None = None,
 ) -> LoadedTarget:
-    """A target from `module:factory`, a model file, torch weights with a `factory`, or a folder of Hugging Face's.
+    """A target from `module:factory`, a model file, torch weights with a `factory`.
 
-    `outputs` declares what the model returns (probabilities, logits or labels), where that cannot be told.
+    Or a folder of Hugging Face's.
+
+    `outputs` declares what the model returns (probabilities, logits or labels), where that cannot
+    be told.
 
     Raises:
-        InputError: The file or factory is missing, damaged or of another kind, or does not return `outputs`.
+        InputError: The file or factory is missing, damaged or of another kind, or does not return
+        `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
-    loaded = _load_by_kind(spec, factory, trust or TrustSettings(), device, parse_declared_outputs(outputs))
+    loaded = _load_by_kind(
+        spec, factory, trust or TrustSettings(), device, parse_declared_outputs(outputs)
+    )
     return LoadedTarget(apply_declaration(loaded.target, outputs), loaded.notes)
 
 
@@ -54,26 +63,44 @@ def _load_by_kind(
         return LoadedTarget(*load_huggingface(path, device=device))
     if not path.suffix and ":" in spec:
         found = _build_from_factory(spec)
-        return LoadedTarget(place_target(found if isinstance(found, Target) else wrap(found, outputs=outputs), device, outputs))
+        return LoadedTarget(
+            place_target(
+                found if isinstance(found, Target) else wrap(found, outputs=outputs),
+                device,
+                outputs,
+            )
+        )
     if not path.is_file():
-        raise InputError(f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the path.")
+        raise InputError(
+            f"Expected a model file or module:factory, got {spec!r}, which is not there. Check the "
+            "path."
+        )
     suffix = path.suffix.lower()
     if is_weights(path):
         if _is_torchscript(path):
             return _load_code_bearing_file(path, trust)
-        return load_torch_weights(path, factory, trust, build=_build_from_factory, device=device, outputs=outputs)
+        return load_torch_weights(
+            path, factory, trust, build=_build_from_factory, device=device, outputs=outputs
+        )
     if suffix in CODE_BEARING:
         return _load_code_bearing_file(path, trust)
     readers: dict[str, Callable[[], LoadedTarget]] = {
         ".skops": lambda: _load_skops(path, trust),
         ".onnx": lambda: LoadedTarget(load_onnx(path, outputs=outputs, device=device)),
         ".keras": lambda: LoadedTarget(*load_keras(path, trust, outputs=outputs)),
-        **dict.fromkeys((".json", ".ubj"), lambda: LoadedTarget(load_xgboost(path, outputs=outputs))),
-        **dict.fromkeys((".txt", ".lgb", ".lgbm"), lambda: LoadedTarget(load_lightgbm(path, outputs=outputs))),
+        **dict.fromkeys(
+            (".json", ".ubj"), lambda: LoadedTarget(load_xgboost(path, outputs=outputs))
+        ),
+        **dict.fromkeys(
+            (".txt", ".lgb", ".lgbm"), lambda: LoadedTarget(load_lightgbm(path, outputs=outputs))
+        ),
     }
     if suffix not in readers:
         known = ", ".join([*readers, ".pt", ".pth", ".ckpt"])
-        raise InputError(f"Expected a model as module:factory, {known} or .safetensors, got {spec!r}. Convert it.")
+        raise InputError(
+            f"Expected a model as module:factory, {known} or .safetensors, got {spec!r}. Convert "
+            "it."
+        )
     return readers[suffix]()
 
 
@@ -89,18 +116,29 @@ def _build_from_factory(spec: str) -> Any:
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"Expected an importable module:factory, got {spec!r}: {error}. Check both names.") from error
-    looks_like_model = any(hasattr(found, method) for method in ("predict_proba", "decision_function", "query", "state_dict"))
+        raise InputError(
+            f"Expected an importable module:factory, got {spec!r}: {error}. Check both names."
+        ) from error
+    looks_like_model = any(
+        hasattr(found, method)
+        for method in ("predict_proba", "decision_function", "query", "state_dict")
+    )
     if isinstance(found, type) or (callable(found) and not looks_like_model):
         try:
             return found()
         except Exception as error:
-            raise InputError(f"Expected {spec!r} to build a model, got {type(error).__name__}: {error}. Repair it.") from error
+            raise InputError(
+                f"Expected {spec!r} to build a model, got {type(error).__name__}: {error}. Repair "
+                "it."
+            ) from error
     return found
 
 
 def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
-    """A scikit-learn model from a skops file, with only harmless and checked types, and those named, beyond skops's own list."""
+    """A scikit-learn model from a skops file, with only harmless and checked types.
+
+    And those named, beyond skops's own list.
+    """
     from memberscope.targets.files.skops_files import open_skops
 
     estimator, notes = open_skops(path, trust)
@@ -128,7 +166,8 @@ def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not trust.code:
         raise UnsafeFileError(
-            f"Expected a format that cannot run code, got {path.name} (SHA-256 {digest}). Save it with "
+            f"Expected a format that cannot run code, got {path.name} (SHA-256 {digest}). Save it "
+            "with "
             f"skops.io.dump(model, 'model.skops'), or add --trust-code if you trust its origin."
         )
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
@@ -138,7 +177,8 @@ def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
         raise
     except Exception as error:
         raise InputError(
-            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Save it again."
+            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Save it "
+            "again."
         ) from error
 
 

@@ -1,4 +1,7 @@
-"""Weights of torch modules as trainers save them: inside checkpoints, and under the names of what training wrapped around them."""
+"""Weights of torch modules as trainers save them.
+
+Inside checkpoints, and under the names of what training wrapped around them.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,29 @@ from memberscope.types import Target
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar")
 
 # Where checkpoints keep the weights, the likeliest first, and parts of names that wrappers put in.
-HOLDERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module", "weights", "params")
-WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_forward_module.")
-AVERAGES = ("ema", "teacher", "swa", "average")  # a second set of weights, which is taken where no other fits
+HOLDERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "module",
+    "weights",
+    "params",
+)
+WRAPPERS = (
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+    "_forward_module.",
+)
+AVERAGES = (
+    "ema",
+    "teacher",
+    "swa",
+    "average",
+)  # a second set of weights, which is taken where no other fits
 DEPTH = 3  # mappings within mappings that are looked into
 MOST = 50  # names in a message
 
@@ -30,7 +53,10 @@ Named = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class FittedWeights:
-    """The `weights` under the names of the module, and where they stood: `holder` in the file, and the `prefix` of their names."""
+    """The `weights` under the names of the module, and where they stood.
+
+    `holder` in the file, and the `prefix` of their names.
+    """
 
     weights: Named
     holder: str
@@ -43,7 +69,11 @@ class FittedWeights:
         where = f" in {self.holder!r}" if self.holder else ""
         if not self.unused and not any(word in self.holder for word in AVERAGES):
             return ()
-        left = f"; left out {len(self.unused)} others: {_join_names(self.unused)}" if self.unused else ""
+        left = (
+            f"; left out {len(self.unused)} others: {_join_names(self.unused)}"
+            if self.unused
+            else ""
+        )
         return (f"Took the weights{where} whose names begin with {self.prefix!r}{left}.",)
 
 
@@ -65,7 +95,9 @@ def load_torch_weights(
     device: str | None = None,
     outputs: str | None = None,
 ) -> LoadedTarget:
-    """A torch module built by `factory` with the weights in a file; `build` calls a factory by its name.
+    """A torch module built by `factory` with the weights in a file.
+
+    `build` calls a factory by its name.
 
     Raises:
         InputError: The file is damaged, there is no factory, or the weights fit another module.
@@ -76,31 +108,42 @@ def load_torch_weights(
 
         read, notes = _read_weights(path, trust)
     except ImportError as error:
-        raise InputError(f"Expected torch for this model, got: {error}. Run `pip install memberscope[torch]`.") from error
+        raise InputError(
+            f"Expected torch for this model, got: {error}. Run `pip install memberscope[torch]`."
+        ) from error
     if not isinstance(read, Mapping) and hasattr(read, "state_dict"):
         if factory is None:
             return LoadedTarget(place_target(TorchTarget(read), device, outputs), notes)
         read = read.state_dict()
     if factory is None:
-        raise InputError(f"Expected a factory for the weights in {path}, got none. Add --factory module:function.")
+        raise InputError(
+            f"Expected a factory for the weights in {path}, got none. Add --factory "
+            "module:function."
+        )
     found = build(factory)
     module = found.module if isinstance(found, TorchTarget) else unwrap_module(found)
     if not hasattr(module, "load_state_dict"):
-        raise InputError(f"Expected {factory} to build a torch module, got {type(module).__name__}. Return the module.")
+        raise InputError(
+            f"Expected {factory} to build a torch module, got {type(module).__name__}. Return the "
+            "module."
+        )
     fitted = _fit_weights(read, module, path, factory)
     try:
         module.load_state_dict(fitted.weights)
     except (AttributeError, RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())
         raise InputError(
-            f"Expected weights that fit {factory}, got {path}: {why}. Use the factory that they were saved from."
+            f"Expected weights that fit {factory}, got {path}: {why}. Use the factory that they "
+            "were saved from."
         ) from error
     target: Target = found if isinstance(found, TorchTarget) else TorchTarget(module)
     return LoadedTarget(place_target(target, device, outputs), (*notes, *fitted.notes))
 
 
 def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
-    """What a file of torch or safetensors holds, and notes; nothing in it is run unless it is trusted.
+    """What a file of torch or safetensors holds, and notes.
+
+    Nothing in it is run unless it is trusted.
 
     Raises:
         InputError: It is damaged.
@@ -114,20 +157,25 @@ def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...
 
             return load_file(path), ()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch remarks on pickle protocols; what matters is whether it refuses
+            warnings.simplefilter(
+                "ignore"
+            )  # torch remarks on pickle protocols; what matters is whether it refuses
             return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError as error:
         if trust.code:
             return _run_trusted_file(path)
         raise UnsafeFileError(
-            f"Expected weights of plain tensors, got {path} with {_objects_in(path)}, which could run code. Save the weights alone, "
-            f"torch.save(model.state_dict(), 'weights.pt'), and add --factory module:function; or add --trust-code if you trust "
+            f"Expected weights of plain tensors, got {path} with {_objects_in(path)}, which could "
+            "run code. Save the weights alone, "
+            "torch.save(model.state_dict(), 'weights.pt'), and add --factory module:function; or "
+            "add --trust-code if you trust "
             f"the file's origin."
         ) from error
     except Exception as error:
         first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice of its own
         raise InputError(
-            f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save them again."
+            f"Expected complete torch weights, got {path}: {type(error).__name__}: {first}. Save "
+            "them again."
         ) from error
 
 
@@ -138,12 +186,15 @@ def _run_trusted_file(path: Path) -> tuple[Any, tuple[str, ...]]:
     import torch
 
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # a pickled module names the file that its class stands in
+        sys.path.insert(
+            0, str(Path.cwd())
+        )  # a pickled module names the file that its class stands in
     try:
         found = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
         raise InputError(
-            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Put its code on the path, or save it again."
+            f"Expected a complete model file, got {path}: {type(error).__name__}: {error}. Put its "
+            "code on the path, or save it again."
         ) from error
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return found, (f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed.",)
@@ -175,7 +226,11 @@ def _fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeig
     wanted = dict(module.state_dict())
     sets = sorted(_weight_sets(read), key=lambda entry: _rank_weight_set(entry[0]))
     if not sets:
-        kind = f"the keys {_join_names([str(key) for key in read])}" if isinstance(read, Mapping) else type(read).__name__
+        kind = (
+            f"the keys {_join_names([str(key) for key in read])}"
+            if isinstance(read, Mapping)
+            else type(read).__name__
+        )
         raise InputError(f"Expected weights in {path}, got {kind}. Save model.state_dict().")
     for holder, weights in sets:
         fitted = _fit_names(weights, wanted, holder)
@@ -183,7 +238,10 @@ def _fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeig
             return fitted
     misfits = [_describe_misfit(_strip_wrapper_names(weights), wanted) for _, weights in sets]
     why = min(misfits, key=len)
-    raise InputError(f"Expected weights that fit {factory}, got {path} with {why}. Use the factory that they were saved from.")
+    raise InputError(
+        f"Expected weights that fit {factory}, got {path} with {why}. Use the factory that they "
+        "were saved from."
+    )
 
 
 def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[str, Named]]:
@@ -192,7 +250,11 @@ def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[
         read = read.state_dict()
     if not isinstance(read, Mapping) or depth > DEPTH:
         return
-    tensors = {name: value for name, value in read.items() if isinstance(name, str) and hasattr(value, "untyped_storage")}
+    tensors = {
+        name: value
+        for name, value in read.items()
+        if isinstance(name, str) and hasattr(value, "untyped_storage")
+    }
     if tensors and len(tensors) == len(read):
         yield holder, tensors
         return
@@ -219,15 +281,24 @@ def _strip_wrapper_names(weights: Named) -> Named:
 
 
 def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | None:
-    """The weights under the module's names, with a common prefix taken off or put on; None if they do not fit."""
+    """The weights under the module's names, with a common prefix taken off or put on.
+
+    None if they do not fit.
+    """
     weights = _strip_wrapper_names(weights)
     if not wanted:
         return None
     first = next(iter(wanted))
     prefixes = [name[: -len(first)] for name in weights if name.endswith(first)]
     ends = ("", *[prefix for prefix in prefixes if prefix.endswith(".")])
-    for prefix in sorted(dict.fromkeys(ends), key=lambda text: (any(word in text for word in AVERAGES), len(text))):
-        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+    for prefix in sorted(
+        dict.fromkeys(ends), key=lambda text: (any(word in text for word in AVERAGES), len(text))
+    ):
+        own = {
+            name.removeprefix(prefix): value
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
         if _is_same(own, wanted):
             unused = tuple(name for name in weights if not name.startswith(prefix))
             return FittedWeights(own, holder, prefix, unused)
@@ -240,8 +311,13 @@ def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | No
 
 
 def _is_same(own: Named, wanted: Named) -> bool:
-    """Whether names and shapes are those wanted; counters of batches, which old files lack, may be missing."""
-    missing = [name for name in wanted if name not in own and not name.endswith("num_batches_tracked")]
+    """Whether names and shapes are those wanted.
+
+    Counters of batches, which old files lack, may be missing.
+    """
+    missing = [
+        name for name in wanted if name not in own and not name.endswith("num_batches_tracked")
+    ]
     if missing or any(name not in wanted for name in own):
         return False
     if any(own[name].shape != wanted[name].shape for name in own):
@@ -253,7 +329,9 @@ def _is_same(own: Named, wanted: Named) -> bool:
 def _describe_misfit(weights: Named, wanted: Named) -> str:
     """What is wrong with weights, with the longest prefix that all names share taken off."""
     heads = {name.split(".")[0] for name in weights}
-    while len(heads) == 1 and all("." in name for name in weights) and not set(weights) & set(wanted):
+    while (
+        len(heads) == 1 and all("." in name for name in weights) and not set(weights) & set(wanted)
+    ):
         weights = {name.partition(".")[2]: value for name, value in weights.items()}
         heads = {name.split(".")[0] for name in weights}
     missing = [name for name in wanted if name not in weights]

@@ -25,10 +25,13 @@ from memberscope.types import Access, Target
 
 
 def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None) -> Target:
-    """A target from a model of any framework here, a function x -> probabilities, or a target itself.
+    """A target from a model of any framework here, a function x -> probabilities.
 
-    Known are fitted scikit-learn classifiers, torch modules, onnxruntime sessions, boosters of LightGBM and XGBoost, Keras
-    models, and models and pipelines of transformers. `outputs` declares what they return, where that cannot be told.
+    Or a target itself.
+
+    Known are fitted scikit-learn classifiers, torch modules, onnxruntime sessions, boosters of
+    LightGBM and XGBoost, Keras models, and models and pipelines of transformers. `outputs` declares
+    what they return, where that cannot be told.
 
     Raises:
         InputError: The object is none of these, or does not return `outputs`.
@@ -38,28 +41,41 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     2
     """
     known = (
-        model if isinstance(model, TorchTarget | Target) else _build_target(model, n_classes, parse_declared_outputs(outputs))
+        model
+        if isinstance(model, TorchTarget | Target)
+        else _build_target(model, n_classes, parse_declared_outputs(outputs))
     )
     return apply_declaration(known, outputs)
 
 
 def apply_declaration(target: Target, outputs: str | None) -> Target:
-    """The target itself, if it returns what was declared; a torch module of which nothing was declared, with the declaration.
+    """The target itself, if it returns what was declared.
+
+    A torch module of which nothing was declared, with the declaration.
 
     Raises:
         InputError: It does not.
     """
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return place_target(target, None, outputs)
-    if outputs == "logits" and isinstance(target, SklearnTarget) and has_raw_scores(target.estimator):
+    if (
+        outputs == "logits"
+        and isinstance(target, SklearnTarget)
+        and has_raw_scores(target.estimator)
+    ):
         target.signal, target.access = "logits", Access.LOGITS
     if outputs not in (None, target.signal):
-        raise InputError(f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out --outputs.")
+        raise InputError(
+            f"Expected a model that returns {outputs}, got one of {target.signal}. Leave out "
+            "--outputs."
+        )
     return target
 
 
 def place_target(target: Target, device: str | None, outputs: str | None = None) -> Target:
-    """The target on the `device` and with the `outputs` that were asked for, if it is a torch module; else as it came.
+    """The target on the `device` and with the `outputs` that were asked for.
+
+    If it is a torch module; else as it came.
 
     Raises:
         InputError: The device is not there.
@@ -91,10 +107,14 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
         return SklearnTarget(model)
     if callable(model) and not isinstance(model, type):
         if n_classes is None:
-            raise InputError("Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, n_classes=k).")
+            raise InputError(
+                "Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, "
+                "n_classes=k)."
+            )
         if n_classes < 2:
             raise InputError(
-                f"Expected a function that answers for at least two classes, got n_classes={n_classes}. If it gives the probability of "
+                "Expected a function that answers for at least two classes, got "
+                f"n_classes={n_classes}. If it gives the probability of "
                 f"one class, return that of the other too; regression is not audited yet: {LOSS}."
             )
         return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
@@ -104,16 +124,33 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
     )
 
 
-# A framework's module, its class, and the target for it; the first that fits is taken, as Keras and transformers models
+# A framework's module, its class, and the target for it; the first that fits is taken, as Keras and
+# transformers models
 # may be torch modules too. Only modules that are imported already are looked at.
 FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target]], ...] = (
-    ("onnxruntime", "InferenceSession", lambda model, outputs, k: OnnxTarget(model, outputs=outputs, n_classes=k)),
+    (
+        "onnxruntime",
+        "InferenceSession",
+        lambda model, outputs, k: OnnxTarget(model, outputs=outputs, n_classes=k),
+    ),
     ("lightgbm", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
     ("xgboost", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
     ("keras", "Model", lambda model, outputs, k: KerasTarget(model, outputs=outputs, n_classes=k)),
-    ("transformers.pipelines.base", "Pipeline", lambda model, outputs, k: HuggingFaceTarget(model.model, model.tokenizer)),
-    ("transformers.modeling_utils", "PreTrainedModel", lambda model, outputs, k: HuggingFaceTarget(model)),
-    ("torch.nn", "Module", lambda model, outputs, k: TorchTarget(model, outputs=outputs, n_classes=k)),
+    (
+        "transformers.pipelines.base",
+        "Pipeline",
+        lambda model, outputs, k: HuggingFaceTarget(model.model, model.tokenizer),
+    ),
+    (
+        "transformers.modeling_utils",
+        "PreTrainedModel",
+        lambda model, outputs, k: HuggingFaceTarget(model),
+    ),
+    (
+        "torch.nn",
+        "Module",
+        lambda model, outputs, k: TorchTarget(model, outputs=outputs, n_classes=k),
+    ),
 )
 
 
@@ -126,8 +163,8 @@ def read_class_names(target: Target) -> tuple[str, ...] | None:
 def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
     """The target, which knows what it returns and its number of classes now if it did not.
 
-    Answers to some of the records `x` tell a torch module's; else the answer to the first one, or where answers are labels alone,
-    the records' own `n_classes`.
+    Answers to some of the records `x` tell a torch module's; else the answer to the first one, or
+    where answers are labels alone, the records' own `n_classes`.
     """
     find = getattr(target, "find_outputs", None)
     if find is not None and x is not None:

@@ -1,4 +1,7 @@
-"""Which columns of a signals table are the model's answers: numbered, named by class, one array, or a loss."""
+"""Which columns of a signals table are the model's answers.
+
+Numbered, named by class, one array, or a loss.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ def is_answer(name: str) -> bool:
 
 
 def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path) -> Answers:
-    """Find the answers (n, k) among the `columns` and what they are; `labels` (n,) may name the columns of the classes.
+    """Find the answers (n, k) among the `columns` and what they are.
+
+    `labels` (n,) may name the columns of the classes.
 
     Raises:
         InputError: None of the kinds is there, or several are, or what they mean is open.
@@ -43,7 +48,10 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
     if not found:
         return _named_answers(columns, labels, path)
     if len(found) != 1:
-        raise InputError(f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {' and '.join(found)}. Keep one kind.")
+        raise InputError(
+            f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {' and '.join(found)}. "
+            "Keep one kind."
+        )
     prefix, names = next(iter(found.items()))
     values, first = _stack_columns(columns, names, prefix, path), _first_number(names, path)
     if prefix == "loss":
@@ -55,7 +63,10 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
 
 
 def _numbered_names(columns: Columns, prefix: str) -> list[str]:
-    """The columns p0, p1, … of a prefix in the order of their numbers, or prob_0, prob_1, …, or the one array p."""
+    """The columns p0, p1, … of a prefix in the order of their numbers, or prob_0, prob_1, ….
+
+    Or the one array p.
+    """
     for pattern in (rf"{prefix}(\d+)", rf"(?:{WORDS[prefix]})[_ .-]?(\d+)"):
         numbered = {name: re.fullmatch(pattern, name, re.IGNORECASE) for name in columns}
         found = sorted((int(match[1]), name) for name, match in numbered.items() if match)
@@ -76,7 +87,8 @@ def _first_number(names: list[str], path: str | Path) -> int:
     if numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         prefix = re.sub(r"\d+$", "", names[0])
         raise InputError(
-            f"Expected {prefix}0, {prefix}1, … without gaps in {path}, got {list_names(dict.fromkeys(names))}. Rename them."
+            f"Expected {prefix}0, {prefix}1, … without gaps in {path}, got "
+            f"{list_names(dict.fromkeys(names))}. Rename them."
         )
     return numbers[0]
 
@@ -88,22 +100,33 @@ def _stack_columns(columns: Columns, names: list[str], prefix: str, path: str | 
         InputError: They are not numbers, or neither one array nor a column a class.
     """
     parts = [convert_to_numbers(columns[name], name, path) for name in names]
-    if len({part.ndim for part in parts}) > 1 or parts[0].ndim > 2 or (parts[0].ndim == 2 and len(parts) > 1):
+    if (
+        len({part.ndim for part in parts}) > 1
+        or parts[0].ndim > 2
+        or (parts[0].ndim == 2 and len(parts) > 1)
+    ):
         shapes = ", ".join(str(part.shape) for part in parts[:4])
-        raise InputError(f"Expected {prefix} as one array (n, k) or a column a class in {path}, got {shapes}. Reshape it.")
+        raise InputError(
+            f"Expected {prefix} as one array (n, k) or a column a class in {path}, got {shapes}. "
+            "Reshape it."
+        )
     return (parts[0] if parts[0].ndim == 2 else np.column_stack(parts)).astype(np.float64)
 
 
-def _read_second_class(values: Floats, name: str, first: int, prefix: str, path: str | Path) -> Answers:
+def _read_second_class(
+    values: Floats, name: str, first: int, prefix: str, path: str | Path
+) -> Answers:
     """Answers about two classes from the lone column p1 or z1.
 
     Raises:
-        InputError: The column's number does not say which class it is of, or it holds no probabilities.
+        InputError: The column's number does not say which class it is of, or it holds no
+    probabilities.
     """
     word = "probability" if prefix == "p" else "logit"
     if first != 1:
         raise InputError(
-            f"Expected at least two classes in {path}, got the one column {name}, which may be of either class. Name it "
+            f"Expected at least two classes in {path}, got the one column {name}, which may be of "
+            "either class. Name it "
             f"{prefix}1 if it is the {word} of class 1 of two, or give a column a class."
         )
     if prefix == "z":
@@ -112,22 +135,33 @@ def _read_second_class(values: Floats, name: str, first: int, prefix: str, path:
     outside = np.flatnonzero((values < -1e-6) | (values > LARGEST))
     if len(outside):
         raise InputError(
-            f"Expected probabilities between 0 and 1 in the column {name} of {path}, got {values[outside[0], 0]:g} in row "
-            f"{outside[0] + 1}. Divide percentages by 100, or name the column z1 if it holds logits."
+            f"Expected probabilities between 0 and 1 in the column {name} of {path}, got "
+            f"{values[outside[0], 0]:g} in row "
+            f"{outside[0] + 1}. Divide percentages by 100, or name the column z1 if it holds "
+            "logits."
         )
     note = f"Read the lone column {name} as the probability of class 1 of two; that of class 0 is 1 - {name}."
     return Answers("probabilities", np.hstack([1 - values, values]), (name,), note=note)
 
 
 def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path) -> Answers:
-    """Answers from columns that are called after the classes: prob_cat and prob_dog, or cat and dog where labels are these words.
+    """Answers from columns that are called after the classes.
+
+    Prob_cat and prob_dog, or cat and dog where labels are these words.
 
     Raises:
         InputError: There are none.
     """
-    words = set() if labels is None or labels.ndim != 1 else {str(word) for word in np.unique(labels.astype(np.str_))}
+    words = (
+        set()
+        if labels is None or labels.ndim != 1
+        else {str(word) for word in np.unique(labels.astype(np.str_))}
+    )
     for prefix, pattern in WORDS.items():
-        matches = {name: re.fullmatch(rf"(?:{pattern})[_ .:-](.+)", name, re.IGNORECASE) for name in columns}
+        matches = {
+            name: re.fullmatch(rf"(?:{pattern})[_ .:-](.+)", name, re.IGNORECASE)
+            for name in columns
+        }
         classes = {name: match[1] for name, match in matches.items() if match}
         if len(classes) >= 2 and len(set(classes.values())) == len(classes):
             return _order_by_class(columns, classes, prefix, path)
@@ -139,14 +173,18 @@ def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Pa
     raise InputError(_no_answers(columns, path))
 
 
-def _order_by_class(columns: Columns, classes: Mapping[str, str], prefix: str, path: str | Path) -> Answers:
+def _order_by_class(
+    columns: Columns, classes: Mapping[str, str], prefix: str, path: str | Path
+) -> Answers:
     """Answers whose columns name the `classes`, in the table's order."""
     values = _stack_columns(columns, list(classes), prefix, path)
     _refuse_percentages(values, prefix, path)
     return Answers(KINDS[prefix], values, tuple(classes), classes=tuple(classes.values()))
 
 
-def _lone_class(columns: Columns, classes: Mapping[str, str], words: set[str], prefix: str, path: str | Path) -> Answers:
+def _lone_class(
+    columns: Columns, classes: Mapping[str, str], words: set[str], prefix: str, path: str | Path
+) -> Answers:
     """Answers about two classes, of which one column names one."""
     name, known = next(iter(classes.items()))
     other = next(iter(words - {known}))
@@ -161,7 +199,8 @@ def _no_answers(columns: Columns, path: str | Path) -> str:
     start = f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got "
     if lone is not None:
         return (
-            f"{start}the one column {lone}, whose meaning is open. Name it p1 if it is the probability of class 1 of two, z1 if it is "
+            f"{start}the one column {lone}, whose meaning is open. Name it p1 if it is the "
+            "probability of class 1 of two, z1 if it is "
             f"that class's logit, or loss if it is lower for records that the model knows."
         )
     return f"{start}{list_names(columns)}. Name the columns so, or after the classes, such as p_cat and p_dog."
@@ -175,7 +214,8 @@ def _refuse_percentages(values: Floats, prefix: str, path: str | Path) -> None:
     """
     if prefix == "p" and has_percentages(values):
         raise InputError(
-            f"Expected probabilities that sum to 1 in {path}, got rows that sum to 100, which are percentages. Divide them by 100."
+            f"Expected probabilities that sum to 1 in {path}, got rows that sum to 100, which are "
+            "percentages. Divide them by 100."
         )
 
 
@@ -187,4 +227,8 @@ def has_percentages(values: Floats) -> bool:
     """
     off = np.abs(values.sum(axis=1) - 100)
     within = values.min(initial=0) >= -1e-6 and values.max(initial=0) <= 100 + 1e-4
-    return bool(within and values.max(initial=0) > LARGEST and (off <= max(1.0, 0.05 * values.shape[1])).all())
+    return bool(
+        within
+        and values.max(initial=0) > LARGEST
+        and (off <= max(1.0, 0.05 * values.shape[1])).all()
+    )

@@ -1,4 +1,7 @@
-"""The membership and the labels of a signals table: which columns they are, and what their values mean."""
+"""The membership and the labels of a signals table.
+
+Which columns they are, and what their values mean.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,33 @@ OTHER_NAMES = {
     "loss": ("nll", "cross_entropy", "log_loss", "losses"),
 }
 INSIDE = ("1", "1.0", "true", "t", "yes", "y", "in", "member", "train")
-OUTSIDE = ("0", "0.0", "false", "f", "no", "n", "out", "non-member", "non_member", "nonmember", "test", "holdout")
+OUTSIDE = (
+    "0",
+    "0.0",
+    "false",
+    "f",
+    "no",
+    "n",
+    "out",
+    "non-member",
+    "non_member",
+    "nonmember",
+    "test",
+    "holdout",
+)
 FEW = 20  # different labels beside losses that may be classes however few records each has
-RECORDS_A_CLASS = 10  # beyond which they have to have so many records each, or else they are values to predict
+RECORDS_A_CLASS = (
+    10  # beyond which they have to have so many records each, or else they are values to predict
+)
 NO_CLASSES = ("all records",)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The model's answers `values` (n, k) from `columns`, with the names of their `classes` or the number of the `first`."""
+    """The model's answers `values` (n, k) from `columns`.
+
+    With the names of their `classes` or the number of the `first`.
+    """
 
     signal: Signal
     values: Floats
@@ -41,7 +62,10 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Each record's class as a position (n,), the names of the classes if they have any, and how labels were read."""
+    """Each record's class as a position (n,), the names of the classes if they have any.
+
+    And how labels were read.
+    """
 
     codes: Ints
     names: tuple[str, ...] | None = None
@@ -62,7 +86,9 @@ def find_column(
     *,
     optional: bool = False,
 ) -> tuple[str | None, str | None]:
-    """Find the column of a role by the name that was `given`, by its own name, or by the one other usual name; and a note.
+    """Find the column of a role by the name that was `given`, by its own name.
+
+    Or by the one other usual name; and a note.
 
     Raises:
         InputError: There is none, or several could be meant.
@@ -73,7 +99,9 @@ def find_column(
     if given is not None:
         if given in columns:
             return given, None
-        raise InputError(f"Expected the column {given!r} in {path}, got {list_names(columns)}. Check --{role}.")
+        raise InputError(
+            f"Expected the column {given!r} in {path}, got {list_names(columns)}. Check --{role}."
+        )
     if role in columns:
         return role, None
     usual = (role, *OTHER_NAMES[role])
@@ -81,11 +109,15 @@ def find_column(
     if len(others) == 1:
         return others[0], f"Read the column {others[0]} as {role}."
     if len(others) > 1 and role != "loss":
-        raise InputError(f"Expected one column {role} in {path}, got {' and '.join(others)}. Say which with --{role}.")
+        raise InputError(
+            f"Expected one column {role} in {path}, got {' and '.join(others)}. Say which with "
+            f"--{role}."
+        )
     if optional or role == "loss":
         return None, None
     raise InputError(
-        f"Expected the columns member and label in {path}, got {list_names(columns)}. Add {role!r}, or name the column "
+        f"Expected the columns member and label in {path}, got {list_names(columns)}. Add "
+        f"{role!r}, or name the column "
         f"with --{role}."
     )
 
@@ -107,7 +139,8 @@ def read_member(column: NDArray[Any], name: str, path: str | Path) -> Bools:
     odd = np.flatnonzero(~(inside | outside))
     if len(odd):
         raise InputError(
-            f"Expected 0 or 1 in the column {name} of {path}, or true and false or yes and no, got {str(column[odd[0]])!r} in row "
+            f"Expected 0 or 1 in the column {name} of {path}, or true and false or yes and no, got "
+            f"{str(column[odd[0]])!r} in row "
             f"{odd[0] + 1}. Repair it."
         )
     return np.asarray(inside, dtype=bool)
@@ -115,11 +148,15 @@ def read_member(column: NDArray[Any], name: str, path: str | Path) -> Bools:
 
 def make_single_class(n: int) -> Labels:
     """One class for all of `n` records, where losses need none."""
-    return Labels(np.zeros(n, dtype=np.int64), NO_CLASSES, "Without labels all records count as one class.")
+    return Labels(
+        np.zeros(n, dtype=np.int64), NO_CLASSES, "Without labels all records count as one class."
+    )
 
 
 def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | Path) -> Labels:
-    """Read labels (n,) as positions among the columns of the answers; beside losses they may be anything.
+    """Read labels (n,) as positions among the columns of the answers.
+
+    Beside losses they may be anything.
 
     Raises:
         InputError: A label is no class of the answers, or which one it is is open.
@@ -130,7 +167,8 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     empty = np.flatnonzero(np.isin(words, ("", "None", "nan", "NaN")))
     if len(empty):
         raise InputError(
-            f"Expected a label for each record in the column {name} of {path}, got none in row {empty[0] + 1}. Fill it, or leave the "
+            f"Expected a label for each record in the column {name} of {path}, got none in row "
+            f"{empty[0] + 1}. Fill it, or leave the "
             f"record out."
         )
     if answers.classes is not None:
@@ -143,16 +181,27 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     if answers.first == 1 and not (starts_at_one and codes.max() <= k):
         row = int(np.flatnonzero((codes < 1) | (codes > k))[0])
         raise InputError(
-            f"Expected labels from 1 to {k} in the column {name} of {path}, as {answers.columns[0]} to {answers.columns[-1]} are "
-            f"numbered, got {codes[row]} in row {row + 1}. Number the columns from 0, or the labels from 1."
+            f"Expected labels from 1 to {k} in the column {name} of {path}, as "
+            f"{answers.columns[0]} to {answers.columns[-1]} are "
+            f"numbered, got {codes[row]} in row {row + 1}. Number the columns from 0, or the "
+            "labels from 1."
         )
     if answers.first == 1:
         return Labels(
-            codes - 1, numbers, f"Read the labels 1 to {k} as the classes of {answers.columns[0]} to {answers.columns[-1]}."
+            codes - 1,
+            numbers,
+            f"Read the labels 1 to {k} as the classes of {answers.columns[0]} to "
+            f"{answers.columns[-1]}.",
         )
     if starts_at_one and codes.max() == k:
-        where = f"{answers.columns[0]} to {answers.columns[-1]}" if len(answers.columns) > 1 else "the answers"
-        return Labels(codes - 1, numbers, f"Labels start at 1: read 1 to {k} as the classes of {where}.")
+        where = (
+            f"{answers.columns[0]} to {answers.columns[-1]}"
+            if len(answers.columns) > 1
+            else "the answers"
+        )
+        return Labels(
+            codes - 1, numbers, f"Labels start at 1: read 1 to {k} as the classes of {where}."
+        )
     return Labels(codes)
 
 
@@ -166,11 +215,13 @@ def _read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> In
     odd = np.flatnonzero(~np.isfinite(values) | (values != np.floor(values)))
     if len(odd):
         raise InputError(
-            f"Expected 0-based class numbers in the column {name} of {path}, got {column[odd[0]]} in row {odd[0] + 1}. Encode it."
+            f"Expected 0-based class numbers in the column {name} of {path}, got {column[odd[0]]} "
+            f"in row {odd[0] + 1}. Encode it."
         )
     if len(values) and values.max() >= MOST_CLASSES:
         raise InputError(
-            f"Expected class numbers below {MOST_CLASSES} in the column {name} of {path}, got {values.max():.0f}. "
+            f"Expected class numbers below {MOST_CLASSES} in the column {name} of {path}, got "
+            f"{values.max():.0f}. "
             f"Number the classes from 0."
         )
     return values.astype(np.int64)
@@ -178,7 +229,11 @@ def _read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> In
 
 def _as_words(column: NDArray[Any]) -> Words:
     """A column of words, bytes or objects as text."""
-    return np.char.decode(column, "utf-8", "replace") if column.dtype.kind == "S" else column.astype(np.str_)
+    return (
+        np.char.decode(column, "utf-8", "replace")
+        if column.dtype.kind == "S"
+        else column.astype(np.str_)
+    )
 
 
 def _plain_words(column: NDArray[Any]) -> Words:
@@ -190,7 +245,9 @@ def _plain_words(column: NDArray[Any]) -> Words:
     truth = {"true": "1", "false": "0"}
     if set(np.char.lower(found)) <= set(truth):
         found = np.array([truth[word.lower()] for word in found])
-    whole = [word.removesuffix(".0") if is_number_or_empty(word) else word for word in found.tolist()]
+    whole = [
+        word.removesuffix(".0") if is_number_or_empty(word) else word for word in found.tolist()
+    ]
     return np.array(whole, dtype=np.str_)[inverse] if len(words) else words
 
 
@@ -205,17 +262,23 @@ def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -
     if len(found) != k or any(is_number_or_empty(word) for word in found):
         row = next(i for i, word in enumerate(words) if not is_number_or_empty(word))
         raise InputError(
-            f"Expected 0-based class numbers in the column {name} of {path}, or {k} different words, got {str(words[row])!r} in row "
-            f"{row + 1}. Name the columns after the classes, such as p_{words[row]}, or number the classes from 0."
+            f"Expected 0-based class numbers in the column {name} of {path}, or {k} different "
+            f"words, got {str(words[row])!r} in row "
+            f"{row + 1}. Name the columns after the classes, such as p_{words[row]}, or number the "
+            "classes from 0."
         )
     names = tuple(str(word) for word in found)
     return Labels(
-        codes.astype(np.int64), names, f"Read the classes {list_names(dict.fromkeys(names))} as the columns in sorted order."
+        codes.astype(np.int64),
+        names,
+        f"Read the classes {list_names(dict.fromkeys(names))} as the columns in sorted order.",
     )
 
 
 def _among_names(words: Words, name: str, answers: Answers, path: str | Path) -> Labels:
-    """Labels as positions among classes that the columns name: by that name, whatever its case, or by number.
+    """Labels as positions among classes that the columns name.
+
+    By that name, whatever its case, or by number.
 
     Raises:
         InputError: A label is no class, or numbers could mean two orders.
@@ -225,29 +288,45 @@ def _among_names(words: Words, name: str, answers: Answers, path: str | Path) ->
     plain = {word.removesuffix(".0"): at for at, word in enumerate(classes)}
     folded = {word.lower(): at for at, word in enumerate(classes)}
     by_case = len(folded) == len(classes)
-    place = [plain.get(word, folded.get(word.lower(), -1) if by_case else -1) for word in found.tolist()]
+    place = [
+        plain.get(word, folded.get(word.lower(), -1) if by_case else -1) for word in found.tolist()
+    ]
     if min(place) >= 0:
         return Labels(np.array(place, dtype=np.int64)[inverse], classes)
     numbers = all(word.isdigit() for word in found.tolist())
     shown = list_names(dict.fromkeys(classes))
-    if numbers and list(classes) == sorted(classes) and max(map(int, found.tolist())) < len(classes):
-        return Labels(found.astype(np.int64)[inverse], classes, f"Read the labels 0, 1, … as positions among {shown}.")
+    if (
+        numbers
+        and list(classes) == sorted(classes)
+        and max(map(int, found.tolist())) < len(classes)
+    ):
+        return Labels(
+            found.astype(np.int64)[inverse],
+            classes,
+            f"Read the labels 0, 1, … as positions among {shown}.",
+        )
     odd = str(found[int(np.argmin(place))])
     row = int(np.flatnonzero(words == odd)[0])
     raise InputError(
-        f"Expected labels among {shown} in the column {name} of {path}, as the columns are named, got {odd!r} in row {row + 1}. "
+        f"Expected labels among {shown} in the column {name} of {path}, as the columns are named, "
+        f"got {odd!r} in row {row + 1}. "
         f"Write the classes' names in {name}."
     )
 
 
 def _beside_losses(column: NDArray[Any], name: str) -> Labels:
-    """Classes (n,) where the labels beside losses look like some; else one class for all, as for values to predict."""
+    """Classes (n,) where the labels beside losses look like some.
+
+    Else one class for all, as for values to predict.
+    """
     words = _plain_words(column)
     found, codes = np.unique(words, return_inverse=True)
     if len(found) <= max(FEW, len(words) // RECORDS_A_CLASS) and all(found):
         if all(word.isdigit() and int(word) < FEW for word in found.tolist()):
             return Labels(words.astype(np.int64))
-        if not all(is_number_or_empty(word) for word in found) or all(word.isdigit() for word in found.tolist()):
+        if not all(is_number_or_empty(word) for word in found) or all(
+            word.isdigit() for word in found.tolist()
+        ):
             return Labels(codes.astype(np.int64), tuple(str(word) for word in found))
     why = f"The column {name} holds values to predict, not classes: all records count as one class."
     return Labels(np.zeros(len(words), dtype=np.int64), NO_CLASSES, why)

@@ -1,4 +1,7 @@
-"""Bring your own signals: logits, probabilities or losses with labels and membership, from CSV, NPZ or Parquet."""
+"""Bring your own signals: logits, probabilities or losses with labels and membership, from CSV.
+
+NPZ or Parquet.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,13 @@ from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 @dataclass(frozen=True, eq=False)
 class StoredSignals:
-    """A signals table: `outputs` (n, k) of kind `signal`, `labels` (n,), `member` (n,), `ids` (n,), groups and features.
+    """A signals table: `outputs` (n, k) of kind `signal`, `labels` (n,), `member` (n,).
 
-    `unit` (n,) names the person or document that each record belongs to; `id_like` are columns that look as if they did. `classes`
-    names the classes where the table does; `notes` say how columns were read whose names left it open.
+    `ids` (n,), groups and features.
+
+    `unit` (n,) names the person or document that each record belongs to; `id_like` are columns that
+    look as if they did. `classes` names the classes where the table does; `notes` say how columns
+    were read whose names left it open.
     """
 
     signal: Signal
@@ -57,14 +63,19 @@ class StoredTarget:
     stored = True  # it has no answer to a query that was not made before
 
     def __init__(self, signals: StoredSignals) -> None:
-        """Answer from `signals`; losses below zero, as of densities, are moved up to zero, which keeps their order."""
+        """Answer from `signals`; losses below zero, as of densities, are moved up to zero.
+
+        Which keeps their order.
+        """
         self.signal: Signal = signals.signal
         self.access = Access.LOGITS if signals.signal == "logits" else Access.PROBABILITIES
         width = signals.outputs.shape[1]
         self.n_classes = int(signals.labels.max()) + 1 if signals.signal == "loss" else width
         self.digest: str | None = signals.digest
         lowest = float(np.min(signals.outputs, initial=0.0)) if signals.signal == "loss" else 0.0
-        self._outputs = signals.outputs - lowest if np.isfinite(lowest) and lowest < 0 else signals.outputs
+        self._outputs = (
+            signals.outputs - lowest if np.isfinite(lowest) and lowest < 0 else signals.outputs
+        )
 
     def query(self, x: Any) -> Floats:
         """Stored outputs (n, k) of the rows numbered `x` (n,)."""
@@ -80,13 +91,17 @@ def read_signals(
     label: str | None = None,
     member: str | None = None,
 ) -> StoredSignals:
-    """Signals from a `.csv`, `.npz` or `.parquet` file with the columns member, label and p0.. or z0.. or loss.
+    """Signals from a `.csv`, `.npz` or `.parquet` file with the columns member, label and p0..
 
-    An `.npz` may hold `p` or `z` as one array (n, k). Losses need no label. Features that are words become codes. `label` and `member`
-    are the columns of these where they have other names; `unit` is the one that names the person or document of each record.
+    Or z0.. or loss.
+
+    An `.npz` may hold `p` or `z` as one array (n, k). Losses need no label. Features that are words
+    become codes. `label` and `member` are the columns of these where they have other names; `unit`
+    is the one that names the person or document of each record.
 
     Raises:
-        InputError: The file cannot be read, a column is missing, or a value is not usable; the sentence says which.
+        InputError: The file cannot be read, a column is missing, or a value is not usable; the
+    sentence says which.
     """
     columns = read_columns(Path(path))
     lost, loss_note = find_column(columns, None, "loss", path)
@@ -94,12 +109,23 @@ def read_signals(
         columns = {"loss" if name == lost else name: column for name, column in columns.items()}
     who, who_note = find_column(columns, member, "member", path)
     what, what_note = find_column(columns, label, "label", path, optional="loss" in columns)
-    columns = {name: column[:, 0] if _is_flat(column) and not is_answer(name) else column for name, column in columns.items()}
+    columns = {
+        name: column[:, 0] if _is_flat(column) and not is_answer(name) else column
+        for name, column in columns.items()
+    }
     for name in (who, what, "loss", "id", "ids", *groups, *features):
         _refuse_wide(columns.get(name or ""), name or "", path)
     taken = {who, what, unit, *groups, *features} - {None}
-    answers = find_answers({n: c for n, c in columns.items() if n not in taken or is_answer(n)}, columns.get(what or ""), path)
-    labels = make_single_class(len(answers.values)) if what is None else read_labels(columns[what], what, answers, path)
+    answers = find_answers(
+        {n: c for n, c in columns.items() if n not in taken or is_answer(n)},
+        columns.get(what or ""),
+        path,
+    )
+    labels = (
+        make_single_class(len(answers.values))
+        if what is None
+        else read_labels(columns[what], what, answers, path)
+    )
     flags = read_member(columns[who or ""], who or "", path)
     ids = columns.get("id", columns.get("ids"))
     if ids is not None:
@@ -109,22 +135,32 @@ def read_signals(
         outputs=answers.values,
         labels=labels.codes,
         member=flags,
-        ids=np.array([f"row-{i}" for i in range(len(flags))]) if ids is None else np.asarray(ids).astype(np.str_),
+        ids=np.array([f"row-{i}" for i in range(len(flags))])
+        if ids is None
+        else np.asarray(ids).astype(np.str_),
         groups={name: _wanted_column(columns, name, path).astype(np.str_) for name in groups},
         features=_feature_matrix(columns, features, path),
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         unit=read_unit_names(_wanted_column(columns, unit, path), unit, path) if unit else None,
         id_like=find_id_like_columns(
-            {name: column for name, column in columns.items() if name not in (who, what, "id", "ids") and not is_answer(name)}
+            {
+                name: column
+                for name, column in columns.items()
+                if name not in (who, what, "id", "ids") and not is_answer(name)
+            }
         ),
         classes=labels.names,
-        notes=tuple(note for note in (who_note, what_note, loss_note, *_notes_of(answers, labels)) if note),
+        notes=tuple(
+            note for note in (who_note, what_note, loss_note, *_notes_of(answers, labels)) if note
+        ),
     )
 
 
 def _notes_of(answers: Answers, labels: Labels) -> tuple[str | None, ...]:
     """How answers and labels were read, and what was done to losses below zero."""
-    below = answers.signal == "loss" and np.isfinite(answers.values).all() and answers.values.min() < 0
+    below = (
+        answers.signal == "loss" and np.isfinite(answers.values).all() and answers.values.min() < 0
+    )
     moved = f"Losses go down to {answers.values.min():.4g}, as of densities; all were moved up to 0, which keeps their order."
     return answers.note, labels.note, moved if below else None
 
@@ -138,8 +174,10 @@ def _refuse_numbered_twice(ids: NDArray[np.str_], member: Bools, path: str | Pat
     both = np.intersect1d(ids[member], ids[~member])
     if len(both):
         raise InputError(
-            f"Expected ids that are members or non-members in {path}, got {len(both)} ids on both sides, first {str(both[0])!r}. "
-            f"If each side was numbered by itself, leave the column out or write member-{both[0]} and non-member-{both[0]}; "
+            f"Expected ids that are members or non-members in {path}, got {len(both)} ids on both "
+            f"sides, first {str(both[0])!r}. "
+            f"If each side was numbered by itself, leave the column out or write member-{both[0]} "
+            f"and non-member-{both[0]}; "
             f"if they are the same records, take them out of one side."
         )
 
@@ -156,10 +194,15 @@ def _refuse_wide(column: NDArray[Any] | None, name: str, path: str | Path) -> No
         InputError: It has several.
     """
     if column is not None and column.ndim != 1:
-        raise InputError(f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten it to (n,).")
+        raise InputError(
+            f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten "
+            "it to (n,)."
+        )
 
 
-def _wanted_column(columns: Mapping[str, NDArray[Any]], name: str, path: str | Path) -> NDArray[Any]:
+def _wanted_column(
+    columns: Mapping[str, NDArray[Any]], name: str, path: str | Path
+) -> NDArray[Any]:
     """The column called `name`.
 
     Raises:
@@ -167,20 +210,29 @@ def _wanted_column(columns: Mapping[str, NDArray[Any]], name: str, path: str | P
     """
     if name not in columns:
         raise InputError(
-            f"Expected the column {name!r} in {path}, got {list_names(columns)}. Check --groups, --features and --unit."
+            f"Expected the column {name!r} in {path}, got {list_names(columns)}. Check --groups, "
+            "--features and --unit."
         )
     return columns[name]
 
 
-def _feature_matrix(columns: Mapping[str, NDArray[Any]], names: Sequence[str], path: str | Path) -> Floats | None:
+def _feature_matrix(
+    columns: Mapping[str, NDArray[Any]], names: Sequence[str], path: str | Path
+) -> Floats | None:
     """The named columns as numbers (n, f); None where none is named."""
     return (
-        np.column_stack([_encode_feature(_wanted_column(columns, name, path), name, path) for name in names]) if names else None
+        np.column_stack(
+            [_encode_feature(_wanted_column(columns, name, path), name, path) for name in names]
+        )
+        if names
+        else None
     )
 
 
 def _encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats:
-    """A feature column (n,) as numbers, what is missing as NaN; words become the index of their sorted value.
+    """A feature column (n,) as numbers, what is missing as NaN.
+
+    Words become the index of their sorted value.
 
     Raises:
         InputError: A number is infinite.
@@ -192,7 +244,8 @@ def _encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats
     endless = np.flatnonzero(np.isinf(values))
     if len(endless):
         raise InputError(
-            f"Expected finite numbers in the column {name!r} of {path}, got {values[endless[0]]} in row {endless[0] + 1}. "
+            f"Expected finite numbers in the column {name!r} of {path}, got {values[endless[0]]} "
+            f"in row {endless[0] + 1}. "
             f"Leave the field empty if the value is missing."
         )
     return values

@@ -1,4 +1,7 @@
-"""Text tables, Parquet and Feather by pyarrow, where it is installed; their columns as pandas or numpy holds them."""
+"""Text tables, Parquet and Feather by pyarrow, where it is installed.
+
+Their columns as pandas or numpy holds them.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,12 @@ MOST_TRIES = 4  # readings with one more column as text, before all columns are 
 
 
 def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
-    """Read a text table; `texts` are columns whose fields stay as they are written, but for empty ones.
+    """Read a text table; `texts` are columns whose fields stay as they are written.
 
-    Types are those of the first block; where a later one does not fit, the column is read as text and typed whole.
+    But for empty ones.
+
+    Types are those of the first block; where a later one does not fit, the column is read as text
+    and typed whole.
 
     Raises:
         InputError: A line has too few or too many fields.
@@ -37,17 +43,27 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
             column = re.match(r"In CSV column #(\d+):", str(error))
             if column is None:
                 raise _explain_arrow_error(path, found, error) from error
-            untyped |= {found.names[int(column[1])]} if len(untyped) < MOST_TRIES - 1 else set(found.names)
+            untyped |= (
+                {found.names[int(column[1])]} if len(untyped) < MOST_TRIES - 1 else set(found.names)
+            )
             continue
         times = {field.name for field in table.schema if pa.types.is_time(field.type)}
         if not times:
             return _finish_table(table, texts, untyped, found.decimal)
         untyped |= times
-    return _finish_table(_read_csv(path, found, found.names, keep=bool(texts)), texts, set(found.names), found.decimal)
+    return _finish_table(
+        _read_csv(path, found, found.names, keep=bool(texts)),
+        texts,
+        set(found.names),
+        found.decimal,
+    )
 
 
 def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bool) -> Any:
-    """Read the columns; `keep` leaves words for missing values as they are, to be looked at afterwards by column."""
+    """Read the columns; `keep` leaves words for missing values as they are.
+
+    To be looked at afterwards by column.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
@@ -60,11 +76,15 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
         decimal_point=found.decimal,
     )
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
-    read = csv.ReadOptions(column_names=list(found.names), skip_rows=1 + found.skip, encoding=encoding)
+    read = csv.ReadOptions(
+        column_names=list(found.names), skip_rows=1 + found.skip, encoding=encoding
+    )
     parse = csv.ParseOptions(delimiter=found.separator, newlines_in_values=True)
     with pa.input_stream(str(path)) as stream:  # decompresses by the name
         # Block by block: the whole-file reader holds twice the memory.
-        blocks = csv.open_csv(stream, read_options=read, parse_options=parse, convert_options=convert)
+        blocks = csv.open_csv(
+            stream, read_options=read, parse_options=parse, convert_options=convert
+        )
         return pa.Table.from_batches(list(blocks), blocks.schema)
 
 
@@ -83,8 +103,13 @@ def _explain_arrow_error(path: Path, found: TextFormat, error: Exception) -> Exc
     return InputError(f"Expected a complete text table, got {path}: {text}. Write it again.")
 
 
-def _finish_table(table: Any, texts: Collection[str], untyped: Collection[str], decimal: str) -> Any:
-    """Set what is missing in columns of text, and type those that were read as text for want of one type."""
+def _finish_table(
+    table: Any, texts: Collection[str], untyped: Collection[str], decimal: str
+) -> Any:
+    """Set what is missing in columns of text.
+
+    And type those that were read as text for want of one type.
+    """
     import pyarrow as pa
 
     for place, name in enumerate(table.column_names):
@@ -108,7 +133,11 @@ def _without_missing(column: Any, words: list[str]) -> Any:
     import pyarrow.compute as pc
 
     absent = pc.is_in(column, value_set=pa.array(words, pa.string()))
-    return pc.if_else(absent, pa.scalar(None, pa.string()), column) if pc.any(absent).as_py() else column
+    return (
+        pc.if_else(absent, pa.scalar(None, pa.string()), column)
+        if pc.any(absent).as_py()
+        else column
+    )
 
 
 def _type_column(column: Any, decimal: str) -> Any:
@@ -122,7 +151,11 @@ def _type_column(column: Any, decimal: str) -> Any:
     if column.null_count == len(column):
         return pa.chunked_array([pa.nulls(len(column), pa.float64())])
     if pc.all(pc.or_kleene(truth, pc.is_null(trimmed))).as_py():
-        return pc.if_else(pc.is_null(trimmed), pa.scalar(None, pa.bool_()), pc.is_in(trimmed, value_set=pa.array(list(TRUE))))
+        return pc.if_else(
+            pc.is_null(trimmed),
+            pa.scalar(None, pa.bool_()),
+            pc.is_in(trimmed, value_set=pa.array(list(TRUE))),
+        )
     for kind in (pa.int64(), pa.float64(), pa.timestamp("us")):
         try:
             return plain.cast(kind)
@@ -143,16 +176,27 @@ def read_arrow_file(path: Path) -> Any:
         import pyarrow.parquet as pq
     except ImportError as error:
         what = "Parquet and Feather files"
-        raise InputError(f"Expected pyarrow for {what}, got none. Run `pip install memberscope[parquet]`.") from error
+        raise InputError(
+            f"Expected pyarrow for {what}, got none. Run `pip install memberscope[parquet]`."
+        ) from error
     try:
-        return pq.read_table(path) if path.suffix.lower() in (".parquet", ".pq") else feather.read_table(path)
+        return (
+            pq.read_table(path)
+            if path.suffix.lower() in (".parquet", ".pq")
+            else feather.read_table(path)
+        )
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
-        raise InputError(f"Expected a complete {path.suffix} file, got {path}: {first}. Write it again.") from error
+        raise InputError(
+            f"Expected a complete {path.suffix} file, got {path}: {first}. Write it again."
+        ) from error
 
 
 def list_arrow_columns(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Give the columns of a table by name, as pandas holds them if it is installed, and which of them pandas wrote as an index."""
+    """Give the columns of a table by name, as pandas holds them if it is installed.
+
+    And which of them pandas wrote as an index.
+    """
     table, index = _with_index(table)
     if find_spec("pandas") is None:
         columns = {}
@@ -168,7 +212,10 @@ def list_arrow_columns(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 
 
 def _with_index(table: Any) -> tuple[Any, tuple[str, ...]]:
-    """Give a table with the named index of a data frame as a column, and the names of the columns that are one."""
+    """Give a table with the named index of a data frame as a column.
+
+    And the names of the columns that are one.
+    """
     names = []
     for entry in (table.schema.pandas_metadata or {}).get("index_columns", []):
         if isinstance(entry, str) and entry in table.column_names:
@@ -203,5 +250,9 @@ def _as_numpy(column: Any) -> Any:
         return np.full(len(column), np.nan)
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         values = column.to_numpy()
-        return make_object_array([np.nan if value is None else value for value in values]) if values.dtype == object else values
+        return (
+            make_object_array([np.nan if value is None else value for value in values])
+            if values.dtype == object
+            else values
+        )
     return ArrowWords(column)

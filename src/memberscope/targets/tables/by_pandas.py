@@ -1,4 +1,7 @@
-"""Text tables by pandas, where it is installed: the reader by which most models' training data were read."""
+"""Text tables by pandas, where it is installed.
+
+The reader by which most models' training data were read.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ FIRST = 1000  # values of a column of words that are looked at for dates
 
 
 def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> dict[str, Any]:
-    """Read a text table; `texts` are columns whose fields stay as they are written, but for empty ones.
+    """Read a text table; `texts` are columns whose fields stay as they are written.
+
+    But for empty ones.
 
     Raises:
         InputError: A line has too few or too many fields.
@@ -23,7 +28,11 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
     """
     import pandas
 
-    own: Any = {name: [""] if name in texts else sorted(MISSING) for name in found.names} if texts else sorted(MISSING)
+    own: Any = (
+        {name: [""] if name in texts else sorted(MISSING) for name in found.names}
+        if texts
+        else sorted(MISSING)
+    )
     dates = [name for name in found.dates if name not in texts]
     call: dict[str, Any] = {
         "sep": found.separator, "encoding": found.encoding, "decimal": found.decimal, "names": list(found.names), "header": 0, "skiprows": found.skip,
@@ -36,20 +45,29 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.DtypeWarning)
             warnings.simplefilter("ignore", UserWarning)
-            warnings.simplefilter("error", pandas.errors.ParserWarning)  # such as of fields that would be dropped
+            warnings.simplefilter(
+                "error", pandas.errors.ParserWarning
+            )  # such as of fields that would be dropped
             frame = pandas.read_csv(path, **call)
-    except pandas.errors.DtypeWarning:  # a column is of one type in one part of the file and of another in the next
+    except (
+        pandas.errors.DtypeWarning
+    ):  # a column is of one type in one part of the file and of another in the next
         frame = pandas.read_csv(path, low_memory=False, **call)
     except (pandas.errors.ParserError, pandas.errors.ParserWarning, EOFError, OSError) as error:
         read_words(path, found)  # says which line it is
-        raise InputError(f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again.") from error
+        raise InputError(
+            f"Expected a complete text table, got {path}: {str(error).strip()}. Write it again."
+        ) from error
     if len(frame) and frame.iloc[:, -1].isna().any():  # pandas fills up a line that is cut
         refuse_cut_lines(path, found)
     return {name: _as_dates(frame.pop(name), skip=name in texts) for name in found.names}
 
 
 def _as_dates(series: Any, *, skip: bool) -> Any:
-    """Type a column of words as dates if all are ISO 8601; the first ones decide whether it is tried."""
+    """Type a column of words as dates if all are ISO 8601.
+
+    The first ones decide whether it is tried.
+    """
     if skip or not (series.dtype == object or str(series.dtype) in ("str", "string")):
         return series
     first = series.iloc[:FIRST].dropna().astype(str)

@@ -1,4 +1,7 @@
-"""Tables as named columns: CSV and NPZ with what the core has, Parquet through its extra; nothing that could run code."""
+"""Tables as named columns: CSV and NPZ with what the core has, Parquet through its extra.
+
+Nothing that could run code.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +28,16 @@ def read_npz(path: Path) -> Columns:
     except ValueError as error:
         if "allow_pickle" in str(error) or "pickle" in str(error).lower():
             raise UnsafeFileError(
-                f"Expected plain arrays in {path}, got a pickled object, which could run code. Save numbers or strings instead."
+                f"Expected plain arrays in {path}, got a pickled object, which could run code. "
+                "Save numbers or strings instead."
             ) from error
-        raise InputError(f"Expected a readable NPZ archive, got {path}: {error}. Write it again.") from error
+        raise InputError(
+            f"Expected a readable NPZ archive, got {path}: {error}. Write it again."
+        ) from error
     except (OSError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise InputError(f"Expected a complete NPZ archive, got {path}: {error}. Write it again.") from error
+        raise InputError(
+            f"Expected a complete NPZ archive, got {path}: {error}. Write it again."
+        ) from error
 
 
 def convert_to_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any]:
@@ -41,14 +49,17 @@ def convert_to_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDA
     if column.dtype.kind in "buif":
         return column.astype(np.float64)
     if column.dtype.kind == "c":
-        raise InputError(f"Expected real numbers in the column {name!r} of {path}, got complex ones. Repair it.")
+        raise InputError(
+            f"Expected real numbers in the column {name!r} of {path}, got complex ones. Repair it."
+        )
     words = np.where(column == "", "nan", column) if column.dtype.kind == "U" else column
     try:
         return words.astype(np.float64)
     except (TypeError, ValueError) as error:
         row = next(i for i, value in enumerate(column) if not is_number_or_empty(value))
         raise InputError(
-            f"Expected numbers in the column {name!r} of {path}, got {str(column[row])!r} in row {row + 1}. Repair it."
+            f"Expected numbers in the column {name!r} of {path}, got {str(column[row])!r} in row "
+            f"{row + 1}. Repair it."
         ) from error
 
 
@@ -62,7 +73,9 @@ def is_number_or_empty(value: Any) -> bool:
 
 
 def read_unit_names(column: NDArray[Any], name: str, path: str | Path) -> NDArray[np.str_]:
-    """Name the person or document (n,) of each record; whole numbers lose their point, so that files of two kinds agree.
+    """Name the person or document (n,) of each record.
+
+    Whole numbers lose their point, so that files of two kinds agree.
 
     Raises:
         InputError: Some record has none.
@@ -71,11 +84,19 @@ def read_unit_names(column: NDArray[Any], name: str, path: str | Path) -> NDArra
     ['3', '7']
     """
     if column.ndim != 1:
-        raise InputError(f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten it to (n,).")
-    missing = np.isnan(column) if column.dtype.kind == "f" else np.isin(column.astype(np.str_), ("", "nan", "None"))
+        raise InputError(
+            f"Expected one value a record in {name!r} of {path}, got shape {column.shape}. Flatten "
+            "it to (n,)."
+        )
+    missing = (
+        np.isnan(column)
+        if column.dtype.kind == "f"
+        else np.isin(column.astype(np.str_), ("", "nan", "None"))
+    )
     if missing.any():
         raise InputError(
-            f"Expected the unit of each record in {name!r} of {path}, got none in row {int(np.argmax(missing)) + 1}. Fill it in."
+            f"Expected the unit of each record in {name!r} of {path}, got none in row "
+            f"{int(np.argmax(missing)) + 1}. Fill it in."
         )
     if column.dtype.kind == "f" and (column == np.floor(column)).all():
         column = column.astype(np.int64)

@@ -1,4 +1,7 @@
-"""Tables as named columns with their types: CSV, JSON lines, Parquet, Feather and NPZ; nothing that could run code."""
+"""Tables as named columns with their types: CSV, JSON lines, Parquet, Feather and NPZ.
+
+Nothing that could run code.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,32 @@ from memberscope.frames import ColumnSpec, find_column_spec, make_object_array, 
 from memberscope.targets.tables.arrow import list_arrow_columns, read_arrow_file, read_text_by_arrow
 from memberscope.targets.tables.by_pandas import read_text_by_pandas
 from memberscope.targets.tables.columns import read_npz
-from memberscope.targets.tables.text import COMPRESSED, TextFormat, find_text_format, open_text, read_words
+from memberscope.targets.tables.text import (
+    COMPRESSED,
+    TextFormat,
+    find_text_format,
+    open_text,
+    read_words,
+)
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
 ARROW = (".parquet", ".pq", ".feather", ".arrow")
-NAMELESS = ("", "Unnamed: 0", "__index_level_0__")  # what a column is called that pandas wrote for its index
+NAMELESS = (
+    "",
+    "Unnamed: 0",
+    "__index_level_0__",
+)  # what a column is called that pandas wrote for its index
 Columns = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class ReadTable:
-    """The `columns` (n,) of a file by name, as numpy or pandas holds them; `notes` say what was assumed in reading it.
+    """The `columns` (n,) of a file by name, as numpy or pandas holds them.
 
-    `index` names columns that are no features unless somebody asks for them: the index of a data frame that was written along.
+    `notes` say what was assumed in reading it.
+
+    `index` names columns that are no features unless somebody asks for them: the index of a data
+    frame that was written along.
     """
 
     path: Path
@@ -37,18 +53,24 @@ class ReadTable:
     notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path, wanted: Mapping[str, ColumnSpec] | None = None, texts: Collection[str] = ()) -> ReadTable:
+def read_table(
+    path: Path, wanted: Mapping[str, ColumnSpec] | None = None, texts: Collection[str] = ()
+) -> ReadTable:
     """Read a table; the fields of `texts` and of columns that are `wanted` as text or categories stay as they are written.
 
     Raises:
-        InputError: The file is missing, truncated, empty or of another kind, or columns differ in length.
+        InputError: The file is missing, truncated, empty or of another kind, or columns differ in
+        length.
         UnsafeFileError: An NPZ holds pickled objects.
     """
     wanted = wanted or {}
     kind = find_suffix(path)
     if kind not in (*TEXT, *JSON, *ARROW, ".npz"):
         known = ".csv, .tsv, .jsonl, .parquet, .feather or .npz"
-        raise InputError(f"Expected a {known} file (text also as .gz or .zst), got {str(path)!r}. Convert the table.")
+        raise InputError(
+            f"Expected a {known} file (text also as .gz or .zst), got {str(path)!r}. Convert the "
+            "table."
+        )
     if not path.is_file():
         raise InputError(f"Expected a file, got {str(path)!r}, which is not there. Check the path.")
     if kind in TEXT:
@@ -90,7 +112,9 @@ def find_stem(path: Path) -> str:
 def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> ReadTable:
     """Read a text table by the fastest reader that is installed."""
     found = find_text_format(path, {*texts, *wanted})
-    names = tuple("Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names)
+    names = tuple(
+        "Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names
+    )
     found = replace(found, names=names)
     texts = _names_of_texts(names, texts, wanted)
     try:
@@ -102,10 +126,22 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
     return ReadTable(path, columns, notes=notes)
 
 
-def _names_of_texts(names: Collection[str], texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> set[str]:
-    """Find the columns whose values stay as they are written: `texts`, and those that are wanted as text or categories."""
+def _names_of_texts(
+    names: Collection[str], texts: Collection[str], wanted: Mapping[str, ColumnSpec]
+) -> set[str]:
+    """Find the columns whose values stay as they are written.
+
+    `texts`, and those that are wanted as text or categories.
+    """
     kinds = {name: find_column_spec(wanted, name) for name in names}
-    return {*texts, *(name for name, want in kinds.items() if want is not None and want.kind in ("text", "category"))}
+    return {
+        *texts,
+        *(
+            name
+            for name, want in kinds.items()
+            if want is not None and want.kind in ("text", "category")
+        ),
+    }
 
 
 def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
@@ -118,7 +154,10 @@ def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Column
             read_words(path, found)  # says which line it is
             raise
     words = read_words(path, found)
-    return {name: _as_written(column) if name in texts else type_words(column, found.decimal) for name, column in words}
+    return {
+        name: _as_written(column) if name in texts else type_words(column, found.decimal)
+        for name, column in words
+    }
 
 
 def _as_written(words: list[str]) -> Any:
@@ -127,7 +166,9 @@ def _as_written(words: list[str]) -> Any:
 
 
 def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> Columns:
-    """Read records that are JSON objects, one a line or in one list; what a record lacks is missing. Dates among `texts` stay words.
+    """Read records that are JSON objects, one a line or in one list.
+
+    What a record lacks is missing. Dates among `texts` stay words.
 
     Raises:
         InputError: A line is no object.
@@ -140,34 +181,54 @@ def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
         else:
             rows = [json.loads(line) for line in text.splitlines() if line.strip()]
     except (ValueError, RecursionError) as error:
-        raise InputError(f"Expected one JSON object a line in {path}, got: {error}. Write it again.") from error
+        raise InputError(
+            f"Expected one JSON object a line in {path}, got: {error}. Write it again."
+        ) from error
     odd = next((place for place, row in enumerate(rows) if not isinstance(row, dict)), None)
     if odd is not None:
         raise InputError(
-            f"Expected one JSON object a line in {path}, got {str(rows[odd])[:40]!r} as record {odd + 1}. Write it again."
+            f"Expected one JSON object a line in {path}, got {str(rows[odd])[:40]!r} as record "
+            f"{odd + 1}. Write it again."
         )
     names = list(dict.fromkeys(name for row in rows for name in row))
     plain = _names_of_texts(names, texts, wanted)
-    return {name: _typed_json([row.get(name) for row in rows], name, path, dates=name not in plain) for name in names}
+    return {
+        name: _typed_json([row.get(name) for row in rows], name, path, dates=name not in plain)
+        for name in names
+    }
 
 
 def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any:
-    """Type the values (n,) of one key: numbers, truth values, words, or lists of numbers of one length."""
+    """Type the values (n,) of one key.
+
+    Numbers, truth values, words, or lists of numbers of one length.
+    """
     present = [value for value in values if value is not None]
     if any(isinstance(value, dict) for value in present):
-        raise InputError(f"Expected plain values under {name!r} in {path}, got an object. Flatten the records.")
+        raise InputError(
+            f"Expected plain values under {name!r} in {path}, got an object. Flatten the records."
+        )
     if present and all(isinstance(value, list) for value in present):
         try:
             return np.array(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"Expected lists of numbers of one length under {name!r} in {path}, got others. Flatten them."
+                f"Expected lists of numbers of one length under {name!r} in {path}, got others. "
+                "Flatten them."
             ) from error
     complete = len(present) == len(values)
     if all(isinstance(value, bool) for value in present) and present:
-        return np.array(values) if complete else make_object_array([np.nan if value is None else value for value in values])
+        return (
+            np.array(values)
+            if complete
+            else make_object_array([np.nan if value is None else value for value in values])
+        )
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in present):
-        whole = complete and present and all(isinstance(value, int) and abs(value) < 2**63 for value in present)
+        whole = (
+            complete
+            and present
+            and all(isinstance(value, int) and abs(value) < 2**63 for value in present)
+        )
         return np.array(values, dtype=np.int64 if whole else np.float64)
     if all(isinstance(value, str) for value in present):
         typed = type_words(["" if value is None else value for value in values])
@@ -189,19 +250,31 @@ def _check_lengths(table: ReadTable) -> None:
     single = [name for name, column in columns.items() if column.ndim == 0]
     if single:
         raise InputError(
-            f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it out of the file."
+            f"Expected one value a record in {path}, got the single value {single[0]!r}. Leave it "
+            "out of the file."
         )
     lengths = {name: len(column) for name, column in columns.items()}
     if not lengths or max(lengths.values()) == 0:
-        raise InputError(f"Expected records in {path}, got an empty table. Check how it was written.")
+        raise InputError(
+            f"Expected records in {path}, got an empty table. Check how it was written."
+        )
     if len(set(lengths.values())) > 1:
         got = ", ".join(f"{name} {n}" for name, n in list(lengths.items())[:6])
-        raise InputError(f"Expected columns of one length in {path}, got {got}. Align them record by record.")
+        raise InputError(
+            f"Expected columns of one length in {path}, got {got}. Align them record by record."
+        )
 
 
 def _without_nameless(table: ReadTable, wanted: Mapping[str, ColumnSpec]) -> ReadTable:
-    """Drop the column that pandas writes for a nameless index, unless the model was fitted with it; say so."""
-    names = [name for name in dict.fromkeys((*table.columns, *table.index)) if name in NAMELESS and name not in wanted]
+    """Drop the column that pandas writes for a nameless index.
+
+    Unless the model was fitted with it; say so.
+    """
+    names = [
+        name
+        for name in dict.fromkeys((*table.columns, *table.index))
+        if name in NAMELESS and name not in wanted
+    ]
     if not names or set(names) >= set(table.columns):
         return table
     columns = {name: column for name, column in table.columns.items() if name not in names}

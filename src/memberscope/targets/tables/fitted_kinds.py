@@ -1,4 +1,7 @@
-"""What a fitted model says of its columns: which it takes as text or categories, and which values it has seen there."""
+"""What a fitted model says of its columns.
+
+Which it takes as text or categories, and which values it has seen there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,9 @@ SEVERAL = ("calibrated_classifiers_", "estimators_")  # models that are all give
 
 
 def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
-    """Find the columns that a target's model must get as text or as categories, by name; numbers are not named.
+    """Find the columns that a target's model must get as text or as categories, by name.
+
+    Numbers are not named.
 
     >>> from sklearn.preprocessing import OneHotEncoder
     >>> import types
@@ -35,28 +40,40 @@ def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
 
 
 def is_text_model(estimator: Any) -> bool:
-    """Tell whether a scikit-learn model takes texts themselves: it was fitted without a number of features.
+    """Tell whether a scikit-learn model takes texts themselves.
+
+    It was fitted without a number of features.
 
     >>> from sklearn.feature_extraction.text import CountVectorizer
     >>> is_text_model(CountVectorizer().fit(["a text"]))
     True
     """
     while hasattr(estimator, "steps") and estimator.steps:
-        estimator = next((step for _, step in estimator.steps if step not in (None, "passthrough")), None)
+        estimator = next(
+            (step for _, step in estimator.steps if step not in (None, "passthrough")), None
+        )
     for name in INNER[:1]:
         if hasattr(estimator, name):
             return is_text_model(getattr(estimator, name))
     return hasattr(estimator, "build_analyzer")
 
 
-def _find_estimator_columns(estimator: Any, names: Sequence[str]) -> Iterator[tuple[str, ColumnSpec]]:
-    """Go through an estimator that gets the columns `names` in this order, as far as the columns stay what they are."""
+def _find_estimator_columns(
+    estimator: Any, names: Sequence[str]
+) -> Iterator[tuple[str, ColumnSpec]]:
+    """Go through an estimator that gets the columns `names` in this order.
+
+    As far as the columns stay what they are.
+    """
     if hasattr(estimator, "steps"):
         missing: Any = np.nan
         for _, step in estimator.steps:
             if step in (None, "passthrough"):
                 continue
-            yield from ((name, _with_missing(want, missing)) for name, want in _find_estimator_columns(step, names))
+            yield from (
+                (name, _with_missing(want, missing))
+                for name, want in _find_estimator_columns(step, names)
+            )
             if not hasattr(step, "statistics_") or len(step.statistics_) != len(names):
                 return  # what follows gets other columns
             missing = getattr(step, "missing_values", np.nan)
@@ -67,12 +84,19 @@ def _find_estimator_columns(estimator: Any, names: Sequence[str]) -> Iterator[tu
             if name in places and not isinstance(inner, str):
                 yield from _find_estimator_columns(inner, [names[k] for k in places[name]])
     elif hasattr(estimator, "get_cat_feature_indices"):
-        yield from ((names[k], ColumnSpec("text")) for k in estimator.get_cat_feature_indices() if k < len(names))
+        yield from (
+            (names[k], ColumnSpec("text"))
+            for k in estimator.get_cat_feature_indices()
+            if k < len(names)
+        )
     elif hasattr(estimator, "booster_"):
         yield from _find_booster_categories(estimator.booster_)
     elif hasattr(estimator, "get_booster"):
         yield from _find_booster_categories(estimator.get_booster())
-    elif hasattr(estimator, "is_categorical_") and getattr(estimator, "_preprocessor", None) is not None:
+    elif (
+        hasattr(estimator, "is_categorical_")
+        and getattr(estimator, "_preprocessor", None) is not None
+    ):
         found = dict(_find_estimator_columns(estimator._preprocessor, names))
         yield from ((name, ColumnSpec("category", want.categories)) for name, want in found.items())
         yield from _numbered_categories(estimator._preprocessor, names)
@@ -80,7 +104,14 @@ def _find_estimator_columns(estimator: Any, names: Sequence[str]) -> Iterator[tu
         for name, values in zip(names, estimator.categories_, strict=True):
             values = np.asarray(values, dtype=object)
             if any(isinstance(value, str) for value in values):
-                yield name, ColumnSpec("text", tuple(values), None if any(value is None for value in values) else np.nan)
+                yield (
+                    name,
+                    ColumnSpec(
+                        "text",
+                        tuple(values),
+                        None if any(value is None for value in values) else np.nan,
+                    ),
+                )
     else:
         for part in _inner_models(estimator):
             yield from _find_estimator_columns(part, names)
@@ -88,7 +119,9 @@ def _find_estimator_columns(estimator: Any, names: Sequence[str]) -> Iterator[tu
 
 def _inner_models(estimator: Any) -> list[Any]:
     """List the models within a model that get its columns."""
-    found = [getattr(estimator, name) for name in INNER if hasattr(getattr(estimator, name, None), "fit")]
+    found = [
+        getattr(estimator, name) for name in INNER if hasattr(getattr(estimator, name, None), "fit")
+    ]
     for name in SEVERAL:
         parts = getattr(estimator, name, None)
         if isinstance(parts, list | tuple):
@@ -96,8 +129,13 @@ def _inner_models(estimator: Any) -> list[Any]:
     return found[:1] if hasattr(estimator, "best_estimator_") else found
 
 
-def _numbered_categories(preprocessor: Any, names: Sequence[str]) -> Iterator[tuple[str, ColumnSpec]]:
-    """Find columns that were categories of numbers, which a gradient boosting of scikit-learn encodes like words."""
+def _numbered_categories(
+    preprocessor: Any, names: Sequence[str]
+) -> Iterator[tuple[str, ColumnSpec]]:
+    """Find columns that were categories of numbers.
+
+    Which a gradient boosting of scikit-learn encodes like words.
+    """
     places = getattr(preprocessor, "_transformer_to_input_indices", {})
     for name, inner, _ in preprocessor.transformers_:
         for k, values in zip(places.get(name, ()), getattr(inner, "categories_", ()), strict=False):
@@ -123,17 +161,32 @@ def _find_booster_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
 
 
 def _match_lightgbm_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
-    """Match LightGBM's lists of categories with columns: those it split by categories, else also those it never split."""
+    """Match LightGBM's lists of categories with columns.
+
+    Those it split by categories, else also those it never split.
+    """
     from memberscope.targets.files.booster_files import parse_lightgbm_header
 
     lists = booster.pandas_categorical or []
     text = booster.model_to_string(num_iteration=1)
     header = parse_lightgbm_header(text)
-    infos = dict(line.split("=", 1) for line in text.partition("\n\n")[0].splitlines() if "=" in line).get("feature_infos", "")
-    unused = {name for name, info in zip(header.features, infos.split(" "), strict=False) if info == "none"}
-    for chosen in (header.categories, tuple(n for n in header.features if n in unused or n in header.categories)):
+    infos = dict(
+        line.split("=", 1) for line in text.partition("\n\n")[0].splitlines() if "=" in line
+    ).get("feature_infos", "")
+    unused = {
+        name
+        for name, info in zip(header.features, infos.split(" "), strict=False)
+        if info == "none"
+    }
+    for chosen in (
+        header.categories,
+        tuple(n for n in header.features if n in unused or n in header.categories),
+    ):
         if len(chosen) == len(lists):
-            yield from ((name, ColumnSpec("category", tuple(values))) for name, values in zip(chosen, lists, strict=True))
+            yield from (
+                (name, ColumnSpec("category", tuple(values)))
+                for name, values in zip(chosen, lists, strict=True)
+            )
             return
 
 

@@ -1,4 +1,7 @@
-"""Columns that look like ids of people or documents with several records each, though nobody named them as units."""
+"""Columns that look like ids of people or documents with several records each.
+
+Though nobody named them as units.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,9 @@ from numpy.typing import NDArray
 
 LEAST, MOST = 2, 50  # rows a value at the median: fewer are ids of rows, more are categories
 FEWEST = 20  # values below which whole numbers and words are categories
-ODD = 20  # the commonest value has at most so many times the rows of the median: a category that dominates is no person
+# The commonest value has at most so many times the rows of the median: a category that dominates is
+# no person
+ODD = 20
 WIDE = 200  # columns beyond which an array is taken for pixels or counts, and not looked at
 
 
@@ -27,8 +32,8 @@ class IdLike:
 def find_id_like_columns(columns: Mapping[str, NDArray[Any]]) -> tuple[IdLike, ...]:
     """Find the columns (n,) of whole numbers or words whose values have 2 to 50 records each at the median.
 
-    Measurements that are whole numbers, such as an age in years, look the same where records are few: what is found is a question,
-    not a finding.
+    Measurements that are whole numbers, such as an age in years, look the same where records are
+    few: what is found is a question, not a finding.
 
     >>> person = np.repeat(np.arange(40), 5)
     >>> find_id_like_columns({"person": person, "row": np.arange(200), "sex": np.arange(200) % 2, "weight": person / 3})
@@ -40,12 +45,17 @@ def find_id_like_columns(columns: Mapping[str, NDArray[Any]]) -> tuple[IdLike, .
     return tuple(
         IdLike(name, len(counts), float(np.median(counts)))
         for name, counts in found
-        if len(counts) >= FEWEST and LEAST <= np.median(counts) <= MOST and counts.max() <= ODD * np.median(counts)
+        if len(counts) >= FEWEST
+        and LEAST <= np.median(counts) <= MOST
+        and counts.max() <= ODD * np.median(counts)
     )
 
 
 def _rows_of_values(column: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the rows (v,) of each value of a column of whole numbers or words, missing ones apart; none for other columns."""
+    """Count the rows (v,) of each value of a column of whole numbers or words, missing ones apart.
+
+    None for other columns.
+    """
     nothing: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     if column.ndim != 1 or column.dtype.kind not in "iufUSOT":
         return nothing

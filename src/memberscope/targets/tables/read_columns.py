@@ -12,10 +12,13 @@ from memberscope.targets.tables.columns import Columns
 
 
 def read_columns(path: Path) -> Columns:
-    """Read the columns (n, ...) of a table by name as plain arrays: numbers, or words, which are empty where they are missing.
+    """Read the columns (n, ...) of a table by name as plain arrays.
+
+    Numbers, or words, which are empty where they are missing.
 
     Raises:
-        InputError: The file is missing, truncated, empty or of another kind, or columns differ in length.
+        InputError: The file is missing, truncated, empty or of another kind, or columns differ in
+        length.
         UnsafeFileError: An NPZ holds pickled objects.
     """
     from memberscope.targets.tables.files import read_table
@@ -31,4 +34,9 @@ def _as_plain(column: Any) -> NDArray[Any]:
     if values.dtype != object:
         return values
     missing = mark_missing(column)
-    return np.array(["" if absent else str(value) for value, absent in zip(values.tolist(), missing, strict=True)])
+    return np.array(
+        [
+            "" if absent else str(value)
+            for value, absent in zip(values.tolist(), missing, strict=True)
+        ]
+    )

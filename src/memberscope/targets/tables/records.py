@@ -1,4 +1,7 @@
-"""A user's own records from files: features for the model, labels as 0-based classes, ids and groups."""
+"""A user's own records from files.
+
+Features for the model, labels as 0-based classes, ids and groups.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames import ColumnSpec, find_column_kind, find_column_spec, mark_missing, place_fitted
-from memberscope.targets.tables.columns import MOST_CLASSES, convert_to_numbers, is_number_or_empty, read_unit_names
-from memberscope.targets.tables.files import JSON, TEXT, Columns, ReadTable, find_stem, find_suffix, read_table
+from memberscope.frames import (
+    ColumnSpec,
+    find_column_kind,
+    find_column_spec,
+    mark_missing,
+    place_fitted,
+)
+from memberscope.targets.tables.columns import (
+    MOST_CLASSES,
+    convert_to_numbers,
+    is_number_or_empty,
+    read_unit_names,
+)
+from memberscope.targets.tables.files import (
+    JSON,
+    TEXT,
+    Columns,
+    ReadTable,
+    find_stem,
+    find_suffix,
+    read_table,
+)
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
 from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell_value
 from memberscope.targets.tasks import refuse_continuous_labels
@@ -25,12 +47,15 @@ FEW_CLASSES = 20  # different numbers with decimals that may still be names of c
 
 @dataclass(frozen=True)
 class TableLayout:
-    """Which columns are what: the label, an optional id, groups (which stay features) and columns to drop.
+    """Which columns are what: the label, an optional id.
 
-    With `features` the model gets these columns only, such as the one that holds the text of each record. `fitted` names the columns
-    that the model was fitted with, in its order; with them nothing else is a feature. `unit` names the person or document of each
-    record; the model gets it only if `features` says so. `wanted` says what kind columns must become, `takes_text` that the model
-    takes texts instead of a table.
+    Groups (which stay features) and columns to drop.
+
+    With `features` the model gets these columns only, such as the one that holds the text of each
+    record. `fitted` names the columns that the model was fitted with, in its order; with them
+    nothing else is a feature. `unit` names the person or document of each record; the model gets it
+    only if `features` says so. `wanted` says what kind columns must become, `takes_text` that the
+    model takes texts instead of a table.
     """
 
     label: str = "y"
@@ -52,12 +77,19 @@ class TableLayout:
     @property
     def as_written(self) -> tuple[str, ...]:
         """The columns whose values are names of something, and so are read as they are written."""
-        return tuple(name for name in (self.label, self.id_column, self.unit) if name and name not in self.features)
+        return tuple(
+            name
+            for name in (self.label, self.id_column, self.unit)
+            if name and name not in self.features
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The columns of the members' and of the non-members' file, of one kind on both sides; `notes` say what was assumed."""
+    """The columns of the members' and of the non-members' file, of one kind on both sides.
+
+    `notes` say what was assumed.
+    """
 
     paths: tuple[Path, Path]
     columns: tuple[Columns, Columns]
@@ -68,13 +100,22 @@ class Tables:
         """Find columns other than the label and the ids that look like people or documents with several records."""
         first, second = self.columns
         named = {layout.label, layout.id_column}
-        both = [name for name in first if name in second and name not in named and first[name].ndim == second[name].ndim == 1]
+        both = [
+            name
+            for name in first
+            if name in second and name not in named and first[name].ndim == second[name].ndim == 1
+        ]
         return find_id_like_columns(
-            {name: np.concatenate([_as_plain_array(first[name]), _as_plain_array(second[name])]) for name in both}
+            {
+                name: np.concatenate([_as_plain_array(first[name]), _as_plain_array(second[name])])
+                for name in both
+            }
         )
 
 
-def read_tables(members: str | Path, non_members: str | Path, layout: TableLayout | None = None) -> Tables:
+def read_tables(
+    members: str | Path, non_members: str | Path, layout: TableLayout | None = None
+) -> Tables:
     """Read the two files, whose columns become of one kind: text on one side is text on the other.
 
     Raises:
@@ -91,24 +132,42 @@ def read_tables(members: str | Path, non_members: str | Path, layout: TableLayou
         tables[k] = replace(
             tables[k],
             columns={
-                name: _convert_by_layout(name, column, layout, more, paths[k]) for name, column in tables[k].columns.items()
+                name: _convert_by_layout(name, column, layout, more, paths[k])
+                for name, column in tables[k].columns.items()
             },
         )
-    notes = (*tables[0].notes, *tables[1].notes, *_date_notes(tables, layout), *_unknown_notes(tables, layout))
+    notes = (
+        *tables[0].notes,
+        *tables[1].notes,
+        *_date_notes(tables, layout),
+        *_unknown_notes(tables, layout),
+    )
     return Tables(
-        paths, (tables[0].columns, tables[1].columns), (*tables[0].index, *tables[1].index), tuple(dict.fromkeys(notes))
+        paths,
+        (tables[0].columns, tables[1].columns),
+        (*tables[0].index, *tables[1].index),
+        tuple(dict.fromkeys(notes)),
     )
 
 
 def _collect_column_specs(layout: TableLayout) -> dict[str, ColumnSpec]:
-    """Give what is wanted of columns, and of those that are only named, nothing: their names help to find the separator."""
+    """Give what is wanted of columns, and of those that are only named, nothing.
+
+    Their names help to find the separator.
+    """
     return {
-        **{name: ColumnSpec("number") for name in (*layout.fitted, *layout.named) if name not in layout.wanted},
+        **{
+            name: ColumnSpec("number")
+            for name in (*layout.fitted, *layout.named)
+            if name not in layout.wanted
+        },
         **layout.wanted,
     }
 
 
-def _convert_by_layout(name: str, column: Any, layout: TableLayout, texts: Collection[str], path: Path) -> Any:
+def _convert_by_layout(
+    name: str, column: Any, layout: TableLayout, texts: Collection[str], path: Path
+) -> Any:
     """Make of a column what the model or the user wants of it."""
     if column.ndim > 1 or name in layout.as_written:
         return column
@@ -126,11 +185,15 @@ def _unknown_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str
         if want is None or want.categories is None or name not in tables[1].columns:
             continue
         counts = [count_unknown(table.columns[name], want) for table in tables]
-        odd, n = sum(count for count, _ in counts), sum(len(table.columns[name]) for table in tables)
+        odd, n = (
+            sum(count for count, _ in counts),
+            sum(len(table.columns[name]) for table in tables),
+        )
         if odd:
             example = next(value for count, value in counts if count)
             notes.append(
-                f"In {odd} of {n} records {name} holds values that the model was not fitted with, such as {spell_value(example)!r}. If the "
+                f"In {odd} of {n} records {name} holds values that the model was not fitted with, "
+                f"such as {spell_value(example)!r}. If the "
                 f"file writes them in another way than the training data did, repair it."
             )
     return notes
@@ -148,16 +211,22 @@ def _date_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str]:
     names = list(dict.fromkeys(found))
     if not names:
         return []
-    return [f"Read {', '.join(names[:5])} as dates. Give --types {names[0]}=text if the model takes the words."]
+    return [
+        f"Read {', '.join(names[:5])} as dates. Give --types {names[0]}=text if the model takes "
+        "the words."
+    ]
 
 
 def read_pair(
-    members: str | Path, non_members: str | Path, layout: TableLayout, classes: Sequence[str] | None = None
+    members: str | Path,
+    non_members: str | Path,
+    layout: TableLayout,
+    classes: Sequence[str] | None = None,
 ) -> tuple[Records, Records, tuple[str, ...]]:
     """Members and non-members from two files of the same columns, and the names of the classes.
 
-    Labels that are words, or numbers other than 0-based ones, are looked up in `classes` (the model's), or else in the sorted
-    values of both files.
+    Labels that are words, or numbers other than 0-based ones, are looked up in `classes` (the
+    model's), or else in the sorted values of both files.
 
     Raises:
         InputError: A file cannot be read, a column is missing, or the files do not fit together.
@@ -174,15 +243,27 @@ def build_pair(
         InputError: A column is missing, or the files do not fit together.
     """
     paths, tables = read.paths, read.columns
-    names = [_list_feature_names(table, path, layout, read.index) for table, path in zip(tables, paths, strict=True)]
+    names = [
+        _list_feature_names(table, path, layout, read.index)
+        for table, path in zip(tables, paths, strict=True)
+    ]
     if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
         raise InputError(
-            f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in one only. Align them."
+            f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in "
+            "one only. Align them."
         )
-    labels = [_read_label_words(table[layout.label], layout.label, path) for table, path in zip(tables, paths, strict=True)]
+    labels = [
+        _read_label_words(table[layout.label], layout.label, path)
+        for table, path in zip(tables, paths, strict=True)
+    ]
     lookup = order_class_names(labels, classes)
-    numeric = all(is_numeric_column(table[name]) for table in tables for name in names[0] if table[name].ndim == 1)
+    numeric = all(
+        is_numeric_column(table[name])
+        for table in tables
+        for name in names[0]
+        if table[name].ndim == 1
+    )
     prefixes = [find_stem(path) for path in paths]
     prefixes = prefixes if prefixes[0] != prefixes[1] else ["member", "non-member"]
     sides = []
@@ -191,9 +272,13 @@ def build_pair(
             Records(
                 x=build_model_inputs(table, names[0], path, numeric=numeric, layout=layout),
                 y=_encode_class_words(column, lookup, path),
-                ids=_spell_column(table[layout.id_column]) if layout.id_column else _number_ids(prefix, len(column)),
+                ids=_spell_column(table[layout.id_column])
+                if layout.id_column
+                else _number_ids(prefix, len(column)),
                 groups={group: _spell_column(table[group]) for group in layout.groups},
-                unit=read_unit_names(_as_plain_array(table[layout.unit]), layout.unit, path) if layout.unit else None,
+                unit=read_unit_names(_as_plain_array(table[layout.unit]), layout.unit, path)
+                if layout.unit
+                else None,
             )
         )
     return sides[0], sides[1], lookup
@@ -211,11 +296,15 @@ def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
     if column.ndim == 2 and column.shape[1] == 1:
         column = np.asarray(column)[:, 0]
     if column.ndim != 1:
-        raise InputError(f"Expected one label a record in {name!r} of {path}, got shape {column.shape}. Give one column.")
+        raise InputError(
+            f"Expected one label a record in {name!r} of {path}, got shape {column.shape}. Give "
+            "one column."
+        )
     missing = mark_missing(column)
     if missing.any():
         raise InputError(
-            f"Expected a label of each record in {name!r} of {path}, got none in {int(missing.sum())} records, the first in row "
+            f"Expected a label of each record in {name!r} of {path}, got none in "
+            f"{int(missing.sum())} records, the first in row "
             f"{int(np.argmax(missing)) + 1}. Leave these records out."
         )
     return _spell_column(column)
@@ -227,7 +316,10 @@ def _spell_column(column: Any) -> NDArray[np.str_]:
     if values.dtype.kind in "iub":
         return values.astype(np.str_)
     absent = mark_missing(column)
-    words = ["missing" if gone else spell_value(value) for value, gone in zip(values.tolist(), absent, strict=True)]
+    words = [
+        "missing" if gone else spell_value(value)
+        for value, gone in zip(values.tolist(), absent, strict=True)
+    ]
     return np.array(words, dtype=np.str_)
 
 
@@ -236,7 +328,9 @@ def _as_plain_array(column: Any) -> NDArray[Any]:
     return np.asarray(column)
 
 
-def _list_feature_names(table: Columns, path: Path, layout: TableLayout, index: Collection[str] = ()) -> list[str]:
+def _list_feature_names(
+    table: Columns, path: Path, layout: TableLayout, index: Collection[str] = ()
+) -> list[str]:
     """Columns that the model gets.
 
     Raises:
@@ -244,7 +338,10 @@ def _list_feature_names(table: Columns, path: Path, layout: TableLayout, index: 
     """
     for name in layout.named:
         if name not in table:
-            raise InputError(f"Expected the column {name!r} in {path}, got {', '.join(list(table)[:8])}. Check [data].")
+            raise InputError(
+                f"Expected the column {name!r} in {path}, got {', '.join(list(table)[:8])}. Check "
+                "[data]."
+            )
     apart = {layout.label, layout.id_column, *layout.drop} | ({layout.unit} - set(layout.features))
     apart |= set(index) - {*layout.features, *layout.fitted}
     names = [name for name in table if name not in apart]
@@ -253,7 +350,10 @@ def _list_feature_names(table: Columns, path: Path, layout: TableLayout, index: 
     if layout.features:
         names = [name for name in layout.features if name in names]
     if not names:
-        raise InputError(f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's inputs.")
+        raise InputError(
+            f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's "
+            "inputs."
+        )
     if not layout.fitted or any(table[name].ndim > 1 for name in names):
         return names
     return _order_fitted_names(names, path, layout)
@@ -270,19 +370,28 @@ def _order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> li
     if missing or more:
         got = f"no {', '.join(missing[:5])}" if missing else f"{', '.join(more[:5])} too"
         raise InputError(
-            f"Expected the columns that the model was fitted with ({', '.join(layout.fitted[:8])}) in {path}, got {got}. "
+            f"Expected the columns that the model was fitted with ({', '.join(layout.fitted[:8])}) "
+            f"in {path}, got {got}. "
             f"Rename the columns, or leave some out with --drop."
         )
     return [names[place] for place in places]
 
 
 def build_model_inputs(
-    table: Columns, names: list[str], path: Path, *, numeric: bool, layout: TableLayout | None = None
+    table: Columns,
+    names: list[str],
+    path: Path,
+    *,
+    numeric: bool,
+    layout: TableLayout | None = None,
 ) -> Any:
-    """Give what the model is asked: a data frame if columns have names or words, where one can be had, else an array.
+    """Give what the model is asked.
+
+    A data frame if columns have names or words, where one can be had, else an array.
 
     Raises:
-        InputError: The model takes texts and there are several columns, or no library of data frames is installed.
+        InputError: The model takes texts and there are several columns, or no library of data
+    frames is installed.
     """
     layout = layout or TableLayout()
     if layout.takes_text:
@@ -296,11 +405,20 @@ def build_model_inputs(
         return _as_plain_array(data[names[0]])
     if frames is None:
         raise InputError(
-            f"Expected pandas or polars for the columns of words in {path}, got neither. Install the one your model was fitted with."
+            f"Expected pandas or polars for the columns of words in {path}, got neither. Install "
+            "the one your model was fitted with."
         )
     if frames.__name__ == "polars":
-        return frames.DataFrame({name: column.tolist() if column.dtype == object else column for name, column in data.items()})
-    kept = {name: frames.Series(column, dtype=object) if column.dtype == object else column for name, column in data.items()}
+        return frames.DataFrame(
+            {
+                name: column.tolist() if column.dtype == object else column
+                for name, column in data.items()
+            }
+        )
+    kept = {
+        name: frames.Series(column, dtype=object) if column.dtype == object else column
+        for name, column in data.items()
+    }
     return frames.DataFrame(kept, copy=False)
 
 
@@ -312,7 +430,10 @@ def _read_texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
     """
     if len(names) != 1 or find_column_kind(table[names[0]]) not in ("text", "category"):
         got = ", ".join(names[:6])
-        raise InputError(f"Expected one column of text for this model in {path}, got {got}. Name it with --features COLUMN.")
+        raise InputError(
+            f"Expected one column of text for this model in {path}, got {got}. Name it with "
+            "--features COLUMN."
+        )
     return np.asarray(table[names[0]], dtype=object)
 
 
@@ -333,7 +454,9 @@ def _number_ids(prefix: str, n: int) -> NDArray[np.str_]:
     return np.array([f"{prefix}:{i}" for i in range(n)])
 
 
-def order_class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | None) -> tuple[str, ...]:
+def order_class_names(
+    labels: Sequence[NDArray[Any]], classes: Sequence[str] | None
+) -> tuple[str, ...]:
     """Names of the classes in the order of the model's outputs.
 
     Raises:
@@ -348,7 +471,10 @@ def order_class_names(labels: Sequence[NDArray[Any]], classes: Sequence[str] | N
     if all(word.isdigit() for word in words):
         if max(int(word) for word in words) >= MOST_CLASSES:
             most = max(words, key=int)
-            raise InputError(f"Expected class numbers below {MOST_CLASSES} as labels, got {most}. Check the label column.")
+            raise InputError(
+                f"Expected class numbers below {MOST_CLASSES} as labels, got {most}. Check the "
+                "label column."
+            )
         return tuple(str(k) for k in range(max(int(word) for word in words) + 1))
     if len(words) > FEW_CLASSES and all(is_number_or_empty(word) and word for word in words):
         refuse_continuous_labels(words.astype(np.float64))
@@ -371,8 +497,12 @@ def _encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path:
         InputError: A label is not among the classes.
     """
     position = {name: k for k, name in enumerate(lookup)}
-    if not any(is_number_or_empty(name) for name in lookup) and all(str(value).isdigit() for value in column):
-        position = {str(k): k for k in range(len(lookup))}  # numbers where the model has words are its 0-based classes
+    if not any(is_number_or_empty(name) for name in lookup) and all(
+        str(value).isdigit() for value in column
+    ):
+        position = {
+            str(k): k for k in range(len(lookup))
+        }  # numbers where the model has words are its 0-based classes
     plain = {simplify_class_name(name): k for name, k in position.items()}
     if len(plain) == len(position):
         position = plain | position
@@ -381,6 +511,9 @@ def _encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path:
         known = word if word in position else simplify_class_name(word.strip())
         if known not in position:
             shown, row = ", ".join(lookup[:6]), int(np.argmax(column == word)) + 1
-            raise InputError(f"Expected labels among {shown} in {path}, got {word!r} in row {row}. Check the label column.")
+            raise InputError(
+                f"Expected labels among {shown} in {path}, got {word!r} in row {row}. Check the "
+                "label column."
+            )
         codes[word] = position[known]
     return np.array([codes[word] for word in column.tolist()], dtype=np.int64)

@@ -26,7 +26,9 @@ from memberscope.types import Target
 
 
 def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
-    """Put the records of both sides one after the other, their columns in the order that the model was fitted with.
+    """Put the records of both sides one after the other.
+
+    Their columns in the order that the model was fitted with.
 
     Raises:
         InputError: A side lacks a column, has one more, or holds it in another way.
@@ -47,25 +49,34 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     places, missing, more = place_fitted(names, fitted)
     if not missing and not more:
         return whole if places == sorted(places) else pick_columns(whole, places)
-    if _can_answer(target, slice_rows(whole, 0, 2)):  # it finds the columns that it needs by name, or reads them by position
+    if _can_answer(
+        target, slice_rows(whole, 0, 2)
+    ):  # it finds the columns that it needs by name, or reads them by position
         return whole
     got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
     raise InputError(
-        f"Expected the columns that the model was fitted with ({', '.join(fitted[:8])}), got {got} in the {SIDES[0]} and the "
+        f"Expected the columns that the model was fitted with ({', '.join(fitted[:8])}), got {got} "
+        f"in the {SIDES[0]} and the "
         f"{SIDES[1]}. {'Add it to' if missing else 'Leave it out of'} both."
     )
 
 
 def _as_taken(target: Target, whole: Any) -> Any:
-    """Give a frame as the model takes it: a pyarrow table as pandas, words and categories as the categories of the fit.
+    """Give a frame as the model takes it.
+
+    A pyarrow table as pandas, words and categories as the categories of the fit.
 
     Nothing is changed for a model that answers about the frame as it is.
     """
     from memberscope.targets.tables.fitted_kinds import find_fitted_columns
 
-    wanted = {name: want for name, want in find_fitted_columns(target).items() if want.kind == "category"}
+    wanted = {
+        name: want for name, want in find_fitted_columns(target).items() if want.kind == "category"
+    }
     is_arrow = hasattr(whole, "rename_columns")
-    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _can_answer(target, slice_rows(whole, 0, 2)):
+    if not (is_arrow or (wanted and hasattr(whole, "iloc"))) or _can_answer(
+        target, slice_rows(whole, 0, 2)
+    ):
         return whole
     try:
         held = whole.to_pandas() if is_arrow else whole
@@ -83,7 +94,9 @@ def _with_categories(frame: Any, wanted: Mapping[str, ColumnSpec]) -> Any:
     for name in frame.columns:
         want = find_column_spec(wanted, str(name))
         if want is not None:
-            changed[name] = convert_column(frame[name], want, str(name), Path()).set_axis(frame.index)
+            changed[name] = convert_column(frame[name], want, str(name), Path()).set_axis(
+                frame.index
+            )
     return frame.assign(**changed) if all(isinstance(name, str) for name in changed) else frame
 
 

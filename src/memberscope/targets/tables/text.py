@@ -1,4 +1,7 @@
-"""How a text table is written: its compression, encoding, separator and decimal mark, found in its first lines."""
+"""How a text table is written.
+
+Its compression, encoding, separator and decimal mark, found in its first lines.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +38,12 @@ POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class TextFormat:
-    """What was found of a text table: `encoding`, `separator`, the `decimal` mark and the `names` of its columns.
+    """What was found of a text table.
 
-    `dates` are columns that begin with ISO 8601 dates, `skip` lines stand before the header. `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
+    `encoding`, `separator`, the `decimal` mark and the `names` of its columns.
+
+    `dates` are columns that begin with ISO 8601 dates, `skip` lines stand before the header.
+    `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
     """
 
     encoding: str
@@ -50,10 +56,13 @@ class TextFormat:
 
 
 def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
-    """Find how the text table `path` is written; names of columns that are `known` decide between separators.
+    """Find how the text table `path` is written.
+
+    Names of columns that are `known` decide between separators.
 
     Raises:
-        InputError: It is empty, not text, or cannot be decompressed, or a column name stands in it twice.
+        InputError: It is empty, not text, or cannot be decompressed, or a column name stands in it
+    twice.
     """
     with _open_bytes(path) as stream:
         sample = stream.read(SAMPLE)
@@ -63,9 +72,14 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     hint = SEPARATOR_HINT.match(text)
     text = text[hint.end() :] if hint else text
     if "\0" in text:
-        raise InputError(f"Expected a text table in {path}, got bytes that are no text. Check the path and the file's suffix.")
+        raise InputError(
+            f"Expected a text table in {path}, got bytes that are no text. Check the path and the "
+            "file's suffix."
+        )
     if not text.strip():
-        raise InputError(f"Expected a header line in {path}, got an empty file. Check how it was written.")
+        raise InputError(
+            f"Expected a header line in {path}, got an empty file. Check how it was written."
+        )
     separator = _find_separator(text, whole, known)
     rows = _parse_rows(text, separator, whole)
     if not rows:
@@ -76,14 +90,22 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     repeated = [word for word, n in Counter(header).items() if n > 1 and word]
     if repeated or header.count("") > 1:
         shown = repr(repeated[0]) if repeated else "columns without a name"
-        raise InputError(f"Expected column names that differ in {path}, got {shown} twice. Rename one.")
+        raise InputError(
+            f"Expected column names that differ in {path}, got {shown} twice. Rename one."
+        )
     decimal = _find_decimal(rows[1:], separator)
     said = [name] if name else []
     usual = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
     said += [f"separated by {SEPARATORS[separator]}"] if separator != usual else []
     said += ["decimal commas"] if decimal == "," else []
     return TextFormat(
-        encoding, separator, decimal, tuple(header), ", ".join(said), _find_dates(header, rows[1:]), int(bool(hint))
+        encoding,
+        separator,
+        decimal,
+        tuple(header),
+        ", ".join(said),
+        _find_dates(header, rows[1:]),
+        int(bool(hint)),
     )
 
 
@@ -105,7 +127,9 @@ def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
             with path.open("rb") as stream:
                 yield stream
     except (OSError, EOFError) as error:
-        raise InputError(f"Expected a complete {path.suffix} file, got {path}: {error}. Write it again.") from error
+        raise InputError(
+            f"Expected a complete {path.suffix} file, got {path}: {error}. Write it again."
+        ) from error
 
 
 def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, list[str]]]:
@@ -122,20 +146,26 @@ def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, l
                 next(rows)
             body = [row for row in rows if row]
         except csv.Error as error:
-            raise InputError(f"Expected a text table in {path}, got: {error}. Write it again.") from error
+            raise InputError(
+                f"Expected a text table in {path}, got: {error}. Write it again."
+            ) from error
     width = len(found.names)
     for number, row in enumerate(body, start=2):
         if len(row) != width and width == 1:
             raise InputError(
-                f"Expected a header and lines split by commas, semicolons, tabs or bars in {path}, got the header "
-                f"{found.names[0][:60]!r} and {len(row)} values in line {number}. Write the column names in the first line."
+                f"Expected a header and lines split by commas, semicolons, tabs or bars in {path}, "
+                "got the header "
+                f"{found.names[0][:60]!r} and {len(row)} values in line {number}. Write the column "
+                "names in the first line."
             )
         if len(row) != width:
             raise InputError(
                 f"Expected {width} values in each line of {path}, got {len(row)} in line {number}. "
                 f"Repair the line or write the file again; it may be truncated."
             )
-    columns: list[list[str]] = [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
+    columns: list[list[str]] = (
+        [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
+    )
     return list(zip(found.names, columns, strict=True))
 
 
@@ -149,7 +179,11 @@ def refuse_cut_lines(path: Path, found: TextFormat) -> None:
     with open_text(path, found.encoding) as stream:
         for _ in range(found.skip + 1):
             next(stream, None)
-        if all(quote not in line and line.count(found.separator) == separators for line in stream if line.strip()):
+        if all(
+            quote not in line and line.count(found.separator) == separators
+            for line in stream
+            if line.strip()
+        ):
             return
     read_words(path, found)  # parses quotes, and says which line it is
 
@@ -174,7 +208,10 @@ def _open_zst(path: Path) -> Any:
         import zstandard
 
         return io.BufferedReader(zstandard.open(path, "rb"))
-    raise InputError(f"Expected pyarrow or zstandard to read {path}, got neither. Run `pip install memberscope[parquet]`.")
+    raise InputError(
+        f"Expected pyarrow or zstandard to read {path}, got neither. Run `pip install "
+        "memberscope[parquet]`."
+    )
 
 
 def _find_encoding(sample: bytes) -> tuple[str, str]:
@@ -209,7 +246,10 @@ def _parse_rows(text: str, separator: str, whole: bool) -> list[list[str]]:
 
 
 def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
-    """Find the separator whose header holds most of the `known` names, then that which splits all rows into most columns."""
+    """Find the separator whose header holds most of the `known` names.
+
+    Then that which splits all rows into most columns.
+    """
     best, found = (-1, -1, False), ","
     for separator in SEPARATORS:
         rows = _parse_rows(text, separator, whole)
@@ -235,7 +275,10 @@ def _find_dates(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
 
 
 def _find_decimal(rows: list[list[str]], separator: str) -> str:
-    """Find whether numbers are written with a decimal comma: some fields are, and none has a point."""
+    """Find whether numbers are written with a decimal comma.
+
+    Some fields are, and none has a point.
+    """
     if separator == ",":
         return "."
     fields = [word.strip() for row in rows for word in row]

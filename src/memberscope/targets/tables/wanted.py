@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
-from memberscope.frames import MISSING, ColumnSpec, find_column_kind, make_object_array, mark_missing
+from memberscope.frames import (
+    MISSING,
+    ColumnSpec,
+    find_column_kind,
+    make_object_array,
+    mark_missing,
+)
 
 TRUTH = {
     "1": True,
@@ -45,15 +51,24 @@ def convert_column(column: Any, want: ColumnSpec, name: str, path: Path) -> Any:
 
 
 def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
-    """Find, for each table, columns that are no text there but are text in another one, and so must be read as text.
+    """Find, for each table, columns that are no text there but are text in another one.
+
+    And so must be read as text.
 
     >>> find_words(({"a": np.array([1])}, {"a": np.array(["x"], dtype=object)}))
     ({'a'}, set())
     """
-    kinds = [{name: find_column_kind(column) for name, column in table.items() if column.ndim == 1} for table in columns]
+    kinds = [
+        {name: find_column_kind(column) for name, column in table.items() if column.ndim == 1}
+        for table in columns
+    ]
     text = {name for table in kinds for name, kind in table.items() if kind == "text"}
     return tuple(
-        {name for name, kind in table.items() if name in text and kind != "text" and not mark_missing(columns[k][name]).all()}
+        {
+            name
+            for name, kind in table.items()
+            if name in text and kind != "text" and not mark_missing(columns[k][name]).all()
+        }
         for k, table in enumerate(kinds)
     )
 
@@ -75,7 +90,10 @@ def _split_missing(column: Any) -> tuple[list[Any], NDArray[np.bool_]]:
 
 
 def _replace_values(column: Any, change: Callable[[Any], Any], empty: Any) -> list[Any]:
-    """Change each value of a column (n,), each different one once; a missing one becomes `empty`."""
+    """Change each value of a column (n,), each different one once.
+
+    A missing one becomes `empty`.
+    """
     values, missing = _split_missing(column)
     known = [None if absent else value for value, absent in zip(values, missing, strict=True)]
     table = {value: empty if value is None else change(value) for value in set(known)}
@@ -85,10 +103,18 @@ def _replace_values(column: Any, change: Callable[[Any], Any], empty: Any) -> li
 def _as_text(column: Any, want: ColumnSpec) -> Any:
     """Words as they are written, except those for missing values that the model has not seen as words."""
     find = _build_matcher(want.categories or ())
-    seen = None if want.categories is None else {spell_value(value) for value in want.categories if isinstance(value, str)}
+    seen = (
+        None
+        if want.categories is None
+        else {spell_value(value) for value in want.categories if isinstance(value, str)}
+    )
     lost = set() if seen is None else MISSING - seen
     empty: Any = want.missing
-    if seen is not None and "" in seen and not any(value is None or value != value for value in want.categories or ()):
+    if (
+        seen is not None
+        and "" in seen
+        and not any(value is None or value != value for value in want.categories or ())
+    ):
         empty = ""
 
     def change(value: Any) -> Any:
@@ -101,7 +127,10 @@ def _as_text(column: Any, want: ColumnSpec) -> Any:
 
 
 def _as_categories(column: Any, want: ColumnSpec) -> Any:
-    """A pandas column of categories, the model's own ones first; text where pandas is not installed."""
+    """A pandas column of categories, the model's own ones first.
+
+    Text where pandas is not installed.
+    """
     if hasattr(column.dtype, "categories") and want.categories is None:
         return column
     if find_spec("pandas") is None:
@@ -119,12 +148,17 @@ def _as_categories(column: Any, want: ColumnSpec) -> Any:
 
     found = _replace_values(column, change, None)
     known = {_build_exact_key(value) for value in own}
-    more = sorted({value for value in found if value is not None and _build_exact_key(value) not in known}, key=str)
+    more = sorted(
+        {value for value in found if value is not None and _build_exact_key(value) not in known},
+        key=str,
+    )
     return pandas.Series(pandas.Categorical(found, categories=[*own, *more]))
 
 
 def count_unknown(column: Any, want: ColumnSpec) -> tuple[int, Any]:
-    """Count the values of a converted column (n,) that are none of the model's categories; and give one of them.
+    """Count the values of a converted column (n,) that are none of the model's categories.
+
+    And give one of them.
 
     >>> count_unknown(np.array(["a", "z", None], dtype=object), ColumnSpec("text", ("a", "b")))
     (1, 'z')
@@ -133,7 +167,11 @@ def count_unknown(column: Any, want: ColumnSpec) -> tuple[int, Any]:
         return 0, None
     known = {_build_exact_key(value) for value in want.categories}
     values, missing = _split_missing(column)
-    odd = [value for value, absent in zip(values, missing, strict=True) if not absent and _build_exact_key(value) not in known]
+    odd = [
+        value
+        for value, absent in zip(values, missing, strict=True)
+        if not absent and _build_exact_key(value) not in known
+    ]
     return len(odd), odd[0] if odd else None
 
 
@@ -141,13 +179,18 @@ def _build_exact_key(value: Any) -> tuple[str, Any]:
     """Give what tells values apart that Python holds for equal: True, 1 and "1"."""
     if isinstance(value, bool | np.bool_):
         return "truth", bool(value)
-    return ("number", float(value)) if isinstance(value, int | float | np.number) else ("other", value)
+    return (
+        ("number", float(value)) if isinstance(value, int | float | np.number) else ("other", value)
+    )
 
 
 def _build_matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
-    """Make a function that finds the category that a value is, however a file writes it; None if it is none of them.
+    """Make a function that finds the category that a value is, however a file writes it.
 
-    A category itself goes first, then its own spelling, then a number or truth value that is written differently.
+    None if it is none of them.
+
+    A category itself goes first, then its own spelling, then a number or truth value that is
+    written differently.
     """
     present = [value for value in categories if value is not None and value == value]
     exact = {_build_exact_key(value): value for value in present}
@@ -178,7 +221,12 @@ def _as_number(column: Any, name: str, path: Path) -> NDArray[Any]:
     if find_column_kind(column) in ("number", "boolean"):
         return convert_to_numbers(np.asarray(column), name, path)
     values, missing = _split_missing(column)
-    words = np.array(["nan" if absent else str(value).strip() for value, absent in zip(values, missing, strict=True)])
+    words = np.array(
+        [
+            "nan" if absent else str(value).strip()
+            for value, absent in zip(values, missing, strict=True)
+        ]
+    )
     return convert_to_numbers(words, name, path)
 
 
@@ -186,11 +234,17 @@ def _as_truth(column: Any, name: str, path: Path) -> Any:
     if find_column_kind(column) == "boolean":
         return column
     values, missing = _split_missing(column)
-    words = [None if absent else spell_value(value).strip().lower() for value, absent in zip(values, missing, strict=True)]
-    odd = next((row for row, word in enumerate(words) if word is not None and word not in TRUTH), None)
+    words = [
+        None if absent else spell_value(value).strip().lower()
+        for value, absent in zip(values, missing, strict=True)
+    ]
+    odd = next(
+        (row for row, word in enumerate(words) if word is not None and word not in TRUTH), None
+    )
     if odd is not None:
         raise InputError(
-            f"Expected true or false in the column {name!r} of {path}, got {values[odd]!r} in row {odd + 1}. Repair it, or change --types."
+            f"Expected true or false in the column {name!r} of {path}, got {values[odd]!r} in row "
+            f"{odd + 1}. Repair it, or change --types."
         )
     found = [np.nan if word is None else TRUTH[word] for word in words]
     return make_object_array(found) if missing.any() else np.array(found, dtype=bool)
@@ -200,10 +254,14 @@ def _as_dates(column: Any, name: str, path: Path) -> Any:
     if find_column_kind(column) == "date":
         return column
     values, missing = _split_missing(column)
-    words = ["NaT" if absent else str(value).strip() for value, absent in zip(values, missing, strict=True)]
+    words = [
+        "NaT" if absent else str(value).strip()
+        for value, absent in zip(values, missing, strict=True)
+    ]
     try:
         return np.array(words, dtype="datetime64[us]")
     except ValueError as error:
         raise InputError(
-            f"Expected dates such as 2024-01-31 in the column {name!r} of {path}, got: {error}. Repair it, or change --types."
+            f"Expected dates such as 2024-01-31 in the column {name!r} of {path}, got: {error}. "
+            "Repair it, or change --types."
         ) from error

@@ -20,24 +20,35 @@ def read_records(x: Any) -> Any:
     >>> read_records([[1.0, 2.0]]).shape
     (1, 2)
     """
-    if isinstance(x, Inputs) or hasattr(x, "detach") or (isinstance(x, np.ndarray) and x.dtype.kind in "buif"):
+    if (
+        isinstance(x, Inputs)
+        or hasattr(x, "detach")
+        or (isinstance(x, np.ndarray) and x.dtype.kind in "buif")
+    ):
         return x
     if isinstance(x, list) and x and all(hasattr(row, "detach") for row in x):
         return np.stack([np.asarray(row.detach().cpu()) for row in x])
-    values = np.asarray(x.to_numpy()) if is_frame(x) and hasattr(x, "to_numpy") else make_dense_array(x)
+    values = (
+        np.asarray(x.to_numpy()) if is_frame(x) and hasattr(x, "to_numpy") else make_dense_array(x)
+    )
     if values.dtype.kind in "buif":
         return values
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError) as error:
-        what = "columns of words in a data frame" if is_frame(x) else f"values of type {values.dtype}"
+        what = (
+            "columns of words in a data frame" if is_frame(x) else f"values of type {values.dtype}"
+        )
         raise InputError(
-            f"Expected numbers for a torch module, got {what} ({error}). Encode words as numbers first."
+            f"Expected numbers for a torch module, got {what} ({error}). Encode words as numbers "
+            "first."
         ) from error
 
 
 def call_module(module: Any, inputs: Any) -> Any:
-    """Call a module with a tensor, or with several in order or by name, as its `forward` takes them.
+    """Call a module with a tensor, or with several in order or by name.
+
+    As its `forward` takes them.
 
     >>> import torch
     >>> call_module(torch.nn.Bilinear(2, 2, 3), (torch.zeros(5, 2), torch.zeros(5, 2))).shape
@@ -51,7 +62,10 @@ def call_module(module: Any, inputs: Any) -> Any:
 
 
 def _can_take(module: Any, *, names: tuple[str, ...] = (), count: int = 0) -> bool:
-    """Whether `forward` takes arguments of these names, or so many in order; True where it does not tell."""
+    """Whether `forward` takes arguments of these names, or so many in order.
+
+    True where it does not tell.
+    """
     try:
         parameters = inspect.signature(module.forward).parameters.values()
     except (TypeError, ValueError, AttributeError):
@@ -59,7 +73,11 @@ def _can_take(module: Any, *, names: tuple[str, ...] = (), count: int = 0) -> bo
     if names:
         any_name = any(part.kind is part.VAR_KEYWORD for part in parameters)
         return any_name or set(names) <= {part.name for part in parameters}
-    places = [part for part in parameters if part.kind in (part.POSITIONAL_ONLY, part.POSITIONAL_OR_KEYWORD)]
+    places = [
+        part
+        for part in parameters
+        if part.kind in (part.POSITIONAL_ONLY, part.POSITIONAL_OR_KEYWORD)
+    ]
     return len(places) >= count or any(part.kind is part.VAR_POSITIONAL for part in parameters)
 
 
@@ -75,15 +93,25 @@ def ask_module(module: Any, inputs: Any) -> Any:
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
-        shapes = ", ".join(f"{tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}" for part in _list_tensors(inputs))
+        shapes = ", ".join(
+            f"{tuple(part.shape)} {str(part.dtype).removeprefix('torch.')}"
+            for part in _list_tensors(inputs)
+        )
         advice = "Call it on such a batch yourself to see why."
         if hasattr(module, "training_step"):
             advice = "If it takes the whole batch with labels, give the module inside, such as model.net."
         raise TargetError(
-            f"Expected {type(module).__name__} to take a batch of records ({shapes}), got {type(error).__name__}: {first}. {advice}"
+            f"Expected {type(module).__name__} to take a batch of records ({shapes}), got "
+            f"{type(error).__name__}: {first}. {advice}"
         ) from error
 
 
 def _list_tensors(inputs: Any) -> list[Any]:
     """The tensors of a call."""
-    return list(inputs.values()) if isinstance(inputs, dict) else list(inputs) if isinstance(inputs, tuple) else [inputs]
+    return (
+        list(inputs.values())
+        if isinstance(inputs, dict)
+        else list(inputs)
+        if isinstance(inputs, tuple)
+        else [inputs]
+    )

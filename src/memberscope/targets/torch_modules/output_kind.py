@@ -1,4 +1,7 @@
-"""What a torch module's scores are: probabilities, logits or labels, by the operation that made them and by many answers."""
+"""What a torch module's scores are.
+
+Probabilities, logits or labels, by the operation that made them and by many answers.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,23 @@ MADE_BY: dict[str, Last] = {
     **dict.fromkeys(("sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_"), "sigmoid"),
     **dict.fromkeys(("_softmax", "softmax", "_safe_softmax"), "softmax"),
     **dict.fromkeys(("_log_softmax", "log_softmax", "log_sigmoid", "log_sigmoid_forward"), "log"),
-    **dict.fromkeys(("addmm", "mm", "linear", "convolution", "_convolution", "addmv", "linear_dynamic"), "linear"),
+    **dict.fromkeys(
+        ("addmm", "mm", "linear", "convolution", "_convolution", "addmv", "linear_dynamic"),
+        "linear",
+    ),
 }
-COPIES = ("clone", "_to_copy", "contiguous", "clamp", "clamp_min", "clamp_max", "index_select", "index", "index_put_", "copy_")
+COPIES = (
+    "clone",
+    "_to_copy",
+    "contiguous",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "index_select",
+    "index",
+    "index_put_",
+    "copy_",
+)
 JOINS = ("cat", "stack")
 AVERAGES = ("mean", "sum", "rsub", "lerp")
 SCALES = ("mul", "div", "add", "sub", "neg", "mul_", "div_", "add_", "sub_")
@@ -28,7 +45,9 @@ FEW = 8  # answers below which their sums prove nothing against a last linear la
 
 
 def watch_operations() -> Any:
-    """Make a context in which torch notes which operation made each tensor; `last(tensor)` tells it afterwards.
+    """Make a context in which torch notes which operation made each tensor.
+
+    `last(tensor)` tells it afterwards.
 
     >>> import torch
     >>> with watch_operations() as watch:
@@ -40,14 +59,19 @@ def watch_operations() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """The maker of each piece of memory; tensors are kept, so that none is used twice meanwhile."""
+        """The maker of each piece of memory.
+
+        Tensors are kept, so that none is used twice meanwhile.
+        """
 
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.made: dict[int, Last] = {}
             self.kept: list[Any] = []
 
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
             given = [self._memory(part) for part in _tensors_in(args)]
             found = func(*args, **(kwargs or {}))
             name = func.overloadpacket.__name__
@@ -62,7 +86,11 @@ def watch_operations() -> Any:
         def last(self, scores: Any) -> Last | None:
             """What made `scores`; None where that was not seen."""
             try:
-                return self.made.get(self._memory(scores if hasattr(scores, "untyped_storage") else torch.from_numpy(scores)))
+                return self.made.get(
+                    self._memory(
+                        scores if hasattr(scores, "untyped_storage") else torch.from_numpy(scores)
+                    )
+                )
             except (TypeError, RuntimeError, ValueError):
                 return None
 
@@ -78,7 +106,9 @@ def _tensors_in(parts: Any) -> list[Any]:
     import torch
 
     flat = [one for part in parts for one in (part if isinstance(part, list | tuple) else [part])]
-    return [part for part in flat if isinstance(part, torch.Tensor) and part.layout == torch.strided]
+    return [
+        part for part in flat if isinstance(part, torch.Tensor) and part.layout == torch.strided
+    ]
 
 
 def _classify_operation(name: str, before: list[Last | None]) -> Last:
@@ -88,7 +118,11 @@ def _classify_operation(name: str, before: list[Last | None]) -> Last:
         return MADE_BY[name]
     if name in COPIES:
         return first if name != "copy_" or len(before) < 2 else before[1] or "other"
-    if name in (*JOINS, *SCALES, *AVERAGES) and before and all(one in ("sigmoid", "softmax") for one in before):
+    if (
+        name in (*JOINS, *SCALES, *AVERAGES)
+        and before
+        and all(one in ("sigmoid", "softmax") for one in before)
+    ):
         return "sigmoid" if "sigmoid" in before else "softmax"  # of several models, for example
     if name in JOINS:
         return first if len(set(before)) == 1 else "other"
@@ -100,7 +134,9 @@ def _classify_operation(name: str, before: list[Last | None]) -> Last:
 
 
 def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
-    """Tell what scores (n, k) of many records are; None where neither the answers nor the operation that made them decide.
+    """Tell what scores (n, k) of many records are.
+
+    None where neither the answers nor the operation that made them decide.
 
     >>> tell_kind(np.array([[0.2], [0.7]]), "sigmoid"), tell_kind(np.array([[0.2], [0.7]]), "linear")
     ('probabilities', 'logits')
@@ -126,7 +162,11 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
 
 def _are_labels(scores: Floats) -> bool:
     """Whether one column within [0, 1] is zeros and ones alone, of enough records."""
-    return len(scores) >= FEW and len(np.unique(scores)) == 2 and bool(np.isin(scores, (0.0, 1.0)).all())
+    return (
+        len(scores) >= FEW
+        and len(np.unique(scores)) == 2
+        and bool(np.isin(scores, (0.0, 1.0)).all())
+    )
 
 
 def require_kind(kind: Outputs | None, scores: Floats, last: Last | None = None) -> Outputs:
@@ -137,14 +177,19 @@ def require_kind(kind: Outputs | None, scores: Floats, last: Last | None = None)
     """
     if kind == "logits" and last == "log" and scores.shape[1] == 1:
         raise InputError(
-            "Expected one score a class, or the logit or probability of the second of two, got the logarithm of one probability. "
+            "Expected one score a class, or the logit or probability of the second of two, got the "
+            "logarithm of one probability. "
             "Return the probability itself."
         )
     if kind is not None:
         return kind
     low, high = float(scores.min()), float(scores.max())
-    what = "one column" if scores.shape[1] == 1 else f"{scores.shape[1]} columns that do not sum to 1"
+    what = (
+        "one column" if scores.shape[1] == 1 else f"{scores.shape[1]} columns that do not sum to 1"
+    )
     raise InputError(
-        f"Expected outputs that are clearly probabilities or logits, got {what} between {low:.3g} and {high:.3g}, which may be "
-        f"either. Declare them: --outputs, or wrap(model, outputs='probabilities') or outputs='logits'."
+        f"Expected outputs that are clearly probabilities or logits, got {what} between {low:.3g} "
+        f"and {high:.3g}, which may be "
+        "either. Declare them: --outputs, or wrap(model, outputs='probabilities') or "
+        "outputs='logits'."
     )

@@ -1,4 +1,7 @@
-"""How the answers of a torch module are read: where its scores stand, what they are, and how wide."""
+"""How the answers of a torch module are read.
+
+Where its scores stand, what they are, and how wide.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,29 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.targets.answers.output_kind import Outputs, expand_to_classes
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
-from memberscope.targets.torch_modules.output_kind import Last, require_kind, tell_kind, watch_operations
+from memberscope.targets.torch_modules.output_kind import (
+    Last,
+    require_kind,
+    tell_kind,
+    watch_operations,
+)
 from memberscope.types import Floats
 
-FIRST = 61  # records whose answer shows where the scores stand; unlikely to be another dimension of an answer
+# Records whose answer shows where the scores stand; unlikely to be another dimension of an answer
+FIRST = 61
 MOST = 1024  # records whose answers tell what the scores are
 NOTE = (
-    "The model gives one sigmoid a class, whose sum is not 1 (from {low:.3g} to {high:.3g}); they were divided by their sum. "
+    "The model gives one sigmoid a class, whose sum is not 1 (from {low:.3g} to {high:.3g}); they "
+    "were divided by their sum. "
     "Which class is the top one does not change."
 )
 
 
 @dataclass(frozen=True)
 class AnswerReader:
-    """The `place` of the scores in an answer, what they are, and how many a record; `last` is what made them.
+    """The `place` of the scores in an answer, what they are, and how many a record.
+
+    `last` is what made them.
 
     With `divides` they are sigmoids of several classes, which are divided by their sum.
     """
@@ -45,9 +57,14 @@ class AnswerReader:
         found = as_rows(pick_scores(answer, self.place), n).astype(np.float64)
         if found.shape[1] != self.width:
             raise InputError(
-                f"Expected {self.width} scores for each record, as in the first answer, got {found.shape[1]}. Return one form."
+                f"Expected {self.width} scores for each record, as in the first answer, got "
+                f"{found.shape[1]}. Return one form."
             )
-        return _divide_rows(expand_to_classes(found, self.signal)) if self.divides else expand_to_classes(found, self.signal)
+        return (
+            _divide_rows(expand_to_classes(found, self.signal))
+            if self.divides
+            else expand_to_classes(found, self.signal)
+        )
 
     def is_plain(self) -> bool:
         """Whether the scores are the answer itself, as they are."""
@@ -59,8 +76,9 @@ def read_answers(
 ) -> AnswerReader:  # fmt: skip
     """Find how to read a module's answers: `ask(start, stop)` gives one for some of `n` records.
 
-    What they are is `outputs` where declared, else told from the operation that made them and from the answers; where it stays
-    open it is that of `like`, the reading of a model that this one is trained to resemble.
+    What they are is `outputs` where declared, else told from the operation that made them and from
+    the answers; where it stays open it is that of `like`, the reading of a model that this one is
+    trained to resemble.
 
     Raises:
         InputError: The scores are not found, or what they are stays open.
@@ -89,17 +107,27 @@ def read_answers(
 
 
 def _ask_watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:
-    """The first answer, and what tells which operation made a tensor of it; None where torch cannot watch."""
+    """The first answer, and what tells which operation made a tensor of it.
+
+    None where torch cannot watch.
+    """
     watch = watch_operations()
     try:
         with watch:
             return ask(0, first), watch.last
-    except Exception:  # modules that torch cannot watch answer all the same, or fail in a sentence of their own
+    except (
+        Exception
+    ):  # modules that torch cannot watch answer all the same, or fail in a sentence of their own
         return ask(0, first), None
 
 
-def _infer_from_like(like: AnswerReader | None, values: Floats, made: Last | None) -> Outputs | None:
-    """What the model that this one resembles returns, if it was declared or nothing here contradicts it."""
+def _infer_from_like(
+    like: AnswerReader | None, values: Floats, made: Last | None
+) -> Outputs | None:
+    """What the model that this one resembles returns.
+
+    If it was declared or nothing here contradicts it.
+    """
     if like is None or not np.isfinite(values).all():
         return None if like is None else like.signal
     if like.width == values.shape[1] and like.last == made:
@@ -129,7 +157,9 @@ def _divide_rows(values: Floats) -> Floats:
 
 
 def make_scored(module: Any, reading: AnswerReader, *, several: bool) -> Any:
-    """Make a module that returns the scores alone, one row a record; the module itself where it does that already.
+    """Make a module that returns the scores alone, one row a record.
+
+    The module itself where it does that already.
 
     >>> import torch
     >>> plain = torch.nn.Linear(2, 2)
@@ -153,6 +183,8 @@ def make_scored(module: Any, reading: AnswerReader, *, several: bool) -> Any:
         def forward(self, inputs: Any) -> Any:
             scores = pick_scores(call_module(self.module, inputs), reading.place)
             rows = scores.reshape(-1, reading.width)
-            return rows / rows.sum(dim=1, keepdim=True).clamp_min(1e-30) if reading.divides else rows
+            return (
+                rows / rows.sum(dim=1, keepdim=True).clamp_min(1e-30) if reading.divides else rows
+            )
 
     return Scored()

@@ -28,9 +28,10 @@ from memberscope.types import Access, Floats, Ints, Signal, SignalSpec
 class TorchTarget:
     """A module that maps a batch of inputs to logits or probabilities (n, k), or to labels (n,).
 
-    Its answer may be a tensor or hold one among others: in a tuple, a dict or an object with fields. What the scores are is told
-    from the first answers, unless it is declared. A single column is read as the positive class of two: a logit, or a probability.
-    It is `Differentiable`, with `inside`, unless the module is TorchScript or has no parameters of real numbers.
+    Its answer may be a tensor or hold one among others: in a tuple, a dict or an object with
+    fields. What the scores are is told from the first answers, unless it is declared. A single
+    column is read as the positive class of two: a logit, or a probability. It is `Differentiable`,
+    with `inside`, unless the module is TorchScript or has no parameters of real numbers.
 
     >>> import torch
     >>> target = TorchTarget(torch.nn.Linear(3, 2))
@@ -58,7 +59,9 @@ class TorchTarget:
             self.module = unwrap_module(module).to(torch.device(device))
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
-            raise InputError(f"Expected an available device, got {device!r} ({first}). Use device='cpu'.") from error
+            raise InputError(
+                f"Expected an available device, got {device!r} ({first}). Use device='cpu'."
+            ) from error
         self.declared = parse_declared_outputs(outputs)
         self.batch_size = batch_size
         self.device = device
@@ -86,14 +89,21 @@ class TorchTarget:
         Raises:
             InputError: It is neither given nor visible, and nothing was queried yet.
         """
-        found = self.known_classes or (None if self.signal == "labels" else _find_last_width(self.module))
+        found = self.known_classes or (
+            None if self.signal == "labels" else _find_last_width(self.module)
+        )
         if found is None:
-            raise InputError("Expected n_classes for this module, got none. Pass TorchTarget(module, n_classes=k).")
+            raise InputError(
+                "Expected n_classes for this module, got none. Pass TorchTarget(module, "
+                "n_classes=k)."
+            )
         return found
 
     @property
     def digest(self) -> str | None:
-        """Hash of the architecture's text, the user's code of it, the state dict's bytes and what the outputs are.
+        """Hash of the architecture's text, the user's code of it.
+
+        The state dict's bytes and what the outputs are.
 
         None if that code cannot be read, as in a notebook.
         """
@@ -105,7 +115,11 @@ class TorchTarget:
             if can_take_gradients(self.module)
             else ""
         )
-        read = "" if self.reading is None or self.reading.is_plain() else f"{self.reading.place}{self.reading.divides}"
+        read = (
+            ""
+            if self.reading is None or self.reading.is_plain()
+            else f"{self.reading.place}{self.reading.divides}"
+        )
         return hash_weights(f"{self.module!r}:{self.signal}:{code}{opened}{read}", self.module)
 
     @property
@@ -113,10 +127,15 @@ class TorchTarget:
         """Trainable parameters."""
         return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
 
-    def find_outputs(self, x: Any, *, n_classes: int | None = None, like: AnswerReader | None = None) -> AnswerReader:
-        """Find where the scores stand in the module's answers and what they are, once, from answers to some of the records `x`.
+    def find_outputs(
+        self, x: Any, *, n_classes: int | None = None, like: AnswerReader | None = None
+    ) -> AnswerReader:
+        """Find where the scores stand in the module's answers and what they are, once.
 
-        `n_classes` tells two tensors apart where the answer holds several. `like` is the reading of a similar model's answers.
+        From answers to some of the records `x`.
+
+        `n_classes` tells two tensors apart where the answer holds several. `like` is the reading of
+        a similar model's answers.
 
         Raises:
             InputError: The scores are not found, or it stays open what they are.
@@ -125,7 +144,9 @@ class TorchTarget:
         if self.reading is not None:
             return self.reading
         records = self._records(x)
-        some = records[np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))]
+        some = records[
+            np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))
+        ]
         with use_eval_mode(self.module):
             some = self._as_codes(some)
             self.reading = read_answers(
@@ -145,7 +166,10 @@ class TorchTarget:
         return self.reading
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for inputs (n, ...), computed in batches; the modes within the module are put back afterwards."""
+        """Outputs (n, k) for inputs (n, ...), computed in batches.
+
+        The modes within the module are put back afterwards.
+        """
         import torch
 
         reading = self.find_outputs(x)
@@ -161,13 +185,17 @@ class TorchTarget:
     def _records(self, x: Any) -> Any:
         """Records as the module takes them; whole numbers as codes where it looks them up."""
         records = read_records(x)
-        return records.astype(np.int64) if self.codes and isinstance(records, np.ndarray) else records
+        return (
+            records.astype(np.int64) if self.codes and isinstance(records, np.ndarray) else records
+        )
 
     def _as_codes(self, some: Any) -> Any:
         """Some records, as codes from now on if the module refuses whole numbers that are not of an integer type."""
         import torch
 
-        real = isinstance(some, np.ndarray) and some.dtype.kind == "f" and has_embedding(self.module)
+        real = (
+            isinstance(some, np.ndarray) and some.dtype.kind == "f" and has_embedding(self.module)
+        )
         if not real or not (np.isfinite(some).all() and (some == np.floor(some)).all()):
             return some
         try:
@@ -183,7 +211,10 @@ class TorchTarget:
         return ask_module(self.module, as_inputs(self.module, batch, self.device))
 
     def _look_inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The white-box signal `spec` (n, d) of the records; the module is left exactly as it was."""
+        """The white-box signal `spec` (n, d) of the records.
+
+        The module is left exactly as it was.
+        """
         reading = self.find_outputs(x, n_classes=int(np.max(y)) + 1)
         records = self._records(x)
         module = make_scored(self.module, reading, several=isinstance(records, Inputs))
@@ -191,12 +222,19 @@ class TorchTarget:
 
 
 def hash_weights(prefix: str, module: Any) -> str | None:
-    """Hash of `prefix` and of everything in the state dict of a module, by name; None where that is more than plain tensors."""
-    if any(not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()):
+    """Hash of `prefix` and of everything in the state dict of a module, by name.
+
+    None where that is more than plain tensors.
+    """
+    if any(
+        not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()
+    ):
         return None
     hasher = hashlib.sha256(prefix.encode())
     for name, value in sorted(module.state_dict().items()):
-        array = np.ascontiguousarray(value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu())
+        array = np.ascontiguousarray(
+            value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu()
+        )
         hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
         hasher.update(array.tobytes())
     return hasher.hexdigest()

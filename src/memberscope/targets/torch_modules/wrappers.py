@@ -39,7 +39,11 @@ def _without_hooks(module: Any) -> Any:
     """A copy of a module of Opacus without its hooks and without the gradients of single records."""
     import copy
 
-    grads = [(part, part.__dict__.pop("grad_sample")) for part in module.parameters() if "grad_sample" in part.__dict__]
+    grads = [
+        (part, part.__dict__.pop("grad_sample"))
+        for part in module.parameters()
+        if "grad_sample" in part.__dict__
+    ]
     try:
         copied = copy.deepcopy(module)
     finally:

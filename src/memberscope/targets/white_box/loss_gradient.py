@@ -1,7 +1,10 @@
-"""How the loss changes with a model's outputs: the start of every gradient, kept apart from its size so that neither is lost.
+"""How the loss changes with a model's outputs.
 
-The gradient of cross-entropy is linear in this error, and the error of a confident model is a number that floating point rounds
-to zero. Divided by its size it is near one, and the size is known exactly as a logarithm.
+The start of every gradient, kept apart from its size so that neither is lost.
+
+The gradient of cross-entropy is linear in this error, and the error of a confident model is a
+number that floating point rounds to zero. Divided by its size it is near one, and the size is known
+exactly as a logarithm.
 """
 
 from __future__ import annotations
@@ -19,7 +22,9 @@ LEAST = -50.0  # log-probabilities below this tell an attack nothing more
 
 @dataclass(frozen=True, eq=False)
 class OutputError:
-    """Of cross-entropy in nats: `unit` (n, k) times exp(`log_size`) (n,) is its derivative in the outputs; `log_p` (n,) minus its value.
+    """Of cross-entropy in nats: `unit` (n.
+
+    K) times exp(`log_size`) (n,) is its derivative in the outputs; `log_p` (n,) minus its value.
 
     `log_odds` (n,) is log p_y - log(1 - p_y).
     """
@@ -33,13 +38,16 @@ class OutputError:
 def compute_output_error(outputs: Floats, labels: Ints, signal: Signal) -> OutputError:
     """The error of logits or probabilities `outputs` (n, k) at the true classes `labels` (n,).
 
-    From logits `unit` is -1 at the true class and the other classes' shares of what is left elsewhere.
+    From logits `unit` is -1 at the true class and the other classes' shares of what is left
+    elsewhere.
 
     >>> found = compute_output_error(np.array([[800.0, 0.0]]), np.array([0]), "logits")
     >>> found.unit.tolist(), float(found.log_size[0])
     ([[-1.0, 1.0]], -800.0)
     """
-    with np.errstate(invalid="ignore"):  # what is not finite stays so, and is refused where the records' names are known
+    with np.errstate(
+        invalid="ignore"
+    ):  # what is not finite stays so, and is refused where the records' names are known
         return _compute_error_in_place(np.array(outputs, dtype=np.float64), labels, signal)
 
 
@@ -64,9 +72,12 @@ def _compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> Out
 
 
 def compute_minus_log(log_size: Floats, squares: Floats) -> Floats:
-    """Minus the logarithm (n, d) of norms exp(log_size) sqrt(squares), for `squares` (n, d); no norm below 1e-8 of the error's size.
+    """Minus the logarithm (n, d) of norms exp(log_size) sqrt(squares), for `squares` (n, d).
 
-    A layer behind units that are all off has no gradient at all: it counts as small, not as infinitely small.
+    No norm below 1e-8 of the error's size.
+
+    A layer behind units that are all off has no gradient at all: it counts as small, not as
+    infinitely small.
 
     >>> compute_minus_log(np.array([0.0]), np.array([[1.0, 0.0]])).round(2).tolist()
     [[-0.0, 18.42]]
@@ -76,15 +87,21 @@ def compute_minus_log(log_size: Floats, squares: Floats) -> Floats:
 
 
 def build_layer_columns(error: OutputError, squares: Floats) -> Floats:
-    """Columns (n, 3 + 2 layers): whole norm, log-probability and logit, then each layer's norm, and the same for an error of unit size.
+    """Columns (n, 3 + 2 layers): whole norm, log-probability and logit, then each layer's norm.
 
-    All norms are minus logarithms; `squares` (n, layers) are squared norms for an error of unit size.
+    And the same for an error of unit size.
+
+    All norms are minus logarithms; `squares` (n, layers) are squared norms for an error of unit
+    size.
 
     >>> build_layer_columns(compute_output_error(np.zeros((1, 2)), np.array([0]), "logits"), np.ones((1, 4))).round(2).tolist()
     [[-0.0, -0.69, 0.0, 0.69, 0.69, 0.69, 0.69, -0.0, -0.0, -0.0, -0.0]]
     """
     whole = compute_minus_log(error.log_size, squares.sum(axis=1, keepdims=True))
-    layers, alone = compute_minus_log(error.log_size, squares), compute_minus_log(np.zeros(len(squares)), squares)
+    layers, alone = (
+        compute_minus_log(error.log_size, squares),
+        compute_minus_log(np.zeros(len(squares)), squares),
+    )
     return np.hstack([whole, error.log_p[:, None], error.log_odds[:, None], layers, alone])
 
 
@@ -106,5 +123,7 @@ def project_columns(values: Floats, width: int) -> Floats:
     """
     if values.shape[1] <= width:
         return values
-    directions = np.random.default_rng([values.shape[1], width]).standard_normal((values.shape[1], width))
+    directions = np.random.default_rng([values.shape[1], width]).standard_normal(
+        (values.shape[1], width)
+    )
     return np.asarray(values @ (directions / np.sqrt(values.shape[1])), dtype=np.float64)

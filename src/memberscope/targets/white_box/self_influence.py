@@ -1,8 +1,12 @@
-"""Self-influence of every record, exactly, without the Hessian, its inverse, or the gradients that it is applied to.
+"""Self-influence of every record, exactly, without the Hessian, its inverse.
 
-The Gauss-Newton matrix of N records is A = BB'/N with one column of B for each record and direction of its outputs. With H = A + damping,
-every product with H⁻¹ that is asked for is one with the inverse of the small matrix B'B + N damping, and takes inner products of gradients
-alone. Those of a linear layer are products of inner products of what goes in and of the errors that come back: no gradient is formed.
+Or the gradients that it is applied to.
+
+The Gauss-Newton matrix of N records is A = BB'/N with one column of B for each record and direction
+of its outputs. With H = A + damping, every product with H⁻¹ that is asked for is one with the
+inverse of the small matrix B'B + N damping, and takes inner products of gradients alone. Those of a
+linear layer are products of inner products of what goes in and of the errors that come back: no
+gradient is formed.
 """
 
 from __future__ import annotations
@@ -17,13 +21,21 @@ from scipy.special import softmax
 from memberscope.targets.white_box.loss_gradient import OutputError, compute_minus_log
 from memberscope.types import Floats, Signal
 
-DAMPING, RECORDS, COLUMNS = 0.2, 512, 2048  # of Suri et al.; records and columns from which the curvature is taken, at most
-FAINT = 1e-9  # directions of the outputs whose second derivative is below this share of the largest are left out
+DAMPING, RECORDS, COLUMNS = (
+    0.2,
+    512,
+    2048,
+)  # of Suri et al.; records and columns from which the curvature is taken, at most
+# Directions of the outputs whose second derivative is below this share of the largest are left out
+FAINT = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
 class Gradients:
-    """Gradients of r records, in factors: `pairs` of what goes into a layer (r, i) and what comes back (r, o); the others `whole` (r, p)."""
+    """Gradients of r records, in factors.
+
+    `pairs` of what goes into a layer (r, i) and what comes back (r, o); the others `whole` (r, p).
+    """
 
     pairs: list[tuple[Floats, Floats]]
     whole: Floats
@@ -38,7 +50,10 @@ class Gradients:
     def squares(self) -> Floats:
         """Squared norms (r,)."""
         found = (self.whole**2).sum(axis=1)
-        return np.asarray(found + sum((a**2).sum(axis=1) * (back**2).sum(axis=1) for a, back in self.pairs), dtype=np.float64)
+        return np.asarray(
+            found + sum((a**2).sum(axis=1) * (back**2).sum(axis=1) for a, back in self.pairs),
+            dtype=np.float64,
+        )
 
     def mean(self, weights: Floats) -> list[Floats]:
         """The sum of the gradients, weighted: a matrix (o, i) for each pair, and (p,) last."""
@@ -53,7 +68,9 @@ class Gradients:
 
 
 def factor_curvature(outputs: Floats, signal: Signal, columns: int) -> tuple[Floats, Floats]:
-    """Rows (r,) and errors (r, k) at the outputs (n, k) whose outer products add to the expected second derivatives of the losses.
+    """Rows (r,) and errors (r, k) at the outputs (n.
+
+    K) whose outer products add to the expected second derivatives of the losses.
 
     At most `columns` of them, those of the largest derivatives.
 
@@ -74,11 +91,17 @@ def factor_curvature(outputs: Floats, signal: Signal, columns: int) -> tuple[Flo
 
 
 def solve_influences(
-    curvature: Gradients, n_records: int, batches: Callable[[], Iterator[tuple[Gradients, OutputError]]], damping: float
+    curvature: Gradients,
+    n_records: int,
+    batches: Callable[[], Iterator[tuple[Gradients, OutputError]]],
+    damping: float,
 ) -> Floats:
-    """Columns (n, 4): minus the logarithm of g'H⁻¹g; the loss; ‖H⁻¹g‖²; (H⁻¹g)'(H⁻¹G), G being the mean gradient of all records.
+    """Columns (n, 4): minus the logarithm of g'H⁻¹g; the loss; ‖H⁻¹g‖².
 
-    `curvature` are the columns of B from `n_records`; `batches` gives all records anew at each call, as gradients of errors of unit size.
+    (H⁻¹g)'(H⁻¹G), G being the mean gradient of all records.
+
+    `curvature` are the columns of B from `n_records`; `batches` gives all records anew at each
+    call, as gradients of errors of unit size.
     """
     gram = curvature.inner(curvature)
     factor = cho_factor(gram + n_records * damping * np.eye(len(gram)), lower=True)
@@ -99,7 +122,9 @@ def solve_influences(
         own = (squares - first) / damping
         square = (squares - 2 * first + (solved * moved).sum(axis=0)) / damping**2
         cross = (part.along(direction) - 2 * across @ inner + across @ moved) / damping**2
-        least = squares / (damping + np.trace(gram) / n_records)  # rounding must not take what the largest curvature leaves
+        least = squares / (
+            damping + np.trace(gram) / n_records
+        )  # rounding must not take what the largest curvature leaves
         columns = (
             compute_minus_log(2 * error.log_size, np.maximum(own, least)[:, None] ** 2),
             -error.log_p,

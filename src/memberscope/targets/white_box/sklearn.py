@@ -1,4 +1,7 @@
-"""What an open logistic regression or multilayer perceptron of scikit-learn shows of each record, in closed form."""
+"""What an open logistic regression or multilayer perceptron of scikit-learn shows of each record.
+
+In closed form.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,9 @@ ACTIVATIONS: dict[
 
 
 def has_known_gradient(estimator: Any) -> bool:
-    """Whether the loss of `estimator`, or of the last step of a pipeline, has a gradient here: logistic regression and perceptrons.
+    """Whether the loss of `estimator`, or of the last step of a pipeline, has a gradient here.
+
+    Logistic regression and perceptrons.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -53,18 +58,27 @@ def has_known_gradient(estimator: Any) -> bool:
     last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     classes = np.asarray(getattr(last, "classes_", 0))
     one_label = classes.ndim == 1 and len(classes) > 1
-    joint = type(last) in (LogisticRegression, LogisticRegressionCV) and not _has_separate_regressions(last)
-    return one_label and (joint or (type(last) is MLPClassifier and last.out_activation_ in ("softmax", "logistic")))
+    joint = type(last) in (
+        LogisticRegression,
+        LogisticRegressionCV,
+    ) and not _has_separate_regressions(last)
+    return one_label and (
+        joint or (type(last) is MLPClassifier and last.out_activation_ in ("softmax", "logistic"))
+    )
 
 
 def _has_separate_regressions(model: Any) -> bool:
     """Whether each class has a regression of its own, so that probabilities are no softmax."""
-    return len(model.classes_) > 2 and (model.solver == "liblinear" or getattr(model, "multi_class", "auto") == "ovr")
+    return len(model.classes_) > 2 and (
+        model.solver == "liblinear" or getattr(model, "multi_class", "auto") == "ovr"
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class SklearnInside:
-    """The white-box signals of a fitted classifier that `has_known_gradient` accepts: what `SklearnTarget.inside` is.
+    """The white-box signals of a fitted classifier that `has_known_gradient` accepts.
+
+    What `SklearnTarget.inside` is.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
@@ -75,7 +89,10 @@ class SklearnInside:
     estimator: Any
 
     def __call__(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The signal `spec` (n, d) of the records `x` with true classes `y` (n,), as positions in sorted order."""
+        """The signal `spec` (n, d) of the records `x` with true classes `y` (n,).
+
+        As positions in sorted order.
+        """
         chosen = dict(spec.parameters)
         *hidden, logits = self.layers(x)
         if spec.name == "activations":
@@ -107,7 +124,10 @@ class SklearnInside:
         return bool(getattr(self.last, "fit_intercept", True))
 
     def layers(self, x: Any) -> list[Floats]:
-        """The record as it enters the classifier, what each hidden layer gives out, and the logits; two classes have one column."""
+        """The record as it enters the classifier, what each hidden layer gives out.
+
+        And the logits; two classes have one column.
+        """
         if hasattr(self.estimator, "steps"):
             for _, step in self.estimator.steps[:-1]:
                 x = x if step in (None, "passthrough") else step.transform(x)
@@ -120,10 +140,15 @@ class SklearnInside:
         return values
 
     def norms(self, values: list[Floats], y: Ints) -> tuple[OutputError, Floats]:
-        """The error at the outputs, and squared norms (n, layers) of the gradients for an error of unit size."""
+        """The error at the outputs, and squared norms (n.
+
+        Layers) of the gradients for an error of unit size.
+        """
         error = compute_output_error(_expand_binary_logits(values[-1]), y, "logits")
         found = []
-        for into, back in zip(reversed(values[:-1]), self.backward(values, error.unit), strict=True):
+        for into, back in zip(
+            reversed(values[:-1]), self.backward(values, error.unit), strict=True
+        ):
             found.append((back**2).sum(axis=1) * ((into**2).sum(axis=1) + self.has_intercept))
         return error, np.column_stack(found[::-1])
 
@@ -133,23 +158,34 @@ class SklearnInside:
         for place in reversed(range(len(self.weights))):
             yield back
             if place:
-                back = (back @ self.weights[place][0].T) * ACTIVATIONS[self.last.activation][1](values[place])
+                back = (back @ self.weights[place][0].T) * ACTIVATIONS[self.last.activation][1](
+                    values[place]
+                )
 
     def activations(self, hidden: list[Floats], logits: Floats, width: int) -> Floats:
-        """Log-probabilities (n, k), then the hidden layers, the last first, each of at most `width` columns."""
+        """Log-probabilities (n, k), then the hidden layers, the last first.
+
+        Each of at most `width` columns.
+        """
         logs = clip_log_probabilities(_expand_binary_logits(logits), "logits")
-        return np.hstack([logs, *(project_columns(values, width) for values in reversed(hidden[1:]))])
+        return np.hstack(
+            [logs, *(project_columns(values, width) for values in reversed(hidden[1:]))]
+        )
 
     def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
         """Columns (n, 4) as `solve_influences` gives them, of the weights of all layers."""
-        some = np.sort(np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))])
+        some = np.sort(
+            np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))]
+        )
         rows, errors = factor_curvature(_expand_binary_logits(values[-1][some]), "logits", COLUMNS)
         curvature = self.gradients([part[some[rows]] for part in values], errors)
 
         def parts() -> Iterator[tuple[Gradients, OutputError]]:
             for start in range(0, len(y), BATCH):
                 part = [each[start : start + BATCH] for each in values]
-                error = compute_output_error(_expand_binary_logits(part[-1]), y[start : start + BATCH], "logits")
+                error = compute_output_error(
+                    _expand_binary_logits(part[-1]), y[start : start + BATCH], "logits"
+                )
                 yield self.gradients(part, error.unit), error
 
         return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
@@ -159,7 +195,8 @@ class SklearnInside:
         ones = np.ones((len(unit), int(self.has_intercept)))
         backs = list(self.backward(values, unit))[::-1]
         return Gradients(
-            [(np.hstack([into, ones]), back) for into, back in zip(values, backs, strict=False)], np.zeros((len(unit), 0))
+            [(np.hstack([into, ones]), back) for into, back in zip(values, backs, strict=False)],
+            np.zeros((len(unit), 0)),
         )
 
 

@@ -1,4 +1,7 @@
-"""What an open torch module shows of each record: gradient norms, activations and self-influence."""
+"""What an open torch module shows of each record.
+
+Gradient norms, activations and self-influence.
+"""
 
 from __future__ import annotations
 
@@ -37,18 +40,25 @@ class TorchInside:
         """The signal `spec` (n, d) of the records; the module is left exactly as it was.
 
         Raises:
-            UnmetNeedError: The module cannot be differentiated record by record, or has too many parameters outside linear layers.
+            UnmetNeedError: The module cannot be differentiated record by record, or has too many
+        parameters outside linear layers.
         """
         chosen = dict(spec.parameters)
         with hold_module_open(self.module, self.signal, self.device) as module:
             if spec.name == "activations":
-                return collect_activations(module, x, y, self.batch_size, int(chosen.get("width", WIDTH)))
+                return collect_activations(
+                    module, x, y, self.batch_size, int(chosen.get("width", WIDTH))
+                )
             if spec.name == "influence":
                 return compute_influence(module, x, y, self.batch_size, chosen)
             found = measure_gradient_norms(module, x, y, self.batch_size)
             if spec.name == "gradient_norm":
-                return compute_minus_log(found.error.log_size, found.squares.sum(axis=1, keepdims=True))
-            return np.hstack([build_layer_columns(found.error, found.squares), *self.more(module, x, y, chosen)])
+                return compute_minus_log(
+                    found.error.log_size, found.squares.sum(axis=1, keepdims=True)
+                )
+            return np.hstack(
+                [build_layer_columns(found.error, found.squares), *self.more(module, x, y, chosen)]
+            )
 
     def more(self, module: OpenModule, x: Any, y: Ints, chosen: dict[str, float]) -> list[Floats]:
         """Activations beside the gradients, if `collect_activations` says of what width."""

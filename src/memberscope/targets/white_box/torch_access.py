@@ -1,4 +1,7 @@
-"""A torch module laid open for measurement and put back exactly as it was: its modes, and what of it is trained."""
+"""A torch module laid open for measurement and put back exactly as it was.
+
+Its modes, and what of it is trained.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,10 @@ from memberscope.types import Floats, Ints, Signal
 
 @dataclass(frozen=True, eq=False)
 class OpenModule:
-    """A module in eval mode, none of whose parameters requires a gradient while it is open; `signal` says what it returns."""
+    """A module in eval mode, none of whose parameters requires a gradient while it is open.
+
+    `signal` says what it returns.
+    """
 
     module: Any
     signal: Signal
@@ -30,7 +36,10 @@ class OpenModule:
 
     @property
     def layers(self) -> dict[str, list[str]]:
-        """Names of the trained parameters of each layer that holds some itself, in the module's order."""
+        """Names of the trained parameters of each layer that holds some itself.
+
+        In the module's order.
+        """
         found: dict[str, list[str]] = {}
         for name in self.parameters:
             found.setdefault(name.rpartition(".")[0], []).append(name)
@@ -38,7 +47,9 @@ class OpenModule:
 
 
 def can_take_gradients(module: Any) -> bool:
-    """Whether gradients of `module` can be taken: it is Python code with parameters of real numbers, not TorchScript.
+    """Whether gradients of `module` can be taken.
+
+    It is Python code with parameters of real numbers, not TorchScript.
 
     >>> import torch
     >>> can_take_gradients(torch.nn.Linear(2, 2)), can_take_gradients(torch.nn.ReLU())
@@ -46,7 +57,9 @@ def can_take_gradients(module: Any) -> bool:
     """
     import torch
 
-    return not isinstance(module, torch.jit.ScriptModule) and any(part.is_floating_point() for part in module.parameters())
+    return not isinstance(module, torch.jit.ScriptModule) and any(
+        part.is_floating_point() for part in module.parameters()
+    )
 
 
 @contextmanager
@@ -63,7 +76,9 @@ def use_eval_mode(module: Any) -> Iterator[None]:
 
 
 def list_frozen_parameters(module: Any) -> tuple[str, ...]:
-    """Names of the parameters that require no gradient, if others do: those that training left alone.
+    """Names of the parameters that require no gradient, if others do.
+
+    Those that training left alone.
 
     >>> import torch
     >>> list_frozen_parameters(torch.nn.Linear(2, 2).requires_grad_(False))
@@ -75,10 +90,17 @@ def list_frozen_parameters(module: Any) -> tuple[str, ...]:
 
 @contextmanager
 def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenModule]:
-    """The module, open: what was trained is what required a gradient, or everything real if nothing does."""
+    """The module, open: what was trained is what required a gradient.
+
+    Or everything real if nothing does.
+    """
     flags = [(part, part.requires_grad) for part in module.parameters()]
     still = list_frozen_parameters(module)
-    trained = tuple(name for name, part in module.named_parameters() if part.is_floating_point() and name not in still)
+    trained = tuple(
+        name
+        for name, part in module.named_parameters()
+        if part.is_floating_point() and name not in still
+    )
     try:
         for part, _ in flags:
             part.requires_grad_(False)
@@ -93,23 +115,35 @@ def _find_module_dtype(module: Any) -> Any:
     """The type of the module's first real parameter; float32 if it has none."""
     import torch
 
-    return next((part.dtype for part in module.parameters() if part.is_floating_point()), torch.float32)
+    return next(
+        (part.dtype for part in module.parameters() if part.is_floating_point()), torch.float32
+    )
 
 
 def has_embedding(module: Any) -> bool:
-    """Whether whole numbers are codes to the module, which it looks up in an embedding, and not quantities such as pixels."""
+    """Whether whole numbers are codes to the module, which it looks up in an embedding.
+
+    And not quantities such as pixels.
+    """
     import torch
 
-    return any(isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) for part in module.modules())
+    return any(
+        isinstance(part, torch.nn.Embedding | torch.nn.EmbeddingBag) for part in module.modules()
+    )
 
 
 def as_inputs(module: Any, batch: Any, device: str) -> Any:
-    """The records as a tensor that the module takes, on its device; several inputs as a tuple or a dict of tensors."""
+    """The records as a tensor that the module takes, on its device.
+
+    Several inputs as a tuple or a dict of tensors.
+    """
     import torch
 
     if isinstance(batch, Inputs):
         return batch.mapped(lambda part: as_inputs(module, part, device))
-    inputs = batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
+    inputs = (
+        batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
+    )
     if inputs.is_floating_point() or not has_embedding(module):
         inputs = inputs.to(_find_module_dtype(module))
     elif inputs.dtype in (torch.uint8, torch.int8, torch.int16):  # which no embedding looks up
@@ -128,13 +162,19 @@ def as_columns(outputs: Any, signal: Signal) -> Floats:
 
 
 def measure_output_error(opened: OpenModule, outputs: Any, labels: Ints) -> tuple[OutputError, Any]:
-    """The error of the module's own `outputs`, and its unit as a tensor of their shape, to start a gradient from."""
+    """The error of the module's own `outputs`, and its unit as a tensor of their shape.
+
+    To start a gradient from.
+    """
     error = compute_output_error(as_columns(outputs, opened.signal), labels, opened.signal)
     return error, as_outputs(opened, error.unit, outputs)
 
 
 def as_outputs(opened: OpenModule, errors: Floats, like: Any) -> Any:
-    """Errors (n, k) at the columns that are read of the outputs, as errors at the outputs `like` themselves."""
+    """Errors (n, k) at the columns that are read of the outputs.
+
+    As errors at the outputs `like` themselves.
+    """
     import torch
 
     if like.ndim == 1 or like.shape[1] == 1:

@@ -1,4 +1,7 @@
-"""What passes inside a torch module: the activations that go into each trained layer, of a width that does not grow with the model."""
+"""What passes inside a torch module.
+
+The activations that go into each trained layer, of a width that does not grow with the model.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,12 @@ from memberscope.types import Floats, Ints
 
 
 def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, width: int) -> Floats:
-    """Log-probabilities (n, k), then the inputs of the trained layers, the last layer's first, each of at most `width` columns.
+    """Log-probabilities (n, k), then the inputs of the trained layers, the last layer's first.
 
-    What is wider is multiplied by a fixed random matrix. The record itself, as it goes into the first layer, is left out.
+    Each of at most `width` columns.
+
+    What is wider is multiplied by a fixed random matrix. The record itself, as it goes into the
+    first layer, is left out.
 
     Raises:
         UnmetNeedError: An activation's shape depends on the batch.
@@ -29,7 +35,8 @@ def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, wi
             found.append(_collect_batch_activations(opened, rows, width))
     if len({part.shape[1] for part in found}) > 1:
         raise UnmetNeedError(
-            "Expected activations of one shape for all records, got shapes that differ. Pad the records to one length."
+            "Expected activations of one shape for all records, got shapes that differ. Pad the "
+            "records to one length."
         )
     return np.concatenate(found)
 
@@ -42,7 +49,12 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
 
     def keep(name: str) -> Any:
         def hook(layer: Any, given: tuple[Any, ...]) -> None:
-            if given and getattr(given[0], "ndim", 0) > 1 and len(given[0]) == len(x) and given[0].is_floating_point():
+            if (
+                given
+                and getattr(given[0], "ndim", 0) > 1
+                and len(given[0]) == len(x)
+                and given[0].is_floating_point()
+            ):
                 seen.pop(name, None)
                 seen[name] = given[0].flatten(1).double().cpu().numpy()
 
@@ -54,7 +66,14 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
     finally:
         for hook in hooks:
             hook.remove()
-    inner = list(seen.values())[1:] if list(seen)[:1] == list(opened.layers)[:1] else list(seen.values())
+    inner = (
+        list(seen.values())[1:]
+        if list(seen)[:1] == list(opened.layers)[:1]
+        else list(seen.values())
+    )
     return np.hstack(
-        [clip_log_probabilities(outputs, opened.signal), *(project_columns(values, width) for values in reversed(inner))]
+        [
+            clip_log_probabilities(outputs, opened.signal),
+            *(project_columns(values, width) for values in reversed(inner)),
+        ]
     )

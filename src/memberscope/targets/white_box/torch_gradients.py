@@ -1,8 +1,10 @@
-"""Per-example gradient norms of a torch module: one forward and one backward pass a batch, and no gradient is ever kept.
+"""Per-example gradient norms of a torch module.
 
-Where a layer has no closed form, or weights are shared or used in a way that hooks do not see, `torch.func` differentiates a few
-records at a time instead. Which of the two is right for a module is found out, not assumed: two records are compared with
-gradients from plain backward passes.
+One forward and one backward pass a batch, and no gradient is ever kept.
+
+Where a layer has no closed form, or weights are shared or used in a way that hooks do not see,
+`torch.func` differentiates a few records at a time instead. Which of the two is right for a module
+is found out, not assumed: two records are compared with gradients from plain backward passes.
 """
 
 from __future__ import annotations
@@ -25,7 +27,10 @@ CLOSE, FAINT = 1e-2, 1e-4  # disagreement allowed: relative, and as a share of t
 
 @dataclass(frozen=True, eq=False)
 class Norms:
-    """Squared norms (n, layers) of the gradient of each layer for an error of unit size, and the error itself."""
+    """Squared norms (n, layers) of the gradient of each layer for an error of unit size.
+
+    And the error itself.
+    """
 
     squares: Floats
     error: OutputError
@@ -46,7 +51,9 @@ def measure_gradient_norms(opened: OpenModule, x: Any, y: Ints, batch_size: int)
 def _join_errors(errors: list[OutputError]) -> OutputError:
     """The errors of several batches as one."""
     fields = ("unit", "log_size", "log_p", "log_odds")
-    return OutputError(*(np.concatenate([getattr(each, name) for each in errors]) for name in fields))
+    return OutputError(
+        *(np.concatenate([getattr(each, name) for each in errors]) for name in fields)
+    )
 
 
 def split_batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
@@ -56,7 +63,9 @@ def split_batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
 
 
 def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
-    """`measure_norms_in_closed_form` if it gives what two plain backward passes give, else `measure_norms_by_vmap` if that does.
+    """`measure_norms_in_closed_form` if it gives what two plain backward passes give.
+
+    Else `measure_norms_by_vmap` if that does.
 
     Raises:
         UnmetNeedError: Neither does.
@@ -76,7 +85,8 @@ def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
         if _compare_norms(found, truth).all():
             return way
     raise UnmetNeedError(
-        f"Expected a module whose gradients torch.func can take for each record, got {type(opened.module).__name__}: {reason}. "
+        "Expected a module whose gradients torch.func can take for each record, got "
+        f"{type(opened.module).__name__}: {reason}. "
         f"Audit it at a weaker access."
     )
 
@@ -89,7 +99,10 @@ def _compare_norms(found: Floats, truth: Floats) -> Bools:
 
 
 def _measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
-    """Squared norms (n, layers) from one backward pass a record: what the other ways are held against."""
+    """Squared norms (n, layers) from one backward pass a record.
+
+    What the other ways are held against.
+    """
     import torch
 
     names, parts = list(opened.parameters), list(opened.parameters.values())
@@ -102,7 +115,8 @@ def _measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
             _, unit = measure_output_error(opened, outputs, label)
             gradients = torch.autograd.grad(outputs, parts, unit, allow_unused=True)
             each = {
-                name: 0.0 if g is None else float(g.double().square().sum()) for name, g in zip(names, gradients, strict=True)
+                name: 0.0 if g is None else float(g.double().square().sum())
+                for name, g in zip(names, gradients, strict=True)
             }
             found.append([sum(each[name] for name in own) for own in opened.layers.values()])
     finally:
@@ -129,7 +143,9 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
         raise NoClosedFormError
     seen: dict[str, Any] = {}
     starts: list[Any] = []
-    watches = {name: _build_norm_hook(name, form, opened, seen, starts) for name, form in forms.items()}
+    watches = {
+        name: _build_norm_hook(name, form, opened, seen, starts) for name, form in forms.items()
+    }
     hooks = [layers[name].register_forward_hook(hook) for name, hook in watches.items()]
     try:
         with torch.enable_grad():
@@ -146,10 +162,15 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
     yield Norms(np.asarray(squares.cpu().numpy()), error)
 
 
-def _build_norm_hook(name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]) -> Any:
-    """A forward hook that keeps a layer's input until the gradient at its output comes back, then only the norm of their product.
+def _build_norm_hook(
+    name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]
+) -> Any:
+    """A forward hook that keeps a layer's input until the gradient at its output comes back.
 
-    Weights are frozen, so the chain begins at the outputs of the first layers, which are added to `starts`.
+    Then only the norm of their product.
+
+    Weights are frozen, so the chain begins at the outputs of the first layers, which are added to
+    `starts`.
     """
     own = tuple(full.rpartition(".")[2] for full in opened.layers[name])
 
@@ -173,11 +194,16 @@ def _build_norm_hook(name: str, form: Any, opened: OpenModule, seen: dict[str, A
 
 def _has_shared_parameters(module: Any) -> bool:
     """Whether two layers hold the same parameter."""
-    return len(list(module.named_parameters(remove_duplicate=False))) != len(list(module.named_parameters()))
+    return len(list(module.named_parameters(remove_duplicate=False))) != len(
+        list(module.named_parameters())
+    )
 
 
 def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
-    """Norms of one batch from vectorised per-example gradients, as many records at a time as `CELLS` numbers hold."""
+    """Norms of one batch from vectorised per-example gradients.
+
+    As many records at a time as `CELLS` numbers hold.
+    """
     import torch
 
     size = sum(part.numel() for part in opened.parameters.values())
@@ -186,13 +212,19 @@ def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms
         with torch.no_grad():
             error, unit = measure_output_error(opened, opened.module(inputs), labels)
         gradients = compute_example_gradients(opened, inputs, unit)
-        sizes = {name: torch.linalg.vector_norm(each.flatten(1), dim=1).double() for name, each in gradients.items()}
+        sizes = {
+            name: torch.linalg.vector_norm(each.flatten(1), dim=1).double()
+            for name, each in gradients.items()
+        }
         whole = [sum(sizes[name] ** 2 for name in own) for own in opened.layers.values()]
         yield Norms(np.asarray(torch.stack(whole, dim=1).cpu().numpy()), error)
 
 
 def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> dict[str, Any]:
-    """The gradients (b, ...) of each trained parameter for `errors` at the outputs: b times the parameters."""
+    """The gradients (b, ...) of each trained parameter for `errors` at the outputs.
+
+    B times the parameters.
+    """
     from torch.func import functional_call, grad, vmap
     from torch.utils._pytree import tree_map
 
@@ -203,13 +235,19 @@ def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> d
         return (functional_call(opened.module, {**parts, **rest}, (one,))[0] * error).sum()
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch remarks on operations that it can only take one record at a time
-        found: dict[str, Any] = vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(own, inputs, errors)
+        warnings.simplefilter(
+            "ignore"
+        )  # torch remarks on operations that it can only take one record at a time
+        found: dict[str, Any] = vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(
+            own, inputs, errors
+        )
     return found
 
 
 def _split_state(opened: OpenModule) -> tuple[dict[str, Any], dict[str, Any]]:
     """The trained parameters by name, and everything else that the module holds."""
     own = {name: part.detach() for name, part in opened.parameters.items()}
-    rest = {name: part.detach() for name, part in opened.module.named_parameters() if name not in own}
+    rest = {
+        name: part.detach() for name, part in opened.module.named_parameters() if name not in own
+    }
     return own, rest | {name: part.detach() for name, part in opened.module.named_buffers()}

@@ -1,4 +1,7 @@
-"""Gradients of a torch module in factors, from which influences are computed: linear layers as pairs, all others as they are."""
+"""Gradients of a torch module in factors, from which influences are computed.
+
+Linear layers as pairs, all others as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,43 +20,66 @@ from memberscope.targets.white_box.self_influence import (
     factor_curvature,
     solve_influences,
 )
-from memberscope.targets.white_box.torch_access import OpenModule, as_columns, as_inputs, as_outputs, measure_output_error
+from memberscope.targets.white_box.torch_access import (
+    OpenModule,
+    as_columns,
+    as_inputs,
+    as_outputs,
+    measure_output_error,
+)
 from memberscope.targets.white_box.torch_gradients import (
     choose_gradient_method,
     compute_example_gradients,
     measure_norms_in_closed_form,
     split_batches,
 )
-from memberscope.targets.white_box.torch_layer_norms import find_closed_form, measure_linear_gradient
+from memberscope.targets.white_box.torch_layer_norms import (
+    find_closed_form,
+    measure_linear_gradient,
+)
 from memberscope.types import Floats, Ints
 
 ROOM = 64_000_000  # numbers held in gradients of layers that are not linear: 512 MB
 FEWEST = 128  # columns with which a curvature is still worth its name
 
 
-def compute_influence(opened: OpenModule, x: Any, y: Ints, batch_size: int, chosen: dict[str, float]) -> Floats:
-    """Columns (n, 4) as `solve_influences` gives them; the curvature is that of some of the records, whose number `chosen` may give.
+def compute_influence(
+    opened: OpenModule, x: Any, y: Ints, batch_size: int, chosen: dict[str, float]
+) -> Floats:
+    """Columns (n, 4) as `solve_influences` gives them.
+
+    The curvature is that of some of the records, whose number `chosen` may give.
 
     Raises:
-        UnmetNeedError: The module cannot be differentiated record by record, or too many parameters are not in linear layers.
+        UnmetNeedError: The module cannot be differentiated record by record, or too many parameters
+    are not in linear layers.
     """
     pairs = (
         _find_outer_product_layers(opened, x[:1])
         if choose_gradient_method(opened, x, y) is measure_norms_in_closed_form
         else {}
     )
-    others = sum(part.numel() for name, part in opened.parameters.items() if name.rpartition(".")[0] not in pairs)
+    others = sum(
+        part.numel()
+        for name, part in opened.parameters.items()
+        if name.rpartition(".")[0] not in pairs
+    )
     room = min(COLUMNS, ROOM // max(1, others))
     if room < FEWEST:
         raise UnmetNeedError(
-            f"Expected at most {ROOM // FEWEST:,} trained parameters outside linear layers for influences, got {others:,}. "
+            f"Expected at most {ROOM // FEWEST:,} trained parameters outside linear layers for "
+            f"influences, got {others:,}. "
             f"Freeze some layers with requires_grad_(False), or leave out attacks on influence."
         )
-    some = np.sort(np.random.default_rng(0).permutation(len(x))[: int(chosen.get("records", RECORDS))])
+    some = np.sort(
+        np.random.default_rng(0).permutation(len(x))[: int(chosen.get("records", RECORDS))]
+    )
     curvature = _build_curvature(opened, pairs, x[some], y[some], room)
 
     def parts() -> Iterator[tuple[Gradients, OutputError]]:
-        for rows, labels in split_batches(x, y, min(batch_size, max(1, ROOM // max(1, 4 * others)))):
+        for rows, labels in split_batches(
+            x, y, min(batch_size, max(1, ROOM // max(1, 4 * others)))
+        ):
             error, unit = _measure_batch_error(opened, rows, labels)
             yield _compute_factored_gradients(opened, pairs, rows, unit), error
 
@@ -61,13 +87,22 @@ def compute_influence(opened: OpenModule, x: Any, y: Ints, batch_size: int, chos
 
 
 def _find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
-    """The linear layers by name whose gradient is one outer product a record: those that are given no sequences."""
+    """The linear layers by name whose gradient is one outer product a record.
+
+    Those that are given no sequences.
+    """
     import torch
 
     layers, flat = dict(opened.module.named_modules()), set()
-    found = {name: layers[name] for name in opened.layers if find_closed_form(layers[name]) is measure_linear_gradient}
+    found = {
+        name: layers[name]
+        for name in opened.layers
+        if find_closed_form(layers[name]) is measure_linear_gradient
+    }
     hooks = [
-        part.register_forward_pre_hook(lambda layer, given: flat.add(layer) if given[0].ndim == 2 else None)
+        part.register_forward_pre_hook(
+            lambda layer, given: flat.add(layer) if given[0].ndim == 2 else None
+        )
         for part in found.values()
     ]
     try:
@@ -84,38 +119,54 @@ def _measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputErr
     import torch
 
     with torch.no_grad():
-        return measure_output_error(opened, opened.module(as_inputs(opened.module, x, opened.device)), y)
+        return measure_output_error(
+            opened, opened.module(as_inputs(opened.module, x, opened.device)), y
+        )
 
 
-def _build_curvature(opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int) -> Gradients:
+def _build_curvature(
+    opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int
+) -> Gradients:
     """The columns of the Gauss-Newton matrix as gradients, at most `room`."""
     import torch
 
     with torch.no_grad():
         outputs = opened.module(as_inputs(opened.module, x, opened.device))
     rows, errors = factor_curvature(as_columns(outputs, opened.signal), opened.signal, room)
-    each = [outputs[:1].expand(len(part), *outputs.shape[1:]) for part in np.array_split(rows, max(1, len(rows) // 256))]
+    each = [
+        outputs[:1].expand(len(part), *outputs.shape[1:])
+        for part in np.array_split(rows, max(1, len(rows) // 256))
+    ]
     starts = np.cumsum([0, *map(len, each)])
     found = [
-        _compute_factored_gradients(opened, pairs, x[rows[a:b]], as_outputs(opened, errors[a:b], like))
+        _compute_factored_gradients(
+            opened, pairs, x[rows[a:b]], as_outputs(opened, errors[a:b], like)
+        )
         for a, b, like in zip(starts, starts[1:], each, strict=False)
     ]
     return Gradients(
         [
-            (np.concatenate([part.pairs[i][0] for part in found]), np.concatenate([part.pairs[i][1] for part in found]))
+            (
+                np.concatenate([part.pairs[i][0] for part in found]),
+                np.concatenate([part.pairs[i][1] for part in found]),
+            )
             for i in range(len(pairs))
         ],
         np.concatenate([part.whole for part in found]),
     )
 
 
-def _compute_factored_gradients(opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any) -> Gradients:
+def _compute_factored_gradients(
+    opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
+) -> Gradients:
     """Gradients of the errors `unit` at the outputs of one batch, in factors."""
     seen, inputs = _collect_linear_factors(opened, pairs, x, unit)
     others = tuple(name for name in opened.trained if name.rpartition(".")[0] not in pairs)
     whole = np.zeros((len(x), 0))
     if others:
-        found = compute_example_gradients(OpenModule(opened.module, opened.signal, opened.device, others), inputs, unit)
+        found = compute_example_gradients(
+            OpenModule(opened.module, opened.signal, opened.device, others), inputs, unit
+        )
         whole = np.hstack([_widen_to_float64(part.flatten(1)) for part in found.values()])
     return Gradients([seen[name] for name in pairs], whole)
 
@@ -123,7 +174,10 @@ def _compute_factored_gradients(opened: OpenModule, pairs: dict[str, Any], x: An
 def _collect_linear_factors(
     opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
 ) -> tuple[dict[str, tuple[Floats, Floats]], Any]:
-    """What goes into each linear layer, with a one for its bias, and what comes back to it; and the inputs as a tensor."""
+    """What goes into each linear layer, with a one for its bias, and what comes back to it.
+
+    And the inputs as a tensor.
+    """
     import torch
 
     seen: dict[str, tuple[Floats, Floats]] = {}

@@ -1,12 +1,15 @@
-"""Squared per-record gradient norms of single layers in closed form, from what went in and the gradient at what came out.
+"""Squared per-record gradient norms of single layers in closed form.
 
-A layer's gradient for one record is a product of the two: its norm is computed without it where that is cheaper (the norm of an outer
-product [1], and sums over pairs of positions [2]), otherwise for a few records at a time.
+From what went in and the gradient at what came out.
+
+A layer's gradient for one record is a product of the two: its norm is computed without it where
+that is cheaper (the norm of an outer product [1], and sums over pairs of positions [2]), otherwise
+for a few records at a time.
 
 References:
     [1] I. Goodfellow, "Efficient Per-Example Gradient Computations", 2015, arXiv:1510.01799.
-    [2] X. Li, F. Tramèr, P. Liang, T. Hashimoto, "Large Language Models Can Be Strong Differentially Private Learners", ICLR 2022,
-        arXiv:2110.05679.
+    [2] X. Li, F. Tramèr, P. Liang, T. Hashimoto, "Large Language Models Can Be Strong
+        Differentially Private Learners", ICLR 2022, arXiv:2110.05679.
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ CELLS = 8_000_000  # numbers held at a time beside the batch itself: 32 MB
 
 
 def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], Any] | None:
-    """The function (layer, inputs, gradient, parameter names) -> squared norms (n,) for this layer; None if there is none.
+    """The function (layer, inputs, gradient.
+
+    Parameter names) -> squared norms (n,) for this layer; None if there is none.
 
     >>> import torch
     >>> find_closed_form(torch.nn.Linear(2, 2)).__name__, find_closed_form(torch.nn.LSTM(2, 2))
@@ -36,13 +41,18 @@ def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], A
         nn.Embedding: _measure_embedding_gradient,
         **dict.fromkeys(batch_norms, _measure_batch_norm_gradient),
     }
-    kind = next((kind for kind in forms if isinstance(layer, kind) and type(layer).forward is kind.forward), None)
+    kind = next(
+        (kind for kind in forms if isinstance(layer, kind) and type(layer).forward is kind.forward),
+        None,
+    )
     own = {name for name, _ in layer.named_parameters(recurse=False)}
     if kind is None or not own <= {"weight", "bias"} or any(True for _ in layer.children()):
         return None
     if isinstance(layer, batch_norms) and layer.running_mean is None:
         return None  # such a layer looks at other records of the batch
-    if isinstance(layer, nn.Embedding) and (layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse):
+    if isinstance(layer, nn.Embedding) and (
+        layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse
+    ):
         return None
     return forms[kind]
 
@@ -51,36 +61,61 @@ def measure_linear_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple
     """Of a linear layer on (n, d) or (n, ..., d)."""
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     if inputs.ndim == 2:
-        found = _sum_squares(inputs) * _sum_squares(gradient) if "weight" in names else 0.0 * _sum_squares(gradient)
+        found = (
+            _sum_squares(inputs) * _sum_squares(gradient)
+            if "weight" in names
+            else 0.0 * _sum_squares(gradient)
+        )
         return found + _sum_squares(gradient) if "bias" in names else found
     inputs, gradient = inputs.flatten(1, -2), gradient.flatten(1, -2)
-    return _measure_pair_products(inputs.transpose(1, 2)[:, None], gradient.transpose(1, 2)[:, None], names)
+    return _measure_pair_products(
+        inputs.transpose(1, 2)[:, None], gradient.transpose(1, 2)[:, None], names
+    )
 
 
-def _measure_convolution_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
-    """Of a convolution over one or two dimensions, with groups, strides, dilation and any padding."""
+def _measure_convolution_gradient(
+    layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
+) -> Any:
+    """Of a convolution over one or two dimensions, with groups, strides.
+
+    Dilation and any padding.
+    """
     import torch
     from torch.nn import functional
 
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     lead = (1,) * (2 - len(layer.kernel_size))
-    around, mode = layer._reversed_padding_repeated_twice, {"zeros": "constant"}.get(layer.padding_mode, layer.padding_mode)
-    kernel, stride, dilation = ((*lead, *each) for each in (layer.kernel_size, layer.stride, layer.dilation))
+    around, mode = (
+        layer._reversed_padding_repeated_twice,
+        {"zeros": "constant"}.get(layer.padding_mode, layer.padding_mode),
+    )
+    kernel, stride, dilation = (
+        (*lead, *each) for each in (layer.kernel_size, layer.stride, layer.dilation)
+    )
     groups, width = layer.groups, inputs[0].numel() * kernel[0] * kernel[1]
     found = []
-    for part, out in zip(*(whole.split(_count_records_at_once(width)) for whole in (inputs, gradient)), strict=True):
+    for part, out in zip(
+        *(whole.split(_count_records_at_once(width)) for whole in (inputs, gradient)), strict=True
+    ):
         padded = functional.pad(part, around, mode=mode) if any(around) else part
-        columns: Any = functional.unfold(padded[:, :, None] if lead else padded, kernel, dilation=dilation, stride=stride)
+        columns: Any = functional.unfold(
+            padded[:, :, None] if lead else padded, kernel, dilation=dilation, stride=stride
+        )
         found.append(
             _measure_pair_products(
-                columns.reshape(len(part), groups, -1, columns.shape[-1]), out.flatten(2).unflatten(1, (groups, -1)), names
+                columns.reshape(len(part), groups, -1, columns.shape[-1]),
+                out.flatten(2).unflatten(1, (groups, -1)),
+                names,
             )
         )
     return torch.cat(found)
 
 
 def _measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
-    """Squared norm (n,) of the products of `gradient` (n, groups, o, t) with `inputs` (n, groups, i, t), summed over positions t."""
+    """Squared norm (n,) of the products of `gradient` (n, groups, o, t) with `inputs` (n, groups.
+
+    I, t), summed over positions t.
+    """
     import torch
 
     positions, into, out = inputs.shape[-1], inputs.shape[2], gradient.shape[2]
@@ -98,30 +133,44 @@ def _measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -
     return found + torch.cat(parts)
 
 
-def _measure_batch_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_batch_norm_gradient(
+    layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
+) -> Any:
     """Of batch normalisation with frozen statistics."""
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
-    mean, variance = _widen_floats(layer.running_mean).view(shape), _widen_floats(layer.running_var).view(shape)
+    mean, variance = (
+        _widen_floats(layer.running_mean).view(shape),
+        _widen_floats(layer.running_var).view(shape),
+    )
     return _measure_scale_gradient((inputs - mean) / (variance + layer.eps).sqrt(), gradient, names)
 
 
-def _measure_group_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_group_norm_gradient(
+    layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
+) -> Any:
     """Of group normalisation."""
     from torch.nn import functional
 
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
-    return _measure_scale_gradient(functional.group_norm(inputs, layer.num_groups, None, None, layer.eps), gradient, names)
+    return _measure_scale_gradient(
+        functional.group_norm(inputs, layer.num_groups, None, None, layer.eps), gradient, names
+    )
 
 
-def _measure_layer_norm_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
+def _measure_layer_norm_gradient(
+    layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
+) -> Any:
     """Of layer normalisation over the last dimensions."""
     from torch.nn import functional
 
     shape = tuple(layer.normalized_shape)
     normal = functional.layer_norm(_widen_floats(inputs), shape, None, None, layer.eps)
     flat = (len(inputs), -1, *shape)
-    normal, gradient = normal.reshape(flat).flatten(2).mT, _widen_floats(gradient).reshape(flat).flatten(2).mT
+    normal, gradient = (
+        normal.reshape(flat).flatten(2).mT,
+        _widen_floats(gradient).reshape(flat).flatten(2).mT,
+    )
     return _measure_scale_gradient(normal, gradient, names)
 
 
@@ -129,17 +178,27 @@ def _measure_scale_gradient(normal: Any, gradient: Any, names: tuple[str, ...]) 
     """Of a scale and shift of each channel (n, c, ...)."""
     found = 0.0 * _sum_squares(gradient)
     if "weight" in names:
-        found = found + _sum_squares((normal * gradient).flatten(2).sum(2) if normal.ndim > 2 else normal * gradient)
+        found = found + _sum_squares(
+            (normal * gradient).flatten(2).sum(2) if normal.ndim > 2 else normal * gradient
+        )
     if "bias" in names:
         found = found + _sum_squares(gradient.flatten(2).sum(2) if gradient.ndim > 2 else gradient)
     return found
 
 
-def _measure_embedding_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
-    """Of a table looked up by codes (n, ...): rows that are looked up twice add before they are squared."""
+def _measure_embedding_gradient(
+    layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
+) -> Any:
+    """Of a table looked up by codes (n, ...).
+
+    Rows that are looked up twice add before they are squared.
+    """
     import torch
 
-    codes, gradient = inputs.reshape(len(inputs), -1), _widen_floats(gradient).reshape(len(inputs), -1, gradient.shape[-1])
+    codes, gradient = (
+        inputs.reshape(len(inputs), -1),
+        _widen_floats(gradient).reshape(len(inputs), -1, gradient.shape[-1]),
+    )
     if layer.padding_idx is not None:
         gradient = gradient * (codes != layer.padding_idx)[:, :, None]
     room = _count_records_at_once(2 * codes.shape[1] ** 2)

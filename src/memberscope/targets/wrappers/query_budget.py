@@ -10,9 +10,12 @@ from memberscope.types import Target
 
 @runtime_checkable
 class MeteredTarget(Protocol):
-    """What an audit tells such a target: the budget of each owner, and whom to tell how many records are answered.
+    """What an audit tells such a target.
 
-    It makes batches itself, of up to `rows_a_query` records in one call; `query(x, owners=…)` says whose budget each row is of.
+    The budget of each owner, and whom to tell how many records are answered.
+
+    It makes batches itself, of up to `rows_a_query` records in one call; `query(x, owners=…)` says
+    whose budget each row is of.
     """
 
     query_budget: int | None

@@ -33,14 +33,20 @@ class RestrictedTarget:
             InputError: The target does not return probabilities or logits.
         """
         if target.signal not in ("probabilities", "logits"):
-            raise InputError(f"Expected a target that returns probabilities or logits, got {target.signal}. Leave it as it is.")
+            raise InputError(
+                f"Expected a target that returns probabilities or logits, got {target.signal}. "
+                "Leave it as it is."
+            )
         self.target, self.defence = target, defence
         self.signal: Signal = defence.signal
         self.access = Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES
         self.n_parameters = target.n_parameters
         self.restriction: str | None = defence.name
         self.hides = defence.hides or bool(getattr(target, "hides", False))
-        self.costly, self.stored = bool(getattr(target, "costly", False)), bool(getattr(target, "stored", False))
+        self.costly, self.stored = (
+            bool(getattr(target, "costly", False)),
+            bool(getattr(target, "stored", False)),
+        )
         names = getattr(target, "classes", None)
         if names is not None:
             self.classes = names
@@ -64,19 +70,30 @@ class RestrictedTarget:
     def digest(self) -> str | None:
         """Hash of the target's digest and the defence's; None if the target has none."""
         inner = self.target.digest
-        return None if inner is None else hashlib.sha256(f"{inner}:{self.defence.digest}".encode()).hexdigest()
+        return (
+            None
+            if inner is None
+            else hashlib.sha256(f"{inner}:{self.defence.digest}".encode()).hexdigest()
+        )
 
     @property
     def same_labels(self) -> Target:
-        """A target with the same top classes that is asked in less time: no defence changes them."""
+        """A target with the same top classes that is asked in less time.
+
+        No defence changes them.
+        """
         return self if self.signal == "labels" else getattr(self.target, "same_labels", self.target)
 
     def query(self, x: Any, **whose: Any) -> Floats:
-        """What is left (n, k) of the target's answers, or labels (n, 1); `whose` goes to a target that counts queries."""
+        """What is left (n, k) of the target's answers, or labels (n, 1).
+
+        `whose` goes to a target that counts queries.
+        """
         outputs = self.target.query(x, **whose)
         odd = ~np.isfinite(outputs).all(axis=1)
         if odd.any() and not getattr(self.target, "hides", False):
             raise TargetError(
-                f"Expected finite outputs behind {self.defence.name}, got {int(odd.sum())} rows with NaN or infinity. Repair the model."
+                f"Expected finite outputs behind {self.defence.name}, got {int(odd.sum())} rows "
+                "with NaN or infinity. Repair the model."
             )
         return self.defence(softmax(outputs, axis=1) if self.target.signal == "logits" else outputs)

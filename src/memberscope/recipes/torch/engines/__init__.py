@@ -1,1 +1,4 @@
-"""Engines that train the modules of a task: one by one, stacked, or by vmap; with DP-SGD or without."""
+"""Engines that train the modules of a task: one by one, stacked, or by vmap.
+
+With DP-SGD or without.
+"""

@@ -1,4 +1,7 @@
-"""Which engine trains how many models together on how many threads: measured once, on a few steps of the real work."""
+"""Which engine trains how many models together on how many threads.
+
+Measured once, on a few steps of the real work.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,14 @@ from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Privacy
 from memberscope.recipes.torch.engines import dpsgd_loop, dpsgd_stacked, loop, stacked, vmap
 from memberscope.recipes.torch.linear_layers import find_linear_layers
-from memberscope.recipes.torch.task import Engine, Task, TorchSettings, build_initial_module, build_tensors, flush_denormals
+from memberscope.recipes.torch.task import (
+    Engine,
+    Task,
+    TorchSettings,
+    build_initial_module,
+    build_tensors,
+    flush_denormals,
+)
 from memberscope.types import Records
 
 Settings = TypeVar("Settings", bound=TorchSettings)
@@ -43,11 +53,15 @@ def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     if recipe.engine == "auto":
         return table[able[0]]
     can_stack = (
-        recipe.engine == "vmap" and recipe.privacy is None and vmap.find_stacking_obstacle(module) is None and not recipe.stop
+        recipe.engine == "vmap"
+        and recipe.privacy is None
+        and vmap.find_stacking_obstacle(module) is None
+        and not recipe.stop
     )
     if recipe.engine not in (*able, "loop") and not can_stack:
         raise InputError(
-            f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. Use engine='auto'."
+            f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. "
+            "Use engine='auto'."
         )
     return table[recipe.engine]
 
@@ -73,8 +87,12 @@ def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
     return ("loop",), "one by one, gradients of single records by Opacus"
 
 
-def choose_engine_settings(recipe: Settings, pool: Records, size: int, n_models: int) -> tuple[Settings, dict[str, Any]]:
-    """The recipe with what is left open decided, and the decision; `size` records a model, `n_models` in all.
+def choose_engine_settings(
+    recipe: Settings, pool: Records, size: int, n_models: int
+) -> tuple[Settings, dict[str, Any]]:
+    """The recipe with what is left open decided, and the decision.
+
+    `size` records a model, `n_models` in all.
 
     Raises:
         InputError: The records are no array, or the device is not there.
@@ -88,12 +106,22 @@ def choose_engine_settings(recipe: Settings, pool: Records, size: int, n_models:
         found, _ = _find_fastest_recipe(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
     on_cpu = recipe.device == "cpu"
     processes = max(1, cores // found.threads) if on_cpu else 1
-    choice = {"engine": found.engine, "stack": found.stack, "threads": found.threads, "processes": processes}
+    choice = {
+        "engine": found.engine,
+        "stack": found.stack,
+        "threads": found.threads,
+        "processes": processes,
+    }
     return found, choice | {"precision": found.precision, "device": found.device, "note": note}
 
 
-def _list_trial_recipes(recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int) -> list[Settings]:
-    """Recipes to compare, small stacks first; stacks leave every core a job, and a lone job gets all cores."""
+def _list_trial_recipes(
+    recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int
+) -> list[Settings]:
+    """Recipes to compare, small stacks first.
+
+    Stacks leave every core a job, and a lone job gets all cores.
+    """
     on_cpu = recipe.device == "cpu"
     most = max(1, -(-n_models // (cores if on_cpu else 1)))
     chosen = able if recipe.engine == "auto" else (recipe.engine,)
@@ -101,18 +129,25 @@ def _list_trial_recipes(recipe: Settings, able: tuple[Engine, ...], n_models: in
     found = []
     for engine in chosen:
         stacks = (1,) if engine == "loop" else STACKS["cpu" if on_cpu else "cuda"]
-        allowed = [stack for stack in stacks if stack <= most] if recipe.stack is None else [recipe.stack]
+        allowed = (
+            [stack for stack in stacks if stack <= most] if recipe.stack is None else [recipe.stack]
+        )
         found += [replace(recipe, engine=engine, stack=stack, threads=threads) for stack in allowed]
     return found
 
 
-def _find_fastest_recipe(trials: list[Settings], pool: Records, size: int) -> tuple[Settings, float]:
+def _find_fastest_recipe(
+    trials: list[Settings], pool: Records, size: int
+) -> tuple[Settings, float]:
     """The quickest of `trials` by seconds a model and step, and those seconds."""
     best, least = trials[-1], float("inf")
     for trial in trials:
         try:
             seconds = measure_step_seconds(trial, pool, size)
-        except (RuntimeError, NotImplementedError):  # too large for the memory, or a layer or loss that cannot be stacked
+        except (
+            RuntimeError,
+            NotImplementedError,
+        ):  # too large for the memory, or a layer or loss that cannot be stacked
             if trial == trials[-1]:
                 raise
             continue
@@ -130,10 +165,18 @@ def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> flo
 
     def run(n_steps: int) -> float:
         modules = [build_initial_module(recipe, seed) for seed in range(stack)]
-        rows = np.stack([rng.choice(len(pool), min(batch * n_steps, len(pool)), replace=False) for _ in range(stack)])
+        rows = np.stack(
+            [
+                rng.choice(len(pool), min(batch * n_steps, len(pool)), replace=False)
+                for _ in range(stack)
+            ]
+        )
         short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]), stop=None)
         if short.privacy is not None:  # no search for the noise of these few steps
-            short = replace(short, privacy=Privacy(noise_multiplier=1.0, max_grad_norm=short.privacy.max_grad_norm))
+            short = replace(
+                short,
+                privacy=Privacy(noise_multiplier=1.0, max_grad_norm=short.privacy.max_grad_norm),
+            )
         with flush_denormals():
             started = time.perf_counter()
             select_engine(short, modules[0])(Task(short, modules, x, y, rows, list(range(stack))))

@@ -1,4 +1,7 @@
-"""DP-SGD for any other module, one after another: Opacus's gradients of single records and its optimiser, on our draws."""
+"""DP-SGD for any other module, one after another.
+
+Opacus's gradients of single records and its optimiser, on our draws.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ def train_private_in_loop(task: Task) -> None:
 
 
 def _train_private_module(task: Task) -> None:
-    """Train the task's only module in place; the gradients of all records of a batch are in memory at once."""
+    """Train the task's only module in place.
+
+    The gradients of all records of a batch are in memory at once.
+    """
     import torch
 
     import_opacus()
@@ -42,7 +48,10 @@ def _train_private_module(task: Task) -> None:
         generator=build_noise_generator(task.seeds[0], device),
     )
     loss = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing, reduction="sum")
-    with torch.random.fork_rng(devices=[device] if task.x.is_cuda else []), warnings.catch_warnings():
+    with (
+        torch.random.fork_rng(devices=[device] if task.x.is_cuda else []),
+        warnings.catch_warnings(),
+    ):
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         torch.manual_seed(derive_dropout_seed(task.seeds[0]))
         for step, sizes in draw_poisson_steps(task):

@@ -1,8 +1,11 @@
-"""DP-SGD for fully connected networks with stacked weights: no gradient of a single record is ever written out.
+"""DP-SGD for fully connected networks with stacked weights.
 
-The gradient of a linear layer's weights on one record is the outer product of what came in, a, and the loss's slope by what went
-out, d. Its squared norm is |a|²|d|², with a bias (|a|² + 1)|d|² (I. Goodfellow, arXiv:1510.01799). So norms cost two sums, clipping is
-a scaling of d, and the clipped sum is one product.
+No gradient of a single record is ever written out.
+
+The gradient of a linear layer's weights on one record is the outer product of what came in, a, and
+the loss's slope by what went out, d. Its squared norm is |a|²|d|², with a bias (|a|² + 1)|d|² (I.
+Goodfellow, arXiv:1510.01799). So norms cost two sums, clipping is a scaling of d, and the clipped
+sum is one product.
 """
 
 from __future__ import annotations
@@ -44,14 +47,20 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """What came into each layer (b, r, in) and the slopes (b, r, out) of each record's own loss by what went out of it."""
+    """What came into each layer (b, r, in) and the slopes (b, r.
+
+    Out) of each record's own loss by what went out of it.
+    """
 
     seen: list[Any]
     slopes: list[Any]
 
 
 def train_private_networks(task: Task, watch: Watch | None = None) -> None:
-    """Train the task's networks in place, all at once; `watch` sees number, weights and noisy mean gradient before each update."""
+    """Train the task's networks in place, all at once.
+
+    `watch` sees number, weights and noisy mean gradient before each update.
+    """
     import torch
 
     recipe, mechanism, net = task.recipe, build_mechanism(task), _build_network(task)
@@ -68,14 +77,22 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
                 for layer, own in zip(net.plan, into, strict=True)
             ]
             factors = compute_gradient_factors(net, inputs, labels, recipe.label_smoothing, keeps)
-            scale = compute_clip_factors(net, factors, mechanism.clip) * build_draw_mask(sizes, inputs) / mechanism.expected
+            scale = (
+                compute_clip_factors(net, factors, mechanism.clip)
+                * build_draw_mask(sizes, inputs)
+                / mechanism.expected
+            )
             _fill_with_noise(into, mechanism.deviation, noises)
             add_gradient_sums(into, factors, scale)
             if watch is not None:
                 watch(made, net, into)
-            change = Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, step.rate, made + 1)
+            change = Change(
+                recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, step.rate, made + 1
+            )
             for stack, gradients in zip(net.stacks, into, strict=True):
-                for value, gradient, memory in zip(stack.values, gradients, stack.memory, strict=True):
+                for value, gradient, memory in zip(
+                    stack.values, gradients, stack.memory, strict=True
+                ):
                     apply_gradient(value, gradient, memory, change)
         _write_back_weights(net, task.modules)
 
@@ -83,7 +100,9 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
 def _build_network(task: Task) -> Network:
     """The task's networks side by side."""
     plan = find_linear_layers(task.modules[0])
-    assert plan is not None, "the engine `matrices` was given a module that is no fully connected network"
+    assert plan is not None, (
+        "the engine `matrices` was given a module that is no fully connected network"
+    )
     width = task.modules[0].get_submodule(plan[0].path).in_features
     return Network(plan, [stack_layer(task, layer) for layer in plan], width)
 
@@ -99,11 +118,16 @@ def _write_back_weights(net: Network, modules: list[Any]) -> None:
 
 
 def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
-    """What dropout leaves after a layer with `weight` (b, in, out): 0 or 1 / (1 - share), (b, r, out); None without dropout."""
+    """What dropout leaves after a layer with `weight` (b, in, out).
+
+    0 or 1 / (1 - share), (b, r, out); None without dropout.
+    """
     if not share:
         return None
     keep = weight.new_zeros((len(sizes), max(1, *sizes), weight.shape[2]))
-    for own, size, generator in zip(keep, sizes, masks, strict=True):  # as many draws as records, whatever the company
+    for own, size, generator in zip(
+        keep, sizes, masks, strict=True
+    ):  # as many draws as records, whatever the company
         own[:size].bernoulli_(1 - share, generator=generator)
     return keep.div_(1 - share)
 
@@ -111,16 +135,27 @@ def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks
 def compute_gradient_factors(
     net: Network, inputs: Any, labels: Any, smoothing: float, keeps: list[Any] | None = None
 ) -> Factors:
-    """Forward and backward on inputs (b, r, f) and labels (b, r), up to the two factors of every record's gradients."""
+    """Forward and backward on inputs (b, r, f) and labels (b, r).
+
+    Up to the two factors of every record's gradients.
+    """
     import torch
 
     seen, outs, keeps = [inputs], [], keeps or [None] * len(net.plan)
     for layer, stack, keep in zip(net.plan, net.stacks, keeps, strict=True):
         own = stack.values
-        z = torch.baddbmm(own[1], seen[-1], own[0]) if len(own) == 2 else torch.bmm(seen[-1], own[0])
+        z = (
+            torch.baddbmm(own[1], seen[-1], own[0])
+            if len(own) == 2
+            else torch.bmm(seen[-1], own[0])
+        )
         outs.append(layer.activation(z) if layer.activation is not None else z)
         seen.append(outs[-1] if keep is None else outs[-1] * keep)
-    back = compute_cross_entropy_gradient(seen.pop(), labels, smoothing).to(inputs.dtype).mul_(labels.shape[1])
+    back = (
+        compute_cross_entropy_gradient(seen.pop(), labels, smoothing)
+        .to(inputs.dtype)
+        .mul_(labels.shape[1])
+    )
     slopes = [back]
     for i in range(len(net.plan) - 1, 0, -1):
         before = torch.bmm(slopes[0], net.stacks[i].values[0].transpose(1, 2))

@@ -1,4 +1,7 @@
-"""One module after another, whatever it is: autograd, convolutions in the layout and precision that suit the processor."""
+"""One module after another, whatever it is.
+
+Autograd, convolutions in the layout and precision that suit the processor.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +29,28 @@ def train_in_loop(task: Task) -> None:
 
 def _extract_model_task(task: Task, i: int) -> Task:
     """The task of model `i` alone."""
-    rows, soft, held = (None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held))
+    rows, soft, held = (
+        None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held)
+    )
     assert rows is not None
-    return Task(task.recipe, task.modules[i : i + 1], task.x, task.y, rows, task.seeds[i : i + 1], soft, held)
+    return Task(
+        task.recipe,
+        task.modules[i : i + 1],
+        task.x,
+        task.y,
+        rows,
+        task.seeds[i : i + 1],
+        soft,
+        held,
+    )
 
 
 @contextmanager
 def retain_freed_memory() -> Iterator[None]:
-    """Freed activations stay in the process meanwhile: glibc gives large ones back, and every step pays for fresh pages."""
+    """Freed activations stay in the process meanwhile.
+
+    Glibc gives large ones back, and every step pays for fresh pages.
+    """
     allocator: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(allocator, "mallopt"):
         yield
@@ -53,7 +70,11 @@ def _train_module(task: Task) -> None:
     import torch
 
     recipe, module = task.recipe, task.modules[0]
-    layout = torch.channels_last if any(p.ndim == 4 for p in module.parameters()) else torch.preserve_format
+    layout = (
+        torch.channels_last
+        if any(p.ndim == 4 for p in module.parameters())
+        else torch.preserve_format
+    )
     _ = task.head  # found while the module is as it was built
     module.train().to(memory_format=layout)
     optimiser, watch = build_optimiser(recipe, module.parameters()), build_stopping_state(task)
@@ -73,7 +94,9 @@ def _train_module(task: Task) -> None:
             if (
                 watch is not None
                 and step.last
-                and watch.look(_compute_held_logits(task, layout), lambda _: deepcopy(module.state_dict()))
+                and watch.look(
+                    _compute_held_logits(task, layout), lambda _: deepcopy(module.state_dict())
+                )
             ):
                 break
         if watch is not None:
@@ -81,21 +104,34 @@ def _train_module(task: Task) -> None:
 
 
 def read_outputs(task: Task, outputs: Any) -> Any:
-    """What the loss gets of a module's outputs: logits in full precision, or the outputs themselves for the user's own loss."""
+    """What the loss gets of a module's outputs.
+
+    Logits in full precision, or the outputs themselves for the user's own loss.
+    """
     if not callable(task.recipe.loss):
         return task.head.logits(outputs)
-    return outputs.float() if task.recipe.precision == "bfloat16" and hasattr(outputs, "float") else outputs
+    return (
+        outputs.float()
+        if task.recipe.precision == "bfloat16" and hasattr(outputs, "float")
+        else outputs
+    )
 
 
 def _compute_held_logits(task: Task, layout: Any) -> Any:
-    """The module's logits (1, v, k) about the records held out, in eval mode, a thousand at a time."""
+    """The module's logits (1, v, k) about the records held out, in eval mode.
+
+    A thousand at a time.
+    """
     import torch
 
     module, held = task.modules[0].eval(), torch.from_numpy(task.held[0]).to(task.x.device)
     with torch.no_grad():
         parts = [task.x[part] for part in torch.split(held, 1000)]
         found = torch.cat(
-            [task.head.logits(module(part.to(memory_format=layout) if part.ndim == 4 else part)) for part in parts]
+            [
+                task.head.logits(module(part.to(memory_format=layout) if part.ndim == 4 else part))
+                for part in parts
+            ]
         )
     module.train()
     return found[None]
@@ -121,12 +157,20 @@ def build_optimiser(recipe: TorchSettings, parameters: Any) -> Any:
             fused=recipe.precision != "float64",
         )
     return torch.optim.AdamW(
-        parameters, lr=chosen.lr, betas=chosen.betas, eps=chosen.eps, weight_decay=recipe.weight_decay, foreach=True
+        parameters,
+        lr=chosen.lr,
+        betas=chosen.betas,
+        eps=chosen.eps,
+        weight_decay=recipe.weight_decay,
+        foreach=True,
     )
 
 
 def build_loss(recipe: TorchSettings, epoch: int) -> Any:
-    """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r, k)."""
+    """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r.
+
+    K).
+    """
     import torch
 
     if callable(recipe.loss):

@@ -1,6 +1,9 @@
-"""Fully connected networks with stacked weights: batched matrix products, the backward pass written out.
+"""Fully connected networks with stacked weights.
 
-The gradient of a weight is added to its momentum by the product itself, so a step reads and writes little besides the weights.
+Batched matrix products, the backward pass written out.
+
+The gradient of a weight is added to its momentum by the product itself, so a step reads and writes
+little besides the weights.
 """
 
 from __future__ import annotations
@@ -20,7 +23,10 @@ from memberscope.recipes.torch.task import Task, TorchSettings
 
 @dataclass(eq=False)
 class Stacked:
-    """Weights (b, in, out) and biases (b, 1, out) of one layer in all models, with what the optimiser remembers of each."""
+    """Weights (b, in, out) and biases (b, 1, out) of one layer in all models.
+
+    With what the optimiser remembers of each.
+    """
 
     values: list[Any]
     memory: list[list[Any]]
@@ -31,7 +37,9 @@ def train_stacked_networks(task: Task) -> None:
     import torch
 
     plan = find_linear_layers(task.modules[0])
-    assert plan is not None, "the engine `matrices` was given a module that is no fully connected network"
+    assert plan is not None, (
+        "the engine `matrices` was given a module that is no fully connected network"
+    )
     width = task.modules[0].get_submodule(plan[0].path).in_features
     recipe = task.recipe
     low = torch.bfloat16 if recipe.precision == "bfloat16" else None
@@ -39,17 +47,29 @@ def train_stacked_networks(task: Task) -> None:
     x = task.x.reshape(len(task.x), width)
     plain = not (recipe.augmentation or recipe.mixup)
     flat = replace(task, x=x.to(low or x.dtype) if plain else task.x)
-    masks = [torch.Generator(task.x.device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds]
+    masks = [
+        torch.Generator(task.x.device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds
+    ]
     watch = build_stopping_state(task)
     with torch.no_grad():
         for number, step in enumerate(iterate_steps(flat), start=1):
             inputs, labels = build_batch(flat, step)
             inputs = inputs.reshape(*labels.shape[:2], width).to(low or stacks[0].values[0].dtype)
-            _run_training_step(plan, stacks, inputs, labels, _build_change(recipe, step.rate, step.epoch, number), masks)
+            _run_training_step(
+                plan,
+                stacks,
+                inputs,
+                labels,
+                _build_change(recipe, step.rate, step.epoch, number),
+                masks,
+            )
             if (
                 watch is not None
                 and step.last
-                and watch.look(_compute_stacked_held_logits(plan, stacks, x[task.held]), partial(_copy_model_weights, stacks))
+                and watch.look(
+                    _compute_stacked_held_logits(plan, stacks, x[task.held]),
+                    partial(_copy_model_weights, stacks),
+                )
             ):
                 break
         if watch is not None:
@@ -65,7 +85,9 @@ def train_stacked_networks(task: Task) -> None:
 
 @dataclass(frozen=True)
 class Change:
-    """How a step changes the weights: the recipe's settings, the present rate, and the number of the step from 1.
+    """How a step changes the weights.
+
+    The recipe's settings, the present rate, and the number of the step from 1.
 
     `loss` is one of a model's logits (r, k) and targets; None is cross-entropy.
     """
@@ -117,11 +139,18 @@ def stack_layer(task: Task, layer: Layer) -> Stacked:
     if linears[0].bias is not None:
         values.append(torch.stack([linear.bias.detach()[None] for linear in linears]))
     n_memories = 2 if isinstance(task.recipe.optimiser, Adam) else 1
-    return Stacked(values, [[torch.zeros_like(value) for _ in range(n_memories)] for value in values])
+    return Stacked(
+        values, [[torch.zeros_like(value) for _ in range(n_memories)] for value in values]
+    )
 
 
 def _run_training_step(
-    plan: list[Layer], stacks: list[Stacked], inputs: Any, labels: Any, change: Change, masks: list[Any]
+    plan: list[Layer],
+    stacks: list[Stacked],
+    inputs: Any,
+    labels: Any,
+    change: Change,
+    masks: list[Any],
 ) -> None:
     """Forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
     import torch
@@ -130,7 +159,11 @@ def _run_training_step(
     seen, outs = [inputs], []
     kept: list[Any] = []
     for layer, own in zip(plan, weights, strict=True):
-        z = torch.baddbmm(own[1], seen[-1], own[0]) if len(own) == 2 else torch.bmm(seen[-1], own[0])
+        z = (
+            torch.baddbmm(own[1], seen[-1], own[0])
+            if len(own) == 2
+            else torch.bmm(seen[-1], own[0])
+        )
         out = layer.activation(z) if layer.activation is not None else z
         outs.append(out)
         kept.append(_draw_dropout_mask(out, layer.dropout, masks) if layer.dropout else None)
@@ -146,7 +179,10 @@ def _run_training_step(
 
 
 def _compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
-    """Gradient (b, r, k) of each model's loss by its logits; `target` holds labels (b, r) or probabilities (b, r, k)."""
+    """Gradient (b, r, k) of each model's loss by its logits.
+
+    `target` holds labels (b, r) or probabilities (b, r, k).
+    """
     import torch
 
     if change.loss is not None:
@@ -167,7 +203,9 @@ def compute_cross_entropy_gradient(logits: Any, labels: Any, smoothing: float) -
     n, k = logits.shape[1:]
     wide = logits if logits.dtype == torch.float64 else logits.float()
     found = torch.softmax(wide, -1)
-    found.scatter_add_(2, labels[..., None], torch.full_like(labels[..., None], smoothing - 1, dtype=found.dtype))
+    found.scatter_add_(
+        2, labels[..., None], torch.full_like(labels[..., None], smoothing - 1, dtype=found.dtype)
+    )
     if smoothing:
         found -= smoothing / k
     return found.div_(n)
@@ -188,7 +226,10 @@ def backpropagate_activation(activation: Any, back: Any, out: Any) -> Any:
 
 
 def _draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
-    """Zeros and 1 / (1 - share) in the shape of `out` (b, r, h), each model's from its own generator."""
+    """Zeros and 1 / (1 - share) in the shape of `out` (b, r, h).
+
+    Each model's from its own generator.
+    """
     import torch
 
     keep = torch.empty_like(out)
@@ -212,7 +253,9 @@ def _update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> Non
     else:
         apply_gradient(weight, torch.bmm(inputs.transpose(1, 2), back), stack.memory[0], change)
     if len(stack.values) == 2:
-        apply_gradient(stack.values[1], back.sum(1, keepdim=True, dtype=weight.dtype), stack.memory[1], change)
+        apply_gradient(
+            stack.values[1], back.sum(1, keepdim=True, dtype=weight.dtype), stack.memory[1], change
+        )
 
 
 def apply_gradient(value: Any, gradient: Any, memory: list[Any], change: Change) -> None:
@@ -224,7 +267,11 @@ def apply_gradient(value: Any, gradient: Any, memory: list[Any], change: Change)
         if change.weight_decay:
             gradient = gradient.to(value.dtype).add_(value, alpha=change.weight_decay)
         torch.add(gradient, memory[0], alpha=optimiser.momentum, out=memory[0])
-        direction = gradient.to(value.dtype).add(memory[0], alpha=optimiser.momentum) if optimiser.nesterov else memory[0]
+        direction = (
+            gradient.to(value.dtype).add(memory[0], alpha=optimiser.momentum)
+            if optimiser.nesterov
+            else memory[0]
+        )
         value.add_(direction, alpha=-rate)
         return
     value.mul_(1 - rate * change.weight_decay)

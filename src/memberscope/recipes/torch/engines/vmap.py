@@ -1,6 +1,9 @@
-"""Modules of one architecture stacked and differentiated together by `torch.func`; for processors that like large steps.
+"""Modules of one architecture stacked and differentiated together by `torch.func`.
 
-Elementwise optimisers act on stacked weights as on each model's own. Modules with running statistics cannot be stacked.
+For processors that like large steps.
+
+Elementwise optimisers act on stacked weights as on each model's own. Modules with running
+statistics cannot be stacked.
 """
 
 from __future__ import annotations
@@ -8,7 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from memberscope.recipes.torch.batches import build_batch, iterate_steps
-from memberscope.recipes.torch.engines.loop import build_loss, build_optimiser, derive_dropout_seed, read_outputs
+from memberscope.recipes.torch.engines.loop import (
+    build_loss,
+    build_optimiser,
+    derive_dropout_seed,
+    read_outputs,
+)
 from memberscope.recipes.torch.task import Task
 
 
@@ -36,7 +44,11 @@ def train_with_vmap(task: Task) -> None:
         for step in iterate_steps(task):
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
-            found = gradients({name: value.detach() for name, value in weights.items()}, *build_batch(task, step), step.epoch)
+            found = gradients(
+                {name: value.detach() for name, value in weights.items()},
+                *build_batch(task, step),
+                step.epoch,
+            )
             for name, value in weights.items():
                 value.grad = found[name]
             optimiser.step()
