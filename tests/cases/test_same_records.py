@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import csv
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
+from commands import run_command
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
 import memberscope
 from memberscope.auditing import Plan
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 FAST = ("gap", "loss", "confidence", "logit")
 N = 2000
 
@@ -32,15 +30,7 @@ def write_csv(path: Path, x: np.ndarray, y: np.ndarray) -> None:
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return run_command(*arguments, cwd=cwd, COLUMNS="200")
 
 
 @pytest.fixture(scope="module")

@@ -5,15 +5,13 @@ What is written, what a leaking and a private model prove, and mistakes.
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 FACTORY = """
 import csv
 import numpy as np
@@ -27,15 +25,7 @@ def target():
 
 
 def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return run_command(*arguments, cwd=cwd, COLUMNS="200")
 
 
 def table(path: Path, n: int, seed: int) -> None:

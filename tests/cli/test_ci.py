@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from commands import COMMAND, run_command
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 ANSWERS = (
     "--title",
     "m",
@@ -39,9 +39,7 @@ cp -r "$KEPT" "$6"
 
 
 def call(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], cwd=cwd, capture_output=True, text=True, check=False
-    )
+    return run_command(*arguments, cwd=cwd)
 
 
 def init(

@@ -14,21 +14,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from commands import COMMAND, run_command
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 
-
-def call(*arguments: object, cwd: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+def call(
+    *arguments: object, cwd: Path, stdin: str = "", fresh: bool = False
+) -> subprocess.CompletedProcess[str]:
+    return run_command(*arguments, cwd=cwd, stdin=stdin, fresh=fresh)
 
 
 def write_signals(path: Path, n: int = 400, shift: float = 2.0, *, features: bool = True) -> Path:
@@ -168,7 +160,7 @@ def test_the_same_audit_again_is_the_same_and_another_is_refused(audited):
         "--out",
         "out",
     )
-    assert call(*base, cwd=audited).returncode == 1
+    assert call(*base, cwd=audited, fresh=True).returncode == 1
     after = json.loads((audited / "out" / "result.json").read_text())
     audits = [document["environment"].pop("audits_of_this_plan") for document in (before, after)]
     assert int(audits[1]) == int(audits[0]) + 1

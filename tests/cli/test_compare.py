@@ -6,15 +6,14 @@ Exit codes, both widths of the terminal, files, and one sentence for each mistak
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from commands import run_command
 
 from memberscope.auditing import Plan, audit_signals
 from memberscope.reports import write_all
@@ -22,19 +21,10 @@ from memberscope.targets import StoredSignals
 from memberscope.types import Access, ThreatModel
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 
 
 def call(*arguments: object, cwd: Path, columns: int = 100) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": str(columns), "NO_COLOR": "1"}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return run_command(*arguments, cwd=cwd, COLUMNS=str(columns))
 
 
 def release(shift: float, folder: Path, access: Access = Access.PROBABILITIES) -> None:

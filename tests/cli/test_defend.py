@@ -6,17 +6,15 @@ Exit codes, what is written, and a sentence for each mistake.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pytest
+from commands import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 MODULE = """
 import numpy as np, torch
 from sklearn.tree import DecisionTreeClassifier
@@ -58,16 +56,8 @@ out = "swept"
 """
 
 
-def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+def call(*arguments: object, cwd: Path, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    return run_command(*arguments, cwd=cwd, imported=("torch",), fresh=fresh)
 
 
 @pytest.fixture(scope="module")

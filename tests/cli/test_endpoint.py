@@ -9,34 +9,25 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import COMMAND, run_command
 from unruly import Unruly, model, serving
 
 from memberscope.cli.options.build import merge_options
 from memberscope.cli.options.keys import KEYS, is_list
 from memberscope.errors import InputError
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 TOKEN = "s3cret-token-of-the-test"
 N = 300
 CHOSEN = ("--attacks", "loss,gap", "--fpr", "0.1")
 
 
 def call(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "200", "NO_COLOR": "1", "MY_TOKEN": TOKEN} | more
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return run_command(*arguments, cwd=cwd, **({"COLUMNS": "200", "MY_TOKEN": TOKEN} | more))
 
 
 @pytest.fixture

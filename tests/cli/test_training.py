@@ -6,15 +6,13 @@ What is left open is measured once, written down, and the same when resumed.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 MODULE = """
 import numpy as np, torch
 from sklearn.linear_model import LogisticRegression
@@ -33,16 +31,8 @@ def target():
 """
 
 
-def call(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"}
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+def call(*arguments: object, cwd: Path, fresh: bool = False) -> subprocess.CompletedProcess[str]:
+    return run_command(*arguments, cwd=cwd, imported=("torch",), fresh=fresh)
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +97,9 @@ def test_the_same_audit_again_is_the_same_bytes_and_plan_says_what_is_left(work)
     arrays, said = (work / "first/arrays.safetensors").read_bytes(), without_times(work / "first")
     after = call(*asked("plan", "own:recipe", "--out", "first"), cwd=work)
     assert "4 stored" in after.stdout and "0 to train" in after.stdout
-    assert call(*asked("audit", "own:recipe", "--out", "first"), cwd=work).returncode == 0
+    assert (
+        call(*asked("audit", "own:recipe", "--out", "first"), cwd=work, fresh=True).returncode == 0
+    )
     assert signals_of(work / "first") == kept
     assert (work / "first/arrays.safetensors").read_bytes() == arrays and without_times(
         work / "first"

@@ -10,6 +10,7 @@ theirs through the entry-point group `memberscope.attacks`, each entry naming an
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 
 from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
@@ -162,10 +163,15 @@ def list_attacks() -> dict[str, Attack]:
     ['gap', 'gap_per_class', 'boundary']
     """
     found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
-    for entry in entry_points(group=GROUP):
-        attack = entry.load()
+    for attack in _load_registered_attacks():
         found.setdefault(attack.name, attack)
     return found
+
+
+@cache
+def _load_registered_attacks() -> tuple[Attack, ...]:
+    """Load the attacks that installed packages register, once a process: each look reads every package's metadata."""
+    return tuple(entry.load() for entry in entry_points(group=GROUP))
 
 
 def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
