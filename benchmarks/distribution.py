@@ -16,7 +16,7 @@ from memberscope.auditing.collect.reference_models import list_signal_requests
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.recipes import TrainingJob, build_balanced_design
 from memberscope.recipes.fleet.execution import run_job
-from memberscope.recipes.fleet.fleet import keys
+from memberscope.recipes.fleet.fleet_keys import build_model_keys
 from memberscope.recipes.fleet.observe_model import observe_signals
 from memberscope.signals import Store
 from memberscope.types import Access, Records
@@ -66,7 +66,7 @@ def main() -> None:
     answer = observe_signals(order.observation(), Guess(), pool, inside[0], others)
     back = len(pickle.dumps(answer, 5))
     with tempfile.TemporaryDirectory() as folder:
-        Store(folder).put_all((keys(order) or [""])[0], answer)
+        Store(folder).put_all((build_model_keys(order) or [""])[0], answer)
         kept = sum(path.stat().st_size for path in Path(folder).iterdir())
     print(f"signals kept: {', '.join(entry.name for entry in wanted)}; views: {', '.join(VIEWS)}")
     for name, array in answer.items():

@@ -272,7 +272,7 @@ def test_whatever_fails_in_sending_or_reading_ends_neither_side(tmp_path, monkey
     async def run():
         live = LiveApart(read_policy(file))
         await live.worker.start()
-        monkeypatch.setattr(module, "pieces", broken)
+        monkeypatch.setattr(module, "split_into_pieces", broken)
         live.apart.watch(seen_of(live, population(2)))
         await until(lambda: live.count("monitor_dropped_total") == 2)
         await until(lambda: live.apart.link is not None)
@@ -347,7 +347,7 @@ def test_files_that_are_not_usable_are_told_before_anything_is_served(tmp_path):
 
 ORPHAN = """
 import asyncio, os, sys
-from memberscope.guard.monitor.child_process import Apart
+from memberscope.guard.monitor.child_process import ChildMonitor
 from memberscope.guard.hashing.secret_key import read_secret
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.alerting.prometheus import Metrics
@@ -355,7 +355,7 @@ from memberscope.guard.policy.config import read_policy
 
 async def run():
     policy = read_policy(sys.argv[1])
-    apart = Apart(policy, read_secret(policy.path("guard.key")).id, Metrics(), MemoryState(10))
+    apart = ChildMonitor(policy, read_secret(policy.path("guard.key")).id, Metrics(), MemoryState(10))
     await apart.start()
     print(apart.link.process.pid, flush=True)
     await asyncio.sleep(600)

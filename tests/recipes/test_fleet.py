@@ -134,7 +134,7 @@ import sys, time
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 import numpy as np
-from memberscope.recipes import Execution, FunctionRecipe, train
+from memberscope.recipes import Execution, FunctionRecipe, train_fleet
 from memberscope.signals import Store
 from test_fleet import order
 from sklearn.linear_model import LogisticRegression
@@ -146,7 +146,7 @@ def slow(records, seed):
 class Kept(FunctionRecipe):
     digest = "slow"
 
-fleet = train(order(Kept(slow)), Store({store!r}), Execution("sequential"))
+fleet = train_fleet(order(Kept(slow)), Store({store!r}), Execution("sequential"))
 np.save({out!r}, fleet.observed[order().wanted[0]])
 """
 

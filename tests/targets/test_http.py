@@ -341,14 +341,15 @@ def test_after_an_error_what_is_in_flight_is_kept_and_nothing_else_is_sent():
 
 CLIENT = """
 import sys, numpy as np
-from memberscope.signals import collect
-from memberscope.targets import Endpoint, HttpTarget
+from memberscope.signals import collect_outputs
+from memberscope.targets import HttpTarget
 from memberscope.types import Records
+from memberscope.wire import Endpoint
 x = np.random.default_rng(0).normal(size=(200, 2))
 endpoint = Endpoint(sys.argv[1], protocol="json", body='{"records": "$records"}', answer="predictions", n_classes=3,
                     batch_size=8, concurrency=4)
 target = HttpTarget(endpoint, ledger=sys.argv[2], query_budget=int(sys.argv[3]))
-seen = collect(target, Records(x, np.zeros(200, dtype=int), np.arange(200).astype(str)))
+seen = collect_outputs(target, Records(x, np.zeros(200, dtype=int), np.arange(200).astype(str)))
 np.save(sys.argv[4], seen.outputs)
 print(seen.deterministic, target.spent().sent)
 target.close()
@@ -632,7 +633,8 @@ def test_no_records_are_no_request():
 def test_without_the_extra_a_sentence_says_what_to_install():
     code = (
         "import sys; sys.modules['httpx2'] = None\n"
-        "from memberscope.targets import Endpoint, HttpTarget\n"
+        "from memberscope.targets import HttpTarget\n"
+        "from memberscope.wire import Endpoint\n"
         "HttpTarget(Endpoint('http://h', model_name='m'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -642,8 +644,8 @@ def test_without_the_extra_a_sentence_says_what_to_install():
 def test_json_without_orjson_is_the_same():
     code = (
         "import sys; sys.modules['orjson'] = None\n"
-        "from memberscope.targets.http.target import dumped, parsed\n"
-        "print(dumped({'a': [0.1, 1, None, 'é']}).decode('ascii'), parsed(b'[0.1]'))"
+        "from memberscope.targets.http.target import dump_json, parse_json\n"
+        "print(dump_json({'a': [0.1, 1, None, 'é']}).decode('ascii'), parse_json(b'[0.1]'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.split("}")[0] + "}") == {"a": [0.1, 1, None, "é"]}

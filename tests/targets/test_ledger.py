@@ -135,9 +135,9 @@ def test_what_was_booked_before_kill_9_is_there_afterwards(path):
     """The process dies right after it was told that a line is on the disk."""
     code = (
         "import os, signal, sys\n"
-        "from memberscope.targets.http.ledger import Ledger, Query\n"
+        "from memberscope.targets.http.ledger import Ledger, LedgerQuery\n"
         f"ledger = Ledger({str(path)!r}, {SCOPE!r})\n"
-        "queries = [Query(k.to_bytes(20, 'big'), k.to_bytes(16, 'big')) for k in range(4)]\n"
+        "queries = [LedgerQuery(k.to_bytes(20, 'big'), k.to_bytes(16, 'big')) for k in range(4)]\n"
         "line = ledger.reserve(queries[:2]).result()\n"
         "ledger.answer(line, queries[:2], [b'ab', b'cd']).result()\n"
         "ledger.reserve(queries[2:]).result()\n"
