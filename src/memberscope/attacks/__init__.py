@@ -156,7 +156,7 @@ __all__ = [
 
 
 def list_attacks() -> dict[str, Attack]:
-    """Every attack by name: the bundled ones first, then those that installed packages register.
+    """List every attack by name: the bundled ones first, then those of installed packages.
 
     >>> list(list_attacks())[:3]
     ['gap', 'gap_per_class', 'boundary']
@@ -164,12 +164,13 @@ def list_attacks() -> dict[str, Attack]:
     found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
     for entry in entry_points(group=GROUP):
         attack = entry.load()
+        # A bundled attack keeps its name: another package cannot silently replace it
         found.setdefault(attack.name, attack)
     return found
 
 
 def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
-    """The attacks called `names`, variants included, in that order.
+    """Find the attacks called `names`, variants included, in that order.
 
     Raises:
         InputError: A name is unknown.
@@ -182,7 +183,7 @@ def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
     for name in names:
         if name not in known:
             raise InputError(
-                f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list "
-                "attacks`."
+                f"Expected an attack among {', '.join(usual)}, got {name!r}. `memberscope list "
+                "attacks` describes each."
             )
     return tuple(known[name] for name in names)
