@@ -1,4 +1,4 @@
-"""Checks of user input that name the value: one function a kind of mistake, used by every room."""
+"""Check user input and name the offending value; one function for each kind of mistake."""
 
 from __future__ import annotations
 
@@ -51,15 +51,14 @@ def check_finite(name: str, values: NDArray[Any], ids: NDArray[Any] | None = Non
     first = int(rows[0]) if ids is None else str(ids[rows[0]])
     raise InputError(
         f"Expected finite {name}, got NaN or infinity for {len(rows)} of {len(values)} records, "
-        f"first record {first!r}. "
-        f"Repair the model or leave those records out."
+        f"first record {first!r}. Correct the model or leave those records out."
     )
 
 
 def check_binary_scores(scores: NDArray[np.float64], member: NDArray[np.bool_]) -> None:
     """Check that `scores` (n,) and `member` (n,) can be compared.
 
-    Finite, one length, both sides present.
+    Scores must be finite, both arrays of one length, and members and non-members both present.
 
     Raises:
         InputError: They cannot.

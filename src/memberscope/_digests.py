@@ -1,4 +1,4 @@
-"""Hashes of arrays by their type, shape and contents."""
+"""Hash arrays by their type, shape and contents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def digest_array(array: Any) -> str:
-    """SHA-256 of an array's type, shape and contents; objects by their text."""
+    """Give the SHA-256 of an array's type, shape and contents; objects are hashed by their text."""
     values = np.asarray(array)
     if values.dtype.kind == "O":
         values = _format_objects(values.ravel()).reshape(values.shape)
@@ -19,9 +19,10 @@ def digest_array(array: Any) -> str:
 
 
 def _format_objects(values: Any) -> Any:
-    """Objects (n,) as Python writes them.
+    """Write objects (n,) as Python prints them.
 
-    Words stay as they are where there is nothing else, so that None is never a word.
+    Strings stay as they are where there is nothing else. Otherwise `repr` quotes them, so that None
+    and the string "None" differ.
     """
     if set(map(type, values)) <= {str}:
         return values.astype(np.str_)
@@ -32,6 +33,7 @@ def _format_objects(values: Any) -> Any:
 
 
 def digest_named_arrays(arrays: dict[str, Any]) -> str:
-    """SHA-256 of named arrays."""
+    """Give the SHA-256 of named arrays."""
+    # Sorted, so that the digest does not depend on the order in which the caller filled the dict
     parts = [f"{name}:{digest_array(arrays[name])}" for name in sorted(arrays)]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

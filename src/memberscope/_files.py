@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and errors of the disk in a sentence."""
+"""Write files whole or not at all, and turn errors of the disk into sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memberscope.errors import InputError
 
 @contextmanager
 def translate_disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full or read-only disk into a sentence.
+    """Turn a full or read-only disk into an `InputError`.
 
     Raises:
         InputError: Writing failed.
@@ -33,11 +33,12 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
 def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Write a file under a temporary name, then rename it.
 
-    So that a reader sees the old one or the new one whole.
+    A reader sees the old file or the new one, never a part of one.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
+    # The process's number keeps two runs that write the same path apart
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with translate_disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +47,8 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(data)
                 stream.flush()
+                # Without this a power failure after the rename could leave an empty file under the
+                # final name
                 os.fsync(stream.fileno())
             os.replace(temporary, path)
         finally:

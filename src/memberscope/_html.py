@@ -1,4 +1,4 @@
-"""Parts of self-contained HTML pages: templates and the content security policy."""
+"""Read templates and build content security policies for self-contained HTML pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read_template(name: str, room: str = "reports") -> str:
 
 
 def _hash_source(text: str) -> str:
-    """A block's hash as a content policy writes it.
+    """Hash a block of script or style as a content security policy writes it.
 
     >>> _hash_source("")
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -22,7 +22,7 @@ def _hash_source(text: str) -> str:
 
 
 def build_content_policy(scripts: list[str], styles: list[str]) -> str:
-    """Nothing but the blocks with these contents, and no connection anywhere."""
+    """Give a policy that admits only these scripts and styles, and no connection anywhere."""
     script, style = (
         " ".join(map(_hash_source, blocks)) or "'none'" for blocks in (scripts, styles)
     )

@@ -1,4 +1,4 @@
-"""Functions of arrays that several rooms need."""
+"""Functions of arrays that several packages need."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from memberscope.types import Floats
 
 
 def softmax(logits: Floats) -> Floats:
-    """Probabilities (n, k) of `logits` (n, k).
+    """Turn `logits` (n, k) into probabilities (n, k).
 
     >>> softmax(np.array([[0.0, 0.0]])).tolist()
     [[0.5, 0.5]]
     """
+    # Subtracting the maximum changes no probability and keeps the exponentials finite
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities: Floats = shifted / shifted.sum(axis=1, keepdims=True)
     return probabilities
@@ -23,9 +24,9 @@ FLOOR = 1e-300
 
 
 def fill_hidden_probabilities(values: Floats) -> Floats:
-    """Probabilities (n, k) with each hidden class (NaN) given an equal share of what the visible ones leave.
+    """Fill each hidden class (NaN) of `values` (n, k) with a share of the remaining probability.
 
-    That share lies within all that is known of a hidden class: it is at least zero, at most the
+    All hidden classes of a record get the same share. It lies within all that is known of a hidden class: it is at least zero, at most the
     smallest visible probability of a top-k answer, and the whole sums to one. Hidden classes of one
     record tie.
 
@@ -41,14 +42,18 @@ def fill_hidden_probabilities(values: Floats) -> Floats:
 
 
 def logsumexp(values: Floats) -> Floats:
-    """Row-wise log of the sum of exponentials (n,) of `values` (n, k); a row of -inf gives -inf."""
+    """Give the row-wise log of the sum of exponentials (n,) of `values` (n, k).
+
+    A row of -inf gives -inf.
+    """
+    # A finite maximum even for a row of -inf, since -inf minus -inf would be NaN
     top = np.maximum(values.max(axis=1), np.finfo(np.float64).min)
     with np.errstate(divide="ignore"):
         return np.asarray(top + np.log(np.exp(values - top[:, None]).sum(axis=1)), dtype=np.float64)
 
 
 def round_to_40_bits(values: Floats) -> Floats:
-    """Values rounded to 40 bits, so that equal probabilities summed in another order still tie."""
+    """Round values to 40 bits, so that equal probabilities summed in another order still tie."""
     mantissa, exponent = np.frexp(values)
     rounded: Floats = np.ldexp(np.round(mantissa * 2.0**40), exponent - 40)
     return rounded

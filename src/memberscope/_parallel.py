@@ -1,6 +1,6 @@
-"""Independent pieces of one audit side by side, in threads.
+"""Run independent parts of one audit in threads.
 
-Numpy and the tree learners leave the interpreter free.
+NumPy and the tree learners release the interpreter's lock, so that threads do run in parallel.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def map_in_parallel(
     *,
     long: Callable[[Item], bool] = lambda item: False,
 ) -> list[Answer]:
-    """`work` on every item, answers in the items' order; an error in any of them is raised here.
+    """Apply `work` to every item and give the answers in the items' order.
 
-    Items that are `long` are started first. Each item has one OpenMP thread, or they would wait for
-    one another.
+    An error in any of them is raised here. Items that are `long` are started first. Each item has
+    one OpenMP thread, since several would compete for the same cores.
 
     >>> map_in_parallel(lambda x: x * x, [1, 2, 3], long=lambda x: x == 3)
     [1, 4, 9]
@@ -37,6 +37,7 @@ def map_in_parallel(
         with threadpool_limits(limits=1, user_api="openmp"):
             return work(items[index])
 
+    # The longest first: one that starts last would leave the other cores idle at the end
     order = sorted(range(len(items)), key=lambda index: not long(items[index]))
     answers: dict[int, Answer] = {}
     results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(

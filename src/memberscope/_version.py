@@ -1,4 +1,4 @@
-"""The version of this tool, and what a document says about it."""
+"""Give the version of this tool, and the record of it in documents."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Tool(BaseModel):
-    """Which program wrote the result."""
+    """Name and version of the program that wrote a result."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: Literal["memberscope"] = "memberscope"
@@ -17,7 +17,7 @@ class Tool(BaseModel):
 
 
 def get_tool_version() -> str:
-    """Version of this package."""
+    """Give the version of this package."""
     try:
         return version("memberscope")
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each kind means to a shell.
+"""Errors raised on purpose, and the exit code of each kind.
 
 MemberscopeError
 ├── InputError          2  the user's data, files or options

@@ -60,11 +60,11 @@ def test_what_it_cannot_make_private_is_told_what_works():
         match=r"Expected a TorchRecipe for DP-SGD, got SklearnRecipe\. Write the training as a TorchRecipe",
     ):
         DPSGD(epsilon=1.0)(SklearnRecipe(LogisticRegression()))
-    with pytest.raises(InputError, match="one DP-SGD only"):
+    with pytest.raises(InputError, match="DP-SGD only once"):
         DPSGD(epsilon=1.0)(DPSGD(epsilon=2.0)(TorchRecipe(module)))
     with pytest.raises(InputError, match="several records at once"):
         DPSGD(epsilon=1.0)(TorchRecipe(module, loss=nn.functional.cross_entropy))
-    with pytest.raises(InputError, match="Without noise nothing is proven"):
+    with pytest.raises(InputError, match="without noise nothing is proven"):
         DPSGD(noise_multiplier=0.0)
     with pytest.raises(InputError, match="either a target epsilon or a noise multiplier"):
         DPSGD()

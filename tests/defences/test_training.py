@@ -256,7 +256,7 @@ def test_recipes_that_cannot_have_a_defence_say_so():
     with pytest.raises(InputError, match=r"at least 50 records for SELENA with k = 25, got 20"):
         Selena()(BASE)(records(20), 0)
     for odd in ("set:epochs=abc", "set:batch_size=None"):
-        with pytest.raises(InputError, match="Expected another value for"):
+        with pytest.raises(InputError, match="Expected a value that"):
             parse_defence(odd).recipe(BASE)
     with pytest.raises(InputError, match="without mixup or early stopping"):
         parse_defence("mixup+dpsgd:eps=8").recipe(BASE)

@@ -157,25 +157,29 @@ __all__ = [
 
 
 def list_attacks() -> dict[str, Attack]:
-    """Every attack by name: the bundled ones first, then those that installed packages register.
+    """List every attack by name: the bundled ones first, then those of installed packages.
 
     >>> list(list_attacks())[:3]
     ['gap', 'gap_per_class', 'boundary']
     """
     found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
     for attack in _load_registered_attacks():
+        # A bundled attack keeps its name: another package cannot silently replace it
         found.setdefault(attack.name, attack)
     return found
 
 
 @cache
 def _load_registered_attacks() -> tuple[Attack, ...]:
-    """Load the attacks that installed packages register, once a process: each look reads every package's metadata."""
+    """Load the attacks that installed packages register.
+
+    Once a process: each look reads the metadata of every package.
+    """
     return tuple(entry.load() for entry in entry_points(group=GROUP))
 
 
 def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
-    """The attacks called `names`, variants included, in that order.
+    """Find the attacks called `names`, variants included, in that order.
 
     Raises:
         InputError: A name is unknown.
@@ -188,7 +192,7 @@ def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
     for name in names:
         if name not in known:
             raise InputError(
-                f"Expected an attack among {', '.join(usual)}, got {name!r}. See `memberscope list "
-                "attacks`."
+                f"Expected an attack among {', '.join(usual)}, got {name!r}. `memberscope list "
+                "attacks` describes each."
             )
     return tuple(known[name] for name in names)

@@ -1,4 +1,4 @@
-"""What an attack reads off one query: log-probability, margin and logit of the true class.
+"""Read log-probability, margin and logit of the true class from one query.
 
 Logits are used as they are, since a probability rounded to 1 has lost the difference that the logit
 still shows.
@@ -17,7 +17,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
     """Refuse evidence that lacks what the attack declares in `needs`.
 
     Raises:
-        UnmetNeedError: Something is missing; the sentence names it.
+        UnmetNeedError: Something is missing; the message names it.
     """
     needs, name = attack.needs, attack.name
     if sum(needs.references):
@@ -25,7 +25,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
     if evidence.signal not in needs.signals:
         raise UnmetNeedError(
             f"Expected {' or '.join(needs.signals)} for the attack {name}, got {evidence.signal}. "
-            f"Query the model at a higher access level."
+            "Query the model at a higher access level (--access)."
         )
     if needs.features and evidence.features is None:
         raise UnmetNeedError(
@@ -36,15 +36,15 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
         if not (evidence.known == value).any():
             kind = "members" if value else "non-members"
             raise UnmetNeedError(
-                f"Expected known {kind} for the attack {name}, got none. Grant some in the threat "
-                "model."
+                f"Expected known {kind} for the attack {name}, got none. Declare some as known in "
+                "the threat model."
             )
 
 
 def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
-    """Refuse evidence with fewer than `wanted` reference models trained with, and without.
+    """Refuse evidence with too few reference models.
 
-    Some record.
+    `wanted` are the numbers of models that must have been trained with, and without, each record.
 
     Raises:
         UnmetNeedError: There are too few.
@@ -65,7 +65,7 @@ def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
 
 
 def read_first_view(evidence: Evidence) -> Floats:
-    """Outputs (n, d) for the record itself, as float64.
+    """Read the outputs (n, d) for the record itself, as float64.
 
     Hidden probabilities are filled in, see `fill_hidden_probabilities`.
     """
@@ -74,19 +74,19 @@ def read_first_view(evidence: Evidence) -> Floats:
 
 
 def take_true_class(values: Floats, evidence: Evidence) -> Floats:
-    """Column (n,) of `values` (n, k) at each record's label."""
+    """Take the column (n,) of `values` (n, k) at each record's label."""
     return values[np.arange(len(values)), evidence.labels]
 
 
 def mask_true_class(values: Floats, evidence: Evidence, fill: float) -> Floats:
-    """Copy of `values` (n, k) with the label's column set to `fill`."""
+    """Copy `values` (n, k) with the label's column set to `fill`."""
     others = values.copy()
     others[np.arange(len(values)), evidence.labels] = fill
     return others
 
 
 def class_log_probabilities(evidence: Evidence) -> Floats:
-    """Log-probabilities (n, k) of all classes; zeros are read as `FLOOR`."""
+    """Compute log-probabilities (n, k) of all classes; zeros are read as `FLOOR`."""
     values = read_first_view(evidence)
     if evidence.signal == "logits":
         return values - logsumexp(values)[:, None]
@@ -94,7 +94,7 @@ def class_log_probabilities(evidence: Evidence) -> Floats:
 
 
 def true_class_log_probability(evidence: Evidence) -> Floats:
-    """Log-probability (n,) of the true class: minus the cross-entropy loss, in nats."""
+    """Compute the log-probability (n,) of the true class: minus the cross-entropy loss, in nats."""
     if evidence.signal == "loss":
         return -read_first_view(evidence)[:, 0]
     if evidence.signal == "logits":
@@ -104,14 +104,14 @@ def true_class_log_probability(evidence: Evidence) -> Floats:
 
 
 def true_class_probability(evidence: Evidence) -> Floats:
-    """Probability (n,) of the true class."""
+    """Give the probability (n,) of the true class."""
     return np.exp(true_class_log_probability(evidence))
 
 
 def true_class_logit(evidence: Evidence) -> Floats:
-    """Logit-scaled confidence (n,).
+    """Compute the logit-scaled confidence (n,), log p_y - log(1 - p_y).
 
-    Log p_y - log(1 - p_y), from the others' mass so that it does not saturate.
+    1 - p_y is summed from the other classes' probabilities, so that it does not saturate.
     """
     if evidence.signal == "loss":
         log_p = true_class_log_probability(evidence)
@@ -121,6 +121,7 @@ def true_class_logit(evidence: Evidence) -> Floats:
         return take_true_class(values, evidence) - logsumexp(
             mask_true_class(values, evidence, -np.inf)
         )
+    # Equal answers whose classes were summed in another order must tie, not differ in the last bit
     others = round_to_40_bits(mask_true_class(values, evidence, 0.0).sum(axis=1))
     logit: Floats = np.log(np.maximum(take_true_class(values, evidence), FLOOR)) - np.log(
         np.maximum(others, FLOOR)
@@ -129,7 +130,10 @@ def true_class_logit(evidence: Evidence) -> Floats:
 
 
 def true_class_margin(evidence: Evidence) -> Floats:
-    """Hinge margin (n,): the true class's logit (or log-probability) minus the best other class's."""
+    """Compute the hinge margin (n,): the true class's logit minus the best other class's.
+
+    Where there are no logits, log-probabilities take their place.
+    """
     values = (
         read_first_view(evidence)
         if evidence.signal == "logits"
@@ -142,7 +146,7 @@ def true_class_margin(evidence: Evidence) -> Floats:
 
 
 def score_correctness(evidence: Evidence) -> Floats:
-    """1.0 where the model's top class is the true one, else 0.0, as (n,).
+    """Give 1.0 where the model's top class is the true one, else 0.0, as (n,).
 
     The first of tied classes counts as top.
     """

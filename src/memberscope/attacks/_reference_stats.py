@@ -1,6 +1,6 @@
-"""What attacks read off the reference models, a block of records at a time.
+"""Summarise the reference models' outputs, a block of records at a time.
 
-So that memory does not grow with the models.
+Memory then does not grow with the number of models.
 """
 
 from __future__ import annotations
@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 
 from memberscope.types import MEASURED_AT, Access, Bools, Evidence, Floats, OneNumber
 
-CELLS = (
-    4096 * 64
-    # Numbers a block: 2 MB as float64, which a processor's cache holds, however many models there are
-)
+# Numbers in a block: 2 MB as float64, which a processor's cache holds, however many models there are
+CELLS = 4096 * 64
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """Records `rows` of the evidence.
 
-    `references` (m, b, views) and who was `inside` (m, b) as 0.0 or 1.0.
+    `references` (m, b, views), and `inside` (m, b), which is 1.0 where a model was trained with the
+    record and 0.0 elsewhere.
     """
 
     rows: slice
@@ -33,9 +32,9 @@ class Block:
 
 
 def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Iterator[Block]:
-    """The reference models' one number a record and view as float64.
+    """Yield the reference models' one number for each record and view, as float64.
 
-    `size` records or `CELLS` numbers at a time.
+    A block holds `size` records, or `CELLS` numbers.
     """
     assert evidence.references is not None and evidence.inside is not None
     models, _, views = evidence.references.shape[:3]
@@ -48,7 +47,7 @@ def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Ite
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Of one side's reference models, a record and view.
+    """Moments over one side's reference models, for each record and view.
 
     Number (n, 1), mean (n, views), sum of squared residuals (n, views).
     """
@@ -70,21 +69,23 @@ class Moments:
 
 
 def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
-    """Moments of the models trained with each record, and of those trained without it.
+    """Compute moments of the models trained with each record, and of those trained without it.
 
-    NaN means where there are none.
+    Means are NaN where there are no such models.
     """
     assert evidence.references is not None
     n, views = len(evidence), evidence.references.shape[2]
     found = np.empty((2, 3, n, views))
     for block in iterate_reference_blocks(evidence):
         values, weight = block.references, block.inside[:, :, None]
+        # Centred before squaring, since the difference of two large sums of squares loses digits
         centre = values.mean(axis=0)
         values = values - centre
         squares = values * values
         sums = np.stack([(weight * values).sum(axis=0), values.sum(axis=0)])
         powers = np.stack([(weight * squares).sum(axis=0), squares.sum(axis=0)])
         counts = np.stack([weight.sum(axis=0), np.full_like(weight[0], len(values))])
+        # The models without a record are all models minus those with it: one pass instead of two
         for side, (count, total, power) in enumerate(
             (
                 (counts[0], sums[0], powers[0]),
@@ -102,7 +103,7 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
 
 
 def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
-    """Median over the models trained with each record (n, views).
+    """Compute the median over the models with each record, and over those without (n, views).
 
     And over those trained without it.
     """
@@ -110,6 +111,8 @@ def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
     found = np.empty((2, len(evidence), evidence.references.shape[2]))
     for block in iterate_reference_blocks(evidence):
         for side, chosen in enumerate((block.inside > 0, block.inside == 0)):
+            # Models of the other side sort to the end, so that the first `count` values are this
+            # side's
             values = np.sort(np.where(chosen[:, :, None], block.references, np.inf), axis=0)
             count = chosen.sum(axis=0)
             low, high = (np.maximum(count - 1, 0) // 2)[None, :, None], (count // 2)[None, :, None]
@@ -122,9 +125,9 @@ def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
 
 
 def average_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
-    """Mean of exp(log-confidence) over models with each record (n, views), without it.
+    """Average exp(log-confidence) over models with each record, without it, and over all.
 
-    And over all; NaN where none.
+    Each (n, views); NaN where there are no such models.
     """
     assert evidence.references is not None
     found = np.empty((3, len(evidence), evidence.references.shape[2]))
@@ -141,12 +144,12 @@ def average_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
 
 
 def read_target_values(evidence: Evidence) -> Floats:
-    """The target's one number a record and view, (n, views), as float64."""
+    """Read the target's one number for each record and view, (n, views), as float64."""
     return np.asarray(evidence.target[:, :, 0], dtype=np.float64)
 
 
 def access_of(signal: OneNumber) -> Access:
-    """The access that one number a record takes.
+    """Give the access that a signal of one number for each record takes.
 
     >>> access_of("boundary").word, access_of("logit_confidence").word
     ('label', 'probabilities')
@@ -155,9 +158,9 @@ def access_of(signal: OneNumber) -> Access:
 
 
 def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidence:
-    """The evidence with log sigmoid(value / temperature) for values on the scale of a logit.
+    """Convert values on the scale of a logit to log sigmoid(value / temperature).
 
-    As `log_confidence` has it.
+    The evidence then reads like that of the signal `log_confidence`.
 
     >>> logits = np.zeros((1, 1, 1))
     >>> evidence = Evidence("boundary", logits, np.zeros(1, dtype=int), np.full(1, -1, dtype=np.int8), logits[None])
@@ -186,5 +189,5 @@ def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidenc
 
 
 def keep_hidden_scores(scores: Floats, hidden: Bools) -> Floats:
-    """Scores (n,), NaN where the record is not hidden."""
+    """Keep the scores (n,) of hidden records; the others become NaN."""
     return np.where(hidden, scores, np.nan)

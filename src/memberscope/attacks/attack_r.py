@@ -1,4 +1,4 @@
-"""Attack R: the rank of the target's loss among reference models that never saw the record.
+"""Attack R: rank the target's loss among reference models trained without the record.
 
 References:
     [1] J. Ye, A. Maddi, S. K. Murakonda, V. Bindschaedler, R. Shokri, "Enhanced Membership
@@ -23,10 +23,9 @@ from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 @dataclass(frozen=True)
 class AttackR:
-    """Share of the reference models without the record whose loss on it is higher than the target's; ties count half.
+    """Share of the reference models without the record whose loss is higher than the target's.
 
-    With k such models the score has k + 1 levels, so false-positive rates below about 1/k are out
-    of its reach.
+    Ties count half.
 
     >>> evidence = Evidence("log_confidence", np.array([-0.1, -2.0])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8), references=np.full((4, 2, 1, 1), -1.0),
@@ -51,7 +50,7 @@ class AttackR:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The mean share over views, as (n,); NaN where not hidden.
+        """Give the mean share over views, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing or too few.

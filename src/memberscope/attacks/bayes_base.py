@@ -1,6 +1,6 @@
-"""BASE: the log-probability of the true class against the reference models' average.
+"""BASE: compare the log-probability of the true class with the reference models' average.
 
-RMIA's ratio without a population.
+It is RMIA's ratio without a population.
 
 References:
     [1] "BASE: Bayes-optimal membership inference", 2025, in the form that LeakPro implements;
@@ -61,7 +61,7 @@ class BASE:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The mean difference over views, as (n,); NaN where not hidden.
+        """Give the mean difference over views, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing or too few.
@@ -70,6 +70,7 @@ class BASE:
         _, without, everyone = average_probabilities(evidence)
         average = everyone if self.mode == "online" else without
         weight = 1.0 if self.mode == "online" else OFFLINE
+        # An average can underflow to zero, whose logarithm would make every comparison infinite
         log_average = np.log(np.maximum(average, np.finfo(np.float64).tiny))
         return keep_hidden_scores(
             (read_target_values(evidence) - weight * log_average).mean(axis=1), evidence.hidden

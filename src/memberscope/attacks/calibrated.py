@@ -1,4 +1,4 @@
-"""Difficulty calibration: how much surer is the target than models that never saw the record?
+"""Difficulty calibration: compare the target with models trained without the record.
 
 References:
     [1] L. Watson, C. Guo, G. Cormode, A. Sablayrolles, "On the Importance of Difficulty Calibration
@@ -51,7 +51,7 @@ class Calibrated:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The mean difference over views, as (n,); NaN where not hidden.
+        """Give the mean difference over views, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing or too few.

@@ -1,6 +1,6 @@
-"""Attacks on influence: what the weights, as they are, would have been without the record.
+"""Attacks on influence: estimate what the weights would have been without the record.
 
-To second order.
+The estimate is of second order.
 
 Self-influence g'H⁻¹g estimates how much the record's own loss would rise if it were left out of
 training [1, 2]. The inverse-Hessian attack [3] derives from training by gradient descent near a
@@ -29,7 +29,7 @@ from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
 @dataclass(frozen=True)
 class SelfInfluence:
-    """Minus the logarithm of g'H⁻¹g: small for records that the weights already suit.
+    """Minus the logarithm of g'H⁻¹g, which is small for records that the weights already fit.
 
     [2] calls a member what falls between two learned bounds and is classified correctly; here one
         direction is fixed beforehand.
@@ -53,7 +53,7 @@ class SelfInfluence:
         return _build_influence_needs()
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Minus the log self-influence, as (n,); NaN where not hidden.
+        """Give minus the log self-influence, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: The evidence lacks the signal.
@@ -68,11 +68,12 @@ class IHA:
 
     `rate` and `momentum` are those of the training, as in [3]; `records` is n, the number of
     training records, or None for half of the records in the evidence. In [3] G is the mean gradient
-    of the *other* training records, and their code takes the record out of it where it was in: that
-    reads the bit which is to be found. Here G is the mean over all records given, members or not,
-    and the same for every record; with it the score is an approximation to theirs, weaker and
-    honest. H is the Gauss-Newton matrix in the place of the Hessian: the same for logistic
-    regression, and positive definite everywhere. Weight decay is taken as zero.
+    of the *other* training records, and their code leaves the record out of it where it was in: that
+    uses the very membership bit that the attack is to find. Here G is the mean over all records
+    given, members or not, and the same for every record; with it the score approximates theirs, is
+    weaker, and uses nothing that an attacker does not know. H is the Gauss-Newton matrix in the
+    place of the Hessian: the same for logistic regression, and positive definite everywhere. Weight
+    decay is taken as zero.
 
     >>> evidence = Evidence("influence", np.array([[0, 0.1, 0.0, 0.0], [0, 0.1, 1.0, 0.5]])[:, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8))
@@ -99,7 +100,7 @@ class IHA:
         return _build_influence_needs()
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The log-likelihood ratio up to a factor, as (n,); NaN where not hidden.
+        """Give the log-likelihood ratio up to a factor, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: The evidence lacks the signal.
@@ -112,5 +113,5 @@ class IHA:
 
 
 def _build_influence_needs() -> Needs:
-    """What both attacks read; it is measured once."""
+    """Declare what both attacks read; one measurement serves both."""
     return Needs(Access.WHITE_BOX, ("influence",), SignalSpec("influence"))

@@ -1,6 +1,6 @@
 """LiRA, the likelihood-ratio attack.
 
-Is this confidence one of models trained with the record, or without it?
+It tests whether a confidence is one of models trained with the record or without it.
 
 The logit-scaled confidence of a record is close to normal over models, so two normals fitted to the
 reference models trained with and without it give the likelihood ratio of Neyman and Pearson.
@@ -30,15 +30,16 @@ from memberscope.attacks._reference_stats import (
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
 MANY = 64  # models from which a variance for each record beats a pooled one [1, section VI-C]
-# Smallest variance, as a share of the pooled one: models that agree exactly are not certain
+# Smallest variance, as a share of the pooled one: a few models that agree exactly do not make an
+# attack certain
 FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
 class LiRA:
-    """The likelihood ratio of the normals fitted with and without the record.
+    """Likelihood ratio of the normals fitted with and without the record.
 
-    Or the excess over those without it.
+    Offline, the excess over the normal fitted without it.
 
     `mode` is `online` (references trained with the record too) or `offline` (only without it).
     `variance` is pooled over records (`fixed`), a record's own (`per_example`), or `auto`: fixed
@@ -77,14 +78,14 @@ class LiRA:
 
     @property
     def needs(self) -> Needs:
-        """Two reference models on each side that is modelled, so that there is a spread."""
+        """Two reference models on each side that is modelled, so that a variance can be estimated."""
         least = (2, 2) if self.mode == "online" else (0, 2)
         return Needs(
             access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The mean log-ratio over views, or the mean z-score, as (n,); NaN where not hidden.
+        """Give the mean log-ratio over views, or the mean z-score, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing or too few.
@@ -108,18 +109,18 @@ class LiRA:
         return keep_hidden_scores(scores.mean(axis=1), evidence.hidden)
 
     def spread(self, side: Moments, n_models: int) -> Floats:
-        """Variance (n, views), or the pooled one (1, views)."""
+        """Choose the variance (n, views) of each record, or the pooled one (1, views)."""
         pooled = side.pooled[None, :]
-        pooled = np.where(
-            pooled > 0, pooled, 1.0
-        )  # models that all agree tell nothing about spread
+        # Where all models agree on every record there is no variance to estimate; any value ranks
+        # the records alike
+        pooled = np.where(pooled > 0, pooled, 1.0)
         if self.variance == "fixed" or (self.variance == "auto" and n_models < MANY):
             return pooled
         return np.maximum(side.variance, FLOOR * pooled)
 
 
 def _normal_log_density(value: Floats, mean: Floats, variance: Floats) -> Floats:
-    """Log-density of a normal distribution.
+    """Compute the log-density of a normal distribution.
 
     >>> round(float(_normal_log_density(np.array([1.0]), np.array([0.0]), np.array([1.0]))[0]), 8)
     -1.41893853

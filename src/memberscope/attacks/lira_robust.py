@@ -1,11 +1,11 @@
 """LiRA for few reference models.
 
-Student-t predictive densities under a prior learned from all records together.
+It uses Student-t predictive densities under a prior learned from all records together.
 
-With two to sixteen models a record's own mean and variance are hardly known. Each side's are given
-a normal-inverse-gamma prior whose parameters are matched to the records' moments; the predictive
-density of a new model is then a Student t, wide where few models speak. The prior mean of models
-trained with a record follows its mean without it.
+With two to sixteen models a record's own mean and variance are poorly known. Each side's are given
+a normal-inverse-gamma prior whose parameters are matched to the records' moments. The predictive
+density of a new model is then a Student t, which is wide where few models contribute. The prior
+mean of models trained with a record follows its mean without it.
 
 References:
     [1] "BaVarIA", 2026, arXiv:2603.11799 (a normal-inverse-gamma prior for LiRA with few shadow
@@ -35,9 +35,8 @@ from memberscope.attacks._reference_stats import (
 )
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
-STEADIEST = (
-    100.0  # largest shape of the prior on variances: beyond it all records share one variance
-)
+# Largest shape of the prior on variances: beyond it all records share one variance
+STEADIEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ class RobustLiRA:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The mean log-ratio over views, as (n,); NaN where not hidden.
+        """Give the mean log-ratio over views, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing or too few.
@@ -91,7 +90,7 @@ class RobustLiRA:
 
 
 def _predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
-    """Least-squares prediction (n, views) of `response` from `predictor`, view by view."""
+    """Predict `response` from `predictor` by least squares (n, views), view by view."""
     centred = predictor - predictor.mean(axis=0)
     slope = (centred * response).sum(axis=0) / np.maximum(
         (centred**2).sum(axis=0), np.finfo(np.float64).tiny
@@ -103,9 +102,9 @@ def _predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
 def _predictive_log_density(
     value: Floats, side: Moments, prior_mean: Floats
 ) -> tuple[Floats, Floats]:
-    """Log-density (n, views) of `value` under one more model of this side.
+    """Compute the log-density (n, views) of `value` under one more model of this side.
 
-    And the side's posterior mean.
+    Also give the side's posterior mean.
     """
     count, weight, shape, scale = side.count, *_estimate_prior(side, prior_mean)
     shape_n = shape + count / 2
@@ -119,17 +118,17 @@ def _predictive_log_density(
 
 
 def _estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, Floats]:
-    """Pseudo-count of the prior mean, shape and scale of the prior variance, each (views,).
+    """Estimate the prior: pseudo-count of the mean, shape and scale of the variance, each (views,).
 
-    Matched to the records [2].
+    They are matched to the records' moments [2].
     """
     tiny = np.finfo(np.float64).tiny
     spread = ((side.mean - prior_mean) ** 2).mean(axis=0) + tiny
     freedom = side.count[:, 0] - 1
     own = freedom > 0
-    if (
-        not own.any()
-    ):  # one model a side: its distance to the prior mean is half between records, half within
+    if not own.any():
+        # One model on each side shows no variance: half of its distance to the prior mean is taken
+        # as between records, half as within
         return np.ones_like(spread), np.full_like(spread, 3.0), spread
     half = freedom[own, None] / 2
     floor = 1e-6 * side.squares[own].sum(axis=0) / freedom[own].sum() + tiny
@@ -140,12 +139,14 @@ def _estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, 
     shape = np.array([_inverse_trigamma(value) for value in excess])
     scale = np.exp(log_variance.mean(axis=0) + digamma(shape))
     within = side.squares.sum(axis=0) / freedom.sum() + tiny
+    # The spread of the means holds the error of each mean too; at least a hundredth of the variance
+    # is left, so that the pseudo-count stays finite
     between = np.maximum(spread - (within / side.count).mean(axis=0), 0.01 * within)
     return within / between, shape, scale
 
 
 def _inverse_trigamma(value: float) -> float:
-    """The x with trigamma(x) = `value`, at most `STEADIEST`.
+    """Find the x with trigamma(x) = `value`, at most `STEADIEST`.
 
     >>> round(_inverse_trigamma(float(polygamma(1, 2.5))), 6), _inverse_trigamma(-1.0)
     (2.5, 100.0)
@@ -158,7 +159,7 @@ def _inverse_trigamma(value: float) -> float:
 def student_log_density(
     value: Floats, mean: Floats, squared_scale: Floats, freedom: Floats
 ) -> Floats:
-    """Log-density of a Student t with location, squared scale and degrees of freedom.
+    """Compute the log-density of a Student t with location, squared scale and degrees of freedom.
 
     >>> round(float(student_log_density(np.zeros(1), np.zeros(1), np.ones(1), np.array([1.0]))[0]), 6)
     -1.14473

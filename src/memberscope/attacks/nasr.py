@@ -1,6 +1,6 @@
-"""The gradient- and activation-based attack classifier.
+"""The attack classifier on gradients and activations.
 
-Learn, from records known to be in or out, what being in looks like inside.
+It learns, from records known to be in or out, what membership looks like inside the model.
 
 The paper's network reads whole gradients through convolutions, and a decoder makes of them a score;
 it is fitted to tens of thousands of records. Here boosted trees, which some hundreds of known
@@ -38,9 +38,9 @@ Given = Literal["gradients", "activations", "both", "outputs"]
 
 @dataclass(frozen=True)
 class Nasr:
-    """Log-odds of membership from boosted trees on what is seen inside the model.
+    """Log-odds of membership from boosted trees on gradients and activations.
 
-    Fitted to the known records.
+    The trees are fitted to the known records.
 
     `given` is `gradients` (norms of each layer's and the loss), `activations` (with the outputs),
     `both`, or `outputs`, the paper's black-box comparison, which takes one query; each with the
@@ -82,7 +82,7 @@ class Nasr:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The classifier's log-odds, as (n,); NaN where not hidden.
+        """Give the classifier's log-odds, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: The evidence lacks the signal or the known records.
@@ -94,6 +94,8 @@ class Nasr:
         if len(learn) > self.max_rows:
             learn = np.sort(rng.choice(learn, self.max_rows, replace=False))
         inputs = self.features(evidence)
+        # Small trees without early stopping: some hundreds of known records, and a deterministic
+        # fit
         trees = HistGradientBoostingClassifier(
             max_iter=60,
             max_leaf_nodes=8,
@@ -107,9 +109,10 @@ class Nasr:
         return scores
 
     def features(self, evidence: Evidence) -> Floats:
-        """What the classifier sees of each record, (n, f)."""
+        """Assemble the classifier's inputs for each record, (n, f)."""
         if self.given != "outputs":
             return np.column_stack([read_first_view(evidence), evidence.labels])
+        # The trees bin their inputs: -50 keeps a few zero probabilities from stretching the bins
         logs = np.maximum(class_log_probabilities(evidence), -50.0)
         return np.column_stack(
             [

@@ -1,4 +1,4 @@
-"""Quantile regression on non-members: how high is this record's score among non-members like it?
+"""Quantile regression: compare a record's score with those of non-members like it.
 
 A model of the non-members' logit-scaled confidence, given the record, sets a threshold of its own
 for every record, so that each has the same false-positive rate. No other model is trained.
@@ -19,18 +19,15 @@ from scipy.special import ndtri
 from memberscope.attacks._inputs import require_needs, true_class_logit
 from memberscope.types import Access, Bools, Evidence, Floats, Ints, Needs
 
-LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)
+LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)  # quantiles predicted; scores in between are interpolated
 SHRINKAGE = 5.0  # pseudo-records of the overall distribution added to each class
 
 
 @dataclass(frozen=True)
 class Quantile:
-    """Position of the logit-scaled confidence in the distribution predicted for a non-member like this record.
+    """Position of the confidence in the distribution predicted for a non-member like this record.
 
-    `given` says what "like this record" means: its features and class, or its class alone. `model`
-    is the paper's Gaussian variant (mean and spread, one score for all rates) or regressors of
-    `LEVELS` under the pinball loss. At most `max_fit` known non-members are used, drawn with the
-    generator.
+    The confidence is logit-scaled.
 
     >>> rng = np.random.default_rng(0)
     >>> p = rng.uniform(0.2, 0.8, 50)
@@ -57,7 +54,7 @@ class Quantile:
 
     @property
     def needs(self) -> Needs:
-        """One query, known non-members, and features unless the class alone is conditioned on."""
+        """One query, known non-members, and features unless only the class is used."""
         return Needs(
             access=Access.PROBABILITIES,
             signals=("loss", "probabilities", "logits"),
@@ -66,7 +63,7 @@ class Quantile:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Standardised excess over the predicted non-member, as (n,); NaN where not hidden.
+        """Give the standardised excess over non-members like it, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: The evidence lacks known non-members, or features where they are needed.
@@ -83,23 +80,22 @@ class Quantile:
             fit = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
             scores = np.full(len(statistic), np.nan)
             inputs = _append_class(evidence)
-            known = ~np.isnan(inputs[learn]).all(
-                axis=0
-            )  # the learner cannot bin a column that is missing throughout
+            # The learner cannot bin a column that is missing throughout
+            known = ~np.isnan(inputs[learn]).all(axis=0)
             scores[evidence.hidden] = fit(inputs[:, known], statistic, learn, evidence.hidden)
         return np.where(evidence.hidden, scores, np.nan)
 
 
 def _append_class(evidence: Evidence) -> Floats:
-    """Features and class code side by side, (n, f + 1)."""
+    """Put features and class code side by side, (n, f + 1)."""
     assert evidence.features is not None
     return np.column_stack([evidence.features, evidence.labels])
 
 
 def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
-    """Z-score (n,) within the class's known non-members.
+    """Compute the z-score (n,) within the class's known non-members.
 
-    Their mean and variance shrunk towards the overall ones.
+    Their mean and variance are shrunk towards the overall ones.
     """
     mean, variance = statistic[learn].mean(), statistic[learn].var() + 1e-12
     codes = labels[learn]
@@ -116,14 +112,15 @@ def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Float
 
 
 def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
-    """Position (n,) among the empirical quantiles of the class's known non-members.
+    """Find the position (n,) among the empirical quantiles of the class's known non-members.
 
-    Of all of them in small classes.
+    Small classes use the quantiles of all known non-members.
     """
     overall = np.quantile(statistic[learn], LEVELS)
     quantiles = np.tile(overall, (len(statistic), 1))
     for label in np.unique(labels[learn]):
         own = statistic[learn][labels[learn] == label]
+        # A class needs so many non-members that its highest level rests on at least one of them
         if len(own) >= 1.0 / (1.0 - LEVELS[-1]):
             quantiles[labels == label] = np.quantile(own, LEVELS)
     return _interpolate_score(statistic, quantiles)
@@ -132,10 +129,11 @@ def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floa
 def _score_feature_gaussian(
     inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools
 ) -> Floats:
-    """Z-score of the hidden records under a predicted mean and spread."""
+    """Compute the z-score of the hidden records under a predicted mean and spread."""
     centre = _fit_regressor(inputs[learn], statistic[learn], "squared_error")
     residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
     spread = _fit_regressor(inputs[learn], residual, "squared_error")
+    # A predicted spread near zero would let a tiny residual outrank all others
     floor = 0.1 * float(residual.mean()) + 1e-12
     scale = np.maximum(spread.predict(inputs[hidden]), floor)
     return np.asarray(
@@ -146,16 +144,17 @@ def _score_feature_gaussian(
 def _score_feature_quantiles(
     inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools
 ) -> Floats:
-    """Position of the hidden records among the quantiles predicted at `LEVELS`."""
+    """Find the position of the hidden records among the quantiles predicted at `LEVELS`."""
     models = [
         _fit_regressor(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS
     ]
     quantiles = np.column_stack([model.predict(inputs[hidden]) for model in models])
+    # Quantiles are fitted one by one and may cross: made to rise
     return _interpolate_score(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
 
 
 def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | None = None) -> Any:
-    """A boosted-tree regressor of `outcome` (n,) on `inputs` (n, f), deterministic."""
+    """Fit boosted trees to `outcome` (n,) from `inputs` (n, f), deterministically."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
     model = HistGradientBoostingRegressor(
@@ -170,9 +169,9 @@ def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | No
 
 
 def _interpolate_score(statistic: Floats, quantiles: Floats) -> Floats:
-    """Standard-normal score (n,) of `statistic` interpolated between `quantiles` (n, levels).
+    """Interpolate a standard-normal score (n,) of `statistic` from `quantiles` (n, levels).
 
-    Extended past both ends.
+    It is extrapolated past both ends.
 
     >>> z = _interpolate_score(np.array([0.0, 1.0]), np.array([[0.0, 1, 2, 3, 4], [0.0, 1, 2, 3, 4]]))
     >>> [round(float(v), 3) for v in z]

@@ -1,6 +1,6 @@
-"""RMIA: how often does this record's likelihood ratio beat that of records known to be outside.
+"""RMIA: compare a record's likelihood ratio with those of records known to be outside.
 
-By a factor gamma?
+The score counts how often the record's ratio is larger by a factor gamma.
 
 The ratio compares the target's probability of the true class with its average over reference
 models. A score is a share of population records, so scores tie; for one view it orders records
@@ -28,9 +28,10 @@ from memberscope.attacks._reference_stats import (
     keep_hidden_scores,
     read_target_values,
 )
+from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Bools, Evidence, Floats, Needs, OneNumber, SignalSpec
 
-GRID = tuple(round(0.1 * step, 1) for step in range(11))
+GRID = tuple(round(0.1 * step, 1) for step in range(11))  # values tried for `a`
 PRETENDED = 4  # reference models that play the target when `a` is chosen
 
 
@@ -88,7 +89,7 @@ class RMIA:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The share of population records beaten, as (n,); NaN where not hidden.
+        """Give the share of population records with a smaller ratio, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing or too few.
@@ -116,7 +117,10 @@ class RMIA:
         return keep_hidden_scores(np.mean(views, axis=0), evidence.hidden)
 
     def ratios(self, evidence: Evidence, a: float, *, outside: bool = False) -> Floats:
-        """p(x | target) / P(x), (n, views); records `outside` all models have P_out alone."""
+        """Compute p(x | target) / P(x), (n, views).
+
+        Records `outside` all models have P_out alone.
+        """
         inside, without, _ = average_probabilities(evidence)
         both = self.mode == "online" and not outside
         average = (inside + without) / 2 if both else ((1 + a) * without + (1 - a)) / 2
@@ -127,16 +131,16 @@ class RMIA:
 
 
 def compute_dominated_share(record: Floats, population: Floats, gamma: float) -> Floats:
-    """Share (n,) of `population` (z,) with record / population >= gamma, by sorting.
+    """Compute the share (n,) of `population` (z,) with record / population >= gamma, by sorting.
 
-    Equal to all pairs, bit for bit.
+    The result equals that of comparing all pairs, bit for bit.
 
     >>> compute_dominated_share(np.array([4.0, 1.0]), np.array([1.0, 2.0]), 2.0).tolist()
     [1.0, 0.0]
     """
     ordered = np.sort(population)
     count = np.searchsorted(ordered, record / gamma, side="right")
-    # Rounding may move the border by a place or so: walk to where the division itself, which is
+    # Rounding may move the border by a place or so: step to where the division itself, which is
     # monotone, changes sides.
     with np.errstate(divide="ignore", over="ignore"):
         while True:
@@ -150,9 +154,9 @@ def compute_dominated_share(record: Floats, population: Floats, gamma: float) ->
 
 
 def choose_offline_a(evidence: Evidence) -> float:
-    """The `a` of `GRID` with the best mean AUC when reference models play the target.
+    """Choose the `a` of `GRID` with the best mean AUC when reference models play the target.
 
-    0.3 if there are fewer than three.
+    With fewer than three reference models it is 0.3.
     """
     assert evidence.references is not None and evidence.inside is not None
     totals = np.zeros(len(GRID))
@@ -168,14 +172,15 @@ def choose_offline_a(evidence: Evidence) -> float:
             average = np.maximum(
                 ((1 + a) * without[usable] + (1 - a)) / 2, np.finfo(np.float64).tiny
             )
-            totals[index] += compute_pairwise_auc(p[usable] / average, truth[usable])
+            totals[index] += auc_value(roc(p[usable] / average, truth[usable]))
     return GRID[int(np.argmax(totals))] if played else 0.3
 
 
 def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
-    """For some models: p(x) (n,), its mean (n,) over the other models without x, NaN where none.
+    """Yield some reference models as if each were the target.
 
-    And who was inside (n,).
+    For each: p(x) (n,), its mean (n,) over the other models without x (NaN where there are none),
+    and who was inside (n,).
     """
     n_players = min(PRETENDED, evidence.n_references)
     p, out = np.empty((2, n_players, len(evidence)))
@@ -185,24 +190,9 @@ def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floa
         p[:, block.rows], out[:, block.rows] = values[:n_players], absent[:n_players]
         rest[block.rows] = (values * absent)[n_players:].sum(axis=0)
         n_rest[block.rows] = absent[n_players:].sum(axis=0)
+    # A model that plays the target must not be among the references that judge it
     for model in range(n_players):
         others = np.arange(n_players) != model
         with np.errstate(invalid="ignore"):
             without = (rest + (p * out)[others].sum(axis=0)) / (n_rest + out[others].sum(axis=0))
         yield p[model], without, out[model] == 0
-
-
-def compute_pairwise_auc(scores: Floats, member: Bools) -> float:
-    """Share of pairs in which the member scores higher, ties one half.
-
-    The AUC, from sorted values alone.
-
-    >>> compute_pairwise_auc(np.array([3.0, 1.0, 2.0, 1.0]), np.array([True, True, False, False]))
-    0.625
-    """
-    inside, outside = np.sort(scores[member]), np.sort(scores[~member])
-    below = (
-        np.searchsorted(outside, inside, "left").sum()
-        + np.searchsorted(outside, inside, "right").sum()
-    )
-    return float(below / (2 * len(inside) * len(outside)))

@@ -1,10 +1,11 @@
-"""Attacks on one measured number a record.
+"""Attacks on one measured number for each record.
 
-How far its label holds when it is moved, and a student's confidence.
+How far its label holds when the record is changed, or the confidence of a model trained on the
+target's labels.
 
 Members that a model has fitted lie deeper inside their class than other records do, and labels
-alone show how deep [1]. A target that tells labels alone still teaches a model like it, whose
-confidence about a record tells of the target's [2].
+alone show how deep [1]. A target that returns labels alone can still be imitated by training on
+them, and the imitation's confidence about a record reveals the target's [2].
 
 References:
     [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference
@@ -28,7 +29,7 @@ from memberscope.types import MEASURED_AT, Evidence, Floats, Measurement, Needs,
 
 @dataclass(frozen=True)
 class _OneMeasurement:
-    """An attack whose score is the measured number itself."""
+    """Attack whose score is the measured number itself."""
 
     version: ClassVar[int] = 1
     _signal: ClassVar[Measurement] = "boundary"
@@ -55,7 +56,7 @@ class _OneMeasurement:
 
 @dataclass(frozen=True)
 class Boundary(_OneMeasurement):
-    """The log-distance to the nearest change of label that a budget of queries finds [1, 2].
+    """Log-distance to the nearest change of label that a budget of queries finds [1, 2].
 
     `search` walks towards other records (`walk`), or follows estimated gradients along the boundary
     (`hopskipjump` [3]), which takes features that can change little by little.
@@ -75,7 +76,7 @@ class Boundary(_OneMeasurement):
 
     @property
     def needs(self) -> Needs:
-        """Labels of moved copies, some tens a record."""
+        """Labels of some tens of changed copies for each record."""
         return (
             _build_needs("boundary")
             if self.search == "walk"
@@ -85,9 +86,9 @@ class Boundary(_OneMeasurement):
 
 @dataclass(frozen=True)
 class Noise(_OneMeasurement):
-    """The log-strength of noise under which nine copies of ten keep the true label [1].
+    """Log-strength of noise under which nine of ten copies keep the true label [1].
 
-    On numbers, bits and categories alike.
+    The noise acts on numbers, bits and categories alike.
 
     >>> values = np.array([0.4, -1.2])[:, None, None]
     >>> evidence = Evidence("noise", values, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -100,7 +101,7 @@ class Noise(_OneMeasurement):
 
 @dataclass(frozen=True)
 class Augmentation(_OneMeasurement):
-    """The logit of the share of moved, mirrored and turned images that keep the true label [1].
+    """Logit of the share of shifted, mirrored and rotated images that keep the true label [1].
 
     >>> values = np.array([0.4, -1.2])[:, None, None]
     >>> evidence = Evidence("augmentation", values, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -113,9 +114,9 @@ class Augmentation(_OneMeasurement):
 
 @dataclass(frozen=True)
 class Transfer(_OneMeasurement):
-    """The mean logit-scaled confidence in the true class of models trained on records that the target labelled [2].
+    """Mean confidence in the true class of models trained on records that the target labelled [2].
 
-    The record itself is never asked about.
+    The confidence is logit-scaled. The target is never queried about the record itself.
 
     >>> values = np.array([0.4, -1.2])[:, None, None]
     >>> evidence = Evidence("transfer", values, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -127,7 +128,7 @@ class Transfer(_OneMeasurement):
 
 
 def _build_needs(signal: Measurement, **parameters: float) -> Needs:
-    """The measured signal, at the access that it takes.
+    """Declare the measured signal, at the access that it takes.
 
     >>> _build_needs("boundary").access.word
     'label'

@@ -30,12 +30,9 @@ FEWEST = 50  # rows of each kind below which a class uses the classifier of all 
 
 @dataclass(frozen=True)
 class Shokri:
-    """Probability of membership from classifiers trained on the reference models' outputs about other records.
+    """Log-odds of membership from classifiers trained on the reference models' outputs.
 
-    `given` is `outputs` (the vector of log-probabilities; one classifier a class, as published) or
-    `statistics` (loss, logit, margin, entropy and correctness; one classifier for all classes). It
-    learns from at most `max_rows` pairs of a reference model and a record that is not hidden, drawn
-    with the generator; the classifiers are boosted trees.
+    The outputs they learn from are about records other than the scored ones.
 
     >>> rng = np.random.default_rng(0)
     >>> inside = np.arange(4)[:, None] % 2 == np.arange(300) % 2
@@ -63,7 +60,7 @@ class Shokri:
     def needs(self) -> Needs:
         """Reference models with and without each record, and records besides those it scores.
 
-        Their truth it does not use.
+        Their membership in the target is not used.
         """
         return Needs(
             access=Access.PROBABILITIES,
@@ -73,7 +70,7 @@ class Shokri:
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """The classifier's log-odds of membership, as (n,); NaN where not hidden.
+        """Give the classifier's log-odds of membership, as (n,); NaN where not hidden.
 
         Raises:
             UnmetNeedError: Reference models are missing.
@@ -101,7 +98,10 @@ class Shokri:
     def sample(
         self, evidence: Evidence, rng: np.random.Generator
     ) -> tuple[Floats, Ints, NDArray[np.bool_]]:
-        """Features, labels and membership of pairs of a reference model and a record that is not hidden."""
+        """Draw pairs of a reference model and a record that is not hidden.
+
+        The answer is their features, labels and membership.
+        """
         assert evidence.references is not None and evidence.inside is not None
         records = np.flatnonzero(~evidence.hidden)
         per_model = max(1, min(len(records), self.max_rows // evidence.n_references))
@@ -120,7 +120,7 @@ class Shokri:
         return np.concatenate(inputs), np.concatenate(labels), np.concatenate(inside)
 
     def features(self, seen: Evidence) -> Floats:
-        """What the classifier sees of each row, (n, f)."""
+        """Assemble the classifier's inputs for each row, (n, f)."""
         if self.given == "outputs":
             return np.maximum(class_log_probabilities(seen), -50.0)
         log_p = class_log_probabilities(seen)
@@ -137,9 +137,9 @@ class Shokri:
 
 
 def _build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -> Evidence:
-    """Evidence about `rows` alone, with `outputs` (len(rows), views.
+    """Build evidence about `rows` alone.
 
-    K) in the place of the target's.
+    `outputs` (len(rows), views, k) take the place of the target's.
     """
     hidden = np.full(len(rows), -1, dtype=np.int8)
     plain = replace(evidence, references=None, inside=None, features=None, population=None)
@@ -147,7 +147,7 @@ def _build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -
 
 
 def _fit_membership_classifier(inputs: Floats, inside: NDArray[np.bool_]) -> Any:
-    """A classifier of membership (r,) from `inputs` (r, f), deterministic."""
+    """Fit a classifier of membership (r,) to `inputs` (r, f), deterministically."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     model = HistGradientBoostingClassifier(

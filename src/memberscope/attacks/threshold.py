@@ -1,8 +1,8 @@
-"""Attacks that compare one number a record with a threshold.
+"""Attacks that compare one number for each record with a threshold.
 
-Correctness, loss, confidence, entropy, margin, gradient norm.
+Correctness, loss, confidence, entropy, margin and gradient norm.
 
-Each has one global threshold, or with `thresholds="per_class"` one a class, learned on known
+Each has one global threshold, or with `thresholds="per_class"` one for each class, learned on known
 members and non-members [2].
 
 References:
@@ -53,15 +53,16 @@ PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
 
 
 def _negative_entropy(evidence: Evidence) -> Floats:
-    """Sum of p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
+    """Sum p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
     log_p = class_log_probabilities(evidence)
+    # Equal answers whose classes were summed in another order must tie
     return round_to_40_bits((np.exp(log_p) * log_p).sum(axis=1))
 
 
 def _log_complements(evidence: Evidence) -> Floats:
-    """log(1 - p_j) as (n, k), clipped at 1e-30 as published.
+    """Compute log(1 - p_j) as (n, k), clipped at 1e-30 as published.
 
-    Exact for the top class where 1 - p_j would cancel.
+    For the top class 1 - p_j is summed from the other classes, since the difference would cancel.
     """
     log_p = class_log_probabilities(evidence)
     p = np.exp(log_p)
@@ -74,9 +75,9 @@ def _log_complements(evidence: Evidence) -> Floats:
 
 
 def _negative_modified_entropy(evidence: Evidence) -> Floats:
-    """(1 - p_y) log p_y + sum over other classes of p_j log(1 - p_j), as (n,).
+    """Compute (1 - p_y) log p_y + sum over other classes of p_j log(1 - p_j), as (n,).
 
-    Zero when surely right.
+    It is zero where the model is certain and right.
     """
     p = np.exp(class_log_probabilities(evidence))
     log_rest = _log_complements(evidence)
@@ -89,15 +90,15 @@ def _negative_modified_entropy(evidence: Evidence) -> Floats:
 
 
 def _first_number(evidence: Evidence) -> Floats:
-    """The first number of the first view, as (n,)."""
+    """Take the first number of the first view, as (n,)."""
     return read_first_view(evidence)[:, 0]
 
 
 @dataclass(frozen=True)
 class _OneStatistic(ABC):
-    """An attack whose score is `_statistic` of the evidence.
+    """Attack whose score is `_statistic` of the evidence.
 
-    Shifted by the class's threshold if that is asked for.
+    The score is shifted by the class's threshold if that is asked for.
     """
 
     thresholds: Thresholds = "global"
@@ -108,12 +109,12 @@ class _OneStatistic(ABC):
 
     @property
     def name(self) -> str:
-        """The attack's name, with `_per_class` when each class has its own threshold."""
+        """Name of the attack, with `_per_class` when each class has its own threshold."""
         return name_attack(self._base, self.thresholds)
 
     @property
     def needs(self) -> Needs:
-        """One query a record; known members and non-members only for thresholds a class."""
+        """One query for each record; known members and non-members only for thresholds by class."""
         return build_threshold_needs(self.thresholds, self._access, self._signals)
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
@@ -204,7 +205,7 @@ class Entropy(_OneStatistic):
 class ModifiedEntropy(_OneStatistic):
     """Minus the modified entropy of Song and Mittal [2], in nats.
 
-    Being surely wrong counts against membership.
+    A confident wrong prediction counts against membership.
 
     >>> p = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
     >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -240,7 +241,7 @@ class Margin(_OneStatistic):
 class Logit(_OneStatistic):
     """Logit-scaled confidence of the true class [4], log p_y - log(1 - p_y).
 
-    The statistic of LiRA with one global threshold.
+    It is the statistic of LiRA with one global threshold.
 
     >>> p = np.array([[[0.9, 0.1]], [[0.4, 0.6]]])
     >>> evidence = Evidence("probabilities", p, np.zeros(2, dtype=int), np.full(2, -1, dtype=np.int8))
@@ -257,7 +258,7 @@ class Logit(_OneStatistic):
 
 @dataclass(frozen=True)
 class GradientNorm(_OneStatistic):
-    """Minus the logarithm of the norm of the gradient of the record's loss in all trained parameters [5, 6].
+    """Minus the log norm of the gradient of the record's loss in all trained parameters [5, 6].
 
     >>> evidence = Evidence("gradient_norm", np.array([3.0, -1.0])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8))
@@ -271,7 +272,7 @@ class GradientNorm(_OneStatistic):
 
     @property
     def needs(self) -> Needs:
-        """The model's parameters; known members and non-members only for thresholds a class."""
+        """The model's parameters; known members and non-members only for thresholds by class."""
         return replace(super().needs, spec=SignalSpec("gradient_norm"))
 
     def _statistic(self, evidence: Evidence) -> Floats:

@@ -1,4 +1,4 @@
-"""Defences of training, one a file: functions from a recipe to a recipe."""
+"""Training defences, one family in a file: functions from a recipe to a recipe."""
 
 from memberscope.defences.behind_outputs import BehindOutputs
 from memberscope.defences.distillation import Distillation

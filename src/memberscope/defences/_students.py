@@ -1,6 +1,6 @@
-"""What recipes of students share.
+"""Share what recipes of students have in common.
 
-They are trained where, and as, the recipe of their teachers says.
+Students are trained where, and as, the recipe of their teachers says.
 """
 
 from __future__ import annotations
@@ -18,36 +18,36 @@ from memberscope.types import Bools, Records
 
 @dataclass(frozen=True, eq=False)
 class StudentRecipe:
-    """A recipe whose teachers and students are trained as `base` says.
+    """Recipe whose teachers and students are trained as `base` says.
 
-    A kind of student has its own `many`.
+    Each kind of student overrides `many`.
     """
 
     base: TorchRecipe
 
     @property
     def threads(self) -> int:
-        """Of a job."""
+        """CPU threads of one training job."""
         return self.base.threads
 
     @property
     def device(self) -> str:
-        """Where models are trained."""
+        """Device on which models are trained."""
         return self.base.device
 
     @property
     def model(self) -> Any:
-        """What builds the module."""
+        """Callable that builds the module."""
         return self.base.model
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
-        """A student for each row of `inside` (b, n)."""
+        """Train a student for each row of `inside` (b, n)."""
         raise TypeError("Expected a kind of student, got none. Use Selena or Distillation.")
 
     def __call__(self, records: Records, seed: int) -> TorchTarget:
-        """A student of models trained on `records`."""
+        """Train a student of models trained on `records`."""
         return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
     def chosen(self, choice: dict[str, Any]) -> Self:
-        """This recipe with an earlier choice."""
+        """Apply an earlier choice of engine, stack and threads."""
         return replace(self, base=self.base.chosen(choice))

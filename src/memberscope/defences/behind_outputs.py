@@ -1,6 +1,6 @@
-"""Output defences that are fitted to a model, as part of the recipe.
+"""Fit output defences to a model as part of its recipe.
 
-What is trained answers through its own fitted defence.
+Each trained model answers through its own fitted defence.
 """
 
 from __future__ import annotations
@@ -20,20 +20,16 @@ from memberscope.signals import digest_records, encode_in_domain
 from memberscope.targets import RestrictedTarget
 from memberscope.types import Bools, Floats, OutputDefence, Recipe, Records, Target
 
-N_RANDOM = (
-    1000  # inputs drawn at random for a defence that answers with what the model says about such
-)
+N_RANDOM = 1000  # inputs drawn at random for a defence that is fitted to answers about such inputs
 
 
 @dataclass(frozen=True, eq=False)
 class BehindOutputs:
     """Fit the output defence `output` to each model that is trained.
 
-    And let that model answer through it.
-
-    It is fitted to answers about the model's own records and about `reserve`, which trains no model
-    and is not audited, or with `_draw_random_inputs` to answers about inputs drawn at random from
-    the records' domain.
+    The model then answers through it. The defence is fitted to answers about the model's own
+    records and about `reserve`, which trains no model and is not audited, or with `at_random` to
+    answers about inputs drawn at random from the records' domain.
     """
 
     output: OutputDefence
@@ -42,19 +38,19 @@ class BehindOutputs:
 
     @property
     def name(self) -> str:
-        """The output defence's."""
+        """Name of the output defence."""
         return self.output.name
 
     def __call__(self, recipe: Recipe) -> BehindOutputsRecipe:
-        """The recipe of models that answer so.
+        """Wrap a recipe, so that its models answer through the defence.
 
         Raises:
             InputError: There are no records to fit the defence to.
         """
         if self.reserve is None and not self.at_random:
             raise InputError(
-                f"Expected records that train no model to fit {self.name} to, got none. Give a "
-                "reserve."
+                f"Expected records that train no model to fit {self.name} to, got none. Give "
+                f"`reserve` records, or leave out {self.name}."
             )
         return BehindOutputsRecipe(as_recipe(recipe), self)
 
@@ -75,37 +71,36 @@ class BehindOutputsRecipe:
 
     @property
     def stack(self) -> int | None:
-        """Models trained together."""
+        """Number of models trained together."""
         return getattr(self.base, "stack", None)
 
     @property
     def threads(self) -> int:
-        """Of a job."""
+        """CPU threads of one training job."""
         return int(getattr(self.base, "threads", 1))
 
     @property
     def device(self) -> str:
-        """Where models are trained."""
+        """Device on which models are trained."""
         return str(getattr(self.base, "device", "cpu"))
 
     def __call__(self, records: Records, seed: int) -> RestrictedTarget:
-        """A model trained on `records`, behind its own defence."""
+        """Train a model on `records` and put its own defence in front of it."""
         return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
     def many(
         self, pool: Records, inside: Bools, seeds: Sequence[int]
     ) -> Iterator[RestrictedTarget]:
-        """A model for each row of `inside` (b, n), behind its own defence."""
+        """Train a model for each row of `inside` (b, n), each behind its own defence."""
         models = train_models(self.base, pool, inside, seeds)
         for model, row, seed in zip(models, inside, seeds, strict=True):
             answering = RestrictedTarget(model, self.fitted(model, pool, row, seed))
-            answering.restriction = (
-                None  # what it answers is all there is: nothing is left to do to it
-            )
+            # The answers are restricted already: nothing is left to be applied to them
+            answering.restriction = None
             yield answering
 
     def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
-        """The defence fitted to `model`, which was trained on the records under `row` (n,)."""
+        """Fit the defence to `model`, which was trained on the records under `row` (n,)."""
         if self.how.at_random:
             outputs = _query_probabilities(
                 model, _draw_random_inputs(pool.x, np.random.default_rng([seed, 6]))
@@ -123,7 +118,7 @@ class BehindOutputsRecipe:
     def tuned(
         self, pool: Records, size: int, n_models: int
     ) -> tuple[BehindOutputsRecipe, dict[str, Any]]:
-        """This recipe with the base's choices made by measurement."""
+        """Choose the base's settings by measurement."""
         tuned = getattr(self.base, "tuned", None)
         if tuned is None:
             return self, dict(PLAIN)
@@ -131,21 +126,21 @@ class BehindOutputsRecipe:
         return replace(self, base=base), choice
 
     def chosen(self, choice: dict[str, Any]) -> BehindOutputsRecipe:
-        """This recipe with an earlier choice."""
+        """Apply an earlier choice to the base."""
         chosen = getattr(self.base, "chosen", None)
         return self if chosen is None else replace(self, base=chosen(choice))
 
 
 def _query_probabilities(model: Target, x: Any) -> Floats:
-    """The model's probabilities (n, k)."""
+    """Query the model for probabilities (n, k)."""
     outputs = np.asarray(model.query(x), dtype=np.float64)
     return softmax(outputs) if model.signal == "logits" else outputs
 
 
 def _draw_random_inputs(x: Any, rng: np.random.Generator) -> Any:
-    """Inputs of which each feature is drawn by itself.
+    """Draw inputs at random, each feature independently of the others.
 
-    Levels alike, numbers evenly over their range.
+    Levels of a category are equally likely, numbers are uniform over their range.
 
     >>> _draw_random_inputs(np.array([[0.0, 5.0], [1.0, 7.0], [1.0, 6.5]]), np.random.default_rng(0)).shape
     (1000, 2)

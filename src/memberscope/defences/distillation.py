@@ -1,10 +1,6 @@
-"""Knowledge distillation: what is served learned from public records and the answers of a model that saw the private ones.
+"""Distil knowledge: train the served model on public records and a teacher's answers.
 
-References:
-    [1] V. Shejwalkar, A. Houmansadr, "Membership Privacy for Machine Learning Models Through
-        Knowledge Transfer", AAAI 2021, arXiv:1906.06589.
-    [2] M. Jagielski et al., "Students Parrot Their Teachers: Membership Inference on Model
-        Distillation", NeurIPS 2023, arXiv:2303.03446.
+Only the teacher sees the private records.
 """
 
 from __future__ import annotations
@@ -28,12 +24,12 @@ from memberscope.types import Bools, Recipe, Records
 
 @dataclass(frozen=True, eq=False)
 class Distillation:
-    """A student that saw `public` records alone.
+    """Train a student that sees `public` records alone.
 
-    With a teacher's answers at `temperature` as labels [1].
+    Its labels are a teacher's answers at `temperature` [1].
 
-    Students have been shown to leak about their teachers' members [2]: it is measured like any
-    other defence.
+    Students have been shown to leak about their teachers' members [2]; the audit measures them like
+    any other defence.
     """
 
     temperature: float = 1.0
@@ -48,7 +44,7 @@ class Distillation:
         return f"distill:{self.temperature:g}"
 
     def __call__(self, recipe: Recipe) -> DistilledRecipe:
-        """The recipe of the student.
+        """Wrap a recipe, so that it trains a teacher and serves a student.
 
         Raises:
             InputError: There are no public records.
@@ -65,9 +61,9 @@ class Distillation:
 
 @dataclass(frozen=True, eq=False)
 class DistilledRecipe(StudentRecipe):
-    """Train a teacher on the records, and on `public` records a student of it.
+    """Train a teacher on the records, and a student of it on `public` records.
 
-    Both as `base` says.
+    Both are trained as `base` says.
     """
 
     public: Records
@@ -82,19 +78,21 @@ class DistilledRecipe(StudentRecipe):
 
     @property
     def stack(self) -> int | None:
-        """Models trained together."""
+        """Number of models trained together."""
         return self.base.stack
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
-        """A student for each row of `inside` (b, n).
+        """Train a student for each row of `inside` (b, n).
 
-        Its first weights and batches are not its teacher's.
+        Its first weights and batches differ from its teacher's.
         """
         teachers = self.base.many(pool, inside, seeds)
         soft = np.stack(
             [softmax(teacher.query(self.public.x) / self.temperature) for teacher in teachers]
         )
         student = replace(self.base, loss=Distilling(self.temperature))
+        # Any constant would do: with the teacher's own seed the student would start from its
+        # weights
         others = [seed ^ 0x2545F491 for seed in seeds]
         return student.many(
             self.public, np.ones((len(seeds), len(self.public)), dtype=bool), others, soft
@@ -103,6 +101,6 @@ class DistilledRecipe(StudentRecipe):
     def tuned(
         self, pool: Records, size: int, n_models: int
     ) -> tuple[DistilledRecipe, dict[str, Any]]:
-        """This recipe with the stacks of its teachers chosen by measurement."""
+        """Choose the stacks of the teachers by measurement."""
         base, choice = self.base.tuned(pool, size, n_models)
         return replace(self, base=base), choice

@@ -1,4 +1,4 @@
-"""DP-SGD as a training defence: the same recipe, trained with clipped gradients and noise.
+"""Train the same recipe by DP-SGD, with clipped gradients and noise.
 
 References:
     [1] M. Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133.
@@ -15,12 +15,10 @@ from memberscope.types import Recipe
 
 @dataclass(frozen=True)
 class DPSGD:
-    """Train by DP-SGD [1] to a target `epsilon` (nats) at `delta`.
+    """Train by DP-SGD [1] to a target `epsilon` (nats) at `delta`, or with a `noise_multiplier`.
 
-    Or with a given `noise_multiplier`.
-
-    A step's learning rate may have to change with it: clipping makes steps smaller, noise makes
-    them rougher.
+    The learning rate may have to change too: clipping makes steps smaller, noise makes them less
+    precise.
 
     >>> import torch
     >>> recipe = DPSGD(noise_multiplier=1.1)(TorchRecipe(lambda: torch.nn.Linear(3, 2), epochs=10))
@@ -38,13 +36,13 @@ class DPSGD:
         _ = self.privacy
         if self.noise_multiplier == 0:
             raise InputError(
-                "Expected noise in a defence, got a noise multiplier of 0. Without noise nothing "
-                "is proven."
+                "Expected noise in a defence, got a noise multiplier of 0. Give a positive one, "
+                "since without noise nothing is proven."
             )
 
     @property
     def privacy(self) -> Privacy:
-        """The setting that it gives a recipe."""
+        """Privacy setting that is given to the recipe."""
         return Privacy(
             self.epsilon, self.noise_multiplier, self.delta, self.max_grad_norm, self.fix
         )
@@ -62,7 +60,7 @@ class DPSGD:
         return f"dpsgd:{first}{clip}{delta}" + (":fix" if self.fix else "")
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe with privacy.
+        """Make the recipe private.
 
         Raises:
             InputError: It is no TorchRecipe, is private already, or has a loss or a precision that
@@ -71,12 +69,11 @@ class DPSGD:
         if not isinstance(recipe, TorchRecipe):
             raise InputError(
                 f"Expected a TorchRecipe for DP-SGD, got {type(recipe).__name__}. Write the "
-                "training as a TorchRecipe, "
-                "which takes any module; scikit-learn models and training functions of your own "
-                "cannot be made private so."
+                "training as a TorchRecipe, which takes any module; scikit-learn models and your "
+                "own training functions cannot be made private in this way."
             )
         if recipe.privacy is not None:
             raise InputError(
-                f"Expected a recipe without privacy, got {recipe.privacy}. Apply one DP-SGD only."
+                f"Expected a recipe without privacy, got {recipe.privacy}. Apply DP-SGD only once."
             )
         return replace(recipe, privacy=self.privacy)

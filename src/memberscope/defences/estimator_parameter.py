@@ -1,6 +1,6 @@
-"""scikit-learn estimators, and boosters with their interface.
+"""Set parameters of scikit-learn estimators and of boosters with the same interface.
 
-A sweep over the parameters that they have already.
+A sweep over parameters that an estimator already has is a defence too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from memberscope.errors import InputError
 from memberscope.recipes import SklearnRecipe, TorchRecipe
 from memberscope.types import Recipe
 
-# A knob's words, in the order they are looked for: the parameter, and whether its inverse is meant.
+# Names that a setting has in different estimators, in the order in which they are looked for, and
+# whether the estimator's parameter is the inverse.
 KNOBS: dict[str, tuple[tuple[str, bool], ...]] = {
     "depth": (("max_depth", False),),
     "leaves": (("max_leaf_nodes", False), ("num_leaves", False), ("max_leaves", False)),
@@ -32,17 +33,16 @@ KNOBS: dict[str, tuple[tuple[str, bool], ...]] = {
         ("ccp_alpha", False),
     ),
 }
-WHOLE = ("depth", "leaves", "leaf_size")
+WHOLE = ("depth", "leaves", "leaf_size")  # settings that take whole numbers
 
 
 @dataclass(frozen=True)
 class EstimatorParameter:
-    """An estimator's own parameter for `knob` at `value`.
+    """Set an estimator's own parameter for `knob` to `value`.
 
-    Depth, leaves, leaf_size, rate, subsample or strength of regularisation.
+    A knob is depth, leaves, leaf_size, rate, subsample or strength of regularisation.
 
     >>> from sklearn.linear_model import LogisticRegression
-    # Doctest: +NORMALIZE_WHITESPACE
     >>> EstimatorParameter("strength", 100.0)(SklearnRecipe(LogisticRegression())).estimator
     LogisticRegression(C=0.01)
     """
@@ -57,8 +57,9 @@ class EstimatorParameter:
             or (self.knob in WHOLE and self.value != int(self.value))
         ):
             raise InputError(
-                f"Expected {', '.join(KNOBS)} with a number above 0, got "
-                f"{self.knob}:{self.value:g}. Give depth:4."
+                f"Expected one of {', '.join(KNOBS)} with a number above 0, got "
+                f"{self.knob}:{self.value:g}. Give for example depth:4; {', '.join(WHOLE)} take "
+                "whole numbers."
             )
 
     @property
@@ -67,9 +68,9 @@ class EstimatorParameter:
         return f"{self.knob}:{self.value:g}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
-        """The recipe of the estimator with that parameter, in a pipeline that of its last step.
+        """Give the recipe of the estimator with that parameter.
 
-        Torch recipes have a rate, too.
+        In a pipeline, the parameter of its last step. Torch recipes have a rate, too.
 
         Raises:
             InputError: It is no estimator, or has no such parameter.
@@ -79,7 +80,7 @@ class EstimatorParameter:
         if not isinstance(recipe, SklearnRecipe):
             raise InputError(
                 f"Expected an estimator for the defence {self.name}, got {type(recipe).__name__}. "
-                "Set it in your own recipe."
+                "Set the parameter in your own recipe."
             )
         has = recipe.estimator.get_params()
         prefix = f"{recipe.estimator.steps[-1][0]}__" if hasattr(recipe.estimator, "steps") else ""
@@ -95,14 +96,14 @@ class EstimatorParameter:
                 return _with_parameters(recipe, {prefix + parameter: value})
         raise InputError(
             f"Expected an estimator with a parameter for {self.knob}, got "
-            f"{type(recipe.estimator).__name__}. "
-            f"Name it yourself: set:parameter=value."
+            f"{type(recipe.estimator).__name__}. Name the parameter yourself, as in "
+            "set:parameter=value."
         )
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Any one setting of a recipe, by the name that the recipe has for it.
+    """Change any one setting of a recipe, by the name that the recipe has for it.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> Setting("max_depth", 3)(SklearnRecipe(DecisionTreeClassifier())).estimator
@@ -118,7 +119,7 @@ class Setting:
         return f"set:{self.key}={self.value}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
-        """The recipe with that setting.
+        """Give the recipe with that setting.
 
         Raises:
             InputError: It has no such setting.
@@ -132,17 +133,17 @@ class Setting:
                 return replace(recipe, **{self.key: self.value})
             except (TypeError, ValueError) as error:
                 raise InputError(
-                    f"Expected another value for {self.key}, got {self.value!r} ({error}). Repair "
-                    "it."
+                    f"Expected a value that {self.key} can take, got {self.value!r} ({error}). "
+                    f"Change it in set:{self.key}=value."
                 ) from error
         raise InputError(
             f"Expected a recipe with the setting {self.key!r}, got {type(recipe).__name__}. Check "
-            "its name."
+            "the setting's name."
         )
 
 
 def _with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> SklearnRecipe:
-    """The recipe of a clone with these parameters.
+    """Give the recipe of a clone of the estimator with these parameters.
 
     Raises:
         InputError: The estimator has no such parameter.
@@ -159,7 +160,9 @@ def _with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> Sklea
 
 
 def parse_setting(text: str) -> Setting:
-    """A setting from `key=value`; the value is a number, a word, or any literal of Python.
+    """Parse a setting from `key=value`.
+
+    The value is a number, a word, or any literal of Python.
 
     Raises:
         InputError: There is no `=`.
@@ -169,7 +172,9 @@ def parse_setting(text: str) -> Setting:
     """
     key, equals, value = text.partition("=")
     if not (key and equals and value):
-        raise InputError(f"Expected set:parameter=value, got set:{text}. Give set:max_depth=4.")
+        raise InputError(
+            f"Expected set:parameter=value, got set:{text}. Give for example set:max_depth=4."
+        )
     try:
         return Setting(key, ast.literal_eval(value))
     except (ValueError, SyntaxError):

@@ -1,6 +1,6 @@
 """Defences that are a setting of training.
 
-Weight decay, dropout, early stopping, augmentation, smoothed labels, mixtures.
+Weight decay, dropout, early stopping, augmentation, label smoothing and mixup.
 
 References:
     [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
@@ -25,23 +25,22 @@ from memberscope.types import Recipe
 
 
 def require_torch_recipe(recipe: Recipe, name: str) -> TorchRecipe:
-    """The recipe, if it is one whose training can be changed.
+    """Return the recipe if it is a TorchRecipe, whose training can be changed.
 
     Raises:
-        InputError: It is none.
+        InputError: It is another kind of recipe.
     """
     if not isinstance(recipe, TorchRecipe):
         raise InputError(
             f"Expected a TorchRecipe for the defence {name}, got {type(recipe).__name__}. Use one, "
-            "or train with the defence in your "
-            f"own function and audit that."
+            "or train with the defence in your own function and audit that."
         )
     return recipe
 
 
 @dataclass(frozen=True)
 class L2:
-    """Weight decay of `strength`; for estimators their own parameter of it.
+    """Add weight decay of `strength`; estimators get their own parameter of it.
 
     >>> import torch
     >>> L2(0.01)(TorchRecipe(lambda: torch.nn.Linear(2, 2))).weight_decay
@@ -52,7 +51,9 @@ class L2:
 
     def __post_init__(self) -> None:
         if not self.strength > 0:
-            raise InputError(f"Expected a strength above 0, got {self.strength:g}. Give l2:0.001.")
+            raise InputError(
+                f"Expected a strength above 0, got {self.strength:g}. Give for example l2:0.001."
+            )
 
     @property
     def name(self) -> str:
@@ -60,7 +61,7 @@ class L2:
         return f"l2:{self.strength:g}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
-        """The recipe with that weight decay."""
+        """Give the recipe with that weight decay."""
         if isinstance(recipe, SklearnRecipe):
             return EstimatorParameter("strength", self.strength)(recipe)
         return replace(require_torch_recipe(recipe, self.name), weight_decay=self.strength)
@@ -68,7 +69,7 @@ class L2:
 
 @dataclass(frozen=True)
 class Dropout:
-    """Zeros in a `share` of the activations while training.
+    """Set a `share` of the activations to zero while training.
 
     Modules with dropout of their own get the share there; plain sequences get a layer after each
     activation.
@@ -78,7 +79,9 @@ class Dropout:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise InputError(f"Expected a share in (0, 1), got {self.share:g}. Give dropout:0.5.")
+            raise InputError(
+                f"Expected a share in (0, 1), got {self.share:g}. Give for example dropout:0.5."
+            )
 
     @property
     def name(self) -> str:
@@ -86,19 +89,21 @@ class Dropout:
         return f"dropout:{self.share:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe of the same module with dropout."""
+        """Give the recipe of the same module with dropout."""
         base = require_torch_recipe(recipe, self.name)
+        # Built once here, so that a module without a place for dropout is refused now, not in
+        # training
         add_dropout(base.model, self.share)
         return replace(base, model=functools.partial(add_dropout, base.model, self.share))
 
 
 def add_dropout(model: Callable[[], Any], share: float) -> Any:
-    """The module that `model()` builds, with `share` in every dropout layer.
+    """Build the module of `model()` with `share` in every dropout layer.
 
-    Or such layers after its activations.
+    A sequence without dropout gets such layers after its activations.
 
     Raises:
-        InputError: It has no dropout, and is no sequence to put it into.
+        InputError: It has no dropout, and is not a sequence that layers can be put into.
 
     >>> from torch import nn
     >>> add_dropout(lambda: nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 2)), 0.5)[2]
@@ -122,7 +127,7 @@ def add_dropout(model: Callable[[], Any], share: float) -> Any:
 
 
 def _add_dropout_layers(module: Any, share: float) -> Any:
-    """The sequence with a dropout layer after each activation in it; itself if it has none."""
+    """Add a dropout layer after each activation of the sequence; give it back if it has none."""
     from torch import nn
 
     parts: list[Any] = []
@@ -138,9 +143,9 @@ def _add_dropout_layers(module: Any, share: float) -> Any:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Keep a tenth of the records out.
+    """Keep a tenth of the records out to stop early.
 
-    And stop once the loss on them has not fallen for `patience` epochs.
+    Training stops once the loss on them has not fallen for `patience` epochs.
     """
 
     patience: int = 5
@@ -154,7 +159,7 @@ class EarlyStopping:
         return f"early_stopping:{self.patience}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe that stops early."""
+        """Give the recipe that stops early."""
         return replace(
             require_torch_recipe(recipe, self.name), stop=EarlyStoppingSettings(self.patience)
         )
@@ -162,9 +167,9 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Augment:
-    """Records changed at random at each step.
+    """Change records at random at each step.
 
-    `flip`, `shift:k` or `noise:s` (see `TorchRecipe`) [3].
+    By `flip`, `shift:k` or `noise:s` (see `TorchRecipe`) [3].
     """
 
     change: str
@@ -178,23 +183,25 @@ class Augment:
         return f"augment:{self.change}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe with this change after those it makes already."""
+        """Give the recipe with this change after those it makes already."""
         base = require_torch_recipe(recipe, self.name)
         return replace(base, augmentation=(*base.augmentation, self.change))
 
 
 @dataclass(frozen=True)
 class LabelSmoothing:
-    """Labels that give `share` to all classes alike [1].
+    """Smooth labels: give `share` of each label to all classes alike [1].
 
-    It has been reported to raise leakage: measure it.
+    Smoothing has been reported to raise leakage, so measure it.
     """
 
     share: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise InputError(f"Expected a share in (0, 1), got {self.share:g}. Give smooth:0.1.")
+            raise InputError(
+                f"Expected a share in (0, 1), got {self.share:g}. Give for example smooth:0.1."
+            )
 
     @property
     def name(self) -> str:
@@ -202,19 +209,21 @@ class LabelSmoothing:
         return f"smooth:{self.share:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe with smoothed labels."""
+        """Give the recipe with smoothed labels."""
         return replace(require_torch_recipe(recipe, self.name), label_smoothing=self.share)
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """Pairs of records and labels mixed by shares from Beta(`alpha`, `alpha`) [2]."""
+    """Mix pairs of records and labels by shares from Beta(`alpha`, `alpha`) [2]."""
 
     alpha: float = 0.4
 
     def __post_init__(self) -> None:
         if not self.alpha > 0:
-            raise InputError(f"Expected alpha above 0, got {self.alpha:g}. Give mixup:0.4.")
+            raise InputError(
+                f"Expected alpha above 0, got {self.alpha:g}. Give for example mixup:0.4."
+            )
 
     @property
     def name(self) -> str:
@@ -222,5 +231,5 @@ class Mixup:
         return f"mixup:{self.alpha:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe that learns mixtures."""
+        """Give the recipe that learns from mixtures."""
         return replace(require_torch_recipe(recipe, self.name), mixup=self.alpha)

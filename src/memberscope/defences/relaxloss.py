@@ -1,6 +1,6 @@
-"""Losses that keep a model from being too sure of its members (RelaxLoss.
+"""Train with losses that make a model less confident about its members.
 
-And the training part of HAMP).
+RelaxLoss, and the training part of HAMP.
 
 References:
     [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing
@@ -20,11 +20,11 @@ from memberscope.types import Recipe
 
 @dataclass(frozen=True)
 class RelaxLoss:
-    """Training loss kept near `alpha`, which is on the scale of the loss of non-members [1].
+    """Keep the training loss near `alpha`, which is on the scale of the loss of non-members [1].
 
     >>> import torch
     >>> RelaxLoss(0.8)(TorchRecipe(lambda: torch.nn.Linear(2, 2))).loss
-    RelaxLoss(alpha=0.8, upper=1.0)
+    RelaxLossObjective(alpha=0.8, upper=1.0)
     """
 
     alpha: float
@@ -39,7 +39,7 @@ class RelaxLoss:
         return f"relaxloss:{self.alpha:g}" + (f":{self.upper:g}" if self.upper != 1 else "")
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe with this loss."""
+        """Give the recipe with this loss."""
         return replace(
             require_torch_recipe(recipe, self.name), loss=RelaxLossObjective(self.alpha, self.upper)
         )
@@ -47,11 +47,11 @@ class RelaxLoss:
 
 @dataclass(frozen=True)
 class HAMP:
-    """Soft labels with `entropy` of the largest possible.
+    """Train on soft labels with an `entropy` that is a share of the largest possible.
 
-    And a reward of `alpha` for the outputs' entropy [2].
+    `alpha` weighs a reward for the entropy of the outputs [2].
 
-    The whole of HAMP is `hamp:…+hamp_output`.
+    The whole of HAMP, with its output defence, is `hamp:…+hamp_output`.
     """
 
     entropy: float = 0.5
@@ -66,7 +66,7 @@ class HAMP:
         return f"hamp:{self.entropy:g}:{self.alpha:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
-        """The recipe with this loss."""
+        """Give the recipe with this loss."""
         return replace(
             require_torch_recipe(recipe, self.name), loss=HighEntropy(self.entropy, self.alpha)
         )

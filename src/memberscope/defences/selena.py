@@ -1,4 +1,4 @@
-"""SELENA: a model distilled from models of which each record's teachers never saw that record.
+"""SELENA: distil a model from teachers that did not see the record they answer about.
 
 References:
     [1] X. Tang et al., "Mitigating Membership Inference Attacks by Self-Distillation Through a
@@ -24,9 +24,9 @@ from memberscope.types import Bools, Floats, Recipe, Records
 
 @dataclass(frozen=True)
 class Selena:
-    """`k` models, each record left out of `l` of them.
+    """Train `k` models, each record left out of `l` of them, and a student.
 
-    The student learns from the mean answer of those `l` [1].
+    The student learns each record's mean answer of the `l` models without it [1].
 
     >>> Selena(5, 2).name
     'selena:5:2'
@@ -38,7 +38,8 @@ class Selena:
     def __post_init__(self) -> None:
         if not 0 < self.l < self.k:
             raise InputError(
-                f"Expected 0 < l < k, got l = {self.l} and k = {self.k}. Give selena:25:10."
+                f"Expected 0 < l < k, got l = {self.l} and k = {self.k}. Give for example "
+                "selena:25:10."
             )
 
     @property
@@ -47,7 +48,7 @@ class Selena:
         return f"selena:{self.k}:{self.l}"
 
     def __call__(self, recipe: Recipe) -> SelenaRecipe:
-        """The recipe of the student."""
+        """Give the recipe of the student."""
         return SelenaRecipe(require_torch_recipe(recipe, self.name), self.k, self.l)
 
 
@@ -55,7 +56,7 @@ class Selena:
 class SelenaRecipe(StudentRecipe):
     """Train `k` models and their student, all as `base` says.
 
-    The `k` in stacks of the base's size.
+    The `k` models are trained in stacks of the base's size.
     """
 
     k: int
@@ -72,7 +73,7 @@ class SelenaRecipe(StudentRecipe):
         )
 
     def many(self, pool: Records, inside: Bools, seeds: Sequence[int]) -> Iterator[TorchTarget]:
-        """A student for each row of `inside` (b, n), one after another.
+        """Train a student for each row of `inside` (b, n), one after another.
 
         Raises:
             InputError: A model has fewer records than there are models to leave them out of.
@@ -81,15 +82,15 @@ class SelenaRecipe(StudentRecipe):
             yield next(self.base.many(pool, row[None], [seed], self.taught(pool, row, seed)[None]))
 
     def taught(self, pool: Records, row: Bools, seed: int) -> Floats:
-        """What the student learns (n, k) of each record under `row` (n,).
+        """Compute what the student learns (n, k) of each record under `row` (n,).
 
-        The mean answer of models that never saw it.
+        It is the mean answer of the models that did not see the record.
         """
         members = np.flatnonzero(row)
         if len(members) < 2 * self.k:
             raise InputError(
                 f"Expected at least {2 * self.k} records for SELENA with k = {self.k}, got "
-                f"{len(members)}. Lower k."
+                f"{len(members)}. Lower k, as in selena:10:4, or give more records."
             )
         rng = np.random.default_rng([seed, 5])
         out = draw_exclusions(len(members), self.k, self.l, rng)
@@ -109,7 +110,7 @@ class SelenaRecipe(StudentRecipe):
         return np.asarray(total / self.l, dtype=np.float64)
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[SelenaRecipe, dict[str, Any]]:
-        """This recipe with the stacks of its teachers chosen by measurement."""
+        """Choose the stacks of the teachers by measurement."""
         base, choice = self.base.tuned(
             pool, max(2, size * (self.k - self.l) // self.k), self.k * n_models
         )
@@ -119,11 +120,10 @@ class SelenaRecipe(StudentRecipe):
 
 
 def draw_exclusions(n: int, k: int, l: int, rng: np.random.Generator) -> Bools:  # noqa: E741
-    """Which models (n, k) each record is left out of.
+    """Choose which models (n, k) each record is left out of.
 
-    `l` drawn at random among those that leave out fewest so far.
-
-    The models' sizes differ by one at most, so that they train together.
+    `l` models are drawn at random among those that leave out fewest so far. The models' sizes then
+    differ by one at most, so that they train together.
 
     >>> draw_exclusions(10, 5, 2, np.random.default_rng(0)).sum(axis=0).tolist()
     [4, 4, 4, 4, 4]

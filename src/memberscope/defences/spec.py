@@ -1,4 +1,4 @@
-"""Defences by their names on the command line: what they do to training, and what to outputs."""
+"""Parse defences by their names on the command line, of training and of outputs."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from memberscope.types import Recipe, Records, TrainingDefence
 
 @dataclass(frozen=True, eq=False)
 class Defended:
-    """A defence by its name: what it does to the recipe, in order.
+    """A named defence: what it does to the recipe, in order, and to outputs.
 
-    And the `parse_restriction` of outputs by name.
+    `restriction` names what is done to outputs, as `parse_restriction` reads it.
     """
 
     name: str
@@ -38,15 +38,15 @@ class Defended:
 
     @property
     def trains(self) -> str:
-        """The name of what it does to training; `none` for nothing.
+        """Name of what it does to training; `none` for nothing.
 
-        Those of one name share their models.
+        Defences with one such name share their models.
         """
         return "+".join(part.name for part in self.training) or NONE
 
     @property
     def settings(self) -> str:
-        """What to write to have it."""
+        """Code that sets up the defence."""
         calls = "recipe"
         for part in self.training:
             if isinstance(part, BehindOutputs):
@@ -62,7 +62,7 @@ class Defended:
         )
 
     def recipe(self, base: Recipe) -> Recipe:
-        """The recipe with everything done to it.
+        """Apply every training defence to the recipe.
 
         Raises:
             InputError: A part cannot be applied to this recipe.
@@ -92,10 +92,9 @@ EXAMPLES = "l2:0.001, dropout:0.5, early_stopping, relaxloss:1, selena:25:10, dp
 def parse_defence(
     name: str, public: Records | None = None, reserve: Records | None = None
 ) -> Defended:
-    """The defence called `name`: parts joined by `+`, those of training before those of outputs.
+    """Parse the defence called `name`: parts joined by `+`.
 
-    `public` records are for distillation; `reserve` records, which train no model, are for defences
-    that are fitted.
+    Parts that change training come before parts that change outputs.
 
     Raises:
         InputError: A part is unknown, its numbers do not fit, or parts of training follow parts of
@@ -109,14 +108,15 @@ def parse_defence(
     limits: list[str] = []
     for part in name.split("+"):
         kind = part.strip().split(":")[0]
+        # Only by itself: `none+top:3` is a mistake, `none` the model without a defence
         if kind == NONE and name == NONE:
             continue
         if kind in KINDS and kind not in FITTED:
             limits.append(part.strip())
         elif limits:
             raise InputError(
-                f"Expected what changes training before what changes outputs, got {name!r}. Change "
-                "the order."
+                f"Expected what changes training before what changes outputs, got {name!r}. Put "
+                "the parts in that order."
             )
         else:
             training.append(_parse_training_defence(part.strip(), public, reserve))
@@ -129,7 +129,7 @@ def parse_defence(
 def _parse_training_defence(
     part: str, public: Records | None, reserve: Records | None
 ) -> TrainingDefence:
-    """One part that changes training, or is fitted to what was trained.
+    """Parse one part that changes training, or that is fitted to what was trained.
 
     Raises:
         InputError: It is unknown, or its numbers do not fit.
@@ -147,18 +147,19 @@ def _parse_training_defence(
         raise
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(
-            f"Expected a defence such as {EXAMPLES}, got {part!r}. Repair it."
+            f"Expected a defence such as {EXAMPLES}, got {part!r}. Check the name, and the numbers "
+            "that it takes."
         ) from error
 
 
-FITTED = ("memguard", "hamp_output")
+FITTED = ("memguard", "hamp_output")  # output defences that are fitted to the trained model
 
 
 PRIVATE = {"eps": "epsilon", "noise": "noise_multiplier", "clip": "max_grad_norm", "delta": "delta"}
 
 
 def _parse_dpsgd(words: tuple[str, ...]) -> DPSGD:
-    """DP-SGD from words such as `eps=8`, `noise=1.1`, `clip=0.5`, `delta=1e-6` and `fix`.
+    """Parse DP-SGD from words such as `eps=8`, `noise=1.1`, `clip=0.5`, `delta=1e-6` and `fix`.
 
     Raises:
         InputError: Neither eps nor noise is among them, or both.
@@ -172,7 +173,7 @@ def _parse_dpsgd(words: tuple[str, ...]) -> DPSGD:
 
 
 def expand_sweep(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names with alternatives written out, each once.
+    """Write out alternatives in names, each result once.
 
     >>> expand_sweep(("depth:2|4", "top:1"))
     ('depth:2', 'depth:4', 'top:1')
@@ -189,7 +190,7 @@ def expand_sweep(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _expand_alternatives(part: str) -> list[str]:
-    """A part once for each of its values.
+    """Repeat a part once for each of its values.
 
     >>> _expand_alternatives("dpsgd:eps=2|8")
     ['dpsgd:eps=2', 'dpsgd:eps=8']

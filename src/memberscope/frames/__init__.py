@@ -1,4 +1,4 @@
-"""Records in memory: data frames, arrays, lists and several inputs, through one entrance."""
+"""Records in memory: data frames, arrays, lists and several inputs, read in one way."""
 
 from memberscope.frames.access import (
     choose_rows,

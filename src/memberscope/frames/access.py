@@ -1,9 +1,9 @@
-"""Records whatever holds them.
+"""Read records whatever holds them.
 
 Arrays, sparse matrices, lists, series and data frames of any library that narwhals reads.
 
-Columns of a frame are found by their place, since names may be numbers, pairs or repeated; rows are
-found by their place too, whatever the index of a pandas frame.
+Columns of a frame are found by position, since names may be numbers, pairs or repeated. Rows are
+found by position too, whatever the index of a pandas frame.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ def is_sparse(x: Any) -> bool:
 
 
 def _refuse_lazy(x: Any) -> None:
-    """Refuse a lazy frame, whose rows are not there yet.
+    """Refuse a lazy frame, whose rows have not been computed yet.
 
     Raises:
         InputError: It is one.
     """
     if not hasattr(type(x), "shape"):
         raise InputError(
-            f"Expected records in memory, got a {type(x).__name__}. Call collect() on it, or what "
-            "reads it whole."
+            f"Expected records in memory, got a {type(x).__name__}. Call collect() on it, or read "
+            "it as a whole."
         )
 
 
@@ -70,7 +70,7 @@ def name_columns(x: Any) -> list[Any]:
 
 
 def open_frame(x: Any) -> Any:
-    """Open a data frame with narwhals, its columns named by their places: "0", "1" and so on.
+    """Open a data frame with narwhals, its columns named by their positions: "0", "1" and so on.
 
     Nothing is copied.
 
@@ -101,7 +101,7 @@ def open_frame(x: Any) -> Any:
 def rename_frame(x: Any, names: Any) -> Any:
     """Give the frame `x` other column names; the values are shared.
 
-    Only pandas takes names that are no words.
+    Only pandas takes names that are not strings.
 
     >>> import pandas
     >>> list(rename_frame(pandas.DataFrame(np.eye(2)), ["a", "b"]).columns)
@@ -109,10 +109,8 @@ def rename_frame(x: Any, names: Any) -> Any:
     """
     if hasattr(x, "iloc"):
         renamed = x.copy(deep=False)
-        renamed.columns, renamed.attrs = (
-            names,
-            {},
-        )  # attrs may hold arrays, which pandas cannot compare
+        # attrs may hold arrays, which pandas cannot compare when it joins frames
+        renamed.columns, renamed.attrs = names, {}
         return renamed
     if hasattr(x, "rename_columns"):
         return x.rename_columns([str(name) for name in names])
@@ -123,7 +121,7 @@ def rename_frame(x: Any, names: Any) -> Any:
 
 
 def pick_columns(x: Any, places: list[int]) -> Any:
-    """Give the frame with the columns at these places only, in this order.
+    """Give the frame with only the columns at these positions, in this order.
 
     >>> import pandas
     >>> list(pick_columns(pandas.DataFrame({"a": [1], "b": [2]}), [1, 0]).columns)
@@ -165,9 +163,9 @@ def count_rows(x: Any) -> int:
 
 
 def slice_rows(x: Any, start: int, stop: int) -> Any:
-    """Give the records from `start` up to `stop` of an array, a sparse matrix.
+    """Give the records from `start` up to `stop`.
 
-    A list or a data frame.
+    Of an array, a sparse matrix, a list or a data frame.
 
     >>> slice_rows([1, 2, 3], 0, 2)
     [1, 2]
@@ -180,9 +178,9 @@ def slice_rows(x: Any, start: int, stop: int) -> Any:
 
 
 def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
-    """Give the records at the positions `where` (r,) of an array, a sparse matrix.
+    """Give the records at the positions `where` (r,).
 
-    A list or a data frame.
+    Of an array, a sparse matrix, a list or a data frame.
 
     >>> choose_rows([1, 2, 3], np.array([2, 0]))
     [3, 1]
@@ -209,9 +207,8 @@ def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
 def renumber_index(x: Any, *before: Any) -> Any:
     """Give a pandas object a new index where it repeats and the indexes `before` it did not.
 
-    Dates and pairs stay.
-
-    A model that joins columns by their index would otherwise meet rows that it never meets alone.
+    Indexes of dates and of several levels stay. A model that joins columns by their index would
+    otherwise meet rows that it never meets alone.
     """
     index = x.index
     if (
@@ -256,7 +253,7 @@ def list_values(x: Any) -> list[NDArray[Any]]:
 
 
 def refuse_repeated_names(names: list[Any]) -> None:
-    """Refuse columns of one name where they are found by name.
+    """Refuse columns that share a name, where columns are found by name.
 
     Raises:
         InputError: A name repeats.

@@ -1,4 +1,4 @@
-"""A column of words as pyarrow holds it, where pandas is not installed."""
+"""Hold a column of words as pyarrow does, where pandas is not installed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from memberscope.frames.column_values import make_object_array
 
 
 class ArrowWords:
-    """A column (n,) of words that looks like an array of objects.
+    """Column (n,) of words that looks like an array of objects.
 
-    Python's strings are made once they are asked for.
-
-    What is missing is NaN.
+    Python's strings are made when they are first needed. What is missing is NaN.
 
     >>> import pyarrow as pa
     >>> words = ArrowWords(pa.chunked_array([["a", None], ["b"]]))
@@ -33,15 +31,14 @@ class ArrowWords:
 
     @property
     def shape(self) -> tuple[int]:
-        """Give the number of words."""
+        """The shape, which is the number of words."""
         return (len(self._column),)
 
     @cached_property
     def _values(self) -> NDArray[Any]:
         coded = self._column.dictionary_encode().combine_chunks()
-        words = make_object_array(
-            [*coded.dictionary.to_pylist(), np.nan]
-        )  # one object a value, however many records have it
+        # One object for each value, however many records have it
+        words = make_object_array([*coded.dictionary.to_pylist(), np.nan])
         found: NDArray[Any] = words[
             coded.indices.fill_null(len(words) - 1).to_numpy(zero_copy_only=False)
         ]

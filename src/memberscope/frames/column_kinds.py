@@ -1,9 +1,8 @@
-"""What the columns of a table are.
+"""Find what the columns of a table are.
 
-Numbers, truth values, dates, words or categories, by the rules of pandas.read_csv.
-
-Beyond those rules a column of ISO 8601 dates is dates. Whoever fitted a model on a file by pandas'
-defaults gets here what was fitted: the words that pandas takes for missing are missing.
+Numbers, truth values, dates, words or categories, by the rules of pandas.read_csv. In addition, a
+column of ISO 8601 dates is dates. A model that was fitted on a file read with pandas' defaults gets
+here what it was fitted on: the words that pandas takes for missing are missing.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from memberscope.frames.column_values import make_object_array
 
 Kind = Literal["number", "boolean", "date", "text", "category"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# The strings that pandas.read_csv takes for missing values by default
 MISSING = frozenset(
     {
         "",
@@ -48,9 +48,9 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What a column must become: its `kind`, the `categories` that a model knows.
+    """What a column must become.
 
-    And what stands for a `missing` value.
+    Its `kind`, the `categories` that a model knows, and what stands for a `missing` value.
     """
 
     kind: Kind
@@ -62,7 +62,7 @@ def read_kinds(given: Sequence[str]) -> dict[str, ColumnSpec]:
     """Read what a user declares of columns, each as column=kind.
 
     Raises:
-        InputError: A kind is none of number, boolean, date, text and category.
+        InputError: A kind is not one of number, boolean, date, text and category.
 
     >>> read_kinds(["postcode=text"])["postcode"].kind
     'text'
@@ -73,7 +73,7 @@ def read_kinds(given: Sequence[str]) -> dict[str, ColumnSpec]:
         if not name or word not in KINDS:
             raise InputError(
                 f"Expected --types column=kind with the kinds {', '.join(KINDS)}, got {entry!r}. "
-                "Write postcode=text."
+                "Write for example postcode=text."
             )
         found[name.strip()] = ColumnSpec(word)
     return found
@@ -97,6 +97,7 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
     numbers = _parse_numbers(words, decimal)
     if numbers is not None:
         return numbers
+    # Each distinct word is looked at once, since columns of words repeat a few of them
     stripped = {word: word.strip() for word in set(words)}
     present = set(stripped.values()) - MISSING
     complete = not any(word in MISSING for word in stripped.values())
@@ -115,16 +116,15 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
             return np.array([dates[word] for word in words], dtype="datetime64[us]")
         except ValueError:  # such as the 31st of February
             pass
-    kept = {
-        word: np.nan if plain in MISSING else word for word, plain in stripped.items()
-    }  # one object a value
+    # One object for each value, however many records have it
+    kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}
     return make_object_array([kept[word] for word in words])
 
 
 def find_column_kind(column: Any) -> Kind:
-    """Tell the kind of a column (n,) of numpy or pandas by its type.
+    """Find the kind of a column (n,) of numpy or pandas by its type.
 
-    Objects are text unless all of them are truth values.
+    Objects are text unless all of them are truth values or numbers.
 
     >>> find_column_kind(np.array([1.5])), find_column_kind(np.array(["a"], dtype=object))
     ('number', 'text')
@@ -148,7 +148,7 @@ def find_column_kind(column: Any) -> Kind:
 
 
 def mark_missing(values: Any) -> NDArray[np.bool_]:
-    """Tell which entries (n,) of a column are missing: None, NaN, NaT or pandas' NA.
+    """Mark the entries (n,) of a column that are missing: None, NaN, NaT or pandas' NA.
 
     >>> mark_missing(np.array([1.0, np.nan])).tolist()
     [False, True]
@@ -168,16 +168,15 @@ def mark_missing(values: Any) -> NDArray[np.bool_]:
 def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
     """Parse the fields (n,) as whole numbers, or as numbers with NaN for what is missing.
 
-    None if some is no number.
+    Give None if some field is not a number.
     """
     plain = (
         words
         if decimal == "."
         else [word.replace(decimal, ".") for word in words if "." not in word]
     )
-    if len(plain) != len(words) or "_" in "".join(
-        plain
-    ):  # float() takes 1_000, no other reader does
+    # float() takes 1_000, which no other reader does
+    if len(plain) != len(words) or "_" in "".join(plain):
         return None
     try:
         values = np.array(list(map(float, plain)))

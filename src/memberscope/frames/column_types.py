@@ -1,4 +1,4 @@
-"""One type for a column that two sides hold differently, without a change of any value."""
+"""Find one type for a column that two sides hold differently, without changing any value."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def unify_columns(
 ) -> Pair:
     """Give two narwhals columns one type.
 
-    The first's where it holds all values of both, or else the second's, or a wider one.
-
-    Categories are united: the first's, then those that the second uses besides.
+    It is the first's where that holds all values of both, or else the second's, or a wider one.
+    Categories are united: the first's, then those that the second uses in addition.
 
     Raises:
         InputError: One holds numbers and the other text or dates, or dates with and without a time
@@ -48,16 +47,14 @@ def unify_columns(
         if kinds[0] != kinds[1] and not {NOTHING, ANYTHING} & set(kinds):
             raise InputError(
                 f"Expected values of one kind in the column {name!r}, got {kinds[0]} in the "
-                f"{sides[0]} and {kinds[1]} in the "
-                f"{sides[1]}. Read both in the same way."
+                f"{sides[0]} and {kinds[1]} in the {sides[1]}. Read both in the same way."
             )
         united = _unite_types(first, second, kinds)
     if united is None:
         types = [str(_native_type(column)) for column in (first, second)]
         raise InputError(
             f"Expected values of one kind in the column {name!r}, got {types[0]} in the {sides[0]} "
-            f"and {types[1]} in the {sides[1]}. "
-            f"Convert one of them."
+            f"and {types[1]} in the {sides[1]}. Convert one of them."
         )
     return united
 
@@ -68,7 +65,7 @@ def _native_type(column: Any) -> Any:
 
 
 def _is_same(first: Any, second: Any) -> bool:
-    """Tell whether two columns have one type, and categories in one order."""
+    """Check whether two columns have one type, and categories in one order."""
     ours, theirs = _native_type(first), _native_type(second)
     if (
         hasattr(ours, "categories")
@@ -86,7 +83,7 @@ def _has_categories(column: Any) -> bool:
 
 
 def _describe_column_kind(column: Any) -> str:
-    """Say what a column holds, in words for a message."""
+    """Describe what a column holds, in words for a message."""
     import narwhals as nw
 
     if column.is_null().all():
@@ -114,6 +111,7 @@ def _unite_types(first: Any, second: Any, kinds: tuple[str, str]) -> Pair | None
     if kinds[0] == NOTHING:
         like.reverse()
         loose.reverse()
+    # A column of objects says nothing about its type: prefer the other side's
     strict = [
         _native_type(column) for column, is_loose in zip(like, loose, strict=True) if not is_loose
     ]
@@ -141,6 +139,7 @@ def _convert_exactly(column: Any, dtype: Any, like: list[Any]) -> Any:
         cast = _cast_column(column, dtype, like)
         back = _cast_column(cast, _native_type(column), like)
         missing, now = (part.is_null().to_numpy().astype(bool) for part in (column, cast))
+        # A cast may turn NaN into a missing value, which is the only change that is allowed
         if (missing != now).any():
             nans = read_column_values(column)
             return (
@@ -203,7 +202,7 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
 
 
 def _list_categories(column: Any) -> list[Any]:
-    """List the categories of a column in their order, or else its different values."""
+    """List the categories of a column in their order, or else its distinct values."""
     kind = _native_type(column)
     if hasattr(kind, "categories"):
         return list(kind.categories)

@@ -1,4 +1,4 @@
-"""The values of one column of any library as numpy has them, and what is missing among them."""
+"""Read the values of one column of any library as numpy has them, and what is missing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ DATES = (datetime.date, datetime.datetime)
 
 
 def read_column_values(column: Any) -> NDArray[Any]:
-    """Give the values (n,) of a narwhals column.
+    """Read the values (n,) of a narwhals column.
 
-    Numbers and truth values, dates and durations as numpy has them, else objects.
-
-    A missing number is NaN, a missing date NaT, anything else missing is None. Truth values with
+    Numbers, truth values, dates and durations are as numpy has them, all else are objects. A
+    missing number is NaN, a missing date NaT, anything else missing is None. Truth values with
     missing ones are numbers.
 
     >>> import narwhals as nw
@@ -36,7 +35,7 @@ def read_column_values(column: Any) -> NDArray[Any]:
 
 
 def make_object_array(values: Any) -> NDArray[Any]:
-    """Give an array (n,) of objects, whatever they are; lists are not unpacked.
+    """Make an array (n,) of objects, whatever they are; lists are not unpacked.
 
     >>> make_object_array([[1], [2, 3]]).shape
     (2,)
@@ -48,9 +47,9 @@ def make_object_array(values: Any) -> NDArray[Any]:
 
 
 def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
-    """Give objects (n,) as numbers or dates where all of them are.
+    """Convert objects (n,) to numbers or dates where all of them are.
 
-    And as objects with None for what is missing where not.
+    Otherwise they stay objects, with None for what is missing.
 
     >>> convert_objects(np.array([1, None, 2.5], dtype=object)), convert_objects(np.array(["a", np.nan], dtype=object))
     (array([1. , nan, 2.5]), array(['a', None], dtype=object))
@@ -81,7 +80,7 @@ def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a value of a column of objects is None, NaN, NaT or NA.
+    """Check whether a value of a column of objects is None, NaN, NaT or NA.
 
     >>> is_missing(None), is_missing(float("nan")), is_missing("nan")
     (True, True, False)
@@ -94,7 +93,7 @@ def is_missing(value: Any) -> bool:
 
 
 def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
-    """Give values (n,) of any kind by their text, nested ones included.
+    """Convert values (n,) of any kind to their text, nested ones included.
 
     >>> as_words(make_object_array([[1, 2], "a", None])).tolist()
     ['[1, 2]', 'a', 'None']
@@ -110,15 +109,14 @@ def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
 def as_numpy(values: Any) -> NDArray[Any]:
     """Make a numpy array of a tensor on any device and of any precision.
 
-    Or of anything numpy reads.
+    Or of anything else that numpy reads.
 
     >>> as_numpy([1, 2]).tolist()
     [1, 2]
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
-        if "float8" in str(values.dtype) or "bfloat16" in str(
-            values.dtype
-        ):  # which numpy does not know
+        # NumPy does not know these types
+        if "float8" in str(values.dtype) or "bfloat16" in str(values.dtype):
             values = values.float()
     return np.asarray(values)

@@ -1,4 +1,4 @@
-"""Labelled records from torch's data sets and loaders, in the order of the data set."""
+"""Read labelled records from torch's data sets and loaders, in the order of the data set."""
 
 from __future__ import annotations
 
@@ -13,16 +13,14 @@ from memberscope.errors import InputError
 from memberscope.frames.column_values import as_numpy
 from memberscope.frames.several_inputs import Inputs
 
-LABELS = ("label", "labels", "y", "target", "targets")
+LABELS = ("label", "labels", "y", "target", "targets")  # keys of a batch that may hold its labels
 
 
 def read_dataset(side: Any) -> Any:
     """Read the pair (x, y) of a torch data set, subset or loader of labelled records.
 
-    Anything else stays as it is.
-
-    A loader's records come in the order of its data set, without what it shuffles, repeats or drops
-    at the end.
+    Anything else is returned unchanged. A loader's records come in the order of its data set,
+    whatever it shuffles, repeats or drops at the end.
 
     Raises:
         InputError: It does not give records with labels.
@@ -33,6 +31,7 @@ def read_dataset(side: Any) -> Any:
     >>> x.shape, y.tolist()
     ((3, 3), [0, 1, 2])
     """
+    # Without torch imported by the caller nothing can be a torch data set, and importing it is slow
     data = getattr(sys.modules.get("torch.utils"), "data", None)
     if data is None or not isinstance(side, data.Dataset | data.DataLoader):
         return side
@@ -44,9 +43,9 @@ def read_dataset(side: Any) -> Any:
 
 
 def _batches_of(loader: Any) -> Iterable[Any]:
-    """The batches of a loader in the order of its data set.
+    """Give the batches of a loader in the order of its data set.
 
-    As the loader gives them where it has none.
+    A loader without a data set by position gives them in its own order.
     """
     from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, Subset
 
@@ -63,7 +62,7 @@ def _batches_of(loader: Any) -> Iterable[Any]:
 
 
 def _collate_rows(rows: list[Any]) -> Any:
-    """One batch, by torch's own rules, with images and arrays of numpy as they are."""
+    """Collate one batch by torch's rules; images and arrays of numpy are accepted too."""
     from torch.utils.data import default_collate
 
     def prepared(part: Any) -> Any:
@@ -77,7 +76,7 @@ def _collate_rows(rows: list[Any]) -> Any:
 
 
 def _read_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
-    """All records and labels of some batches, as arrays."""
+    """Join all records and labels of some batches, as arrays."""
     pairs = [_pair_of(batch) for batch in batches]
     if not pairs:
         raise InputError(
@@ -99,7 +98,7 @@ def _read_batches(batches: Iterable[Any]) -> tuple[Any, NDArray[Any]]:
 
 
 def _join_inputs(arrays: list[Any]) -> NDArray[Any]:
-    """The same input of all batches as one array.
+    """Join the same input of all batches into one array.
 
     Raises:
         InputError: The records have different shapes.
@@ -108,13 +107,13 @@ def _join_inputs(arrays: list[Any]) -> NDArray[Any]:
         return np.concatenate([as_numpy(array) for array in arrays])
     except ValueError as error:
         raise InputError(
-            f"Expected records of one shape in the data set, got others ({error}). Pad or resize "
-            "them."
+            f"Expected records of one shape in the data set, got different ones ({error}). Pad or "
+            "resize them."
         ) from error
 
 
 def _pair_of(batch: Any) -> tuple[Any, Any]:
-    """The inputs and the labels of a batch.
+    """Give the inputs and the labels of a batch.
 
     Raises:
         InputError: It has no labels.

@@ -1,4 +1,4 @@
-"""The columns that a model was fitted with, and records as it takes them."""
+"""Find the columns that a model was fitted with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memberscope.types import Target
 def list_target_columns(target: Target) -> tuple[str, ...]:
     """Give the names of the columns that the model was fitted with, in its order.
 
-    None if it was fitted without names.
+    They are empty if it was fitted without names.
 
     >>> from memberscope.targets import FunctionTarget
     >>> list_target_columns(FunctionTarget(lambda x: x, n_classes=2))
@@ -29,7 +29,7 @@ def list_target_columns(target: Target) -> tuple[str, ...]:
 def list_estimator_columns(estimator: Any) -> tuple[str, ...]:
     """Give the names of the columns that an estimator was fitted with, in its order.
 
-    None if it was fitted without names.
+    They are empty if it was fitted without names.
 
     >>> import pandas
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -44,4 +44,5 @@ def list_estimator_columns(estimator: Any) -> tuple[str, ...]:
             "",
         )  # CatBoost, which numbers them
     names = () if found is None else tuple(str(name) for name in np.asarray(found))
+    # Made-up names say nothing of the order in which a data frame must be given
     return () if names == tuple(f"{made_up}{place}" for place in range(len(names))) else names

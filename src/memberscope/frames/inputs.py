@@ -1,4 +1,4 @@
-"""Records as a framework wants them.
+"""Convert records to what a framework takes.
 
 Dense arrays of one type and shape, or named columns, whatever held them before.
 """
@@ -18,9 +18,9 @@ from memberscope.frames.stacking import place_fitted
 
 
 def make_dense_array(x: Any) -> NDArray[Any]:
-    """Records (n, ...) as one array, from an array, a sparse matrix, a tensor.
+    """Convert records (n, ...) to one array.
 
-    A list or a data frame.
+    From an array, a sparse matrix, a tensor, a list or a data frame.
 
     >>> make_dense_array([[1, 2], [3, 4]]).shape
     (2, 2)
@@ -31,7 +31,7 @@ def make_dense_array(x: Any) -> NDArray[Any]:
 
 
 def find_columns(x: Any, names: Sequence[str], what: str) -> list[int]:
-    """Find the places of the columns `names` in a data frame.
+    """Find the positions of the columns `names` in a data frame.
 
     Raises:
         InputError: A column is missing.
@@ -45,14 +45,14 @@ def find_columns(x: Any, names: Sequence[str], what: str) -> list[int]:
     if missing:
         got = ", ".join(str(name) for name in own[:8])
         raise InputError(
-            f"Expected the column {missing[0]!r} for the {what}, got {got}. Name the columns as it "
-            "does."
+            f"Expected the column {missing[0]!r} for the {what}, got {got}. Rename the columns of "
+            f"the records to the names that the {what} uses."
         )
     return places
 
 
 def select_columns(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]]:
-    """The columns (n,) `names` of a data frame, or all columns of an array in that order.
+    """Select the columns (n,) `names` of a data frame, or all columns of an array.
 
     Raises:
         InputError: A column is missing, or an array has another number of columns.
@@ -74,10 +74,10 @@ def select_columns(x: Any, names: Sequence[str], what: str) -> list[NDArray[Any]
 
 
 def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArray[Any]:
-    """`values` as `dtype`, if that loses nothing but precision; words stay words.
+    """Cast `values` to `dtype`, if that loses nothing but precision; words stay words.
 
     Raises:
-        InputError: Words where numbers are wanted, or numbers that the type cannot hold.
+        InputError: They are words where numbers are expected, or numbers the type cannot hold.
 
     >>> cast_values(np.array([1.0, 2.0]), np.dtype("int64"), "ids").tolist()
     [1, 2]
@@ -114,9 +114,9 @@ def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArra
 
 
 def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str) -> NDArray[Any]:
-    """`values` (n, ...) with the dimensions `shape` a record, of which None fits any.
+    """Reshape `values` (n, ...) to the dimensions `shape` of a record, of which None fits any.
 
-    Only dimensions of one come and go.
+    Only dimensions of size one are added or removed.
 
     Raises:
         InputError: They do not fit.
@@ -144,7 +144,7 @@ def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str)
 
 
 def _is_fitting_shape(own: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    """Whether the dimensions `own` are those `wanted`, where None fits any.
+    """Check whether the dimensions `own` are those `wanted`, where None fits any.
 
     >>> _is_fitting_shape((2, 3), (None, 3)), _is_fitting_shape((2,), (3,))
     (True, False)

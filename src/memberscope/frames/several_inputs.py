@@ -1,4 +1,7 @@
-"""Records that a model takes as several arrays: codes beside numbers, token ids beside a mask."""
+"""Hold records that a model takes as several arrays.
+
+Such as codes beside numbers, or token ids beside a mask.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,10 @@ from memberscope.frames.inputs import make_dense_array
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The several `parts` (n, ...) of n records, in order.
+    """Several `parts` (n, ...) of n records, in order.
 
-    `names` where the model takes them by name.
-
-    Slices and lists of positions give some of the records. As one array they are their features
-    side by side.
+    They have `names` where the model takes them by name. Slices and lists of positions give some of
+    the records. As one array they are their features side by side.
 
     >>> both = Inputs((np.array([0, 1, 2]), np.zeros((3, 2))))
     >>> len(both), len(both[1:]), np.asarray(both[np.array([2])]).tolist()
@@ -37,16 +38,16 @@ class Inputs:
         return len(self.parts[0])
 
     def __getitem__(self, where: Any) -> Inputs:
-        """Some of the records, by a slice or by positions (r,)."""
+        """Give some of the records, by a slice or by positions (r,)."""
         if not isinstance(where, slice | np.ndarray | list):
             raise TypeError(
-                f"Expected a slice or positions of records, got {type(where).__name__}. Give one "
-                "of these."
+                f"Expected a slice or positions of records, got {type(where).__name__}. Use one of "
+                "these."
             )
         return Inputs(tuple(part[where] for part in self.parts), self.names)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        """All features of a record side by side (n, f)."""
+        """Put all features of a record side by side (n, f)."""
         flat = [part.reshape(len(part), -1) for part in self.parts]
         return np.hstack(flat).astype(dtype) if dtype is not None else np.hstack(flat)
 
@@ -61,7 +62,7 @@ class Inputs:
         return hasher.hexdigest()
 
     def rebuilt(self, features: NDArray[Any]) -> Inputs:
-        """Records (r) like these whose features side by side are `features` (r, f).
+        """Build records (r) like these from `features` (r, f) side by side.
 
         >>> Inputs((np.array([4]), np.zeros((1, 2)))).rebuilt(np.array([[7.0, 1.0, 2.0]])).parts[0].tolist()
         [7]
@@ -79,7 +80,7 @@ class Inputs:
         )
 
     def joined(self, other: Any) -> Inputs:
-        """These records and then those of `other`.
+        """Append the records of `other` to these.
 
         Raises:
             InputError: The other records have other parts.
@@ -95,7 +96,7 @@ class Inputs:
         ):
             raise InputError(
                 f"Expected the same {len(self.parts)} inputs of members and of non-members, got "
-                "others. Give both sides alike."
+                "different ones. Give both sides with the same inputs and names."
             )
         return Inputs(
             tuple(np.concatenate(pair) for pair in zip(self.parts, other.parts, strict=True)),
@@ -103,17 +104,16 @@ class Inputs:
         )
 
     def mapped(self, change: Callable[[NDArray[Any]], Any]) -> tuple[Any, ...] | dict[str, Any]:
-        """What `change` makes of each part, in order or by name."""
+        """Apply `change` to each part, and give the results in order or by name."""
         found = tuple(change(part) for part in self.parts)
         return dict(zip(self.names, found, strict=True)) if self.names else found
 
 
 def read_inputs(x: Any, n: int) -> Any:
-    """Read the records of one side, `n` of them.
+    """Read the `n` records of one side.
 
-    Tensors and rows of numbers as an array, several arrays as `Inputs`.
-
-    Data frames, sparse matrices, texts and all else stay as they are.
+    Tensors and rows of numbers become an array, several arrays become `Inputs`. Data frames, sparse
+    matrices, texts and all else stay as they are.
 
     >>> read_inputs([[1, 2], [3, 4]], 2).shape, len(read_inputs((np.zeros(3), np.zeros((3, 4))), 3).parts)
     ((2, 2), 2)
@@ -133,9 +133,9 @@ def read_inputs(x: Any, n: int) -> Any:
 
 
 def _read_sequence(x: Sequence[Any], n: int) -> Any:
-    """Records given as a list: of arrays with one row a record, of tensors, of rows of numbers.
+    """Read records given as a list.
 
-    Or of anything else.
+    Of arrays with one row a record, of tensors, of rows of numbers, or of anything else.
     """
     if len(x) != n and len(x) > 0 and all(_count_records(part) == n for part in x):
         return Inputs(tuple(_as_part(part) for part in x)) if len(x) > 1 else _as_part(x[0])
@@ -152,14 +152,14 @@ def _read_sequence(x: Sequence[Any], n: int) -> Any:
 
 
 def _count_records(part: Any) -> int:
-    """Number of records in one array of several; -1 of anything else, such as a text."""
+    """Count the records in one array of several; -1 for anything else, such as a text."""
     if hasattr(part, "shape"):
         return int(part.shape[0]) if len(part.shape) else -1
     return len(part) if isinstance(part, list | tuple) else -1
 
 
 def _as_part(part: Any) -> NDArray[Any]:
-    """One input as an array of numbers.
+    """Convert one input to an array of numbers.
 
     Raises:
         InputError: It holds something else.
@@ -168,7 +168,6 @@ def _as_part(part: Any) -> NDArray[Any]:
     if values.dtype.kind not in "buif":
         raise InputError(
             f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as "
-            "codes first, or make a data frame of a "
-            f"dict of columns."
+            "codes first, or make a data frame of a dict of columns."
         )
     return values

@@ -1,9 +1,7 @@
-"""Members and non-members one after the other.
+"""Put members and non-members one after the other.
 
-Columns by name, one type a column, and nothing changed that a model could see.
-
-What works on each side alone works on both together: categories of both sides are united, and no
-value changes.
+Columns are matched by name and get one type each. What a model can do with each side alone it can
+do with both together: categories of both sides are united, and no value changes.
 """
 
 from __future__ import annotations
@@ -49,13 +47,13 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     >>> stack_sides(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack_sides(["a text"], ["another"])
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
     """
-    if hasattr(first, "joined"):  # several arrays a record, which know how
+    if hasattr(first, "joined"):  # several arrays for each record join themselves
         return first.joined(second)
     for side, x in zip(sides, (first, second), strict=True):
         if isinstance(x, Mapping) and not is_sparse(x):  # a sparse matrix by keys is a dict, too
             raise InputError(
                 f"Expected the {side} as an array, a list or a data frame, got a dict of columns. "
-                "Make a frame of it."
+                "Make a data frame of it."
             )
     if is_frame(first):
         return _stack_frames(first, second, sides)
@@ -76,7 +74,7 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
 def match_records(x: Any, like: Any, sides: Sides) -> Any:
     """Give records held as the frame `like` holds its own.
 
-    Its columns in its order, its library and its types.
+    With its columns in its order, its library and its types.
 
     Raises:
         InputError: A column is missing, or there is one more.
@@ -95,7 +93,7 @@ def match_records(x: Any, like: Any, sides: Sides) -> Any:
 def _match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     """Give the frame `second` with the columns of the frame `first`.
 
-    Found by name, in its order and under its names.
+    They are found by name, and take the first frame's order and names.
 
     Raises:
         InputError: A column is missing or there is one more.
@@ -124,8 +122,8 @@ def _match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
             other = sides[0] if side == sides[1] else sides[1]
             raise InputError(
                 f"Expected the same columns in the {sides[0]} and the {sides[1]}, got "
-                f"{missing[0]!r} in the {other} only. "
-                f"Add it to the {side}, or leave it out of both."
+                f"{missing[0]!r} in the {other} only. Add it to the {side}, or leave it out of "
+                "both."
             )
     return pick_columns(second, _find_places(theirs, ours))
 
@@ -135,7 +133,7 @@ def place_fitted(
 ) -> tuple[list[int], list[str], list[Any]]:
     """Find the columns that a model was `fitted` with among `names`.
 
-    Their places, which are missing, and which there are besides.
+    Give their positions, those that are missing, and those that are there in addition.
 
     A name that the model's library wrote in another way is the same one: 0 and "0", and a space as
     an underscore.
@@ -156,9 +154,9 @@ def place_fitted(
 
 
 def take_fitted_order(x: Any, fitted: Sequence[str]) -> Any:
-    """Give the records with the columns in the order that a model was `fitted` with.
+    """Put the columns in the order that a model was `fitted` with.
 
-    If they are its columns; else as they are.
+    Records with other columns are returned unchanged.
 
     >>> import pandas
     >>> list(take_fitted_order(pandas.DataFrame({"b": [1], "a": [2]}), ["a", "b"]).columns)
@@ -178,12 +176,12 @@ def take_fitted_order(x: Any, fitted: Sequence[str]) -> Any:
 
 
 def convert_to_array(x: Any) -> Any:
-    """Give records as an array where numpy reads them as numbers, else as the array.
+    """Convert records to an array where numpy reads them as numbers.
 
-    The series or the list that they are.
+    Otherwise give the array, the series or the list that they are.
 
     Raises:
-        InputError: They are no records, such as one text.
+        InputError: They are not records, such as one text.
 
     >>> convert_to_array([[1, 2], [3, 4]]).shape, convert_to_array([[1, 2], [3]])
     ((2, 2), [[1, 2], [3]])
@@ -203,7 +201,7 @@ def convert_to_array(x: Any) -> Any:
     if isinstance(x, str | bytes) or not hasattr(x, "__len__"):
         raise InputError(
             f"Expected records as an array, a list or a data frame, got {type(x).__name__}. Give "
-            "one entry a record."
+            "one entry for each record."
         )
     return np.asarray(x)
 
@@ -278,8 +276,7 @@ def _to_library(frame: Any, like: Any, sides: Sides) -> Any:
     except Exception as error:
         raise InputError(
             f"Expected {sides[1]} that can be held as the {sides[0]} are, got "
-            f"{frame.implementation} for {library} ({error}). "
-            f"Give both as frames of one library."
+            f"{frame.implementation} for {library} ({error}). Give both as frames of one library."
         ) from error
 
 
@@ -318,15 +315,14 @@ def _require_width(ours: tuple[int, ...], theirs: tuple[int, ...], sides: Sides)
         ]
         raise InputError(
             f"Expected records of one shape, got {shown[0]} features in the {sides[0]} and "
-            f"{shown[1]} in the {sides[1]}. "
-            f"Give both as the model takes them."
+            f"{shown[1]} in the {sides[1]}. Give both as the model takes them."
         )
 
 
 def _stack_lists(first: Any, second: Any, sides: Sides) -> Any:
     """Put arrays, series or lists one after the other.
 
-    What is no array of numbers stays what the first side is.
+    What is not an array of numbers keeps the type of the first side.
     """
     if is_series(first) and hasattr(first, "to_frame") and not is_series(second):
         second = type(first)(list(second))

@@ -1,6 +1,6 @@
-"""Signals: what is observed about each record under a model, paid for once.
+"""Signals: what is observed about each record under a model.
 
-Checked and cached here.
+All queries are made, checked and cached here, once.
 """
 
 from memberscope.signals.collect import (

@@ -1,4 +1,4 @@
-"""Distance to the decision boundary from labels alone.
+"""Measure the distance to the decision boundary from labels alone.
 
 By walks towards other records or by HopSkipJump.
 """
@@ -17,7 +17,7 @@ from memberscope.signals.label_oracle import (
 from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
 from memberscope.types import Records, SignalSpec, Target
 
-QUERIES = 128
+QUERIES = 128  # queries for each record unless the specification says otherwise
 
 
 COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of queries
@@ -26,9 +26,9 @@ COARSE = 64  # first stage of HopSkipJump, whose iterations take some tens of qu
 def measure_boundary(
     target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
 ) -> MeasuredSignal:
-    """Twice the log of the distance to the boundary in `Domain.unit`, (n, stages, 1).
+    """Measure twice the log of the distance to the boundary in `Domain.unit`, (n, stages, 1).
 
-    Within `queries` a record.
+    At most `queries` are spent for each record.
 
     Parameters: `queries`, `settled`, `seed`, and `hopskipjump` = 1 for that search on continuous
     features.

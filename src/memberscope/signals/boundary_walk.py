@@ -1,11 +1,11 @@
-"""Distance to the decision boundary from labels alone.
+"""Search the distance to the decision boundary by walks towards other records.
 
-The nearest change of label on paths towards other records.
+Only labels are used: the search finds the nearest change of label on each path.
 
-The default search walks from each record towards the nearest records that the model gives another
-label; on each path one query tells whether it could come closer than the best so far, and only then
-the border is bisected. A path is a line where features are numbers or pixels, and replaces features
-one by one in a fixed random order where some are bits or categories, so that nothing leaves the
+The search walks from each record towards the nearest records that the model gives another label. On
+each path one query shows whether it could come closer than the best so far, and only then is the
+border bisected. A path is a line where features are numbers or pixels. Where some are bits or
+categories, it replaces features one by one in a fixed random order, so that nothing leaves the
 domain. Records that the model labels wrongly cost one query and get the floor.
 
 References:
@@ -38,7 +38,7 @@ NEAR = 0.1  # relative precision of a bisection
 
 
 class BoundaryWalk:
-    """The state of the search for all records.
+    """State of the search for all records.
 
     Each record's path, the stretch that is bisected, and the best distance (n,).
     """
@@ -46,7 +46,7 @@ class BoundaryWalk:
     def __init__(
         self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS
     ) -> None:
-        """Choose the paths of the records `z` (n, f).
+        """Choose the paths of the records `z` (n, f), which the model labels `predicted` (n,).
 
         Which the model gives the labels `predicted` (n,).
         """
@@ -66,9 +66,9 @@ class BoundaryWalk:
         self.low, self.high, self.halving = np.zeros(n), self.best.copy(), self.certain[:, 0].copy()
 
     def reached(self) -> Bools:
-        """Whether each path (n, paths) ends at the very record that it walks towards.
+        """Check whether each path (n, paths) ends at the very record that it walks towards.
 
-        Missing and fixed entries included.
+        Missing and fixed entries count too.
         """
         domain, found = self.oracle.domain, np.ones(self.ends.shape, dtype=bool)
         if (domain.scale > 0).all() and not np.isnan(self.z).any():
@@ -81,7 +81,10 @@ class BoundaryWalk:
         return found
 
     def advance(self, budget: int) -> Floats:
-        """Values (n,) once every record has spent up to `budget` queries, or has no path left."""
+        """Search until every record has spent `budget` queries or has no path left.
+
+        Give the values (n,).
+        """
         n_paths = self.ends.shape[1]
         while True:
             going = self.right & (self.oracle.asked < budget) & (self.path < n_paths)
@@ -91,19 +94,20 @@ class BoundaryWalk:
                 self.step(rows)
 
     def step(self, rows: NDArray[np.int64]) -> None:
-        """One query of each record in `rows` (r,), or a move to its next path."""
+        """Make one query for each record in `rows` (r,), or move it to its next path."""
         length = self.lengths[rows, self.path[rows]]
         halving, best = self.halving[rows], self.best[rows]
         aim = np.where(
             halving, (self.low[rows] + self.high[rows]) / 2, np.minimum(best * (1 - NEAR), length)
         )
-        known = (
-            ~halving & self.certain[rows, self.path[rows]] & (length <= best * (1 - NEAR))
-        )  # the end itself has another label
+        # The end is known to have another label, so that no query is needed there
+        known = ~halving & self.certain[rows, self.path[rows]] & (length <= best * (1 - NEAR))
         fine = halving & (self.high[rows] - self.low[rows] <= NEAR * self.high[rows])
         ask = np.flatnonzero(~known & ~fine & np.isfinite(length))
         self.halve(rows[known], length[known])
         points, distance = self.points(rows[ask], aim[ask])
+        # A discrete path may have no point strictly between what is known: a query there would be
+        # wasted
         worth = (distance > 0) & (~halving[ask] | (distance < self.high[rows[ask]] * (1 - 1e-9)))
         asked = ask[worth]
         keeps = self.oracle.keeps(rows[asked], points[worth])
@@ -115,15 +119,15 @@ class BoundaryWalk:
         self.halving[rows[left]] = False
 
     def halve(self, rows: NDArray[np.int64], distance: Floats) -> None:
-        """Go on with the stretch up to `distance` (r,), where the label is another."""
+        """Continue with the stretch up to `distance` (r,), where the label is another."""
         self.low[rows] = np.where(self.halving[rows], self.low[rows], 0.0)
         self.high[rows], self.halving[rows] = distance, True
         self.best[rows] = np.minimum(self.best[rows], distance)
 
     def points(self, rows: NDArray[np.int64], aim: Floats) -> tuple[Floats, Floats]:
-        """Points (r, f) on the records' paths.
+        """Give points (r, f) on the records' paths, and their distances (r,).
 
-        At most as far as `aim` (r,) but beyond what is known, and their distances (r,).
+        The points lie at most `aim` (r,) away, but beyond what is known.
         """
         start = self.z[rows]
         end = self.oracle.domain.movable(start, self.pool[self.ends[rows, self.path[rows]]])
@@ -135,13 +139,13 @@ class BoundaryWalk:
         total = np.cumsum(
             np.take_along_axis(self.oracle.domain.differences(start, end), order, axis=1), axis=1
         )
+        # Rounding in the sums must not drop a feature that lies exactly at the distance asked for
         slack = 1e-9 * total[:, -1:]
         count = (total <= (aim * aim)[:, None] + slack).sum(axis=1)
         count = np.where(~self.halving[rows] & (aim >= length), total.shape[1], count)
         low = np.where(self.halving[rows], self.low[rows], 0.0)
-        passed = (total <= (low * low)[:, None] + slack).sum(
-            axis=1
-        )  # if all are, one more is replaced
+        # Features that are replaced at the inner end of the stretch; at least one more is tried
+        passed = (total <= (low * low)[:, None] + slack).sum(axis=1)
         count = np.where(
             self.halving[rows], np.maximum(count, np.minimum(passed + 1, total.shape[1])), count
         )
@@ -150,7 +154,10 @@ class BoundaryWalk:
 
 
 def score_distances(distance: Floats, right: Bools, unit: float) -> Floats:
-    """Twice the log-distance (n,) in `unit`, within bounds; wrong labels are below all of them."""
+    """Convert distances to twice the log-distance (n,) in `unit`, within bounds.
+
+    Records that are labelled wrongly get a value below all others.
+    """
     with np.errstate(divide="ignore"):
         logs = np.clip(STEEP * np.log(distance / unit), NEAREST, CEILING)
     return np.where(right, logs, FLOOR)
@@ -159,12 +166,13 @@ def score_distances(distance: Floats, right: Bools, unit: float) -> Floats:
 def _find_path_ends(
     oracle: Oracle, z: Floats, predicted: Ints, rng: np.random.Generator, n_paths: int
 ) -> tuple[Ints, Floats, Floats]:
-    """For each record the `n_paths` nearest records with a label other than its own, (n, paths).
+    """Find the nearest records with a label other than a record's own.
 
-    How far they are, and the pool.
+    Give the `n_paths` nearest for each record, (n, paths), their distances (n, paths), and the
+    pool.
 
-    Ends are chosen by their contents, so that the order of records plays no part. The pool's last
-    points are random ones, tried where no record has another label.
+    Ends are chosen by their contents, so that the order of the records plays no part. The pool's
+    last points are random ones, tried where no record has another label.
     """
     n, f = z.shape
     key = np.nan_to_num(z * rng.standard_normal(f)).sum(axis=1)
@@ -180,6 +188,8 @@ def _find_path_ends(
             own = rows[oracle.labels[rows] == label]
             other = np.flatnonzero((labels != label) & real)
             other = other if len(other) else np.flatnonzero(~real)
+            # Rounded, so that distances equal up to the last bits are ordered by place on every
+            # machine
             squares = np.round(_measure_squared_distances(placed[own], where[other]), 6)
             nearest = np.argsort(squares, axis=1, kind="stable")[:, :n_paths]
             ends[own, : nearest.shape[1]] = other[nearest]
@@ -188,9 +198,9 @@ def _find_path_ends(
 
 
 def _measure_squared_distances(a: Floats, b: Floats) -> Floats:
-    """Squared Euclidean distances (r, p) between points (r, g) and (p, g).
+    """Compute squared Euclidean distances (r, p) between points (r, g) and (p, g).
 
-    An entry that is missing in either counts nothing.
+    An entry that is missing in either point counts as zero.
     """
     if np.isnan(a).any() or np.isnan(b).any():
         seen, there = (~np.isnan(part) * 1.0 for part in (a, b))
@@ -203,9 +213,9 @@ def _measure_squared_distances(a: Floats, b: Floats) -> Floats:
 
 
 def _draw_random_points(domain: Domain, n: int, rng: np.random.Generator) -> Floats:
-    """Points (n, f) drawn evenly from each feature's range.
+    """Draw points (n, f), uniform over each feature's range.
 
-    Or as the records have its bits and categories.
+    Bits and categories are drawn as often as the records have them.
     """
     u = rng.random((n, len(domain.low)))
     drawn = domain.low + u * (domain.high - domain.low)

@@ -1,6 +1,6 @@
-"""One query a record, in batches that are stored as they finish.
+"""Query the model once for each record, in batches that are stored as they finish.
 
-Checked before anything is computed from them.
+Outputs are checked before anything is computed from them.
 """
 
 from __future__ import annotations
@@ -21,25 +21,22 @@ from memberscope.targets.stored import has_percentages
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
 
-SURE = 20  # records whose logits all look like probabilities before they are taken for such
+SURE = 20  # records that must all look like probabilities before logits are refused as such
 PROBE = 32  # records asked twice, to see whether the model answers the same
 SECOND = SignalSpec("outputs", parameters=(("again", 1.0),))  # key of the second answers
-LABELS = SignalSpec(
-    "outputs", parameters=(("labels", 1.0),)
-)  # key of the labels that the model itself decides on
+# Key of the labels that the model itself decides on
+LABELS = SignalSpec("outputs", parameters=(("labels", 1.0),))
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """The answers: `outputs` (n, k), what they are, how many records were sent.
+    """Answers of a model: `outputs` (n, k), their signal, and how many records were sent.
 
-    And whether asking twice agreed.
-
-    What an earlier run sent and stored counts too, so that a resumed audit says the same as one
-    that was never interrupted. `deterministic` is None where nothing was asked twice, since one
-    query is the budget. `labels` (n,) are the classes that the model itself decides on, None where
-    these are the top ones of `outputs`.
+    `deterministic` is true if asking twice gave the same, and None where nothing was asked twice,
+    since one query is the budget. What an earlier run sent and stored counts too, so that a resumed
+    audit says the same as one that was never interrupted. `labels` (n,) are the classes that the
+    model itself decides on, None where these are the top ones of `outputs`.
     """
 
     outputs: Floats
@@ -59,12 +56,10 @@ def collect_outputs(
     probe: bool = True,
     progress: Progress | None = None,
 ) -> Observed:
-    """Ask the target once for each record, reusing what `store` holds for the same target.
+    """Query the target once for each record.
 
-    Records and batch.
-
-    With `probe` the first records are asked a second time, to see whether the model answers the
-    same.
+    Batches that `store` holds for the same target and records are reused. With `probe` the first
+    records are asked a second time, to see whether the model answers the same.
 
     Raises:
         TargetError: The model fails or gives another number of rows.
@@ -76,6 +71,7 @@ def collect_outputs(
     model, data = target.digest, digest_records(records) if store else ""
     hides = bool(getattr(target, "hides", False))
     counted = find_metered_target(target)
+    # A query of an endpoint has a size of its own, by which its budget is counted
     batch_size = batch_size if counted is None else counted.rows_a_query
 
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
@@ -111,9 +107,9 @@ def collect_outputs(
 
 
 def _collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:
-    """The classes (n,) that the target's own `predict` gives the records.
+    """Collect the classes (n,) that the target's own `predict` gives the records.
 
-    From the `store` where they are there.
+    They are read from the `store` where they are there.
 
     Raises:
         TargetError: The model fails or gives another number of labels.
@@ -131,8 +127,8 @@ def _collect_decisions(target: Any, records: Records, store: Store | None = None
     labels = predict_labels(target, records.x)
     if labels.shape != (n,):
         raise TargetError(
-            f"Expected {n} labels from predict, got shape {labels.shape}. Return one label a "
-            "record."
+            f"Expected {n} labels from predict, got shape {labels.shape}. Return one label for "
+            "each record."
         )
     validate_outputs("labels", labels[:, None].astype(np.float64), records.ids, target.n_classes)
     if store and name:
@@ -141,8 +137,9 @@ def _collect_decisions(target: Any, records: Records, store: Store | None = None
 
 
 def predict_labels(target: Any, x: Any) -> Ints:
-    """What the target's own `predict` gives the records `x`, as class numbers (n,).
+    """Give what the target's own `predict` says about the records `x`, as class numbers (n,).
 
+    # Stored after the check, so that a bad answer is never taken from the store later
     Raises:
         TargetError: It fails.
     """
@@ -154,18 +151,17 @@ def predict_labels(target: Any, x: Any) -> Ints:
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
             f"Expected labels from predict, got {type(error).__name__}: {first}. Call predict on "
-            "the records yourself to see why."
+            "these records yourself to see why."
         ) from error
 
 
 def query_records(
     target: Target, records: Records, start: int, stop: int, progress: Progress | None = None
 ) -> Floats:
-    """Outputs of the records from `start` up to `stop`, as (stop - start, k).
+    """Query the records from `start` up to `stop`, for outputs (stop - start, k).
 
-    A target with a budget is told whose they are.
-
-    A target that makes batches itself tells `progress` how many are answered.
+    A target with a budget learns which records the queries are for. A target that makes batches
+    itself reports to `progress` how many are answered.
 
     Raises:
         TargetError: The model fails or gives another number of rows.
@@ -186,16 +182,15 @@ def query_records(
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
             f"Expected answers for records {start} to {stop - 1}, got {type(error).__name__}: "
-            f"{first}. "
-            f"Call the model on these records yourself to see why."
+            f"{first}. Call the model on these records yourself to see why."
         ) from error
     finally:
         if counted is not None:
             counted.told = None
     if answer.ndim != 2 or len(answer) != stop - start:
         raise TargetError(
-            f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row a "
-            "record."
+            f"Expected {stop - start} rows of outputs, got shape {answer.shape}. Return one row "
+            "for each record."
         )
     return answer
 
@@ -203,7 +198,7 @@ def query_records(
 def validate_outputs(
     signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int, *, hides: bool = False
 ) -> None:
-    """Refuse outputs (n, k) that are not what `signal` says, naming the first record that is wrong.
+    """Refuse outputs (n, k) that do not fit `signal`, naming the first record that is wrong.
 
     A target that `hides` classes gives NaN for them, and what it gives need not sum to one.
 
@@ -213,16 +208,15 @@ def validate_outputs(
     width = 1 if signal in ("labels", "loss") else n_classes
     if outputs.shape[1] != width:
         raise InputError(
-            f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column a "
-            "class."
+            f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column for "
+            "each class, or correct n_classes."
         )
     if hides and signal == "probabilities":
         empty = np.flatnonzero(np.isnan(outputs).all(axis=1))
         if len(empty):
             raise InputError(
                 f"Expected at least one class answered, got none for record {str(ids[empty[0]])!r} "
-                f"({len(empty)} records in all). "
-                f"Show the top class at least."
+                f"({len(empty)} records in all). Show at least the top class."
             )
         outputs = np.where(np.isnan(outputs), 0.0, outputs)
     _check.check_finite(f"outputs ({signal})", outputs, ids)
@@ -254,6 +248,8 @@ def validate_outputs(
                 f"({len(uneven)} records in all). Divide each row by its sum; of a model, in a "
                 f"function around it: wrap(f, n_classes={n_classes})."
             )
+    # A model whose logits all look like probabilities gives probabilities: attacks on logits would
+    # then take a softmax of a softmax
     if (
         signal == "logits"
         and len(outputs) >= SURE
@@ -275,20 +271,20 @@ def validate_outputs(
             where = int(np.argmax(strange))
             raise InputError(
                 f"Expected labels as whole numbers from 0 to {n_classes - 1}, got "
-                f"{outputs[where, 0]:g} for record "
-                f"{str(ids[where])!r} ({int(strange.sum())} records in all). Declare the model's "
-                "classes, as in OnnxTarget(session, classes=(1, 2, 3))."
+                f"{outputs[where, 0]:g} for record {str(ids[where])!r} ({int(strange.sum())} "
+                "records in all). Declare the model's classes, as in OnnxTarget(session, "
+                "classes=(1, 2, 3))."
             )
     if signal == "loss" and (outputs < -1e-9).any():
         first = str(ids[int(np.argmax(outputs[:, 0] < -1e-9))])
         raise InputError(
-            f"Expected losses of at least 0, got a negative one for record {first!r}. Give "
+            f"Expected losses of at least 0, got a negative one for record {first!r}. Give the "
             "cross-entropy in nats."
         )
 
 
 def validate_labels(labels: Ints, n_classes: int) -> None:
-    """Refuse labels (n,) outside 0 .. n_classes - 1.
+    """Refuse labels (n,) outside 0 to n_classes - 1.
 
     Raises:
         InputError: Some label is out of range.

@@ -1,4 +1,4 @@
-"""The values that each feature may take, and how far records can be moved within them."""
+"""Describe the values that each feature may take, and how far records can be moved in them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ Decode = Callable[[Floats], Any]
 
 @dataclass(frozen=True, eq=False)
 class Domain:
-    """Of f features: which are `discrete` (two values, or codes of categories), which `whole`.
+    """Domain of f features.
 
-    `low`, `high` and `scale` (f,).
-
-    An entry that is missing is NaN and stays so; features with a `scale` of 0 stay too. `levels`
-    has the values of each discrete feature as often as they were seen, sorted; `shape` is that of
-    one record, and `decode` makes of numbers (n, f) what a model is asked: an array, a sparse
-    matrix or a data frame. `real` tells whether that takes all real numbers.
+    `discrete` features have two values or codes of categories, `whole` ones hold whole numbers;
+    `low`, `high` and `scale` are (f,). A missing entry is NaN and stays so; features with a `scale`
+    of 0 stay too. `levels` has the values of each discrete feature as often as they were seen,
+    sorted; `shape` is that of one record. `decode` turns numbers (n, f) into what a model is asked:
+    an array, a sparse matrix or a data frame. `real` is true if that takes all real numbers.
     """
 
     discrete: Bools
@@ -45,14 +44,14 @@ class Domain:
 
     @property
     def is_image(self) -> bool:
-        """Whether a record has rows and columns of pixels."""
+        """True if a record has rows and columns of pixels."""
         return len(self.shape) > 1
 
     @property
     def unit(self) -> float:
         """A tenth of the root-mean-square distance between two records.
 
-        The unit of boundary distances.
+        It is the unit of boundary distances.
         """
         shares = [
             np.bincount(_encode_values(part)) / len(part) for part in self.levels if len(part)
@@ -62,15 +61,15 @@ class Domain:
         return 0.1 * float(np.sqrt(max(apart + 2 * real, 1e-12)))
 
     def inside(self, z: Floats) -> Floats:
-        """Numbers (n, f) moved to the nearest of the domain.
+        """Move numbers (n, f) to the nearest ones of the domain.
 
-        Whole where they must be, and in range.
+        Whole features are rounded, and all are clipped to their range.
         """
         kept = np.where(self.whole, np.rint(z), z) if self.whole.any() else z
         return np.clip(kept, self.low, self.high)
 
     def placed(self, z: Floats) -> Floats:
-        """Points (n, g) whose squared Euclidean distances are the sums of `differences`."""
+        """Place records as points (n, g) whose squared distances are the sums of `differences`."""
         real = ~self.discrete & (self.scale > 0)
         parts = [z[:, real] / self.scale[real]]
         for j in np.flatnonzero(self.discrete):
@@ -78,21 +77,22 @@ class Domain:
             if len(seen) == 2:
                 parts.append((z[:, [j]] == seen[1]).astype(np.float64))
             elif len(seen) > 2:
+                # Two records with different categories then differ by one in all
                 parts.append((z[:, [j]] == seen) * 0.5**0.5)
             if len(seen) > 1 and (missing := np.isnan(z[:, j])).any():
                 parts[-1][missing] = np.nan
         return np.hstack(parts)
 
     def movable(self, start: Floats, end: Floats) -> Floats:
-        """The ends (n, f) of moves from `start` (n, f).
+        """Give the ends (n, f) of moves from `start` (n, f).
 
-        Which is kept where an entry is missing on either side, or stays.
+        An entry keeps its start where it is missing on either side, or where the feature is fixed.
         """
         kept = np.isnan(start) | np.isnan(end) | (self.scale == 0)
         return np.where(kept, start, end) if kept.any() else end
 
     def differences(self, a: Floats, b: Floats) -> Floats:
-        """Squared distance (n, f), a feature, between records (n, f) and (n, f)."""
+        """Compute the squared distance (n, f) by feature between records (n, f) and (n, f)."""
         apart = (a - b) / np.where(self.scale > 0, self.scale, np.inf)
         squares = np.where(self.discrete, (a != b).astype(np.float64), apart * apart)
         missing = np.isnan(apart)
@@ -100,7 +100,7 @@ class Domain:
 
 
 def _encode_values(values: Floats) -> NDArray[np.int64]:
-    """Positions (n,) of values among the distinct ones."""
+    """Give the positions (n,) of values among the distinct ones."""
     return np.unique(values, return_inverse=True)[1]
 
 
@@ -111,18 +111,17 @@ def build_column_domain(
     words: Sequence[int] = (),
     fixed: Sequence[int] = (),
 ) -> Domain:
-    """The domain of columns of numbers (n, f).
+    """Infer the domain of columns of numbers (n, f).
 
-    Those in `words` are codes of categories however many there are, `fixed` ones stay.
+    Columns in `words` are codes of categories however many there are; `fixed` ones stay.
 
     Raises:
         UnmetNeedError: Entries are missing or fixed, and no other feature has two values.
     """
     places, missing = np.arange(z.shape[1]), np.isnan(z)
     is_whole = not missing.any()
-    seen = len(z) - missing.sum(
-        axis=0
-    )  # entries of each feature, which stand before the missing ones once they are sorted
+    # Entries of each feature, which come before the missing ones once they are sorted
+    seen = len(z) - missing.sum(axis=0)
     whole = (z == np.rint(z) if is_whole else (z == np.rint(z)) | missing).all(axis=0)
     ordered = np.sort(z, axis=0)
     changes = np.diff(ordered, axis=0) != 0
@@ -142,7 +141,7 @@ def build_column_domain(
     if (kept.any() or not is_whole) and not ((high > low) & ~kept).any():
         raise UnmetNeedError(
             "Expected features that take several values, got missing, constant or unlike ones. "
-            "Give others."
+            "Give other columns, or run attacks that need one query."
         )
     spread = z.std(axis=0) if is_whole else _compute_spread(z, missing)
     scale = np.where(kept, 0.0, np.where(spread > 0, spread, 1.0))
@@ -150,7 +149,7 @@ def build_column_domain(
 
 
 def _compute_spread(z: Floats, missing: Bools) -> Floats:
-    """The standard deviation (f,) of each feature's entries that are not `missing` (n, f)."""
+    """Compute the standard deviation (f,) of each feature's entries that are not `missing`."""
     count = np.maximum((~missing).sum(axis=0), 1)
     filled = np.where(missing, 0.0, z)
     centred = np.where(missing, 0.0, z - filled.sum(axis=0) / count)

@@ -1,6 +1,4 @@
-"""Where records may lie: what values each feature takes.
-
-And numbers for records that can be moved and turned back.
+"""Encode records as numbers that can be moved within the values they may take.
 
 A perturbed copy never leaves the domain of the records seen: whole numbers stay whole, numbers and
 pixels stay in their range, and categories stay among those that occur. Distances are Euclidean in
@@ -23,7 +21,7 @@ from memberscope.types import Floats
 
 
 def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
-    """The domain of the records `x`, inferred from all of them, and their numbers (n, f).
+    """Infer the domain of the records `x` from all of them, and encode them as numbers (n, f).
 
     A feature with two values is a bit; whole numbers with at most 20 values, words and truth values
     are categories; all else is a number. Arrays with three or more axes are images.
@@ -53,8 +51,8 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
     if array.dtype.kind not in "buif":
         raise UnmetNeedError(
             "Expected numbers, bits, categories or images to perturb, got "
-            f"{array.dtype.type.__name__} (text?). "
-            f"Run attacks that need one query, or give features."
+            f"{array.dtype.type.__name__} (text?). Run attacks that need one query, or give "
+            "features."
         )
     flat = array.reshape(len(array), -1).astype(np.float64)
     if not np.isfinite(flat).all() and (array.ndim > 2 or np.isinf(flat).any()):
@@ -75,7 +73,10 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
 
 
 def _build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
-    """The domain of images: one range and one spread for all pixels; bytes go from 0 to 255."""
+    """Build the domain of images: one range and one spread for all pixels.
+
+    Bytes go from 0 to 255.
+    """
     f = z.shape[1]
     low, high = (0.0, 255.0) if array.dtype == np.uint8 else (float(z.min()), float(z.max()))
     spread = float(z.std()) or 1.0
@@ -88,7 +89,7 @@ def _build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domai
 
 
 def _encode_sparse(x: Any) -> tuple[Domain, Floats]:
-    """A sparse matrix, made dense here, and sparse again for the model.
+    """Encode a sparse matrix, which is made dense here, and sparse again for the model.
 
     Raises:
         UnmetNeedError: It is too large for that.

@@ -1,4 +1,4 @@
-"""Data frames as numbers that can be moved, and back.
+"""Encode data frames as numbers that can be moved, and decode them.
 
 Each column keeps its type, and takes no value that it never had.
 
@@ -55,6 +55,7 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
                 (fixed if len(levels) > max(FEW, len(values) // 2) else words).append(place)
         numbers.append(z)
         makers.append(maker)
+    # A column of texts or lists, of which most records have their own, says nothing about a move
     if len(fixed) == len(numbers):
         raise UnmetNeedError(
             f"Expected categories in the column {names[0]!r}, got text: most of its values occur "
@@ -76,9 +77,9 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
 
 
 def _can_hold_numbers(column: Any) -> bool:
-    """Tell whether a column's type holds any number.
+    """Check whether a column's type holds any number.
 
-    One of categories, decimals or objects holds those that it has.
+    A type of categories, decimals or objects holds only the values that occur.
     """
     import narwhals as nw
 
@@ -102,6 +103,7 @@ def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
         if pandas_like:
             plain = nw.new_series("x", z, nw.Float64(), backend=column.implementation).to_native()
             return nw.from_native(plain.astype(column.to_native().dtype), series_only=True)
+        # Their types hold None, not NaN, for what is missing
         if nulls and np.isnan(z).any():
             known = [None if value != value else value for value in z.tolist()]
             return nw.new_series("x", known, nw.Float64(), backend=column.implementation).cast(
@@ -115,12 +117,11 @@ def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
 def _encode_levels(
     column: Any, values: NDArray[Any], *, is_scale: bool
 ) -> tuple[Floats, NDArray[np.int64], Column]:
-    """Number the values (n,) of a column that are taken from itself.
+    """Encode the values (n,) of a column whose decoded values are taken from the column itself.
 
-    Codes, or where it `is_scale` seconds or the numbers themselves.
-
-    Beside these numbers (n,) a record that holds each of the sorted different ones, and the way
-    back to a column.
+    Words get codes; where it `is_scale`, dates and durations become seconds and numbers stay.
+    Besides the numbers (n,), give a record that holds each of the sorted distinct values, and a
+    function back to a column.
     """
     import narwhals as nw
 
@@ -146,7 +147,7 @@ def _encode_levels(
 
 
 def _find_missing(values: NDArray[Any]) -> Bools:
-    """Tell which values (n,) of a column are missing."""
+    """Check which values (n,) of a column are missing."""
     if values.dtype.kind in "mM":
         return np.asarray(np.isnat(values))
     if values.dtype.kind != "O":

@@ -1,6 +1,6 @@
-"""HopSkipJump over all records in lockstep.
+"""Run HopSkipJump over all records in lockstep.
 
-Follow the boundary along its normal, estimated from labels of points around it.
+It follows the boundary along its normal, which is estimated from the labels of points around it.
 
 One call asks about all probes of all records. The probes are the same directions for every record,
 and the estimates of a record's iterations are pooled, since the normal turns little from one to the
@@ -25,23 +25,22 @@ from memberscope.signals.label_oracle import Oracle, split_rows
 from memberscope.types import Floats, Ints
 
 PROBES = 24  # directions of the first iteration; later ones grow with its square root
-PROBED = (
-    0.2  # distance of probes from the boundary point, as a share of its distance from the record
-)
+# Distance of probes from the boundary point, as a share of its distance from the record
+PROBED = 0.2
 HALVINGS = 4  # times that a step is halved before it is given up
-BISECTIONS = 6
+BISECTIONS = 6  # halvings of a stretch, down to the precision NEAR
 # Unit of these distances, which are several times shorter than along paths to other records
 CLOSER = 0.25
 
 
 class HopSkipJump:
-    """The state: each record's nearest point with another label.
+    """State of the search: each record's nearest point with another label.
 
     And the sum of its estimates of the normal (n, f).
     """
 
     def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int) -> None:
-        """Start from the nearest record with another label; bits may take the values between.
+        """Start from the nearest record with another label; bits may take values in between.
 
         Raises:
             UnmetNeedError: Features cannot change little by little.
@@ -57,7 +56,7 @@ class HopSkipJump:
         self.iteration, self.unit = 0, CLOSER * oracle.domain.unit
 
     def advance(self, budget: int) -> Floats:
-        """Values (n,) after as many whole iterations as `budget` allows every record."""
+        """Run as many whole iterations as `budget` allows every record; give the values (n,)."""
         if not self.iteration:
             self.walk.advance(budget)
             self.start()
@@ -68,13 +67,15 @@ class HopSkipJump:
             if not going.any():
                 return score_distances(self.distance, self.right, self.unit)
             self.iteration += 1
+            # The same directions for every record: what differs between records is then not the
+            # probes
             directions = self.rng.standard_normal((n_probes, self.z.shape[1]))
             directions /= np.linalg.norm(directions, axis=1, keepdims=True)
             for rows in split_rows(np.flatnonzero(going), self.z.shape[1]):
                 self.iterate(rows, directions)
 
     def start(self) -> None:
-        """Take over what the walk found."""
+        """Take over the points that the walk found."""
         found = np.isfinite(self.walk.best) & self.right
         share = self.walk.best[found] / np.maximum(self.walk.lengths[found, 0], 1e-300)
         z = self.z[found]
@@ -83,7 +84,7 @@ class HopSkipJump:
         self.distance[found] = self.walk.best[found]
 
     def iterate(self, rows: NDArray[np.int64], directions: Floats) -> None:
-        """Estimate the normal of the records `rows` (r,), step along it.
+        """Estimate the normal of the records `rows` (r,), step along it, and bisect back.
 
         And bisect back to the boundary.
         """
@@ -94,6 +95,7 @@ class HopSkipJump:
             probes = self.domain.inside(self.point[rows] + reach * direction)
             signs[place] = np.where(self.oracle.keeps(rows, probes), -1.0, 1.0)
         mean = signs.mean(axis=0)
+        # The baseline of [1]: subtracting the mean lowers the variance of the estimate
         centred = np.where(np.abs(mean) < 1, signs - mean, signs)
         self.normal[rows] += centred.T @ directions
         norm = np.linalg.norm(self.normal[rows], axis=1, keepdims=True)
@@ -114,7 +116,7 @@ class HopSkipJump:
     def bisect(self, rows: NDArray[np.int64], z: Floats, target: Floats) -> None:
         """Halve the stretches between the records and points with another label.
 
-        Keep what is nearer than before.
+        A point is kept only if it is nearer than the one before.
         """
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         for _ in range(BISECTIONS):
@@ -134,7 +136,7 @@ class HopSkipJump:
 
 
 def _make_continuous(domain: Domain) -> Domain:
-    """The domain with bits as numbers between their two values.
+    """Change a domain's bits into numbers between their two values.
 
     Raises:
         UnmetNeedError: A feature is a category of more than two, or the model takes whole numbers
@@ -143,9 +145,8 @@ def _make_continuous(domain: Domain) -> Domain:
     named = [j for j in np.flatnonzero(domain.discrete) if len(np.unique(domain.levels[j])) > 2]
     if named or not (domain.is_image or domain.real):
         raise UnmetNeedError(
-            "Expected features that can change little by little for hopskipjump, got categories or "
-            "whole numbers. "
-            "Use the attack boundary."
+            "Expected features that can change little by little for hopskipjump, got categories "
+            "or whole numbers. Use the attack boundary."
         )
     scale = np.where(domain.discrete, domain.high - domain.low, domain.scale)
     none = np.zeros_like(domain.discrete)
@@ -158,5 +159,5 @@ def _make_continuous(domain: Domain) -> Domain:
 
 
 def _replace_domain(oracle: Oracle, domain: Domain) -> Oracle:
-    """An oracle that counts in the same place and reads points of `domain`."""
+    """Build an oracle that adds to the same counts and reads points of `domain`."""
     return Oracle(oracle.target, domain, oracle.labels, oracle.asked, oracle.owners)

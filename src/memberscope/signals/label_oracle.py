@@ -1,6 +1,6 @@
-"""Top labels of moved records, asked in batches and counted record by record.
+"""Query top labels of moved records in batches, and count queries for each record.
 
-What all label-only searches share.
+All label-only searches use it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,10 @@ DRIFT = 0.1
 
 @dataclass(eq=False)
 class Oracle:
-    """A target that tells top labels of a domain's numbers.
+    """Target that gives top labels of a domain's numbers.
 
-    With the `asked` queries (n,) of each record.
-
-    `owners` (n,) name the record and the search that each query is spent for, where the target
-    keeps account.
+    `asked` (n,) counts the queries of each record. `owners` (n,) names the record and the search
+    that each query is spent for, where the target keeps account.
     """
 
     target: Target
@@ -44,7 +42,7 @@ class Oracle:
     owners: NDArray[np.str_] | None = None
 
     def keeps(self, rows: NDArray[np.int64], z: Floats) -> Bools:
-        """Whether each of the copies `z` (r, f), of the records `rows` (r,).
+        """Check whether copies `z` (r, f) of the records `rows` (r,) still get their true label.
 
         Still gets its record's true label.
 
@@ -65,18 +63,22 @@ class Oracle:
         return same
 
     def owners_of(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
-        """Whose budget the queries about the records `rows` (r,) are taken from."""
+        """Name whose budget the queries about the records `rows` (r,) are taken from."""
         return None if self.owners is None else self.owners[rows]
 
 
 def build_oracle(target: Target, domain: Domain, records: Records, search: str) -> Oracle:
-    """An oracle about `records` that nothing was asked yet; each search has a budget of its own."""
+    """Build an oracle about `records` without queries so far.
+
+    Each search has a budget of its own.
+    """
     owners = np.char.add(f"{search}:", np.asarray(records.ids).astype(np.str_))
     return Oracle(target, domain, records.y, np.zeros(len(records), dtype=np.int64), owners)
 
 
 def ask_first_labels(oracle: Oracle, z: Floats) -> Ints:
-    """The top label (n,) of each record as it is: one query."""
+    """Query the top label (n,) of each unchanged record: one query each."""
+    # A record's first answer counts against its budget as well
     oracle.asked += 1
     parts = split_rows(np.arange(len(z)), z.shape[1])
     return np.concatenate(
@@ -88,9 +90,9 @@ def ask_first_labels(oracle: Oracle, z: Floats) -> Ints:
 
 
 def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:
-    """The labels (n,) that the target's `predict` gives the records `x`, or else their top ones.
+    """Give the labels (n,) that the target's `predict` gives the records `x`, or the top ones.
 
-    What else it tells is not looked at.
+    No other part of its answers is used.
 
     Raises:
         TargetError: The model fails, or gives another number of rows.
@@ -111,12 +113,13 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
         first = (str(error).splitlines() or [""])[0]
         raise TargetError(
             f"Expected answers about moved records, got {type(error).__name__}: {first}. Call the "
-            "model on one to see why."
+            "model on one of them to see why."
         ) from error
     rows = x.shape[0] if hasattr(x, "shape") else len(x)  # type: ignore[arg-type]
     if answer.ndim != 2 or len(answer) != rows:
         raise TargetError(
-            f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row a record."
+            f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row for each "
+            "record."
         )
     odd = (
         np.isnan(answer).all(axis=1)
@@ -126,7 +129,7 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
     if odd.any():
         raise TargetError(
             f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or "
-            "infinity. Repair the model."
+            "infinity. Make the model answer all records in the range of the data."
         )
     if target.signal == "labels":
         return answer[:, 0].astype(np.int64)
@@ -134,7 +137,7 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
 
 
 def read_query_budget(spec: SignalSpec, default: int) -> int:
-    """Queries a record that the specification allows.
+    """Read the number of queries for each record that the specification allows.
 
     Raises:
         InputError: Less than one.
@@ -145,13 +148,14 @@ def read_query_budget(spec: SignalSpec, default: int) -> int:
     queries = int(read_parameter(spec, "queries", default))
     if queries < 1:
         raise InputError(
-            f"Expected a budget of at least 1 query a record, got {queries}. Raise --query-budget."
+            f"Expected a budget of at least 1 query for each record, got {queries}. Raise "
+            "--query-budget."
         )
     return queries
 
 
 def plan_stages(budget: int, first: int = FIRST) -> list[int]:
-    """The budgets at which values are kept: doubling, and the last.
+    """Plan the budgets at which values are kept: doubling, and the last.
 
     >>> plan_stages(100), plan_stages(5)
     ([16, 32, 64, 100], [5])
@@ -161,7 +165,7 @@ def plan_stages(budget: int, first: int = FIRST) -> list[int]:
 
 
 def _is_ranking_stable(before: Floats, after: Floats, usable: Bools, limit: float) -> bool:
-    """Whether two stages rank the `usable` records alike, and their values hardly move.
+    """Check whether two stages rank the `usable` records alike, with hardly changed values.
 
     >>> values = np.array([1.0, 2.0, 3.0])
     >>> _is_ranking_stable(values, values + 0.01, np.ones(3, dtype=bool), 0.99), _is_ranking_stable(values, -values, np.ones(3, dtype=bool), 0.99)
@@ -176,7 +180,7 @@ def _is_ranking_stable(before: Floats, after: Floats, usable: Bools, limit: floa
 
 
 def _compute_centred_ranks(values: Floats) -> Floats:
-    """Ranks (n,) with mean zero, those of equal values averaged.
+    """Compute ranks (n,) with mean zero; equal values get their average rank.
 
     >>> _compute_centred_ranks(np.array([5.0, 1.0, 5.0])).tolist()
     [0.5, -1.0, 0.5]
@@ -189,12 +193,10 @@ def _compute_centred_ranks(values: Floats) -> Floats:
 def measure_in_stages(
     spec: SignalSpec, plan: list[int], advance: Callable[[int], Floats], oracle: Oracle, right: Bools, progress: Progress | None
 ) -> MeasuredSignal:  # fmt: skip
-    """Values (n, stages, 1) and queries (n, stages) of `advance`.
+    """Measure values (n, stages, 1) and queries (n, stages) with `advance`.
 
-    Which spends up to a budget and tells what it then knows.
-
-    It ends with the plan, once no record asks any more, or when the ranking of the records that are
-    `right` has settled.
+    `advance` spends up to a budget and gives what it then knows. Measuring ends with the plan, once
+    no record asks any more, or when the ranking of the records that are `right` has settled.
     """
     limit = read_parameter(spec, "settled", SETTLED)
     values: list[Floats] = []
@@ -211,7 +213,7 @@ def measure_in_stages(
 
 
 def split_rows(rows: NDArray[np.int64], width: int) -> Iterator[NDArray[np.int64]]:
-    """Records `rows` (r,) a batch at a time, `width` numbers each."""
+    """Split the records `rows` (r,) into batches, given `width` numbers for each record."""
     step = max(1, CELLS // width)
     for start in range(0, len(rows), step):
         yield rows[start : start + step]

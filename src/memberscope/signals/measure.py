@@ -1,10 +1,10 @@
-"""Signals that take more than one answer a record.
+"""Measure signals that take more than one answer for each record.
 
-Label-only searches, and what only an open model shows.
+Label-only searches, and what only white-box access shows.
 
 Each is measured by one function of a target and records, the same for the audited model and for
 every reference model, and deterministic: all randomness comes from the specification. Its values
-carry the stages of a query budget, so that leakage can be told for every smaller budget too.
+carry the stages of a query budget, so that leakage is known for every smaller budget too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from memberscope.types import Records, SignalSpec, Target
 
 
 def _load_measures() -> dict[str, Measure]:
-    """The function that measures each signal by name; imported when asked for."""
+    """Give the function that measures each signal, by name.
+
+    They are imported when needed.
+    """
     from memberscope.signals import white_box as gradient
     from memberscope.signals.boundary import measure_boundary
     from memberscope.signals.perturbation import measure_augmentation, measure_noise
@@ -40,12 +43,13 @@ def measure_signal(
 ) -> MeasuredSignal:
     """Measure `spec` of the records under the target.
 
-    Or take what `store` holds for the same target, records and specification.
+    What `store` holds for the same target, records and specification is reused.
 
     Raises:
         UnmetNeedError: The target or the records do not allow it.
         TargetError: The model fails.
     """
+    # Without a digest the target cannot be told from another one, and nothing is stored
     model = target.digest
     name = (
         build_signal_key(model, digest_records(records), spec, (0, len(records)))

@@ -1,6 +1,6 @@
-"""A measured signal: its values after each stage of a query budget.
+"""Hold a measured signal: its values after each stage of a query budget.
 
-And the parameters of its specification.
+And read the parameters of its specification.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, eq=False)
 class MeasuredSignal:
-    """`values` (n, stages, d) after each stage, and the `queries` (n.
+    """Values of a signal after each stage, and the queries they cost.
 
-    Stages) that each record had cost by then.
-
-    The last stage is the signal; the others are what a smaller budget would have given. White-box
-    signals have one stage and no queries.
+    `values` (n, stages, d) and `queries` (n, stages), which each record had cost by then. The last
+    stage is the signal; the others are what a smaller budget would have given. White-box signals
+    have one stage and no queries.
     """
 
     values: Floats
@@ -31,12 +30,12 @@ class MeasuredSignal:
 
     @property
     def final(self) -> Floats:
-        """The signal (n, d)."""
+        """The signal (n, d) at the whole budget."""
         return self.values[:, -1]
 
 
 def is_measured(spec: SignalSpec) -> bool:
-    """Whether `spec` has to be measured, and cannot be read off one answer a record.
+    """Check whether `spec` has to be measured, and cannot be read from one answer a record.
 
     >>> is_measured(SignalSpec()), is_measured(SignalSpec("boundary"))
     (False, True)
@@ -45,7 +44,7 @@ def is_measured(spec: SignalSpec) -> bool:
 
 
 def with_query_budget(spec: SignalSpec, queries: int) -> SignalSpec:
-    """The specification with a budget of `queries` a record.
+    """Give the specification with a budget of `queries` for each record.
 
     >>> with_query_budget(SignalSpec("boundary"), 100).parameters
     (('queries', 100.0),)
@@ -55,7 +54,7 @@ def with_query_budget(spec: SignalSpec, queries: int) -> SignalSpec:
 
 
 def read_parameter(spec: SignalSpec, name: str, default: float) -> float:
-    """A parameter of the specification by name.
+    """Read a parameter of the specification by name.
 
     >>> read_parameter(SignalSpec("noise", parameters=(("scale", 0.1),)), "scale", 0.2)
     0.1
@@ -64,7 +63,7 @@ def read_parameter(spec: SignalSpec, name: str, default: float) -> float:
 
 
 def build_single_stage(values: Floats, n_queries: int = 0) -> MeasuredSignal:
-    """A signal (n, d) that has no smaller budget.
+    """Build a signal (n, d) that has no smaller budget.
 
     >>> build_single_stage(np.zeros((4, 2))).values.shape
     (4, 1, 2)

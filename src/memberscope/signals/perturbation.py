@@ -1,11 +1,11 @@
-"""How much noise, or how many transformed copies, a record's label survives.
+"""Measure how much noise, or how many transformed copies, a record's label survives.
 
-Agreement with the true label.
+A label survives where it still agrees with the true label.
 
 Noise is normal on numbers and pixels, a flip on bits, a draw from the column on categories. Which
-strength tells records apart depends on the model and the record, and may not be chosen by looking
-at members: so each record's own strength at which nine copies in ten keep the label is sought, by a
-coarse ladder and then by stochastic approximation [3]. All records share their random numbers.
+strength separates records depends on the model and the record, and may not be chosen by looking at
+members. So each record's own strength at which nine copies in ten keep the label is sought, first on
+a coarse ladder, then by stochastic approximation [3]. All records share their random numbers.
 
 References:
     [1] C. Choquette-Choo, F. Tramèr, N. Carlini, N. Papernot, "Label-Only Membership Inference
@@ -36,10 +36,9 @@ from memberscope.signals.label_oracle import (
 from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
 from memberscope.types import Floats, Records, SignalSpec, Target
 
-QUERIES = 128
-LADDER = np.geomspace(
-    0.02, 5.0, 8
-)  # strengths of the first copies: normal noise in standard deviations of a feature
+QUERIES = 128  # queries for each record unless the specification says otherwise
+# Strengths of the first copies: normal noise in standard deviations of a feature
+LADDER = np.geomspace(0.02, 5.0, 8)
 # A bit flips, a category is drawn anew, with this share of the strength as probability, at most one
 # half
 CHANCE = 0.1
@@ -57,9 +56,9 @@ WRONG = -7.0  # value of a record that is labelled wrongly, below all others
 def measure_noise(
     target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
 ) -> MeasuredSignal:
-    """Log of the strength of noise that the label survives in nine copies of ten, (n, stages, 1).
+    """Measure the log-strength of noise that nine copies of ten survive, (n, stages, 1).
 
-    Within `queries` a record.
+    At most `queries` are spent for each record.
 
     Parameters: `queries`, `settled`, `seed`, and `scale`, which fixes the strength; the value is
     then the logit of the share of copies that keep the label.
@@ -80,9 +79,9 @@ def measure_noise(
 
 
 class Staircase:
-    """The state of the search: each record's log-strength (n,).
+    """State of the search: each record's log-strength (n,).
 
-    And the sum of those it has gone through.
+    And the sum of the strengths it has gone through.
     """
 
     def __init__(
@@ -90,7 +89,7 @@ class Staircase:
     ) -> None:
         """Start for the records `z` (n, f) that are labelled `right` (n,).
 
-        At one fixed `scale` if it is positive.
+        With a positive `scale`, the strength is fixed to it.
         """
         self.oracle, self.z, self.right, self.scale = oracle, z, right, scale
         self.rng = np.random.default_rng(seed)
@@ -99,7 +98,7 @@ class Staircase:
         self.kept, self.spent, self.moves = np.zeros(len(z)), 1, 0
 
     def advance(self, budget: int) -> Floats:
-        """Values (n,) once every record that is labelled right has spent `budget` queries."""
+        """Search until every record labelled right has spent `budget` queries; give values (n,)."""
         while self.spent < budget and self.right.any():
             if not self.scale and not self.trace:
                 self.climb(min(len(LADDER), budget - self.spent))
@@ -108,9 +107,9 @@ class Staircase:
         return self.values()
 
     def values(self) -> Floats:
-        """The mean log-strength after the first quarter of moves.
+        """Give the mean log-strength after the first quarter of moves.
 
-        Or the logit of the share that kept the label.
+        With a fixed strength, give the logit of the share of copies that kept the label.
         """
         if self.scale:
             share = (self.kept + 0.5) / self.spent
@@ -121,17 +120,18 @@ class Staircase:
             )
         if not self.trace:
             return self.plain()
+        # The first moves still carry the start: the mean of the later ones converges fastest [3]
         found = np.mean(self.trace[len(self.trace) // 4 :], axis=0)
         return np.where(self.right, found, WRONG)
 
     def plain(self) -> Floats:
-        """What one query tells: whether the label is right."""
+        """Give what one query shows: whether the label is right."""
         return np.where(self.right, 0.0, WRONG)
 
     def climb(self, n_copies: int) -> None:
-        """The first copies, one at each rung.
+        """Ask the first copies, one at each strength of the ladder.
 
-        Half of them would keep the label where the ladder breaks.
+        The strength then starts below the point where about half of the copies keep the label.
         """
         rungs = (
             LADDER
@@ -144,7 +144,7 @@ class Staircase:
         self.trace.append(self.strength.copy())
 
     def move(self, n_copies: int) -> None:
-        """Copies at each record's own strength, then a step up or down."""
+        """Ask copies at each record's own strength, then move it up or down."""
         level = np.log(self.scale) + np.zeros(len(self.z)) if self.scale else self.strength
         kept = self.ask(np.tile(level, (n_copies, 1)))
         self.kept += kept
@@ -155,7 +155,7 @@ class Staircase:
         self.trace.append(self.strength.copy())
 
     def ask(self, strengths: Floats) -> Floats:
-        """How many copies (n,) at log-strengths (c, n) keep the label.
+        """Count the copies (n,) at log-strengths (c, n) that keep the label.
 
         Records that are labelled wrongly are not asked.
         """
@@ -174,9 +174,9 @@ class Staircase:
 def perturb_records(
     domain: Domain, z: Floats, strength: Floats, draws: tuple[Floats, Floats]
 ) -> Floats:
-    """Copies of the records `z` (n.
+    """Perturb the records `z` (n, f) with noise of `strength` (n,).
 
-    F) under noise of `strength` (n,) made of two normal draws (f,), the same for all records.
+    It is made of two normal draws (f,), the same for all records.
     """
     from scipy.special import ndtr
 
@@ -205,7 +205,7 @@ def perturb_records(
 
 
 def _is_bit(domain: Domain, feature: int) -> bool:
-    """Whether a discrete feature has exactly two values."""
+    """Check whether a discrete feature has exactly two values."""
     seen = domain.levels[feature]
     return seen[0] != seen[-1] and bool(np.isin(seen, (seen[0], seen[-1])).all())
 
@@ -213,9 +213,9 @@ def _is_bit(domain: Domain, feature: int) -> bool:
 def measure_augmentation(
     target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
 ) -> MeasuredSignal:
-    """Logit of the share of shifted, mirrored and turned copies of images that keep the label, (n.
+    """Measure the logit of the share of changed image copies that keep the label, (n, stages, 1).
 
-    Stages, 1).
+    Copies are shifted, mirrored and rotated.
 
     Raises:
         InputError: The budget is less than one query.
@@ -253,9 +253,10 @@ def measure_augmentation(
 
 
 def list_transforms() -> list[tuple[int, int, bool, float]]:
-    """Mild copies, since strong ones tell less of the record than of the model.
+    """List the transformations of images.
 
-    (pixels right, pixels down, mirrored, degrees turned).
+    Each is (pixels right, pixels down, mirrored, degrees of rotation). They are mild, since strong
+    ones say less about the record than about the model.
     """
     shifts: list[tuple[int, int, bool, float]] = [
         (dx, dy, False, 0.0) for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -267,7 +268,7 @@ def list_transforms() -> list[tuple[int, int, bool, float]]:
 
 
 def transform_images(images: Floats, dx: int, dy: int, mirrored: bool, degrees: float) -> Floats:
-    """Images (n, ..., height, width) mirrored, moved and turned, edges repeated.
+    """Mirror, shift and rotate images (n, ..., height, width); edges are repeated.
 
     >>> transform_images(np.arange(4.0).reshape(1, 2, 2), 0, 0, True, 0.0)[0].tolist()
     [[1.0, 0.0], [3.0, 2.0]]

@@ -1,6 +1,6 @@
-"""What is kept of a model's answers: all of them, or one number a record.
+"""Reduce a model's answers to what is kept, and to what weaker access would have shown.
 
-And what weaker access would have shown.
+All outputs are kept, or one number for each record.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIGNAL_AT: dict[Access, Signal] = {
 class SignalRequest:
     """One signal as an adversary with `access` sees it.
 
-    The unit in which reference models are observed and stored.
+    It is the unit in which reference models are observed and stored.
 
     A `restriction` is what is done to the answers of the target, and so to those of the reference
     models too.
@@ -39,7 +39,7 @@ class SignalRequest:
 
     @property
     def name(self) -> str:
-        """A name for files, unique among signals.
+        """Name for files, unique among signals.
 
         >>> SignalRequest(Access.LOGITS, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))).name
         'log_confidence temperature=2 @logits'
@@ -52,9 +52,9 @@ class SignalRequest:
 def restrict_to_access(
     access: Access, signal: Signal, outputs: Floats, restriction: OutputDefence | None = None
 ) -> tuple[Signal, Floats]:
-    """What `access` under a `restriction` would have shown of `outputs` (n, k).
+    """Reduce `outputs` (n, k) to what `access` under a `restriction` would have shown.
 
-    The signal's name and its values (n, d).
+    Give the signal's name and its values (n, d).
 
     >>> restrict_to_access(Access.LABEL, "probabilities", np.array([[0.2, 0.8]]))[1].tolist()
     [[1.0]]
@@ -74,7 +74,9 @@ def restrict_to_access(
 
 
 def find_top_class(outputs: Floats) -> Ints:
-    """The top class (n,) of `outputs` (n, k), the first of equals; hidden classes (NaN) are none.
+    """Find the top class (n,) of `outputs` (n, k), the first of equals.
+
+    Hidden classes (NaN) are never the top.
 
     >>> find_top_class(np.array([[np.nan, 0.4, 0.1]])).tolist()
     [1]
@@ -85,9 +87,9 @@ def find_top_class(outputs: Floats) -> Ints:
 def reduce_outputs(
     wanted: SignalRequest, signal: Signal, outputs: Floats, labels: Ints
 ) -> tuple[Signal, NDArray[np.float32] | Floats]:
-    """The signal's name and its values (n, d) as they are kept.
+    """Reduce answers to the signal's name and the values (n, d) that are kept.
 
-    All outputs, or one float32 a record.
+    These are all outputs, or one float32 for each record.
 
     From logits the one number is exact. From probabilities, which a server rounds and forests count
     in votes, a zero is read as half the smallest positive probability that the model gave. From
@@ -122,21 +124,22 @@ def reduce_outputs(
 
 
 def _cast_to_column(one: Floats) -> NDArray[np.float32]:
-    """One number a record as it is stored, (n, 1)."""
+    """Cast one number for each record to the form that is stored, (n, 1)."""
     return one[:, None].astype(np.float32)
 
 
 def _compute_log_confidences(values: Floats, labels: Ints) -> tuple[Floats, Floats]:
-    """Logit-scaled and log-confidence (n,) of unnormalised probabilities (n, k).
+    """Compute logit-scaled and log-confidence (n,) of unnormalised probabilities (n, k).
 
-    Zeros read as half the smallest positive one.
+    Zeros are read as half the smallest positive probability.
 
     >>> logit, log_p = _compute_log_confidences(np.array([[1.0, 0.0], [0.8, 0.2], [0.0, 1.0]]), np.zeros(3, dtype=int))
     >>> np.round(np.exp(logit), 3).tolist(), np.round(np.exp(log_p), 3).tolist()
     ([10.0, 4.0, 0.1], [1.0, 0.8, 0.1])
     """
     total = values.sum(axis=1, keepdims=True)
-    p = values / np.where(total > 0, total, 1.0)  # rounding can leave a record nothing at all
+    # Rounding can leave a record without any probability, which must not divide by zero
+    p = values / np.where(total > 0, total, 1.0)
     floor = 0.5 * float(p[p > 0].min())
     rows = np.arange(len(p))
     true = np.maximum(p[rows, labels], floor)

@@ -1,6 +1,6 @@
-"""A folder of arrays named by what they were computed from.
+"""Store arrays in a folder, named by what they were computed from.
 
-An entry is whole or it is not there.
+An entry is there as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -29,17 +29,20 @@ from memberscope.types import Floats, Records, SignalSpec
 
 
 class Store:
-    """Arrays by key in `path`; each file carries a digest of its contents.
+    """Arrays by key in `path`.
 
-    And a damaged one counts as missing.
+    Each file carries a digest of its contents, and a damaged one counts as missing.
     """
 
     def __init__(self, path: str | Path) -> None:
-        """Use the folder `path`, made at the first `put`."""
+        """Use the folder `path`, which is made at the first `put`."""
         self.path = Path(path)
 
     def get(self, key: str) -> Floats | None:
-        """The array under `key`, or None if it is missing or damaged (a damaged file is removed)."""
+        """Read the array under `key`, or None if it is missing or damaged.
+
+        A damaged file is removed.
+        """
         found = self.get_all(key)
         return None if found is None else found.get("array")
 
@@ -52,9 +55,9 @@ class Store:
         self.put_all(key, {"array": array})
 
     def get_all(self, key: str) -> dict[str, Any] | None:
-        """The arrays under `key` by name.
+        """Read the arrays under `key` by name, or None if they are missing or damaged.
 
-        Or None if they are missing or damaged (a damaged file is removed).
+        A damaged file is removed.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -86,7 +89,7 @@ class Store:
         )
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
-        """A memory map to fill, on this store's disk.
+        """Make a memory map to fill, on this store's disk.
 
         Its file has no name any more and goes when the map is closed.
 
@@ -99,16 +102,15 @@ class Store:
             self.path.mkdir(parents=True, exist_ok=True)
             with file.open("w+b") as stream:
                 try:
-                    os.posix_fallocate(
-                        stream.fileno(), 0, size
-                    )  # a full disk shows here, not as a crash while writing
+                    # A full disk shows here, not as a crash while writing
+                    os.posix_fallocate(stream.fileno(), 0, size)
                     return np.memmap(stream, dtype=dtype, mode="r+", shape=shape)
                 finally:
                     file.unlink()
 
 
 def digest_records(records: Records) -> str:
-    """SHA-256 of the records: inputs, labels and ids."""
+    """Give the SHA-256 of the records: inputs, labels and ids."""
     hasher = hashlib.sha256()
     for name, part in _iterate_parts(records.x):
         hasher.update(f"{name}{digest_array(part)}".encode())
@@ -118,7 +120,7 @@ def digest_records(records: Records) -> str:
 
 
 def _iterate_parts(x: Any) -> Iterator[tuple[str, Any]]:
-    """The arrays that records consist of, each behind its name.
+    """Yield the arrays that records consist of, each with its name.
 
     The columns of a frame, the entries of a sparse matrix.
     """
@@ -141,6 +143,9 @@ def _iterate_parts(x: Any) -> Iterator[tuple[str, Any]]:
 def build_signal_key(
     target_digest: str, records_digest: str, spec: SignalSpec, part: tuple[int, int]
 ) -> str:
-    """Key of the answers to one batch of records: hash of target, records, signal and position."""
+    """Build the key of the answers to one batch of records.
+
+    It is a hash of target, records, signal and position.
+    """
     text = json.dumps([target_digest, records_digest, asdict(spec), part], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Transformed copies of records to query.
+"""Transform records into the copies that are queried.
 
-Declared, counted against the budget, the same for every model.
+Views are declared, counted against the budget, and the same for every model.
 
 A view is named by a word and its numbers: `identity`; `flip` (left and right); `shift:dx:dy` (an
 image moved by whole pixels, edges repeated); `noise:s` (normal noise of s standard deviations of
@@ -22,7 +22,7 @@ KINDS = {"identity": 0, "flip": 0, "shift": 2, "noise": 1}
 
 
 def check_view(name: str) -> tuple[str, tuple[float, ...]]:
-    """The kind and the numbers of a view.
+    """Parse the kind and the numbers of a view.
 
     Raises:
         InputError: It is unknown, or has another number of numbers.
@@ -37,13 +37,14 @@ def check_view(name: str) -> tuple[str, tuple[float, ...]]:
         numbers = (float("nan"),) * 9
     if kind not in KINDS or len(numbers) != KINDS[kind]:
         raise InputError(
-            f"Expected a view identity, flip, shift:dx:dy or noise:s, got {name!r}. Repair it."
+            f"Expected a view identity, flip, shift:dx:dy or noise:s, got {name!r}. Write for "
+            "example shift:1:0 or noise:0.1."
         )
     return kind, numbers
 
 
 def transform_view(name: str, x: Any) -> Any:
-    """The copies of the records `x` (n, ...) that the view `name` queries.
+    """Give the copies of the records `x` (n, ...) that the view `name` queries.
 
     Raises:
         InputError: The view does not apply to these records.
@@ -57,13 +58,14 @@ def transform_view(name: str, x: Any) -> Any:
     if not isinstance(x, np.ndarray):
         raise InputError(
             f"Expected records as one array for the view {name!r}, got {type(x).__name__}. Convert "
-            "them."
+            "them to a NumPy array."
         )
     if kind == "noise":
         if x.dtype.kind != "f":
             raise InputError(
                 f"Expected real features for the view {name!r}, got {x.dtype}. Use another view."
             )
+        # Seeded by the view's own name: every model is queried with the same noise
         rng = np.random.default_rng(
             int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
         )
@@ -72,7 +74,7 @@ def transform_view(name: str, x: Any) -> Any:
     if x.ndim < 3:
         raise InputError(
             f"Expected images (n, ..., height, width) for the view {name!r}, got shape {x.shape}. "
-            "Use noise:s."
+            "Use a view noise:s instead."
         )
     images = reorder_channels(x)
     moved = (
@@ -84,7 +86,7 @@ def transform_view(name: str, x: Any) -> Any:
 
 
 def reorder_channels(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarray[Any, Any]:
-    """Images with height and width last; `back` undoes that for images whose channels were last.
+    """Move height and width of images last; `back` undoes that where channels were last.
 
     >>> reorder_channels(np.zeros((5, 8, 6, 3))).shape, reorder_channels(np.zeros((5, 3, 8, 6))).shape
     ((5, 3, 8, 6), (5, 3, 8, 6))
@@ -96,7 +98,7 @@ def reorder_channels(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarr
 
 
 def shift_with_edges(x: np.ndarray[Any, Any], dx: int, dy: int) -> np.ndarray[Any, Any]:
-    """Images (..., height, width) moved by (dx, dy) pixels, edges repeated.
+    """Shift images (..., height, width) by (dx, dy) pixels; edges are repeated.
 
     >>> shift_with_edges(np.array([[[1, 2, 3]]]), 1, 0).tolist()
     [[[1, 1, 2]]]

@@ -1,9 +1,8 @@
-"""What only an open model shows of a record.
+"""Measure what only white-box access shows of a record.
 
-How its loss would change the weights, and what passes inside.
-
-No query is counted: whoever holds the parameters asks nobody. The same function measures the
-audited model and every reference model.
+How its loss would change the weights, and the activations inside. No query is counted, since
+whoever holds the parameters needs none. The same function measures the audited model and every
+reference model.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from memberscope.types import Differentiable, Floats, Records, SignalSpec, Targe
 def _measure_white_box(
     target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
 ) -> MeasuredSignal:
-    """The signal `spec` (n, 1, d) of the records, from inside the target.
+    """Measure the signal `spec` (n, 1, d) of the records from inside the target.
 
     `gradient_norm` (d = 1) is minus the logarithm of the norm of the gradient of cross-entropy in
     the trained parameters. `gradient_layers` is that, the log-probability of the true class, its
@@ -56,14 +55,14 @@ def _measure_white_box(
     if values.ndim != 2 or len(values) != len(records):
         raise TargetError(
             f"Expected {len(records)} rows of {spec.name}, got shape {values.shape}. Return one "
-            "row a record."
+            "row for each record."
         )
     odd = ~np.isfinite(values).all(axis=1)
     if odd.any():
         raise TargetError(
             f"Expected a finite {spec.name} of each record, got none for "
-            f"{str(records.ids[int(np.argmax(odd))])!r} "
-            f"({int(odd.sum())} of {len(records)} records). Look at the model's outputs for it."
+            f"{str(records.ids[int(np.argmax(odd))])!r} ({int(odd.sum())} of {len(records)} "
+            "records). Look at the model's outputs for it."
         )
     if progress:
         progress(len(records), len(records))
@@ -71,7 +70,7 @@ def _measure_white_box(
 
 
 def _query_inside(target: Any, records: Records, spec: SignalSpec) -> Floats:
-    """What the target gives, as float64.
+    """Query the target for the signal, as float64.
 
     Raises:
         TargetError: It fails.

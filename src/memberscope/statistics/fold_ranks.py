@@ -1,6 +1,6 @@
-"""Scores of different fits made comparable.
+"""Make scores of different fits comparable by their ranks.
 
-Each as its position among the non-members of its own fold.
+Each score becomes its position among the non-members of its own fold.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from memberscope.types import Bools, Floats, Ints
 
 
 def ranks_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
-    """Position (n,) in (0, 1) of each of `scores` (n,) among the non-members of its fold.
+    """Give the position (n,) in (0, 1) of each of `scores` (n,) among the non-members of its fold.
 
-    Higher for likelier members.
+    Higher positions mean likelier members.
 
     >>> scores = np.array([3.0, 1.0, 2.0, 30.0, 10.0, 20.0])
     >>> member = np.array([True, False, False, True, False, False])
@@ -32,12 +32,13 @@ def ranks_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
 
 
 def ranks_for_lower_limit(scores: Floats, member: Bools, fold: Ints) -> Floats:
-    """Minus the share (n,) of its fold's non-members accused by any threshold that accuses this record and one more.
+    """Rank records for the lower limit of a TPR: minus the share (n,) of non-members accused.
 
-    A record between two non-members shares the place of the lower one. Thresholds at k false
-    positives then stand at the k-th non-member, whose expected rate is k / (n + 1); at the place
-    below it, it would be (k + 1) / (n + 1), twice the rate asked for where a fold allows a single
-    false positive.
+    The share counts the non-members of the record's fold that any threshold accuses which accuses
+    this record and one more. A record between two non-members shares the place of the lower one.
+    Thresholds at k false positives then stand at the k-th non-member, whose expected rate is k / (n
+    + 1); at the place below it, it would be (k + 1) / (n + 1), twice the rate asked for where a
+    fold allows a single false positive.
 
     >>> scores = np.array([3.0, 1.0, 2.0, 1.5])
     >>> ranks_for_lower_limit(scores, np.array([True, False, False, True]), np.zeros(4, dtype=int)).tolist()

@@ -1,6 +1,6 @@
-"""Intervals for shares and for sums and ratios of two independent shares.
+"""Give intervals for shares and for sums and ratios of two independent shares.
 
-Built on exact binomial limits.
+They are built on exact binomial limits.
 
 References:
     [1] C. Clopper, E. Pearson, "The use of confidence or fiducial limits", Biometrika 26, 1934.
@@ -37,7 +37,7 @@ class Interval(NamedTuple):
 
 
 def clopper_pearson(k: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]:
-    """Exact limits for a share of `k` out of `n`, elementwise.
+    """Give exact limits for a share of `k` out of `n`, elementwise.
 
     >>> low, high = clopper_pearson(0, 100, 0.9)
     >>> float(low), round(float(high), 7)
@@ -45,6 +45,7 @@ def clopper_pearson(k: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]
     """
     tail = (1 - check_rate("confidence", confidence)) / 2
     k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    # Limits at 0 and n are set apart: the beta quantile is not defined there
     low = np.where(k > 0, betaincinv(np.maximum(k, 1e-9), n - k + 1, tail), 0.0)
     high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1e-9), 1 - tail), 1.0)
     return low, high
@@ -56,9 +57,9 @@ def weighted_sum_of_shares(
     weights: tuple[float, float],
     confidence: float = 0.95,
 ) -> Interval:
-    """w1 p1 + w2 p2 for two independent shares, each given as (k, n).
+    """Estimate w1 p1 + w2 p2 for two independent shares, each given as (k, n).
 
-    By MOVER from their exact limits.
+    The limits are MOVER's, from the shares' exact limits.
 
     >>> interval = weighted_sum_of_shares((80, 100), (30, 100), (0.5, -0.5))
     >>> round(interval.value, 3), interval.low < 0.25 < interval.high
@@ -78,12 +79,10 @@ def weighted_sum_of_shares(
 def ratio_of_shares(
     first: tuple[float, float], second: tuple[float, float], confidence: float = 0.95
 ) -> Interval:
-    """p1 / p2 for two independent shares, each given as (k, n).
+    """Estimate p1 / p2 for two independent shares, each given as (k, n).
 
-    Unbounded above when the second count is 0.
-
-    Each side joins the limits of both shares at confidence sqrt-split between them, so that it
-    holds without approximation.
+    The ratio is infinite where the second count is 0. Each side joins the limits of both shares at
+    a confidence split evenly between them (Bonferroni), so that it holds without approximation.
 
     >>> ratio_of_shares((50, 100), (0, 100)).high
     inf
@@ -101,9 +100,9 @@ def ratio_of_shares(
 
 @lru_cache(maxsize=4096)
 def kolmogorov_band(n: int, confidence: float = 0.95) -> float:
-    """Half width around an empirical distribution of `n` records that holds everywhere at once.
+    """Give the half width of a band around the distribution of `n` records that holds everywhere.
 
-    From the exact law.
+    From the exact law of the Kolmogorov statistic.
 
     >>> round(kolmogorov_band(100), 4)
     0.134

@@ -1,4 +1,4 @@
-"""Probability of membership at a stated prior, from a likelihood ratio that rises with the score.
+"""Estimate the probability of membership at a stated prior from a score.
 
 The ratio is the isotonic regression of membership on the score, smoothed so that no record is ever
 certain.
@@ -21,29 +21,32 @@ from memberscope.types import Bools, Floats
 class LikelihoodRatio:
     """P(score | member) / P(score | non-member) as a step function.
 
-    `ratios` (b,) from each of `starts` (b,) upwards.
+    It is `ratios` (b,) from each of `starts` (b,) upwards.
     """
 
     starts: Floats
     ratios: Floats
 
     def posterior(self, scores: Floats, prior: float) -> Floats:
-        """Probability of membership (n,) of records with `scores` (n,) when a share `prior` of records are members."""
+        """Give the probability of membership (n,) of records with `scores` (n,).
+
+        A share `prior` of records are members.
+        """
         at = np.clip(np.searchsorted(self.starts, scores, side="right") - 1, 0, None)
         odds = self.ratios[at] * prior / (1 - prior)
         return np.asarray(odds / (1 + odds), dtype=np.float64)
 
 
 def fit_likelihood_ratio(scores: Floats, member: Bools) -> LikelihoodRatio:
-    """Likelihood ratio from `scores` (n,) of known membership (n,).
+    """Fit the likelihood ratio to `scores` (n,) of known membership (n,).
 
-    Each level smoothed by one pseudo-record.
+    Each level is smoothed by one pseudo-record.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
 
     >>> ratio = fit_likelihood_ratio(np.array([0.0, 0, 1, 1]), np.array([False, True, True, True]))
-    >>> ratio_of_shares.posterior(np.array([0.0, 1.0]), 0.5).round(3).tolist()
+    >>> ratio.posterior(np.array([0.0, 1.0]), 0.5).round(3).tolist()
     [0.318, 0.786]
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
@@ -58,13 +61,14 @@ def fit_likelihood_ratio(scores: Floats, member: Bools) -> LikelihoodRatio:
     n_inside, n_outside = float(member.sum()), float((~member).sum())
     share = n_inside / (n_inside + n_outside)
     ratios = ((block_inside + share) / n_inside) / ((block_outside + 1 - share) / n_outside)
+    # Smoothing by one record may break the order between small blocks: restore it
     return LikelihoodRatio(levels[edges], np.maximum.accumulate(ratios))
 
 
 class Bin(NamedTuple):
     """One bin of a reliability diagram.
 
-    Predicted and observed shares of members at the prior, with limits and counts.
+    Predicted and observed share of members at the prior, with limits and counts.
     """
 
     predicted: float
@@ -78,9 +82,9 @@ class Bin(NamedTuple):
 def build_reliability_bins(
     posterior: Floats, member: Bools, prior: float, n_bins: int = 10, confidence: float = 0.95
 ) -> list[Bin]:
-    """Bins of about equal size by `posterior` (n,).
+    """Sort records into bins of about equal size by `posterior` (n,).
 
-    Mean prediction against the observed share, reweighted to `prior`.
+    Each bin compares the mean prediction with the observed share, both reweighted to `prior`.
 
     >>> bins = build_reliability_bins(np.array([0.1] * 50 + [0.9] * 50), np.arange(100) >= 50, 0.5, n_bins=2)
     >>> [round(entry.predicted, 2) for entry in bins], [entry.observed for entry in bins]
@@ -89,6 +93,7 @@ def build_reliability_bins(
     _check.check_rate("prior", prior)
     member = np.asarray(member, dtype=bool)
     n_members, n_others = int(member.sum()), int((~member).sum())
+    # Weights under which the sample has the prior's share of members
     weights = np.where(member, prior / n_members, (1 - prior) / n_others)
     edges = np.unique(np.quantile(posterior, np.linspace(0, 1, n_bins + 1)))
     code = np.clip(np.searchsorted(edges, posterior, side="right") - 1, 0, max(len(edges) - 2, 0))

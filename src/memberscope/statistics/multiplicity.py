@@ -1,4 +1,4 @@
-"""Many claims, many attacks: corrections that keep the chance of a single false alarm where it was stated.
+"""Correct for many claims and attacks, so that the chance of any false alarm is as stated.
 
 References:
     [1] S. Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of
@@ -17,7 +17,7 @@ from memberscope.types import Floats
 
 
 def holm(p_values: Sequence[float]) -> Floats:
-    """Adjusted p-values (m,) in the given order.
+    """Adjust p-values (m,) by Holm's method; the order is kept.
 
     Rejecting those below a keeps the family's error at a.
 
@@ -33,7 +33,7 @@ def holm(p_values: Sequence[float]) -> Floats:
 
 
 def simultaneous_confidence(confidence: float, n: int) -> float:
-    """Confidence each of `n` intervals needs so that all hold together at `confidence` (Bonferroni).
+    """Give the confidence at which `n` intervals hold together at `confidence` (Bonferroni).
 
     >>> round(simultaneous_confidence(0.95, 5), 4)
     0.99
@@ -42,7 +42,7 @@ def simultaneous_confidence(confidence: float, n: int) -> float:
 
 
 def find_distinct_rankings(scores: Sequence[Floats]) -> list[int]:
-    """Indices of the candidates (n,) whose ranking, ties included, no earlier candidate has.
+    """Find the candidates (n,) whose ranking, ties included, no earlier candidate has.
 
     >>> find_distinct_rankings([np.array([1.0, 2, 3]), np.array([10.0, 20, 30]), np.array([3.0, 2, 1])])
     [0, 2]

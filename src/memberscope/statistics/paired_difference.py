@@ -1,12 +1,12 @@
-"""What changed between two audits.
+"""Estimate what changed between two audits.
 
 Intervals for the difference of two rates or areas, and their one-sided p-value.
 
 Independent audits: MOVER, from each estimate's own limits. The same records in both: paired DeLong
 for the AUC. For TPR at a rate a bootstrap's own lower limit is too high too often where few false
-positives are allowed and the rates differ, so that each audit keeps its limits, which count the
-threshold's error, and the bootstrap only tells how far the two estimates move together when records
-are drawn again.
+positives are allowed and the rates differ. So each audit keeps its own limits, which count the
+threshold's error, and the bootstrap only estimates how far the two estimates move together when
+records are drawn again.
 
 References:
     [1] G. Zou, "Toward using confidence intervals to compare correlations", Psychological Methods
@@ -34,13 +34,13 @@ from memberscope.types import Bools, Floats, Ints
 INDEPENDENT = "MOVER of each audit's own limits, the two taken as independent"
 TOGETHER = "MOVER of each audit's own limits, with the correlation of a bootstrap that resamples records in both at once"
 CLOSEST = 0.95  # the most that a correlation may narrow an interval, so that one is never empty
-SURE = 1e-9  # the smallest p-value told
+SURE = 1e-9  # the smallest p-value reported
 
 
 def difference_by_mover(before: Interval, after: Interval, correlation: float = 0.0) -> Interval:
-    """`after` minus `before`, with limits from the limits of both (MOVER).
+    """Give `after` minus `before`, with limits from the limits of both (MOVER).
 
-    A positive `correlate_estimates` narrows them.
+    A positive `correlation`, as `correlate_estimates` gives it, narrows them.
 
     >>> found = difference_by_mover(Interval(0.2, 0.1, 0.35, ""), Interval(0.5, 0.4, 0.6, ""))
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
@@ -65,11 +65,11 @@ def difference_by_mover(before: Interval, after: Interval, correlation: float = 
 def auc_change(
     before: Floats, after: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None
 ) -> Interval:
-    """AUC of `after` (n,) minus AUC of `before` (n,) on the same records: paired DeLong.
+    """Give the AUC of `after` (n,) minus that of `before` (n,) on the same records: paired DeLong.
 
     Where either AUC rests on too few misplaced records for DeLong's variance, MOVER of the limits
-    of both stands in, which takes the two as independent. Equal scores differ by nothing. Records
-    of one `unit` (n,) may depend.
+    of both is used instead, which takes the two as independent. Equal scores differ by nothing.
+    Records of one `unit` (n,) may depend on one another.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_change(scores, scores, np.arange(8) < 4)[:3]
@@ -84,9 +84,9 @@ def auc_change(
 def add_variance(
     change: Interval, variance: float, freedom: float, confidence: float = 0.95
 ) -> Interval:
-    """The change with limits that allow for a further, independent `variance`.
+    """Widen the limits of a change for a further, independent `variance`.
 
-    Estimated with `freedom` degrees of freedom.
+    The variance was estimated with `freedom` degrees of freedom.
 
     >>> wider = add_variance(Interval(0.1, 0.06, 0.14, ""), 0.0009, 1e9)
     >>> round(wider.low, 3), round(wider.high, 3)
@@ -107,9 +107,9 @@ def shared_resamples(
     *,
     unit: Ints | None = None,
 ) -> tuple[Floats, Floats]:
-    """AUC (b, k) and TPR at `fprs` (b, k, f) of k `scores` (n,) of the same records.
+    """Give the AUC (b, k) and TPR at `fprs` (b, k, f) of k `scores` (n,) over shared resamples.
 
-    In resamples that all of them share.
+    All k scores are about the same records, and each resample is the same for all of them.
 
     Members and non-members are drawn apart; with `unit` (n,) all records of a unit on one side are
     drawn at once.
@@ -154,28 +154,28 @@ def shared_resamples(
 
 
 def _argsort_descending(scores: Floats) -> Ints:
-    """Positions (n,) of `scores` (n,) from the highest to the lowest."""
+    """Give the positions (n,) of `scores` (n,) from the highest to the lowest."""
     return np.argsort(-scores, kind="stable")
 
 
 def correlate_estimates(before: Floats, after: Floats) -> float:
-    """Correlation of two estimates over the same resamples (b,); 0 where one of them never moves.
+    """Correlate two estimates over the same resamples (b,); 0 where one of them never moves.
 
     >>> correlate_estimates(np.array([0.1, 0.2, 0.3]), np.array([0.2, 0.4, 0.6])), correlate_estimates(np.ones(3), np.arange(3.0))
     (1.0, 0.0)
     """
     if np.ptp(before) == 0 or np.ptp(after) == 0:
         return 0.0
+    # Rounded, so that the last bits of a sum do not change a reported limit
     return round(float(np.corrcoef(before, after)[0, 1]), 12)
 
 
 def difference_p_value(limits: Callable[[float], Interval], margin: float = 0.0) -> float:
-    """One-sided p-value of "the difference is at most `margin`".
+    """Give the one-sided p-value of "the difference is at most `margin`".
 
-    Below a exactly when the lower limit at tail a exceeds it.
-
-    `limits` gives the difference's interval at a confidence, of which each tail has half the rest.
-    A p-value above one half is told as 1, and none below 1e-9 is told.
+    It is below a exactly when the lower limit at tail a exceeds the margin. `limits` gives the
+    difference's interval at a confidence, of which each tail has half the rest. A p-value above one
+    half is reported as 1, and none below 1e-9 is reported.
 
     >>> before, after = np.arange(400.0) % 7, np.arange(400.0)
     >>> difference_p_value(lambda confidence: auc_change(before, after, after >= 200, confidence)) < 0.001

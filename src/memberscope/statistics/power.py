@@ -1,6 +1,6 @@
-"""What an audit could have seen.
+"""Compute what an audit could have detected.
 
-The smallest TPR, and the smallest AUC, that it would have detected; whether it could fail.
+The smallest TPR and the smallest AUC, and whether the audit was able to fail.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from memberscope.statistics.curves.roc import Roc, allowed_false_positives
 from memberscope.statistics.curves.tpr_limits import mixture_p_value
 from memberscope.types import Floats, Ints
 
-STEPS = 14
+STEPS = 14  # halvings of the search, which leave an error below the simulation's own
 RUNS = 1200  # simulated audits; the power is known to one point in a hundred
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
 
 
 class CellLayout(NamedTuple):
-    """Where members are counted: of each cell of scores its place on the curve.
+    """Where simulated members are counted, and how each rank reads the resulting curve.
 
-    And how each rank reads that curve.
+    Members are counted in cells of scores, each with its place on the curve.
 
     Attributes:
         edges: True rates (r, c) at the lower ends of the cells, rising from the strictest.
@@ -56,9 +56,9 @@ def minimum_detectable_tpr(
     n_folds: int | None = None,
     blocks: tuple[float, ...] | None = None,
 ) -> float | None:
-    """Smallest true TPR at `fpr` that the rule "lower limit above `limit`" detects with `power`.
+    """Find the smallest true TPR at `fpr` that "lower limit above `limit`" detects with `power`.
 
-    None if none is.
+    The answer is None if the rule detects none.
 
     The ROC curve is taken to have the Gaussian shape, with straight lines across ties; the lower
     limit is that of `tpr_at_fpr` with the error shared among `n_candidates`. The power is that of
@@ -96,6 +96,7 @@ def minimum_detectable_tpr(
         below = np.interp(counts * TABLE_STEPS, np.arange(len(table)), table)
         return bool(np.mean(below @ weights < tail) >= power)
 
+    # From the shift at which the TPR is `limit` itself to one at which it is all but 1
     low, high = -float(ndtri(fpr)) + float(ndtri(max(limit, fpr))), 7.0 - float(ndtri(fpr))
     if not detected(high):
         return None
@@ -108,13 +109,11 @@ def minimum_detectable_tpr(
 def can_fail(
     curve: Roc, fpr: float, limit: float, significance: float = 0.025, *, strict: Roc | None = None
 ) -> bool:
-    """Whether the audit was able to fail "at most `limit` at `fpr`" with this attack.
+    """Check whether the audit was able to fail "at most `limit` at `fpr`" with this attack.
 
-    Had it been perfect.
-
-    Had every member tied with or beaten the highest non-members, as many of whom share the top
-    score as do, the p-value would be below `significance`. Too few non-members, or so coarse a
-    score that nobody can tell members from them, cannot fail.
+    Suppose every member tied with or beat the highest non-members, as many of whom share the top
+    score as do. The audit could fail if the p-value would then be below `significance`. Too few
+    non-members, or a score too coarse to separate members from them, cannot fail.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> member = np.arange(2000) < 1000
@@ -135,9 +134,9 @@ def can_fail(
 
 
 def records_needed_to_fail(fpr: float, significance: float = 0.025) -> int:
-    """Non-members without which no attack can fail a claim at `fpr`.
+    """Count the non-members without which no attack can fail a claim at `fpr`.
 
-    The chance that none exceeds the true threshold is below.
+    With fewer, the chance that none exceeds the true threshold is not below `significance`.
 
     >>> records_needed_to_fail(0.01), records_needed_to_fail(0.001), records_needed_to_fail(0.01, 0.025 / 20)
     (368, 3688, 666)
@@ -153,11 +152,10 @@ def records_needed_to_fail(fpr: float, significance: float = 0.025) -> int:
 
 
 def count_non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
-    """Non-members at or above each of the highest distinct scores.
+    """Count the non-members at or above each of the highest distinct scores.
 
-    As `minimum_detectable_tpr` takes them; None without ties.
-
-    Where records belong to units, the counts are in effective non-members.
+    As `minimum_detectable_tpr` takes them; None without ties. Where records belong to units, the
+    counts are in effective non-members.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> count_non_member_blocks(roc(np.array([9.0, 9, 9, 5, 5, 4]), np.array([True, False, False, False, False, True])), 0.25)
@@ -178,6 +176,7 @@ def _build_layout(
     """Simulate the non-members of all runs."""
     if n_folds == 1 and blocks is None:
         return _untied_layout(ranks, n)
+    # Always the same seed: the power at two settings is compared on the same simulated audits
     rng = np.random.default_rng(0)
     sizes = _fold_sizes(n, n_folds)
     parts = [_fold_cells(ranks, int(size), n, n_folds, blocks, rng) for size in sizes]
@@ -192,11 +191,10 @@ def _build_layout(
 
 
 def _strict_places(counts: Ints, sizes: Ints) -> Floats:
-    """Places (r, f * c) on the strict curve of each fold's cells with `counts` (r, f.
+    """Give the places (r, f * c) of each fold's cells on the strict curve.
 
-    C) of its `sizes` (f,) non-members.
-
-    The members of a cell without non-members stand at the next lower one that has some.
+    `counts` (r, f, c) are the cells' non-members, `sizes` (f,) those of each fold. The members of a
+    cell without non-members stand at the next lower one that has some.
     """
     accused = np.where(counts > 0, np.cumsum(counts, axis=2), sizes.max() + 1)
     accused = np.minimum.accumulate(accused[:, :, ::-1], axis=2)[:, :, ::-1]
@@ -209,6 +207,7 @@ def _untied_layout(ranks: Floats, n: int) -> CellLayout:
     The members of a cell stand above its rank.
     """
     rng = np.random.default_rng(0)
+    # Gaps between uniform order statistics are gamma variables divided by their sum
     gaps = rng.standard_gamma(np.diff(np.append(ranks, n + 1), prepend=0), (RUNS, len(ranks) + 1))
     places = np.cumsum(gaps, axis=1)
     cells = np.arange(len(ranks))
@@ -230,9 +229,9 @@ def _fold_cells(
     blocks: tuple[float, ...] | None,
     rng: np.random.Generator,
 ) -> tuple[Floats, Ints]:
-    """Lower edges (r, c) of a fold's cells, and its non-members (r, c) in each.
+    """Give the lower edges (r, c) of a fold's cells, and the non-members (r, c) in each.
 
-    One by one, or by blocks of tied scores.
+    Non-members stand one by one, or in blocks of tied scores.
     """
     if blocks is not None:
         edges = np.append(np.asarray(blocks)[np.asarray(blocks) < n] / n, 1.0)
@@ -242,6 +241,7 @@ def _fold_cells(
             prepend=0,
         )
         return edges[None, :].repeat(RUNS, 0), counts
+    # Only the strictest ranks matter; the rest of the fold is one last cell
     n_cells = min(size, int(ranks[-1] / n_folds) + 8)
     gaps = rng.standard_gamma(np.append(np.ones(n_cells), size + 1 - n_cells), (RUNS, n_cells + 1))
     places = np.cumsum(gaps, axis=1)
@@ -254,9 +254,9 @@ def _fold_cells(
 def _read_layout(
     edges: Floats, fold: Ints, counts: Ints, place: Floats, ranks: Floats
 ) -> CellLayout:
-    """Order the cells of each run by `place` (r, c), those at one place as one vertex.
+    """Order the cells of each run by `place` (r, c), and find each rank's vertex.
 
-    And find each rank's vertex.
+    Cells at one place form one vertex.
     """
     vertex = np.empty(place.shape, dtype=np.int64)
     below, share = np.zeros((RUNS, len(ranks)), dtype=np.int64), np.zeros((RUNS, len(ranks)))
@@ -270,7 +270,7 @@ def _read_layout(
 
 
 def _counts_at_ranks(counts: Ints, layout: CellLayout) -> Floats:
-    """Members (r, k) above each rank, from the members (r, c) in each cell."""
+    """Count the members (r, k) above each rank, from the members (r, c) in each cell."""
     n_vertices = int(layout.vertex.max()) + 1
     flat = (np.arange(len(counts))[:, None] * n_vertices + layout.vertex).ravel()
     tied = np.bincount(flat, weights=counts.ravel(), minlength=len(counts) * n_vertices).reshape(
@@ -284,10 +284,11 @@ def _counts_at_ranks(counts: Ints, layout: CellLayout) -> Floats:
 
 
 def _member_counts(heights: Floats, sizes: Ints, fold: Ints) -> Ints:
-    """Members (r, c) in each cell, which a share `heights` (r.
+    """Draw the members (r, c) in each cell.
 
-    C) of the `sizes` (c,) members of its fold exceed or reach.
+    A share `heights` (r, c) of the `sizes` (c,) members of its fold reach or exceed a cell.
     """
+    # A seed other than the non-members', so that both sides are independent
     rng = np.random.default_rng(1)
     parts = []
     for f in np.unique(fold):
@@ -297,7 +298,7 @@ def _member_counts(heights: Floats, sizes: Ints, fold: Ints) -> Ints:
 
 
 def _rising_counts(heights: Floats, sizes: Ints, rng: np.random.Generator) -> Ints:
-    """Binomial counts (r, c) of nested events with chances `heights` (r, c), rising."""
+    """Draw binomial counts (r, c) of nested events with rising chances `heights` (r, c)."""
     counts = np.zeros(heights.shape, dtype=np.int64)
     so_far, height = np.zeros(len(heights), dtype=np.int64), np.zeros(len(heights))
     for j in range(heights.shape[1]):
@@ -308,7 +309,7 @@ def _rising_counts(heights: Floats, sizes: Ints, rng: np.random.Generator) -> In
 
 
 def _p_value_table(n: int, limit: float) -> Floats:
-    """P(binomial(n, limit) >= count) at counts of 0, 1/8 and so on, up to where it vanishes."""
+    """Tabulate P(binomial(n, limit) >= count) at counts of 0, 1/8, … up to where it vanishes."""
     most = min(float(n), n * limit + 12 * (n * limit) ** 0.5 + 40)
     counts = np.arange(int(most * TABLE_STEPS) + 1) / TABLE_STEPS
     table = np.where(counts > 0, betainc(np.maximum(counts, 1e-300), n - counts + 1, limit), 1.0)
@@ -316,9 +317,9 @@ def _p_value_table(n: int, limit: float) -> Floats:
 
 
 def _true_tpr(shift: float, fpr: float, n: int, blocks: tuple[float, ...] | None) -> float:
-    """TPR at exactly `fpr` of the curve with this shift.
+    """Give the TPR at exactly `fpr` of the Gaussian curve with this shift.
 
-    Straight across the blocks of tied scores.
+    It is linear across blocks of tied scores.
     """
     if blocks is None:
         return float(ndtr(ndtri(fpr) + shift))
@@ -327,16 +328,16 @@ def _true_tpr(shift: float, fpr: float, n: int, blocks: tuple[float, ...] | None
 
 
 def _fold_sizes(n: int, n_folds: int) -> Ints:
-    """Records (f,) of each fold."""
+    """Divide records evenly: the number (f,) in each fold."""
     return n // n_folds + (np.arange(n_folds) < n % n_folds)
 
 
 def minimum_detectable_auc(
     n_members: int, n_non_members: int, *, confidence: float = 0.95, power: float = 0.8
 ) -> float:
-    """Smallest AUC whose lower limit at `confidence` exceeds one half with `power`.
+    """Find the smallest AUC whose lower limit at `confidence` exceeds one half with `power`.
 
-    By the null variance of the AUC.
+    By the AUC's variance under the null.
 
     >>> round(minimum_detectable_auc(1000, 1000), 3)
     0.536

@@ -1,4 +1,4 @@
-"""Precision at a realistic prior: of the records an adversary calls members, the share that are."""
+"""Estimate precision at a realistic prior: the share of members among records called members."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from memberscope.statistics.intervals import Interval, ratio_of_shares
 
 
 def ppv(tpr: float, fpr: float, prior: float) -> float:
-    """Precision of a test with these rates when a share `prior` of the records tried are members.
+    """Give the precision of a test with these rates when a share `prior` of records are members.
 
-    `prior` if it never calls.
+    It is `prior` if the test never calls a record a member.
 
     >>> round(ppv(0.5, 0.01, 0.01), 4)
     0.3356
@@ -24,7 +24,7 @@ def ppv(tpr: float, fpr: float, prior: float) -> float:
 
 
 def _ppv_from_odds(odds: float, prior: float) -> float:
-    """Precision when the TPR is `odds` times the FPR."""
+    """Give the precision when the TPR is `odds` times the FPR."""
     return 1.0 if np.isinf(odds) else prior * odds / (prior * odds + 1 - prior)
 
 
@@ -37,9 +37,9 @@ def ppv_at_fpr(
     strict: Roc | None = None,
     low_confidence: float | None = None,
 ) -> Interval:
-    """Estimate the precision of the best rule at exactly the rate `fpr`, which rises with its TPR.
+    """Estimate the precision of the best rule at exactly the rate `fpr`.
 
-    Limits from the TPR's.
+    It rises with the TPR, so its limits come from the TPR's.
 
     Raises:
         InputError: The non-members do not resolve `fpr`.
@@ -63,7 +63,7 @@ def ppv_from_counts(
     prior: float,
     confidence: float = 0.95,
 ) -> Interval:
-    """Precision at a threshold fixed beforehand.
+    """Estimate the precision at a threshold fixed beforehand.
 
     With no false positives the lower end comes from the FPR's upper limit.
 

@@ -1,6 +1,6 @@
-"""Accuracy and its kin at a decision threshold.
+"""Give accuracy, precision, recall and related rates at a decision threshold.
 
-Fixed beforehand, or the best one on the same data (optimistic).
+The threshold is fixed beforehand, or the best one on the same data (optimistic).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ConfusionCounts:
         )
 
     def shrunk(self, members: float, non_members: float) -> ConfusionCounts:
-        """The same rates from so many times fewer members and non-members."""
+        """Give the same rates from so many times fewer members and non-members."""
         return ConfusionCounts(
             self.tp / members,
             self.n_members / members,
@@ -58,7 +58,7 @@ class ConfusionCounts:
 
 
 def find_best_balanced_threshold(curve: Roc) -> float:
-    """Threshold with the best balanced accuracy for "member iff score >= threshold".
+    """Find the threshold with the best balanced accuracy for "member iff score >= threshold".
 
     Of equals, the strictest.
 
@@ -70,7 +70,7 @@ def find_best_balanced_threshold(curve: Roc) -> float:
 
 
 def _find_best_vertex(curve: Roc) -> int:
-    """Index of the first vertex with the largest TPR - FPR, among thresholds at observed scores."""
+    """Find the first vertex with the largest TPR - FPR, among thresholds at observed scores."""
     advantage = (
         curve.tp[1:] * curve.n_non_members - curve.fp[1:] * curve.n_members
     )  # whole numbers, so that equals are equal
@@ -78,12 +78,10 @@ def _find_best_vertex(curve: Roc) -> int:
 
 
 def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> ConfusionCounts:
-    """Counts of `called` (n,) among members and non-members.
+    """Count `called` (n,) among members and non-members.
 
-    Shrunk to as many records as are independent.
-
-    Exact limits for shares of them then hold by `unit` (n,), and are never narrower than those of
-    independent records.
+    With `unit` (n,), the counts are shrunk to as many records as are independent. Exact limits for
+    shares of them then hold by unit, and are never narrower than those of independent records.
 
     Raises:
         InputError: The lengths differ.
@@ -111,9 +109,9 @@ def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> 
 
 
 def threshold_rates(counts: ConfusionCounts, confidence: float = 0.95) -> dict[str, Interval]:
-    """Accuracy, balanced accuracy, precision on the audit's own mix, recall, FPR.
+    """Give accuracy, precision, recall, FPR, FNR and advantage at a fixed threshold.
 
-    FNR and advantage at a fixed threshold.
+    Precision is on the audit's own mix of members and non-members; balanced accuracy is included.
 
     >>> found = threshold_rates(ConfusionCounts(80, 100, 30, 100))
     >>> found["accuracy"].value, round(found["advantage"].value, 3)
@@ -137,13 +135,13 @@ def threshold_rates(counts: ConfusionCounts, confidence: float = 0.95) -> dict[s
 
 
 def _estimate_share(share: tuple[float, float], confidence: float) -> Interval:
-    """A share (k, n) with its exact limits."""
+    """Estimate a share (k, n) with its exact limits."""
     low, high = clopper_pearson(*share, confidence)
     return Interval(share[0] / share[1], float(low), float(high), "Clopper-Pearson")
 
 
 def _estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Interval:
-    """Precision at the audit's own share of members."""
+    """Estimate the precision at the audit's own share of members."""
     from memberscope.statistics.ppv import ppv_from_counts
 
     return ppv_from_counts(
@@ -157,9 +155,9 @@ def _estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Inter
 
 
 def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
-    """The same rates at the best threshold on these data.
+    """Give the rates at the best threshold on these data.
 
-    The values stay optimistic, the limits allow for the choice.
+    The values stay optimistic; the limits allow for the choice.
 
     Limits of the advantage and of both accuracies hold for the best threshold there is and for the
     one chosen; the others for the value at the threshold chosen. Where the curve was built with
@@ -191,7 +189,9 @@ def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
 
 
 def _independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
-    """Independent members and non-members that tell as much about the rates at the vertex `at` as those of `curve`.
+    """Give the independent members and non-members behind the rates at the vertex `at`.
+
+    As many independent records would say as much as those of `curve` do.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> scores, member = np.repeat(np.arange(40.0), 10), np.arange(400) >= 200
@@ -212,9 +212,9 @@ def _independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
 def _estimate_best_sum(
     curve: Roc, at: int, weights: tuple[float, float], sizes: tuple[float, float], confidence: float
 ) -> Interval:
-    """w1 TPR - w0 FPR at the vertex `at`.
+    """Estimate w1 TPR - w0 FPR at the vertex `at`, the best threshold on these data.
 
-    With limits for the best threshold there is and for the one chosen.
+    The limits hold for the best threshold there is and for the one chosen.
 
     `sizes` are the numbers of members and non-members, or as many as are independent.
 
@@ -241,13 +241,13 @@ def _estimate_best_sum(
 
 
 def _rescale_interval(interval: Interval, scale: float, offset: float) -> Interval:
-    """The interval times `scale`, plus `offset`."""
+    """Multiply an interval by `scale` and add `offset`."""
     value, low, high = (scale * end + offset for end in interval[:3])
     return Interval(value, low, high, interval.method)
 
 
 def _build_band_interval(share: float, n: float, confidence: float) -> Interval:
-    """A share of `n` records with limits that hold at every threshold at once."""
+    """Give a share of `n` records with limits that hold at every threshold at once."""
     reach = kolmogorov_band(int(n), confidence)
     return Interval(share, max(0.0, share - reach), min(1.0, share + reach), BAND)
 
@@ -255,10 +255,11 @@ def _build_band_interval(share: float, n: float, confidence: float) -> Interval:
 def _estimate_banded_precision(
     rates_at: tuple[float, float], sizes: tuple[float, float], share: float, confidence: float
 ) -> Interval:
-    """Precision of a test with these rates (TPR, FPR) where a `share` of records are members.
+    """Estimate the precision of a test with these rates (TPR, FPR).
 
-    From bands of both rates.
+    A `share` of records are members. The limits come from bands of both rates.
     """
+    # Each band at half the error, so that both hold together
     recall, alarms = (
         _build_band_interval(value, n, (1 + confidence) / 2)
         for value, n in zip(rates_at, sizes, strict=True)

@@ -1,4 +1,4 @@
-"""Units that hold several records: variances of means, and effective numbers of records.
+"""Treat units that hold several records: variances of means, and effective numbers.
 
 References:
     [1] N. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53, 1997.
@@ -27,7 +27,7 @@ TAIL = 0.975  # where a t quantile is compared with a normal one
 class Sides:
     """Units of the members and of the non-members.
 
-    `codes` (n1,) and (n0,), effective `sizes`, and how many there are.
+    `codes` (n1,) and (n0,), and the effective `sizes`.
 
     `n_units` counts units with members, units with non-members, and all.
     """
@@ -38,15 +38,14 @@ class Sides:
 
     @property
     def is_shared(self) -> bool:
-        """Whether some unit has records of both kinds."""
+        """True if some unit has records of both kinds."""
         return self.n_units[0] + self.n_units[1] > self.n_units[2]
 
     def variance_of_mean(self, inside: Floats, outside: Floats) -> tuple[float, float]:
-        """Variance of the sum of both means.
+        """Estimate the variance of the sum of both means, and its degrees of freedom.
 
-        From residuals of members (n1,) and non-members (n0,), and its degrees of freedom.
-
-        Both are 0 where a side is a single unit.
+        From residuals of members (n1,) and non-members (n0,). Both are 0 where a side is a single
+        unit.
         """
         n1, n0, n_all = self.n_units
         if min(n1, n0) < 2:
@@ -55,10 +54,13 @@ class Sides:
             _sum_by_code(values / len(values), codes, n_all)
             for values, codes in zip((inside, outside), self.codes, strict=True)
         ]
+        # Sorted before summing: the result must not depend on the order of the records
         parts = [
             count / (count - 1) * float(np.sort(entry**2).sum())
             for count, entry in zip((n1, n0), sums, strict=True)
         ]
+        # Units on both sides make the two means dependent: their covariance is added, and the
+        # smaller side decides the degrees of freedom
         if self.is_shared:
             both = 2 * n_all / (n_all - 1) * float(np.sort(sums[0] * sums[1]).sum())
             return max(0.0, sum(parts) + both), min(self.sizes) - 1
@@ -72,7 +74,7 @@ class Sides:
 
 
 def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
-    """Sums (n,) of `values` (m,) by `codes` (m,), which do not depend on the order of the records.
+    """Sum values (m,) by `codes` (m,) into (n,), independently of the order of the records.
 
     >>> _sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
     [2.0, 5.0]
@@ -82,9 +84,9 @@ def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
 
 
 def kish_size(rows: Ints) -> float:
-    """Effective number of units with `rows` (k,) records.
+    """Give the effective number of units with `rows` (k,) records.
 
-    Their number if all are alike, fewer otherwise.
+    It is their number if all have equally many records, and smaller otherwise.
 
     >>> kish_size(np.array([10, 10])), kish_size(np.array([1, 9]))
     (2.0, 1.2195121951219512)
@@ -94,7 +96,7 @@ def kish_size(rows: Ints) -> float:
 
 
 def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
-    """Units of members and non-members; each record by itself without `unit` (n,).
+    """Give the units of members and non-members; each record by itself without `unit` (n,).
 
     Raises:
         InputError: The lengths differ.
@@ -116,10 +118,11 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
 
 
 def design_effect(called: Bools, codes: Ints) -> float:
-    """How many times fewer independent records would tell as much about the share of `called` (n,) as these do, by unit.
+    """Give the factor by which fewer independent records would say as much as these do, by unit.
 
-    Never below 1; the largest possible, as if each unit were one record, where fewer than ten units
-    have a record called or fewer than ten have one that is not.
+    About the share of `called` (n,). It is never below 1, and the largest possible, as if each unit
+    were one record, where fewer than ten units have a record called or fewer than ten have one that
+    is not.
 
     >>> codes = np.arange(1000) // 10
     >>> [round(design_effect(called, codes), 2) for called in (codes % 2 == 0, np.arange(1000) % 2 == 0)]

@@ -1,1 +1,1 @@
-"""The ROC curve and what is read off it: AUC, TPR at a false-positive rate, and their intervals."""
+"""The ROC curve, the AUC and the TPR at a false-positive rate, with their intervals."""

@@ -1,6 +1,6 @@
-"""Area under the ROC curve with its interval, for records by themselves or in units (people.
+"""Estimate the area under the ROC curve with its interval.
 
-Documents).
+Records stand by themselves or belong to units such as people or documents.
 
 The interval is logit-DeLong with Welch-Satterthwaite degrees of freedom. Where few records are
 misplaced DeLong's variance is too small too often, so the limit nearer one half becomes the wider
@@ -31,9 +31,9 @@ FEW = 0.2  # standard error beyond this share of the nearer end, 0 or 1: the int
 
 
 def compute_placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
-    """For each member the share of non-members below it.
+    """Give the share of non-members below each member, and of members above each non-member.
 
-    And for each non-member of members above it; ties one half.
+    Ties count one half.
     """
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])
 
@@ -48,9 +48,10 @@ def compute_placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
 
 @dataclass(frozen=True)
 class AucEstimate:
-    """An AUC with DeLong's `variance`, its degrees of `freedom`.
+    """An AUC with what its interval needs.
 
-    And the effective numbers of members and non-members.
+    DeLong's `variance`, its degrees of `freedom`, and the effective numbers of members and
+    non-members (`sizes`).
 
     `words` are added to the method's name.
 
@@ -67,20 +68,22 @@ class AucEstimate:
 
     @property
     def is_degenerate(self) -> bool:
-        """Whether the variance says nothing."""
+        """True if the variance says nothing, as at an AUC of 0 or 1."""
         return not 0 < self.value < 1 or self.variance <= 0 or not self.freedom > 0
 
     @property
     def is_uncertain(self) -> bool:
-        """Whether the standard error is a large share of the distance to the nearer end, 0 or 1."""
+        """True if the standard error is a large share of the distance to the nearer end, 0 or 1."""
         return self.is_degenerate or self.variance**0.5 > FEW * min(self.value, 1 - self.value)
 
     def limits(self, confidence: float = 0.95) -> Interval:
-        """The AUC with its limits at `confidence`."""
+        """Give the AUC with its limits at `confidence`."""
         if not self.is_uncertain:
             return Interval(
                 self.value, *self._logit_limits(confidence), f"logit-DeLong{self.words}"
             )
+        # Only the limit nearer one half is widened: there DeLong's variance is too small where few
+        # records are misplaced
         low, high = newcombe_limits(self.value, *self.sizes, confidence)
         if self.is_degenerate:
             return Interval(self.value, low, high, f"Newcombe{self.words}")
@@ -90,6 +93,7 @@ class AucEstimate:
         return Interval(self.value, low, high, f"logit-DeLong widened to Newcombe{self.words}")
 
     def _logit_limits(self, confidence: float) -> tuple[float, float]:
+        # The delta method: the standard error on the scale of the logit
         spread = self.variance**0.5 / (self.value * (1 - self.value))
         half = float(stdtrit(self.freedom, (1 + confidence) / 2)) * spread
         centre = float(logit(self.value))
@@ -97,9 +101,9 @@ class AucEstimate:
 
 
 def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> AucEstimate:
-    """AUC of `scores` (n,) against `member` (n,) with what its interval needs.
+    """Estimate the AUC of `scores` (n,) against `member` (n,).
 
-    Records of one `unit` (n,) may depend.
+    Records of one `unit` (n,) may depend on one another.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -119,9 +123,9 @@ def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> Auc
 def auc_interval(
     scores: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None
 ) -> Interval:
-    """AUC of `scores` (n,) against `member` (n,).
+    """Give the AUC of `scores` (n,) against `member` (n,) with its limits.
 
-    With limits that hold for lopsided sides and near 0 and 1.
+    The limits hold for sides of very different sizes and near 0 and 1.
 
     `unit` (n,) numbers the person or document of each record; units are then taken as independent,
     not records.
@@ -137,9 +141,9 @@ def auc_interval(
 
 
 def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tuple[float, float]:
-    """Limits for an AUC of `value` from `n` members and `m` non-members.
+    """Give Newcombe's limits for an AUC of `value` from `n` members and `m` non-members.
 
-    Which exist at 0 and 1 too.
+    They exist at 0 and 1 too.
 
     >>> low, high = newcombe_limits(1.0, 50, 50, 0.95)
     >>> round(low, 6), high
@@ -159,6 +163,8 @@ def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tupl
     def excess(theta: float) -> float:
         return float((value - theta) ** 2 - z**2 * variance(theta))
 
+    # At 0 and 1 the limit is the end itself; elsewhere the root lies strictly inside, and the small
+    # margins keep the variance positive where the search starts
     low = (
         0.0
         if value <= 0
@@ -179,9 +185,9 @@ def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tupl
 def auc_difference(
     first: Floats, second: Floats, member: Bools, confidence: float = 0.95, unit: Ints | None = None
 ) -> Interval:
-    """AUC of `first` (n,) minus AUC of `second` (n,) on the same records, by paired DeLong.
+    """Give the AUC of `first` (n,) minus that of `second` (n,) on the same records.
 
-    Records of one `unit` may depend.
+    By paired DeLong; records of one `unit` may depend on one another.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_difference(scores, scores, np.arange(8) < 4)[:3]
@@ -197,7 +203,9 @@ def auc_difference(
     sides: Sides = cluster_sides(member, unit)
     variance, freedom = sides.variance_of_mean(gain - value, loss - value)
     method = "paired DeLong" if unit is None else "paired DeLong, by unit"
+    # Equal rankings: the difference is exactly zero and has no spread
     if variance <= 0:
         return Interval(value, value, value, method)
+    # Without degrees of freedom nothing is known, so that the interval covers all of [-1, 1]
     half = float(stdtrit(freedom, (1 + confidence) / 2)) * variance**0.5 if freedom > 0 else 2.0
     return Interval(value, max(-1.0, value - half), min(1.0, value + half), method)

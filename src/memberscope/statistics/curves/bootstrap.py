@@ -1,8 +1,8 @@
-"""Stratified bootstrap of the AUC and of TPR at several rates: sort once, then resample counts.
+"""Bootstrap the AUC and the TPR at several rates: sort once, then resample counts.
 
 A resampled ROC curve needs no sorting: every record keeps its place and only its multiplicity
-changes. A few are drawn together, as many as stay in the processor's cache. Threads over replicates
-were measured and gain nothing: they wait for the interpreter between steps.
+changes. A few replicates are drawn together, as many as stay in the processor's cache. Threads over
+replicates were measured and gain nothing: they wait for the interpreter between steps.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def bootstrap_rates(
     n_replicates: int,
     rng: np.random.Generator,
 ) -> tuple[Floats, Floats]:
-    """AUC (b,) and TPR at `fprs` (b, f) of `n_replicates` resamples.
+    """Give the AUC (b,) and TPR at `fprs` (b, f) of `n_replicates` resamples.
 
-    Members and non-members drawn apart.
+    Members and non-members are drawn separately.
 
     Raises:
         InputError: A score is not finite, one kind is missing, or a rate is not resolved.
@@ -42,6 +42,7 @@ def bootstrap_rates(
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.check_binary_scores(scores, member)
     places = Places.of(scores, member)
+    # Refuse rates that the non-members do not resolve before any work is done
     for fpr in fprs:
         allowed_false_positives(fpr, places.n_others)
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
@@ -57,7 +58,7 @@ def bootstrap_rates(
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where non-members fall among the members, both from the highest score to the lowest.
+    """Positions of non-members among the members, both from the highest score to the lowest.
 
     `starts` (l,) is the first non-member of each distinct score; `above` and `least` (l,) count the
     members that score more, and at least as much.
@@ -71,7 +72,7 @@ class Places:
 
     @classmethod
     def of(cls, scores: Floats, member: Bools) -> Places:
-        """Places from scores (n,) and membership (n,)."""
+        """Build the positions from scores (n,) and membership (n,)."""
         inside, outside = np.sort(-scores[member]), np.sort(-scores[~member])
         levels, starts = np.unique(outside, return_index=True)
         above, least = (
@@ -82,9 +83,9 @@ class Places:
 
 
 class Curve:
-    """Rates of resampled curves, in arrays that are used again.
+    """Compute rates of resampled curves in arrays that are used again.
 
-    Fresh ones cost more than the sums in them.
+    Allocating fresh arrays costs more than the sums in them.
     """
 
     def __init__(self, places: Places) -> None:
@@ -96,7 +97,11 @@ class Curve:
         self.tied = not np.array_equal(places.above, places.least)
 
     def rates(self, drawn: Drawn, others: Drawn, fprs: tuple[float, ...]) -> tuple[float, Floats]:
-        """AUC and TPRs at `fprs` (f,) of members `drawn` (n,) times and non-members `others` (m,) times, highest score first."""
+        """Give the AUC and TPRs (f,) of one resample.
+
+        `drawn` (n,) and `others` (m,) count how often each member and non-member was drawn, highest
+        score first; `fprs` (f,) are the rates.
+        """
         places, above = self.places, self.above
         np.cumsum(drawn, out=self.running[1:])
         weights = (
@@ -104,6 +109,7 @@ class Curve:
             if len(above) == len(others)
             else np.add.reduceat(others, places.starts, dtype=np.int32)
         )
+        # With mode="raise" NumPy would buffer the output; every place is within the array
         self.running.take(places.above, out=above, mode="clip")
         self.height[:] = above
         if self.tied:  # ties count one half
@@ -124,10 +130,10 @@ class Curve:
 
 
 def _sum_products(a: Floats, b: Floats) -> float:
-    """The sum of products of `a` and `b` (l,); exact, in any order, for halves below 2^52.
+    """Sum the products of `a` and `b` (l,); exact, in any order, for halves below 2^52.
 
-    In pieces, since BLAS starts threads of its own for more than 10,000 numbers, which on busy
-    cores is ten times slower.
+    The arrays are summed in pieces: beyond 10,000 numbers BLAS starts threads of its own, which is
+    ten times slower on busy cores.
 
     >>> _sum_products(np.array([3.0, 0.5]), np.ones(2))
     3.5
@@ -140,9 +146,9 @@ def _sum_products(a: Floats, b: Floats) -> float:
 
 
 def _find_first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
-    """The first level (f,) at which the running sum of `weights` (l,) exceeds each of `allowed`.
+    """Find the first level (f,) where the running sum of `weights` (l,) exceeds each of `allowed`.
 
-    L where none does.
+    The answer is l where no level does.
 
     >>> _find_first_beyond(np.array([1, 0, 2, 5]), np.array([0, 1, 2, 9])).tolist()
     [0, 2, 2, 4]

@@ -1,6 +1,6 @@
-"""Effective numbers of records where several belong to one unit (a person.
+"""Estimate effective numbers of records where several belong to one unit.
 
-A document) and so are not independent.
+Records of one person or document are not independent.
 
 The variance of a share over clusters, by linearisation, is compared with the binomial one: their
 ratio is the design effect, by which the records of a side are divided. It is inflated for being
@@ -27,16 +27,17 @@ FEW_CLUSTERS = 10  # below this, on either side of the threshold, each cluster c
 
 
 class EffectiveSizes(NamedTuple):
-    """Independent members and non-members that carry as much as the clustered ones."""
+    """Numbers of independent members and non-members that say as much as the clustered ones."""
 
     n_members: float
     n_non_members: int
 
 
 def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
-    """Independent records on each side that carry as much about the rates at `fpr` as those of `curve` do.
+    """Give the effective numbers of members and non-members for the rates at `fpr`.
 
-    Without units they are the records themselves.
+    As many independent records would tell as much about these rates. Without units they are the
+    records themselves.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> scores, member = np.arange(40.0), np.arange(40) >= 20
@@ -54,15 +55,16 @@ def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
         _design_effect(curve.rows.unit, above, side)
         for side in (curve.rows.member, ~curve.rows.member)
     )
+    # Rounded down, which is the conservative side; 1e-9 keeps whole numbers whole
     return EffectiveSizes(
         curve.n_members / members, max(1, int(curve.n_non_members / others + 1e-9))
     )
 
 
 def kish_members(curve: Roc) -> float:
-    """Members of `curve`, each unit counted as a single observation.
+    """Count the members of `curve` with each unit as a single observation.
 
-    All of them where there are no units.
+    Without units, all members count.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> kish_members(roc(np.arange(40.0), np.arange(40) >= 20, np.arange(40) // 5))
@@ -74,9 +76,9 @@ def kish_members(curve: Roc) -> float:
 
 
 def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
-    """Design effect of the share of a side's rows above the threshold.
+    """Give the design effect of the share of a side's rows above the threshold.
 
-    `above` (n,) is 1, 0 or a coin's chance.
+    `above` (n,) is 1, 0, or the chance of being accused for tied records.
     """
     sizes = np.bincount(unit[side])
     counts = np.bincount(unit[side], weights=above[side])[sizes > 0]
@@ -84,10 +86,12 @@ def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
     number = kish_size(sizes)
     rows, clusters = int(sizes.sum()), len(sizes)
     largest, share = rows / number, counts.sum() / rows
+    # Too few clusters on one side of the threshold to estimate a variance: assume the worst case
     if (counts > 0).sum() < FEW_CLUSTERS or (counts < sizes).sum() < FEW_CLUSTERS:
         return largest
     spread = clusters / (clusters - 1) * np.sum((counts - share * sizes) ** 2)
     effect = max(1.0, float(spread / (rows * share * (1 - share))))
     if number <= 1 + 1e-9:
         return largest
+    # Estimated from few clusters, the effect is inflated as a t quantile exceeds a normal one [1]
     return float(min(largest, effect * (stdtrit(number - 1, 0.975) / ndtri(0.975)) ** 2))

@@ -1,6 +1,6 @@
-"""How many non-members stand above the true threshold of a rate.
+"""Share an error among the ranks at which the true threshold may stand.
 
-And how an error is shared among those ranks.
+The rank is the number of non-members above the true threshold of a rate.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ N_LEVELS = 4  # steps of the bounds that spare exact limits
 
 
 class RankTails(NamedTuple):
-    """Ranks (k,) of the threshold that matter, the tail (k,) of the error that each may spend.
+    """Ranks (k,) that matter, the tail error (k,) each may spend, and its normal quantile (k,).
 
     And its normal quantile (k,).
     """
@@ -29,16 +29,16 @@ class RankTails(NamedTuple):
 
 
 def _binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Floats]:
-    """Ranks (k,) from which a binomial(n, rate) count deviates upwards with less than `smallest`.
+    """Give the binomial(n, rate) counts (k,) that are not negligible, and their probabilities (k,).
 
-    And their probabilities (k,).
-
-    The lower end is cut where less than 1e-14 is left out.
+    Counts so large that they are exceeded with less than `smallest` are cut, and those below which
+    less than 1e-14 is left out.
     """
     mean, variance = n * rate, n * rate * (1 - rate)
     first = max(0, int(mean - _bernstein_deviation(variance, 1e-14)) - 1)
     last = min(n, int(mean + _bernstein_deviation(variance, smallest)) + 2)
     ranks = np.arange(first, last + 1, dtype=np.float64)
+    # Ratios of neighbouring probabilities: exact where factorials would overflow
     steps = np.log(n - ranks[:-1]) - np.log(ranks[1:]) + np.log(rate) - np.log1p(-rate)
     logs = np.concatenate([[0.0], np.cumsum(steps)])
     weights = np.exp(logs - logs.max())
@@ -46,16 +46,16 @@ def _binomial_weights(n: int, rate: float, smallest: float) -> tuple[Floats, Flo
 
 
 def _bernstein_deviation(variance: float, probability: float) -> float:
-    """Bernstein's deviation of a binomial count that is exceeded with at most `probability`."""
+    """Give Bernstein's deviation of a binomial count, exceeded with at most `probability`."""
     log = -float(np.log(probability))
     return float(log / 3 + np.sqrt(log**2 / 9 + 2 * log * variance))
 
 
 @lru_cache(maxsize=4096)
 def mixture_weights(n: int, rate: float) -> tuple[Floats, Floats]:
-    """Ranks (j,) of the threshold and their weights (j,) for a mixture over ranks.
+    """Give ranks (j,) of the threshold and their weights (j,) for a mixture over ranks.
 
-    Close ones merged into the smallest.
+    Neighbouring ranks are merged into the smallest of them, which is conservative.
     """
     ranks, weights = _binomial_weights(n, rate, 1e-14)
     step = -(-len(ranks) // N_NODES)
@@ -77,6 +77,7 @@ def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
     if rate == 0:
         return RankTails(np.zeros(1), np.array([alpha]), ndtri(1 - np.array([alpha])))
     ranks, weights = _binomial_weights(n, rate, alpha * 1e-10)
+    # P(K >= k), summed from the small end so that tiny tails keep their digits
     reached = np.minimum(np.cumsum(weights[::-1])[::-1], 1.0)
     spent = np.cumsum(weights / reached)
     beyond = np.append(reached[1:], 0.0)
@@ -93,7 +94,7 @@ def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
 
 @lru_cache(maxsize=512)
 def rank_bounds(n: int, rates: tuple[float, ...], alpha: float) -> tuple[Floats, Floats]:
-    """Ranks (u, l) and tails (l,) that bound `rank_tails` at each of `rates` (u,).
+    """Bound `rank_tails` at each of `rates` (u,) by ranks (u, l) and tails (l,).
 
     No tail up to that rank is smaller.
 
@@ -101,6 +102,7 @@ def rank_bounds(n: int, rates: tuple[float, ...], alpha: float) -> tuple[Floats,
     + log(1 / c)) = alpha.
     """
     c = alpha
+    # A fixed point that converges linearly; sixty steps reach the last bit
     for _ in range(60):
         c = alpha / (1 - np.log(c))
     levels = c ** (np.arange(1, N_LEVELS + 1) / N_LEVELS)

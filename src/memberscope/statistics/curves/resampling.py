@@ -1,11 +1,9 @@
-"""How often each of n records is drawn in n draws with replacement.
+"""Draw how often each of n records occurs in n draws with replacement.
 
-Without drawing them one by one.
-
-Such counts are independent Poisson counts given that they add up to n. So Poisson counts of a
-slightly smaller mean are drawn, and what is missing to n is drawn record by record. A byte of noise
-settles nearly every Poisson count: count k owns floor(256 p_k) of the bytes, and the few bytes left
-over share out the rest of the distribution with a double each.
+The records are not drawn one by one. Such counts are independent Poisson counts given that they add
+up to n. So Poisson counts of a slightly smaller mean are drawn, and the draws missing to n are made
+record by record. One random byte decides nearly every Poisson count: count k owns floor(256 p_k) of
+the bytes, and the few bytes left over share out the rest of the distribution with a double each.
 """
 
 from __future__ import annotations
@@ -23,7 +21,7 @@ SHORT = 4.0  # standard deviations by which the Poisson counts are to fall short
 
 
 class Resampler:
-    """Draws counts of `n` records for `rows` resamples at a time, each time into the same array.
+    """Draw counts of `n` records for `rows` resamples at a time, into one array that is reused.
 
     >>> counts = Resampler(1000, 2).draw(np.random.default_rng(0))
     >>> counts.shape, counts.sum(axis=1).tolist()
@@ -39,7 +37,7 @@ class Resampler:
         )
 
     def draw(self, rng: np.random.Generator) -> Drawn:
-        """Drawn (rows, n), which hold until the next draw."""
+        """Draw counts (rows, n), which hold until the next draw."""
         missing = np.full(len(self.counts), -1)
         while missing.min() < 0:  # again in three of 100,000 draws a row
             if self.edges:
@@ -47,6 +45,7 @@ class Resampler:
             else:
                 self.counts.fill(0)
             missing = self.n - self.counts.sum(axis=1, dtype=np.int32)
+        # What the Poisson counts lack to n is drawn record by record, for all rows at once
         where = rng.integers(0, self.n, size=int(missing.sum()))
         where += np.repeat(np.arange(len(missing)) * self.n, missing)
         np.add.at(self.counts.reshape(-1), where, np.uint8(1))
@@ -74,7 +73,7 @@ class Resampler:
 
 
 def spawn_fast_rng(rng: np.random.Generator) -> np.random.Generator:
-    """A generator seeded by `rng` and independent of it, of the kind that gives bytes fastest.
+    """Make a generator seeded by `rng` and independent of it, of the kind that gives bytes fastest.
 
     >>> spawn_fast_rng(np.random.default_rng(0)).random() == spawn_fast_rng(np.random.default_rng(0)).random()
     True
@@ -86,9 +85,10 @@ def spawn_fast_rng(rng: np.random.Generator) -> np.random.Generator:
 
 @lru_cache(maxsize=16)
 def _build_poisson_table(rate: float) -> tuple[tuple[np.uint8, ...], Floats]:
-    """The first byte beyond each of the counts 0, 1, ….
+    """Tabulate the bytes that decide a Poisson count.
 
-    And the distribution function of a count given a byte beyond all.
+    First the byte beyond each of the counts 0, 1, …, then the distribution function of a count
+    given a byte beyond all of them.
     """
     from scipy.stats import poisson
 

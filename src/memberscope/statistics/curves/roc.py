@@ -1,4 +1,4 @@
-"""The ROC staircase: ties move as one block, nothing is interpolated.
+"""Build the ROC staircase: ties move as one block, nothing is interpolated.
 
 Higher scores mean likelier members.
 """
@@ -16,9 +16,9 @@ from memberscope.types import Bools, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class UnitRows:
-    """Of each record (n,), highest score first.
+    """Rows of the curve, highest score first, with each record's unit.
 
-    The number of its unit, and at which vertex it is first accused.
+    `vertex` (n,) is the vertex at which a record is first accused.
     """
 
     unit: Ints
@@ -28,9 +28,9 @@ class UnitRows:
 
 @dataclass(frozen=True, eq=False)
 class Roc:
-    """Vertices of the staircase: at `thresholds` (v,), descending from +inf.
+    """Vertices of the staircase.
 
-    The counts `tp` (v,) and `fp` (v,).
+    `thresholds` (v,) descend from +inf; `tp` (v,) and `fp` (v,) are the counts at each.
 
     `rows` says which unit (person, document) each record belongs to, None where every record stands
     by itself.
@@ -56,7 +56,7 @@ class OperatingPoint:
 def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     """Build the staircase of `scores` (n,) against `member` (n,).
 
-    Whose records belong to units with codes `unit` (n,).
+    `unit` (n,) gives the code of each record's unit where records belong to units.
 
     Raises:
         InputError: A score is not finite, the lengths differ, or one kind is missing.
@@ -88,7 +88,7 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
 
 
 def auc_value(curve: Roc) -> float:
-    """Area under the staircase, ties counting one half.
+    """Give the area under the staircase; ties count one half.
 
     >>> auc_value(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])))
     0.5
@@ -98,7 +98,7 @@ def auc_value(curve: Roc) -> float:
 
 
 def smallest_fpr(n_non_members: int) -> float:
-    """The smallest false-positive rate that `n_non_members` resolve.
+    """Give the smallest false-positive rate that `n_non_members` resolve.
 
     >>> smallest_fpr(1000)
     0.001
@@ -107,7 +107,7 @@ def smallest_fpr(n_non_members: int) -> float:
 
 
 def allowed_false_positives(fpr: float, n_non_members: int) -> int:
-    """How many false positives a rate allows.
+    """Count the false positives that a rate allows.
 
     Raises:
         InputError: Fewer than one, so that the rate cannot be resolved.
@@ -116,6 +116,8 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     1
     """
     _check.check_rate("fpr", fpr)
+    # Rates such as 0.001 are not exact in binary: without the margin 1000 non-members would not
+    # resolve 0.001
     if fpr * n_non_members < 1 - 1e-9:
         raise InputError(
             f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} "
@@ -126,11 +128,11 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
 
 
 def operating_point(curve: Roc, fpr: float) -> OperatingPoint:
-    """The most lenient threshold whose false positives do not exceed what `fpr` allows.
+    """Find the most lenient threshold whose false positives do not exceed what `fpr` allows.
 
     >>> curve = roc(np.array([1.0, 3, 0, 2]), np.array([True, True, False, False]))
     >>> operating_point(curve, 0.5)
-    Point(threshold=1.0, tp=2, fp=1)
+    OperatingPoint(threshold=1.0, tp=2, fp=1)
     """
     allowed = allowed_false_positives(fpr, curve.n_non_members)
     at = int(np.searchsorted(curve.fp, allowed, side="right")) - 1
@@ -138,9 +140,9 @@ def operating_point(curve: Roc, fpr: float) -> OperatingPoint:
 
 
 def randomised_tpr(curve: Roc, fpr: float) -> float:
-    """TPR at exactly the rate `fpr`, linear between the staircase's vertices.
+    """Give the TPR at exactly the rate `fpr`, linear between the staircase's vertices.
 
-    A coin decides among records that tie.
+    This is the rule that decides tied records by a coin.
 
     >>> randomised_tpr(roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False])), 0.25)
     0.5
@@ -151,11 +153,12 @@ def randomised_tpr(curve: Roc, fpr: float) -> float:
 
 
 def split_vertex(curve: Roc, fpr: float) -> tuple[int, float]:
-    """Last vertex within the rate `fpr`.
+    """Find the last vertex within the rate `fpr`.
 
-    And the share of the next block of tied records that fills the rate up.
+    Also give the share of the next block of tied records that fills the rate up.
     """
     wanted = fpr * curve.n_non_members
+    # A product such as 0.003 * 1000 must not fall just below its whole number
     if abs(wanted - round(wanted)) < 1e-9 * max(1.0, wanted):
         wanted = float(round(wanted))
     at = int(np.searchsorted(curve.fp, wanted, side="right")) - 1
@@ -165,12 +168,14 @@ def split_vertex(curve: Roc, fpr: float) -> tuple[int, float]:
 
 
 def count_members_above(curve: Roc, ranks: Floats) -> Floats:
-    """Mean number of members above the non-member of each rank (1 for the highest) when ties are broken at random.
+    """Count the members above the non-member of each rank, on average over the order of ties.
+
+    Rank 1 is the highest non-member.
 
     Args:
         curve: The curve.
-        ranks: Whole numbers from 0, above which nobody stands, to one more than there are
-        non-members, which all exceed.
+        ranks: Whole numbers from 0, above which there is no record, to one more than there are
+            non-members, which every record exceeds.
 
     >>> curve = roc(np.array([9.0, 9, 9, 5]), np.array([True, True, False, False]))
     >>> count_members_above(curve, np.arange(4.0)).tolist()

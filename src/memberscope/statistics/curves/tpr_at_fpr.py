@@ -1,6 +1,6 @@
-"""TPR at a false-positive rate.
+"""Estimate the TPR at a false-positive rate, with an interval.
 
-With an interval that accounts for the threshold being estimated too.
+The interval accounts for the threshold being estimated too.
 
 The value is that of the rule that accuses at exactly this rate, a coin deciding among records that
 tie. The limits are for H, the best rule that may also toss a coin between two thresholds, the least
@@ -53,7 +53,7 @@ def tpr_at_fpr(
 ) -> Interval:
     """Estimate the TPR at exactly the rate `fpr`.
 
-    With limits for the best randomised rule at that rate.
+    The limits are for the best randomised rule at that rate.
 
     Args:
         curve: The ROC curve; records of one unit count as dependent where it was built with units.
@@ -83,7 +83,7 @@ def tpr_at_fpr(
 def tpr_lower(
     curve: Roc, fpr: float, confidence: float = 0.95, *, strict: Roc | None = None
 ) -> float:
-    """Lower limit alone of `tpr_at_fpr`.
+    """Give the lower limit of `tpr_at_fpr` alone.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> curve = roc(np.arange(200.0), np.arange(200) >= 100)
@@ -95,7 +95,7 @@ def tpr_lower(
 
 
 def tpr_upper(curve: Roc, fpr: float, confidence: float = 0.95) -> float:
-    """Upper limit alone of `tpr_at_fpr`.
+    """Give the upper limit of `tpr_at_fpr` alone.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> curve = roc(np.arange(200.0), np.arange(200) < 100)
@@ -107,9 +107,9 @@ def tpr_upper(curve: Roc, fpr: float, confidence: float = 0.95) -> float:
 
 
 def tpr_p_value(curve: Roc, fpr: float, limit: float, *, strict: Roc | None = None) -> float:
-    """One-sided p-value of "no rule finds more than `limit` at `fpr`".
+    """Give the one-sided p-value of "no rule finds more than `limit` at `fpr`".
 
-    Below a where the lower limit at tail a exceeds `limit`.
+    It is below a exactly where the lower limit at tail a exceeds `limit`.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> curve = roc(np.arange(200.0), np.arange(200) >= 100)
@@ -125,7 +125,7 @@ def tpr_staircase_at_fpr(
 ) -> Interval:
     """Estimate the TPR of the most lenient threshold whose rate does not exceed `fpr`.
 
-    No coins, ties move as one block.
+    Ties move as one block; no coin decides among them.
 
     Both limits hold for every curve: the error is shared among the ranks of that threshold and of
     the next one.
@@ -153,7 +153,7 @@ def tpr_staircase_at_fpr(
 
 
 def build_resolution_warning(fpr: float, n_non_members: int) -> str | None:
-    """Caution where fewer than ten false positives are expected.
+    """Give a warning where fewer than ten false positives are expected, else None.
 
     >>> build_resolution_warning(0.001, 5000)
     'only 5 false positives allowed at this rate; the interval is wide'
@@ -167,9 +167,9 @@ def build_resolution_warning(fpr: float, n_non_members: int) -> str | None:
 def roc_band(
     curve: Roc, fprs: Floats, confidence: float = 0.95, *, strict: Roc | None = None
 ) -> tuple[Floats, Floats, Floats]:
-    """Value, lower and upper limit (f,) of the TPR at each of `fprs` (f,), pointwise; for charts.
+    """Give the TPR (f,) at each of `fprs` (f,) with pointwise limits (f,), for charts.
 
-    The upper limits share one grid of rates, which differs from that of `tpr_at_fpr` by a few per
+    The answer is value, lower and upper limit. The upper limits share one grid of rates, which differs from that of `tpr_at_fpr` by a few per
     cent of a rate.
     """
     alpha = _tail_error(confidence)
@@ -182,9 +182,9 @@ def roc_band(
 
 
 def _upper_band(curve: Roc, fprs: Floats, alpha: float) -> Floats:
-    """Upper limits (f,) of H at `fprs` (f,), from one least concave curve.
+    """Give upper limits (f,) of H at `fprs` (f,), from one least concave curve.
 
-    With units, each rate has sizes of its own.
+    With units, the effective sizes depend on the rate, and each limit is computed by itself.
     """
     if curve.rows is not None:
         return np.array(
@@ -196,6 +196,8 @@ def _upper_band(curve: Roc, fprs: Floats, alpha: float) -> Floats:
     grid = np.unique(np.concatenate([hull_grid(float(fprs.min()))[0], fprs]))
     counts = build_rank_counts(curve, float(fprs.min()))
     limits = np.array([upper_limit(counts, float(rate), alpha) for rate in grid])
+    # The upper hull of the points by a monotone chain: drop a point that lies below its neighbours'
+    # line
     kept: list[int] = []
     for i in range(len(grid)):
         while len(kept) > 1 and _lies_below(grid, limits, kept[-2], kept[-1], i):
@@ -205,7 +207,7 @@ def _upper_band(curve: Roc, fprs: Floats, alpha: float) -> Floats:
 
 
 def _lies_below(x: Floats, y: Floats, first: int, middle: int, last: int) -> bool:
-    """Whether the middle point lies on or below the line through the other two."""
+    """Check whether the middle point lies on or below the line through the other two."""
     return bool(
         (y[middle] - y[first]) * (x[last] - x[first])
         <= (y[last] - y[first]) * (x[middle] - x[first])
@@ -213,7 +215,10 @@ def _lies_below(x: Floats, y: Floats, first: int, middle: int, last: int) -> boo
 
 
 def _block_counts(counts: RankCounts, ranks: Floats) -> Floats:
-    """Members (k,) accused by the most lenient threshold that accuses at most `ranks` (k,) non-members, in effective numbers."""
+    """Count the members (k,) that the most lenient admissible threshold accuses.
+
+    Admissible is one that accuses at most `ranks` (k,) non-members; all in effective numbers.
+    """
     curve = counts.curve
     real = ranks * curve.n_non_members / counts.n_non_members
     at = np.searchsorted(curve.fp, real + 1e-9, side="right") - 1
@@ -222,16 +227,16 @@ def _block_counts(counts: RankCounts, ranks: Floats) -> Floats:
 
 
 def _lower_counts(curve: Roc, fpr: float, strict: Roc | None) -> RankCounts:
-    """Counts on the curve of the lower limit, with the effective sizes of the records."""
+    """Build the counts for the lower limit, with the effective sizes of the records."""
     return build_rank_counts(strict or curve, fpr, effective_sizes(curve, fpr))
 
 
 def _resolved_value(curve: Roc, fpr: float) -> float:
-    """Value at `fpr`, refused where the non-members do not resolve it."""
+    """Give the TPR at `fpr`; refuse a rate that the non-members do not resolve."""
     allowed_false_positives(fpr, curve.n_non_members)
     return randomised_tpr(curve, fpr)
 
 
 def _tail_error(confidence: float) -> float:
-    """Error of each side of a two-sided interval."""
+    """Give the error of each side of a two-sided interval."""
     return (1 - check_rate("confidence", confidence)) / 2

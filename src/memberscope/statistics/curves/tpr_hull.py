@@ -1,6 +1,6 @@
-"""Upper limit of H, the least concave curve above the ROC, at a rate.
+"""Bound H, the least concave curve above the ROC, from above at a rate.
 
-Limits of R on a grid of rates, and their hull.
+The bound is the hull of upper limits of R on a grid of rates.
 
 An exact limit at every rate of the grid would take thousands of inverse beta functions. So the
 hull's supporting line is guessed from approximate limits, and a rate is made exact only where its
@@ -28,9 +28,9 @@ from memberscope.types import Bools, Floats, Ints
 
 
 class NearTails(NamedTuple):
-    """Ranks of the thresholds at all rates near the one asked for, in one row, with tails.
+    """Ranks of the thresholds at all rates near the one asked for, in one row (k,).
 
-    Quantiles, places and margins (k,).
+    Each rank with its tail, the tail's normal quantile, the place of its rate, and its margin.
     """
 
     ranks: Ints
@@ -41,7 +41,7 @@ class NearTails(NamedTuple):
 
 
 class NearLimits(NamedTuple):
-    """Counts and approximate limits (k,) at those ranks."""
+    """Counts and approximate limits (k,) at the ranks of `NearTails`."""
 
     found: Floats
     guess: Floats
@@ -49,10 +49,11 @@ class NearLimits(NamedTuple):
 
 @lru_cache(maxsize=512)
 def hull_grid(fpr: float) -> tuple[tuple[float, ...], int]:
-    """Rates at which the curve is bounded so as to bound its hull at `fpr`, rising.
+    """Give the rising rates at which the curve is bounded so as to bound its hull at `fpr`.
 
-    And the place of `fpr` among them.
+    Also give the place of `fpr` among them.
     """
+    # Dense near the rate asked for, where the hull's corners usually are, and coarse elsewhere
     below = [0.0] + [fpr * 2 ** (-i / 2) for i in range(12, 0, -1)]
     near = [fpr * 2 ** (i / 24) for i in range(49)]
     far = [4 * fpr * 2 ** (j / 6) for j in range(1, 80)]
@@ -60,7 +61,7 @@ def hull_grid(fpr: float) -> tuple[tuple[float, ...], int]:
 
 
 def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
-    """Upper limit at level `alpha` of H at `fpr`."""
+    """Give the upper limit at level `alpha` of H at `fpr`."""
     rates, at = hull_grid(fpr)
     grid = np.asarray(rates)
     near = _near_tails(counts.n_non_members, fpr, alpha)
@@ -72,6 +73,8 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     )
     limits[-1] = 1.0
     exact = np.arange(len(grid)) == len(grid) - 1
+    # Each round makes exact what the current line does not rule out; it ends once no approximate
+    # limit could lift the line any more
     wanted = {at, *_find_support(grid, limits, np.isfinite(limits), at)}
     while wanted:
         for place in wanted:
@@ -92,9 +95,9 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
 
 
 def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int, int]:
-    """Places of the two usable points, at or on each side of place `at`.
+    """Find the two usable points whose connection is highest at place `at`.
 
-    Whose connection is highest there.
+    One lies at or before `at`, the other at or after it.
     """
     left, right = np.flatnonzero(usable[: at + 1]), at + np.flatnonzero(usable[at:])
     gap = np.maximum(grid[right][None, :] - grid[left][:, None], 1e-300)
@@ -107,9 +110,9 @@ def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple
 
 
 def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tuple[float, float]:
-    """Height at place `at`, and slope, of a line on the hull of the exact points.
+    """Find a line on the hull of the exact points: its height at place `at`, and its slope.
 
-    Where slopes differ, near the others' too.
+    Where several slopes are possible, one near those of the inexact points is taken.
     """
     i, j = _find_support(grid, limits, exact, at)
     if i != j:
@@ -130,7 +133,7 @@ def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tupl
 
 @lru_cache(maxsize=16)
 def _near_tails(n: int, fpr: float, alpha: float) -> NearTails:
-    """Tails of the rates up to four times `fpr`, where the hull's corners usually are."""
+    """Give the tails of the rates up to four times `fpr`, where the hull's corners usually are."""
     rates = [rate for rate in hull_grid(fpr)[0] if rate <= 4 * fpr * (1 + 1e-9) and rate < 1]
     found = [rank_tails(n, rate, alpha) for rate in rates]
     place = np.repeat(np.arange(len(found)), [len(entry.ranks) for entry in found])
@@ -139,7 +142,7 @@ def _near_tails(n: int, fpr: float, alpha: float) -> NearTails:
 
 
 def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, line: Floats) -> Bools:
-    """Whether the upper limit at each of the near rates exceeds `line` (u,) there."""
+    """Check whether the upper limit at each of the near rates exceeds `line` (u,) there."""
     n, height = counts.n_members, np.clip(line, 0.0, 1.0)[near.place]
     full = guesses.found >= n
     close = np.flatnonzero((full | (guesses.guess * near.margin > height)) & (height < 1))
@@ -154,9 +157,9 @@ def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, lin
 
 
 def _can_exceed_line(counts: RankCounts, fpr: float, alpha: float, line: Floats) -> Bools:
-    """Whether a bound on the upper limit at each of the remaining rates exceeds `line` there.
+    """Check whether a bound on the upper limit at each remaining rate exceeds `line` there.
 
-    Never at rate 1.
+    At rate 1 it never does.
     """
     rates = tuple(rate for rate in hull_grid(fpr)[0] if rate > 4 * fpr * (1 + 1e-9) or rate >= 1)
     ranks, tails = rank_bounds(counts.n_non_members, rates, alpha)
@@ -170,9 +173,9 @@ def _can_exceed_line(counts: RankCounts, fpr: float, alpha: float, line: Floats)
 
 
 def _bound_upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
-    """Bound on the upper limit at `rate`.
+    """Bound the upper limit at `rate` from above.
 
-    From approximate limits and how far they may fall short.
+    Approximate limits are multiplied by how far they may fall short.
     """
     ranks, tails, quantiles = rank_tails(counts.n_non_members, rate, alpha)
     guess = paulson_limits(counts.at(ranks + 1), quantiles, counts.n_members)

@@ -1,6 +1,7 @@
-"""Limits of the TPR at a rate.
+"""Bound the TPR at a rate.
 
-The mixture over the threshold's rank, and the error shared among ranks.
+The lower limit is a mixture over the threshold's rank; the upper limit shares the error among
+ranks.
 
 R(u) is the TPR of the score at rate u, straight lines across ties, H the least concave curve above
 it: the best rule that may also toss a coin between two thresholds. How many of the n non-members
@@ -34,9 +35,9 @@ LEAST_QUANTILE = -1.2815515655446004  # of a tail of 0.9
 
 @dataclass(frozen=True, eq=False)
 class RankCounts:
-    """Members above the k-th highest non-member.
+    """Counts of members above the k-th highest non-member.
 
-    Both in effective numbers of independent records.
+    Both are in effective numbers of independent records.
     """
 
     curve: Roc
@@ -44,9 +45,9 @@ class RankCounts:
     n_non_members: int
 
     def at(self, ranks: Floats) -> Floats:
-        """Mean counts (k,) at whole `ranks` (k,) of the effective non-members.
+        """Give mean counts (k,) at whole `ranks` (k,) of the effective non-members.
 
-        Fractions of real ranks are interpolated.
+        Where these fall between real ranks, the counts are interpolated.
         """
         if self.curve.rows is None and self.n_non_members == self.curve.n_non_members:
             return count_members_above(self.curve, ranks)
@@ -63,29 +64,30 @@ class RankCounts:
 
 
 def build_rank_counts(curve: Roc, fpr: float, sizes: EffectiveSizes | None = None) -> RankCounts:
-    """Counts of `curve` in effective numbers for `fpr`.
+    """Build the counts of `curve` in effective numbers for `fpr`.
 
-    Or in those of another curve of the same records.
+    `sizes` are those of another curve of the same records, if given.
     """
     return RankCounts(curve, *(sizes or effective_sizes(curve, fpr)))
 
 
 def mixture_p_value(counts: Floats, weights: Floats, n: float, limit: float) -> float:
-    """P(binomial(n, limit) >= count) over `counts` (k,) weighted by `weights` (k,)."""
+    """Give P(binomial(n, limit) >= count) over `counts` (k,) weighted by `weights` (k,)."""
     reached = betainc(np.maximum(counts, 1e-300), n - counts + 1, limit)
     return float(weights @ np.where(counts > 0, reached, 1.0))
 
 
 def lower_p_value(counts: RankCounts, fpr: float, limit: float) -> float:
-    """One-sided p-value of "H at `fpr` is at most `limit`"."""
+    """Give the one-sided p-value of "H at `fpr` is at most `limit`"."""
     ranks, weights = mixture_weights(counts.n_non_members, fpr)
     return mixture_p_value(counts.at(ranks), weights, counts.n_members, limit)
 
 
 def lower_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
-    """Largest limit whose p-value does not exceed `alpha`."""
+    """Find the largest limit whose p-value does not exceed `alpha`."""
     ranks, weights = mixture_weights(counts.n_non_members, fpr)
     n, found = counts.n_members, counts.at(ranks)
+    # Ranks with the same count are one term of the mixture: far fewer beta functions to evaluate
     starts = np.flatnonzero(np.append(True, found[1:] > found[:-1]))
     found, weights = found[starts], np.add.reduceat(weights, starts)
     if float(weights[found <= 0].sum()) >= alpha:
@@ -97,13 +99,14 @@ def lower_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     def excess(theta: float) -> float:
         return float(np.log(max(mixture_p_value(found, weights, n, theta), 1e-300) / alpha))
 
+    # The search is on the logarithm, since p-values span hundreds of orders of magnitude
     if excess(low) >= 0 or low >= high:
         return low
     return float(brentq(excess, low, high, xtol=1e-14, rtol=1e-12))
 
 
 def upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
-    """Upper limit at level `alpha` of R at `rate`, for any curve."""
+    """Give the upper limit at level `alpha` of R at `rate`, for any curve."""
     if rate >= 1:
         return 1.0
     ranks, tails, quantiles = rank_tails(counts.n_non_members, rate, alpha)
@@ -111,12 +114,14 @@ def upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
 
 
 def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> float:
-    """Largest Clopper-Pearson upper limit of the rising counts `found` (k,) out of `n`.
+    """Give the largest Clopper-Pearson upper limit of the rising counts `found` (k,) out of `n`.
 
-    Each with its tail (k,).
+    Each count has its own tail (k,).
     """
     if found[-1] >= n:
         return 1.0
+    # Only counts whose approximate limit could exceed the best exact one need an inverse beta
+    # function, which is slow
     guess = paulson_limits(found, quantiles, n)
     best = int(np.argmax(guess))
     limit = float(betainccinv(found[best] + 1, n - found[best], tails[best]))
@@ -131,9 +136,9 @@ def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> 
 
 
 def paulson_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
-    """Paulson's approximation of the Clopper-Pearson upper limits (k,) for `found` (k,) of `n`.
+    """Approximate the Clopper-Pearson upper limits (k,) for `found` (k,) of `n` (Paulson).
 
-    1 where it breaks down.
+    The approximation is 1 where it breaks down.
 
     The limit is a quantile of a beta, so of an F distribution, whose cube root is nearly normal
     (Paulson, 1942). Tails above 0.9 are taken as 0.9, so that the guess stays within
@@ -150,5 +155,5 @@ def paulson_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
 
 
 def paulson_margin(tails: Floats) -> Floats:
-    """Factor (k,) by which a guess may fall short of the exact limit at each tail."""
+    """Give the factor (k,) by which an approximate limit may fall short of the exact one."""
     return np.where(tails <= 0.1, 1.015, 1.1)

@@ -1,4 +1,4 @@
-"""Lower bounds on the epsilon of differential privacy.
+"""Bound the epsilon of differential privacy from below.
 
 From one run with canaries or from many runs.
 """

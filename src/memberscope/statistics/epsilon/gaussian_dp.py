@@ -1,4 +1,4 @@
-"""Gaussian differential privacy: one number mu that stands for every pair (epsilon, delta).
+"""Convert between mu of Gaussian differential privacy and pairs (epsilon, delta).
 
 References:
     [1] J. Dong, A. Roth, W. Su, "Gaussian Differential Privacy", JRSS-B 2022, arXiv:1905.02383
@@ -15,11 +15,11 @@ from scipy.special import log_ndtr
 
 from memberscope.errors import InputError
 
-MOST = 1e4  # mu and epsilon beyond which nothing is told apart
+MOST = 1e4  # mu and epsilon beyond which values can no longer be distinguished
 
 
 def gaussian_delta(epsilon: float, mu: float) -> float:
-    """The smallest delta at `epsilon` (nats) of a mechanism that is mu-Gaussian private.
+    """Give the smallest delta at `epsilon` (nats) of a mechanism that is mu-Gaussian private.
 
     >>> round(gaussian_delta(1.0, 1.0), 8)
     0.12693674
@@ -28,7 +28,7 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
 
 
 def _log_delta(epsilon: float, mu: float) -> float:
-    """Its logarithm, which stays exact where the two terms nearly cancel or are tiny."""
+    """Give the log of delta, which stays exact where the two terms nearly cancel or are tiny."""
     if mu <= 0:
         return -np.inf if epsilon >= 0 else float(np.log(-np.expm1(epsilon)))
     first = float(log_ndtr(-epsilon / mu + mu / 2))
@@ -37,7 +37,7 @@ def _log_delta(epsilon: float, mu: float) -> float:
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The epsilon (nats) at `delta` of a mechanism that is mu-Gaussian private, at least 0.
+    """Give the epsilon (nats) at `delta` of a mechanism that is mu-Gaussian private, at least 0.
 
     Raises:
         InputError: Delta is not between 0 and 1: at 0 no Gaussian mechanism is private.
@@ -58,7 +58,7 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The mu of the Gaussian mechanism that is just (epsilon, delta)-private.
+    """Give the mu of the Gaussian mechanism that is just (epsilon, delta)-private.
 
     Its noise is 1 / mu for a sensitivity of one.
 
@@ -86,6 +86,6 @@ def refuse_delta(delta: float) -> None:
     """
     if not 0 < delta < 1:
         raise InputError(
-            f"Expected a delta between 0 and 1, got {delta:g}. Give --delta 1e-5, below one over "
-            "the records."
+            f"Expected a delta between 0 and 1, got {delta:g}. Set --delta below one over the "
+            "number of records, for example 1e-5."
         )

@@ -1,6 +1,6 @@
-"""Lower bounds on epsilon from independent runs.
+"""Bound epsilon from below from independent runs.
 
-Each with one canary put in or left out, and one score.
+Each run has one canary put in or left out, and one score.
 
 References:
     [1] M. Jagielski, J. Ullman, A. Oprea, "Auditing Differentially Private Machine Learning",
@@ -31,9 +31,9 @@ Shape = Literal["any", "gaussian"]
 def epsilon_from_counts(
     counts: ConfusionCounts, delta: float, significance: float = 0.05, *, shape: Shape = "any"
 ) -> float:
-    """Epsilon (nats) at `delta` that the errors of one rule, fixed beforehand.
+    """Give the epsilon (nats) at `delta` that the errors of one rule over independent runs refute.
 
-    Refute over independent runs; at least 0.
+    The rule must be fixed beforehand; the answer is at least 0.
 
     With `any` nothing is assumed of the mechanism [1]; `gaussian` takes its trade-off curve for a
     Gaussian one [2], which is right for the Gaussian mechanism and its kin, and gives more. Both
@@ -53,8 +53,8 @@ def epsilon_from_counts(
         return gaussian_epsilon(mu, delta) if mu > 0 else 0.0
     if not 0 <= delta < 1:
         raise InputError(
-            f"Expected a delta from 0 to below 1, got {delta:g}. Give --delta 1e-5, below one over "
-            "the records."
+            f"Expected a delta from 0 to below 1, got {delta:g}. Set --delta below one over the "
+            "number of records, for example 1e-5."
         )
     missed, accused = _error_limits(counts, significance)
     ratios = [(1 - delta - missed, accused), (1 - delta - accused, missed)]
@@ -62,14 +62,15 @@ def epsilon_from_counts(
 
 
 def gaussian_mu_from_counts(counts: ConfusionCounts, significance: float = 0.05) -> float:
-    """The mu of Gaussian privacy that the errors refute; at least 0."""
+    """Give the mu of Gaussian privacy that the errors refute; at least 0."""
     missed, accused = _error_limits(counts, significance)
     return max(0.0, float(-ndtri(accused) - ndtri(missed)))
 
 
 def _error_limits(counts: ConfusionCounts, significance: float) -> tuple[float, float]:
-    """Upper limits of the false-negative and false-positive rate, which hold together."""
+    """Give upper limits of the false-negative and false-positive rate that hold together."""
     check_rate("significance", significance)
+    # Each one-sided limit misses with half of `significance`, so that both hold together
     missed = clopper_pearson(counts.n_members - counts.tp, counts.n_members, 1 - significance)[1]
     accused = clopper_pearson(counts.fp, counts.n_non_members, 1 - significance)[1]
     return float(missed), float(accused)
@@ -78,9 +79,10 @@ def _error_limits(counts: ConfusionCounts, significance: float) -> tuple[float, 
 def epsilon_from_runs(
     scores: Floats, member: Bools, delta: float, significance: float = 0.05, *, shape: Shape = "any"
 ) -> float:
-    """The same from the scores (n,) of independent runs.
+    """Give the epsilon that the scores (n,) of independent runs refute.
 
-    The best corner of the ROC's hull, each at an equal share of `significance`.
+    Every corner of the ROC's hull is tried at an equal share of `significance`, and the best one
+    counts.
 
     >>> scores = np.arange(2000.0)
     >>> round(epsilon_from_runs(scores, scores >= 1000, 0.0), 4)

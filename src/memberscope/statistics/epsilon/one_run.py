@@ -1,6 +1,6 @@
-"""Epsilon from guesses: a bound only where members were assigned by independent coins.
+"""Estimate epsilon from guesses about the members of one run.
 
-Elsewhere an empirical figure.
+It is a bound only where members were assigned by independent coins, elsewhere an empirical figure.
 
 References:
     [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
@@ -21,16 +21,16 @@ from memberscope.types import Bools, Floats
 
 
 def _binomial_upper_tail(k: int, n: int, p: float) -> float:
-    """Probability that a binomial(n, p) count is at least `k`."""
+    """Give the probability that a binomial(n, p) count is at least `k`."""
     return 1.0 if k <= 0 else float(bdtrc(k - 1, n, p))
 
 
 def one_run_p_value(
     m: int, guesses: int, correct: int, epsilon: float, delta: float = 0.0
 ) -> float:
-    """P-value of "the mechanism is (epsilon.
+    """Give the p-value of "the mechanism is (epsilon, delta)-DP" after `correct` right guesses.
 
-    Delta)-DP" after `correct` of `guesses` right guesses about `m` fair coins.
+    `guesses` were made about `m` fair coins.
 
     The number of guesses must have been fixed before looking. Epsilon is in nats.
 
@@ -41,6 +41,8 @@ def one_run_p_value(
     beta = _binomial_upper_tail(correct, guesses, q)
     if delta == 0:
         return min(1.0, beta)
+    # For delta > 0 the bound of [1] adds the worst case over how delta may move probability to
+    # better outcomes
     steps = np.arange(1, correct + 1)
     upper = bdtr(correct - 1, guesses, q)
     lower = np.where(
@@ -58,9 +60,9 @@ def epsilon_one_run(
     significance: float = 0.05,
     least: float = 0.0,
 ) -> float:
-    """Largest epsilon (nats) that the guesses refute at `significance`.
+    """Give the largest epsilon (nats) that the guesses refute at `significance`.
 
-    `least` if they refute none above it.
+    It is `least` if they refute none above it.
 
     Raises:
         InputError: The counts do not fit together.
@@ -77,6 +79,7 @@ def epsilon_one_run(
     if guesses == 0 or excess(least) >= 0:
         return least
     high = max(1.0, 2 * least)
+    # Beyond 60 nats the logistic function is 1 in double precision
     while excess(high) < 0 and high < 60:
         high *= 2
     return float(brentq(excess, least, high, xtol=1e-10))
@@ -90,17 +93,17 @@ def refuse_counts(m: int, guesses: int, correct: int) -> None:
     """
     if not 0 <= correct <= guesses <= m:
         raise InputError(
-            f"Expected 0 <= correct <= guesses <= records, got {correct}, {guesses}, {m}. Count "
-            "each guess once."
+            f"Expected 0 <= correct <= guesses <= records, got correct {correct}, guesses "
+            f"{guesses}, records {m}. Count each guess once."
         )
 
 
 def count_right_guesses(
     scores: Floats, member: Bools, n_guesses: int, rng: np.random.Generator
 ) -> int:
-    """Right guesses when the top half of `n_guesses` scores is guessed in and the bottom half out.
+    """Count the right guesses when the highest scores are guessed in and the lowest out.
 
-    Ties fall at random.
+    Half of `n_guesses` are guessed in, half out. Ties are broken at random.
 
     >>> count_right_guesses(np.arange(10.0), np.arange(10) >= 5, 4, np.random.default_rng(0))
     4
@@ -113,9 +116,9 @@ def count_right_guesses(
 def epsilon_empirical(
     counts: ConfusionCounts, delta: float = 0.0, confidence: float = 0.95
 ) -> Interval:
-    """Log-ratio log((TPR - delta) / FPR), or that of the complements if larger.
+    """Give the log-ratio log((TPR - delta) / FPR), or that of the complements if larger.
 
-    Not a bound on any privacy guarantee.
+    It is not a bound on any privacy guarantee.
 
     Its upper limit is infinite when a denominator's lower limit is 0, and is reported as the log of
     the counts' range.
@@ -126,6 +129,7 @@ def epsilon_empirical(
     part = (1 + confidence) / 2
     low_t, high_t = (float(x) for x in clopper_pearson(counts.tp, counts.n_members, part))
     low_f, high_f = (float(x) for x in clopper_pearson(counts.fp, counts.n_non_members, part))
+    # Half a pseudo-count keeps both rates away from 0, where the ratio would be infinite
     tpr = (counts.tp + 0.5) / (counts.n_members + 1)
     fpr = (counts.fp + 0.5) / (counts.n_non_members + 1)
     cap = float(np.log(2 * (max(counts.n_members, counts.n_non_members) + 1)))

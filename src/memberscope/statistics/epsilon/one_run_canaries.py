@@ -1,6 +1,6 @@
-"""Lower bounds on epsilon from the scores of canaries.
+"""Bound epsilon from below from the scores of canaries.
 
-Of which a fair coin put each in or left it out.
+A fair coin put each canary in or left it out.
 
 References:
     [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
@@ -28,7 +28,7 @@ Form = Literal["one_run", "one_run_fdp"]
 
 
 class Corners(NamedTuple):
-    """Canaries in (`tp`) and out (`fp`) at or above each threshold (h,) where the ROC's hull has a corner."""
+    """Canaries in (`tp`) and out (`fp`) at or above each threshold (h,) at a corner of the hull."""
 
     thresholds: Floats
     tp: Ints
@@ -36,9 +36,9 @@ class Corners(NamedTuple):
 
 
 def find_hull_corners(curve: Roc) -> Corners:
-    """The corners of the upper hull of a ROC staircase.
+    """Find the corners of the upper hull of a ROC staircase.
 
-    From the strictest threshold to the most lenient.
+    They go from the strictest threshold to the most lenient.
 
     >>> find_hull_corners(roc(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))).tp.tolist()
     [0, 1, 2, 2]
@@ -64,9 +64,9 @@ def epsilon_from_one_run(
     form: Form = "one_run",
     threshold: float | None = None,
 ) -> float:
-    """Epsilon (nats) that the scores (m,) of canaries from one training run refute.
+    """Give the epsilon (nats) that the scores (m,) of canaries from one training run refute.
 
-    Each in with probability one half [1, 2].
+    Each canary is in with probability one half [1, 2].
 
     Canaries at or above `threshold` are guessed in, and no others are guessed. Without one, every
     corner of the hull is tried, each at an equal share of `significance`.

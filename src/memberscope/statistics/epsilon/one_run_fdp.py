@@ -1,4 +1,4 @@
-"""The one-run audit against a whole trade-off curve instead of one pair (epsilon, delta).
+"""Audit one run against a whole trade-off curve instead of one pair (epsilon, delta).
 
 References:
     [1] S. Mahloujifar, L. Melis, K. Chaudhuri, "Auditing f-Differential Privacy in One Run", 2024,
@@ -25,10 +25,11 @@ from memberscope.statistics.epsilon.one_run import refuse_counts
 def _compute_fdp_excess(
     m: int, guesses: int, correct: int, mu: float, significance: float
 ) -> float:
-    """Above zero if `correct` of `guesses` right guesses about `m` fair coins refute mu-Gaussian privacy [1, algorithm 3].
+    """Compute a number above zero if the right guesses refute mu-Gaussian privacy [1, algorithm 3].
 
-    The recursion bounds how much of all outcomes could be as good as this one or better, were the
-    claim true, from the fewest right guesses that carry the `significance` downwards.
+    `correct` of `guesses` guesses about `m` fair coins are right. The recursion bounds how much of
+    all outcomes could be as good as this one or better, were the claim true, from the fewest right
+    guesses that carry the `significance` downwards.
     """
     right, wrong = significance * correct / m, significance * (guesses - correct) / m
     for i in range(correct - 1, -1, -1):
@@ -42,8 +43,9 @@ def _compute_fdp_excess(
 def epsilon_one_run_fdp(
     m: int, guesses: int, correct: int, delta: float, significance: float = 0.05, least: float = 0.0
 ) -> float:
-    """Epsilon (nats) at `delta` of the most private Gaussian mechanism that the guesses do not refute; 0 if they refute none.
+    """Give the epsilon (nats) at `delta` that the guesses refute for Gaussian mechanisms.
 
+    It is that of the most private Gaussian mechanism they do not refute, and 0 if they refute none.
     It is a bound for mechanisms whose trade-off curve is a Gaussian one. The number of guesses must
     have been fixed beforehand. `least` is an epsilon below which the answer is not wanted; it is
     then returned.
