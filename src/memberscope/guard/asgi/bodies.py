@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
-
+from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
 from memberscope.guard.refused import RequestRefused
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TOLD = {b"date", b"x-request-id", b"traceparent", b"retry-after"}  # of an answer's headers
@@ -28,9 +20,6 @@ ABOUT = {
     b"inference-header-content-length",
 }  # a request's body
 CLOSE = (("connection", "close"),)
-TOO_LONG = "Expected a shorter request, got one above the limit. Send fewer records at once."
-TOO_SLOW = "Expected the whole request sooner. Send it again."
-FORM = "Expected JSON, plain or as gzip or deflate, got another form. Send application/json."
 
 
 class ClientDisconnected(Exception):
@@ -61,24 +50,24 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
             found[name] = value if name not in found else found[name] + b"," + value
     declared = found.get(b"content-length")
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
-        raise RequestRefused(413, TOO_LONG, CLOSE)
+        raise RequestRefused("content-too-large", CLOSE)
     kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
     if (
         kind != JSON and not kind.endswith(b"+json")
     ) or b"inference-header-content-length" in found:
-        raise RequestRefused(415, FORM, CLOSE)
+        raise RequestRefused("unsupported-media-type", CLOSE)
     try:
         async with asyncio.timeout(seconds):
             raw = await _collect_body(receive, most)
     except TimeoutError:
-        raise RequestRefused(408, TOO_SLOW, CLOSE) from None
+        raise RequestRefused("request-timeout", CLOSE) from None
     coding = found.get(b"content-encoding")
     try:
         return raw if coding is None else _decompress_body(raw, coding, most)
     except UnreadableAnswer:
-        raise RequestRefused(413, TOO_LONG) from None
+        raise RequestRefused("content-too-large") from None
     except ValueError:
-        raise RequestRefused(415, FORM) from None
+        raise RequestRefused("unsupported-media-type") from None
 
 
 async def _collect_body(receive: Receive, most: int) -> bytes:
@@ -92,7 +81,7 @@ async def _collect_body(receive: Receive, most: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > most:
-            raise RequestRefused(413, TOO_LONG, CLOSE)
+            raise RequestRefused("content-too-large", CLOSE)
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -176,14 +165,6 @@ class GuardReply(NamedTuple):
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     kind: bytes = JSON
-
-    @classmethod
-    def of(cls, refused: RequestRefused) -> GuardReply:
-        """The neutral answer to a refused request."""
-        extra = tuple(
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers
-        )
-        return cls(refused.status, orjson.dumps({"error": refused.sentence}), extra)
 
     def last(self) -> GuardReply:
         """The same as the connection's last.

@@ -21,7 +21,6 @@ from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
-BUSY = "Expected fewer requests at once. Send it again a little later."
 Identify = Callable[[Mapping[str, Any]], Client]
 
 
@@ -53,7 +52,7 @@ class Slots:
     def check(self) -> None:
         """Refuse (503) what would wait in a full queue."""
         if self._room.locked() and self._waiting >= self._queue:
-            raise RequestRefused(503, BUSY, (("retry-after", "1"),))
+            raise RequestRefused("overloaded", (("retry-after", "1"),))
 
     def one(self, seconds: float) -> Slot:
         """A place to be entered, waited for so long; refused (503) where there is none."""
@@ -81,7 +80,7 @@ class Slots:
             async with asyncio.timeout(seconds):
                 await self._room.acquire()
         except TimeoutError:
-            raise RequestRefused(503, BUSY, (("retry-after", "1"),)) from None
+            raise RequestRefused("overloaded", (("retry-after", "1"),)) from None
         finally:
             self._waiting -= 1
 
@@ -154,7 +153,7 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
             not usable.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
-    >>> build_rules(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
+    >>> build_rules(parse_guard_policy({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
     TopK(k=1)
     """
     classes = Classes(policy)

@@ -8,12 +8,49 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from memberscope.guard.asgi.bodies import App, Receive, Scope, Send
+from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
+from memberscope.guard.asgi.refusals import PROBLEM_JSON, build_refusal_reply, encode_problem
+from memberscope.guard.refused import RequestRefused
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
 
 LONGEST_HEAD = 2**16  # bytes of a request's line and headers
+
+
+def build_problem_protocol_class() -> Any:
+    """Build uvicorn's protocol class with problem documents in the place of its plain texts."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class ProblemConnection(HttpToolsProtocol):
+        """Answer what uvicorn itself refuses with a problem document."""
+
+        def send_400_response(self, msg: str) -> None:
+            """Refuse what is no HTTP, as a problem document in the place of uvicorn's text."""
+            body = encode_problem("malformed-http", 400)
+            lines = [
+                b"HTTP/1.1 400 Bad Request",
+                *(b"%s: %s" % header for header in self.server_state.default_headers),
+                b"content-type: " + PROBLEM_JSON,
+                b"content-length: %d" % len(body),
+                b"connection: close",
+            ]
+            self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+            self.transport.close()
+
+        def on_headers_complete(self) -> None:
+            """Refuse what is beyond the server's limit before uvicorn does."""
+            most, app = self.limit_concurrency, self.app
+            if most is not None and max(len(self.connections), len(self.tasks)) >= most:
+                self.logger.warning("Exceeded concurrency limit.")
+                self.app = _refuse_overload
+            self.limit_concurrency = None
+            try:
+                super().on_headers_complete()
+            finally:
+                self.limit_concurrency, self.app = most, app
+
+    return ProblemConnection
 
 
 def build_protocol_class(patience: float) -> Any:
@@ -24,11 +61,12 @@ def build_protocol_class(patience: float) -> Any:
     What is sent after an answer, and is no new request, keeps a connection for as long again at
     most: bodies that nobody reads, blank lines.
     """
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    base: Any = build_problem_protocol_class()
 
-    class Connection(HttpToolsProtocol):
+    class Connection(base):  # type: ignore[misc]
         """One connection."""
 
+        app: App
         _timer: TimerHandle | None = None
         _reader: TimerHandle | None = None
         _rest: TimerHandle | None = None
@@ -97,6 +135,11 @@ def build_protocol_class(patience: float) -> Any:
                     timer.cancel()
 
     return Connection
+
+
+async def _refuse_overload(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse one request of a connection beyond the server's limit, and end the connection."""
+    await build_refusal_reply(RequestRefused("overloaded")).last().send(send)
 
 
 def _read_certificate_name(connection: Any) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from memberscope.guard.asgi.bodies import Captured, Message, Receive, Send, UnreadableAnswer
+from memberscope.guard.asgi.asgi_types import Message, Receive, Send
+from memberscope.guard.asgi.bodies import Captured, UnreadableAnswer
 
 
 class MessageTee:

@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
-from memberscope.guard.asgi.bodies import GuardReply, Headers, Receive, Scope, Send, read_header
+from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
+from memberscope.guard.asgi.bodies import read_header
+from memberscope.guard.asgi.refusals import build_refusal_reply
 from memberscope.guard.identity.client_identity import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
@@ -38,8 +40,6 @@ FORWARDED = {
 }
 OWN = HOPS | {b"server", b"date"}  # of an answer: this server writes its own
 IDLE = 1.5  # seconds that a connection may wait for reuse: less than common servers keep theirs
-AWAY = "Expected an answer from the model's server, but could not reach it. Try again later."
-SILENT = "Expected an answer from the model's server in time, got none. Try again later."
 
 
 class UpstreamInterrupted(Exception):
@@ -123,9 +123,8 @@ class Proxy:
             late = isinstance(error, TimeoutError) and not isinstance(
                 error, aiohttp.ConnectionTimeoutError
             )
-            await GuardReply.of(
-                RequestRefused(504, SILENT) if late else RequestRefused(502, AWAY)
-            ).send(send)
+            refused = RequestRefused("gateway-timeout" if late else "bad-gateway")
+            await build_refusal_reply(refused).send(send)
 
     async def reachable(self) -> bool:
         """Whether the upstream accepts connections."""

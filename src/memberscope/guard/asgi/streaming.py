@@ -7,16 +7,8 @@ from __future__ import annotations
 
 import asyncio
 
-from memberscope.guard.asgi.bodies import (
-    CLOSE,
-    TOO_LONG,
-    TOO_SLOW,
-    Headers,
-    Message,
-    Receive,
-    Send,
-    select_neutral_headers,
-)
+from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
+from memberscope.guard.asgi.bodies import CLOSE, select_neutral_headers
 from memberscope.guard.refused import RequestRefused
 
 
@@ -60,10 +52,10 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
             async with asyncio.timeout(seconds):
                 message = await receive()
         except TimeoutError:
-            raise RequestRefused(408, TOO_SLOW, CLOSE) from None
+            raise RequestRefused("request-timeout", CLOSE) from None
         size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
         if most is not None and size > most:
-            raise RequestRefused(413, TOO_LONG, CLOSE)
+            raise RequestRefused("content-too-large", CLOSE)
         return message
 
     return one

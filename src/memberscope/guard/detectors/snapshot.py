@@ -98,8 +98,8 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
 
     >>> from memberscope.guard.detectors.monitor import DetectorSettings
     >>> from memberscope.guard.sketching.observations import make_example_observations
-    >>> first, second = Monitor(Settings({}, 0.1)), Monitor(Settings({}, 0.1))
-    >>> _ = first.observe(example(20))
+    >>> first, second = Monitor(DetectorSettings({}, 0.1)), Monitor(DetectorSettings({}, 0.1))
+    >>> _ = first.observe(make_example_observations(20))
     >>> restore_monitor(second, take_snapshot(first))
     >>> take_snapshot(second) == take_snapshot(first)
     True

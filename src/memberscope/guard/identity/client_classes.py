@@ -24,9 +24,9 @@ class Classes:
     >>> import ipaddress
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> table = {"serving": {"n_classes": 3}, "clients": [{"name": "staff", "who": ["network:10.0.0.0/8"], "restrict": "top:1"}]}
-    >>> classes = Classes(policy_of(table))
+    >>> classes = Classes(parse_guard_policy(table))
     >>> inside = Client("network", "10.0.0.1/32", False, ipaddress.ip_address("10.0.0.1"))
-    >>> classes.of(_is_in_network)[0], classes.defence("staff"), classes.defence("default")
+    >>> classes.of(inside)[0], classes.defence("staff"), classes.defence("default")
     ('staff', TopK(k=1), None)
     """
 

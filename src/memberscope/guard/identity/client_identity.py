@@ -133,10 +133,8 @@ class Identifier:
             if subject is not None:
                 return Client(source, subject, True, address)
         if self.identity.required:
-            sentence = "Expected credentials that this service knows, got none. Send your key, token or certificate."
-            raise RequestRefused(
-                401, sentence, (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),)
-            )
+            scheme = "Bearer" if self.tokens else "ApiKey"
+            raise RequestRefused("credentials-required", (("www-authenticate", scheme),))
         return Client("network", network, False, address)
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:

@@ -35,7 +35,7 @@ class RateLimit(PolicyTable):
     A bucket that holds n tokens and is full again after so many seconds.
 
     >>> RateLimit.of("600/h")
-    Rate(n=600, seconds=3600.0)
+    RateLimit(n=600, seconds=3600.0)
     """
 
     n: int = Field(ge=1)

@@ -94,7 +94,7 @@ class MemoryState:
     >>> import asyncio
     >>> from memberscope.guard.policy.config import RateLimit
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
-    >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", Rate.of("10/h"), n)]))
+    >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", RateLimit.of("10/h"), n)]))
     >>> ask(10), ask(1)
     (Taken(allowed=True, retry_after=0.0, lacking=None), Taken(allowed=False, retry_after=360.0,
     lacking=0))

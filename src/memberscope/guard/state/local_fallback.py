@@ -20,7 +20,7 @@ class LocalAfterFault:
     >>> import asyncio
     >>> from memberscope.guard.policy.config import RateLimit
     >>> state = LocalAfterFault(MemoryState(clients=9), MemoryState(clients=9))
-    >>> asyncio.run(state.take([Bucket("a:", Rate.of("1/h"), 1)])).allowed, state.faults
+    >>> asyncio.run(state.take([Bucket("a:", RateLimit.of("1/h"), 1)])).allowed, state.faults
     (True, 0)
     """
 
