@@ -16,9 +16,9 @@ from memberscope.errors import InputError
 from memberscope.guard.alerting.membership_digest import DIGEST, Digest
 from memberscope.guard.alerting.webhook import Patience, Webhook
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.logs.alert_log import AlertLog, format_alert_line
-from memberscope.guard.logs.rotation import DAY
-from memberscope.guard.policy.config import Alerts, GuardPolicy
+from memberscope.guard.logs.daily_jsonl import DAY, DailyJsonl, format_alert_line
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import Alerts
 
 FORMAT = "memberscope-alert/1"
 WAITING = 10_000
@@ -64,7 +64,9 @@ class Alerter:
         patience: Patience | None = None,
     ) -> None:
         self.clock, self.tally = clock, tally
-        self.log = None if alerts.log is None else AlertLog(home / alerts.log, retention_days)
+        self.log = (
+            None if alerts.log is None else DailyJsonl(home / alerts.log, retention_days, "told")
+        )
         self.webhook = None
         if alerts.webhook is not None:
             secret = _read_webhook_secret(alerts)
@@ -127,7 +129,7 @@ class Alerter:
         if self.webhook is not None:
             self.webhook.send(format_alert_line(document).encode("ascii"))
         if self.log is not None:
-            self.log.write(document)
+            self.log.write([format_alert_line(document)], float(document["told"]))
 
     def _lost(self, where: str) -> None:
         if self.tally is not None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.policy.config import Alerts
+from memberscope.guard.policy.tables import Alerts
 
 DIGEST = "digest"  # the subject of what a digest tells
 SUBJECTS, NAMED = 10_000, 100

@@ -30,7 +30,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from memberscope.guard.alerting.membership_digest import DIGEST
 from memberscope.guard.detectors.alarm import Alarm, Scope
-from memberscope.guard.policy.config import Detector
+from memberscope.guard.policy.tables import Detector
 
 PREFIX, FOLDER = "memberscope_guard", "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST

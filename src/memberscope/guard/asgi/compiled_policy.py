@@ -13,7 +13,8 @@ from typing import Any
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client, Identifier
-from memberscope.guard.policy.config import ClientLimits, GuardPolicy, RateLimit, read_policy
+from memberscope.guard.policy.config import GuardPolicy, read_policy
+from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.state.interface import Bucket

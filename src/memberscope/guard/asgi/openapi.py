@@ -6,7 +6,8 @@ from typing import Any
 
 from memberscope.guard.asgi.refusals import PREFIX, PROBLEM_JSON, list_problems
 from memberscope.guard.asgi.routes import OPEN
-from memberscope.guard.policy.config import GuardPolicy, ServingConfig
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import ServingConfig
 
 ANSWERS = {
     "200": "What the policy lets through of the answer.",

@@ -14,7 +14,7 @@ from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
 from memberscope.guard.asgi.bodies import read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
-from memberscope.guard.identity.client_identity import parse_network, read_peer_address
+from memberscope.guard.identity.forwarded import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 
 NAME = r"([A-Za-z0-9_.~:@=+-]{1,200})"
 INFER = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?/infer")

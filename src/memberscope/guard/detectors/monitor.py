@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from memberscope.guard.detectors.alarm import Alarm, Scope
+from memberscope.guard.detectors.alarm import POOLS, Alarm, Scope
 from memberscope.guard.detectors.boundary_search import BoundaryDetector
 from memberscope.guard.detectors.client_history import HEAD, ClientRow, ClientRows, ObservedQuery
 from memberscope.guard.detectors.enumeration import CoverageDetector
@@ -21,7 +21,7 @@ from memberscope.guard.detectors.feature_walks import POOL
 from memberscope.guard.detectors.membership_hits import Membership
 from memberscope.guard.detectors.near_copies import Probing
 from memberscope.guard.detectors.volume import DAY, Volume
-from memberscope.guard.policy.config import Detector
+from memberscope.guard.policy.tables import Detector
 from memberscope.guard.sketching.fingerprints import Fingerprints
 from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
 from memberscope.guard.sketching.observations import Observations
@@ -31,7 +31,6 @@ NAMED = 100  # clients that an alarm names
 # Clients seen last among whom those are looked for; more would take so long that clients could tell
 # when
 LATELY = 2_000
-POOLS = ("newcomers", "established")
 NAMES: tuple[Detector, ...] = ("volume", "probing", "boundary", "membership", "coverage")
 STREAMS = (
     *(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")),

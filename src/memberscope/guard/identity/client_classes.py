@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from memberscope.guard.identity.client_identity import Client, Network, parse_network
-from memberscope.guard.policy.config import ClientLimits, GuardPolicy
+from memberscope.guard.identity.client_identity import Client
+from memberscope.guard.identity.forwarded import Network, parse_network
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import ClientLimits
 from memberscope.outputs import load_fitted, parse_restriction, with_fitted
 from memberscope.types import OutputDefence
 

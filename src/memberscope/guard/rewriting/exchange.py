@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from memberscope.errors import InputError, TargetError
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.request_parser import (
     ParsedQuery,
