@@ -1,4 +1,4 @@
-"""Where alarms go: the log of alerts, a webhook and the metrics, from a thread of its own."""
+"""Send alarms to the log of alerts, a webhook and the metrics, from one thread."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TURN, HOUR = 0.25, 3600.0  # seconds: between looks at the clock, and between lo
 
 
 class Tally(Protocol):
-    """What counts alerts, such as `Metrics`."""
+    """Interface of what counts alerts, such as `Metrics`."""
 
     def alarm(self, alarm: Alarm) -> None:
         """Count an alarm that was told."""
@@ -137,7 +137,7 @@ class Alerter:
 
 
 def _read_webhook_secret(alerts: Alerts) -> bytes | None:
-    """The secret that signs, from the environment; None where the policy names none.
+    """Read the secret that signs deliveries; None where the policy names none.
 
     Raises:
         InputError: The environment lacks it.
@@ -154,7 +154,7 @@ def _read_webhook_secret(alerts: Alerts) -> bytes | None:
 
 
 def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
-    """An alert as JSON tells it at the time `told`; numbers that are not finite are null.
+    """Build the JSON document of an alert sent at `told`; non-finite numbers become null.
 
     `text` is what chat services show.
 
@@ -178,12 +178,12 @@ def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
 
 
 def _replace_non_finite(value: float) -> float | None:
-    """A number that JSON has, or None."""
+    """Replace a number that JSON does not have by None."""
     return float(value) if math.isfinite(value) else None
 
 
 def _describe_alarm(alarm: Alarm) -> str:
-    """What happened, in words; a digest tells no more than it may."""
+    """Describe an alarm in words; a digest gives rounded numbers only."""
     if alarm.detector == "membership" and alarm.subject == DIGEST:
         return (
             f"a digest of membership alarms: at least {alarm.statistic:.0f} hits on fingerprints "
@@ -196,7 +196,7 @@ def _describe_alarm(alarm: Alarm) -> str:
 def build_alerter(
     policy: GuardPolicy, tally: Tally | None = None, clock: Callable[[], float] = time.time
 ) -> Alerter:
-    """The alerter that a policy asks for.
+    """Build the alerter of a policy.
 
     Raises:
         InputError: The webhook is no address, or the environment lacks its secret.

@@ -1,4 +1,4 @@
-"""Bodies read and written within limits: bytes, seconds, and what compression may unfold to."""
+"""Read and write bodies within limits of bytes, seconds and decompressed size."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ CLOSE = (("connection", "close"),)
 
 
 class ClientDisconnected(Exception):
-    """The client left before its request was whole."""
+    """Raised when the client leaves before its request is whole."""
 
 
 class UnreadableAnswer(Exception):
-    """An answer that is too long, or in a form that is not read."""
+    """Raised for an answer that is too long, or in a form that is not read."""
 
 
 def read_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The value of a header that is there once or more, or None."""
+    """Give a header's value, joined by commas where it is repeated, or None."""
     found = [value for key, value in headers if key.lower() == name]
     return b",".join(found) if found else None
 
 
 async def read_body(receive: Receive, headers: Headers, most: int, seconds: float) -> bytes:
-    """The whole body of a request, at most `most` bytes within so many seconds, unfolded.
+    """Read a request's body of at most `most` bytes within `seconds`, decompressed.
 
     Raises:
-        Refused: It is too long (413), too slow (408), or of another form than JSON (415).
-        Gone: The client left.
+        RequestRefused: It is too long (413), too slow (408), or of another form than JSON (415).
+        ClientDisconnected: The client left.
     """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -71,7 +71,7 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
 
 
 async def _collect_body(receive: Receive, most: int) -> bytes:
-    """The body's parts put together."""
+    """Join the body's parts."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -88,10 +88,10 @@ async def _collect_body(receive: Receive, most: int) -> bytes:
 
 
 def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
-    """A body as it was before compression.
+    """Decompress a body.
 
     Raises:
-        Unreadable: It unfolds to more than `most` bytes.
+        UnreadableAnswer: It unfolds to more than `most` bytes.
         ValueError: It is not whole, or in a coding that is not read.
 
     >>> _decompress_body(zlib.compress(b"[1]"), b"deflate", 10)
@@ -116,7 +116,7 @@ def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
 
 @dataclass
 class Captured:
-    """An answer that is held back: used as the `send` of the application that gives it."""
+    """Hold an answer back: the `send` of the application that gives it."""
 
     most: int
     status: int = 0
@@ -129,7 +129,7 @@ class Captured:
         """Keep one message.
 
         Raises:
-            Unreadable: The body grows beyond `most` bytes.
+            UnreadableAnswer: The body grows beyond `most` bytes.
         """
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message.get("headers", ()))
@@ -143,10 +143,10 @@ class Captured:
             self.ended = not message.get("more_body", False)
 
     def body(self) -> bytes:
-        """The whole body, unfolded.
+        """Give the whole body, decompressed.
 
         Raises:
-            Unreadable: It has not ended, unfolds to too much, or is in a form that is not read.
+            UnreadableAnswer: It has not ended, unfolds to too much, or is in a form that is not read.
         """
         if not self.ended:
             raise UnreadableAnswer("an answer that was cut off")
@@ -159,7 +159,7 @@ class Captured:
 
 
 class GuardReply(NamedTuple):
-    """What a client gets."""
+    """Answer of the guard to a client."""
 
     status: int
     body: bytes
@@ -167,9 +167,9 @@ class GuardReply(NamedTuple):
     kind: bytes = JSON
 
     def last(self) -> GuardReply:
-        """The same as the connection's last.
+        """Copy of this reply with `Connection: close`.
 
-        So that nobody keeps it open with a body that is not read.
+        A client must not keep the connection with a body that is not read.
         """
         return (
             self
@@ -189,5 +189,5 @@ class GuardReply(NamedTuple):
 
 
 def select_neutral_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-    """Those headers of an answer that may pass."""
+    """Select the headers of an answer that may pass."""
     return tuple([(name.lower(), value) for name, value in headers if name.lower() in TOLD])

@@ -1,7 +1,4 @@
-"""A connection that is closed when it dawdles.
-
-And that tells the application whose certificate it has.
-"""
+"""Close idle connections, and pass the client's certificate to the application."""
 
 from __future__ import annotations
 
@@ -54,9 +51,9 @@ def build_problem_protocol_class() -> Any:
 
 
 def build_protocol_class(patience: float) -> Any:
-    """The protocol class for uvicorn.
+    """Build uvicorn's protocol class with time limits of `patience` seconds.
 
-    So many seconds for a request's head, and for a client to go on reading an answer.
+    The limits are for a request's head, and for a client that stops reading an answer.
 
     What is sent after an answer, and is no new request, keeps a connection for as long again at
     most: bodies that nobody reads, blank lines.
@@ -64,7 +61,7 @@ def build_protocol_class(patience: float) -> Any:
     base: Any = build_problem_protocol_class()
 
     class Connection(base):  # type: ignore[misc]
-        """One connection."""
+        """Close a connection whose client is too slow."""
 
         app: App
         _timer: TimerHandle | None = None
@@ -95,19 +92,19 @@ def build_protocol_class(patience: float) -> Any:
                 self.transport.abort()
 
         def on_message_begin(self) -> None:
-            """A request begins."""
+            """Start the clock when a request begins."""
             self._stop(self._timer, self._rest)
             self._await_head()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            """Its head is whole."""
+            """Stop the clock when its head is whole."""
             self._heading = False
             self._stop(self._timer)
             super().on_headers_complete()
 
         def on_response_complete(self) -> None:
-            """An answer has ended; with no request behind it, another must begin."""
+            """Expect another request after an answer."""
             super().on_response_complete()
             if self.cycle.response_complete and not self._heading:
                 self._stop(self._rest)
@@ -116,12 +113,12 @@ def build_protocol_class(patience: float) -> Any:
                 )
 
         def pause_writing(self) -> None:
-            """The client does not take what it is sent."""
+            """Start the clock when the client stops reading."""
             super().pause_writing()
             self._reader = self.loop.call_later(patience, self.transport.abort)
 
         def resume_writing(self) -> None:
-            """It does again."""
+            """Stop the clock when it reads again."""
             self._stop(self._reader)
             super().resume_writing()
 
@@ -143,7 +140,7 @@ async def _refuse_overload(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _read_certificate_name(connection: Any) -> str | None:
-    """The subject (RFC 4514) of the certificate that the client has proven, or None."""
+    """Read the subject (RFC 4514) of the client's verified certificate, or None."""
     der = None if connection is None else connection.getpeercert(binary_form=True)
     if not der:
         return None
@@ -153,7 +150,7 @@ def _read_certificate_name(connection: Any) -> str | None:
 
 
 def _add_certificate_name(app: App, name: str) -> App:
-    """`app` told of the client's certificate, by the TLS extension of ASGI."""
+    """Add the name in the client's certificate to the scope (ASGI TLS extension)."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         tls = {"client_cert_name": name, "client_cert_chain": (), "client_cert_error": None}

@@ -1,6 +1,4 @@
-"""The guard as pure ASGI middleware.
-
-Each query is identified, counted, asked, and answered with what the policy allows.
+"""Guard an ASGI application: identify, count, ask, and answer as the policy allows.
 
 An answer leaves only through `_protected`, which either applies the defence or, where the policy
 fails closed, refuses. Whatever goes wrong on the way, also what nobody foresaw, ends in a refusal.
@@ -62,7 +60,7 @@ LATER = 16  # records up to which an answer that passes as it is is read by the 
 
 
 class Lifecycle(Protocol):
-    """What begins and ends with an application that the guard stands in."""
+    """Interface of what starts and stops with the application around the guard."""
 
     started: bool
 
@@ -76,9 +74,7 @@ class Lifecycle(Protocol):
 
 
 class PolicyMiddleware:
-    """`app` behind a policy; where state is kept, who watches and who counts is given.
-
-    Not read from the policy.
+    """Guard `app` by a policy; state, monitor and counters are given by the caller.
 
     `state` keeps budgets and responses, `watch` is told of each query after it was answered,
     `counters` count, and `names` are the keyed names of clients and records. `identify` tells who
@@ -122,7 +118,7 @@ class PolicyMiddleware:
         self.rules = self.prepared(policy)
 
     def prepared(self, policy: GuardPolicy | str | Path) -> Rules:
-        """The policy made ready, as `swap` takes it.
+        """Compile a policy for `swap`.
 
         Raises:
             InputError: It is not usable.
@@ -163,7 +159,7 @@ class PolicyMiddleware:
                 await self._refuse(found, scope, send)
 
     async def _pass(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request that passes unchanged, in parts; what only reads brings no body."""
+        """Pass a request on unchanged, part by part; GET and HEAD bring no body."""
         assert self.app is not None
         start, passing = self.clock(), StreamingSend(send)
         reads = scope["method"] in ("GET", "HEAD")
@@ -221,7 +217,7 @@ class PolicyMiddleware:
             self._done(trace)
 
     def _free(self, rules: Rules, group: Group) -> bool:
-        """Whether nothing of the query or its answer needs to be read."""
+        """True if neither the query nor its answer needs to be read."""
         unbound = group.defence is None and group.unlimited and rules.policy.guard.total is None
         return (
             unbound
@@ -282,10 +278,10 @@ class PolicyMiddleware:
     async def _allowed(
         self, rules: Rules, trace: Trace, group: Group, batch: Batch
     ) -> OutputDefence | None:
-        """The defence of the answer, after the responses in force and the budgets.
+        """Give the defence of the answer, after active responses and budgets.
 
         Raises:
-            Refused: The client may not ask now.
+            RequestRefused: The client may not ask now.
         """
         defence, throttle = group.defence, None
         try:
@@ -325,7 +321,7 @@ class PolicyMiddleware:
     async def _asked(
         self, rules: Rules, trace: Trace, query: ParsedQuery, scope: Scope, receive: Receive
     ) -> Captured:
-        """The application's answer, held back."""
+        """Ask the application and hold its answer back."""
         assert self.app is not None
         limits = rules.policy.limits
         captured = Captured(limits.max_answer_bytes)
@@ -354,7 +350,7 @@ class PolicyMiddleware:
         n: int,
         defence: OutputDefence | None,
     ) -> GuardReply:
-        """The only way out for an answer: as the defence leaves it."""
+        """Apply the defence: the only way out for an answer."""
         if not 200 <= captured.status < 300:
             return build_failure_reply(captured.status, captured.headers)
         try:
@@ -402,7 +398,7 @@ class PolicyMiddleware:
     async def _stream(
         self, rules: Rules, trace: Trace, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """A query and an answer that pass as they are; faults still tell nothing."""
+        """Stream a query and its answer; errors still say nothing about the record."""
         assert self.app is not None
         limits = rules.policy.limits
         passing = StreamingSend(send, neutral=True)
@@ -461,7 +457,7 @@ class PolicyMiddleware:
         self._done(trace)
 
     async def _judged(self, rules: Rules, trace: Trace, scope: Scope, heard: MessageTee) -> int:
-        """The status that enforcing would have answered with."""
+        """Give the status that enforcing would have answered with."""
         group = self._who(rules, trace, scope)
         if heard.too_long:
             raise RequestRefused("content-too-large")
@@ -484,10 +480,7 @@ class PolicyMiddleware:
             )
 
     def _fault(self, trace: Trace, which: Faulty, error: Exception) -> None:
-        """Count and log what failed; errors of other programs by their kind alone.
-
-        Since they may quote inputs.
-        """
+        """Count and log a fault; foreign errors by type alone, as they may quote inputs."""
         trace.faults.append(which)
         self.counters.fault(which)
         said = (

@@ -1,6 +1,6 @@
-"""An upstream server as an ASGI application.
+"""Forward requests to an upstream server.
 
-Requests are forwarded once, part by part, and never again by themselves.
+Each is sent once, part by part, and never retried.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ IDLE = 1.5  # seconds that a connection may wait for reuse: less than common ser
 
 
 class UpstreamInterrupted(Exception):
-    """The upstream's answer ended too early; the client's connection must end too."""
+    """Raised when the upstream's answer ends too early, so that the client's connection ends too."""
 
 
 class Proxy:
-    """Forwards to `upstream`. Credentials pass on, except headers in `stripped`.
+    """Forward to `upstream`; credentials pass on, except headers in `stripped`.
 
     Addresses of forwarded requests are written anew.
 
@@ -127,7 +127,7 @@ class Proxy:
             await build_refusal_reply(refused).send(send)
 
     async def reachable(self) -> bool:
-        """Whether the upstream accepts connections."""
+        """True if the upstream accepts connections."""
         parts = urlsplit(self.upstream)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
@@ -182,9 +182,9 @@ class Proxy:
         return URL(self.upstream + path + (f"?{query}" if query else ""), encoded=True)
 
     def _onward(self, scope: Scope, alone: bool) -> list[tuple[str, str]]:
-        """The headers for the upstream.
+        """Select the headers for the upstream.
 
-        Those that a stranger could use to seem another are kept from listed proxies only.
+        Those that name a client or an address pass only from listed proxies.
         """
         headers: Headers = scope["headers"]
         trusted = self._trusts(scope)
@@ -219,10 +219,7 @@ class Proxy:
 
 
 class Body:
-    """A request's body: in one piece where it came so.
-
-    Else part by part as the upstream takes it.
-    """
+    """Send a request's body whole where it came whole, else part by part."""
 
     def __init__(self, receive: Receive) -> None:
         """Read from `receive`."""
@@ -231,7 +228,7 @@ class Body:
         self.alone = False  # whether it is in one piece
 
     async def start(self) -> bytes | AsyncIterator[bytes] | None:
-        """What to send."""
+        """Give what to send."""
         first = await self._receive()
         if first["type"] == "http.disconnect":
             raise ConnectionError
@@ -262,7 +259,7 @@ async def _relay_answer(answer: Any, send: Send) -> None:
     """Pass an upstream's answer on, part by part.
 
     Raises:
-        Cut: It ended too early, or too late, after its start had passed.
+        UpstreamInterrupted: It ended too early, or too late, after its start had passed.
     """
     import aiohttp
 

@@ -1,7 +1,4 @@
-"""Answers that pass part by part.
-
-So that nothing is held in memory and a slow client slows the server.
-"""
+"""Stream responses through without buffering; back-pressure reaches the upstream."""
 
 from __future__ import annotations
 
@@ -13,9 +10,9 @@ from memberscope.guard.refused import RequestRefused
 
 
 class StreamingSend:
-    """A `send` that lets an answer through.
+    """Send an answer through as it comes.
 
-    With `neutral`, only one that is a success, and of its headers those that may pass.
+    With `neutral`, only a success passes, and of its headers only those that may.
     """
 
     def __init__(self, send: Send, *, neutral: bool = False) -> None:
@@ -38,10 +35,7 @@ class StreamingSend:
 
 
 def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> Receive:
-    """A `receive` that refuses a body whose next part takes longer (408).
-
-    Or that holds more than `most` bytes (413).
-    """
+    """Refuse a body whose next part takes longer (408) or that exceeds `most` bytes (413)."""
     size, whole = 0, False
 
     async def one() -> Message:
@@ -62,7 +56,7 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
 
 
 def _select_content_headers(headers: Headers) -> Headers:
-    """Of an answer that passes as it is: what it is, and the headers that tell nothing."""
+    """Select the headers of content and the neutral ones."""
     about = (b"content-type", b"content-length", b"content-encoding")
     return [(name, value) for name, value in headers if name.lower() in about] + list(
         select_neutral_headers(headers)

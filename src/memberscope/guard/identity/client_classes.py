@@ -1,7 +1,4 @@
-"""Classes of clients: which one a client belongs to.
-
-And the output defence that stands in front of it.
-"""
+"""Find the class of a client and the output defence of the class."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ Holds = Callable[[Client], bool]
 
 
 class Classes:
-    """The classes of a policy, in its order, with their output defences, which are built once.
+    """Classes of a policy in its order, with their output defences.
 
     `network:` entries hold for every client whose address is inside, whatever else it proves.
 
@@ -57,21 +54,21 @@ class Classes:
         self.coarsened = _build_output_defence(policy.respond.coarsen, parts, n_classes)
 
     def of(self, client: Client) -> tuple[str, ClientLimits]:
-        """The first class that a client belongs to, else `default`, and what it is allowed."""
+        """Find the first class of a client, else `default`, with its limits."""
         for name, rules in self.rules:
             if any(holds(client) for holds in rules):
                 return name, self.allowed[name]
         return DEFAULT, self.allowed[DEFAULT]
 
     def defence(self, name: str) -> OutputDefence | None:
-        """What stands in front of the class `name`; None where answers pass as they are."""
+        """Give the defence of the class `name`; None where answers pass as they are."""
         return self.defences[name]
 
 
 def _build_output_defence(
     restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None
 ) -> OutputDefence | None:
-    """The output defence called `restrict`, its fitted parts taken from `parts`.
+    """Build the output defence `restrict`, with fitted parts from `parts`.
 
     Raises:
         InputError: A part must be fitted and is not there, or is fitted to another number of
@@ -86,9 +83,9 @@ def _build_output_defence(
 
 
 def _parse_client_rule(text: str) -> Holds:
-    """Whether a client is one of `who`.
+    """Build the test whether a client is one of `who`.
 
-    `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
+    `who` is `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
 
     Raises:
         InputError: A network is none.
@@ -106,5 +103,5 @@ def _parse_client_rule(text: str) -> Holds:
 
 
 def _is_in_network(client: Client, network: Network) -> bool:
-    """Whether a client's address is in a network."""
+    """True if a client's address is in a network."""
     return client.address is not None and client.address in network

@@ -1,4 +1,4 @@
-"""Who asks: the first source of the policy that a request proves, else the network it comes from.
+"""Identify a client by the first source of the policy that it proves, else by its network.
 
 What is not certain is not believed. A credential that is unknown, expired, oversized or sent twice
 proves nothing, and its sender counts by network, so that a new random key is no new budget. A chain
@@ -30,7 +30,7 @@ KEY_LENGTH, TOKEN_LENGTH = 1024, 8192
 
 @dataclass(frozen=True)
 class Client:
-    """Who asked: by which source, and under which name.
+    """Client: the source that identified it, and its name there.
 
     `proven` tells credentials from a mere network.
 
@@ -48,12 +48,12 @@ class Client:
 
     @property
     def text(self) -> str:
-        """`kind:subject`."""
+        """Give `kind:subject`."""
         return f"{self.kind}:{self.subject}"
 
 
 class Identifier:
-    """Tells clients apart as `identity` says.
+    """Identify clients as `identity` says.
 
     Files that it names are in the folder `home`, and read once.
 
@@ -104,10 +104,10 @@ class Identifier:
             )
 
     def client(self, scope: Mapping[str, Any]) -> Client:
-        """Who sent the request of this ASGI scope.
+        """Identify the sender of the request of this ASGI scope.
 
         Raises:
-            Refused: The policy requires a proof, and there is none.
+            RequestRefused: The policy requires a proof, and there is none.
         """
         found = self.headers(scope)
         trusted, address, network = self.origins.origin(scope, found.get("network", []))
@@ -123,7 +123,7 @@ class Identifier:
         return Client("network", network, False, address)
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:
-        """The values of each header that may identify and is there, in order."""
+        """Collect the values of each header that may identify, in order."""
         found: dict[str, list[bytes]] = {}
         for name, value in scope.get("headers") or ():
             for source in self.names.get(name.lower(), ()):
@@ -133,7 +133,7 @@ class Identifier:
     def proof(
         self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool
     ) -> str | None:
-        """The name that the request proves by this source, if any.
+        """Give the name that the request proves by this source, if any.
 
         A header that is there twice proves nothing.
         """
@@ -151,7 +151,7 @@ class Identifier:
 
 
 def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
-    """The subject of the client's certificate as the server verified it (the TLS extension of ASGI)."""
+    """Read the subject of the certificate that the server verified (ASGI TLS extension)."""
     tls = (scope.get("extensions") or {}).get("tls") or {}
     name = tls.get("client_cert_name")
     if not isinstance(name, str) or tls.get("client_cert_error") is not None:
@@ -160,7 +160,7 @@ def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
 
 
 def _take_single_value(values: list[bytes], longest: int) -> bytes | None:
-    """The value of a header that is there once, without blanks around it.
+    """Take the value of a header that is there once, without blanks around it.
 
     None if it is absent, repeated or too long.
     """

@@ -1,4 +1,4 @@
-"""Addresses and networks of requests, and those that listed proxies forward."""
+"""Find where requests come from, also behind listed proxies."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ForwardedAddresses:
         self._known = lru_cache(maxsize=8192)(self._origin)
 
     def origin(self, scope: Mapping[str, Any], forwarded: list[bytes]) -> Origin:
-        """Whether a listed proxy wrote the headers, and where the request came from.
+        """Find whether a listed proxy wrote the headers, and where the request came from.
 
         The same clients come again.
 
@@ -64,11 +64,11 @@ class ForwardedAddresses:
         return trusted, address, self.prefix(address)
 
     def trusts(self, address: Address | None) -> bool:
-        """Whether an address is a listed proxy's."""
+        """True if an address is a listed proxy's."""
         return address is not None and any(address in network for network in self.trusted)
 
     def forwarded(self, values: list[bytes], peer: Address | None) -> Address | None:
-        """The rightmost forwarded address that is no listed proxy's.
+        """Find the rightmost forwarded address that is no listed proxy's.
 
         Where that cannot be read, the last that can.
 
@@ -85,7 +85,7 @@ class ForwardedAddresses:
         return last
 
     def prefix(self, address: Address | None) -> str:
-        """The network that an address counts by."""
+        """Give the network that an address counts by."""
         if address is None:
             return NOWHERE
         bits = self.identity.prefix_v4 if address.version == 4 else self.identity.prefix_v6
@@ -94,19 +94,19 @@ class ForwardedAddresses:
 
 
 def _is_unix_socket(scope: Mapping[str, Any]) -> bool:
-    """Whether the request came over a Unix socket: the other end has no address."""
+    """True if the request came over a Unix socket, whose other end has no address."""
     client = scope.get("client")
     return not client or not client[0]
 
 
 def read_peer_address(scope: Mapping[str, Any]) -> Address | None:
-    """The address at the other end of the connection, if it has one."""
+    """Read the address at the other end of the connection, if it has one."""
     client = scope.get("client")
     return parse_address(str(client[0]).encode(errors="replace")) if client else None
 
 
 def parse_address(value: bytes) -> Address | None:
-    """An address, perhaps with a port or in brackets; None for anything else. IPv4 in IPv6 is IPv4.
+    """Parse an address, perhaps with a port or in brackets, or give None; IPv4 in IPv6 is IPv4.
 
     >>> parse_address(b"[::ffff:192.0.2.7]:443"), parse_address(b"unknown")
     (IPv4Address('192.0.2.7'), None)
@@ -116,7 +116,7 @@ def parse_address(value: bytes) -> Address | None:
 
 @lru_cache(maxsize=8192)
 def _parse_short_address(value: bytes) -> Address | None:
-    """`parse_address` a short value; the same clients and proxies come again."""
+    """Parse a short address, cached: the same clients and proxies come again."""
     text = value.decode("latin-1").strip(" \t")
     if text.startswith("["):
         text, _, rest = text[1:].partition("]")
@@ -134,7 +134,7 @@ def _parse_short_address(value: bytes) -> Address | None:
 
 
 def parse_network(text: str) -> Network:
-    """A network such as `10.0.0.0/8`, or one address.
+    """Parse a network such as `10.0.0.0/8`, or one address.
 
     Raises:
         InputError: It is none.

@@ -67,7 +67,7 @@ class Tokens:
 
 
 def _read_jwt_key(jwt: Jwt, path: Path) -> Any:
-    """The public key, or the secret, in a file.
+    """Read the public key, or the secret, from a file.
 
     Raises:
         InputError: It cannot be read, does not fit the algorithms, or is too short to be a secret.

@@ -1,4 +1,4 @@
-"""Names of clients from tokens and certificates, checked before they are kept."""
+"""Check names of clients from tokens and certificates before they are kept."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ ABSENT = ("", "(null)", "-")  # what proxies send where there is no certificate
 
 
 def parse_subject(value: bytes | None) -> str | None:
-    r"""A name that can be kept and printed.
+    r"""Parse a name that can be kept and printed.
 
     None for what is empty, too long or holds control characters.
 

@@ -1,4 +1,4 @@
-"""One append-only log of JSON lines, with a file a day (UTC), readable by its owner alone.
+"""Write an append-only JSON Lines log, one file a day (UTC), readable by its owner alone.
 
 `access.jsonl.20260131T000000Z` holds what `access.jsonl` held from that time on.
 """

@@ -108,7 +108,7 @@ class Exchange:
         Where answers are `restricted`, only the declared output is asked for.
 
         Raises:
-            Refused: It is not what the protocol says (400), or in a form that is not read (415).
+            RequestRefused: It is not what the protocol says (400), or in a form that is not read (415).
         """
         document, odd = read_request(body)
         try:

@@ -41,7 +41,7 @@ def read_request(body: bytes) -> tuple[Any, bool]:
     Which only Python's own reader knows.
 
     Raises:
-        Refused: It is none.
+        RequestRefused: It is none.
 
     >>> read_request(b'{"a": [1]}')
     ({'a': [1]}, False)
