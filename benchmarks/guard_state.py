@@ -19,7 +19,7 @@ from collections.abc import Callable
 from itertools import count
 from statistics import median
 
-from memberscope.guard.policy.config import ClientLimits, RateLimit
+from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import Bucket, State, StateError
 from memberscope.guard.state.redis_store import RedisState

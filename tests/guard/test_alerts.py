@@ -24,9 +24,9 @@ from memberscope.guard.alerting.alerter import Alerter, build_alert_document, bu
 from memberscope.guard.alerting.membership_digest import DIGEST, Digest, replace_by_digests
 from memberscope.guard.alerting.webhook import DELIVERY, SIGNATURE, Patience, Webhook
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.logs.alert_log import AlertLog, format_alert_line
-from memberscope.guard.logs.rotation import DAY
-from memberscope.guard.policy.config import Alerts, parse_guard_policy
+from memberscope.guard.logs.daily_jsonl import DAY, DailyJsonl, format_alert_line
+from memberscope.guard.policy.config import parse_guard_policy
+from memberscope.guard.policy.tables import Alerts
 
 QUICK = Patience(timeout=0.5, tries=3, pause=0.01, waiting=4)
 LIMIT = 20.0  # seconds that a test waits at most for what must come
@@ -46,6 +46,11 @@ def alarm(
         (subject,) if clients is None else clients,
         hits,
     )
+
+
+def write(log: DailyJsonl, document: dict) -> None:
+    """Write an alert as the alerter does."""
+    log.write([format_alert_line(document)], document["told"])
 
 
 def until(condition) -> None:
@@ -165,18 +170,18 @@ def test_forged_lines_stay_inside_their_alert(tmp_path):
 
 def test_the_log_is_its_owners_alone_even_if_it_was_not(tmp_path):
     path = tmp_path / "below" / "alerts.jsonl"
-    AlertLog(path, 30).write({"told": 0.0})
+    write(DailyJsonl(path, 30, "told"), {"told": 0.0})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
-    AlertLog(path, 30).write({"told": 1.0})
+    write(DailyJsonl(path, 30, "told"), {"told": 1.0})
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert path.read_text().count("\n") == 2
 
 
 def test_a_new_day_a_new_file_and_old_ones_leave(tmp_path):
-    log = AlertLog(tmp_path / "alerts.jsonl", 2)
+    log = DailyJsonl(tmp_path / "alerts.jsonl", 2, "told")
     for day in (100, 101, 102, 103):
-        log.write({"told": day * DAY + 60, "day": day})
+        write(log, {"told": day * DAY + 60, "day": day})
     other = tmp_path / "alerts.jsonl.notes"
     other.write_text("kept")
     log.tidy(103 * DAY + 60)
@@ -197,9 +202,9 @@ def test_a_file_system_without_links_has_a_file_a_day_too(tmp_path, monkeypatch)
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", link)
-    log = AlertLog(tmp_path / "alerts.jsonl", 30)
+    log = DailyJsonl(tmp_path / "alerts.jsonl", 30, "told")
     for day in (100, 100, 101):
-        log.write({"told": day * DAY, "day": day})
+        write(log, {"told": day * DAY, "day": day})
     assert sorted(file.read_text().count("\n") for file in tmp_path.iterdir()) == [1, 2]
 
 
@@ -207,9 +212,9 @@ def test_two_writers_lose_no_line_over_midnight(tmp_path):
     path = tmp_path / "alerts.jsonl"
 
     def work(name: int) -> None:
-        log = AlertLog(path, 30)
+        log = DailyJsonl(path, 30, "told")
         for turn in range(150):
-            log.write({"told": turn // 50 * DAY + turn, "writer": name, "turn": turn})
+            write(log, {"told": turn // 50 * DAY + turn, "writer": name, "turn": turn})
 
     threads = [threading.Thread(target=work, args=(name,)) for name in range(2)]
     for thread in threads:

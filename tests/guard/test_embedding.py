@@ -18,7 +18,7 @@ from memberscope.errors import InputError
 from memberscope.guard import GuardMiddleware, parse_guard_policy
 from memberscope.guard.asgi.compiled_policy import hash_guard_policy
 from memberscope.guard.hashing.secret_key import Secret, write_secrets
-from memberscope.guard.policy.config import ClientLimits
+from memberscope.guard.policy.tables import ClientLimits
 from memberscope.guard.server.assembly import assemble_guard
 from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher
 from memberscope.wire.batch import Batch

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from memberscope.errors import TargetError
 from memberscope.guard.asgi.routes import read_request_path, route_request
 from memberscope.guard.hashing.pseudonyms import KeyedHasher
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange
 from memberscope.outputs.chain import parse_restriction

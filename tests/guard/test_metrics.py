@@ -19,7 +19,7 @@ from memberscope.guard.alerting.alerter import Alerter
 from memberscope.guard.alerting.membership_digest import DIGEST
 from memberscope.guard.alerting.prometheus import KINDS, PREFIX, Metrics
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.policy.config import Alerts
+from memberscope.guard.policy.tables import Alerts
 
 
 def samples(exposed: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

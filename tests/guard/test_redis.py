@@ -14,7 +14,7 @@ import uuid
 import pytest
 import redis
 
-from memberscope.guard.policy.config import RateLimit
+from memberscope.guard.policy.tables import RateLimit
 from memberscope.guard.state.interface import ActiveResponse, Bucket, StateError
 from memberscope.guard.state.redis_client import RedisLink
 from memberscope.guard.state.redis_store import RedisState
@@ -24,7 +24,7 @@ AGES = 1e9  # seconds: a refill time so long that nothing refills during a test
 PATIENT = 20.0
 DRAIN = """
 import asyncio, sys
-from memberscope.guard.policy.config import RateLimit
+from memberscope.guard.policy.tables import RateLimit
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.interface import Bucket
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from memberscope.guard.detectors.alarm import Alarm
 from memberscope.guard.monitor.responses import list_responses
-from memberscope.guard.policy.config import Respond
+from memberscope.guard.policy.tables import Respond
 from memberscope.guard.state.interface import ActiveResponse
 
 HARD = Respond(
@@ -39,7 +39,7 @@ def test_a_clients_alarm_concerns_that_client_whoever_else_is_named():
     assert [client for client, _, _ in list_responses(alarm(clients=("0a", "0b")), HARD)] == ["0a"]
 
 
-@pytest.mark.parametrize(("scope", "subject"), [("family", "17"), ("pool", "class-a")])
+@pytest.mark.parametrize(("scope", "subject"), [("family", "17"), ("pool", "newcomers")])
 def test_a_familys_or_a_pools_alarm_concerns_each_who_took_part_once(scope, subject):
     found = list_responses(alarm(scope=scope, subject=subject, clients=("0b", "0a", "0b")), HARD)
     assert [client for client, _, _ in found] == ["0b", "0a"]

@@ -210,7 +210,7 @@ def test_closed_an_answer_that_cannot_be_protected_is_not_given(strict, fault):
     app, guard = strict
     app.orders.append(fault)
     answer = guard.score()
-    assert answer.status == 502 and set(answer.json) == {"error"}
+    assert answer.status == 502 and set(answer.json) == {"type", "title", "status"}
     assert guard.score().json == {"predictions": shown()}
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from memberscope.errors import InputError
-from memberscope.guard.policy.config import ClientLimits, RateLimit
+from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.state.in_memory import BucketTable, MemoryState
 from memberscope.guard.state.interface import ActiveResponse, Bucket, StateError, Taken
 from memberscope.guard.state.local_fallback import LocalAfterFault

@@ -1,7 +1,4 @@
-"""The guard in front of a served model.
-
-It answers with what was measured, within budgets, and watches for campaigns.
-"""
+"""Serve a model behind output defences, budgets and a monitor for membership inference."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ __all__ = ["GuardMiddleware", "GuardPolicy", "parse_guard_policy", "read_policy"
 
 
 def __getattr__(name: str) -> Any:
-    """The middleware, which needs what the extra `guard` brings; policies do not."""
+    """Load the middleware lazily: it needs the extra `guard`, policies do not."""
     if name != "GuardMiddleware":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

@@ -1,4 +1,4 @@
-"""What the guard counts, and counting nothing."""
+"""Interface of the guard's counters, and a counter that counts nothing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Faulty = Literal["identity", "state", "upstream", "answer", "defence", "watch", 
 
 
 class Counters(Protocol):
-    """Where requests, refusals and faults are counted. No method may raise or wait."""
+    """Interface that counts requests, refusals and faults. No method may raise or wait."""
 
     def request(self, kind: str, status: int, seconds: float) -> None:
-        """A request of this `kind` (query, passed, refused) was answered with `status`."""
+        """Count a request of `kind` (query, passed, refused) answered with `status`."""
         ...
 
     def refused(self, reason: str) -> None:
-        """A query was refused."""
+        """Count a refused query."""
         ...
 
     def fault(self, which: Faulty) -> None:
@@ -23,7 +23,7 @@ class Counters(Protocol):
         ...
 
     def exposed(self) -> None:
-        """An answer passed as it was after a fault, because the policy says `on_fault = "open"`."""
+        """Count an answer that passed as it was after a fault (`on_fault = "open"`)."""
         ...
 
     def would(self, status: int) -> None:
@@ -31,11 +31,11 @@ class Counters(Protocol):
         ...
 
     def in_flight(self, change: int) -> None:
-        """A query has begun (1) or ended (-1)."""
+        """Add to the queries in flight: 1 at the start, -1 at the end."""
         ...
 
     def reload(self, good: bool) -> None:
-        """The policy was read again."""
+        """Count a policy that was read again."""
         ...
 
 

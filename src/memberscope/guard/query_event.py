@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 from memberscope.types import Ints
 from memberscope.wire import Batch
 

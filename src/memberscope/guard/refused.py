@@ -1,19 +1,63 @@
-"""A request that the guard does not pass on."""
+"""Raised to refuse a request with a problem type and headers.
+
+The types stand here, below every package that refuses; `asgi/refusals.py` writes their documents.
+"""
 
 from __future__ import annotations
 
+from typing import Literal
+
+Problem = Literal[
+    "malformed-request",
+    "credentials-required",
+    "stronger-credentials-required",
+    "forbidden",
+    "not-found",
+    "method-not-allowed",
+    "request-timeout",
+    "content-too-large",
+    "unsupported-media-type",
+    "unsupported-tensor-encoding",
+    "budget-exhausted",
+    "bad-gateway",
+    "overloaded",
+    "unavailable",
+    "gateway-timeout",
+]
+STATUSES: dict[Problem, int] = {
+    "malformed-request": 400,
+    "credentials-required": 401,
+    "stronger-credentials-required": 401,
+    "forbidden": 403,
+    "not-found": 404,
+    "method-not-allowed": 405,
+    "request-timeout": 408,
+    "content-too-large": 413,
+    "unsupported-media-type": 415,
+    "unsupported-tensor-encoding": 415,
+    "budget-exhausted": 429,
+    "bad-gateway": 502,
+    "overloaded": 503,
+    "unavailable": 503,
+    "gateway-timeout": 504,
+}
+
 
 class RequestRefused(Exception):
-    """The client gets `status` with `sentence` and `headers`, and the model is not asked.
+    """Refuse a request before or after the model was asked.
 
-    The sentence goes to whoever asked: it names nothing that they did not send.
+    There is no room for a message: the client gets the fixed text of the problem type, so that no
+    answer can quote a record, a threshold or the model.
 
-    >>> RequestRefused(401, "Expected a key, got none.", (("www-authenticate", "Bearer"),)).status
+    >>> RequestRefused("credentials-required", (("www-authenticate", "Bearer"),)).status
     401
     """
 
-    def __init__(
-        self, status: int, sentence: str, headers: tuple[tuple[str, str], ...] = ()
-    ) -> None:
-        super().__init__(sentence)
-        self.status, self.sentence, self.headers = status, sentence, headers
+    def __init__(self, problem: Problem, headers: tuple[tuple[str, str], ...] = ()) -> None:
+        super().__init__(problem)
+        self.problem, self.headers = problem, headers
+
+    @property
+    def status(self) -> int:
+        """Give the HTTP status of the problem type."""
+        return STATUSES[self.problem]

@@ -1,4 +1,4 @@
-"""Where alarms go: the log of alerts, a webhook and the metrics, from a thread of its own."""
+"""Send alarms to the log of alerts, a webhook and the metrics, from one thread."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from memberscope.errors import InputError
 from memberscope.guard.alerting.membership_digest import DIGEST, Digest
 from memberscope.guard.alerting.webhook import Patience, Webhook
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.logs.alert_log import AlertLog, format_alert_line
-from memberscope.guard.logs.rotation import DAY
-from memberscope.guard.policy.config import Alerts, GuardPolicy
+from memberscope.guard.logs.daily_jsonl import DAY, DailyJsonl, format_alert_line
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import Alerts
 
 FORMAT = "memberscope-alert/1"
 WAITING = 10_000
@@ -26,7 +26,7 @@ TURN, HOUR = 0.25, 3600.0  # seconds: between looks at the clock, and between lo
 
 
 class Tally(Protocol):
-    """What counts alerts, such as `Metrics`."""
+    """Interface of what counts alerts, such as `Metrics`."""
 
     def alarm(self, alarm: Alarm) -> None:
         """Count an alarm that was told."""
@@ -64,7 +64,9 @@ class Alerter:
         patience: Patience | None = None,
     ) -> None:
         self.clock, self.tally = clock, tally
-        self.log = None if alerts.log is None else AlertLog(home / alerts.log, retention_days)
+        self.log = (
+            None if alerts.log is None else DailyJsonl(home / alerts.log, retention_days, "told")
+        )
         self.webhook = None
         if alerts.webhook is not None:
             secret = _read_webhook_secret(alerts)
@@ -127,7 +129,7 @@ class Alerter:
         if self.webhook is not None:
             self.webhook.send(format_alert_line(document).encode("ascii"))
         if self.log is not None:
-            self.log.write(document)
+            self.log.write([format_alert_line(document)], float(document["told"]))
 
     def _lost(self, where: str) -> None:
         if self.tally is not None:
@@ -135,7 +137,7 @@ class Alerter:
 
 
 def _read_webhook_secret(alerts: Alerts) -> bytes | None:
-    """The secret that signs, from the environment; None where the policy names none.
+    """Read the secret that signs deliveries; None where the policy names none.
 
     Raises:
         InputError: The environment lacks it.
@@ -152,7 +154,7 @@ def _read_webhook_secret(alerts: Alerts) -> bytes | None:
 
 
 def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
-    """An alert as JSON tells it at the time `told`; numbers that are not finite are null.
+    """Build the JSON document of an alert sent at `told`; non-finite numbers become null.
 
     `text` is what chat services show.
 
@@ -176,12 +178,12 @@ def build_alert_document(alarm: Alarm, told: float) -> dict[str, Any]:
 
 
 def _replace_non_finite(value: float) -> float | None:
-    """A number that JSON has, or None."""
+    """Replace a number that JSON does not have by None."""
     return float(value) if math.isfinite(value) else None
 
 
 def _describe_alarm(alarm: Alarm) -> str:
-    """What happened, in words; a digest tells no more than it may."""
+    """Describe an alarm in words; a digest gives rounded numbers only."""
     if alarm.detector == "membership" and alarm.subject == DIGEST:
         return (
             f"a digest of membership alarms: at least {alarm.statistic:.0f} hits on fingerprints "
@@ -194,7 +196,7 @@ def _describe_alarm(alarm: Alarm) -> str:
 def build_alerter(
     policy: GuardPolicy, tally: Tally | None = None, clock: Callable[[], float] = time.time
 ) -> Alerter:
-    """The alerter that a policy asks for.
+    """Build the alerter of a policy.
 
     Raises:
         InputError: The webhook is no address, or the environment lacks its secret.

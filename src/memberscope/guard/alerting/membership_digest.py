@@ -1,6 +1,6 @@
-"""Alarms about membership, told together at fixed times.
+"""Collect alarms about membership and send them together at fixed times.
 
-What a single hit does is never seen, nor when it happened.
+Neither a single hit nor its time can be seen from a digest.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable
 
 from memberscope.guard.detectors.alarm import Alarm
-from memberscope.guard.policy.config import Alerts
+from memberscope.guard.policy.tables import Alerts
 
 DIGEST = "digest"  # the subject of what a digest tells
 SUBJECTS, NAMED = 10_000, 100
@@ -53,9 +53,9 @@ class Digest:
             del self.waiting[next(iter(self.waiting))]
 
     def due(self, now: float) -> Alarm | None:
-        """What the digest tells at `now`, once a digest's time has passed.
+        """Give the digest that is due at `now`.
 
-        None where there is nothing or too little to tell.
+        None where there is nothing, or too little.
 
         A clock that steps back delays the next digest to the next multiple by the new time.
         """
@@ -78,7 +78,7 @@ class Digest:
 
 
 def _merge_alarms(first: Alarm, second: Alarm) -> Alarm:
-    """Two alarms of one subject as one with the hits of both."""
+    """Merge two alarms of one subject, with the hits of both."""
     return Alarm(
         second.time,
         second.detector,
@@ -93,12 +93,12 @@ def _merge_alarms(first: Alarm, second: Alarm) -> Alarm:
 
 
 def _count_hits(alarm: Alarm) -> int:
-    """The hits behind an alarm: at least one."""
+    """Count the hits behind an alarm: at least one."""
     return max(1, alarm.hits)
 
 
 def _build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Alarm | None:
-    """One alarm for all, coarsely told, or None where fewer than `least` hits stand behind them.
+    """Build one rounded alarm for all, or None where fewer than `least` hits are behind them.
 
     A hit can be behind a client's alarm and the pool's: hits count in the scope that has most.
     """
@@ -127,7 +127,7 @@ def _build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Ala
 
 
 def _coarsen_count(n: int) -> int:
-    """A count rounded down to one digit.
+    """Round a count down to one digit.
 
     >>> _coarsen_count(0), _coarsen_count(9), _coarsen_count(1234)
     (0, 9, 1000)

@@ -1,6 +1,6 @@
-"""What a guard counts, for Prometheus.
+"""Count requests, alarms and the monitor's work as Prometheus metrics.
 
-In a registry of its own, with labels from closed sets that no client can add to.
+They have a registry of their own, with labels from closed sets that no client can add to.
 
 One process exposes its own numbers. Several workers of one server answer for one another as
 prometheus-client has it: the folder in the environment variable PROMETHEUS_MULTIPROC_DIR, set
@@ -30,7 +30,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from memberscope.guard.alerting.membership_digest import DIGEST
 from memberscope.guard.detectors.alarm import Alarm, Scope
-from memberscope.guard.policy.config import Detector
+from memberscope.guard.policy.tables import Detector
 
 PREFIX, FOLDER = "memberscope_guard", "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -123,10 +123,7 @@ class Metrics:
         self._begin()
 
     def request(self, kind: str, status: int, seconds: float) -> None:
-        """A request of this kind (query, passed.
-
-        Refused) was answered with `status` after `seconds`.
-        """
+        """Count a request of `kind` (query, passed, refused) with its status and seconds."""
         found = self._children.get((kind, status))
         if found is None:
             name, code = _restrict_label(kind, KINDS), _restrict_label(str(status), STATUSES)
@@ -137,7 +134,7 @@ class Metrics:
         found[1].observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """A query was refused."""
+        """Count a refused query."""
         self._refused.labels(_restrict_label(reason, REASONS)).inc()
 
     def fault(self, which: str) -> None:
@@ -145,7 +142,7 @@ class Metrics:
         self._faults.labels(_restrict_label(which, FAULTS)).inc()
 
     def exposed(self) -> None:
-        """An answer passed as it was after a fault."""
+        """Count an answer that passed as it was after a fault."""
         self._exposed.inc()
 
     def would(self, status: int) -> None:
@@ -153,19 +150,16 @@ class Metrics:
         self._would.labels(_restrict_label(str(status), STATUSES)).inc()
 
     def in_flight(self, change: int) -> None:
-        """A query has begun (1) or ended (-1)."""
+        """Add to the number of queries in flight: 1 at the start, -1 at the end."""
         self._in_flight.inc(change)
 
     def reload(self, good: bool) -> None:
-        """The policy was read again; a broken one leaves the old one in force."""
+        """Record whether a policy was read again; a broken one leaves the old one in force."""
         self._reloads.labels("good" if good else "bad").inc()
         self._good.set(int(good))
 
     def policy(self, digest: str, since: float) -> None:
-        """The policy with this digest (hexadecimal digits) has been in force since `since`.
-
-        In seconds since 1970.
-        """
+        """Record the digest of the policy in force and since when, in seconds since 1970."""
         if self._digest is not None:
             self._policy.labels(self._digest).set(0)
             if FOLDER not in os.environ:  # which prometheus-client cannot do across processes
@@ -175,38 +169,38 @@ class Metrics:
         self._since.set(since)
 
     def alarm(self, alarm: Alarm) -> None:
-        """An alarm was told. One of membership counts only as a digest.
+        """Count an alarm; one of membership counts only as a digest.
 
-        So that no scrape shows a single hit.
+        No scrape shows a single hit.
         """
         if alarm.detector != "membership" or alarm.subject == DIGEST:
             self._alarms.labels(alarm.detector, alarm.scope).inc()
 
     def alert_lost(self, where: str) -> None:
-        """An alert could not be told: `queue`, `log` or `webhook`."""
+        """Count an alert that could not be sent, by `queue`, `log` or `webhook`."""
         self._lost.labels(_restrict_label(where, LOST)).inc()
 
     def waiting(self, n: int) -> None:
-        """So many queries wait for the monitor."""
+        """Set the number of queries that wait for the monitor."""
         self._queue.set(n)
 
     def dropped(self, n: int) -> None:
-        """The monitor had no room for `n` queries."""
+        """Count `n` queries for which the monitor had no room."""
         self._dropped.inc(n)
 
     def watched(self, clients: int, lag: float) -> None:
-        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        """Set the number of clients that the monitor knows, and its `lag` in seconds."""
         self._clients.set(clients)
         self._lag.set(lag)
 
     def late(self, seconds: float) -> None:
-        """The first query that waits for the monitor was answered so long ago."""
+        """Set the age of the oldest query that waits for the monitor."""
         self._lag.set(seconds)
 
     def exposition(self) -> bytes:
-        """All of it in Prometheus' text format.
+        """Give all metrics in Prometheus' text format.
 
-        This process's, or where a folder is shared, that of all workers.
+        They are those of this process or, where a folder is shared, of all workers.
         """
         folder = os.environ.get(FOLDER)
         return generate_latest(self.registry if folder is None else SharedNumbers(folder))
@@ -220,9 +214,9 @@ class Metrics:
         )
 
     def _begin(self) -> None:
-        """Start every count that a rule looks at from 0.
+        """Start at 0 every counter that an alert rule looks at.
 
-        The first of its kind would not be an increase otherwise.
+        Prometheus would not see the first count as an increase otherwise.
         """
         for reason in (*REASONS, OTHER):
             self._refused.labels(reason)
@@ -239,19 +233,19 @@ class Metrics:
 
 
 class SharedNumbers:
-    """What all workers counted in a folder, without what else a server counts there."""
+    """Collect what all workers counted in a folder, without metrics of other servers there."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
 
     def collect(self) -> Iterable[Any]:
-        """The guard's own metrics."""
+        """Collect the guard's own metrics."""
         found = MultiProcessCollector(CollectorRegistry(), path=self.folder).collect()  # type: ignore[no-untyped-call]
         return [metric for metric in found if metric.name.startswith(PREFIX)]
 
 
 def _restrict_label(word: str, words: tuple[str, ...]) -> str:
-    """The word if it is one of the `words`, else `other`.
+    """Give the word if it is one of `words`, else `other`.
 
     >>> _restrict_label("busy", REASONS), _restrict_label("x" * 4000, REASONS)
     ('busy', 'other')
@@ -260,7 +254,7 @@ def _restrict_label(word: str, words: tuple[str, ...]) -> str:
 
 
 def forget_worker(pid: int) -> None:
-    """What an ended worker had under way no longer counts; its counters stay.
+    """Drop the gauges of an ended worker; its counters stay.
 
     Nothing to do for a single process.
     """
@@ -269,9 +263,9 @@ def forget_worker(pid: int) -> None:
 
 
 def leave_folder() -> None:
-    """For a worker whose first process has gone.
+    """Remove what this worker counted, once its first process has gone.
 
-    Remove what it counted, and the folder unless another that counts in it lives.
+    The folder goes too, unless another process that counts in it lives.
 
     A process that died and was not waited for counts as alive, and its file stays.
     """
@@ -287,7 +281,7 @@ def leave_folder() -> None:
 
 
 def _is_process_alive(pid: int) -> bool:
-    """Whether there is such a process.
+    """True if there is such a process.
 
     >>> _is_process_alive(os.getpid())
     True

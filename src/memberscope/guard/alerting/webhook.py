@@ -1,7 +1,4 @@
-"""Alerts to a webhook, from a thread of its own.
-
-Signed, tried again, and never in anybody's way.
-"""
+"""Deliver alerts to a webhook from one thread, signed and with retries."""
 
 from __future__ import annotations
 
@@ -21,9 +18,9 @@ AGAIN = (408, 425, 429)  # and all from 500
 
 
 def _sign_body(secret: bytes, body: bytes, time: int) -> str:
-    """The signature header: when it was signed.
+    """Give the signature header of a body: the time and an HMAC-SHA256.
 
-    And HMAC-SHA256 in hexadecimal digits of that time, a full stop and the body.
+    It is over that time, a full stop and the body, in hexadecimal digits.
 
     A receiver computes it from the body as it came, compares in constant time, and refuses times
     that are minutes away.
@@ -36,7 +33,7 @@ def _sign_body(secret: bytes, body: bytes, time: int) -> str:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a delivery may take.
+    """Time limits and retries of a delivery.
 
     Seconds a try, tries, seconds before the second try (doubled each time), and how many wait.
     """
@@ -48,7 +45,7 @@ class Patience:
 
 
 class Webhook:
-    """Posts bodies to `url` one after the other.
+    """Post bodies to `url` one after the other.
 
     `lost()` is called for each that was given up or found no room.
 
@@ -133,7 +130,7 @@ class Webhook:
 
 
 async def _post_body(url: str, body: bytes, headers: dict[str, str], timeout: float) -> int:
-    """The status of one POST that took at most `timeout` seconds; the answer's body is not read."""
+    """Post a body within `timeout` seconds and give the status; the answer's body is not read."""
     import aiohttp
 
     async with (

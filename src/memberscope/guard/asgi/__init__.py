@@ -1,1 +1,1 @@
-"""The guard as ASGI middleware and proxy: routes, bodies, streaming."""
+"""Guard a model as ASGI middleware and as a proxy: routes, bodies, refusals, streaming."""

@@ -1,23 +1,15 @@
-"""Bodies read and written within limits: bytes, seconds, and what compression may unfold to."""
+"""Read and write bodies within limits of bytes, seconds and decompressed size."""
 
 from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import orjson
-
+from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
 from memberscope.guard.refused import RequestRefused
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TOLD = {b"date", b"x-request-id", b"traceparent", b"retry-after"}  # of an answer's headers
@@ -28,31 +20,28 @@ ABOUT = {
     b"inference-header-content-length",
 }  # a request's body
 CLOSE = (("connection", "close"),)
-TOO_LONG = "Expected a shorter request, got one above the limit. Send fewer records at once."
-TOO_SLOW = "Expected the whole request sooner. Send it again."
-FORM = "Expected JSON, plain or as gzip or deflate, got another form. Send application/json."
 
 
 class ClientDisconnected(Exception):
-    """The client left before its request was whole."""
+    """Raised when the client leaves before its request is whole."""
 
 
 class UnreadableAnswer(Exception):
-    """An answer that is too long, or in a form that is not read."""
+    """Raised for an answer that is too long, or in a form that is not read."""
 
 
 def read_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
-    """The value of a header that is there once or more, or None."""
+    """Give a header's value, joined by commas where it is repeated, or None."""
     found = [value for key, value in headers if key.lower() == name]
     return b",".join(found) if found else None
 
 
 async def read_body(receive: Receive, headers: Headers, most: int, seconds: float) -> bytes:
-    """The whole body of a request, at most `most` bytes within so many seconds, unfolded.
+    """Read a request's body of at most `most` bytes within `seconds`, decompressed.
 
     Raises:
-        Refused: It is too long (413), too slow (408), or of another form than JSON (415).
-        Gone: The client left.
+        RequestRefused: It is too long (413), too slow (408), or of another form than JSON (415).
+        ClientDisconnected: The client left.
     """
     found: dict[bytes, bytes] = {}
     for name, value in headers:
@@ -61,28 +50,28 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
             found[name] = value if name not in found else found[name] + b"," + value
     declared = found.get(b"content-length")
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
-        raise RequestRefused(413, TOO_LONG, CLOSE)
+        raise RequestRefused("content-too-large", CLOSE)
     kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
     if (
         kind != JSON and not kind.endswith(b"+json")
     ) or b"inference-header-content-length" in found:
-        raise RequestRefused(415, FORM, CLOSE)
+        raise RequestRefused("unsupported-media-type", CLOSE)
     try:
         async with asyncio.timeout(seconds):
             raw = await _collect_body(receive, most)
     except TimeoutError:
-        raise RequestRefused(408, TOO_SLOW, CLOSE) from None
+        raise RequestRefused("request-timeout", CLOSE) from None
     coding = found.get(b"content-encoding")
     try:
         return raw if coding is None else _decompress_body(raw, coding, most)
     except UnreadableAnswer:
-        raise RequestRefused(413, TOO_LONG) from None
+        raise RequestRefused("content-too-large") from None
     except ValueError:
-        raise RequestRefused(415, FORM) from None
+        raise RequestRefused("unsupported-media-type") from None
 
 
 async def _collect_body(receive: Receive, most: int) -> bytes:
-    """The body's parts put together."""
+    """Join the body's parts."""
     parts: list[bytes] = []
     size = 0
     while True:
@@ -92,17 +81,17 @@ async def _collect_body(receive: Receive, most: int) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > most:
-            raise RequestRefused(413, TOO_LONG, CLOSE)
+            raise RequestRefused("content-too-large", CLOSE)
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
-    """A body as it was before compression.
+    """Decompress a body.
 
     Raises:
-        Unreadable: It unfolds to more than `most` bytes.
+        UnreadableAnswer: It unfolds to more than `most` bytes.
         ValueError: It is not whole, or in a coding that is not read.
 
     >>> _decompress_body(zlib.compress(b"[1]"), b"deflate", 10)
@@ -127,7 +116,7 @@ def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
 
 @dataclass
 class Captured:
-    """An answer that is held back: used as the `send` of the application that gives it."""
+    """Hold an answer back: the `send` of the application that gives it."""
 
     most: int
     status: int = 0
@@ -140,7 +129,7 @@ class Captured:
         """Keep one message.
 
         Raises:
-            Unreadable: The body grows beyond `most` bytes.
+            UnreadableAnswer: The body grows beyond `most` bytes.
         """
         if message["type"] == "http.response.start":
             self.status, self.headers = message["status"], list(message.get("headers", ()))
@@ -154,10 +143,10 @@ class Captured:
             self.ended = not message.get("more_body", False)
 
     def body(self) -> bytes:
-        """The whole body, unfolded.
+        """Give the whole body, decompressed.
 
         Raises:
-            Unreadable: It has not ended, unfolds to too much, or is in a form that is not read.
+            UnreadableAnswer: It has not ended, unfolds to too much, or is in a form that is not read.
         """
         if not self.ended:
             raise UnreadableAnswer("an answer that was cut off")
@@ -170,25 +159,17 @@ class Captured:
 
 
 class GuardReply(NamedTuple):
-    """What a client gets."""
+    """Answer of the guard to a client."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     kind: bytes = JSON
 
-    @classmethod
-    def of(cls, refused: RequestRefused) -> GuardReply:
-        """The neutral answer to a refused request."""
-        extra = tuple(
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers
-        )
-        return cls(refused.status, orjson.dumps({"error": refused.sentence}), extra)
-
     def last(self) -> GuardReply:
-        """The same as the connection's last.
+        """Copy of this reply with `Connection: close`.
 
-        So that nobody keeps it open with a body that is not read.
+        A client must not keep the connection with a body that is not read.
         """
         return (
             self
@@ -208,5 +189,5 @@ class GuardReply(NamedTuple):
 
 
 def select_neutral_headers(headers: Headers) -> tuple[tuple[bytes, bytes], ...]:
-    """Those headers of an answer that may pass."""
+    """Select the headers of an answer that may pass."""
     return tuple([(name.lower(), value) for name, value in headers if name.lower() in TOLD])

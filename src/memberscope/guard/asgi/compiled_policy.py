@@ -1,4 +1,4 @@
-"""A policy made ready to serve: one value, so that a reload replaces all of it at once."""
+"""Compile a policy into one value, so that a reload replaces all of it at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import Any
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client, Identifier
-from memberscope.guard.policy.config import ClientLimits, GuardPolicy, RateLimit, read_policy
+from memberscope.guard.policy.config import GuardPolicy, read_policy
+from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.state.interface import Bucket
@@ -21,15 +22,14 @@ from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
-BUSY = "Expected fewer requests at once. Send it again a little later."
 Identify = Callable[[Mapping[str, Any]], Client]
 
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A class of clients: what it is allowed, and the defence of its answers.
+    """Class of clients: its budgets and the defence of its answers.
 
-    None lets them pass as they are.
+    Without a defence (None) answers pass as they are.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Group:
 
     @cached_property
     def unlimited(self) -> bool:
-        """Whether it has no budget."""
+        """True if the class has no budget."""
         return self.allowed.per_client is None and self.allowed.per_record is None
 
 
@@ -53,17 +53,17 @@ class Slots:
     def check(self) -> None:
         """Refuse (503) what would wait in a full queue."""
         if self._room.locked() and self._waiting >= self._queue:
-            raise RequestRefused(503, BUSY, (("retry-after", "1"),))
+            raise RequestRefused("overloaded", (("retry-after", "1"),))
 
     def one(self, seconds: float) -> Slot:
-        """A place to be entered, waited for so long; refused (503) where there is none."""
+        """Give a place to enter, waiting at most `seconds`; refuse (503) where there is none."""
         return Slot(self, seconds)
 
     async def take(self, seconds: float) -> None:
         """Take a place.
 
         Raises:
-            Refused: There is none (503).
+            RequestRefused: There is none (503).
         """
         self.check()
         if self._room.locked():
@@ -81,13 +81,13 @@ class Slots:
             async with asyncio.timeout(seconds):
                 await self._room.acquire()
         except TimeoutError:
-            raise RequestRefused(503, BUSY, (("retry-after", "1"),)) from None
+            raise RequestRefused("overloaded", (("retry-after", "1"),)) from None
         finally:
             self._waiting -= 1
 
 
 class Slot:
-    """One place, held while its block runs."""
+    """Hold one place while its block runs."""
 
     def __init__(self, slots: Slots, seconds: float) -> None:
         self._slots, self._seconds = slots, seconds
@@ -103,7 +103,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """What is in force: the policy, and all that is made of it."""
+    """Policy in force, with all that is built from it."""
 
     policy: GuardPolicy
     exchange: Exchange
@@ -115,7 +115,7 @@ class Rules:
 
     @cached_property
     def responds(self) -> bool:
-        """Whether an alarm may change what a client gets."""
+        """True if an alarm may change what a client gets."""
         respond = self.policy.respond
         return any(
             word != "alert"
@@ -124,20 +124,20 @@ class Rules:
 
     @property
     def keeps(self) -> bool:
-        """Whether budgets or responses must be kept."""
+        """True if budgets or responses must be kept."""
         limited = self.policy.guard.total is not None or not all(
             group.unlimited for group in self.groups.values()
         )
         return limited or self.responds
 
     def group(self, client: Client) -> Group:
-        """The first class that the client belongs to."""
+        """Find the first class that the client belongs to."""
         return self.groups[self.classes.of(client)[0]]
 
     def buckets(
         self, group: Group, client: str, batch: Batch, names: Names, throttle: RateLimit | None
     ) -> list[Bucket]:
-        """What the budgets count for this query; `client` is its keyed hash."""
+        """List the token buckets of this query; `client` is its keyed hash."""
         if group.unlimited and throttle is None and self.policy.guard.total is None:
             return []
         records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
@@ -147,14 +147,14 @@ class Rules:
 
 
 def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
-    """The policy made ready.
+    """Compile a policy.
 
     Raises:
         InputError: A defence is not fitted, a network cannot be read, or what identifies clients is
             not usable.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
-    >>> build_rules(policy_of({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
+    >>> build_rules(parse_guard_policy({"serving": {"n_classes": 3}, "default": {"restrict": "top:1"}})).groups["default"].defence
     TopK(k=1)
     """
     classes = Classes(policy)
@@ -178,10 +178,10 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
 
 
 def hash_guard_policy(policy: GuardPolicy) -> str:
-    """What a policy says, as a hash in hexadecimal digits."""
+    """Hash what a policy says, in hexadecimal digits."""
     return hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
 
 
 def load_guard_policy(source: GuardPolicy | str | Path) -> GuardPolicy:
-    """A policy, read where it is a file's name."""
+    """Load a policy, from its file where a name is given."""
     return source if isinstance(source, GuardPolicy) else read_policy(source)

@@ -1,14 +1,13 @@
-"""A connection that is closed when it dawdles.
-
-And that tells the application whose certificate it has.
-"""
+"""Close idle connections, and pass the client's certificate to the application."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from memberscope.guard.asgi.bodies import App, Receive, Scope, Send
+from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
+from memberscope.guard.asgi.refusals import PROBLEM_JSON, build_refusal_reply, encode_problem
+from memberscope.guard.refused import RequestRefused
 
 if TYPE_CHECKING:
     from asyncio import TimerHandle
@@ -16,19 +15,55 @@ if TYPE_CHECKING:
 LONGEST_HEAD = 2**16  # bytes of a request's line and headers
 
 
-def build_protocol_class(patience: float) -> Any:
-    """The protocol class for uvicorn.
+def build_problem_protocol_class() -> Any:
+    """Build uvicorn's protocol class with problem documents in the place of its plain texts."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-    So many seconds for a request's head, and for a client to go on reading an answer.
+    class ProblemConnection(HttpToolsProtocol):
+        """Answer what uvicorn itself refuses with a problem document."""
+
+        def send_400_response(self, msg: str) -> None:
+            """Refuse what is no HTTP, as a problem document in the place of uvicorn's text."""
+            body = encode_problem("malformed-http", 400)
+            lines = [
+                b"HTTP/1.1 400 Bad Request",
+                *(b"%s: %s" % header for header in self.server_state.default_headers),
+                b"content-type: " + PROBLEM_JSON,
+                b"content-length: %d" % len(body),
+                b"connection: close",
+            ]
+            self.transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+            self.transport.close()
+
+        def on_headers_complete(self) -> None:
+            """Refuse what is beyond the server's limit before uvicorn does."""
+            most, app = self.limit_concurrency, self.app
+            if most is not None and max(len(self.connections), len(self.tasks)) >= most:
+                self.logger.warning("Exceeded concurrency limit.")
+                self.app = _refuse_overload
+            self.limit_concurrency = None
+            try:
+                super().on_headers_complete()
+            finally:
+                self.limit_concurrency, self.app = most, app
+
+    return ProblemConnection
+
+
+def build_protocol_class(patience: float) -> Any:
+    """Build uvicorn's protocol class with time limits of `patience` seconds.
+
+    The limits are for a request's head, and for a client that stops reading an answer.
 
     What is sent after an answer, and is no new request, keeps a connection for as long again at
     most: bodies that nobody reads, blank lines.
     """
-    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    base: Any = build_problem_protocol_class()
 
-    class Connection(HttpToolsProtocol):
-        """One connection."""
+    class Connection(base):  # type: ignore[misc]
+        """Close a connection whose client is too slow."""
 
+        app: App
         _timer: TimerHandle | None = None
         _reader: TimerHandle | None = None
         _rest: TimerHandle | None = None
@@ -57,19 +92,19 @@ def build_protocol_class(patience: float) -> Any:
                 self.transport.abort()
 
         def on_message_begin(self) -> None:
-            """A request begins."""
+            """Start the clock when a request begins."""
             self._stop(self._timer, self._rest)
             self._await_head()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            """Its head is whole."""
+            """Stop the clock when its head is whole."""
             self._heading = False
             self._stop(self._timer)
             super().on_headers_complete()
 
         def on_response_complete(self) -> None:
-            """An answer has ended; with no request behind it, another must begin."""
+            """Expect another request after an answer."""
             super().on_response_complete()
             if self.cycle.response_complete and not self._heading:
                 self._stop(self._rest)
@@ -78,12 +113,12 @@ def build_protocol_class(patience: float) -> Any:
                 )
 
         def pause_writing(self) -> None:
-            """The client does not take what it is sent."""
+            """Start the clock when the client stops reading."""
             super().pause_writing()
             self._reader = self.loop.call_later(patience, self.transport.abort)
 
         def resume_writing(self) -> None:
-            """It does again."""
+            """Stop the clock when it reads again."""
             self._stop(self._reader)
             super().resume_writing()
 
@@ -99,8 +134,13 @@ def build_protocol_class(patience: float) -> Any:
     return Connection
 
 
+async def _refuse_overload(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse one request of a connection beyond the server's limit, and end the connection."""
+    await build_refusal_reply(RequestRefused("overloaded")).last().send(send)
+
+
 def _read_certificate_name(connection: Any) -> str | None:
-    """The subject (RFC 4514) of the certificate that the client has proven, or None."""
+    """Read the subject (RFC 4514) of the client's verified certificate, or None."""
     der = None if connection is None else connection.getpeercert(binary_form=True)
     if not der:
         return None
@@ -110,7 +150,7 @@ def _read_certificate_name(connection: Any) -> str | None:
 
 
 def _add_certificate_name(app: App, name: str) -> App:
-    """`app` told of the client's certificate, by the TLS extension of ASGI."""
+    """Add the name in the client's certificate to the scope (ASGI TLS extension)."""
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         tls = {"client_cert_name": name, "client_cert_chain": (), "client_cert_error": None}

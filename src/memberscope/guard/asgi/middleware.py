@@ -1,6 +1,4 @@
-"""The guard as pure ASGI middleware.
-
-Each query is identified, counted, asked, and answered with what the policy allows.
+"""Guard an ASGI application: identify, count, ask, and answer as the policy allows.
 
 An answer leaves only through `_protected`, which either applies the defence or, where the policy
 fails closed, refuses. Whatever goes wrong on the way, also what nobody foresaw, ends in a refusal.
@@ -14,24 +12,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-
 from memberscope.errors import MemberscopeError
+from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.bodies import (
     JSON,
-    TOO_LONG,
-    App,
     Captured,
     ClientDisconnected,
     GuardReply,
-    Headers,
-    Receive,
-    Scope,
-    Send,
     UnreadableAnswer,
     read_body,
     read_header,
@@ -44,83 +34,33 @@ from memberscope.guard.asgi.compiled_policy import (
     build_rules,
     load_guard_policy,
 )
+from memberscope.guard.asgi.model_request import replay_body, rewrite_scope
 from memberscope.guard.asgi.observe_mode import MessageTee
+from memberscope.guard.asgi.refusals import REASONS, build_failure_reply, build_refusal_reply
 from memberscope.guard.asgi.routes import Route, read_request_path, route_request
 from memberscope.guard.asgi.streaming import StreamingSend, limit_receive
+from memberscope.guard.asgi.trace import Trace
 from memberscope.guard.counters import Counters, Faulty, Uncounted
 from memberscope.guard.hashing.pseudonyms import KeyedHasher, Names
 from memberscope.guard.identity.client_classes import DEFAULT
 from memberscope.guard.logs.operational_log import LOGGER, log_event
-from memberscope.guard.policy.config import GuardPolicy, ServingConfig
+from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.measured_level import require_measured
-from memberscope.guard.query_event import QueryEvent, Watch
-from memberscope.guard.refused import RequestRefused
+from memberscope.guard.query_event import Watch
+from memberscope.guard.refused import Problem, RequestRefused
 from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State, StateError
 from memberscope.guard.state.token_buckets import format_retry_after
-from memberscope.types import Ints, OutputDefence
+from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
-NO_LABELS = np.full(64, -1, dtype=np.int64)
-NO_LABELS.flags.writeable = False
 LATER = 16  # records up to which an answer that passes as it is is read by the monitor
-REASONS = {
-    400: "unreadable",
-    401: "identity",
-    403: "blocked",
-    408: "slow",
-    413: "size",
-    415: "form",
-    429: "budget",
-    503: "busy",
-}
-NOT_HERE = (
-    "Expected a request that this service answers, got another one. Look at its documentation."
-)
-NOT_NOW = "Expected to be able to answer, but could not. Try again later."
-TIRED = "Expected an answer from the model in time, got none. Try again later."
-SPENT = "Expected a request within the budget, got one beyond it. Wait before the next one."
-BLOCKED = (
-    "Expected another client, got one that may not ask now. Write to whoever runs this service."
-)
-STEP_UP = "Expected a stronger proof of who asks, got none. Sign in again."
-REFUSES = {4: "The model's server did not accept the request.", 5: "The model's server failed."}
-DROPPED = {
-    b"content-length",
-    b"content-type",
-    b"content-encoding",
-    b"transfer-encoding",
-    b"accept",
-    b"accept-encoding",
-    b"expect",
-    b"range",
-    b"inference-header-content-length",
-}
-
-
-@dataclass
-class QueryTrace:
-    """What is known of a query so far, for the log, the counters and the monitor."""
-
-    start: float
-    client: str = ""
-    key: str = ""
-    group: str = ""
-    reason: str = ""
-    whole: bool = False  # whether the request's body was read to its end
-    batch: Batch | None = None
-    counted: bool = False  # whether budgets count its records
-    labels: Ints | None = None
-    passed: bytes = b""  # the body of an answer that nobody has read, and how it is read
-    serving: ServingConfig | None = None
-    status: int = 499
-    faults: list[str] = field(default_factory=list)
 
 
 class Lifecycle(Protocol):
-    """What begins and ends with an application that the guard stands in."""
+    """Interface of what starts and stops with the application around the guard."""
 
     started: bool
 
@@ -134,9 +74,7 @@ class Lifecycle(Protocol):
 
 
 class PolicyMiddleware:
-    """`app` behind a policy; where state is kept, who watches and who counts is given.
-
-    Not read from the policy.
+    """Guard `app` by a policy; state, monitor and counters are given by the caller.
 
     `state` keeps budgets and responses, `watch` is told of each query after it was answered,
     `counters` count, and `names` are the keyed names of clients and records. `identify` tells who
@@ -180,7 +118,7 @@ class PolicyMiddleware:
         self.rules = self.prepared(policy)
 
     def prepared(self, policy: GuardPolicy | str | Path) -> Rules:
-        """The policy made ready, as `swap` takes it.
+        """Compile a policy for `swap`.
 
         Raises:
             InputError: It is not usable.
@@ -221,12 +159,12 @@ class PolicyMiddleware:
                 await self._refuse(found, scope, send)
 
     async def _pass(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
-        """A request that passes unchanged, in parts; what only reads brings no body."""
+        """Pass a request on unchanged, part by part; GET and HEAD bring no body."""
         assert self.app is not None
         start, passing = self.clock(), StreamingSend(send)
         reads = scope["method"] in ("GET", "HEAD")
         receive = (
-            _replay_body(b"", receive)
+            replay_body(b"", receive)
             if reads
             else limit_receive(receive, rules.policy.limits.body_timeout)
         )
@@ -235,25 +173,24 @@ class PolicyMiddleware:
         except RequestRefused as refused:
             if passing.started:
                 raise
-            await GuardReply.of(refused).send(passing)
+            await build_refusal_reply(refused).send(passing)
         finally:
             self.counters.request("passed", passing.status, self.clock() - start)
 
     async def _refuse(self, found: Route, scope: Scope, send: Send) -> None:
-        status, headers = (
-            found.status,
-            ((b"allow", b"POST, OPTIONS"),) if found.status == 405 else (),
-        )
+        """Answer a request that is neither guarded nor passed, and OPTIONS of a guarded one."""
+        allow = ((b"allow", b"POST, OPTIONS"),) if found.status == 405 else ()
         if found.status == 405 and scope["method"] == "OPTIONS":
-            status = 200
-        reply = GuardReply.of(RequestRefused(status, NOT_HERE))
-        reply = GuardReply(status, b"{}" if status == 200 else reply.body, headers)
+            reply = GuardReply(200, b"{}", allow)
+        else:
+            problem: Problem = "method-not-allowed" if found.status == 405 else "not-found"
+            reply = build_refusal_reply(RequestRefused(problem))._replace(headers=allow)
         reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
         await (reply if reads else reply.last()).send(send, head=scope["method"] == "HEAD")
-        self.counters.request("refused", status, 0.0)
+        self.counters.request("refused", reply.status, 0.0)
 
     async def _query(self, rules: Rules, scope: Scope, receive: Receive, send: Send) -> None:
-        trace = QueryTrace(self.clock())
+        trace = Trace(self.clock())
         self.counters.in_flight(1)
         try:
             group = self._who(rules, trace, scope)
@@ -265,19 +202,22 @@ class PolicyMiddleware:
         except RequestRefused as refused:
             trace.reason = trace.reason or REASONS.get(refused.status, "other")
             self.counters.refused(trace.reason)
-            reply = GuardReply.of(refused) if trace.whole else GuardReply.of(refused).last()
+            reply = build_refusal_reply(refused)
+            reply = reply if trace.whole else reply.last()
             await self._answer(rules, trace, reply, send, hold=trace.batch is not None)
         except ClientDisconnected:
             trace.reason = "gone"
         except Exception as error:
             self._fault(trace, "internal", error)
-            await self._answer(rules, trace, GuardReply.of(RequestRefused(503, NOT_NOW)), send)
+            await self._answer(
+                rules, trace, build_refusal_reply(RequestRefused("unavailable")), send
+            )
         finally:
             self.counters.in_flight(-1)
             self._done(trace)
 
     def _free(self, rules: Rules, group: Group) -> bool:
-        """Whether nothing of the query or its answer needs to be read."""
+        """True if neither the query nor its answer needs to be read."""
         unbound = group.defence is None and group.unlimited and rules.policy.guard.total is None
         return (
             unbound
@@ -287,7 +227,7 @@ class PolicyMiddleware:
         )
 
     async def _answer(
-        self, rules: Rules, trace: QueryTrace, reply: GuardReply, send: Send, *, hold: bool = True
+        self, rules: Rules, trace: Trace, reply: GuardReply, send: Send, *, hold: bool = True
     ) -> None:
         """Send the reply, not before the policy's `least_seconds`."""
         rest = rules.policy.limits.least_seconds - (self.clock() - trace.start)
@@ -296,7 +236,7 @@ class PolicyMiddleware:
         trace.status = reply.status
         await reply.send(send)
 
-    def _who(self, rules: Rules, trace: QueryTrace, scope: Scope) -> Group:
+    def _who(self, rules: Rules, trace: Trace, scope: Scope) -> Group:
         try:
             client = rules.identify(scope)
             group = rules.group(client)
@@ -305,7 +245,7 @@ class PolicyMiddleware:
         except Exception as error:
             self._fault(trace, "identity", error)
             if rules.policy.guard.on_fault == "closed":
-                raise RequestRefused(503, NOT_NOW) from None
+                raise RequestRefused("unavailable") from None
             trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), DEFAULT
             return rules.groups[DEFAULT]
         trace.client, trace.key, trace.group = (
@@ -316,7 +256,7 @@ class PolicyMiddleware:
         return group
 
     async def _reply(
-        self, rules: Rules, trace: QueryTrace, group: Group, scope: Scope, receive: Receive
+        self, rules: Rules, trace: Trace, group: Group, scope: Scope, receive: Receive
     ) -> GuardReply:
         limits = rules.policy.limits
         body = await read_body(
@@ -325,7 +265,7 @@ class PolicyMiddleware:
         trace.whole = True
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > limits.max_records:
-            raise RequestRefused(413, TOO_LONG)
+            raise RequestRefused("content-too-large")
         trace.batch = query.batch
         rules.slots.check()
         defence = await self._allowed(rules, trace, group, query.batch)
@@ -336,12 +276,12 @@ class PolicyMiddleware:
         return await self._protected(rules, trace, captured, len(query.batch), defence)
 
     async def _allowed(
-        self, rules: Rules, trace: QueryTrace, group: Group, batch: Batch
+        self, rules: Rules, trace: Trace, group: Group, batch: Batch
     ) -> OutputDefence | None:
-        """The defence of the answer, after the responses in force and the budgets.
+        """Give the defence of the answer, after active responses and budgets.
 
         Raises:
-            Refused: The client may not ask now.
+            RequestRefused: The client may not ask now.
         """
         defence, throttle = group.defence, None
         try:
@@ -352,11 +292,13 @@ class PolicyMiddleware:
             )
             response = None if standing is None else standing.response
             if response == "block":
-                raise RequestRefused(403, BLOCKED)
+                raise RequestRefused("forbidden")
             if response == "step_up":
                 trace.reason = "step_up"
                 challenge = 'Bearer error="insufficient_user_authentication"'
-                raise RequestRefused(401, STEP_UP, (("www-authenticate", challenge),))
+                raise RequestRefused(
+                    "stronger-credentials-required", (("www-authenticate", challenge),)
+                )
             if response == "throttle":
                 throttle = rules.policy.respond.throttle
             if response == "coarsen":
@@ -367,48 +309,50 @@ class PolicyMiddleware:
         except StateError as error:
             self._fault(trace, "state", error)
             if rules.policy.guard.on_fault == "closed":
-                raise RequestRefused(503, NOT_NOW) from None
+                raise RequestRefused("unavailable") from None
             return defence
         if taken is not None and not taken.allowed:
             wait = format_retry_after(taken.retry_after)
-            raise RequestRefused(429, SPENT, () if wait is None else (("retry-after", wait),))
+            raise RequestRefused(
+                "budget-exhausted", () if wait is None else (("retry-after", wait),)
+            )
         return defence
 
     async def _asked(
-        self, rules: Rules, trace: QueryTrace, query: ParsedQuery, scope: Scope, receive: Receive
+        self, rules: Rules, trace: Trace, query: ParsedQuery, scope: Scope, receive: Receive
     ) -> Captured:
-        """The application's answer, held back."""
+        """Ask the application and hold its answer back."""
         assert self.app is not None
         limits = rules.policy.limits
         captured = Captured(limits.max_answer_bytes)
         try:
             async with asyncio.timeout(limits.answer_timeout):
                 await self.app(
-                    _rewrite_scope(scope, query.body), _replay_body(query.body, receive), captured
+                    rewrite_scope(scope, query.body), replay_body(query.body, receive), captured
                 )
         except TimeoutError:
             self._fault(trace, "upstream", TimeoutError("no answer in time"))
-            raise RequestRefused(504, TIRED) from None
+            raise RequestRefused("gateway-timeout") from None
         except UnreadableAnswer as error:
             self._fault(trace, "answer", error)
-            raise RequestRefused(502, NOT_NOW) from None
+            raise RequestRefused("bad-gateway") from None
         except Exception as error:
             self._fault(trace, "upstream", error)
             if not captured.ended:
-                raise RequestRefused(502, NOT_NOW) from None
+                raise RequestRefused("bad-gateway") from None
         return captured
 
     async def _protected(
         self,
         rules: Rules,
-        trace: QueryTrace,
+        trace: Trace,
         captured: Captured,
         n: int,
         defence: OutputDefence | None,
     ) -> GuardReply:
-        """The only way out for an answer: as the defence leaves it."""
+        """Apply the defence: the only way out for an answer."""
         if not 200 <= captured.status < 300:
-            return _build_failure_reply(captured)
+            return build_failure_reply(captured.status, captured.headers)
         try:
             body = captured.body()
             if defence is None:
@@ -439,7 +383,7 @@ class PolicyMiddleware:
                 error,
             )
             if rules.policy.guard.on_fault == "closed" or isinstance(error, UnreadableAnswer):
-                raise RequestRefused(502, NOT_NOW) from None
+                raise RequestRefused("bad-gateway") from None
             self.counters.exposed()
             log_event(logging.ERROR, "exposed", client=trace.key)
             return GuardReply(
@@ -452,9 +396,9 @@ class PolicyMiddleware:
         return GuardReply(captured.status, found, select_neutral_headers(captured.headers))
 
     async def _stream(
-        self, rules: Rules, trace: QueryTrace, scope: Scope, receive: Receive, send: Send
+        self, rules: Rules, trace: Trace, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """A query and an answer that pass as they are; faults still tell nothing."""
+        """Stream a query and its answer; errors still say nothing about the record."""
         assert self.app is not None
         limits = rules.policy.limits
         passing = StreamingSend(send, neutral=True)
@@ -472,16 +416,16 @@ class PolicyMiddleware:
                 raise (
                     error
                     if client
-                    else RequestRefused(504, TIRED)
+                    else RequestRefused("gateway-timeout")
                     if late
-                    else RequestRefused(502, NOT_NOW)
+                    else RequestRefused("bad-gateway")
                 ) from None
         trace.status = passing.status
         if not passing.started:
             await self._answer(
                 rules,
                 trace,
-                _build_failure_reply(Captured(0, passing.status, passing.headers)),
+                build_failure_reply(passing.status, passing.headers),
                 send,
             )
 
@@ -492,7 +436,7 @@ class PolicyMiddleware:
         assert self.app is not None
         limits = rules.policy.limits
         trace, heard = (
-            QueryTrace(self.clock()),
+            Trace(self.clock()),
             MessageTee(receive, send, limits.max_body_bytes, limits.max_answer_bytes),
         )
         await self.app(scope, heard.receive, heard.send)
@@ -512,36 +456,31 @@ class PolicyMiddleware:
         self._would(trace, status)
         self._done(trace)
 
-    async def _judged(
-        self, rules: Rules, trace: QueryTrace, scope: Scope, heard: MessageTee
-    ) -> int:
-        """The status that enforcing would have answered with."""
+    async def _judged(self, rules: Rules, trace: Trace, scope: Scope, heard: MessageTee) -> int:
+        """Give the status that enforcing would have answered with."""
         group = self._who(rules, trace, scope)
         if heard.too_long:
-            raise RequestRefused(413, TOO_LONG)
+            raise RequestRefused("content-too-large")
         body = await read_body(
             heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0
         )
         query = rules.exchange.query(body, restricted=group.defence is not None)
         if len(query.batch) > rules.policy.limits.max_records:
-            raise RequestRefused(413, TOO_LONG)
+            raise RequestRefused("content-too-large")
         trace.batch = query.batch
         defence = await self._allowed(rules, trace, group, query.batch)
         reply = await self._protected(rules, trace, heard.answer, len(query.batch), defence)
         return reply.status
 
-    def _would(self, trace: QueryTrace, status: int) -> None:
+    def _would(self, trace: Trace, status: int) -> None:
         self.counters.would(status)
         if status >= 400 and status != trace.status:
             log_event(
                 logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group
             )
 
-    def _fault(self, trace: QueryTrace, which: Faulty, error: Exception) -> None:
-        """Count and log what failed; errors of other programs by their kind alone.
-
-        Since they may quote inputs.
-        """
+    def _fault(self, trace: Trace, which: Faulty, error: Exception) -> None:
+        """Count and log a fault; foreign errors by type alone, as they may quote inputs."""
         trace.faults.append(which)
         self.counters.fault(which)
         said = (
@@ -558,7 +497,7 @@ class PolicyMiddleware:
             client=trace.key,
         )
 
-    def _done(self, trace: QueryTrace) -> None:
+    def _done(self, trace: Trace) -> None:
         """Count the query, log it, and tell the monitor, whose own errors change nothing."""
         seconds = self.clock() - trace.start
         self.counters.request("query", trace.status, seconds)
@@ -577,75 +516,6 @@ class PolicyMiddleware:
         if self.watch is None or trace.batch is None:
             return
         try:
-            answered = trace.status < 300
-            labels = (
-                trace.labels
-                if answered and trace.labels is not None
-                else _build_unknown_labels(len(trace.batch))
-            )
-            passed = trace.passed if answered else b""
-            told = trace.serving if passed else None
-            self.watch(
-                QueryEvent(
-                    trace.batch,
-                    trace.client,
-                    trace.key,
-                    trace.group,
-                    labels,
-                    trace.status,
-                    seconds,
-                    passed,
-                    told,
-                )
-            )
+            self.watch(trace.build_event(trace.batch, seconds))
         except Exception as error:
             self._fault(trace, "watch", error)
-
-
-def _build_unknown_labels(n: int) -> Ints:
-    """No top classes (n,), to be read only.
-
-    >>> _build_unknown_labels(2).tolist()
-    [-1, -1]
-    """
-    return NO_LABELS[:n] if n <= len(NO_LABELS) else np.full(n, -1, dtype=np.int64)
-
-
-def _rewrite_scope(scope: Scope, body: bytes) -> Scope:
-    """The scope of a query whose body was written anew.
-
-    Nothing in it asks for another form of answer.
-    """
-    headers: Headers = [
-        (name, value) for name, value in scope["headers"] if name.lower() not in DROPPED
-    ]
-    headers += [
-        (b"content-type", JSON),
-        (b"accept", JSON),
-        (b"accept-encoding", b"identity"),
-        (b"content-length", b"%d" % len(body)),
-    ]
-    extensions = scope.get("extensions")
-    extensions = {"tls": extensions["tls"]} if extensions and "tls" in extensions else {}
-    return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
-
-
-def _replay_body(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body, and then what the client does."""
-    given = False
-
-    async def again() -> dict[str, object] | object:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return again  # type: ignore[return-value]
-
-
-def _build_failure_reply(captured: Captured) -> GuardReply:
-    """An answer that is no success: its status, and a sentence that tells nothing of the record."""
-    status = captured.status if 400 <= captured.status < 600 else 502
-    refused = RequestRefused(status, REFUSES[status // 100])
-    return GuardReply(status, GuardReply.of(refused).body, select_neutral_headers(captured.headers))

@@ -1,8 +1,9 @@
-"""Requests and answers overheard while they pass unchanged."""
+"""Observe mode: tee request and response bodies."""
 
 from __future__ import annotations
 
-from memberscope.guard.asgi.bodies import Captured, Message, Receive, Send, UnreadableAnswer
+from memberscope.guard.asgi.asgi_types import Message, Receive, Send
+from memberscope.guard.asgi.bodies import Captured, UnreadableAnswer
 
 
 class MessageTee:
@@ -17,11 +18,11 @@ class MessageTee:
 
     @property
     def too_long(self) -> bool:
-        """Whether the request was above the limit."""
+        """True if the request was above the limit."""
         return self._size > self._most
 
     async def receive(self) -> Message:
-        """The client's next message."""
+        """Receive the client's next message."""
         message = await self._receive()
         if message["type"] == "http.request":
             part = message.get("body", b"")
@@ -41,5 +42,5 @@ class MessageTee:
             self.answer.ended = False
 
     async def again(self) -> Message:
-        """The request's body once more, whole."""
+        """Give the request's body again, whole."""
         return {"type": "http.request", "body": b"".join(self._parts), "more_body": False}

@@ -1,11 +1,13 @@
-"""The guarded requests as an OpenAPI document, for clients and for fuzzers."""
+"""Describe the guarded requests as an OpenAPI document, for clients and for fuzzers."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from memberscope.guard.asgi.refusals import PREFIX, PROBLEM_JSON, list_problems
 from memberscope.guard.asgi.routes import OPEN
-from memberscope.guard.policy.config import GuardPolicy, ServingConfig
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import ServingConfig
 
 ANSWERS = {
     "200": "What the policy lets through of the answer.",
@@ -22,6 +24,18 @@ ANSWERS = {
     "503": "Too many requests at once, or what protection needs is away.",
     "504": "The model's server did not answer in time.",
 }
+PROBLEM = {
+    "type": "object",
+    "description": "A problem document of RFC 9457.",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": {"type": "string"},
+    },
+    "additionalProperties": False,
+}
 TENSOR = {
     "type": "object",
     "required": ["name", "shape", "datatype", "data"],
@@ -35,10 +49,10 @@ TENSOR = {
 
 
 def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
-    """The document.
+    """Build the OpenAPI document of the guarded requests and of those that pass.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
-    >>> sorted(build_openapi(policy_of({"serving": {"protocol": "mlflow", "n_classes": 3}}))["paths"])
+    >>> sorted(build_openapi(parse_guard_policy({"serving": {"protocol": "mlflow", "n_classes": 3}}))["paths"])
     ['/health', '/invocations', '/ping', '/version']
     """
     serving = policy.serving
@@ -52,6 +66,7 @@ def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "A guarded model", "version": "1"},
+        "components": {"schemas": {"Problem": PROBLEM}},
         "paths": {
             **harmless,
             _find_query_path(serving): {"post": _describe_guarded_query(serving)},
@@ -60,7 +75,7 @@ def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
 
 
 def _find_query_path(serving: ServingConfig) -> str:
-    """Where queries are posted."""
+    """Find the path that queries are posted to."""
     if serving.protocol == "json":
         return str(serving.path)
     return (
@@ -71,18 +86,24 @@ def _find_query_path(serving: ServingConfig) -> str:
 
 
 def _describe_passed_request() -> dict[str, Any]:
-    """A request that passes unchanged."""
+    """Describe a request that passes unchanged."""
     return {"responses": {"default": {"description": "What the server answers."}}}
 
 
+def _describe_answer(status: str) -> dict[str, Any]:
+    """Describe the content of an answer with a status."""
+    if status == "200":
+        return {"application/json": {"schema": {}}}
+    types = [PREFIX + name for name in list_problems(int(status))]
+    own = {"properties": {"type": {"enum": types}, "status": {"const": int(status)}}}
+    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, own]}
+    return {PROBLEM_JSON.decode(): {"schema": schema}}
+
+
 def _describe_guarded_query(serving: ServingConfig) -> dict[str, Any]:
-    """A query and its answers."""
-    error = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+    """Describe a query, its answer and its problem documents."""
     answers: dict[str, Any] = {
-        status: {
-            "description": words,
-            "content": {"application/json": {"schema": {} if status == "200" else error}},
-        }
+        status: {"description": words, "content": _describe_answer(status)}
         for status, words in ANSWERS.items()
     }
     body: dict[str, Any] = {"type": "object"}

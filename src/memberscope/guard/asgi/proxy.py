@@ -1,6 +1,6 @@
-"""An upstream server as an ASGI application.
+"""Forward requests to an upstream server.
 
-Requests are forwarded once, part by part, and never again by themselves.
+Each is sent once, part by part, and never retried.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
-from memberscope.guard.asgi.bodies import GuardReply, Headers, Receive, Scope, Send, read_header
-from memberscope.guard.identity.client_identity import parse_network, read_peer_address
+from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
+from memberscope.guard.asgi.bodies import read_header
+from memberscope.guard.asgi.refusals import build_refusal_reply
+from memberscope.guard.identity.forwarded import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
 
@@ -38,16 +40,14 @@ FORWARDED = {
 }
 OWN = HOPS | {b"server", b"date"}  # of an answer: this server writes its own
 IDLE = 1.5  # seconds that a connection may wait for reuse: less than common servers keep theirs
-AWAY = "Expected an answer from the model's server, but could not reach it. Try again later."
-SILENT = "Expected an answer from the model's server in time, got none. Try again later."
 
 
 class UpstreamInterrupted(Exception):
-    """The upstream's answer ended too early; the client's connection must end too."""
+    """Raised when the upstream's answer ends too early, so that the client's connection ends too."""
 
 
 class Proxy:
-    """Forwards to `upstream`. Credentials pass on, except headers in `stripped`.
+    """Forward to `upstream`; credentials pass on, except headers in `stripped`.
 
     Addresses of forwarded requests are written anew.
 
@@ -123,12 +123,11 @@ class Proxy:
             late = isinstance(error, TimeoutError) and not isinstance(
                 error, aiohttp.ConnectionTimeoutError
             )
-            await GuardReply.of(
-                RequestRefused(504, SILENT) if late else RequestRefused(502, AWAY)
-            ).send(send)
+            refused = RequestRefused("gateway-timeout" if late else "bad-gateway")
+            await build_refusal_reply(refused).send(send)
 
     async def reachable(self) -> bool:
-        """Whether the upstream accepts connections."""
+        """True if the upstream accepts connections."""
         parts = urlsplit(self.upstream)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
@@ -183,9 +182,9 @@ class Proxy:
         return URL(self.upstream + path + (f"?{query}" if query else ""), encoded=True)
 
     def _onward(self, scope: Scope, alone: bool) -> list[tuple[str, str]]:
-        """The headers for the upstream.
+        """Select the headers for the upstream.
 
-        Those that a stranger could use to seem another are kept from listed proxies only.
+        Those that name a client or an address pass only from listed proxies.
         """
         headers: Headers = scope["headers"]
         trusted = self._trusts(scope)
@@ -220,10 +219,7 @@ class Proxy:
 
 
 class Body:
-    """A request's body: in one piece where it came so.
-
-    Else part by part as the upstream takes it.
-    """
+    """Send a request's body whole where it came whole, else part by part."""
 
     def __init__(self, receive: Receive) -> None:
         """Read from `receive`."""
@@ -232,7 +228,7 @@ class Body:
         self.alone = False  # whether it is in one piece
 
     async def start(self) -> bytes | AsyncIterator[bytes] | None:
-        """What to send."""
+        """Give what to send."""
         first = await self._receive()
         if first["type"] == "http.disconnect":
             raise ConnectionError
@@ -263,7 +259,7 @@ async def _relay_answer(answer: Any, send: Send) -> None:
     """Pass an upstream's answer on, part by part.
 
     Raises:
-        Cut: It ended too early, or too late, after its start had passed.
+        UpstreamInterrupted: It ended too early, or too late, after its start had passed.
     """
     import aiohttp
 

@@ -1,4 +1,4 @@
-"""Which requests the guard protects, which it lets pass as they are, and which it refuses."""
+"""Route requests: guarded, passed unchanged, or refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 
 NAME = r"([A-Za-z0-9_.~:@=+-]{1,200})"
 INFER = re.compile(rf"/v2/models/{NAME}(?:/versions/{NAME})?/infer")
@@ -22,7 +22,7 @@ ODD = re.compile(r"[%\\\x00-\x20\x7f?#]|//|/\.{1,2}(?:/|$)")
 
 @dataclass(frozen=True)
 class Route:
-    """What becomes of a request: `query` is guarded, `passed` is let through.
+    """Route of a request: `query` is guarded, `passed` is passed unchanged.
 
     Anything else is refused with `status`.
     """
@@ -33,7 +33,7 @@ class Route:
 
 
 def read_request_path(scope: Mapping[str, Any]) -> str | None:
-    """The path of an ASGI request below its root.
+    """Read the path below the application's root.
 
     None where servers could read it in two ways (escapes, `..`, `//`).
 
@@ -49,7 +49,7 @@ def read_request_path(scope: Mapping[str, Any]) -> str | None:
 
 
 def route_request(serving: ServingConfig, method: str, path: str | None) -> Route:
-    """What becomes of `method path`.
+    """Find the route of `method path`.
 
     >>> iris = ServingConfig(model_name="iris", n_classes=3)
     >>> route_request(iris, "POST", "/v2/models/iris/infer").kind, route_request(iris, "GET", "/v2/health/ready").kind
@@ -73,7 +73,7 @@ def route_request(serving: ServingConfig, method: str, path: str | None) -> Rout
 
 
 def _match_query_path(serving: ServingConfig, path: str) -> str | None:
-    """The model that a path asks for answers, "" where it has no name; None if it asks for none."""
+    """Match the model of a query path: "" where it has no name, None for another path."""
     if serving.protocol == "mlflow":
         return "" if path == "/invocations" else None
     if serving.protocol == "json":
@@ -83,7 +83,7 @@ def _match_query_path(serving: ServingConfig, path: str) -> str | None:
 
 
 def _is_metadata_path(serving: ServingConfig, path: str) -> bool:
-    """Whether a GET of the protocol tells of health or metadata alone."""
+    """True if a GET reads the protocol's health or metadata alone."""
     if path in OPEN[serving.protocol]:
         return True
     found = DESCRIBED.fullmatch(path) if serving.protocol == "v2" else None
@@ -93,7 +93,7 @@ def _is_metadata_path(serving: ServingConfig, path: str) -> bool:
 
 
 def _is_entry_match(entry: str, method: str, path: str) -> bool:
-    """Whether `METHOD /path` of the policy, perhaps with `*` at its end, names this request.
+    """True if `METHOD /path` of the policy, perhaps with `*` at its end, matches the request.
 
     >>> _is_entry_match("GET /docs*", "GET", "/docs/a"), _is_entry_match("GET /docs", "POST", "/docs")
     (True, False)

@@ -1,29 +1,18 @@
-"""Answers that pass part by part.
-
-So that nothing is held in memory and a slow client slows the server.
-"""
+"""Stream responses through without buffering; back-pressure reaches the upstream."""
 
 from __future__ import annotations
 
 import asyncio
 
-from memberscope.guard.asgi.bodies import (
-    CLOSE,
-    TOO_LONG,
-    TOO_SLOW,
-    Headers,
-    Message,
-    Receive,
-    Send,
-    select_neutral_headers,
-)
+from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
+from memberscope.guard.asgi.bodies import CLOSE, select_neutral_headers
 from memberscope.guard.refused import RequestRefused
 
 
 class StreamingSend:
-    """A `send` that lets an answer through.
+    """Send an answer through as it comes.
 
-    With `neutral`, only one that is a success, and of its headers those that may pass.
+    With `neutral`, only a success passes, and of its headers only those that may.
     """
 
     def __init__(self, send: Send, *, neutral: bool = False) -> None:
@@ -46,10 +35,7 @@ class StreamingSend:
 
 
 def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> Receive:
-    """A `receive` that refuses a body whose next part takes longer (408).
-
-    Or that holds more than `most` bytes (413).
-    """
+    """Refuse a body whose next part takes longer (408) or that exceeds `most` bytes (413)."""
     size, whole = 0, False
 
     async def one() -> Message:
@@ -60,17 +46,17 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
             async with asyncio.timeout(seconds):
                 message = await receive()
         except TimeoutError:
-            raise RequestRefused(408, TOO_SLOW, CLOSE) from None
+            raise RequestRefused("request-timeout", CLOSE) from None
         size, whole = size + len(message.get("body", b"")), not message.get("more_body", False)
         if most is not None and size > most:
-            raise RequestRefused(413, TOO_LONG, CLOSE)
+            raise RequestRefused("content-too-large", CLOSE)
         return message
 
     return one
 
 
 def _select_content_headers(headers: Headers) -> Headers:
-    """Of an answer that passes as it is: what it is, and the headers that tell nothing."""
+    """Select the headers of content and the neutral ones."""
     about = (b"content-type", b"content-length", b"content-encoding")
     return [(name, value) for name, value in headers if name.lower() in about] + list(
         select_neutral_headers(headers)

@@ -1,4 +1,4 @@
-"""Detector thresholds from a benign log."""
+"""Calibrate detector thresholds on a benign log."""
 
 from memberscope.guard.calibration.thresholds import tune_detectors
 from memberscope.guard.calibration.thresholds_file import write_tuned

@@ -1,6 +1,6 @@
-"""What is usual in a benign log.
+"""Estimate the baseline of a benign log.
 
-Counts a day, families, rates of hits, and how often queries follow in order.
+It holds counts a day, near-duplicates, rates of hits, and how often queries follow in order.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CLIENTS = 1_000_000
 
 @dataclass
 class BaselineCounts:
-    """What is counted on the way.
+    """Counts of fresh queries, near-duplicates, hits, steps and pairs.
 
     Fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`,
     and days.
@@ -103,7 +103,7 @@ def learn_baseline(
 def _count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bool) -> None:
     """Count a query for its client's day.
 
-    Queries, distinct ones, and those of the busiest minute.
+    Counted are queries, distinct ones, and those of the busiest minute.
     """
     day = counts.days[client, time // DAY]
     minute = time // MINUTE
@@ -138,7 +138,7 @@ def _count_transition(counts: BaselineCounts, client: int, label: int, bins: byt
 def _build_detector_settings(
     counts: BaselineCounts, radius: float, marked: bool
 ) -> DetectorSettings:
-    """The detectors' settings from what was counted."""
+    """Build the detectors' settings from the counts."""
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
     steps = np.array(counts.steps)

@@ -1,7 +1,4 @@
-"""Thresholds from a benign log.
-
-What is usual in it, and from where on statistics are rarer than the stated false-alarm rate.
-"""
+"""Choose thresholds at a stated false-alarm rate, on a benign log."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ TOP, FEWEST = 0.01, 50  # share of the peaks that the tail is fitted to, and how
 
 @dataclass(frozen=True)
 class Tuned:
-    """Settings, and how they were found.
+    """Calibrated settings, and how they were found.
 
     The `rate` of false alarms a client-day asked for, over all streams together.
 
@@ -55,7 +52,7 @@ def tune_detectors(
     radius: float,
     rate: float = 1e-3,
 ) -> Tuned:
-    """Settings for this traffic, which is read twice.
+    """Calibrate the detectors on this traffic, which is read twice.
 
     `rate` is false alarms a client-day, over all detectors together.
 
@@ -102,10 +99,7 @@ Peaks = dict[str, dict[tuple[str, float], float]]
 def _collect_peaks(
     blocks: Iterable[Observations], fingerprints: Fingerprints | None, usual: DetectorSettings
 ) -> tuple[Peaks, dict[float, int]]:
-    """For each stream the highest statistic of each subject and day, where above 0.
-
-    And the number of clients by day.
-    """
+    """Collect the highest statistic of each subject and day, and the clients by day."""
     peaks: Peaks = {stream: {} for stream in STREAMS}
     clients: dict[float, set[str]] = {}
 
@@ -139,9 +133,9 @@ def _choose_stream_thresholds(
 
 
 def estimate_threshold(values: Floats, expected: float, least: float) -> float:
-    """The threshold that on average `expected` of the peaks exceed.
+    """Estimate the threshold that on average `expected` of the peaks exceed.
 
-    Beyond them by the tail of a generalised Pareto distribution.
+    Beyond the peaks it follows the tail of a generalised Pareto distribution.
 
     Its shape is kept between -0.3, for sums that forget and so are bounded, and 1. `least` is where
     too few peaks tell; for such sums it is Wald's bound. Reference: J. Pickands, "Statistical
@@ -183,7 +177,7 @@ def _fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
 
 
 def _count_alarms(peaks: Peaks, limits: dict[str, float], border: float) -> int:
-    """How many alarms `limits` give from the day `border` on.
+    """Count the alarms that `limits` give from the day `border` on.
 
     A subject that exceeds one day after day alarms once.
     """

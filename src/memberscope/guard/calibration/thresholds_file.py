@@ -1,4 +1,4 @@
-"""Thresholds and how they were found, as a file that people can read."""
+"""Write and read calibrated thresholds as a file that people can read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_tuned(path: str | Path, tuned: Tuned) -> None:
 
 
 def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
-    """What was found on a log; made with the secret called `key`, where one is given.
+    """Read a calibration; with `key`, refuse one made with another secret.
 
     Raises:
         InputError: The file cannot be read, is none, or was made with another secret.

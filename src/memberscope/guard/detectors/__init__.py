@@ -1,1 +1,1 @@
-"""Detectors of probing, each on what is remembered of a client."""
+"""Detect probing, each detector on the history of a client."""

@@ -1,21 +1,23 @@
-"""What the monitor says when somebody seems to probe."""
+"""Alarm: what a detector reports when its statistic passes the threshold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from memberscope.guard.policy.config import Detector
+from memberscope.guard.policy.tables import Detector
 
 Scope = Literal["client", "family", "pool"]
+Pool = Literal["newcomers", "established"]  # clients first seen within a week, and all others
+POOLS: tuple[Pool, ...] = get_args(Pool)
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """One detector's statistic passed its threshold at `time` (seconds since 1970).
+    """Report that one detector's statistic passed its threshold at `time` (seconds since 1970).
 
     `subject` is who or what: a client's keyed hash, a family of near-duplicate records (its
-    number), or a pool of clients such as `all`. `clients` are the keyed hashes of those who took
+    number), or a pool of clients (one of `POOLS`). `clients` are the keyed hashes of those who took
     part, at most 100, and `queries` how many the subject had asked by then. An alarm of
     `membership` says in `hits` how many hits on fingerprints or honey records stand behind it; no
     other alarm has any.
@@ -35,7 +37,7 @@ class Alarm:
     hits: int = 0
 
     def sentence(self) -> str:
-        """What happened, in words."""
+        """Describe the alarm in one sentence."""
         return (
             f"{self.detector} by {self.scope} {self.subject} after {self.queries} queries "
             f"({self.statistic:.4g}, threshold {self.threshold:.4g})"

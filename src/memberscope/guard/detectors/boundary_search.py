@@ -1,6 +1,4 @@
-"""Boundary search: variants of one record that go back and forth on a line.
-
-Or whose labels alternate.
+"""Detect boundary search: variants of a record on one line, or with alternating labels.
 
 HopSkipJump and its kin halve intervals, which puts successive queries on a line, and then sit on
 the boundary, where about every second answer has another label. Benign near-duplicates do neither.
@@ -26,7 +24,7 @@ USUAL = (0.9, 0.06, 0.03, 0.01)
 
 @dataclass(frozen=True)
 class BoundaryDetector:
-    """`usual` (4,) is how benign variants are stepped to.
+    """Detect boundary search; `usual` (4,) is how benign variants are stepped to.
 
     The statistic is a cumulative sum of log likelihood ratios over variants.
     """
@@ -36,7 +34,7 @@ class BoundaryDetector:
     width: ClassVar[int] = 1
 
     def gain(self, step: int) -> float:
-        """What a step adds to the sum."""
+        """Give what a step adds to the sum."""
         return log(SEARCH[step] / self.usual[step])
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
@@ -50,5 +48,5 @@ class BoundaryDetector:
         row.numbers[at] = 0.0
 
     def suspicion(self, row: ClientRow, at: int) -> float:
-        """The statistic as it is."""
+        """Give the statistic."""
         return row.numbers[at]

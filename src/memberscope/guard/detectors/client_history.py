@@ -1,6 +1,6 @@
-"""What is remembered of one client, in some hundred numbers, and of all clients.
+"""Keep the history of each client in some hundred numbers.
 
-The least recently seen dropped first.
+Where there is no room, the client seen least recently is dropped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEAD = 4  # first seen, last seen, queries, alarms
 
 @dataclass(slots=True)
 class ObservedQuery:
-    """One query as detectors see it.
+    """Query as detectors see it.
 
     `fresh` if the client did not ask about this record lately, `before` and `step` as families
     tell.
@@ -44,10 +44,7 @@ class ObservedQuery:
 
 @dataclass(slots=True)
 class ClientRow:
-    """One client: numbers of its detectors, short hashes of the records that it asked about.
-
-    And where its last `held` fresh ones lay.
-    """
+    """History of one client: numbers of its detectors, its last records, where they lay."""
 
     numbers: array[float]
     seen: array[int]
@@ -55,11 +52,11 @@ class ClientRow:
     lately: int = 0
 
     def walked(self) -> bytes:
-        """`lately` as bytes, always as many."""
+        """Give `lately` as bytes of fixed length."""
         return self.lately.to_bytes(BINS * self.held, "little")
 
     def is_fresh(self, record: int) -> bool:
-        """Whether this record is new among those lately asked about; it is not from now on."""
+        """Test whether the record is new among those lately asked about, and remember it."""
         start, mark = (record % (SEEN // WAYS)) * WAYS, (record >> 48) | 1
         among = self.seen[start : start + WAYS]
         if mark in among:
@@ -82,7 +79,7 @@ class ClientRows:
         self.width, self.most, self.held = width, most, held
 
     def of(self, client: int) -> ClientRow:
-        """The client's row; an empty one if it was never seen, or too long ago."""
+        """Find the client's row, empty if it was never seen or too long ago."""
         row = self.kept.get(client)
         if row is None:
             if len(self.kept) >= self.most:

@@ -1,6 +1,6 @@
-"""The step that all detectors share.
+"""Update the cumulative sum (CUSUM) that all detectors share.
 
-A cumulative sum of log likelihood ratios that forgets, against a client's own usual rate.
+It sums log likelihood ratios against a client's own usual rate, and forgets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ EDGE = 1e-4  # smallest rate that is expected of anything
 
 
 def update_cusum(total: float, happened: bool, usual: float, campaign: float) -> float:
-    """The sum after an event of usual rate `usual` that a campaign has at rate `campaign`.
+    """Update the sum after an event of rate `usual`, or `campaign` in a campaign.
 
     Never below 0.
 
@@ -24,7 +24,7 @@ def update_cusum(total: float, happened: bool, usual: float, campaign: float) ->
 
 
 def estimate_usual_rate(population: float, events: float, asked: float, strength: float) -> float:
-    """A client's usual rate: the population's, which counts for `strength` queries, and its own.
+    """Estimate a client's usual rate from the population's (for `strength` queries) and its own.
 
     >>> estimate_usual_rate(0.1, 0.0, 0.0, 50.0), estimate_usual_rate(0.1, 500.0, 1000.0, 50.0) > 0.47
     (0.1, True)

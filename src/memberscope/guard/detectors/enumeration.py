@@ -1,7 +1,4 @@
-"""Systematic coverage: one class at a time, or features that move in small steps.
-
-As sorted and gridded queries do.
-"""
+"""Detect enumeration: one class at a time, or features in small steps, as grids do."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ SIGNS = 1 + BINS
 
 @dataclass(frozen=True)
 class CoverageDetector:
-    """`usual` (9,) is how often benign clients ask twice running for one class.
+    """Detect enumeration; `usual` (9,) is how often benign queries repeat a class.
 
-    And move each of eight features by at most a bin.
+    or move each of eight features by at most a bin.
 
     The statistic is the largest of nine cumulative sums of log likelihood ratios. A client's
     expected rates move to its own.
@@ -39,7 +36,7 @@ class CoverageDetector:
 
     @cached_property
     def telling(self) -> tuple[int, ...]:
-        """The signs that are not usual anyway."""
+        """Give the signs that are not usual anyway."""
         return tuple(k for k in range(SIGNS) if self.usual[k] < HIGH)
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
@@ -78,5 +75,5 @@ class CoverageDetector:
             row.numbers[sums + k] = 0.0
 
     def suspicion(self, row: ClientRow, at: int) -> float:
-        """The statistic as it is."""
+        """Give the statistic."""
         return max(row.numbers[at + 2 + SIGNS : at + 2 + 2 * SIGNS])

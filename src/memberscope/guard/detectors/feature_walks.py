@@ -1,4 +1,4 @@
-"""Walks: queries that agree in nearly all of eight coarse positions with another that was asked shortly before.
+"""Detect walks: queries that keep most of eight coarse positions of a recent query.
 
 A search along the path between two records replaces features one by one, or moves all a little: its
 queries may lie as far apart as ordinary records do, but most positions stay. All positions
@@ -32,7 +32,7 @@ class LaneConstants(NamedTuple):
 
 @lru_cache(maxsize=64)
 def build_lane_constants(n: int, level: int) -> LaneConstants:
-    """The constants with which `has_agreement` finds queries that agree in at least `level` positions."""
+    """Build the constants that `has_agreement` needs for at least `level` equal positions."""
 
     def repeated(*pattern: int) -> int:
         return int.from_bytes(bytes(pattern) * n, "little")
@@ -49,12 +49,12 @@ def build_lane_constants(n: int, level: int) -> LaneConstants:
 
 
 def encode_mark(bins: bytes) -> int:
-    """A query's eight positions as a number."""
+    """Encode a query's eight positions as a number."""
     return int.from_bytes(bins, "little") | TAKEN * LANE
 
 
 def has_agreement(lately: int, mark: int, by: LaneConstants) -> bool:
-    """Whether any of the queries in `lately` agrees with `mark` in as many positions as `by` says.
+    """True if a query in `lately` agrees with `mark` in as many positions as `by` says.
 
     >>> before = append_mark(append_mark(0, encode_mark(bytes(range(8))), 16), encode_mark(bytes(8)), 16)
     >>> query = encode_mark(bytes([0, 1, 2, 3, 4, 5, 30, 30]))
@@ -68,12 +68,12 @@ def has_agreement(lately: int, mark: int, by: LaneConstants) -> bool:
 
 
 def append_mark(lately: int, mark: int, n: int) -> int:
-    """The last `n` queries, once this one is among them."""
+    """Append a query to the last `n`."""
     return (lately << 8 * BINS | mark) & (1 << 8 * BINS * n) - 1
 
 
 def choose_agreement_level(agreed: list[float]) -> tuple[int, float]:
-    """The fewest positions in which few benign queries agree with an earlier one, and how many do.
+    """Choose the fewest positions in which few benign queries agree, with their share.
 
     `agreed` (9,) counts queries by the most positions in which they agree with one before.
 
@@ -88,7 +88,7 @@ def choose_agreement_level(agreed: list[float]) -> tuple[int, float]:
 
 
 def find_best_agreement(lately: int, mark: int, n: int) -> int:
-    """The most positions in which a remembered query agrees with `mark`, 0 for none.
+    """Find the most positions in which a remembered query agrees with `mark`.
 
     >>> find_best_agreement(append_mark(0, encode_mark(bytes(8)), 16), encode_mark(bytes([0, 0, 0, 9, 9, 9, 9, 9])), 16)
     3

@@ -1,4 +1,4 @@
-"""Membership campaigns: a client that hits the training set's fingerprints more often than it used to, or than clients do.
+"""Detect membership campaigns: clients that hit the training set's fingerprints more often.
 
 What it finds is for operators alone, and late: an answer that depended on a hit would tell who is a
 member.
@@ -23,7 +23,7 @@ HONEY = 4.0  # what a honey record adds
 
 @dataclass(frozen=True)
 class Membership:
-    """`usual` is the population's rate of hits.
+    """Detect membership campaigns; `usual` is the population's rate of hits.
 
     Two cumulative sums of log likelihood ratios, against rates a little and much higher.
 
@@ -66,7 +66,7 @@ class Membership:
         row.numbers[at + 2] = row.numbers[at + 3] = row.numbers[at + 4] = 0.0
 
     def suspicion(self, row: ClientRow, at: int) -> float:
-        """The larger sum, however few hits lie behind it."""
+        """Give the larger sum, however few hits are behind it."""
         return max(row.numbers[at + 2], row.numbers[at + 3])
 
     def hits(self, row: ClientRow, at: int) -> int:

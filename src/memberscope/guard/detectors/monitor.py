@@ -1,7 +1,4 @@
-"""The monitor: every query goes through every detector, for its client.
-
-For the pool that the client is in, and for its family.
-"""
+"""Run every detector on every query, for its client, its pool and its family."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from memberscope.guard.detectors.alarm import Alarm, Scope
+from memberscope.guard.detectors.alarm import POOLS, Alarm, Scope
 from memberscope.guard.detectors.boundary_search import BoundaryDetector
 from memberscope.guard.detectors.client_history import HEAD, ClientRow, ClientRows, ObservedQuery
 from memberscope.guard.detectors.enumeration import CoverageDetector
@@ -21,7 +18,7 @@ from memberscope.guard.detectors.feature_walks import POOL
 from memberscope.guard.detectors.membership_hits import Membership
 from memberscope.guard.detectors.near_copies import Probing
 from memberscope.guard.detectors.volume import DAY, Volume
-from memberscope.guard.policy.config import Detector
+from memberscope.guard.policy.tables import Detector
 from memberscope.guard.sketching.fingerprints import Fingerprints
 from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
 from memberscope.guard.sketching.observations import Observations
@@ -31,7 +28,6 @@ NAMED = 100  # clients that an alarm names
 # Clients seen last among whom those are looked for; more would take so long that clients could tell
 # when
 LATELY = 2_000
-POOLS = ("newcomers", "established")
 NAMES: tuple[Detector, ...] = ("volume", "probing", "boundary", "membership", "coverage")
 STREAMS = (
     *(f"{name}.{scope}" for name in NAMES for scope in ("client", "pool")),
@@ -41,16 +37,16 @@ STREAMS = (
 
 
 class Sequential(Protocol):
-    """A detector: numbers of a row, and how a query changes them."""
+    """Interface of a detector: numbers in a row, and how a query changes them."""
 
     @property
     def name(self) -> str:
-        """Which detector it is."""
+        """Name the detector."""
         ...
 
     @property
     def width(self) -> int:
-        """How many numbers it keeps of a client."""
+        """Count the numbers that it keeps of a client."""
         ...
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
@@ -62,13 +58,13 @@ class Sequential(Protocol):
         ...
 
     def suspicion(self, row: ClientRow, at: int) -> float:
-        """How much of the evidence is this row's, alarm or not; 0 for none."""
+        """Give this row's share of the evidence, 0 for none."""
         ...
 
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """What detectors take for usual, from which `thresholds` by stream, such as `probing.client`.
+    """Settings of the detectors: baseline, `thresholds` by stream, `radius` of near-duplicates.
 
     They alarm, and the `radius` of families.
     """
@@ -84,15 +80,12 @@ class DetectorSettings:
 
     @property
     def detectors(self) -> tuple[Sequential, ...]:
-        """All five."""
+        """Build all five detectors."""
         return (self.volume, self.probing, self.boundary, self.membership, self.coverage)
 
 
 class Place(NamedTuple):
-    """A detector, where its numbers begin in a row.
-
-    And its thresholds for a client and for a pool.
-    """
+    """Detector, the place of its numbers in a row, and its thresholds for client and pool."""
 
     detector: Sequential
     at: int
@@ -105,7 +98,7 @@ Peak = Callable[[str, str, float, float], None]  # stream, subject, time, statis
 
 
 class Monitor:
-    """Detectors at work on queries in order of time.
+    """Run detectors on queries in order of time.
 
     The same for live traffic, replayed logs and simulations.
 
@@ -142,7 +135,7 @@ class Monitor:
         self.queries = 0
 
     def observe(self, seen: Observations) -> list[Alarm]:
-        """The alarms that these queries cause, which come after all earlier ones.
+        """Give the alarms that these queries cause; they come after all earlier ones.
 
         A clock that steps back stands still for up to an hour.
         """
@@ -278,7 +271,7 @@ class Monitor:
         )
 
     def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
-        """The clients behind an alarm.
+        """List the clients behind an alarm.
 
         Of a pool, those seen last and within a day whose own statistics are highest.
         """

@@ -1,7 +1,4 @@
-"""Near-duplicate probing: variants of records that were asked about before.
-
-By this client or by any other, and walks between records.
-"""
+"""Detect near-duplicate probing of records that anybody asked about, and walks between records."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ WALKS = SUMS + len(SIZES)  # where the last of them is, before counts of new rec
 
 @dataclass(frozen=True)
 class Probing:
-    """`usual` (3,) is how often benign fresh queries are a new variant of a record with one earlier variant, and with eight.
+    """Detect probing; `usual` (3,) is how often benign fresh queries are new variants.
 
     The third is how often those about new records walk on: agree in `level` of eight coarse
     positions with one of the last such of their client, or pool. The statistic is the largest of
@@ -50,7 +47,7 @@ class Probing:
 
     @cached_property
     def spans(self) -> dict[int, LaneConstants]:
-        """What finds walks among so many queries."""
+        """Build what finds walks among so many queries."""
         return (
             {n: build_lane_constants(n, self.level) for n in (CLIENT, POOL)}
             if self.level < NEVER
@@ -112,5 +109,5 @@ class Probing:
             row.numbers[at + k] = 0.0
 
     def suspicion(self, row: ClientRow, at: int) -> float:
-        """The statistic as it is, or the part in the pool's."""
+        """Give the statistic, or this client's part in the pool's."""
         return max(*row.numbers[at + SUMS : at + SUMS + SIGNS], row.numbers[at + WALKS + 3])

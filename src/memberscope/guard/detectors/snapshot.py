@@ -1,7 +1,4 @@
-"""A monitor's memory as bytes.
-
-What another worker, or the same one after a restart, goes on from.
-"""
+"""Save and restore a monitor's memory, for another worker or after a restart."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ FAMILY = (
 
 
 def take_snapshot(monitor: Monitor) -> bytes:
-    """All that the monitor remembers, in safetensors; no input is in it, and neither is a key."""
+    """Save a monitor's memory as safetensors, without inputs or keys."""
     families = monitor.families
     filled, founded = (min(n, families.window) for n in (families.added, families.founded))
     parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]] = {}
@@ -74,7 +71,7 @@ def take_snapshot(monitor: Monitor) -> bytes:
 def _encode_safetensors(
     parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]], metadata: dict[str, str]
 ) -> bytes:
-    """A safetensors file of arrays, each by its kind, shape and pieces.
+    """Encode arrays as safetensors, each by its kind, shape and pieces.
 
     There are never two copies of what may be large.
     """
@@ -98,8 +95,8 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
 
     >>> from memberscope.guard.detectors.monitor import DetectorSettings
     >>> from memberscope.guard.sketching.observations import make_example_observations
-    >>> first, second = Monitor(Settings({}, 0.1)), Monitor(Settings({}, 0.1))
-    >>> _ = first.observe(example(20))
+    >>> first, second = Monitor(DetectorSettings({}, 0.1)), Monitor(DetectorSettings({}, 0.1))
+    >>> _ = first.observe(make_example_observations(20))
     >>> restore_monitor(second, take_snapshot(first))
     >>> take_snapshot(second) == take_snapshot(first)
     True

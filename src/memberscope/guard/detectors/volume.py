@@ -1,7 +1,4 @@
-"""Volume, breadth and burst: a day of a client against its own days before.
-
-And against its peers while it has few.
-"""
+"""Detect volume, breadth and bursts against a client's own days and its peers'."""
 
 from __future__ import annotations
 
@@ -56,7 +53,7 @@ class Volume:
         return max(self._sum(row, at, 0), self._sum(row, at, 1), self._sum(row, at, 2))
 
     def _sum(self, row: ClientRow, at: int, k: int) -> float:
-        """One of the three sums, with today as it is so far."""
+        """Give one of the three sums, with today so far."""
         numbers = row.numbers
         beyond = log1p(numbers[at + 1 + k]) * numbers[at + 19 + k] - numbers[at + 16 + k]
         return KEPT * numbers[at + 12 + k] + (beyond if beyond < MOST else MOST) - SLACK
@@ -91,5 +88,5 @@ class Volume:
         row.numbers[at + 12] = row.numbers[at + 13] = row.numbers[at + 14] = 0.0
 
     def suspicion(self, row: ClientRow, at: int) -> float:
-        """The statistic as it is."""
+        """Give the statistic."""
         return max(0.0, *(self._sum(row, at, k) for k in range(3)))

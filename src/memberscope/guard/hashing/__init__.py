@@ -1,4 +1,4 @@
-"""The guard's secret key and the pseudonyms made with it."""
+"""Hash clients and records with the guard's secret key."""
 
 from memberscope.guard.hashing.secret_key import Secret, read_secrets, write_secrets
 

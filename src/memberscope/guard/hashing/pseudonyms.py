@@ -1,4 +1,4 @@
-"""What a client and a record are called in budgets and in the state: keyed hashes of 64 bits."""
+"""Name clients and records by keyed hashes of 64 bits, for budgets and the state."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Names(Protocol):
     """Keyed hashes. Workers that share a state need the same key."""
 
     def client(self, text: str) -> str:
-        """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
+        """Hash a client's `kind:subject`, as 16 hexadecimal digits."""
         ...
 
     def records(self, batch: Batch) -> Sequence[int]:
-        """A hash for each record; equal records have equal hashes."""
+        """Hash each record; equal records have equal hashes."""
         ...
 
 
@@ -41,7 +41,7 @@ class KeyedHasher:
         self._known = lru_cache(maxsize=8192)(self._client)
 
     def client(self, text: str) -> str:
-        """The hash of a client's `kind:subject`, as 16 hexadecimal digits."""
+        """Hash a client's `kind:subject`, as 16 hexadecimal digits."""
         return self._known(text) if len(text) <= LONGEST else self._client(text)
 
     def _client(self, text: str) -> str:
@@ -51,7 +51,7 @@ class KeyedHasher:
         return f"{int.from_bytes(found, 'little'):016x}"
 
     def records(self, batch: Batch) -> Sequence[int]:
-        """A hash for each record, by its values alone, whatever the shape."""
+        """Hash each record by its values alone, whatever the shape."""
         start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
         for text in _encode_batch_records(batch):

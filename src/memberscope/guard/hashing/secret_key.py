@@ -1,4 +1,4 @@
-"""The secret behind all hashes and sketches, and what it hashes.
+"""Create, read and use the secret behind all hashes and sketches.
 
 Without it, hashes and sketches tell nothing about a record that one cannot already write down; with
 it and the logs, whoever can write a record down can find out whether it was asked about.
@@ -41,7 +41,7 @@ class Secret:
 
     @classmethod
     def new(cls) -> Secret:
-        """A fresh one, from the system's source of randomness."""
+        """Create a secret from the system's source of randomness."""
         return cls(os.urandom(4).hex(), os.urandom(32))
 
     def hash64(self, purpose: Purpose, text: bytes) -> int:
@@ -65,11 +65,11 @@ class Secret:
         return b"".join(found)
 
     def client(self, text: str) -> int:
-        """The keyed hash of a client's identity."""
+        """Hash a client's identity."""
         return self.hash64("client", text.encode(errors="replace"))
 
     def generator(self, purpose: Purpose, text: bytes = b"") -> np.random.Generator:
-        """A generator of numbers that only this secret gives."""
+        """Create a generator of numbers that only this secret gives."""
         return np.random.default_rng(
             int.from_bytes(
                 hashlib.blake2b(text, key=self.key, person=purpose.encode()).digest(), "little"
@@ -81,7 +81,7 @@ class Secret:
 
 
 def read_secret(path: str | Path) -> Secret:
-    """The newest secret in a key file.
+    """Read the newest secret in a key file.
 
     Raises:
         InputError: It cannot be read or is no key file.
@@ -90,7 +90,7 @@ def read_secret(path: str | Path) -> Secret:
 
 
 def read_secrets(path: str | Path) -> list[Secret]:
-    """All secrets in a key file, the newest last.
+    """Read all secrets in a key file, the newest last.
 
     Raises:
         InputError: It cannot be read or is no key file.

@@ -1,1 +1,1 @@
-"""Who a client is, and which class of clients it belongs to."""
+"""Identify clients and find their class."""

@@ -1,14 +1,13 @@
-"""Classes of clients: which one a client belongs to.
-
-And the output defence that stands in front of it.
-"""
+"""Find the class of a client and the output defence of the class."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from memberscope.guard.identity.client_identity import Client, Network, parse_network
-from memberscope.guard.policy.config import ClientLimits, GuardPolicy
+from memberscope.guard.identity.client_identity import Client
+from memberscope.guard.identity.forwarded import Network, parse_network
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import ClientLimits
 from memberscope.outputs import load_fitted, parse_restriction, with_fitted
 from memberscope.types import OutputDefence
 
@@ -17,16 +16,16 @@ Holds = Callable[[Client], bool]
 
 
 class Classes:
-    """The classes of a policy, in its order, with their output defences, which are built once.
+    """Classes of a policy in its order, with their output defences.
 
     `network:` entries hold for every client whose address is inside, whatever else it proves.
 
     >>> import ipaddress
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> table = {"serving": {"n_classes": 3}, "clients": [{"name": "staff", "who": ["network:10.0.0.0/8"], "restrict": "top:1"}]}
-    >>> classes = Classes(policy_of(table))
+    >>> classes = Classes(parse_guard_policy(table))
     >>> inside = Client("network", "10.0.0.1/32", False, ipaddress.ip_address("10.0.0.1"))
-    >>> classes.of(_is_in_network)[0], classes.defence("staff"), classes.defence("default")
+    >>> classes.of(inside)[0], classes.defence("staff"), classes.defence("default")
     ('staff', TopK(k=1), None)
     """
 
@@ -55,21 +54,21 @@ class Classes:
         self.coarsened = _build_output_defence(policy.respond.coarsen, parts, n_classes)
 
     def of(self, client: Client) -> tuple[str, ClientLimits]:
-        """The first class that a client belongs to, else `default`, and what it is allowed."""
+        """Find the first class of a client, else `default`, with its limits."""
         for name, rules in self.rules:
             if any(holds(client) for holds in rules):
                 return name, self.allowed[name]
         return DEFAULT, self.allowed[DEFAULT]
 
     def defence(self, name: str) -> OutputDefence | None:
-        """What stands in front of the class `name`; None where answers pass as they are."""
+        """Give the defence of the class `name`; None where answers pass as they are."""
         return self.defences[name]
 
 
 def _build_output_defence(
     restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None
 ) -> OutputDefence | None:
-    """The output defence called `restrict`, its fitted parts taken from `parts`.
+    """Build the output defence `restrict`, with fitted parts from `parts`.
 
     Raises:
         InputError: A part must be fitted and is not there, or is fitted to another number of
@@ -84,9 +83,9 @@ def _build_output_defence(
 
 
 def _parse_client_rule(text: str) -> Holds:
-    """Whether a client is one of `who`.
+    """Build the test whether a client is one of `who`.
 
-    `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
+    `who` is `kind:subject`, where the subject may end with `*`, or `network:` and a CIDR.
 
     Raises:
         InputError: A network is none.
@@ -104,5 +103,5 @@ def _parse_client_rule(text: str) -> Holds:
 
 
 def _is_in_network(client: Client, network: Network) -> bool:
-    """Whether a client's address is in a network."""
+    """True if a client's address is in a network."""
     return client.address is not None and client.address in network

@@ -1,1 +1,1 @@
-"""Log files: access, alerts and operation, rotated day by day."""
+"""Write log files: access and alerts by day, and the guard's own log."""

@@ -1,4 +1,4 @@
-"""The guard's own log: one JSON object a line, without inputs or credentials."""
+"""Write the guard's own log as JSON lines, without inputs or credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def log_event(level: int, event: str, **fields: Any) -> None:
 
 
 class JsonLines(logging.Formatter):
-    r"""Each record as one line of JSON in ASCII.
+    r"""Format each log record as one line of ASCII JSON.
 
     What a client may have written cannot begin a line of its own.
 
@@ -31,7 +31,7 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Format a record as one line."""
         found = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -46,7 +46,7 @@ class JsonLines(logging.Formatter):
 
 
 def _shorten_value(value: Any) -> Any:
-    """A value for the log."""
+    """Shorten a value for the log."""
     return value if isinstance(value, int | float | None) else str(value)[:LONGEST]
 
 

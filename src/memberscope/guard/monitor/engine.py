@@ -12,7 +12,7 @@ from memberscope.errors import MemberscopeError
 from memberscope.guard.alerting.alerter import Tally, build_alerter
 from memberscope.guard.counters import Faulty
 from memberscope.guard.detectors.snapshot import restore_monitor, take_snapshot
-from memberscope.guard.logs.access_log import AccessLog
+from memberscope.guard.logs.daily_jsonl import DailyJsonl
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.observe_queries import Lines
@@ -63,7 +63,7 @@ class MonitorEngine:
         self.monitor = equipment.monitor(policy.monitor.clients)
         watch = policy.monitor
         self.log = (
-            None if watch.log is None else AccessLog(policy.path(watch.log), watch.retention_days)
+            None if watch.log is None else DailyJsonl(policy.path(watch.log), watch.retention_days)
         )
         self.memory = None if watch.memory is None else policy.path(watch.memory)
         self.alerter = build_alerter(policy, tally=metrics)

@@ -9,7 +9,7 @@ import numpy as np
 
 from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.query_queue import Asked, Piece
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.rewriting.exchange import Exchange
 from memberscope.guard.sketching.observations import Observations, format_access_line
 from memberscope.types import Ints

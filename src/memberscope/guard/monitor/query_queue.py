@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.query_event import QueryEvent
 from memberscope.types import Ints
 from memberscope.wire import Batch

@@ -36,7 +36,7 @@ def find_looser_classes(policy: GuardPolicy) -> list[str]:
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> measured = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
     >>> table = {"serving": {"n_classes": 3}, "measured": measured, "default": {"restrict": "top:3"}}
-    >>> find_looser_classes(policy_of(table)), find_looser_classes(policy_of(table | {"default": {"restrict": "top:1+round:2"}}))
+    >>> find_looser_classes(parse_guard_policy(table)), find_looser_classes(parse_guard_policy(table | {"default": {"restrict": "top:1+round:2"}}))
     (['default'], [])
     """
     level, found = _find_measured_level(policy), policy.measured

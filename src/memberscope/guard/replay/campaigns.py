@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from memberscope._version import Tool
 from memberscope.guard.alerting.membership_digest import DIGEST
-from memberscope.guard.detectors.alarm import Alarm, Scope
-from memberscope.guard.monitor.responses import EVERYBODY
-from memberscope.guard.policy.config import Detector
+from memberscope.guard.detectors.alarm import POOLS, Alarm, Scope
+from memberscope.guard.policy.tables import Detector
 
 FORMAT = "memberscope-campaigns/1"
 GAP = 6 * 3600.0  # seconds without an alarm after which another campaign begins
@@ -226,7 +225,7 @@ def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign
 
 def _is_loose(alarm: Alarm) -> bool:
     """Whether the clients that an alarm names may have nothing to do with one another."""
-    return alarm.scope == "pool" and alarm.subject in (DIGEST, EVERYBODY)
+    return alarm.scope == "pool" and alarm.subject not in POOLS
 
 
 def _collect_alarm_keys(alarm: Alarm) -> set[tuple[str, str]]:

@@ -11,7 +11,8 @@ from memberscope.guard.detectors.alarm import Alarm, Scope
 from memberscope.guard.detectors.monitor import STREAMS, Monitor
 from memberscope.guard.detectors.volume import DAY
 from memberscope.guard.monitor.artifacts import MonitorArtifacts
-from memberscope.guard.policy.config import Detector, GuardPolicy
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.tables import Detector
 from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Threshold
 from memberscope.guard.sketching.observations import Observations
 

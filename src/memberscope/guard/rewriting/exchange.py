@@ -17,10 +17,9 @@ import numpy as np
 import orjson
 
 from memberscope.errors import InputError, TargetError
-from memberscope.guard.policy.config import ServingConfig
+from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.request_parser import (
-    UNREADABLE,
     ParsedQuery,
     order_record_columns,
     parse_mlflow_query,
@@ -72,7 +71,7 @@ class Exchange:
     >>> len(query.batch), query.body
     (1, b'{"inputs":[[1,2]]}')
     >>> from memberscope.outputs import parse_restriction
-    >>> exchange.answer(b'{"predictions": [[0.26, 0.74]], "trace": 7}', 1, restriction("round:1"))[0]
+    >>> exchange.answer(b'{"predictions": [[0.26, 0.74]], "trace": 7}', 1, parse_restriction("round:1"))[0]
     b'{"predictions":[[0.3,0.7]]}'
     """
 
@@ -109,7 +108,7 @@ class Exchange:
         Where answers are `restricted`, only the declared output is asked for.
 
         Raises:
-            Refused: It is not what the protocol says (400), or in a form that is not read (415).
+            RequestRefused: It is not what the protocol says (400), or in a form that is not read (415).
         """
         document, odd = read_request(body)
         try:
@@ -126,9 +125,9 @@ class Exchange:
             RecursionError,
             MemoryError,
         ):
-            raise RequestRefused(400, UNREADABLE) from None
+            raise RequestRefused("malformed-request") from None
         except (TargetError, InputError):
-            raise RequestRefused(400, UNREADABLE) from None
+            raise RequestRefused("malformed-request") from None
 
     def _query(self, document: Any, odd: bool, restricted: bool) -> ParsedQuery:
         if self.serving.protocol == "mlflow":
@@ -213,7 +212,7 @@ def _defend_answer_outputs(
     Labels stay labels, logits become probabilities.
 
     >>> from memberscope.outputs import parse_restriction
-    >>> _defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), restriction("round:2"))
+    >>> _defend_answer_outputs(np.array([[0.0, 0.0]]), DeclaredOutputs("logits", n=2), parse_restriction("round:2"))
     (array([[0.5, 0.5]]), 'probabilities')
     """
     if declared.level == "labels":
@@ -236,7 +235,7 @@ def coarsen_defence(defence: OutputDefence | None, more: OutputDefence) -> Outpu
     """`defence` and then `more`; labels cannot be coarser.
 
     >>> from memberscope.outputs import parse_restriction
-    >>> coarsen_defence(restriction("round:2"), restriction("label")).name
+    >>> coarsen_defence(parse_restriction("round:2"), parse_restriction("label")).name
     'round:2+label'
     """
     if defence is None:

@@ -19,7 +19,6 @@ from memberscope.wire import Batch, Step, fill_template, pick_value
 DEEPEST = 16  # lists within lists in a record
 KEYS = frozenset(("id", "inputs", "outputs", "parameters"))
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
-UNREADABLE = "Expected a request that the protocol allows, with records of one shape. Repair it."
 
 
 class ParsedQuery(NamedTuple):
@@ -42,7 +41,7 @@ def read_request(body: bytes) -> tuple[Any, bool]:
     Which only Python's own reader knows.
 
     Raises:
-        Refused: It is none.
+        RequestRefused: It is none.
 
     >>> read_request(b'{"a": [1]}')
     ({'a': [1]}, False)
@@ -56,7 +55,7 @@ def read_request(body: bytes) -> tuple[Any, bool]:
             return json.loads(body), True
     except (ValueError, RecursionError):
         pass
-    raise RequestRefused(400, UNREADABLE)
+    raise RequestRefused("malformed-request")
 
 
 def _encode_json_value(value: Any, odd: bool) -> bytes:
@@ -213,9 +212,7 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
     """One input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
-        raise RequestRefused(
-            415, "Expected JSON without the binary tensor extension, got it. Send the data as JSON."
-        )
+        raise RequestRefused("unsupported-tensor-encoding")
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list) and shape):
         raise MalformedRequest("name, datatype and shape")
     for size in shape:

@@ -5,12 +5,13 @@ Health, metrics, the policy in force, and reload.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from memberscope.guard.asgi.bodies import App
+from memberscope.guard.asgi.asgi_types import App
 from memberscope.guard.asgi.openapi import build_openapi
+from memberscope.guard.asgi.refusals import PROBLEM_JSON, encode_problem
 from memberscope.guard.server.reload import Reloads
 from memberscope.guard.state.interface import State, StateError
 
@@ -26,6 +27,7 @@ def build_admin_app(
     Here or in all workers.
     """
     from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
     from starlette.requests import Request
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
@@ -40,9 +42,8 @@ def build_admin_app(
     async def ready(request: Request) -> Response:
         found = {"upstream": await reachable(), "state": await _is_state_reachable(guard.state)}
         said = {"policy_broken": reloads.broken or None, "needs_restart": reloads.restart or None}
-        return JSONResponse(
-            {"ready": all(found.values()), **found, **said}, 200 if all(found.values()) else 503
-        )
+        document = {"ready": all(found.values()), **found, **said}
+        return JSONResponse(document) if document["ready"] else problem("not-ready", 503, document)
 
     async def measured(request: Request) -> Response:
         return Response(metrics(), media_type=CONTENT_TYPE)
@@ -52,12 +53,31 @@ def build_admin_app(
 
     async def again(request: Request) -> Response:
         good = reload()
-        return JSONResponse(_describe_active_policy(reloads), 200 if good else 409)
+        document = _describe_active_policy(reloads)
+        return JSONResponse(document) if good else problem("policy-rejected", 409, document)
 
     async def described(request: Request) -> Response:
         return JSONResponse(build_openapi(guard.rules.policy))
 
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        name = "method-not-allowed" if error.status_code == 405 else "not-found"
+        return problem(name, error.status_code, headers=error.headers)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return problem("internal-error", 500)
+
+    def problem(
+        name: str,
+        status: int,
+        members: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        body = encode_problem(name, status, **(members or {}))
+        return Response(body, status, headers, PROBLEM_JSON.decode())
+
     return Starlette(
+        exception_handlers={HTTPException: refused, Exception: failed},
         routes=[
             Route("/health/live", live),
             Route("/health/ready", ready),
@@ -65,7 +85,7 @@ def build_admin_app(
             Route("/policy", policy),
             Route("/reload", again, methods=["POST"]),
             Route("/openapi.json", described),
-        ]
+        ],
     )
 
 

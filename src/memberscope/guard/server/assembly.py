@@ -55,7 +55,7 @@ def build_state(policy: GuardPolicy, counters: Counters) -> State:
     In Redis, if the policy names one, else in this process.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
-    >>> type(build_state(policy_of({"serving": {"n_classes": 3}}), Uncounted())).__name__
+    >>> type(build_state(parse_guard_policy({"serving": {"n_classes": 3}}), Uncounted())).__name__
     'MemoryState'
     """
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memberscope.errors import InputError
-from memberscope.guard.asgi.bodies import App, Message, Receive, Send
+from memberscope.guard.asgi.asgi_types import App, Message, Receive, Send
 from memberscope.guard.asgi.compiled_policy import Identify, load_guard_policy
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.counters import Counters

@@ -16,8 +16,8 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import leave_folder
-from memberscope.guard.asgi.bodies import App
-from memberscope.guard.asgi.http_protocol import build_protocol_class
+from memberscope.guard.asgi.asgi_types import App
+from memberscope.guard.asgi.http_protocol import build_problem_protocol_class, build_protocol_class
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.asgi.proxy import Proxy
 from memberscope.guard.logs.operational_log import log_event, log_to_stderr
@@ -161,7 +161,10 @@ class Worker:
         inward = open_listener(
             self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0
         )
-        public, inside = build_server(self.guard, self._public()), build_server(self._admin(), {})
+        public, inside = (
+            build_server(self.guard, self._public()),
+            build_server(self._admin(), {"http": build_problem_protocol_class()}),
+        )
         ending = self._signals(public)
         try:
             await self.parts.start()

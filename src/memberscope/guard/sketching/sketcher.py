@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from memberscope._files import write_bytes
 from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret
-from memberscope.guard.policy.config import Kind
+from memberscope.guard.policy.tables import Kind
 from memberscope.guard.sketching.features import (
     FittedTable,
     Numbers,
@@ -152,12 +153,23 @@ class Sketcher:
         if self.kind == "text":
             return compute_text_points(_join_words(matrix), self.secret)
         if self.kind == "image":
-            return _project_features(
-                compute_image_features(matrix, self.shape) / self.spread, self.secret
-            )
-        return _project_features(self.table.features(matrix), self.secret) + self.table.directions(
+            features = compute_image_features(matrix, self.shape)
+            return self._project(features / self.spread)
+        return self._project(self.table.features(matrix)) + self.table.directions(
             matrix, self.secret
         )
+
+    def _project(self, features: Numbers) -> Numbers:
+        found: Numbers = features @ self._projection
+        return found
+
+    @cached_property
+    def _projection(self) -> Numbers:
+        """Draw the keyed projection (f, 16), which keeps distances on average."""
+        f = len(self.spread) if self.kind == "image" else len(self.table.numeric)
+        drawn = self.secret.generator("project", b"features").normal(size=(f, POINT))
+        found: Numbers = (drawn / np.sqrt(POINT)).astype(np.float32)
+        return found
 
     def _codes(self, matrix: NDArray[Any]) -> Numbers:
         if self.kind == "text":
@@ -171,21 +183,6 @@ class Sketcher:
 def _join_words(matrix: NDArray[Any]) -> list[str]:
     """Each record's words, its columns joined."""
     return [" ".join(str(value) for value in row) for row in matrix]
-
-
-PROJECTIONS: dict[tuple[str, int], Numbers] = {}
-
-
-def _project_features(features: Numbers, secret: Secret) -> Numbers:
-    """The keyed projection (n, 16) of features (n, f), which keeps distances on average."""
-    place = (secret.id + secret.key.hex()[:16], features.shape[1])
-    if place not in PROJECTIONS:
-        drawn = secret.generator("project", b"features").normal(
-            size=(features.shape[1], POINT)
-        ) / np.sqrt(POINT)
-        PROJECTIONS[place] = drawn.astype(np.float32)
-    found: Numbers = features @ PROJECTIONS[place]
-    return found
 
 
 def _find_nearest_distances(points: Numbers) -> Numbers:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import get_args
 
-from memberscope.guard.policy.config import Response
+from memberscope.guard.policy.tables import Response
 from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
 
 # Buckets in a set; a table has twice the places that it is made for, so that few sets overflow
@@ -92,9 +92,9 @@ class MemoryState:
     event loop.
 
     >>> import asyncio
-    >>> from memberscope.guard.policy.config import RateLimit
+    >>> from memberscope.guard.policy.tables import RateLimit
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
-    >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", Rate.of("10/h"), n)]))
+    >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", RateLimit.of("10/h"), n)]))
     >>> ask(10), ask(1)
     (Taken(allowed=True, retry_after=0.0, lacking=None), Taken(allowed=False, retry_after=360.0,
     lacking=0))

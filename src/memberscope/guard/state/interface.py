@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from memberscope.errors import InputError
-from memberscope.guard.policy.config import RateLimit, Response
+from memberscope.guard.policy.tables import RateLimit, Response
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ class LocalAfterFault:
     budget, and of the responses in force each knows only those of its own.
 
     >>> import asyncio
-    >>> from memberscope.guard.policy.config import RateLimit
+    >>> from memberscope.guard.policy.tables import RateLimit
     >>> state = LocalAfterFault(MemoryState(clients=9), MemoryState(clients=9))
-    >>> asyncio.run(state.take([Bucket("a:", Rate.of("1/h"), 1)])).allowed, state.faults
+    >>> asyncio.run(state.take([Bucket("a:", RateLimit.of("1/h"), 1)])).allowed, state.faults
     (True, 0)
     """
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from memberscope.guard.policy.config import ClientLimits, RateLimit
+from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.state.interface import Bucket
 
 

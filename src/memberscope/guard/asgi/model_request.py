@@ -1,0 +1,51 @@
+"""Build the request that the model's application gets in the place of the client's."""
+
+from __future__ import annotations
+
+from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope
+from memberscope.guard.asgi.bodies import JSON
+
+DROPPED = {
+    b"content-length",
+    b"content-type",
+    b"content-encoding",
+    b"transfer-encoding",
+    b"accept",
+    b"accept-encoding",
+    b"expect",
+    b"range",
+    b"inference-header-content-length",
+}
+
+
+def rewrite_scope(scope: Scope, body: bytes) -> Scope:
+    """Build the scope of a query whose body was written anew.
+
+    Headers and extensions that ask for another form of answer are dropped: the guard reads JSON.
+    """
+    headers: Headers = [
+        (name, value) for name, value in scope["headers"] if name.lower() not in DROPPED
+    ]
+    headers += [
+        (b"content-type", JSON),
+        (b"accept", JSON),
+        (b"accept-encoding", b"identity"),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    extensions = scope.get("extensions")
+    extensions = {"tls": extensions["tls"]} if extensions and "tls" in extensions else {}
+    return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
+
+
+def replay_body(body: bytes, receive: Receive) -> Receive:
+    """Build a `receive` that gives `body` and then goes on with the client's messages."""
+    given = False
+
+    async def again() -> dict[str, object] | object:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again  # type: ignore[return-value]

@@ -1,0 +1,323 @@
+"""The tables of `guard.toml`, one model each, with defaults and checks within the table."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from memberscope.errors import InputError
+from memberscope.outputs import parse_restriction
+from memberscope.wire import Endpoint
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+Detector = Literal["volume", "probing", "boundary", "membership", "coverage"]
+Response = Literal["alert", "throttle", "coarsen", "step_up", "block"]  # from mildest to hardest
+Kind = Literal["tabular", "image", "text"]
+Source = Literal["api_key", "jwt", "mtls", "network"]
+
+
+class PolicyTable(BaseModel):
+    """A table of the policy: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RateLimit(PolicyTable):
+    """A budget of `n` records in `seconds`.
+
+    A bucket that holds n tokens and is full again after so many seconds.
+
+    >>> RateLimit.of("600/h")
+    RateLimit(n=600, seconds=3600.0)
+    """
+
+    n: int = Field(ge=1)
+    seconds: float = Field(gt=0)
+
+    @classmethod
+    def of(cls, text: Any) -> RateLimit:
+        """The rate written as `600/h`, `5/d`, `10/s` or `100/15m`.
+
+        Raises:
+            ValueError: It is none.
+        """
+        if isinstance(text, RateLimit):
+            return text
+        found = re.fullmatch(
+            r"\s*([1-9][0-9]{0,11})\s*/\s*([1-9][0-9]{0,5})?\s*([smhd])\s*",
+            text if isinstance(text, str) else "",
+        )
+        if not found:
+            raise ValueError(
+                f'Expected a rate such as "600/h", got {text!r}. Write records/s, /m, /h or /d.'
+            )
+        return cls(n=int(found[1]), seconds=int(found[2] or 1) * SECONDS[found[3]])
+
+
+class ClientLimits(BaseModel):
+    """What one class of clients gets.
+
+    The output defence by its name (`none`, `top:3+round:2`, `label`) and budgets in records.
+
+    `per_record` counts how often one client may ask about the same record. None is no limit.
+    """
+
+    model_config = PolicyTable.model_config
+    restrict: str = "none"
+    per_client: RateLimit | None = None
+    per_record: RateLimit | None = None
+
+    @field_validator("per_client", "per_record", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        return None if value is None else RateLimit.of(value)
+
+    @field_validator("restrict")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value != "none":
+            try:
+                parse_restriction(value)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return value
+
+
+class ClientClass(ClientLimits):
+    """Clients that are treated alike.
+
+    Those for whom one of `who` holds, `kind:subject`, where the subject may end with `*`.
+
+    For networks the subject is a CIDR, such as `network:10.0.0.0/8`.
+    """
+
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,40}$")
+    who: tuple[str, ...]
+
+    @field_validator("who")
+    @classmethod
+    def _kinds(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in value:
+            if (
+                entry.partition(":")[0] not in ("api_key", "jwt", "mtls", "network")
+                or not entry.partition(":")[2]
+            ):
+                raise ValueError(
+                    f"Expected who as api_key:…, jwt:…, mtls:… or network:…, got {entry!r}. Repair "
+                    "it."
+                )
+        return value
+
+
+class ModeConfig(PolicyTable):
+    """`observe` changes nothing and logs what `enforce` would do.
+
+    `on_fault` says what an answer gets that cannot be protected.
+
+    `closed` refuses it; `open` lets it through as it is, logged and counted. `total` is the budget
+    of all clients together.
+    """
+
+    mode: Literal["observe", "enforce"] = "enforce"
+    on_fault: Literal["closed", "open"] = "closed"
+    total: RateLimit | None = None
+
+    @field_validator("total", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        return None if value is None else RateLimit.of(value)
+
+
+class ServingConfig(PolicyTable):
+    """How the server is asked and what it answers.
+
+    The keys of an audit's `[target]` for an endpoint.
+
+    `model_name` may be left out: all models then. `also` are further outputs (v2) that pass
+    unchanged; others are dropped. `passed` are further requests, such as `GET /docs`, that pass
+    unchanged; all that are neither guarded nor known harmless are refused. `path` is where requests
+    in templated JSON are posted.
+    """
+
+    protocol: Literal["v2", "mlflow", "json"] = "v2"
+    model_name: str | None = None
+    path: str | None = None
+    body: str | None = None
+    answer: str | None = None
+    outputs: Literal["labels", "probabilities", "logits"] = "probabilities"
+    classes: tuple[str, ...] | None = None
+    n_classes: int | None = None
+    columns: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    passed: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _usable(self) -> ServingConfig:
+        try:
+            self.endpoint("http://upstream")
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        if self.protocol == "json" and not (self.path or "").startswith("/"):
+            raise ValueError(
+                'Expected the path of requests for protocol json, got none. Write path = "/predict".'
+            )
+        return self
+
+    def endpoint(self, url: str, model_name: str | None = None) -> Endpoint:
+        """The declaration that an audit of the same server has."""
+        keys = ("protocol", "body", "answer", "outputs", "classes", "n_classes", "columns")
+        return Endpoint(
+            url,
+            model_name=model_name or self.model_name or "model",
+            **{key: getattr(self, key) for key in keys},
+        )
+
+
+class ApiKey(PolicyTable):
+    """A client's key, known by the SHA-256 of its text in hexadecimal digits."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+class Jwt(PolicyTable):
+    """How JSON Web Tokens in the Authorization header are verified.
+
+    `key_file` holds the public key, or the secret of HS256.
+    """
+
+    key_file: str
+    algorithms: tuple[Literal["HS256", "HS512", "RS256", "RS512", "ES256", "EdDSA"], ...] = (
+        "RS256",
+    )
+    audience: str | None = None
+    issuer: str | None = None
+    subject: str = "sub"
+
+
+class Identity(PolicyTable):
+    """How clients are told apart: the first of `by` that a request proves.
+
+    What proves nothing counts by its network.
+
+    Headers that name a client or its address count only in requests from `trusted_proxies`.
+    `required` refuses (401) whoever proves nothing but a network.
+    """
+
+    by: tuple[Source, ...] = ("network",)
+    required: bool = False
+    api_key_header: str = "x-api-key"
+    keys: tuple[ApiKey, ...] = ()
+    jwt: Jwt | None = None
+    mtls_header: str = "x-ssl-client-s-dn"
+    trusted_proxies: tuple[str, ...] = ()
+    prefix_v4: int = Field(default=32, ge=8, le=32)
+    prefix_v6: int = Field(default=64, ge=16, le=128)
+
+
+class GuardLimits(PolicyTable):
+    """How much and how long: bytes, records, seconds and requests at once.
+
+    What waits beyond `queue` gets 503.
+    """
+
+    max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
+    max_answer_bytes: int = Field(default=64 * 2**20, ge=1024)
+    max_records: int = Field(default=4096, ge=1)
+    body_timeout: float = Field(default=10.0, gt=0)
+    connect_timeout: float = Field(default=5.0, gt=0)
+    answer_timeout: float = Field(default=60.0, gt=0)
+    concurrency: int = Field(default=64, ge=1)
+    queue: int = Field(default=256, ge=0)
+    least_seconds: float = Field(
+        default=0.0, ge=0
+    )  # answers are held until so long after the request, so that time tells less
+
+
+class MonitorConfig(PolicyTable):
+    """What the monitor looks at and keeps. Paths are relative to the policy's folder.
+
+    `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing
+    is watched. `fingerprints` of the training set lie elsewhere. `tuned` holds thresholds; without
+    it nothing alarms. `log` is the access log of hashes and sketches, kept for `retention_days`.
+    What the monitor knows of up to `clients` clients is kept in `memory` over a restart.
+    """
+
+    enabled: bool = True
+    kind: Kind = "tabular"
+    shape: tuple[int, ...] | None = None  # (h, w, c) or (c, h, w), where records are flat images
+    key: str | None = None
+    sketch: str | None = None
+    tuned: str | None = None
+    fingerprints: str | None = None
+    log: str | None = None
+    memory: str | None = None
+    retention_days: float = Field(default=30.0, gt=0)
+    clients: int = Field(default=100_000, ge=1)
+
+
+class Respond(PolicyTable):
+    """What follows an alarm, for `minutes`.
+
+    Membership alarms only alert: an answer that depended on them would tell who is a member.
+    """
+
+    volume: Response = "alert"
+    probing: Response = "alert"
+    boundary: Response = "alert"
+    coverage: Response = "alert"
+    minutes: float = Field(default=60.0, gt=0)
+    throttle: RateLimit = RateLimit(n=60, seconds=3600.0)
+    coarsen: str = "label"
+
+    @field_validator("throttle", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        return RateLimit.of(value)
+
+
+class Alerts(PolicyTable):
+    """Where alarms go. Those about membership are told together, every `digest_minutes`.
+
+    If there are `digest_least` hits or more.
+    """
+
+    log: str | None = None
+    webhook: str | None = None
+    webhook_secret_env: str | None = None
+    digest_minutes: float = Field(default=60.0, gt=0)
+    digest_least: int = Field(default=5, ge=2)
+
+
+class StateConfig(PolicyTable):
+    """Where budgets and the monitor's state live.
+
+    In this process, or in Redis for several workers.
+    """
+
+    redis: str | None = None
+    prefix: str = Field(default="memberscope", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
+    timeout: float = Field(default=0.25, gt=0)
+
+
+class MeasuredClaim(PolicyTable):
+    """The audit that this policy rests on.
+
+    Digest of the result, level, limit and the measured upper bound.
+
+    `outputs` are those of the level (None: not said), and `attacks` all that ran there. What is
+    served must follow from the level.
+    """
+
+    result: str
+    level: str
+    fpr: float | None = None
+    claim: str = ""
+    limit: float
+    upper: float
+    attack: str
+    confidence: float
+    outputs: Literal["labels", "probabilities", "logits"] | None = None
+    attacks: tuple[str, ...] = ()
