@@ -18,7 +18,7 @@ from memberscope.auditing.scoring import crossfit as fitting
 from memberscope.auditing.scoring.crossfit import pool_scores
 from memberscope.auditing.subject.subject import encode_groups
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.statistics import smallest_fpr
+from memberscope.statistics import can_resolve_fpr, smallest_fpr
 from memberscope.types import Access, Attack, Evidence, Floats, Ints
 
 
@@ -239,5 +239,5 @@ def _note_unresolved_rates(
             f"{smallest_fpr(smallest):.2g}.",
         )
         for fpr in settings.fprs
-        if learned and fpr * smallest < 1 - 1e-9
+        if learned and not can_resolve_fpr(fpr, smallest)
     ]

@@ -106,6 +106,15 @@ def smallest_fpr(n_non_members: int) -> float:
     return 1.0 / max(n_non_members, 1)
 
 
+def can_resolve_fpr(fpr: float, n_non_members: int) -> bool:
+    """Tell whether `n_non_members` resolve a false-positive rate: it allows at least one of them.
+
+    >>> can_resolve_fpr(0.001, 1000), can_resolve_fpr(0.001, 999)
+    (True, False)
+    """
+    return fpr * n_non_members >= 1 - 1e-9
+
+
 def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     """How many false positives a rate allows.
 
@@ -116,7 +125,7 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     1
     """
     _check.check_rate("fpr", fpr)
-    if fpr * n_non_members < 1 - 1e-9:
+    if not can_resolve_fpr(fpr, n_non_members):
         raise InputError(
             f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} "
             f"non-members, got {fpr:g}. "
@@ -130,7 +139,7 @@ def operating_point(curve: Roc, fpr: float) -> OperatingPoint:
 
     >>> curve = roc(np.array([1.0, 3, 0, 2]), np.array([True, True, False, False]))
     >>> operating_point(curve, 0.5)
-    Point(threshold=1.0, tp=2, fp=1)
+    OperatingPoint(threshold=1.0, tp=2, fp=1)
     """
     allowed = allowed_false_positives(fpr, curve.n_non_members)
     at = int(np.searchsorted(curve.fp, allowed, side="right")) - 1
