@@ -23,7 +23,6 @@ from memberscope.auditing.compare.differences import (
     compare_accuracies,
     compare_estimates,
     compare_scores,
-    find_reaching_attack,
     select_headline_estimates,
 )
 from memberscope.auditing.documents.comparison import (
@@ -399,7 +398,7 @@ def _collect_trend(
             entry.value,
             entry.low,
             entry.high,
-            find_reaching_attack(entry),
+            entry.reaching_attack,
         )
         for result, name in zip(results, names, strict=True)
         for entry in select_headline_estimates(result, {STRONGEST})
