@@ -23,7 +23,6 @@ from memberscope.reports.select import (
     find_estimate,
     format_interval,
     list_levels,
-    name_strongest_attack,
 )
 from memberscope.types import Access, Estimate, Records, ThreatModel
 
@@ -120,7 +119,7 @@ def table(result: Result) -> None:
         assert auc is not None and tpr is not None and ppv is not None
         cells = [
             format_level(*level),
-            f"{format_interval(auc, rate=False)} {name_strongest_attack(auc)}",
+            f"{format_interval(auc, rate=False)} {auc.reaching_attack}",
             share(auc, whole),
         ]
         print(
@@ -128,7 +127,7 @@ def table(result: Result) -> None:
             + " | ".join(
                 [
                     *cells,
-                    f"{format_interval(tpr)} {name_strongest_attack(tpr)}",
+                    f"{format_interval(tpr)} {tpr.reaching_attack}",
                     format_interval(ppv),
                     str(auc.queries),
                 ]

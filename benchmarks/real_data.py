@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope import Access, Plan, Records, ThreatModel, audit
 from memberscope._text import format_percentage
-from memberscope.reports.select import find_estimate, format_interval, name_strongest_attack
+from memberscope.reports.select import find_estimate, format_interval
 
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -138,12 +138,10 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
     ]
     top = {"attack": "strongest", "access": access}
     auc = find_estimate(result, metric="auc", **top)
-    cells.append(f"{format_interval(auc, rate=False)} {name_strongest_attack(auc)}")
+    cells.append(f"{format_interval(auc, rate=False)} {auc.reaching_attack}")
     for fpr in (0.01, 0.001):
         tpr = find_estimate(result, metric="tpr", fpr=fpr, **top)
-        cells.append(
-            f"{format_interval(tpr)} {name_strongest_attack(tpr)}" if tpr else "not resolved"
-        )
+        cells.append(f"{format_interval(tpr)} {tpr.reaching_attack}" if tpr else "not resolved")
     ppv = find_estimate(result, metric="ppv", fpr=0.01, prior=0.01, **top)
     gap = find_estimate(result, attack="gap", metric="balanced_accuracy", threshold="transferred")
     cells += [format_interval(ppv), format_interval(gap)]

@@ -363,7 +363,7 @@ class Estimate:
 
     `threshold` tells whether the decision threshold was the best on these data (optimistic) or
     transferred from other records. `exploratory` is true for all numbers outside the policy's
-    claims.
+    claims. Of the strongest of several attacks, `reached_by` names the one that reached the value.
     """
 
     attack: str
@@ -385,6 +385,12 @@ class Estimate:
     threshold: Threshold | None = None
     exploratory: bool = True
     warning: str | None = None
+    reached_by: str | None = None
+
+    @property
+    def reaching_attack(self) -> str:
+        """The attack whose number this is: itself, or the one that reached the strongest value."""
+        return self.reached_by or self.attack
 
 
 @dataclass(frozen=True)

@@ -341,7 +341,7 @@ def _build_measured_bound(tested: Tested) -> MeasuredBound:
         tested.limit,
         estimate.low,
         high,
-        estimate.method.rsplit("reached by ", 1)[-1],
+        estimate.reaching_attack,
         words,
         able,
     )
@@ -526,7 +526,7 @@ def _build_row_candidate(
     seen = [other.average for other in weaker if other.average is not None]
     top = max(seen, key=lambda entry: entry.high)
     fpr = top.fpr or 0.0
-    attack = top.method.rsplit("reached by ", 1)[-1]
+    attack = top.reaching_attack
     bound = MeasuredBound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
     outcome = _find_worst_outcome([other.meets for other in weaker])  # type: ignore[misc]
     return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))

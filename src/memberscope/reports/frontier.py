@@ -92,7 +92,6 @@ def render_frontier(frontier: Frontier) -> str:
         "epsilons": format_epsilons,
         "canary": name_canary_kind,
         "words": WORDS,
-        "reached_by": lookup.name_strongest_attack,
     }
     place = {
         row.name: number

@@ -88,11 +88,6 @@ def format_interval(entry: Any, *, rate: bool = True) -> str:
     return f"{write(get('value'))} ({write(get('low'))} to {write(get('high'))})"
 
 
-def name_strongest_attack(entry: Estimate) -> str:
-    """The attack that reached the strongest value."""
-    return entry.method.rsplit("reached by ", 1)[-1] if entry.attack == STRONGEST else entry.attack
-
-
 def count_references(result: Result) -> int:
     """How many reference models the adversary was given."""
     return max((threat.references or 0 for threat in result.threat_models), default=0)

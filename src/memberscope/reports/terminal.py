@@ -24,7 +24,6 @@ from memberscope.reports.select import (
     list_fprs,
     list_levels,
     list_unmeasured_levels,
-    name_strongest_attack,
     summarise_further_targets,
 )
 
@@ -138,14 +137,12 @@ def _build_levels_table(result: Result) -> Table:
                 format_percentage(fpr),
                 format_interval(tpr) + mark,
                 format_interval(ppv),
-                name_strongest_attack(tpr),
+                tpr.reaching_attack,
             )
             shown = ""
         auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
         if auc:
-            table.add_row(
-                shown, "AUC", format_interval(auc, rate=False), "", name_strongest_attack(auc)
-            )
+            table.add_row(shown, "AUC", format_interval(auc, rate=False), "", auc.reaching_attack)
         table.add_section()
     for place in list_unmeasured_levels(result):
         table.add_row(format_level(*place), "", "not measured", "", "")

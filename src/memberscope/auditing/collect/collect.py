@@ -49,7 +49,7 @@ from memberscope.recipes import ReferenceFleet, TrainingJob, check_design
 from memberscope.recipes.fleet import Failure, try_train_fleet
 from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Access, Attack, Evidence, Floats, Target
+from memberscope.types import Access, Attack, Evidence, Target
 
 Progress = Callable[[str, int, int], None]
 STREAMS = (
@@ -150,18 +150,7 @@ def collect_audit_data(
         TargetError: The model or the recipe fails.
     """
     require_named_units(plan.unit, subject)
-    if plan.targets and training is None:
-        raise InputError(
-            f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or "
-            "no --targets."
-        )
-    if training is not None and training.design is not None:
-        training = replace(
-            training,
-            design=check_design(training.design, len(subject.records), subject.records.unit),
-        )
-    if training is not None and plan.threat.population is False:
-        training = replace(training, population=None)
+    training = _fit_training(plan, subject, training)
     streams = derive_streams(plan)
     overlap, examples = find_duplicates(subject)
     duplicated = describe_duplicates(
@@ -169,29 +158,9 @@ def collect_audit_data(
     )
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
-    _grant_query_budget(subject.target, plan.threat.query_budget)
-    observed = collect_outputs(
-        subject.target,
-        subject.records,
-        store=store,
-        probe=can_ask_twice(plan, training),
-        progress=lambda done, n: report("query", done, n),
-    )
-    levels = list_audit_levels(subject.target, observed.signal, plan.threat, plan.restrictions)
-    if not levels:
-        raise InputError(
-            f"Expected signals that access {plan.threat.access.word!r} returns, got "
-            f"{observed.signal}. "
-            f"Declare --access probabilities."
-        )
-    features = subject.features
-    if features is not None:
-        features = reduce_features(features, np.random.default_rng(streams["features"]))
-    evidence = _build_level_evidence(subject, observed, levels, features)
-    if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
-        require_order(
-            labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes
-        )
+    observed = _ask_target(plan, subject, training, store, report)
+    levels = _list_levels(plan, subject, observed)
+    evidence = _build_level_evidence(plan, subject, observed, levels, streams["features"])
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
@@ -223,33 +192,75 @@ def collect_audit_data(
             progress=lambda done, n: report("train targets", done, n),
         )
     procedure = further if isinstance(further, Procedure) else None
-    notes = [
-        *duplicated,
-        *unfitted,
-        *(
-            describe_unused_seed(training)
-            if references is not None or procedure is not None
-            else []
-        ),
-    ]
-    spent = time.perf_counter() - started if training is not None else 0.0
+    seedless = describe_unused_seed(training) if references or procedure else []
     return Collected(
-        subject,
-        observed,
-        overlap,
-        examples,
-        levels,
-        evidence,
-        streams,
-        measured,
-        plan.search_queries or 0,
-        references,
-        procedure,
-        spent,
-        tuple(notes),
-        broken,
-        further.why if isinstance(further, Failure) else "",
+        subject=subject,
+        observed=observed,
+        overlap=overlap,
+        overlap_examples=examples,
+        levels=levels,
+        evidence=evidence,
+        streams=streams,
+        measured=measured,
+        search_queries=plan.search_queries or 0,
+        references=references,
+        procedure=procedure,
+        training_seconds=time.perf_counter() - started if training is not None else 0.0,
+        notes=(*duplicated, *unfitted, *seedless),
+        broken_recipe=broken,
+        broken_targets=further.why if isinstance(further, Failure) else "",
     )
+
+
+def _fit_training(plan: Plan, subject: Subject, training: Training | None) -> Training | None:
+    """Check how models are to be trained, and leave out what the threat model does not grant.
+
+    Raises:
+        InputError: Further targets are wanted and there is no recipe, or the design does not fit.
+    """
+    if training is None:
+        if plan.targets:
+            raise InputError(
+                f"Expected a recipe to train {plan.targets} target models, got none. Give "
+                "--recipe, or no --targets."
+            )
+        return None
+    if training.design is not None:
+        design = check_design(training.design, len(subject.records), subject.records.unit)
+        training = replace(training, design=design)
+    if plan.threat.population is False:
+        training = replace(training, population=None)
+    return training
+
+
+def _ask_target(
+    plan: Plan, subject: Subject, training: Training | None, store: Store | None, report: Progress
+) -> Observed:
+    """Ask the target about every record once, within the query budget."""
+    _grant_query_budget(subject.target, plan.threat.query_budget)
+    return collect_outputs(
+        subject.target,
+        subject.records,
+        store=store,
+        probe=can_ask_twice(plan, training),
+        progress=lambda done, n: report("query", done, n),
+    )
+
+
+def _list_levels(plan: Plan, subject: Subject, observed: Observed) -> tuple[Level, ...]:
+    """List the levels to audit, from what the target really answered.
+
+    Raises:
+        InputError: The answers allow no level that the threat model grants.
+    """
+    levels = list_audit_levels(subject.target, observed.signal, plan.threat, plan.restrictions)
+    if not levels:
+        raise InputError(
+            f"Expected signals that access {plan.threat.access.word!r} returns, got "
+            f"{observed.signal}. "
+            f"Declare --access probabilities."
+        )
+    return levels
 
 
 def _train_references(
@@ -329,14 +340,25 @@ def can_ask_twice(plan: Plan, training: Training | None) -> bool:
 
 
 def _build_level_evidence(
-    subject: Subject, observed: Observed, levels: tuple[Level, ...], features: Floats | None
+    plan: Plan,
+    subject: Subject,
+    observed: Observed,
+    levels: tuple[Level, ...],
+    seed: np.random.SeedSequence,
 ) -> dict[Level, Evidence]:
-    """The target's answers as each level shows them.
+    """Reduce the target's answers to what each level shows of them.
 
-    A target behind a defence went through that already.
+    A target behind a defence went through that already. `seed` draws the projection of the
+    features.
+
+    Raises:
+        InputError: The classes seem to stand in another order than the model's.
     """
     done = getattr(subject.target, "restriction", None)
-    return {
+    features = subject.features
+    if features is not None:
+        features = reduce_features(features, np.random.default_rng(seed))
+    evidence = {
         level: build_evidence(
             level,
             observed.signal,
@@ -348,6 +370,11 @@ def _build_level_evidence(
         )
         for level in levels
     }
+    if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
+        require_order(
+            labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes
+        )
+    return evidence
 
 
 def derive_streams(plan: Plan) -> dict[str, np.random.SeedSequence]:

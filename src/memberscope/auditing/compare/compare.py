@@ -23,7 +23,6 @@ from memberscope.auditing.compare.differences import (
     compare_accuracies,
     compare_estimates,
     compare_scores,
-    find_reaching_attack,
     select_headline_estimates,
 )
 from memberscope.auditing.documents.comparison import (
@@ -41,7 +40,7 @@ from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.verdict.judge import drop_reference_attacks
 from memberscope.auditing.verdict.recompute import digest_audit_arrays, restore_plan
 from memberscope.errors import InputError
-from memberscope.statistics import Interval, difference_p_value, holm
+from memberscope.statistics import Interval, can_resolve_fpr, difference_p_value, holm
 
 USUAL = (
     0.001,
@@ -231,7 +230,7 @@ def _find_common_rates(before: Result, after: Result) -> tuple[float, ...]:
     """The false-positive rates of the later audit that both resolve, from large to small."""
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = restore_plan(after).resolvable_fprs(int(after.diagnostics["n_non_members"]))
-    return tuple(fpr for fpr in rates if fpr * n >= 1 - 1e-9)
+    return tuple(fpr for fpr in rates if can_resolve_fpr(fpr, n))
 
 
 def _select_claims(measures: list[Measure], before: Result, after: Result) -> list[Measure]:
@@ -399,7 +398,7 @@ def _collect_trend(
             entry.value,
             entry.low,
             entry.high,
-            find_reaching_attack(entry),
+            entry.reaching_attack,
         )
         for result, name in zip(results, names, strict=True)
         for entry in select_headline_estimates(result, {STRONGEST})

@@ -50,7 +50,7 @@ ACCURACIES = ("train_accuracy", "test_accuracy", "generalisation_gap")
 class Measure:
     """One number of both audits at any confidence, and its change.
 
-    `find_reaching_attack` names the attacks where it is the strongest's.
+    `reached_by` names the attacks where it is the strongest's.
 
     `trainings` is the variance between trainings that the change allows for; without it, it is that
     of two models.
@@ -312,7 +312,7 @@ def compare_estimates(
                 for e in (entry, other)
             )
             reached = (
-                (find_reaching_attack(entry), find_reaching_attack(other))
+                (entry.reaching_attack, other.reaching_attack)
                 if entry.attack == STRONGEST
                 else None
             )
@@ -359,11 +359,6 @@ def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Est
 def _identify_measure(entry: Estimate) -> tuple[Any, ...]:
     """What makes two estimates of two audits the same number."""
     return entry.attack, entry.access, entry.restriction, entry.metric, entry.fpr
-
-
-def find_reaching_attack(entry: Estimate) -> str:
-    """The attack that reached the strongest value."""
-    return entry.method.rsplit("reached by ", 1)[-1]
 
 
 def _rescale_limits(stored: Interval, told: float) -> Limits:

@@ -291,7 +291,7 @@ def _build_strongest_estimate(
     """The estimate of the strongest of `parts`, which `name` is."""
     part = next(part for part in parts if part.scored.attack == name)
     found = part.estimate(metric, best, confidence, **conditions)
-    return replace(found, attack=STRONGEST, method=best.method)
+    return replace(found, attack=STRONGEST, method=best.method, reached_by=name)
 
 
 def _estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list[Estimate]:

@@ -16,9 +16,7 @@ from memberscope.auditing.documents.policy import Policy
 from memberscope.errors import InputError
 from memberscope.outputs import parse_restriction
 from memberscope.signals import check_view
-from memberscope.statistics import (
-    smallest_fpr,
-)
+from memberscope.statistics import can_resolve_fpr, smallest_fpr
 from memberscope.types import Attack, ThreatModel
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
@@ -180,7 +178,7 @@ class Plan:
         smallest = smallest_fpr(n_non_members)
         asked = (*(self.fprs or ()), *self.claim_fprs())
         for fpr in asked:
-            if fpr * n_non_members < 1 - 1e-9:
+            if not can_resolve_fpr(fpr, n_non_members):
                 raise InputError(
                     f"Expected at least {int(-(-1 // fpr))} non-members for an FPR of {fpr:g}, got "
                     f"{n_non_members}. "
@@ -189,7 +187,7 @@ class Plan:
         defaults = (
             ()
             if self.fprs
-            else tuple(fpr for fpr in DEFAULT_FPRS if fpr * n_non_members >= 1 - 1e-9)
+            else tuple(fpr for fpr in DEFAULT_FPRS if can_resolve_fpr(fpr, n_non_members))
         )
         return tuple(sorted({*asked, *defaults}, reverse=True))
 

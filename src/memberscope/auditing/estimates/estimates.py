@@ -26,6 +26,7 @@ from memberscope.statistics import (
     auc_interval,
     best_rates,
     build_resolution_warning,
+    can_resolve_fpr,
     clopper_pearson,
     effective_counts,
     epsilon_empirical,
@@ -100,7 +101,7 @@ class AttackPart:
 
     def resolves(self, fpr: float) -> bool:
         """Whether the non-members that are compared with one another resolve this rate."""
-        return fpr * self.n_compared() >= 1 - 1e-9
+        return can_resolve_fpr(fpr, self.n_compared())
 
     def n_compared(self) -> int:
         """Non-members whose scores are compared with one another: a fold's, for learned attacks."""
@@ -168,7 +169,7 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
         short = [
             name
             for name, mask in masks.items()
-            if fpr * int((mask & ~arrays.member).sum()) < 1 - 1e-9
+            if not can_resolve_fpr(fpr, int((mask & ~arrays.member).sum()))
         ]
         found += [f"{name} at {100 * fpr:g}%" for name in short]
     return found
@@ -292,9 +293,8 @@ def _estimate_at_transferred_threshold(
 
     Precision and empirical epsilon at the threshold learned on other folds.
     """
-    if (
-        name_operating_point(fpr) not in part.decisions
-        or fpr * int((~part.member).sum()) < 1 - 1e-9
+    if name_operating_point(fpr) not in part.decisions or not can_resolve_fpr(
+        fpr, int((~part.member).sum())
     ):
         return []
     confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))

@@ -194,4 +194,4 @@ def _build_candidate_estimate(
     best, name = pick_strongest(intervals, [part.scored.attack for part in parts])
     leader = next(part for part in parts if part.scored.attack == name)
     found = leader.estimate(metric, best, confidence, **conditions)
-    return replace(found, attack=STRONGEST, method=best.method)
+    return replace(found, attack=STRONGEST, method=best.method, reached_by=name)

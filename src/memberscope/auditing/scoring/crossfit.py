@@ -23,6 +23,7 @@ from memberscope.auditing.documents.result import (
 )
 from memberscope.errors import InputError
 from memberscope.statistics import (
+    can_resolve_fpr,
     find_best_balanced_threshold,
     fit_likelihood_ratio,
     operating_point,
@@ -156,11 +157,8 @@ def transfer_thresholds(
     One for each rate they resolve, and the balanced one.
     """
     n_folds = int(fold.max()) + 1
-    resolved = [
-        fpr
-        for fpr in fprs
-        if fpr * min(int((~member & (fold != f)).sum()) for f in range(n_folds)) >= 1 - 1e-9
-    ]
+    fewest = min(int((~member & (fold != f)).sum()) for f in range(n_folds))
+    resolved = [fpr for fpr in fprs if can_resolve_fpr(fpr, fewest)]
     found = {name: np.empty(n_folds) for name in (*map(name_operating_point, resolved), BALANCED)}
     for f in range(n_folds):
         others = fold != f

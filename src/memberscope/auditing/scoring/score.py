@@ -5,7 +5,7 @@ What cannot run is listed with the reason.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,8 +18,19 @@ from memberscope.auditing.scoring import crossfit as fitting
 from memberscope.auditing.scoring.crossfit import pool_scores
 from memberscope.auditing.subject.subject import encode_groups
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.statistics import smallest_fpr
-from memberscope.types import Access, Attack, Evidence, Floats
+from memberscope.statistics import can_resolve_fpr, smallest_fpr
+from memberscope.types import Access, Attack, Evidence, Floats, Ints
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredJob:
+    """An attack's scores at one level, and each record's probability of membership (n,).
+
+    The probability is None at a level that is only tried beside the declared one.
+    """
+
+    entry: AttackScores
+    posterior: Floats | None
 
 
 def score_attacks(
@@ -28,15 +39,12 @@ def score_attacks(
     """Run every attack at every level it applies to, cross-fitted.
 
     Those that cannot run are listed with the reason.
+
+    Raises:
+        InputError: There are too few records, or no attack can run.
     """
-    member = got.subject.member
-    if min(int(member.sum()), int((~member).sum())) < 2 * plan.folds:
-        raise InputError(
-            f"Expected at least {2 * plan.folds} members and non-members, got {int(member.sum())} "
-            "and "
-            f"{int((~member).sum())}. Give more records."
-        )
-    unit = got.subject.unit_codes
+    member, unit = got.subject.member, got.subject.unit_codes
+    _require_enough_records(plan, got)
     fold = fitting.assign_folds(
         member, plan.folds, np.random.default_rng(got.streams["folds"]), unit
     )
@@ -46,49 +54,93 @@ def score_attacks(
         for attack in plan.chosen()
         if is_worth_running(attack, level)
     ]
-
-    def attempt(job: tuple[Attack, Level]) -> tuple[AttackScores, Floats | None] | NotRun:
-        attack, level = job
-        try:
-            seen = got.evidence_for(attack, level)
-            fit = fitting.crossfit_attack(
-                attack, seen, member, fold, got.streams["scores"], pairs=level.declared
-            )
-        except UnmetNeedError as error:
-            return NotRun(
-                attack.name, level.word, f"{error}{_explain_missing_references(attack, got)}"
-            )
-        entry = AttackScores(
-            attack.name,
-            level.access.word,
-            fit.elsewhere is not None,
-            fit.scores,
-            fitting.transfer_thresholds(fit, member, fold, settings.fprs) if level.declared else {},
-            _count_attack_queries(got, attack, level, seen),
-            level.restriction,
-            level.declared,
-        )
-        risk = (
-            fitting.estimate_posteriors(fit, member, fold, plan.threat.prior)
-            if level.declared
-            else None
-        )
-        return _add_budget_stages(got, attack, level, entry, seen), risk
-
     answers = map_in_parallel(
-        attempt,
+        lambda job: _score_job(plan, got, settings, fold, *job),
         jobs,
         lambda done, n: report("attack", done, n),
         long=lambda job: job[0].needs.features,
     )
-    ran_well = [answer for answer in answers if isinstance(answer, tuple)]
-    scored = [entry for entry, _ in ran_well]
-    posterior = {entry.name: risk for entry, risk in ran_well if risk is not None}
+    ran_well = [answer for answer in answers if isinstance(answer, ScoredJob)]
     refused = [
         (answer, job[1])
         for answer, job in zip(answers, jobs, strict=True)
         if isinstance(answer, NotRun)
     ]
+    scored = tuple(answer.entry for answer in ran_well)
+    not_run = _list_not_run(plan, got, scored, refused)
+    groups, values = encode_groups(got.subject)
+    arrays = AuditArrays(
+        got.subject.records.ids,
+        member,
+        got.subject.records.y,
+        fold,
+        scored,
+        groups,
+        values,
+        {a.entry.name: a.posterior for a in ran_well if a.posterior is not None},
+        unit=unit,
+    )
+    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
+    return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
+
+
+def _require_enough_records(plan: Plan, got: Collected) -> None:
+    """Refuse records too few for the folds.
+
+    Raises:
+        InputError: A fold would have fewer than two members or non-members.
+    """
+    n_members, n_others = int(got.subject.member.sum()), int((~got.subject.member).sum())
+    if min(n_members, n_others) < 2 * plan.folds:
+        raise InputError(
+            f"Expected at least {2 * plan.folds} members and non-members, got {n_members} and "
+            f"{n_others}. Give more records."
+        )
+
+
+def _score_job(
+    plan: Plan, got: Collected, settings: EstimateSettings, fold: Ints, attack: Attack, level: Level
+) -> ScoredJob | NotRun:
+    """Run one attack at one level, or say why it cannot run there."""
+    member = got.subject.member
+    try:
+        seen = got.evidence_for(attack, level)
+        fit = fitting.crossfit_attack(
+            attack, seen, member, fold, got.streams["scores"], pairs=level.declared
+        )
+    except UnmetNeedError as error:
+        why = f"{error}{_explain_missing_references(attack, got)}"
+        return NotRun(attack.name, level.word, why)
+    thresholds, posterior = {}, None
+    if level.declared:
+        thresholds = fitting.transfer_thresholds(fit, member, fold, settings.fprs)
+        posterior = fitting.estimate_posteriors(fit, member, fold, plan.threat.prior)
+    entry = AttackScores(
+        attack.name,
+        level.access.word,
+        fit.elsewhere is not None,
+        fit.scores,
+        thresholds,
+        _count_attack_queries(got, attack, level, seen),
+        level.restriction,
+        level.declared,
+    )
+    return ScoredJob(_add_budget_stages(got, attack, level, entry, seen), posterior)
+
+
+def _list_not_run(
+    plan: Plan,
+    got: Collected,
+    scored: tuple[AttackScores, ...],
+    refused: list[tuple[NotRun, Level]],
+) -> list[NotRun]:
+    """List what did not run: withheld, not offered, refused when it was tried, without a level.
+
+    A reason that holds at the declared level is not repeated for those tried beside it.
+
+    Raises:
+        InputError: Nothing ran.
+    """
     said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
     not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
     not_run += _note_unoffered_access(plan, got) + [
@@ -98,25 +150,12 @@ def score_attacks(
         raise InputError(
             f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}"
         )
-    ran = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
-    for attack in plan.chosen():
-        if attack.name not in ran:
-            why = _explain_no_level(attack, plan, got)
-            not_run.append(NotRun(attack.name, plan.threat.access.word, why))
-    groups, values = encode_groups(got.subject)
-    arrays = AuditArrays(
-        got.subject.records.ids,
-        member,
-        got.subject.records.y,
-        fold,
-        tuple(scored),
-        groups,
-        values,
-        posterior,
-        unit=unit,
-    )
-    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
-    return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
+    known = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
+    return not_run + [
+        NotRun(attack.name, plan.threat.access.word, _explain_no_level(attack, plan, got))
+        for attack in plan.chosen()
+        if attack.name not in known
+    ]
 
 
 def _explain_missing_references(attack: Attack, got: Collected) -> str:
@@ -200,5 +239,5 @@ def _note_unresolved_rates(
             f"{smallest_fpr(smallest):.2g}.",
         )
         for fpr in settings.fprs
-        if learned and fpr * smallest < 1 - 1e-9
+        if learned and not can_resolve_fpr(fpr, smallest)
     ]

@@ -14,8 +14,6 @@ from memberscope.signals import is_measured
 from memberscope.statistics import minimum_detectable_auc
 from memberscope.types import MEASURED_AT, Access, Attack, Estimate, Finding
 
-REACHED_BY = "reached by "
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -206,7 +204,7 @@ def _describe_number(tested: Tested) -> str:
     """What the strongest attack reached, with its interval and the limit."""
     estimate = tested.estimate
     assert estimate is not None
-    name = estimate.method.rsplit(REACHED_BY, 1)[-1]
+    name = estimate.reaching_attack
     where = f" in {estimate.group}" if estimate.group else ""
     limit = tested.limit
     if estimate.metric == "auc":

@@ -16,7 +16,12 @@ from memberscope.auditing.documents.result import AuditArrays
 from memberscope.auditing.estimates.estimates import AttackPart
 from memberscope.auditing.estimates.strongest import find_verdict_level, is_derivable
 from memberscope.auditing.verdict.claims import count_questions
-from memberscope.statistics import count_non_member_blocks, kish_size, minimum_detectable_tpr
+from memberscope.statistics import (
+    can_resolve_fpr,
+    count_non_member_blocks,
+    kish_size,
+    minimum_detectable_tpr,
+)
 from memberscope.types import Bools, Ints
 
 # Share of the allowed false positives that tie at the threshold beyond which an attack counts as
@@ -42,7 +47,7 @@ def compute_detectable_rates(
     """
     found = []
     for fpr, limit in _list_rate_limits(plan, fprs):
-        if fpr * n_non_members < 1 - 1e-9:
+        if not can_resolve_fpr(fpr, n_non_members):
             continue
         resolving = {
             name: learns
@@ -95,7 +100,7 @@ def _can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: boo
     A fold's, if it learns from known records.
     """
     n = n_non_members // plan.folds if learns else n_non_members
-    return fpr * n >= 1 - 1e-9
+    return can_resolve_fpr(fpr, n)
 
 
 def _take_largest(values: Any) -> float | None:

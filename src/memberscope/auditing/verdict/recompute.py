@@ -267,7 +267,8 @@ def _identify_estimate(entry: Estimate) -> tuple[Any, ...]:
 def _get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:
     """What an estimate says."""
     counts = (entry.n_members, entry.n_non_members, entry.queries)
-    return (entry.value, entry.low, entry.high, entry.confidence, entry.method, *counts)
+    said = (entry.confidence, entry.method, entry.reached_by)
+    return (entry.value, entry.low, entry.high, *said, *counts)
 
 
 def verify_verdict(result: Result, judgement: Judgement) -> list[str]:

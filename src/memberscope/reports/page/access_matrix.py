@@ -14,7 +14,6 @@ from memberscope.reports.select import (
     find_headline,
     list_levels,
     list_unmeasured_levels,
-    name_strongest_attack,
     select_estimates,
 )
 from memberscope.types import Access, Estimate
@@ -98,7 +97,7 @@ def _build_matrix_row(
     return MatrixRow(
         format_level(*level),
         _describe_access(*level),
-        attack="" if leading is None else name_strongest_attack(leading),
+        attack="" if leading is None else leading.reaching_attack,
         tpr=tpr,
         ppv=find_estimate(
             result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior

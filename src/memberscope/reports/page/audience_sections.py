@@ -14,7 +14,6 @@ from memberscope.reports.select import (
     format_interval,
     list_fprs,
     list_levels,
-    name_strongest_attack,
 )
 from memberscope.types import Estimate
 
@@ -52,7 +51,7 @@ def _build_engineer_section(result: Result) -> Section:
     best = find_headline(result)
     if best:
         sentences.append(
-            f"The strongest attack ({name_strongest_attack(best)}) finds {format_interval(best)} "
+            f"The strongest attack ({best.reaching_attack}) finds {format_interval(best)} "
             f"of members at {format_percentage(best.fpr)} false positives; what "
             f"exceeds the gap attack there is memorisation that accuracy does not show."
         )
@@ -70,7 +69,7 @@ def _build_security_section(result: Result) -> Section:
         tpr = _find_strongest_tpr(result, level)
         if tpr:
             sentences.append(
-                f"With {format_level(*level)}, {name_strongest_attack(tpr)} finds "
+                f"With {format_level(*level)}, {tpr.reaching_attack} finds "
                 f"{format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
             )
     sentences.append(

@@ -45,7 +45,7 @@ def _build_prior_table(result: Result) -> list[dict[str, Any]]:
             "tpr": entry.value,
             "low": entry.low,
             "high": entry.high,
-            "attack": lookup.name_strongest_attack(entry),
+            "attack": entry.reaching_attack,
         }
         for level in lookup.list_levels(result)
         for entry in lookup.select_estimates(result, attack=STRONGEST, level=level, metric="tpr")
@@ -70,7 +70,6 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
     environment.filters |= {
         "percent": format_percentage,
         "interval": lookup.format_interval,
-        "reached_by": lookup.name_strongest_attack,
     }
     environment.globals |= {"select": lookup.select_estimates, "first": lookup.find_estimate}
     environment.globals |= {

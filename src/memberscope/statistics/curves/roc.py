@@ -106,6 +106,17 @@ def smallest_fpr(n_non_members: int) -> float:
     return 1.0 / max(n_non_members, 1)
 
 
+def can_resolve_fpr(fpr: float, n_non_members: int) -> bool:
+    """Tell whether `n_non_members` resolve a false-positive rate: it allows at least one of them.
+
+    >>> can_resolve_fpr(0.001, 1000), can_resolve_fpr(0.001, 999)
+    (True, False)
+    """
+    # Rates such as 0.001 are not exact in binary: without the margin 1000 non-members would not
+    # resolve 0.001
+    return fpr * n_non_members >= 1 - 1e-9
+
+
 def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     """Count the false positives that a rate allows.
 
@@ -116,9 +127,7 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
     1
     """
     _check.check_rate("fpr", fpr)
-    # Rates such as 0.001 are not exact in binary: without the margin 1000 non-members would not
-    # resolve 0.001
-    if fpr * n_non_members < 1 - 1e-9:
+    if not can_resolve_fpr(fpr, n_non_members):
         raise InputError(
             f"Expected an FPR of at least {smallest_fpr(n_non_members):.4g} with {n_non_members} "
             f"non-members, got {fpr:g}. "
