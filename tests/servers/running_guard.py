@@ -25,7 +25,7 @@ n_classes = 3
 [default]
 restrict = "RESTRICT"
 """
-START = "import sys; from memberscope.cli.guard.run import run; import typer; app = typer.Typer(); app.command()(run); app()"
+START = "import sys; from memberscope.cli.guard.run import serve_guarded_model; import typer; app = typer.Typer(); app.command()(serve_guarded_model); app()"
 
 
 class Process:

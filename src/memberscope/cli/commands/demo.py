@@ -5,13 +5,25 @@ Audited under a shipped policy.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_option
 
-def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-out")) -> None:
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The options of `demo`."""
+
+    out: Path = add_option("The folder to write.", default=Path("demo-out"))
+
+
+@take_options(DemoOptions)
+def run_demo(options: DemoOptions) -> None:
     """Audit a leaky and a well-regularised model of handwritten digits.
 
     The first fails, the second passes.
@@ -22,7 +34,7 @@ def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("d
     from memberscope.cli.run_audit import audit_into_folder
     from memberscope.targets import wrap
 
-    console = Console()
+    console, out = Console(), options.out
     members, non_members = _split_digits()
     expected = {"leaky": "FAIL", "clean": "PASS"}
     verdicts = {}

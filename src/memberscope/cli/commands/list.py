@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
 
 import typer
+
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument
 
 
 class Kind(StrEnum):
@@ -19,11 +22,17 @@ class Kind(StrEnum):
     ACCESS = "access"
 
 
-def print_listing(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS,
-) -> None:
+@dataclass(frozen=True)
+class ListOptions:
+    """The options of `list`."""
+
+    kind: Kind = add_argument("What to list.", default=Kind.ATTACKS)
+
+
+@take_options(ListOptions)
+def print_listing(options: ListOptions) -> None:
     """List attacks with what they need, metrics, policies, standards, topics or access levels."""
-    for line in _list_entries(kind):
+    for line in _list_entries(options.kind):
         typer.echo(line)
 
 

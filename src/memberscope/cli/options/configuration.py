@@ -10,13 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.cli.options.keys import ALIASES, SECTIONS, Options, find_key_type
+from memberscope.cli.options.table import ALIASES, ROWS, SECTIONS, Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-PATHS = ("signals", "members", "non_members", "population", "design", "out", "ca_file")
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 
 
@@ -41,8 +40,8 @@ def read_audit_config(path: Path) -> Options:
             found["policy"] = _read_policy_section(table, path)
         else:
             found |= _read_section(section, table, path)
-    for name in PATHS:
-        if name in found:
+    for name in found:
+        if ROWS[name].is_path:
             found[name] = str(path.parent / found[name])
     if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
         found["model"] = str(path.parent / found["model"])
@@ -98,7 +97,7 @@ def _section_model(section: str) -> type[BaseModel]:
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True)
-    typed: dict[str, Any] = {name: (find_key_type(name), None) for name in SECTIONS[section]}
+    typed: dict[str, Any] = {name: (ROWS[name].kind, None) for name in SECTIONS[section]}
     return create_model(f"{section.title()}Section", __config__=strict, **typed)
 
 
@@ -110,8 +109,8 @@ def _describe_error(error: Any, given: dict[str, Any], section: str, path: Path)
             return f"Expected {name} in [{_find_section(name)}] of {path}, got it in [{section}]. Move it."
         nearest = _find_nearest_name(name, SECTIONS[section])
         return f"Expected a known key in [{section}] of {path}, got {name!r}; the nearest is {nearest!r}. Rename or remove it."
-    wanted = find_key_type(name)
-    if getattr(wanted, "__origin__", None) is not list:
+    wanted = ROWS[name].kind
+    if not ROWS[name].is_list:
         return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Repair it."
     item = wanted.__args__[0]
     what = {str: "texts in quotes", float: "numbers"}.get(item, "texts or whole numbers")

@@ -5,15 +5,14 @@ Every field is a key of `audit.toml` and a flag of `audit` and `plan`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from memberscope.cli.options.keys import KEYS
+from memberscope.cli.options.table import ENDPOINT_KEYS, ROWS, choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.cli.options.keys import Options
+    from memberscope.cli.options.table import Options
     from memberscope.targets import LoadedTarget
     from memberscope.types import Target
 
@@ -31,11 +30,11 @@ def refuse_model_beside_endpoint(options: Options) -> None:
         )
     alone = [
         key
-        for key in KEYS
+        for key in ENDPOINT_KEYS
         if key not in ("url", "outputs", "batch_size") and getattr(options, key) is not None
     ]
     if alone and not options.url:
-        flag = "--" + alone[0].replace("_", "-")
+        flag = ROWS[alone[0]].flag
         raise InputError(
             f"Expected --url with {flag}, got none. Say where the endpoint is, or leave {flag} out."
         )
@@ -52,13 +51,15 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     from memberscope.targets.http import strip_url
     from memberscope.wire import Endpoint
 
-    said = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
+    said = {
+        key: getattr(options, key) for key in ENDPOINT_KEYS if getattr(options, key) is not None
+    }
     if options.classes is not None:
         said["classes"] = tuple(str(name) for name in options.classes)
     if options.classes is None and options.n_classes is None:
         said["n_classes"] = _count_classes_in_records(options)
     endpoint = Endpoint(**said)
-    ledger = Path(options.out or "memberscope-out") / "ledger.sqlite"
+    ledger = choose_out_folder(options, "audit") / "ledger.sqlite"
     target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
     plain = " without encryption" if endpoint.url.startswith("http:") else ""
     note = f"Asked {strip_url(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memberscope.cli.options.keys import Options
+from memberscope.cli.options.table import LABEL, Options
 
 if TYPE_CHECKING:
     from memberscope.targets import TableLayout
@@ -19,7 +19,7 @@ def build_table_layout(options: Options, target: Target) -> TableLayout:
 
     fitted = list_target_columns(target)
     return TableLayout(
-        options.label or "y",
+        options.label or LABEL,
         options.id,
         options.groups or (),
         options.drop or (),
