@@ -35,7 +35,7 @@ def audit_canaries(options: Options) -> bool:
 
     _refuse_missing_canaries(options)
     design = design_from_options(options, build_plan(options), build_subject(options))
-    typer.echo(describe_training(design))
+    typer.echo(f"Training on {describe_training_data(design)}.")
     out, console = choose_out_folder(options, "audit"), Console()
     with show_progress(console) as report:
         outcome = run_canary_audit(design, out, overwrite=bool(options.overwrite), progress=report)
@@ -71,12 +71,10 @@ def design_from_options(options: Options, plan: Plan, subject: Subject) -> Canar
     return design_canary_audit(plan, subject, recipe, n, options.canary_kind or CANARY_KIND)
 
 
-def describe_training(design: CanaryDesign) -> str:
-    """Say in a sentence what the model is trained on."""
-    return (
-        f"Training on {len(design.members)} members and {int(design.inside.sum())} of "
-        f"{len(design.planted)} canaries."
-    )
+def describe_training_data(design: CanaryDesign) -> str:
+    """Say what the model is trained on."""
+    inside = int(design.inside.sum())
+    return f"{len(design.members)} members and {inside} of {len(design.planted)} canaries"
 
 
 def _refuse_missing_canaries(options: Options) -> None:

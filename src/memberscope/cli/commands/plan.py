@@ -24,7 +24,7 @@ def preview_audit(options: Options) -> None:
     Which attacks will run, which will not and why; models, queries, minutes and bytes; the smallest
     FPR that the records resolve, and what the audit could detect.
     """
-    from memberscope.cli.commands.audit_canaries import describe_training, design_from_options
+    from memberscope.cli.commands.audit_canaries import describe_training_data, design_from_options
     from memberscope.cli.run_audit import build_audit
 
     plan, subject, training = build_audit(options)
@@ -32,7 +32,7 @@ def preview_audit(options: Options) -> None:
     lines = []
     if options.audit_canaries is not None or options.claimed is not None:
         design = design_from_options(options, plan, subject)
-        lines.append(f"canaries {describe_training(design)}")
+        lines.append(f"canaries one model to train, on {describe_training_data(design)}")
         # The model to audit is not trained yet: the one that is named stands in for it.
         plan, subject, training = design.plan, design.build_subject(subject.target), None
     elif not options.overwrite:

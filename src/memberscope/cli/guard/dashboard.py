@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import typer
@@ -26,6 +25,8 @@ class DashboardOptions:
 @take_options(DashboardOptions)
 def write_dashboard(options: DashboardOptions) -> None:
     """Write dashboard.json (import it in Grafana) and rules.yml (name it in Prometheus' rule_files)."""
+    from importlib.resources import files
+
     from memberscope._files import write_bytes
 
     out = options.out

@@ -11,7 +11,6 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from memberscope.cli.options.configuration import read_audit_config
 from memberscope.cli.options.rows import Row, read_rows
 from memberscope.cli.options.table import ROWS, Options, list_rows
 from memberscope.cli.options.variables import name_variables_in_message, read_variables
@@ -80,6 +79,8 @@ def merge_options(
     Raises:
         InputError: The file cannot be read, or says what no option is.
     """
+    from memberscope.cli.options.configuration import read_audit_config
+
     base = read_audit_config(config) if config else Options()
     given = {name: value for name, value in flags.items() if value is not None}
     return replace(base, **{**variables, **given})
