@@ -147,7 +147,7 @@ def score_canaries(options: ScoreOptions) -> None:
 
 
 def format_bound(bound: EpsilonBound) -> str:
-    """A bound in a sentence or two."""
+    """Write a bound in a sentence or two."""
     return (
         f"epsilon >= {bound.epsilon:.3f} at delta {bound.delta:g}, {bound.confidence:.0%} "
         f"confidence ({bound.form}: {bound.right} of "
@@ -177,9 +177,7 @@ def report_refutation(bounds: list[EpsilonBound], claimed: float) -> bool:
 
 
 def _read_table_as_written(path: Path) -> Columns:
-    """Read the columns of a table.
-
-    Those of a text table as they are written, since they are written again.
+    """Read the columns of a table; those of a text table word for word, to write them again.
 
     Raises:
         InputError: It cannot be read.
@@ -194,7 +192,7 @@ def _read_table_as_written(path: Path) -> Columns:
 
 
 def _write_table(path: Path, table: Columns) -> None:
-    """Columns as a CSV or an NPZ file, whole or not at all."""
+    """Write columns as a CSV or an NPZ file, whole or not at all."""
     import io
 
     import numpy as np

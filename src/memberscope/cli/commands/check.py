@@ -1,4 +1,4 @@
-"""`memberscope check`: the gate; closed unless a stored result passes."""
+"""`memberscope check`: judge a stored result and exit by its verdict."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class CheckOptions:
 
 @take_options(CheckOptions)
 def check_result(options: CheckOptions) -> None:
-    """Exit 0 if the result passes its policy, 1 if it fails.
+    """Judge a stored result: exit 0 if it passes its policy, 1 if it fails.
 
-    3 if it is inconclusive or was not judged, 2 if unreadable.
+    Exit 3 if it is inconclusive or was not judged, 2 if it cannot be read.
     """
     from memberscope.auditing import load_policy
     from memberscope.reports import read_verified, write_junit
@@ -52,7 +52,7 @@ def check_result(options: CheckOptions) -> None:
 
 
 def _accept_limited_findings(result: Result) -> Result:
-    """The result with its limited findings taken as passed."""
+    """Give the result with its limited findings taken as passed."""
     return result.model_copy(
         update={"findings": [replace(finding, limited=False) for finding in result.findings]}
     )

@@ -37,9 +37,9 @@ class CompareOptions:
 
 @take_options(CompareOptions)
 def compare_audits(options: CompareOptions) -> None:
-    """Exit 1 if the last audit leaks more than the one before it, 0 if that is not shown.
+    """Compare audits: exit 1 if the last leaks more than the one before it, 0 if that is not shown.
 
-    3 if they cannot be compared.
+    Exit 3 if they cannot be compared.
     """
     from rich.console import Console
 
@@ -70,7 +70,7 @@ def compare_audits(options: CompareOptions) -> None:
 
 
 def _refuse_repeated_audits(paths: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The paths, each of another audit.
+    """Give the paths, each of another audit.
 
     Raises:
         InputError: There is one only, or one twice.
@@ -92,12 +92,12 @@ def _refuse_repeated_audits(paths: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _find_audit_folder(path: Path) -> Path:
-    """The folder of an audit, or a file that is not called result.json."""
+    """Find the folder of an audit, or its file where that is not called result.json."""
     return path.parent if path.name == "result.json" and path.parent != Path() else path
 
 
 def _read_result_with_arrays(path: Path) -> Result:
-    """A result with its scores, if they lie beside it."""
+    """Read a result, with its scores where they lie beside it."""
     from memberscope.reports import read_arrays, read_result
 
     found = read_result(path)

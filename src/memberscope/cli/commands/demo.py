@@ -1,7 +1,4 @@
-"""`memberscope demo`: two bundled models, one that leaks and one that does not.
-
-Audited under a shipped policy.
-"""
+"""`memberscope demo`: audit a model that leaks and one that does not under a shipped policy."""
 
 from __future__ import annotations
 
@@ -48,7 +45,7 @@ def run_demo(options: DemoOptions) -> None:
 
 
 def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """scikit-learn's digits, split at random into members and non-members of equal number."""
+    """Split scikit-learn's digits at random into as many members as non-members."""
     import numpy as np
     from sklearn.datasets import load_digits
 
@@ -59,10 +56,7 @@ def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
-    """A random forest grown to purity, which remembers its records.
-
-    And a strongly regularised linear model.
-    """
+    """Train a forest that remembers its records, and a strongly regularised linear model."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -1,7 +1,4 @@
-"""`memberscope init`: a few questions about who asks the model what.
-
-And an `audit.toml` from the answers.
-"""
+"""`memberscope init`: ask about the threat model, and write `audit.toml` from the answers."""
 
 from __future__ import annotations
 

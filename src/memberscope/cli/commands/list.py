@@ -37,7 +37,7 @@ def print_listing(options: ListOptions) -> None:
 
 
 def _list_entries(kind: Kind) -> list[str]:
-    """One line an entry."""
+    """List the entries of a kind, one line each."""
     if kind is Kind.ATTACKS:
         return _format_attack_lines()
     if kind is Kind.METRICS:
@@ -67,7 +67,7 @@ def _list_entries(kind: Kind) -> list[str]:
 
 
 def _format_attack_lines() -> list[str]:
-    """Each attack with its access level and what it learns from.
+    """List the attacks with their access level and what they learn from.
 
     Those that run only where they are named come last.
     """

@@ -123,7 +123,7 @@ def _list_preview_lines(
 
 
 def _format_seconds_by_part(seconds: Seconds) -> str:
-    """The seconds of one core by part, in words; what is not known is left out."""
+    """Write the seconds of one core by part; what is not known is left out."""
     parts = {
         "asking the target": seconds.asking,
         "training": seconds.training,
@@ -139,7 +139,7 @@ def _format_seconds_by_part(seconds: Seconds) -> str:
 
 
 def _describe_units(subject: Subject) -> str:
-    """How many people or documents the records belong to, as the end of a sentence."""
+    """Say how many people or documents the records belong to, as the end of a sentence."""
     import numpy as np
 
     unit = subject.records.unit

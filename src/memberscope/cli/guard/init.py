@@ -1,7 +1,4 @@
-"""`memberscope guard init` and `guard fit`.
-
-A policy from what an audit measured, and the defences in it that are fitted.
-"""
+"""`memberscope guard init` and `fit`: a policy from an audit, and its fitted defences."""
 
 from __future__ import annotations
 
@@ -111,7 +108,7 @@ def fit_guard_defences(options: FitOptions) -> None:
     if n_classes is not None and found.shape[1:] != (n_classes,):
         raise InputError(
             f"Expected outputs of {n_classes} classes as in [serving], got shape {found.shape}. "
-            "Repair one of them."
+            "Correct one of them."
         )
     kept = save_fitted(
         [fit_parts(parse_restriction(name), found, member, random) for name in names], path
@@ -120,9 +117,7 @@ def fit_guard_defences(options: FitOptions) -> None:
 
 
 def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
-    """Answers (n, k), who is a member (n), and answers about random inputs (r.
-
-    K) if they are there.
+    """Read answers (n, k), who is a member (n), and answers about random inputs (r, k) if any.
 
     Raises:
         InputError: The file is no NPZ with them, or they are no probabilities.
@@ -163,7 +158,7 @@ def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
 
 
 def _has_probability_rows(values: Floats) -> bool:
-    """Whether rows (n, k) are probabilities."""
+    """Tell whether rows (n, k) are probabilities."""
     import numpy as np
 
     return bool(

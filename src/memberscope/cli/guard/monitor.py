@@ -198,7 +198,7 @@ def replay_logs(options: ReplayOptions) -> None:
 
 
 def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
-    """The policy and what its monitor works with.
+    """Read the policy and the files that its monitor works with.
 
     Raises:
         InputError: The monitor is not set up.
@@ -224,7 +224,10 @@ def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
 
 
 def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
-    """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
+    """Read the secrets of a key file, with a fresh one at the end if there is none or to `rotate`.
+
+    Nothing is written.
+    """
     from memberscope.guard.hashing import Secret, read_secrets
 
     kept = read_secrets(path) if path.is_file() else []
@@ -232,7 +235,7 @@ def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
 
 
 def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
-    """What to say of lines that were made with another key, or that could not be read.
+    """Say how many lines were made with another key, or could not be read.
 
     Raises:
         InputError: All were made with another key.
@@ -247,7 +250,7 @@ def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
 
 
 def _read_batch(path: Path, policy: GuardPolicy, drop: tuple[str, ...] | None) -> Batch:
-    """The records of a table as clients send them.
+    """Read the records of a table as clients send them.
 
     Raises:
         InputError: The file is not usable, or a column to drop is not there.
@@ -261,13 +264,13 @@ def _read_batch(path: Path, policy: GuardPolicy, drop: tuple[str, ...] | None) -
     missing = [name for name in drop or [] if name not in table]
     if missing:
         raise InputError(
-            f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop."
+            f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Correct --drop."
         )
     names = [name for name in policy.serving.columns or table if name not in (drop or [])]
     absent = [name for name in names if name not in table]
     if absent:
         raise InputError(
-            f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair "
+            f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Correct "
             "columns."
         )
     numeric = all(is_numeric_column(table[name]) for name in names)

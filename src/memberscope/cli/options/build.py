@@ -1,7 +1,4 @@
-"""The options that `audit`, `plan` and `defend` share.
-
-Flags over `audit.toml`, and the plan, records and recipe they describe.
-"""
+"""Build the plan, the model with its records, and the training that the options describe."""
 
 from __future__ import annotations
 
@@ -75,7 +72,7 @@ def _find_access(word: str | None) -> Access | None:
 
 
 def build_training(options: Options, subject: Subject) -> Training | None:
-    """How to train reference models, or None without a recipe.
+    """Build how reference models are trained, or None without a recipe.
 
     Raises:
         InputError: There is no such recipe, or the population or the design cannot be read.
@@ -131,7 +128,7 @@ def build_training(options: Options, subject: Subject) -> Training | None:
 
 
 def _build_policy(given: Any) -> Policy | None:
-    """A policy from a name, a file or a table.
+    """Build a policy from a name, a file or a table.
 
     Raises:
         InputError: There is no such policy.
@@ -144,7 +141,7 @@ def _build_policy(given: Any) -> Policy | None:
 
 
 def build_subject(options: Options) -> Subject:
-    """The model and the records that the options name.
+    """Build the model and the records that the options name.
 
     Raises:
         InputError: Neither a model with records nor signals were named, or they cannot be read.

@@ -33,7 +33,7 @@ def read_audit_config(path: Path) -> Options:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected TOML in {path}, got: {error}. Repair the file.") from error
+        raise InputError(f"Expected TOML in {path}, got: {error}. Correct the file.") from error
     found: dict[str, Any] = {}
     for section, table in document.items():
         if section == "policy":
@@ -90,10 +90,7 @@ def _read_section(section: str, table: Any, path: Path) -> dict[str, Any]:
 
 
 def _section_model(section: str) -> type[BaseModel]:
-    """Make the pydantic model of a section.
-
-    Its keys, all optional, in the types of TOML and no others.
-    """
+    """Make the pydantic model of a section: its keys, all optional, in the types of TOML."""
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True)
@@ -111,7 +108,7 @@ def _describe_error(error: Any, given: dict[str, Any], section: str, path: Path)
         return f"Expected a known key in [{section}] of {path}, got {name!r}; the nearest is {nearest!r}. Rename or remove it."
     wanted = ROWS[name].kind
     if not ROWS[name].is_list:
-        return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Repair it."
+        return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Correct it."
     item = wanted.__args__[0]
     what = {str: "texts in quotes", float: "numbers"}.get(item, "texts or whole numbers")
     return f"Expected a list of {what} for {name} in [{section}] of {path}, got {given[name]!r}. Write {name} = [ … ]."
@@ -145,7 +142,7 @@ def _find_nearest_name(name: str, known: Any) -> str:
 def _read_policy_section(table: Any, path: Path) -> Any:
     """Read what `[policy]` says: its own claims, or the policy that it uses.
 
-    A file's path being relative to the configuration.
+    The path of a policy file is relative to the configuration.
 
     Raises:
         InputError: It is no table, or has `use` beside claims, one of which would be ignored.

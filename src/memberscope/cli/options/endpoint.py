@@ -41,7 +41,9 @@ def refuse_model_beside_endpoint(options: Options) -> None:
 
 
 def build_endpoint_target(options: Options) -> LoadedTarget:
-    """The endpoint that the options describe, its ledger in the output folder; nothing is sent.
+    """Build the endpoint that the options describe; its ledger is in the output folder.
+
+    Nothing is sent.
 
     Raises:
         InputError: A value is not usable, or the classes have names in the records and none in the
@@ -67,7 +69,7 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
 
 
 def _count_classes_in_records(options: Options) -> int:
-    """The number of classes where the records number them.
+    """Count the classes where the records number them.
 
     Raises:
         InputError: The records name them, which tells nothing of the server's order.
@@ -88,14 +90,14 @@ def _count_classes_in_records(options: Options) -> int:
 
 
 def name_endpoint(options: Options) -> str:
-    """What an audit of an endpoint is called: the model's name or the host."""
+    """Name the audit of an endpoint: by the model's name, or the host."""
     return (
         options.model_name or (urlsplit(options.url).hostname if options.url else None) or "audit"
     )
 
 
 def describe_planned_requests(target: Target, queries: int) -> list[str]:
-    """Lines for `plan`: requests, and minutes at the rate limit.
+    """List lines for `plan`: requests, and minutes at the rate limit.
 
     Only the ledger of an earlier run is looked at.
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def build_table_layout(options: Options, target: Target) -> TableLayout:
-    """Which columns of the user's tables are what, as the options and the model say."""
+    """Say which columns of the user's tables are what, by the options and the model."""
     from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model

@@ -80,9 +80,9 @@ def render_configuration_page() -> str:
 
 
 def _list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
-    """Give name, type, default and meaning of each field of a pydantic model, or of a dataclass.
+    """Give name, type, default and meaning of each field of a pydantic model.
 
-    Whose fields have no meaning.
+    The fields of a dataclass have no meaning.
 
     >>> from pydantic import BaseModel, Field
     >>> class Limit(BaseModel):
@@ -126,7 +126,7 @@ def _format_options(rows: list[Row]) -> list[str]:
 
 
 def _format_table(rows: list[tuple[str, str, str, str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Write rows as lines of a Markdown table."""
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     return lines + [
         f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in rows
@@ -134,7 +134,7 @@ def _format_table(rows: list[tuple[str, str, str, str]]) -> list[str]:
 
 
 def _default_name(value: Any) -> str:
-    """A default in words.
+    """Write a default in words.
 
     >>> _default_name(()), _default_name(None), _default_name(True), _default_name(4)
     ('none', 'none', 'true', '4')
@@ -145,7 +145,7 @@ def _default_name(value: Any) -> str:
 
 
 def _type_name(hint: Any) -> str:
-    """A type in words.
+    """Write a type in words.
 
     >>> _type_name(list[str]), _type_name(int | None), _type_name(tuple[float, ...])
     ('list of text', 'whole number', 'list of number')

@@ -1,4 +1,4 @@
-"""One option as one row: a field of a frozen dataclass, its annotation the type, its metadata the rest.
+"""One option as one row: a field of a dataclass, with its type, its default and its help.
 
 `Options` in `table.py` is the table of the verbs that read `audit.toml`. A verb with options of its
 own declares them as a small dataclass beside it. Commands, keys, environment variables and pages of
