@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 
 from memberscope.auditing import audit_subject
 from memberscope.cli.options.build import build_plan, build_subject, build_training
-from memberscope.cli.options.keys import Options
+from memberscope.cli.options.table import Options
 from memberscope.errors import InputError
 
 N = 400

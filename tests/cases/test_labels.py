@@ -88,7 +88,7 @@ def test_labels_that_start_at_one_are_read_in_order_and_said(scene):
 
 def test_labels_that_start_at_one_in_files(scene, tmp_path, monkeypatch):
     from memberscope.cli.options.build import build_subject
-    from memberscope.cli.options.keys import Options
+    from memberscope.cli.options.table import Options
 
     _, x, y = scene
     for name, part in (("train", slice(0, N)), ("holdout", slice(N, 2 * N))):

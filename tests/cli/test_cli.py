@@ -239,6 +239,18 @@ def test_plan_is_a_dry_run(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"s.csv"}
 
 
+def test_plan_takes_what_audit_takes_and_says_whose_result_is_in_the_folder(audited):
+    base = ("plan", "--signals", "s.csv", "--features", "x0", "--groups", "sex", "--policy", "demo")
+    only_audit = ("--accept-limited", "--no-records", "--show-ids", "--drop-overlap")
+    same = call(*base, "--out", "out", *only_audit[:3], cwd=audited)
+    assert same.returncode == 0 and "folder" not in same.stdout, same.stderr
+    other = call(*base, "--out", "out", *only_audit, "--title", "t", cwd=audited)
+    assert other.returncode == 0, other.stderr
+    assert "folder   out holds a result with another plan: the audit will need" in other.stdout
+    replaced = call(*base, "--out", "out", *only_audit, "--overwrite", cwd=audited)
+    assert replaced.returncode == 0 and "folder" not in replaced.stdout
+
+
 def test_init_writes_a_configuration_that_plan_reads(tmp_path):
     write_signals(tmp_path / "s.csv")
     answers = (

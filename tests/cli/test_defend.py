@@ -241,6 +241,14 @@ def test_private_training_keeps_its_promise_black_and_white_box(work):
     assert "Proven by accounting: epsilon 1 at delta 1e-05." in done.stdout
 
 
+def test_plan_previews_an_audit_with_canaries_and_trains_nothing(work):
+    found = asked("audit", "recipe", "--canaries", 200, "--out", "planned")
+    done = call("plan", *found[1:], cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "canaries one model to train, on 300 members and 1" in done.stdout
+    assert "runs     logit at probabilities" in done.stdout and not (work / "planned").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "sentence"),
     [

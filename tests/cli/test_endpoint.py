@@ -17,8 +17,8 @@ import pytest
 from commands import COMMAND, run_command
 from unruly import Unruly, model, serving
 
-from memberscope.cli.options.build import merge_options
-from memberscope.cli.options.keys import KEYS, is_list
+from memberscope.cli.options.commands import merge_options
+from memberscope.cli.options.table import ENDPOINT_KEYS, ROWS
 from memberscope.errors import InputError
 
 TOKEN = "s3cret-token-of-the-test"
@@ -226,11 +226,11 @@ def test_keys_of_an_endpoint_need_one_and_classes_with_names_need_an_order(folde
 @pytest.mark.parametrize("verb", ["audit", "plan"])
 def test_every_key_is_a_flag(verb, tmp_path):
     shown = call(verb, "--help", cwd=tmp_path).stdout
-    assert [key for key in KEYS if f"--{key.replace('_', '-')} " not in shown] == []
+    assert [key for key in ENDPOINT_KEYS if f"--{key.replace('_', '-')} " not in shown] == []
 
 
 def test_every_key_can_stand_in_the_file(tmp_path):
-    values = {key: '["a", "b"]' if is_list(key) else '"x"' for key in KEYS}
+    values = {key: '["a", "b"]' if ROWS[key].is_list else '"x"' for key in ENDPOINT_KEYS}
     values |= dict.fromkeys(
         ("n_classes", "top_k", "batch_size", "concurrency", "retries", "max_queries"), "3"
     )
@@ -238,7 +238,9 @@ def test_every_key_can_stand_in_the_file(tmp_path):
     file = tmp_path / "audit.toml"
     file.write_text("[target]\n" + "\n".join(f"{key} = {value}" for key, value in values.items()))
     options = merge_options(file, {"rate": 2.5})
-    assert {key for key in KEYS if getattr(options, key) is None} == set() and options.rate == 2.5
+    assert {
+        key for key in ENDPOINT_KEYS if getattr(options, key) is None
+    } == set() and options.rate == 2.5
     assert options.ca_file == str(tmp_path / "x") and options.classes == ("a", "b")
     file.write_text('[target]\nrate = "fast"')
     with pytest.raises(InputError, match=r"Expected a number for rate in \[target\]"):

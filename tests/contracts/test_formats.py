@@ -12,8 +12,8 @@ import pandas
 import pytest
 
 import memberscope
-from memberscope.cli.options.keys import Options
 from memberscope.cli.options.layout import build_table_layout
+from memberscope.cli.options.table import Options
 from memberscope.targets import build_pair, read_class_names, read_tables, resolve_n_classes, wrap
 
 N = 200

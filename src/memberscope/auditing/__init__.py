@@ -1,6 +1,13 @@
 """Auditing: the plan, the run, the controls, the verdict and the result."""
 
 from memberscope.auditing.api import audit, audit_signals, complete_plan, make_signals_subject
+from memberscope.auditing.canary_audit import (
+    CanaryDesign,
+    CanaryOutcome,
+    design_canary_audit,
+    is_refuted,
+    run_canary_audit,
+)
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.compare.compare import compare
 from memberscope.auditing.documents.comparison import COMPARISON_FORMAT, Comparison
@@ -23,6 +30,13 @@ from memberscope.auditing.documents.result import (
 )
 from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_privacy_bounds
 from memberscope.auditing.estimates.strongest import STRONGEST
+from memberscope.auditing.resume import (
+    build_audit_identity,
+    find_other_audit,
+    refuse_other_audit,
+    resume_audit,
+    write_audit_identity,
+)
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
@@ -44,6 +58,8 @@ __all__ = [
     "AttackScores",
     "AuditArrays",
     "COMPARISON_FORMAT",
+    "CanaryDesign",
+    "CanaryOutcome",
     "Claim",
     "Comparison",
     "Control",
@@ -62,10 +78,14 @@ __all__ = [
     "audit",
     "audit_signals",
     "audit_subject",
+    "build_audit_identity",
     "compare",
     "complete_plan",
     "compute_privacy_bounds",
+    "design_canary_audit",
+    "find_other_audit",
     "hash_ids",
+    "is_refuted",
     "judge_again",
     "list_bundled_policies",
     "load_policy",
@@ -76,8 +96,12 @@ __all__ = [
     "parse_training_name",
     "recompute_controls",
     "recompute_estimates",
+    "refuse_other_audit",
+    "resume_audit",
+    "run_canary_audit",
     "verify_arrays",
     "verify_frontier",
     "verify_result",
     "verify_verdict",
+    "write_audit_identity",
 ]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import typer
+
+from memberscope.cli.options.help_page import PanelCommand
 
 app = typer.Typer(
     name="memberscope",
@@ -12,3 +16,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+
+def add_verb(group: typer.Typer, name: str, command: Callable[..., None]) -> None:
+    """Add a command to a group, with its options in panels."""
+    group.command(name, cls=PanelCommand)(command)

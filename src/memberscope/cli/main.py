@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from memberscope.cli.app import app
+from memberscope.cli.app import add_verb, app
 from memberscope.cli.commands import (
     audit,
     canaries,
@@ -29,20 +29,20 @@ from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
 from memberscope.errors import MemberscopeError
 
-app.command("demo")(demo.run_demo)
-app.command("init")(init.write_audit_config)
-app.command("doctor")(doctor.show_environment)
-app.command("plan")(plan.plan)
-app.command("audit")(audit.audit_model)
-app.command("check")(check.check)
-app.command("compare")(compare.compare_audits)
-app.command("defend")(defend.compare_defences)
-app.command("report")(report.rewrite_report)
-app.command("explain")(explain.print_explanation)
-app.command("verify")(verify.verify_audit)
+add_verb(app, "demo", demo.run_demo)
+add_verb(app, "init", init.write_audit_config)
+add_verb(app, "doctor", doctor.show_environment)
+add_verb(app, "plan", plan.preview_audit)
+add_verb(app, "audit", audit.audit_model)
+add_verb(app, "check", check.check_result)
+add_verb(app, "compare", compare.compare_audits)
+add_verb(app, "defend", defend.compare_defences)
+add_verb(app, "report", report.rewrite_report)
+add_verb(app, "explain", explain.print_explanation)
+add_verb(app, "verify", verify.verify_audit)
 app.add_typer(canaries.app, name="canaries")
 app.add_typer(guard.app, name="guard")
-app.command("list")(listing.print_listing)
+add_verb(app, "list", listing.print_listing)
 
 
 def run() -> None:
@@ -65,9 +65,10 @@ def run() -> None:
 
 
 def _choose_exit_code(stop: SystemExit) -> int | str | None:
-    """The exit code; typer's own for an aborted question or a reader that left, 1.
+    """Choose the exit code of a command that stopped.
 
-    Would read as a failed policy.
+    typer's own for an aborted question, or for a reader that left, is 1: that would read as a
+    failed policy.
     """
     if stop.code == 130:
         return _report_interrupt()

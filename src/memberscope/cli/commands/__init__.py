@@ -1,1 +1,1 @@
-"""One file a command."""
+"""The commands of `memberscope`, one file each; they read options, call the library and print."""

@@ -1,52 +1,58 @@
-"""`memberscope check`: the gate; closed unless a stored result passes."""
+"""`memberscope check`: judge a stored result and exit by its verdict."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
 from memberscope.cli.exits import exit_of_verdict
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument, add_option
 
 if TYPE_CHECKING:
     from memberscope.auditing import Result
 
 
-def _accept_limited_findings(result: Result) -> Result:
-    """The result with its limited findings taken as passed."""
-    return result.model_copy(
-        update={"findings": [replace(finding, limited=False) for finding in result.findings]}
+@dataclass(frozen=True)
+class CheckOptions:
+    """The options of `check`."""
+
+    result: Path = add_argument("The folder of an audit, or its result.json.")
+    policy: str | None = add_option(
+        "Judge by this policy instead of the audit's own.", default=None
+    )
+    junit: Path | None = add_option("Also write JUnit XML here.", default=None)
+    accept_limited: bool = add_option(
+        "Exit 0 on a pass without the reference models that the policy requires.", default=False
     )
 
 
-def check(
-    result: Annotated[Path, typer.Argument(help="The folder of an audit, or its result.json.")],
-    policy: Annotated[
-        str | None, typer.Option(help="Judge by this policy instead of the audit's own.")
-    ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
-    accept_limited: Annotated[
-        bool,
-        typer.Option(
-            "--accept-limited",
-            help="Exit 0 on a pass without the reference models that the policy requires.",
-        ),
-    ] = False,
-) -> None:
-    """Exit 0 if the result passes its policy, 1 if it fails.
+@take_options(CheckOptions)
+def check_result(options: CheckOptions) -> None:
+    """Judge a stored result: exit 0 if it passes its policy, 1 if it fails.
 
-    3 if it is inconclusive or was not judged, 2 if unreadable.
+    Exit 3 if it is inconclusive or was not judged, 2 if it cannot be read.
     """
     from memberscope.auditing import load_policy
     from memberscope.reports import read_verified, write_junit
 
-    judged, _ = read_verified(result, load_policy(policy) if policy else None)
-    if junit:
-        write_junit(_accept_limited_findings(judged) if accept_limited else judged, junit)
+    policy = load_policy(options.policy) if options.policy else None
+    judged, _ = read_verified(options.result, policy)
+    accepted = options.accept_limited
+    if options.junit:
+        write_junit(_accept_limited_findings(judged) if accepted else judged, options.junit)
     limited = " (limited)" if judged.limited else ""
     typer.echo(f"{judged.verdict or 'NO POLICY'}{limited}: {judged.reason}")
     raise typer.Exit(
-        exit_of_verdict(judged.verdict, limited=judged.limited, accept_limited=accept_limited)
+        exit_of_verdict(judged.verdict, limited=judged.limited, accept_limited=accepted)
+    )
+
+
+def _accept_limited_findings(result: Result) -> Result:
+    """Give the result with its limited findings taken as passed."""
+    return result.model_copy(
+        update={"findings": [replace(finding, limited=False) for finding in result.findings]}
     )

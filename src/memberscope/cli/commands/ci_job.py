@@ -1,4 +1,7 @@
-"""The CI job that `init --ci` writes: audit on a schedule and on release, judge, compare with the last release kept, keep reports."""
+"""The CI job that `init --ci` writes.
+
+It audits on a schedule and on release, judges, compares with the last release and keeps reports.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +131,9 @@ INCLUDE = "Add to .gitlab-ci.yml: include: memberscope.gitlab-ci.yml"
 
 
 def choose_job_file(system: str) -> Path:
-    """Where the job goes, from the repository's root; beside a .gitlab-ci.yml that is there, to be included by it.
+    """Choose the file of the job, from the repository's root.
+
+    Where there is a .gitlab-ci.yml already, it is a file beside it, to be included by it.
 
     Raises:
         InputError: The CI system is not known, or the file is there.
@@ -152,7 +157,9 @@ def choose_job_file(system: str) -> Path:
 
 
 def render_job(system: str, config: str, target: str) -> str:
-    """The job for a configuration file of this name, with what the model's file needs installed.
+    """Write the job for a configuration file of this name.
+
+    It installs what the model's file needs.
 
     >>> 'pip install "memberscope[onnx]"' in render_job("gitlab", "audit.toml", "model.onnx")
     True
@@ -162,7 +169,9 @@ def render_job(system: str, config: str, target: str) -> str:
 
 
 def _list_packages(target: str) -> str:
-    """What pip installs to audit `target`: a model file or folder, a module:factory, an endpoint or a table of signals.
+    """List what pip installs to audit `target`.
+
+    A model file or folder, a module:factory, an endpoint or a table of signals.
 
     >>> _list_packages("https://model"), _list_packages("model.ubj"), _list_packages("mine:build")
     ('"memberscope[http]"', '"memberscope" xgboost', '"memberscope"')

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, get_args
 
 import typer
+
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument, add_option
 
 if TYPE_CHECKING:
     from memberscope.auditing import Result
@@ -13,27 +17,29 @@ if TYPE_CHECKING:
 EXIT = {"NOT_MORE": 0, "LEAKS_MORE": 1, "INCONCLUSIVE": 3}
 
 
-def compare_audits(
-    results: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Two or more audits in order of release: folders, or result.json files."
-        ),
-    ],
-    margin: Annotated[
-        float, typer.Option(help="What a difference in TPR or AUC may be before it counts.")
-    ] = 0.0,
-    baseline: Annotated[
-        str, typer.Option(help="Compare the last with the previous one, or with the first.")
-    ] = "previous",
-    out: Annotated[
-        Path | None, typer.Option(help="Write a page here: a .html file, or a folder.")
-    ] = None,
-    json: Annotated[Path | None, typer.Option(help="Write the comparison as JSON here.")] = None,
-) -> None:
-    """Exit 1 if the last audit leaks more than the one before it, 0 if that is not shown.
+@dataclass(frozen=True)
+class CompareOptions:
+    """The options of `compare`."""
 
-    3 if they cannot be compared.
+    results: tuple[Path, ...] = add_argument(
+        "Two or more audits in order of release: folders, or result.json files."
+    )
+    margin: float = add_option(
+        "What a difference in TPR or AUC may be before it counts.", default=0.0
+    )
+    baseline: str = add_option(
+        "Compare the last audit with the previous one, or with the first: previous or first.",
+        default="previous",
+    )
+    out: Path | None = add_option("Write a page here: a .html file, or a folder.", default=None)
+    json: Path | None = add_option("Write the comparison as JSON here.", default=None)
+
+
+@take_options(CompareOptions)
+def compare_audits(options: CompareOptions) -> None:
+    """Compare audits: exit 1 if the last leaks more than the one before it, 0 if that is not shown.
+
+    Exit 3 if they cannot be compared.
     """
     from rich.console import Console
 
@@ -42,6 +48,7 @@ def compare_audits(
     from memberscope.errors import InputError
     from memberscope.reports import print_comparison, write_comparison, write_comparison_page
 
+    results, baseline, out = options.results, options.baseline, options.out
     if baseline not in get_args(Baseline):
         raise InputError(
             f"Expected --baseline previous or first, got {baseline!r}. Choose one of them."
@@ -49,12 +56,12 @@ def compare_audits(
     found = compared(
         [_read_result_with_arrays(path) for path in _refuse_repeated_audits(results)],
         names=[str(_find_audit_folder(path)) for path in results],
-        margin=margin,
+        margin=options.margin,
         baseline=baseline,  # type: ignore[arg-type]
     )
     print_comparison(found, Console())
-    if json is not None:
-        write_comparison(found, json)
+    if options.json is not None:
+        write_comparison(found, options.json)
     if out is not None:
         page = out if out.suffix == ".html" else out / "comparison.html"
         write_comparison_page(found, page)
@@ -62,8 +69,8 @@ def compare_audits(
     raise typer.Exit(EXIT[found.verdict])
 
 
-def _refuse_repeated_audits(paths: list[Path]) -> list[Path]:
-    """The paths, each of another audit.
+def _refuse_repeated_audits(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Give the paths, each of another audit.
 
     Raises:
         InputError: There is one only, or one twice.
@@ -85,12 +92,12 @@ def _refuse_repeated_audits(paths: list[Path]) -> list[Path]:
 
 
 def _find_audit_folder(path: Path) -> Path:
-    """The folder of an audit, or a file that is not called result.json."""
+    """Find the folder of an audit, or its file where that is not called result.json."""
     return path.parent if path.name == "result.json" and path.parent != Path() else path
 
 
 def _read_result_with_arrays(path: Path) -> Result:
-    """A result with its scores, if they lie beside it."""
+    """Read a result, with its scores where they lie beside it."""
     from memberscope.reports import read_arrays, read_result
 
     found = read_result(path)

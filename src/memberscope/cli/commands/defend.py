@@ -1,182 +1,119 @@
-"""`memberscope defend`: train with each defence, attack with an adversary who does the same.
-
-And show what each buys and costs.
-"""
+"""`memberscope defend`: train with each defence, attack, and show what each buys and costs."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from memberscope.cli.options.build import merge_options
-from memberscope.cli.options.flags import (
-    add_flags,
-    declare_judging_flags,
-    declare_record_flags,
-    declare_training_flags,
-)
+from memberscope.cli.options.commands import take_audit_options
+from memberscope.cli.options.table import choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing.defend import Frontier
-    from memberscope.cli.options.keys import Options
+    from pathlib import Path
 
-USUAL = (
-    "l2:0.001",
-    "dropout:0.5",
-    "early_stopping",
-    "relaxloss:1",
-    "hamp:0.5:0.001+hamp_output",
-    "memguard:1",
-    "top:1",
-    "label",
-)
-OWN = ("depth:2|4|8", "leaf_size:10|50", "top:1", "label")
-# Records for each canary of a kind, where their number is not given: about an eighth of the
-# training data
-SHARED = 30
-Defences = Annotated[
-    str | None,
-    typer.Option(help="Comma-separated: l2:0.001,dropout:0.5,dpsgd:eps=8,memguard:1,depth:2|4."),
-]
-Canaries = Annotated[
-    int | None,
-    typer.Option(help="Worst-case records of each kind to insert (up to 240; 0 for none)."),
-]
+    from memberscope.auditing import Plan
+    from memberscope.auditing.defend import Frontier, SweepOptions
+    from memberscope.cli.options.table import Options
 
 
-@add_flags(declare_record_flags, declare_training_flags, declare_judging_flags)
-def compare_defences(
-    config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
-    defences: Defences = None,
-    canaries: Canaries = None,
-    prior: Annotated[
-        float | None, typer.Option(help="Share of members among the records tried (0.01).")
-    ] = None,
-    attacks: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated attacks (those that seldom win are left out)."),
-    ] = None,
-    out: Annotated[str | None, typer.Option(help="Output folder (memberscope-defend).")] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another sweep's frontier.")
-    ] = False,
-    **given: Any,
-) -> None:
-    """Compare defences: exit 0 if some choice meets the policy (or there is none), 1 if none does.
+@take_audit_options("defend")
+def compare_defences(options: Options) -> None:
+    """Train with each defence, attack with an adversary who does the same, and compare.
 
-    3 if that is open.
+    Exit 0 if some choice meets the policy (or there is none), 1 if none does, 3 if that is open.
     """
-    own = {
-        "defences": defences,
-        "canaries": canaries,
-        "prior": prior,
-        "attacks": attacks,
-        "out": out,
-    }
-    frontier = _run_defend(merge_options(config, given | own), overwrite=overwrite)
-    raise typer.Exit(_exit_of_frontier(frontier))
+    raise typer.Exit(_exit_of_frontier(_run_sweep(options)))
 
 
-def _run_defend(options: Options, *, overwrite: bool = False) -> Frontier:
+def _run_sweep(options: Options) -> Frontier:
     """Run the sweep that the options describe, write its folder and print the summary.
 
     Raises:
         InputError: There is no recipe, the options or the data are not usable, or the folder holds
-    another sweep.
+            another sweep.
     """
-    from dataclasses import replace
-
     from rich.console import Console
 
-    from memberscope._files import write_bytes
-    from memberscope.auditing import name_audit_folder
-    from memberscope.auditing.defend import SEARCHED, SweepOptions, list_sweep_attacks
-    from memberscope.auditing.defend import sweep_defences as swept
-    from memberscope.cli.options.build import build_plan, build_subject, build_training
-    from memberscope.cli.run_audit import build_audit_identity, refuse_other_result, show_progress
-    from memberscope.outputs import name_fitted_file, save_fitted
-    from memberscope.reports import print_frontier, write_all, write_frontier
+    from memberscope.auditing import build_audit_identity, refuse_other_audit, write_audit_identity
+    from memberscope.auditing.defend import (
+        SweepOptions,
+        choose_default_canaries,
+        choose_default_defences,
+        sweep_defences,
+    )
+    from memberscope.cli.options.build import build_subject, build_training
+    from memberscope.cli.run_audit import show_progress
+    from memberscope.reports import print_frontier, write_frontier
     from memberscope.signals import Store
 
     if options.recipe is None:
         raise InputError(
             "Expected a recipe to train defended models, got none. Add --recipe module:function."
         )
-    named = options.attacks
-    options = replace(
-        options,
-        search_queries=SEARCHED if options.search_queries is None else options.search_queries,
-    )
-    plan, subject = build_plan(options), build_subject(options)
-    if named is None:
-        plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy))
+    plan, subject = _build_sweep_plan(options), build_subject(options)
     training = build_training(options, subject)
     assert training is not None
-    names = options.defences or _choose_defences(training.recipe)
-    some = min(240, len(subject.records) // SHARED)
-    wish = SweepOptions(names, some if options.canaries is None else options.canaries)
-    out, console = Path(options.out or "memberscope-defend"), Console()
-    mark = build_audit_identity(plan, subject, training) | {
-        "defences": list(names),
-        "canaries": wish.canaries,
-    }
-    refuse_other_result(out, mark, overwrite=overwrite, file="frontier.json")
-
-    def kept(name: str, result: Any) -> None:
-        write_all(result, out / name_audit_folder(name))
-        console.print(
-            f"{name}: {result.cost.models_trained} models, report in "
-            f"{out / name_audit_folder(name)}/",
-            soft_wrap=True,
-        )
-
-    def fitted(name: str, defence: Any) -> None:
-        save_fitted([defence], out / name_fitted_file(name))
-        console.print(
-            f"{name}: what it fitted to its own model in {out / name_fitted_file(name)}",
-            soft_wrap=True,
-        )
-
-    wish = replace(wish, kept=kept, fitted=fitted)
+    names = options.defences or choose_default_defences(training.recipe)
+    canaries = options.canaries
+    if canaries is None:
+        canaries = choose_default_canaries(len(subject.records))
+    out, console = choose_out_folder(options, "defend"), Console()
+    identity = build_audit_identity(plan, subject, training)
+    identity |= {"defences": list(names), "canaries": canaries}
+    refuse_other_audit(out, identity, overwrite=bool(options.overwrite), file="frontier.json")
+    sweep = _write_each_audit(SweepOptions(names, canaries), out, console)
     with show_progress(console) as report:
-        frontier = swept(
-            plan, subject, training, wish, store=Store(out / "signals"), progress=report
+        frontier = sweep_defences(
+            plan, subject, training, sweep, store=Store(out / "signals"), progress=report
         )
-    write_bytes(out / "plan.json", (json.dumps(mark, indent=1, sort_keys=True) + "\n").encode())
+    write_audit_identity(out, identity)
     write_frontier(frontier, out)
     print_frontier(frontier, console, out)
     return frontier
 
 
-def _choose_defences(recipe: Any) -> tuple[str, ...]:
-    """Defences to try where none are named: those that the recipe can have."""
-    from memberscope.recipes import SklearnRecipe, TorchRecipe
+def _build_sweep_plan(options: Options) -> Plan:
+    """Build the plan, with fewer queries and attacks than an audit's where none are named."""
+    from dataclasses import replace
 
-    if isinstance(recipe, TorchRecipe):
-        return USUAL
-    if isinstance(recipe, SklearnRecipe):
-        return tuple(name for name in OWN if _is_applicable(name, recipe)) or ("top:1", "label")
-    return ("memguard:1", "top:1", "label")
+    from memberscope.auditing.defend import SEARCHED, list_sweep_attacks
+    from memberscope.cli.options.build import build_plan
+
+    if options.search_queries is None:
+        options = replace(options, search_queries=SEARCHED)
+    plan = build_plan(options)
+    if options.attacks is None:
+        plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy))
+    return plan
 
 
-def _is_applicable(name: str, recipe: Any) -> bool:
-    """Whether the recipe has what a defence of this name changes."""
-    from memberscope.defences import expand_sweep, parse_defence
+def _write_each_audit(sweep: SweepOptions, out: Path, console: Any) -> SweepOptions:
+    """Let the sweep write and name each audit, and each fitted defence, as soon as it is there."""
+    from dataclasses import replace
 
-    try:
-        for single in expand_sweep((name,)):
-            parse_defence(single).recipe(recipe)
-    except InputError:
-        return False
-    return True
+    from memberscope.auditing import name_audit_folder
+    from memberscope.outputs import name_fitted_file, save_fitted
+    from memberscope.reports import write_all
+
+    def kept(name: str, result: Any) -> None:
+        folder = out / name_audit_folder(name)
+        write_all(result, folder)
+        console.print(
+            f"{name}: {result.cost.models_trained} models, report in {folder}/", soft_wrap=True
+        )
+
+    def fitted(name: str, defence: Any) -> None:
+        file = out / name_fitted_file(name)
+        save_fitted([defence], file)
+        console.print(f"{name}: what it fitted to its own model in {file}", soft_wrap=True)
+
+    return replace(sweep, kept=kept, fitted=fitted)
 
 
 def _exit_of_frontier(frontier: Frontier) -> int:
-    """0 if a choice meets the policy or there is none, 1 if every choice breaks it.
+    """Give exit code 0 if a choice meets the policy or there is none, 1 if every choice breaks it.
 
     3 if that is open or something did not run.
     """
@@ -185,8 +122,5 @@ def _exit_of_frontier(frontier: Frontier) -> int:
     missing = any(row.why_not is not None for row in frontier.rows)
     if frontier.policy is None:
         return 3 if missing else 0
-    return (
-        3
-        if missing or any(row.meets in ("undecided", "not measured") for row in frontier.rows)
-        else 1
-    )
+    undecided = any(row.meets in ("undecided", "not measured") for row in frontier.rows)
+    return 3 if missing or undecided else 1

@@ -1,17 +1,26 @@
-"""`memberscope demo`: two bundled models, one that leaks and one that does not.
-
-Audited under a shipped policy.
-"""
+"""`memberscope demo`: audit a model that leaks and one that does not under a shipped policy."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_option
 
-def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("demo-out")) -> None:
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """The options of `demo`."""
+
+    out: Path = add_option("The folder to write.", default=Path("demo-out"))
+
+
+@take_options(DemoOptions)
+def run_demo(options: DemoOptions) -> None:
     """Audit a leaky and a well-regularised model of handwritten digits.
 
     The first fails, the second passes.
@@ -22,7 +31,7 @@ def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("d
     from memberscope.cli.run_audit import audit_into_folder
     from memberscope.targets import wrap
 
-    console = Console()
+    console, out = Console(), options.out
     members, non_members = _split_digits()
     expected = {"leaky": "FAIL", "clean": "PASS"}
     verdicts = {}
@@ -36,7 +45,7 @@ def run_demo(out: Annotated[Path, typer.Option(help="Output folder.")] = Path("d
 
 
 def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """scikit-learn's digits, split at random into members and non-members of equal number."""
+    """Split scikit-learn's digits at random into as many members as non-members."""
     import numpy as np
     from sklearn.datasets import load_digits
 
@@ -47,10 +56,7 @@ def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
-    """A random forest grown to purity, which remembers its records.
-
-    And a strongly regularised linear model.
-    """
+    """Train a forest that remembers its records, and a strongly regularised linear model."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

@@ -47,7 +47,7 @@ def show_environment() -> None:
 
 
 def _find_extra_version(name: str) -> str:
-    """The version of an extra, if it is there."""
+    """Find the version of an extra, if it is there."""
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -57,7 +57,7 @@ def _find_extra_version(name: str) -> str:
 
 
 def _list_devices() -> list[str]:
-    """Accelerators and precisions that torch sees."""
+    """List the accelerators and precisions that torch sees."""
     import torch
 
     found = [

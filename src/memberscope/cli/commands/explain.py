@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument, add_option
 
-def print_explanation(
-    topic: Annotated[
-        str | None,
-        typer.Argument(help="A question, attack, control, metric or verdict; or a record's id."),
-    ] = None,
-    result: Annotated[
-        Path | None,
-        typer.Option(help="The folder of an audit: explains its findings, or a record of it."),
-    ] = None,
-) -> None:
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """The options of `explain`."""
+
+    topic: str | None = add_argument(
+        "A question, attack, control, metric or verdict; or a record's id.", default=None
+    )
+    result: Path | None = add_option(
+        "The folder of an audit: explains its findings, or a record of it.", default=None
+    )
+
+
+@take_options(ExplainOptions)
+def print_explanation(options: ExplainOptions) -> None:
     """Explain a topic in a few lines, each with a command that shows it.
 
     Without one, list the topics.
@@ -25,6 +32,7 @@ def print_explanation(
     from memberscope.reports import explain as answer
     from memberscope.reports import explain_record, list_topics, read_arrays, read_result
 
+    topic, result = options.topic, options.result
     if result is not None:
         found = read_result(result)
         if topic is None:

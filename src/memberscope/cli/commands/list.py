@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
 
 import typer
+
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument
 
 
 class Kind(StrEnum):
@@ -19,16 +22,22 @@ class Kind(StrEnum):
     ACCESS = "access"
 
 
-def print_listing(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")] = Kind.ATTACKS,
-) -> None:
+@dataclass(frozen=True)
+class ListOptions:
+    """The options of `list`."""
+
+    kind: Kind = add_argument("What to list.", default=Kind.ATTACKS)
+
+
+@take_options(ListOptions)
+def print_listing(options: ListOptions) -> None:
     """List attacks with what they need, metrics, policies, standards, topics or access levels."""
-    for line in _list_entries(kind):
+    for line in _list_entries(options.kind):
         typer.echo(line)
 
 
 def _list_entries(kind: Kind) -> list[str]:
-    """One line an entry."""
+    """List the entries of a kind, one line each."""
     if kind is Kind.ATTACKS:
         return _format_attack_lines()
     if kind is Kind.METRICS:
@@ -58,7 +67,7 @@ def _list_entries(kind: Kind) -> list[str]:
 
 
 def _format_attack_lines() -> list[str]:
-    """Each attack with its access level and what it learns from.
+    """List the attacks with their access level and what they learn from.
 
     Those that run only where they are named come last.
     """

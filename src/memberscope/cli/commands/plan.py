@@ -3,68 +3,64 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from memberscope.cli.options.build import merge_options
+from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.endpoint import describe_planned_requests
-from memberscope.cli.options.flags import (
-    add_flags,
-    declare_audit_flags,
-    declare_endpoint_flags,
-    declare_judging_flags,
-    declare_record_flags,
-    declare_training_flags,
-)
+from memberscope.cli.options.table import choose_out_folder
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
     from memberscope.auditing.forecast import Seconds
+    from memberscope.cli.options.table import Options
 
 
-@add_flags(
-    declare_record_flags,
-    declare_training_flags,
-    declare_judging_flags,
-    declare_audit_flags,
-    declare_endpoint_flags,
-)
-def plan(
-    config: Annotated[Path | None, typer.Argument(help="audit.toml; flags override it.")] = None,
-    measure: Annotated[
-        bool,
-        typer.Option("--measure", help="Train some reference models to see how long they take."),
-    ] = False,
-    prior: Annotated[
-        float | None, typer.Option(help="Share of members among the records tried (0.01).")
-    ] = None,
-    folds: Annotated[int | None, typer.Option(help="Cross-fitting folds (5).")] = None,
-    out: Annotated[
-        str | None, typer.Option(help="Folder of an earlier run (memberscope-out).")
-    ] = None,
-    **given: Any,
-) -> None:
-    """Show which attacks will run and which will not and why, queries, minutes, bytes.
+@take_audit_options("plan")
+def preview_audit(options: Options) -> None:
+    """Show what `audit` with the same options would do, and train nothing.
 
-    Smallest FPR and detectable TPR.
+    Which attacks will run, which will not and why; models, queries, minutes and bytes; the smallest
+    FPR that the records resolve, and what the audit could detect.
     """
-    from memberscope.cli.options.build import build_plan, build_subject, build_training
+    from memberscope.cli.commands.audit_canaries import describe_training_data, design_from_options
+    from memberscope.cli.run_audit import build_audit
 
-    options = merge_options(config, given | {"prior": prior, "folds": folds, "out": out})
-    subject = build_subject(options)
-    signals_left = Path(options.out or "memberscope-out") / "signals"
-    for line in _preview_audit(
-        build_plan(options),
-        subject,
-        build_training(options, subject),
-        measure=measure,
-        left=signals_left,
-    ):
+    plan, subject, training = build_audit(options)
+    out = choose_out_folder(options, "plan")
+    lines = []
+    if options.audit_canaries is not None or options.claimed is not None:
+        design = design_from_options(options, plan, subject)
+        lines.append(f"canaries one model to train, on {describe_training_data(design)}")
+        # The model to audit is not trained yet: the one that is named stands in for it.
+        plan, subject, training = design.plan, design.build_subject(subject.target), None
+    elif not options.overwrite:
+        lines += _describe_other_audit(plan, subject, training, out)
+    measure, left = bool(options.measure), out / "signals"
+    lines += _list_preview_lines(plan, subject, training, measure=measure, left=left)
+    for line in lines:
         typer.echo(line)
 
 
-def _preview_audit(
+def _describe_other_audit(
+    plan: Plan, subject: Subject, training: Training | None, out: Path
+) -> list[str]:
+    """Say that the output folder holds the result of another audit, if it does."""
+    from memberscope.auditing import build_audit_identity, find_other_audit
+
+    if not (out / "result.json").is_file():
+        return []
+    changed = find_other_audit(out, build_audit_identity(plan, subject, training))
+    if changed is None:
+        return []
+    return [
+        f"folder   {out} holds a result with another {changed}: the audit will need another --out, "
+        "or --overwrite"
+    ]
+
+
+def _list_preview_lines(
     plan: Plan,
     subject: Subject,
     training: Training | None = None,
@@ -72,10 +68,9 @@ def _preview_audit(
     measure: bool = False,
     left: Path | None = None,
 ) -> list[str]:
-    """The dry run in lines; a local model is timed on a few dozen of its own records.
+    """List the lines of the dry run.
 
-    And models are trained only to `measure`.
-
+    A local model is timed on a few dozen of its own records; models are trained only to `measure`.
     `left` is the folder where an earlier run may have left answers and models.
 
     Raises:
@@ -128,7 +123,7 @@ def _preview_audit(
 
 
 def _format_seconds_by_part(seconds: Seconds) -> str:
-    """The seconds of one core by part, in words; what is not known is left out."""
+    """Write the seconds of one core by part; what is not known is left out."""
     parts = {
         "asking the target": seconds.asking,
         "training": seconds.training,
@@ -144,7 +139,7 @@ def _format_seconds_by_part(seconds: Seconds) -> str:
 
 
 def _describe_units(subject: Subject) -> str:
-    """How many people or documents the records belong to, as the end of a sentence."""
+    """Say how many people or documents the records belong to, as the end of a sentence."""
     import numpy as np
 
     unit = subject.records.unit

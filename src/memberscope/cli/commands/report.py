@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument, add_option
 
-def rewrite_report(
-    result: Annotated[Path, typer.Argument(help="The folder of an audit.")],
-    out: Annotated[
-        Path | None, typer.Option(help="Where to write report.html (the folder itself).")
-    ] = None,
-    show_ids: Annotated[
-        bool, typer.Option("--show-ids", help="Show ids instead of hashes.")
-    ] = False,
-) -> None:
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """The options of `report`."""
+
+    result: Path = add_argument("The folder of an audit, or its result.json.")
+    out: Path | None = add_option(
+        "Where to write report.html: a .html file, or a folder.",
+        default=None,
+        shown="the folder of the audit",
+    )
+    show_ids: bool = add_option("Show ids instead of hashes.", default=False)
+
+
+@take_options(ReportOptions)
+def rewrite_report(options: ReportOptions) -> None:
     """Write report.html again from result.json and arrays.safetensors, and print the summary."""
     from rich.console import Console
 
     from memberscope.reports import print_summary, read_arrays, read_result, write_report
 
+    result, out = options.result, options.out
     folder = result if result.is_dir() else result.parent
     arrays = read_arrays(folder) if (folder / "arrays.safetensors").is_file() else None
     found = read_result(result).model_copy(update={"arrays": arrays})
     target = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
-    write_report(found, target, show_ids=show_ids)
+    write_report(found, target, show_ids=options.show_ids)
     print_summary(found, Console(), folder)
     typer.echo(f"Written to {target}")

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument
 
-def verify_audit(result: Annotated[Path, typer.Argument(help="The folder of an audit.")]) -> None:
-    """Check schema and digests, compute every estimate and the verdict again.
 
-    And say whether all agree (else exit 1).
+@dataclass(frozen=True)
+class VerifyOptions:
+    """The options of `verify`."""
+
+    result: Path = add_argument("The folder of an audit, or its result.json.")
+
+
+@take_options(VerifyOptions)
+def verify_audit(options: VerifyOptions) -> None:
+    """Check schema and digests, and compute every estimate and the verdict again.
+
+    Exit 1 if something differs.
     """
     from memberscope.auditing import judge_again, recompute_controls, verify_arrays, verify_verdict
     from memberscope.reports import is_records_file_current, read_arrays, read_result
 
+    result = options.result
     found = read_result(result)
     folder = result if result.is_dir() else result.parent
     arrays = read_arrays(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from memberscope.cli.app import add_verb
 from memberscope.cli.guard import dashboard as guard_dashboard
 from memberscope.cli.guard import init as guard_init
 from memberscope.cli.guard import monitor as guard_watch
@@ -13,10 +14,10 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Guard a served model with what an audit measured, and watch for campaigns.",
 )
-app.command("init")(guard_init.write_guard_policy)
-app.command("fit")(guard_init.fit_guard_defences)
-app.command("run")(guard_run.serve_guarded_model)
-app.command("prepare")(guard_watch.prepare_monitor)
-app.command("tune")(guard_watch.tune_monitor)
-app.command("replay")(guard_watch.replay_logs)
-app.command("dashboard")(guard_dashboard.write_dashboard)
+add_verb(app, "init", guard_init.write_guard_policy)
+add_verb(app, "fit", guard_init.fit_guard_defences)
+add_verb(app, "run", guard_run.serve_guarded_model)
+add_verb(app, "prepare", guard_watch.prepare_monitor)
+add_verb(app, "tune", guard_watch.tune_monitor)
+add_verb(app, "replay", guard_watch.replay_logs)
+add_verb(app, "dashboard", guard_dashboard.write_dashboard)

@@ -1,37 +1,49 @@
-"""`memberscope guard init` and `guard fit`.
-
-A policy from what an audit measured, and the defences in it that are fitted.
-"""
+"""`memberscope guard init` and `fit`: a policy from an audit, and its fitted defences."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_option
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.types import Bools, Floats
 
 
-def write_guard_policy(
-    source: Annotated[
-        Path,
-        typer.Option(
-            "--from", help="Folder or result.json of an audit, or frontier.json of a sweep."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("guard.toml"),
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-    accept_limited: Annotated[
-        bool,
-        typer.Option(
-            "--accept-limited", help="Do without the reference models that the policy requires."
-        ),
-    ] = False,
-) -> None:
+@dataclass(frozen=True)
+class GuardInitOptions:
+    """The options of `guard init`."""
+
+    source: Path = add_option(
+        "Folder or result.json of an audit, or frontier.json of a sweep.", flag="--from"
+    )
+    out: Path = add_option("The file to write.", default=Path("guard.toml"))
+    force: bool = add_option("Replace an existing file.", default=False)
+    accept_limited: bool = add_option(
+        "Do without the reference models that the policy requires.", default=False
+    )
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The options of `guard fit`."""
+
+    policy: Path = add_option("The policy, guard.toml; its `fitted` names the file to write.")
+    outputs: Path = add_option(
+        "NPZ of the served model's answers: outputs (n, k), member (n), and for hamp_output random "
+        "(r, k)."
+    )
+    force: bool = add_option("Replace an existing file.", default=False)
+
+
+@take_options(GuardInitOptions)
+def write_guard_policy(options: GuardInitOptions) -> None:
     """Write the least restrictive policy that the audit shows to be safe.
 
     Exit 1 if none is, 3 if that is open.
@@ -39,12 +51,13 @@ def write_guard_policy(
     from memberscope._files import write_bytes
     from memberscope.policygen import choose_served_outputs, draft_policy, read_evidence
 
-    if out.exists() and not force:
+    source, out = options.source, options.out
+    if out.exists() and not options.force:
         raise InputError(
             f"Expected a new file, got {str(out)!r}, which is there. Choose another name or add "
             "--force."
         )
-    evidence = read_evidence(source, accept_limited=accept_limited)
+    evidence = read_evidence(source, accept_limited=options.accept_limited)
     choice = choose_served_outputs(evidence)
     if choice.candidate is None:
         typer.echo(f"No policy was written. {choice.sentence}")
@@ -61,20 +74,13 @@ def write_guard_policy(
         )
 
 
-def fit_guard_defences(
-    policy: Annotated[Path, typer.Option(help="guard.toml; its `fitted` names the file to write.")],
-    outputs: Annotated[
-        Path,
-        typer.Option(
-            help="NPZ of the served model's answers: outputs (n, k), member (n), and for hamp_output random (r, k)."
-        ),
-    ],
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-) -> None:
+@take_options(FitOptions)
+def fit_guard_defences(options: FitOptions) -> None:
     """Fit the policy's memguard and hamp_output to the served model's answers."""
     from memberscope.guard import read_policy
     from memberscope.outputs import fit_parts, has_fittable_part, parse_restriction, save_fitted
 
+    policy = options.policy
     declared = read_policy(policy)
     allowed = [*declared.clients, declared.default]
     every = dict.fromkeys([*(entry.restrict for entry in allowed), declared.respond.coarsen])
@@ -91,18 +97,18 @@ def fit_guard_defences(
             f'Expected the file to write in {str(policy)!r}, got none. Add fitted = "fitted.safetensors" at its top.'
         )
     path = declared.path(declared.fitted)
-    if path.exists() and not force:
+    if path.exists() and not options.force:
         raise InputError(
             f"Expected a new file, got {str(path)!r}, which is there. Change fitted, or add "
             "--force."
         )
-    found, member, random = _read_answer_arrays(outputs)
+    found, member, random = _read_answer_arrays(options.outputs)
     serving = declared.serving
     n_classes = len(serving.classes) if serving.classes else serving.n_classes
     if n_classes is not None and found.shape[1:] != (n_classes,):
         raise InputError(
             f"Expected outputs of {n_classes} classes as in [serving], got shape {found.shape}. "
-            "Repair one of them."
+            "Correct one of them."
         )
     kept = save_fitted(
         [fit_parts(parse_restriction(name), found, member, random) for name in names], path
@@ -111,9 +117,7 @@ def fit_guard_defences(
 
 
 def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
-    """Answers (n, k), who is a member (n), and answers about random inputs (r.
-
-    K) if they are there.
+    """Read answers (n, k), who is a member (n), and answers about random inputs (r, k) if any.
 
     Raises:
         InputError: The file is no NPZ with them, or they are no probabilities.
@@ -154,7 +158,7 @@ def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
 
 
 def _has_probability_rows(values: Floats) -> bool:
-    """Whether rows (n, k) are probabilities."""
+    """Tell whether rows (n, k) are probabilities."""
     import numpy as np
 
     return bool(

@@ -1,15 +1,15 @@
-"""`memberscope guard prepare`, `tune_monitor` and `replay_logs`.
-
-What the monitor needs, its thresholds, and a log looked at afterwards.
-"""
+"""`memberscope guard prepare`, `tune` and `replay`: set the monitor up, and look at a log."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,32 +19,59 @@ if TYPE_CHECKING:
     from memberscope.guard.replay import Log
     from memberscope.wire import Batch
 
-POLICY = Annotated[Path, typer.Option(help="guard.toml; its [monitor] names the files.")]
+
+POLICY_HELP = "The policy, guard.toml; its [monitor] names the files."
 
 
-def prepare_monitor(
-    policy: POLICY,
-    population: Annotated[
-        Path,
-        typer.Option(
-            help="Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet)."
-        ),
-    ],
-    members: Annotated[Path | None, typer.Option(help="The training set, to fingerprint.")] = None,
-    honey: Annotated[
-        Path | None, typer.Option(help="Records that nobody has a reason to ask about.")
-    ] = None,
-    drop: Annotated[
-        list[str] | None,
-        typer.Option(help="A column that clients do not send, such as the label; again for more."),
-    ] = None,
-    false_rate: Annotated[
-        float, typer.Option(help="Share of foreign records that share a member's fingerprint.")
-    ] = 0.001,
-    rotate: Annotated[
-        bool, typer.Option("--rotate", help="Draw a new key; everything is made anew with it.")
-    ] = False,
-) -> None:
+@dataclass(frozen=True)
+class PrepareOptions:
+    """The options of `guard prepare`."""
+
+    policy: Path = add_option(POLICY_HELP)
+    population: Path = add_option(
+        "Ordinary records as clients send them, nobody's in particular (.csv, .npz, .parquet)."
+    )
+    members: Path | None = add_option("The training set, to fingerprint.", default=None)
+    honey: Path | None = add_option("Records that nobody has a reason to ask about.", default=None)
+    drop: tuple[str, ...] | None = add_option(
+        "A column that clients do not send, such as the label; again for more.",
+        default=None,
+        is_repeated=True,
+    )
+    false_rate: float = add_option(
+        "Share of foreign records that share a member's fingerprint.", default=0.001
+    )
+    rotate: bool = add_option("Draw a new key; everything is made anew with it.", default=False)
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """The options of `guard tune`."""
+
+    log: tuple[Path, ...] = add_argument(
+        "Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."
+    )
+    policy: Path = add_option(POLICY_HELP)
+    rate: float = add_option(
+        "False alarms a client-day, over all detectors together.", default=0.001
+    )
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """The options of `guard replay`."""
+
+    log: tuple[Path, ...] = add_argument(
+        "Access logs: a guard's, or JSON lines or Parquet with request and answer."
+    )
+    policy: Path = add_option(POLICY_HELP)
+    out: Path = add_option(
+        "The folder for campaigns.html and replay.json.", default=Path("memberscope-replay")
+    )
+
+
+@take_options(PrepareOptions)
+def prepare_monitor(options: PrepareOptions) -> None:
     """Make the key, the sketch, and salted fingerprints of the training set."""
     from memberscope.guard import read_policy
     from memberscope.guard.hashing import write_secrets
@@ -55,6 +82,12 @@ def prepare_monitor(
         write_sketcher,
     )
 
+    policy, members, honey, drop = (
+        options.policy,
+        options.members,
+        options.honey,
+        options.drop,
+    )
     declared = read_policy(policy)
     watch = declared.monitor
     if (
@@ -69,10 +102,10 @@ def prepare_monitor(
         )
     if honey is not None and members is None:
         raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
-    secrets = _extend_secrets(declared.path(watch.key), rotate)
+    secrets = _extend_secrets(declared.path(watch.key), options.rotate)
     secret = secrets[-1]
     sketcher = Sketcher.fit(
-        watch.kind, _read_batch(population, declared, drop), secret, watch.shape
+        watch.kind, _read_batch(options.population, declared, drop), secret, watch.shape
     )
     found = None
     if members is not None:
@@ -80,7 +113,7 @@ def prepare_monitor(
         planted = (
             inside[:0] if honey is None else sketcher.records(_read_batch(honey, declared, drop))
         )
-        found = Fingerprints.of(inside, planted, secret.id, false_rate)
+        found = Fingerprints.of(inside, planted, secret.id, options.false_rate)
     write_secrets(declared.path(watch.key), secrets)
     write_sketcher(declared.path(watch.sketch), sketcher)
     typer.echo(
@@ -95,32 +128,21 @@ def prepare_monitor(
         )
 
 
-def tune_monitor(
-    log: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Access logs without attacks: a guard's, or JSON lines or Parquet with request and answer."
-        ),
-    ],
-    policy: POLICY,
-    rate: Annotated[
-        float, typer.Option(help="False alarms a client-day, over all detectors together.")
-    ] = 0.001,
-) -> None:
+@take_options(TuneOptions)
+def tune_monitor(options: TuneOptions) -> None:
     """Find thresholds with a stated false-alarm rate on a benign log."""
-    from dataclasses import replace
-
     from memberscope.guard.calibration import tune_detectors as tuned_on
     from memberscope.guard.calibration import write_tuned
     from memberscope.guard.replay import Log, list_log_files
 
+    policy, rate = options.policy, options.rate
     declared, equipment = _read_monitor_setup(policy)
     if declared.monitor.tuned is None:
         raise InputError(
             f"Expected the file to write as tuned in [monitor] of {str(policy)!r}, got none. Name "
             "it there."
         )
-    blocks = Log(list_log_files(log), declared, equipment.sketcher)
+    blocks = Log(list_log_files([*options.log]), declared, equipment.sketcher)
     try:
         found = tuned_on(
             blocks, equipment.fingerprints, radius=equipment.sketcher.radius, rate=rate
@@ -140,18 +162,8 @@ def tune_monitor(
     )
 
 
-def replay_logs(
-    log: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Access logs: a guard's, or JSON lines or Parquet with request and answer."
-        ),
-    ],
-    policy: POLICY,
-    out: Annotated[Path, typer.Option(help="Folder for campaigns.html and replay.json.")] = Path(
-        "memberscope-replay"
-    ),
-) -> None:
+@take_options(ReplayOptions)
+def replay_logs(options: ReplayOptions) -> None:
     """Look at a log as the live monitor would.
 
     Exit 1 where it finds campaigns, 3 without thresholds.
@@ -165,14 +177,15 @@ def replay_logs(
         write_replay,
     )
 
-    declared, equipment = _read_monitor_setup(policy)
-    paths = list_log_files(log)
+    out = options.out
+    declared, equipment = _read_monitor_setup(options.policy)
+    paths = list_log_files([*options.log])
     blocks = Log(paths, declared, equipment.sketcher)
     alarms, counted = collect_alarms(build_fresh_monitor(equipment, declared), blocks)
     told = _describe_skipped_lines(blocks, sum(counted.queries.values()), equipment.secret)
     if not counted.queries:
         raise InputError(
-            f"Expected queries in {str(log[0])!r}, got none in {blocks.lines} lines. Check the log "
+            f"Expected queries in {str(options.log[0])!r}, got none in {blocks.lines} lines. Check the log "
             "and the policy."
         )
     found = build_replay(paths[-1].name, alarms, counted, declared, equipment.tuned)
@@ -185,7 +198,7 @@ def replay_logs(
 
 
 def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
-    """The policy and what its monitor works with.
+    """Read the policy and the files that its monitor works with.
 
     Raises:
         InputError: The monitor is not set up.
@@ -211,7 +224,10 @@ def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
 
 
 def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
-    """The secrets of a key file, with a fresh one at the end where there is none or it is to `rotate`; nothing is written."""
+    """Read the secrets of a key file, with a fresh one at the end if there is none or to `rotate`.
+
+    Nothing is written.
+    """
     from memberscope.guard.hashing import Secret, read_secrets
 
     kept = read_secrets(path) if path.is_file() else []
@@ -219,7 +235,7 @@ def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
 
 
 def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
-    """What to say of lines that were made with another key, or that could not be read.
+    """Say how many lines were made with another key, or could not be read.
 
     Raises:
         InputError: All were made with another key.
@@ -233,8 +249,8 @@ def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     return "".join(f", {n} {words}" for n, words in told if n)
 
 
-def _read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batch:
-    """The records of a table as clients send them.
+def _read_batch(path: Path, policy: GuardPolicy, drop: tuple[str, ...] | None) -> Batch:
+    """Read the records of a table as clients send them.
 
     Raises:
         InputError: The file is not usable, or a column to drop is not there.
@@ -248,13 +264,13 @@ def _read_batch(path: Path, policy: GuardPolicy, drop: list[str] | None) -> Batc
     missing = [name for name in drop or [] if name not in table]
     if missing:
         raise InputError(
-            f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Repair --drop."
+            f"Expected a column {missing[0]!r} in {str(path)!r} to drop, got none. Correct --drop."
         )
     names = [name for name in policy.serving.columns or table if name not in (drop or [])]
     absent = [name for name in names if name not in table]
     if absent:
         raise InputError(
-            f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Repair "
+            f"Expected the column {absent[0]!r} of [serving] in {str(path)!r}, got none. Correct "
             "columns."
         )
     numeric = all(is_numeric_column(table[name]) for name in names)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
 
-import typer
+from memberscope.cli.options.commands import take_options
+from memberscope.cli.options.rows import add_option
 
 NEEDED = (
     "aiohttp",
@@ -21,43 +22,61 @@ NEEDED = (
 )
 
 
-def serve_guarded_model(
-    upstream: Annotated[
-        str, typer.Option(help="The server of the model, such as http://localhost:8080.")
-    ],
-    policy: Annotated[Path, typer.Option(help="What clients may see, and how often: guard.toml.")],
-    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port for clients.")] = 8000,
-    admin_host: Annotated[
-        str, typer.Option(help="Address of health, metrics and reload; never a public one.")
-    ] = "127.0.0.1",
-    admin_port: Annotated[
-        int, typer.Option(help="Its port; each further worker has the next one.")
-    ] = 9464,
-    workers: Annotated[int, typer.Option(help="Processes; more than one need [state] redis.")] = 1,
-    grace: Annotated[
-        float, typer.Option(help="Seconds that queries may take to end at shutdown.")
-    ] = 30.0,
-    tls_cert: Annotated[
-        Path | None, typer.Option(help="Certificate chain (PEM), to speak TLS.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).")] = None,
-    client_ca: Annotated[
-        Path | None, typer.Option(help="Authorities whose client certificates identify (mTLS).")
-    ] = None,
-    upstream_ca: Annotated[
-        Path | None, typer.Option(help="Authority that signed the upstream's certificate.")
-    ] = None,
-    log_level: Annotated[
-        str, typer.Option(help="debug (each query), info, warning or error.")
-    ] = "info",
-    allow_looser: Annotated[
-        bool,
-        typer.Option(
-            "--allow-looser", help="Serve more than [measured] says, with a warning in the log."
-        ),
-    ] = False,
-) -> None:
+def _show_setting(name: str) -> str:
+    """Give the words for the server's own setting of this name."""
+    return f"{{memberscope.guard.server:Run.{name}}}"
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """The options of `guard run`; where nothing is given, the server's own settings hold."""
+
+    upstream: str = add_option("The server of the model, such as http://localhost:8080.")
+    policy: Path = add_option("What clients may see, and how often: guard.toml.")
+    host: str | None = add_option(
+        "The address to listen at.", default=None, shown=_show_setting("host")
+    )
+    port: int | None = add_option(
+        "The port for clients.", default=None, shown=_show_setting("port")
+    )
+    admin_host: str | None = add_option(
+        "The address of health, metrics and reload; never a public one.",
+        default=None,
+        shown=_show_setting("admin_host"),
+    )
+    admin_port: int | None = add_option(
+        "The port of health, metrics and reload; each further worker has the next one.",
+        default=None,
+        shown=_show_setting("admin_port"),
+    )
+    workers: int | None = add_option(
+        "Processes; more than one need [state] redis.", default=None, shown=_show_setting("workers")
+    )
+    grace: float | None = add_option(
+        "Seconds that queries may take to end at shutdown.",
+        default=None,
+        shown=_show_setting("grace"),
+    )
+    tls_cert: Path | None = add_option("Certificate chain (PEM), to speak TLS.", default=None)
+    tls_key: Path | None = add_option("The certificate's private key (PEM).", default=None)
+    client_ca: Path | None = add_option(
+        "Authorities whose client certificates identify (mTLS).", default=None
+    )
+    upstream_ca: Path | None = add_option(
+        "Authority that signed the upstream's certificate.", default=None
+    )
+    log_level: str | None = add_option(
+        "Level of the log: debug (each query), info, warning or error.",
+        default=None,
+        shown=_show_setting("log_level"),
+    )
+    allow_looser: bool = add_option(
+        "Serve more than [measured] says, with a warning in the log.", default=False
+    )
+
+
+@take_options(ServeOptions)
+def serve_guarded_model(options: ServeOptions) -> None:
     """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
     from memberscope.errors import InputError
 
@@ -69,20 +88,9 @@ def serve_guarded_model(
 
     from memberscope.guard.server import Run, serve_guard
 
-    settings = Run(
-        upstream=upstream,
-        policy=policy,
-        host=host,
-        port=port,
-        admin_host=admin_host,
-        admin_port=admin_port,
-        workers=workers,
-        grace=grace,
-        tls_cert=tls_cert,
-        tls_key=tls_key,
-        client_ca=client_ca,
-        upstream_ca=upstream_ca,
-        log_level=log_level,
-        allow_looser=allow_looser,
-    )
-    serve_guard(settings)
+    given = {
+        entry.name: getattr(options, entry.name)
+        for entry in fields(options)
+        if getattr(options, entry.name) is not None
+    }
+    serve_guard(Run(**given))

@@ -1,1 +1,1 @@
-"""Options of the commands and keys of `audit.toml`: declared, read, documented."""
+"""The options of the commands: declared as rows, read from flags, variables and `audit.toml`."""

@@ -1,4 +1,4 @@
-"""The arguments of an audit once more, for the command that comes next."""
+"""The arguments of an audit, quoted for the command that is suggested next."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--a
 
 
 def quote_shared_arguments(arguments: Sequence[str], verb: str) -> str:
-    """The arguments of an `audit` that `verb` takes too, quoted for a shell.
+    """Quote the arguments of an `audit` that `verb` takes too for a shell.
 
     Those about output are left out.
 
@@ -39,7 +39,7 @@ def quote_shared_arguments(arguments: Sequence[str], verb: str) -> str:
 
 
 def _list_options(command: Any) -> dict[str, bool]:
-    """Every option of a command, and whether it is a switch."""
+    """List every option of a command, and whether it is a switch."""
     return {
         name: bool(getattr(option, "is_flag", False))
         for option in command.params

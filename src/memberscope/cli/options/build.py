@@ -1,83 +1,78 @@
-"""The options that `audit`, `plan` and `defend` share.
-
-Flags over `audit.toml`, and the plan, records and recipe they describe.
-"""
+"""Build the plan, the model with its records, and the training that the options describe."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.cli.options.configuration import read_audit_config
 from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
-from memberscope.cli.options.keys import Options
 from memberscope.cli.options.layout import build_table_layout
+from memberscope.cli.options.table import ROWS, Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Policy, Subject, Training
-
-
-def merge_options(config: Path | None, flags: Mapping[str, Any]) -> Options:
-    """Options from the file, overridden by the flags that were given."""
-    base = read_audit_config(config) if config else Options()
-    return replace(base, **{name: value for name, value in flags.items() if value is not None})
+    from memberscope.types import Access
 
 
 def build_plan(options: Options) -> Plan:
-    """The plan that the options describe.
+    """Build the plan that the options describe.
 
     Raises:
         InputError: A value is out of range, or an attack, level or policy is unknown.
     """
-    from memberscope.auditing import Plan
-    from memberscope.types import Access, ThreatModel
+    from dataclasses import fields
 
-    access = (options.access or "probabilities").upper().replace("-", "_")
-    if access not in Access.__members__:
-        known = ", ".join(level.word for level in Access)
-        raise InputError(
-            f"Expected access {known}, got {options.access!r}. Say what one query returns."
-        )
-    threat = ThreatModel(
-        access=Access[access],
-        restriction=options.restrict,
-        query_budget=options.query_budget,
-        known_records=options.known_records is not False,
-        prior=0.01 if options.prior is None else options.prior,
-    )
-    given: dict[str, Any] = {
-        "title": options.title,
-        "attacks": options.attacks,
-        "fprs": options.fprs,
-        "priors": options.priors,
-        "confidence": options.confidence,
-        "folds": options.folds,
-        "seed": options.seed,
-        "assume_exchangeable": options.assume_exchangeable,
-        "assume_class_order": options.assume_class_order,
-        "drop_overlap": options.drop_overlap,
-        "assignment": "independent_coins" if options.coins else None,
+    from memberscope.auditing import Plan
+    from memberscope.types import ThreatModel
+
+    threat: dict[str, Any] = {
+        "access": _find_access(options.access),
+        "restriction": options.restrict,
+        "query_budget": options.query_budget,
+        "known_records": options.known_records,
+        "prior": options.prior,
+    }
+    # What goes into the plan under its own name needs no line here.
+    given = {
+        entry.name: getattr(options, entry.name)
+        for entry in fields(Plan)
+        if entry.name in ROWS and entry.name != "policy"
+    }
+    given |= {
         "policy": _build_policy(options.policy),
-        "references": options.references,
-        "targets": options.targets,
-        "reference_size": options.reference_size,
-        "views": options.views,
-        "unit": options.unit,
+        "assignment": "independent_coins" if options.coins else None,
         "restrictions": None
         if options.restrictions is None
         else tuple(name for name in options.restrictions if name != "none"),
-        "search_queries": options.search_queries,
     }
-    return Plan(
-        threat=threat, **{name: value for name, value in given.items() if value is not None}
-    )
+    return Plan(threat=ThreatModel(**_drop_missing(threat)), **_drop_missing(given))
+
+
+def _drop_missing(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what was not given, so that the default of the plan holds."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _find_access(word: str | None) -> Access | None:
+    """Find the level of access of this name.
+
+    Raises:
+        InputError: There is none.
+    """
+    from memberscope.types import Access
+
+    if word is None:
+        return None
+    name = word.upper().replace("-", "_")
+    if name not in Access.__members__:
+        known = ", ".join(level.word for level in Access)
+        raise InputError(f"Expected access {known}, got {word!r}. Say what one query returns.")
+    return Access[name]
 
 
 def build_training(options: Options, subject: Subject) -> Training | None:
-    """How to train reference models, or None without a recipe.
+    """Build how reference models are trained, or None without a recipe.
 
     Raises:
         InputError: There is no such recipe, or the population or the design cannot be read.
@@ -93,7 +88,7 @@ def build_training(options: Options, subject: Subject) -> Training | None:
             if getattr(options, name)
         ]
         if useless:
-            flag = "--" + useless[0].replace("_", "-")
+            flag = ROWS[useless[0]].flag
             raise InputError(
                 f"Expected a recipe for {flag}, got none. Add --recipe module:function, or leave "
                 f"{flag} out."
@@ -109,13 +104,12 @@ def build_training(options: Options, subject: Subject) -> Training | None:
         population = read_pair(
             options.members, options.population, layout, read_class_names(subject.target)
         )[1]
-    backend: Any = options.backend or "loky"
-    execution = Execution(
-        backend,
-        options.address,
-        -1 if options.jobs is None else options.jobs,
-        options.model_timeout,
-    )
+    execution: dict[str, Any] = {
+        "backend": options.backend,
+        "address": options.address,
+        "n_jobs": options.jobs,
+        "timeout": options.model_timeout,
+    }
     design = None if options.design is None else read_design(options.design)
     if design is not None and options.references not in (None, len(design)):
         raise InputError(
@@ -124,11 +118,17 @@ def build_training(options: Options, subject: Subject) -> Training | None:
             f"Leave out --references."
         )
     recipe = with_precision(load_recipe(options.recipe), options.precision)
-    return Training(recipe, execution, population, design, bool(options.keep_weights))
+    return Training(
+        recipe,
+        Execution(**_drop_missing(execution)),
+        population,
+        design,
+        bool(options.keep_weights),
+    )
 
 
 def _build_policy(given: Any) -> Policy | None:
-    """A policy from a name, a file or a table.
+    """Build a policy from a name, a file or a table.
 
     Raises:
         InputError: There is no such policy.
@@ -141,7 +141,7 @@ def _build_policy(given: Any) -> Policy | None:
 
 
 def build_subject(options: Options) -> Subject:
-    """The model and the records that the options name.
+    """Build the model and the records that the options name.
 
     Raises:
         InputError: Neither a model with records nor signals were named, or they cannot be read.

@@ -10,13 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.cli.options.keys import ALIASES, SECTIONS, Options, find_key_type
+from memberscope.cli.options.table import ALIASES, ROWS, SECTIONS, Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-PATHS = ("signals", "members", "non_members", "population", "design", "out", "ca_file")
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 
 
@@ -34,15 +33,15 @@ def read_audit_config(path: Path) -> Options:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"Expected TOML in {path}, got: {error}. Repair the file.") from error
+        raise InputError(f"Expected TOML in {path}, got: {error}. Correct the file.") from error
     found: dict[str, Any] = {}
     for section, table in document.items():
         if section == "policy":
             found["policy"] = _read_policy_section(table, path)
         else:
             found |= _read_section(section, table, path)
-    for name in PATHS:
-        if name in found:
+    for name in found:
+        if ROWS[name].is_path:
             found[name] = str(path.parent / found[name])
     if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
         found["model"] = str(path.parent / found["model"])
@@ -91,14 +90,11 @@ def _read_section(section: str, table: Any, path: Path) -> dict[str, Any]:
 
 
 def _section_model(section: str) -> type[BaseModel]:
-    """Make the pydantic model of a section.
-
-    Its keys, all optional, in the types of TOML and no others.
-    """
+    """Make the pydantic model of a section: its keys, all optional, in the types of TOML."""
     from pydantic import ConfigDict, create_model
 
     strict = ConfigDict(extra="forbid", strict=True)
-    typed: dict[str, Any] = {name: (find_key_type(name), None) for name in SECTIONS[section]}
+    typed: dict[str, Any] = {name: (ROWS[name].kind, None) for name in SECTIONS[section]}
     return create_model(f"{section.title()}Section", __config__=strict, **typed)
 
 
@@ -110,9 +106,9 @@ def _describe_error(error: Any, given: dict[str, Any], section: str, path: Path)
             return f"Expected {name} in [{_find_section(name)}] of {path}, got it in [{section}]. Move it."
         nearest = _find_nearest_name(name, SECTIONS[section])
         return f"Expected a known key in [{section}] of {path}, got {name!r}; the nearest is {nearest!r}. Rename or remove it."
-    wanted = find_key_type(name)
-    if getattr(wanted, "__origin__", None) is not list:
-        return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Repair it."
+    wanted = ROWS[name].kind
+    if not ROWS[name].is_list:
+        return f"Expected {WORDS[wanted]} for {name} in [{section}] of {path}, got {given[name]!r}. Correct it."
     item = wanted.__args__[0]
     what = {str: "texts in quotes", float: "numbers"}.get(item, "texts or whole numbers")
     return f"Expected a list of {what} for {name} in [{section}] of {path}, got {given[name]!r}. Write {name} = [ … ]."
@@ -146,7 +142,7 @@ def _find_nearest_name(name: str, known: Any) -> str:
 def _read_policy_section(table: Any, path: Path) -> Any:
     """Read what `[policy]` says: its own claims, or the policy that it uses.
 
-    A file's path being relative to the configuration.
+    The path of a policy file is relative to the configuration.
 
     Raises:
         InputError: It is no table, or has `use` beside claims, one of which would be ignored.

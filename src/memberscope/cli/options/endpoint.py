@@ -5,15 +5,14 @@ Every field is a key of `audit.toml` and a flag of `audit` and `plan`.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from memberscope.cli.options.keys import KEYS
+from memberscope.cli.options.table import ENDPOINT_KEYS, ROWS, choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.cli.options.keys import Options
+    from memberscope.cli.options.table import Options
     from memberscope.targets import LoadedTarget
     from memberscope.types import Target
 
@@ -31,18 +30,20 @@ def refuse_model_beside_endpoint(options: Options) -> None:
         )
     alone = [
         key
-        for key in KEYS
+        for key in ENDPOINT_KEYS
         if key not in ("url", "outputs", "batch_size") and getattr(options, key) is not None
     ]
     if alone and not options.url:
-        flag = "--" + alone[0].replace("_", "-")
+        flag = ROWS[alone[0]].flag
         raise InputError(
             f"Expected --url with {flag}, got none. Say where the endpoint is, or leave {flag} out."
         )
 
 
 def build_endpoint_target(options: Options) -> LoadedTarget:
-    """The endpoint that the options describe, its ledger in the output folder; nothing is sent.
+    """Build the endpoint that the options describe; its ledger is in the output folder.
+
+    Nothing is sent.
 
     Raises:
         InputError: A value is not usable, or the classes have names in the records and none in the
@@ -52,13 +53,15 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     from memberscope.targets.http import strip_url
     from memberscope.wire import Endpoint
 
-    said = {key: getattr(options, key) for key in KEYS if getattr(options, key) is not None}
+    said = {
+        key: getattr(options, key) for key in ENDPOINT_KEYS if getattr(options, key) is not None
+    }
     if options.classes is not None:
         said["classes"] = tuple(str(name) for name in options.classes)
     if options.classes is None and options.n_classes is None:
         said["n_classes"] = _count_classes_in_records(options)
     endpoint = Endpoint(**said)
-    ledger = Path(options.out or "memberscope-out") / "ledger.sqlite"
+    ledger = choose_out_folder(options, "audit") / "ledger.sqlite"
     target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
     plain = " without encryption" if endpoint.url.startswith("http:") else ""
     note = f"Asked {strip_url(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."
@@ -66,7 +69,7 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
 
 
 def _count_classes_in_records(options: Options) -> int:
-    """The number of classes where the records number them.
+    """Count the classes where the records number them.
 
     Raises:
         InputError: The records name them, which tells nothing of the server's order.
@@ -87,14 +90,14 @@ def _count_classes_in_records(options: Options) -> int:
 
 
 def name_endpoint(options: Options) -> str:
-    """What an audit of an endpoint is called: the model's name or the host."""
+    """Name the audit of an endpoint: by the model's name, or the host."""
     return (
         options.model_name or (urlsplit(options.url).hostname if options.url else None) or "audit"
     )
 
 
 def describe_planned_requests(target: Target, queries: int) -> list[str]:
-    """Lines for `plan`: requests, and minutes at the rate limit.
+    """List lines for `plan`: requests, and minutes at the rate limit.
 
     Only the ledger of an earlier run is looked at.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memberscope.cli.options.keys import Options
+from memberscope.cli.options.table import LABEL, Options
 
 if TYPE_CHECKING:
     from memberscope.targets import TableLayout
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def build_table_layout(options: Options, target: Target) -> TableLayout:
-    """Which columns of the user's tables are what, as the options and the model say."""
+    """Say which columns of the user's tables are what, by the options and the model."""
     from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model
 
     fitted = list_target_columns(target)
     return TableLayout(
-        options.label or "y",
+        options.label or LABEL,
         options.id,
         options.groups or (),
         options.drop or (),

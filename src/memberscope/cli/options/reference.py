@@ -1,30 +1,47 @@
-"""The page that documents each key of `audit.toml` and of a policy.
-
-Made from the types that read them.
-"""
+"""The page that documents each option and each key of a policy, made from what reads them."""
 
 from __future__ import annotations
 
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
-from memberscope.cli.options.keys import SECTIONS, Options, find_key_type
+from memberscope.cli.options.rows import PREFIX, Row
+from memberscope.cli.options.table import ROWS, SECTIONS
 
-HEAD = """# Configuration
+HEAD = f"""# Configuration
 
-Every key of `audit.toml`. Each but `priors` is also a flag of the command line (`query_budget` is `--query-budget`, `fprs` is `--fpr`,
-`trust_types` is `--trust-type`, once a type; other lists are separated by commas), and flags win. Paths are relative to the file. A key, section or type that is not on this page is an error, with the nearest known key.
+Every option of `memberscope audit`, `plan` and `defend`. Each can be set in three places:
+
+1. a flag of the command line, such as `--query-budget 100`;
+2. an environment variable: `{PREFIX}` and the key in capitals, such as `{PREFIX}QUERY_BUDGET=100`;
+3. a key of `audit.toml`, such as `query_budget = 100` below `[threat]`.
+
+A flag goes before the environment variable, the variable before `audit.toml`, and `audit.toml`
+before the default. `plan` takes every option that `audit` takes.
+
+In a flag or a variable, the parts of a list are separated by commas; `--trust-type` is given once a
+type. In a variable, a switch is `true` or `false` (`1`, `0`, `yes`, `no`, `on` and `off` will do).
+A variable that is empty counts as not set, and one with another name is not looked at. Variables are
+read by the command line alone: the Python functions do not look at them. A token is never an option:
+`auth_env` names the variable that holds it.
+
+Paths in `audit.toml` are relative to the file, those in flags and variables to the working directory.
+A key, section or type that is not on this page is an error, with the nearest known key.
 This page is made from the code by `make schema`.
 """
+SWITCHES = f"""These stand on the command line or in the environment, and not in `audit.toml`, since they are
+about one run. The variable of `--canaries` is `{PREFIX}AUDIT_CANARIES`, since `canaries` in `[defend]` is
+another option."""
 INTROS = {
-    "target": "What is audited: one of `model`, `url` and `signals`. The keys from `protocol` on need `url`.",
+    "target": "What is audited: one of `model`, `url` and `signals`. The keys from `protocol` to `max_queries` need `url`, all but `batch_size`.",
     "data": "The records, and which columns are what. With `signals` the table holds the records too.",
     "recipe": "How models like the target are trained. Without a recipe, attacks that need reference models are not run.",
     "defend": "For `memberscope defend` alone.",
     "threat": "Who the adversary is.",
     "audit": "How it is measured and reported.",
 }
-POLICY = """Either `use` with the name of a shipped policy (`memberscope list policies`) or a file, or the claims themselves."""
+POLICY = f"""Either `use` with the name of a shipped policy (`memberscope list policies`) or a file, or the claims themselves. The flag `--policy` and the
+variable `{PREFIX}POLICY` take a name or a file."""
 NEEDS = """All claims are judged together. An unknown key is an error. The shipped policies say in their files how many records they need:
 `standard` can fail with 368 non-members (666 with 20 attacks) and passes a clean model in about five of six audits with 2,000 records a
 side; `strict` needs 3,688 (6,682) and about 5,000; `demo`, at 5% false positives, 72 (131) and about 300."""
@@ -38,14 +55,10 @@ def render_configuration_page() -> str:
 
     parts = [HEAD]
     for section, names in SECTIONS.items():
-        parts += [
-            f"## [{section}]",
-            "",
-            INTROS[section],
-            "",
-            *_format_table(_rows_of_keys(names)),
-            "",
-        ]
+        parts += [f"## [{section}]", "", INTROS[section], ""]
+        parts += [*_format_options([ROWS[name] for name in names]), ""]
+    alone = [row for row in ROWS.values() if not row.section and not row.is_argument]
+    parts += ["## Options of one run", "", SWITCHES, "", *_format_options(alone), ""]
     parts += [
         "## [policy]",
         "",
@@ -67,9 +80,9 @@ def render_configuration_page() -> str:
 
 
 def _list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
-    """Give name, type, default and meaning of each field of a pydantic model, or of a dataclass.
+    """Give name, type, default and meaning of each field of a pydantic model.
 
-    Whose fields have no meaning.
+    The fields of a dataclass have no meaning.
 
     >>> from pydantic import BaseModel, Field
     >>> class Limit(BaseModel):
@@ -101,17 +114,19 @@ def _list_model_rows(model: type[Any]) -> list[tuple[str, str, str, str]]:
     return found
 
 
-def _rows_of_keys(names: tuple[str, ...]) -> list[tuple[str, str, str, str]]:
-    """Give name, type, default and meaning of each key of a section."""
-    about = {entry.name: entry.metadata for entry in fields(Options)}
-    return [
-        (name, _type_name(find_key_type(name)), about[name]["default"], about[name]["meaning"])
-        for name in names
-    ]
+def _format_options(rows: list[Row]) -> list[str]:
+    """Write rows of options as lines of a Markdown table."""
+    lines = ["| key | flag | type | default | meaning |", "| --- | --- | --- | --- | --- |"]
+    for row in rows:
+        flags = ", ".join(f"`{flag}`" for flags in row.flags for flag in flags.split("/"))
+        cells = (f"`{row.name}`", flags, _type_name(row.kind), row.describe_default(), row.help)
+        escaped = (cell.replace("|", r"\|") for cell in cells)
+        lines.append(f"| {' | '.join(escaped)} |")
+    return lines
 
 
 def _format_table(rows: list[tuple[str, str, str, str]]) -> list[str]:
-    """Lines of a Markdown table."""
+    """Write rows as lines of a Markdown table."""
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     return lines + [
         f"| `{name}` | {kind} | {default} | {meaning} |" for name, kind, default, meaning in rows
@@ -119,7 +134,7 @@ def _format_table(rows: list[tuple[str, str, str, str]]) -> list[str]:
 
 
 def _default_name(value: Any) -> str:
-    """A default in words.
+    """Write a default in words.
 
     >>> _default_name(()), _default_name(None), _default_name(True), _default_name(4)
     ('none', 'none', 'true', '4')
@@ -130,7 +145,7 @@ def _default_name(value: Any) -> str:
 
 
 def _type_name(hint: Any) -> str:
-    """A type in words.
+    """Write a type in words.
 
     >>> _type_name(list[str]), _type_name(int | None), _type_name(tuple[float, ...])
     ('list of text', 'whole number', 'list of number')

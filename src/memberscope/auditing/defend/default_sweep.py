@@ -1,0 +1,55 @@
+"""The sweep where nothing is named: the defences that fit the recipe, and how many canaries."""
+
+from __future__ import annotations
+
+from memberscope.defences import expand_sweep, parse_defence
+from memberscope.errors import InputError
+from memberscope.recipes import SklearnRecipe, TorchRecipe
+from memberscope.types import Recipe
+
+TORCH_DEFENCES = (
+    "l2:0.001",
+    "dropout:0.5",
+    "early_stopping",
+    "relaxloss:1",
+    "hamp:0.5:0.001+hamp_output",
+    "memguard:1",
+    "top:1",
+    "label",
+)
+SKLEARN_DEFENCES = ("depth:2|4|8", "leaf_size:10|50", "top:1", "label")
+OUTPUT_DEFENCES = ("memguard:1", "top:1", "label")
+MOST_CANARIES = 240
+# One canary of each kind to so many records: more would change what the model learns.
+RECORDS_A_CANARY = 30
+
+
+def choose_default_defences(recipe: Recipe) -> tuple[str, ...]:
+    """Choose the defences to compare where none are named: those that `recipe` can have."""
+    if isinstance(recipe, TorchRecipe):
+        return TORCH_DEFENCES
+    if isinstance(recipe, SklearnRecipe):
+        return tuple(name for name in SKLEARN_DEFENCES if _is_applicable(name, recipe)) or (
+            "top:1",
+            "label",
+        )
+    return OUTPUT_DEFENCES
+
+
+def choose_default_canaries(n_records: int) -> int:
+    """Choose how many worst-case records of each kind to insert among `n_records`.
+
+    >>> choose_default_canaries(600), choose_default_canaries(100_000)
+    (20, 240)
+    """
+    return min(MOST_CANARIES, n_records // RECORDS_A_CANARY)
+
+
+def _is_applicable(name: str, recipe: Recipe) -> bool:
+    """Tell whether the recipe has what a defence of this name changes."""
+    try:
+        for single in expand_sweep((name,)):
+            parse_defence(single).recipe(recipe)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,580 @@
+"""The options of `audit`, `plan` and `defend`: one row an option.
+
+From a row are made the flag, the key of `audit.toml`, the environment variable, the field of
+`Options`, the help and the row of docs/configuration.md. An option that goes into the plan under
+its own name needs nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memberscope.cli.options.rows import (
+    ALL_VERBS,
+    Row,
+    add_argument,
+    add_key,
+    add_option,
+    read_rows,
+)
+
+AUDIT = ("audit", "plan")
+OUT = {"audit": "memberscope-out", "plan": "memberscope-out", "defend": "memberscope-defend"}
+CANARY_OUT = "memberscope-canaries"
+LABEL = "y"
+CANARY_KIND = "mislabelled"
+
+# Panels of the help, in order: the first holds the ten options that most audits need.
+FIRST = "Model and data (what most audits need)"
+SERVED = "Served model (with --url)"
+OPENING = "Opening the model"
+COLUMNS = "Columns of the records"
+REFERENCES = "Reference models (with --recipe)"
+THREAT = "Threat model"
+MEASURING = "Attacks, intervals and declarations"
+DEFENCES = "Defences to compare"
+CANARIES = "Audit with canaries (with --recipe)"
+OUTPUT = "Output"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line, the environment and `audit.toml` say; None where nothing was said."""
+
+    config: Path | None = add_argument(
+        "An audit.toml; environment variables and flags override it.", default=None, verbs=ALL_VERBS
+    )
+
+    model: str | None = add_key(
+        "target",
+        "The model: `module:factory`, a model file or folder, or torch weights with `factory`.",
+        panel=FIRST,
+    )
+    url: str | None = add_key(
+        "target",
+        "Address of a served model to ask over HTTP, in place of `model` or `signals`.",
+        verbs=AUDIT,
+        panel=FIRST,
+    )
+    signals: str | None = add_key(
+        "target",
+        "A .csv, .npz or .parquet table of signals, in place of `model` or `url`.",
+        verbs=AUDIT,
+        panel=FIRST,
+        is_path=True,
+    )
+    members: str | None = add_key(
+        "data",
+        "The training records (.csv, .tsv, .jsonl, .parquet, .feather, .npz; text also as .gz or "
+        ".zst).",
+        panel=FIRST,
+        is_path=True,
+    )
+    non_members: str | None = add_key(
+        "data",
+        "Hold-out records that the model was not trained on, in the same columns.",
+        panel=FIRST,
+        is_path=True,
+    )
+    label: str | None = add_key(
+        "data", "The column of labels.", f"{LABEL}; label beside signals", panel=FIRST
+    )
+    recipe: str | None = add_key(
+        "recipe",
+        "The function `module:function` (records, seed) -> model that trains one like the target "
+        "(in the file also `train`).",
+        panel=FIRST,
+    )
+    access: str | None = add_key(
+        "threat",
+        'What one query returns: "label", "probabilities", "logits" or "white_box".',
+        "{memberscope.types:ThreatModel.access.word}",
+        panel=FIRST,
+    )
+    policy: Any = add_key(
+        "policy",
+        "The policy that decides the verdict: the name of a shipped one (demo, standard, strict) "
+        "or a TOML file.",
+        "none, and no verdict",
+        panel=FIRST,
+    )
+    out: str | None = add_key(
+        "audit",
+        "The folder to write, and to resume where an earlier run left off.",
+        f"{OUT['audit']}; {CANARY_OUT} with --canaries; {OUT['defend']} for defend",
+        shown_in={
+            "audit": f"{OUT['audit']}; {CANARY_OUT} with --canaries",
+            "plan": f"{OUT['plan']}; {CANARY_OUT} with --canaries",
+            "defend": OUT["defend"],
+        },
+        panel=FIRST,
+        is_path=True,
+    )
+
+    factory: str | None = add_key(
+        "target",
+        "The function `module:function` that builds the torch module for weights.",
+        panel=OPENING,
+    )
+    device: str | None = add_key(
+        "target", "The torch device, such as cpu or cuda.", "cpu", panel=OPENING
+    )
+    outputs: str | None = add_key(
+        "target",
+        'What one answer of the model holds: "labels", "probabilities" or "logits".',
+        "as the model says; {memberscope.wire:Endpoint.outputs} for a served model",
+        panel=OPENING,
+    )
+    trust_code: bool | None = add_key(
+        "target",
+        "Open formats that run code when opened.",
+        "{memberscope.targets:TrustSettings.code}",
+        panel=OPENING,
+    )
+    trust_types: tuple[str, ...] | None = add_key(
+        "target",
+        "A type to trust inside a .skops file.",
+        "none",
+        panel=OPENING,
+        flag="--trust-type",
+        is_repeated=True,
+    )
+
+    protocol: str | None = add_key(
+        "target",
+        'How the server is asked: "v2" (Open Inference Protocol), "mlflow" or "json".',
+        "{memberscope.wire:Endpoint.protocol}",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    model_name: str | None = add_key(
+        "target", "Name of the served model (v2).", verbs=AUDIT, panel=SERVED
+    )
+    model_version: str | None = add_key(
+        "target", "Version of the served model (v2).", verbs=AUDIT, panel=SERVED
+    )
+    body: str | None = add_key(
+        "target",
+        'The request with a place for records, such as `{"instances": "$records"}` (json).',
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    answer: str | None = add_key(
+        "target",
+        "The output wanted (v2), or the path to it, such as `predictions[*].probs` (json).",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    classes: tuple[str | int, ...] | None = add_key(
+        "target",
+        "Names of the classes in the order of the server's scores.",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    n_classes: int | None = add_key(
+        "target", "Number of classes where they have no names.", verbs=AUDIT, panel=SERVED
+    )
+    top_k: int | None = add_key(
+        "target", "Number of classes that one answer tells, if not all.", verbs=AUDIT, panel=SERVED
+    )
+    columns: tuple[str, ...] | None = add_key(
+        "target", "Names of the features, if the server wants them.", verbs=AUDIT, panel=SERVED
+    )
+    batch_size: int | None = add_key(
+        "target",
+        "Records in one request.",
+        "{memberscope.wire:Endpoint.batch_size}",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    concurrency: int | None = add_key(
+        "target",
+        "Requests at a time.",
+        "{memberscope.wire:Endpoint.concurrency}",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    rate: float | None = add_key(
+        "target", "Most requests a second.", "no limit", verbs=AUDIT, panel=SERVED
+    )
+    timeout: float | None = add_key(
+        "target",
+        "Seconds that a request may take.",
+        "{memberscope.wire:Endpoint.timeout}",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    connect_timeout: float | None = add_key(
+        "target", "Seconds that a connection may take.", "10", verbs=AUDIT, panel=SERVED
+    )
+    read_timeout: float | None = add_key(
+        "target", "Seconds without a byte.", "as timeout", verbs=AUDIT, panel=SERVED
+    )
+    retries: int | None = add_key(
+        "target",
+        "Further tries of a request.",
+        "{memberscope.wire:Endpoint.retries}",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    auth_env: str | None = add_key(
+        "target",
+        "Name of the environment variable that holds the token.",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    auth_header: str | None = add_key(
+        "target",
+        "The header that takes the token.",
+        "{memberscope.wire:Endpoint.auth_header}, as a bearer",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+    ca_file: str | None = add_key(
+        "target",
+        "Certificates to trust instead of the system's (PEM).",
+        verbs=AUDIT,
+        panel=SERVED,
+        is_path=True,
+    )
+    max_queries: int | None = add_key(
+        "target",
+        "Most records ever sent, those sent again included.",
+        "no limit",
+        verbs=AUDIT,
+        panel=SERVED,
+    )
+
+    member: str | None = add_key(
+        "data",
+        "The column of a signals table that says which records were members.",
+        "member",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    id: str | None = add_key("data", "The column of unique ids.", "file and row", panel=COLUMNS)
+    groups: tuple[str, ...] | None = add_key(
+        "data",
+        "Columns to report by; the model gets them too.",
+        "none",
+        panel=COLUMNS,
+    )
+    unit: str | None = add_key(
+        "data",
+        "The column that names the person or document each record belongs to, where several "
+        "records belong to one. Folds, reference models, controls and intervals then go by unit. "
+        "The model gets it only if `features` lists it.",
+        "each record by itself",
+        panel=COLUMNS,
+    )
+    features: tuple[str, ...] | None = add_key(
+        "data", "The columns that the model gets.", "all others", panel=COLUMNS
+    )
+    drop: tuple[str, ...] | None = add_key(
+        "data", "Columns that the model does not get.", "none", panel=COLUMNS
+    )
+    types: tuple[str, ...] | None = add_key(
+        "data",
+        "What columns are, such as `postcode=text`: number, boolean, date, text or category.",
+        "as the model and the values say",
+        panel=COLUMNS,
+    )
+
+    references: int | None = add_key(
+        "recipe",
+        "Reference models to train.",
+        "{memberscope.auditing:Plan.references}",
+        panel=REFERENCES,
+    )
+    reference_size: int | None = add_key(
+        "recipe",
+        "Records in the training data of a reference model.",
+        "as many as members",
+        panel=REFERENCES,
+    )
+    targets: int | None = add_key(
+        "recipe",
+        "Further target models to train and audit, for what the training procedure does.",
+        "{memberscope.auditing:Plan.targets}",
+        verbs=AUDIT,
+        panel=REFERENCES,
+    )
+    views: tuple[str, ...] | None = add_key(
+        "recipe",
+        "Queries about each record, identity first, such as identity,flip,shift:1:0,noise:0.1.",
+        "{memberscope.auditing:Plan.views}",
+        verbs=AUDIT,
+        panel=REFERENCES,
+    )
+    population: str | None = add_key(
+        "recipe",
+        "Records that no model was trained on.",
+        "none",
+        panel=REFERENCES,
+        is_path=True,
+    )
+    design: str | None = add_key(
+        "recipe",
+        "An .npz with `inside` (models, records), members first: who trains which reference model.",
+        "drawn",
+        verbs=AUDIT,
+        panel=REFERENCES,
+        is_path=True,
+    )
+    keep_weights: bool | None = add_key(
+        "recipe",
+        "Keep the trained models in the output folder.",
+        "{memberscope.auditing:Training.keep_weights}",
+        verbs=AUDIT,
+        panel=REFERENCES,
+    )
+    precision: str | None = add_key(
+        "recipe",
+        'How a TorchRecipe trains: "float32", "bfloat16" or "float64".',
+        "as the recipe says",
+        panel=REFERENCES,
+    )
+    backend: str | None = add_key(
+        "recipe",
+        'Where models are trained: "loky" (processes), "sequential", "dask" or "ray".',
+        "{memberscope.recipes:Execution.backend}",
+        panel=REFERENCES,
+    )
+    address: str | None = add_key(
+        "recipe",
+        "Address of the Dask scheduler, or of the Ray cluster.",
+        panel=REFERENCES,
+        flag=("--address", "--scheduler"),
+    )
+    jobs: int | None = add_key(
+        "recipe",
+        "Models trained at a time.",
+        "{memberscope.recipes:Execution.n_jobs}, all cores",
+        panel=REFERENCES,
+    )
+    model_timeout: float | None = add_key(
+        "recipe",
+        "Seconds that training one model may take.",
+        "no limit",
+        panel=REFERENCES,
+    )
+
+    restrict: str | None = add_key(
+        "threat",
+        "What the endpoint does to outputs, such as top:3, round:2, top:3+round:2 or label.",
+        "nothing",
+        verbs=AUDIT,
+        panel=THREAT,
+    )
+    restrictions: tuple[str, ...] | None = add_key(
+        "threat",
+        "Restrictions to try beside it; none for no other.",
+        "{memberscope.auditing:Plan.restrictions}",
+        verbs=AUDIT,
+        panel=THREAT,
+    )
+    query_budget: int | None = add_key(
+        "threat",
+        "Queries an adversary may make about a record.",
+        "no limit",
+        verbs=AUDIT,
+        panel=THREAT,
+    )
+    known_records: bool | None = add_key(
+        "threat",
+        "Whether the adversary knows which of some other records were members.",
+        "{memberscope.types:ThreatModel.known_records}",
+        verbs=AUDIT,
+        panel=THREAT,
+        flag="--known-records/--no-known-records",
+    )
+    search_queries: int | None = add_key(
+        "threat",
+        "Queries about a record for each label-only search, 0 for none.",
+        "up to {memberscope.auditing.collect.measured_signals:QUERIES}, "
+        "{memberscope.auditing.defend:SEARCHED} for defend",
+        shown_in={
+            "audit": "up to {memberscope.auditing.collect.measured_signals:QUERIES}",
+            "plan": "up to {memberscope.auditing.collect.measured_signals:QUERIES}",
+            "defend": "{memberscope.auditing.defend:SEARCHED}",
+        },
+        panel=THREAT,
+    )
+    prior: float | None = add_key(
+        "threat",
+        "Share of members among the records that an adversary would try.",
+        "{memberscope.types:ThreatModel.prior}",
+        panel=THREAT,
+    )
+    priors: tuple[float, ...] | None = add_key(
+        "threat",
+        "Further shares at which precision is reported.",
+        "{memberscope.auditing:Plan.priors}",
+        verbs=AUDIT,
+        panel=THREAT,
+    )
+
+    attacks: tuple[str, ...] | None = add_key(
+        "audit",
+        "Attacks to run.",
+        "all; for defend without those that seldom win",
+        shown_in={
+            "audit": "all",
+            "plan": "all",
+            "defend": "all but those that seldom win",
+        },
+        panel=MEASURING,
+    )
+    fprs: tuple[float, ...] | None = add_key(
+        "audit",
+        "False-positive rates to report, such as 0.01,0.001.",
+        "those of {memberscope.auditing.documents.plan:DEFAULT_FPRS} that the records resolve",
+        panel=MEASURING,
+        flag="--fpr",
+    )
+    confidence: float | None = add_key(
+        "audit",
+        "Confidence of every interval.",
+        "{memberscope.auditing:Plan.confidence}",
+        panel=MEASURING,
+    )
+    folds: int | None = add_key(
+        "audit",
+        "Folds of cross-fitting, for attacks that learn from known records.",
+        "{memberscope.auditing:Plan.folds}",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+    seed: int | None = add_key(
+        "audit",
+        "Seed of every random choice.",
+        "{memberscope.auditing:Plan.seed}",
+        panel=MEASURING,
+    )
+    assume_exchangeable: bool | None = add_key(
+        "audit",
+        "Declare that the split was random, where nothing can check it.",
+        "{memberscope.auditing:Plan.assume_exchangeable}",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+    assume_class_order: bool | None = add_key(
+        "audit",
+        "Declare that the classes stand in the model's order.",
+        "{memberscope.auditing:Plan.assume_class_order}",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+    coins: bool | None = add_key(
+        "audit",
+        "Declare that fair coins decided membership.",
+        "false",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+    drop_overlap: bool | None = add_key(
+        "audit",
+        "Leave out duplicates of members.",
+        "{memberscope.auditing:Plan.drop_overlap}",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+    accept_limited: bool | None = add_key(
+        "audit",
+        "Exit 0, not 3, on a PASS that is limited since attacks with reference models did not run.",
+        "false",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+
+    defences: tuple[str, ...] | None = add_key(
+        "defend",
+        "Defences to compare, such as l2:0.001,dropout:0.5,dpsgd:eps=8,memguard:1,depth:2|4.",
+        "those that fit the recipe",
+        verbs=("defend",),
+        panel=DEFENCES,
+    )
+    canaries: int | None = add_key(
+        "defend",
+        "Worst-case records of each kind to insert, 0 for none.",
+        "up to {memberscope.auditing.defend:MOST_CANARIES}",
+        verbs=("defend",),
+        panel=DEFENCES,
+    )
+
+    audit_canaries: int | None = add_option(
+        "Train by the recipe with so many canaries, and bound epsilon by them.",
+        default=None,
+        verbs=AUDIT,
+        panel=CANARIES,
+        flag="--canaries",
+    )
+    canary_kind: str | None = add_option(
+        "What the canaries are: natural, or mislabelled for the worst case.",
+        default=None,
+        shown=CANARY_KIND,
+        verbs=AUDIT,
+        panel=CANARIES,
+    )
+    claimed: float | None = add_option(
+        "The epsilon that is claimed; exit 1 if the canaries refute it.",
+        default=None,
+        shown="what accounting proves of the recipe",
+        verbs=AUDIT,
+        panel=CANARIES,
+    )
+
+    title: str | None = add_key(
+        "audit", "Title of the report.", "the target's name", verbs=AUDIT, panel=OUTPUT
+    )
+    no_records: bool | None = add_option(
+        "Write no ids and no records.csv.", default=None, shown="false", verbs=AUDIT, panel=OUTPUT
+    )
+    show_ids: bool | None = add_option(
+        "Show ids in the report instead of hashes.",
+        default=None,
+        shown="false",
+        verbs=AUDIT,
+        panel=OUTPUT,
+    )
+    overwrite: bool | None = add_option(
+        "Replace the result of another audit in the output folder.",
+        default=None,
+        shown="false",
+        verbs=ALL_VERBS,
+        panel=OUTPUT,
+    )
+    measure: bool | None = add_option(
+        "Train some reference models to see how long they take.",
+        default=None,
+        shown="false",
+        verbs=("plan",),
+        panel=OUTPUT,
+    )
+
+
+ROWS = read_rows(Options)
+ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
+SECTIONS: dict[str, tuple[str, ...]] = {
+    section: tuple(name for name, row in ROWS.items() if row.section == section)
+    for section in ("target", "data", "recipe", "defend", "threat", "audit")
+}
+ENDPOINT_KEYS = ("url", "outputs", *(name for name, row in ROWS.items() if row.panel == SERVED))
+
+
+def list_rows(verb: str) -> dict[str, Row]:
+    """List the rows that a verb has as flags.
+
+    >>> "audit_canaries" in list_rows("plan"), "canaries" in list_rows("plan")
+    (True, False)
+    """
+    return {name: row for name, row in ROWS.items() if verb in row.verbs}
+
+
+def choose_out_folder(options: Options, verb: str) -> Path:
+    """Choose the folder that a verb writes."""
+    if options.out is None and options.audit_canaries is not None:
+        return Path(CANARY_OUT)
+    return Path(options.out or OUT[verb])
