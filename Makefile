@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench bench-label-only reproduce docs inputs schema clean
+.PHONY: demo test test-all lint bench bench-label-only reproduce docs inputs schema clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,9 @@ demo: $(VENV)/.core
 	$(BIN)/memberscope demo --out demo-out
 
 test: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+test-all: $(VENV)/.dev
 	sh tests/system-packages.sh
 	PYTHON=$(PYTHON) sh tests/environment.sh clusters
 	PYTHON=$(PYTHON) sh tests/environment.sh servers --no-deps

@@ -26,7 +26,7 @@ FILE = re.compile(r"`((?:\w+/)+\w+\.py)`")
 
 def read_names(page: Path) -> set[str]:
     """Every dotted name of this package on a page, and what its examples import."""
-    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"urn:\S+", "", page.read_text(encoding="utf-8"))
     names = {"memberscope" + rest.replace(":", ".") for rest in DOTTED.findall(text)}
     for module, taken in IMPORTED.findall(text):
         names |= {f"{module}.{name.split()[0]}" for name in taken.split(",") if name.strip()}
