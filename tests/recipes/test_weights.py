@@ -61,7 +61,7 @@ def test_a_signal_added_later_needs_no_training_and_equals_that_of_training(
     def no_training(*_):
         raise AssertionError("a model was trained")
 
-    monkeypatch.setattr(attempts, "trained_models", no_training)
+    monkeypatch.setattr(attempts, "train_models", no_training)
     again = train_fleet(wish, store, HERE)
     assert again.trained == 0 and read_resume_state(wish, store) == ResumeState(3, 0, 0)
     if name == "torch":
