@@ -99,7 +99,7 @@ REFUSED = {
     "drip": (TargetError, "no whole answer within 0.4 s"),
     "endless": (TargetError, "a body of more than 1000000 bytes"),
     "truncated": (TargetError, "a broken connection"),
-    "half": (TargetError, "bytes that are none, or not whole"),
+    "half": (TargetError, "bytes that are not JSON or not complete"),
     "html": (TargetError, "Expected JSON from the server"),
     "shape": (TargetError, r"3 scores a record, got shape \(10, 2\)"),
     "nan": (TargetError, "3 that are NaN or infinite"),
@@ -342,7 +342,8 @@ def test_after_an_error_what_is_in_flight_is_kept_and_nothing_else_is_sent():
 CLIENT = """
 import sys, numpy as np
 from memberscope.signals import collect
-from memberscope.targets import Endpoint, HttpTarget
+from memberscope.targets import HttpTarget
+from memberscope.wire import Endpoint
 from memberscope.types import Records
 x = np.random.default_rng(0).normal(size=(200, 2))
 endpoint = Endpoint(sys.argv[1], protocol="json", body='{"records": "$records"}', answer="predictions", n_classes=3,
