@@ -254,7 +254,7 @@ def test_odd_names_are_read_right_and_said(tmp_path, columns, outputs, said):
         ),
         (
             {"member": MEMBER, "label": np.where(LABEL == 0, "", "cat"), **NUMBERED},
-            "Fill it, or leave the record out",
+            "Fill it in, or leave the record out",
         ),
         (
             {"member": MEMBER, "label": LABEL, **NUMBERED, "id": np.arange(N) % (N // 2)},

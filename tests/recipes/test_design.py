@@ -129,6 +129,7 @@ def test_the_users_own_design_is_checked():
     own = np.array(["a", "a", "b"])
     assert check_design(np.array([[1, 1, 0], [0, 0, 1]]), 3, own).any()
     with pytest.raises(
-        InputError, match="all records of a unit in the same models of the design, got 'a' in parts"
+        InputError,
+        match="all records of a unit in the same models of the design, got 'a' in some of them only in part",
     ):
         check_design(np.array([[1, 1, 0], [0, 1, 1]]), 3, own)

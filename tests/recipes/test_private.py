@@ -522,10 +522,10 @@ def test_a_score_is_the_best_linear_estimate_of_a_coin():
 
 def test_what_cannot_be_watched_is_told():
     pool, inside = records(20), np.arange(20) % 2 == 0
-    with pytest.raises(InputError, match="recipe with privacy to watch"):
+    with pytest.raises(InputError, match="recipe with privacy, got one without"):
         train_and_score_canaries(TorchRecipe(deep), pool, pool, inside, 0)
     recipe = TorchRecipe(deep, epochs=1, privacy=NOISY)
-    with pytest.raises(InputError, match="one truth value a canary, 20 in all"):
+    with pytest.raises(InputError, match="one truth value for each canary, 20 in all"):
         train_and_score_canaries(recipe, pool, pool, inside[:10], 0)
     with pytest.raises(InputError, match="every=0"):
         train_and_score_canaries(recipe, pool, pool, inside, 0, every=0)

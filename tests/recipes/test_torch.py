@@ -397,7 +397,7 @@ def test_the_choice_is_measured_once_and_kept(tmp_path, monkeypatch):
     def measured_again(*_):
         raise AssertionError("the choice was measured again")
 
-    monkeypatch.setattr(choosing, "choose_engine_settings", measured_again)
+    monkeypatch.setattr("memberscope.recipes.torch.recipe.choose_engine_settings", measured_again)
     again = train_fleet(wish, store, HERE)
     assert (again.trained, again.choice) == (0, first.choice)
     with pytest.raises(AssertionError, match="measured again"):
@@ -560,7 +560,7 @@ def test_mistakes_get_one_sentence():
     everyone = np.ones((1, 200), dtype=bool)
     for make, words in (
         (lambda: TorchRecipe(plain, precision="half"), "Expected a precision among"),
-        (lambda: TorchRecipe(plain, epochs=0), "at least one epoch"),
+        (lambda: TorchRecipe(plain, epochs=0), "Expected epochs >= 1, got 0"),
         (lambda: TorchRecipe(plain, augmentation=("rotate",)), "Expected an augmentation"),
         (lambda: TorchRecipe(plain, augmentation=("flip:2",)), "Expected an augmentation"),
         (

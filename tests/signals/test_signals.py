@@ -78,7 +78,7 @@ def test_a_killed_run_goes_on_without_paying_twice(tmp_path):
         """
         import os, signal, sys
         import numpy as np
-        from memberscope.signals import Store, collect
+        from memberscope.signals import Store, collect_outputs
         from memberscope.types import Records
         log, folder, kill = sys.argv[1:]
         class Target:
@@ -91,7 +91,7 @@ def test_a_killed_run_goes_on_without_paying_twice(tmp_path):
                 return np.full((len(x), 2), 0.5)
         x = np.arange(100.0)[:, None]
         rows = Records(x, np.arange(100) % 2, np.array([str(i) for i in range(100)]))
-        collect(Target(), rows, store=Store(folder), batch_size=10)
+        collect_outputs(Target(), rows, store=Store(folder), batch_size=10)
         """
     )
     log, folder = tmp_path / "log", tmp_path / "store"

@@ -99,7 +99,7 @@ REFUSED = {
     "drip": (TargetError, "no whole answer within 0.4 s"),
     "endless": (TargetError, "a body of more than 1000000 bytes"),
     "truncated": (TargetError, "a broken connection"),
-    "half": (TargetError, "bytes that are none, or not whole"),
+    "half": (TargetError, "bytes that are not JSON or not complete"),
     "html": (TargetError, "Expected JSON from the server"),
     "shape": (TargetError, r"3 scores a record, got shape \(10, 2\)"),
     "nan": (TargetError, "3 that are NaN or infinite"),

@@ -62,7 +62,7 @@ def test_what_the_answers_are_is_told(units, activation, signal, n_classes):
 
 
 def test_neither_probabilities_nor_logits_must_be_declared():
-    with pytest.raises(InputError, match="Say which with --outputs"):
+    with pytest.raises(InputError, match="Declare which they are with --outputs"):
         wrap(dense(3, "sigmoid"))
     assert wrap(dense(3, "sigmoid"), outputs="logits").signal == "logits"
 

@@ -96,7 +96,7 @@ def test_scores_are_told_from_answers_and_not_from_names(tmp_path):
 def test_numbers_that_are_neither_must_be_declared(tmp_path):
     """Three sigmoids lie in [0, 1] but off the simplex."""
     path = scores(tmp_path / "s.onnx", "Sigmoid")
-    with pytest.raises(InputError, match="Say which with --outputs"):
+    with pytest.raises(InputError, match="Declare which they are with --outputs"):
         load_target(path)
     assert load_target(path, outputs="logits").target.signal == "logits"
     with pytest.raises(

@@ -226,7 +226,7 @@ def test_other_formats_hold_the_same_table(tmp_path, suffix):
         ("a.csv", b",\n1,2\n", "columns without a name twice"),
         ("a.csv", b"a,b\n1,2\n3\n", "got 1 in line 3"),
         ("a.csv", b"a,b\n1,2\n3,4,5\n", "got 3 in line 3"),
-        ("a.csv", bytes(range(256)) * 4, "bytes that are no text"),
+        ("a.csv", bytes(range(256)) * 4, "bytes that are not text"),
         ("a.csv.gz", b"a,b\n1,2\n", "complete .gz file"),
         (
             "a.csv.gz",

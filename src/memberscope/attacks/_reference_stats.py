@@ -103,10 +103,7 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
 
 
 def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
-    """Compute the median over the models with each record, and over those without (n, views).
-
-    And over those trained without it.
-    """
+    """Compute the median over the models with each record, and over those without (n, views)."""
     assert evidence.references is not None
     found = np.empty((2, len(evidence), evidence.references.shape[2]))
     for block in iterate_reference_blocks(evidence):

@@ -57,6 +57,7 @@ class Calibrated:
             UnmetNeedError: Reference models are missing or too few.
         """
         require_needs(self, evidence)
+        # Only models without the record show how hard it is by itself
         _, without = compute_moments(evidence)
         return keep_hidden_scores(
             (read_target_values(evidence) - without.mean).mean(axis=1), evidence.hidden

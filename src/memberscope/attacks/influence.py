@@ -107,6 +107,7 @@ class IHA:
         """
         require_needs(self, evidence)
         _, loss, square, cross = read_first_view(evidence)[:, :4].T
+        # Audits hold members and non-members in about equal parts
         n = self.records or max(1, len(evidence) // 2)
         scores = loss / (1 + self.momentum) - (square / n + 2 * cross) / self.rate
         return keep_hidden_scores(scores, evidence.hidden)

@@ -92,6 +92,7 @@ class Nasr:
         require_needs(self, evidence)
         learn = np.flatnonzero(~evidence.hidden)
         if len(learn) > self.max_rows:
+            # Sorted, so that the trees do not depend on the order of the draw
             learn = np.sort(rng.choice(learn, self.max_rows, replace=False))
         inputs = self.features(evidence)
         # Small trees without early stopping: some hundreds of known records, and a deterministic

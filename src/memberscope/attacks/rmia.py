@@ -123,6 +123,7 @@ class RMIA:
         """
         inside, without, _ = average_probabilities(evidence)
         both = self.mode == "online" and not outside
+        # Offline, the mean over models with the record is a linear guess from those without
         average = (inside + without) / 2 if both else ((1 + a) * without + (1 - a)) / 2
         found: Floats = np.exp(read_target_values(evidence)) / np.maximum(
             average, np.finfo(np.float64).tiny

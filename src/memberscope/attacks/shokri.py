@@ -104,6 +104,7 @@ class Shokri:
         """
         assert evidence.references is not None and evidence.inside is not None
         records = np.flatnonzero(~evidence.hidden)
+        # The same share of each model, so that none dominates what is learned
         per_model = max(1, min(len(records), self.max_rows // evidence.n_references))
         inputs, labels, inside = [], [], []
         for model in range(evidence.n_references):

@@ -83,6 +83,7 @@ class EstimatorParameter:
                 "Set the parameter in your own recipe."
             )
         has = recipe.estimator.get_params()
+        # scikit-learn's own way to name a parameter of a pipeline's step
         prefix = f"{recipe.estimator.steps[-1][0]}__" if hasattr(recipe.estimator, "steps") else ""
         for parameter, inverse in KNOBS[self.knob]:
             if prefix + parameter in has:

@@ -133,6 +133,7 @@ def _add_dropout_layers(module: Any, share: float) -> Any:
     parts: list[Any] = []
     for part in module:
         parts.append(_add_dropout_layers(part, share) if type(part) is nn.Sequential else part)
+        # After activations, where dropout is usually put
         if type(part).__module__ == "torch.nn.modules.activation":
             parts.append(nn.Dropout(share))
     same = all(new is old for new, old in zip(parts, module, strict=False)) and len(parts) == len(

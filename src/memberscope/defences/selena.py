@@ -93,10 +93,12 @@ class SelenaRecipe(StudentRecipe):
                 f"{len(members)}. Lower k, as in selena:10:4, or give more records."
             )
         rng = np.random.default_rng([seed, 5])
+        # A stream of its own, so that the teachers' seeds do not change the split
         out = draw_exclusions(len(members), self.k, self.l, rng)
         inside = np.zeros((self.k, len(row)), dtype=bool)
         inside[:, members] = ~out.T
         seeds = [int(value) for value in rng.integers(0, 2**31 - 1, self.k)]
+        # Answers are summed stack by stack: all teachers at once need not fit in memory
         total, step = None, self.base.stack or self.k
         for start in range(0, self.k, step):
             part = slice(start, start + step)

@@ -179,6 +179,7 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
     used = set(second.drop_nulls().unique().to_list())
     known = set(ours)
     merged = [*ours, *(value for value in theirs if value in used and value not in known)]
+    # The second side's order, where its categories contain the first's
     if len(merged) > len(ours) and known <= set(theirs):
         merged = [value for value in theirs if value in used or value in known]
     try:

@@ -137,6 +137,7 @@ def _read_sequence(x: Sequence[Any], n: int) -> Any:
 
     Of arrays with one row a record, of tensors, of rows of numbers, or of anything else.
     """
+    # As many arrays as records would be ambiguous: rows then
     if len(x) != n and len(x) > 0 and all(_count_records(part) == n for part in x):
         return Inputs(tuple(_as_part(part) for part in x)) if len(x) > 1 else _as_part(x[0])
     if len(x) == n and n and all(hasattr(row, "shape") for row in x):

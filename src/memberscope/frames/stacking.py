@@ -165,6 +165,7 @@ def take_fitted_order(x: Any, fitted: Sequence[str]) -> Any:
     if not fitted or not is_frame(x):
         return x
     names = name_columns(x)
+    # Other columns are another model's business, or an error that the model reports
     if len(names) != len(fitted) or names == list(fitted):
         return x
     places, missing, _ = place_fitted(names, fitted)

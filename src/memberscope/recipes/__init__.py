@@ -1,4 +1,4 @@
-"""Recipes: how to train a model like the target, who is in which, and fleets of them."""
+"""Recipes: how to train a model like the target, who is in which model, and fleets of them."""
 
 from memberscope.recipes.canaries import draw_canaries, draw_canary_rows
 from memberscope.recipes.dp_accounting import Privacy, Proof, prove_epsilon

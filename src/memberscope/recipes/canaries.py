@@ -1,6 +1,6 @@
-"""Canaries: records that a fair coin puts into the training data or leaves out.
+"""Draw canaries: records that a fair coin puts into the training data or leaves out.
 
-So that a bound on epsilon can be proved from them.
+A bound on epsilon can be proved from them.
 
 References:
     [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
@@ -25,9 +25,9 @@ Kind = Literal["natural", "mislabelled"]
 
 @dataclass(frozen=True, eq=False)
 class CanaryDraw:
-    """Which `rows` (m,) of a pool are canaries, the labels `y` (m,) that they get.
+    """Canaries drawn from a pool: their `rows` (m,) and the labels `y` (m,) that they get.
 
-    And whether the coin put each `inside` (m,).
+    `inside` (m,) is true where the coin put the canary into the training data.
     """
 
     rows: Ints
@@ -36,12 +36,12 @@ class CanaryDraw:
 
 
 def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> CanaryDraw:
-    """`m` of the records with labels `y` (n,), which trained nothing.
+    """Draw `m` canaries from records with labels `y` (n,), which trained nothing.
 
-    Each in with probability one half by coins of its own [1].
+    Each is in with probability one half by a coin of its own [1].
 
-    `mislabelled` ones get another class, drawn at random: a model can fit them by heart alone, so
-    they show the worst case where natural ones show the average [2].
+    `mislabelled` ones get another class, drawn at random: a model can only memorise them, so they
+    show the worst case where natural ones show the average [2].
 
     Raises:
         InputError: There are fewer records, or there is no other class.
@@ -52,12 +52,13 @@ def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> 
     """
     if kind not in get_args(Kind):
         raise InputError(
-            f"Expected canaries that are {' or '.join(get_args(Kind))}, got {kind!r}. Choose one."
+            f"Expected canaries that are {' or '.join(get_args(Kind))}, got {kind!r}. Choose one "
+            "of these."
         )
     if not 2 <= m <= len(y):
         raise InputError(
             f"Expected 2 to {len(y)} canaries from a pool of {len(y)} records, got {m}. Give more "
-            "records."
+            "records, or ask for fewer canaries."
         )
     if kind == "mislabelled" and n_classes < 2:
         raise InputError(
@@ -70,13 +71,14 @@ def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> 
         if kind == "mislabelled"
         else y[rows].copy()
     )
+    # Independent fair coins, not a fixed half: the bound on epsilon needs independence
     return CanaryDraw(rows, labels, rng.random(m) < 0.5)
 
 
 def draw_canaries(
     pool: Records, m: int, kind: Kind, seed: int, n_classes: int
 ) -> tuple[Records, Bools]:
-    """The canaries among `pool` as records (m), and which of them (m,) to train on.
+    """Draw canaries from `pool` as records (m), and say which of them (m,) to train on.
 
     Raises:
         InputError: The pool has fewer records, or there is no other class.

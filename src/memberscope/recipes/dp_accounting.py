@@ -1,6 +1,6 @@
-"""Differential privacy as a setting of a recipe.
+"""Set differential privacy of a recipe, and compute its proven epsilon.
 
-And the epsilon that Opacus's accountants prove for it.
+The proof is that of Opacus's accountants.
 
 References:
     [1] M. Abadi et al., "Deep Learning with Differential Privacy", CCS 2016, arXiv:1607.00133.
@@ -27,16 +27,17 @@ ASSUMES = (
     "secret, and no setting was "
     "tuned on these records"
 )
-MOST_NOISE = 1e5
-# Above this the PRV accountant takes minutes or overflows, and nothing hangs on the difference
+MOST_NOISE = 1e5  # above this nothing is learned any more, and the accountants' grids give out
+# Above this the PRV accountant takes minutes or overflows, and such an epsilon protects nobody
 FAR = 50.0
 
 
 @dataclass(frozen=True)
 class Privacy:
-    """Train by DP-SGD [1]: each record's gradient clipped to `max_grad_norm`.
+    """Train by DP-SGD [1]: clip each record's gradient and add noise.
 
-    Gaussian noise on the sum of a Poisson sample.
+    Gradients are clipped to `max_grad_norm`, and Gaussian noise is added to the sum over a Poisson
+    sample.
 
     Either a target `epsilon` (nats) at `delta`, for which the noise is searched, or the
     `noise_multiplier`: the noise's standard deviation in units of `max_grad_norm`. `fix` lets
@@ -69,12 +70,13 @@ class Privacy:
             )
         if self.epsilon is not None and not (math.isfinite(self.epsilon) and self.epsilon > 0):
             raise InputError(
-                f"Expected a finite epsilon above 0, got {self.epsilon:g}. Give epsilon=3.0, say."
+                f"Expected a finite epsilon above 0, got {self.epsilon:g}. Give for example "
+                "epsilon=3.0."
             )
         if self.noise_multiplier is not None and not 0 <= self.noise_multiplier <= MOST_NOISE:
             raise InputError(
                 f"Expected a noise multiplier of 0 to {MOST_NOISE:g}, got "
-                f"{self.noise_multiplier:g}. Give noise_multiplier=1.0, say."
+                f"{self.noise_multiplier:g}. Give for example noise_multiplier=1.0."
             )
         if not 0 < self.delta < 1:
             raise InputError(
@@ -83,14 +85,14 @@ class Privacy:
             )
         if not (math.isfinite(self.max_grad_norm) and self.max_grad_norm > 0):
             raise InputError(
-                f"Expected a finite max_grad_norm above 0, got {self.max_grad_norm:g}. Give "
-                "max_grad_norm=1.0."
+                f"Expected a finite max_grad_norm above 0, got {self.max_grad_norm:g}. Give for "
+                "example max_grad_norm=1.0."
             )
 
 
 @dataclass(frozen=True)
 class Proof:
-    """What is proven of a training run: `epsilon` (nats) at `delta`, if it `assumes` rightly.
+    """Proven privacy of a training run: `epsilon` (nats) at `delta`, if what it `assumes` holds.
 
     `epsilon` is the upper end of the PRV accountant's interval [2], `epsilon_rdp` the older and
     looser Rényi bound [3]. Where that one is above 50, both are that one: nothing is protected
@@ -107,9 +109,10 @@ class Proof:
 
 
 def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> Proof:
-    """What DP-SGD on `n_records` proves.
+    """Compute what DP-SGD on `n_records` proves.
 
-    Each joins a step with probability `batch_size / n_records`, `epochs` times its inverse.
+    Each record joins a step with probability `batch_size / n_records`; an epoch has the inverse of
+    that many steps.
 
     The number of steps an epoch is rounded to the nearest, and is at least one.
 
@@ -126,6 +129,7 @@ def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int
             "Expected noise for a proof of privacy, got a noise multiplier of 0. Without noise "
             "nothing is proven."
         )
+    # Publishing one record at random has delta = 1 / n
     if privacy.delta >= 1 / n_records:
         raise InputError(
             f"Expected a delta below 1 / records = {1 / n_records:.2g}, got {privacy.delta:g}: at "
@@ -139,19 +143,20 @@ def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int
 
 
 def compute_sampling_schedule(n_records: int, batch_size: int, epochs: int) -> tuple[float, int]:
-    """Probability that a record joins a step, and the number of steps.
+    """Give the probability that a record joins a step, and the number of steps.
 
     >>> compute_sampling_schedule(1000, 128, 2)
     (0.128, 16)
     """
+    # A batch larger than the data means every record at each step
     rate = min(1.0, batch_size / n_records)
     return rate, epochs * max(1, round(1 / rate))
 
 
 def find_noise_multiplier(privacy: Privacy, n_records: int, batch_size: int, epochs: int) -> float:
-    """The noise multiplier: as given, or the least, to a thousandth.
+    """Give the noise multiplier: as set, or the least that reaches the target epsilon.
 
-    At which the PRV accountant proves the target.
+    The search is to a thousandth, with the PRV accountant.
 
     Raises:
         InputError: No noise reaches the target, or Opacus is not installed.
@@ -165,7 +170,7 @@ def find_noise_multiplier(privacy: Privacy, n_records: int, batch_size: int, epo
 
 @lru_cache(maxsize=256)
 def search_noise_multiplier(target: float, delta: float, rate: float, steps: int) -> float:
-    """The least noise multiplier, to a thousandth, whose proven epsilon is at most `target`.
+    """Find the least noise multiplier, to a thousandth, whose proven epsilon is at most `target`.
 
     Raises:
         InputError: There is none, or Opacus is not installed.
@@ -179,6 +184,7 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
                 f"multiplier up to {MOST_NOISE:g} "
                 "proves it. Raise epsilon, or train for fewer epochs."
             )
+    # Widen downwards until the target lies between both ends
     while low == high or compute_epsilons(low, rate, steps, delta)[0] <= target:
         low, high = low / 2, low
         if low < 1e-3:
@@ -189,23 +195,23 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
         return math.log(compute_epsilons(math.exp(logarithm), rate, steps, delta)[0] / target)
 
     found = math.exp(brentq(beyond, math.log(low), math.log(high), xtol=2e-4))
+    # The root is approximate: make sure that the noise is enough, never slightly too little
     while compute_epsilons(found, rate, steps, delta)[0] > target:
         found *= 1.0004
     return found
 
 
 def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float, float]:
-    """Proven epsilon by the PRV accountant and by the RDP accountant.
+    """Compute the proven epsilon by the PRV accountant and by the RDP accountant.
 
-    Of `steps` steps of the subsampled Gaussian mechanism.
+    For `steps` steps of the subsampled Gaussian mechanism.
 
     Raises:
         InputError: Opacus is not installed.
     """
     prv, rdp = _load_accountants()
-    with (
-        warnings.catch_warnings()
-    ):  # the accountants warn of the ends of their grids, where their bounds are still bounds
+    # The accountants warn at the ends of their grids, where their bounds are still bounds
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         rdp.history = prv.history = [(noise, rate, steps)]
         loose = float(rdp.get_epsilon(delta))
@@ -213,7 +219,7 @@ def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tup
 
 
 def _load_accountants() -> tuple[Any, Any]:
-    """Opacus's PRV and RDP accountants.
+    """Load Opacus's PRV and RDP accountants.
 
     Raises:
         InputError: Opacus is not installed.

@@ -1,4 +1,4 @@
-"""A user's own training function as a recipe, and recipes by name."""
+"""Turn a user's own training function into a recipe, and find recipes by name."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from memberscope.types import Recipe, Records
 
 @dataclass(frozen=True)
 class FunctionRecipe:
-    """A function (records, seed) -> model.
+    """Recipe that calls a function (records, seed) -> model.
 
-    `digest` is a hash of its source, of what it carries, and of own modules it uses.
-
-    A change elsewhere, in data it reads or libraries it calls, does not show in the hash: give
+    `digest` is a hash of its source, of the values it carries, and of the user's modules it uses. A
+    change elsewhere, in data it reads or libraries it calls, does not change the hash: give
     `version` a new word then.
 
     >>> recipe = FunctionRecipe(lambda records, seed: f"trained on {len(records.y)} with seed {seed}")
@@ -36,34 +35,35 @@ class FunctionRecipe:
     version: str = ""
 
     def __call__(self, records: Records, seed: int) -> Any:
-        """The model that the function returns."""
+        """Call the function and give its model."""
         return self.function(records, seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the function's own code.
+        """Pickle the recipe with the function's own code.
 
-        So that workers need not find the module it stands in.
+        Workers then need not find the module that defines it.
         """
         return _rebuild_function_recipe, (type(self), pickle_by_value(self.function), self.version)
 
     @property
     def reads_seed(self) -> bool:
-        """Whether the function's code mentions its second argument at all.
+        """True if the function's code mentions its second argument at all.
 
-        True where there is no code to look at.
+        Also true where there is no code to look at.
         """
         code = getattr(inspect.unwrap(self.function), "__code__", None)
         if code is None or code.co_argcount < 2:
             return True
+        # A bound method's first variable is the object itself
         name = code.co_varnames[inspect.ismethod(self.function) + 1]
         loads = (step for step in dis.get_instructions(code) if step.opname.startswith("LOAD"))
         return name in code.co_cellvars or any(name in _as_names(step.argval) for step in loads)
 
     @property
     def digest(self) -> str | None:
-        """Hash of the function's source and of what it carries.
+        """Hash of the function's source and of the values it carries.
 
-        Or None if these cannot be hashed.
+        None if these cannot be hashed.
         """
         found = digest_source(self.function)
         return (
@@ -74,13 +74,13 @@ class FunctionRecipe:
 
 
 class Parcel:
-    """Any recipe on its way to a cluster, whose workers need not have the user's modules.
+    """Pack any recipe for a cluster, whose workers need not have the user's modules.
 
     It arrives as the recipe itself.
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        """Pack it, once for all jobs.
+        """Pickle the recipe, once for all jobs.
 
         Raises:
             InputError: It cannot be sent.
@@ -90,12 +90,11 @@ class Parcel:
         except Exception as error:
             raise InputError(
                 f"Expected a recipe that can be sent to workers, got {type(error).__name__}: "
-                f"{error}. "
-                f"Keep open files, locks and connections out of it."
+                f"{error}. Keep open files, locks and connections out of it."
             ) from error
 
     def __call__(self, records: Records, seed: int) -> Any:
-        """What the recipe returns."""
+        """Call the recipe and give its model."""
         return _load_pickled(self.data)(records, seed)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,17 +103,16 @@ class Parcel:
 
 
 def _as_names(value: Any) -> tuple[Any, ...]:
-    """What an instruction loads: one name, or a pair where the interpreter joins two."""
+    """Give the names that an instruction loads: one, or a pair where the interpreter joins two."""
     return value if isinstance(value, tuple) else (value,)
 
 
 def pickle_by_value(thing: Any) -> bytes:
-    """The thing as bytes, with the code of the user's own modules."""
+    """Pickle an object with the code of the user's own modules."""
     import cloudpickle
 
-    already = (
-        cloudpickle.list_registry_pickle_by_value()
-    )  # a recipe that packs its function is packed itself, too
+    # A recipe that pickles its function is pickled itself, too: only what is new here is undone
+    already = cloudpickle.list_registry_pickle_by_value()
     own = [module for module in list_own_modules() if module.__name__ not in already]
     for module in own:
         cloudpickle.register_pickle_by_value(module)
@@ -126,7 +124,7 @@ def pickle_by_value(thing: Any) -> bytes:
 
 
 def _load_pickled(data: bytes) -> Any:
-    """What was packed, in a worker."""
+    """Unpickle an object, in a worker."""
     import cloudpickle
 
     return cloudpickle.loads(data)
@@ -135,14 +133,14 @@ def _load_pickled(data: bytes) -> Any:
 def _rebuild_function_recipe(
     kind: type[FunctionRecipe], data: bytes, version: str
 ) -> FunctionRecipe:
-    """The recipe again, in a worker."""
+    """Rebuild the recipe, in a worker."""
     return kind(_load_pickled(data), version)
 
 
 def as_recipe(given: Any) -> Recipe:
-    """A recipe from a recipe, a function (records, seed) -> model.
+    """Make a recipe of a recipe, a function (records, seed) -> model, or an estimator.
 
-    Or an unfitted scikit-learn estimator.
+    The estimator is an unfitted one of scikit-learn.
 
     Raises:
         InputError: It is none of these.
@@ -154,7 +152,7 @@ def as_recipe(given: Any) -> Recipe:
     if not callable(given) or isinstance(given, type):
         raise InputError(
             "Expected a recipe: a function (records, seed) -> model, or an estimator, got "
-            f"{type(given).__name__}. Wrap it."
+            f"{type(given).__name__}. Wrap it in such a function."
         )
     if any(hasattr(given, name) for name in ("digest", "many", "tuned")):
         return given  # type: ignore[no-any-return]
@@ -165,20 +163,21 @@ def as_recipe(given: Any) -> Recipe:
     )
     try:
         signature = inspect.signature(called)
-    except ValueError:  # compiled code does not tell
+    except ValueError:  # compiled code has no signature to check
         return FunctionRecipe(called)
     try:
         signature.bind(None, 0)
     except TypeError as error:
         name = getattr(given, "__name__", type(given).__name__)
         raise InputError(
-            f"Expected a recipe that takes (records, seed), got {name}{signature}. Add both."
+            f"Expected a recipe that takes (records, seed), got {name}{signature}. Give the "
+            "function both parameters."
         ) from error
     return FunctionRecipe(called)
 
 
 def with_precision(recipe: Recipe, precision: str | None) -> Recipe:
-    """The recipe trained in another precision; unchanged if `precision` is None.
+    """Give the recipe another precision; leave it unchanged if `precision` is None.
 
     Raises:
         InputError: The recipe has no precision to choose, or not this one.
@@ -194,10 +193,10 @@ def with_precision(recipe: Recipe, precision: str | None) -> Recipe:
 
 
 def load_recipe(spec: str) -> Recipe:
-    """The recipe that `module:name` names, looked up in the working directory first.
+    """Load the recipe that `module:name` names, looked up in the working directory first.
 
     Raises:
-        InputError: The module or the name is not there, or it is no recipe.
+        InputError: The module or the name does not exist, or it is not a recipe.
     """
     module, _, name = spec.partition(":")
     if str(Path.cwd()) not in sys.path:

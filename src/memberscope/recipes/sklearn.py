@@ -1,4 +1,4 @@
-"""scikit-learn estimators, and libraries with their interface, as recipes: clone, seed, fit."""
+"""Train scikit-learn estimators, and libraries with their interface: clone, seed, fit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from memberscope.types import Records
 
 @dataclass(frozen=True)
 class SklearnRecipe:
-    """Clone `estimator`, set every `random_state` in it to the seed.
+    """Clone `estimator`, set every `random_state` in it to the seed, and fit it.
 
-    And fit the clone on the records.
+    The clone is fitted on the records.
 
     >>> import numpy as np
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -58,7 +58,7 @@ class SklearnRecipe:
         )
 
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
-        """A clone fitted on `records`."""
+        """Fit a clone on `records`."""
         model = _copy_unfitted(self.estimator)
         model.set_params(**dict.fromkeys(_list_seed_parameters(model), seed))
         return SklearnTarget(model.fit(records.x, records.y))
@@ -67,7 +67,7 @@ class SklearnRecipe:
 def _copy_unfitted(estimator: Any) -> Any:
     """Clone an estimator, also where CatBoost with a list of columns is inside.
 
-    Which `clone` refuses since it copies the list.
+    `clone` refuses that one, since it copies the list.
 
     >>> from sklearn.tree import DecisionTreeClassifier
     >>> hasattr(_copy_unfitted(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])), "tree_")
@@ -84,12 +84,12 @@ def _copy_unfitted(estimator: Any) -> Any:
     }
     if not parts:
         return clone(estimator)
-    model = copy.deepcopy(estimator)  # what else is fitted in it is fitted anew
+    model = copy.deepcopy(estimator)  # everything fitted in it is fitted again later
     return model.set_params(**parts)
 
 
 def _is_catboost(part: Any) -> bool:
-    """Tell whether an object is an estimator of CatBoost.
+    """Check whether an object is an estimator of CatBoost.
 
     >>> _is_catboost(3)
     False
@@ -98,7 +98,7 @@ def _is_catboost(part: Any) -> bool:
 
 
 def _list_seed_parameters(estimator: Any) -> list[str]:
-    """Names of all parameters that seed an estimator and those inside it.
+    """List all parameters that seed an estimator and those inside it.
 
     CatBoost lists its own only once it is set.
 

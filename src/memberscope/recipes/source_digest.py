@@ -1,9 +1,7 @@
-"""What the user's own code is, as a hash.
+"""Hash the user's own code.
 
-Source files, and the values that functions carry with them.
-
-A stored model is used again only if this hash is the same, so what cannot be hashed has none, and
-nothing is stored.
+Source files, and the values that functions carry with them. A stored model is used again only if
+this hash is the same, so what cannot be hashed has none, and nothing is stored.
 """
 
 from __future__ import annotations
@@ -26,9 +24,9 @@ INSTALLED = {
 
 
 def is_own(module: ModuleType) -> bool:
-    """Whether a module is of the working directory or of no package.
+    """Check whether a module is the user's own, which a worker elsewhere could not import.
 
-    The user's, which a worker elsewhere could not import.
+    It is in the working directory or belongs to no installed package.
     """
     file, name = Path(getattr(module, "__file__", None) or sys.prefix), module.__name__
     if (
@@ -48,9 +46,9 @@ def is_own(module: ModuleType) -> bool:
 
 @functools.cache
 def _list_installed_files(folder: Path) -> frozenset[str]:
-    """Paths of what installers put into a folder, as their records tell.
+    """List the paths of what installers put into a folder, by their own records.
 
-    A folder filled with `pip install --target` has such.
+    A folder filled with `pip install --target` has such records.
 
     >>> sorted(_list_installed_files(Path("/nowhere")))
     []
@@ -63,7 +61,7 @@ def _list_installed_files(folder: Path) -> frozenset[str]:
 
 
 def list_own_modules() -> list[ModuleType]:
-    """The user's own modules among those that are loaded."""
+    """List the user's own modules among those that are loaded."""
     return [
         module
         for module in list(sys.modules.values())
@@ -72,11 +70,10 @@ def list_own_modules() -> list[ModuleType]:
 
 
 def digest_source(function: Callable[..., Any]) -> str | None:
-    """Hash of a function's or class's name and source, of the values it carries.
+    """Hash a function's or class's name and source, and the values and modules it uses.
 
-    And of the own modules that its module uses.
-
-    None if there is no source, or a value cannot be hashed.
+    Values are those it carries; modules are the user's own that its module uses. None if there is
+    no source, or a value cannot be hashed.
 
     >>> def scaled_by(factor):
     ...     return lambda x: factor * x
@@ -99,6 +96,7 @@ def digest_source(function: Callable[..., Any]) -> str | None:
         return None
     if not source:
         return None
+    # The first line tells lambdas of one file apart
     name = f"{unwrapped.__module__}.{unwrapped.__qualname__}:{getattr(getattr(unwrapped, '__code__', None), 'co_firstlineno', 0)}"
     parts = [
         name,
@@ -109,14 +107,14 @@ def digest_source(function: Callable[..., Any]) -> str | None:
 
 
 def join_digests(parts: list[str | None]) -> str | None:
-    """Hash of hashes; None if one is missing."""
+    """Hash hashes together; None if one is missing."""
     return (
         None if None in parts else hashlib.sha256("\n".join(map(str, parts)).encode()).hexdigest()
     )
 
 
 def _list_carried_values(function: Any) -> Iterator[Any]:
-    """Values that a function brings along.
+    """Yield the values that a function carries.
 
     Those of the scope it was made in, its defaults, and what it is bound to.
     """
@@ -130,12 +128,13 @@ def _list_carried_values(function: Any) -> Iterator[Any]:
             value = cell.cell_contents
         except ValueError:  # a name that was never bound
             continue
+        # A recursive function holds itself in its closure
         if value is not function:
             yield value
 
 
 def digest_value(value: Any) -> str | None:
-    """Hash of a value by its content, of code by its source; None if it has neither."""
+    """Hash a value by its content, and code by its source; None if it has neither."""
     import joblib
 
     if isinstance(value, ModuleType):
@@ -163,14 +162,13 @@ def digest_value(value: Any) -> str | None:
         home = sys.modules.get(kind.__module__)
         code = digest_source(kind) if home is not None and is_own(home) else kind.__module__
         return join_digests([code, kind.__qualname__, joblib.hash(value)])
-    except (
-        Exception
-    ):  # what cannot be pickled: without a hash nothing is stored, which is always safe
+    # What cannot be pickled has no hash, and nothing is stored of it, which is always safe
+    except Exception:
         return None
 
 
 def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
-    """Names and hashes of the user's own modules that the module `name` uses.
+    """List names and hashes of the user's own modules that the module `name` uses.
 
     Directly or through each other.
     """

@@ -1,4 +1,4 @@
-"""Worst-case records, inserted on purpose.
+"""Insert worst-case records on purpose.
 
 Wrong labels, records out of distribution, and pairs of near-duplicates.
 
@@ -21,15 +21,16 @@ from memberscope.types import Ints, Records
 
 WorstCase = Literal["mislabelled", "out_of_distribution", "near_duplicate"]
 NATURAL, COPY = "none", "copy"  # values of the group `canary` beside the kinds
-GROUP = "canary"
-COPIED = 0.95  # share of its features that a near-duplicate keeps; the others are another record's
+GROUP = "canary"  # group of the records that says which are canaries, and of what kind
+# Share of its features that a near-duplicate keeps; the others are another record's
+COPIED = 0.95
 
 
 @dataclass(frozen=True, eq=False)
 class Planted:
     """Records (n) with the group `canary`, and the `unit` (n,) that each moves with.
 
-    Its own, or its near-duplicate's.
+    A unit is the record itself, or a record and its near-duplicate.
     """
 
     records: Records
@@ -42,14 +43,13 @@ class Planted:
 
 
 def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> Planted:
-    """`records` with `n_each` of them turned into canaries of each kind.
+    """Turn `n_each` of the records into canaries of each kind, and append near-duplicates.
 
-    And copies of the near-duplicates appended [1].
-
-    Mislabelled ones get another class at random. Those out of distribution get each feature from a
-    record of its own, and any class. Near-duplicates are mislabelled, and share all but a twentieth
-    of their features with a copy of the same wrong class that moves with them: a model that never
-    saw the one knows it from the other.
+    These are copies of the canaries of that kind [1]. Mislabelled ones get another class at random.
+    Those out of distribution get each feature from a record of its own, and any class.
+    Near-duplicates are mislabelled, and share all but a twentieth of their features with a copy of
+    the same wrong class that moves with them: a model that saw only the copy recognises the record
+    from it.
 
     Raises:
         InputError: There are too few records or classes, or they have no features that could be
@@ -64,7 +64,8 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
     n = len(records)
     if n_classes < 2:
         raise InputError(
-            "Expected at least two classes for mislabelled canaries, got one. Give --canaries 0."
+            "Expected at least two classes for mislabelled canaries, got one. Leave the canaries "
+            "out with --canaries 0."
         )
     if not 2 <= n_each <= n // (2 * len(kinds)):
         raise InputError(
@@ -82,15 +83,17 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
         domain, z = encode_in_domain(records.x)
     except UnmetNeedError as error:
         raise InputError(
-            f"Expected records whose features can be mixed for canaries. {error} Or give "
-            "--canaries 0."
+            f"Expected records whose features can be mixed for canaries. {error} Or leave the "
+            "canaries out with --canaries 0."
         ) from error
     z[rows[1]] = _mix_features(z, n_each, rng)
     copies = z[rows[2]]
     other = rng.random(copies.shape) >= COPIED
+    # At least one feature differs, or the copy would be an identical record
     other[np.arange(n_each), rng.integers(0, copies.shape[1], n_each)] = True
     copies[other] = _mix_features(z, n_each, rng)[other]
     x = domain.decode(domain.inside(np.concatenate([z, copies])))
+    # A copy moves with its original, so both are members or neither is
     every = np.concatenate([np.arange(n), rows[2]])
     ids = np.concatenate([records.ids, np.char.add(records.ids[rows[2]], " (copy)")])
     groups = {name: values[every] for name, values in records.groups.items() if name != GROUP}
@@ -100,14 +103,14 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
 
 
 def _mix_features(z: NDArray[Any], n: int, rng: np.random.Generator) -> NDArray[Any]:
-    """Records (n, f) of which each feature is another record's of `z` (m, f)."""
+    """Mix records (n, f) of which each feature is another record's of `z` (m, f)."""
     return np.asarray(z[rng.integers(0, len(z), (n, z.shape[1])), np.arange(z.shape[1])])
 
 
 def _restore_dtype(x: Any, before: Any) -> Any:
-    """The records in the type of numbers that they had.
+    """Give the records the type of numbers that they had.
 
-    Which takes less room where it was small.
+    It takes less room where it was small.
     """
     return (
         x.astype(before.dtype)
@@ -117,7 +120,7 @@ def _restore_dtype(x: Any, before: Any) -> Any:
 
 
 def find_natural_records(planted_records: Records) -> NDArray[np.bool_]:
-    """Which records (n,) are no canaries.
+    """Mark the records (n,) that are not canaries.
 
     >>> find_natural_records(Records(None, np.zeros(2, dtype=np.int64), np.array(["a", "b"])))
     array([ True,  True])

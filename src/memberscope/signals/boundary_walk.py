@@ -46,10 +46,7 @@ class BoundaryWalk:
     def __init__(
         self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS
     ) -> None:
-        """Choose the paths of the records `z` (n, f), which the model labels `predicted` (n,).
-
-        Which the model gives the labels `predicted` (n,).
-        """
+        """Choose the paths of the records `z` (n, f), which the model labels `predicted` (n,)."""
         rng = np.random.default_rng(seed)
         self.oracle, self.z, self.unit = oracle, z, oracle.domain.unit
         self.right = predicted == oracle.labels
@@ -175,6 +172,7 @@ def _find_path_ends(
     last points are random ones, tried where no record has another label.
     """
     n, f = z.shape
+    # A random projection as the order: the same for the same records, wherever they stand
     key = np.nan_to_num(z * rng.standard_normal(f)).sum(axis=1)
     pooled = np.argsort(key, kind="stable")[:POOL]
     pool = np.vstack([z[pooled], _draw_random_points(oracle.domain, STARTS, rng)])

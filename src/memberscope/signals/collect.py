@@ -102,6 +102,7 @@ def collect_outputs(
     twice = min(PROBE, n)
     first, second = np.nan_to_num(outputs[:twice]), np.nan_to_num(answered(0, twice, SECOND))
     change = float(np.max(np.abs(second - first)))
+    # Batching and threads move the last digits of float32
     allowed = 1e-5 * max(1.0, float(np.abs(first).max()))
     return Observed(outputs, target.signal, sent + twice, change <= allowed, change, labels)
 

@@ -95,6 +95,7 @@ class Domain:
         """Compute the squared distance (n, f) by feature between records (n, f) and (n, f)."""
         apart = (a - b) / np.where(self.scale > 0, self.scale, np.inf)
         squares = np.where(self.discrete, (a != b).astype(np.float64), apart * apart)
+        # An entry that is missing on either side is no distance
         missing = np.isnan(apart)
         return np.where(missing, 0.0, squares) if missing.any() else squares
 

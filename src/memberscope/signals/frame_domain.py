@@ -68,6 +68,7 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
             maker(part).alias(str(place))
             for place, (maker, part) in enumerate(zip(makers, z.T, strict=True))
         ]
+        # Rows of the frame itself, so that fixed columns keep real values and types
         base = nw.maybe_reset_index(frame[np.zeros(len(z), dtype=np.int64)])
         native = nw.to_native(base.with_columns(*columns))
         return rename_frame(native, x.columns if hasattr(x, "iloc") else names)

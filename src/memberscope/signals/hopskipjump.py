@@ -47,6 +47,7 @@ class HopSkipJump:
         """
         domain = _make_continuous(oracle.domain)
         self.oracle, self.z, self.domain = oracle, z, domain
+        # One path each: only a start is needed, the rest of the budget goes to the steps
         self.walk = BoundaryWalk(_replace_domain(oracle, domain), z, predicted, seed, n_paths=1)
         self.rng = np.random.default_rng((seed, 1))
         self.right = predicted == oracle.labels
@@ -84,10 +85,7 @@ class HopSkipJump:
         self.distance[found] = self.walk.best[found]
 
     def iterate(self, rows: NDArray[np.int64], directions: Floats) -> None:
-        """Estimate the normal of the records `rows` (r,), step along it, and bisect back.
-
-        And bisect back to the boundary.
-        """
+        """Estimate the normal of the records `rows` (r,), step along it, and bisect back."""
         z, scale = self.z[rows], self.domain.scale
         reach = PROBED * self.distance[rows, None] * scale
         signs = np.empty((len(directions), len(rows)))

@@ -44,8 +44,6 @@ class Oracle:
     def keeps(self, rows: NDArray[np.int64], z: Floats) -> Bools:
         """Check whether copies `z` (r, f) of the records `rows` (r,) still get their true label.
 
-        Still gets its record's true label.
-
         Raises:
             TargetError: The model fails, or gives another number of rows.
         """
@@ -206,6 +204,7 @@ def measure_in_stages(
         queries.append(oracle.asked.copy())
         if progress:
             progress(int(queries[-1].sum()), len(right) * plan[-1])
+        # Every record has finished its search
         idle = len(queries) > 1 and bool((queries[-1] == queries[-2]).all())
         if idle or (len(values) > 1 and _is_ranking_stable(values[-2], values[-1], right, limit)):
             break

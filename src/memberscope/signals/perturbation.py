@@ -112,6 +112,7 @@ class Staircase:
         With a fixed strength, give the logit of the share of copies that kept the label.
         """
         if self.scale:
+            # Half a pseudo-copy keeps the logit finite
             share = (self.kept + 0.5) / self.spent
             return (
                 np.where(self.right, np.log(share / (1 - share)), WRONG)

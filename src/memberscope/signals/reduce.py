@@ -140,6 +140,7 @@ def _compute_log_confidences(values: Floats, labels: Ints) -> tuple[Floats, Floa
     total = values.sum(axis=1, keepdims=True)
     # Rounding can leave a record without any probability, which must not divide by zero
     p = values / np.where(total > 0, total, 1.0)
+    # A rounded zero is unknown, but below the smallest number that was written
     floor = 0.5 * float(p[p > 0].min())
     rows = np.arange(len(p))
     true = np.maximum(p[rows, labels], floor)

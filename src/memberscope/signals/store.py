@@ -67,6 +67,7 @@ class Store:
         try:
             with safe_open(file, framework="numpy") as opened:
                 arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                # safetensors itself does not notice a flipped bit
                 if (opened.metadata() or {}).get("sha256") == digest_named_arrays(arrays):
                     return arrays
         except (SafetensorError, OSError, KeyError):
@@ -115,6 +116,7 @@ def digest_records(records: Records) -> str:
     for name, part in _iterate_parts(records.x):
         hasher.update(f"{name}{digest_array(part)}".encode())
     hasher.update(digest_array(records.y).encode())
+    # Ids too: budgets and results are kept by id
     hasher.update(digest_array(records.ids).encode())
     return hasher.hexdigest()
 

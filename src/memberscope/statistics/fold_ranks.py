@@ -27,6 +27,7 @@ def ranks_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
         n = len(others)
         not_below = n - np.searchsorted(others, scores[own], side="left")
         above = n - np.searchsorted(others, scores[own], side="right")
+        # Ties share the middle of their places
         found[own] = 1 - (not_below + above + 1) / (2 * (n + 1))
     return found
 

@@ -87,6 +87,7 @@ def ratio_of_shares(
     >>> ratio_of_shares((50, 100), (0, 100)).high
     inf
     """
+    # Bonferroni: each share's limits err with half of the rest
     part = 1 - (1 - confidence) / 2
     low1, high1 = clopper_pearson(*first, part)
     low2, high2 = clopper_pearson(*second, part)

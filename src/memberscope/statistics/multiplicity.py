@@ -28,6 +28,7 @@ def holm(p_values: Sequence[float]) -> Floats:
     order = np.argsort(p, kind="stable")
     scaled = p[order] * (len(p) - np.arange(len(p)))
     adjusted = np.empty(len(p))
+    # A larger p-value never gets a smaller adjusted one
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(scaled))
     return adjusted
 

@@ -46,6 +46,7 @@ def difference_by_mover(before: Interval, after: Interval, correlation: float = 
     >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
     (0.3, 0.12, 0.441)
     """
+    # A correlation of one would make the interval empty
     r = min(max(correlation, -1.0), CLOSEST)
     value = after.value - before.value
     limits = []

@@ -100,6 +100,7 @@ def effective_counts(called: Bools, member: Bools, unit: Ints | None = None) -> 
     )
     if unit is None:
         return counts
+    # A design effect for each side, since their units differ
     sides = cluster_sides(member, unit)
     effects = [
         design_effect(called[side], codes)

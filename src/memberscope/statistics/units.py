@@ -133,6 +133,7 @@ def design_effect(called: Bools, codes: Ints) -> float:
     n, size = len(called), kish_size(rows)
     most = n / size
     hits = np.bincount(codes, weights=called, minlength=len(rows))
+    # Too few units to estimate a variance: assume that each is one record
     if (hits > 0).sum() < FEWEST or (hits < rows).sum() < FEWEST:
         return most
     share, n_units = hits.sum() / n, int((rows > 0).sum())

@@ -1,4 +1,7 @@
-"""Targets: the audited model behind one method, `query`; the only rooms that know a framework."""
+"""Targets: the audited model behind one method, `query`.
+
+Only these packages, recipes and training defences know a framework.
+"""
 
 from memberscope.targets.answers.output_kind import Outputs
 from memberscope.targets.files.trust import LoadedTarget, TrustSettings

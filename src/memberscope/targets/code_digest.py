@@ -1,6 +1,6 @@
-"""The user's own code behind a model.
+"""Hash the user's own code behind a model.
 
-Its answers change with it, so what is kept of them must be known by it too.
+Its answers change with the code, so stored answers must be identified by it too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ INSTALLED = tuple(
 
 
 class Definitions(pickle.Pickler):
-    """Writes nothing of use; `modules` names where the class of each object inside a model is defined."""
+    """Collect in `modules` the names of the modules that define what is inside a model.
+
+    What is pickled is thrown away.
+    """
 
     def __init__(self) -> None:
         super().__init__(io.BytesIO(), protocol=5, buffer_callback=lambda buffer: False)
@@ -36,7 +39,7 @@ class Definitions(pickle.Pickler):
 
 
 def find_defining_module(obj: Any) -> str:
-    """Name of the module that defines a class, a function, or the class of anything else.
+    """Name the module that defines a class, a function, or the class of anything else.
 
     >>> find_defining_module(Path()), find_defining_module(hashlib.sha256().__class__) != ""
     ('pathlib', True)
@@ -46,7 +49,7 @@ def find_defining_module(obj: Any) -> str:
 
 
 def list_defining_modules(model: Any) -> set[str]:
-    """Names of the modules that define anything inside `model`.
+    """List the modules that define anything inside `model`.
 
     Raises:
         Exception: It cannot be pickled.
@@ -57,9 +60,9 @@ def list_defining_modules(model: Any) -> set[str]:
 
 
 def hash_source_code(modules: Iterable[str]) -> str | None:
-    """Hash of the source files of `modules` that are not installed packages, "" if all are.
+    """Hash the source files of `modules` that are not installed packages; "" if all are.
 
-    None if a source is not there.
+    None if a source is missing.
 
     >>> hash_source_code(["numpy", "builtins"])
     ''
@@ -69,6 +72,7 @@ def hash_source_code(modules: Iterable[str]) -> str | None:
         module = sys.modules.get(name)
         file = getattr(module, "__file__", None)
         if file is None:
+            # Code of a notebook or a shell has no file, and may change from one cell to the next
             if name == "__main__" or module is None:
                 return None
             continue

@@ -1,6 +1,6 @@
-"""What a model was trained for, looked at first.
+"""Recognise what a model was trained for.
 
-Whatever is no classification with one label a record is refused by its name.
+A model that is not a classifier with one label a record is refused by its name.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ CATBOOST: tuple[tuple[str, Task], ...] = (
 
 
 def recognise_task(model: Any) -> Task | None:
-    """What a model was trained for, as its library marks it; None where nothing tells.
+    """Recognise what a model was trained for, by its library's marks; None without any.
 
     >>> from sklearn.linear_model import LogisticRegression, Ridge
     >>> from sklearn.pipeline import make_pipeline
@@ -164,10 +164,10 @@ def recognise_task(model: Any) -> Task | None:
 
 
 def refuse_unsupported(model: Any) -> None:
-    """Refuse a model that is recognised as something else than a classifier with one label a record.
+    """Refuse a model that is recognised as another kind than a one-label classifier.
 
     Raises:
-        InputError: It is; the sentence says what it is, and how it can be audited all the same.
+        InputError: It is; the message says what it is, and how it can be audited all the same.
     """
     task = recognise_task(model)
     if task is not None and task != "classification":
@@ -178,7 +178,7 @@ def refuse_unsupported(model: Any) -> None:
 
 
 def build_task_error(task: Task, name: str) -> InputError:
-    """The error for a model of another task.
+    """Build the error for a model of another task.
 
     >>> str(build_task_error("ranking", "LGBMRanker"))[:75]
     'Expected a classifier with one label a record, got the ranker LGBMRanker. R'
@@ -205,9 +205,7 @@ def refuse_objective(library: str, objective: str) -> None:
 
 
 def refuse_architectures(names: Any) -> None:
-    """Refuse the architectures that the configuration of transformers names.
-
-    Where they are of another task.
+    """Refuse architectures of another task, as the configuration of transformers names them.
 
     Raises:
         InputError: They are.
@@ -236,8 +234,7 @@ def refuse_continuous_labels(y: Any) -> None:
     if len(between):
         raise InputError(
             "Expected one class a record as labels, got numbers with decimals such as "
-            f"{between[0]:g}, as in regression. "
-            f"{WORDS['regression'][1]}"
+            f"{between[0]:g}, as in regression. {WORDS['regression'][1]}"
         )
 
 
@@ -245,7 +242,7 @@ def refuse_unfitted(estimator: Any) -> None:
     """Refuse an estimator without `classes_`: one that was never fitted, or one that has none.
 
     Raises:
-        InputError: It has none; the sentence tells the two apart.
+        InputError: It has none; the message says which of the two it is.
     """
     if getattr(estimator, "classes_", None) is not None:
         return
@@ -253,8 +250,7 @@ def refuse_unfitted(estimator: Any) -> None:
     if _is_fitted(estimator):
         raise InputError(
             f"Expected a classifier that names its classes in classes_, got the fitted {name} "
-            "without. Wrap it in a function that "
-            f"returns probabilities, with n_classes."
+            "without. Wrap it in a function that returns probabilities, with n_classes."
         )
     raise InputError(
         f"Expected a fitted classifier with classes_, got {name}. Fit it before the audit."
@@ -262,9 +258,9 @@ def refuse_unfitted(estimator: Any) -> None:
 
 
 def _is_fitted(estimator: Any) -> bool:
-    """Whether an estimator has been fitted.
+    """Check whether an estimator has been fitted.
 
-    By its own word or by attributes that end in an underscore, as fitted ones do.
+    By its own method, or by attributes that end in an underscore, as fitted ones do.
     """
     own = getattr(estimator, "__sklearn_is_fitted__", None)
     if own is not None:
@@ -285,8 +281,9 @@ def _is_fitted(estimator: Any) -> bool:
 
 
 def list_inner_models(model: Any) -> list[Any]:
-    """The model, the last step of a pipeline or the estimator of a search, and so on inwards."""
+    """List the model, the last step of a pipeline or the estimator of a search, and so on."""
     found = [model]
+    # Eight levels are far more than anyone nests; a model that contains itself must not loop
     while len(found) < 8:
         part = found[-1]
         steps, inner = getattr(part, "steps", None), None
@@ -303,9 +300,9 @@ def list_inner_models(model: Any) -> list[Any]:
 
 
 def _task_of(part: Any) -> Task | None:
-    """The task of one model, by what only such models have, then by its type.
+    """Find the task of one model, by what only such models have, then by its type.
 
-    None where nothing tells.
+    None where neither says it.
     """
     names = [kind.__name__ for kind in type(part).__mro__]
     if any(
@@ -319,6 +316,7 @@ def _task_of(part: Any) -> Task | None:
         return _task_of_session(part)
     if not any(hasattr(part, name) for name in ("fit", "predict", "transform")):
         return None
+    # Rankers of boosters have the tags of regressors
     if any(name.endswith("Ranker") for name in names):
         return "ranking"
     kind = TYPES.get(_estimator_type(part) or "")
@@ -336,9 +334,9 @@ def _task_of(part: Any) -> Task | None:
 
 
 def _estimator_type(part: Any) -> str | None:
-    """The kind of estimator that scikit-learn's tags name.
+    """Read the kind of estimator from scikit-learn's tags.
 
-    Or the attribute that came before them.
+    Or from the attribute that came before them.
     """
     try:
         found = part.__sklearn_tags__().estimator_type
@@ -351,7 +349,7 @@ def _estimator_type(part: Any) -> str | None:
 
 
 def _several_of(part: Any) -> Task | None:
-    """Several labels or outputs a record, where a classifier was fitted with them."""
+    """Recognise several labels or outputs a record, where a classifier was fitted with them."""
     names = {kind.__name__ for kind in type(part).__mro__}
     binarizer = getattr(part, "_label_binarizer", getattr(part, "label_binarizer_", None))
     if getattr(part, "multilabel_", False) is True or str(
@@ -380,7 +378,7 @@ def _several_of(part: Any) -> Task | None:
 
 
 def _task_of_transformer(part: Any, name: str) -> Task | None:
-    """The task of a model of transformers, by its head and its configuration."""
+    """Find the task of a model of transformers, by its head and its configuration."""
     head = next((task for words, task in HEADS if words in name), None)
     if head is not None:
         return head
@@ -395,7 +393,7 @@ def _task_of_transformer(part: Any, name: str) -> Task | None:
 
 
 def _task_of_session(part: Any) -> Task | None:
-    """Regression for an ONNX session whose one output is what exporters of regressors call it."""
+    """Recognise regression in an ONNX session by the name that exporters give its output."""
     outputs = part.get_outputs()
     if len(outputs) != 1 or outputs[0].name != "variable" or "float" not in outputs[0].type:
         return None

@@ -1,6 +1,6 @@
-"""Models trained and observed one job at a time.
+"""Train and observe models one job at a time.
 
-Where one that fails is left out with its reason and does not end the others.
+One that fails is left out with its reason and does not end the others.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Arrays = dict[str, NDArray[Any]]
 class Failure:
     """Why a model could not be trained or observed, in a sentence.
 
-    `is_input` if the recipe returned something unusable.
+    `is_input` is true if the recipe returned something unusable.
     """
 
     why: str
     is_input: bool = False
 
     def error(self) -> MemberscopeError:
-        """The failure as the error that it was."""
+        """Give the failure as the error that it was."""
         return InputError(self.why) if self.is_input else TargetError(self.why)
 
 
@@ -47,7 +47,7 @@ def attempt_models(
 ) -> list[Arrays | Failure]:
     """Train a model for each row of `inside` (b, n) and observe it.
 
-    With what is `also` kept of each; failures in their places.
+    `also` gives what else is kept of each. Failures stand in their models' places.
 
     Models that cannot be trained together are trained one by one.
 
@@ -61,6 +61,7 @@ def attempt_models(
 
     together = _catch_failure(lambda: train_models(recipe, pool, inside, seeds))
     models: list[Target | Failure]
+    # Whatever fails for a stack may work for its models alone, such as one that needs less memory
     if not isinstance(together, Failure):
         models = list(together)
     elif len(seeds) == 1:
@@ -76,12 +77,12 @@ def attempt_models(
 
 
 def _train_alone(recipe: Recipe, pool: Records, row: Bools, seed: int) -> Target | Failure:
-    """One model, or why it could not be trained."""
+    """Train one model, or say why it could not be trained."""
     return _catch_failure(lambda: train_models(recipe, pool, row[None], [seed])[0])
 
 
 def _catch_failure(work: Callable[[], Found]) -> Found | Failure:
-    """What the work gives, or why it failed."""
+    """Do the work, or say why it failed."""
     try:
         return work()
     except MemberscopeError as error:
@@ -95,12 +96,13 @@ def _catch_failure(work: Callable[[], Found]) -> Found | Failure:
 
 
 def is_training_hopeless(failures: Mapping[int, Failure], n_succeeded: int, n_models: int) -> bool:
-    """Whether no further model needs to be tried.
+    """Check whether further models need not be tried.
 
-    None succeeded, and enough failed with the same words.
+    True if none succeeded and enough failed with the same words.
 
     >>> is_training_hopeless({0: Failure("a"), 1: Failure("a"), 2: Failure("a")}, 0, 16)
     True
     """
+    # Different reasons may be chance, such as a full memory
     alike = len({failure.why for failure in failures.values()}) == 1
     return n_succeeded == 0 and (len(failures) == n_models or (alike and len(failures) >= ENOUGH))

@@ -1,6 +1,6 @@
-"""Dask and Ray as backends of joblib that outlive their workers.
+"""Run joblib on Dask and Ray, in backends that survive the loss of workers.
 
-And say when the cluster itself is gone.
+They report when the cluster itself is gone.
 """
 
 from __future__ import annotations
@@ -19,31 +19,31 @@ RETRIES = 3  # times that a job is given another worker after its own died
 
 
 class LostClusterError(Exception):
-    """The scheduler or the head node went away while models were trained."""
+    """Raised when the scheduler or the head node went away while models were trained."""
 
 
 class LostDataError(Exception):
-    """The only workers that held the records died.
+    """Raised when the only workers that held the records died.
 
-    The cluster is there and can be sent them again.
+    The cluster is there, and the records can be sent to it again.
     """
 
 
 class ClusterMonitor:
-    """Calls back with an error for every job that is under way once `alive` says that the cluster is gone.
+    """End waiting jobs with an error once `alive` says that the cluster is gone.
 
-    Without it joblib would wait for answers that nobody will give.
+    Without it joblib would wait for ever for answers from a lost cluster.
     """
 
     def __init__(self, alive: Callable[[], bool], pulse: float = PULSE) -> None:
-        """Start to look, every `pulse` seconds."""
+        """Start to check every `pulse` seconds."""
         self.alive, self.pulse = alive, pulse
         self.waiting: dict[int, Callable[[Any], Any]] = {}
         self.stopped = threading.Event()
         threading.Thread(target=self.look, name="cluster-watch", daemon=True).start()
 
     def watched(self, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The callback, to be called once: by the backend, or by this watch."""
+        """Wrap a callback, so that it is called once: by the backend, or by this monitor."""
         number = id(callback)
         self.waiting[number] = callback
 
@@ -54,10 +54,11 @@ class ClusterMonitor:
         return once
 
     def look(self) -> None:
-        """Until the cluster is gone or nobody waits any more."""
+        """Check until the cluster is gone or the monitor is stopped."""
         while not self.stopped.wait(self.pulse):
             if not self.alive():
                 self.stopped.set()
+                # A copy, since callbacks remove themselves from the dictionary while it is walked
                 for number in list(self.waiting):
                     callback = self.waiting.pop(number, None)
                     if callback is not None:
@@ -65,7 +66,7 @@ class ClusterMonitor:
 
 
 def _is_reachable(address: str, patience: float = PATIENCE) -> bool:
-    """Whether somebody listens at `host:port`, with or without a scheme in front.
+    """Check whether something listens at `host:port`, with or without a scheme in front.
 
     >>> _is_reachable("127.0.0.1:1", patience=0.5), _is_reachable("nonsense")
     (False, False)
@@ -80,9 +81,9 @@ def _is_reachable(address: str, patience: float = PATIENCE) -> bool:
 
 @contextmanager
 def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
-    """A joblib backend on the Dask scheduler at `address`.
+    """Open a joblib backend on the Dask scheduler at `address`.
 
-    And a handle that is `shared` in each job.
+    Also give a handle to what is `shared` by all jobs.
 
     Raises:
         InputError: dask.distributed is not installed, there is no scheduler, or its workers are not
@@ -100,15 +101,16 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
         )
     if address.split("://")[0] in ("tcp", "tls") and not _is_reachable(address):
         raise InputError(
-            f"Expected a Dask scheduler at {address}, got no answer. Start it, or check the "
-            "address."
+            f"Expected a Dask scheduler at {address}, got no answer. Start it, or check "
+            "--scheduler."
         )
     try:
+        # Not the default client, which would change what the user's own Dask code does
         client = Client(address, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"Expected a Dask scheduler at {address}, got {type(error).__name__}. Start it, or "
-            "check the address."
+            "check --scheduler."
         ) from error
     unlost = _silence_dask_callbacks()
     try:
@@ -129,7 +131,7 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
 def _silence_dask_callbacks() -> Callable[[], None]:
     """Keep Dask's callbacks from printing that a connection was closed.
 
-    Of which we tell in one sentence; undone by a call.
+    The error that is raised says so already. The returned function undoes it.
     """
     import logging
 
@@ -157,15 +159,14 @@ def _require_workers(client: Any, address: str) -> None:
     if threads > 1:
         raise InputError(
             "Expected Dask workers of one thread, which train one model at a time, got one of "
-            f"{threads} threads. "
-            f"Start them with --nthreads 1 --nworkers {threads}."
+            f"{threads} threads. Start them with --nthreads 1 --nworkers {threads}."
         )
 
 
 def _close_quietly(client: Any) -> None:
     """Close a connection, even to a scheduler that is gone or slow.
 
-    Whose time-outs nobody needs to read.
+    Its time-outs are not printed, since the error that is raised says more.
     """
     import gc
     import logging
@@ -185,7 +186,10 @@ def _close_quietly(client: Any) -> None:
 
 
 def _build_dask_class() -> type[Any]:
-    """The Dask backend of joblib with a watch; made here since it needs Dask to be imported."""
+    """Build a Dask backend of joblib with a monitor.
+
+    The class is made here since it needs Dask to be imported.
+    """
     import asyncio
     import concurrent.futures
 
@@ -216,9 +220,9 @@ def _build_dask_class() -> type[Any]:
 
 @contextmanager
 def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[Any, Any]]:
-    """A joblib backend on the Ray cluster at `address`, and a handle that is `shared` in each job.
+    """Open a joblib backend on the Ray cluster at `address`.
 
-    Which holds `gpus`.
+    Also give a handle to what is `shared` by all jobs. Each job holds `gpus`.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster.
@@ -229,6 +233,7 @@ def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tu
         raise InputError(
             "Expected ray for --backend ray, got none. Run `pip install memberscope[ray]`."
         ) from error
+    # A connection of the caller's must not be closed here
     ours = not ray.is_initialized()
     if ours:
         _join_ray(ray, address)
@@ -258,7 +263,7 @@ def _join_ray(ray: Any, address: str | None) -> None:
     except (OSError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(
             f"Expected a Ray cluster at {where}, got {type(error).__name__}. Start it, or check "
-            "the address."
+            "--scheduler."
         ) from error
 
 
@@ -266,22 +271,22 @@ class Put:
     """Records in Ray's object store, which each node fetches once."""
 
     def __init__(self, ref: Any) -> None:
-        """Refer to them."""
+        """Refer to the records."""
         self.ref = ref
 
     def get(self) -> Any:
-        """The records, in a worker."""
+        """Fetch the records, in a worker."""
         import ray
 
         return ray.get(self.ref)
 
 
 def _build_ray_class() -> type[Any]:
-    """A joblib backend whose jobs are Ray tasks.
+    """Build a joblib backend whose jobs are Ray tasks.
 
     Ray's own backend gives each job to an actor that is chosen beforehand: it cannot stream
-    answers, sends the records with every job, and loses an actor's jobs with it. Tasks go to
-    whoever is free, and to another worker when theirs dies.
+    answers, sends the records with every job, and loses an actor's jobs with it. Tasks go to any
+    free worker, and to another when theirs dies.
     """
     import ray
     from joblib.parallel import ParallelBackendBase
@@ -336,9 +341,9 @@ def _build_ray_class() -> type[Any]:
 
 
 def _catch_job_error(func: Callable[[], Any]) -> Any:
-    """The answer of a job, or its error as a value.
+    """Give the answer of a job, or its error as a value.
 
-    So that Ray does not wrap it in words of its own.
+    Ray would otherwise wrap the error in a message of its own.
     """
     try:
         return func()

@@ -1,6 +1,6 @@
-"""Where reference models are trained.
+"""Run training jobs on this machine or a cluster.
 
-Joblib's backends, one thread a job, so that the place does not change the result.
+They run on joblib's backends with one thread a job, so that the place does not change the result.
 """
 
 from __future__ import annotations
@@ -24,27 +24,20 @@ from memberscope.recipes.fleet.cluster_backends import (
 
 Backend = Literal["loky", "sequential", "dask", "ray"]
 Answer = TypeVar("Answer")
-ALONE = (
-    RLock()
-)  # limits on threads, and some libraries' random numbers, are the process's and not the thread's
-FROM_WORKERS = (
-    "joblib",
-    "loky",
-    "distributed",
-    "ray",
-    "concurrent",
-    "memberscope",
-)  # whose errors mean a lost worker
+# Limits on threads, and the random numbers of some libraries, belong to the process and not to a
+# thread: one job at a time sets them
+ALONE = RLock()
+# Packages whose errors mean a lost worker
+FROM_WORKERS = ("joblib", "loky", "distributed", "ray", "concurrent", "memberscope")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """Processes on this machine (`loky`), this process (`sequential`).
+    """Where jobs run: processes here, this process, or a cluster.
 
-    Or a cluster at `address` (`dask`, `ray`).
-
-    `n_jobs` jobs run at a time, -1 for as many as there are cores or workers. A job that takes
-    longer than `timeout` seconds ends the run; what was finished before is kept.
+    `loky` starts processes on this machine, `sequential` uses this process, `dask` and `ray` use a
+    cluster at `address`. `n_jobs` jobs run at a time, -1 for as many as there are cores or workers.
+    A job that takes longer than `timeout` seconds ends the run; what was finished before is kept.
     """
 
     backend: Backend = "loky"
@@ -56,28 +49,30 @@ class Execution:
         if self.backend not in get_args(Backend):
             raise InputError(
                 f"Expected a backend among {', '.join(get_args(Backend))}, got {self.backend!r}. "
-                "Choose one."
+                "Choose one of these with --backend."
             )
         if self.n_jobs == 0:
             raise InputError(
-                "Expected at least one job at a time, or -1 for all cores, got 0. Leave out --jobs."
+                "Expected at least one job at a time, or -1 for all cores, got 0. Leave out "
+                "--jobs for all cores."
             )
         if self.timeout is not None and self.timeout <= 0:
             raise InputError(
-                f"Expected a timeout of some seconds, got {self.timeout}. Leave it out for none."
+                f"Expected a timeout above 0 seconds, got {self.timeout}. Leave --model-timeout "
+                "out for none."
             )
         if self.timeout is not None and self.backend == "sequential":
             raise InputError(
                 "Expected the backend loky, dask or ray for a timeout, got sequential, which "
-                "cannot end a job. Add --jobs 1 instead."
+                "cannot end a job. Use --backend loky with --jobs 1 instead."
             )
 
 
 @contextmanager
 def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[Any]:
-    """Settings of joblib for the backend, connected to its cluster.
+    """Set joblib up for the backend, connected to its cluster.
 
-    And a handle of what all jobs share.
+    Give a handle of what all jobs share.
 
     Raises:
         InputError: The backend is not installed, or its cluster cannot be reached.
@@ -92,9 +87,8 @@ def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[
         elif backend == "ray":
             backend, handle = stack.enter_context(open_ray_backend(execution.address, shared, gpus))
         else:
-            n_jobs = (
-                2 if n_jobs == 1 and execution.timeout else n_jobs
-            )  # this process itself could not be ended
+            # With one job joblib would work in this process, which it could not end at a timeout
+            n_jobs = 2 if n_jobs == 1 and execution.timeout else n_jobs
             backend, inner = "loky", {"inner_max_num_threads": 1} if n_jobs != 1 else {}
         stack.enter_context(parallel_config(backend=backend, n_jobs=n_jobs, **inner))
         yield handle
@@ -102,11 +96,10 @@ def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[
 
 @contextmanager
 def limit_threads(n: int) -> Iterator[None]:
-    """Every library restricted to `n` threads, and one job at a time.
+    """Restrict every library to `n` threads, and to one job at a time.
 
-    Sums are then made in one order, wherever the job runs.
-
-    Estimators that would start workers of their own run them in this thread.
+    Sums are then made in one order, wherever the job runs. Estimators that would start workers of
+    their own run them in this thread.
     """
     from joblib import parallel_config
     from threadpoolctl import threadpool_limits
@@ -124,7 +117,7 @@ def limit_threads(n: int) -> Iterator[None]:
 
 
 def run_job(work: Callable[..., Answer], shared: Any, number: int, job: Any) -> tuple[int, Answer]:
-    """A job's number and its answer, in a worker."""
+    """Run a job in a worker; give its number and its answer."""
     return number, work(shared.get() if isinstance(shared, Put) else shared, job)
 
 
@@ -135,12 +128,10 @@ def stream_answers(
     execution: Execution,
     gpus: int = 0,
 ) -> Iterator[Answer]:
-    """Answers of `work(shared, job)` on each job as they come, in any order.
+    """Yield the answers of `work(shared, job)` as they come, in any order.
 
-    On Ray each holds `gpus`.
-
-    `shared` goes to each worker or node once. Where its last holder died, it is sent again and the
-    jobs left are run.
+    On Ray each job holds `gpus`. `shared` goes to each worker or node once. Where its last holder
+    died, it is sent again and the jobs left are run.
 
     Raises:
         TargetError: A job took too long, a worker died, or the cluster was lost; answers given
@@ -154,15 +145,15 @@ def stream_answers(
                 yield answer
             return
         except InputError as error:
+            # At the first attempt nothing has died yet: the mistake is the user's
             if attempt == 0:
                 raise
             raise TargetError(f"{error} Workers died before; finished models are kept.") from error
         except LostDataError as error:
             if attempt == RETRIES:
                 raise TargetError(
-                    f"Expected workers that keep the records, got {attempt + 1} times none that "
-                    "lived. See why they die, and run "
-                    f"it again; finished models are kept."
+                    f"Expected workers that keep the records, got none that lived in {attempt + 1} "
+                    "attempts. Find out why they die, and run it again; finished models are kept."
                 ) from error
 
 
@@ -173,7 +164,7 @@ def _run_jobs_once(
     execution: Execution,
     gpus: int,
 ) -> Iterator[tuple[int, Answer]]:
-    """Numbers and answers of the jobs as they come.
+    """Yield numbers and answers of the jobs as they come.
 
     Raises:
         LostDataError: The workers that held what is shared died.
@@ -205,14 +196,12 @@ def _run_jobs_once(
     except (TimeoutError, JobTimeout) as error:
         raise TargetError(
             f"Expected each job within {execution.timeout or 0:g} seconds, got none from one of "
-            "them. "
-            f"Run it again with a longer --model-timeout; finished models are kept."
+            "them. Run it again with a longer --model-timeout; finished models are kept."
         ) from error
     except LostClusterError as error:
         raise TargetError(
             f"Expected the {execution.backend} cluster at {execution.address or 'auto'} to stay, "
-            "lost the connection to it. "
-            f"Start it, and run it again; finished models are kept."
+            "lost the connection to it. Start it, and run it again; finished models are kept."
         ) from error
     except (InputError, TargetError, LostDataError):
         raise
@@ -223,9 +212,9 @@ def _run_jobs_once(
 
 
 def _suppress_joblib_warning(answers: Any) -> Iterator[Any]:
-    """The answers; a caller who stops early, on a full disk say.
+    """Yield the answers without joblib's warning if the caller stops early.
 
-    Does not also get a warning from joblib.
+    On a full disk, for example, the error says enough.
     """
     import warnings
 
@@ -239,7 +228,7 @@ def _suppress_joblib_warning(answers: Any) -> Iterator[Any]:
 
 
 def _build_lost_workers_error(error: Exception) -> TargetError:
-    """The error of workers or a cluster that are gone, as a sentence."""
+    """Describe workers or a cluster that are gone as an error."""
     first = (str(error).splitlines() or [""])[0][:200]
     return TargetError(
         f"Expected the workers to finish, got {type(error).__name__} ({first}). Run it again; "

@@ -1,9 +1,7 @@
-"""Training reference models: each is observed as soon as it is trained, its signals stored whole.
+"""Train reference models: observe each as soon as it is trained, and store its signals.
 
-Its weights dropped.
-
-What a model answered is kept under a hash of everything that decides it, so a killed run goes on
-where it stopped and ends with the same bytes.
+Its weights are dropped. What a model answered is kept under a hash of everything that decides it,
+so a killed run resumes where it stopped and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -35,9 +33,9 @@ Progress = Callable[[int, int], None]
 class TrainingJob:
     """What to train and to observe.
 
-    A model with seed `seeds[i]` on the records of `pool` under `inside[i]` (m, n).
+    Model i has seed `seeds[i]` and trains on the records of `pool` under `inside[i]` (m, n).
 
-    `signal` and `n_classes` are the target's, as is `like`, how its answers are read; `wanted`
+    `signal` and `n_classes` are the target's, as is `like`, how its answers are read. The `wanted`
     signals are kept of each of the `views`. `population` holds records that no model is trained on.
     With `whole`, all outputs about the pool are kept too, and with `keep_weights` the models
     themselves, beside the store's other entries.
@@ -57,7 +55,7 @@ class TrainingJob:
     like: AnswerReader | None = None
 
     def batches(self) -> list[tuple[int, ...]]:
-        """Models that are trained together, always the same ones."""
+        """Group the models that are trained together, always in the same way."""
         size = int(getattr(self.recipe, "stack", None) or 1)
         return [
             tuple(range(start, min(start + size, len(self.inside))))
@@ -65,7 +63,7 @@ class TrainingJob:
         ]
 
     def observation(self) -> Observation:
-        """What is looked at in each model."""
+        """Give what is observed of each model."""
         return Observation(
             self.wanted, self.signal, self.n_classes, self.views, self.whole, self.like
         )
@@ -73,15 +71,15 @@ class TrainingJob:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFleet:
-    """The reference models as they answered.
+    """Answers of the reference models.
 
     `inside` (m, n), and for each signal (m, n, views, d) on pool and population.
 
-    `predicted` and `confidence` (m, n) are the top class and its probability on the pool, where the
-    models tell. `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's answers were
-    not finite. `trained` counts models that were trained now, not found in the store; `choice` says
-    how, as far as the recipe left it open. `outputs` (m, n, k) are all answers about the pool, if
-    the order wanted them whole. `failures` says of models that could not be trained why.
+    `predicted` and `confidence` (m, n) are the top class and its probability on the pool, as far as
+    the models give it. `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's
+    answers were not finite. `trained` counts models that were trained now, not found in the store;
+    `choice` says how, as far as the recipe left it open. `outputs` (m, n, k) are all answers about
+    the pool, if the job kept them whole. `failures` says why models could not be trained.
     """
 
     inside: Bools
@@ -121,9 +119,7 @@ def train_fleet(
 def try_train_fleet(
     order: TrainingJob, store: Store | None, execution: Execution, progress: Progress | None = None
 ) -> ReferenceFleet | Failure:
-    """Train as `train_fleet` does.
-
-    And where no model at all can be trained give the first one's failure.
+    """Train as `train_fleet` does, but give the first failure where no model can be trained.
 
     Raises:
         TargetError: A model takes too long, or the workers are lost.
@@ -134,12 +130,13 @@ def try_train_fleet(
         recipe, choice = tune_recipe(order.recipe, order.pool, size, len(order.inside), store)
     except MemberscopeError as error:
         return Failure(str(error), isinstance(error, InputError))
+    # Keys are built from the tuned recipe: another stack may change the last bits
     order, execution = replace(order, recipe=recipe), limit_jobs(execution, choice)
     kept = build_model_keys(order) if store is not None else None
     models = build_weight_keys(order) if store and kept else None
     if order.keep_weights and models is None:
         raise InputError(
-            "Expected a folder to keep weights in, and a recipe whose digest can be known, got "
+            "Expected a folder to keep weights in, and a recipe whose digest can be computed, got "
             "none. Leave out --keep-weights."
         )
     answers: dict[int, dict[str, NDArray[Any]]] = {}
@@ -177,6 +174,7 @@ def try_train_fleet(
         done += len(batch)
         if progress:
             progress(done, len(order.inside))
+        # A recipe that fails the same way each time would fail for all models
         if is_training_hopeless(failures, done - len(failures), len(order.inside)):
             return failures[min(failures)]
     n_trained = sum(map(len, missing)) - len(failures)
@@ -186,6 +184,7 @@ def try_train_fleet(
         assert found is not None, "a model's answers vanished from the store while it was read"
         return found
 
+    # Failed models keep their rows, so that rows still match the design
     good = [model for model in range(len(order.inside)) if model not in failures]
     return replace(
         _assemble_fleet(order, answer, store if kept else None, n_trained, good),
@@ -197,21 +196,21 @@ def try_train_fleet(
 def _has_stored_answers(
     order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]
 ) -> bool:
-    """Whether the store holds the answers of every model of a batch."""
+    """Check whether the store holds the answers of every model of a batch."""
     return all(_has_expected_arrays(order, store.get_all(kept[model])) for model in batch)
 
 
 def _has_stored_weights(store: Store, models: list[str], batch: tuple[int, ...]) -> bool:
-    """Whether the store holds the weights of every model of a batch."""
+    """Check whether the store holds the weights of every model of a batch."""
     return all(weights.is_kept(store, models[model]) for model in batch)
 
 
 def _observe_kept_models(
     order: TrainingJob, store: Store, kept: list[str], batch: tuple[int, ...]
 ) -> bool:
-    """Ask the kept models of a batch what is not stored of them.
+    """Query the kept models of a batch for what is not stored of them.
 
-    False if some are not kept whole, and nothing is written.
+    False if some are not kept completely; then nothing is written.
     """
     models = build_weight_keys(order) or []
     if not models or not _has_stored_weights(store, models, batch):
@@ -231,16 +230,17 @@ def _observe_kept_models(
 
 
 def _pop_weights(arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The weights among what a job answered, which are removed there."""
+    """Take the weights out of what a job answered."""
     names = [name for name in arrays if name.startswith(WEIGHT)]
     return {name.removeprefix(WEIGHT): arrays.pop(name) for name in names}
 
 
 @dataclass(frozen=True)
 class ResumeState:
-    """How many models of an order have their answers stored, can be asked again from kept weights.
+    """How much of a job an earlier run left.
 
-    Or must be trained.
+    Models whose answers are `stored`, that can be queried again from `kept` weights, and that are
+    left `to_train`.
     """
 
     stored: int
@@ -249,7 +249,7 @@ class ResumeState:
 
 
 def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
-    """What an earlier run left of an order; nothing is trained, asked or measured."""
+    """Read what an earlier run left of a job; nothing is trained, queried or measured."""
     size, m = int(order.inside[0].sum()), len(order.inside)
     if store is None or not is_recipe_tuned(order.recipe, order.pool, size, m, store):
         return ResumeState(0, 0, m)
@@ -265,9 +265,9 @@ def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
 
 
 def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | None) -> bool:
-    """Whether a stored entry holds what this order keeps of a model.
+    """Check whether a stored entry holds what this job keeps of a model.
 
-    Anything else under its key is another program's.
+    Anything else under its key was written by another version.
     """
     if entry is None:
         return False
@@ -287,8 +287,9 @@ def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | No
 def _train_batches(
     order: TrainingJob, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]]:
-    """Each batch of models with their answers, as it is done."""
+    """Yield each batch of models with their answers, as it is done."""
     gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
+    # Workers of a cluster need not have the user's own modules
     if execution.backend in ("dask", "ray"):
         order = replace(order, recipe=Parcel(order.recipe))
     yield from stream_answers(_train_batch, order, batches, execution, gpus)
@@ -326,9 +327,9 @@ def _assemble_fleet(
     n_trained: int,
     good: list[int],
 ) -> ReferenceFleet:
-    """All `good` models' answers side by side, zeros for the others.
+    """Join the answers of all `good` models, with zeros for the others.
 
-    With a store, in memory maps written one model at a time.
+    With a store, they are in memory maps written one model at a time.
     """
     first, m = answer(good[0]), len(order.inside)
     tables = {
@@ -366,13 +367,14 @@ def _assemble_fleet(
 def _allocate_array(
     store: Store | None, name: str, shape: tuple[int, ...], dtype: Any
 ) -> NDArray[Any]:
-    """An array to fill: in memory.
+    """Allocate an array: in memory, or as a memory map on the store's disk.
 
-    Or a memory map on the store's disk whose file is gone once it is closed.
+    The file of a memory map is gone once it is closed.
 
     Raises:
         InputError: The disk is full.
     """
+    # Up to a megabyte a file costs more than it saves
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if store is None or size < 1 << 20:
         return np.empty(shape, dtype)

@@ -1,6 +1,6 @@
-"""Under which names the store keeps what models answered, and their weights.
+"""Name what models answered, and their weights, in the store.
 
-Hashes of everything that decides them.
+The names are hashes of everything that decides the contents.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ VERSION = 1
 
 
 def build_model_keys(order: TrainingJob) -> list[str] | None:
-    """The store's key of each model.
+    """Build the store's key of each model.
 
-    A hash of recipe, records, membership, seed and what is observed; None without one.
-
-    Models trained together share each other's membership and seeds in their keys, since sums may
-    depend on the company.
+    It is a hash of recipe, records, membership, seed and what is observed; None if the recipe has
+    no digest. Models trained together share each other's membership and seeds in their keys, since
+    sums may depend on what else is in a stack.
     """
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
@@ -40,12 +39,13 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
         order.n_classes,
     ]
     shared.append(digest_records(order.population) if order.population else None)
+    # Added only where it applies, so that keys of earlier runs without it stay valid
     shared += ["whole"] if order.whole else []
     return ["model-" + name for name in _hash_models(order, shared)]
 
 
 def build_weight_keys(order: TrainingJob) -> list[str] | None:
-    """The key of each model's weights: like `keys`, without what is observed of it."""
+    """Build the key of each model's weights: like `build_model_keys`, without what is observed."""
     digest = getattr(order.recipe, "digest", None)
     if digest is None:
         return None
@@ -56,7 +56,7 @@ def build_weight_keys(order: TrainingJob) -> list[str] | None:
 
 
 def _hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
-    """Hash of what all models share, of the company each is trained in, and of its place there."""
+    """Hash what all models share, the batch each is trained in, and its place there."""
     found = []
     for batch in order.batches():
         rows = list(batch)

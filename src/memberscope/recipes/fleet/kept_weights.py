@@ -1,6 +1,6 @@
-"""Weights of reference models, kept only if asked for.
+"""Keep the weights of reference models, if asked for.
 
-A signal thought of later is then observed without training again.
+Another signal can then be observed later without training again.
 
 scikit-learn models are kept as skops files, torch modules as safetensors; neither runs code when it
 is opened.
@@ -23,7 +23,7 @@ SKOPS = "skops"
 
 
 def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
-    """What has to be kept of a model.
+    """Export what has to be kept of a model.
 
     The bytes of a skops file, or the arrays of a state dict by name.
 
@@ -37,7 +37,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     if not isinstance(model, SklearnTarget):
         raise InputError(
             "Expected scikit-learn models or torch modules for --keep-weights, got "
-            f"{type(model).__name__}. Leave it out."
+            f"{type(model).__name__}. Leave --keep-weights out."
         )
     from skops.io import dumps, get_untrusted_types
 
@@ -46,13 +46,16 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     if unknown:
         raise InputError(
             "Expected models of types that skops knows for --keep-weights, got "
-            f"{', '.join(unknown)}. Leave it out."
+            f"{', '.join(unknown)}. Leave --keep-weights out."
         )
     return {SKOPS: np.frombuffer(data, dtype=np.uint8)}
 
 
 def _find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
-    """Types that neither scikit-learn defines (such as the trees of a forest) nor the user's own unfitted estimator brings."""
+    """Find the types that neither scikit-learn nor the user's own estimator brings.
+
+    scikit-learn defines some itself, such as the trees of a forest.
+    """
     from skops.io import dumps, get_untrusted_types
 
     estimator = getattr(recipe, "estimator", None)
@@ -61,9 +64,9 @@ def _find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
 
 
 def _convert_state_tensor(tensor: Any) -> NDArray[Any]:
-    """A tensor as numpy keeps it.
+    """Convert a tensor to what numpy can hold.
 
-    Half precision, which numpy lacks in part, as float32, which holds it exactly.
+    Half precision, part of which numpy lacks, becomes float32, which holds it exactly.
     """
     value = tensor.detach().cpu()
     return np.asarray(
@@ -77,6 +80,7 @@ def write_weights(store: Store, key: str, arrays: dict[str, NDArray[Any]]) -> No
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
+    # A skops file is kept as it is, so that skops itself can check it again
     if SKOPS in arrays:
         write_bytes(store.path / f"{key}.skops", arrays[SKOPS].tobytes())
     else:
@@ -84,15 +88,15 @@ def write_weights(store: Store, key: str, arrays: dict[str, NDArray[Any]]) -> No
 
 
 def is_kept(store: Store, key: str) -> bool:
-    """Whether there is a file of weights under `key`.
+    """Check whether there is a file of weights under `key`.
 
-    Whether it is whole shows when it is opened.
+    Whether it is complete shows when it is opened.
     """
     return any((store.path / f"{key}.{suffix}").is_file() for suffix in (SKOPS, "safetensors"))
 
 
 def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
-    """The model whose weights are under `key`.
+    """Load the model whose weights are under `key`.
 
     None if they are missing, damaged, or of another kind than the recipe's.
     """
@@ -108,7 +112,10 @@ def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
 
 
 def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
-    """A model from a skops file; None if it is damaged or holds types that its recipe does not bring."""
+    """Load a model from a skops file.
+
+    None if it is damaged or holds types that its recipe does not bring.
+    """
     from skops.io import get_untrusted_types, loads
 
     try:
@@ -116,14 +123,13 @@ def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
         if _find_foreign_types(unknown, recipe):
             return None
         return SklearnTarget(loads(data, trusted=unknown))
-    except (
-        Exception
-    ):  # whatever a damaged archive raises: the model is trained again, which is always safe
+    # Whatever a damaged archive raises: the model is trained again, which is always safe
+    except Exception:
         return None
 
 
 def _load_state_model(build: Any, arrays: dict[str, NDArray[Any]], device: str) -> Target | None:
-    """The module that `build()` makes with these weights; None if they are another module's."""
+    """Build the module of `build()` with these weights; None if they are another module's."""
     import torch
 
     module = build()

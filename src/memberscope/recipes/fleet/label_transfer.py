@@ -1,4 +1,4 @@
-"""Models that learn from the target's labels alone, and what they think of the audited records.
+"""Train models on the target's labels alone, and score the audited records with them.
 
 References:
     [1] Z. Li, Y. Zhang, "Membership Leakage in Label-Only Exposures", CCS 2021, arXiv:2007.15528.
@@ -21,24 +21,22 @@ from memberscope.types import Access, Floats, Recipe, Records, SignalSpec, Targe
 def score_by_transfer(
     recipe: Recipe, target: Target, population: Records, records: Records, seeds: Sequence[int]
 ) -> Floats:
-    """Logit-scaled confidence (n, 1) in the records' true classes.
+    """Score records by the logit-scaled confidence (n, 1) in their true classes.
 
-    A mean over models trained on the target's labels.
-
-    The target is asked once for each record of the population, and not about `records` at all. One
-    model is trained for each of `seeds`.
+    It is a mean over models trained on the target's labels. The target is queried once for each
+    record of the population, and never about `records`. One model is trained for each of `seeds`.
 
     Raises:
         InputError: The target calls all of the population one class, or a model has other classes.
-        UnmetNeedError: The models tell labels alone.
+        UnmetNeedError: The models return only labels.
         TargetError: The target or the recipe fails.
     """
+    # The attacker has only the target's labels, not the true ones
     called = replace(population, y=ask_top_labels(target, population.x))
     if len(np.unique(called.y)) < 2:
         raise InputError(
             "Expected the target to give the population two classes or more, got class "
-            f"{int(called.y[0])} alone. "
-            f"Give a population that is like the records."
+            f"{int(called.y[0])} alone. Give a population that is like the records."
         )
     inside = np.ones((len(seeds), len(population)), dtype=bool)
     found = [
@@ -53,7 +51,7 @@ def score_by_transfer(
 def _compute_logit_confidence(
     model: Target, n_classes: int, records: Records, like: AnswerReader | None = None
 ) -> Floats:
-    """Logit-scaled confidence (n, 1) of one model.
+    """Compute the logit-scaled confidence (n, 1) of one model.
 
     Raises:
         UnmetNeedError: It tells labels alone.

@@ -1,9 +1,8 @@
-"""Who is in which model: reference models of one size, each record in equally many of them.
+"""Assign records to reference models of one size, each record to equally many of them.
 
-Whatever the target knew.
-
-The balance is over the reference models only. Balancing with the target as one of them would give
-its members one model less, and attacks would see that instead of leakage.
+The design does not depend on the target's members. The balance is over the reference models only.
+Balancing with the target as one of them would give its members one model less, and attacks would
+detect that instead of leakage.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ def build_balanced_design(
     strata: Ints | None = None,
     unit: NDArray[np.generic] | None = None,
 ) -> Bools:
-    """Membership (n_models, n): each model has `size` records.
+    """Build membership (n_models, n) in which each model has `size` records.
 
     Each record is in equally many models, give or take one.
 
@@ -45,12 +44,12 @@ def build_balanced_design(
     if not 1 <= size < n:
         raise InputError(
             f"Expected reference models of 1 to {n - 1} records, got {size}. Give more "
-            "non-members, so that each model can "
-            f"leave some records out."
+            "non-members, so that each model can leave some records out."
         )
     if n_models < 1:
         raise InputError(
-            f"Expected at least one reference model, got {n_models}. Give --references 16."
+            f"Expected at least one reference model, got {n_models}. Give for example --references "
+            "16."
         )
     codes = None if strata is None else np.unique(strata, return_inverse=True)[1]
     if unit is None:
@@ -78,14 +77,15 @@ def _find_commonest_strata(unit: Ints, codes: Ints) -> Ints:
     width = int(codes.max()) + 1
     pairs, counts = np.unique(unit * width + codes, return_counts=True)
     order = np.lexsort((pairs, -counts, pairs // width))
+    # Sorted by unit, then by falling count: the first of each unit is its commonest
     first = np.unique((pairs // width)[order], return_index=True)[1]
     return np.unique((pairs % width)[order][first], return_inverse=True)[1]
 
 
 def _spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
-    """The records of `order` (k,), each stratum of `codes` (n,) spread evenly.
+    """Order the records `order` (k,) so that each stratum of `codes` (n,) is spread evenly.
 
-    So that any run of them has its share of each.
+    Any run of them then has its share of each stratum.
 
     >>> codes = np.array([0, 0, 0, 0, 1, 1])
     >>> codes[_spread_strata(np.arange(6), codes, np.random.default_rng(0))].reshape(2, 3).tolist()
@@ -95,6 +95,7 @@ def _spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
     counts = np.bincount(own)
     place = np.empty(len(order))
     place[np.argsort(own, kind="stable")] = np.concatenate([np.arange(count) for count in counts])
+    # Each stratum at equal steps, from a random start
     key = (place + rng.random(len(counts))[own]) / counts[own]
     return np.asarray(order[np.argsort(key, kind="stable")])
 
@@ -102,13 +103,11 @@ def _spread_strata(order: Ints, codes: Ints, rng: np.random.Generator) -> Ints:
 def _draw_membership(
     n: int, size: int, n_models: int, rng: np.random.Generator, codes: Ints | None = None
 ) -> Bools:
-    """Membership (n_models, n) dealt from shuffled decks of all records, one deck after another.
+    """Draw membership (n_models, n) by dealing shuffled decks of all records.
 
-    No record twice a hand.
-
-    With `codes` (n,) each deck is `_spread_strata` by stratum. Strata dealt by themselves would
-    give records of odd ones, and rare classes, too few models on one side, and then attacks could
-    not run.
+    One deck follows another, and no record is twice in a hand. With `codes` (n,) each deck is
+    ordered by `_spread_strata`. Strata dealt separately would give records of odd strata, and rare
+    classes, too few models on one side, and then attacks could not run.
     """
 
     def spaced(order: Ints) -> Ints:
@@ -119,7 +118,9 @@ def _draw_membership(
     for model in range(n_models):
         hand, deck = deck[:size], deck[size:]
         if len(hand) < size:
+            # The hand reaches into the next deck; what it already holds goes to that deck's rest
             fresh = rng.permutation(n)
+            # These are dealt later, so that nobody is twice in one model
             held = np.isin(fresh, hand)
             free = spaced(fresh[~held])
             need = size - len(hand)
@@ -130,7 +131,7 @@ def _draw_membership(
 
 
 def read_design(path: str | Path) -> NDArray[np.generic]:
-    """The array `inside` (m, n) of an .npz file, as it is there.
+    """Read the array `inside` (m, n) of an .npz file, unchanged.
 
     Raises:
         InputError: The file is missing, is no .npz file, or holds no such array.
@@ -138,8 +139,8 @@ def read_design(path: str | Path) -> NDArray[np.generic]:
     file = Path(path)
     if not file.is_file():
         raise InputError(
-            f"Expected a design in an .npz file, got {str(path)!r}, which is not there. Check the "
-            "path."
+            f"Expected a design in an .npz file, got {str(path)!r}, which does not exist. Check "
+            "the path."
         )
     try:
         with np.load(file, allow_pickle=False) as opened:
@@ -147,8 +148,7 @@ def read_design(path: str | Path) -> NDArray[np.generic]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
         raise InputError(
             f"Expected an .npz file with an array `inside` (models, records), got {str(path)!r}: "
-            f"{type(error).__name__}. "
-            f"Write it with numpy.savez(file, inside=...)."
+            f"{type(error).__name__}. Write it with numpy.savez(file, inside=...)."
         ) from error
 
 
@@ -165,7 +165,8 @@ def check_design(
     values = np.asarray(inside)
     if values.ndim != 2 or values.shape[1] != n:
         raise InputError(
-            f"Expected membership of shape (models, {n}), got {values.shape}. Give one row a model."
+            f"Expected membership of shape (models, {n}), got {values.shape}. Give one row for "
+            "each model and one column for each record."
         )
     if len(values) == 0:
         raise InputError("Expected at least one model in the design, got none. Give a row a model.")
@@ -176,7 +177,7 @@ def check_design(
     if (sizes == 0).any() or (sizes == n).any():
         raise InputError(
             "Expected models trained on some of the records, got one with none or all of them. "
-            "Repair its row."
+            "Change its row of the design."
         )
     if unit is not None:
         names, first, codes = np.unique(unit, return_index=True, return_inverse=True)
@@ -184,7 +185,7 @@ def check_design(
         if len(torn):
             raise InputError(
                 "Expected all records of a unit in the same models of the design, got "
-                f"{str(names[codes[torn[0]]])!r} in parts. "
-                f"Repair the design, or leave --unit out."
+                f"{str(names[codes[torn[0]]])!r} in some of them only in part. Change the design, "
+                "or leave --unit out."
             )
     return found

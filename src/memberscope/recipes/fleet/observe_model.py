@@ -1,6 +1,6 @@
-"""One job of the fleet: train models, ask each about all records.
+"""Do one job of the fleet: train models and query each about all records.
 
-And keep only what the attacks need.
+Only what the attacks need is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from memberscope.targets import wrap
 from memberscope.targets.torch_modules import AnswerReader
 from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
 
-# Beyond which a signal of a model that all but diverged is cut, so that its square stays finite
+# Signals of a model that all but diverged are clipped to this, so that their squares stay finite
 LARGEST = 1e15
 ACCESS: dict[Signal, Access] = {
     "labels": Access.LABEL,
@@ -39,12 +39,10 @@ ACCESS: dict[Signal, Access] = {
 
 @dataclass(frozen=True)
 class Observation:
-    """What is looked at in each model: signals of views, in the form in which the target answers.
+    """What is observed of each model: signals of views, in the form of the target's answers.
 
-    `whole` keeps all of it.
-
-    `like` is how the answers of the target are read, if it is a torch module: a model's are read
-    the same way where nothing else shows.
+    `whole` keeps all outputs. `like` is how the answers of the target are read, if it is a torch
+    module: a model's are read the same way where nothing else decides it.
     """
 
     wanted: tuple[SignalRequest, ...]
@@ -58,11 +56,11 @@ class Observation:
 def train_models(
     recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]
 ) -> list[Target]:
-    """A model for each row of `inside` (b, n), trained together where the recipe can.
+    """Train a model for each row of `inside` (b, n), together where the recipe can.
 
     Raises:
         TargetError: The recipe fails.
-        InputError: What it returns is no model.
+        InputError: What it returns is not a model.
     """
     many = getattr(recipe, "many", None)
     try:
@@ -85,7 +83,7 @@ def train_models(
 
 
 def select_records(pool: Records, rows: Bools) -> Records:
-    """The records under `rows` (n,)."""
+    """Select the records under `rows` (n,)."""
     where = np.flatnonzero(rows)
     groups = {name: values[where] for name, values in pool.groups.items()}
     unit = None if pool.unit is None else pool.unit[where]
@@ -95,9 +93,9 @@ def select_records(pool: Records, rows: Bools) -> Records:
 def observe_signals(
     look: Observation, model: Target, pool: Records, inside: Bools, population: Records | None
 ) -> dict[str, NDArray[Any]]:
-    """What is kept of a model, by name.
+    """Collect what is kept of a model, by name.
 
-    `pool i` and `population i` (n, views, d) for each signal, and how well it does.
+    `pool i` and `population i` (n, views, d) for each signal, and how accurate it is.
 
     With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an
     audited model.
@@ -122,6 +120,7 @@ def observe_signals(
     right = top == pool.y
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
     kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
+    # Accuracy decides later whether training worked; an attack's outcome never does
     kept["metrics"] = np.array(accuracies, dtype=np.float64)
     if look.whole:
         kept["outputs"] = (
@@ -131,9 +130,9 @@ def observe_signals(
 
 
 def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest:
-    """`wanted` without the restriction that the model's answers went through already.
+    """Remove from `wanted` the restriction that the model's answers went through already.
 
-    The target's own, fitted to this model.
+    It is the target's own, fitted to this model.
 
     Raises:
         InputError: The model stands behind another defence than the target.
@@ -149,7 +148,7 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
     if own != name and not name.startswith(f"{own}+"):
         raise InputError(
             "Expected reference models without output defences or behind the target's, got one "
-            f"behind {own}. Return the model itself."
+            f"behind {own}. Return the model itself from the recipe."
         )
     parts = getattr(wanted.restriction, "parts", ())[own.count("+") + 1 :]
     if own == name:
@@ -160,9 +159,9 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
 
 
 def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
-    """The model's outputs (n, k) about one view of the records, in the target's signal.
+    """Query the model's outputs (n, k) about one view of the records, in the target's signal.
 
-    NaN in a diverged model's are kept.
+    NaN of a diverged model are kept.
     """
     try:
         find_outputs(model, x, look.n_classes, look.like)
@@ -178,17 +177,18 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
     if getattr(model, "hides", False):
         raise InputError(
             "Expected reference models without output defences, got one behind a defence. Return "
-            "the model itself."
+            "the model itself from the recipe."
         )
     outputs = align_classes(model, outputs, look.n_classes)
     have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
     if need is None or have is None or have < need:
         raise InputError(
             f"Expected reference models that return {look.signal} as the target does, got "
-            f"{model.signal}. "
-            f"Audit at a lower --access, or change the recipe."
+            f"{model.signal}. Audit at a lower --access, or change the recipe."
         )
+    # References may answer more than the target; the attacker compares like with like
     outputs = restrict_to_access(need, model.signal, outputs)[1]
+    # A diverged model is no mistake of the user's: it is left out later
     if np.isfinite(outputs).all():
         validate_outputs(
             look.signal, outputs, np.arange(len(outputs)).astype(np.str_), look.n_classes
@@ -197,9 +197,9 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
 
 
 def find_outputs(model: Target, x: Any, n_classes: int, like: AnswerReader | None) -> None:
-    """Let a model find out what it returns, if it does that.
+    """Let a model find out what it returns, if it can.
 
-    Taking after `like` where it stays open.
+    It follows `like` where its answers leave that open.
     """
     find = getattr(model, "find_outputs", None)
     if find is not None:
@@ -207,9 +207,9 @@ def find_outputs(model: Target, x: Any, n_classes: int, like: AnswerReader | Non
 
 
 def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
-    """Outputs with one column a class of the target, zero where a model never saw a class.
+    """Give outputs one column for each class of the target, zero where a model never saw a class.
 
-    Labels as the target numbers them.
+    Labels get the target's numbers.
 
     Raises:
         InputError: The classes are not the target's.
@@ -225,14 +225,14 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
             and outputs.shape[1] == len(numbers)
             and numbers.max() < n_classes
         ):
+            # Such a model gives a class that it never saw no probability
             padded = np.zeros((len(outputs), n_classes))
             padded[:, numbers] = outputs
             return padded
     if outputs.ndim != 2 or outputs.shape[1] != width:
         raise InputError(
             f"Expected reference models with {n_classes} classes as the target, got outputs of "
-            f"shape {outputs.shape}. "
-            f"Let the recipe return a model of all classes."
+            f"shape {outputs.shape}. Let the recipe return a model of all classes."
         )
     return outputs
 
@@ -240,9 +240,9 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
 def _reduce_views(
     look: Observation, answers: list[Floats], records: Records, part: str, finite: bool
 ) -> dict[str, NDArray[Any]]:
-    """Each wanted signal (n, views, d) by name.
+    """Reduce answers to each wanted signal (n, views, d), by name.
 
-    Zeros for a model whose answers are not finite, which is left out later.
+    A model whose answers are not finite gets uniform ones; it is left out later.
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
@@ -264,12 +264,11 @@ def _reduce_views(
 def _measure_wanted(
     look: Observation, model: Target, records: Records, part: str, finite: bool
 ) -> dict[str, NDArray[Any]]:
-    """Each wanted signal (n, 1, d) that has to be measured, by name.
+    """Measure each wanted signal (n, 1, d) that has to be measured, by name.
 
-    One zero a record for a model that is left out later.
-
-    Where the model does not allow it, or fails, NaN stands: attacks that need this signal are then
-    not run, and all others are.
+    A model that is left out later gets one zero for each record. Where the model does not allow it,
+    or fails, the values are NaN: attacks that need this signal are then not run, and all others
+    are.
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
@@ -288,9 +287,9 @@ def _measure_wanted(
 
 
 def find_top_confidence(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Top class (n,) and its probability (n,).
+    """Find the top class (n,) and its probability (n,).
 
-    The probability is 1 where labels are all there is.
+    The probability is 1 where only labels are known.
     """
     if signal == "labels":
         return outputs[:, 0].astype(np.int64), np.ones(len(outputs))

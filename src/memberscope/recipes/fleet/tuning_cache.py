@@ -1,6 +1,6 @@
-"""What a recipe leaves open, decided once by measurement and kept in the store.
+"""Decide what a recipe leaves open, once by measurement, and keep the decision.
 
-So that resumed and remote work reuses it.
+Resumed and remote work reuses it from the store.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ PLAIN: Choice = {
 def tune_recipe(
     recipe: Recipe, pool: Records, size: int, n_models: int, store: Store | None
 ) -> tuple[Recipe, Choice]:
-    """The recipe with everything decided, and the decision.
+    """Decide what the recipe leaves open; give the recipe and the decision.
 
-    Measured unless the store holds it from an earlier run.
+    It is measured unless the store holds it from an earlier run.
     """
     tuned: Any = getattr(recipe, "tuned", None)
     if tuned is None:
@@ -41,6 +41,7 @@ def tune_recipe(
     found = _read_choice(kept)
     if found is not None:
         return recipe.chosen(found), found  # type: ignore[attr-defined]
+    # Measured as jobs run: one job must not borrow the cores of others
     with limit_threads(1):
         decided, choice = tuned(pool, size, n_models)
     if store and key:
@@ -49,9 +50,9 @@ def tune_recipe(
 
 
 def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, store: Store) -> bool:
-    """Whether nothing is left to measure.
+    """Check whether nothing is left to measure.
 
-    The recipe leaves nothing open, or the store holds the decision.
+    True if the recipe leaves nothing open, or the store holds the decision.
     """
     if getattr(recipe, "tuned", None) is None:
         return True
@@ -63,7 +64,10 @@ def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, sto
 
 
 def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
-    """The decision in an entry of the store; None if there is none, or another program wrote it."""
+    """Read the decision in an entry of the store.
+
+    None if there is none, or another program wrote it.
+    """
     try:
         choice: Choice = json.loads((entry or {})["choice"].tobytes())
         return choice if {"engine", "stack", "threads"} <= choice.keys() else None
@@ -72,7 +76,7 @@ def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
 
 
 def _build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
-    """Key of a decision: the recipe, and the shape of the work it was measured on."""
+    """Build the key of a decision: the recipe, and the shape of the work it was measured on."""
     text = json.dumps(
         [1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models]
     )
@@ -80,9 +84,9 @@ def _build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> s
 
 
 def limit_jobs(execution: Execution, choice: Choice) -> Execution:
-    """The execution with no more jobs at a time than the choice has room for on this machine.
+    """Limit the jobs at a time to what the choice has room for on this machine.
 
-    Clusters are left alone.
+    Clusters are left unchanged.
 
     >>> limit_jobs(Execution(), {"threads": 1, "processes": 2}).n_jobs, limit_jobs(Execution(n_jobs=4), {"processes": 1}).n_jobs
     (2, 1)
@@ -91,9 +95,8 @@ def limit_jobs(execution: Execution, choice: Choice) -> Execution:
     if processes is None or execution.backend in ("dask", "ray"):
         return execution
     n_jobs = processes if execution.n_jobs < 0 else min(execution.n_jobs, processes)
-    alone = (
-        n_jobs <= 1 and execution.timeout is None
-    )  # this process cannot end a job of its own that takes too long
+    # A timeout needs a second process: this one cannot end its own job
+    alone = n_jobs <= 1 and execution.timeout is None
     return (
         replace(execution, backend="sequential", n_jobs=1)
         if alone

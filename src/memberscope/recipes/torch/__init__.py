@@ -1,4 +1,4 @@
-"""torch models as recipes: settings, losses, and the engines that train many models together."""
+"""Recipes of torch models: settings, losses, and engines that train many models together."""
 
 from memberscope.recipes.torch.dpsgd_white_box import train_and_score_canaries
 from memberscope.recipes.torch.linear_layers import find_linear_layers

@@ -1,6 +1,6 @@
-"""Which records of each model make a step, at what rate, and how they are changed.
+"""Choose which records of each model make a step, at what rate, and how they are changed.
 
-The same in every engine.
+The choice is the same in every engine.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from memberscope.recipes.torch.task import Task
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One step of all models: `index` (b, r) positions in the pool, the rate.
+    """One step of all models: `index` (b, r) positions in the pool, the rate and the time.
 
-    And when it is made.
+    `last` is true for the last step of an epoch.
     """
 
     index: Any
@@ -30,9 +30,9 @@ class Step:
 
 
 def iterate_steps(task: Task) -> Iterator[Step]:
-    """All steps of all epochs; each model's order depends on its seed alone.
+    """Yield all steps of all epochs; each model's order depends on its seed alone.
 
-    A last batch of one record is left out.
+    A last batch of one record is left out, since batch normalisation cannot use it.
     """
     import torch
 
@@ -63,11 +63,15 @@ def iterate_steps(task: Task) -> Iterator[Step]:
 
 
 def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
-    """Records (b, r, ...) of a step, augmented, and labels (b, r) or probabilities (b, r, k)."""
+    """Build the records (b, r, ...) of a step, augmented, and its labels (b, r).
+
+    With soft labels they are probabilities (b, r, k).
+    """
     shape = step.index.shape
     flat = step.index.reshape(-1)
     x = task.x[flat].reshape(*shape, *task.x.shape[1:])
     for name in task.recipe.augmentation:
+        # Seeded by the step: an engine that skips or repeats a draw would change no other step
         draws = [np.random.default_rng([seed, 2, step.epoch, step.number]) for seed in task.seeds]
         x = augment_records(name, x, draws)
     y = task.y[flat].reshape(shape)
@@ -77,9 +81,9 @@ def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
 
 
 def _mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
-    """Records (b, r, ...) and labels mixed in pairs, each model's by a share of its own.
+    """Mix records (b, r, ...) and labels in pairs, each model's by a share of its own.
 
-    The labels as probabilities.
+    The labels become probabilities.
     """
     import torch
 
@@ -91,6 +95,7 @@ def _mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
         dtype=x.dtype,
         device=x.device,
     )
+    # Permuting within the batch keeps the number of records
     partner = torch.from_numpy(np.stack([rng.permutation(x.shape[1]) for rng in draws])).to(
         x.device
     )
@@ -104,7 +109,7 @@ def _mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def _count_module_classes(module: Any) -> int:
-    """Number of classes of a module: the size of its last weight's output, two where that is one.
+    """Count the classes of a module: the size of its last weight's output, two where that is one.
 
     >>> import torch
     >>> _count_module_classes(torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)))
@@ -120,7 +125,7 @@ def _count_module_classes(module: Any) -> int:
 
 
 def augment_records(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
-    """Records (b, r, ...) changed at random, model i by `draws[i]`."""
+    """Change records (b, r, ...) at random, model i by `draws[i]`."""
     import torch
 
     kind, value = check_augmentation(name)
@@ -139,9 +144,9 @@ def augment_records(name: str, x: Any, draws: list[np.random.Generator]) -> Any:
 
 
 def _shift_with_zeros(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
-    """Images (b, r, ..., height, width) moved by `moves` (b, 2, r) pixels down and right.
+    """Shift images (b, r, ..., height, width) by `moves` (b, 2, r) pixels down and right.
 
-    Zeros let in.
+    The edges are filled with zeros.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Modules made fit for DP-SGD: checked, and layers replaced that mix records."""
+"""Check modules for DP-SGD, and replace layers that mix records."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memberscope.recipes.torch.linear_layers import find_linear_layers
 
 
 def import_opacus() -> tuple[Any, Any]:
-    """Opacus's ModuleValidator and GradSampleModule.
+    """Import Opacus's ModuleValidator and GradSampleModule.
 
     Raises:
         InputError: Opacus is not installed.
@@ -27,19 +27,20 @@ def import_opacus() -> tuple[Any, Any]:
 
 
 def _suggest_layer_fix(kind: str) -> str:
-    """What to do about a layer that DP-SGD cannot train."""
+    """Suggest what to do about a layer that DP-SGD cannot train."""
     if "BatchNorm" in kind:
         return "Use GroupNorm in its place, or give Privacy(..., fix=True), which replaces it."
     return "Give Privacy(..., fix=True), which replaces it where Opacus knows how."
 
 
 def make_trainable(module: Any, privacy: Privacy) -> Any:
-    """The module, its layers that mix records replaced if `privacy.fix` allows it.
+    """Give the module, with layers that mix records replaced if `privacy.fix` allows it.
 
     Raises:
         InputError: A layer mixes the records of a batch, so that no record's gradient is its own,
     or Opacus is not installed.
     """
+    # Fully connected networks have an engine of their own, which does without Opacus
     if find_linear_layers(module) is not None:
         return module
     validator, samples = import_opacus()
@@ -49,13 +50,13 @@ def make_trainable(module: Any, privacy: Privacy) -> Any:
         if type(part) in validator.VALIDATORS and validator.VALIDATORS[type(part)](part):
             raise InputError(
                 f"Expected layers that treat every record on its own, got {type(part).__name__} at "
-                f"{path or 'the top'!r}. "
-                f"{_suggest_layer_fix(type(part).__name__)}"
+                f"{path or 'the top'!r}. {_suggest_layer_fix(type(part).__name__)}"
             )
+    # Buffers and shared layers that Opacus cannot follow
     errors = samples.validate(module, strict=False)
     if errors:
         raise InputError(
-            f"Expected a model that DP-SGD can train, got another ({errors[0]}). Replace that "
-            "layer."
+            "Expected a model whose layers all suit DP-SGD, got one with an obstacle "
+            f"({errors[0]}). Replace that layer."
         )
     return module

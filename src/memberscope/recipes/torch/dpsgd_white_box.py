@@ -1,13 +1,13 @@
-"""Private training watched from inside.
+"""Train privately and score canaries on every noisy gradient.
 
-Canaries are scored on every noisy gradient, as an adversary who sees all models could.
+This is the adversary of DP-SGD's analysis, who sees all intermediate models.
 
-From each published mean gradient is taken what somebody who knows all records, and not the coins,
-would expect. What is left is a sum of the canaries' own gradients, each times its coin less a half,
-and noise. Its inner products with those gradients are added up over training, and the coins are
-read from them by the linear estimate of least error: canaries whose gradients resemble each other,
-as natural ones' do, would otherwise drown each other out. All needs products of activations and
-slopes only.
+From each published mean gradient the part is subtracted that an adversary expects who knows all
+records but not the coins. What is left is a sum of the canaries' own gradients, each times its coin
+less a half, and noise. Its inner products with those gradients are added up over training, and the
+coins are read from them by the linear estimate of least error. Canaries whose gradients resemble
+each other, as natural ones' do, would otherwise hide one another. Everything needs only products of
+activations and slopes.
 
 References:
     [1] M. Nasr et al., "Tight Auditing of Differentially Private Machine Learning", USENIX Security
@@ -45,8 +45,8 @@ from memberscope.recipes.torch.task import (
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
 
-# Inner products among canaries change slowly: they are taken at every tenth update that is looked
-# at
+# Inner products among canaries change slowly: they are computed at every tenth update that is
+# observed
 RARELY = 10
 
 
@@ -58,18 +58,17 @@ def train_and_score_canaries(
     seed: int,
     every: int = 1,
 ) -> tuple[TorchTarget, Floats]:
-    """A model trained privately on `records` and on the `canaries` under `inside` (m,).
+    """Train a model privately on `records` and on some `canaries`, and score the canaries.
 
-    And a score (m,) of each canary.
-
-    The adversary knows every intermediate model, hence every noisy gradient, all records and all
-    candidates, how many are in, and the settings, but not which canaries are in nor who joins a
-    step: scores use neither. A score estimates the canary's coin less a half. Every `every`-th
-    update is looked at; memory and time grow by the square of the number of canaries.
+    Those under `inside` (m,) are trained on; the scores are (m,). The adversary knows every
+    intermediate model, hence every noisy gradient, all records and all candidates, how many are in,
+    and the settings, but not which canaries are in nor who joins a step: scores use neither. A
+    score estimates the canary's coin less a half. Every `every`-th update is observed; memory and
+    time grow by the square of the number of canaries.
 
     Raises:
-        InputError: The recipe is not private, its model is no fully connected network, or nothing
-            would be looked at.
+        InputError: The recipe is not private, its model is not a fully connected network, or
+            nothing would be observed.
 
     >>> import torch
     >>> from memberscope.recipes import Privacy
@@ -109,9 +108,10 @@ def train_and_score_canaries(
 
 @dataclass(eq=False)
 class GradientSums:
-    """Sums over updates: `_compute_inner_products` (m,) of canaries with the surprise.
+    """Sums over updates of the canaries' inner products.
 
-    And among themselves (m, m), with how many of each.
+    `products` (m,) with the residual of the gradient, `among` (m, m) among themselves, and the
+    number of updates in each.
     """
 
     products: Floats
@@ -120,7 +120,7 @@ class GradientSums:
     rare: int = field(default=0)
 
     def add(self, products: Floats, among: Floats | None) -> None:
-        """One more update."""
+        """Add one more update."""
         self.products += products
         self.looks += 1
         if among is not None:
@@ -129,9 +129,10 @@ class GradientSums:
 
 
 def _estimate_coins(seen: GradientSums, task: Task) -> Floats:
-    """The linear estimate of least error of each canary's coin less a half, (m,)."""
+    """Estimate each canary's coin less a half (m,), by the linear estimate of least error."""
     mechanism, n = build_mechanism(task), task.rows.shape[1]
     among = seen.among * (seen.looks / seen.rare)
+    # The noise's variance; a small share of the trace keeps the system solvable without noise
     ridge = max((2 * n * mechanism.deviation) ** 2, 1e-4 * float(np.trace(among)) / len(among))
     return np.asarray(
         n * np.linalg.solve(among + ridge * np.eye(len(among)), seen.products), dtype=np.float64
@@ -141,31 +142,31 @@ def _estimate_coins(seen: GradientSums, task: Task) -> Floats:
 def _build_checked_module(
     recipe: TorchRecipe, canaries: Records, inside: Bools, every: int, seed: int
 ) -> Any:
-    """The module with its first weights.
+    """Build the module with its first weights.
 
     Raises:
-        InputError: Something of it cannot be watched.
+        InputError: The recipe, the canaries or the module do not allow it.
     """
     if recipe.privacy is None:
         raise InputError(
-            "Expected a recipe with privacy to watch, got one without. Give TorchRecipe(..., "
+            "Expected a recipe with privacy, got one without. Give TorchRecipe(..., "
             "privacy=Privacy(...))."
         )
     if np.shape(inside) != (len(canaries),) or np.asarray(inside).dtype != bool:
         raise InputError(
-            f"Expected one truth value a canary, {len(canaries)} in all, got {np.shape(inside)}. "
-            "Repair `inside`."
+            f"Expected one truth value for each canary, {len(canaries)} in all, got shape "
+            f"{np.shape(inside)} of {np.asarray(inside).dtype}. Give `inside` as booleans."
         )
     if every < 1:
         raise InputError(
-            f"Expected to look at every first or later update, got every={every}. Give every=1."
+            f"Expected every >= 1, got every={every}. Give every=1 to observe each update."
         )
     module = build_initial_module(recipe, seed)
     if select_engine(recipe, module) is not train_private_networks:
         raise InputError(
-            "Expected a fully connected network, all its layers trained, to watch from inside, got "
-            "another module. Score "
-            "canaries from outside instead, by privacy_bounds on the trained model's losses."
+            "Expected a fully connected network, all its layers trained, to score canaries from "
+            "inside, got another module. Score canaries from outside instead, by privacy_bounds "
+            "on the trained model's losses."
         )
     return module
 
@@ -173,9 +174,9 @@ def _build_checked_module(
 def _compute_inner_products(
     task: Task, net: Network, gradients: list[list[Any]], n_known: int, rarely: bool
 ) -> tuple[Floats, NDArray[Any] | None]:
-    """Inner products of canaries' clipped gradients with the surprise in `gradients`, (m,).
+    """Compute inner products (m,) of canaries' clipped gradients with the gradient's residual.
 
-    And if `rarely` among them, (m, m).
+    If `rarely`, also those among the canaries (m, m).
     """
     import torch
 
@@ -183,9 +184,9 @@ def _compute_inner_products(
     factors = compute_gradient_factors(net, inputs, task.y[None], task.recipe.label_smoothing)
     assert task.recipe.privacy is not None, "only private training is watched"
     scale = compute_clip_factors(net, factors, task.recipe.privacy.max_grad_norm)
-    chance = torch.full_like(
-        scale, 1.0 / task.rows.shape[1]
-    )  # of joining a step, over the expected size of a batch
+    # The chance of joining a step, over the expected size of a batch
+    chance = torch.full_like(scale, 1.0 / task.rows.shape[1])
+    # A canary joins only if its coin put it in
     chance[:, n_known:] /= 2
     surprise = [[-value for value in values] for values in gradients]
     add_gradient_sums(surprise, factors, scale * chance)
@@ -200,5 +201,5 @@ def _compute_inner_products(
 
 
 def _convert_to_float64(tensor: Any) -> Floats:
-    """A tensor as an array of float64."""
+    """Convert a tensor to an array of float64."""
     return np.asarray(tensor.double().cpu().numpy(), dtype=np.float64)

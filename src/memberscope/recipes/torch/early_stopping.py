@@ -1,4 +1,4 @@
-"""Early stopping of models that train together: each keeps the weights of its own best epoch."""
+"""Stop models early that train together: each keeps the weights of its own best epoch."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from memberscope.recipes.torch.task import Task
 
 @dataclass(eq=False)
 class StoppingState:
-    """Least loss `best` (b,) on the labels `y` (b, v) held out, epochs `stale` (b,) since then.
+    """State of early stopping for b models.
 
-    And the weights `kept` of that time.
+    The least loss `best` (b,) on the labels `y` (b, v) held out, the epochs `stale` (b,) since
+    then, and the weights `kept` of that time.
     """
 
     y: Any
@@ -23,9 +24,9 @@ class StoppingState:
     kept: list[Any]
 
     def look(self, logits: Any, copy: Callable[[int], Any]) -> bool:
-        """Whether all models are done, after an epoch that left `logits` (b, v, k).
+        """Record an epoch that left `logits` (b, v, k); give true once all models are done.
 
-        `copy(i)` gives model i's weights now.
+        `copy(i)` gives model i's present weights.
         """
         import torch
 
@@ -36,6 +37,7 @@ class StoppingState:
         running = self.stale < self.patience
         better = running & (mean < self.best)
         for i, found in enumerate(better.tolist()):
+            # A model that never improves still needs weights to return to
             if found or self.kept[i] is None:
                 self.kept[i] = copy(i)
         self.best = torch.where(better, mean, self.best)
@@ -44,9 +46,9 @@ class StoppingState:
 
 
 def build_stopping_state(task: Task) -> StoppingState | None:
-    """What to look at after each epoch; None without early stopping.
+    """Build the state to update after each epoch; None without early stopping.
 
-    Losses that are no numbers improve on nothing.
+    A loss that is NaN never counts as an improvement.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Logits for a loss from whatever a module returns.
+"""Get logits for a loss from whatever a module returns.
 
 One output of two classes, probabilities, or scores among other tensors.
 """
@@ -18,9 +18,10 @@ LEAST = 1e-7  # probabilities of classes are no less, so that their logarithms s
 
 @dataclass(frozen=True)
 class Head:
-    """The `place` of the scores in a module's answer, how many a record.
+    """Where the scores are in a module's answer, and what they are.
 
-    And whether they are `probabilities`, whose logarithms are logits.
+    The `place` of the scores, how many for each record (`width`), and whether they are
+    `probabilities`, whose logarithms are logits.
 
     >>> import torch
     >>> Head().logits(torch.tensor([[2.0]])).tolist(), Head(probabilities=True).logits(torch.tensor([0.5])).exp().tolist()
@@ -32,11 +33,12 @@ class Head:
     width: int | None = None
 
     def logits(self, answer: Any) -> Any:
-        """Logits (r, k) of an answer; one output is the second of two classes."""
+        """Give the logits (r, k) of an answer; one output is the second of two classes."""
         import torch
 
         scores = pick_scores(answer, self.place)
         scores = scores.reshape(len(scores), -1) if scores.ndim != 2 else scores
+        # The loss in half precision would lose small gradients
         scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
         one = scores.shape[1] == 1
         if self.probabilities:
@@ -48,7 +50,7 @@ class Head:
 def find_head(module: Any, x: Any, n_classes: int) -> Head:
     """Find how logits come from what `module` returns for the records `x`.
 
-    Those of a module that fails are its answer itself.
+    For a module that fails they are its answer itself.
     """
     try:
         with use_eval_mode(module):

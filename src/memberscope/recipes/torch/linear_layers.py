@@ -1,4 +1,4 @@
-"""Modules that are fully connected networks, as their layers in order."""
+"""Describe fully connected networks as their layers in order."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import Any
 
 
 def find_linear_layers(module: Any) -> list[Layer] | None:
-    """The layers of a fully connected network of several outputs.
+    """Find the layers of a fully connected network of several outputs.
 
-    Or None if the module is something else.
+    None if the module is something else.
     """
     from torch import nn
 
     found: list[Layer] = []
+    # Only in a sequence is the order of the layers that of the calls
     if not isinstance(module, nn.Sequential) or next(module.buffers(), None) is not None:
         return None
     for path, part in module.named_modules():
@@ -35,20 +36,19 @@ def find_linear_layers(module: Any) -> list[Layer] | None:
             found[-1] = Layer(last.path, last.activation, part.p)
         else:
             return None
-    one = (
-        bool(found) and module.get_submodule(found[-1].path).out_features == 1
-    )  # its loss is of another form
+    # A single output has a loss of another form
+    one = bool(found) and module.get_submodule(found[-1].path).out_features == 1
     return found if found and found[-1].activation is None and not one else None
 
 
-ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")
+ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")  # whose slope follows from their output
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A linear layer at `path` in the module, the activation after it (None at the end).
+    """Linear layer at `path` in the module, with the activation after it (None at the end).
 
-    And the dropout after that.
+    `dropout` is the share of the dropout after that.
     """
 
     path: str

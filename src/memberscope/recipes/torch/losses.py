@@ -1,6 +1,6 @@
 """Losses other than cross-entropy, as plain settings.
 
-What they are of in an epoch, without state of their own.
+Each computes the loss of an epoch, without state of its own.
 
 References:
     [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing
@@ -22,13 +22,11 @@ from memberscope.errors import InputError
 
 @dataclass(frozen=True)
 class RelaxLossObjective:
-    """Cross-entropy that is kept near `alpha`.
+    """Keep the cross-entropy near `alpha`.
 
-    Where a batch is below it, the step goes up, or flattens wrong answers [1].
-
-    Even epochs step by |mean loss - alpha|. Odd ones step by the loss while it is above alpha;
-    below, correct records climb, and wrong ones learn their own confidence (at most `upper`) with
-    the rest spread evenly.
+    Where a batch is below it, the step goes up, or flattens wrong answers [1]. Even epochs step by
+    |mean loss - alpha|. Odd ones step by the loss while it is above alpha; below, correct records
+    climb, and wrong ones learn their own confidence (at most `upper`) with the rest spread evenly.
     """
 
     alpha: float
@@ -37,12 +35,12 @@ class RelaxLossObjective:
     def __post_init__(self) -> None:
         if not self.alpha >= 0 or not 0 < self.upper <= 1:
             raise InputError(
-                f"Expected alpha >= 0 and upper in (0, 1], got {self.alpha} and {self.upper}. "
-                "Repair them."
+                f"Expected alpha >= 0 and upper in (0, 1], got alpha {self.alpha} and upper "
+                f"{self.upper}. Change the one that is out of range, as in relaxloss:1:0.8."
             )
 
     def of(self, logits: Any, target: Any, epoch: int) -> Any:
-        """Mean loss of logits (r, k) and labels (r,) or probabilities (r, k) in `epoch`."""
+        """Compute the mean loss of logits (r, k) and labels (r,), or probabilities (r, k)."""
         import torch
 
         each = torch.nn.functional.cross_entropy(logits, target, reduction="none")
@@ -51,6 +49,7 @@ class RelaxLossObjective:
             return (mean - self.alpha).abs()
         labels = target.argmax(-1) if target.ndim > 1 else target
         hot = _encode_one_hot(labels, logits)
+        # Detached: the target distribution is a constant of the step, as published
         sure = (
             (torch.softmax(logits.detach(), -1) * hot).sum(-1, keepdim=True).clamp(max=self.upper)
         )
@@ -62,9 +61,9 @@ class RelaxLossObjective:
 
 @dataclass(frozen=True)
 class HighEntropy:
-    """Labels softened until their entropy is `entropy` of the largest possible.
+    """Soften labels until their entropy is `entropy` of the largest possible.
 
-    And `alpha` times the outputs' entropy as a reward [2].
+    The loss also rewards the entropy of the outputs, times `alpha` [2].
     """
 
     entropy: float
@@ -73,14 +72,14 @@ class HighEntropy:
     def __post_init__(self) -> None:
         if not 0 <= self.entropy < 1 or not self.alpha >= 0:
             raise InputError(
-                f"Expected entropy in [0, 1) and alpha >= 0, got {self.entropy} and {self.alpha}. "
-                "Repair them."
+                f"Expected entropy in [0, 1) and alpha >= 0, got entropy {self.entropy} and alpha "
+                f"{self.alpha}. Change the one that is out of range, as in hamp:0.5:0.001."
             )
 
     def of(self, logits: Any, target: Any, epoch: int) -> Any:
-        """Mean divergence of softmax(logits) (r, k) from the softened labels (r,).
+        """Compute the mean divergence of softmax(logits) (r, k) from the softened labels (r,).
 
-        Less the reward.
+        The reward is subtracted.
         """
         import torch
 
@@ -96,18 +95,22 @@ class HighEntropy:
 
 @dataclass(frozen=True)
 class Distilling:
-    """Cross-entropy to a teacher's probabilities, both at `temperature`, times its square [3]."""
+    """Learn a teacher's probabilities by cross-entropy at `temperature` [3].
+
+    The loss is multiplied by the square of the temperature.
+    """
 
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
             raise InputError(
-                f"Expected a temperature above 0, got {self.temperature}. Give 1 for none."
+                f"Expected a temperature above 0, got {self.temperature}. Give 1 to leave the "
+                "answers unchanged."
             )
 
     def of(self, logits: Any, target: Any, epoch: int) -> Any:
-        """Mean loss of logits (r, k) and probabilities (r, k), or labels (r,)."""
+        """Compute the mean loss of logits (r, k) and probabilities (r, k), or labels (r,)."""
         import torch
 
         return (
@@ -120,9 +123,9 @@ Loss = RelaxLossObjective | HighEntropy | Distilling
 
 
 def _encode_one_hot(labels: Any, logits: Any) -> Any:
-    """Labels (r,) as rows of zeros with a one, like logits (r, k).
+    """Encode labels (r,) as rows of zeros with a one, like logits (r, k).
 
-    Torch's own cannot be stacked.
+    Torch's own function cannot be used under vmap.
     """
     import torch
 
@@ -132,13 +135,14 @@ def _encode_one_hot(labels: Any, logits: Any) -> Any:
 
 
 def solve_top_probability(share: float, k: int) -> float:
-    """The largest p such that (p.
+    """Solve for the largest top probability with at least `share` of the entropy log k.
 
-    And the rest spread evenly over k - 1) has at least `share` of the entropy log k.
+    The rest is spread evenly over k - 1 classes.
 
     >>> round(solve_top_probability(0.0, 10), 6), round(solve_top_probability(0.5, 10), 4)
     (1.0, 0.7379)
     """
+    # The entropy falls as p rises: bisection to the last bit
     low, high = 1 / k, 1.0
     for _ in range(60):
         p = (low + high) / 2

@@ -1,6 +1,6 @@
-"""Which records join each step of DP-SGD.
+"""Draw the records that join each step of DP-SGD.
 
-By a coin of their own, so that batches differ in size between models.
+Each joins by a coin of its own, so that batches differ in size between models.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ SAMPLING, NOISE = 3, 4  # streams of a model's seed, beside those of batches and
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One step's Gaussian mechanism.
+    """Gaussian mechanism of one step.
 
-    Gradients clipped to `clip`, noise of deviation `noise * clip`, divided by `expected` records.
+    Gradients are clipped to `clip`, noise has the deviation `noise * clip`, and the sum is divided
+    by `expected` records.
     """
 
     clip: float
@@ -38,7 +39,7 @@ class Mechanism:
 
 
 def build_mechanism(task: Task) -> Mechanism:
-    """The mechanism of a task's recipe on its number of records."""
+    """Build the mechanism of a task's recipe for its number of records."""
     recipe, n = task.recipe, task.rows.shape[1]
     assert recipe.privacy is not None, "a private engine was given a recipe without privacy"
     if n < 1:
@@ -48,12 +49,10 @@ def build_mechanism(task: Task) -> Mechanism:
 
 
 def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
-    """All steps, and how many of the `index` (b, r) each model really drew.
+    """Draw all steps, with how many of the `index` (b, r) each model really drew.
 
-    The rest repeats a record and must weigh nothing.
-
-    A binomial number of records, drawn without replacement, is what a coin for each would give.
-    What a model draws depends on its seed alone.
+    The rest repeats a record and must have no weight. A binomial number of records, drawn without
+    replacement, is what a coin for each would give. What a model draws depends on its seed alone.
     """
     import torch
 
@@ -66,6 +65,7 @@ def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
             rng.choice(n, rng.binomial(n, rate), replace=False, shuffle=False) for rng in streams
         ]
         sizes = [len(pick) for pick in picks]
+        # Padded to the largest draw with a record that gets weight zero
         index = np.repeat(task.rows[:, :1], max(1, *sizes), axis=1)
         for own, rows, pick in zip(index, task.rows, picks, strict=True):
             own[: len(pick)] = rows[pick]
@@ -75,9 +75,9 @@ def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
 
 
 def build_poisson_batch(task: Task, step: Step, sizes: list[int]) -> tuple[Any, Any]:
-    """Records (b, r, ...) and labels (b, r) of a step.
+    """Build the records (b, r, ...) and labels (b, r) of a step.
 
-    Each model's are augmented apart from the others'.
+    Each model's are augmented independently of the others'.
     """
     if not task.recipe.augmentation:
         return build_batch(task, step)
@@ -92,7 +92,7 @@ def build_poisson_batch(task: Task, step: Step, sizes: list[int]) -> tuple[Any, 
 
 
 def select_model_task(task: Task, i: int) -> Task:
-    """The task of model `i` only."""
+    """Select the task of model `i` only."""
     return replace(
         task,
         modules=task.modules[i : i + 1],
@@ -102,7 +102,7 @@ def select_model_task(task: Task, i: int) -> Task:
 
 
 def build_draw_mask(sizes: list[int], like: Any) -> Any:
-    """One for what a model drew and zero for the rest, (b, r) as `like` (b, r, ...)."""
+    """Mark with one what a model drew and with zero the rest, (b, r) like `like` (b, r, ...)."""
     import torch
 
     places = torch.arange(like.shape[1], device=like.device)
@@ -110,7 +110,7 @@ def build_draw_mask(sizes: list[int], like: Any) -> Any:
 
 
 def build_noise_generator(seed: int, device: Any) -> Any:
-    """The generator of a model's noise."""
+    """Build the generator of a model's noise."""
     import torch
 
     state = np.random.SeedSequence([seed, NOISE]).generate_state(1, np.uint64)[0]

@@ -1,4 +1,4 @@
-"""Torch models as a recipe: how one is built and trained, many at a time where that is faster."""
+"""Train torch models as a recipe, many at a time where that is faster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VERSION = 1  # raised whenever the same settings give other weights
 class TorchRecipe(TorchSettings):
     """Train the module that `model()` builds, on all records `epochs` times.
 
-    In batches drawn without replacement.
+    Batches are drawn without replacement.
 
     `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k),
     labels (b,)) -> mean loss. A module may have one output of two classes, or end in a sigmoid or a
@@ -57,13 +57,13 @@ class TorchRecipe(TorchSettings):
     """
 
     def __call__(self, records: Records, seed: int) -> TorchTarget:
-        """A model trained on `records`."""
+        """Train a model on `records`."""
         return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel with the code of `model` and `loss`.
+        """Pickle the recipe with the code of `model` and `loss`.
 
-        So that workers need not find the module they stand in.
+        Workers then need not find the modules that define them.
         """
         rest = {
             entry.name: getattr(self, entry.name)
@@ -84,6 +84,7 @@ class TorchRecipe(TorchSettings):
         sources = [digest_source(part) for part in (self.model, self.loss) if callable(part)]
         if None in sources:
             return None
+        # The text of a function is its address, which differs from run to run
         coded = ("model", "loss") if callable(self.loss) else ("model",)
         rest = [
             (entry.name, repr(getattr(self, entry.name)))
@@ -96,24 +97,23 @@ class TorchRecipe(TorchSettings):
     def many(
         self, pool: Records, inside: Bools, seeds: Sequence[int], soft: Floats | None = None
     ) -> Iterator[TorchTarget]:
-        """A model for each row of `inside` (b, n).
+        """Train a model for each row of `inside` (b, n).
 
-        Trained together where their numbers of records allow it.
-
-        With `soft` (b, n, k) each model learns these probabilities in place of the labels.
+        Models with equally many records are trained together. With `soft` (b, n, k) each model
+        learns these probabilities in place of the labels.
 
         Raises:
-            InputError: The records are no array of numbers, or the device is not there.
+            InputError: The records are not an array of numbers, or the device is not available.
         """
         if not isinstance(pool.x, np.ndarray):
             raise InputError(
                 f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. "
-                "Convert them."
+                "Convert them to a NumPy array."
             )
         if soft is not None and self.privacy is not None:
             raise InputError(
                 "Expected labels to learn with privacy, got a teacher's answers, which saw the "
-                "records. Leave one out."
+                "records. Leave one of the two out."
             )
         modules = [build_initial_module(self, seed) for seed in seeds]
         x, y = build_tensors(self, pool, modules[0])
@@ -133,7 +133,7 @@ class TorchRecipe(TorchSettings):
         return (TorchTarget(module.eval(), device=self.device) for module in modules)
 
     def proof(self, n_records: int) -> Proof | None:
-        """What is proven of a model trained on `n_records`; None without `privacy`.
+        """Prove the privacy of a model trained on `n_records`; None without `privacy`.
 
         Raises:
             InputError: There is no noise, no noise reaches the target, delta is too large, or
@@ -146,14 +146,14 @@ class TorchRecipe(TorchSettings):
         )
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[TorchRecipe, dict[str, Any]]:
-        """This recipe with stack, engine and threads chosen by measurement on this machine.
+        """Choose stack, engine and threads by measurement on this machine.
 
-        And the choice in words.
+        Give the recipe, and the choice in words.
         """
         return choose_engine_settings(self, pool, size, n_models)
 
     def chosen(self, choice: dict[str, Any]) -> TorchRecipe:
-        """This recipe with an earlier choice."""
+        """Apply an earlier choice."""
         return replace(
             self,
             stack=int(choice["stack"]),
@@ -165,7 +165,7 @@ class TorchRecipe(TorchSettings):
 def _rebuild_torch_recipe(
     kind: type[TorchRecipe], model: bytes, loss: Any, rest: dict[str, Any]
 ) -> TorchRecipe:
-    """The recipe again, in a worker."""
+    """Rebuild the recipe, in a worker."""
     import cloudpickle
 
     return kind(
@@ -176,7 +176,7 @@ def _rebuild_torch_recipe(
 
 
 def _group_by_size(inside: Bools) -> list[list[int]]:
-    """Models with equally many records, together.
+    """Group the models with equally many records.
 
     >>> _group_by_size(np.array([[1, 1, 0], [1, 0, 0], [0, 1, 1]], dtype=bool))
     [[1], [0, 2]]

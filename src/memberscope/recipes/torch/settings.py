@@ -1,4 +1,4 @@
-"""How a torch model is trained.
+"""Settings of how a torch model is trained.
 
 Optimiser, learning rate over time, and changes made to records on the way; plain values.
 """
@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16", "float64"]
 
 @dataclass(frozen=True)
 class SGD:
-    """Stochastic gradient descent with momentum, as `torch.optim.SGD`.
+    """Use stochastic gradient descent with momentum, as `torch.optim.SGD`.
 
     Weight decay is added to the gradient.
     """
@@ -28,7 +28,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam with decoupled weight decay, as `torch.optim.AdamW`."""
+    """Use Adam with decoupled weight decay, as `torch.optim.AdamW`."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -37,11 +37,10 @@ class Adam:
 
 @dataclass(frozen=True)
 class EarlyStoppingSettings:
-    """Hold `share` of a model's records out.
+    """Hold out a `share` of a model's records, and stop on their loss.
 
-    And take the weights of the epoch with the least loss on them.
-
-    Training ends once `patience` epochs in a row brought no lower loss.
+    Training ends once `patience` epochs in a row brought no lower loss, and the weights of the
+    epoch with the least loss are taken.
     """
 
     patience: int = 5
@@ -50,14 +49,15 @@ class EarlyStoppingSettings:
     def __post_init__(self) -> None:
         if self.patience < 1 or not 0 < self.share < 1:
             raise InputError(
-                "Expected a patience of at least one epoch and a share in (0, 1), got "
-                f"{self.patience} and {self.share:g}. Repair both."
+                "Expected a patience of at least one epoch and a share in (0, 1), got a patience "
+                f"of {self.patience} and a share of {self.share:g}. Change the one that is out of "
+                "range."
             )
 
 
 @dataclass(frozen=True)
 class Steps:
-    """The rate is multiplied by `factor` at the start of each epoch in `at`, counted from 0."""
+    """Multiply the rate by `factor` at the start of each epoch in `at`, counted from 0."""
 
     at: tuple[int, ...]
     factor: float = 0.1
@@ -68,7 +68,7 @@ Schedule = Literal["constant", "cosine"] | Steps
 
 
 def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float) -> float:
-    """The rate in `epoch` (from 0) once the share `done` of all steps is made.
+    """Compute the rate in `epoch` (from 0) once the share `done` of all steps is made.
 
     >>> compute_learning_rate(0.1, "cosine", 5, 0.5), compute_learning_rate(0.1, Steps((3, 6), 0.5), 4, 0.0)
     (0.05, 0.05)
@@ -81,7 +81,7 @@ def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float
 
 
 def check_augmentation(name: str) -> tuple[str, float]:
-    """The kind and the number of a change made to training records at random.
+    """Parse the kind and the number of a change made to training records at random.
 
     `flip`, `shift:k` (pixels) or `noise:s`.
 
@@ -98,6 +98,7 @@ def check_augmentation(name: str) -> tuple[str, float]:
         value = -1.0
     if kind not in ("flip", "shift", "noise") or value < 0 or (kind == "flip") == bool(number):
         raise InputError(
-            f"Expected an augmentation flip, shift:k or noise:s, got {name!r}. Repair it."
+            f"Expected an augmentation flip, shift:k or noise:s, got {name!r}. Write for example "
+            "shift:2 or noise:0.1."
         )
     return kind, value

@@ -1,6 +1,6 @@
 """Settings of training with torch, and the task that an engine gets.
 
-Modules, records and what to learn.
+A task holds modules, records and what to learn.
 """
 
 from __future__ import annotations
@@ -63,18 +63,17 @@ class TorchSettings:
                 f"{', '.join(get_args(Engine))}, got {self.precision!r} and {self.engine!r}. "
                 "Choose from these."
             )
-        if (
-            min(self.epochs, self.batch_size, self.threads, 1 if self.stack is None else self.stack)
-            < 1
-        ):
+        counts = {"epochs": self.epochs, "batch_size": self.batch_size, "threads": self.threads}
+        counts |= {} if self.stack is None else {"stack": self.stack}
+        for name, count in counts.items():
+            if count < 1:
+                raise InputError(f"Expected {name} >= 1, got {count}. Give at least 1.")
+        for name, amount in (("mixup", self.mixup), ("weight_decay", self.weight_decay)):
+            if amount < 0:
+                raise InputError(f"Expected {name} >= 0, got {amount}. Give 0 for none.")
+        if not 0 <= self.label_smoothing < 1:
             raise InputError(
-                "Expected at least one epoch, record a batch, thread and model a stack, got less. "
-                "Repair it."
-            )
-        if min(self.mixup, self.weight_decay) < 0 or not 0 <= self.label_smoothing < 1:
-            raise InputError(
-                "Expected mixup and weight decay of at least 0 and smoothing in [0, 1), got "
-                "others. Repair them."
+                f"Expected label_smoothing in [0, 1), got {self.label_smoothing}. Give 0 for none."
             )
         for name in self.augmentation:
             check_augmentation(name)
@@ -82,15 +81,14 @@ class TorchSettings:
         if self.privacy is not None and (mixes or self.precision == "bfloat16"):
             raise InputError(
                 "Expected cross-entropy in float32 or float64 with privacy, without mixup or "
-                f"early stopping, got {self.loss!r} in "
-                f"{self.precision}: what looks at several records at once breaks the bound on what "
-                "one changes. Leave one out."
+                f"early stopping, got {self.loss!r} in {self.precision}: what looks at several "
+                "records at once breaks the bound on what one changes. Leave one of them out."
             )
 
     def built(self) -> Any:
-        """What `model()` builds; for private training, checked.
+        """Build the module of `model()`, and check it for private training.
 
-        And with layers replaced as far as `privacy` allows.
+        Layers that mix records are replaced as far as `privacy` allows.
 
         Raises:
             InputError: DP-SGD cannot train it.
@@ -105,10 +103,9 @@ class TorchSettings:
 class Task:
     """What an engine trains in place.
 
-    `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,).
-
-    `soft` (b, n, k) are probabilities to learn in place of `y`. `held` (b, v) are records that
-    early stopping looks at.
+    `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,). `soft` (b, n,
+    k) are probabilities to learn in place of `y`. `held` (b, v) are records that early stopping
+    evaluates.
     """
 
     recipe: TorchSettings
@@ -127,9 +124,9 @@ class Task:
 
 
 def prepare_task(task: Task, soft: Floats | None) -> Task:
-    """The task with the probabilities to learn, if there are some, on its device.
+    """Put the probabilities to learn on the device, and hold records out.
 
-    And its records held out.
+    Each only where the task asks for it.
     """
     import torch
 
@@ -143,8 +140,10 @@ def prepare_task(task: Task, soft: Floats | None) -> Task:
     n_held = round(task.recipe.stop.share * size)
     if not 0 < n_held < size - 1:
         raise InputError(
-            f"Expected records to hold out for early stopping, got {size} in all. Give more."
+            f"Expected records to hold out for early stopping, got {size} in all. Give more "
+            "records."
         )
+    # Drawn from the model's own seed: every engine holds out the same records
     mixed = np.stack(
         [
             row[np.random.default_rng([seed, 4]).permutation(size)]
@@ -155,13 +154,14 @@ def prepare_task(task: Task, soft: Floats | None) -> Task:
 
 
 def build_initial_module(recipe: TorchSettings, seed: int) -> Any:
-    """The module with the initial weights that `seed` gives, on the recipe's device.
+    """Build the module with the initial weights that `seed` gives, on the recipe's device.
 
     Raises:
-        InputError: The device is not there, or `model` builds something else than a module.
+        InputError: The device is not available, or `model` builds something else than a module.
     """
     import torch
 
+    # The caller's random state must not change by training, so only a fork of it is seeded
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = recipe.built()
@@ -181,15 +181,14 @@ def build_initial_module(recipe: TorchSettings, seed: int) -> Any:
 
 
 def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[Any, Any]:
-    """Records and labels on the device.
+    """Put records and labels on the device.
 
-    Numbers in the weights' precision, codes that `module` looks up as they are.
+    Numbers are in the weights' precision; codes that `module` looks up are unchanged.
     """
     import torch
 
-    with (
-        warnings.catch_warnings()
-    ):  # workers share one read-only copy of the records, and nothing here writes to them
+    # Workers share one read-only copy of the records, and nothing here writes to them
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         x = torch.from_numpy(np.ascontiguousarray(pool.x))
     if x.is_floating_point() or not has_embedding(module):
@@ -200,13 +199,13 @@ def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[An
 
 
 def list_member_rows(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Positions (b, r) of the records under each row of `inside` (b, n), all of one size."""
+    """List the positions (b, r) of the records under each row of `inside` (b, n), all of one size."""
     return np.stack([np.flatnonzero(row) for row in inside])
 
 
 @contextmanager
 def flush_denormals() -> Iterator[None]:
-    """Numbers below 1e-38 read as zero while training.
+    """Read numbers below 1e-38 as zero while training.
 
     Processors are slow on them, and no result shows the difference.
     """

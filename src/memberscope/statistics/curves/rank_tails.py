@@ -18,10 +18,7 @@ N_LEVELS = 4  # steps of the bounds that spare exact limits
 
 
 class RankTails(NamedTuple):
-    """Ranks (k,) that matter, the tail error (k,) each may spend, and its normal quantile (k,).
-
-    And its normal quantile (k,).
-    """
+    """Ranks (k,) that matter, the tail error (k,) each may spend, and its normal quantile (k,)."""
 
     ranks: Floats
     tails: Floats

@@ -146,6 +146,7 @@ def tpr_staircase_at_fpr(
     )
     ranks, tails, quantiles = rank_tails(counts.n_non_members, fpr, alpha)
     high = largest_limit(_block_counts(counts, ranks), tails, quantiles, counts.n_members)
+    # From below: the ranks of the non-members under the threshold
     ranks, tails, _ = rank_tails(low_counts.n_non_members, 1 - fpr, alpha)
     found, n = _block_counts(low_counts, low_counts.n_non_members - ranks - 1), low_counts.n_members
     limits = np.where(found > 0, betaincinv(np.maximum(found, 1e-9), n - found + 1, tails), 0.0)

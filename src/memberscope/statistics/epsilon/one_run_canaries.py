@@ -86,6 +86,7 @@ def epsilon_from_one_run(
     m = curve.n_members + curve.n_non_members
     bound = epsilon_one_run_fdp if form == "one_run_fdp" else epsilon_one_run
     if threshold is not None:
+        # The last vertex at or above the threshold
         at = int(np.searchsorted(-curve.thresholds, -threshold, side="right")) - 1
         return bound(m, int(curve.tp[at] + curve.fp[at]), int(curve.tp[at]), delta, significance)
     found = find_hull_corners(curve)

@@ -1,6 +1,6 @@
-"""What the numbers that a model returns are.
+"""Find out what the numbers that a model returns are.
 
-Probabilities, logits, labels, and whose decision counts.
+Probabilities, logits or labels, and which class counts as the model's decision.
 """
 
 from memberscope.targets.answers.scores import Place, pick_scores

@@ -1,11 +1,11 @@
-"""Whether an estimator's `predict` may give another class than the top one of its probabilities or scores."""
+"""Tell whether an estimator's `predict` may give another class than its top one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# Estimators whose `predict` is the top class of `predict_proba` or `decision_function` by their own
-# code.
+# Estimators whose `predict` is by their own code the top class of `predict_proba` or
+# `decision_function`.
 TOP_CLASS = (
     "sklearn.linear_model._logistic.",
     "sklearn.linear_model._ridge.",
@@ -27,10 +27,9 @@ SEARCHES = (
 
 
 def has_own_decision_rule(estimator: Any) -> bool:
-    """Whether `predict` has to be asked for the class, as it may not be the top one.
+    """Check whether `predict` has to be called for the class, as it may not be the top one.
 
-    A threshold that was tuned, votes of pairs of classes, and code of the user's own may decide
-    otherwise.
+    A tuned threshold, votes of pairs of classes, and the user's own code may decide otherwise.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> has_own_decision_rule(LogisticRegression())
@@ -41,6 +40,7 @@ def has_own_decision_rule(estimator: Any) -> bool:
     name = f"{type(estimator).__module__}.{type(estimator).__qualname__}"
     if name in ("sklearn.pipeline.Pipeline", "imblearn.pipeline.Pipeline"):
         return has_own_decision_rule(estimator.steps[-1][1])
+    # A search answers as the best model that it found
     if name.startswith(SEARCHES) and hasattr(estimator, "best_estimator_"):
         return has_own_decision_rule(estimator.best_estimator_)
     return not name.startswith(TOP_CLASS)

@@ -1,6 +1,6 @@
-"""Classifiers that model each class against the rest.
+"""Handle classifiers that model each class against the rest.
 
-Whose probabilities of a record need not sum to one.
+Their probabilities of a record need not sum to one.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from memberscope.types import Floats
 OBJECTIVES = ("multiclassova", "multiclass_ova", "ova", "ovr")  # what LightGBM calls one-vs-all
 NOTE = (
     "The model gives each class a probability of its own (one-vs-all); those of each record were "
-    "divided by their sum, which leaves "
-    "their order as it is."
+    "divided by their sum, which leaves their order unchanged."
 )
 
 
 def is_one_vs_all(estimator: Any) -> bool:
-    """Tell whether an estimator, or the last step of a pipeline.
+    """Check whether an estimator was fitted with a one-vs-all loss of CatBoost or LightGBM.
 
-    Was fitted with a one-vs-all loss of CatBoost or LightGBM.
+    Of a pipeline, the last step counts.
 
     >>> from lightgbm import LGBMClassifier
     >>> is_one_vs_all(LGBMClassifier(objective="ova")), is_one_vs_all(LGBMClassifier())
@@ -39,9 +38,9 @@ def is_one_vs_all(estimator: Any) -> bool:
 
 
 def has_raw_scores(estimator: Any) -> bool:
-    """Tell whether `predict_proba` may give logits.
+    """Check whether `predict_proba` may give logits.
 
-    With an objective of the user's own, or in a class of no known library.
+    As it may with the user's own objective, or in a class of no known library.
     """
     inner = list_inner_models(estimator)[-1]
     objective = getattr(inner, "objective", None)

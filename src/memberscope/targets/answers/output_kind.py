@@ -1,6 +1,6 @@
-"""What the numbers that a model returns are.
+"""Find out whether a model returns probabilities, logits or labels.
 
-Declared by the user, or told from answers to made-up records.
+The user declares it, or it is inferred from answers to made-up records.
 """
 
 from __future__ import annotations
@@ -17,30 +17,29 @@ from memberscope.types import Access, Floats, Signal
 
 Outputs = Literal["probabilities", "logits", "labels"]
 WORDS: tuple[Outputs, ...] = ("probabilities", "logits", "labels")
-PROBES = (
-    64  # made-up records; far more than it takes to see that logits do not all lie on the simplex
-)
+PROBES = 64  # made-up records; far more than it takes to see that logits are not probabilities
 NEAR = 1e-3  # how far outside [0, 1] a probability may be: half precision needs it
 
 
 def parse_declared_outputs(word: str | None) -> Outputs | None:
-    """The user's word for what a model returns, or None if nothing was said.
+    """Check the user's word for what a model returns; None if nothing was declared.
 
     Raises:
-        InputError: It is another word.
+        InputError: It is an unknown word.
 
     >>> parse_declared_outputs("logits"), parse_declared_outputs(None)
     ('logits', None)
     """
     if word is not None and word not in WORDS:
         raise InputError(
-            f"Expected outputs {', '.join(WORDS)}, got {word!r}. Say what the model returns."
+            f"Expected --outputs {', '.join(WORDS)}, got {word!r}. Declare which of these the "
+            "model returns."
         )
     return word
 
 
 def find_signal_access(signal: Signal) -> Access:
-    """The access that a signal stands for.
+    """Give the access that a signal stands for.
 
     >>> find_signal_access("labels").word
     'label'
@@ -49,12 +48,10 @@ def find_signal_access(signal: Signal) -> Access:
 
 
 def infer_output_kind(scores: Floats, name: str) -> Outputs:
-    """What `scores` (n, k) of many records are.
+    """Infer what `scores` (n, k) of many records are.
 
-    Probabilities if each row lies on the simplex, else logits.
-
-    A single column is a probability of the second class if all of it lies in [0, 1], else its
-    logit.
+    They are probabilities if each row lies on the simplex, else logits. A single column is a
+    probability of the second class if all of it lies in [0, 1], else its logit.
 
     Raises:
         InputError: All numbers lie in [0, 1] but do not sum to 1, so that they are neither.
@@ -63,6 +60,7 @@ def infer_output_kind(scores: Floats, name: str) -> Outputs:
     ('probabilities', 'logits')
     """
     within = bool(((scores >= -NEAR) & (scores <= 1 + NEAR)).all())
+    # A single column cannot sum to one with others: its range alone decides
     even = scores.shape[1] == 1 or bool(
         (np.abs(scores.sum(axis=1) - 1) <= compute_simplex_tolerance(scores)).all()
     )
@@ -71,17 +69,17 @@ def infer_output_kind(scores: Floats, name: str) -> Outputs:
     if within and len(scores) >= PROBES // 2 and not np.ptp(scores) == 0:
         raise InputError(
             f"Expected probabilities that sum to 1 or logits from {name}, got numbers between 0 "
-            "and 1 that do not sum to 1. "
-            f"Say which with --outputs, or export one score a class."
+            "and 1 that do not sum to 1. Declare which they are with --outputs, or export one "
+            "score for each class."
         )
     return "logits"
 
 
 def expand_to_classes(values: Any, signal: Signal) -> Floats:
-    """Outputs as (n, k): labels as (n, 1), and a single score as the second of two classes.
+    """Expand outputs to (n, k): labels as (n, 1), a single score as the second of two classes.
 
     Raises:
-        InputError: There is no row a record, or several labels a record.
+        InputError: There is not one row for each record, or there are several labels a record.
 
     >>> expand_to_classes([0.75], "probabilities").tolist(), expand_to_classes([2.0], "logits").tolist()
     ([[0.25, 0.75]], [[0.0, 2.0]])
@@ -91,8 +89,8 @@ def expand_to_classes(values: Any, signal: Signal) -> Floats:
         outputs.shape[-1] if outputs.ndim > 1 else 1
     ):
         raise InputError(
-            f"Expected one row of outputs a record, got shape {outputs.shape}. Return one score a "
-            "class."
+            f"Expected one row of outputs for each record, got shape {outputs.shape}. Return one "
+            "score for each class."
         )
     outputs = outputs.reshape(len(outputs), -1)
     if signal == "labels":
@@ -110,7 +108,7 @@ def expand_to_classes(values: Any, signal: Signal) -> Floats:
 def make_probe_records(
     shape: Sequence[int | None], kind: str, n: int = PROBES
 ) -> NDArray[Any] | None:
-    """Records (n, *shape) of a numpy `kind` to see what a model returns.
+    """Make records (n, *shape) of a numpy `kind` to see what a model returns.
 
     None where a dimension is not known.
 
@@ -125,5 +123,6 @@ def make_probe_records(
         return np.full(full, "", dtype=object)
     if kind in "iub":
         return rng.integers(0, 2, full)
+    # Half of them far from the origin, where logits surely leave [0, 1]
     spread = np.where(np.arange(n) % 2, 10.0, 1.0).reshape(n, *[1] * len(shape))
     return rng.normal(size=full) * spread

@@ -1,4 +1,4 @@
-"""Where the scores stand in whatever a model returns.
+"""Find the scores in whatever a model returns.
 
 A tensor, a tuple, a mapping, or an object with fields.
 """
@@ -16,12 +16,11 @@ from memberscope.errors import InputError
 from memberscope.frames import as_numpy
 from memberscope.types import Floats
 
-Place = tuple[
-    str | int, ...
-]  # the names and positions that lead to the scores; none where they are the answer itself
+# The names and positions that lead to the scores; none where they are the answer itself
+Place = tuple[str | int, ...]
 
-# Fields that hold one score a class, the most telling first; what else may hold them counts only
-# where its width fits.
+# Fields that hold one score for each class, the most reliable first; other fields that may hold them
+# count only where their width fits.
 SCORES = (
     "logits",
     "logit",
@@ -44,20 +43,17 @@ ANSWERS = (
     "prediction",
     "predictions",
 )
-DEPTH = 4  # containers within containers that are looked into
+DEPTH = 4  # levels of nested containers that are searched
 
 
 def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
-    """Find the place of the scores (n.
-
-    K) in the answer of a model to `n` records of `n_classes` classes.
+    """Find the place of the scores (n, k) in the answer of a model to `n` records.
 
     Fields called logits, scores or probabilities go first. Among other tensors the one is taken
-    whose width fits the classes.
+    whose width fits the `n_classes`.
 
     Raises:
-        InputError: There is no tensor with a row a record, or there are several that cannot be told
-            apart.
+        InputError: No tensor has a row for each record, or several have that cannot be told apart.
 
     >>> find_scores({"loss": np.zeros(()), "logits": np.zeros((5, 3)), "hidden": np.zeros((5, 8))}, 5)
     ('logits',)
@@ -69,24 +65,23 @@ def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
     if not found:
         raise InputError(
             f"Expected a tensor with a row of scores for each of {n} records, got "
-            f"{_describe_tensors(every, answer)}. "
-            f"Return one score a class for each record."
+            f"{_describe_tensors(every, answer)}. Return one score for each class of each record."
         )
     chosen = _choose_places(found, n, n_classes)
     if len(chosen) == 1:
         return chosen[0]
     raise InputError(
         "Expected one tensor of scores in the model's answer, got "
-        f"{_describe_tensors({p: found[p] for p in chosen}, answer)}. "
-        f"Return the scores alone, or a dict with the key 'logits'."
+        f"{_describe_tensors({p: found[p] for p in chosen}, answer)}. Return the scores alone, or "
+        "a dict with the key 'logits'."
     )
 
 
 def pick_scores(answer: Any, place: Place) -> Any:
-    """Take what stands at `place` of an answer.
+    """Take the part at `place` of an answer.
 
     Raises:
-        InputError: There is nothing, as the answers have different forms.
+        InputError: It has no such part, as the answers have different forms.
 
     >>> pick_scores({"logits": [1.0, 2.0]}, ("logits", 1))
     2.0
@@ -100,17 +95,17 @@ def pick_scores(answer: Any, place: Place) -> Any:
             )
         except (KeyError, IndexError, AttributeError, TypeError) as error:
             raise InputError(
-                f"Expected {'.'.join(map(str, place))} in each answer of the model, got one "
-                "without. Return one form of answer."
+                f"Expected {'.'.join(map(str, place))} in each answer of the model, got an answer "
+                "without it. Return all answers in one form."
             ) from error
     return answer
 
 
 def as_rows(values: Any, n: int) -> NDArray[Any]:
-    """Reshape scores of `n` records to (n, k) as a numpy array; dimensions of one come and go.
+    """Reshape scores of `n` records to (n, k) as a numpy array, dropping dimensions of one.
 
     Raises:
-        InputError: They are not one row a record.
+        InputError: They do not have one row for each record.
 
     >>> as_rows(np.zeros((5, 3, 1)), 5).shape, as_rows(np.zeros(3), 1).shape, as_rows(0.5, 1).shape
     ((5, 3), (1, 3), (1, 1))
@@ -123,14 +118,13 @@ def as_rows(values: Any, n: int) -> NDArray[Any]:
     if _count_row_values(array, n) is None:
         raise InputError(
             f"Expected one row of scores for each of {n} records, got an output of shape "
-            f"{tuple(array.shape)}. "
-            f"Return one score a class for each record."
+            f"{tuple(array.shape)}. Return one score for each class of each record."
         )
     return array.reshape(n, -1)
 
 
 def _iterate_leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, Any]]:
-    """Every tensor and array in an answer, and every list of `n` numbers, with its place."""
+    """Yield every tensor and array in an answer, and every list of `n` numbers, with its place."""
     if hasattr(answer, "shape") and hasattr(answer, "dtype"):
         yield place, answer
     elif _is_nested_numbers(answer, n):
@@ -141,7 +135,7 @@ def _iterate_leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, 
 
 
 def _is_nested_numbers(answer: Any, n: int) -> bool:
-    """Whether an answer is a plain list of `n` numbers or of `n` lists of numbers."""
+    """Check whether an answer is a plain list of `n` numbers or of `n` lists of numbers."""
     if not isinstance(answer, list) or len(answer) != n:
         return False
     rows = [row if isinstance(row, list) else [row] for row in answer]
@@ -151,7 +145,7 @@ def _is_nested_numbers(answer: Any, n: int) -> bool:
 
 
 def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
-    """What a container holds, by name or position."""
+    """List what a container holds, by name or position."""
     if isinstance(answer, Mapping):
         return [(str(key), part) for key, part in answer.items()]
     if isinstance(answer, tuple) and hasattr(answer, "_fields"):
@@ -168,7 +162,7 @@ def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
 
 
 def _count_row_values(leaf: Any, n: int) -> int | None:
-    """Numbers a record of a tensor that has one row for each of `n` records.
+    """Count the numbers in each row of a tensor with one row for each of `n` records.
 
     None for any other tensor.
     """
@@ -180,9 +174,10 @@ def _count_row_values(leaf: Any, n: int) -> int | None:
 
 
 def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> list[Place]:
-    """The places that may hold the scores: one, or several that cannot be told apart."""
+    """Choose the places that may hold the scores: one, or several that cannot be told apart."""
     places = list(found)
     named = next((hit for name in SCORES if (hit := _filter_by_name(places, name))), None)
+    # Only where no name says which tensor it is
     if named is None and n_classes is not None:
         real = [place for place in places if not _is_whole(found[place])] or places
         exact = [
@@ -195,6 +190,7 @@ def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> li
     places = named or next(
         (hit for name in ANSWERS if (hit := _filter_by_name(places, name))), places
     )
+    # Auxiliary heads, as in Inception, have the right width too
     main = [
         place for place in places if not any("aux" in str(step).lower() for step in place)
     ] or places
@@ -202,24 +198,24 @@ def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> li
 
 
 def _filter_by_name(places: list[Place], name: str) -> list[Place]:
-    """The places with a step of this name."""
+    """Keep the places with a step of this name."""
     return [place for place in places if any(str(step).lower() == name for step in place)]
 
 
 def _is_fitting_width(width: int | None, n_classes: int) -> bool:
-    """Whether a width is one column a class, or the one column of two classes."""
+    """Check whether a width is one column for each class, or the one column of two classes."""
     return width == n_classes or (width == 1 and n_classes == 2)
 
 
 def _is_whole(leaf: Any) -> bool:
-    """Whether a tensor's type is of whole numbers."""
+    """Check whether a tensor's type is of whole numbers."""
     return "int" in str(leaf.dtype) or "bool" in str(leaf.dtype)
 
 
 def _first_of_same(places: list[Place], found: dict[Place, Any], n: int) -> list[Place]:
-    """One of two tensors of which one is the probabilities of the other's logits: the logits.
+    """Choose the logits of two tensors where one is the probabilities of the other.
 
-    Else all of them.
+    Otherwise give all of them.
     """
     if len(places) != 2:
         return places
@@ -234,7 +230,7 @@ def _first_of_same(places: list[Place], found: dict[Place, Any], n: int) -> list
 
 
 def _is_probabilities_of(scores: Floats, logits: Floats) -> bool:
-    """Whether `scores` are the softmax or the sigmoid of `logits` (n, k), but for rounding."""
+    """Check whether `scores` are the softmax or the sigmoid of `logits` (n, k), but for rounding."""
     from scipy.special import expit, softmax
 
     of = expit(logits) if logits.shape[1] == 1 else softmax(logits, axis=1)
@@ -242,7 +238,7 @@ def _is_probabilities_of(scores: Floats, logits: Floats) -> bool:
 
 
 def _describe_tensors(found: Mapping[Place, Any], answer: Any) -> str:
-    """The tensors of an answer in words, at most six."""
+    """Describe the tensors of an answer in words, at most six."""
     if not found:
         return f"an answer of type {type(answer).__name__} without tensors"
     shown = [

@@ -1,6 +1,6 @@
-"""How far the sum of a record's probabilities may be from one.
+"""Compute how far the sum of a record's probabilities may be from one.
 
-By the precision in which they were written.
+It depends on the precision in which they were written.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 LEAST = 1e-3  # what sums of half-precision softmax outputs over few classes need, as everywhere
-MOST_BINARY = 0.05  # beyond which the sum of numbers in half precision is no rounding any more
+MOST_BINARY = 0.05  # a larger deviation cannot be the rounding of half precision
 DECIMALS = range(1, 8)
 ENOUGH = 20  # numbers of which not all are multiples of 1/255 by chance
 LEVELS = (255, 256)  # steps from 0 to 1 of answers quantised to eight bits
@@ -18,12 +18,11 @@ LEAST_BFLOAT16 = 2.0**-7  # what a softmax in eight bits may miss over few class
 
 
 def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) -> float:
-    """How far from one the probabilities (n, k) of a record may sum.
+    """Compute how far from one the probabilities (n, k) of a record may sum.
 
-    Half a unit of the last decimal a class, at least 1e-3.
-
-    Without `decimals` they are counted. Numbers that are whole in float16 or bfloat16 were rounded
-    to these, and get their precision a class, at most 0.05.
+    Half a unit of the last decimal for each class, and at least 1e-3. Without `decimals` they are
+    counted. Numbers that are whole in float16 or bfloat16 were rounded to these, and get the
+    precision of that type for each class, at most 0.05.
 
     >>> compute_simplex_tolerance([[0.3, 0.3, 0.3], [0.1, 0.6, 0.2]]), compute_simplex_tolerance(np.full((1, 1000), 0.001), decimals=4)
     (0.15, 0.05)
@@ -31,6 +30,7 @@ def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) ->
     0.001
     """
     outputs = np.asarray(values, dtype=np.float64)
+    # Hidden classes are NaN: their records say nothing about rounding
     outputs = outputs[np.isfinite(outputs).all(axis=1)] if outputs.ndim == 2 else outputs
     k = outputs.shape[-1]
     if decimals is None:
@@ -42,7 +42,7 @@ def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) ->
 
 
 def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
-    """Decimals that all values have, 1 at least.
+    """Count the decimals that all values have, 1 at least.
 
     None if they are not rounded, or are all 0 or 1.
     """
@@ -58,7 +58,7 @@ def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
 
 
 def _level_step(outputs: NDArray[np.float64]) -> float:
-    """The step of answers quantised to eight bits; 0 if they are not, or are all 0 or 1."""
+    """Find the step of answers quantised to eight bits; 0 if they are not, or are all 0 or 1."""
     if outputs.size < ENOUGH or np.isin(outputs, (0.0, 1.0)).all():
         return 0.0
     return next(
@@ -68,7 +68,7 @@ def _level_step(outputs: NDArray[np.float64]) -> float:
 
 
 def _half_precision(outputs: NDArray[np.float64]) -> float:
-    """The rounding error of the half precision that holds every value exactly.
+    """Find the rounding error of the half precision that holds every value exactly.
 
     0 if none does, or if all are 0 or 1.
     """

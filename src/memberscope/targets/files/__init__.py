@@ -1,4 +1,4 @@
-"""Model files and what they say of themselves.
+"""Read model files and what they declare.
 
-Checked before a library that trusts them opens them.
+They are checked before a library that trusts them opens them.
 """

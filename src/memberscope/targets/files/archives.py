@@ -1,6 +1,6 @@
-"""Zip archives of arrays, looked through before they are opened.
+"""Check zip archives of arrays before they are opened.
 
-What they would inflate to, and what their arrays claim.
+What they would inflate to, and what sizes their arrays claim.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
 
 LEAST_LIMIT = 1 << 30  # bytes that any archive may inflate to
 TIMES = 100  # and so many times its own size
-MOST_MEMBERS = 200_000
-MOST_VALUES = 10**10  # of one array, where a value may take no room at all
+MOST_MEMBERS = 200_000  # far more arrays than any model has
+MOST_VALUES = 10**10  # in one array: values of size zero would cost no bytes in the file
 READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def check_archive(path: Path) -> None:
     """Refuse an archive that would fill the memory.
 
-    Or whose arrays are not as large as they claim, or are objects.
+    Also one whose arrays have another size than they claim, or are objects.
 
     Raises:
-        InputError: It is no archive, or damaged, or too large once it is inflated.
+        InputError: It is not an archive, or damaged, or too large once it is inflated.
         UnsafeFileError: An array holds objects, which can run code.
     """
     try:
@@ -58,30 +58,31 @@ def check_archive(path: Path) -> None:
 
 
 def _describe_archive_kind(path: Path) -> str:
-    """What the archive is for, by its name."""
+    """Describe what the archive is for, by its name."""
     return "skops file" if path.suffix.lower() == ".skops" else "NPZ archive"
 
 
 def _refuse_bomb(members: list[zipfile.ZipInfo], size: int, path: Path) -> None:
-    """Refuse more members, or more bytes once inflated, than any model or table of this size has.
+    """Refuse more members, or more inflated bytes, than any model or table of this size has.
 
-    And names that repeat.
+    Names that repeat are refused too.
 
     Raises:
-        InputError: There are.
+        InputError: There are too many, or names repeat.
     """
+    # Arrays of real models compress far less than a hundredfold; bombs a thousandfold
     limit = max(LEAST_LIMIT, TIMES * size)
     total = sum(member.file_size for member in members)
     if total > limit:
         raise InputError(
             f"Expected an archive that inflates to at most {limit / 2**30:.3g} GiB, got {path}, "
-            f"which claims {total / 2**30:.3g} GiB. "
-            f"Write it again without compression if these are your data."
+            f"which claims {total / 2**30:.3g} GiB. Write it again without compression if these "
+            "are your data."
         )
     if len(members) > MOST_MEMBERS:
         raise InputError(
             f"Expected at most {MOST_MEMBERS} arrays in {path}, got {len(members)}. Stack them "
-            "into fewer."
+            "into fewer arrays."
         )
     if len({member.filename for member in members}) < len(members):
         raise InputError(f"Expected names that differ in {path}, got one twice. Write it again.")
@@ -94,8 +95,10 @@ def _check_array(stream: IO[bytes], member: zipfile.ZipInfo, path: Path) -> None
         InputError: Its header is damaged or claims too much.
         UnsafeFileError: It holds objects.
     """
+    # A header is far shorter than this; a hostile one must not be read as a whole
     head = io.BytesIO(stream.read(min(member.file_size, 1 << 16)))
     version = np.lib.format.read_magic(head)
+    # Version 3 has no public reader in NumPy
     if version not in READERS:
         if version == (3, 0):
             return _check_utf8_array(head, member, path)
@@ -120,7 +123,7 @@ def _check_size(
     member: zipfile.ZipInfo,
     path: Path,
 ) -> None:
-    """Refuse a shape and type that need other than the `left` bytes.
+    """Refuse a shape and type that need another number of bytes than the `left` ones.
 
     Raises:
         InputError: They do.
@@ -129,32 +132,32 @@ def _check_size(
     if dtype.hasobject:
         raise UnsafeFileError(
             f"Expected plain arrays in {path}, got a pickled object in {member.filename}, which "
-            "could run code. Save numbers or "
-            f"strings instead."
+            "could run code. Save numbers or strings instead."
         )
+    # Python's whole numbers: NumPy's product would overflow on a hostile shape
     count = 1
     for length in shape:
         count *= int(length)
     if min(shape, default=0) < 0 or count > MOST_VALUES or count * dtype.itemsize != left:
         raise InputError(
             f"Expected a complete {_describe_archive_kind(path)}, got {path}, where "
-            f"{member.filename} claims shape {shape} of {dtype} and holds "
-            f"{left} bytes. Write it again."
+            f"{member.filename} claims shape {shape} of {dtype} and holds {left} bytes. Write it "
+            "again."
         )
 
 
 def refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON whose names differ.
+    """Make a dict of a JSON object, and refuse names that repeat.
 
-    So that no other reader can take another one of two.
+    Otherwise another reader could take another one of two values.
 
     Raises:
-        ValueError: A name stands there twice.
+        ValueError: A name occurs twice.
 
     >>> refuse_repeated_keys([("a", 1)])
     {'a': 1}
     """
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name stands there twice")
+        raise ValueError("a name occurs twice")
     return found

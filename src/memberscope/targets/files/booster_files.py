@@ -1,6 +1,6 @@
-"""Native booster files: what they say of themselves.
+"""Read what native booster files declare, and check them.
 
-Checked before a library that trusts them reads them.
+They are checked before a library that trusts them reads them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.targets.files.tree_nodes import DEEPEST, walk_tree
 
-MOST_CLASSES = 100_000
+MOST_CLASSES = (
+    100_000  # far more than any model has; bounds what a hostile file can make us allocate
+)
 TREES_END = "end of trees"
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a LightGBM text says before its trees.
+    """Header of a LightGBM text, before its trees.
 
     Objective and its parameters, features, and which are categories.
     """
@@ -32,10 +34,10 @@ class Header:
 
 
 def parse_lightgbm_header(text: str) -> Header:
-    """The header of a LightGBM model's text.
+    """Parse the header of a LightGBM model's text.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a LightGBM header.
     """
     head = text.partition("\n\n")[0]
     said = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
@@ -74,7 +76,7 @@ def check_lightgbm(path: Path) -> None:
     """Refuse a damaged LightGBM file, in which the library would read beyond its memory.
 
     Raises:
-        InputError: It is truncated, or a tree asks for features or nodes that are not there.
+        InputError: It is truncated, or a tree uses features or nodes that do not exist.
     """
     try:
         content = path.read_bytes()
@@ -97,7 +99,7 @@ def check_lightgbm(path: Path) -> None:
 
 
 def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
-    """Refuse a tree whose splits name features or nodes that are not there.
+    """Refuse a tree whose splits name features or nodes that do not exist.
 
     Raises:
         ValueError: They do.
@@ -113,6 +115,7 @@ def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
     if leaves < 1 or short:
         raise ValueError(f"tree {number} has not {', '.join(short)} for {leaves} leaves")
     if leaves > 1:
+        # Every inner node but the root, and every leaf, must be the child of exactly one node
         children = [
             int(word) for side in ("left_child", "right_child") for word in said[side].split()
         ]
@@ -120,16 +123,16 @@ def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
         if sorted(children) != sorted([*range(1, leaves - 1), *range(-leaves, 0)]):
             raise ValueError(f"the nodes of tree {number} are not a tree")
         if min(asked) < 0 or max(asked) >= n_features:
-            raise ValueError(f"tree {number} asks for a feature that is not there")
+            raise ValueError(f"tree {number} uses a feature that does not exist")
         _check_depth(said, leaves)
         _check_categories(said, number)
     _check_linear(said, number, leaves, n_features)
 
 
 def _check_depth(said: dict[str, str], leaves: int) -> None:
-    """Refuse nodes that do not hang together, or hang too deep.
+    """Refuse nodes that are not connected, or too deep.
 
-    Leaves stand behind the inner nodes here.
+    Leaves come after the inner nodes here.
 
     Raises:
         ValueError: They do.
@@ -147,7 +150,7 @@ def _check_depth(said: dict[str, str], leaves: int) -> None:
 
 
 def _check_categories(said: dict[str, str], number: int) -> None:
-    """Refuse splits by sets of categories that are not there.
+    """Refuse splits by sets of categories that do not exist.
 
     Raises:
         ValueError: There are some.
@@ -172,11 +175,11 @@ def _check_categories(said: dict[str, str], number: int) -> None:
     ):
         raise ValueError(f"the categories of tree {number} are not as many as it says")
     if any(not 0 <= place < n_sets for place in places):
-        raise ValueError(f"tree {number} asks for categories that are not there")
+        raise ValueError(f"tree {number} uses categories that do not exist")
 
 
 def _check_linear(said: dict[str, str], number: int, leaves: int, n_features: int) -> None:
-    """Refuse linear models in leaves that ask for features that are not there.
+    """Refuse linear models in leaves that use features that do not exist.
 
     Raises:
         ValueError: They do.
@@ -193,4 +196,4 @@ def _check_linear(said: dict[str, str], number: int, leaves: int, n_features: in
     if not sum(sizes) == len(asked) == len(weights) or (
         asked and not 0 <= min(asked) <= max(asked) < n_features
     ):
-        raise ValueError(f"linear models of tree {number} ask for features that are not there")
+        raise ValueError(f"linear models of tree {number} use features that do not exist")

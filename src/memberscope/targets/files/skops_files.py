@@ -1,11 +1,9 @@
-"""Open skops files: what skops trusts, what is plainly harmless.
-
-And trees whose nodes were checked first.
+"""Open skops files with types that are trusted or harmless, and with trees that were checked.
 
 skops does not trust scikit-learn's trees, since their nodes are indices that compiled code follows
-without looking. Here the file's schema and arrays are read by themselves, and every tree in them
+without checks. Here the file's schema and arrays are read independently, and every tree in them is
 checked, before skops may build one. What the trees belong to is checked once it is built, and
-before it is asked anything.
+before it is used.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from memberscope.targets.files.trust import TrustSettings
 
 Schema = dict[str, Any]
 OTHER_PARTIAL = "functools.partial of any function"  # which has to be trusted by name
-LARGEST_SCHEMA = 1 << 28  # bytes of JSON, which take some ten times as many once they are read
+LARGEST_SCHEMA = 1 << 28  # bytes of JSON, which take some ten times as many once they are parsed
 
 
 def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
@@ -46,8 +44,8 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
 
     Raises:
         InputError: The file is damaged.
-        UnsafeFileError: It holds types that are not known to be safe and were not named, or trees
-    that are not trees.
+        UnsafeFileError: It holds types that are not known to be safe and were not named, or invalid
+            trees.
     """
     from skops.io import get_untrusted_types, load
 
@@ -62,8 +60,8 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
         if refused:
             flags = " ".join(f"--trust-type {name}" for name in refused)
             raise UnsafeFileError(
-                f"Expected only types known to be safe in {path}, got {', '.join(refused)}. "
-                f"If you trust the file's origin, add {flags}."
+                f"Expected only types known to be safe in {path}, got {', '.join(refused)}. If you "
+                f"trust the file's origin, add {flags}."
             )
         estimator = load(path, trusted=untrusted)
         check_owners(estimator)
@@ -79,7 +77,7 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
 
 
 def _write_notes(path: Path, n_trees: int, known: list[str], named: list[str]) -> tuple[str, ...]:
-    """What was checked, what was taken for harmless, and what the user trusts."""
+    """Write what was checked, what was taken for harmless, and what the user trusts."""
     notes = []
     if n_trees:
         notes.append(
@@ -97,16 +95,16 @@ def _write_notes(path: Path, n_trees: int, known: list[str], named: list[str]) -
 
 
 def _check_file(path: Path) -> Counter[str | None]:
-    """Check every tree in the file's schema; how many of each type there are.
+    """Check every tree in the file's schema; count the parts of each type.
 
     Raises:
-        UnsafeFileError: A tree is none, or one name stands for two contents.
+        UnsafeFileError: A tree is invalid, or one name stands for two contents.
     """
     with zipfile.ZipFile(path) as archive:
         if archive.getinfo("schema.json").file_size > LARGEST_SCHEMA:
             raise InputError(
-                f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}. Save a "
-                "smaller model."
+                f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}, got a larger "
+                "one. Save a smaller model."
             )
         try:
             schema = json.loads(archive.read("schema.json"), object_pairs_hook=refuse_repeated_keys)
@@ -127,7 +125,10 @@ def _check_file(path: Path) -> Counter[str | None]:
 
 
 def _iterate_schema_parts(schema: Any) -> Iterator[Schema]:
-    """Every object of the schema, at any depth."""
+    """Yield every object of the schema, at any depth.
+
+    With a stack of its own, since recursion could be exhausted by a hostile file.
+    """
     stack = [schema]
     while stack:
         part = stack.pop()
@@ -139,9 +140,9 @@ def _iterate_schema_parts(schema: Any) -> Iterator[Schema]:
 
 
 def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
-    """Refuse a part of something checked whose id another part has too, with other contents.
+    """Refuse two parts with one id and different contents, of which one was checked.
 
-    Skops takes the one it meets first.
+    skops takes the one it meets first.
 
     Raises:
         ValueError: There is one.
@@ -168,9 +169,9 @@ def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
 
 
 def _without_ids(part: Any, archive: zipfile.ZipFile) -> Any:
-    """A part of the schema without its ids, and with hashes of its arrays for their files.
+    """Copy a part of the schema without its ids, and with hashes of its arrays for their files.
 
-    These differ where one object stands twice.
+    Ids and files differ where one object occurs twice.
     """
     if isinstance(part, dict):
         kept = {
@@ -187,17 +188,17 @@ def _without_ids(part: Any, archive: zipfile.ZipFile) -> Any:
 
 
 def _type_name(part: Schema) -> str:
-    """The full name of a part's type."""
+    """Give the full name of a part's type."""
     return f"{part.get('__module__')}.{part.get('__class__')}"
 
 
 def _check_part(part: Schema, archive: zipfile.ZipFile) -> str | None:
     """Check a part that is a tree, or a partial function.
 
-    The name of its type, None for all others.
+    Give the name of its type, and None for all others.
 
     Raises:
-        ValueError: It is not what its name says.
+        ValueError: It is not what its name declares.
     """
     name, loader = _type_name(part), part.get("__loader__")
     if loader == "CachedNode" or (
@@ -238,10 +239,10 @@ def _check_tree(part: Schema, archive: zipfile.ZipFile) -> None:
 
 
 def _read_array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
-    """The array that a part of the schema names.
+    """Read the array that a part of the schema names.
 
     Raises:
-        ValueError: It names none.
+        ValueError: It does not name an array.
     """
     if (part["__module__"], part["__class__"], part["__loader__"], part["type"]) != (
         "numpy",
@@ -249,7 +250,7 @@ def _read_array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
         "NdArrayNode",
         "numpy",
     ):
-        raise ValueError("an array of a tree is none")
+        raise ValueError("an array of a tree is of another type")
     found = np.load(io.BytesIO(archive.read(part["file"])), allow_pickle=False)
     if not isinstance(found, np.ndarray) or not found.flags.c_contiguous:
         raise ValueError("an array of a tree is in another order")
@@ -257,12 +258,12 @@ def _read_array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
 
 
 def _read_whole_number(part: Schema) -> int:
-    """The whole number that a part of the schema is.
+    """Read the whole number that a part of the schema is.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a whole number.
     """
     value = json.loads(part["content"]) if part["__loader__"] == "JsonNode" else None
     if type(value) is not int or not 0 <= value < 2**31:
-        raise ValueError("a number of a tree is none")
+        raise ValueError("a number of a tree is not a whole number")
     return value

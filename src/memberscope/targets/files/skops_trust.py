@@ -1,6 +1,6 @@
-"""Types in skops files that are harmless though skops does not list them.
+"""List types in skops files that are harmless though skops does not list them.
 
-Plain holders of arrays, and pure functions.
+Plain containers of arrays, and pure functions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ TREE = "sklearn.tree._tree.Tree"
 PREDICTOR = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 PARTIAL = "functools.partial"
 CHECK_ARRAY = "sklearn.utils.validation.check_array"
-CHECKED = (TREE, PREDICTOR, PARTIAL)  # trusted only after their content was looked at
+CHECKED = (TREE, PREDICTOR, PARTIAL)  # trusted only after their content was checked
 
 _NAMES = {
     "builtins": "object",

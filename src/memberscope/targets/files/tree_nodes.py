@@ -1,6 +1,6 @@
-"""The nodes of decision trees from a file.
+"""Check the nodes of decision trees from a file.
 
-Checked before a library that trusts their indices reads them.
+They are checked before a library that trusts their indices reads them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from memberscope.types import Bools, Ints
 
 # Levels of a booster's tree: the libraries descend recursively where they print or weigh one
 DEEPEST = 4096
-LEAF = -1
+LEAF = -1  # child of a leaf, in scikit-learn and in XGBoost
 
 
 def walk_tree(
     left: Ints, right: Ints, leaf: Bools, deepest: int | None = None
 ) -> tuple[Bools, int]:
-    """Go down from the first node through the children (n,) of all that are no `leaf` (n,).
+    """Walk from the first node through the children (n,) of all that are not a `leaf` (n,).
 
-    The nodes reached, and the depth.
+    Give the nodes reached, and the depth.
 
     Raises:
-        ValueError: A child is not there, or is reached twice, or the tree is too deep.
+        ValueError: A child does not exist, or is reached twice, or the tree is too deep.
 
     >>> walk_tree(np.array([1, -1, -1]), np.array([2, -1, -1]), np.array([False, True, True]))
     (array([ True,  True,  True]), 1)
@@ -36,10 +36,11 @@ def walk_tree(
     reached = np.zeros(n, dtype=bool)
     reached[0] = True
     level, depth = np.zeros(1, dtype=np.int64), 0
+    # Level by level: a tree of n nodes takes at most n steps, however it is damaged
     while len(level := level[~leaf[level]]):
         below = np.concatenate([left[level], right[level]])
         if below.min() < 0 or below.max() >= n:
-            raise ValueError("a node's child is not there")
+            raise ValueError("a node's child does not exist")
         if reached[below].any() or len(np.unique(below)) < len(below):
             raise ValueError("a node is reached twice")
         reached[below] = True
@@ -55,7 +56,7 @@ def check_sklearn_nodes(
     """Refuse the state of a scikit-learn `Tree` whose arrays do not fit each other.
 
     Raises:
-        ValueError: A node, a feature or a value would be read that is not there.
+        ValueError: A node, a feature or a value would be read that does not exist.
     """
     from sklearn.tree._tree import NODE_DTYPE
 
@@ -89,10 +90,10 @@ def check_sklearn_nodes(
 
 
 def check_histogram_nodes(nodes: NDArray[Any], bitsets: NDArray[Any], binned: NDArray[Any]) -> None:
-    """Refuse the arrays of a `TreePredictor` of histogram gradient boosting that do not fit each other.
+    """Refuse the arrays of a histogram `TreePredictor` that do not fit each other.
 
     Raises:
-        ValueError: A node or a category would be read that is not there.
+        ValueError: A node or a category would be read that does not exist.
     """
     from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE
 
@@ -110,13 +111,13 @@ def check_histogram_nodes(nodes: NDArray[Any], bitsets: NDArray[Any], binned: ND
     if by_category.any() and nodes["bitset_idx"][by_category].max() >= min(
         len(bitsets), len(binned)
     ):
-        raise ValueError("a tree asks for a category that is not there")
+        raise ValueError("a tree uses a category that does not exist")
 
 
 def check_histogram_features(nodes: NDArray[Any], n_features: int, categorical: Bools) -> None:
-    """Refuse nodes that split by a feature that is not there.
+    """Refuse nodes that split by a feature that does not exist.
 
-    Or by categories of one that has none.
+    Or by categories of a feature that has none.
 
     Raises:
         ValueError: Some do.
@@ -126,15 +127,15 @@ def check_histogram_features(nodes: NDArray[Any], n_features: int, categorical: 
     _refuse_features(features, n_features)
     by_category = features[asked["is_categorical"] != 0]
     if len(by_category) and (len(categorical) != n_features or not categorical[by_category].all()):
-        raise ValueError("a tree asks for categories of a feature that has none")
+        raise ValueError("a tree uses categories of a feature that has none")
 
 
 def _refuse_features(asked: Ints, n_features: int) -> None:
-    """Refuse feature numbers (n,) outside 0 … `n_features` - 1.
+    """Refuse feature numbers (n,) outside 0 to `n_features` - 1.
 
     Raises:
         ValueError: Some are.
     """
     if len(asked) and (asked.min() < 0 or asked.max() >= n_features):
         worst = int(asked.min()) if asked.min() < 0 else int(asked.max())
-        raise ValueError(f"a tree asks for feature {worst} of {n_features}")
+        raise ValueError(f"a tree uses feature {worst} of {n_features}")

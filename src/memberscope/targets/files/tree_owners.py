@@ -1,6 +1,6 @@
-"""Whether opened ensembles ask their trees only for features that their records have.
+"""Check that ensembles use their trees only with features that their records have.
 
-Compiled code does not look.
+Compiled code does not check it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from memberscope.targets.files.tree_nodes import check_histogram_features
 
 
 def check_owners(model: Any) -> None:
-    """Refuse a model in which some tree may be asked about records of another width than it was grown with.
+    """Refuse a model in which a tree may get records of another width than it was grown with.
 
     Raises:
-        UnsafeFileError: There is such a tree, or one that belongs to nothing.
+        UnsafeFileError: There is such a tree, or one that belongs to no estimator.
     """
     from sklearn.tree._tree import Tree
 
@@ -38,7 +38,7 @@ def check_owners(model: Any) -> None:
 
 
 def _iterate_held_parts(model: Any) -> Iterator[Any]:
-    """The model and everything that it holds, each once."""
+    """Yield the model and everything that it holds, each once."""
     stack, seen = [model], set()
     while stack:
         part = stack.pop()
@@ -60,27 +60,28 @@ def _iterate_held_parts(model: Any) -> Iterator[Any]:
 def _refuse_shadowed_methods(part: Any) -> None:
     """Refuse an estimator that holds an attribute in place of one of its methods.
 
-    Such as the one that checks records.
+    Such as the method that checks records.
 
     Raises:
         ValueError: It does.
     """
     if not type(part).__module__.startswith("sklearn."):
         return
+    # A file could replace the method that checks the number of features
     for name in getattr(part, "__dict__", {}):
         if callable(getattr(type(part), name, None)):
             raise ValueError(f"{type(part).__name__}.{name} is replaced")
 
 
 def _is_tree(part: Any) -> bool:
-    """Whether a part is an estimator of one fitted tree."""
+    """Check whether a part is an estimator of one fitted tree."""
     from sklearn.tree import BaseDecisionTree
 
     return isinstance(part, BaseDecisionTree) and hasattr(part, "tree_")
 
 
 def _check_owner(part: Any) -> None:
-    """Check a part that asks trees by itself: a tree, a forest, boosting, or bagging.
+    """Check a part that uses trees by itself: a tree, a forest, boosting, or bagging.
 
     Raises:
         ValueError: A tree has another number of features than it will be given, or answers of
@@ -113,7 +114,7 @@ def _check_owner(part: Any) -> None:
 
 
 def _check_stages(model: Any) -> None:
-    """Refuse gradient boosting whose stages write more columns than there are.
+    """Refuse gradient boosting whose stages write more columns than exist.
 
     Raises:
         ValueError: They do.
@@ -128,7 +129,7 @@ def _check_stages(model: Any) -> None:
 
 
 def _check_histogram(model: Any) -> None:
-    """Refuse histogram gradient boosting whose trees ask for features or categories that are not there.
+    """Refuse histogram gradient boosting whose trees use missing features or categories.
 
     Raises:
         ValueError: They do.
@@ -147,7 +148,7 @@ def _check_histogram(model: Any) -> None:
 
 
 def _check_encoder(preprocessor: Any, width: int) -> None:
-    """Refuse an encoder of categories that makes another number of columns than there are.
+    """Refuse an encoder of categories that makes another number of columns than the model has.
 
     Raises:
         ValueError: It does.
@@ -176,10 +177,10 @@ def _check_encoder(preprocessor: Any, width: int) -> None:
 
 
 def _count_features(estimator: Any) -> int:
-    """The number of features that an estimator was fitted with.
+    """Give the number of features that an estimator was fitted with.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It has no such number.
     """
     width = estimator.n_features_in_
     if not isinstance(width, int | np.integer) or width < 1:
@@ -194,4 +195,4 @@ def _refuse_width(found: int, wanted: int) -> None:
         ValueError: It is.
     """
     if int(found) != int(wanted):
-        raise ValueError(f"a tree of {found} features is asked about {wanted}")
+        raise ValueError(f"a tree of {found} features is used with {wanted}")

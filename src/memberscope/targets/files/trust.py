@@ -1,7 +1,4 @@
-"""What a user declares about a model file before it is opened.
-
-And what a reader must know afterwards.
-"""
+"""Declare what is trusted of a model file, and report how it was loaded."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from memberscope.types import Target
 
 @dataclass(frozen=True)
 class LoadedTarget:
-    """A target and what a reader of the result must know about how it was loaded."""
+    """Target, and what a reader of the result must know about how it was loaded."""
 
     target: Target
     notes: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """Read Universal Binary JSON as XGBoost writes it, into what `json.loads` would give.
 
-Nothing that could run code.
+Nothing in it can run code.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def read_ubjson(content: bytes) -> Any:
     """Read one value; arrays of numbers become arrays of their type.
 
     Raises:
-        ValueError: It is none, or cut, or nested too deeply, or an object has a name twice.
+        ValueError: It is not UBJSON, or cut, or nested too deeply, or an object repeats a name.
 
     >>> read_ubjson(b"{L" + bytes([0] * 7 + [1]) + b"a[$U#i" + bytes([2, 7, 8]) + b"}")
     {'a': array([7, 8], dtype=uint8)}
@@ -42,16 +42,16 @@ def read_ubjson(content: bytes) -> Any:
 
 
 class _Reader:
-    """A place in the bytes, which moves on as values are read."""
+    """A position in the bytes, which moves on as values are read."""
 
     def __init__(self, content: bytes) -> None:
         self.content, self.at = content, 0
 
     def take(self, size: int) -> bytes:
-        """The next bytes.
+        """Take the next bytes.
 
         Raises:
-            ValueError: There are not so many.
+            ValueError: There are not as many left.
         """
         if size < 0 or self.at + size > len(self.content):
             raise ValueError("it is cut")
@@ -59,11 +59,11 @@ class _Reader:
         return self.content[self.at - size : self.at]
 
     def mark(self) -> int:
-        """The next byte, which says what follows."""
+        """Take the next byte, which says what follows."""
         return self.take(1)[0]
 
     def value(self, mark: int, depth: int) -> Any:
-        """The value that a mark announces."""
+        """Read the value that a mark announces."""
         if depth < 0:
             raise ValueError("it is nested too deeply")
         if mark in NUMBERS:
@@ -80,24 +80,25 @@ class _Reader:
         raise ValueError(f"it holds the unknown mark {bytes([mark])!r}")
 
     def length(self, mark: int) -> int:
-        """A count, which a number of any whole type gives."""
+        """Read a count, which a number of any whole type gives."""
         found = self.value(mark, 0)
         if type(found) is not int or found < 0:
-            raise ValueError("a length is none")
+            raise ValueError("a length is not a whole number")
         return found
 
     def members(self, depth: int) -> dict[str, Any]:
-        """The members of an object, up to its end."""
+        """Read the members of an object, up to its end."""
         found: dict[str, Any] = {}
         while (mark := self.mark()) != ord("}"):
             name = self.take(self.length(mark)).decode("utf-8")
+            # Two readers could otherwise see two different models in one file
             if name in found:
-                raise ValueError(f"{name} stands there twice")
+                raise ValueError(f"{name} occurs twice")
             found[name] = self.value(self.mark(), depth - 1)
         return found
 
     def elements(self, depth: int) -> Any:
-        """The elements of an array: up to its end, or so many, or so many of one type."""
+        """Read the elements of an array: up to its end, or so many, or so many of one type."""
         mark = self.mark()
         if mark == ord("$"):
             kind = self.mark()

@@ -1,6 +1,6 @@
-"""XGBoost model files, checked before the library reads them.
+"""Check XGBoost model files before the library reads them.
 
-It follows their indices without looking.
+It follows their indices without checks.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from memberscope.targets.files.tree_nodes import DEEPEST, LEAF, walk_tree
 from memberscope.targets.files.ubjson import read_ubjson
 from memberscope.types import Ints
 
-MOST_OUTPUTS = 100_000
+MOST_OUTPUTS = 100_000  # far more than any model has; bounds what a hostile file can allocate
 MOST_FEATURES = 2**31 - 1
-MOST_CATEGORIES = 2**24  # which XGBoost itself allows, as the whole numbers of a float
+MOST_CATEGORIES = 2**24  # the limit of XGBoost, which stores them as the whole numbers of a float
 Document = dict[str, Any]
 
 
 def check_xgboost(path: Path) -> None:
     """Refuse a damaged or hostile XGBoost file.
 
-    In which the library would read beyond its memory or never end.
+    The library would read beyond its memory in it, or never end.
 
     Raises:
-        InputError: It is no complete model.
-        UnsafeFileError: It asks for nodes, features, categories or outputs that are not there.
+        InputError: It is not a complete model.
+        UnsafeFileError: It uses nodes, features, categories or outputs that do not exist.
     """
     document = _read_document(path)
     try:
@@ -68,7 +68,7 @@ def check_xgboost(path: Path) -> None:
 
 
 def _read_document(path: Path) -> Document:
-    """The file's content, from JSON or from its binary form.
+    """Read the file's content, from JSON or from its binary form.
 
     Raises:
         InputError: It is neither, or cut, or nested too deeply.
@@ -96,10 +96,10 @@ def _read_document(path: Path) -> Document:
 
 
 def _parse_whole_number(word: Any, most: int) -> int:
-    """A whole number that is written as a word.
+    """Parse a whole number that is written as a string.
 
     Raises:
-        ValueError: It is none, or too large.
+        ValueError: It is not a whole number, or too large.
     """
     found = int(word)
     if not 0 <= found <= most:
@@ -119,7 +119,7 @@ def _check_objective(objective: Document, n_classes: int) -> None:
 
 
 def _check_base_score(word: Any, outputs: int) -> None:
-    """Refuse base scores that are not one, or one an output.
+    """Refuse base scores that are neither one, nor one for each output.
 
     Raises:
         ValueError: They are not.
@@ -133,7 +133,7 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
     """Check all trees, and which output each adds to.
 
     Raises:
-        ValueError: Something is not there.
+        ValueError: Something does not exist.
     """
     trees, groups = model["trees"], _as_whole_numbers(model["tree_info"])
     if (
@@ -143,10 +143,10 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
     ):
         raise ValueError("trees are not as many as it says")
     if len(groups) and (groups.min() < 0 or groups.max() >= outputs):
-        raise ValueError("a tree adds to an output that is not there")
+        raise ValueError("a tree adds to an output that does not exist")
     ends = _as_whole_numbers(model.get("iteration_indptr", []))
     if len(ends) and (ends[0] != 0 or ends[-1] != len(trees) or (np.diff(ends) < 0).any()):
-        raise ValueError("iterations hold trees that are not there")
+        raise ValueError("iterations hold trees that do not exist")
     for tree in trees:
         _check_tree(tree, n_features)
     if "cats" in model:
@@ -156,7 +156,8 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
 def _check_tree(tree: Document, n_features: int) -> None:
     """Check the nodes of one tree.
 
-    As many of each kind, a tree from the first, and only features and categories that there are.
+    All arrays have one entry for each node, the nodes form a tree, and only existing features and
+    categories are used.
 
     Raises:
         ValueError: They are not.
@@ -166,6 +167,7 @@ def _check_tree(tree: Document, n_features: int) -> None:
         _parse_whole_number(facts["num_nodes"], 2**31),
         _parse_whole_number(facts.get("size_leaf_vector", "1"), MOST_OUTPUTS),
     )
+    # Vector leaves belong to models of several targets, which are not audited
     if width > 1:
         raise ValueError("a tree has several outputs")
     if _parse_whole_number(facts["num_feature"], MOST_FEATURES) != n_features:
@@ -196,7 +198,7 @@ def _check_tree(tree: Document, n_features: int) -> None:
         raise ValueError("a leaf has a child")
     splits = reached & ~leaf
     if splits.any() and (asked[splits].min() < 0 or asked[splits].max() >= n_features):
-        raise ValueError(f"a tree asks for a feature that is not among its {n_features}")
+        raise ValueError(f"a tree uses a feature that is not among its {n_features}")
     for name in ("default_left", "split_type"):
         if name in tree and not np.isin(_as_whole_numbers(tree[name]), (0, 1)).all():
             raise ValueError(f"{name} is neither 0 nor 1")
@@ -207,7 +209,7 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
     """Check which categories go left at which node.
 
     Raises:
-        ValueError: They are not there.
+        ValueError: They do not exist.
     """
     nodes, starts, sizes, values = (
         _as_whole_numbers(tree.get(name, []))
@@ -217,9 +219,9 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
         raise ValueError("categories of a tree are not as many as it says")
     if len(nodes):
         if nodes.min() < 0 or nodes.max() >= n or (np.diff(nodes) <= 0).any():
-            raise ValueError("a tree has categories of a node that is not there")
+            raise ValueError("a tree has categories of a node that does not exist")
         if starts.min() < 0 or sizes.min() < 0 or (starts + sizes).max() > len(values):
-            raise ValueError("a tree asks for categories that are not there")
+            raise ValueError("a tree uses categories that do not exist")
     if len(values) and (values.min() < 0 or values.max() >= MOST_CATEGORIES):
         raise ValueError("a tree has a category that cannot be")
     kinds = (
@@ -235,7 +237,7 @@ def _check_names(names: Document, n_features: int) -> None:
     """Check the categories' own names, where the file has them.
 
     Raises:
-        ValueError: They are not as many as it says.
+        ValueError: Their number is not the one declared.
     """
     ends, order = (
         _as_whole_numbers(names.get("feature_segments", [])),
@@ -261,10 +263,10 @@ def _check_names(names: Document, n_features: int) -> None:
 
 
 def _check_entry(entry: Document, size: int) -> None:
-    """Check the names of one feature's categories: words by their ends, or numbers.
+    """Check the names of one feature's categories: strings by their ends, or numbers.
 
     Raises:
-        ValueError: They are not as many as it says.
+        ValueError: Their number is not the one declared.
     """
     values = entry["values"]
     if "offsets" not in entry:
@@ -284,7 +286,7 @@ def _check_entry(entry: Document, size: int) -> None:
 
 
 def _as_whole_numbers(values: Any) -> Ints:
-    """Whole numbers (n,), from a list or an array of them.
+    """Convert a list or an array to whole numbers (n,).
 
     Raises:
         ValueError: Some are not.

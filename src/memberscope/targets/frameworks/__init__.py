@@ -1,1 +1,1 @@
-"""Models of each framework as targets, and the task that a model is for."""
+"""Wrap models of each framework as targets, and find the task that a model is for."""

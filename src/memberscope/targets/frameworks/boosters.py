@@ -1,4 +1,4 @@
-"""LightGBM and XGBoost models as their own libraries hold and save them; classes are 0-based."""
+"""Wrap LightGBM and XGBoost models of their own libraries; classes are 0-based."""
 
 from __future__ import annotations
 
@@ -37,17 +37,14 @@ from memberscope.types import Floats, Signal
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
     "binary": ("probabilities", "logits"),
     "multiclass": ("probabilities", "logits"),
-    "multiclassova": (
-        "probabilities",
-    ),  # each class has a probability of its own; they are divided by their sum
+    # Each class has a probability of its own; they are divided by their sum
+    "multiclassova": ("probabilities",),
 }
 XGBOOST: dict[str, tuple[Outputs, ...]] = {
     "binary:logistic": ("probabilities", "logits"),
     "multi:softprob": ("probabilities", "logits"),
-    "multi:softmax": (
-        "probabilities",
-        "logits",
-    ),  # predicts labels; its margins give the probabilities
+    # Predicts labels; its margins give the probabilities
+    "multi:softmax": ("probabilities", "logits"),
     "binary:logitraw": ("logits",),
     "binary:hinge": ("labels",),
 }
@@ -55,7 +52,7 @@ XGBOOST: dict[str, tuple[Outputs, ...]] = {
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A booster in either library's hands.
+    """A booster of either library.
 
     `predict` maps the library's own kind of records to what is asked for.
     """
@@ -73,15 +70,13 @@ class Ensemble:
 class BoosterTarget:
     """A LightGBM or XGBoost `Booster` with a classification objective.
 
-    Probabilities, unless logits are declared.
+    It gives probabilities, unless logits are declared. Columns of a data frame are found by the
+    names that the booster was trained with, whatever their order. After early stopping the trees up
+    to the best iteration count, as in the libraries' classifiers.
 
-    Columns of a data frame are found by the names that the booster was trained with, whatever their
-    order. After early stopping the trees up to the best iteration count, as in the libraries'
-    classifiers.
-
-    >>> import _build_lightgbm_ensemble
-    >>> data = _build_lightgbm_ensemble.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
-    >>> booster = _build_lightgbm_ensemble.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
+    >>> import lightgbm
+    >>> data = lightgbm.Dataset(np.arange(80.0)[:, None], np.arange(80) > 39)
+    >>> booster = lightgbm.train({"objective": "binary", "verbose": -1, "num_threads": 1}, data, 2)
     >>> BoosterTarget(booster).query(np.array([[1.0], [70.0]])).argmax(axis=1).tolist()
     [0, 1]
     """
@@ -92,7 +87,7 @@ class BoosterTarget:
         """Wrap a `booster`; `digest` is that of the file it came from, if any.
 
         Raises:
-            InputError: Its objective is no classification, or does not give the declared `outputs`.
+            InputError: Its objective is not classification, or does not give these `outputs`.
         """
         self.booster = booster
         self.ensemble = (
@@ -105,7 +100,7 @@ class BoosterTarget:
             offers = " or ".join(self.ensemble.offers)
             raise InputError(
                 f"Expected outputs {offers} of this {self.ensemble.library} model, got {word!r}. "
-                "Declare one of them."
+                "Declare one of them with --outputs."
             )
         self.signal: Signal = word
         self.access = find_signal_access(word)
@@ -116,7 +111,7 @@ class BoosterTarget:
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that the booster was trained with.
 
-        None if it was trained without names.
+        They are empty if it was trained without names.
         """
         return self.ensemble.features if self.ensemble.has_names else ()
 
@@ -130,11 +125,11 @@ class BoosterTarget:
 
     @property
     def n_parameters(self) -> int | None:
-        """Nodes of all trees."""
+        """Number of nodes of all trees."""
         return self.ensemble.n_parameters()
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for the records `x`.
+        """Give the outputs (n, k) for the records `x`.
 
         Raises:
             InputError: `x` lacks a column, or has another number of them.
@@ -144,13 +139,14 @@ class BoosterTarget:
         )
 
     def _records(self, x: Any) -> Any:
-        """The columns in the order of the booster.
+        """Put the columns in the order of the booster.
 
-        Numbers (n, f), or a pandas frame where some are categories.
+        As numbers (n, f), or a pandas frame where some are categories.
         """
         what = f"{self.ensemble.library} model"
         if not self.ensemble.has_names and is_frame(x):
             x = make_dense_array(x)
+        # Category codes depend on pandas' own lists, so that plain numbers would be read wrongly
         if self.ensemble.categories:
             return self._frame(x, what)
         columns = select_columns(x, self.ensemble.features, what)
@@ -160,9 +156,9 @@ class BoosterTarget:
         )
 
     def _frame(self, x: Any, what: str) -> Any:
-        """The columns as a pandas frame with categories where the booster has them.
+        """Make a pandas frame with categories where the booster has them.
 
-        Those of a pandas frame stay as they are.
+        Those of a pandas frame are kept.
         """
         try:
             import pandas
@@ -187,7 +183,7 @@ class BoosterTarget:
 
 
 def _serialise_booster(booster: Any) -> bytes:
-    """What would be saved of a booster."""
+    """Serialise a booster as its library would save it."""
     return (
         booster.model_to_string().encode()
         if hasattr(booster, "num_trees")
@@ -196,14 +192,15 @@ def _serialise_booster(booster: Any) -> bytes:
 
 
 def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
-    """A LightGBM booster.
+    """Describe a LightGBM booster.
 
     Raises:
-        InputError: Its objective is no classification.
+        InputError: Its objective is not classification.
     """
     text = booster.model_to_string()
     header = parse_lightgbm_header(text)
     offers = _find_objective_outputs("LightGBM", header.objective[0], LIGHTGBM)
+    # Raw scores are multiplied by this before the sigmoid, so that logits must be too
     scale = next((float(word[8:]) for word in header.objective if word.startswith("sigmoid:")), 1.0)
 
     def predict(records: Any, outputs: Outputs) -> Any:
@@ -227,10 +224,10 @@ def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
 
 
 def _build_xgboost_ensemble(booster: Any) -> Ensemble:
-    """An XGBoost booster.
+    """Describe an XGBoost booster.
 
     Raises:
-        InputError: Its objective is no classification.
+        InputError: Its objective is not classification.
     """
     import xgboost as library
 
@@ -240,6 +237,7 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
     if int(learner["learner_model_param"].get("num_target", 1)) > 1:
         raise build_task_error("several labels", "of XGBoost")
     names, kinds = booster.feature_names, booster.feature_types
+    # The attribute is text in the file, which anybody may have edited
     best = booster.attr("best_iteration")
     if best and (not best.isdigit() or int(best) >= booster.num_boosted_rounds()):
         raise InputError(
@@ -273,12 +271,12 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
 
 
 def _count_nodes(booster: Any) -> int:
-    """Nodes of all trees of an XGBoost booster."""
+    """Count the nodes of all trees of an XGBoost booster."""
     return sum(tree.count("\n") for tree in booster.get_dump())
 
 
 def _normalise_margins(margins: Any) -> Floats:
-    """Probabilities (n, k) from margins (n, k)."""
+    """Convert margins (n, k) to probabilities (n, k)."""
     from scipy.special import softmax as normalised
 
     return np.asarray(normalised(np.asarray(margins, dtype=np.float64), axis=1))
@@ -287,26 +285,25 @@ def _normalise_margins(margins: Any) -> Floats:
 def _find_objective_outputs(
     library: str, objective: str, known: dict[str, tuple[Outputs, ...]]
 ) -> tuple[Outputs, ...]:
-    """What a model of this objective can answer.
+    """Find what a model of this objective can answer.
 
     Raises:
-        InputError: It is no classification.
+        InputError: It is not classification.
     """
     refuse_objective(library, objective)
     if objective not in known:
         raise InputError(
             f"Expected a classification objective of {library} ({', '.join(known)}), got "
-            f"{objective!r}. "
-            f"Wrap other models in a function that returns probabilities."
+            f"{objective!r}. Wrap other models in a function that returns probabilities."
         )
     return known[objective]
 
 
 def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
-    """The model in a LightGBM text file.
+    """Load the model in a LightGBM text file.
 
     Raises:
-        InputError: lightgbm is not installed, the file is damaged, or it is no classifier.
+        InputError: lightgbm is not installed, the file is damaged, or it is not a classifier.
     """
     check_lightgbm(path)
     try:
@@ -319,10 +316,10 @@ def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
 
 
 def load_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
-    """The model in an XGBoost `.json` or `.ubj` file.
+    """Load the model in an XGBoost `.json` or `.ubj` file.
 
     Raises:
-        InputError: xgboost is not installed, the file is damaged, or it is no classifier.
+        InputError: xgboost is not installed, the file is damaged, or it is not a classifier.
     """
     try:
         import xgboost as library
@@ -333,10 +330,10 @@ def load_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
 
 
 def _load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
-    """A target from what `load` reads from `path`.
+    """Make a target of what `load` reads from `path`.
 
     Raises:
-        InputError: The file is damaged, or it is no classifier.
+        InputError: The file is damaged, or it is not a classifier.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     try:

@@ -1,4 +1,4 @@
-"""A plain function from records to probabilities, for models of any other framework."""
+"""Wrap a plain function from records to probabilities, for models of any other framework."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memberscope.types import Access, Floats, Signal
 class FunctionTarget:
     """A callable that returns probabilities or logits (n, k) for records `x`.
 
-    Nothing about it can be cached.
+    It has no digest, so that its answers are not cached.
 
     >>> target = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
     >>> target.query(np.zeros((3, 1))).shape
@@ -35,5 +35,5 @@ class FunctionTarget:
         )
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k)."""
+        """Give the outputs (n, k)."""
         return np.asarray(self.function(x), dtype=np.float64)

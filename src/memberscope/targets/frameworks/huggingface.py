@@ -1,6 +1,6 @@
-"""Hugging Face classifiers from a local folder of safetensors.
+"""Wrap Hugging Face classifiers from a local folder of safetensors.
 
-Text by its tokenizer, or arrays as the model takes them.
+They take text by the tokenizer, or arrays as the model takes them.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ TOKENIZERS = (
     "sentencepiece.bpe.model",
 )
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
-ENDLESS = 10**6  # a tokenizer that knows no longest text says a number far beyond
+ENDLESS = 10**6  # a tokenizer without a longest text says a number far beyond this
 
 
 class HuggingFaceTarget:
     """A sequence or image classifier of transformers; its answers are logits.
 
-    With a `tokenizer` records are texts, or pairs of texts, in one or two columns; they are asked
-    in batches of like length. Without one they are token ids (n, length) or pixel values (n,
+    With a `tokenizer` records are texts, or pairs of texts, in one or two columns; they are queried
+    in batches of similar length. Without one they are token ids (n, length) or pixel values (n,
     channels, height, width).
 
     >>> from transformers import BertConfig, BertForSequenceClassification
@@ -68,7 +68,7 @@ class HuggingFaceTarget:
         """Wrap a `model`; `digest` is that of the files it came from, if any.
 
         Raises:
-            InputError: It is no classifier with one label a record, or the device is not there.
+            InputError: It is not a classifier with one label a record, or there is no such device.
         """
         refuse_unsupported(model)
         config = model.config
@@ -78,7 +78,7 @@ class HuggingFaceTarget:
         except (RuntimeError, AssertionError) as error:
             first = str(error).splitlines()[0]
             raise InputError(
-                f"Expected an available device, got {device!r} ({first}). Use cpu."
+                f"Expected an available device, got {device!r} ({first}). Use --device cpu."
             ) from error
         self.tokenizer = tokenizer
         self.batch_size = batch_size
@@ -96,6 +96,7 @@ class HuggingFaceTarget:
             for name, value in self.model.config.to_dict().items()
             if "_name_or_path" not in name
         }
+        # A tokenizer in Python has no serialised form to hash
         backend = getattr(self.tokenizer, "backend_tokenizer", None)
         if self.tokenizer is not None and backend is None:
             return None
@@ -106,13 +107,13 @@ class HuggingFaceTarget:
 
     @property
     def n_parameters(self) -> int | None:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return int(self.model.num_parameters(only_trainable=True))
 
     def query(self, x: Any) -> Floats:
-        """Logits (n, k) for texts, token ids or pixel values.
+        """Give the logits (n, k) for texts, token ids or pixel values.
 
-        The model's mode is put back afterwards.
+        The model's training mode is restored afterwards.
 
         Raises:
             InputError: `x` is not what the model takes.
@@ -135,15 +136,15 @@ class HuggingFaceTarget:
         return values
 
     def _batches(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
-        """Batches as the model takes them, and whose they are."""
+        """Yield batches as the model takes them, and the positions of their records."""
         if isinstance(x, Inputs):
             return self._tokens(x)
         return self._texts(x) if self.tokenizer is not None else self._arrays(make_dense_array(x))
 
     def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, dict[str, Any]]]:
-        """Batches of what a tokenizer gave.
+        """Yield batches of what a tokenizer gave.
 
-        Token ids, their mask, and what else there is by name.
+        Token ids, their mask, and other inputs by name.
         """
         import torch
 
@@ -158,13 +159,14 @@ class HuggingFaceTarget:
             yield np.arange(start, start + len(part)), dict(zip(names, typed, strict=False))
 
     def _texts(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
-        """Batches of tokenised texts, shortest first, and whose they are."""
+        """Yield batches of tokenised texts, shortest first, and the positions of their records."""
         columns = _split_text_columns(x)
         pad = self.tokenizer.pad_token is not None
         longest = _find_token_limit(self.tokenizer, self.model.config)
         encoded = self.tokenizer(
             *columns, truncation=longest is not None, max_length=longest, padding=False
         )
+        # Texts of similar length share a batch, so that little is padding
         order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
         step = self.batch_size if pad else 1
         for start in range(0, len(order), step):
@@ -173,7 +175,7 @@ class HuggingFaceTarget:
             yield where, dict(self.tokenizer.pad(batch, padding=pad, return_tensors="pt"))
 
     def _arrays(self, values: NDArray[Any]) -> Iterator[tuple[Ints, dict[str, Any]]]:
-        """Batches of token ids, or of pixel values."""
+        """Yield batches of token ids, or of pixel values."""
         import torch
 
         if values.dtype.kind not in "iuf":
@@ -198,25 +200,25 @@ class HuggingFaceTarget:
 
 
 def _read_label_names(config: Any) -> tuple[str, ...] | None:
-    """Names of the classes, unless they are only numbered."""
+    """Read the names of the classes, unless they are only numbered."""
     names = tuple(str(config.id2label[k]) for k in range(config.num_labels))
     return None if all(name == f"LABEL_{k}" for k, name in enumerate(names)) else names
 
 
 def _find_token_limit(tokenizer: Any, config: Any) -> int | None:
-    """Tokens that the model takes at most, None if there is no end."""
+    """Find the most tokens that the model takes; None if there is no limit."""
     said = tokenizer.model_max_length
     if said < ENDLESS:
         return int(said)
     places = getattr(config, "max_position_embeddings", None)
     if places is None:
         return None
-    # models of RoBERTa's family number their places from behind the padding token's
+    # Models of RoBERTa's family number their positions from behind the padding token's
     return int(places) - (config.pad_token_id + 1 if "roberta" in config.model_type else 0)
 
 
 def _split_text_columns(x: Any) -> list[list[str]]:
-    """One list of texts, or two for pairs.
+    """Split records into one list of texts, or two for pairs.
 
     Raises:
         InputError: `x` is not one or two columns of words.
@@ -239,14 +241,14 @@ def _split_text_columns(x: Any) -> list[list[str]]:
 def load_huggingface(
     folder: Path, *, device: str | None = None
 ) -> tuple[HuggingFaceTarget, tuple[str, ...]]:
-    """The classifier in a folder with config.json and safetensors, and what a reader must know.
+    """Load the classifier in a folder with config.json and safetensors.
 
-    Nothing is fetched.
+    Also give notes for a reader of the result. Nothing is downloaded.
 
     Raises:
         InputError: transformers is not installed, or the folder is incomplete, damaged or holds no
-        classifier.
-        UnsafeFileError: Its weights or its code could run code.
+            classifier.
+        UnsafeFileError: Its weights could run code, or it needs code of its own.
     """
     config = _read_folder_config(folder)
     refuse_architectures(config.get("architectures"))
@@ -254,8 +256,8 @@ def load_huggingface(
     if not names:
         raise InputError(
             f"Expected a sequence or image classifier in {folder}, got "
-            f"{', '.join(config.get('architectures') or ['none'])}. "
-            f"Give another model as module:factory."
+            f"{', '.join(config.get('architectures') or ['none'])}. Give another model as "
+            "module:factory."
         )
     try:
         import torch  # noqa: F401  # without it transformers imports, and fails later
@@ -265,6 +267,7 @@ def load_huggingface(
             f"Expected transformers and torch, got: {error}. Run `pip install memberscope[hf]`."
         ) from error
     task = next(auto for suffix, auto in TASKS.items() if names[0].endswith(suffix))
+    # No network and no code of the model's own, whatever its configuration asks for
     closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         with silence_transformers(transformers):
@@ -295,7 +298,7 @@ def load_huggingface(
 
 
 def _read_folder_config(folder: Path) -> dict[str, Any]:
-    """The configuration in a folder that also holds safetensors and, for text, a vocabulary.
+    """Read the configuration in a folder with safetensors and, for text, a vocabulary.
 
     Raises:
         InputError: Something is missing.
@@ -304,9 +307,10 @@ def _read_folder_config(folder: Path) -> dict[str, Any]:
     files = {file.name for file in folder.iterdir()}
     if "config.json" not in files:
         raise InputError(
-            f"Expected config.json in the folder {str(folder)!r}, got none. Give a folder of "
-            "save_pretrained()."
+            f"Expected config.json in the folder {str(folder)!r}, got none. Give a folder that "
+            "save_pretrained() wrote."
         )
+    # Other weight files are pickles, which run code when they are opened
     if not files & {"model.safetensors", "model.safetensors.index.json"}:
         pickles = sorted(name for name in files if name.endswith(PICKLES))
         if pickles:
@@ -334,7 +338,7 @@ def _read_folder_config(folder: Path) -> dict[str, Any]:
 
 
 def _hash_model_folder(folder: Path) -> str:
-    """Hash of the contents of the files that decide the answers."""
+    """Hash the contents of the files that decide the answers."""
     hasher = hashlib.sha256(b"huggingface:")
     for file in sorted(folder.iterdir()):
         if (
@@ -347,11 +351,11 @@ def _hash_model_folder(folder: Path) -> str:
 
 
 def _explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
-    """An error of transformers as one sentence."""
+    """Translate an error of transformers into one sentence."""
     first = (str(error).splitlines() or [""])[0].split(". ")[0]
     if "trust_remote_code" in str(error):
         return UnsafeFileError(
-            f"Expected a model that needs no code of its own, got {folder}: {first}. Give "
+            f"Expected a model that needs no code of its own, got {folder}: {first}. Give it as "
             "module:factory."
         )
     return InputError(
@@ -362,7 +366,7 @@ def _explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
 
 @contextmanager
 def silence_transformers(transformers: Any) -> Iterator[None]:
-    """A context without progress bars and remarks, which are put back afterwards."""
+    """Suppress progress bars and log messages, and restore both afterwards."""
     logging = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Which tasks of Hugging Face's models can be audited."""
+"""Tell which tasks of Hugging Face's models can be audited."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def require_classifier(model: Any, config: Any) -> None:
     """Refuse a model of another task than classification with one label a record.
 
     Raises:
-        InputError: It is one.
+        InputError: It is of another task.
     """
     task, n_labels = getattr(config, "problem_type", None), getattr(config, "num_labels", 0)
     what = f"{type(model).__name__} with {n_labels} labels"

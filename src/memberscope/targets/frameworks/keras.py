@@ -1,4 +1,4 @@
-"""Keras 3 models, from memory or from `.keras` files that hold nothing but known layers and weights."""
+"""Wrap Keras 3 models, from memory or from `.keras` files of known layers and weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLaye
 
 
 class KerasTarget:
-    """A Keras model; what its scores are is declared, or told from answers to made-up records.
+    """A Keras model; the kind of its scores is declared, or inferred from made-up records.
 
     With several inputs records are a tuple of arrays, or a dict by the names of the inputs. Among
     several outputs the scores are found by name, or by the number of classes.
@@ -105,6 +105,7 @@ class KerasTarget:
                 kinds.PROBES,
                 n_classes,
             )
+        # Records cannot be made up without all dimensions; the declared shape still gives the width
         elif len(model.outputs) == 1:
             width = model.outputs[0].shape[-1]
             self.known_classes = n_classes or (
@@ -113,9 +114,9 @@ class KerasTarget:
         self.access = kinds.find_signal_access(self.signal)
 
     def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
-        """Find where the scores stand in the answers to `n` records and what they are.
+        """Find the scores in the answers to `n` records and what they are.
 
-        Nothing where that stays open as yet.
+        Nothing is decided where that stays open as yet.
         """
         first = min(n, self.batch_size)
         try:
@@ -131,7 +132,7 @@ class KerasTarget:
         self.access = kinds.find_signal_access(self.signal)
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
-        """Find where the scores stand in the model's answers, if it returns several.
+        """Find the scores in the model's answers, if it returns several outputs.
 
         From answers to some of the records `x`.
         """
@@ -144,7 +145,7 @@ class KerasTarget:
         """Number of classes.
 
         Raises:
-            InputError: The model does not tell.
+            InputError: It cannot be read from the model.
         """
         if self.known_classes is None:
             raise InputError(
@@ -155,7 +156,7 @@ class KerasTarget:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the file, or of the architecture, the user's code of it and the weights.
+        """Hash of the file, or of the architecture, the user's code in it and the weights.
 
         None if that code cannot be read.
         """
@@ -175,23 +176,24 @@ class KerasTarget:
 
     @property
     def n_parameters(self) -> int | None:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return int(sum(np.prod(weight.shape) for weight in self.model.trainable_weights))
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
+        """Give the outputs (n, k) for inputs (n, ...), in batches and in inference mode."""
         records = _wrap_inputs(x)
         self.find_outputs(records)
         answers = self._answers(records)
         if self._place is None:
-            find_scores(answers[0], min(len(records), self.batch_size))  # says what came
+            # Raises an error that describes what the model returned
+            find_scores(answers[0], min(len(records), self.batch_size))
         values = kinds.expand_to_classes(self._rows(answers, len(records)), self.signal)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
         return values
 
     def _rows(self, answers: list[Any], n: int) -> Floats:
-        """The scores (n, k) in answers to one batch after the other."""
+        """Read the scores (n, k) from the answers to consecutive batches."""
         import keras
 
         starts = range(0, n, self.batch_size)
@@ -206,7 +208,7 @@ class KerasTarget:
         return np.concatenate(parts).astype(np.float64)
 
     def _answers(self, x: Inputs) -> list[Any]:
-        """What the model returns for each batch."""
+        """Call the model on each batch."""
         names = [name for name, _, _ in self._inputs]
         if len(x.parts) != len(names):
             raise InputError(
@@ -229,7 +231,7 @@ class KerasTarget:
             ]
 
     def _call(self, batch: list[Any]) -> Any:
-        """The model's answer to one batch, in the structure in which it takes its inputs."""
+        """Call the model on one batch, in the structure in which it takes its inputs."""
         structure = getattr(self.model, "_inputs_struct", None)
         if isinstance(structure, dict) and len(structure) == len(batch):
             return self.model(dict(zip(structure, batch, strict=True)), training=False)
@@ -240,7 +242,7 @@ class KerasTarget:
 
 
 def _wrap_inputs(x: Any) -> Inputs:
-    """Records as inputs: one array, or several as they are.
+    """Wrap records as inputs: one array, or several unchanged.
 
     >>> len(_wrap_inputs([[1.0], [2.0]]))
     2
@@ -249,12 +251,12 @@ def _wrap_inputs(x: Any) -> Inputs:
 
 
 def _dtype_of(tensor: Any) -> np.dtype[Any]:
-    """The type of numpy for an input of Keras."""
+    """Give the numpy type for an input of Keras."""
     return np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float32")
 
 
 def _disable_gradients() -> AbstractContextManager[Any]:
-    """A context in which the torch backend, if it is the one in use, keeps no graph."""
+    """Keep the torch backend, if it is in use, from recording gradients."""
     import keras
 
     torch = sys.modules.get("torch")
@@ -266,14 +268,16 @@ def _disable_gradients() -> AbstractContextManager[Any]:
 
 
 def silence_keras() -> warnings.catch_warnings[None]:
-    """A context without the remarks of Keras on array interfaces."""
+    """Suppress the warnings of Keras about array interfaces."""
     return warnings.catch_warnings(action="ignore", category=DeprecationWarning)
 
 
 def load_keras(
     path: Path, trust: TrustSettings, *, outputs: str | None = None
 ) -> tuple[KerasTarget, tuple[str, ...]]:
-    """The model in a `.keras` file, and what a reader must know of its opening.
+    """Load the model in a `.keras` file.
+
+    Also give notes for a reader of the result.
 
     Raises:
         InputError: Keras is not installed, or the file is damaged.
@@ -284,8 +288,8 @@ def load_keras(
     if odd and not trust.code:
         raise UnsafeFileError(
             f"Expected only Keras's own layers in {path}, got {', '.join(odd)} (SHA-256 {digest}), "
-            "which can run code. "
-            f"Give the model as module:factory, or add --trust-code if you trust its origin."
+            "which can run code. Give the model as module:factory, or add --trust-code if you "
+            "trust its origin."
         )
     keras = import_keras()
     try:
@@ -302,10 +306,10 @@ def load_keras(
 
 
 def _read_architecture(path: Path) -> Any:
-    """The architecture that a `.keras` file describes.
+    """Read the architecture that a `.keras` file describes.
 
     Raises:
-        InputError: It is no complete archive of a model.
+        InputError: It is not a complete archive of a model.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -319,7 +323,7 @@ def _read_architecture(path: Path) -> Any:
 
 
 def _find_code_parts(config: Any) -> Iterator[str]:
-    """Names of everything in an architecture that is not a part of Keras which only computes.
+    """Name everything in an architecture that is not a part of Keras which only computes.
 
     >>> list(_find_code_parts({"module": "os", "class_name": "system"}))
     ['os.system']
@@ -335,12 +339,12 @@ def _find_code_parts(config: Any) -> Iterator[str]:
     ):
         yield f"{module}.{name}" if module else name
     for key, part in config.items():
-        if key != "compile_config":  # left out when the model is opened
+        if key != "compile_config":  # it is not loaded when the model is opened
             yield from _find_code_parts(part)
 
 
 def _is_harmless_part(module: str, name: str, registered: str) -> bool:
-    """Whether a part of an architecture is one of Keras's own that reads and runs nothing.
+    """Check whether a part of an architecture is Keras's own and neither reads nor runs anything.
 
     >>> _is_harmless_part("keras.layers", "Dense", ""), _is_harmless_part("keras.layers", "Lambda", "")
     (True, False)
@@ -355,7 +359,7 @@ def _is_harmless_part(module: str, name: str, registered: str) -> bool:
 
 
 def import_keras() -> Any:
-    """The keras module, on torch where its usual backend is not installed.
+    """Import keras, on torch where its default backend is not installed.
 
     Raises:
         InputError: Keras, or a backend of it, is not installed.

@@ -1,6 +1,6 @@
-"""ONNX models through onnxruntime.
+"""Wrap ONNX models through onnxruntime.
 
-No libraries of custom operators, and weights only from beside the file.
+Without libraries of custom operators, and with weights only from beside the file.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 class OnnxTarget:
     """An onnxruntime session that maps records to scores or labels.
 
-    What the scores are is declared by `outputs`, or told from answers to made-up records: rows on
-    the simplex are probabilities, others logits. Where a model gives both scores and labels, the
+    What the scores are is declared by `outputs`, or inferred from answers to made-up records: rows
+    on the simplex are probabilities, others logits. Where a model gives both scores and labels, the
     labels are ignored.
 
     >>> import numpy as np, onnx.parser, onnxruntime
@@ -52,11 +52,11 @@ class OnnxTarget:
     ) -> None:
         """Wrap a `session`; digest and class values are read from its file.
 
-        If it was made from one and `classes` are not given.
+        Only if it was made from a file, and class values only if `classes` are not given.
 
         Raises:
             InputError: Its inputs or outputs are not those of a classifier, or not what `outputs`
-        declares.
+                declares.
         """
         source = getattr(session, "_model_path", None)
         path = Path(source) if source and Path(source).is_file() else None
@@ -95,7 +95,7 @@ class OnnxTarget:
         """Number of classes.
 
         Raises:
-            InputError: The model does not tell.
+            InputError: It cannot be read from the model.
         """
         if self.known_classes is None:
             raise InputError(
@@ -105,11 +105,11 @@ class OnnxTarget:
         return self.known_classes
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for the records `x`, or labels (n, 1).
+        """Give the outputs (n, k) for the records `x`, or labels (n, 1).
 
         Raises:
             InputError: `x` lacks an input, or has another number of features or other types than
-        the model takes.
+                the model takes.
         """
         feeds = build_feeds(self.inputs, x)
         name = self.choice.name
@@ -124,9 +124,9 @@ class OnnxTarget:
 
 
 def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:
-    """The model in an `.onnx` file.
+    """Load the model in an `.onnx` file.
 
-    On the threads that OMP_NUM_THREADS allows (all cores if it is not set).
+    It runs on the threads that OMP_NUM_THREADS allows (all cores if it is not set).
 
     Raises:
         InputError: onnxruntime is not installed, the file is damaged, or it needs custom operators.
@@ -140,8 +140,11 @@ def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = No
     read_facts(path)
     word = (device or "cpu").split(":")[0]
     if PROVIDERS.get(word) not in onnxruntime.get_available_providers():
-        raise InputError(f"Expected a device that onnxruntime has, got {device!r}. Use cpu.")
+        raise InputError(
+            f"Expected a device that onnxruntime has, got {device!r}. Use --device cpu."
+        )
     settings = onnxruntime.SessionOptions()
+    # Only fatal messages: the error is raised below, in one sentence
     settings.log_severity_level = 4
     threads = os.environ.get("OMP_NUM_THREADS", "")
     settings.intra_op_num_threads = int(threads) if threads.isdigit() else 0

@@ -1,4 +1,4 @@
-"""What an ONNX file says about itself, read from its bytes before a runtime opens it.
+"""Read what an ONNX file declares from its bytes, before a runtime opens it.
 
 The format is plain protobuf.
 """
@@ -26,9 +26,10 @@ TENSOR_DIMS, TENSOR_TYPE, TENSOR_EXTERNAL = 1, 2, 13
 
 @dataclass
 class OnnxFacts:
-    """Lists of class values in the order of the outputs, the number of weights.
+    """Facts about an ONNX model.
 
-    And the files that hold weights.
+    Lists of class values in the order of the outputs, the number of weights, and the files that
+    hold weights.
     """
 
     labels: set[tuple[str, ...]] = field(default_factory=set)
@@ -37,16 +38,16 @@ class OnnxFacts:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The class values, if all parts of the model agree on them."""
+        """Class values, if all parts of the model agree on them."""
         return next(iter(self.labels)) if len(self.labels) == 1 else ()
 
 
 def read_facts(path: Path) -> OnnxFacts:
-    """What the model in `path` says of itself.
+    """Read the facts about the model in `path`.
 
     Raises:
-        InputError: The file is empty, truncated or no ONNX model, or its weights lie elsewhere than
-    beside it.
+        InputError: The file is empty, truncated or not an ONNX model, or its weights are not beside
+            it.
     """
     facts = OnnxFacts()
     try:
@@ -61,12 +62,13 @@ def read_facts(path: Path) -> OnnxFacts:
 
 
 def _find_weights_file(path: Path, name: str) -> Path:
-    """The file of weights `name` in the folder of the model.
+    """Find the file of weights `name` in the folder of the model.
 
     Raises:
         InputError: It is elsewhere or missing.
     """
     folder, file = path.resolve().parent, (path.parent / name).resolve()
+    # A path out of the folder could make the runtime read any file of this machine
     if not file.is_relative_to(folder) or Path(name).is_absolute():
         raise InputError(
             f"Expected the weights of {path} beside it, got {name!r}. Export it with external data "
@@ -81,9 +83,9 @@ def _find_weights_file(path: Path, name: str) -> Path:
 
 
 def hash_onnx_files(path: Path, facts: OnnxFacts, read_as: str) -> str:
-    """Hash of the contents of the model's file and of those beside it that hold its weights.
+    """Hash the contents of the model's file and of the files that hold its weights.
 
-    And of how it is read.
+    And how the model is read.
     """
     hasher = hashlib.sha256(f"onnx:{read_as}:".encode())
     for file in (path, *(_find_weights_file(path, name) for name in sorted(set(facts.external)))):
@@ -159,7 +161,7 @@ def _read_tensor(view: memoryview, facts: OnnxFacts) -> None:
 
 
 def _iterate_messages(view: memoryview, wanted: set[int]) -> Iterator[tuple[int, memoryview]]:
-    """The messages in the fields `wanted`."""
+    """Yield the messages in the fields `wanted`."""
     return (
         (number, part)
         for number, part in _iterate_fields(view)
@@ -168,7 +170,7 @@ def _iterate_messages(view: memoryview, wanted: set[int]) -> Iterator[tuple[int,
 
 
 def _read_integers(part: Any) -> list[int]:
-    """Whole numbers of a repeated field, packed or one by one.
+    """Read the whole numbers of a repeated field, packed or one by one.
 
     >>> _read_integers(7), _read_integers(memoryview(bytes([3, 4])))
     ([7], [3, 4])
@@ -183,12 +185,12 @@ def _read_integers(part: Any) -> list[int]:
 
 
 def _decode_signed(value: int) -> int:
-    """A 64-bit number in two's complement."""
+    """Decode a 64-bit number in two's complement."""
     return value - 2**64 if value >= 2**63 else value
 
 
 def _decode_varint(view: memoryview, at: int) -> tuple[int, int]:
-    """The number at a position and where it ends."""
+    """Decode the number at a position, and give where it ends."""
     value = shift = 0
     while True:
         byte = view[at]
@@ -196,12 +198,15 @@ def _decode_varint(view: memoryview, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if byte < 0x80:
             return value, at
+        # A longer number is damage, and would let a hostile file loop
         if shift > 63:
             raise ValueError("it is not protobuf")
 
 
 def _iterate_fields(view: memoryview) -> Iterator[tuple[int, Any]]:
-    """Number and content of each field: whole numbers as int, everything with a length as a view.
+    """Yield number and content of each field.
+
+    Whole numbers are int, everything with a length is a view.
 
     Raises:
         ValueError: The message ends in the middle of a field.

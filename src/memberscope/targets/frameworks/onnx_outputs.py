@@ -1,4 +1,7 @@
-"""Which output of an ONNX model is its answer, and what it is: probabilities, logits or labels."""
+"""Choose the output of an ONNX model that is its answer, and find out what it is.
+
+Probabilities, logits or labels.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 @dataclass(frozen=True)
 class OutputChoice:
-    """The output to read, what it is, its number of classes if known.
+    """The output to read, what it is, and its number of classes if known.
 
-    And the class values in its order (none if not told).
+    `classes` are the class values in its order (none if the model does not name them).
     """
 
     name: str
@@ -31,14 +34,13 @@ class OutputChoice:
 def choose_output(
     session: Any, seen: Mapping[str, Any], declared: Outputs | None, classes: tuple[str, ...]
 ) -> OutputChoice:
-    """The output of `session` that is its answer.
+    """Choose the output of `session` that is its answer.
 
-    `seen` are its answers to made-up records, `classes` the file's.
-
-    Probabilities go before logits and scores before labels, unless something else is `declared`.
+    `seen` are its answers to made-up records, `classes` the file's. Probabilities go before logits
+    and scores before labels, unless something else is `declared`.
 
     Raises:
-        InputError: There is none of the declared kind, or several that cannot be told apart.
+        InputError: None is of the declared kind, or several are that cannot be told apart.
     """
     offered = {entry.name: entry for entry in session.get_outputs()}
     scores = [
@@ -49,6 +51,7 @@ def choose_output(
     if declared == "labels" or not scores:
         return _find_label_output(offered, scores, declared, classes)
     if declared and len(scores) == 1:
+        # A declaration overrides what the made-up records suggest
         kinds: dict[str, Outputs] = {scores[0]: declared}
     else:
         kinds = {name: _classify_output(offered[name], seen.get(name)) for name in scores}
@@ -65,7 +68,7 @@ def choose_output(
 def _find_best_output(
     kinds: Mapping[str, Outputs], declared: Outputs | None
 ) -> tuple[str, Outputs]:
-    """The one output of scores of the declared kind, or else of probabilities, or else of logits.
+    """Find the one output of the declared kind, or else of probabilities, or else of logits.
 
     Raises:
         InputError: Several are possible.
@@ -78,8 +81,7 @@ def _find_best_output(
     if len(fitting) != 1:
         raise InputError(
             f"Expected one output of {wanted}, got {', '.join(fitting) or 'none'} among "
-            f"{', '.join(kinds)}. "
-            f"Declare --outputs, or export the model with one output of scores."
+            f"{', '.join(kinds)}. Declare --outputs, or export the model with one output of scores."
         )
     return fitting[0], wanted
 
@@ -87,10 +89,10 @@ def _find_best_output(
 def _find_label_output(
     offered: Mapping[str, Any], scores: list[str], declared: str | None, classes: tuple[str, ...]
 ) -> OutputChoice:
-    """The output of labels.
+    """Find the output of labels.
 
     Raises:
-        InputError: There is none, several, or words that the model does not order.
+        InputError: There is none, there are several, or its words have no declared order.
     """
     found = [
         name
@@ -107,14 +109,13 @@ def _find_label_output(
     if "string" in offered[found[0]].type and not classes:
         raise InputError(
             f"Expected class numbers in the output {found[0]!r}, got words whose order the model "
-            "does not tell. "
-            f"Export it with numbers as labels."
+            "does not declare. Export it with numbers as labels."
         )
     return OutputChoice(found[0], "labels", len(classes) or None, classes)
 
 
 def _classify_output(entry: Any, seen: Any) -> Outputs:
-    """What an output of scores is: told from answers `seen`, else by its name.
+    """Classify an output of scores by its answers `seen`, or else by its name.
 
     Dictionaries are probabilities.
     """
@@ -125,12 +126,15 @@ def _classify_output(entry: Any, seen: Any) -> Outputs:
 
 
 def _list_class_keys(seen: Any) -> tuple[str, ...]:
-    """Class values that dictionaries are keyed by, in their order."""
+    """List the class values that dictionaries are keyed by, in their order."""
     return tuple(str(key) for key in seen[0]) if isinstance(seen, list) else ()
 
 
 def _count_scores(entry: Any, seen: Any) -> int | None:
-    """Scores a record, from answers `seen` or the declared shape; None if neither tells."""
+    """Count the scores a record, from answers `seen` or the declared shape.
+
+    None if neither says it.
+    """
     if seen is not None:
         return int(_convert_answer(seen)[:1].size)
     if len(entry.shape or ()) < 2:
@@ -139,7 +143,7 @@ def _count_scores(entry: Any, seen: Any) -> int | None:
 
 
 def _convert_answer(answer: Any) -> Floats:
-    """An answer as numbers (n, ...), dictionaries by the order of the first one's keys.
+    """Convert an answer to numbers (n, ...), dictionaries by the order of the first one's keys.
 
     >>> _convert_answer([{"no": 0.25, "yes": 0.75}]).tolist()
     [[0.25, 0.75]]
@@ -151,9 +155,9 @@ def _convert_answer(answer: Any) -> Floats:
 
 
 def extract_outputs(answer: Any, choice: OutputChoice) -> Floats:
-    """An answer as outputs (n, k), or as labels (n, 1).
+    """Extract the outputs (n, k) from an answer, or the labels (n, 1).
 
-    Positions in the classes, -1 for a value that is none of them.
+    Labels are positions in the classes, -1 for a value that is none of them.
     """
     if choice.signal != "labels":
         return expand_to_classes(_convert_answer(answer), choice.signal)

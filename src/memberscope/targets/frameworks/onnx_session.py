@@ -1,6 +1,6 @@
-"""Records through an onnxruntime session.
+"""Run records through an onnxruntime session.
 
-What its inputs take, and batches of the size that it allows.
+As its inputs take them, in batches of a size that it allows.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ Feeds = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class Input:
-    """One input: its name, numpy type, records a batch (None is any).
+    """One input: its name, numpy type, and records in a batch (None is any number).
 
-    And dimensions of a record (None is any number).
+    `shape` are the dimensions of a record (None is any number).
     """
 
     name: str
@@ -48,7 +48,7 @@ class Input:
 
 
 def read_session_inputs(session: Any) -> tuple[Input, ...]:
-    """What a session takes: one tensor of records, or one tensor a column.
+    """Read what a session takes: one tensor of records, or one tensor for each column.
 
     Raises:
         InputError: It takes something else.
@@ -59,8 +59,9 @@ def read_session_inputs(session: Any) -> tuple[Input, ...]:
         if word not in TYPES:
             raise InputError(
                 f"Expected tensors as inputs of the ONNX model, got {entry.type} for "
-                f"{entry.name!r}. Export it again."
+                f"{entry.name!r}. Export it again with tensors."
             )
+        # Named dimensions, and those of 0 or -1, may have any size
         sizes = tuple(size if isinstance(size, int) and size > 0 else None for size in entry.shape)
         found.append(
             Input(
@@ -74,14 +75,14 @@ def read_session_inputs(session: Any) -> tuple[Input, ...]:
     if not found or (len(found) > 1 and wide):
         raise InputError(
             "Expected one input of records, or one a column, got "
-            f"{', '.join(entry.name for entry in found) or 'none'}. "
-            f"Export the model with a single input."
+            f"{', '.join(entry.name for entry in found) or 'none'}. Export the model with a single "
+            "input."
         )
     return tuple(found)
 
 
 def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
-    """The records `x` as the arrays (n, ...) that the inputs take.
+    """Build the arrays (n, ...) that the inputs take from the records `x`.
 
     Raises:
         InputError: A column is missing, or shape or type do not fit.
@@ -102,9 +103,9 @@ def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
 def run_batches(
     session: Any, inputs: Sequence[Input], feeds: Feeds, names: Sequence[str], size: int
 ) -> Iterator[dict[str, Any]]:
-    """Answers of one batch of `size` after another, by name.
+    """Yield the answers of one batch of `size` after another, by name.
 
-    Where the model fixes the size, the last one is filled up.
+    Where the model fixes the size, the last batch is padded.
     """
     n = len(next(iter(feeds.values())))
     fixed = inputs[0].batch
@@ -121,7 +122,7 @@ def run_batches(
 
 
 def _pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
-    """`values` (r, ...) with its last row repeated up to `n` rows.
+    """Pad `values` (r, ...) with its last row up to `n` rows.
 
     >>> _pad_batch(np.array([[1], [2]]), 3).tolist()
     [[1], [2], [2]]
@@ -130,7 +131,7 @@ def _pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def join_answers(parts: Sequence[Any]) -> Any:
-    """The answers of all batches.
+    """Join the answers of all batches.
 
     Lists of dictionaries one after the other, arrays concatenated.
     """
@@ -142,9 +143,9 @@ def join_answers(parts: Sequence[Any]) -> Any:
 
 
 def probe_session(session: Any, inputs: Sequence[Input], size: int) -> Mapping[str, Any]:
-    """All answers to made-up records.
+    """Run the session on made-up records.
 
-    None where a dimension is not known, or the model takes no such records.
+    Give no answers where a dimension is not known, or the model does not take such records.
     """
     feeds: Feeds = {}
     for entry in inputs:
@@ -160,7 +161,6 @@ def probe_session(session: Any, inputs: Sequence[Input], size: int) -> Mapping[s
     try:
         found = list(run_batches(session, inputs, feeds, names, size))
         return {name: join_answers([batch[name] for batch in found]) for name in names}
-    except (
-        Exception
-    ):  # the runtime's errors have no common base; made-up records may be refused for any reason
+    # The runtime's errors have no common base; made-up records may be refused for any reason
+    except Exception:
         return {}

@@ -1,6 +1,6 @@
-"""scikit-learn estimators and pipelines, or anything with `predict_proba`.
+"""Wrap scikit-learn estimators and pipelines, or anything with their interface.
 
-`decision_function` or `predict`.
+That is `predict_proba`, `decision_function` or `predict`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ from memberscope.types import Access, Floats, Ints, Signal
 class SklearnTarget:
     """A fitted classifier; its columns are the classes in sorted order.
 
-    So labels are positions in `classes`.
-
-    `predict_proba` is used if there is one; labels alone are those of `predict`, where it may
-    decide otherwise than the top class. Otherwise `decision_function` gives logits, one column a
-    class, a binary one as (0, d); otherwise `predict` gives labels alone. Decisions between pairs
-    of classes are no logits: a support vector machine is asked for one column a class instead.
+    Labels are therefore positions in `classes`. `predict_proba` is used if there is one; labels
+    alone are those of `predict`, where it may decide otherwise than the top class. Otherwise
+    `decision_function` gives logits, one column for each class, a binary one as (0, d); otherwise
+    `predict` gives labels alone. Decisions between pairs of classes are not logits: a support
+    vector machine is queried for one column for each class instead.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> model = LogisticRegression().fit([[0.0], [1.0]], ["no", "yes"])
@@ -42,7 +41,7 @@ class SklearnTarget:
         """Wrap a fitted `estimator`; `digest` is that of the file it came from, if any.
 
         Raises:
-            InputError: It is not fitted, or it is no classifier.
+            InputError: It is not fitted, or it is not a classifier.
         """
         refuse_unsupported(estimator)
         refuse_unfitted(estimator)
@@ -50,6 +49,7 @@ class SklearnTarget:
         self.estimator = estimator
         self._digest = digest
         self._fitted = list_estimator_columns(estimator)
+        # Labels of the records are sorted too, whatever the order of the estimator's columns
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
@@ -79,10 +79,8 @@ class SklearnTarget:
     def digest(self) -> str | None:
         """Hash of the file, or of the class, its parameters and everything fitted.
 
-        None if it cannot be hashed.
-
-        The file goes first: trees hold padding, which differs each time they are read. Code of the
-        user's own counts too.
+        None if it cannot be hashed. The file goes first: trees hold padding, which differs each
+        time they are read. The user's own code counts too.
         """
         import joblib
 
@@ -92,18 +90,17 @@ class SklearnTarget:
                 return self._digest if code is not None else None
             fitted = self._digest or joblib.hash(self.estimator)
             return hashlib.sha256(f"{type(self.estimator)}:{fitted}:{code}".encode()).hexdigest()
-        except (
-            Exception
-        ):  # unpicklable user objects: without a digest nothing is cached, which is always safe
+        # User objects that cannot be pickled: without a digest nothing is cached, which is safe
+        except Exception:
             return None
 
     @property
     def n_parameters(self) -> int | None:
-        """Coefficients, or nodes of all trees; None for other estimators."""
+        """Number of coefficients, or of nodes of all trees; None for other estimators."""
         return _count_parameters(self.estimator)
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k), or labels (n, 1) as positions in `classes`.
+        """Give the outputs (n, k), or labels (n, 1) as positions in `classes`.
 
         Columns of a frame are found by the names of the fit.
         """
@@ -122,7 +119,7 @@ class SklearnTarget:
         return values[:, self._order] if values.shape[1] == self.n_classes else values
 
     def _predict(self, x: Any) -> Ints:
-        """The class (n,) that the estimator's own `predict` gives each record.
+        """Give the class (n,) that the estimator's own `predict` gives each record.
 
         As a position in `classes`.
 
@@ -135,16 +132,16 @@ class SklearnTarget:
             odd = predicted[:1].tolist()
             raise InputError(
                 f"Expected predict of {type(self.estimator).__name__} to give one of its classes a "
-                f"record, got {odd}. "
-                f"Repair predict, or wrap the model in a function that returns probabilities."
+                f"record, got {odd}. Change predict, or wrap the model in a function that returns "
+                "probabilities."
             )
         return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
 
 
 def _has_pairwise_columns(estimator: Any) -> bool:
-    """Whether `decision_function` has a column a pair of classes.
+    """Check whether `decision_function` has a column for each pair of classes.
 
-    Of three there are three, which nothing else tells apart.
+    Three classes have three pairs, so that the number of columns does not show it.
     """
     inner = (
         estimator.steps[-1][1]
@@ -157,7 +154,10 @@ def _has_pairwise_columns(estimator: Any) -> bool:
 
 
 def _replace_pairwise_decision(estimator: Any) -> Any:
-    """The estimator, or where it decides between pairs of classes a shallow copy that gives one column a class."""
+    """Replace an estimator that decides between pairs by a copy with one column for each class.
+
+    The copy is shallow; any other estimator is returned unchanged.
+    """
     if not _has_pairwise_columns(estimator) or hasattr(estimator, "predict_proba"):
         return estimator
     asked = copy.copy(estimator)
@@ -170,7 +170,7 @@ def _replace_pairwise_decision(estimator: Any) -> Any:
 
 
 def _find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
-    """The richest answer an estimator gives.
+    """Find the richest answer that an estimator gives.
 
     Raises:
         InputError: It gives none.
@@ -183,13 +183,15 @@ def _find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
         return Access.LABEL, "labels"
     raise InputError(
         "Expected a classifier with predict_proba, decision_function or predict, got "
-        f"{type(estimator).__name__}. "
-        f"Wrap it in a function that returns probabilities."
+        f"{type(estimator).__name__}. Wrap it in a function that returns probabilities."
     )
 
 
 def _count_parameters(estimator: Any) -> int | None:
-    """Fitted numbers in the last step of a pipeline: coefficients and intercepts, or tree nodes."""
+    """Count the fitted numbers in the last step of a pipeline.
+
+    Coefficients and intercepts, or tree nodes.
+    """
     if hasattr(estimator, "steps"):
         return _count_parameters(estimator.steps[-1][1])
     if hasattr(estimator, "coefs_"):

@@ -1,4 +1,4 @@
-"""Served models as targets: requests, pace, retries and the ledger of what was sent."""
+"""Served models as targets: requests, rate limits, retries and the ledger of what was sent."""
 
 from memberscope.targets.http.transport import strip_url
 

@@ -1,6 +1,6 @@
-"""An event loop in a thread of its own.
+"""Run an event loop in a thread of its own.
 
-So that blocking code can use coroutines even where a loop already runs.
+Blocking code can then use coroutines even where a loop already runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class EventLoopThread:
-    """A loop that runs until it is closed.
+    """An event loop that runs until it is closed.
 
     >>> async def one():
     ...     return 1
@@ -30,7 +30,7 @@ class EventLoopThread:
         self._thread.start()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """What the coroutine returns.
+        """Run a coroutine and give what it returns.
 
         When this thread is interrupted, the coroutine is cancelled.
         """
@@ -42,7 +42,7 @@ class EventLoopThread:
             raise
 
     def inside(self) -> bool:
-        """Whether the caller is in the loop's own thread."""
+        """Check whether the caller is in the loop's own thread."""
         return threading.current_thread() is self._thread
 
     def leave(self) -> None:

@@ -1,13 +1,11 @@
-"""The query ledger: what was sent to a server and what it answered, on disk.
+"""Keep a ledger on disk of what was sent to a server and what it answered.
 
-So that nothing is paid for twice.
-
-Every sending of a request is a line, written before the request leaves and on the disk by then; its
-answers are added when they come. A run that is killed therefore finds each answered record again,
-and counts as spent what was in flight, which the server may have answered. Keys are hashes: the
-file holds no record, no token and no address. Lines are only appended, since keys come in random
-order and a tree of them would be rewritten all over; which line answers a key is kept in memory,
-about 200 bytes a query.
+Nothing is then paid for twice. Every sending of a request is a line, written before the request
+leaves and on the disk by then; its answers are added when they come. A run that is killed therefore
+finds each answered record again, and counts as spent what was in flight, which the server may have
+answered. Keys are hashes: the file holds no record, no token and no address. Lines are only
+appended, since keys come in random order and a tree of them would be rewritten all over; which line
+answers a key is kept in memory, about 200 bytes a query.
 """
 
 from __future__ import annotations
@@ -29,15 +27,15 @@ TABLE = """create table if not exists sendings (
     line integer primary key, scope blob not null, keys blob not null, owners blob not null, answers blob
 )"""
 KEY, OWNER = 20, 16  # bytes of each
-MANY = 500  # lines in one look-up
+MANY = 500  # lines in one look-up: SQLite limits the parameters of a statement
 Work = Callable[[sqlite3.Connection], Any]
 
 
 @dataclass(frozen=True)
 class LedgerQuery:
-    """One record of a request: the `key` of what is asked, and the `owner`.
+    """One record of a request: the `key` of its content, and the `owner`.
 
-    The record of the audit that it is spent for.
+    The owner is the record of the audit that the query is spent for.
     """
 
     key: bytes
@@ -46,9 +44,9 @@ class LedgerQuery:
 
 @dataclass(frozen=True)
 class QuerySpending:
-    """What a ledger has booked: records sent, answers stored.
+    """What a ledger has booked.
 
-    And queries sent once or more without an answer.
+    Records sent, answers stored, and queries sent once or more without an answer.
     """
 
     sent: int
@@ -59,22 +57,21 @@ class QuerySpending:
 class Ledger:
     """A ledger in the file `path`, or in memory without one.
 
-    `scope` tells endpoints in one file apart.
-
-    Sends are counted for each owner and in all, and `reserve` refuses what would exceed either
-    limit. One thread writes: what arrives while it waits for the disk is written together.
+    `scope` separates endpoints in one file. Sendings are counted for each owner and in all, and
+    `reserve` refuses what would exceed either limit. One thread writes: what arrives while it waits
+    for the disk is written together.
 
     >>> ledger = Ledger(None, b"endpoint")
     >>> one = LedgerQuery(b"what is asked".ljust(20), b"record 1".ljust(16))
     >>> line = ledger.reserve([one], each=1).result()
     >>> ledger.answer(line, [one], [b"0.9"]).result()
     >>> list(ledger.find([one.key]).result().values()), ledger.spent().result()
-    ([b'0.9'], Spent(sent=1, answered=1, unanswered=0))
+    ([b'0.9'], QuerySpending(sent=1, answered=1, unanswered=0))
     >>> ledger.close()
     """
 
     def __init__(self, path: str | Path | None, scope: bytes) -> None:
-        """Open or make the file, with nobody else's access.
+        """Open or make the file, readable by its owner alone.
 
         Raises:
             InputError: It is damaged, or in use by another run, or cannot be written.
@@ -82,12 +79,12 @@ class Ledger:
         self.path = None if path is None else Path(path)
         self.scope = scope
         self._sent: Counter[bytes] = Counter()  # by owner
-        self._line_of: dict[
-            bytes, tuple[int, int]
-        ] = {}  # line and place in it of each answered key
+        # Line and place in it of each answered key
+        self._line_of: dict[bytes, tuple[int, int]] = {}
         self._waiting: Counter[bytes] = Counter()  # sendings without an answer by key
         self._work: SimpleQueue[tuple[Work, Future[Any]] | None] = SimpleQueue()
         opened: Future[None] = Future()
+        # SQLite connections belong to one thread
         self._writer = threading.Thread(
             target=self._write, args=(opened,), name="ledger", daemon=True
         )
@@ -95,7 +92,7 @@ class Ledger:
         opened.result()
 
     def find(self, keys: Sequence[bytes]) -> Future[dict[bytes, bytes]]:
-        """The stored answers under `keys`."""
+        """Find the stored answers under `keys`."""
 
         def work(file: sqlite3.Connection) -> dict[bytes, bytes]:
             places = {key: self._line_of[key] for key in keys if key in self._line_of}
@@ -113,7 +110,7 @@ class Ledger:
     def reserve(
         self, queries: Sequence[LedgerQuery], *, each: int | None = None, total: int | None = None
     ) -> Future[int]:
-        """Book one more sending of `queries`, all of them or none; its line.
+        """Book one more sending of `queries`, all of them or none; give its line.
 
         Raises:
             InputError: More than `each` would be sent for one owner, or more than `total` in all.
@@ -126,11 +123,12 @@ class Ledger:
                 for owner, count in more.items()
                 if each is not None and self._sent[owner] + count > each
             ]
+            # Checked before anything is written, so that a refusal books nothing
             if over:
                 raise InputError(
                     f"Expected at most {each} queries a record, got {len(over)} records that need "
-                    "another one: what was sent and "
-                    f"not answered counts too. Raise --query-budget to ask them again."
+                    "another one: what was sent and not answered counts too. Raise --query-budget "
+                    "to ask them again."
                 )
             if total is not None:
                 self._require_room(len(queries), total)
@@ -149,10 +147,10 @@ class Ledger:
         return self._submit(work)
 
     def room(self, n: int, total: int) -> Future[None]:
-        """See whether `n` more sendings stay within `total`; nothing is booked.
+        """Check that `n` more sendings stay within `total`; nothing is booked.
 
         Raises:
-            InputError: They do not.
+            InputError: They do not stay within it.
         """
         return self._submit(lambda file: self._require_room(n, total))
 
@@ -160,12 +158,12 @@ class Ledger:
         sent = self._sent.total()
         if sent + n > total:
             raise InputError(
-                f"Expected at most {total} queries, got {sent} booked and {n} more to send. "
-                f"Raise --max-queries, or give fewer records."
+                f"Expected at most {total} queries, got {sent} booked and {n} more to send. Raise "
+                "--max-queries, or give fewer records."
             )
 
     def refund(self, line: int, queries: Sequence[LedgerQuery]) -> Future[None]:
-        """Take a reservation back: the server certainly did not answer."""
+        """Cancel a reservation: the server certainly did not answer."""
 
         def work(file: sqlite3.Connection) -> None:
             file.execute("delete from sendings where line = ?", (line,))
@@ -188,7 +186,7 @@ class Ledger:
         return self._submit(work)
 
     def spent(self) -> Future[QuerySpending]:
-        """What was booked for this endpoint, in this run and earlier ones."""
+        """Give what was booked for this endpoint, in this run and earlier ones."""
 
         def work(file: sqlite3.Connection) -> QuerySpending:
             unanswered = sum(
@@ -203,7 +201,7 @@ class Ledger:
             self._line_of[key] = (line, place)
 
     def _read(self, file: sqlite3.Connection) -> None:
-        """Learn what earlier runs booked."""
+        """Read what earlier runs booked."""
         text = "select line, keys, owners, answers is not null from sendings where scope = ?"
         for line, keys, owners, answered in file.execute(text, (self.scope,)):
             self._sent.update(_split_bytes(owners, OWNER))
@@ -247,11 +245,12 @@ class Ledger:
     ) -> None:
         """Do the work in one transaction.
 
-        What each piece returned or raised is told once it is on the disk.
+        Results and errors are delivered once they are on the disk.
         """
         told: list[tuple[Future[Any], Any, BaseException | None]] = []
         waiting = [(work, done) for work, done in waiting if done.set_running_or_notify_cancel()]
         try:
+            # One transaction, so that the wait for the disk is shared
             file.execute("begin immediate")
             for work, done in waiting:
                 try:
@@ -273,7 +272,7 @@ class Ledger:
 
 
 def _split_bytes(text: bytes, size: int) -> list[bytes]:
-    """Bytes cut into equal pieces.
+    """Split bytes into equal pieces.
 
     >>> _split_bytes(b"abcd", 2)
     [b'ab', b'cd']
@@ -282,11 +281,13 @@ def _split_bytes(text: bytes, size: int) -> list[bytes]:
 
 
 def _open_ledger_file(path: Path | None) -> sqlite3.Connection:
-    """A connection that keeps others out and whose commits are on the disk."""
+    """Open a connection that locks others out and whose commits are on the disk."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Made first with its mode: sqlite3 would make a file that everybody may read
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     file = sqlite3.connect(":memory:" if path is None else path, isolation_level=None, timeout=0.5)
+    # One run alone may write; each commit waits for the disk, since what is lost is paid again
     for setting in ("locking_mode = exclusive", "journal_mode = wal", "synchronous = full"):
         file.execute(f"pragma {setting}")
     file.execute(TABLE)
@@ -294,7 +295,7 @@ def _open_ledger_file(path: Path | None) -> sqlite3.Connection:
 
 
 def _translate_ledger_error(error: Exception, path: Path | None) -> InputError:
-    """A disk's or a file's trouble as a sentence."""
+    """Translate an error of the disk or the file into a sentence."""
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return InputError(
             f"Expected the ledger {path} for this run alone, got another run that uses it. Wait, "

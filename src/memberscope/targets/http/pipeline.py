@@ -1,6 +1,6 @@
-"""Requests of one query in flight.
+"""Send the requests of one query, a few at a time.
 
-A few at a time, the next of each made ready and booked while the one before it is out.
+The next request of each lane is prepared and booked while the one before it is in flight.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from memberscope.targets.http.transport import ServerReply
 
 
 class StoppedError(Exception):
-    """Nothing was sent, since another request failed."""
+    """Raised where nothing was sent, since another request failed."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class SendingLimits:
 
 
 class LedgerBooking:
-    """The booking of one request in the ledger.
+    """Booking of one request in the ledger.
 
     Its first sending is booked at once, so that no request waits for the disk.
     """
@@ -59,24 +59,24 @@ class LedgerBooking:
         self.line = await asyncio.wrap_future(booking)
 
     async def refund(self) -> None:
-        """Take it back."""
+        """Cancel the booking."""
         await asyncio.wrap_future(self.ledger.refund(self.line, self.queries))
 
     async def drop(self) -> None:
-        """Take back what was booked early and not sent, on the disk when this returns."""
+        """Cancel what was booked early and not sent; it is on the disk when this returns."""
         early, self._early = self._early, None
         if early is None:
             return
         try:
             self.line = await asyncio.wrap_future(early)
-        except InputError:  # it was refused, so there is nothing to take back
+        except InputError:  # the booking itself was refused: nothing to cancel
             return
         await self.refund()
 
 
 @dataclass
 class PreparedRequest:
-    """A request that can leave: where its records stand in the query, its body, and its booking."""
+    """A request that can leave: the places of its records in the query, its body, its booking."""
 
     places: list[int]
     body: bytes
@@ -84,11 +84,10 @@ class PreparedRequest:
 
 
 class RequestPipeline:
-    """Sends what `ready` makes of each of `parts`, `concurrency` at a time.
+    """Send the request that `ready` makes of each of `parts`, `concurrency` at a time.
 
-    What `keep` makes of each answer is stored first.
-
-    After an error nothing more is sent; what is out is awaited and kept, since it may be paid for.
+    What `keep` makes of each answer is stored first. After an error nothing more is sent; requests
+    in flight are awaited and their answers kept, since they may be paid for.
     """
 
     def __init__(
@@ -104,9 +103,9 @@ class RequestPipeline:
     async def run(
         self, parts: Iterable[list[int]], concurrency: int, *, first_alone: bool = False
     ) -> None:
-        """Send all `parts`, with `first_alone` the others once the first answer was read.
+        """Send all `parts`; with `first_alone` the others wait until the first answer was read.
 
-        They are made ready meanwhile.
+        They are prepared meanwhile.
 
         Raises:
             MemberscopeError: The first error.
@@ -126,23 +125,23 @@ class RequestPipeline:
             raise self.errors[0]
 
     async def _lane(self, left: Iterable[list[int]], read: asyncio.Event, *, ahead: bool) -> None:
-        """One request after the other, until nothing is left or there is an error.
+        """Send one request after the other, until nothing is left or there is an error.
 
-        Only `ahead` before an answer was `read`.
+        Only the lane `ahead` sends before an answer was `read`.
         """
         request = self._next(left)
         if not ahead:
             await read.wait()
         while request is not None:
             sending = asyncio.ensure_future(self.send(request))
+            # Lets the request start before the next one is prepared
             await asyncio.sleep(0)
             coming = self._next(left)
             try:
                 stored = self.keep(request, await sending)
                 read.set()
-                await asyncio.shield(
-                    asyncio.wrap_future(stored)
-                )  # so that a lane has one request at most to pay again
+                # A lane then has at most one request whose answer could be lost and paid for again
+                await asyncio.shield(asyncio.wrap_future(stored))
             except Exception as error:
                 self._fail(error)
             self.out.discard(request.booking)

@@ -1,6 +1,6 @@
-"""A served model as a target.
+"""Wrap a served model as a target.
 
-Asked over HTTP, in batches, at its own pace, with every query booked in a ledger.
+It is queried over HTTP, in batches, at a limited rate, with every query booked in a ledger.
 """
 
 from __future__ import annotations
@@ -51,25 +51,22 @@ LEVELS: dict[str, Access] = {
 class HttpTarget:
     """The model behind an `Endpoint`.
 
-    `ledger` is the file where its queries are booked, in memory without one.
-
-    What the ledger holds is not sent again: the k-th time that this object is asked about the same
-    record, it is answered by what was stored the k-th time before, so that a new object in a run
-    that goes on pays only for what is missing. `query_budget` is the most that may be sent for one
-    owner (a record, or a search about it), retries and requests without an answer included.
+    `ledger` is the file where its queries are booked, in memory without one. What the ledger holds
+    is not sent again: the k-th query about the same record is answered by what was stored for the
+    k-th query before, so that a new object in a resumed run pays only for what is missing.
+    `query_budget` is the most that may be sent for one owner (a record, or a search about it),
+    retries and requests without an answer included.
 
     >>> target = HttpTarget(Endpoint("http://localhost:8080", model_name="iris", classes=("b", "a")))
     >>> target.classes, target.access.word, target.costly
     (('b', 'a'), 'probabilities', True)
     """
 
-    rows_a_query = (
-        65_536  # it makes batches itself, and a server waits while the next query is made ready
-    )
+    # It makes batches itself, and a server waits while the next query is prepared
+    rows_a_query = 65_536
     costly = True  # attacks that choose their queries run only under a declared budget
-    digest: str | None = (
-        None  # what a server runs cannot be known; the ledger stores its answers instead
-    )
+    # What a server runs cannot be known; the ledger stores its answers instead
+    digest: str | None = None
     n_parameters: int | None = None
 
     def __init__(
@@ -85,9 +82,8 @@ class HttpTarget:
             InputError: httpx2 is missing, or the endpoint's certificates cannot be read.
         """
         self.endpoint, self.query_budget = endpoint, query_budget
-        self.told: Callable[[int], None] | None = (
-            None  # is told how many records of the present query are answered
-        )
+        # Called with the number of records of the present query that are answered
+        self.told: Callable[[int], None] | None = None
         self.classes = endpoint.declared.classes
         self.columns = endpoint.columns
         self.signal: Signal = endpoint.outputs
@@ -107,10 +103,10 @@ class HttpTarget:
 
     @property
     def n_classes(self) -> int:
-        """Number of classes: declared, or as the server's metadata tell.
+        """Number of classes: declared, or read from the server's metadata.
 
         Raises:
-            InputError: Neither says it.
+            InputError: Neither gives it.
         """
         declared = self.endpoint.declared.n_classes
         if declared is None and isinstance(self._serving, OpenInference):
@@ -126,14 +122,14 @@ class HttpTarget:
         return declared
 
     def query(self, x: Any, *, owners: Sequence[str] | None = None) -> Floats:
-        """Outputs (n, k) for the records `x`, hidden ones NaN; labels are (n, 1).
+        """Give the outputs (n, k) for the records `x`, hidden ones NaN; labels are (n, 1).
 
         `owners` (n,) names the record of the audit that each query is spent for; without it each
         row is its own.
 
         Raises:
             TargetError: The server cannot be reached, fails, or answers something else than was
-            declared.
+                declared.
             InputError: A budget is used up, or the records do not fit the server.
         """
         portal, ledger = self._started()
@@ -147,7 +143,7 @@ class HttpTarget:
             raise
 
     def spent(self) -> QuerySpending:
-        """What was sent and answered, in this run and the earlier ones of the same ledger."""
+        """Give what was sent and answered, in this run and the earlier ones of the same ledger."""
         return self._started(ask=False)[1].spent().result()
 
     def close(self) -> None:
@@ -168,7 +164,7 @@ class HttpTarget:
         self.close()
 
     def _started(self, *, ask: bool = True) -> tuple[EventLoopThread, Ledger]:
-        """The loop and the ledger, opened at the first use; the metadata are asked for once."""
+        """Open the loop and the ledger at the first use, and request the metadata once."""
         with self._lock:
             if self._open is None:
                 self._sender = self._sender or self._new_sender()
@@ -187,7 +183,7 @@ class HttpTarget:
             return self._open
 
     async def _described(self) -> Any:
-        """The model's metadata; empty if the server has none."""
+        """Request the model's metadata; empty if the server has none."""
         serving = self._serving
         assert isinstance(serving, OpenInference)
         assert self._sender is not None
@@ -197,12 +193,14 @@ class HttpTarget:
         return parse_json(reply.body) if reply.status < 300 else {}
 
     def _numbered(self, batch: Batch, owners: Sequence[str] | None) -> list[LedgerQuery]:
-        """Each record's query: the key of its content with the number of times that this content was asked before."""
+        """Key each record's query by its content and the number of earlier queries about it."""
         versions = self._metadata.get("versions") if isinstance(self._metadata, dict) else None
         prints = batch.fingerprints(f"{self.identity}:{versions}".encode())
         found = []
         with self._lock:
             for place, fingerprint in enumerate(prints):
+                # The k-th query about one content is another query than the first: servers may be
+                # random
                 key = fingerprint + self._asked[fingerprint].to_bytes(4, "big")
                 self._asked[fingerprint] += 1
                 owner = (
@@ -214,7 +212,7 @@ class HttpTarget:
         return found
 
     async def _answers(self, ledger: Ledger, batch: Batch, queries: list[LedgerQuery]) -> Floats:
-        """The ledger's answers, and the server's to what is missing."""
+        """Collect the ledger's answers, and the server's to what is missing."""
         known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
         rows = [
             np.frombuffer(known[query.key]) if query.key in known else None for query in queries
@@ -248,6 +246,7 @@ class HttpTarget:
         missing = [place for place, row in enumerate(rows) if row is None]
         if limits.total is not None:
             await asyncio.wrap_future(ledger.room(len(missing), limits.total))
+        # Larger requests cost fewer round trips, but servers limit them
         size = self.endpoint.rows_a_request
         parts = [missing[start : start + size] for start in range(0, len(missing), size)]
         # The first request goes alone, so that a wrong declaration costs no more.
@@ -259,10 +258,10 @@ class HttpTarget:
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
     def _read(self, body: bytes, n: int) -> Floats:
-        """The outputs (n, k) in an answer.
+        """Read the outputs (n, k) in an answer.
 
         Raises:
-            TargetError: It is no JSON, or not about n records, or not what was declared.
+            TargetError: It is not JSON, or not about n records, or not what was declared.
         """
         where = strip_url(self.endpoint.url)
         document = parse_json(body)
@@ -271,12 +270,12 @@ class HttpTarget:
         if not isinstance(answers, list | np.ndarray):
             raise TargetError(
                 f"Expected a list of {n} answers from {where}, got {describe_json(answers)}. "
-                "Repair --answer."
+                "Correct --answer, which says where they are."
             )
         if len(answers) != n:
             raise TargetError(
-                f"Expected {n} answers from {where}, got {len(answers)}. Ask for one answer a "
-                "record."
+                f"Expected {n} answers from {where}, got {len(answers)}. Make the server return "
+                "one answer for each record."
             )
         declared = self.endpoint.declared
         if declared.n_classes is None:
@@ -295,13 +294,16 @@ class HttpTarget:
             if str(told) != self._version:
                 raise TargetError(
                     f"Expected answers of version {self._version}, got one of {str(told)[:40]}: "
-                    "the model was replaced meanwhile. "
-                    f"Pin one with --model-version, in another --out."
+                    "the model was replaced meanwhile. Pin one with --model-version, in another "
+                    "--out."
                 )
 
 
 def _close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
-    """Close what a target opened; also where the loop's own thread drops the target last."""
+    """Close what a target opened.
+
+    Also where the loop's own thread drops the target last.
+    """
     if portal.inside():
         portal.leave()
     else:
@@ -311,9 +313,9 @@ def _close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -
 
 
 def dump_json(document: Any) -> bytes:
-    """A document as compact JSON.
+    """Write a document as compact JSON.
 
-    Orjson, which the `http` extra brings, takes a tenth of the time of the standard library.
+    orjson, which the `http` extra brings, takes a tenth of the time of the standard library.
     """
     try:
         import orjson
@@ -324,10 +326,10 @@ def dump_json(document: Any) -> bytes:
 
 
 def parse_json(body: bytes) -> Any:
-    """JSON from a body; NaN is read here and refused where the numbers are looked at.
+    """Parse JSON; NaN is accepted here and refused where the numbers are checked.
 
     Raises:
-        TargetError: It is none, such as one that was cut off.
+        TargetError: It is not JSON, such as a body that was cut off.
     """
     try:
         import orjson
@@ -339,13 +341,13 @@ def parse_json(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise TargetError(
-            f"Expected JSON from the server, got {len(body)} bytes that are none, or not whole. "
-            "Check --url and the server."
+            f"Expected JSON from the server, got {len(body)} bytes that are not JSON or not "
+            "complete. Check --url and the server."
         ) from None
 
 
 def count_metadata_classes(metadata: Any, answer: str | None, level: str) -> int | None:
-    """The number of classes by the shape of the output in a server's metadata, or None.
+    """Count the classes by the shape of the output in a server's metadata, or give None.
 
     >>> count_metadata_classes({"outputs": [{"name": "p", "shape": [-1, 3]}]}, None, "probabilities")
     3

@@ -1,6 +1,6 @@
-"""Requests over the wire: paced, retried with back-off, cut off in time and size.
+"""Send requests: rate-limited, retried with back-off, limited in time and size.
 
-And never to a host that was not named.
+They never go to a host that was not named.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urljoin, urlsplit
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.wire import Credential, TransportSettings
 
-RETRIED = (408, 425, 429, 500, 502, 503, 504)
+RETRIED = (408, 425, 429, 500, 502, 503, 504)  # statuses after which a later try may succeed
 HOPS = 3  # redirects within the same origin
 # Seconds that an unused connection is kept: less than servers keep theirs, so that no request meets
 # a closed one
@@ -32,27 +32,27 @@ class Booking(Protocol):
     """
 
     async def reserve(self) -> None:
-        """Book one sending, or raise if there is none left."""
+        """Book one sending, or raise if none is left."""
         ...
 
     async def refund(self) -> None:
-        """Take it back."""
+        """Cancel the booking."""
         ...
 
 
 class NoBooking:
-    """The booking of a request that asks about no record."""
+    """Booking of a request that is about no record."""
 
     async def reserve(self) -> None:
-        """Nothing to book."""
+        """Book nothing."""
 
     async def refund(self) -> None:
-        """Nothing to take back."""
+        """Cancel nothing."""
 
 
 @dataclass(frozen=True)
 class ServerReply:
-    """A server's answer, whole."""
+    """A server's complete answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -60,9 +60,9 @@ class ServerReply:
 
 
 class LostError(Exception):
-    """No whole answer came; `sent` tells whether the server may have seen the request.
+    """Raised where no complete answer came.
 
-    `final` that a retry is of no use.
+    `sent` is true if the server may have seen the request, `final` if a retry is of no use.
     """
 
     def __init__(self, why: str, *, sent: bool = True, final: bool = False) -> None:
@@ -71,9 +71,9 @@ class LostError(Exception):
 
 
 class RequestPacer:
-    """When the next request may leave.
+    """Decide when the next request may leave.
 
-    `rate` a second, evenly, and none while the server asked for quiet.
+    `rate` a second, evenly, and none while the server asked for a pause.
     """
 
     def __init__(self, rate: float | None) -> None:
@@ -81,7 +81,7 @@ class RequestPacer:
         self.free_at = self.quiet = 0.0
 
     async def turn(self) -> None:
-        """Wait for a turn; whoever waits when quiet is asked for queues again after it."""
+        """Wait for a rate-limit slot; queue again after a pause that the server asked for."""
         clock = asyncio.get_running_loop().time
         while True:
             mine = max(clock(), self.free_at)
@@ -92,13 +92,14 @@ class RequestPacer:
                 return
 
     def hold(self, seconds: float) -> None:
-        """Let nothing leave for `seconds`."""
+        """Let no request leave for `seconds`."""
         self.quiet = max(self.quiet, asyncio.get_running_loop().time() + seconds)
+        # Requests that wait already must not all leave when the pause ends
         self.free_at = max(self.free_at, self.quiet)
 
 
 class Sender:
-    """Sends requests to one origin over connections that are kept.
+    """Send requests to one origin over connections that are kept.
 
     All its coroutines run in one event loop.
     """
@@ -136,9 +137,9 @@ class Sender:
     async def deliver(
         self, method: str, url: str, body: bytes | None, booking: Booking
     ) -> ServerReply:
-        """The server's answer; retried as the wire says, each sending booked first.
+        """Send a request and give the server's answer, with retries.
 
-        To a GET it may be that there is nothing.
+        Each sending is booked first. A GET may find that there is nothing.
 
         Raises:
             TargetError: The server cannot be reached, does not answer, or fails.
@@ -151,6 +152,7 @@ class Sender:
             try:
                 reply = await self._follow(method, url, body)
             except LostError as lost:
+                # What the server cannot have seen costs nothing
                 if not lost.sent:
                     await booking.refund()
                 if lost.final:
@@ -159,6 +161,7 @@ class Sender:
             else:
                 if 200 <= reply.status < 300 or (method == "GET" and reply.status in (404, 405)):
                     return reply
+                # The server refused it before the model answered
                 if reply.status < 500:
                     await booking.refund()
                 why, wait = (
@@ -170,11 +173,13 @@ class Sender:
             tries += 1
             if tries > self.wire.retries:
                 raise self._failed(why, tries)
+            # A pause of hours is the user's decision, not ours
             if wait > self.wire.longest:
                 raise TargetError(
                     f"Expected an answer from {strip_url(url)}, got {why} and the wish to wait "
                     f"{wait:.0f} s. Run the same command again then."
                 )
+            # Jitter: clients that failed together must not all return at the same moment
             if wait:
                 self.pace.hold(wait)
             slow = min(self.wire.backoff * 2 ** (tries - 1), self.wire.longest)
@@ -185,7 +190,10 @@ class Sender:
         await self._client.aclose()
 
     async def _follow(self, method: str, url: str, body: bytes | None) -> ServerReply:
-        """One request; a redirect is followed only where it keeps the method and leads to the same origin."""
+        """Make one request.
+
+        A redirect is followed only where it keeps the method and leads to the same origin.
+        """
         for _ in range(HOPS):
             reply = await self._once(method, url, body)
             if not 300 <= reply.status < 400:
@@ -239,7 +247,7 @@ class Sender:
             ) from None
 
     async def _whole(self, response: Any) -> bytes:
-        """The body, unless it is longer than the limit."""
+        """Read the body, unless it is longer than the limit."""
         parts, size = [], 0
         async for part in response.aiter_bytes():
             size += len(part)
@@ -256,9 +264,9 @@ class Sender:
         )
 
     def _refused(self, status: int, why: str) -> MemberscopeError:
-        """The error that a status means which no retry mends.
+        """Give the error for a status that no retry can change.
 
-        The user's in address and token, else the server's.
+        Address and token are the user's errors, all else the server's.
         """
         if status in (401, 403):
             what = (
@@ -277,7 +285,7 @@ class Sender:
         return self._failed(why, 1)
 
     def _said(self, body: bytes) -> str:
-        """The start of what a server said with an error, without the token."""
+        """Quote the start of what a server said with an error, without the token."""
         text = " ".join(self._redacted(body[:2000].decode("utf-8", "replace")).split())[
             :160
         ].rstrip(".")
@@ -291,7 +299,7 @@ class Sender:
 
 
 def _read_retry_after(headers: Mapping[str, str]) -> float:
-    """Seconds that `Retry-After` asks to wait.
+    """Read the seconds that `Retry-After` asks to wait.
 
     Given as such or as a date by the server's own clock; 0 without it.
 
@@ -314,7 +322,7 @@ def _read_retry_after(headers: Mapping[str, str]) -> float:
 
 
 def strip_url(url: str) -> str:
-    """A URL for a sentence: without its query, which may hold a key.
+    """Strip a URL for a message: without its query, which may hold a key.
 
     >>> strip_url("https://models.example/v1/score?code=secret")
     'https://models.example/v1/score'
@@ -324,7 +332,7 @@ def strip_url(url: str) -> str:
 
 
 def _parse_origin(url: str) -> tuple[str, str | None, int | None]:
-    """Scheme, host and port of a URL, the port as the scheme implies it.
+    """Parse scheme, host and port of a URL, the port as the scheme implies it.
 
     >>> _parse_origin("https://a.example/x") == _parse_origin("https://a.example:443/y")
     True
@@ -334,9 +342,9 @@ def _parse_origin(url: str) -> tuple[str, str | None, int | None]:
 
 
 def _choose_certificates(url: str, ca_file: str | None) -> Any:
-    """What makes a server's certificate good.
+    """Choose what makes a server's certificate valid.
 
-    The file's, or else the usual ones, which are not read where none is shown.
+    The file's certificates, or else the system's, which are not read where no certificate is shown.
     """
     if ca_file is not None:
         return _load_ca_certificates(ca_file)
@@ -344,16 +352,15 @@ def _choose_certificates(url: str, ca_file: str | None) -> Any:
         return True
     import ssl
 
-    return ssl.SSLContext(
-        ssl.PROTOCOL_TLS_CLIENT
-    )  # trusts nobody; no redirect leads from http to https
+    # Trusts nobody, which is enough: no redirect leads from http to https
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _load_ca_certificates(ca_file: str) -> Any:
-    """A TLS context that trusts the certificates in a file, and no others.
+    """Load a TLS context that trusts the certificates in a file, and no others.
 
     Raises:
-        InputError: The file is missing or holds none.
+        InputError: The file is missing or holds no certificates.
     """
     import ssl
 

@@ -1,1 +1,1 @@
-"""Any model object or file as a target."""
+"""Turn any model object or file into a target."""

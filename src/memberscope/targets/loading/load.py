@@ -1,6 +1,6 @@
-"""Models from files and factories.
+"""Load models from files and factories.
 
-Formats that cannot run code by default, the others only behind a declared trust.
+Formats that cannot run code are loaded by default, the others only behind a declared trust.
 """
 
 from __future__ import annotations
@@ -36,16 +36,14 @@ def load_target(
     device: str | None = None,
     outputs: str | None = None,
 ) -> LoadedTarget:
-    """A target from `module:factory`, a model file, torch weights with a `factory`.
+    """Load a target from `module:factory`, a file, torch weights, or a folder.
 
-    Or a folder of Hugging Face's.
-
-    `outputs` declares what the model returns (probabilities, logits or labels), where that cannot
-    be told.
+    Torch weights need a `factory`; folders are Hugging Face's. `outputs` declares what the model
+    returns (probabilities, logits or labels), where that cannot be inferred.
 
     Raises:
         InputError: The file or factory is missing, damaged or of another kind, or does not return
-        `outputs`.
+            `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
     loaded = _load_by_kind(
@@ -57,7 +55,7 @@ def load_target(
 def _load_by_kind(
     spec: str, factory: str | None, trust: TrustSettings, device: str | None, outputs: str | None
 ) -> LoadedTarget:
-    """The target that `spec` names, by the kind of file it is."""
+    """Load the target that `spec` names, by the kind of file it is."""
     path = Path(spec)
     if path.is_dir():
         return LoadedTarget(*load_huggingface(path, device=device))
@@ -99,18 +97,21 @@ def _load_by_kind(
         known = ", ".join([*readers, ".pt", ".pth", ".ckpt"])
         raise InputError(
             f"Expected a model as module:factory, {known} or .safetensors, got {spec!r}. Convert "
-            "it."
+            "it to one of these."
         )
     return readers[suffix]()
 
 
 def _build_from_factory(spec: str) -> Any:
-    """The object that `module:name` names; called if it is a function that is not itself a model.
+    """Get the object that `module:name` names.
+
+    It is called if it is a function that is not itself a model.
 
     Raises:
-        InputError: The module or the name is not there, or the factory fails.
+        InputError: The module or the name does not exist, or the factory fails.
     """
     module_name, _, name = spec.partition(":")
+    # A console script, unlike `python -m`, does not look in the working directory
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
@@ -128,16 +129,16 @@ def _build_from_factory(spec: str) -> Any:
             return found()
         except Exception as error:
             raise InputError(
-                f"Expected {spec!r} to build a model, got {type(error).__name__}: {error}. Repair "
-                "it."
+                f"Expected {spec!r} to build a model, got {type(error).__name__}: {error}. Call it "
+                "yourself to see why."
             ) from error
     return found
 
 
 def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
-    """A scikit-learn model from a skops file, with only harmless and checked types.
+    """Load a scikit-learn model from a skops file, with only harmless and checked types.
 
-    And those named, beyond skops's own list.
+    Types that the user named are allowed too, beyond skops's own list.
     """
     from memberscope.targets.files.skops_files import open_skops
 
@@ -146,7 +147,7 @@ def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
 
 
 def _wrap_file_model(model: Any, path: Path) -> Target:
-    """A target that is known by the contents of its file."""
+    """Wrap a model so that its digest is that of its file."""
     target = wrap(model)
     if isinstance(target, SklearnTarget):
         return SklearnTarget(target.estimator, digest=hashlib.sha256(path.read_bytes()).hexdigest())
@@ -154,7 +155,7 @@ def _wrap_file_model(model: Any, path: Path) -> Target:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Whether a torch archive holds code besides weights."""
+    """Check whether a torch archive holds code besides weights."""
     if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -162,13 +163,13 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
-    """A model from a format that runs code when it is opened, only with `--trust-code`."""
+    """Load a model from a format that runs code, only with `--trust-code`."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not trust.code:
         raise UnsafeFileError(
             f"Expected a format that cannot run code, got {path.name} (SHA-256 {digest}). Save it "
-            "with "
-            f"skops.io.dump(model, 'model.skops'), or add --trust-code if you trust its origin."
+            "with skops.io.dump(model, 'model.skops'), or add --trust-code if you trust its "
+            "origin."
         )
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
     try:
@@ -183,7 +184,7 @@ def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
 
 
 def _choose_file_loader(path: Path) -> Callable[[Path], Any]:
-    """The loader for a code-bearing format."""
+    """Choose the loader for a code-bearing format."""
     if path.suffix.lower() in (".pkl", ".pickle", ".joblib"):
         import joblib
 

@@ -1,6 +1,6 @@
-"""Weights of torch modules as trainers save them.
+"""Load weights of torch modules as trainers save them.
 
-Inside checkpoints, and under the names of what training wrapped around them.
+They may be inside checkpoints, and under names that training put around them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from memberscope.types import Target
 
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar")
 
-# Where checkpoints keep the weights, the likeliest first, and parts of names that wrappers put in.
+# Where checkpoints keep the weights, the likeliest first
 HOLDERS = (
     "state_dict",
     "model_state_dict",
@@ -33,19 +33,16 @@ HOLDERS = (
     "weights",
     "params",
 )
+# Parts of names that wrappers of a module put in
 WRAPPERS = (
     "_orig_mod.",
     "_fsdp_wrapped_module.",
     "_checkpoint_wrapped_module.",
     "_forward_module.",
 )
-AVERAGES = (
-    "ema",
-    "teacher",
-    "swa",
-    "average",
-)  # a second set of weights, which is taken where no other fits
-DEPTH = 3  # mappings within mappings that are looked into
+# A second set of weights, which is taken where no other fits
+AVERAGES = ("ema", "teacher", "swa", "average")
+DEPTH = 3  # levels of nested mappings that are searched
 MOST = 50  # names in a message
 
 Named = dict[str, Any]
@@ -53,9 +50,9 @@ Named = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class FittedWeights:
-    """The `weights` under the names of the module, and where they stood.
+    """The `weights` under the names of the module, and where they were found.
 
-    `holder` in the file, and the `prefix` of their names.
+    `holder` is the key in the file, `prefix` that of their names.
     """
 
     weights: Named
@@ -65,7 +62,7 @@ class FittedWeights:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a reader must know of the choice."""
+        """Notes for a reader of the result."""
         where = f" in {self.holder!r}" if self.holder else ""
         if not self.unused and not any(word in self.holder for word in AVERAGES):
             return ()
@@ -78,7 +75,7 @@ class FittedWeights:
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a file is one of torch's by its name.
+    """Check whether a file is one of torch's by its name.
 
     >>> is_weights(Path("best.pth.tar")), is_weights(Path("model.onnx"))
     (True, False)
@@ -95,7 +92,7 @@ def load_torch_weights(
     device: str | None = None,
     outputs: str | None = None,
 ) -> LoadedTarget:
-    """A torch module built by `factory` with the weights in a file.
+    """Load a torch module built by `factory` with the weights in a file.
 
     `build` calls a factory by its name.
 
@@ -141,7 +138,7 @@ def load_torch_weights(
 
 
 def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
-    """What a file of torch or safetensors holds, and notes.
+    """Read what a file of torch or safetensors holds, with notes.
 
     Nothing in it is run unless it is trusted.
 
@@ -157,19 +154,16 @@ def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...
 
             return load_file(path), ()
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch remarks on pickle protocols; what matters is whether it refuses
+            # torch remarks on pickle protocols; what matters is whether it refuses
+            warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError as error:
         if trust.code:
             return _run_trusted_file(path)
         raise UnsafeFileError(
             f"Expected weights of plain tensors, got {path} with {_objects_in(path)}, which could "
-            "run code. Save the weights alone, "
-            "torch.save(model.state_dict(), 'weights.pt'), and add --factory module:function; or "
-            "add --trust-code if you trust "
-            f"the file's origin."
+            "run code. Save the weights alone, torch.save(model.state_dict(), 'weights.pt'), and "
+            "add --factory module:function; or add --trust-code if you trust the file's origin."
         ) from error
     except Exception as error:
         first = (str(error).splitlines() or [""])[0].split(". ")[0]  # torch adds advice of its own
@@ -180,15 +174,14 @@ def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...
 
 
 def _run_trusted_file(path: Path) -> tuple[Any, tuple[str, ...]]:
-    """Everything in a trusted file, and a note that its code was run."""
+    """Load everything in a trusted file, and note that its code was run."""
     import hashlib
 
     import torch
 
     if str(Path.cwd()) not in sys.path:
-        sys.path.insert(
-            0, str(Path.cwd())
-        )  # a pickled module names the file that its class stands in
+        # A pickled module names the file that defines its class
+        sys.path.insert(0, str(Path.cwd()))
     try:
         found = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:
@@ -201,12 +194,12 @@ def _run_trusted_file(path: Path) -> tuple[Any, tuple[str, ...]]:
 
 
 def _objects_in(path: Path) -> str:
-    """Names of what a file holds besides weights, as far as torch tells."""
+    """Name what a file holds besides weights, as far as torch lists it."""
     try:
         from torch.serialization import get_unsafe_globals_in_checkpoint
 
         names = sorted(get_unsafe_globals_in_checkpoint(str(path)))
-    except Exception:  # older files and older versions of torch do not tell
+    except Exception:  # older files and older versions of torch do not list it
         names = []
     return _join_names(names) if names else "other objects"
 
@@ -245,7 +238,7 @@ def _fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeig
 
 
 def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[str, Named]]:
-    """Every mapping of names to tensors in what a file holds, with the key it stands under."""
+    """Yield every mapping of names to tensors in what a file holds, with its key."""
     if hasattr(read, "state_dict") and not isinstance(read, Mapping):
         read = read.state_dict()
     if not isinstance(read, Mapping) or depth > DEPTH:
@@ -259,19 +252,20 @@ def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[
         yield holder, tensors
         return
     for key, part in read.items():
+        # The state of an optimiser has tensors of the same shapes as the weights
         if isinstance(key, str) and "optim" not in key.lower():
             yield from _weight_sets(part, f"{holder}.{key}" if holder else key, depth + 1)
 
 
 def _rank_weight_set(holder: str) -> tuple[bool, int]:
-    """A key by which sets of weights are ordered, the likeliest first."""
+    """Rank sets of weights, the likeliest first."""
     last = holder.rpartition(".")[2]
     place = HOLDERS.index(last) if last in HOLDERS else len(HOLDERS)
     return any(word in holder.lower() for word in AVERAGES), place
 
 
 def _strip_wrapper_names(weights: Named) -> Named:
-    """The weights without the parts of names that torch.compile and sharding put in."""
+    """Remove the parts of names that torch.compile and sharding put in."""
     found = {}
     for name, value in weights.items():
         for part in WRAPPERS:
@@ -281,7 +275,7 @@ def _strip_wrapper_names(weights: Named) -> Named:
 
 
 def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | None:
-    """The weights under the module's names, with a common prefix taken off or put on.
+    """Fit weights to the module's names, with a common prefix removed or added.
 
     None if they do not fit.
     """
@@ -302,6 +296,7 @@ def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | No
         if _is_same(own, wanted):
             unused = tuple(name for name in weights if not name.startswith(prefix))
             return FittedWeights(own, holder, prefix, unused)
+    # The module may wrap what was saved, so that its names are longer
     some = next(iter(weights))
     for prefix in dict.fromkeys(name[: -len(some)] for name in wanted if name.endswith(f".{some}")):
         own = {prefix + name: value for name, value in weights.items()}
@@ -311,7 +306,7 @@ def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | No
 
 
 def _is_same(own: Named, wanted: Named) -> bool:
-    """Whether names and shapes are those wanted.
+    """Check whether names and shapes are those wanted.
 
     Counters of batches, which old files lack, may be missing.
     """
@@ -327,7 +322,7 @@ def _is_same(own: Named, wanted: Named) -> bool:
 
 
 def _describe_misfit(weights: Named, wanted: Named) -> str:
-    """What is wrong with weights, with the longest prefix that all names share taken off."""
+    """Describe what is wrong with weights, with the longest shared prefix removed."""
     heads = {name.split(".")[0] for name in weights}
     while (
         len(heads) == 1 and all("." in name for name in weights) and not set(weights) & set(wanted)
@@ -352,6 +347,6 @@ def _describe_misfit(weights: Named, wanted: Named) -> str:
 
 
 def _join_names(names: Any) -> str:
-    """Names one after the other, at most fifty."""
+    """Join names, at most fifty."""
     every = list(names)
     return ", ".join(every[:MOST]) + (f" and {len(every) - MOST} more" if len(every) > MOST else "")

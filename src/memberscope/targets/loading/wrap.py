@@ -1,4 +1,7 @@
-"""Any model object as a target, without importing a framework that the caller has not imported."""
+"""Wrap any model object as a target.
+
+No framework is imported that the caller has not imported.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +28,11 @@ from memberscope.types import Access, Target
 
 
 def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None) -> Target:
-    """A target from a model of any framework here, a function x -> probabilities.
+    """Make a target of a model of any framework here, or of a function x -> probabilities.
 
-    Or a target itself.
-
-    Known are fitted scikit-learn classifiers, torch modules, onnxruntime sessions, boosters of
-    LightGBM and XGBoost, Keras models, and models and pipelines of transformers. `outputs` declares
-    what they return, where that cannot be told.
+    A target itself is returned unchanged. Known are fitted scikit-learn classifiers, torch modules,
+    onnxruntime sessions, boosters of LightGBM and XGBoost, Keras models, and models and pipelines
+    of transformers. `outputs` declares what they return, where that cannot be inferred.
 
     Raises:
         InputError: The object is none of these, or does not return `outputs`.
@@ -49,12 +50,12 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
 
 
 def apply_declaration(target: Target, outputs: str | None) -> Target:
-    """The target itself, if it returns what was declared.
+    """Check that the target returns what was declared, and apply the declaration.
 
-    A torch module of which nothing was declared, with the declaration.
+    It is applied to a torch module of which nothing was declared.
 
     Raises:
-        InputError: It does not.
+        InputError: It returns something else.
     """
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return place_target(target, None, outputs)
@@ -73,12 +74,12 @@ def apply_declaration(target: Target, outputs: str | None) -> Target:
 
 
 def place_target(target: Target, device: str | None, outputs: str | None = None) -> Target:
-    """The target on the `device` and with the `outputs` that were asked for.
+    """Put the target on the `device` and give it the `outputs` that were asked for.
 
-    If it is a torch module; else as it came.
+    If it is a torch module; any other target is returned unchanged.
 
     Raises:
-        InputError: The device is not there.
+        InputError: The device is not available.
     """
     if not isinstance(target, TorchTarget) or (device is None and outputs is None):
         return target
@@ -92,11 +93,12 @@ def place_target(target: Target, device: str | None, outputs: str | None = None)
 
 
 def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
-    """The target for an object of a known framework, or for a function.
+    """Build the target for an object of a known framework, or for a function.
 
     Raises:
-        InputError: It is none of these.
+        InputError: It is neither.
     """
+    # A model of a framework that was never imported cannot exist
     if isinstance(model, getattr(sys.modules.get("torch.nn"), "Module", ())):
         model = unwrap_module(model)
     refuse_unsupported(model)
@@ -114,19 +116,18 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
         if n_classes < 2:
             raise InputError(
                 "Expected a function that answers for at least two classes, got "
-                f"n_classes={n_classes}. If it gives the probability of "
-                f"one class, return that of the other too; regression is not audited yet: {LOSS}."
+                f"n_classes={n_classes}. If it gives the probability of one class, return that of "
+                f"the other too; regression is not audited yet: {LOSS}."
             )
         return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
     raise InputError(
         f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "
-        f"Give an object that answers predict_proba, or a function that returns probabilities."
+        "Give an object that answers predict_proba, or a function that returns probabilities."
     )
 
 
-# A framework's module, its class, and the target for it; the first that fits is taken, as Keras and
-# transformers models
-# may be torch modules too. Only modules that are imported already are looked at.
+# A framework's module, its class, and the target for it. The first that fits is taken, as Keras and
+# transformers models may be torch modules too. Only modules that are imported already are looked up.
 FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target]], ...] = (
     (
         "onnxruntime",
@@ -155,16 +156,16 @@ FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target
 
 
 def read_class_names(target: Target) -> tuple[str, ...] | None:
-    """Names of the classes if the target knows them."""
+    """Read the names of the classes if the target knows them."""
     names = getattr(target, "classes", None)
     return None if names is None else tuple(str(name) for name in np.asarray(names))
 
 
 def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
-    """The target, which knows what it returns and its number of classes now if it did not.
+    """Let the target find out what it returns and its number of classes, if it does not know.
 
-    Answers to some of the records `x` tell a torch module's; else the answer to the first one, or
-    where answers are labels alone, the records' own `n_classes`.
+    Answers to some of the records `x` show it for a torch module; for others the answer to the
+    first record does, or where answers are labels alone, the records' own `n_classes`.
     """
     find = getattr(target, "find_outputs", None)
     if find is not None and x is not None:

@@ -1,4 +1,4 @@
-"""Signals that were stored elsewhere: a table of answers with membership."""
+"""Read signals that were stored elsewhere: a table of answers with membership."""
 
 from memberscope.targets.stored.answers import has_percentages
 

@@ -1,6 +1,6 @@
-"""Which columns of a signals table are the model's answers.
+"""Find which columns of a signals table are the model's answers.
 
-Numbered, named by class, one array, or a loss.
+They are numbered, named by class, one array, or a loss.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LARGEST = 1 + 1e-6  # of a probability, rounding included
 
 
 def is_answer(name: str) -> bool:
-    """Tell whether a column is one of the model's answers by its name, and no feature or group.
+    """Check by its name whether a column is one of the model's answers.
 
     >>> is_answer("p12"), is_answer("loss"), is_answer("person")
     (True, True, False)
@@ -40,7 +40,7 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
     `labels` (n,) may name the columns of the classes.
 
     Raises:
-        InputError: None of the kinds is there, or several are, or what they mean is open.
+        InputError: No kind of answer is there, or several are, or their meaning is open.
     """
     found = {prefix: names for prefix in ("p", "z") if (names := _numbered_names(columns, prefix))}
     if "loss" in columns:
@@ -54,6 +54,7 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
         )
     prefix, names = next(iter(found.items()))
     values, first = _stack_columns(columns, names, prefix, path), _first_number(names, path)
+    # A loss is one number, of no class
     if prefix == "loss":
         return Answers("loss", values, ("loss",))
     if values.shape[1] == 1:
@@ -63,9 +64,9 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
 
 
 def _numbered_names(columns: Columns, prefix: str) -> list[str]:
-    """The columns p0, p1, … of a prefix in the order of their numbers, or prob_0, prob_1, ….
+    """List the columns of a prefix in the order of their numbers.
 
-    Or the one array p.
+    They are p0, p1, …, or prob_0, prob_1, …, or the one array p.
     """
     for pattern in (rf"{prefix}(\d+)", rf"(?:{WORDS[prefix]})[_ .-]?(\d+)"):
         numbered = {name: re.fullmatch(pattern, name, re.IGNORECASE) for name in columns}
@@ -76,7 +77,7 @@ def _numbered_names(columns: Columns, prefix: str) -> list[str]:
 
 
 def _first_number(names: list[str], path: str | Path) -> int:
-    """The number of the first class, 0 or 1.
+    """Find the number of the first class, 0 or 1.
 
     Raises:
         InputError: Numbers have gaps, or start elsewhere.
@@ -88,16 +89,16 @@ def _first_number(names: list[str], path: str | Path) -> int:
         prefix = re.sub(r"\d+$", "", names[0])
         raise InputError(
             f"Expected {prefix}0, {prefix}1, … without gaps in {path}, got "
-            f"{list_names(dict.fromkeys(names))}. Rename them."
+            f"{list_names(dict.fromkeys(names))}. Rename the columns."
         )
     return numbers[0]
 
 
 def _stack_columns(columns: Columns, names: list[str], prefix: str, path: str | Path) -> Floats:
-    """The values (n, k) of these columns.
+    """Stack the values (n, k) of these columns.
 
     Raises:
-        InputError: They are not numbers, or neither one array nor a column a class.
+        InputError: They are not numbers, or neither one array nor one column for each class.
     """
     parts = [convert_to_numbers(columns[name], name, path) for name in names]
     if (
@@ -116,18 +117,18 @@ def _stack_columns(columns: Columns, names: list[str], prefix: str, path: str | 
 def _read_second_class(
     values: Floats, name: str, first: int, prefix: str, path: str | Path
 ) -> Answers:
-    """Answers about two classes from the lone column p1 or z1.
+    """Read answers about two classes from the single column p1 or z1.
 
     Raises:
         InputError: The column's number does not say which class it is of, or it holds no
-    probabilities.
+            probabilities.
     """
     word = "probability" if prefix == "p" else "logit"
     if first != 1:
         raise InputError(
             f"Expected at least two classes in {path}, got the one column {name}, which may be of "
-            "either class. Name it "
-            f"{prefix}1 if it is the {word} of class 1 of two, or give a column a class."
+            f"either class. Name it {prefix}1 if it is the {word} of class 1 of two, or give a "
+            "column for each class."
         )
     if prefix == "z":
         note = f"Read the lone column {name} as the logit of class 1 of two."
@@ -136,18 +137,17 @@ def _read_second_class(
     if len(outside):
         raise InputError(
             f"Expected probabilities between 0 and 1 in the column {name} of {path}, got "
-            f"{values[outside[0], 0]:g} in row "
-            f"{outside[0] + 1}. Divide percentages by 100, or name the column z1 if it holds "
-            "logits."
+            f"{values[outside[0], 0]:g} in row {outside[0] + 1}. Divide percentages by 100, or "
+            "name the column z1 if it holds logits."
         )
     note = f"Read the lone column {name} as the probability of class 1 of two; that of class 0 is 1 - {name}."
     return Answers("probabilities", np.hstack([1 - values, values]), (name,), note=note)
 
 
 def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path) -> Answers:
-    """Answers from columns that are called after the classes.
+    """Read answers from columns that are called after the classes.
 
-    Prob_cat and prob_dog, or cat and dog where labels are these words.
+    Such as prob_cat and prob_dog, or cat and dog where labels are these words.
 
     Raises:
         InputError: There are none.
@@ -176,7 +176,7 @@ def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Pa
 def _order_by_class(
     columns: Columns, classes: Mapping[str, str], prefix: str, path: str | Path
 ) -> Answers:
-    """Answers whose columns name the `classes`, in the table's order."""
+    """Read answers whose columns name the `classes`, in the table's order."""
     values = _stack_columns(columns, list(classes), prefix, path)
     _refuse_percentages(values, prefix, path)
     return Answers(KINDS[prefix], values, tuple(classes), classes=tuple(classes.values()))
@@ -185,7 +185,7 @@ def _order_by_class(
 def _lone_class(
     columns: Columns, classes: Mapping[str, str], words: set[str], prefix: str, path: str | Path
 ) -> Answers:
-    """Answers about two classes, of which one column names one."""
+    """Read answers about two classes, of which one column names one."""
     name, known = next(iter(classes.items()))
     other = next(iter(words - {known}))
     found = _read_second_class(_stack_columns(columns, [name], prefix, path), name, 1, prefix, path)
@@ -194,7 +194,7 @@ def _lone_class(
 
 
 def _no_answers(columns: Columns, path: str | Path) -> str:
-    """The sentence where no column is an answer; it says how to name one that is."""
+    """Explain that no column is an answer, and how to name one that is."""
     lone = next((name for name in columns if re.fullmatch(ONE, name, re.IGNORECASE)), None)
     start = f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got "
     if lone is not None:
@@ -220,7 +220,7 @@ def _refuse_percentages(values: Floats, prefix: str, path: str | Path) -> None:
 
 
 def has_percentages(values: Floats) -> bool:
-    """Whether rows (n, k) of numbers from 0 to 100 sum to about 100 in every record.
+    """Check whether rows (n, k) of numbers from 0 to 100 sum to about 100 in every record.
 
     >>> has_percentages(np.array([[20.0, 79.9]])), has_percentages(np.array([[0.2, 0.8]]))
     (True, False)

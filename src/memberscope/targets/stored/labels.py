@@ -1,4 +1,4 @@
-"""The membership and the labels of a signals table.
+"""Read the membership and the labels of a signals table.
 
 Which columns they are, and what their values mean.
 """
@@ -38,10 +38,9 @@ OUTSIDE = (
     "test",
     "holdout",
 )
-FEW = 20  # different labels beside losses that may be classes however few records each has
-RECORDS_A_CLASS = (
-    10  # beyond which they have to have so many records each, or else they are values to predict
-)
+FEW = 20  # different labels beside losses that may be classes, however few records each has
+# With more labels than that, each must have so many records; otherwise they are values to predict
+RECORDS_A_CLASS = 10
 NO_CLASSES = ("all records",)
 
 
@@ -49,7 +48,7 @@ NO_CLASSES = ("all records",)
 class Answers:
     """The model's answers `values` (n, k) from `columns`.
 
-    With the names of their `classes` or the number of the `first`.
+    With the names of their `classes`, or the number of the `first` class.
     """
 
     signal: Signal
@@ -62,9 +61,9 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Each record's class as a position (n,), the names of the classes if they have any.
+    """Each record's class as a position (n,), and how labels were read.
 
-    And how labels were read.
+    `names` are the names of the classes if they have any.
     """
 
     codes: Ints
@@ -73,7 +72,7 @@ class Labels:
 
 
 def list_names(columns: Mapping[str, Any]) -> str:
-    """Names for a sentence, shortened."""
+    """List names for a message, shortened."""
     names = [str(name) for name in columns]
     return ", ".join(names[:8]) + (" …" if len(names) > 8 else "")
 
@@ -86,9 +85,9 @@ def find_column(
     *,
     optional: bool = False,
 ) -> tuple[str | None, str | None]:
-    """Find the column of a role by the name that was `given`, by its own name.
+    """Find the column of a role, and give a note if its name was a guess.
 
-    Or by the one other usual name; and a note.
+    By the name that was `given`, by the role's own name, or by the one other usual name.
 
     Raises:
         InputError: There is none, or several could be meant.
@@ -110,15 +109,14 @@ def find_column(
         return others[0], f"Read the column {others[0]} as {role}."
     if len(others) > 1 and role != "loss":
         raise InputError(
-            f"Expected one column {role} in {path}, got {' and '.join(others)}. Say which with "
+            f"Expected one column {role} in {path}, got {' and '.join(others)}. Name one with "
             f"--{role}."
         )
     if optional or role == "loss":
         return None, None
     raise InputError(
         f"Expected the columns member and label in {path}, got {list_names(columns)}. Add "
-        f"{role!r}, or name the column "
-        f"with --{role}."
+        f"{role!r}, or name the column with --{role}."
     )
 
 
@@ -140,14 +138,13 @@ def read_member(column: NDArray[Any], name: str, path: str | Path) -> Bools:
     if len(odd):
         raise InputError(
             f"Expected 0 or 1 in the column {name} of {path}, or true and false or yes and no, got "
-            f"{str(column[odd[0]])!r} in row "
-            f"{odd[0] + 1}. Repair it."
+            f"{str(column[odd[0]])!r} in row {odd[0] + 1}. Write one of these there."
         )
     return np.asarray(inside, dtype=bool)
 
 
 def make_single_class(n: int) -> Labels:
-    """One class for all of `n` records, where losses need none."""
+    """Give one class to all of `n` records, where losses need no labels."""
     return Labels(
         np.zeros(n, dtype=np.int64), NO_CLASSES, "Without labels all records count as one class."
     )
@@ -156,11 +153,12 @@ def make_single_class(n: int) -> Labels:
 def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | Path) -> Labels:
     """Read labels (n,) as positions among the columns of the answers.
 
-    Beside losses they may be anything.
+    Beside losses, labels may be anything.
 
     Raises:
-        InputError: A label is no class of the answers, or which one it is is open.
+        InputError: A label is not a class of the answers, or which one it is is open.
     """
+    # Losses name no classes, so labels cannot be checked against columns
     if answers.signal == "loss":
         return _beside_losses(column, name)
     words, k = _plain_words(column), answers.values.shape[1]
@@ -168,8 +166,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     if len(empty):
         raise InputError(
             f"Expected a label for each record in the column {name} of {path}, got none in row "
-            f"{empty[0] + 1}. Fill it, or leave the "
-            f"record out."
+            f"{empty[0] + 1}. Fill it in, or leave the record out."
         )
     if answers.classes is not None:
         return _among_names(words, name, answers, path)
@@ -177,6 +174,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
         return _sorted_words(words, name, answers, path)
     codes = _read_whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
     numbers = tuple(str(number) for number in range(1, k + 1))
+    # Many tools number classes from 1
     starts_at_one = len(codes) > 0 and codes.min() >= 1
     if answers.first == 1 and not (starts_at_one and codes.max() <= k):
         row = int(np.flatnonzero((codes < 1) | (codes > k))[0])
@@ -206,7 +204,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
 
 
 def _read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> Ints:
-    """Whole numbers (n,).
+    """Read whole numbers (n,).
 
     Raises:
         InputError: Some value is not one.
@@ -216,19 +214,18 @@ def _read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> In
     if len(odd):
         raise InputError(
             f"Expected 0-based class numbers in the column {name} of {path}, got {column[odd[0]]} "
-            f"in row {odd[0] + 1}. Encode it."
+            f"in row {odd[0] + 1}. Encode the classes as numbers."
         )
     if len(values) and values.max() >= MOST_CLASSES:
         raise InputError(
             f"Expected class numbers below {MOST_CLASSES} in the column {name} of {path}, got "
-            f"{values.max():.0f}. "
-            f"Number the classes from 0."
+            f"{values.max():.0f}. Number the classes from 0."
         )
     return values.astype(np.int64)
 
 
 def _as_words(column: NDArray[Any]) -> Words:
-    """A column of words, bytes or objects as text."""
+    """Convert a column of words, bytes or objects to text."""
     return (
         np.char.decode(column, "utf-8", "replace")
         if column.dtype.kind == "S"
@@ -237,7 +234,7 @@ def _as_words(column: NDArray[Any]) -> Words:
 
 
 def _plain_words(column: NDArray[Any]) -> Words:
-    """Labels as words, whole numbers without a point and truth values as 0 and 1."""
+    """Write labels as words: whole numbers without a point, truth values as 0 and 1."""
     if column.dtype.kind in "biu":
         return column.astype(np.int64).astype(np.str_)
     words = np.char.strip(_as_words(column))
@@ -252,7 +249,9 @@ def _plain_words(column: NDArray[Any]) -> Words:
 
 
 def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -> Labels:
-    """Labels that are words beside numbered columns: as many as columns, and then in sorted order.
+    """Read labels that are words beside numbered columns, in sorted order.
+
+    There must be as many words as columns.
 
     Raises:
         InputError: There are more or fewer, or some are numbers.
@@ -276,21 +275,23 @@ def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -
 
 
 def _among_names(words: Words, name: str, answers: Answers, path: str | Path) -> Labels:
-    """Labels as positions among classes that the columns name.
+    """Read labels as positions among the classes that the columns name.
 
     By that name, whatever its case, or by number.
 
     Raises:
-        InputError: A label is no class, or numbers could mean two orders.
+        InputError: A label is not a class, or numbers could mean two orders.
     """
     classes = answers.classes or ()
     found, inverse = np.unique(words, return_inverse=True)
     plain = {word.removesuffix(".0"): at for at, word in enumerate(classes)}
     folded = {word.lower(): at for at, word in enumerate(classes)}
+    # Without regard to case only where no two classes differ by case alone
     by_case = len(folded) == len(classes)
     place = [
         plain.get(word, folded.get(word.lower(), -1) if by_case else -1) for word in found.tolist()
     ]
+    # Every label is the name of a column
     if min(place) >= 0:
         return Labels(np.array(place, dtype=np.int64)[inverse], classes)
     numbers = all(word.isdigit() for word in found.tolist())
@@ -309,15 +310,14 @@ def _among_names(words: Words, name: str, answers: Answers, path: str | Path) ->
     row = int(np.flatnonzero(words == odd)[0])
     raise InputError(
         f"Expected labels among {shown} in the column {name} of {path}, as the columns are named, "
-        f"got {odd!r} in row {row + 1}. "
-        f"Write the classes' names in {name}."
+        f"got {odd!r} in row {row + 1}. Write the classes' names in {name}."
     )
 
 
 def _beside_losses(column: NDArray[Any], name: str) -> Labels:
-    """Classes (n,) where the labels beside losses look like some.
+    """Read classes (n,) where the labels beside losses look like classes.
 
-    Else one class for all, as for values to predict.
+    Otherwise all records get one class, as with values to predict.
     """
     words = _plain_words(column)
     found, codes = np.unique(words, return_inverse=True)

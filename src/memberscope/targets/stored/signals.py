@@ -1,6 +1,6 @@
-"""Bring your own signals: logits, probabilities or losses with labels and membership, from CSV.
+"""Read a user's own signals from CSV, NPZ or Parquet.
 
-NPZ or Parquet.
+Logits, probabilities or losses with labels and membership.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 @dataclass(frozen=True, eq=False)
 class StoredSignals:
-    """A signals table: `outputs` (n, k) of kind `signal`, `labels` (n,), `member` (n,).
+    """Signals table: `outputs` (n, k) of kind `signal`, `labels` (n,) and `member` (n,).
 
-    `ids` (n,), groups and features.
-
-    `unit` (n,) names the person or document that each record belongs to; `id_like` are columns that
-    look as if they did. `classes` names the classes where the table does; `notes` say how columns
-    were read whose names left it open.
+    With `ids` (n,), groups and features. `unit` (n,) names the person or document that each record
+    belongs to; `id_like` are columns that look like such names. `classes` names the classes where
+    the table does; `notes` say how columns were read whose names left it open.
     """
 
     signal: Signal
@@ -57,28 +55,29 @@ class StoredSignals:
 
 
 class StoredTarget:
-    """A target whose answers are already there: `query` takes row numbers."""
+    """Target whose answers are stored already: `query` takes row numbers."""
 
     n_parameters: int | None = None
     stored = True  # it has no answer to a query that was not made before
 
     def __init__(self, signals: StoredSignals) -> None:
-        """Answer from `signals`; losses below zero, as of densities, are moved up to zero.
+        """Answer from `signals`.
 
-        Which keeps their order.
+        Losses below zero, as of densities, are moved up to zero, which keeps their order.
         """
         self.signal: Signal = signals.signal
         self.access = Access.LOGITS if signals.signal == "logits" else Access.PROBABILITIES
         width = signals.outputs.shape[1]
         self.n_classes = int(signals.labels.max()) + 1 if signals.signal == "loss" else width
         self.digest: str | None = signals.digest
+        # Attacks read a loss as minus a log-probability, which is never positive
         lowest = float(np.min(signals.outputs, initial=0.0)) if signals.signal == "loss" else 0.0
         self._outputs = (
             signals.outputs - lowest if np.isfinite(lowest) and lowest < 0 else signals.outputs
         )
 
     def query(self, x: Any) -> Floats:
-        """Stored outputs (n, k) of the rows numbered `x` (n,)."""
+        """Give the stored outputs (n, k) of the rows numbered `x` (n,)."""
         return self._outputs[np.asarray(x, dtype=np.int64)]
 
 
@@ -91,9 +90,9 @@ def read_signals(
     label: str | None = None,
     member: str | None = None,
 ) -> StoredSignals:
-    """Signals from a `.csv`, `.npz` or `.parquet` file with the columns member, label and p0..
+    """Read signals from a `.csv`, `.npz` or `.parquet` file.
 
-    Or z0.. or loss.
+    Its columns are member, label and p0, p1, … or z0, z1, … or loss.
 
     An `.npz` may hold `p` or `z` as one array (n, k). Losses need no label. Features that are words
     become codes. `label` and `member` are the columns of these where they have other names; `unit`
@@ -101,7 +100,7 @@ def read_signals(
 
     Raises:
         InputError: The file cannot be read, a column is missing, or a value is not usable; the
-    sentence says which.
+            message says which.
     """
     columns = read_columns(Path(path))
     lost, loss_note = find_column(columns, None, "loss", path)
@@ -157,7 +156,7 @@ def read_signals(
 
 
 def _notes_of(answers: Answers, labels: Labels) -> tuple[str | None, ...]:
-    """How answers and labels were read, and what was done to losses below zero."""
+    """Note how answers and labels were read, and what was done to losses below zero."""
     below = (
         answers.signal == "loss" and np.isfinite(answers.values).all() and answers.values.min() < 0
     )
@@ -166,24 +165,25 @@ def _notes_of(answers: Answers, labels: Labels) -> tuple[str | None, ...]:
 
 
 def _refuse_numbered_twice(ids: NDArray[np.str_], member: Bools, path: str | Path) -> None:
-    """Refuse ids that both sides use, saying what to do; each file was probably numbered from 0.
+    """Refuse ids that both sides use.
+
+    Each file was probably numbered from 0; the message says what to do.
 
     Raises:
-        InputError: Some id stands on both sides.
+        InputError: Some id is on both sides.
     """
     both = np.intersect1d(ids[member], ids[~member])
     if len(both):
         raise InputError(
             f"Expected ids that are members or non-members in {path}, got {len(both)} ids on both "
-            f"sides, first {str(both[0])!r}. "
-            f"If each side was numbered by itself, leave the column out or write member-{both[0]} "
-            f"and non-member-{both[0]}; "
-            f"if they are the same records, take them out of one side."
+            f"sides, first {str(both[0])!r}. If each side was numbered by itself, leave the column "
+            f"out or write member-{both[0]} and non-member-{both[0]}; if they are the same "
+            "records, take them out of one side."
         )
 
 
 def _is_flat(column: NDArray[Any]) -> bool:
-    """Whether a column has one value a record, as (n, 1)."""
+    """Check whether a column has one value a record, as (n, 1)."""
     return column.ndim == 2 and column.shape[1] == 1
 
 
@@ -203,7 +203,7 @@ def _refuse_wide(column: NDArray[Any] | None, name: str, path: str | Path) -> No
 def _wanted_column(
     columns: Mapping[str, NDArray[Any]], name: str, path: str | Path
 ) -> NDArray[Any]:
-    """The column called `name`.
+    """Get the column called `name`.
 
     Raises:
         InputError: There is none.
@@ -219,7 +219,7 @@ def _wanted_column(
 def _feature_matrix(
     columns: Mapping[str, NDArray[Any]], names: Sequence[str], path: str | Path
 ) -> Floats | None:
-    """The named columns as numbers (n, f); None where none is named."""
+    """Join the named columns as numbers (n, f); None where none is named."""
     return (
         np.column_stack(
             [_encode_feature(_wanted_column(columns, name, path), name, path) for name in names]
@@ -230,7 +230,7 @@ def _feature_matrix(
 
 
 def _encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats:
-    """A feature column (n,) as numbers, what is missing as NaN.
+    """Encode a feature column (n,) as numbers, with NaN for what is missing.
 
     Words become the index of their sorted value.
 
@@ -245,7 +245,6 @@ def _encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats
     if len(endless):
         raise InputError(
             f"Expected finite numbers in the column {name!r} of {path}, got {values[endless[0]]} "
-            f"in row {endless[0] + 1}. "
-            f"Leave the field empty if the value is missing."
+            f"in row {endless[0] + 1}. Leave the field empty if the value is missing."
         )
     return values

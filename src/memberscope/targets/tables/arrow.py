@@ -1,6 +1,6 @@
-"""Text tables, Parquet and Feather by pyarrow, where it is installed.
+"""Read text tables, Parquet and Feather by pyarrow, where it is installed.
 
-Their columns as pandas or numpy holds them.
+Their columns are given as pandas or numpy holds them.
 """
 
 from __future__ import annotations
@@ -18,16 +18,14 @@ from memberscope.errors import InputError
 from memberscope.frames import FALSE, MISSING, TRUE, ArrowWords, make_object_array
 from memberscope.targets.tables.text import TextFormat
 
-MOST_TRIES = 4  # readings with one more column as text, before all columns are read as text
+MOST_TRIES = 4  # columns that are read as text one by one, before all columns are
 
 
 def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) -> Any:
-    """Read a text table; `texts` are columns whose fields stay as they are written.
+    """Read a text table; fields of the columns `texts` are kept as they are written.
 
-    But for empty ones.
-
-    Types are those of the first block; where a later one does not fit, the column is read as text
-    and typed whole.
+    Only empty ones become missing. Types are those of the first block; where a later one does not
+    fit, the column is read as text and typed as a whole.
 
     Raises:
         InputError: A line has too few or too many fields.
@@ -60,9 +58,9 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
 
 
 def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bool) -> Any:
-    """Read the columns; `keep` leaves words for missing values as they are.
+    """Read the columns; with `keep`, words for missing values are kept.
 
-    To be looked at afterwards by column.
+    They are handled afterwards, column by column.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -75,6 +73,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
         strings_can_be_null=not keep,
         decimal_point=found.decimal,
     )
+    # pyarrow names its own UTF-8, and drops the byte order mark itself
     encoding = "utf8" if found.encoding in ("utf-8", "utf-8-sig") else found.encoding
     read = csv.ReadOptions(
         column_names=list(found.names), skip_rows=1 + found.skip, encoding=encoding
@@ -89,7 +88,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
 
 
 def _explain_arrow_error(path: Path, found: TextFormat, error: Exception) -> Exception:
-    """Give an error of pyarrow as one sentence."""
+    """Translate an error of pyarrow into one sentence."""
     text = str(error).splitlines()[0]
     if "UTF8" in text or "decode" in text:
         return UnicodeDecodeError("utf-8", b"", 0, 1, text)
@@ -97,8 +96,8 @@ def _explain_arrow_error(path: Path, found: TextFormat, error: Exception) -> Exc
     if row:
         line = f"line {row[1]}" if row[1] else "one line"
         return InputError(
-            f"Expected {row[2]} values in each line of {path}, got {row[3]} in {line}. "
-            f"Repair the line or write the file again; it may be truncated."
+            f"Expected {row[2]} values in each line of {path}, got {row[3]} in {line}. Correct the "
+            "line or write the file again; it may be truncated."
         )
     return InputError(f"Expected a complete text table, got {path}: {text}. Write it again.")
 
@@ -106,9 +105,9 @@ def _explain_arrow_error(path: Path, found: TextFormat, error: Exception) -> Exc
 def _finish_table(
     table: Any, texts: Collection[str], untyped: Collection[str], decimal: str
 ) -> Any:
-    """Set what is missing in columns of text.
+    """Mark what is missing in columns of text, and type columns that were read as text.
 
-    And type those that were read as text for want of one type.
+    Such columns had no single type for all blocks.
     """
     import pyarrow as pa
 
@@ -128,7 +127,7 @@ def _finish_table(
 
 
 def _without_missing(column: Any, words: list[str]) -> Any:
-    """Replace the `words` that stand for missing values by nulls."""
+    """Replace the `words` that mean missing values by nulls."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -141,7 +140,7 @@ def _without_missing(column: Any, words: list[str]) -> Any:
 
 
 def _type_column(column: Any, decimal: str) -> Any:
-    """Type a column of text: whole numbers, numbers, truth values, dates, or as it is."""
+    """Type a column of text: whole numbers, numbers, truth values, dates, or unchanged."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -195,7 +194,7 @@ def read_arrow_file(path: Path) -> Any:
 def list_arrow_columns(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Give the columns of a table by name, as pandas holds them if it is installed.
 
-    And which of them pandas wrote as an index.
+    Also name those that pandas wrote as an index.
     """
     table, index = _with_index(table)
     if find_spec("pandas") is None:
@@ -214,7 +213,7 @@ def list_arrow_columns(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _with_index(table: Any) -> tuple[Any, tuple[str, ...]]:
     """Give a table with the named index of a data frame as a column.
 
-    And the names of the columns that are one.
+    Also name the columns that are an index.
     """
     names = []
     for entry in (table.schema.pandas_metadata or {}).get("index_columns", []):
@@ -239,7 +238,7 @@ def _as_read(series: Any) -> Any:
 
 
 def _as_numpy(column: Any) -> Any:
-    """Give a column as an array; words stay with pyarrow until they are asked for."""
+    """Give a column as an array; words stay with pyarrow until they are needed."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(column.type):

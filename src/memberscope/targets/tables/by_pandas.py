@@ -1,6 +1,6 @@
-"""Text tables by pandas, where it is installed.
+"""Read text tables by pandas, where it is installed.
 
-The reader by which most models' training data were read.
+Most models' training data were read by it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from memberscope.errors import InputError
 from memberscope.frames import DATE, FALSE, MISSING, TRUE
 from memberscope.targets.tables.text import TextFormat, read_words, refuse_cut_lines
 
-FIRST = 1000  # values of a column of words that are looked at for dates
+FIRST = 1000  # values of a column of words that are checked for dates
 
 
 def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -> dict[str, Any]:
-    """Read a text table; `texts` are columns whose fields stay as they are written.
+    """Read a text table; fields of the columns `texts` are kept as they are written.
 
-    But for empty ones.
+    Only empty ones become missing.
 
     Raises:
         InputError: A line has too few or too many fields.
@@ -33,6 +33,7 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
         if texts
         else sorted(MISSING)
     )
+    # Columns that are to stay as written must not be parsed as dates
     dates = [name for name in found.dates if name not in texts]
     call: dict[str, Any] = {
         "sep": found.separator, "encoding": found.encoding, "decimal": found.decimal, "names": list(found.names), "header": 0, "skiprows": found.skip,
@@ -45,13 +46,11 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.DtypeWarning)
             warnings.simplefilter("ignore", UserWarning)
-            warnings.simplefilter(
-                "error", pandas.errors.ParserWarning
-            )  # such as of fields that would be dropped
+            # Such as of fields that would be dropped
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
             frame = pandas.read_csv(path, **call)
-    except (
-        pandas.errors.DtypeWarning
-    ):  # a column is of one type in one part of the file and of another in the next
+    # A column is of one type in one part of the file and of another in the next
+    except pandas.errors.DtypeWarning:
         frame = pandas.read_csv(path, low_memory=False, **call)
     except (pandas.errors.ParserError, pandas.errors.ParserWarning, EOFError, OSError) as error:
         read_words(path, found)  # says which line it is
@@ -64,7 +63,7 @@ def read_text_by_pandas(path: Path, found: TextFormat, texts: Collection[str]) -
 
 
 def _as_dates(series: Any, *, skip: bool) -> Any:
-    """Type a column of words as dates if all are ISO 8601.
+    """Convert a column of words to dates if all are ISO 8601.
 
     The first ones decide whether it is tried.
     """

@@ -1,6 +1,6 @@
-"""Tables as named columns: CSV and NPZ with what the core has, Parquet through its extra.
+"""Read NPZ archives and convert columns to numbers.
 
-Nothing that could run code.
+Nothing that could run code is opened.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class nu
 
 
 def read_npz(path: Path) -> Columns:
-    """Arrays of an NPZ archive; pickled objects are refused."""
+    """Read the arrays of an NPZ archive; pickled objects are refused."""
     check_archive(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -41,16 +41,17 @@ def read_npz(path: Path) -> Columns:
 
 
 def convert_to_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDArray[Any]:
-    """The column as floats; an empty CSV field becomes NaN.
+    """Convert a column to floats; an empty CSV field becomes NaN.
 
     Raises:
-        InputError: Some value is not a number; the sentence names its row.
+        InputError: Some value is not a number; the message names its row.
     """
     if column.dtype.kind in "buif":
         return column.astype(np.float64)
     if column.dtype.kind == "c":
         raise InputError(
-            f"Expected real numbers in the column {name!r} of {path}, got complex ones. Repair it."
+            f"Expected real numbers in the column {name!r} of {path}, got complex ones. Give real "
+            "and imaginary parts as two columns."
         )
     words = np.where(column == "", "nan", column) if column.dtype.kind == "U" else column
     try:
@@ -59,12 +60,12 @@ def convert_to_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDA
         row = next(i for i, value in enumerate(column) if not is_number_or_empty(value))
         raise InputError(
             f"Expected numbers in the column {name!r} of {path}, got {str(column[row])!r} in row "
-            f"{row + 1}. Repair it."
+            f"{row + 1}. Write a number there, or leave the field empty."
         ) from error
 
 
 def is_number_or_empty(value: Any) -> bool:
-    """Whether a CSV field is a number or empty."""
+    """Check whether a CSV field is a number or empty."""
     try:
         float(value or "nan")
     except (TypeError, ValueError):

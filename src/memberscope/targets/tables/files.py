@@ -1,6 +1,6 @@
-"""Tables as named columns with their types: CSV, JSON lines, Parquet, Feather and NPZ.
+"""Read tables as named columns: CSV, JSON lines, Parquet, Feather and NPZ.
 
-Nothing that could run code.
+Columns keep their types, and nothing that could run code is opened.
 """
 
 from __future__ import annotations
@@ -29,22 +29,17 @@ from memberscope.targets.tables.text import (
 
 TEXT, JSON = (".csv", ".tsv", ".tab", ".txt"), (".jsonl", ".ndjson", ".json")
 ARROW = (".parquet", ".pq", ".feather", ".arrow")
-NAMELESS = (
-    "",
-    "Unnamed: 0",
-    "__index_level_0__",
-)  # what a column is called that pandas wrote for its index
+# Names of a column that pandas wrote for its index
+NAMELESS = ("", "Unnamed: 0", "__index_level_0__")
 Columns = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class ReadTable:
-    """The `columns` (n,) of a file by name, as numpy or pandas holds them.
+    """Columns (n,) of a file by name, as numpy or pandas holds them.
 
-    `notes` say what was assumed in reading it.
-
-    `index` names columns that are no features unless somebody asks for them: the index of a data
-    frame that was written along.
+    `notes` say what was assumed in reading it. `index` names columns that are features only if they
+    are asked for: the index of a data frame that was written along.
     """
 
     path: Path
@@ -56,11 +51,14 @@ class ReadTable:
 def read_table(
     path: Path, wanted: Mapping[str, ColumnSpec] | None = None, texts: Collection[str] = ()
 ) -> ReadTable:
-    """Read a table; the fields of `texts` and of columns that are `wanted` as text or categories stay as they are written.
+    """Read a table.
+
+    Fields of `texts`, and of columns that are `wanted` as text or categories, are kept as they are
+    written.
 
     Raises:
         InputError: The file is missing, truncated, empty or of another kind, or columns differ in
-        length.
+            length.
         UnsafeFileError: An NPZ holds pickled objects.
     """
     wanted = wanted or {}
@@ -87,7 +85,7 @@ def read_table(
 
 
 def find_suffix(path: Path) -> str:
-    """Give the suffix that tells what a table is, before that of its compression.
+    """Find the suffix that says what a table is, before that of its compression.
 
     >>> find_suffix(Path("train.csv.gz")), find_suffix(Path("train.parquet"))
     ('.csv', '.parquet')
@@ -100,7 +98,7 @@ def find_suffix(path: Path) -> str:
 
 
 def find_stem(path: Path) -> str:
-    """Give a file's name without the suffixes of its kind and compression.
+    """Find a file's name without the suffixes of its kind and compression.
 
     >>> find_stem(Path("data/train.csv.gz"))
     'train'
@@ -120,6 +118,7 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
     try:
         columns = _read_typed(path, found, texts)
     except UnicodeError:
+        # The sample was UTF-8, a later byte is not: the file was written by older Windows software
         found = replace(found, encoding="cp1252", assumed="Windows-1252, since it is no UTF-8")
         columns = _read_typed(path, found, texts)
     notes = (f"Read {path.name} as {found.assumed}.",) if found.assumed else ()
@@ -129,7 +128,7 @@ def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
 def _names_of_texts(
     names: Collection[str], texts: Collection[str], wanted: Mapping[str, ColumnSpec]
 ) -> set[str]:
-    """Find the columns whose values stay as they are written.
+    """Find the columns whose values are kept as they are written.
 
     `texts`, and those that are wanted as text or categories.
     """
@@ -171,7 +170,7 @@ def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
     What a record lacks is missing. Dates among `texts` stay words.
 
     Raises:
-        InputError: A line is no object.
+        InputError: A line is not an object.
     """
     with open_text(path, "utf-8-sig") as stream:
         text = stream.read()
@@ -213,8 +212,8 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
             return np.array(values, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise InputError(
-                f"Expected lists of numbers of one length under {name!r} in {path}, got others. "
-                "Flatten them."
+                f"Expected lists of numbers of one length under {name!r} in {path}, got lists that "
+                "differ in length or hold something else. Flatten them."
             ) from error
     complete = len(present) == len(values)
     if all(isinstance(value, bool) for value in present) and present:
@@ -241,10 +240,10 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
 
 
 def _check_lengths(table: ReadTable) -> None:
-    """Refuse a table without records, and columns that are no column.
+    """Refuse a table without records, and entries that are not columns.
 
     Raises:
-        InputError: It is one.
+        InputError: It is empty, holds a single value, or its columns differ in length.
     """
     path, columns = table.path, table.columns
     single = [name for name, column in columns.items() if column.ndim == 0]
@@ -266,9 +265,9 @@ def _check_lengths(table: ReadTable) -> None:
 
 
 def _without_nameless(table: ReadTable, wanted: Mapping[str, ColumnSpec]) -> ReadTable:
-    """Drop the column that pandas writes for a nameless index.
+    """Drop the column that pandas writes for a nameless index, and say so.
 
-    Unless the model was fitted with it; say so.
+    It is kept if the model was fitted with it.
     """
     names = [
         name

@@ -1,4 +1,4 @@
-"""What a fitted model says of its columns.
+"""Find what a fitted model says of its columns.
 
 Which it takes as text or categories, and which values it has seen there.
 """
@@ -19,7 +19,7 @@ SEVERAL = ("calibrated_classifiers_", "estimators_")  # models that are all give
 def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
     """Find the columns that a target's model must get as text or as categories, by name.
 
-    Numbers are not named.
+    Columns of numbers are not listed.
 
     >>> from sklearn.preprocessing import OneHotEncoder
     >>> import types
@@ -40,9 +40,9 @@ def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
 
 
 def is_text_model(estimator: Any) -> bool:
-    """Tell whether a scikit-learn model takes texts themselves.
+    """Check whether a scikit-learn model takes texts themselves.
 
-    It was fitted without a number of features.
+    Such a model was fitted without a number of features.
 
     >>> from sklearn.feature_extraction.text import CountVectorizer
     >>> is_text_model(CountVectorizer().fit(["a text"]))
@@ -61,9 +61,9 @@ def is_text_model(estimator: Any) -> bool:
 def _find_estimator_columns(
     estimator: Any, names: Sequence[str]
 ) -> Iterator[tuple[str, ColumnSpec]]:
-    """Go through an estimator that gets the columns `names` in this order.
+    """Walk through an estimator that gets the columns `names` in this order.
 
-    As far as the columns stay what they are.
+    As far as it passes the columns on unchanged.
     """
     if hasattr(estimator, "steps"):
         missing: Any = np.nan
@@ -75,7 +75,7 @@ def _find_estimator_columns(
                 for name, want in _find_estimator_columns(step, names)
             )
             if not hasattr(step, "statistics_") or len(step.statistics_) != len(names):
-                return  # what follows gets other columns
+                return  # the next step gets other columns
             missing = getattr(step, "missing_values", np.nan)
         return
     if hasattr(estimator, "transformers_"):
@@ -122,6 +122,7 @@ def _inner_models(estimator: Any) -> list[Any]:
     found = [
         getattr(estimator, name) for name in INNER if hasattr(getattr(estimator, name, None), "fit")
     ]
+    # Members of an ensemble were all fitted with the same columns
     for name in SEVERAL:
         parts = getattr(estimator, name, None)
         if isinstance(parts, list | tuple):
@@ -134,7 +135,7 @@ def _numbered_categories(
 ) -> Iterator[tuple[str, ColumnSpec]]:
     """Find columns that were categories of numbers.
 
-    Which a gradient boosting of scikit-learn encodes like words.
+    A gradient boosting of scikit-learn encodes them like words.
     """
     places = getattr(preprocessor, "_transformer_to_input_indices", {})
     for name, inner, _ in preprocessor.transformers_:
@@ -144,7 +145,7 @@ def _numbered_categories(
 
 
 def _with_missing(want: ColumnSpec, missing: Any) -> ColumnSpec:
-    """Take what an imputer before the encoder stands for a missing value."""
+    """Apply what an imputer before the encoder uses for a missing value."""
     return ColumnSpec(want.kind, want.categories, None if missing is None else want.missing)
 
 
@@ -163,7 +164,7 @@ def _find_booster_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
 def _match_lightgbm_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
     """Match LightGBM's lists of categories with columns.
 
-    Those it split by categories, else also those it never split.
+    First with those that it split by categories, else also with those that it never split.
     """
     from memberscope.targets.files.booster_files import parse_lightgbm_header
 

@@ -1,6 +1,6 @@
-"""Columns that look like ids of people or documents with several records each.
+"""Find columns that look like ids of people or documents with several records each.
 
-Though nobody named them as units.
+Even where nobody named them as units.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 LEAST, MOST = 2, 50  # rows a value at the median: fewer are ids of rows, more are categories
 FEWEST = 20  # values below which whole numbers and words are categories
-# The commonest value has at most so many times the rows of the median: a category that dominates is
-# no person
+# The commonest value has at most so many times the rows of the median: a value that is far more
+# common is a category, not a person
 ODD = 20
-WIDE = 200  # columns beyond which an array is taken for pixels or counts, and not looked at
+WIDE = 200  # an array of more columns is taken for pixels or counts, and not searched
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,17 @@ class IdLike:
 
 
 def find_id_like_columns(columns: Mapping[str, NDArray[Any]]) -> tuple[IdLike, ...]:
-    """Find the columns (n,) of whole numbers or words whose values have 2 to 50 records each at the median.
+    """Find columns (n,) of whole numbers or words that look like ids of several records.
 
-    Measurements that are whole numbers, such as an age in years, look the same where records are
-    few: what is found is a question, not a finding.
+    Their values have 2 to 50 records each at the median. Measurements that are whole numbers, such
+    as an age in years, look the same where records are few: what is found is a question, not a
+    finding.
 
     >>> person = np.repeat(np.arange(40), 5)
     >>> find_id_like_columns({"person": person, "row": np.arange(200), "sex": np.arange(200) % 2, "weight": person / 3})
     (IdLike(name='person', n_values=40, rows=5.0),)
     """
+    # Pixels and word counts look like ids by chance
     if len(columns) > WIDE:
         return ()
     found = ((name, _rows_of_values(np.asarray(column))) for name, column in columns.items())
@@ -52,9 +54,9 @@ def find_id_like_columns(columns: Mapping[str, NDArray[Any]]) -> tuple[IdLike, .
 
 
 def _rows_of_values(column: NDArray[Any]) -> NDArray[np.int64]:
-    """Count the rows (v,) of each value of a column of whole numbers or words, missing ones apart.
+    """Count the rows (v,) of each value of a column of whole numbers or words.
 
-    None for other columns.
+    Missing values are left out; other columns give no counts.
     """
     nothing: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
     if column.ndim != 1 or column.dtype.kind not in "iufUSOT":
@@ -73,7 +75,7 @@ def _rows_of_values(column: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _has_fractions(words: NDArray[np.str_]) -> bool:
-    """Tell whether all words are numbers, and some of them not whole."""
+    """Check whether all words are numbers, and some of them not whole."""
     try:
         values = words.astype(np.float64)
     except ValueError:

@@ -1,4 +1,4 @@
-"""One table as plain arrays by name, for signals stored elsewhere and designs."""
+"""Read one table as plain arrays by name, for stored signals and designs."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from memberscope.targets.tables.columns import Columns
 def read_columns(path: Path) -> Columns:
     """Read the columns (n, ...) of a table by name as plain arrays.
 
-    Numbers, or words, which are empty where they are missing.
+    They are numbers, or words, which are empty where they are missing.
 
     Raises:
         InputError: The file is missing, truncated, empty or of another kind, or columns differ in
-        length.
+            length.
         UnsafeFileError: An NPZ holds pickled objects.
     """
     from memberscope.targets.tables.files import read_table

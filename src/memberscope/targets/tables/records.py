@@ -1,4 +1,4 @@
-"""A user's own records from files.
+"""Read a user's own records from files.
 
 Features for the model, labels as 0-based classes, ids and groups.
 """
@@ -47,9 +47,9 @@ FEW_CLASSES = 20  # different numbers with decimals that may still be names of c
 
 @dataclass(frozen=True)
 class TableLayout:
-    """Which columns are what: the label, an optional id.
+    """Roles of the columns: the label, an optional id, groups and columns to drop.
 
-    Groups (which stay features) and columns to drop.
+    Groups stay features.
 
     With `features` the model gets these columns only, such as the one that holds the text of each
     record. `fitted` names the columns that the model was fitted with, in its order; with them
@@ -70,13 +70,13 @@ class TableLayout:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The columns that are named as something, the label first."""
+        """Columns that have a role, the label first."""
         ids = [name for name in (self.id_column, self.unit) if name]
         return (self.label, *self.groups, *self.drop, *self.features, *ids)
 
     @property
     def as_written(self) -> tuple[str, ...]:
-        """The columns whose values are names of something, and so are read as they are written."""
+        """Columns whose values are names, and so are read as they are written."""
         return tuple(
             name
             for name in (self.label, self.id_column, self.unit)
@@ -86,7 +86,7 @@ class TableLayout:
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The columns of the members' and of the non-members' file, of one kind on both sides.
+    """Columns of the members' and the non-members' file, of one kind on both sides.
 
     `notes` say what was assumed.
     """
@@ -97,7 +97,10 @@ class Tables:
     notes: tuple[str, ...] = ()
 
     def id_like(self, layout: TableLayout) -> tuple[IdLike, ...]:
-        """Find columns other than the label and the ids that look like people or documents with several records."""
+        """Find columns that look like people or documents with several records.
+
+        The label and the ids are not among them.
+        """
         first, second = self.columns
         named = {layout.label, layout.id_column}
         both = [
@@ -116,7 +119,9 @@ class Tables:
 def read_tables(
     members: str | Path, non_members: str | Path, layout: TableLayout | None = None
 ) -> Tables:
-    """Read the two files, whose columns become of one kind: text on one side is text on the other.
+    """Read the two files, and give their columns one kind.
+
+    Text on one side is text on the other.
 
     Raises:
         InputError: One of them cannot be read.
@@ -151,7 +156,7 @@ def read_tables(
 
 
 def _collect_column_specs(layout: TableLayout) -> dict[str, ColumnSpec]:
-    """Give what is wanted of columns, and of those that are only named, nothing.
+    """Give what is wanted of columns, and a plain entry for those that are only named.
 
     Their names help to find the separator.
     """
@@ -168,7 +173,7 @@ def _collect_column_specs(layout: TableLayout) -> dict[str, ColumnSpec]:
 def _convert_by_layout(
     name: str, column: Any, layout: TableLayout, texts: Collection[str], path: Path
 ) -> Any:
-    """Make of a column what the model or the user wants of it."""
+    """Convert a column to what the model or the user wants of it."""
     if column.ndim > 1 or name in layout.as_written:
         return column
     want = find_column_spec(layout.wanted, name)
@@ -178,7 +183,7 @@ def _convert_by_layout(
 
 
 def _unknown_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str]:
-    """Say which columns hold values that the model was not fitted with."""
+    """Note which columns hold values that the model was not fitted with."""
     notes = []
     for name in tables[0].columns:
         want = find_column_spec(layout.wanted, name)
@@ -200,7 +205,7 @@ def _unknown_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str
 
 
 def _date_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str]:
-    """Say which columns of text files were read as dates without anybody saying so."""
+    """Note which columns of text files were read as dates without a declaration."""
     found = [
         name
         for table in tables
@@ -223,10 +228,10 @@ def read_pair(
     layout: TableLayout,
     classes: Sequence[str] | None = None,
 ) -> tuple[Records, Records, tuple[str, ...]]:
-    """Members and non-members from two files of the same columns, and the names of the classes.
+    """Read members and non-members from two files of the same columns.
 
-    Labels that are words, or numbers other than 0-based ones, are looked up in `classes` (the
-    model's), or else in the sorted values of both files.
+    Also give the names of the classes. Labels that are words, or numbers other than 0-based ones,
+    are looked up in `classes` (the model's), or else in the sorted values of both files.
 
     Raises:
         InputError: A file cannot be read, a column is missing, or the files do not fit together.
@@ -237,7 +242,7 @@ def read_pair(
 def build_pair(
     read: Tables, layout: TableLayout, classes: Sequence[str] | None = None
 ) -> tuple[Records, Records, tuple[str, ...]]:
-    """Members and non-members from tables that were read, as `read_pair` gives them.
+    """Build members and non-members from tables that were read, as `read_pair` does.
 
     Raises:
         InputError: A column is missing, or the files do not fit together.
@@ -258,6 +263,7 @@ def build_pair(
         for table, path in zip(tables, paths, strict=True)
     ]
     lookup = order_class_names(labels, classes)
+    # One column of words makes both sides data frames
     numeric = all(
         is_numeric_column(table[name])
         for table in tables
@@ -265,6 +271,7 @@ def build_pair(
         if table[name].ndim == 1
     )
     prefixes = [find_stem(path) for path in paths]
+    # Files of one name in two folders must not give the same ids
     prefixes = prefixes if prefixes[0] != prefixes[1] else ["member", "non-member"]
     sides = []
     for table, path, column, prefix in zip(tables, paths, labels, prefixes, strict=True):
@@ -285,7 +292,7 @@ def build_pair(
 
 
 def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
-    """Give the label (n,) of each record as a word.
+    """Read the label (n,) of each record as a word.
 
     Raises:
         InputError: Some record has none.
@@ -304,14 +311,14 @@ def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
     if missing.any():
         raise InputError(
             f"Expected a label of each record in {name!r} of {path}, got none in "
-            f"{int(missing.sum())} records, the first in row "
-            f"{int(np.argmax(missing)) + 1}. Leave these records out."
+            f"{int(missing.sum())} records, the first in row {int(np.argmax(missing)) + 1}. Leave "
+            "these records out."
         )
     return _spell_column(column)
 
 
 def _spell_column(column: Any) -> NDArray[np.str_]:
-    """Give the values (n,) of a column as words, whole numbers without a point."""
+    """Write the values (n,) of a column as words, whole numbers without a point."""
     values = np.asarray(column)
     if values.dtype.kind in "iub":
         return values.astype(np.str_)
@@ -331,7 +338,7 @@ def _as_plain_array(column: Any) -> NDArray[Any]:
 def _list_feature_names(
     table: Columns, path: Path, layout: TableLayout, index: Collection[str] = ()
 ) -> list[str]:
-    """Columns that the model gets.
+    """List the columns that the model gets.
 
     Raises:
         InputError: A named column is missing, or nothing is left.
@@ -360,10 +367,12 @@ def _list_feature_names(
 
 
 def _order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> list[str]:
-    """The columns that the model was fitted with, in its order, so that none is taken for another.
+    """Put the columns in the order that the model was fitted with.
+
+    No column is then taken for another.
 
     Raises:
-        InputError: One of them is missing, or there are others, groups apart.
+        InputError: One of them is missing, or there are others that are not groups.
     """
     places, missing, others = place_fitted(names, layout.fitted)
     more = [name for name in others if name not in layout.groups]
@@ -371,8 +380,7 @@ def _order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> li
         got = f"no {', '.join(missing[:5])}" if missing else f"{', '.join(more[:5])} too"
         raise InputError(
             f"Expected the columns that the model was fitted with ({', '.join(layout.fitted[:8])}) "
-            f"in {path}, got {got}. "
-            f"Rename the columns, or leave some out with --drop."
+            f"in {path}, got {got}. Rename the columns, or leave some out with --drop."
         )
     return [names[place] for place in places]
 
@@ -385,9 +393,10 @@ def build_model_inputs(
     numeric: bool,
     layout: TableLayout | None = None,
 ) -> Any:
-    """Give what the model is asked.
+    """Build the input of the model.
 
-    A data frame if columns have names or words, where one can be had, else an array.
+    A data frame if columns have names or words, where a library for one is installed, else an
+    array.
 
     Raises:
         InputError: The model takes texts and there are several columns, or no library of data
@@ -423,10 +432,10 @@ def build_model_inputs(
 
 
 def _read_texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
-    """Give the texts (n,) of the one column that a model of texts takes.
+    """Read the texts (n,) of the one column that a model of texts takes.
 
     Raises:
-        InputError: There are several columns, or one of no text.
+        InputError: There are several columns, or one that is not text.
     """
     if len(names) != 1 or find_column_kind(table[names[0]]) not in ("text", "category"):
         got = ", ".join(names[:6])
@@ -438,7 +447,7 @@ def _read_texts(table: Columns, names: list[str], path: Path) -> NDArray[Any]:
 
 
 def _find_frame_library() -> Any:
-    """The module pandas or polars, whichever is installed; None if neither is."""
+    """Find pandas or polars, whichever is installed; None if neither is."""
     from importlib import import_module
     from importlib.util import find_spec
 
@@ -446,7 +455,7 @@ def _find_frame_library() -> Any:
 
 
 def _number_ids(prefix: str, n: int) -> NDArray[np.str_]:
-    """Ids made of the file's name and the row.
+    """Make ids of the file's name and the row.
 
     >>> _number_ids("train", 2).tolist()
     ['train:0', 'train:1']
@@ -457,7 +466,7 @@ def _number_ids(prefix: str, n: int) -> NDArray[np.str_]:
 def order_class_names(
     labels: Sequence[NDArray[Any]], classes: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Names of the classes in the order of the model's outputs.
+    """Give the names of the classes in the order of the model's outputs.
 
     Raises:
         InputError: Labels are numbers too large to count classes.
@@ -482,7 +491,7 @@ def order_class_names(
 
 
 def is_numeric_column(column: Any) -> bool:
-    """Tell whether a column (n, ...) holds numbers or truth values.
+    """Check whether a column (n, ...) holds numbers or truth values.
 
     >>> is_numeric_column(np.array([True])), is_numeric_column(np.array(["a"]))
     (True, False)
@@ -491,7 +500,7 @@ def is_numeric_column(column: Any) -> bool:
 
 
 def _encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path: Path) -> Ints:
-    """Labels as positions in `lookup`.
+    """Encode labels as positions in `lookup`.
 
     Raises:
         InputError: A label is not among the classes.
@@ -500,9 +509,8 @@ def _encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path:
     if not any(is_number_or_empty(name) for name in lookup) and all(
         str(value).isdigit() for value in column
     ):
-        position = {
-            str(k): k for k in range(len(lookup))
-        }  # numbers where the model has words are its 0-based classes
+        # Numbers where the model has words are its 0-based classes
+        position = {str(k): k for k in range(len(lookup))}
     plain = {simplify_class_name(name): k for name, k in position.items()}
     if len(plain) == len(position):
         position = plain | position

@@ -1,4 +1,7 @@
-"""Records of both sides as the model was fitted with them: order of columns, categories, names."""
+"""Join records of both sides as the model was fitted with them.
+
+Order of columns, categories and names.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,12 @@ from memberscope.types import Target
 def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     """Put the records of both sides one after the other.
 
-    Their columns in the order that the model was fitted with.
+    Their columns are in the order that the model was fitted with.
 
     Raises:
         InputError: A side lacks a column, has one more, or holds it in another way.
     """
+    # Stacked first, since the two sides must agree before either fits the model
     whole = stack_sides(first, second)
     estimator = getattr(target, "estimator", None)
     if estimator is None or not is_frame(whole):
@@ -49,24 +53,22 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     places, missing, more = place_fitted(names, fitted)
     if not missing and not more:
         return whole if places == sorted(places) else pick_columns(whole, places)
-    if _can_answer(
-        target, slice_rows(whole, 0, 2)
-    ):  # it finds the columns that it needs by name, or reads them by position
+    # It finds the columns that it needs by name, or reads them by position
+    if _can_answer(target, slice_rows(whole, 0, 2)):
         return whole
     got = f"no {missing[0]!r}" if missing else f"{more[0]!r} too"
     raise InputError(
         f"Expected the columns that the model was fitted with ({', '.join(fitted[:8])}), got {got} "
-        f"in the {SIDES[0]} and the "
-        f"{SIDES[1]}. {'Add it to' if missing else 'Leave it out of'} both."
+        f"in the {SIDES[0]} and the {SIDES[1]}. {'Add it to' if missing else 'Leave it out of'} "
+        "both."
     )
 
 
 def _as_taken(target: Target, whole: Any) -> Any:
-    """Give a frame as the model takes it.
+    """Convert a frame to what the model takes.
 
-    A pyarrow table as pandas, words and categories as the categories of the fit.
-
-    Nothing is changed for a model that answers about the frame as it is.
+    A pyarrow table becomes pandas, words and categories become the categories of the fit. Nothing
+    is changed for a model that answers about the unchanged frame.
     """
     from memberscope.targets.tables.fitted_kinds import find_fitted_columns
 
@@ -87,7 +89,7 @@ def _as_taken(target: Target, whole: Any) -> Any:
 
 
 def _with_categories(frame: Any, wanted: Mapping[str, ColumnSpec]) -> Any:
-    """Give a pandas frame whose columns hold the categories that the model was fitted with."""
+    """Give the columns of a pandas frame the categories that the model was fitted with."""
     from memberscope.targets.tables.wanted import convert_column
 
     changed = {}
@@ -101,7 +103,7 @@ def _with_categories(frame: Any, wanted: Mapping[str, ColumnSpec]) -> Any:
 
 
 def _can_answer(target: Target, x: Any) -> bool:
-    """Tell whether the model gives an answer a record about the records `x`."""
+    """Check whether the model gives one answer for each of the records `x`."""
     try:
         return len(target.query(x)) == count_rows(x)
     except Exception:  # every library has its own errors for columns that it does not know

@@ -1,6 +1,6 @@
-"""How a text table is written.
+"""Find how a text table is written.
 
-Its compression, encoding, separator and decimal mark, found in its first lines.
+Its compression, encoding, separator and decimal mark are found in its first lines.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from memberscope.frames import DATE, MISSING
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COMPRESSED = (".gz", ".zst")
-SAMPLE = 1 << 18  # bytes looked at
+SAMPLE = 1 << 18  # bytes of the file from which its format is found
 MARKS = (  # byte order marks, the longest first
     (b"\xff\xfe\x00\x00", "utf-32"),
     (b"\x00\x00\xfe\xff", "utf-32"),
@@ -38,12 +38,11 @@ POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
 
 @dataclass(frozen=True)
 class TextFormat:
-    """What was found of a text table.
+    """Format of a text table.
 
-    `encoding`, `separator`, the `decimal` mark and the `names` of its columns.
-
-    `dates` are columns that begin with ISO 8601 dates, `skip` lines stand before the header.
-    `assumed` says in words what is other than UTF-8, commas and points; empty if nothing is.
+    `encoding`, `separator`, the `decimal` mark and the `names` of its columns. `dates` are columns
+    that begin with ISO 8601 dates, `skip` lines come before the header. `assumed` says in words
+    what differs from UTF-8, commas and points; empty if nothing does.
     """
 
     encoding: str
@@ -61,8 +60,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     Names of columns that are `known` decide between separators.
 
     Raises:
-        InputError: It is empty, not text, or cannot be decompressed, or a column name stands in it
-    twice.
+        InputError: It is empty, not text, or cannot be decompressed, or a column name occurs twice.
     """
     with _open_bytes(path) as stream:
         sample = stream.read(SAMPLE)
@@ -73,7 +71,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     text = text[hint.end() :] if hint else text
     if "\0" in text:
         raise InputError(
-            f"Expected a text table in {path}, got bytes that are no text. Check the path and the "
+            f"Expected a text table in {path}, got bytes that are not text. Check the path and the "
             "file's suffix."
         )
     if not text.strip():
@@ -84,6 +82,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     rows = _parse_rows(text, separator, whole)
     if not rows:
         raise InputError(f"Expected a header line in {path}, got none. Check how it was written.")
+    # Spaces after a separator belong to no name
     header = [word.strip() for word in rows[0]]
     if len(header) > 1 and len(rows) > 1 and all(len(row) == len(header) + 1 for row in rows[1:]):
         header = ["", *header]  # names of rows, which R writes without a name of their own
@@ -154,14 +153,13 @@ def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, l
         if len(row) != width and width == 1:
             raise InputError(
                 f"Expected a header and lines split by commas, semicolons, tabs or bars in {path}, "
-                "got the header "
-                f"{found.names[0][:60]!r} and {len(row)} values in line {number}. Write the column "
-                "names in the first line."
+                f"got the header {found.names[0][:60]!r} and {len(row)} values in line {number}. "
+                "Write the column names in the first line."
             )
         if len(row) != width:
             raise InputError(
                 f"Expected {width} values in each line of {path}, got {len(row)} in line {number}. "
-                f"Repair the line or write the file again; it may be truncated."
+                "Correct the line or write the file again; it may be truncated."
             )
     columns: list[list[str]] = (
         [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
@@ -170,7 +168,7 @@ def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, l
 
 
 def refuse_cut_lines(path: Path, found: TextFormat) -> None:
-    """Refuse a text table some line of which has too few or too many fields.
+    """Refuse a text table with a line of too few or too many fields.
 
     Raises:
         InputError: It has such a line.
@@ -215,10 +213,11 @@ def _open_zst(path: Path) -> Any:
 
 
 def _find_encoding(sample: bytes) -> tuple[str, str]:
-    """Find the encoding of a text's first bytes, and the words that say so if it is not UTF-8."""
+    """Find the encoding of a text's first bytes, and words that say so if it is not UTF-8."""
     for mark, encoding in MARKS:
         if sample.startswith(mark):
             return encoding, "" if encoding == "utf-8-sig" else encoding.upper()
+    # UTF-16 without a mark: every second byte of Latin text is zero
     if len(sample) > 1 and sample[1::2].count(0) > len(sample) // 4:
         return "utf-16-le", "UTF-16"
     if sample[::2].count(0) > len(sample) // 4:
@@ -246,9 +245,10 @@ def _parse_rows(text: str, separator: str, whole: bool) -> list[list[str]]:
 
 
 def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
-    """Find the separator whose header holds most of the `known` names.
+    """Find the separator of a text.
 
-    Then that which splits all rows into most columns.
+    It is the one whose header holds most of the `known` names, then the one that splits all rows
+    into most columns.
     """
     best, found = (-1, -1, False), ","
     for separator in SEPARATORS:
@@ -258,6 +258,7 @@ def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
         names = {word.strip() for word in rows[0]}
         even = all(len(row) == len(rows[0]) for row in rows)
         width = len(rows[0]) if even else 1
+        # On equal terms the comma wins, the usual separator
         rank = (len(names & set(known)), width, separator == ",")
         if rank > best:
             best, found = rank, separator
@@ -265,7 +266,7 @@ def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
 
 
 def _find_dates(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
-    """Find the columns whose first values are dates, missing ones apart."""
+    """Find the columns whose first values are dates, apart from missing ones."""
     found = []
     for place, name in enumerate(header):
         words = {row[place].strip() for row in rows if place < len(row)} - MISSING
@@ -277,8 +278,9 @@ def _find_dates(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
 def _find_decimal(rows: list[list[str]], separator: str) -> str:
     """Find whether numbers are written with a decimal comma.
 
-    Some fields are, and none has a point.
+    They are if some fields are such numbers, and none has a point.
     """
+    # A comma cannot both separate fields and mark decimals
     if separator == ",":
         return "."
     fields = [word.strip() for row in rows for word in row]

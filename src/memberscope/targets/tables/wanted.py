@@ -1,4 +1,4 @@
-"""Columns made into what a user or a model wants of them, and of one kind on both sides."""
+"""Convert columns to what a user or a model wants of them, of one kind on both sides."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TRUTH = {
 
 
 def convert_column(column: Any, want: ColumnSpec, name: str, path: Path) -> Any:
-    """Make of a `column` (n,) the kind that is wanted; what is missing stays missing.
+    """Convert a `column` (n,) to the kind that is wanted; what is missing stays missing.
 
     Raises:
         InputError: A value is not of that kind.
@@ -51,9 +51,9 @@ def convert_column(column: Any, want: ColumnSpec, name: str, path: Path) -> Any:
 
 
 def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
-    """Find, for each table, columns that are no text there but are text in another one.
+    """Find, for each table, columns that are text only in another table.
 
-    And so must be read as text.
+    They must be read as text.
 
     >>> find_words(({"a": np.array([1])}, {"a": np.array(["x"], dtype=object)}))
     ({'a'}, set())
@@ -90,7 +90,7 @@ def _split_missing(column: Any) -> tuple[list[Any], NDArray[np.bool_]]:
 
 
 def _replace_values(column: Any, change: Callable[[Any], Any], empty: Any) -> list[Any]:
-    """Change each value of a column (n,), each different one once.
+    """Change each value of a column (n,), each distinct one once.
 
     A missing one becomes `empty`.
     """
@@ -101,7 +101,10 @@ def _replace_values(column: Any, change: Callable[[Any], Any], empty: Any) -> li
 
 
 def _as_text(column: Any, want: ColumnSpec) -> Any:
-    """Words as they are written, except those for missing values that the model has not seen as words."""
+    """Convert a column to words as they are written.
+
+    Words for missing values become missing, unless the model has seen them as words.
+    """
     find = _build_matcher(want.categories or ())
     seen = (
         None
@@ -127,9 +130,9 @@ def _as_text(column: Any, want: ColumnSpec) -> Any:
 
 
 def _as_categories(column: Any, want: ColumnSpec) -> Any:
-    """A pandas column of categories, the model's own ones first.
+    """Convert a column to pandas categories, the model's own ones first.
 
-    Text where pandas is not installed.
+    It becomes text where pandas is not installed.
     """
     if hasattr(column.dtype, "categories") and want.categories is None:
         return column
@@ -137,6 +140,7 @@ def _as_categories(column: Any, want: ColumnSpec) -> Any:
         return _as_text(column, want)
     import pandas
 
+    # A missing value is no category of pandas
     own = [value for value in want.categories or () if value is not None and value == value]
     find, lost = _build_matcher(own), MISSING - {value for value in own if isinstance(value, str)}
 
@@ -156,9 +160,9 @@ def _as_categories(column: Any, want: ColumnSpec) -> Any:
 
 
 def count_unknown(column: Any, want: ColumnSpec) -> tuple[int, Any]:
-    """Count the values of a converted column (n,) that are none of the model's categories.
+    """Count the values of a converted column (n,) that are not among the model's categories.
 
-    And give one of them.
+    Also give one of them.
 
     >>> count_unknown(np.array(["a", "z", None], dtype=object), ColumnSpec("text", ("a", "b")))
     (1, 'z')
@@ -176,7 +180,7 @@ def count_unknown(column: Any, want: ColumnSpec) -> tuple[int, Any]:
 
 
 def _build_exact_key(value: Any) -> tuple[str, Any]:
-    """Give what tells values apart that Python holds for equal: True, 1 and "1"."""
+    """Give a key for a value that differs for True, 1 and "1", which Python holds for equal."""
     if isinstance(value, bool | np.bool_):
         return "truth", bool(value)
     return (
@@ -185,15 +189,14 @@ def _build_exact_key(value: Any) -> tuple[str, Any]:
 
 
 def _build_matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
-    """Make a function that finds the category that a value is, however a file writes it.
+    """Make a function that finds the category of a value, however a file writes it.
 
-    None if it is none of them.
-
-    A category itself goes first, then its own spelling, then a number or truth value that is
-    written differently.
+    It gives None if the value is not a category. A category itself goes first, then its own
+    spelling, then a number or truth value that is written differently.
     """
     present = [value for value in categories if value is not None and value == value]
     exact = {_build_exact_key(value): value for value in present}
+    # Reversed, so that of two categories with one spelling the first wins
     spelt = {str(value): value for value in reversed(present)}
     numbers = {float(value): value for value in present if _build_exact_key(value)[0] == "number"}
     truths = {value: value for value in present if _build_exact_key(value)[0] == "truth"}
@@ -244,7 +247,7 @@ def _as_truth(column: Any, name: str, path: Path) -> Any:
     if odd is not None:
         raise InputError(
             f"Expected true or false in the column {name!r} of {path}, got {values[odd]!r} in row "
-            f"{odd + 1}. Repair it, or change --types."
+            f"{odd + 1}. Write one of these there, or change --types."
         )
     found = [np.nan if word is None else TRUTH[word] for word in words]
     return make_object_array(found) if missing.any() else np.array(found, dtype=bool)
@@ -263,5 +266,5 @@ def _as_dates(column: Any, name: str, path: Path) -> Any:
     except ValueError as error:
         raise InputError(
             f"Expected dates such as 2024-01-31 in the column {name!r} of {path}, got: {error}. "
-            "Repair it, or change --types."
+            "Write them so, or change --types."
         ) from error

@@ -1,4 +1,4 @@
-"""torch modules as targets: how they are called, and what their outputs are."""
+"""Wrap torch modules: how they are called, and what their outputs are."""
 
 from memberscope.targets.torch_modules.reading import AnswerReader, read_answers
 

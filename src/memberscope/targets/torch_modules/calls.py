@@ -1,4 +1,4 @@
-"""Records as a torch module takes them, and the call itself."""
+"""Prepare records for a torch module, and call it."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def call_module(module: Any, inputs: Any) -> Any:
 
 
 def _can_take(module: Any, *, names: tuple[str, ...] = (), count: int = 0) -> bool:
-    """Whether `forward` takes arguments of these names, or so many in order.
+    """Check whether `forward` takes arguments of these names, or so many in order.
 
-    True where it does not tell.
+    True where its signature cannot be read.
     """
     try:
         parameters = inspect.signature(module.forward).parameters.values()
@@ -82,10 +82,10 @@ def _can_take(module: Any, *, names: tuple[str, ...] = (), count: int = 0) -> bo
 
 
 def ask_module(module: Any, inputs: Any) -> Any:
-    """Call a module, and say in a sentence why it fails.
+    """Call a module, and explain in a sentence why it fails.
 
     Raises:
-        TargetError: It does.
+        TargetError: It fails.
     """
     try:
         return call_module(module, inputs)
@@ -98,6 +98,7 @@ def ask_module(module: Any, inputs: Any) -> Any:
             for part in _list_tensors(inputs)
         )
         advice = "Call it on such a batch yourself to see why."
+        # Lightning modules often take the whole batch
         if hasattr(module, "training_step"):
             advice = "If it takes the whole batch with labels, give the module inside, such as model.net."
         raise TargetError(
@@ -107,7 +108,7 @@ def ask_module(module: Any, inputs: Any) -> Any:
 
 
 def _list_tensors(inputs: Any) -> list[Any]:
-    """The tensors of a call."""
+    """List the tensors of a call."""
     return (
         list(inputs.values())
         if isinstance(inputs, dict)

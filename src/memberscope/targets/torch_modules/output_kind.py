@@ -1,4 +1,4 @@
-"""What a torch module's scores are.
+"""Find out what a torch module's scores are.
 
 Probabilities, logits or labels, by the operation that made them and by many answers.
 """
@@ -41,13 +41,13 @@ COPIES = (
 JOINS = ("cat", "stack")
 AVERAGES = ("mean", "sum", "rsub", "lerp")
 SCALES = ("mul", "div", "add", "sub", "neg", "mul_", "div_", "add_", "sub_")
-FEW = 8  # answers below which their sums prove nothing against a last linear layer
+FEW = 8  # with fewer answers, their sums prove nothing against a last linear layer
 
 
 def watch_operations() -> Any:
-    """Make a context in which torch notes which operation made each tensor.
+    """Make a context that notes which torch operation made each tensor.
 
-    `last(tensor)` tells it afterwards.
+    `last(tensor)` gives it afterwards.
 
     >>> import torch
     >>> with watch_operations() as watch:
@@ -59,9 +59,9 @@ def watch_operations() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """The maker of each piece of memory.
+        """Record which operation made each piece of memory.
 
-        Tensors are kept, so that none is used twice meanwhile.
+        Tensors are kept, so that no memory is used twice meanwhile.
         """
 
         def __init__(self) -> None:
@@ -77,6 +77,7 @@ def watch_operations() -> Any:
             name = func.overloadpacket.__name__
             for part in _tensors_in((found,)):
                 memory = self._memory(part)
+                # A view keeps its maker: squeeze after softmax is still softmax
                 if memory in given and not name.endswith("_"):
                     continue  # a view
                 self.kept.append(part)
@@ -84,7 +85,7 @@ def watch_operations() -> Any:
             return found
 
         def last(self, scores: Any) -> Last | None:
-            """What made `scores`; None where that was not seen."""
+            """Give the operation that made `scores`; None where it was not seen."""
             try:
                 return self.made.get(
                     self._memory(
@@ -102,7 +103,7 @@ def watch_operations() -> Any:
 
 
 def _tensors_in(parts: Any) -> list[Any]:
-    """The tensors among arguments and in lists among them."""
+    """List the tensors among arguments and in lists among them."""
     import torch
 
     flat = [one for part in parts for one in (part if isinstance(part, list | tuple) else [part])]
@@ -112,7 +113,7 @@ def _tensors_in(parts: Any) -> list[Any]:
 
 
 def _classify_operation(name: str, before: list[Last | None]) -> Last:
-    """What an operation makes of tensors that were made by `before`."""
+    """Classify what an operation makes of tensors that were made by `before`."""
     first: Last = (before[0] if before else None) or "other"
     if name in MADE_BY:
         return MADE_BY[name]
@@ -144,6 +145,7 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
     True
     """
     within = bool(((scores >= -1e-6) & (scores <= 1 + 1e-6)).all())
+    # No probability lies outside [0, 1], whatever made the numbers
     if not within:
         return "logits"
     if scores.shape[1] == 1:
@@ -161,7 +163,7 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
 
 
 def _are_labels(scores: Floats) -> bool:
-    """Whether one column within [0, 1] is zeros and ones alone, of enough records."""
+    """Check whether one column within [0, 1] is zeros and ones alone, of enough records."""
     return (
         len(scores) >= FEW
         and len(np.unique(scores)) == 2
@@ -170,16 +172,15 @@ def _are_labels(scores: Floats) -> bool:
 
 
 def require_kind(kind: Outputs | None, scores: Floats, last: Last | None = None) -> Outputs:
-    """Refuse answers that may be probabilities and logits alike, or that are neither.
+    """Refuse answers that may be probabilities or logits, or that are neither.
 
     Raises:
         InputError: The kind is open, or the one column is the logarithm of a probability.
     """
     if kind == "logits" and last == "log" and scores.shape[1] == 1:
         raise InputError(
-            "Expected one score a class, or the logit or probability of the second of two, got the "
-            "logarithm of one probability. "
-            "Return the probability itself."
+            "Expected one score a class, or the logit or probability of the second of two, got "
+            "the logarithm of one probability. Return the probability itself."
         )
     if kind is not None:
         return kind
@@ -189,7 +190,6 @@ def require_kind(kind: Outputs | None, scores: Floats, last: Last | None = None)
     )
     raise InputError(
         f"Expected outputs that are clearly probabilities or logits, got {what} between {low:.3g} "
-        f"and {high:.3g}, which may be "
-        "either. Declare them: --outputs, or wrap(model, outputs='probabilities') or "
-        "outputs='logits'."
+        f"and {high:.3g}, which may be either. Declare them: --outputs, or wrap(model, "
+        "outputs='probabilities') or outputs='logits'."
     )

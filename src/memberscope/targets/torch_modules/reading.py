@@ -1,6 +1,6 @@
-"""How the answers of a torch module are read.
+"""Read the answers of a torch module.
 
-Where its scores stand, what they are, and how wide.
+Where its scores are, what they are, and how many.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.targets.answers.one_vs_all import divide_by_sums
 from memberscope.targets.answers.output_kind import Outputs, expand_to_classes
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
 from memberscope.targets.torch_modules.output_kind import (
@@ -22,9 +23,9 @@ from memberscope.targets.torch_modules.output_kind import (
 )
 from memberscope.types import Floats
 
-# Records whose answer shows where the scores stand; unlikely to be another dimension of an answer
+# Records whose answer shows where the scores are; a prime, unlikely to be another dimension
 FIRST = 61
-MOST = 1024  # records whose answers tell what the scores are
+MOST = 1024  # records whose answers decide what the scores are
 NOTE = (
     "The model gives one sigmoid a class, whose sum is not 1 (from {low:.3g} to {high:.3g}); they "
     "were divided by their sum. "
@@ -34,11 +35,10 @@ NOTE = (
 
 @dataclass(frozen=True)
 class AnswerReader:
-    """The `place` of the scores in an answer, what they are, and how many a record.
+    """How answers are read: the `place` of the scores, what they are, and how many a record.
 
-    `last` is what made them.
-
-    With `divides` they are sigmoids of several classes, which are divided by their sum.
+    `last` is the operation that made them. With `divides` they are sigmoids of several classes,
+    which are divided by their sum.
     """
 
     place: Place
@@ -49,7 +49,7 @@ class AnswerReader:
     notes: tuple[str, ...] = ()
 
     def rows(self, answer: Any, n: int) -> Floats:
-        """Outputs (n, k) in an answer to `n` records.
+        """Read the outputs (n, k) in an answer to `n` records.
 
         Raises:
             InputError: It has another form than the first answer.
@@ -58,27 +58,24 @@ class AnswerReader:
         if found.shape[1] != self.width:
             raise InputError(
                 f"Expected {self.width} scores for each record, as in the first answer, got "
-                f"{found.shape[1]}. Return one form."
+                f"{found.shape[1]}. Return all answers in one form."
             )
-        return (
-            _divide_rows(expand_to_classes(found, self.signal))
-            if self.divides
-            else expand_to_classes(found, self.signal)
-        )
+        outputs = expand_to_classes(found, self.signal)
+        return divide_by_sums(outputs) if self.divides else outputs
 
     def is_plain(self) -> bool:
-        """Whether the scores are the answer itself, as they are."""
+        """Check whether the scores are the answer itself, unchanged."""
         return not self.place and not self.divides
 
 
 def read_answers(
     ask: Callable[[int, int], Any], n: int, batch_size: int, *, outputs: Outputs | None, n_classes: int | None, like: AnswerReader | None
 ) -> AnswerReader:  # fmt: skip
-    """Find how to read a module's answers: `ask(start, stop)` gives one for some of `n` records.
+    """Find how to read a module's answers.
 
-    What they are is `outputs` where declared, else told from the operation that made them and from
-    the answers; where it stays open it is that of `like`, the reading of a model that this one is
-    trained to resemble.
+    `ask(start, stop)` gives the answer for some of `n` records. What they are is `outputs` where
+    declared, else inferred from the operation that made them and from the answers; where it stays
+    open it is that of `like`, the reading of a model that this one is trained to resemble.
 
     Raises:
         InputError: The scores are not found, or what they are stays open.
@@ -92,6 +89,7 @@ def read_answers(
     scores = pick_scores(answer, place)
     made = None if last is None else last(scores)
     kind = str(getattr(scores, "dtype", ""))
+    # Whole numbers in one column are decisions, not scores
     whole = "int" in kind or "bool" in kind
     parts = [as_rows(scores, first)]
     with torch.no_grad():
@@ -107,26 +105,25 @@ def read_answers(
 
 
 def _ask_watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:
-    """The first answer, and what tells which operation made a tensor of it.
+    """Get the first answer, and a function that says which operation made a tensor of it.
 
-    None where torch cannot watch.
+    None instead of the function where torch cannot watch.
     """
     watch = watch_operations()
     try:
         with watch:
             return ask(0, first), watch.last
-    except (
-        Exception
-    ):  # modules that torch cannot watch answer all the same, or fail in a sentence of their own
+    # Modules that torch cannot watch answer all the same, or fail with a message of their own
+    except Exception:
         return ask(0, first), None
 
 
 def _infer_from_like(
     like: AnswerReader | None, values: Floats, made: Last | None
 ) -> Outputs | None:
-    """What the model that this one resembles returns.
+    """Infer what the scores are from the model that this one resembles.
 
-    If it was declared or nothing here contradicts it.
+    If that was declared, or nothing here contradicts it.
     """
     if like is None or not np.isfinite(values).all():
         return None if like is None else like.signal
@@ -136,7 +133,7 @@ def _infer_from_like(
 
 
 def _with_sums(reading: AnswerReader, values: Floats) -> AnswerReader:
-    """The reading, which divides sigmoids of several classes by their sums where these are not one."""
+    """Divide sigmoids of several classes by their sums where these are not one."""
     if reading.signal != "probabilities" or reading.width < 2 or reading.last != "sigmoid":
         return reading
     sums = values.sum(axis=1)
@@ -146,20 +143,10 @@ def _with_sums(reading: AnswerReader, values: Floats) -> AnswerReader:
     return AnswerReader(reading.place, reading.signal, reading.width, reading.last, True, (note,))
 
 
-def _divide_rows(values: Floats) -> Floats:
-    """Rows (n, k) divided by their sums; a row of zeros becomes equal shares.
-
-    >>> _divide_rows(np.array([[0.5, 1.0], [0.0, 0.0]])).round(3).tolist()
-    [[0.333, 0.667], [0.5, 0.5]]
-    """
-    sums = values.sum(axis=1, keepdims=True)
-    return np.where(sums > 0, values / np.where(sums > 0, sums, 1.0), 1.0 / values.shape[1])
-
-
 def make_scored(module: Any, reading: AnswerReader, *, several: bool) -> Any:
     """Make a module that returns the scores alone, one row a record.
 
-    The module itself where it does that already.
+    The module itself is returned where it does that already.
 
     >>> import torch
     >>> plain = torch.nn.Linear(2, 2)
@@ -174,7 +161,7 @@ def make_scored(module: Any, reading: AnswerReader, *, several: bool) -> Any:
         return module
 
     class Scored(torch.nn.Module):
-        """The module, its answers reduced to scores (n, k)."""
+        """The module, with its answers reduced to scores (n, k)."""
 
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""PyTorch modules: batched, in eval mode, without gradients, on a chosen device."""
+"""Wrap PyTorch modules: batched, in eval mode, without gradients, on a chosen device."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TorchTarget:
     """A module that maps a batch of inputs to logits or probabilities (n, k), or to labels (n,).
 
     Its answer may be a tensor or hold one among others: in a tuple, a dict or an object with
-    fields. What the scores are is told from the first answers, unless it is declared. A single
+    fields. What the scores are is inferred from the first answers, unless it is declared. A single
     column is read as the positive class of two: a logit, or a probability. It is `Differentiable`,
     with `inside`, unless the module is TorchScript or has no parameters of real numbers.
 
@@ -48,10 +48,12 @@ class TorchTarget:
         device: str = "cpu",
         n_classes: int | None = None,
     ) -> None:
-        """Move `module` to `device`; `outputs` and `n_classes` are found at the first query unless given.
+        """Move `module` to `device`.
+
+        `outputs` and `n_classes` are found at the first query unless given.
 
         Raises:
-            InputError: The device is not there, or `outputs` is another word.
+            InputError: The device is not available, or `outputs` is another word.
         """
         import torch
 
@@ -75,7 +77,7 @@ class TorchTarget:
     signal: Signal
 
     def _announce(self, signal: Signal) -> None:
-        """Tell what the answers are, and whether the module can be looked into."""
+        """Set what the answers are, and whether white-box signals can be measured."""
         self.signal, self.access = signal, find_signal_access(signal)
         if signal != "labels" and can_take_gradients(self.module):
             self.inside = self._look_inside
@@ -101,15 +103,14 @@ class TorchTarget:
 
     @property
     def digest(self) -> str | None:
-        """Hash of the architecture's text, the user's code of it.
-
-        The state dict's bytes and what the outputs are.
+        """Hash of the architecture, the user's code in it, the weights and the kind of outputs.
 
         None if that code cannot be read, as in a notebook.
         """
         code = hash_source_code(map(find_defining_module, self.module.modules()))
         if code is None:
             return None
+        # Frozen parameters change the white-box signals, though not the outputs
         opened = (
             "".join(f"frozen {name}:" for name in list_frozen_parameters(self.module))
             if can_take_gradients(self.module)
@@ -124,18 +125,16 @@ class TorchTarget:
 
     @property
     def n_parameters(self) -> int | None:
-        """Trainable parameters."""
+        """Number of trainable parameters."""
         return int(sum(part.numel() for part in self.module.parameters() if part.requires_grad))
 
     def find_outputs(
         self, x: Any, *, n_classes: int | None = None, like: AnswerReader | None = None
     ) -> AnswerReader:
-        """Find where the scores stand in the module's answers and what they are, once.
+        """Find the scores in the module's answers and what they are, once.
 
-        From answers to some of the records `x`.
-
-        `n_classes` tells two tensors apart where the answer holds several. `like` is the reading of
-        a similar model's answers.
+        From answers to some of the records `x`. `n_classes` decides between two tensors where the
+        answer holds several. `like` is the reading of a similar model's answers.
 
         Raises:
             InputError: The scores are not found, or it stays open what they are.
@@ -166,9 +165,9 @@ class TorchTarget:
         return self.reading
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for inputs (n, ...), computed in batches.
+        """Give the outputs (n, k) for inputs (n, ...), computed in batches.
 
-        The modes within the module are put back afterwards.
+        The modes within the module are restored afterwards.
         """
         import torch
 
@@ -183,14 +182,17 @@ class TorchTarget:
         return np.concatenate(parts)
 
     def _records(self, x: Any) -> Any:
-        """Records as the module takes them; whole numbers as codes where it looks them up."""
+        """Prepare records as the module takes them; whole numbers as codes where it looks them up."""
         records = read_records(x)
         return (
             records.astype(np.int64) if self.codes and isinstance(records, np.ndarray) else records
         )
 
     def _as_codes(self, some: Any) -> Any:
-        """Some records, as codes from now on if the module refuses whole numbers that are not of an integer type."""
+        """Give some records, as codes if the module refuses whole numbers of another type.
+
+        From then on all records are given as codes.
+        """
         import torch
 
         real = (
@@ -202,6 +204,7 @@ class TorchTarget:
             with torch.no_grad():
                 self._ask(some[:1])
         except TargetError as error:
+            # torch's message for an embedding that gets real numbers
             if "indices" not in str(error):
                 raise
             self.codes = True
@@ -211,7 +214,7 @@ class TorchTarget:
         return ask_module(self.module, as_inputs(self.module, batch, self.device))
 
     def _look_inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The white-box signal `spec` (n, d) of the records.
+        """Measure the white-box signal `spec` (n, d) of the records.
 
         The module is left exactly as it was.
         """
@@ -222,7 +225,7 @@ class TorchTarget:
 
 
 def hash_weights(prefix: str, module: Any) -> str | None:
-    """Hash of `prefix` and of everything in the state dict of a module, by name.
+    """Hash `prefix` and everything in the state dict of a module, by name.
 
     None where that is more than plain tensors.
     """
@@ -241,6 +244,6 @@ def hash_weights(prefix: str, module: Any) -> str | None:
 
 
 def _find_last_width(module: Any) -> int | None:
-    """Outputs of the last linear layer, as a number of classes; None if there is none."""
+    """Find the outputs of the last linear layer, as a number of classes; None without one."""
     widths = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
     return None if not widths else max(2, int(widths[-1]))

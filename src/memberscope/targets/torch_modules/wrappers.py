@@ -1,4 +1,4 @@
-"""Torch modules without what training wrapped around them."""
+"""Unwrap torch modules from what training put around them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ INNER = {
 def unwrap_module(module: Any) -> Any:
     """Take the module out of DataParallel, torch.compile, averages of weights, and Opacus.
 
-    Opacus's hooks stay on its layers while it trains, so they are taken off a copy.
+    Opacus's hooks stay on its layers while it trains, so they are removed from a copy.
 
     >>> import torch
     >>> type(unwrap_module(torch.nn.DataParallel(torch.nn.Linear(2, 2)))).__name__
@@ -36,9 +36,10 @@ def unwrap_module(module: Any) -> Any:
 
 
 def _without_hooks(module: Any) -> Any:
-    """A copy of a module of Opacus without its hooks and without the gradients of single records."""
+    """Copy a module of Opacus without its hooks and without the gradients of single records."""
     import copy
 
+    # Gradients of single records may be larger than the model, and are not copied
     grads = [
         (part, part.__dict__.pop("grad_sample"))
         for part in module.parameters()
@@ -57,7 +58,7 @@ def _without_hooks(module: Any) -> Any:
 
 
 def _is_of_opacus(hook: Any) -> bool:
-    """Whether Opacus put a hook on a layer."""
+    """Check whether Opacus put a hook on a layer."""
     while hasattr(hook, "func"):  # a partial function
         hook = hook.func
     return str(getattr(hook, "__module__", "")).startswith("opacus")

@@ -1,4 +1,4 @@
-"""What an open model shows of each record: gradients, activations and self-influence."""
+"""Measure what white-box access shows of each record: gradients, activations, self-influence."""
 
 from memberscope.targets.white_box.torch_access import has_embedding, use_eval_mode
 

@@ -1,10 +1,9 @@
-"""How the loss changes with a model's outputs.
+"""Compute how the loss changes with a model's outputs.
 
-The start of every gradient, kept apart from its size so that neither is lost.
-
-The gradient of cross-entropy is linear in this error, and the error of a confident model is a
-number that floating point rounds to zero. Divided by its size it is near one, and the size is known
-exactly as a logarithm.
+This is the start of every gradient, kept apart from its size so that neither is lost. The gradient
+of cross-entropy is linear in this error, and the error of a confident model is a number that
+floating point rounds to zero. Divided by its size it is near one, and the size is known exactly as
+a logarithm.
 """
 
 from __future__ import annotations
@@ -17,16 +16,15 @@ from scipy.special import log_softmax, logsumexp
 from memberscope.types import Floats, Ints, Signal
 
 TINY = 1e-300  # below this a probability is read as zero
-LEAST = -50.0  # log-probabilities below this tell an attack nothing more
+LEAST = -50.0  # lower log-probabilities make no difference to an attack
 
 
 @dataclass(frozen=True, eq=False)
 class OutputError:
-    """Of cross-entropy in nats: `unit` (n.
+    """Error of cross-entropy in nats at the outputs.
 
-    K) times exp(`log_size`) (n,) is its derivative in the outputs; `log_p` (n,) minus its value.
-
-    `log_odds` (n,) is log p_y - log(1 - p_y).
+    `unit` (n, k) times exp(`log_size`) (n,) is its derivative in the outputs; `log_p` (n,) is minus
+    its value. `log_odds` (n,) is log p_y - log(1 - p_y).
     """
 
     unit: Floats
@@ -36,7 +34,7 @@ class OutputError:
 
 
 def compute_output_error(outputs: Floats, labels: Ints, signal: Signal) -> OutputError:
-    """The error of logits or probabilities `outputs` (n, k) at the true classes `labels` (n,).
+    """Compute the error of logits or probabilities `outputs` (n, k) at the true classes (n,).
 
     From logits `unit` is -1 at the true class and the other classes' shares of what is left
     elsewhere.
@@ -45,14 +43,13 @@ def compute_output_error(outputs: Floats, labels: Ints, signal: Signal) -> Outpu
     >>> found.unit.tolist(), float(found.log_size[0])
     ([[-1.0, 1.0]], -800.0)
     """
-    with np.errstate(
-        invalid="ignore"
-    ):  # what is not finite stays so, and is refused where the records' names are known
+    # What is not finite stays so, and is refused where the records' names are known
+    with np.errstate(invalid="ignore"):
         return _compute_error_in_place(np.array(outputs, dtype=np.float64), labels, signal)
 
 
 def _compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> OutputError:
-    """The same, for an array (n, k) that may be overwritten."""
+    """Compute the error for an array (n, k) that may be overwritten."""
     rows = np.arange(len(others))
     if signal == "probabilities":
         others = np.log(np.maximum(others, TINY))
@@ -72,12 +69,10 @@ def _compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> Out
 
 
 def compute_minus_log(log_size: Floats, squares: Floats) -> Floats:
-    """Minus the logarithm (n, d) of norms exp(log_size) sqrt(squares), for `squares` (n, d).
+    """Compute minus the logarithm (n, d) of norms exp(log_size) sqrt(squares) (n, d).
 
-    No norm below 1e-8 of the error's size.
-
-    A layer behind units that are all off has no gradient at all: it counts as small, not as
-    infinitely small.
+    No norm is below 1e-8 of the error's size. A layer behind units that are all off has no gradient
+    at all: it counts as small, not as infinitely small.
 
     >>> compute_minus_log(np.array([0.0]), np.array([[1.0, 0.0]])).round(2).tolist()
     [[-0.0, 18.42]]
@@ -87,12 +82,11 @@ def compute_minus_log(log_size: Floats, squares: Floats) -> Floats:
 
 
 def build_layer_columns(error: OutputError, squares: Floats) -> Floats:
-    """Columns (n, 3 + 2 layers): whole norm, log-probability and logit, then each layer's norm.
+    """Build the columns (n, 3 + 2 layers) of the layers' norms.
 
-    And the same for an error of unit size.
-
-    All norms are minus logarithms; `squares` (n, layers) are squared norms for an error of unit
-    size.
+    Whole norm, log-probability and logit, then each layer's norm, then each layer's norm for an
+    error of unit size. All norms are minus logarithms; `squares` (n, layers) are squared norms for
+    an error of unit size.
 
     >>> build_layer_columns(compute_output_error(np.zeros((1, 2)), np.array([0]), "logits"), np.ones((1, 4))).round(2).tolist()
     [[-0.0, -0.69, 0.0, 0.69, 0.69, 0.69, 0.69, -0.0, -0.0, -0.0, -0.0]]
@@ -106,7 +100,7 @@ def build_layer_columns(error: OutputError, squares: Floats) -> Floats:
 
 
 def clip_log_probabilities(outputs: Floats, signal: Signal) -> Floats:
-    """Log-probabilities (n, k) of logits or probabilities, none below `LEAST`.
+    """Compute log-probabilities (n, k) of logits or probabilities, none below `LEAST`.
 
     >>> clip_log_probabilities(np.array([[0.0, 0.0]]), "logits").round(4).tolist()
     [[-0.6931, -0.6931]]
@@ -116,7 +110,7 @@ def clip_log_probabilities(outputs: Floats, signal: Signal) -> Floats:
 
 
 def project_columns(values: Floats, width: int) -> Floats:
-    """The values (n, d), or their products with `width` fixed random directions if there are more.
+    """Reduce values (n, d) to `width` columns by fixed random directions, if there are more.
 
     >>> project_columns(np.ones((2, 100)), 8).shape, project_columns(np.ones((2, 3)), 8).shape
     ((2, 8), (2, 3))

@@ -1,6 +1,6 @@
-"""Self-influence of every record, exactly, without the Hessian, its inverse.
+"""Compute the self-influence of every record exactly, without the Hessian or its inverse.
 
-Or the gradients that it is applied to.
+The gradients that it is applied to are not formed either.
 
 The Gauss-Newton matrix of N records is A = BB'/N with one column of B for each record and direction
 of its outputs. With H = A + damping, every product with H⁻¹ that is asked for is one with the
@@ -21,11 +21,8 @@ from scipy.special import softmax
 from memberscope.targets.white_box.loss_gradient import OutputError, compute_minus_log
 from memberscope.types import Floats, Signal
 
-DAMPING, RECORDS, COLUMNS = (
-    0.2,
-    512,
-    2048,
-)  # of Suri et al.; records and columns from which the curvature is taken, at most
+# Damping and records of Suri et al.; COLUMNS is the most columns that the curvature may have
+DAMPING, RECORDS, COLUMNS = 0.2, 512, 2048
 # Directions of the outputs whose second derivative is below this share of the largest are left out
 FAINT = 1e-9
 
@@ -34,21 +31,22 @@ FAINT = 1e-9
 class Gradients:
     """Gradients of r records, in factors.
 
-    `pairs` of what goes into a layer (r, i) and what comes back (r, o); the others `whole` (r, p).
+    `pairs` are a layer's input (r, i) and the error at its output (r, o); all other gradients are
+    in `whole` (r, p).
     """
 
     pairs: list[tuple[Floats, Floats]]
     whole: Floats
 
     def inner(self, other: Gradients) -> Floats:
-        """Inner products (r, s) with the gradients of s other records."""
+        """Compute inner products (r, s) with the gradients of s other records."""
         found = self.whole @ other.whole.T
         for (a, back), (b, also) in zip(self.pairs, other.pairs, strict=True):
             found += (a @ b.T) * (back @ also.T)
         return found
 
     def squares(self) -> Floats:
-        """Squared norms (r,)."""
+        """Compute squared norms (r,)."""
         found = (self.whole**2).sum(axis=1)
         return np.asarray(
             found + sum((a**2).sum(axis=1) * (back**2).sum(axis=1) for a, back in self.pairs),
@@ -56,11 +54,11 @@ class Gradients:
         )
 
     def mean(self, weights: Floats) -> list[Floats]:
-        """The sum of the gradients, weighted: a matrix (o, i) for each pair, and (p,) last."""
+        """Sum the weighted gradients: a matrix (o, i) for each pair, and (p,) last."""
         return [*((back * weights[:, None]).T @ a for a, back in self.pairs), weights @ self.whole]
 
     def along(self, direction: list[Floats]) -> Floats:
-        """Inner products (r,) with one such sum."""
+        """Compute inner products (r,) with one such sum."""
         found = self.whole @ direction[-1]
         for (a, back), matrix in zip(self.pairs, direction, strict=False):
             found = found + ((back @ matrix) * a).sum(axis=1)
@@ -68,11 +66,10 @@ class Gradients:
 
 
 def factor_curvature(outputs: Floats, signal: Signal, columns: int) -> tuple[Floats, Floats]:
-    """Rows (r,) and errors (r, k) at the outputs (n.
+    """Factor the expected second derivatives of the losses at the outputs (n, k).
 
-    K) whose outer products add to the expected second derivatives of the losses.
-
-    At most `columns` of them, those of the largest derivatives.
+    Give rows (r,) and errors (r, k) whose outer products add up to them: at most `columns`, those
+    of the largest derivatives.
 
     >>> rows, errors = factor_curvature(np.zeros((1, 2)), "logits", 9)
     >>> np.round(errors.T @ errors, 3).tolist()
@@ -85,6 +82,7 @@ def factor_curvature(outputs: Floats, signal: Signal, columns: int) -> tuple[Flo
         second = np.eye(outputs.shape[1]) / np.maximum(outputs, 1e-7)[:, :, None]
     values, directions = np.linalg.eigh(second)
     kept = np.sort(np.argsort(-values, axis=None, kind="stable")[:columns])
+    # Directions without curvature would only add rounding errors
     kept = kept[values.flat[kept] > FAINT * values.max()]
     rows, place = np.unravel_index(kept, values.shape)
     return rows, directions[rows, :, place] * np.sqrt(values[rows, place])[:, None]
@@ -96,9 +94,10 @@ def solve_influences(
     batches: Callable[[], Iterator[tuple[Gradients, OutputError]]],
     damping: float,
 ) -> Floats:
-    """Columns (n, 4): minus the logarithm of g'H⁻¹g; the loss; ‖H⁻¹g‖².
+    """Solve for the columns (n, 4) of influence.
 
-    (H⁻¹g)'(H⁻¹G), G being the mean gradient of all records.
+    Minus the logarithm of g'H⁻¹g; the loss; ‖H⁻¹g‖²; and (H⁻¹g)'(H⁻¹G), where G is the mean
+    gradient of all records.
 
     `curvature` are the columns of B from `n_records`; `batches` gives all records anew at each
     call, as gradients of errors of unit size.
@@ -122,9 +121,8 @@ def solve_influences(
         own = (squares - first) / damping
         square = (squares - 2 * first + (solved * moved).sum(axis=0)) / damping**2
         cross = (part.along(direction) - 2 * across @ inner + across @ moved) / damping**2
-        least = squares / (
-            damping + np.trace(gram) / n_records
-        )  # rounding must not take what the largest curvature leaves
+        # Rounding must not remove what the largest curvature leaves
+        least = squares / (damping + np.trace(gram) / n_records)
         columns = (
             compute_minus_log(2 * error.log_size, np.maximum(own, least)[:, None] ** 2),
             -error.log_p,

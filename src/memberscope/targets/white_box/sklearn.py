@@ -1,4 +1,4 @@
-"""What an open logistic regression or multilayer perceptron of scikit-learn shows of each record.
+"""Measure white-box signals of a logistic regression or perceptron of scikit-learn.
 
 In closed form.
 """
@@ -32,9 +32,8 @@ from memberscope.types import Floats, Ints, SignalSpec
 
 WIDTH = 64  # columns to which a hidden layer is reduced
 BATCH = 1024  # records whose influences are computed together
-ACTIVATIONS: dict[
-    str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]
-] = {  # and their derivatives, from what they give
+# Activations and their derivatives, which are computed from the activation's output
+ACTIVATIONS: dict[str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]] = {
     "identity": (np.array, np.ones_like),
     "logistic": (expit, lambda out: out * (1 - out)),
     "tanh": (np.tanh, lambda out: 1 - out**2),
@@ -43,9 +42,9 @@ ACTIVATIONS: dict[
 
 
 def has_known_gradient(estimator: Any) -> bool:
-    """Whether the loss of `estimator`, or of the last step of a pipeline, has a gradient here.
+    """Check whether the gradient of the loss of `estimator` is known here.
 
-    Logistic regression and perceptrons.
+    It is for logistic regression and perceptrons, also as the last step of a pipeline.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -68,7 +67,10 @@ def has_known_gradient(estimator: Any) -> bool:
 
 
 def _has_separate_regressions(model: Any) -> bool:
-    """Whether each class has a regression of its own, so that probabilities are no softmax."""
+    """Check whether each class has a regression of its own.
+
+    Probabilities are then not a softmax.
+    """
     return len(model.classes_) > 2 and (
         model.solver == "liblinear" or getattr(model, "multi_class", "auto") == "ovr"
     )
@@ -76,9 +78,9 @@ def _has_separate_regressions(model: Any) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class SklearnInside:
-    """The white-box signals of a fitted classifier that `has_known_gradient` accepts.
+    """White-box signals of a fitted classifier that `has_known_gradient` accepts.
 
-    What `SklearnTarget.inside` is.
+    This is `SklearnTarget.inside`.
 
     >>> from sklearn.linear_model import LogisticRegression
     >>> model = LogisticRegression().fit([[0.0], [1.0]], [0, 1])
@@ -89,9 +91,9 @@ class SklearnInside:
     estimator: Any
 
     def __call__(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The signal `spec` (n, d) of the records `x` with true classes `y` (n,).
+        """Measure the signal `spec` (n, d) of the records `x` with true classes `y` (n,).
 
-        As positions in sorted order.
+        Classes are positions in sorted order.
         """
         chosen = dict(spec.parameters)
         *hidden, logits = self.layers(x)
@@ -120,13 +122,13 @@ class SklearnInside:
 
     @property
     def has_intercept(self) -> bool:
-        """Whether intercepts are fitted."""
+        """True if intercepts are fitted."""
         return bool(getattr(self.last, "fit_intercept", True))
 
     def layers(self, x: Any) -> list[Floats]:
-        """The record as it enters the classifier, what each hidden layer gives out.
+        """Compute the classifier's input, each hidden layer's output, and the logits.
 
-        And the logits; two classes have one column.
+        Two classes have one column of logits.
         """
         if hasattr(self.estimator, "steps"):
             for _, step in self.estimator.steps[:-1]:
@@ -140,9 +142,9 @@ class SklearnInside:
         return values
 
     def norms(self, values: list[Floats], y: Ints) -> tuple[OutputError, Floats]:
-        """The error at the outputs, and squared norms (n.
+        """Compute the error at the outputs, and squared norms (n, layers) of the gradients.
 
-        Layers) of the gradients for an error of unit size.
+        The norms are for an error of unit size.
         """
         error = compute_output_error(_expand_binary_logits(values[-1]), y, "logits")
         found = []
@@ -153,7 +155,8 @@ class SklearnInside:
         return error, np.column_stack(found[::-1])
 
     def backward(self, values: list[Floats], unit: Floats) -> Iterator[Floats]:
-        """Errors (n, out) at what each layer gives out, the last layer's first."""
+        """Yield the errors (n, out) at each layer's output, the last layer's first."""
+        # Two classes have one logit, that of the second
         back = unit[:, 1:] if values[-1].shape[1] == 1 else unit
         for place in reversed(range(len(self.weights))):
             yield back
@@ -163,9 +166,9 @@ class SklearnInside:
                 )
 
     def activations(self, hidden: list[Floats], logits: Floats, width: int) -> Floats:
-        """Log-probabilities (n, k), then the hidden layers, the last first.
+        """Collect log-probabilities (n, k), then the hidden layers, the last first.
 
-        Each of at most `width` columns.
+        Each has at most `width` columns.
         """
         logs = clip_log_probabilities(_expand_binary_logits(logits), "logits")
         return np.hstack(
@@ -173,7 +176,7 @@ class SklearnInside:
         )
 
     def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
-        """Columns (n, 4) as `solve_influences` gives them, of the weights of all layers."""
+        """Compute columns (n, 4) as `solve_influences` gives them, of the weights of all layers."""
         some = np.sort(
             np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))]
         )
@@ -191,7 +194,7 @@ class SklearnInside:
         return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
 
     def gradients(self, values: list[Floats], unit: Floats) -> Gradients:
-        """Gradients of errors `unit` (n, k) at the outputs, in factors."""
+        """Factor the gradients of errors `unit` (n, k) at the outputs."""
         ones = np.ones((len(unit), int(self.has_intercept)))
         backs = list(self.backward(values, unit))[::-1]
         return Gradients(
@@ -201,5 +204,5 @@ class SklearnInside:
 
 
 def _expand_binary_logits(logits: Floats) -> Floats:
-    """Logits (n, k), a single column read as the positive class of two."""
+    """Expand logits to (n, k); a single column is the positive class of two."""
     return np.column_stack([np.zeros(len(logits)), logits]) if logits.shape[1] == 1 else logits

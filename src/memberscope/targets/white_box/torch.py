@@ -1,4 +1,4 @@
-"""What an open torch module shows of each record.
+"""Measure white-box signals of a torch module.
 
 Gradient norms, activations and self-influence.
 """
@@ -22,7 +22,7 @@ WIDTH = 64  # columns to which each activation is reduced
 
 @dataclass(frozen=True, eq=False)
 class TorchInside:
-    """The white-box signals of `module`: what `TorchTarget.inside` is.
+    """White-box signals of `module`: this is `TorchTarget.inside`.
 
     >>> import torch
     >>> _ = torch.manual_seed(0)
@@ -37,11 +37,11 @@ class TorchInside:
     batch_size: int
 
     def __call__(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The signal `spec` (n, d) of the records; the module is left exactly as it was.
+        """Measure the signal `spec` (n, d) of the records; the module is left exactly as it was.
 
         Raises:
             UnmetNeedError: The module cannot be differentiated record by record, or has too many
-        parameters outside linear layers.
+                parameters outside linear layers.
         """
         chosen = dict(spec.parameters)
         with hold_module_open(self.module, self.signal, self.device) as module:
@@ -61,6 +61,6 @@ class TorchInside:
             )
 
     def more(self, module: OpenModule, x: Any, y: Ints, chosen: dict[str, float]) -> list[Floats]:
-        """Activations beside the gradients, if `collect_activations` says of what width."""
+        """Collect the activations beside the gradients, if `chosen` gives their width."""
         width = int(chosen.get("activations", 0))
         return [collect_activations(module, x, y, self.batch_size, width)] if width else []

@@ -1,4 +1,4 @@
-"""A torch module laid open for measurement and put back exactly as it was.
+"""Open a torch module for measurement and restore it exactly as it was.
 
 Its modes, and what of it is trained.
 """
@@ -19,7 +19,7 @@ from memberscope.types import Floats, Ints, Signal
 
 @dataclass(frozen=True, eq=False)
 class OpenModule:
-    """A module in eval mode, none of whose parameters requires a gradient while it is open.
+    """Module in eval mode whose parameters require no gradient while it is open.
 
     `signal` says what it returns.
     """
@@ -31,7 +31,7 @@ class OpenModule:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The trained parameters by name, each once, as they are."""
+        """Trained parameters by name, each once."""
         return {name: part for name, part in self.module.named_parameters() if name in self.trained}
 
     @property
@@ -47,9 +47,9 @@ class OpenModule:
 
 
 def can_take_gradients(module: Any) -> bool:
-    """Whether gradients of `module` can be taken.
+    """Check whether gradients of `module` can be taken.
 
-    It is Python code with parameters of real numbers, not TorchScript.
+    It must be Python code with parameters of real numbers, not TorchScript.
 
     >>> import torch
     >>> can_take_gradients(torch.nn.Linear(2, 2)), can_take_gradients(torch.nn.ReLU())
@@ -64,7 +64,7 @@ def can_take_gradients(module: Any) -> bool:
 
 @contextmanager
 def use_eval_mode(module: Any) -> Iterator[None]:
-    """Eval mode for the module and all within it, then the mode that each had."""
+    """Put the module and all within it into eval mode, then restore each mode."""
     modes = [(part, part.training) for part in module.modules()]
     with suppress(NotImplementedError):  # an exported program has no modes
         module.eval()
@@ -76,9 +76,9 @@ def use_eval_mode(module: Any) -> Iterator[None]:
 
 
 def list_frozen_parameters(module: Any) -> tuple[str, ...]:
-    """Names of the parameters that require no gradient, if others do.
+    """List the parameters that require no gradient, if others do.
 
-    Those that training left alone.
+    Training left these alone.
 
     >>> import torch
     >>> list_frozen_parameters(torch.nn.Linear(2, 2).requires_grad_(False))
@@ -90,9 +90,9 @@ def list_frozen_parameters(module: Any) -> tuple[str, ...]:
 
 @contextmanager
 def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenModule]:
-    """The module, open: what was trained is what required a gradient.
+    """Open the module.
 
-    Or everything real if nothing does.
+    What was trained is what required a gradient, or everything real if nothing does.
     """
     flags = [(part, part.requires_grad) for part in module.parameters()]
     still = list_frozen_parameters(module)
@@ -102,6 +102,7 @@ def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenM
         if part.is_floating_point() and name not in still
     )
     try:
+        # Frozen, so that no graph of the weights is kept in memory
         for part, _ in flags:
             part.requires_grad_(False)
         with use_eval_mode(module):
@@ -112,7 +113,7 @@ def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenM
 
 
 def _find_module_dtype(module: Any) -> Any:
-    """The type of the module's first real parameter; float32 if it has none."""
+    """Find the type of the module's first real parameter; float32 if it has none."""
     import torch
 
     return next(
@@ -121,9 +122,9 @@ def _find_module_dtype(module: Any) -> Any:
 
 
 def has_embedding(module: Any) -> bool:
-    """Whether whole numbers are codes to the module, which it looks up in an embedding.
+    """Check whether the module looks whole numbers up in an embedding.
 
-    And not quantities such as pixels.
+    They are then codes, and not quantities such as pixels.
     """
     import torch
 
@@ -133,9 +134,9 @@ def has_embedding(module: Any) -> bool:
 
 
 def as_inputs(module: Any, batch: Any, device: str) -> Any:
-    """The records as a tensor that the module takes, on its device.
+    """Convert the records to a tensor that the module takes, on its device.
 
-    Several inputs as a tuple or a dict of tensors.
+    Several inputs become a tuple or a dict of tensors.
     """
     import torch
 
@@ -152,7 +153,7 @@ def as_inputs(module: Any, batch: Any, device: str) -> Any:
 
 
 def as_columns(outputs: Any, signal: Signal) -> Floats:
-    """Outputs (n, k) as float64; a single column is the positive class of two."""
+    """Convert outputs to (n, k) as float64; a single column is the positive class of two."""
     values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
     if values.ndim == 1 or values.shape[1] == 1:
         positive = values.reshape(len(values), 1)
@@ -162,19 +163,16 @@ def as_columns(outputs: Any, signal: Signal) -> Floats:
 
 
 def measure_output_error(opened: OpenModule, outputs: Any, labels: Ints) -> tuple[OutputError, Any]:
-    """The error of the module's own `outputs`, and its unit as a tensor of their shape.
+    """Compute the error of the module's own `outputs`, and its unit as a tensor.
 
-    To start a gradient from.
+    A gradient starts from the unit.
     """
     error = compute_output_error(as_columns(outputs, opened.signal), labels, opened.signal)
     return error, as_outputs(opened, error.unit, outputs)
 
 
 def as_outputs(opened: OpenModule, errors: Floats, like: Any) -> Any:
-    """Errors (n, k) at the columns that are read of the outputs.
-
-    As errors at the outputs `like` themselves.
-    """
+    """Convert errors (n, k) at the classes to errors at the outputs `like` themselves."""
     import torch
 
     if like.ndim == 1 or like.shape[1] == 1:

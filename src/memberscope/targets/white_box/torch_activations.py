@@ -1,6 +1,6 @@
-"""What passes inside a torch module.
+"""Collect the activations inside a torch module.
 
-The activations that go into each trained layer, of a width that does not grow with the model.
+Those that enter each trained layer, of a width that does not grow with the model.
 """
 
 from __future__ import annotations
@@ -17,12 +17,10 @@ from memberscope.types import Floats, Ints
 
 
 def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, width: int) -> Floats:
-    """Log-probabilities (n, k), then the inputs of the trained layers, the last layer's first.
+    """Collect log-probabilities (n, k), then the inputs of the trained layers, the last first.
 
-    Each of at most `width` columns.
-
-    What is wider is multiplied by a fixed random matrix. The record itself, as it goes into the
-    first layer, is left out.
+    Each has at most `width` columns. What is wider is multiplied by a fixed random matrix. The
+    record itself, as it enters the first layer, is left out.
 
     Raises:
         UnmetNeedError: An activation's shape depends on the batch.
@@ -42,7 +40,7 @@ def collect_activations(opened: OpenModule, x: Any, y: Ints, batch_size: int, wi
 
 
 def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats:
-    """Activations (n, d) of one batch."""
+    """Collect the activations (n, d) of one batch."""
     layers = dict(opened.module.named_modules())
     inputs = as_inputs(opened.module, x, opened.device)
     seen: dict[str, Any] = {}

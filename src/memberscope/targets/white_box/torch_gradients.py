@@ -1,10 +1,10 @@
-"""Per-example gradient norms of a torch module.
+"""Compute per-example gradient norms of a torch module.
 
-One forward and one backward pass a batch, and no gradient is ever kept.
+They take one forward and one backward pass a batch, and no gradient is kept.
 
 Where a layer has no closed form, or weights are shared or used in a way that hooks do not see,
 `torch.func` differentiates a few records at a time instead. Which of the two is right for a module
-is found out, not assumed: two records are compared with gradients from plain backward passes.
+is tested, not assumed: two records are compared with gradients from plain backward passes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CLOSE, FAINT = 1e-2, 1e-4  # disagreement allowed: relative, and as a share of t
 
 @dataclass(frozen=True, eq=False)
 class Norms:
-    """Squared norms (n, layers) of the gradient of each layer for an error of unit size.
+    """Squared norms (n, layers) of each layer's gradient for an error of unit size.
 
     And the error itself.
     """
@@ -37,7 +37,7 @@ class Norms:
 
 
 def measure_gradient_norms(opened: OpenModule, x: Any, y: Ints, batch_size: int) -> Norms:
-    """Per-example gradient norms of cross-entropy at the records, layer by layer.
+    """Measure per-example gradient norms of cross-entropy at the records, layer by layer.
 
     Raises:
         UnmetNeedError: Neither way gives the gradients that backward passes give.
@@ -49,7 +49,7 @@ def measure_gradient_norms(opened: OpenModule, x: Any, y: Ints, batch_size: int)
 
 
 def _join_errors(errors: list[OutputError]) -> OutputError:
-    """The errors of several batches as one."""
+    """Join the errors of several batches."""
     fields = ("unit", "log_size", "log_p", "log_odds")
     return OutputError(
         *(np.concatenate([getattr(each, name) for each in errors]) for name in fields)
@@ -57,19 +57,20 @@ def _join_errors(errors: list[OutputError]) -> OutputError:
 
 
 def split_batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
-    """The records and labels, `size` at a time."""
+    """Split records and labels into batches of `size`."""
     for start in range(0, len(x), size):
         yield x[start : start + size], y[start : start + size]
 
 
 def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
-    """`measure_norms_in_closed_form` if it gives what two plain backward passes give.
+    """Choose the method that gives what two plain backward passes give.
 
-    Else `measure_norms_by_vmap` if that does.
+    `measure_norms_in_closed_form`, or else `measure_norms_by_vmap`.
 
     Raises:
         UnmetNeedError: Neither does.
     """
+    # Two records that differ: one alone would not show a layer that mixes records
     two = np.unique([0, len(x) - 1])
     some, labels = x[two[0] : two[-1] + 1 : max(1, len(x) - 1)], y[two]
     truth = _measure_norms_by_loop(opened, some, labels)
@@ -86,22 +87,21 @@ def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
             return way
     raise UnmetNeedError(
         "Expected a module whose gradients torch.func can take for each record, got "
-        f"{type(opened.module).__name__}: {reason}. "
-        f"Audit it at a weaker access."
+        f"{type(opened.module).__name__}: {reason}. Audit it at a weaker access."
     )
 
 
 def _compare_norms(found: Floats, truth: Floats) -> Bools:
-    """Whether squared norms (n, layers) are the same, but for rounding."""
+    """Check whether squared norms (n, layers) are the same, but for rounding."""
     size = np.sqrt(truth.sum(axis=1, keepdims=True))
     difference = np.abs(np.sqrt(found) - np.sqrt(truth))
     return np.asarray(~np.isfinite(truth) | (difference <= CLOSE * np.sqrt(truth) + FAINT * size))
 
 
 def _measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
-    """Squared norms (n, layers) from one backward pass a record.
+    """Measure squared norms (n, layers) by one backward pass a record.
 
-    What the other ways are held against.
+    The other methods are compared with it.
     """
     import torch
 
@@ -126,19 +126,20 @@ def _measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
 
 
 class NoClosedFormError(Exception):
-    """Some trained parameter is not that of a layer with a closed form which is used exactly once."""
+    """Raised where a trained parameter has no closed form, or is used more than once."""
 
 
 def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
-    """Norms of one batch from the inputs of each layer and the gradients at its outputs.
+    """Measure the norms of one batch from each layer's inputs and gradients at its outputs.
 
     Raises:
-        Uncovered: The module has to be differentiated in another way.
+        NoClosedFormError: The module has to be differentiated in another way.
     """
     import torch
 
     layers = dict(opened.module.named_modules())
     forms = {name: find_closed_form(layers[name]) for name in opened.layers}
+    # The norm of a sum is not the sum of norms where two layers share weights
     if None in forms.values() or _has_shared_parameters(opened.module):
         raise NoClosedFormError
     seen: dict[str, Any] = {}
@@ -165,12 +166,10 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
 def _build_norm_hook(
     name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]
 ) -> Any:
-    """A forward hook that keeps a layer's input until the gradient at its output comes back.
+    """Build a forward hook that keeps a layer's input until its gradient comes back.
 
-    Then only the norm of their product.
-
-    Weights are frozen, so the chain begins at the outputs of the first layers, which are added to
-    `starts`.
+    Then only the norm of their product is kept. Weights are frozen, so the chain begins at the
+    outputs of the first layers, which are added to `starts`.
     """
     own = tuple(full.rpartition(".")[2] for full in opened.layers[name])
 
@@ -193,14 +192,14 @@ def _build_norm_hook(
 
 
 def _has_shared_parameters(module: Any) -> bool:
-    """Whether two layers hold the same parameter."""
+    """Check whether two layers hold the same parameter."""
     return len(list(module.named_parameters(remove_duplicate=False))) != len(
         list(module.named_parameters())
     )
 
 
 def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
-    """Norms of one batch from vectorised per-example gradients.
+    """Measure the norms of one batch by vectorised per-example gradients.
 
     As many records at a time as `CELLS` numbers hold.
     """
@@ -221,9 +220,9 @@ def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms
 
 
 def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> dict[str, Any]:
-    """The gradients (b, ...) of each trained parameter for `errors` at the outputs.
+    """Compute the gradients (b, ...) of each trained parameter for `errors` at the outputs.
 
-    B times the parameters.
+    They take b times the memory of the parameters.
     """
     from torch.func import functional_call, grad, vmap
     from torch.utils._pytree import tree_map
@@ -235,9 +234,8 @@ def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> d
         return (functional_call(opened.module, {**parts, **rest}, (one,))[0] * error).sum()
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # torch remarks on operations that it can only take one record at a time
+        # torch warns of operations that it can only take one record at a time
+        warnings.simplefilter("ignore")
         found: dict[str, Any] = vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(
             own, inputs, errors
         )
@@ -245,7 +243,7 @@ def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> d
 
 
 def _split_state(opened: OpenModule) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The trained parameters by name, and everything else that the module holds."""
+    """Split the module's state into trained parameters by name, and everything else."""
     own = {name: part.detach() for name, part in opened.parameters.items()}
     rest = {
         name: part.detach() for name, part in opened.module.named_parameters() if name not in own

@@ -1,6 +1,6 @@
-"""Gradients of a torch module in factors, from which influences are computed.
+"""Compute gradients of a torch module in factors, for influences.
 
-Linear layers as pairs, all others as they are.
+Linear layers are factored into pairs, all others are kept whole.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ FEWEST = 128  # columns with which a curvature is still worth its name
 def compute_influence(
     opened: OpenModule, x: Any, y: Ints, batch_size: int, chosen: dict[str, float]
 ) -> Floats:
-    """Columns (n, 4) as `solve_influences` gives them.
+    """Compute columns (n, 4) as `solve_influences` gives them.
 
     The curvature is that of some of the records, whose number `chosen` may give.
 
     Raises:
         UnmetNeedError: The module cannot be differentiated record by record, or too many parameters
-    are not in linear layers.
+            are not in linear layers.
     """
+    # Without a closed form for every layer, linear ones may be used in ways that hooks do not see
     pairs = (
         _find_outer_product_layers(opened, x[:1])
         if choose_gradient_method(opened, x, y) is measure_norms_in_closed_form
@@ -68,8 +69,8 @@ def compute_influence(
     if room < FEWEST:
         raise UnmetNeedError(
             f"Expected at most {ROOM // FEWEST:,} trained parameters outside linear layers for "
-            f"influences, got {others:,}. "
-            f"Freeze some layers with requires_grad_(False), or leave out attacks on influence."
+            f"influences, got {others:,}. Freeze some layers with requires_grad_(False), or leave "
+            "out attacks on influence."
         )
     some = np.sort(
         np.random.default_rng(0).permutation(len(x))[: int(chosen.get("records", RECORDS))]
@@ -87,9 +88,9 @@ def compute_influence(
 
 
 def _find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
-    """The linear layers by name whose gradient is one outer product a record.
+    """Find the linear layers by name whose gradient is one outer product a record.
 
-    Those that are given no sequences.
+    These are layers that get no sequences.
     """
     import torch
 
@@ -115,7 +116,7 @@ def _find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
 
 
 def _measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputError, Any]:
-    """The error at the outputs of one batch, and its unit as a tensor."""
+    """Measure the error at the outputs of one batch, and its unit as a tensor."""
     import torch
 
     with torch.no_grad():
@@ -127,7 +128,7 @@ def _measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputErr
 def _build_curvature(
     opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int
 ) -> Gradients:
-    """The columns of the Gauss-Newton matrix as gradients, at most `room`."""
+    """Build the columns of the Gauss-Newton matrix as gradients, at most `room`."""
     import torch
 
     with torch.no_grad():
@@ -159,7 +160,7 @@ def _build_curvature(
 def _compute_factored_gradients(
     opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
 ) -> Gradients:
-    """Gradients of the errors `unit` at the outputs of one batch, in factors."""
+    """Compute gradients of the errors `unit` at the outputs of one batch, in factors."""
     seen, inputs = _collect_linear_factors(opened, pairs, x, unit)
     others = tuple(name for name in opened.trained if name.rpartition(".")[0] not in pairs)
     whole = np.zeros((len(x), 0))
@@ -174,9 +175,9 @@ def _compute_factored_gradients(
 def _collect_linear_factors(
     opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
 ) -> tuple[dict[str, tuple[Floats, Floats]], Any]:
-    """What goes into each linear layer, with a one for its bias, and what comes back to it.
+    """Collect each linear layer's input and the error at its output.
 
-    And the inputs as a tensor.
+    A one is appended to the input for the bias. Also give the records as a tensor.
     """
     import torch
 
@@ -212,5 +213,5 @@ def _collect_linear_factors(
 
 
 def _widen_to_float64(values: Any) -> Floats:
-    """A tensor's numbers as float64."""
+    """Convert a tensor to float64."""
     return np.asarray(values.detach().double().cpu().numpy(), dtype=np.float64)

@@ -1,6 +1,6 @@
-"""Squared per-record gradient norms of single layers in closed form.
+"""Compute squared per-record gradient norms of single layers in closed form.
 
-From what went in and the gradient at what came out.
+From the layer's input and the gradient at its output.
 
 A layer's gradient for one record is a product of the two: its norm is computed without it where
 that is cheaper (the norm of an outer product [1], and sums over pairs of positions [2]), otherwise
@@ -21,13 +21,13 @@ CELLS = 8_000_000  # numbers held at a time beside the batch itself: 32 MB
 
 
 def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], Any] | None:
-    """The function (layer, inputs, gradient.
+    """Find the function that measures squared norms (n,) of this layer in closed form.
 
-    Parameter names) -> squared norms (n,) for this layer; None if there is none.
+    It takes (layer, inputs, gradient, parameter names). None if there is no closed form.
 
     >>> import torch
     >>> find_closed_form(torch.nn.Linear(2, 2)).__name__, find_closed_form(torch.nn.LSTM(2, 2))
-    ('linear', None)
+    ('measure_linear_gradient', None)
     """
     from torch import nn
 
@@ -58,7 +58,7 @@ def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], A
 
 
 def measure_linear_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
-    """Of a linear layer on (n, d) or (n, ..., d)."""
+    """Measure the gradient of a linear layer on (n, d) or (n, ..., d)."""
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     if inputs.ndim == 2:
         found = (
@@ -76,9 +76,9 @@ def measure_linear_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple
 def _measure_convolution_gradient(
     layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
 ) -> Any:
-    """Of a convolution over one or two dimensions, with groups, strides.
+    """Measure the gradient of a convolution over one or two dimensions.
 
-    Dilation and any padding.
+    With groups, strides, dilation and any padding.
     """
     import torch
     from torch.nn import functional
@@ -112,13 +112,14 @@ def _measure_convolution_gradient(
 
 
 def _measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
-    """Squared norm (n,) of the products of `gradient` (n, groups, o, t) with `inputs` (n, groups.
+    """Measure the squared norm (n,) of products of inputs and gradients.
 
-    I, t), summed over positions t.
+    `gradient` (n, groups, o, t) times `inputs` (n, groups, i, t), summed over positions t.
     """
     import torch
 
     positions, into, out = inputs.shape[-1], inputs.shape[2], gradient.shape[2]
+    # Sums over pairs of positions [2] are cheaper where positions are few and weights are many
     ghost = positions * (into + out) < into * out
     found = _sum_squares(gradient.sum(-1)) if "bias" in names else 0.0 * _sum_squares(gradient)
     if "weight" not in names:
@@ -136,7 +137,7 @@ def _measure_pair_products(inputs: Any, gradient: Any, names: tuple[str, ...]) -
 def _measure_batch_norm_gradient(
     layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
 ) -> Any:
-    """Of batch normalisation with frozen statistics."""
+    """Measure the gradient of batch normalisation with frozen statistics."""
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
     mean, variance = (
@@ -149,7 +150,7 @@ def _measure_batch_norm_gradient(
 def _measure_group_norm_gradient(
     layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
 ) -> Any:
-    """Of group normalisation."""
+    """Measure the gradient of group normalisation."""
     from torch.nn import functional
 
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
@@ -161,7 +162,7 @@ def _measure_group_norm_gradient(
 def _measure_layer_norm_gradient(
     layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
 ) -> Any:
-    """Of layer normalisation over the last dimensions."""
+    """Measure the gradient of layer normalisation over the last dimensions."""
     from torch.nn import functional
 
     shape = tuple(layer.normalized_shape)
@@ -175,7 +176,7 @@ def _measure_layer_norm_gradient(
 
 
 def _measure_scale_gradient(normal: Any, gradient: Any, names: tuple[str, ...]) -> Any:
-    """Of a scale and shift of each channel (n, c, ...)."""
+    """Measure the gradient of a scale and shift of each channel (n, c, ...)."""
     found = 0.0 * _sum_squares(gradient)
     if "weight" in names:
         found = found + _sum_squares(
@@ -189,7 +190,7 @@ def _measure_scale_gradient(normal: Any, gradient: Any, names: tuple[str, ...]) 
 def _measure_embedding_gradient(
     layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]
 ) -> Any:
-    """Of a table looked up by codes (n, ...).
+    """Measure the gradient of a table looked up by codes (n, ...).
 
     Rows that are looked up twice add before they are squared.
     """
@@ -204,21 +205,22 @@ def _measure_embedding_gradient(
     room = _count_records_at_once(2 * codes.shape[1] ** 2)
     parts = []
     for code, g in zip(codes.split(room), gradient.split(room), strict=True):
+        # Positions with one code share a row of the table: their gradients add
         same = code[:, :, None] == code[:, None, :]
         parts.append(((g @ g.mT) * same).flatten(1).sum(1))
     return torch.cat(parts)
 
 
 def _sum_squares(values: Any) -> Any:
-    """Sum of squares (n,) over all but the first dimension."""
+    """Sum the squares (n,) over all but the first dimension."""
     return values.square().flatten(1).sum(1)
 
 
 def _widen_floats(values: Any) -> Any:
-    """The values in at least 32 bits."""
+    """Widen values to at least 32 bits."""
     return values.float() if values.itemsize < 4 else values
 
 
 def _count_records_at_once(cells: int) -> int:
-    """Records of `cells` numbers each that are held together."""
+    """Count the records of `cells` numbers each that fit in memory together."""
     return max(1, CELLS // max(1, cells))

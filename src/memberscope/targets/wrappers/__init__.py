@@ -1,4 +1,4 @@
-"""Targets in front of other targets: an output defence, or a count of queries."""
+"""Wrap targets in other targets: an output defence, or a count of queries."""
 
 from memberscope.targets.wrappers.query_budget import find_metered_target
 

@@ -1,4 +1,4 @@
-"""Targets that count what is sent of each record: found behind whatever stands in front of them."""
+"""Find targets that count what is sent of each record, behind whatever wraps them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from memberscope.types import Target
 
 @runtime_checkable
 class MeteredTarget(Protocol):
-    """What an audit tells such a target.
+    """Target that counts queries.
 
-    The budget of each owner, and whom to tell how many records are answered.
+    The audit sets the budget of each owner, and `told`, which is called with how many records are
+    answered.
 
     It makes batches itself, of up to `rows_a_query` records in one call; `query(x, owners=…)` says
     whose budget each row is of.
@@ -24,13 +25,15 @@ class MeteredTarget(Protocol):
 
 
 def find_metered_target(target: Target) -> MeteredTarget | None:
-    """The target, or the one behind its output defences, if it counts queries; else None.
+    """Find the target that counts queries: this one, or one behind its output defences.
+
+    None if there is none.
 
     >>> from memberscope.wire import Endpoint
     >>> from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
     >>> from memberscope.outputs import parse_restriction
     >>> served = HttpTarget(Endpoint("http://localhost:1", model_name="m", n_classes=2))
-    >>> find_metered_target(RestrictedTarget(served, restriction("top:1"))) is served, find_metered_target(FunctionTarget(len, n_classes=2))
+    >>> find_metered_target(RestrictedTarget(served, parse_restriction("top:1"))) is served, find_metered_target(FunctionTarget(len, n_classes=2))
     (True, None)
     """
     inner: object = target

@@ -1,4 +1,4 @@
-"""Any target behind an output defence: it answers what the defence lets through."""
+"""Put any target behind an output defence: it answers what the defence lets through."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from memberscope.types import Access, Floats, OutputDefence, Signal, Target
 
 
 class RestrictedTarget:
-    """`target` as `defence` lets it be seen; classes that it hides are NaN.
+    """`target` seen through `defence`; classes that it hides are NaN.
 
     >>> import numpy as np
     >>> from memberscope.targets import FunctionTarget
@@ -34,8 +34,8 @@ class RestrictedTarget:
         """
         if target.signal not in ("probabilities", "logits"):
             raise InputError(
-                f"Expected a target that returns probabilities or logits, got {target.signal}. "
-                "Leave it as it is."
+                f"Expected a target that returns probabilities or logits, got {target.signal}. Use "
+                "this target without the output defence."
             )
         self.target, self.defence = target, defence
         self.signal: Signal = defence.signal
@@ -62,7 +62,7 @@ class RestrictedTarget:
         return getattr(self.target, "reading", None)
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **how: Any) -> Any:
-        """Let the target find out what it returns, if it does that."""
+        """Let the target find out what it returns, if it can."""
         find = getattr(self.target, "find_outputs", None)
         return None if find is None else find(x, n_classes=n_classes, **how)
 
@@ -78,14 +78,14 @@ class RestrictedTarget:
 
     @property
     def same_labels(self) -> Target:
-        """A target with the same top classes that is asked in less time.
+        """A target with the same top classes that answers faster.
 
         No defence changes them.
         """
         return self if self.signal == "labels" else getattr(self.target, "same_labels", self.target)
 
     def query(self, x: Any, **whose: Any) -> Floats:
-        """What is left (n, k) of the target's answers, or labels (n, 1).
+        """Give what is left (n, k) of the target's answers, or labels (n, 1).
 
         `whose` goes to a target that counts queries.
         """
@@ -94,6 +94,6 @@ class RestrictedTarget:
         if odd.any() and not getattr(self.target, "hides", False):
             raise TargetError(
                 f"Expected finite outputs behind {self.defence.name}, got {int(odd.sum())} rows "
-                "with NaN or infinity. Repair the model."
+                "with NaN or infinity. Make the model answer all records with finite numbers."
             )
         return self.defence(softmax(outputs, axis=1) if self.target.signal == "logits" else outputs)

@@ -1,6 +1,6 @@
-"""Which engine trains how many models together on how many threads.
+"""Choose how many models are trained together, by which engine, on how many threads.
 
-Measured once, on a few steps of the real work.
+The choice is measured once, on a few steps of the real work.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from memberscope.types import Records
 Settings = TypeVar("Settings", bound=TorchSettings)
 STEPS = 6  # measured steps a candidate, after a first one that is not counted
 WORTH = 0.97  # a larger stack loses more when a run is killed: it must be this much faster
-STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}
+STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}  # numbers of models tried in a stack
 ENGINES: dict[str, Callable[[Task], None]] = {
     "matrices": stacked.train_stacked_networks,
     "vmap": vmap.train_with_vmap,
@@ -43,7 +43,7 @@ PRIVATE: dict[str, Callable[[Task], None]] = {
 
 
 def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
-    """The engine that the recipe names, or the first that this module allows.
+    """Select the engine that the recipe names, or the first that this module allows.
 
     Raises:
         InputError: It names one that cannot train the module.
@@ -60,14 +60,17 @@ def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     )
     if recipe.engine not in (*able, "loop") and not can_stack:
         raise InputError(
-            f"Expected a model that the engine {recipe.engine!r} can train, got another: {why}. "
-            "Use engine='auto'."
+            f"Expected a model that the engine {recipe.engine!r} can train, got "
+            f"{type(module).__name__}: {why}. Use engine='auto'."
         )
     return table[recipe.engine]
 
 
 def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...], str]:
-    """Engines worth trying for the module, fastest first, and why stacking stops where it does."""
+    """List engines worth trying for the module, fastest first.
+
+    Also say why stacking stops where it does.
+    """
     if recipe.privacy is not None:
         return _list_private_engines(module)
     if not callable(recipe.loss) and find_linear_layers(module) is not None:
@@ -81,7 +84,7 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
 
 
 def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
-    """The engine for the module's private training, and why."""
+    """Name the engine for the module's private training, and say why."""
     if find_linear_layers(module) is not None and all(p.requires_grad for p in module.parameters()):
         return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
     return ("loop",), "one by one, gradients of single records by Opacus"
@@ -90,12 +93,12 @@ def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
 def choose_engine_settings(
     recipe: Settings, pool: Records, size: int, n_models: int
 ) -> tuple[Settings, dict[str, Any]]:
-    """The recipe with what is left open decided, and the decision.
+    """Decide what the recipe leaves open; give the recipe and the decision.
 
-    `size` records a model, `n_models` in all.
+    For `size` records a model and `n_models` in all.
 
     Raises:
-        InputError: The records are no array, or the device is not there.
+        InputError: The records are not an array, or the device is not available.
     """
     module = build_initial_module(recipe, 0)
     able, note = list_engines(recipe, module)
@@ -118,9 +121,9 @@ def choose_engine_settings(
 def _list_trial_recipes(
     recipe: Settings, able: tuple[Engine, ...], n_models: int, cores: int
 ) -> list[Settings]:
-    """Recipes to compare, small stacks first.
+    """List recipes to compare, small stacks first.
 
-    Stacks leave every core a job, and a lone job gets all cores.
+    Stacks leave every core a job, and a single job gets all cores.
     """
     on_cpu = recipe.device == "cpu"
     most = max(1, -(-n_models // (cores if on_cpu else 1)))
@@ -139,25 +142,29 @@ def _list_trial_recipes(
 def _find_fastest_recipe(
     trials: list[Settings], pool: Records, size: int
 ) -> tuple[Settings, float]:
-    """The quickest of `trials` by seconds a model and step, and those seconds."""
+    """Find the quickest of `trials` by seconds a model and step, and those seconds."""
     best, least = trials[-1], float("inf")
     for trial in trials:
         try:
             seconds = measure_step_seconds(trial, pool, size)
-        except (
-            RuntimeError,
-            NotImplementedError,
-        ):  # too large for the memory, or a layer or loss that cannot be stacked
+        # Too large for the memory, or a layer or loss that cannot be stacked
+        except (RuntimeError, NotImplementedError):
+            # The last trial is the smallest that is left: if that fails too, the work itself cannot
+            # be done
             if trial == trials[-1]:
                 raise
             continue
+        # Small stacks come first, and a larger one must be clearly faster
         if seconds < WORTH * least:
             best, least = trial, seconds
     return best, least
 
 
 def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> float:
-    """Seconds that one step of one model takes in a stack like the recipe's; nothing is kept."""
+    """Measure the seconds that one step of one model takes in a stack like the recipe's.
+
+    Nothing is kept of the trained models.
+    """
     stack = recipe.stack or 1
     x, y = build_tensors(recipe, pool, build_initial_module(recipe, 0))
     rng = np.random.default_rng(0)
@@ -186,5 +193,6 @@ def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> flo
                 torch.cuda.synchronize()
             return time.perf_counter() - started
 
+    # The first run compiles and allocates; it would be measured with the steps
     run(1)
     return min(run(STEPS) for _ in range(2)) / (STEPS * stack)

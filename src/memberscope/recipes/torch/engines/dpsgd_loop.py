@@ -1,6 +1,6 @@
-"""DP-SGD for any other module, one after another.
+"""Train any module by DP-SGD, one after another.
 
-Opacus's gradients of single records and its optimiser, on our draws.
+With Opacus's gradients of single records and its optimiser, on this package's own draws.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ def _train_private_module(task: Task) -> None:
         expected_batch_size=mechanism.expected,
         generator=build_noise_generator(task.seeds[0], device),
     )
+    # Sums, since Opacus divides by the expected size of a batch itself
     loss = torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing, reduction="sum")
     with (
         torch.random.fork_rng(devices=[device] if task.x.is_cuda else []),
@@ -62,6 +63,7 @@ def _train_private_module(task: Task) -> None:
                 x, y = (part[0] for part in build_poisson_batch(task, step, sizes))
                 loss(head.logits(module(x)), y).backward()
             else:
+                # An empty sample still adds noise and moves the weights, as the proof assumes
                 for parameter in optimiser.params:
                     parameter.grad_sample = parameter.new_zeros((0, *parameter.shape))
             optimiser.step()
@@ -69,7 +71,7 @@ def _train_private_module(task: Task) -> None:
 
 
 def _remove_opacus_hooks(module: Any) -> None:
-    """Take away from a trained module what Opacus hung on it."""
+    """Remove from a trained module what Opacus attached to it."""
     for parameter in module.parameters():
         parameter.grad = None
     module.to_standard_module()

@@ -1,9 +1,9 @@
-"""DP-SGD for fully connected networks with stacked weights.
+"""Train fully connected networks by DP-SGD with stacked weights.
 
 No gradient of a single record is ever written out.
 
-The gradient of a linear layer's weights on one record is the outer product of what came in, a, and
-the loss's slope by what went out, d. Its squared norm is |a|²|d|², with a bias (|a|² + 1)|d|² (I.
+The gradient of a linear layer's weights on one record is the outer product of the layer's input, a,
+and the loss's slope by its output, d. Its squared norm is |a|²|d|², with a bias (|a|² + 1)|d|² (I.
 Goodfellow, arXiv:1510.01799). So norms cost two sums, clipping is a scaling of d, and the clipped
 sum is one product.
 """
@@ -38,7 +38,7 @@ Watch = Callable[[int, "Network", list[list[Any]]], None]
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The layers of b networks and their stacked weights."""
+    """Layers of b networks and their stacked weights."""
 
     plan: list[Layer]
     stacks: list[Stacked]
@@ -47,9 +47,10 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """What came into each layer (b, r, in) and the slopes (b, r.
+    """Factors of every record's gradients in each layer.
 
-    Out) of each record's own loss by what went out of it.
+    The layer's inputs (b, r, in), and the slopes (b, r, out) of each record's own loss by the
+    layer's output.
     """
 
     seen: list[Any]
@@ -59,7 +60,7 @@ class Factors:
 def train_private_networks(task: Task, watch: Watch | None = None) -> None:
     """Train the task's networks in place, all at once.
 
-    `watch` sees number, weights and noisy mean gradient before each update.
+    `watch` gets the number, the weights and the noisy mean gradient before each update.
     """
     import torch
 
@@ -82,6 +83,7 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
                 * build_draw_mask(sizes, inputs)
                 / mechanism.expected
             )
+            # Noise first, then the sum on top of it: one buffer serves both
             _fill_with_noise(into, mechanism.deviation, noises)
             add_gradient_sums(into, factors, scale)
             if watch is not None:
@@ -98,7 +100,7 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
 
 
 def _build_network(task: Task) -> Network:
-    """The task's networks side by side."""
+    """Stack the task's networks."""
     plan = find_linear_layers(task.modules[0])
     assert plan is not None, (
         "the engine `matrices` was given a module that is no fully connected network"
@@ -118,16 +120,15 @@ def _write_back_weights(net: Network, modules: list[Any]) -> None:
 
 
 def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks: list[Any]) -> Any:
-    """What dropout leaves after a layer with `weight` (b, in, out).
+    """Draw a dropout mask for a layer with `weight` (b, in, out).
 
-    0 or 1 / (1 - share), (b, r, out); None without dropout.
+    It is 0 or 1 / (1 - share), (b, r, out); None without dropout.
     """
     if not share:
         return None
     keep = weight.new_zeros((len(sizes), max(1, *sizes), weight.shape[2]))
-    for own, size, generator in zip(
-        keep, sizes, masks, strict=True
-    ):  # as many draws as records, whatever the company
+    # As many draws as records, whatever else is in the stack
+    for own, size, generator in zip(keep, sizes, masks, strict=True):
         own[:size].bernoulli_(1 - share, generator=generator)
     return keep.div_(1 - share)
 
@@ -135,9 +136,9 @@ def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks
 def compute_gradient_factors(
     net: Network, inputs: Any, labels: Any, smoothing: float, keeps: list[Any] | None = None
 ) -> Factors:
-    """Forward and backward on inputs (b, r, f) and labels (b, r).
+    """Run forward and backward on inputs (b, r, f) and labels (b, r).
 
-    Up to the two factors of every record's gradients.
+    The result is the two factors of every record's gradients.
     """
     import torch
 
@@ -151,6 +152,7 @@ def compute_gradient_factors(
         )
         outs.append(layer.activation(z) if layer.activation is not None else z)
         seen.append(outs[-1] if keep is None else outs[-1] * keep)
+    # Undo the division of the mean loss by the batch: each record's own loss is meant
     back = (
         compute_cross_entropy_gradient(seen.pop(), labels, smoothing)
         .to(inputs.dtype)
@@ -165,7 +167,7 @@ def compute_gradient_factors(
 
 
 def compute_clip_factors(net: Network, factors: Factors, clip: float) -> Any:
-    """What each record's gradient is multiplied by, (b, r), so that its norm is at most `clip`."""
+    """Compute the factor (b, r) that brings each record's gradient to a norm of at most `clip`."""
     parts = [
         (a.square().sum(-1) + (len(stack.values) - 1)) * d.square().sum(-1)
         for a, d, stack in zip(factors.seen, factors.slopes, net.stacks, strict=True)
@@ -175,7 +177,7 @@ def compute_clip_factors(net: Network, factors: Factors, clip: float) -> Any:
 
 
 def _fill_with_noise(into: list[list[Any]], deviation: float, generators: list[Any]) -> None:
-    """Gaussian noise in place of whatever stood there, each model's from its own generator."""
+    """Fill the arrays with Gaussian noise, each model's from its own generator."""
     for values in into:
         for value in values:
             for own, generator in zip(value, generators, strict=True):

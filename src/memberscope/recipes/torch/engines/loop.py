@@ -1,6 +1,6 @@
-"""One module after another, whatever it is.
+"""Train one module after another, whatever it is.
 
-Autograd, convolutions in the layout and precision that suit the processor.
+With autograd, and convolutions in the layout and precision that suit the processor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def train_in_loop(task: Task) -> None:
 
 
 def _extract_model_task(task: Task, i: int) -> Task:
-    """The task of model `i` alone."""
+    """Extract the task of model `i` alone."""
     rows, soft, held = (
         None if part is None else part[i : i + 1] for part in (task.rows, task.soft, task.held)
     )
@@ -47,9 +47,9 @@ def _extract_model_task(task: Task, i: int) -> Task:
 
 @contextmanager
 def retain_freed_memory() -> Iterator[None]:
-    """Freed activations stay in the process meanwhile.
+    """Keep freed activations in the process meanwhile.
 
-    Glibc gives large ones back, and every step pays for fresh pages.
+    glibc gives large ones back to the system, and every step then pays for fresh pages.
     """
     allocator: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(allocator, "mallopt"):
@@ -70,17 +70,19 @@ def _train_module(task: Task) -> None:
     import torch
 
     recipe, module = task.recipe, task.modules[0]
+    # Convolutions on CPUs are faster with channels last
     layout = (
         torch.channels_last
         if any(p.ndim == 4 for p in module.parameters())
         else torch.preserve_format
     )
-    _ = task.head  # found while the module is as it was built
+    _ = task.head  # determined now: training mode would change what the module returns
     module.train().to(memory_format=layout)
     optimiser, watch = build_optimiser(recipe, module.parameters()), build_stopping_state(task)
     low = recipe.precision == "bfloat16"
     devices = [task.x.device] if task.x.is_cuda else []
     with torch.random.fork_rng(devices=devices):
+        # Any constant apart from the seed itself, which the initial weights have used
         torch.manual_seed(derive_dropout_seed(task.seeds[0]))
         for step in iterate_steps(task):
             x, y = (part[0] for part in build_batch(task, step))
@@ -104,7 +106,7 @@ def _train_module(task: Task) -> None:
 
 
 def read_outputs(task: Task, outputs: Any) -> Any:
-    """What the loss gets of a module's outputs.
+    """Prepare a module's outputs for the loss.
 
     Logits in full precision, or the outputs themselves for the user's own loss.
     """
@@ -118,9 +120,9 @@ def read_outputs(task: Task, outputs: Any) -> Any:
 
 
 def _compute_held_logits(task: Task, layout: Any) -> Any:
-    """The module's logits (1, v, k) about the records held out, in eval mode.
+    """Compute the module's logits (1, v, k) about the records held out, in eval mode.
 
-    A thousand at a time.
+    A thousand records at a time.
     """
     import torch
 
@@ -138,12 +140,12 @@ def _compute_held_logits(task: Task, layout: Any) -> Any:
 
 
 def derive_dropout_seed(seed: int) -> int:
-    """Seed of a model's dropout, apart from that of its initial weights."""
+    """Derive the seed of a model's dropout, which differs from that of its initial weights."""
     return seed ^ 0x5DEECE66D
 
 
 def build_optimiser(recipe: TorchSettings, parameters: Any) -> Any:
-    """The torch optimiser that the recipe names, over `parameters`."""
+    """Build the torch optimiser that the recipe names, over `parameters`."""
     import torch
 
     chosen = recipe.optimiser
@@ -167,9 +169,9 @@ def build_optimiser(recipe: TorchSettings, parameters: Any) -> Any:
 
 
 def build_loss(recipe: TorchSettings, epoch: int) -> Any:
-    """The loss in `epoch` as a function of logits (r, k) and labels (r,) or probabilities (r.
+    """Build the loss in `epoch` as a function of logits (r, k) and labels (r,).
 
-    K).
+    Instead of labels there may be probabilities (r, k).
     """
     import torch
 

@@ -1,9 +1,7 @@
-"""Fully connected networks with stacked weights.
+"""Train fully connected networks with stacked weights.
 
-Batched matrix products, the backward pass written out.
-
-The gradient of a weight is added to its momentum by the product itself, so a step reads and writes
-little besides the weights.
+With batched matrix products, the backward pass written out. The gradient of a weight is added to
+its momentum by the product itself, so a step reads and writes little besides the weights.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from memberscope.recipes.torch.task import Task, TorchSettings
 class Stacked:
     """Weights (b, in, out) and biases (b, 1, out) of one layer in all models.
 
-    With what the optimiser remembers of each.
+    `memory` is the state of the optimiser for each.
     """
 
     values: list[Any]
@@ -45,6 +43,7 @@ def train_stacked_networks(task: Task) -> None:
     low = torch.bfloat16 if recipe.precision == "bfloat16" else None
     stacks = [stack_layer(task, layer) for layer in plan]
     x = task.x.reshape(len(task.x), width)
+    # Without changes to records the low precision can be applied once, not at each step
     plain = not (recipe.augmentation or recipe.mixup)
     flat = replace(task, x=x.to(low or x.dtype) if plain else task.x)
     masks = [
@@ -87,9 +86,8 @@ def train_stacked_networks(task: Task) -> None:
 class Change:
     """How a step changes the weights.
 
-    The recipe's settings, the present rate, and the number of the step from 1.
-
-    `loss` is one of a model's logits (r, k) and targets; None is cross-entropy.
+    The recipe's settings, the present rate, and the number of the step from 1. `loss` is one of a
+    model's logits (r, k) and targets; None is cross-entropy.
     """
 
     optimiser: SGD | Adam
@@ -101,13 +99,13 @@ class Change:
 
 
 def _build_change(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
-    """The change that the recipe makes in a step."""
+    """Build the change that the recipe makes in a step."""
     loss = None if recipe.loss == "cross_entropy" else build_loss(recipe, epoch)
     return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)
 
 
 def _compute_stacked_held_logits(plan: list[Layer], stacks: list[Stacked], inputs: Any) -> Any:
-    """Logits (b, v, k) about the records held out of each model, without dropout."""
+    """Compute logits (b, v, k) about the records held out of each model, without dropout."""
     import torch
 
     seen = inputs.to(stacks[0].values[0].dtype)
@@ -119,19 +117,19 @@ def _compute_stacked_held_logits(plan: list[Layer], stacks: list[Stacked], input
 
 
 def _copy_model_weights(stacks: list[Stacked], i: int) -> list[list[Any]]:
-    """A copy of model i's weights, layer by layer."""
+    """Copy model i's weights, layer by layer."""
     return [[value[i].clone() for value in stack.values] for stack in stacks]
 
 
 def _restore_model_weights(stacks: list[Stacked], i: int, kept: list[list[Any]]) -> None:
-    """Give model i earlier weights."""
+    """Restore earlier weights of model i."""
     for stack, values in zip(stacks, kept, strict=True):
         for value, before in zip(stack.values, values, strict=True):
             value[i] = before
 
 
 def stack_layer(task: Task, layer: Layer) -> Stacked:
-    """One layer of all models side by side, nothing remembered yet."""
+    """Stack one layer of all models, with an empty state of the optimiser."""
     import torch
 
     linears = [module.get_submodule(layer.path) for module in task.modules]
@@ -152,7 +150,7 @@ def _run_training_step(
     change: Change,
     masks: list[Any],
 ) -> None:
-    """Forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
+    """Run forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
     import torch
 
     weights = [[value.to(inputs.dtype) for value in stack.values] for stack in stacks]
@@ -170,6 +168,7 @@ def _run_training_step(
         seen.append(out * kept[-1] if layer.dropout else out)
     back = _compute_logit_gradient(seen[-1], labels, change).to(inputs.dtype)
     for i in reversed(range(len(plan))):
+        # Computed before the update below changes the weights that it needs
         before: Any = torch.bmm(back, weights[i][0].transpose(1, 2)) if i else None
         _update_layer(stacks[i], seen[i], back, change)
         if i:
@@ -179,7 +178,7 @@ def _run_training_step(
 
 
 def _compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
-    """Gradient (b, r, k) of each model's loss by its logits.
+    """Compute the gradient (b, r, k) of each model's loss by its logits.
 
     `target` holds labels (b, r) or probabilities (b, r, k).
     """
@@ -197,7 +196,7 @@ def _compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
 
 
 def compute_cross_entropy_gradient(logits: Any, labels: Any, smoothing: float) -> Any:
-    """Gradient (b, r, k) of the mean cross-entropy by the logits."""
+    """Compute the gradient (b, r, k) of the mean cross-entropy by the logits."""
     import torch
 
     n, k = logits.shape[1:]
@@ -212,7 +211,7 @@ def compute_cross_entropy_gradient(logits: Any, labels: Any, smoothing: float) -
 
 
 def backpropagate_activation(activation: Any, back: Any, out: Any) -> Any:
-    """Gradient by what went into the activation, from what came `out` of it."""
+    """Compute the gradient by the activation's input, from its output `out`."""
     import torch
 
     aten = torch.ops.aten
@@ -226,9 +225,9 @@ def backpropagate_activation(activation: Any, back: Any, out: Any) -> Any:
 
 
 def _draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
-    """Zeros and 1 / (1 - share) in the shape of `out` (b, r, h).
+    """Draw zeros and 1 / (1 - share) in the shape of `out` (b, r, h).
 
-    Each model's from its own generator.
+    Each model's are from its own generator.
     """
     import torch
 
@@ -239,10 +238,12 @@ def _draw_dropout_mask(out: Any, share: float, masks: list[Any]) -> Any:
 
 
 def _update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> None:
-    """Move a layer's weights by the gradient of inputs (b, r, in) and back (b, r, out)."""
+    """Update a layer's weights by the gradient of inputs (b, r, in) and back (b, r, out)."""
     import torch
 
     optimiser, weight = change.optimiser, stack.values[0]
+    # The product adds to the momentum in one pass; Nesterov and mixed types need the gradient
+    # itself
     fused = isinstance(optimiser, SGD) and not optimiser.nesterov and inputs.dtype == weight.dtype
     if fused and isinstance(optimiser, SGD):
         momentum = stack.memory[0][0]
@@ -259,7 +260,7 @@ def _update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> Non
 
 
 def apply_gradient(value: Any, gradient: Any, memory: list[Any], change: Change) -> None:
-    """Move `value` by its gradient as torch's optimisers do."""
+    """Update `value` by its gradient as torch's optimisers do."""
     import torch
 
     optimiser, rate = change.optimiser, change.rate

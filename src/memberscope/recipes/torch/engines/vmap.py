@@ -1,6 +1,6 @@
-"""Modules of one architecture stacked and differentiated together by `torch.func`.
+"""Train modules of one architecture together by `torch.func`, stacked.
 
-For processors that like large steps.
+For processors that are fast on large steps.
 
 Elementwise optimisers act on stacked weights as on each model's own. Modules with running
 statistics cannot be stacked.
@@ -26,7 +26,7 @@ def train_with_vmap(task: Task) -> None:
     from torch.func import functional_call, grad, stack_module_state, vmap
 
     recipe = task.recipe
-    _ = task.head  # found while the module is as it was built
+    _ = task.head  # determined now: training mode would change what the module returns
     base = task.modules[0].train()
     parameters, _ = stack_module_state(task.modules)
     weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
@@ -38,6 +38,7 @@ def train_with_vmap(task: Task) -> None:
             outputs = functional_call(base, own, (x,))
         return build_loss(recipe, epoch)(read_outputs(task, outputs), y)
 
+    # Each model draws its own dropout
     gradients = vmap(grad(of_model), in_dims=(0, 0, 0, None), randomness="different")
     with torch.random.fork_rng(devices=[task.x.device] if task.x.is_cuda else []):
         torch.manual_seed(derive_dropout_seed(task.seeds[0]))
@@ -59,7 +60,7 @@ def train_with_vmap(task: Task) -> None:
 
 
 def find_stacking_obstacle(module: Any) -> str | None:
-    """Why modules like this cannot be stacked, or None if they can."""
+    """Say why modules like this cannot be stacked, or give None if they can."""
     if next(module.buffers(), None) is not None:
         named = next(name for name, _ in module.named_buffers())
         return f"the module keeps running statistics ({named})"
