@@ -15,10 +15,7 @@ ADVICE = (
 
 
 def _find_measured_level(policy: GuardPolicy) -> str | None:
-    """Find the measured level; labels where nothing else was answered, None without `[measured]`.
-
-    None without `[measured]`.
-    """
+    """Find the measured level; labels where nothing else was answered, None without `[measured]`."""
     found = policy.measured
     if found is None:
         return None

@@ -304,7 +304,7 @@ def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign
 def _count_alarm_queries(group: Sequence[Alarm]) -> int:
     """Count the queries behind alarms: the most of each subject, added up in the scope where that is most.
 
-    Since scopes count the same ones.
+    Scopes count the same queries.
     """
     most: dict[str, dict[str, int]] = {}
     for alarm in group:
