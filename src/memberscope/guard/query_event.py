@@ -1,4 +1,4 @@
-"""What the monitor is told of one request, after it was answered."""
+"""QueryEvent: one answered request, as the monitor sees it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 
 class QueryEvent(NamedTuple):
-    """Who asked about which records, and what they got.
+    """One answered request: who asked about which records, and the answer.
 
     `client` is `kind:subject`, `key` its keyed hash, `group` the name of its class. `labels` (n,)
     are the answered top classes, -1 where none was answered, or where they are still to be read
@@ -40,7 +40,7 @@ class QueryEvent(NamedTuple):
 
     @property
     def records(self) -> int:
-        """How many records were asked about."""
+        """Count the records that were asked about."""
         return len(self.labels)
 
 

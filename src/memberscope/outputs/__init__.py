@@ -1,4 +1,4 @@
-"""Output defences, one a file: functions from a model's outputs to what is answered.
+"""Restrict a model's outputs: output defences, one a file.
 
 An audit wraps a target in the same object that stands in front of the served model: what was
 measured is what is served.

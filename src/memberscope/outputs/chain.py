@@ -1,4 +1,4 @@
-"""Output defences one after the other, and their names read back."""
+"""Chain output defences, and parse their names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from memberscope.types import Bools, Floats, OutputDefence, Signal
 
 @dataclass(frozen=True)
 class Chain:
-    """Each of `parts` applied to what the one before it answers.
+    """Apply each of `parts` to what the one before it answers.
 
     >>> import numpy as np
     >>> Chain((TopK(1), Rounding(1)))(np.array([[0.26, 0.74]])).tolist()
@@ -30,26 +30,26 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """The parts' names, joined by `+`."""
+        """Join the parts' names by `+`."""
         return "+".join(part.name for part in self.parts)
 
     @property
     def signal(self) -> Signal:
-        """What the last part answers."""
+        """Give the signal of the last part."""
         return self.parts[-1].signal
 
     @property
     def hides(self) -> bool:
-        """Whether some part leaves something out."""
+        """True if some part leaves something out."""
         return any(part.hides for part in self.parts)
 
     @property
     def digest(self) -> str:
-        """The parts' digests, joined by `+`."""
+        """Join the parts' digests by `+`."""
         return "+".join(part.digest for part in self.parts)
 
     def fit(self, outputs: Floats, member: Bools) -> Chain:
-        """The parts fitted in order, each to what those before it answer."""
+        """Fit the parts in order, each to what those before it answer."""
         fitted: list[OutputDefence] = []
         for part in self.parts:
             fitted.append(part.fit(outputs, member))
@@ -57,7 +57,7 @@ class Chain:
         return Chain(tuple(fitted))
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The last part's answers."""
+        """Answer with the last part's answers."""
         for part in self.parts:
             outputs = part(outputs)
         return outputs
@@ -77,7 +77,7 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
 
 
 def parse_restriction(name: str) -> OutputDefence:
-    """The output defence called `name`.
+    """Parse the name of an output defence.
 
     `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
 
@@ -96,7 +96,7 @@ def parse_restriction(name: str) -> OutputDefence:
 
 
 def _parse_output_defence(name: str) -> OutputDefence:
-    """One output defence by its name.
+    """Parse the name of one part.
 
     Raises:
         InputError: It is unknown, or its number does not fit.

@@ -1,4 +1,4 @@
-"""Fitted output defences on disk.
+"""Save and load fitted output defences as safetensors.
 
 Safetensors, each part with its place in the chain, its name and its digest.
 
@@ -34,7 +34,7 @@ Tensors = dict[str, NDArray[Any]]
 
 
 def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
-    """A chain's parts, chains within it written out, or the defence alone.
+    """List a chain's parts, nested chains flattened, or the defence alone.
 
     >>> [part.name for part in flatten_chain(parse_restriction("top:3+round:2"))]
     ['top:3', 'round:2']
@@ -45,7 +45,7 @@ def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
 
 
 def has_fittable_part(defence: OutputDefence) -> bool:
-    """Whether some part has to be fitted to a model.
+    """True if some part has to be fitted to a model.
 
     >>> has_fittable_part(parse_restriction("memguard:1+round:2")), has_fittable_part(parse_restriction("top:3"))
     (True, False)
@@ -54,7 +54,7 @@ def has_fittable_part(defence: OutputDefence) -> bool:
 
 
 def _key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
-    """The parts that have to be fitted, each by the chain up to and with it.
+    """Map each part that has to be fitted, by the name of the chain up to it.
 
     >>> list(_key_fittable_parts(parse_restriction("temperature:2+memguard:1+round:2")))
     ['temperature:2+memguard:1']
@@ -71,9 +71,7 @@ def _key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
 def with_fitted(
     defence: OutputDefence, fitted: Mapping[str, OutputDefence], n_classes: int | None = None
 ) -> OutputDefence:
-    """The defence with its parts that have to be fitted taken from `fitted`.
-
-    As `load_fitted` returns them.
+    """Replace the parts that have to be fitted by those in `fitted` (from `load_fitted`).
 
     Raises:
         InputError: A part is not there, or is fitted to another number of classes than `n_classes`.
@@ -98,7 +96,7 @@ def with_fitted(
 
 
 def _count_fitted_classes(part: OutputDefence) -> int:
-    """The number of classes that a part is fitted to; 0 if it is not fitted."""
+    """Count the classes that a part is fitted to; 0 if it is not fitted."""
     if isinstance(part, MemGuard) and part.classifier is not None:
         return part.classifier.n_classes
     return part.scores.shape[1] if isinstance(part, HampOutput) and part.scores is not None else 0
@@ -107,7 +105,7 @@ def _count_fitted_classes(part: OutputDefence) -> int:
 def fit_parts(
     defence: OutputDefence, outputs: Floats, member: Bools, random: Floats | None = None
 ) -> OutputDefence:
-    """The defence with each part fitted to what those before it answer.
+    """Fit each part of the defence to what those before it answer.
 
     `outputs` (n, k) are the model's answers about records that trained it (`member`, n) and others;
     `random` (r, k) those about inputs drawn at random, for hamp_output.
@@ -132,7 +130,7 @@ def fit_parts(
 
 
 def name_fitted_file(name: str) -> str:
-    """The file of the fitted parts of a defence that is called so.
+    """Name the file of a defence's fitted parts.
 
     >>> name_fitted_file("hamp:0.5:0.001+hamp_output")
     'fitted-hamp-0.5-0.001+hamp_output.safetensors'
@@ -183,7 +181,7 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
 
 
 def _extract_tensors(part: OutputDefence) -> Tensors:
-    """What a fitted part has learned."""
+    """Extract what a fitted part has learned."""
     if isinstance(part, MemGuard):
         assert part.classifier is not None
         layers = enumerate(part.classifier.layers)
@@ -198,7 +196,7 @@ def _extract_tensors(part: OutputDefence) -> Tensors:
 
 
 def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
-    """The fitted parts in a file, each by the chain up to and with it.
+    """Load the fitted parts of a file, each by the name of the chain up to it.
 
     Raises:
         InputError: The file is missing, truncated, of another format, or some part is not what its
@@ -244,7 +242,7 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
 
 
 def _select_part_tensors(tensors: Tensors, place: int) -> Tensors:
-    """The arrays of the part at `place`, by their own names."""
+    """Select the arrays of the part at `place`, by their own names."""
     prefix = f"{place}/"
     return {
         name.removeprefix(prefix): value
@@ -254,7 +252,7 @@ def _select_part_tensors(tensors: Tensors, place: int) -> Tensors:
 
 
 def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
-    """A part from its name and its arrays.
+    """Rebuild a part from its name and its arrays.
 
     Raises:
         ValueError: The arrays do not fit, or the digest is another.
@@ -276,7 +274,7 @@ def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
 
 
 def _rebuild_classifier(tensors: Tensors) -> SortedClassifier:
-    """A classifier from its layers.
+    """Rebuild a classifier from its layers.
 
     Raises:
         ValueError: They do not fit on each other.

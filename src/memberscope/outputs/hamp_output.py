@@ -1,6 +1,4 @@
-"""HAMP's part on outputs: a random input's scores in the place of the record's own.
-
-In the record's order of classes.
+"""Answer with a random input's scores in the record's order of classes: HAMP's output part.
 
 References:
     [1] Z. Chen, K. Pattabiraman, "Overconfidence is a Dangerous Thing: Mitigating Membership
@@ -23,9 +21,7 @@ GAP = 1e-9  # by which equal scores are set apart
 
 @dataclass(frozen=True)
 class HampOutput:
-    """Each answer's values replaced by the sorted scores of the model on some random input.
-
-    So that only the order is left.
+    """Replace each answer's values by the sorted scores of a random input; only the order stays.
 
     `fit` takes the model's answers about inputs drawn at random from the whole input space. Which
     of them is used depends on the answer to six decimals and on `seed`, which must stay secret, so
@@ -49,7 +45,7 @@ class HampOutput:
 
     @property
     def name(self) -> str:
-        """`hamp_output`, with a seed other than zero."""
+        """Give the name `hamp_output`, with a seed other than zero."""
         return "hamp_output" + (f":{self.seed}" if self.seed else "")
 
     @property
@@ -64,13 +60,11 @@ class HampOutput:
 
     @property
     def digest(self) -> str:
-        """The name, with a hash of the random inputs' scores."""
+        """Hash the name and the random inputs' scores."""
         return self.name if self.scores_digest is None else f"{self.name}@{self.scores_digest}"
 
     def fit(self, outputs: Floats, member: Bools) -> HampOutput:
-        """A copy that answers with the scores of `outputs` (n, k).
-
-        The model's answers about random inputs; `member` is not read.
+        """Fit to the model's answers `outputs` (n, k) about random inputs; `member` is not read.
 
         Raises:
             InputError: There are none, or they are not whole.
@@ -88,7 +82,7 @@ class HampOutput:
         )
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k).
+        """Answer (n, k).
 
         Raises:
             InputError: It is not fitted, classes are hidden, or their number is another.

@@ -1,4 +1,4 @@
-"""The top class and nothing else."""
+"""Answer with the top class and nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memberscope.types import Bools, Floats, Signal
 
 @dataclass(frozen=True)
 class LabelOnly:
-    """The number of the top class, the first of equals.
+    """Answer with the number of the top class, the first of equals.
 
     >>> import numpy as np
     >>> LabelOnly()(np.array([[0.2, 0.7, 0.1], [0.5, 0.3, 0.2]])).tolist()
@@ -19,7 +19,7 @@ class LabelOnly:
 
     @property
     def name(self) -> str:
-        """`label`."""
+        """Give the name `label`."""
         return "label"
 
     @property
@@ -34,7 +34,7 @@ class LabelOnly:
 
     @property
     def digest(self) -> str:
-        """The name: there is nothing to fit."""
+        """Give the name: there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> LabelOnly:
@@ -42,5 +42,5 @@ class LabelOnly:
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The labels (n, 1)."""
+        """Answer with the labels (n, 1)."""
         return pick_top_classes(outputs)[:, None].astype(float)

@@ -1,7 +1,4 @@
-"""A defender's own membership classifier.
-
-A small network on sorted probabilities, with its gradient by its input.
-"""
+"""Train a defender's own membership classifier: a small network on sorted probabilities."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ WIDTHS, EPOCHS, BATCH, RATE, MOMENTUM = (256, 128, 64), 50, 64, 0.01, 0.9
 
 @dataclass(frozen=True)
 class SortedClassifier:
-    """Layers of weights (a, b) and offsets (b,), rectified but for the last.
+    """Network with layers of weights (a, b) and offsets (b,), rectified but for the last.
 
     Whose one output is the log-odds of membership.
 
@@ -64,9 +61,7 @@ class SortedClassifier:
 
 
 def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
-    """A classifier of `member` (n,) from `outputs` (n, k), trained on equally many of both.
-
-    Deterministic.
+    """Fit a classifier of `member` (n,) from `outputs` (n, k), deterministically, on equal halves.
 
     Raises:
         InputError: Shapes differ, there are no members or no others, or the outputs are not finite.
@@ -109,7 +104,7 @@ def digest_layers(layers: tuple[Layer, ...]) -> str:
 
 
 def _draw_even_rows(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int64]:
-    """Rows to learn from: equally many members and others, drawn from the larger side.
+    """Select rows to learn from: equally many members and others, drawn from the larger side.
 
     Raises:
         InputError: Shapes differ, there are no members or no others, or the outputs are not finite.

@@ -1,4 +1,4 @@
-"""MemGuard: noise on the probabilities that leaves the defender's own membership classifier undecided.
+"""Add MemGuard's noise: the defender's own membership classifier becomes undecided.
 
 References:
     [1] J. Jia, A. Salem, M. Backes, Y. Zhang, N. Z. Gong, "MemGuard: Defending against Black-Box
@@ -41,9 +41,9 @@ Stop = Literal["undecided", "crossed"]
 
 @dataclass(frozen=True)
 class MemGuard:
-    """The noise of smallest L1 norm that makes a membership classifier say 0.5.
+    """Add the smallest noise (L1) at which a membership classifier says 0.5.
 
-    Used as often as the budget allows.
+    It is used as often as the budget allows.
 
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability
     min(1, `distortion` / d), drawn by the answer to six decimals and `seed`, which must stay
@@ -91,10 +91,7 @@ class MemGuard:
 
     @property
     def name(self) -> str:
-        """`memguard:d`, followed by the seed.
-
-        The steps and the stop as far as one of them is not the usual.
-        """
+        """Give the name `memguard:d`, with the seed, steps and stop that are not the usual."""
         rest, usual = (self.seed, self.steps, self.stop), (0, 300, "undecided")
         given = max((place + 1 for place in range(3) if rest[place] != usual[place]), default=0)
         return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, rest[:given])])
@@ -111,18 +108,15 @@ class MemGuard:
 
     @property
     def digest(self) -> str:
-        """The name, with a hash of the classifier."""
+        """Hash the name and the classifier."""
         return self.name if self.classifier is None else f"{self.name}@{self.classifier.digest}"
 
     def fit(self, outputs: Floats, member: Bools) -> MemGuard:
-        """A copy whose classifier is trained on answers (n.
-
-        K) about records that trained the model (`member`, n) and others.
-        """
+        """Fit the classifier to answers (n, k) about records that trained the model, and others."""
         return replace(self, classifier=fit_sorted_classifier(outputs, member, self.seed))
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k).
+        """Answer (n, k).
 
         Raises:
             InputError: It is not fitted, classes are hidden, or their number is another.
@@ -133,9 +127,7 @@ class MemGuard:
         return np.where(used[:, None], noisy, outputs)
 
     def noisy(self, outputs: Floats) -> tuple[Floats, Floats]:
-        """The answers (n, k) with the noise that the classifier asks for, and its L1 norm (n,).
-
-        0 where there is none.
+        """Add the noise that the classifier asks for; give answers (n, k) and its L1 norm (n,).
 
         Raises:
             InputError: It is not fitted, classes are hidden, or their number is another.
@@ -165,9 +157,9 @@ class MemGuard:
 def _find_least_noise(
     judge: SortedClassifier, outputs: Floats, steps: int, stop: Stop
 ) -> tuple[Floats, Floats]:
-    """Answers (n, k) at which `judge` is undecided, and their L1 distances (n,) from `outputs` (n.
+    """Find answers (n, k) at which `judge` is undecided, and their L1 distances (n,).
 
-    K); 0 where none was found.
+    The distance is from `outputs` (n, k), and 0 where none was found.
 
     Where `stop` is `crossed`, it is of another mind. The distortion's weight grows tenfold while
     noise is found, and the shortest is kept.
@@ -199,9 +191,7 @@ def _find_least_noise(
 def _find_crossing(
     judge: SortedClassifier, outputs: Floats, weight: float, patience: Ints
 ) -> tuple[Floats, Ints]:
-    """The first answers (n, k) on the other side of 0.5 with the same top class.
-
-    And the steps (n,) taken to them.
+    """Find the first answers (n, k) beyond 0.5 with the same top class, and the steps (n,).
 
     Steps follow the gradient of |log-odds| + KEPT * lead of another class + `weight` * L1 distance
     by the logits, each STEP long; a row is given up, with -1 steps, after its `patience` (n,).
@@ -232,9 +222,9 @@ def _find_crossing(
 
 
 def _compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> Floats:
-    """The gradient (n, k) by the logits `z`, of length one.
+    """Compute the direction (n, k) in the logits `z`, of length one.
 
-    From `slopes` by the probabilities `p` and the lead of another class.
+    It comes from `slopes` by the probabilities `p` and the lead of another class.
     """
     found = p * (slopes - (slopes * p).sum(axis=1, keepdims=True))
     rows, others = np.arange(len(z)), z.copy()
@@ -249,9 +239,7 @@ def _compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> 
 
 
 def _find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Floats) -> Floats:
-    """The points (n, k) on the way from `outputs` to `crossed` where the classifier says 0.5.
-
-    A hair beyond.
+    """Find the points (n, k) from `outputs` to `crossed` just beyond 0.5.
 
     Both ends are probabilities with the same top class, and so is everything between; nearer to
     `outputs` is less distortion. The place is found by false position with the kept end's value

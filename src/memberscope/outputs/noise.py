@@ -1,6 +1,6 @@
-"""Noise on the probabilities that is the same whenever the same answer is given.
+"""Add noise to probabilities that is the same for the same answer.
 
-So that asking twice averages nothing out.
+Asking twice averages nothing out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Words = NDArray[np.uint64]
 
 @dataclass(frozen=True)
 class OutputNoise:
-    """Each probability times exp(`scale` times normal noise), scaled to sum to one.
+    """Multiply each probability by exp(`scale` times normal noise) and normalise.
 
     The top class keeps the largest.
 
@@ -49,7 +49,7 @@ class OutputNoise:
 
     @property
     def name(self) -> str:
-        """`noise:s`, with a seed other than zero."""
+        """Give the name `noise:s`, with a seed other than zero."""
         return f"noise:{self.scale:.15g}" + (f":{self.seed}" if self.seed else "")
 
     @property
@@ -64,7 +64,7 @@ class OutputNoise:
 
     @property
     def digest(self) -> str:
-        """The name: there is nothing to fit."""
+        """Give the name: there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> OutputNoise:
@@ -72,7 +72,7 @@ class OutputNoise:
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k)."""
+        """Answer (n, k)."""
         noisy = np.maximum(outputs, 0.0) * np.exp(
             self.scale * draw_keyed_normals(np.round(outputs, 6) + 0.0, self.seed)
         )
@@ -105,10 +105,7 @@ def draw_keyed_normals(values: Floats, seed: int) -> Floats:
 
 
 def hash_rows(values: Floats, seed: int) -> Words:
-    """One word (n,) for each row of `values` (n, k).
-
-    Which depends on the row and on `seed` alone.
-    """
+    """Hash each row of `values` (n, k) with `seed` to one word (n,)."""
     words = np.ascontiguousarray(values, dtype=np.float64).view(np.uint64)
     state = np.full(len(words), np.uint64(seed), dtype=np.uint64)
     for column in range(words.shape[1]):
@@ -117,14 +114,14 @@ def hash_rows(values: Floats, seed: int) -> Words:
 
 
 def map_to_uniform(words: Words) -> Floats:
-    """Numbers strictly between 0 and 1 from words of the same shape."""
+    """Map words to numbers strictly between 0 and 1."""
     return np.asarray(
         ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64
     )
 
 
 def _mix_bits(words: Words) -> Words:
-    """Each word's bits mixed, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Mix each word's bits, by the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     words = words + np.uint64(0x9E3779B97F4A7C15)
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Which of two output defences lets more be seen."""
+"""Order output defences by how much they let be seen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DIGITS = 16  # of a probability that is not rounded
 
 
 def shorten_defence_name(name: str) -> str:
-    """The shortest name: whatever ends in labels tells the label alone.
+    """Give the shortest equal name: whatever ends in labels gives the label alone.
 
     >>> shorten_defence_name("top:3+label"), shorten_defence_name("none")
     ('label', 'none')
@@ -41,9 +41,9 @@ def _summarize_restriction(name: str) -> tuple[int | None, int, int]:
 
 
 def can_derive_answers(more: str, less: str) -> bool:
-    """Whether answers behind `less` can be worked out from those behind `more`.
+    """True if answers behind `less` can be worked out from those behind `more`.
 
-    So that who sees `more` has its attacks too.
+    Whoever sees `more` then has its attacks too.
 
     Each defence keeps the top class; fewer classes and digits follow from more, but for one unit at
     times where digits are rounded twice; a chain's beginning tells what the whole tells. Outputs as
@@ -70,9 +70,7 @@ def can_derive_answers(more: str, less: str) -> bool:
 
 
 def build_restrictiveness_key(name: str, n_classes: int) -> tuple[int, int, int, str]:
-    """What to sort output defences of a model with `n_classes` by.
-
-    From the least restrictive to labels alone.
+    """Build the sort key of output defences, from the least restrictive to labels alone.
 
     First by the digits of an answer that are hidden, which orders what `can_derive_answers` cannot
     compare: outputs as they are show all classes with 16 digits each, `top:k` shows k classes,

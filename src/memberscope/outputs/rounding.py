@@ -1,4 +1,4 @@
-"""Probabilities with fewer digits; the top class stays the top class."""
+"""Round probabilities; the top class stays the top class."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WIDE = 64  # classes from which on it takes less time to look for those that are
 
 @dataclass(frozen=True)
 class Rounding:
-    """Probabilities rounded to `decimals`.
+    """Round probabilities to `decimals`.
 
     Where a tie would change the top class, it is raised by one unit.
 
@@ -32,7 +32,7 @@ class Rounding:
 
     @property
     def name(self) -> str:
-        """`round:d`."""
+        """Give the name `round:d`."""
         return f"round:{self.decimals}"
 
     @property
@@ -47,7 +47,7 @@ class Rounding:
 
     @property
     def digest(self) -> str:
-        """The name: there is nothing to fit."""
+        """Give the name: there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> Rounding:
@@ -55,7 +55,7 @@ class Rounding:
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k), rounded; their sum need not be one any more."""
+        """Answer (n, k), rounded; the sum need not be one any more."""
         hidden = np.isnan(outputs)
         if not hidden.any():
             return self._rounded(outputs)
@@ -70,7 +70,7 @@ class Rounding:
         return known
 
     def _rounded(self, known: Floats) -> Floats:
-        """Answers rounded, where none is NaN."""
+        """Round answers without NaN."""
         rounded: Floats = known.round(self.decimals)
         top, now = known.argmax(axis=1), rounded.argmax(axis=1)
         if (top != now).any():
@@ -82,7 +82,7 @@ class Rounding:
 
 
 def pick_top_classes(outputs: Floats) -> Ints:
-    """The top class (n,) of answers (n, k) that may hide some, the first of equals.
+    """Pick the top class (n,) of answers (n, k) that may hide some, the first of equals.
 
     >>> pick_top_classes(np.array([[np.nan, 0.4, 0.4]])).tolist()
     [1]

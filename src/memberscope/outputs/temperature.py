@@ -1,4 +1,4 @@
-"""Flatter or steeper probabilities.
+"""Make probabilities flatter or steeper.
 
 An adversary who knows the temperature loses nothing at full precision.
 """
@@ -16,7 +16,7 @@ from memberscope.types import Bools, Floats, Signal
 
 @dataclass(frozen=True)
 class Temperature:
-    """Probabilities to the power of 1 / `temperature`, scaled to sum to what they summed to before.
+    """Raise probabilities to 1 / `temperature`, scaled to the sum that they had.
 
     >>> np.round(Temperature(2.0)(np.array([[0.64, 0.36]])), 4).tolist()
     [[0.5714, 0.4286]]
@@ -33,7 +33,7 @@ class Temperature:
 
     @property
     def name(self) -> str:
-        """`temperature:t`."""
+        """Give the name `temperature:t`."""
         return f"temperature:{self.temperature:.15g}"
 
     @property
@@ -48,7 +48,7 @@ class Temperature:
 
     @property
     def digest(self) -> str:
-        """The name: there is nothing to fit."""
+        """Give the name: there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> Temperature:
@@ -56,7 +56,7 @@ class Temperature:
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k)."""
+        """Answer (n, k)."""
         with np.errstate(divide="ignore"):
             logs = np.log(np.maximum(outputs, 0.0)) / self.temperature
         powered = np.exp(logs - np.nanmax(logs, axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Only the likeliest classes are answered, with their probabilities; the others are hidden."""
+"""Answer with the likeliest classes only, and hide the others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from memberscope.types import Bools, Floats, Signal
 
 @dataclass(frozen=True)
 class TopK:
-    """The `k` largest probabilities of each answer, the first of equals; the others are NaN.
+    """Keep the `k` largest probabilities of each answer, the first of equals; others are NaN.
 
     >>> TopK(1)(np.array([[0.2, 0.7, 0.1]])).tolist()
     [[nan, 0.7, nan]]
@@ -28,7 +28,7 @@ class TopK:
 
     @property
     def name(self) -> str:
-        """`top:k`."""
+        """Give the name `top:k`."""
         return f"top:{self.k}"
 
     @property
@@ -43,7 +43,7 @@ class TopK:
 
     @property
     def digest(self) -> str:
-        """The name: there is nothing to fit."""
+        """Give the name: there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> TopK:
@@ -51,7 +51,7 @@ class TopK:
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k), NaN where a class is hidden."""
+        """Answer (n, k), NaN where a class is hidden."""
         if self.k >= outputs.shape[1]:
             return outputs
         hidden = np.isnan(outputs)

@@ -1,7 +1,4 @@
-"""Serving protocols from both ends: records to requests, answers to outputs.
-
-Shared by targets over HTTP and the guard.
-"""
+"""Speak serving protocols from both ends, for targets over HTTP and for the guard."""
 
 from memberscope.wire.answers import DeclaredOutputs, parse_outputs, simplify_class_name
 from memberscope.wire.batch import Batch, build_request_batch

@@ -1,7 +1,4 @@
-"""What a server answers about each record, as outputs (n, k) in the audit's order of classes.
-
-And back.
-"""
+"""Parse a server's answers into outputs (n, k) in the audit's order of classes, and back."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 
 @dataclass(frozen=True)
 class DeclaredOutputs:
-    """What the answers are declared to be.
+    """Declaration of the answers.
 
     `level`, and the classes by `names`, in the server's order, or by their number `n`.
 
@@ -91,12 +88,12 @@ class DeclaredOutputs:
 
     @cached_property
     def columns(self) -> Ints:
-        """`order` (k,) as an array."""
+        """Give `order` (k,) as an array."""
         return np.array(self.order, dtype=np.int64)
 
     @cached_property
     def straight(self) -> bool:
-        """Whether the server's order is that of the audit."""
+        """True if the server's order of classes is the audit's."""
         return self.order == list(range(len(self.order)))
 
     @cached_property
@@ -111,7 +108,7 @@ class DeclaredOutputs:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """The audit's column of each class.
+        """Map each class to the audit's column, by its name and by its place in the server's order.
 
         By its name as programs write it, and by its place in the server's order.
 
@@ -129,9 +126,9 @@ class DeclaredOutputs:
 
 
 def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
-    """Outputs (n, k), or labels (n, 1) as positions, of the `answers` to n records.
+    """Parse the `answers` to n records into outputs (n, k) or label positions (n, 1).
 
-    What is hidden is NaN.
+    Hidden classes are NaN.
 
     An answer is a label or its number; a list with one score a class; one score, of the second of
     two classes; or scores by name, as an object, as pairs, as objects such as {"label": …, "score":
@@ -164,7 +161,7 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
 
 
 def _has_class_names(answer: Any) -> bool:
-    """Whether one answer gives scores by the names of classes."""
+    """True if one answer gives scores by the names of classes."""
     if isinstance(answer, Mapping):
         return True
     first = answer[0] if isinstance(answer, list) and answer else None
@@ -174,13 +171,13 @@ def _has_class_names(answer: Any) -> bool:
 
 
 def _is_classification_answer(answer: Any) -> bool:
-    """Whether one answer is in the form of the classification extension."""
+    """True if one answer has the form of the classification extension."""
     first = answer[0] if isinstance(answer, list) and answer else None
     return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
 
 
 def _parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float]:
-    """The class and the score that `score:place[:name]` tells.
+    """Parse class and score from `score:place[:name]`.
 
     Places are those of the server's order.
 
@@ -199,7 +196,7 @@ def _parse_class_score(text: Any, declared: DeclaredOutputs) -> tuple[str, float
 
 
 def _parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
-    """Labels (n, 1) as positions among the audit's classes."""
+    """Parse labels (n, 1) as positions among the audit's classes."""
     places, found = declared.places, []
     for answer in answers.tolist() if isinstance(answers, np.ndarray) else answers:
         value = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
@@ -215,7 +212,7 @@ def _parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
 
 
 def _find_class_column(value: Any, places: Mapping[str, int]) -> int:
-    """The column of a class that an answer names.
+    """Find the column of a class that an answer names.
 
     Raises:
         TargetError: The class is unknown.
@@ -233,7 +230,7 @@ def _find_class_column(value: Any, places: Mapping[str, int]) -> int:
 
 
 def _parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Floats:
-    """Scores (n, k) from answers that name their classes, NaN where one is not told."""
+    """Read scores (n, k) from answers that name their classes, NaN where one is not told."""
     places = declared.places
     values = np.full((len(answers), declared.n_classes or 0), np.nan)
     for row, answer in enumerate(answers):
@@ -256,7 +253,7 @@ def _parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Fl
 
 
 def _list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
-    """The classes and scores that one answer tells.
+    """List the classes and scores of one answer.
 
     Raises:
         TargetError: It is of another form than the answers before it.
@@ -279,7 +276,7 @@ def _list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
 
 
 def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
-    """Scores (n, k) in the audit's order from lists in the server's order."""
+    """Read scores (n, k) in the audit's order from lists in the server's order."""
     values = _parse_finite_numbers(answers)
     k = declared.n_classes or 0
     if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
@@ -326,7 +323,7 @@ def _parse_finite_numbers(values: Any) -> Floats:
 
 
 def format_answers(outputs: Floats, declared: DeclaredOutputs) -> list[Any]:
-    """What a server would answer, so that `parse_outputs` gives `outputs` again.
+    """Format outputs as a server's answers, so that `parse_outputs` gives them again.
 
     Names, lists, or objects where classes are hidden.
 
@@ -347,7 +344,7 @@ def format_answers(outputs: Floats, declared: DeclaredOutputs) -> list[Any]:
 
 
 def simplify_class_name(word: str) -> str:
-    """A class's name as every program may write it.
+    """Simplify a class's name to a form that every program writes.
 
     Whole numbers without a point, truth values as numbers.
 

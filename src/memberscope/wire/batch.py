@@ -1,7 +1,4 @@
-"""Records on their way to a server: an array, or named columns.
-
-And the fingerprint by which each is known.
-"""
+"""Batch records for a server as an array or named columns, with fingerprints."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ class Batch:
         return len(next(iter(self.columns.values()))) if self.columns else len(self.array)  # type: ignore[arg-type]
 
     def rows(self) -> list[Any]:
-        """Each record as a list of its values, what is missing as None."""
+        """List each record's values; what is missing is None."""
         if self.columns is None:
             return _list_json_values(np.asarray(self.array))
         return [
@@ -46,13 +43,13 @@ class Batch:
         ]
 
     def objects(self) -> list[Any]:
-        """Each record as {column: value} where columns have names, else as `rows`."""
+        """List each record as {column: value} where columns have names, else as `rows`."""
         if self.columns is None:
             return self.rows()
         return [dict(zip(self.columns, row, strict=True)) for row in self.rows()]
 
     def take(self, where: Sequence[int]) -> Batch:
-        """The records at the positions `where`."""
+        """Select the records at the positions `where`."""
         if self.columns is None:
             return Batch(np.asarray(self.array)[where])
         return Batch(columns={name: column[where] for name, column in self.columns.items()})
@@ -81,7 +78,7 @@ class Batch:
 
 
 def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
-    """The records `x`, an array, a sparse matrix, a list or a data frame, as a batch.
+    """Build a batch from an array, a sparse matrix, a list or a data frame.
 
     `names` are the columns of an array.
 
@@ -112,7 +109,7 @@ def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
 
 
 def _list_json_values(values: NDArray[Any]) -> list[Any]:
-    """An array as lists of what JSON knows, NaN as None.
+    """List an array's values for JSON, NaN as None.
 
     Raises:
         InputError: A value is infinite.
@@ -137,7 +134,7 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
 
 
 def as_json(value: Any) -> Any:
-    """One value of a column of objects as JSON knows it.
+    """Convert one value of an object column for JSON.
 
     Numbers and truth values as they are, the rest as text.
     """

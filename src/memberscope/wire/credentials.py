@@ -1,7 +1,4 @@
-"""How a server is reached: time limits, certificates and the credential.
-
-Which is read from the environment.
-"""
+"""Declare time limits, certificates and the credential, which the environment holds."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from memberscope.errors import InputError
 
 @dataclass(frozen=True)
 class TransportSettings:
-    """How patient a sender is: seconds to `connect`, between two pieces (`read`) and in `total`.
+    """Time limits of a sender: seconds to `connect`, between two pieces (`read`) and in `total`.
 
     `retries` after the first try.
 
@@ -34,7 +31,7 @@ class TransportSettings:
 
 @dataclass(frozen=True)
 class Credential:
-    """A secret in the environment variable `env`, sent in `header`.
+    """Secret in the environment variable `env`, sent in `header`.
 
     As a bearer token unless it names its own scheme.
 
@@ -45,7 +42,7 @@ class Credential:
     header: str = "Authorization"
 
     def secret(self) -> str:
-        """The variable's value.
+        """Read the variable's value.
 
         Raises:
             InputError: It is not set, or cannot be sent; the sentence does not show it.
@@ -59,7 +56,7 @@ class Credential:
         return value
 
     def headers(self) -> dict[str, str]:
-        """The header to send."""
+        """Build the header to send."""
         value = self.secret()
         bearer = self.header.lower() == "authorization" and " " not in value
         return {self.header: f"Bearer {value}" if bearer else value}

@@ -1,4 +1,4 @@
-"""What is declared about an endpoint.
+"""Declare an endpoint: address, protocol, answers and limits.
 
 Where it is, how it is asked, what it answers, and how fast it may be asked.
 """
@@ -21,7 +21,7 @@ Word = Literal["v2", "mlflow", "json"]
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A served model, declared; every field is a key of `[target]` in `audit.toml`.
+    """Declared endpoint; every field is a key of `[target]` in `audit.toml`.
 
     `classes` are the class names in the order of the server's scores. `timeout` is the seconds one
     request may take in all. `answer` is the output's name (v2) or the path to the answers (mlflow,
@@ -93,7 +93,7 @@ class Endpoint:
 
     @property
     def serving(self) -> ServingProtocol:
-        """How it is asked.
+        """Build the serving protocol.
 
         Raises:
             InputError: The protocol needs a key that is not given.
@@ -115,7 +115,7 @@ class Endpoint:
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """How it is asked and what it answers, for results.
+        """Describe requests and answers for results.
 
         No host, and no template, which may hold a secret.
 
@@ -132,12 +132,12 @@ class Endpoint:
 
     @property
     def declared(self) -> DeclaredOutputs:
-        """What it answers."""
+        """Declare the answers."""
         return DeclaredOutputs(self.outputs, self.classes, self.n_classes, self.top_k)
 
     @property
     def wire(self) -> TransportSettings:
-        """How patiently and how fast it is asked."""
+        """Give the time limits."""
         return TransportSettings(
             connect=min(self.connect_timeout or 10.0, self.timeout),
             read=min(self.read_timeout or self.timeout, self.timeout),
@@ -150,12 +150,12 @@ class Endpoint:
 
     @property
     def credential(self) -> Credential | None:
-        """Where its token is, if it wants one."""
+        """Give the credential, if the endpoint wants one."""
         return None if self.auth_env is None else Credential(self.auth_env, self.auth_header)
 
     @property
     def rows_a_request(self) -> int:
-        """Records in one request."""
+        """Count the records of one request."""
         return 1 if self.serving.one_by_one else self.batch_size
 
     @property

@@ -1,4 +1,4 @@
-"""A path to a place in a JSON document, such as `outputs.0.scores` or `predictions[*].probs`."""
+"""Follow paths in JSON documents, such as `outputs.0.scores` or `predictions[*].probs`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STEP = re.compile(r"\.?([^.\[\]]+)|\[(\*|\d+|'[^']*'|\"[^\"]*\")\]")
 
 
 def parse_path(path: str) -> tuple[Step, ...]:
-    """The steps of a path: names, whole numbers for places in a list, `*` for each entry of one.
+    """Parse a path: names, whole numbers for places in a list, `*` for each entry of one.
 
     None for the document itself.
 
@@ -37,7 +37,7 @@ def parse_path(path: str) -> tuple[Step, ...]:
 
 
 def pick_value(document: Any, steps: tuple[Step, ...]) -> Any:
-    """What stands in `document` at the end of the path.
+    """Pick the value at the end of the path in `document`.
 
     Raises:
         TargetError: There is nothing; the sentence says how far the path led.
@@ -61,7 +61,7 @@ def pick_value(document: Any, steps: tuple[Step, ...]) -> Any:
 
 
 def build_document(steps: tuple[Step, ...], value: Any) -> Any:
-    """The smallest document in which `pick_value` finds `value`.
+    """Build the smallest document in which `pick_value` finds `value`.
 
     >>> build_document(("predictions", "*", "p"), [1, 2])
     {'predictions': [{'p': 1}, {'p': 2}]}
@@ -77,7 +77,7 @@ def build_document(steps: tuple[Step, ...], value: Any) -> Any:
 
 
 def describe_json(value: Any) -> str:
-    """A JSON value in a few words, without what it holds.
+    """Describe a JSON value in a few words, without its content.
 
     >>> describe_json({"a": 1, "b": 2}), describe_json([1, 2]), describe_json(None)
     ('an object with a, b', 'a list of 2', 'null')

@@ -1,6 +1,4 @@
-"""Serving requests as pure functions.
-
-Records to a request and back, an answer to what it says of each record and back.
+"""Encode and decode requests and answers of serving protocols, as pure functions.
 
 `OpenInference` is the Open Inference Protocol, version 2 (KServe, Triton, MLServer, OpenVINO);
 `MLflow` is what `mlflow models serve` answers under `/invocations`; `TemplatedJSON` is any request
@@ -26,31 +24,31 @@ HOLES = ("$records", "$record", "$rows", "$row")
 
 
 class ServingProtocol(Protocol):
-    """How one kind of server is asked: requests and answers as JSON documents, each way round."""
+    """Interface of a serving protocol: requests and answers as JSON documents, each way."""
 
     @property
     def one_by_one(self) -> bool:
-        """Whether a request holds one record only."""
+        """True if a request holds one record only."""
         ...
 
     def address(self, url: str) -> str:
-        """Where requests are posted, given the server's `url`."""
+        """Give the address of requests at the server's `url`."""
         ...
 
     def request(self, batch: Batch) -> Any:
-        """The document that asks about `batch`."""
+        """Build the document that asks about `batch`."""
         ...
 
     def records(self, document: Any) -> Batch:
-        """The records that a request asks about."""
+        """Read the records that a request asks about."""
         ...
 
     def answers(self, document: Any) -> Any:
-        """What an answer says of each record: a list or an array (n, …)."""
+        """Read each record's answer: a list or an array (n, …)."""
         ...
 
     def response(self, answers: Any) -> Any:
-        """The document that says `answers`."""
+        """Build the document that holds `answers`."""
         ...
 
 
@@ -77,16 +75,16 @@ class OpenInference:
     one_by_one: bool = False
 
     def home(self, url: str) -> str:
-        """The model's own address, which answers with its metadata."""
+        """Give the model's own address, which answers with its metadata."""
         version = f"/versions/{self.version}" if self.version else ""
         return f"{url.rstrip('/')}/v2/models/{self.model}{version}"
 
     def address(self, url: str) -> str:
-        """Where requests are posted."""
+        """Give the address of requests."""
         return f"{self.home(url)}/infer"
 
     def request(self, batch: Batch) -> Any:
-        """The document that asks about `batch`.
+        """Build the document that asks about `batch`.
 
         Raises:
             InputError: The records do not fit the tensors that the server wants.
@@ -128,7 +126,7 @@ class OpenInference:
         ]
 
     def records(self, document: Any) -> Batch:
-        """The records that a request asks about."""
+        """Read the records that a request asks about."""
         tensors = {
             entry["name"]: read_tensor_array(entry) for entry in read_list(document, "inputs")
         }
@@ -139,7 +137,7 @@ class OpenInference:
         )
 
     def answers(self, document: Any) -> Any:
-        """The wanted output tensor (n, …), or the only one.
+        """Read the wanted output tensor (n, …), or the only one.
 
         Raises:
             TargetError: There is no such tensor, or it does not hold what its shape says.
@@ -159,7 +157,7 @@ class OpenInference:
         return read_tensor_array(outputs[name])
 
     def response(self, answers: Any) -> Any:
-        """The document that says `answers` (n, …)."""
+        """Build the document that holds `answers` (n, …)."""
         return {
             "model_name": self.model,
             "outputs": [
@@ -182,17 +180,17 @@ class MLflow:
     one_by_one: bool = False
 
     def address(self, url: str) -> str:
-        """Where requests are posted: `/invocations`, unless the URL has a path of its own."""
+        """Give the address of requests: `/invocations`, unless the URL has a path of its own."""
         return url if _has_path(url) else f"{url.rstrip('/')}/invocations"
 
     def request(self, batch: Batch) -> Any:
-        """The document that asks about `batch`."""
+        """Build the document that asks about `batch`."""
         if batch.columns is None:
             return {"inputs": batch.rows()}
         return {"dataframe_split": {"columns": list(batch.columns), "data": batch.rows()}}
 
     def records(self, document: Any) -> Batch:
-        """The records that a request asks about.
+        """Read the records that a request asks about.
 
         Raises:
             TargetError: It has none of MLflow's forms.
@@ -212,11 +210,11 @@ class MLflow:
         )
 
     def answers(self, document: Any) -> Any:
-        """What stands at the path `answer`."""
+        """Read what is at the path `answer`."""
         return pick_value(document, parse_path(self.answer))
 
     def response(self, answers: Any) -> Any:
-        """The document that says `answers`."""
+        """Build the document that holds `answers`."""
         return build_document(parse_path(self.answer), answers)
 
 
@@ -245,7 +243,7 @@ class TemplatedJSON:
 
     @property
     def one_by_one(self) -> bool:
-        """Whether a request holds one record only."""
+        """True if a request holds one record only."""
         return self._place()[1] in ("$record", "$row")
 
     def _place(self) -> tuple[tuple[Step, ...], str]:
@@ -262,27 +260,27 @@ class TemplatedJSON:
         return found[0]
 
     def address(self, url: str) -> str:
-        """Where requests are posted."""
+        """Give the address of requests."""
         return url
 
     def request(self, batch: Batch) -> Any:
-        """The document that asks about `batch`."""
+        """Build the document that asks about `batch`."""
         steps, hole = self._place()
         values = batch.objects() if hole.startswith("$record") else batch.rows()
         return fill_template(json.loads(self.body), steps, values[0] if self.one_by_one else values)
 
     def records(self, document: Any) -> Batch:
-        """The records that a request asks about."""
+        """Read the records that a request asks about."""
         found = pick_value(document, self._place()[0])
         return _build_row_batch([found] if self.one_by_one else found)
 
     def answers(self, document: Any) -> Any:
-        """What stands at the path `answer`, for each record."""
+        """Read each record's answer at the path `answer`."""
         found = pick_value(document, parse_path(self.answer))
         return [found] if self.one_by_one else found
 
     def response(self, answers: Any) -> Any:
-        """The document that says `answers`."""
+        """Build the document that holds `answers`."""
         return build_document(parse_path(self.answer), answers[0] if self.one_by_one else answers)
 
 
@@ -303,7 +301,7 @@ def _find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
 
 
 def fill_template(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
-    """The template with `value` at the end of the path."""
+    """Fill the template with `value` at the end of the path."""
     if not steps:
         return value
     document[steps[0]] = fill_template(document[steps[0]], steps[1:], value)
@@ -311,7 +309,7 @@ def fill_template(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
 
 
 def read_list(document: Any, key: str) -> list[Any]:
-    """The list under `key`.
+    """Read the list under `key`.
 
     Raises:
         TargetError: There is none.
@@ -325,26 +323,26 @@ def read_list(document: Any, key: str) -> list[Any]:
 
 
 def _has_path(url: str) -> bool:
-    """Whether a URL names more than a server."""
+    """True if a URL names more than a server."""
     from urllib.parse import urlsplit
 
     return urlsplit(url).path not in ("", "/")
 
 
 def _build_row_batch(rows: Any) -> Batch:
-    """A batch of records given as lists or as objects."""
+    """Build a batch from records given as lists or as objects."""
     if rows and isinstance(rows[0], dict):
         return _build_column_batch(rows, list(rows[0]))
     return Batch(np.array(rows))
 
 
 def _build_column_batch(rows: list[dict[str, Any]], names: list[str]) -> Batch:
-    """A batch of named columns from one object a record."""
+    """Build a batch of named columns from one object a record."""
     return Batch(columns={str(name): _build_column([row[name] for row in rows]) for name in names})
 
 
 def _build_column(values: list[Any]) -> NDArray[Any]:
-    """One column as numbers, None being NaN, or as words."""
+    """Build one column as numbers, None being NaN, or as words."""
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
     return np.array(

@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol: what a server wants, and arrays as its documents."""
+"""Encode and decode tensors of the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """An input that a server wants: its name, datatype, and shape with -1 where any size goes.
+    """Input that a server wants: name, datatype, and shape with -1 where any size goes.
 
     >>> Tensor("input-0", "FP32", (-1, 4)).fitted(np.zeros((2, 2, 2))).shape
     (2, 4)
@@ -34,7 +34,7 @@ class Tensor:
     shape: tuple[int, ...] = ()
 
     def fitted(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Records (n, …) in this tensor's datatype and shape.
+        """Convert records (n, …) to this tensor's datatype and shape.
 
         Raises:
             InputError: They have another number of values, or values that the datatype has not.
@@ -61,7 +61,7 @@ class Tensor:
 
 
 def read_input_tensors(metadata: Any) -> tuple[Tensor, ...]:
-    """The inputs that a server's metadata names; none if it names none.
+    """Read the inputs that a server's metadata names; none if it names none.
 
     >>> read_input_tensors({"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}]})
     (Tensor(name='x', datatype='FP32', shape=(-1, 4)),)
@@ -80,7 +80,7 @@ def read_input_tensors(metadata: Any) -> tuple[Tensor, ...]:
 
 
 def build_tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None) -> dict[str, Any]:
-    """An array as one tensor of a request or an answer, its data flat in row-major order.
+    """Build a tensor's document, its data flat in row-major order.
 
     Raises:
         InputError: A number is missing or infinite, which a tensor cannot say, or the values do not
@@ -108,7 +108,7 @@ def build_tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None
 
 
 def _find_datatype(values: NDArray[Any]) -> str:
-    """The protocol's word for an array's type.
+    """Find the protocol's datatype of an array.
 
     >>> _find_datatype(np.zeros(1, dtype=np.float32)), _find_datatype(np.array(["a"]))
     ('FP32', 'BYTES')
@@ -118,7 +118,7 @@ def _find_datatype(values: NDArray[Any]) -> str:
 
 
 def read_tensor_array(entry: Any) -> NDArray[Any]:
-    """The array (n, …) that a tensor's document holds, flat or nested.
+    """Read the array (n, …) of a tensor's document, flat or nested.
 
     Raises:
         TargetError: Its data are not what its shape says.

@@ -38,9 +38,9 @@ class Tally(Protocol):
 
 
 class Alerter:
-    """Tells alarms to the log, the webhook and `tally`.
+    """Send alarms to the log, the webhook and `tally`.
 
-    Those of `membership` only in digests at fixed times.
+    Those of `membership` go only in digests, at fixed times.
 
     `tell` neither waits nor raises. What cannot be told is counted. A digest that is not yet due
     when the guard closes is not told.

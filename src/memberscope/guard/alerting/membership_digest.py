@@ -16,7 +16,7 @@ SUBJECTS, NAMED = 10_000, 100
 
 
 class Digest:
-    """Gathers alarms of `membership` and tells them at whole multiples of `digest_minutes` since 1970.
+    """Collect alarms of `membership`; send digests at whole multiples of `digest_minutes`.
 
     Alarms with fewer hits than `digest_least` wait for a later digest, for `kept` seconds at most.
     What is told is coarse: hits are rounded down to a multiple of `digest_least`, queries to one
@@ -139,7 +139,7 @@ def _coarsen_count(n: int) -> int:
 def replace_by_digests(
     alarms: Iterable[Alarm], alerts: Alerts, kept: float = 30 * 86400.0
 ) -> tuple[Alarm, ...]:
-    """Alarms in order of time, those of `membership` replaced by the digests that a live guard would have told.
+    """Replace alarms of `membership` by the digests that a live guard would have sent.
 
     >>> early = Alarm(10.0, "membership", "client", "0a", 7.0, 6.0, 40, ("0a",), hits=9)
     >>> [(alarm.time, alarm.subject) for alarm in replace_by_digests([early], Alerts(digest_minutes=60))]

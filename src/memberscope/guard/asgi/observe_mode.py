@@ -7,7 +7,7 @@ from memberscope.guard.asgi.bodies import Captured, UnreadableAnswer
 
 
 class MessageTee:
-    """Passes each message on, and keeps a copy within limits."""
+    """Pass each message on, and keep a copy within limits."""
 
     def __init__(self, receive: Receive, send: Send, most: int, most_answer: int) -> None:
         """Listen between a server and its application."""

@@ -43,7 +43,7 @@ IDLE = 1.5  # seconds that a connection may wait for reuse: less than common ser
 
 
 class UpstreamInterrupted(Exception):
-    """Raised when the upstream's answer ends too early, so that the client's connection ends too."""
+    """Raised when the upstream's answer ends too early; the client's connection ends too."""
 
 
 class Proxy:
@@ -276,7 +276,7 @@ async def _relay_answer(answer: Any, send: Send) -> None:
 
 
 def _list_hop_headers(headers: Headers) -> set[bytes]:
-    """Headers that the Connection header keeps to this hop.
+    """List the headers that the Connection header keeps to this hop.
 
     >>> sorted(_list_hop_headers([(b"Connection", b"close, X-Once")]))
     [b'close', b'x-once']

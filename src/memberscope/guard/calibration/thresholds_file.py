@@ -92,5 +92,5 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
 
 
 def _convert_to_tuple(value: Any) -> Any:
-    """Lists as tuples, as they were."""
+    """Convert lists back to tuples."""
     return tuple(value) if isinstance(value, list) else value

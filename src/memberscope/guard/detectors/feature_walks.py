@@ -21,7 +21,7 @@ LANE = int.from_bytes(bytes([1] * BINS), "little")
 
 
 class LaneConstants(NamedTuple):
-    """Constants for `n` remembered queries and a level: one pattern repeated for each query."""
+    """Constants for `n` remembered queries and a level: one pattern for each query."""
 
     copies: int
     full: int

@@ -70,5 +70,5 @@ class Membership:
         return max(row.numbers[at + 2], row.numbers[at + 3])
 
     def hits(self, row: ClientRow, at: int) -> int:
-        """Hits since the sums were last at 0."""
+        """Count the hits since the sums were last at 0."""
         return int(row.numbers[at + 4])

@@ -59,9 +59,9 @@ class Volume:
         return KEPT * numbers[at + 12 + k] + (beyond if beyond < MOST else MOST) - SLACK
 
     def _open(self, row: ClientRow, at: int, day: float) -> None:
-        """Begin a day: what is usual of the client.
+        """Begin a day with what is usual of the client.
 
-        In standard deviations of its own and its peers' days.
+        It is counted in standard deviations of its own and its peers' days.
         """
         numbers = row.numbers
         numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3] = day, 0.0, 0.0, 0.0

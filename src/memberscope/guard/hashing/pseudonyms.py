@@ -62,7 +62,7 @@ class KeyedHasher:
 
 
 def _encode_batch_records(batch: Batch) -> Iterable[bytes]:
-    """Bytes that tell each record from others."""
+    """Encode each record as bytes that tell it from others."""
     if batch.columns is None:
         array = np.asarray(batch.array)
         flat = array.reshape(len(array), -1)

@@ -11,7 +11,7 @@ from memberscope.guard.policy.tables import Jwt
 
 
 class Tokens:
-    """Verifies JSON Web Tokens with the listed algorithms alone."""
+    """Verify JSON Web Tokens with the listed algorithms alone."""
 
     def __init__(self, jwt: Jwt, home: Path) -> None:
         """Read the key.
@@ -31,10 +31,7 @@ class Tokens:
         self.key = _read_jwt_key(jwt, home / jwt.key_file)
 
     def subject(self, header: bytes) -> str | None:
-        """Whom the Authorization header's token names, if it is signed, in date.
-
-        And made for this audience by this issuer.
-        """
+        """Give the token's subject if signature, dates, audience and issuer are right."""
         import jwt
 
         scheme, _, token = header.partition(b" ")
@@ -61,7 +58,7 @@ class Tokens:
         return parse_subject(found.encode()) if isinstance(found, str) else None
 
     def required(self) -> list[str]:
-        """Claims that a token must have."""
+        """List the claims that a token must have."""
         given = [("aud", self.jwt.audience), ("iss", self.jwt.issuer)]
         return ["exp", self.jwt.subject, *(name for name, value in given if value is not None)]
 

@@ -1,4 +1,4 @@
-"""The monitor that runs detectors beside a serving guard, in its process or in one of its own."""
+"""Run the detectors beside a serving guard, in its process or in one of its own."""
 
 from memberscope.guard.monitor.artifacts import (
     MonitorArtifacts,

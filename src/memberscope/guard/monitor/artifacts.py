@@ -1,4 +1,4 @@
-"""What a monitor works with, from the files that a policy names."""
+"""Load the monitor's artifacts (key, sketch, fingerprints, thresholds) named in [monitor]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher
 
 @dataclass(frozen=True, eq=False)
 class MonitorArtifacts:
-    """The secret, the sketch, and what may be missing: fingerprints and thresholds."""
+    """Artifacts of a monitor: secret, sketch, and perhaps fingerprints and thresholds."""
 
     secret: Secret
     sketcher: Sketcher
@@ -24,7 +24,7 @@ class MonitorArtifacts:
     tuned: Tuned | None
 
     def monitor(self, clients: int) -> Monitor:
-        """A monitor that remembers nothing yet; without thresholds it only counts."""
+        """Build a monitor with an empty memory; without thresholds it only counts."""
         settings = (
             DetectorSettings({}, self.sketcher.radius)
             if self.tuned is None
@@ -34,12 +34,12 @@ class MonitorArtifacts:
 
 
 def has_monitor(policy: GuardPolicy) -> bool:
-    """Whether [monitor] is enabled and has a sketch."""
+    """True if [monitor] is enabled and has a sketch."""
     return policy.monitor.enabled and policy.monitor.sketch is not None
 
 
 def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
-    """All that [monitor] names.
+    """Load all files that [monitor] names.
 
     Raises:
         InputError: A file is missing or damaged, or was made with another key, or a sketch is named

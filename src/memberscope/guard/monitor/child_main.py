@@ -1,6 +1,6 @@
-"""The monitor's own process: `python -m memberscope.guard.monitor.child_main SOCKET`.
+"""Run the monitor's own process: `python -m memberscope.guard.monitor.child_main SOCKET`.
 
-Which `Apart` starts, feeds, and ends by hanging up.
+`ChildMonitor` starts it, sends it queries, and ends it by closing the socket.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ STEP = 4
 
 
 class Report:
-    """What the serving process is to count and to put in force, kept until it next asks.
+    """Collect what the serving process must count and put in force, until it asks.
 
-    Alerts count from a thread of their own.
+    Alerts are counted from a thread of their own.
     """
 
     def __init__(self) -> None:
         self.calls: deque[tuple[str, tuple[Any, ...]]] = deque()
 
     def alarm(self, alarm: Alarm) -> None:
-        """An alarm was told."""
+        """Report an alarm."""
         self.calls.append(("alarm", (alarm,)))
 
     def alert_lost(self, where: str) -> None:
-        """An alert could not be told."""
+        """Report an alert that could not be sent."""
         self.calls.append(("alert_lost", (where,)))
 
     def waiting(self, n: int) -> None:
@@ -56,7 +56,7 @@ class Report:
         """Nothing waits here."""
 
     def dropped(self, n: int) -> None:
-        """So many queries could not be sketched."""
+        """Report queries that could not be sketched."""
         self.calls.append(("dropped", (n,)))
 
     def fault(self, which: Faulty) -> None:
@@ -64,20 +64,20 @@ class Report:
         self.calls.append(("fault", (which,)))
 
     def watched(self, clients: int, lag: float) -> None:
-        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        """Report the number of clients that the monitor knows, and its `lag` in seconds."""
         self.calls.append(("watched", (clients, lag)))
 
     async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
-        """A response is to be put in force for so long."""
+        """Report a response to be put in force for so many seconds."""
         self.calls.append(("stand", (client, standing, seconds)))
 
     def taken(self) -> Done:
-        """All of it, once."""
+        """Take all that was collected."""
         return Done(tuple(self.calls.popleft() for _ in range(len(self.calls))))
 
 
 class Watcher:
-    """A judge that looks at what it is sent, and now and then at the clock."""
+    """Judge queries that are sent, and look at the clock now and then."""
 
     def __init__(self, begin: Begin, clock: Callable[[], float] = time.time) -> None:
         """Read what the policy names.

@@ -1,4 +1,4 @@
-"""The monitor in a process of its own, so that sketching and judging take nothing from serving."""
+"""Run the monitor in a process of its own, so that serving does not slow down."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ HANGS = 9.0  # seconds without an answer after which it is not waited for at the
 
 
 class ChildLink:
-    """One process, and the way to it."""
+    """Start one process and talk to it."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], reader: StreamReader, writer: StreamWriter
@@ -81,7 +81,7 @@ class ChildLink:
         return link
 
     async def ask(self, message: Begin | Look) -> Done:
-        """What it answers.
+        """Ask the process and give its answer.
 
         Raises:
             OSError, asyncio.IncompleteReadError: It has ended, or does not answer.
@@ -95,7 +95,7 @@ class ChildLink:
         return found
 
     def silent(self) -> float:
-        """Seconds for which it has not answered."""
+        """Give the seconds for which it has not answered."""
         return 0.0 if self.asked is None else time.monotonic() - self.asked
 
     async def close(self, seconds: float) -> None:
@@ -109,9 +109,7 @@ class ChildLink:
 
 
 class ChildMonitor:
-    """Sends queries to a monitor's process, and does what it answers.
-
-    Counts, and puts responses in force.
+    """Send queries to a monitor's process; count and put in force what it answers.
 
     A process that ends is started again, and goes on from what it saved last; the queries that it
     had are counted as dropped.

@@ -1,4 +1,4 @@
-"""One monitor with what follows from its alarms, wherever it runs."""
+"""Run one monitor and act on its alarms, in whatever process."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SAVED, TIDIED = 300.0, 3600.0  # seconds between snapshots; between looks for ol
 
 
 class MonitorCounters(QueueCounters, Tally, Protocol):
-    """What counts the monitor's work, such as `Metrics`."""
+    """Interface of what counts the monitor's work, such as `Metrics`."""
 
     def fault(self, which: Faulty) -> None:
         """Something that protection needs has failed."""
         ...
 
     def watched(self, clients: int, lag: float) -> None:
-        """The monitor holds the state of so many clients and is `lag` seconds behind."""
+        """Set the number of clients that the monitor knows, and its `lag` in seconds."""
         ...
 
 
 class ResponseSink(Protocol):
-    """Where responses are put in force, such as a `State`."""
+    """Interface of what puts responses in force, such as a `State`."""
 
     async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force for so long."""
@@ -46,10 +46,7 @@ class ResponseSink(Protocol):
 
 
 class MonitorEngine:
-    """One monitor with what follows from its alarms.
-
-    The log, alerts, and responses in the state that all workers share.
-    """
+    """Run one monitor; write its log, send its alerts, put its responses in force."""
 
     def __init__(
         self,
@@ -79,10 +76,7 @@ class MonitorEngine:
             log_event(logging.ERROR, "access_log_failed", error=type(error).__name__)
 
     async def tidy(self, clock: Callable[[], float]) -> None:
-        """Remove what is too old from the access log, now and every hour.
-
-        Whether or not queries come.
-        """
+        """Remove what is too old from the access log, now and every hour, queries or not."""
         while True:
             self.tidied(clock())
             await asyncio.sleep(TIDIED)

@@ -1,4 +1,4 @@
-"""The monitor beside a serving guard.
+"""Run the monitor in the serving process.
 
 Queries are sketched, logged and judged after they were answered, a few at a time.
 """
@@ -32,7 +32,7 @@ CHECKED, SHARE = (
 
 
 class SketchQueue(Queue):
-    """Queries on their way to observations in the process that serves.
+    """Sketch queries in the serving process.
 
     `lines` gives them a few at a time, so that requests get their turn.
     """
@@ -47,7 +47,7 @@ class SketchQueue(Queue):
         self.equipment, self.metrics = equipment, metrics
 
     async def lines(self) -> Lines:
-        """The observations of the next queries, with the lines of the log that they make."""
+        """Give the observations of the next queries, with their lines of the log."""
         found: Lines = []
         for place, piece in enumerate(split_into_pieces(await self.gathered(), self.turn)):
             if place:
@@ -70,7 +70,7 @@ async def cancel_tasks(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> N
 
 
 class LocalMonitor:
-    """The monitor of a single process."""
+    """Run the monitor of a single process."""
 
     def __init__(self, sketched: SketchQueue, judge: MonitorEngine) -> None:
         self.sketched, self.judge = sketched, judge
@@ -109,9 +109,9 @@ class LocalMonitor:
 
 
 class SharedMonitor:
-    """One of several workers: each publishes what it saw.
+    """Run the monitor of one of several workers.
 
-    And whoever holds the lease judges all of it.
+    Each publishes its queries, and the one that holds the lease judges all of them.
 
     Lines go to the access log when the checkpoint that contains them is stored, so that whoever
     takes over writes none again. Alarms are told at once: one after the last checkpoint of a holder
@@ -199,10 +199,7 @@ class SharedMonitor:
                 await asyncio.sleep(RESTED)
 
     async def _one(self, line: str) -> None:
-        """Judge a line; one that cannot be judged is left out.
-
-        Since it would come again after every start.
-        """
+        """Judge a line; drop one that cannot be judged, else it returns after every start."""
         try:
             await self.judge.take([(read_line(line), line)], self.sketched.clock())
         except MemberscopeError:
@@ -212,9 +209,7 @@ class SharedMonitor:
             log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
 
     async def _checkpoint(self) -> None:
-        """Store the monitor's memory with the place it has reached.
-
-        And write the lines up to there to the log.
+        """Store the monitor's memory with the place it has reached, and log the lines up to there.
 
         Raises:
             StateError: Redis does not answer, or another worker holds the lease; what was judged

@@ -1,6 +1,6 @@
-"""Messages between a serving process and its monitor's.
+"""Encode messages between a serving process and its monitor's.
 
-Over a private pair of sockets that no one else holds.
+They go over a private pair of sockets that no other process holds.
 
 A message is two lengths, a pickle, the lengths of what is long in it, and that itself, which is not
 copied into the pickle.
@@ -23,7 +23,7 @@ LONG = 2048  # bytes of what is sent beside the pickle
 
 @dataclass(frozen=True)
 class Begin:
-    """What the monitor's process works by.
+    """First message to the monitor's process: what it needs to begin.
 
     `key` is the id of the secret that clients are known by.
     """
@@ -35,7 +35,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class Look:
-    """Queries to look at, perhaps none; `follow` is the policy that was read since."""
+    """Queries to judge, perhaps none; `follow` is a policy that was read since."""
 
     taken: tuple[Piece, ...] = ()
     follow: GuardPolicy | None = None
@@ -43,10 +43,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Done:
-    """What was found since the last answer.
-
-    Calls of the methods in `CALLS`, each with what it is given.
-    """
+    """Calls to make since the last answer: methods in `CALLS` with their arguments."""
 
     calls: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
@@ -55,9 +52,9 @@ CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
 
 
 def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryview]:
-    """A message as it is sent, in parts, none of them empty.
+    """Encode a message in parts, none of them empty.
 
-    A transport of asyncio's own may keep an empty one for ever.
+    asyncio's own transport may keep an empty part for ever.
     """
     beside: list[memoryview] = []
 
@@ -79,12 +76,12 @@ def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryvie
 
 
 def _encode_length(size: int) -> bytes:
-    """A length as it is sent."""
+    """Encode a length."""
     return size.to_bytes(SIZE, "big")
 
 
 def _decode_lengths(data: bytes) -> list[int]:
-    """Lengths as they were sent.
+    """Decode lengths.
 
     >>> _decode_lengths(_encode_length(7) + _encode_length(2**40))
     [7, 1099511627776]
@@ -95,7 +92,7 @@ def _decode_lengths(data: bytes) -> list[int]:
 
 
 def encode_message(message: Begin | Look | Done) -> bytes:
-    """A message as it is sent, in one piece.
+    """Encode a message in one piece.
 
     >>> import io
     >>> read_message(io.BytesIO(encode_message(Done((("dropped", (3,)),)))))
@@ -105,7 +102,7 @@ def encode_message(message: Begin | Look | Done) -> bytes:
 
 
 def read_message(stream: IO[bytes]) -> Any:
-    """The next message of a stream; None where it has ended."""
+    """Read the next message of a stream; None at its end."""
     head = stream.read(2 * SIZE)
     if len(head) < 2 * SIZE:
         return None
@@ -125,7 +122,7 @@ def read_message(stream: IO[bytes]) -> Any:
 
 
 async def read_message_async(stream: StreamReader) -> Any:
-    """The next message of a stream.
+    """Read the next message of a stream.
 
     Raises:
         asyncio.IncompleteReadError: It has ended.

@@ -1,4 +1,4 @@
-"""From queries to observations, and to lines of the access log."""
+"""Turn queries into observations and into lines of the access log."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Lines = list[tuple[Observations, str]]
 def build_log_lines(
     piece: Piece, equipment: MonitorArtifacts, dropped: Callable[[int], None]
 ) -> Lines:
-    """Each query's observations, with the line of the log that they make.
+    """Build each query's observations and its line of the log.
 
-    `dropped` is told how many cannot be sketched, such as records that the model's server refused
-    too.
+    `dropped` is called with the number of those that cannot be sketched, such as records that the
+    model's server refused too.
     """
     try:
         record, point, bins = equipment.sketcher.sketch(piece.batch)
@@ -59,7 +59,7 @@ def build_log_lines(
 
 
 def _read_answer_classes(one: Asked) -> Ints:
-    """The top classes (n,) of an answer that passed as it was; -1 where they cannot be read."""
+    """Read the top classes (n,) of an answer that passed as it was, -1 where unreadable."""
     try:
         assert one.serving is not None
         return _build_exchange(one.serving).tops(bytes(one.answer), one.records)
@@ -69,5 +69,5 @@ def _read_answer_classes(one: Asked) -> Ints:
 
 @lru_cache(maxsize=8)
 def _build_exchange(serving: ServingConfig) -> Exchange:
-    """How answers are read; those of one policy have one."""
+    """Build the exchange that reads answers, one for each policy."""
     return Exchange.of(serving)

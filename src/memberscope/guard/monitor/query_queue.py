@@ -1,7 +1,4 @@
-"""Queries that wait for the monitor.
-
-Those that come together go together, and what has no room is counted.
-"""
+"""Queue queries for the monitor; batch those that come together, count those without room."""
 
 from __future__ import annotations
 
@@ -25,10 +22,10 @@ GATHERED = 0.02  # seconds in which queries gather to be looked at together
 
 
 class QueueCounters(Protocol):
-    """What counts those that wait, such as `Metrics`."""
+    """Interface of what counts queued queries, such as `Metrics`."""
 
     def waiting(self, n: int) -> None:
-        """So many wait."""
+        """Set the number of queued queries."""
         ...
 
     def dropped(self, n: int) -> None:
@@ -36,15 +33,12 @@ class QueueCounters(Protocol):
         ...
 
     def late(self, seconds: float) -> None:
-        """The first of those that wait was answered so long ago."""
+        """Set the age of the oldest queued query."""
         ...
 
 
 class Waiting(NamedTuple):
-    """A query that waits for its turn, since a time in seconds since 1970.
-
-    And about how many bytes it takes.
-    """
+    """Queued query, since when it waits (seconds since 1970), and about how many bytes it takes."""
 
     seen: QueryEvent
     at: float
@@ -63,9 +57,9 @@ def _estimate_weight(batch: Batch) -> int:
 
 
 class Queue:
-    """Queries on their way to the monitor: `watch` takes them from the middleware and never waits.
+    """Queue queries for the monitor: `watch` never waits.
 
-    `busy` says that what was taken is not yet judged. To be used from one event loop.
+    `busy` says that what was taken is not yet judged. Use it from one event loop.
     """
 
     def __init__(
@@ -144,10 +138,7 @@ Answer = bytes | PickleBuffer  # the latter goes to another process without a co
 
 
 class Asked(NamedTuple):
-    """One query of a piece: when it was answered, by whom it was asked, how it ended.
-
-    And about how many records it was.
-    """
+    """One query of a batch: when it was answered, its client, its status, its number of records."""
 
     at: float
     key: str
@@ -160,14 +151,14 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Queries in their order, with all their records (n) as one batch, and `labels` (n,)."""
+    """Batch of queries in order, with all their records (n), and `labels` (n,)."""
 
     asked: list[Asked]
     batch: Batch
     labels: Ints
 
     def alone(self) -> Iterator[Piece]:
-        """Each query by itself."""
+        """Split a batch into its queries."""
         start = 0
         for one in self.asked:
             part = slice(start, start + one.records)
@@ -176,7 +167,7 @@ class Piece:
 
 
 def split_into_pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
-    """Queries in their order: those that follow one another and whose records have one form together, long ones in parts of `turn` records."""
+    """Batch queries in order: neighbours of one form together, long ones in parts of `turn`."""
     for together in _group_by_form(taken, turn):
         if together[0].seen.records > turn:
             yield from _split_query(together[0], turn)
@@ -194,7 +185,7 @@ def split_into_pieces(taken: Sequence[Waiting], turn: int) -> Iterator[Piece]:
 
 
 def _summarize_query(one: Waiting) -> Asked:
-    """What is kept of a query beside its records."""
+    """Keep what a query says beside its records."""
     seen, answer = one.seen, one.seen.answer
     return Asked(
         one.at,
@@ -208,7 +199,7 @@ def _summarize_query(one: Waiting) -> Asked:
 
 
 def _group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
-    """Queries of one form together; those about more than `turn` records alone."""
+    """Batch queries of one form; those about more than `turn` records stay alone."""
     found: list[list[Waiting]] = []
     last: object = None
     for one in taken:
@@ -222,7 +213,7 @@ def _group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
 
 
 def _split_query(one: Waiting, turn: int) -> Iterator[Piece]:
-    """A query about many records, `turn` of them at a time.
+    """Split a query about many records into pieces of `turn`.
 
     An answer that is still to be read keeps it in one piece.
     """
@@ -239,7 +230,7 @@ def _split_query(one: Waiting, turn: int) -> Iterator[Piece]:
 
 
 def _find_batch_form(batch: Batch) -> object:
-    """What records must share to be put into one batch: types, shapes, and names of columns."""
+    """Find what records must share to be batched: types, shapes, and names of columns."""
     if batch.columns is None:
         array = np.asarray(batch.array)
         return array.dtype, array.shape[1:]
@@ -247,7 +238,7 @@ def _find_batch_form(batch: Batch) -> object:
 
 
 def _stack_waiting_batches(batches: list[Batch]) -> Batch:
-    """Batches of one form as one.
+    """Join batches of one form.
 
     >>> len(_stack_waiting_batches([Batch(np.eye(2)), Batch(np.eye(2))]))
     4

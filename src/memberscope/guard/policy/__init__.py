@@ -1,1 +1,1 @@
-"""The guard's policy file, and whether it serves what was measured."""
+"""Read the guard's policy file and check it against what was measured."""

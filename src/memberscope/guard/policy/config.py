@@ -26,7 +26,7 @@ from memberscope.guard.policy.tables import (
 
 
 class GuardPolicy(PolicyTable):
-    """All of `guard.toml`.
+    """Policy of a guard: all of `guard.toml`.
 
     >>> policy = GuardPolicy(serving=ServingConfig(model_name="iris", n_classes=3), default=ClientLimits(restrict="top:1", per_client="100/h"))
     >>> policy.default.per_client.n, policy.guard.on_fault
@@ -72,12 +72,12 @@ class GuardPolicy(PolicyTable):
         return self
 
     def path(self, name: str) -> Path:
-        """A file that the policy names."""
+        """Give the path of a file that the policy names."""
         return Path(self.home) / name
 
 
 def read_policy(path: str | Path) -> GuardPolicy:
-    """The policy in a TOML file.
+    """Read a policy from a TOML file.
 
     Raises:
         InputError: It cannot be read, is no TOML, or some key or value is not usable; the sentence
@@ -98,7 +98,7 @@ def read_policy(path: str | Path) -> GuardPolicy:
 
 
 def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> GuardPolicy:
-    """The policy in a table.
+    """Parse a policy from a table.
 
     Raises:
         InputError: Some key or value is not usable; the sentence names the key.

@@ -1,7 +1,4 @@
-"""Whether a policy serves what its audit measured.
-
-Answers that follow from the level in `[measured]`, and no others.
-"""
+"""Check that a policy serves only what its audit measured."""
 
 from __future__ import annotations
 
@@ -18,10 +15,7 @@ ADVICE = (
 
 
 def _find_measured_level(policy: GuardPolicy) -> str | None:
-    """The level that was measured; labels where labels are all that was answered.
-
-    None without `[measured]`.
-    """
+    """Find the measured level; labels where nothing else was answered, None without `[measured]`."""
     found = policy.measured
     if found is None:
         return None

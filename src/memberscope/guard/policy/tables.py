@@ -19,15 +19,13 @@ Source = Literal["api_key", "jwt", "mtls", "network"]
 
 
 class PolicyTable(BaseModel):
-    """A table of the policy: unknown keys are refused, values do not change."""
+    """Table of the policy: unknown keys are refused, values do not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class RateLimit(PolicyTable):
-    """A budget of `n` records in `seconds`.
-
-    A bucket that holds n tokens and is full again after so many seconds.
+    """Budget: a token bucket that holds `n` records and is full again after `seconds`.
 
     >>> RateLimit.of("600/h")
     RateLimit(n=600, seconds=3600.0)
@@ -38,7 +36,7 @@ class RateLimit(PolicyTable):
 
     @classmethod
     def of(cls, text: Any) -> RateLimit:
-        """The rate written as `600/h`, `5/d`, `10/s` or `100/15m`.
+        """Parse a rate such as `600/h`, `5/d`, `10/s` or `100/15m`.
 
         Raises:
             ValueError: It is none.
@@ -57,9 +55,9 @@ class RateLimit(PolicyTable):
 
 
 class ClientLimits(BaseModel):
-    """What one class of clients gets.
+    """Limits of one class of clients.
 
-    The output defence by its name (`none`, `top:3+round:2`, `label`) and budgets in records.
+    `restrict` names the output defence (`none`, `top:3+round:2`, `label`); budgets are in records.
 
     `per_record` counts how often one client may ask about the same record. None is no limit.
     """
@@ -86,9 +84,9 @@ class ClientLimits(BaseModel):
 
 
 class ClientClass(ClientLimits):
-    """Clients that are treated alike.
+    """Class of clients: those for whom one of `who` holds.
 
-    Those for whom one of `who` holds, `kind:subject`, where the subject may end with `*`.
+    An entry is `kind:subject`, where the subject may end with `*`.
 
     For networks the subject is a CIDR, such as `network:10.0.0.0/8`.
     """
@@ -112,7 +110,7 @@ class ClientClass(ClientLimits):
 
 
 class ModeConfig(PolicyTable):
-    """`observe` changes nothing and logs what `enforce` would do.
+    """Mode: `observe` changes nothing and logs what `enforce` would do.
 
     `on_fault` says what an answer gets that cannot be protected.
 
@@ -131,9 +129,7 @@ class ModeConfig(PolicyTable):
 
 
 class ServingConfig(PolicyTable):
-    """How the server is asked and what it answers.
-
-    The keys of an audit's `[target]` for an endpoint.
+    """Requests and answers of the model's server, with the keys of an audit's `[target]`.
 
     `model_name` may be left out: all models then. `also` are further outputs (v2) that pass
     unchanged; others are dropped. `passed` are further requests, such as `GET /docs`, that pass
@@ -166,7 +162,7 @@ class ServingConfig(PolicyTable):
         return self
 
     def endpoint(self, url: str, model_name: str | None = None) -> Endpoint:
-        """The declaration that an audit of the same server has."""
+        """Declare the endpoint as an audit of the same server does."""
         keys = ("protocol", "body", "answer", "outputs", "classes", "n_classes", "columns")
         return Endpoint(
             url,
@@ -176,14 +172,14 @@ class ServingConfig(PolicyTable):
 
 
 class ApiKey(PolicyTable):
-    """A client's key, known by the SHA-256 of its text in hexadecimal digits."""
+    """Key of a client, known by the SHA-256 of its text in hexadecimal digits."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.@-]{1,80}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 class Jwt(PolicyTable):
-    """How JSON Web Tokens in the Authorization header are verified.
+    """Verification of JSON Web Tokens in the Authorization header.
 
     `key_file` holds the public key, or the secret of HS256.
     """
@@ -198,9 +194,9 @@ class Jwt(PolicyTable):
 
 
 class Identity(PolicyTable):
-    """How clients are told apart: the first of `by` that a request proves.
+    """Identification of clients by the first source in `by` that a request proves.
 
-    What proves nothing counts by its network.
+    A request that proves nothing counts by its network.
 
     Headers that name a client or its address count only in requests from `trusted_proxies`.
     `required` refuses (401) whoever proves nothing but a network.
@@ -218,9 +214,9 @@ class Identity(PolicyTable):
 
 
 class GuardLimits(PolicyTable):
-    """How much and how long: bytes, records, seconds and requests at once.
+    """Limits in bytes, records, seconds and requests at once.
 
-    What waits beyond `queue` gets 503.
+    A request beyond `queue` gets 503.
     """
 
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
@@ -237,7 +233,7 @@ class GuardLimits(PolicyTable):
 
 
 class MonitorConfig(PolicyTable):
-    """What the monitor looks at and keeps. Paths are relative to the policy's folder.
+    """Files and limits of the monitor. Paths are relative to the policy's folder.
 
     `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing
     is watched. `fingerprints` of the training set lie elsewhere. `tuned` holds thresholds; without
@@ -259,7 +255,7 @@ class MonitorConfig(PolicyTable):
 
 
 class Respond(PolicyTable):
-    """What follows an alarm, for `minutes`.
+    """Responses to alarms, for `minutes`.
 
     Membership alarms only alert: an answer that depended on them would tell who is a member.
     """
@@ -279,9 +275,10 @@ class Respond(PolicyTable):
 
 
 class Alerts(PolicyTable):
-    """Where alarms go. Those about membership are told together, every `digest_minutes`.
+    """Receivers of alarms.
 
-    If there are `digest_least` hits or more.
+    Alarms about membership are sent together every `digest_minutes`, if they have `digest_least`
+    hits or more.
     """
 
     log: str | None = None
@@ -292,10 +289,7 @@ class Alerts(PolicyTable):
 
 
 class StateConfig(PolicyTable):
-    """Where budgets and the monitor's state live.
-
-    In this process, or in Redis for several workers.
-    """
+    """Store of budgets and of the monitor's state: this process, or Redis for several workers."""
 
     redis: str | None = None
     prefix: str = Field(default="memberscope", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
@@ -303,9 +297,7 @@ class StateConfig(PolicyTable):
 
 
 class MeasuredClaim(PolicyTable):
-    """The audit that this policy rests on.
-
-    Digest of the result, level, limit and the measured upper bound.
+    """Claim of the audit that this policy rests on: its digest, level, limit and upper bound.
 
     `outputs` are those of the level (None: not said), and `attacks` all that ran there. What is
     served must follow from the level.

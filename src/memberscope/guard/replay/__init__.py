@@ -1,4 +1,4 @@
-"""A stored log through the detectors, and the campaigns found in it."""
+"""Replay a stored log through the detectors and find its campaigns."""
 
 from memberscope.guard.replay.campaigns_page import write_replay
 from memberscope.guard.replay.log_reader import Log, list_log_files

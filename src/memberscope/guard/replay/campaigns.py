@@ -1,4 +1,4 @@
-"""Alarms that belong together, and what a replayed log says about who was probing."""
+"""Group alarms into campaigns and summarise a replayed log."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ INVISIBLE = (
 class Campaign:
     """Alarms that belong together.
 
-    Who, since when until when (seconds since 1970), how many queries, and what to make of it.
+    Fields name the clients, the time from first to last (seconds since 1970), the queries, and what
+    it looks like.
     """
 
     detectors: tuple[Detector, ...]
@@ -77,9 +78,9 @@ class Campaign:
 
 @dataclass(frozen=True)
 class Threshold:
-    """What a detector's statistic must pass.
+    """Threshold of a detector's statistic, with its false-alarm rate.
 
-    And the share of benign client-days on which it does so (None: not measured).
+    The rate is the share of benign client-days on which it is passed (None: not measured).
     """
 
     detector: Detector
@@ -92,7 +93,7 @@ class Threshold:
 class Calibration:
     """False alarms a benign client-day over all detectors, with limits.
 
-    On how many client-days, and how it was found.
+    Fields say on how many client-days, and how the rate was found.
     """
 
     rate: float
@@ -113,9 +114,9 @@ class Day:
 
 
 class Replay(BaseModel):
-    """What a replayed log shows. Alarms of `membership` are digests (`only_digests`).
+    """Result of a replayed log: counts, alarms, campaigns.
 
-    As a live guard would have told them.
+    Alarms of `membership` are digests (`only_digests`), as a live guard would have sent them.
 
     >>> alarm = Alarm(60.0, "probing", "client", "0a", 12.0, 10.0, 40, ("0a",))
     >>> Replay.of("access.log", (alarm,), start=0.0, end=120.0, n_queries=500, n_clients=9, n_client_days=9).verdict()
@@ -155,13 +156,13 @@ class Replay(BaseModel):
 
     @classmethod
     def of(cls, log: str, alarms: Sequence[Alarm], **counts: object) -> Replay:
-        """A replay with the campaigns of its alarms; `counts` are the other fields."""
+        """Build a replay with the campaigns of its alarms; `counts` are the other fields."""
         return cls.model_validate(
             {"log": log, "alarms": tuple(alarms), "campaigns": group_campaigns(alarms), **counts}
         )
 
     def verdict(self) -> str:
-        """What was found, in one sentence."""
+        """Summarise the replay in one sentence."""
         if not self.campaigns:
             return f"No campaign among {format_count_with_noun(self.n_clients, 'client')} and {format_count_with_noun(self.n_queries, 'query', 'queries')}"
         clients = {client for campaign in self.campaigns for client in campaign.clients}
@@ -173,12 +174,12 @@ class Replay(BaseModel):
 
 
 def _cap_infinite(value: float) -> float:
-    """A number that JSON has: one without bound is written as 1e300."""
+    """Cap a number for JSON: one without bound becomes 1e300."""
     return value if math.isfinite(value) else math.copysign(HIGHEST, value)
 
 
 def format_count_with_noun(n: int, one: str, more: str | None = None) -> str:
-    """A number with its noun.
+    """Format a number with its noun.
 
     >>> format_count_with_noun(1, "query", "queries"), format_count_with_noun(2000, "client")
     ('1 query', '2,000 clients')
@@ -187,7 +188,7 @@ def format_count_with_noun(n: int, one: str, more: str | None = None) -> str:
 
 
 def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, ...]:
-    """Campaigns in order of their first alarm.
+    """Group alarms into campaigns, in order of their first alarm.
 
     Alarms that share a client or a subject, none more than `gap` seconds after another.
 
@@ -224,12 +225,12 @@ def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign
 
 
 def _is_loose(alarm: Alarm) -> bool:
-    """Whether the clients that an alarm names may have nothing to do with one another."""
+    """True if the clients that an alarm names may have nothing to do with one another."""
     return alarm.scope == "pool" and alarm.subject not in POOLS
 
 
 def _collect_alarm_keys(alarm: Alarm) -> set[tuple[str, str]]:
-    """What an alarm can share with another one."""
+    """Collect the keys that an alarm can share with another one."""
     return {(alarm.scope, alarm.subject), *(("client", client) for client in alarm.clients)}
 
 
@@ -268,7 +269,7 @@ def _index_client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tup
 
 
 def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign:
-    """A group of alarms, and those that joined it, as a campaign.
+    """Build a campaign of a group of alarms and those that joined it.
 
     Its clients, and what it looks like, are the group's.
     """
@@ -301,9 +302,9 @@ def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign
 
 
 def _count_alarm_queries(group: Sequence[Alarm]) -> int:
-    """Queries behind alarms: the most of each subject, added up in the scope where that is most.
+    """Count the queries behind alarms: the most of each subject, added up in the scope where that is most.
 
-    Since scopes count the same ones.
+    Scopes count the same queries.
     """
     most: dict[str, dict[str, int]] = {}
     for alarm in group:

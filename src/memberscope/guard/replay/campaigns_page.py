@@ -1,7 +1,4 @@
-"""A replay for readers: `replay.json`, and `campaigns.html`.
-
-One file without scripts that works offline.
-"""
+"""Write and read a replay: `replay.json` and an offline page, `campaigns.html`."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ def write_replay(replay: Replay, out: Path) -> None:
 
 
 def read_replay(path: Path) -> Replay:
-    """A replay from `replay.json` or the folder that holds it.
+    """Read a replay from `replay.json` or the folder that holds it.
 
     Raises:
         InputError: It is missing, truncated, or of another format.
@@ -67,7 +64,7 @@ def build_campaigns_schema() -> dict[str, Any]:
 
 
 def render_campaigns_page(replay: Replay) -> str:
-    """The replay as one HTML text that lets nothing else in."""
+    """Render the replay as one HTML text that loads nothing else."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -98,10 +95,7 @@ def render_campaigns_page(replay: Replay) -> str:
 
 
 def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
-    """Bars of queries and counts of alarms a day.
-
-    None for less than two days, which the numbers tell.
-    """
+    """Build bars of queries and counts of alarms a day; None for less than two days."""
     if len(replay.days) < 2:
         return None
     top = max(1, *(entry.queries for entry in replay.days))
@@ -128,7 +122,7 @@ def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
 
 
 def _choose_count_ticks(top: int) -> list[int]:
-    """Round numbers from 0 to a count or a little less than it.
+    """Choose round numbers from 0 to a count or a little less.
 
     Three to six of them where it is large enough.
 
@@ -141,7 +135,7 @@ def _choose_count_ticks(top: int) -> list[int]:
 
 
 def _format_utc_minute(time: float) -> str:
-    """A time in UTC, to the minute.
+    """Format a time in UTC, to the minute.
 
     >>> _format_utc_minute(0.0), _format_utc_minute(1e30)
     ('1970-01-01 00:00 UTC', '1e+30 s')
@@ -153,7 +147,7 @@ def _format_utc_minute(time: float) -> str:
 
 
 def _format_utc_day(time: float) -> str:
-    """A time's day in UTC.
+    """Format a time's day in UTC.
 
     >>> _format_utc_day(0.0)
     '1970-01-01'
@@ -162,7 +156,7 @@ def _format_utc_day(time: float) -> str:
 
 
 def _format_campaign_duration(seconds: float) -> str:
-    """How long, in the unit that suits.
+    """Format a duration in the unit that suits.
 
     >>> _format_campaign_duration(90), _format_campaign_duration(7200), _format_campaign_duration(400000), _format_campaign_duration(0)
     ('2 minutes', '2 hours', '5 days', 'a moment')
@@ -174,7 +168,7 @@ def _format_campaign_duration(seconds: float) -> str:
 
 
 def _format_false_alarm_rate(rate: float) -> str:
-    """A rate of false alarms as one in so many.
+    """Format a false-alarm rate as one in so many.
 
     >>> _format_false_alarm_rate(0.001), _format_false_alarm_rate(0.0)
     ('1 in 1,000', 'none')

@@ -1,6 +1,6 @@
-"""Logs to tune on and to replay.
+"""Read logs for calibration and replay.
 
-The guard's own, or any that tell time, client, request and answer; JSON lines or Parquet, of any
+They are the guard's own, or any with time, client, request and answer; JSON lines or Parquet of any
 size.
 """
 
@@ -43,9 +43,9 @@ UNREADABLE = (
 
 
 class Log:
-    """Log files one after the other, as blocks of observations.
+    """Log files in order, as blocks of observations.
 
-    To be read as often as wanted, and never whole in memory.
+    They can be read as often as wanted, and are never whole in memory.
 
     A line of another kind than the guard's own is an object with `time` (seconds since 1970, or ISO
     8601, in UTC unless it says otherwise), `client`, `request` and, if it is known, `answer`: the
@@ -102,7 +102,7 @@ class Log:
             )
 
     def _read(self, document: Any) -> Observations | None:
-        """The observations of a line; None where it was made with another key."""
+        """Read the observations of a line; None where it was made with another key."""
         found = json.loads(document) if isinstance(document, bytes) else document
         if found.get("format") != FORMAT:
             return self._sketched(found)
@@ -144,7 +144,7 @@ class Log:
 
 
 def _parse_timestamp(time: Any) -> float:
-    """A time in seconds since 1970; without a zone it is UTC.
+    """Parse a time to seconds since 1970; without a zone it is UTC.
 
     Raises:
         ValueError: It is none.
@@ -159,10 +159,7 @@ def _parse_timestamp(time: Any) -> float:
 
 
 def _find_visible_top_classes(outputs: Any) -> Any:
-    """The top class of each row (n, k), hidden classes left out; a label (n, 1) itself.
-
-    -1 where all is hidden.
-    """
+    """Find the top visible class of each row (n, k), or take a label (n, 1); -1 where none is."""
     if outputs.shape[1] == 1:
         return outputs[:, 0].astype(np.int64)
     whole = ~np.isnan(outputs).all(axis=1)
@@ -170,14 +167,14 @@ def _find_visible_top_classes(outputs: Any) -> Any:
 
 
 def _parse_logged_document(document: Any) -> Any:
-    """A document, read where it is text."""
+    """Parse a document where it is text."""
     return json.loads(document) if isinstance(document, str | bytes) else document
 
 
 def _read_log_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file that are not empty, also of one that gzip made.
+    """Read the non-empty lines of a file, decompressed where gzip made it.
 
-    One that is too long is cut into pieces that nobody can read.
+    Lines longer than LONGEST are split and will fail to parse.
 
     Raises:
         InputError: The file cannot be read, or ends in the midst of what gzip made.
@@ -195,7 +192,7 @@ def _read_log_lines(path: Path) -> Iterator[bytes]:
 
 
 def _read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a Parquet file, a few thousand at a time.
+    """Read the rows of a Parquet file, a few thousand at a time.
 
     Raises:
         InputError: pyarrow is missing, or the file is none.

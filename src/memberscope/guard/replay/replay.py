@@ -1,4 +1,4 @@
-"""A log through the same detectors as live traffic: the same alarms, and a page of campaigns."""
+"""Replay a log through the detectors of live traffic."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CONFIDENCE = 0.95
 
 @dataclass
 class LogCounts:
-    """What is counted of a log on the way: times, queries by day, and clients by day."""
+    """Counts of a log: times, queries by day, and clients by day."""
 
     first: float = 0.0
     last: float = 0.0
@@ -56,7 +56,7 @@ def collect_alarms(
 def build_replay(
     name: str, alarms: list[Alarm], counted: LogCounts, policy: GuardPolicy, tuned: Tuned | None
 ) -> Replay:
-    """What a log shows; membership is told in digests, as live."""
+    """Replay a log; membership alarms become digests, as live."""
     told = replace_by_digests(alarms, policy.alerts, policy.monitor.retention_days * DAY)
     days = sorted(counted.queries)
     return Replay.of(
@@ -85,7 +85,7 @@ def _list_thresholds(tuned: Tuned) -> tuple[Threshold, ...]:
 
 
 def _build_calibration(tuned: Tuned) -> Calibration:
-    """The false-alarm rate that the last quarter of the tuned log showed."""
+    """Read the false-alarm rate that the last quarter of the calibration log showed."""
     how = (
         f"Thresholds for {tuned.rate:g} false alarms a client-day over all detectors together, by "
         "the tails of the statistics on "
@@ -98,5 +98,5 @@ def _build_calibration(tuned: Tuned) -> Calibration:
 
 
 def build_fresh_monitor(equipment: MonitorArtifacts, policy: GuardPolicy) -> Monitor:
-    """A monitor that begins with nothing, as a guard does at its first start."""
+    """Build a monitor with an empty memory, as a guard does at its first start."""
     return equipment.monitor(policy.monitor.clients)

@@ -1,1 +1,1 @@
-"""Requests parsed and written anew for the model, and its answers for the client."""
+"""Rewrite requests for the model and its answers for the client."""

@@ -1,6 +1,4 @@
-"""One query and its answer as pure functions.
-
-Bodies to records and outputs, and outputs to a body that tells no more.
+"""Turn requests into records, and outputs into answers, as pure functions.
 
 Answers keep the server's form. Where classes are hidden, templated JSON and MLflow get objects
 `{name: score}`, and the Open Inference Protocol a BYTES tensor of its classification extension; an
@@ -51,7 +49,7 @@ from memberscope.wire import (
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a server answered about n records.
+    """Answer of a server about n records.
 
     `outputs` (n, k), or labels (n, 1), and the rest that may pass (v2).
     """
@@ -64,7 +62,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """How requests and answers of the served model are read and written.
+    """Read requests and answers of the served model, and write them anew.
 
     >>> exchange = Exchange.of(ServingConfig(protocol="mlflow", n_classes=2))
     >>> query = exchange.query(b'{"inputs": [[1, 2]]}', restricted=True)
@@ -84,7 +82,7 @@ class Exchange:
 
     @classmethod
     def of(cls, serving: ServingConfig) -> Exchange:
-        """As the policy declares it."""
+        """Build the exchange that a policy declares."""
         endpoint = serving.endpoint("http://upstream")
         if serving.protocol == "v2":
             return cls(serving, endpoint.declared)
@@ -103,7 +101,7 @@ class Exchange:
         )
 
     def query(self, body: bytes, *, restricted: bool) -> ParsedQuery:
-        """The records of a request, and the body for the server.
+        """Read the records of a request, and build the body for the server.
 
         Where answers are `restricted`, only the declared output is asked for.
 
@@ -138,7 +136,7 @@ class Exchange:
         return parse_v2_query(document, odd, asked if restricted else None)
 
     def read(self, body: bytes, n: int) -> Answer:
-        """What an answer says of n records.
+        """Read an answer about n records.
 
         Raises:
             TargetError: It cannot be read, or is not what was declared.
@@ -162,9 +160,9 @@ class Exchange:
         )
 
     def write(self, answer: Answer, outputs: Floats, told: Pairs | None, signal: str) -> bytes:
-        """The body that says `outputs` in place of the answer's own.
+        """Write the answer's body with `outputs` in the place of its own.
 
-        Where classes are hidden, those that are `told`.
+        Where classes are hidden, only those in `told` are written.
         """
         if self.serving.protocol == "v2":
             tensor = write_tensor_answer(answer.name, outputs, told, signal, self.declared)
@@ -177,9 +175,7 @@ class Exchange:
         )
 
     def answer(self, body: bytes, n: int, defence: OutputDefence) -> tuple[bytes, Ints]:
-        """The body of an answer about n records as `defence` leaves it.
-
-        And the top classes (n,) that it tells.
+        """Apply `defence` to an answer about n records; give the body and its top classes (n,).
 
         Raises:
             TargetError: It cannot be read, or is not what was declared.
@@ -196,7 +192,7 @@ class Exchange:
         return self.write(answer, outputs, told, signal), first
 
     def tops(self, body: bytes, n: int) -> Ints:
-        """The top classes (n,) of an answer that passes as it is; -1 where it cannot be read."""
+        """Read the top classes (n,) of an answer that passes as it is, -1 where unreadable."""
         try:
             outputs = self.read(body, n).outputs
         except (TargetError, InputError, ValueError, TypeError):
@@ -207,7 +203,7 @@ class Exchange:
 def _defend_answer_outputs(
     outputs: Floats, declared: DeclaredOutputs, defence: OutputDefence
 ) -> tuple[Floats, str]:
-    """The outputs after `defence`, as an audit behind it sees them, and what they are.
+    """Apply `defence` as an audit behind it sees it; give the outputs and their declaration.
 
     Labels stay labels, logits become probabilities.
 
@@ -225,14 +221,14 @@ def _defend_answer_outputs(
 
 
 def find_answered_classes(outputs: Floats, signal: str) -> Ints:
-    """The top classes (n,) that outputs tell, the first of equals."""
+    """Find the top classes (n,) of outputs, the first of equals."""
     if signal == "labels":
         return outputs[:, 0].astype(np.int64)
     return pick_top_classes(outputs)
 
 
 def coarsen_defence(defence: OutputDefence | None, more: OutputDefence) -> OutputDefence:
-    """`defence` and then `more`; labels cannot be coarser.
+    """Chain `defence` and `more`; labels cannot be coarser.
 
     >>> from memberscope.outputs import parse_restriction
     >>> coarsen_defence(parse_restriction("round:2"), parse_restriction("label")).name

@@ -1,4 +1,4 @@
-"""Requests read with suspicion.
+"""Parse requests strictly.
 
 What reaches the model is written anew from what was counted, and holds nothing else.
 """
@@ -22,23 +22,20 @@ FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 class ParsedQuery(NamedTuple):
-    """The records that a request asks about.
-
-    And the body that asks the server about them and nothing else.
-    """
+    """Records of a request, and the body that asks the server about them and nothing else."""
 
     batch: Batch
     body: bytes
 
 
 class MalformedRequest(ValueError):
-    """A request that is not what the protocol says."""
+    """Raised for a request that is not what the protocol says."""
 
 
 def read_request(body: bytes) -> tuple[Any, bool]:
-    """The JSON of a body, and whether it holds NaN or infinity.
+    """Parse the JSON of a body, and tell whether it holds NaN or infinity.
 
-    Which only Python's own reader knows.
+    Only Python's own parser accepts those.
 
     Raises:
         RequestRefused: It is none.
@@ -64,9 +61,9 @@ def _encode_json_value(value: Any, odd: bool) -> bytes:
 
 
 def _parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
-    """Values of one shape: float64 where all are numbers, so that 1 and 1.0 are the same record.
+    """Build an array of one shape: float64 where all are numbers, else objects.
 
-    Else objects.
+    1 and 1.0 are then the same record.
 
     >>> _parse_record_array([[1, None]], b"[[1,null]]").tolist(), _parse_record_array(["a", 2], b'["a",2]').tolist()
     ([[1.0, nan]], ['a', 2.0])
@@ -102,7 +99,7 @@ def _parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
 
 
 def _parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
-    """One column, as numbers or as objects."""
+    """Build one column, as numbers or as objects."""
     if not any(isinstance(value, str) for value in values):
         found: NDArray[Any] = np.asarray(values, dtype=np.float64)
         if found.ndim != 1:
@@ -112,7 +109,7 @@ def _parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _convert_words(values: Sequence[Any]) -> NDArray[Any]:
-    """Values among which there are words, as objects; numbers are floats."""
+    """Build an object array of values with words among them; numbers are floats."""
     if any(isinstance(value, list | dict) for value in values):
         raise MalformedRequest("one value in each place")
     return np.array(
@@ -121,7 +118,7 @@ def _convert_words(values: Sequence[Any]) -> NDArray[Any]:
 
 
 def _parse_request_records(found: Any, text: bytes) -> Batch:
-    """Records as lists, as objects with the same keys, or as one list for each name."""
+    """Read records from lists, from objects with the same keys, or from a list for each name."""
     if isinstance(found, dict):
         columns = {
             str(name): _parse_record_column(values)
@@ -144,7 +141,7 @@ def _parse_request_records(found: Any, text: bytes) -> Batch:
 
 
 def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
-    """A request to `/invocations`: one form of the records, and nothing beside it."""
+    """Parse a request to `/invocations`: one form of the records, and nothing beside it."""
     (form,) = document
     if form not in FORMS:
         raise MalformedRequest("a form of records")
@@ -163,7 +160,7 @@ def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
 def parse_template_query(
     document: Any, odd: bool, template: bytes, steps: tuple[Step, ...], alone: bool
 ) -> ParsedQuery:
-    """A request in templated JSON: the template with the records in their place."""
+    """Parse a request in templated JSON: the template with the records in their place."""
     found = pick_value(document, steps)
     text = _encode_json_value(found, odd)
     batch = (
@@ -177,7 +174,7 @@ def parse_template_query(
 
 
 def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> ParsedQuery:
-    """A request of the Open Inference Protocol for `outputs` alone.
+    """Parse a request of the Open Inference Protocol and ask for `outputs` alone.
 
     None keeps the client's choice of names.
     """
@@ -209,7 +206,7 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
 
 
 def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, Any]]:
-    """One input: its name, its values (n, …), and its document for the server."""
+    """Parse one input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
         raise RequestRefused("unsupported-tensor-encoding")
@@ -237,7 +234,7 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
 
 
 def _read_content_type(entry: Any) -> dict[str, str] | None:
-    """The one parameter that is passed on: how the values are meant to be read."""
+    """Read `content_type`, the one parameter that is passed on."""
     if "parameters" not in entry:
         return None
     found = (entry["parameters"] or {}).get("content_type")
@@ -245,9 +242,9 @@ def _read_content_type(entry: Any) -> dict[str, str] | None:
 
 
 def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
-    """One tensor as an array; several, or those of a data frame, as columns.
+    """Join one tensor as an array; several, or those of a data frame, as columns.
 
-    Or side by side where some are wider.
+    Where some are wider they stand side by side.
     """
     if len(tensors) == 1 and not frame:
         return Batch(next(iter(tensors.values())))
@@ -260,9 +257,7 @@ def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
 
 
 def order_record_columns(batch: Batch, names: Sequence[str]) -> Batch:
-    """The records with their columns as declared in `names`.
-
-    Whatever their order was or whether they had names; else sorted by name.
+    """Order the records' columns as declared in `names`, else sort them by name.
 
     So one record is the same record however it is written.
 

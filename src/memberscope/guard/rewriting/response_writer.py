@@ -1,7 +1,4 @@
-"""Answers written anew: the declared output as the defence leaves it.
-
-And nothing that was not declared.
-"""
+"""Write answers anew: the declared output as the defence leaves it, and nothing else."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ LONGEST = 200  # characters of a name or an id in an answer
 
 
 def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floats:
-    """The outputs (n, k), or labels (n, 1), that `answers` hold about n records.
+    """Read the outputs (n, k), or labels (n, 1), from `answers` about n records.
 
     Raises:
         TargetError: They are about another number of records, or not what was declared.
@@ -45,12 +42,12 @@ def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floa
 
 @lru_cache(maxsize=8)
 def _declare_n_classes(declared: DeclaredOutputs, n: int) -> DeclaredOutputs:
-    """What is declared, with the number of classes."""
+    """Declare the outputs with the number of classes."""
     return replace(declared, n=n)
 
 
 def _count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
-    """The number of classes where none was declared: what the first answer holds.
+    """Count the classes of the first answer; for labels, as many as they need.
 
     For labels, as many as it takes.
     """
@@ -68,7 +65,7 @@ def _count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
 def _decode_class_labels(
     outputs: Floats, declared: DeclaredOutputs
 ) -> list[str] | NDArray[np.int64]:
-    """Labels (n,): the classes' names, or their numbers where they have none."""
+    """Give the labels (n,): the classes' names, or their numbers where they have none."""
     codes = outputs[:, 0].astype(np.int64)
     return (
         codes if declared.classes is None else [declared.classes[code] for code in codes.tolist()]
@@ -79,7 +76,7 @@ Pairs = list[list[tuple[int, float]]]
 
 
 def list_visible_classes(outputs: Floats) -> Pairs | None:
-    """The classes of each record that are not hidden, with their scores, the likeliest first.
+    """List the visible classes of each record with their scores, the likeliest first.
 
     None where nothing is hidden.
 
@@ -104,9 +101,7 @@ def list_visible_classes(outputs: Floats) -> Pairs | None:
 def write_plain_answers(
     outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
 ) -> Any:
-    """What JSON says of each record.
-
-    A label, a list in the server's order, or an object where classes are hidden.
+    """Write each record's answer: a label, a list, or an object where classes are hidden.
 
     >>> write_plain_answers(np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", DeclaredOutputs(names=("b", "a")))
     [{'b': 0.9}]
@@ -123,7 +118,7 @@ def write_plain_answers(
 
 
 def _restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
-    """Outputs (n, k) with the classes in the server's order."""
+    """Order the outputs (n, k) as the server orders its classes."""
     return np.ascontiguousarray(
         outputs if declared.straight or not declared.n_classes else outputs[:, declared.back]
     )
@@ -132,9 +127,9 @@ def _restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
 def write_tensor_answer(
     name: str, outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
 ) -> dict[str, Any]:
-    """The output tensor: FP64 (n, k), labels (n, 1), or, where classes are hidden, BYTES (n.
+    """Write the output tensor: FP64 (n, k), labels (n, 1), or BYTES (n, shown).
 
-    Told) of `score:place[:name]`.
+    BYTES elements, `score:place[:name]`, are written where classes are hidden.
 
     The last form is that of the protocol's classification extension; places are those of the
     server's order.
@@ -171,9 +166,7 @@ def write_tensor_answer(
 def read_v2_tensors(
     document: Any, answer: str | None, also: Sequence[str]
 ) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
-    """The declared output's name and values in an answer.
-
-    And the documents of the outputs that pass beside it.
+    """Read the declared output's name and values, and the outputs that pass beside it.
 
     Raises:
         TargetError: There is no such output, or there are two.
@@ -198,5 +191,5 @@ def read_v2_tensors(
 
 
 def copy_answer_metadata(document: Any) -> dict[str, str]:
-    """What an answer of the Open Inference Protocol says of itself."""
+    """Copy what an answer of the Open Inference Protocol says of itself."""
     return {key: document[key][:LONGEST] for key in NAMED if isinstance(document.get(key), str)}

@@ -1,4 +1,4 @@
-"""The guard as a server process: assembly, workers, reload and the admin interface."""
+"""Serve the guard: assembly, workers, reload and the admin interface."""
 
 from memberscope.guard.server.serve import serve_guard
 from memberscope.guard.server.worker import Run

@@ -1,7 +1,4 @@
-"""What operators ask a running guard, on a port of its own.
-
-Health, metrics, the policy in force, and reload.
-"""
+"""Serve operators on a port of its own: health, metrics, the policy in force, reload."""
 
 from __future__ import annotations
 
@@ -22,10 +19,7 @@ Reach = Callable[[], Awaitable[bool]]
 def build_admin_app(
     reloads: Reloads, reachable: Reach, metrics: Callable[[], bytes], reload: Callable[[], bool]
 ) -> App:
-    """The application. `reachable` asks for the upstream, and `reload` reads the policy again.
-
-    Here or in all workers.
-    """
+    """Build the application; `reload` reads the policy again, here or in all workers."""
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
@@ -90,7 +84,7 @@ def build_admin_app(
 
 
 def _describe_active_policy(reloads: Reloads) -> dict[str, Any]:
-    """Which policy is in force, since when, and what is wrong with the file if it is broken."""
+    """Describe the policy in force, and what is wrong with the file if it is broken."""
     rules = reloads.guard.rules
     return {
         "digest": rules.digest,
@@ -103,7 +97,7 @@ def _describe_active_policy(reloads: Reloads) -> dict[str, Any]:
 
 
 async def _is_state_reachable(state: State | None) -> bool:
-    """Whether the state answers."""
+    """True if the state answers."""
     try:
         if state is not None:
             await state.standing(NOBODY)

@@ -1,4 +1,4 @@
-"""What a running guard is put together from, besides its policy."""
+"""Assemble a running guard: state, monitor, counters, names."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ async def _do_nothing() -> None:
 
 @dataclass(frozen=True, eq=False)
 class GuardAssembly:
-    """Where state is kept, who watches and counts, what is started before and stopped after.
-
-    And what follows a reloaded policy.
-    """
+    """Parts of a running guard, with what to start, to stop, and to tell of a new policy."""
 
     state: State
     names: Names
@@ -50,9 +47,7 @@ class GuardAssembly:
 
 
 def build_state(policy: GuardPolicy, counters: Counters) -> State:
-    """Where budgets and responses are kept.
-
-    In Redis, if the policy names one, else in this process.
+    """Build the store of budgets and responses: Redis if the policy names one, else memory.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> type(build_state(parse_guard_policy({"serving": {"n_classes": 3}}), Uncounted())).__name__
@@ -73,7 +68,7 @@ def build_state(policy: GuardPolicy, counters: Counters) -> State:
 
 
 class Watching(Protocol):
-    """A monitor, wherever it runs."""
+    """Interface of a monitor, in whatever process."""
 
     def watch(self, seen: QueryEvent) -> None:
         """Take a query that was answered."""
@@ -97,9 +92,7 @@ class Watching(Protocol):
 
 
 def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -> GuardAssembly:
-    """The parts of one worker; all workers have the same `secret`.
-
-    Which is the monitor's where there is one.
+    """Assemble one worker; all workers share `secret`, which is the monitor's if there is one.
 
     With `apart`, a monitor that no other worker shares gets a process of its own.
 
@@ -149,7 +142,7 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
 
 
 def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
-    """The parts of a process that does nothing but serve: its monitor runs beside it.
+    """Assemble a process that only serves: its monitor runs in another process.
 
     Raises:
         InputError: What [monitor] names is not usable; what its own process finds so, is told when
@@ -161,7 +154,7 @@ def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
 def _build_monitor(
     policy: GuardPolicy, metrics: Metrics, state: State, *, apart: bool
 ) -> Watching | None:
-    """The monitor that the policy names, if it does.
+    """Build the monitor that the policy names, if any.
 
     Raises:
         InputError: What it works with is not usable.

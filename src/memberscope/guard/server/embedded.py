@@ -1,6 +1,6 @@
-"""The guard as middleware of another application.
+"""Run the guard as middleware of another application.
 
-Its monitor begins and ends with it, or begins at the first request.
+Its monitor starts and ends with the application, or starts at the first request.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from memberscope.guard.state.interface import State
 
 
 class Embedded:
-    """The parts of a guard that nobody else starts and stops."""
+    """Start and stop the parts of a guard inside another application."""
 
     def __init__(self, parts: GuardAssembly) -> None:
         """Start nothing yet: there may be no loop."""
@@ -45,10 +45,7 @@ class Embedded:
         await self.parts.state.close()
 
     def around(self, receive: Receive, send: Send) -> tuple[Receive, Send]:
-        """The two ends of an application's lifespan.
-
-        With the parts started before it and stopped after it.
-        """
+        """Wrap the two ends of a lifespan to start the parts before it and stop them after it."""
 
         async def begun() -> Message:
             message = await receive()
@@ -65,7 +62,7 @@ class Embedded:
 
 
 class GuardMiddleware(PolicyMiddleware):
-    """`app` behind the policy: a file's name or a policy that was read.
+    """Guard `app` by a policy: a file's name or a policy that was read.
 
     Use it as `app.add_middleware(GuardMiddleware, policy="guard.toml")`.
 
@@ -128,9 +125,7 @@ class GuardMiddleware(PolicyMiddleware):
 
 
 def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
-    """What the policy names beside its rules.
-
-    None where that is nothing but budgets in this process.
+    """Build what the policy names beside its rules; None for budgets in this process alone.
 
     Raises:
         InputError: It is not usable, or workers that share a Redis have no key to know clients by.

@@ -1,4 +1,4 @@
-"""A policy read again while the guard serves: all of it or nothing."""
+"""Reload the policy while the guard serves: all of it or nothing."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from memberscope.guard.policy.measured_level import log_measured
 
 
 class Reloads:
-    """The policy file at `path` and the guard that serves it.
+    """Reload the policy file at `path` for a guard.
 
-    `told` hears of each policy that comes into force.
+    `told` is called with each policy that comes into force.
 
     Where the state and the monitor's files lie is settled at the start; `restart` names what a new
     policy changes of that.
@@ -30,16 +30,13 @@ class Reloads:
         told: Callable[[GuardPolicy], None] = lambda policy: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """The guard has read the policy once."""
+        """Begin with the policy that the guard has read."""
         self.guard, self.path, self._told, self._clock = guard, path, told, clock
         self.loaded_at, self.broken, self.restart = clock(), "", ""
         self._first = guard.rules.policy
 
     def __call__(self) -> bool:
-        """Read the policy and put it in force.
-
-        A broken one changes nothing and is told in `broken`.
-        """
+        """Read the policy and put it in force; a broken one only sets `broken`."""
         try:
             rules = self.guard.prepared(self.path)
         except Exception as error:

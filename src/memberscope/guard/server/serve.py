@@ -1,7 +1,4 @@
-"""The guard as a server: the proxy on one port, what operators need on another.
-
-And one process or several.
-"""
+"""Serve the guard: the proxy on one port, the admin interface on another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several workers that share one listening socket, started again when one dies."""
+"""Run several workers on one listening socket, and start those that die again."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ def _keep_workers_running(
 
 @contextmanager
 def _create_metrics_folder() -> Iterator[None]:
-    """A folder of their own where processes that begin meanwhile count together.
-
-    It is removed at the end.
+    """Create a folder where all processes of this guard count; remove it at the end.
 
     Raises:
         InputError: There is nowhere to make it.

@@ -1,4 +1,4 @@
-"""One serving process: its settings, sockets, and the applications it serves."""
+"""Run one serving process: its settings, sockets and applications."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SPARE = 1000  # connections beyond the requests that may be served and wait
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How the guard is served; a port of 0 is any free one."""
+    """Settings of a serving guard; a port of 0 is any free one."""
 
     upstream: str
     policy: Path
@@ -50,7 +50,7 @@ class Run:
     allow_looser: bool = False
 
     def checked(self) -> GuardPolicy:
-        """The policy, if everything fits together.
+        """Check that everything fits together, and read the policy.
 
         Raises:
             InputError: It does not; the sentence says what.
@@ -120,7 +120,7 @@ def run_worker(
     parts: Callable[[GuardPolicy, bytes], GuardAssembly],
     place: int = 0,
 ) -> None:
-    """One worker, until a signal ends it."""
+    """Run one worker until a signal ends it."""
     from threadpoolctl import threadpool_limits
 
     log_to_stderr(run.log_level)
@@ -132,7 +132,7 @@ def run_worker(
 
 
 class Worker:
-    """One process that serves: the guard, its proxy, and the operators' application."""
+    """Serve in one process: the guard, its proxy, and the admin interface."""
 
     def __init__(self, run: Run, parts: GuardAssembly, place: int = 0) -> None:
         """Put it together."""
@@ -250,16 +250,16 @@ class Worker:
             public.should_exit = True
 
     def _alone(self) -> bool:
-        """Whether the first process of several has gone."""
+        """True if the first process of several has gone."""
         return self.run.workers > 1 and os.getppid() != self._parent
 
 
 def build_server(app: App, settings: dict[str, Any]) -> Any:
-    """A server of uvicorn that leaves signals and logging to us."""
+    """Build a uvicorn server that leaves signals and logging to us."""
     import uvicorn
 
     class Server(uvicorn.Server):
-        """Handles no signals."""
+        """Handle no signals."""
 
         def capture_signals(self) -> Any:
             """None."""
@@ -276,7 +276,7 @@ def build_server(app: App, settings: dict[str, Any]) -> Any:
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address.
+    """Open a socket that listens at an address.
 
     Raises:
         InputError: The address is taken, or none of this machine.
@@ -293,7 +293,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 
 def find_loop_factory() -> Any:
-    """The faster loop, where there is one."""
+    """Find the faster event loop, if installed."""
     try:
         import uvloop
 

@@ -1,4 +1,4 @@
-"""Sketches of queries: features, near-duplicates and fingerprints."""
+"""Sketch queries: features, near-duplicates and fingerprints."""
 
 from memberscope.guard.sketching.fingerprints import Fingerprints, write_fingerprints
 from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher

@@ -1,6 +1,4 @@
-"""Numbers in which near-duplicates of a record lie near each other, whatever its kind.
-
-Tables, images, texts.
+"""Compute features in which near-duplicates of a table row, an image or a text are close.
 
 Tables: each numeric column on its own quantiles, so that units do not matter; each category a
 random direction. Images: magnitudes of low frequencies, the same for mirrored images and nearly so
@@ -33,7 +31,7 @@ APART = (
 
 
 def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
-    """Records as a matrix (n, d) of numbers, or of objects where a column has words.
+    """Build the matrix (n, d) of records: numbers, or objects where a column has words.
 
     Raises:
         InputError: A column is missing, or records have no values.
@@ -62,17 +60,14 @@ def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
 
 
 def _cast_features_to_float32(values: NDArray[Any]) -> Numbers:
-    """Numbers in single precision; those beyond it are infinite."""
+    """Cast numbers to single precision; those beyond it become infinite."""
     with np.errstate(over="ignore"):
         found: Numbers = values.astype(np.float32)
     return found
 
 
 def encode_record_rows(matrix: NDArray[Any]) -> list[bytes]:
-    """Each record (n, d) as bytes that do not depend on how its numbers were written.
-
-    Single precision, one zero, one NaN.
-    """
+    """Encode each record (n, d) as bytes that do not depend on how its numbers were written."""
     if matrix.dtype != object:
         rows = np.ascontiguousarray(matrix + np.float32(0))
         rows[np.isnan(rows)] = np.nan
@@ -81,7 +76,7 @@ def encode_record_rows(matrix: NDArray[Any]) -> list[bytes]:
 
 
 def _encode_cell_value(value: Any) -> str:
-    """A value as text; numbers as single precision says them.
+    """Encode a value as text; numbers in single precision.
 
     >>> _encode_cell_value(1), _encode_cell_value(1.0), _encode_cell_value("a"), _encode_cell_value(None), _encode_cell_value(float("nan"))
     ('1.0', '1.0', "'a'", 'None', 'None')
@@ -96,16 +91,13 @@ def _encode_cell_value(value: Any) -> str:
 
 
 def _is_number_or_bool(value: Any) -> bool:
-    """Whether a value is a number or a truth value."""
+    """True if a value is a number or a truth value."""
     return isinstance(value, bool | int | float | np.number | np.bool_)
 
 
 @dataclass(frozen=True, eq=False)
 class FittedTable:
-    """A fitted table: `knots` (d, 9) of the numeric columns `numeric`, the `wordy` columns.
-
-    And those `ordered` to look for order in.
-    """
+    """Fitted table: `knots` (d, 9) of the `numeric` columns, the `wordy` and `ordered` ones."""
 
     columns: tuple[str, ...]
     numeric: tuple[int, ...]
@@ -128,16 +120,13 @@ class FittedTable:
         return cls(columns, numeric, wordy, knots, _choose_ordered_columns(knots, numeric, wordy))
 
     def settled(self, matrix: NDArray[Any]) -> NDArray[Any]:
-        """Records (n, d) as this table has them, whatever came beside them.
-
-        Numbers alone where no column has words.
-        """
+        """Bring records (n, d) to this table's form: numbers alone where no column has words."""
         if self.wordy:
             return matrix if matrix.dtype == object else matrix.astype(object)
         return _extract_numeric_columns(matrix, range(matrix.shape[1]))
 
     def features(self, matrix: NDArray[Any]) -> Numbers:
-        """Numeric columns (n, d) on their scales, 0 to 1; what is missing lies in the middle."""
+        """Scale the numeric columns (n, d) to 0 to 1; what is missing is 0.5."""
         self.check(matrix)
         return scale_by_knots(_extract_numeric_columns(matrix, self.numeric), self.knots)
 
@@ -152,7 +141,7 @@ class FittedTable:
             raise InputError(f"Expected {d} features, got {matrix.shape[1]}. Check the records.")
 
     def directions(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
-        """The sum (n, 16) of the directions of each record's categories."""
+        """Sum the directions (n, 16) of each record's categories."""
         found = np.zeros((len(matrix), POINT), dtype=np.float32)
         for j in self.wordy:
             found += _draw_directions(
@@ -181,9 +170,9 @@ class FittedTable:
 def _choose_ordered_columns(
     knots: Numbers, numeric: tuple[int, ...], wordy: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Up to eight columns worth looking for order in.
+    """Choose up to eight columns to look for order in.
 
-    Numeric ones with the most bent scales, which have most values, then words.
+    These are numeric ones with the most bent scales, which have most values, then words.
     """
     steps = np.diff(knots, axis=1)
     bent = steps.std(axis=1) / np.maximum(steps.mean(axis=1), 1e-30)
@@ -192,12 +181,12 @@ def _choose_ordered_columns(
 
 
 def _is_numeric_or_missing(values: NDArray[Any]) -> bool:
-    """Whether a column of objects holds numbers or nothing."""
+    """True if a column of objects holds only numbers or nothing."""
     return all(value is None or _is_number_or_bool(value) for value in values)
 
 
 def _extract_numeric_columns(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
-    """The columns as numbers (n, d); words and what is missing are NaN."""
+    """Extract the columns as numbers (n, d); words and what is missing are NaN."""
     if matrix.dtype != object:
         return matrix if len(columns) == matrix.shape[1] else matrix[:, list(columns)]
     chosen = matrix[:, list(columns)]
@@ -208,9 +197,9 @@ def _extract_numeric_columns(matrix: NDArray[Any], columns: Sequence[int]) -> Nu
 
 
 def fit_knots(values: Numbers) -> Numbers:
-    """Nine rising knots for each column (d, 9).
+    """Fit nine rising knots for each column (d, 9).
 
-    Straight between the ends where values are few, else on quantiles.
+    They are evenly spaced where values are few, else quantiles.
     """
     found = np.zeros((values.shape[1], KNOTS + 1), dtype=np.float32)
     for j in range(values.shape[1]):
@@ -229,9 +218,9 @@ def fit_knots(values: Numbers) -> Numbers:
 
 
 def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
-    """Each column (n, d) on its scale.
+    """Scale each column (n, d) by its knots.
 
-    Straight between knots, 0 below the first and 1 above the last, NaN as 0.5.
+    The scale is straight between knots, 0 below the first and 1 above the last; NaN is 0.5.
     """
     found: Numbers = np.zeros(values.shape, dtype=np.float32)
     for low, slope, most in _compute_scale_pieces(knots.tobytes(), len(knots)):
@@ -243,9 +232,9 @@ def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
 
 @lru_cache(maxsize=64)
 def _compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, np.float32]]:
-    """Where each piece of the scales begins (d,), its slope (d,) and its height.
+    """Compute where each piece of the scales begins (d,), its slope (d,) and its height.
 
-    A single one where all scales are straight.
+    There is one piece where all scales are straight.
     """
     table = np.frombuffer(knots, dtype=np.float32).reshape(d, KNOTS + 1)
     if np.allclose(
@@ -261,10 +250,7 @@ def _compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, 
 
 
 def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
-    """The keyed directions (n, 16) of categories or shingles.
-
-    Evenly spread numbers, from one hash each.
-    """
+    """Draw the keyed directions (n, 16) of categories or shingles, from one hash each."""
     drawn = np.frombuffer(
         secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4"
     )
@@ -273,7 +259,7 @@ def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
 
 
 def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
-    """Square roots of the low frequencies' magnitudes (n, 36 a channel).
+    """Compute square roots of the low frequencies' magnitudes (n, 36 a channel) of images.
 
     Records (n, d) are images of `shape`.
 
@@ -304,9 +290,9 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
 
 @lru_cache(maxsize=16)
 def _build_fourier_basis(side: int) -> Numbers:
-    """Cosines, then sines, of the low frequencies (12, side).
+    """Build cosines, then sines, of the low frequencies (12, side).
 
-    Under a window that falls to zero at an image's borders.
+    The window falls to zero at an image's borders.
 
     Shifted images differ most at their borders.
     """
@@ -317,7 +303,7 @@ def _build_fourier_basis(side: int) -> Numbers:
 
 
 def _extract_shingles(text: str) -> set[str]:
-    """Runs of three words of a text in small letters; of all its words where there are fewer.
+    """List runs of three lower-case words of a text, or all its words where there are fewer.
 
     >>> sorted(_extract_shingles("The cat sat down"))
     ['cat sat down', 'the cat sat']
@@ -327,7 +313,7 @@ def _extract_shingles(text: str) -> set[str]:
 
 
 def compute_text_points(texts: Sequence[str], secret: Secret) -> Numbers:
-    """Sums (n, 16) of the shingles' directions, each divided by the root of their number."""
+    """Sum the shingles' directions (n, 16), each divided by the root of their number."""
     found = np.zeros((len(texts), POINT), dtype=np.float32)
     for i, text in enumerate(texts):
         runs = sorted(_extract_shingles(text))

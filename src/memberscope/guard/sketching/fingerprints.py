@@ -1,6 +1,4 @@
-"""Salted fingerprints of the training set.
-
-And of honey records that nobody has a reason to ask about.
+"""Fingerprint the training set, and honey records that nobody has a reason to ask about.
 
 They are shortened on purpose: about one foreign record in `1 / false_rate` has a member's
 fingerprint, so that a thief of the file and of the key cannot be sure of any single record.
@@ -63,17 +61,14 @@ class Fingerprints:
         return cls(short, np.unique(honey), size, key)
 
     def hits(self, record: NDArray[np.uint64]) -> NDArray[np.int8]:
-        """For each record's keyed hash (n,).
-
-        2 for a honey record, 1 for a fingerprint of a member, else 0.
-        """
+        """Look up each record's keyed hash (n,): 2 for honey, 1 for a fingerprint, else 0."""
         found = _match_fingerprints(self.members, record % np.uint64(self.range)).astype(np.int8)
         found[_match_fingerprints(self.honey, record)] = HONEY
         return found
 
 
 def _match_fingerprints(known: NDArray[np.uint64], asked: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of `asked` (n,) are in the sorted `known`."""
+    """Test which of `asked` (n,) are in the sorted `known`."""
     if not len(known):
         return np.zeros(len(asked), dtype=bool)
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
@@ -93,7 +88,7 @@ def write_fingerprints(path: str | Path, found: Fingerprints) -> None:
 
 
 def read_fingerprints(path: str | Path, secret: Secret) -> Fingerprints:
-    """Fingerprints that were made with `secret`.
+    """Read fingerprints that were made with `secret`.
 
     Raises:
         InputError: The file cannot be read, is none, or was made with another secret.

@@ -1,6 +1,6 @@
-"""Families of near-duplicates.
+"""Group queries into families of near-duplicates.
 
-Each query joins the family of the nearest of the last distinct records, whoever asked about it.
+Each joins the family of the nearest of the last distinct records, whoever asked about it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,7 @@ SLACK = 1e-5  # share of squares by which a distance from a matrix product may e
 
 @dataclass(frozen=True, eq=False)
 class Placements:
-    """Where n queries fell: `family` (n,) by its number, and `before` (n,).
-
-    The variants that the family had by then.
+    """Places of n queries: `family` (n,) by its number, and its earlier variants `before` (n,).
 
     `before` is 0 for a new family and -1 for a record that was known. `step` (n,) says of new
     variants whether they go on along a line (2) and whether the label changed (1), added up; -1 for
@@ -38,7 +36,7 @@ class Placements:
 
 
 class NearDuplicateIndex:
-    """The last `window` distinct records by their points.
+    """Index of the last `window` distinct records by their points.
 
     Two of them nearer than `radius` are of one family.
 
@@ -83,7 +81,7 @@ class NearDuplicateIndex:
         label: Ints,
         client: NDArray[np.uint64],
     ) -> Iterator[tuple[int, int, int]]:
-        """`family`, `before` and `step` of one query after the other.
+        """Give `family`, `before` and `step` of one query after the other.
 
         Each is placed when it is asked for, however many are given at once.
         """
@@ -123,9 +121,9 @@ class NearDuplicateIndex:
         return family, before, step
 
     def _nearest(self, point: NDArray[np.float32]) -> Callable[[int], int]:
-        """For the i-th of some points (n, 16), asked in order.
+        """Build a function of i that finds the family of the i-th point (n, 16), in order.
 
-        The family of the nearest record within the radius, -1 for none.
+        The family is that of the nearest record within the radius, -1 for none.
 
         One matrix product finds who may be the nearest; distances between those are then taken one
         by one, so that the answer does not depend on how many queries came together. Of equals the
@@ -165,9 +163,9 @@ class NearDuplicateIndex:
         return family
 
     def _closest(self, point: NDArray[np.float32], slots: list[int]) -> int:
-        """The family of the record nearest to the point, among those in `slots`.
+        """Find the family of the record in `slots` nearest to the point.
 
-        -1 where none is within the radius.
+        It is -1 where none is within the radius.
         """
         away = self.points[slots].astype(np.float64) - point
         distance = (away * away).sum(axis=1).tolist()
@@ -178,7 +176,7 @@ class NearDuplicateIndex:
         return int(self.family[slot]) if best <= self.radius**2 else -1
 
     def _found(self, point: NDArray[np.float32], label: int) -> int:
-        """A new family, in the place of the oldest."""
+        """Start a new family, in the place of the oldest."""
         family = self.founded
         self.founded += 1
         at = family % self.window

@@ -1,6 +1,4 @@
-"""What the guard remembers of queries.
-
-Keyed hashes and sketches, one line a request, never an input.
+"""Write and read observations of queries: keyed hashes and sketches, never an input.
 
 A live monitor, a replayed log and a simulation all feed the same detectors with these arrays.
 """
@@ -46,12 +44,12 @@ class Observations:
         return len(self.time)
 
     def take(self, where: Any) -> Observations:
-        """Those at the positions, or where the mask, `where`."""
+        """Select the observations at positions, or where a mask holds."""
         return Observations(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
 
 
 def join_observations(parts: Sequence[Observations]) -> Observations:
-    """All parts one after the other."""
+    """Join observations in order."""
     return Observations(
         *(
             np.concatenate([getattr(part, name) for part in parts])
@@ -63,9 +61,7 @@ def join_observations(parts: Sequence[Observations]) -> Observations:
 def format_access_line(
     seen: Observations, *, kind: str = "default", key: str = "", status: int = 200
 ) -> str:
-    """One request's observations as a line of the access log (JSON).
-
-    All have the same time and client.
+    """Format one request's observations as a line of the access log (JSON).
 
     >>> format_access_line(make_example_observations(2))[:60]
     '{"format":"memberscope-access/1","time":1700000000.0,"client'
@@ -86,7 +82,7 @@ def format_access_line(
 
 
 def read_line(line: str | bytes) -> Observations:
-    """The observations in a line of the access log.
+    """Parse the observations of a line of the access log.
 
     Raises:
         InputError: It is none.
@@ -120,7 +116,7 @@ def read_line(line: str | bytes) -> Observations:
 def _read_observation_blocks(
     lines: Iterable[str | bytes], size: int = 4096
 ) -> Iterator[Observations]:
-    """The log in blocks of about `size` queries, so that it need not fit into memory."""
+    """Read the log in blocks of about `size` queries, so that it need not fit into memory."""
     parts: list[Observations] = []
     n = 0
     for line in lines:
@@ -135,17 +131,17 @@ def _read_observation_blocks(
 
 
 def _encode_base64_array(values: NDArray[Any]) -> str:
-    """Numbers as text."""
+    """Encode numbers as text."""
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
 def _decode_base64_array(text: str, kind: str, n: int, width: int) -> NDArray[Any]:
-    """Numbers (n, width) from text."""
+    """Decode numbers (n, width) from text."""
     return np.frombuffer(base64.b64decode(text, validate=True), dtype=kind).reshape(n, width)
 
 
 def require_finite_log_values(value: Any) -> Any:
-    """A number, or numbers, of which none is infinite or NaN.
+    """Give a number, or numbers, if none is infinite or NaN.
 
     Raises:
         ValueError: One is.

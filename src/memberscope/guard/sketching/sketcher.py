@@ -1,7 +1,4 @@
-"""From records to what is remembered of them.
-
-A keyed hash, a keyed projection to sixteen numbers, and eight coarse positions.
-"""
+"""Sketch records: a keyed hash, a keyed projection to sixteen numbers, eight coarse positions."""
 
 from __future__ import annotations
 
@@ -40,9 +37,7 @@ Sketch = tuple[NDArray[np.uint64], Numbers, NDArray[np.uint8]]
 
 @dataclass(frozen=True, eq=False)
 class Sketcher:
-    """A fitted sketch. Distances between points are about those between records.
-
-    In units of the usual one.
+    """Fitted sketch; distances between points are about those between records, scaled.
 
     `radius` is the distance below which two records count as near-duplicates: one in fifty ordinary
     records has such a neighbour.
@@ -69,9 +64,7 @@ class Sketcher:
     def fit(
         cls, kind: Kind, batch: Batch, secret: Secret, shape: tuple[int, ...] | None = None
     ) -> Sketcher:
-        """A sketch of records like those of `batch`, which are nobody's in particular.
-
-        `shape` is that of images.
+        """Fit a sketch to ordinary records; `shape` is that of images.
 
         Raises:
             InputError: There are fewer than 20 records, or they do not fit the kind.
@@ -181,15 +174,12 @@ class Sketcher:
 
 
 def _join_words(matrix: NDArray[Any]) -> list[str]:
-    """Each record's words, its columns joined."""
+    """Join each record's columns into words."""
     return [" ".join(str(value) for value in row) for row in matrix]
 
 
 def _find_nearest_distances(points: Numbers) -> Numbers:
-    """The distance (n,) from each point to the nearest that differs from it.
-
-    Ones where none does.
-    """
+    """Find the distance (n,) of each point to the nearest that differs from it, else 1."""
     points = np.unique(points, axis=0).astype(np.float64)
     found = np.full(len(points), 1.0)
     squares = (points * points).sum(axis=1)
@@ -223,7 +213,7 @@ def write_sketcher(path: str | Path, found: Sketcher) -> None:
 
 
 def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
-    """A sketch that was fitted with `secret`.
+    """Read a sketch that was fitted with `secret`.
 
     Raises:
         InputError: The file cannot be read, is none, or was made with another secret.

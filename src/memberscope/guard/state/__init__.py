@@ -1,1 +1,1 @@
-"""What workers share: token buckets, responses and observations, in memory or in Redis."""
+"""Share token buckets, responses and observations, in memory or in Redis."""

@@ -1,4 +1,4 @@
-"""Budgets and responses of one process, in memory that is fixed at the start.
+"""Keep budgets and responses of one process in memory of fixed size.
 
 A bucket is one number: when it will be full again. Until then it lacks the tokens that refill in
 the meantime, so taking n tokens moves that time by n refills, and a full bucket need not be kept.
@@ -83,7 +83,7 @@ class BucketTable:
 
 
 class MemoryState:
-    """The state of a guard that is one process.
+    """State of a guard that is one process.
 
     `publish` is called with each line of the access log.
 
@@ -138,7 +138,7 @@ class MemoryState:
         return Taken(True)
 
     async def standing(self, client: str) -> ActiveResponse | None:
-        """The hardest response in force for `client`."""
+        """Find the hardest response in force for `client`."""
         if client not in self._standing:
             return None
         now = self._now()
@@ -174,7 +174,7 @@ class MemoryState:
         """Nothing is held open."""
 
     def _now(self) -> float:
-        """Seconds since the start, as far as the clock went forwards."""
+        """Give the seconds since the start, as far as the clock went forwards."""
         seen = self._clock()
         self._time += max(0.0, seen - self._seen)
         self._seen = seen
@@ -191,10 +191,7 @@ class MemoryState:
         return table, key, table.full_at(key)
 
     def _table(self, kind: str, whole: float, now: float) -> BucketTable:
-        """A new table; those that a reload's rates left behind go when they are without debts.
-
-        But none that this request has found.
-        """
+        """Make a table; drop those of an earlier policy that are full and not in use."""
         self._tables = {name: other for name, other in self._tables.items() if other.last >= now}
         table = self._tables[kind, whole] = BucketTable(self._clients * SHARE.get(kind, 1))
         return table

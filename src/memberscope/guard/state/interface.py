@@ -1,7 +1,4 @@
-"""What all workers of a guard share.
-
-Budgets, the responses in force, and the stream of observations.
-"""
+"""Interface of what all workers share: budgets, active responses, observations."""
 
 from __future__ import annotations
 
@@ -15,9 +12,7 @@ from memberscope.guard.policy.tables import RateLimit, Response
 
 @dataclass(frozen=True)
 class Bucket:
-    """`n` tokens wanted from the bucket `key`.
-
-    Which holds `rate.n` and is full again after `rate.seconds`.
+    """Take `n` tokens from the bucket `key` of size `rate.n`, full again after `rate.seconds`.
 
     A bucket is its key and its refill time: under another refill time, the same key is another
     bucket. What stands before the key's first colon is its kind. Keys hold hashes, never what a
@@ -32,16 +27,16 @@ class Bucket:
     n: int
 
     def __post_init__(self) -> None:
-        """Tokens are taken, never given."""
+        """Refuse a number of tokens below 0: they are taken, never given."""
         if self.n < 0:
             raise InputError(f"Expected tokens to take, got {self.n}. Ask for 0 or more.")
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Whether all tokens were taken.
+    """Result of taking tokens.
 
-    If not, the seconds until they could be, and the place of the bucket that lacked most.
+    Where not all were there: the seconds until they are, and the bucket that lacked most.
 
     `retry_after` is infinite where a bucket never holds so many.
     """
@@ -53,18 +48,18 @@ class Taken:
 
 @dataclass(frozen=True)
 class ActiveResponse:
-    """The response in force for a client, and the detector that caused it."""
+    """Response in force for a client, and the detector that caused it."""
 
     response: Response
     detector: str
 
 
 class StateError(Exception):
-    """The shared state cannot be reached; the guard fails open or closed as its policy says."""
+    """Raised where the shared state cannot be reached; the policy says whether to fail open."""
 
 
 class State(Protocol):
-    """What a guard keeps between requests.
+    """Interface of what a guard keeps between requests.
 
     Every method may raise StateError, and ends within the policy's time-out.
     """
@@ -74,7 +69,7 @@ class State(Protocol):
         ...
 
     async def standing(self, client: str) -> ActiveResponse | None:
-        """The hardest response in force for `client`."""
+        """Find the hardest response in force for `client`."""
         ...
 
     async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""Budgets while the shared state is away, for policies that fail open."""
+"""Keep budgets locally while the shared state is away, for policies that fail open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from memberscope.guard.state.interface import ActiveResponse, Bucket, State, Sta
 
 
 class LocalAfterFault:
-    """The shared state, and this process's own while that cannot be reached.
+    """Use the shared state, and this process's own while that cannot be reached.
 
     `on_fault` hears of each fault.
 
@@ -45,7 +45,7 @@ class LocalAfterFault:
         return taken
 
     async def standing(self, client: str) -> ActiveResponse | None:
-        """The hardest response in force for `client`."""
+        """Find the hardest response in force for `client`."""
         try:
             return await self._shared.standing(client)
         except StateError as error:

@@ -1,7 +1,4 @@
-"""Questions to Redis that end in time.
-
-One connection pool, no retries, and a rest when Redis is away.
-"""
+"""Ask Redis within a time limit: one connection pool, no retries, rests after failures."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ REST = 0.25  # seconds between such questions
 
 
 class RedisLink:
-    """A Redis at `url` that answers within `timeout` seconds, or StateError.
+    """Ask the Redis at `url` within `timeout` seconds, or raise StateError.
 
     Nothing is asked twice: a question whose answer was late may have been carried out. Connections
     are made anew when they broke. After three failures in a row one question at a time is sent,
@@ -60,7 +57,7 @@ class RedisLink:
         self.redis: Any = Redis.from_pool(pool)
 
     def script(self, source: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
-        """The Lua script as a function of keys and arguments.
+        """Register a Lua script as a function of keys and arguments.
 
         Redis is sent its text only when it does not know it.
         """
@@ -68,7 +65,7 @@ class RedisLink:
         return lambda keys, arguments: self.ask(lambda: call(keys=keys, args=arguments))
 
     async def ask(self, question: Callable[[], Awaitable[Any]]) -> Any:
-        """The answer to one question.
+        """Ask one question.
 
         Raises:
             StateError: There is none in time, or Redis refuses.
@@ -101,7 +98,7 @@ class RedisLink:
 
 
 def _count_cancels() -> int:
-    """How many cancels of the running task are still to be heeded."""
+    """Count the cancels of the running task that are not yet heeded."""
     task = asyncio.current_task()
     return 0 if task is None else task.cancelling()
 

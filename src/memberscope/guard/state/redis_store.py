@@ -1,6 +1,6 @@
-"""Budgets and responses of several workers in one Redis (6.2 or later, not a cluster).
+"""Keep budgets and responses of several workers in one Redis (6.2 or later, no cluster).
 
-Each call one round trip and atomic.
+Each call is one round trip and atomic.
 
 The clock is Redis's own. A bucket is kept as the seconds it is from full and when that was; where
 the clock has stepped back since, no time has passed. A step *forwards* cannot be told from time,
@@ -66,7 +66,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 
 
 class RedisState:
-    """The state that all workers with one `url` and `prefix` share.
+    """State that all workers with one `url` and `prefix` share.
 
     Every call ends within `timeout` seconds.
 
@@ -95,7 +95,7 @@ class RedisState:
         self._publish = self._link.script(PUBLISH)
 
     def name(self, *parts: str) -> str:
-        """The key in Redis."""
+        """Name a key in Redis."""
         return ":".join((self._prefix, *parts))
 
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
@@ -110,7 +110,7 @@ class RedisState:
         return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
 
     async def standing(self, client: str) -> ActiveResponse | None:
-        """The hardest response in force for `client`."""
+        """Find the hardest response in force for `client`."""
         order = HARDNESS[::-1]
         keys = [self.name("s", client, response) for response in order]
         found = await self._link.ask(lambda: self._link.redis.mget(keys))

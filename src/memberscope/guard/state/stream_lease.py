@@ -1,6 +1,6 @@
-"""One worker at a time reads the stream of observations, in order.
+"""Read the stream of observations in one worker at a time, in order.
 
-And keeps its snapshot with the place it has reached.
+A snapshot keeps the place that it has reached.
 
 The holder of the lease owns a random token. Redis compares it in the same script that reads or
 writes, so a holder who comes late, after another has taken over, can neither read on nor overwrite
@@ -76,9 +76,7 @@ class LeaseLost(StateError):
 
 
 class Consumer:
-    """The worker's end of the stream that `RedisState.publish` fills.
-
-    With the same `url` and `prefix`.
+    """Consume the stream that `RedisState.publish` fills, with the same `url` and `prefix`.
 
     `resume` waits for the lease and answers with the snapshot to go on from, `lines` yields what
     came after it, `checkpoint` stores a snapshot that contains all lines up to an id. A lease that
@@ -182,7 +180,7 @@ class Consumer:
             await self._release(self._keys[:1], [self._token])
 
     async def _next(self) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """What follows in the stream, some hundred lines at most."""
+        """Read what follows in the stream, some hundred lines at most."""
         held, *rest = await self._pull(
             self._keys, [self._token, self._lease, self._kept, self._at[0], 500]
         )
@@ -200,7 +198,7 @@ class Consumer:
 
 
 def _parse_line_id(id: str) -> tuple[str, int]:
-    """The stream's id and the line's number in an id.
+    """Parse the stream's id and the line's number from an id.
 
     >>> _parse_line_id("1700000000000-0/42"), _parse_line_id("")
     (('1700000000000-0', 42), ('0-0', 0))
@@ -210,7 +208,7 @@ def _parse_line_id(id: str) -> tuple[str, int]:
 
 
 def _parse_entry_id(entry: str) -> tuple[int, int]:
-    """An id of a stream's entry as numbers.
+    """Parse the id of a stream's entry as numbers.
 
     >>> _parse_entry_id("1700000000000-2")
     (1700000000000, 2)

@@ -1,4 +1,4 @@
-"""Which buckets a request draws from, and how a refusal is told."""
+"""Find the buckets that a request draws from, and format Retry-After."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def build_buckets(
     records: Sequence[int],
     throttle: RateLimit | None,
 ) -> list[Bucket]:
-    """The buckets of one request about `records` (n,), keyed 64-bit hashes, by `client`.
+    """List the buckets of a request about `records` (n,) by `client`, of the class `kind`.
 
-    A keyed hash, of the class `kind`.
+    Records and client are keyed hashes of 64 bits.
 
     One for the client, one for all clients together and one for a throttle lose n tokens; one for
     each different record of this client loses as many as the record occurs. The class is part of
@@ -45,7 +45,7 @@ def build_buckets(
 
 
 def format_retry_after(seconds: float) -> str | None:
-    """The header Retry-After: whole seconds, upwards, at least 1; None where waiting does not help.
+    """Format Retry-After in whole seconds, at least 1; None where waiting does not help.
 
     >>> format_retry_after(0.2), format_retry_after(61.5), format_retry_after(float("inf"))
     ('1', '62', None)
