@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from memberscope.auditing import Plan
-from memberscope.auditing.collect.reference_models import list_signal_requests
-from memberscope.auditing.documents.access_levels import Level
+from memberscope.auditing.documents.access_levels import Level, is_worth_running
 from memberscope.recipes import TrainingJob, build_balanced_design
 from memberscope.recipes.fleet.execution import run_job
 from memberscope.recipes.fleet.fleet_keys import build_model_keys
@@ -56,7 +55,17 @@ def images(n: int, first: int) -> Records:
 def main() -> None:
     """Print the table of `docs/distribution.md`."""
     pool, others = images(N, 0), images(POPULATION, N)
-    wanted = list_signal_requests(Plan(), (Level(Access.LABEL), Level(Access.PROBABILITIES)))
+    levels = (Level(Access.LABEL), Level(Access.PROBABILITIES))
+    wanted = tuple(
+        dict.fromkeys(
+            level.wanted(attack.needs.spec, 0)
+            for level in levels
+            for attack in Plan().chosen()
+            if any(attack.needs.references)
+            and attack.needs.spec.source == "answer"
+            and is_worth_running(attack, level)
+        )
+    )
     inside = build_balanced_design(N, N // 2, MODELS, np.random.default_rng(0), strata=pool.y)
     order = TrainingJob(
         Guess(), pool, inside, tuple(range(MODELS)), wanted, "probabilities", CLASSES, VIEWS, others

@@ -254,6 +254,23 @@ class SignalSpec:
     # Raised whenever some signal gets other values, so that nothing older is taken from a store
     version: int = 2
 
+    @property
+    def source(self) -> Literal["answer", "search", "white_box", "student"]:
+        """What it is observed on.
+
+        The answer to one query, new queries about moved records, the inside of the model, or models
+        that were trained on the target's labels.
+
+        >>> SignalSpec().source, SignalSpec("boundary").source, SignalSpec("transfer").source
+        ('answer', 'search', 'student')
+        """
+        if self.name == "transfer":
+            return "student"
+        at = {str(name): access for name, access in MEASURED_AT.items()}.get(self.name)
+        if at is None:
+            return "answer"
+        return "search" if at == Access.LABEL else "white_box"
+
 
 @dataclass(frozen=True)
 class Needs:

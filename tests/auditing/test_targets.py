@@ -15,14 +15,13 @@ from scipy.special import ndtr
 from memberscope.auditing import Plan, Training, audit, audit_signals, make_subject, verify_arrays
 from memberscope.auditing.collect.reference_models import build_training_job
 from memberscope.auditing.collect.target_models import draw_target_membership
-from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.errors import InputError
 from memberscope.recipes import Execution, build_balanced_design
 from memberscope.reports import read_result, write_all
 from memberscope.reports.files.arrays_file import read_arrays
-from memberscope.signals import Store
-from memberscope.types import Access, ThreatModel
+from memberscope.signals import SignalRequest, Store
+from memberscope.types import Access, SignalSpec, ThreatModel
 
 HERE = Execution("sequential")
 LOGITS = ThreatModel(access=Access.LOGITS)
@@ -113,7 +112,11 @@ def test_memberships_of_targets_are_independent_of_the_references_design():
         plan = Plan(seed=seed, references=4, targets=2, attacks=("lira",))
         streams = np.random.SeedSequence(seed).spawn(2)
         inside = build_training_job(
-            plan, subject, training, (Level(Access.LOGITS),), streams[0]
+            plan,
+            subject,
+            training,
+            (SignalRequest(Access.LOGITS, SignalSpec("logit_confidence")),),
+            streams[0],
         ).inside
         mine = draw_target_membership(plan, subject, np.random.default_rng(streams[1]))
         assert mine.sum(axis=1).tolist() == [60, 60]

@@ -230,7 +230,7 @@ def test_plan_is_a_dry_run(tmp_path):
     assert done.returncode == 0
     for words in (
         "runs     logit at probabilities",
-        "not run  quantile: needs the records' features",
+        "not run  quantile: Expected features for the attack quantile, got none.",
         "smallest FPR",
         "queries  832",
     ):

@@ -28,7 +28,6 @@ from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
 from memberscope.auditing.controls.overlap import mark_duplicates, run_overlap_control
-from memberscope.auditing.documents.access_levels import is_worth_running
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Result
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
@@ -156,7 +155,7 @@ def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
 
 def _count_transfer_models(got: Collected) -> int:
     """Models that were trained on the target's labels for the transfer attack."""
-    return TRANSFERRED if any(spec.name == "transfer" for spec in got.measured.found) else 0
+    return TRANSFERRED if any(spec.source == "student" for spec in got.measured.found) else 0
 
 
 def _estimate_all_attacks(
@@ -176,13 +175,7 @@ def _run_controls(
     report("control", 0, 2)
     subject, unit = got.subject, arrays.unit
     outside = ~subject.member
-    highest = {
-        attack: level
-        for level in got.levels
-        if level.declared
-        for attack in plan.chosen()
-        if is_worth_running(attack, level)
-    }
+    highest = {job.attack: job.level for job in got.schedule.jobs if job.level.declared}
     null = run_null_control(
         tuple(attack for attack in plan.chosen() if attack in highest),
         lambda attack: select_non_member_evidence(

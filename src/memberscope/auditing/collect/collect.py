@@ -22,14 +22,16 @@ from memberscope.auditing.collect.reference_models import (
     Training,
     build_training_job,
     describe_unused_seed,
-    list_signal_requests,
+    fit_training,
     measure_target_accuracy,
 )
+from memberscope.auditing.collect.schedule import build_schedule
 from memberscope.auditing.collect.target_models import Procedure, train_target_models
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
 from memberscope.auditing.controls.overlap import describe_duplicates
-from memberscope.auditing.documents.access_levels import Level, build_evidence, list_audit_levels
+from memberscope.auditing.documents.access_levels import Level, build_evidence
 from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.class_order import require_order
 from memberscope.auditing.subject.duplicates import (
     EXAMPLES,
@@ -45,7 +47,7 @@ from memberscope.auditing.subject.subject import (
     take_records,
 )
 from memberscope.errors import InputError, UnmetNeedError
-from memberscope.recipes import ReferenceFleet, TrainingJob, check_design
+from memberscope.recipes import ReferenceFleet, TrainingJob
 from memberscope.recipes.fleet import Failure, try_train_fleet
 from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
 from memberscope.targets.wrappers import find_metered_target
@@ -80,7 +82,7 @@ class Collected:
     observed: Observed
     overlap: Overlap | None
     overlap_examples: list[dict[str, str]]
-    levels: tuple[Level, ...]
+    schedule: Schedule
     evidence: dict[Level, Evidence]
     streams: dict[str, np.random.SeedSequence]
     measured: Measurements = field(default_factory=Measurements)
@@ -91,6 +93,11 @@ class Collected:
     notes: tuple[str, ...] = ()
     broken_recipe: str = ""
     broken_targets: str = ""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels of the audit, weakest first."""
+        return self.schedule.levels
 
     def wanted(self, attack: Attack, level: Level) -> SignalRequest:
         """The signal of an attack at a level."""
@@ -150,7 +157,7 @@ def collect_audit_data(
         TargetError: The model or the recipe fails.
     """
     require_named_units(plan.unit, subject)
-    training = _fit_training(plan, subject, training)
+    training = fit_training(plan, subject, training)
     streams = derive_streams(plan)
     overlap, examples = find_duplicates(subject)
     duplicated = describe_duplicates(
@@ -159,8 +166,8 @@ def collect_audit_data(
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     observed = _ask_target(plan, subject, training, store, report)
-    levels = _list_levels(plan, subject, observed)
-    evidence = _build_level_evidence(plan, subject, observed, levels, streams["features"])
+    schedule = build_schedule(plan, subject, observed.signal, training)
+    evidence = _build_level_evidence(plan, subject, observed, schedule.levels, streams["features"])
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
@@ -168,12 +175,19 @@ def collect_audit_data(
     # is known at once.
     started = time.perf_counter()
     order, fleet = _train_references(
-        plan, subject, training, levels, streams["references"], store=store, report=report
+        plan, subject, training, schedule, streams["references"], store=store, report=report
     )
     trained = time.perf_counter() - started
-    measured = measure_target(plan, subject, levels, store, report)
-    means = None if training is None else (training.recipe, training.population)
-    measured = add_transfer_signal(measured, plan, subject, means, streams["transfer"])
+    measured = measure_target(schedule, subject, store, report)
+    if training is not None:
+        measured = add_transfer_signal(
+            measured,
+            schedule,
+            subject,
+            training.recipe,
+            training.population,
+            seed=streams["transfer"],
+        )
     started = time.perf_counter() - trained
     references = None
     if order is not None and isinstance(fleet, ReferenceFleet):
@@ -185,7 +199,7 @@ def collect_audit_data(
             plan,
             subject,
             training,
-            levels,
+            schedule.list_target_requests(),
             measure_target_accuracy(subject, observed),
             seed=streams["targets"],
             store=store,
@@ -198,7 +212,7 @@ def collect_audit_data(
         observed=observed,
         overlap=overlap,
         overlap_examples=examples,
-        levels=levels,
+        schedule=schedule,
         evidence=evidence,
         streams=streams,
         measured=measured,
@@ -210,27 +224,6 @@ def collect_audit_data(
         broken_recipe=broken,
         broken_targets=further.why if isinstance(further, Failure) else "",
     )
-
-
-def _fit_training(plan: Plan, subject: Subject, training: Training | None) -> Training | None:
-    """Check how models are to be trained, and leave out what the threat model does not grant.
-
-    Raises:
-        InputError: Further targets are wanted and there is no recipe, or the design does not fit.
-    """
-    if training is None:
-        if plan.targets:
-            raise InputError(
-                f"Expected a recipe to train {plan.targets} target models, got none. Give "
-                "--recipe, or no --targets."
-            )
-        return None
-    if training.design is not None:
-        design = check_design(training.design, len(subject.records), subject.records.unit)
-        training = replace(training, design=design)
-    if plan.threat.population is False:
-        training = replace(training, population=None)
-    return training
 
 
 def _ask_target(
@@ -247,27 +240,11 @@ def _ask_target(
     )
 
 
-def _list_levels(plan: Plan, subject: Subject, observed: Observed) -> tuple[Level, ...]:
-    """List the levels to audit, from what the target really answered.
-
-    Raises:
-        InputError: The answers allow no level that the threat model grants.
-    """
-    levels = list_audit_levels(subject.target, observed.signal, plan.threat, plan.restrictions)
-    if not levels:
-        raise InputError(
-            f"Expected signals that access {plan.threat.access.word!r} returns, got "
-            f"{observed.signal}. "
-            f"Declare --access probabilities."
-        )
-    return levels
-
-
 def _train_references(
     plan: Plan,
     subject: Subject,
     training: Training | None,
-    levels: tuple[Level, ...],
+    schedule: Schedule,
     seed: np.random.SeedSequence,
     *,
     store: Store | None,
@@ -281,9 +258,10 @@ def _train_references(
         InputError: The records do not allow the design.
         TargetError: A model takes too long, or the workers are lost.
     """
-    if training is None or not list_signal_requests(plan, levels):
+    wanted = schedule.list_reference_requests()
+    if training is None or not wanted:
         return None, None
-    order = build_training_job(plan, subject, training, levels, seed)
+    order = build_training_job(plan, subject, training, wanted, seed)
     return order, try_train_fleet(
         order, store, training.execution, lambda done, n: report("train", done, n)
     )

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing.documents.access_levels import Level, is_worth_running
 from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
 from memberscope.recipes.fleet import score_by_transfer
@@ -20,10 +20,9 @@ from memberscope.signals import (
     MeasuredSignal,
     Store,
     build_single_stage,
-    is_measured,
     measure_signal,
 )
-from memberscope.types import Access, Evidence, Recipe, Records, SignalSpec, Target
+from memberscope.types import Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
 
@@ -70,7 +69,7 @@ class Measurements:
         own = (
             entry.queries[:, -1].sum()
             for spec, entry in self.found.items()
-            if spec.name != "transfer"
+            if spec.source != "student"
         )
         return self.asked + int(sum(own))
 
@@ -124,30 +123,18 @@ def explain_no_search(plan: Plan, subject: Subject) -> str:
 
 
 def measure_target(
-    plan: Plan,
+    schedule: Schedule,
     subject: Subject,
-    levels: tuple[Level, ...],
     store: Store | None,
     report: Callable[[str, int, int], None],
 ) -> Measurements:
-    """Measure every signal that the plan's attacks need at these levels, each once.
+    """Measure every signal of the schedule that one answer does not show, each once.
 
     What cannot be is refused in a sentence.
     """
-    wanted = {
-        level.wanted(attack.needs.spec, plan.search_queries or 0).spec: level.access
-        for level in levels
-        for attack in plan.chosen()
-        if is_measured(attack.needs.spec)
-        and attack.needs.spec.name != "transfer"
-        and is_worth_running(attack, level)
-    }
     found: dict[SignalSpec, MeasuredSignal] = {}
     refused: dict[SignalSpec, str] = {}
-    for spec, access in wanted.items():
-        if access == Access.LABEL and not plan.search_queries:
-            refused[spec] = explain_no_search(plan, subject)
-            continue
+    for spec in dict.fromkeys(request.spec for request in schedule.list_measured_requests()):
         measured, why = attempt_measuring(
             subject.target,
             subject.records,
@@ -193,24 +180,21 @@ def attempt_measuring(
 
 def add_transfer_signal(
     measured: Measurements,
-    plan: Plan,
+    schedule: Schedule,
     subject: Subject,
-    means: tuple[Recipe, Records | None] | None,
+    recipe: Recipe | None,
+    population: Records | None,
+    *,
     seed: Seed,
 ) -> Measurements:
-    """The measurements with what models trained on the target's labels think.
+    """Add what models trained on the target's labels think, if an attack of the schedule asks.
 
-    If an attack of the plan asks for it.
-
-    `means` are a recipe and the population that the target labels.
+    The target labels the `population`, and `recipe` trains on that.
     """
-    specs = [attack.needs.spec for attack in plan.chosen() if attack.needs.spec.name == "transfer"]
-    if not specs:
+    jobs = [job for job in schedule.jobs if job.request.spec.source == "student"]
+    if not jobs or recipe is None or population is None:
         return measured
-    recipe, population = means or (None, None)
-    if recipe is None or population is None:
-        why = "Expected a recipe and a population that the target labels, got none. Give --recipe and --population."
-        return replace(measured, refused=measured.refused | {specs[0]: why})
+    spec = jobs[0].request.spec
     seeds = [
         int(value) for value in np.random.default_rng(seed).integers(0, 2**31 - 1, TRANSFERRED)
     ]
@@ -219,11 +203,11 @@ def add_transfer_signal(
     except MemberscopeError as error:
         if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
             raise
-        return replace(measured, refused=measured.refused | {specs[0]: str(error)})
+        return replace(measured, refused=measured.refused | {spec: str(error)})
     each = -(
         -len(population) // len(subject.records)
     )  # what was asked about the population, shared out over the records
-    found = measured.found | {specs[0]: build_single_stage(values, each)}
+    found = measured.found | {spec: build_single_stage(values, each)}
     return Measurements(found, measured.refused, measured.asked + len(population))
 
 
@@ -257,5 +241,5 @@ def summarise_spent_queries(measured: Measurements) -> dict[str, dict[str, Any]]
             "most": int(entry.queries[:, -1].max()),
         }
         for spec, entry in measured.found.items()
-        if entry.queries.any() and spec.name != "transfer"
+        if entry.queries.any() and spec.source != "student"
     }

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.auditing.documents.access_levels import Level, is_worth_running
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
@@ -24,9 +23,9 @@ from memberscope.recipes import (
     check_design,
 )
 from memberscope.recipes.fleet import find_top_confidence
-from memberscope.signals import Observed, SignalRequest, is_measured
+from memberscope.signals import Observed, SignalRequest
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
-from memberscope.types import Access, Bools, Evidence, Floats, Recipe, Records, SignalSpec
+from memberscope.types import Bools, Evidence, Floats, Recipe, Records, SignalSpec
 
 # A model is left out if it learned less than this share of what the others, and the target, learned
 CONVERGED = 0.9
@@ -74,36 +73,37 @@ class References:
         return int((~self.good).sum())
 
 
-def list_signal_requests(
-    plan: Plan, levels: tuple[Level, ...], *, alone: bool = False
-) -> tuple[SignalRequest, ...]:
-    """The signals of reference models that the plan's attacks need, each once.
+def fit_training(plan: Plan, subject: Subject, training: Training | None) -> Training | None:
+    """Check how models are to be trained, and leave out what the threat model does not grant.
 
-    With `alone` those that are measured for attacks without reference models are among them, as
-    further targets need them.
+    Raises:
+        InputError: Further targets are wanted and there is no recipe, or the design does not fit.
     """
-    found = [
-        level.wanted(attack.needs.spec, plan.search_queries or 0)
-        for level in levels
-        for attack in plan.chosen()
-        if (sum(attack.needs.references) or (alone and is_measured(attack.needs.spec)))
-        and attack.needs.spec.name != "transfer"
-        and is_worth_running(attack, level)
-        and (level.access > Access.LABEL or plan.search_queries)
-    ]
-    return tuple(dict.fromkeys(found))
+    if training is None:
+        if plan.targets:
+            raise InputError(
+                f"Expected a recipe to train {plan.targets} target models, got none. Give "
+                "--recipe, or no --targets."
+            )
+        return None
+    if training.design is not None:
+        design = check_design(training.design, len(subject.records), subject.records.unit)
+        training = replace(training, design=design)
+    if plan.threat.population is False:
+        training = replace(training, population=None)
+    return training
 
 
 def build_training_job(
     plan: Plan,
     subject: Subject,
     training: Training,
-    levels: tuple[Level, ...],
+    wanted: tuple[SignalRequest, ...],
     seed: np.random.SeedSequence,
 ) -> TrainingJob:
     """What to train: models of the target's size on the audited records.
 
-    Drawn without looking at membership.
+    Drawn without looking at membership. Each is asked for the signals `wanted`.
 
     Raises:
         InputError: The size leaves no record out, or the design does not fit.
@@ -123,7 +123,7 @@ def build_training_job(
             len(records), size, plan.references, rng, **describe_design_constraints(subject)
         )
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
-    wanted, target = list_signal_requests(plan, levels), subject.target
+    target = subject.target
     order = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )

@@ -12,16 +12,14 @@ import numpy as np
 from memberscope.auditing.collect.reference_models import (
     Training,
     describe_design_constraints,
-    list_signal_requests,
     mark_converged_models,
 )
-from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.recipes import ReferenceFleet, TrainingJob, build_balanced_design
 from memberscope.recipes.fleet import Failure, Progress, try_train_fleet
-from memberscope.signals import Store
+from memberscope.signals import SignalRequest, Store
 from memberscope.types import Bools
 
 
@@ -70,10 +68,10 @@ def build_target_job(
     plan: Plan,
     subject: Subject,
     training: Training,
-    levels: tuple[Level, ...],
+    wanted: tuple[SignalRequest, ...],
     seed: np.random.SeedSequence,
 ) -> TrainingJob:
-    """What to train: `plan.targets` models, kept with all their answers.
+    """What to train: `plan.targets` models, kept with all their answers and the signals `wanted`.
 
     Raises:
         InputError: There are no records to train on, or the size leaves none out.
@@ -87,7 +85,7 @@ def build_target_job(
     rng = np.random.default_rng(seed)
     inside = draw_target_membership(plan, subject, rng)
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
-    wanted, target = list_signal_requests(plan, levels, alone=True), subject.target
+    target = subject.target
     plain = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
@@ -101,7 +99,7 @@ def train_target_models(
     plan: Plan,
     subject: Subject,
     training: Training,
-    levels: tuple[Level, ...],
+    wanted: tuple[SignalRequest, ...],
     expected: float,
     *,
     seed: np.random.SeedSequence,
@@ -117,7 +115,7 @@ def train_target_models(
         target.
         TargetError: The recipe fails.
     """
-    order = build_target_job(plan, subject, training, levels, seed)
+    order = build_target_job(plan, subject, training, wanted, seed)
     fleet = try_train_fleet(order, store, training.execution, progress)
     return (
         fleet

@@ -63,7 +63,7 @@ class Level:
         What is measured does not depend on what the outputs look like.
         """
         if is_measured(spec):
-            searched = self.access == Access.LABEL and spec.name != "transfer"
+            searched = self.access == Access.LABEL and spec.source == "search"
             return SignalRequest(
                 self.access, with_query_budget(spec, queries) if searched else spec
             )

@@ -145,7 +145,7 @@ class Plan:
     def withheld_from(self, attack: Attack) -> str | None:
         """Why the threat model does not allow an attack, in a sentence; None if it does."""
         threat, needs = self.threat, attack.needs
-        transfers = needs.spec.name == "transfer"
+        transfers = needs.spec.source == "student"
         if needs.known != "none" and not threat.known_records:
             return "It learns from records of known membership; the threat model grants none (known_records = false)."
         if threat.references == 0 and (any(needs.references) or transfers):

@@ -10,18 +10,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memberscope.auditing.collect.collect import can_ask_twice, derive_streams
-from memberscope.auditing.collect.measured_signals import explain_no_search, plan_searches
+from memberscope.auditing.collect.measured_signals import plan_searches
 from memberscope.auditing.collect.reference_models import (
     Training,
     build_training_job,
     describe_unused_seed,
     fit_plan_to_design,
-    list_signal_requests,
+    fit_training,
 )
+from memberscope.auditing.collect.schedule import build_schedule
 from memberscope.auditing.collect.target_models import build_target_job
-from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
+from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import NotRun
+from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.forecast.time_model import (
     Seconds,
     Timings,
@@ -31,7 +33,6 @@ from memberscope.auditing.forecast.time_model import (
 from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
-from memberscope.errors import InputError
 from memberscope.recipes.fleet import (
     ResumeState,
     limit_threads,
@@ -95,27 +96,17 @@ def forecast_audit(
     """
     require_named_units(plan.unit, subject)
     plan = plan_searches(fit_plan_to_design(plan, training), subject)
-    if plan.targets and training is None:
-        raise InputError(
-            f"Expected a recipe to train {plan.targets} target models, got none. Give --recipe, or "
-            "no --targets."
-        )
+    training = fit_training(plan, subject, training)
+    schedule = build_schedule(plan, subject, subject.target.signal, training)
     timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
-    n, levels = (
-        n_members + n_others,
-        list_audit_levels(subject.target, subject.target.signal, plan.threat, plan.restrictions),
-    )
-    runs, not_run = _split_runs(plan, subject, training, levels)
-    models = 0
-    if training is not None and list_signal_requests(plan, levels):
-        models = len(
-            build_training_job(
-                plan, subject, training, levels, np.random.SeedSequence(plan.seed)
-            ).inside
-        )
-    left = _count_remaining_models(plan, subject, training, levels, store)
-    seconds = estimate_audit_seconds(plan, subject, training, levels, runs, timings)
+    n, runs = n_members + n_others, _order_runs(plan, schedule)
+    wanted, models = schedule.list_reference_requests(), 0
+    if training is not None and wanted:
+        seed = np.random.SeedSequence(plan.seed)
+        models = len(build_training_job(plan, subject, training, wanted, seed).inside)
+    left = _count_remaining_models(plan, subject, training, schedule, store)
+    seconds = estimate_audit_seconds(plan, subject, training, schedule, timings)
     done = 0.0 if not models + plan.targets else 1 - left.stored / (models + plan.targets)
     queries = _count_target_queries(plan, subject, training, runs, models)
     rest = replace(
@@ -130,18 +121,18 @@ def forecast_audit(
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     return Forecast(
         runs=[(attack.name, level.word) for attack, level in runs],
-        not_run=not_run,
+        not_run=_merge_reasons(schedule.not_run),
         n_members=n_members,
         n_non_members=n_others,
         queries=queries,
-        model_queries=_count_model_queries(plan, subject, training, levels, models),
+        model_queries=_count_model_queries(plan, subject, training, schedule, models),
         minutes=rest.wall(cores, _count_parallel_jobs(training)) / 60,
         seconds=rest,
         unknown=_describe_unknown_times(plan, subject, runs, rest, left),
         megabytes=stored / 1e6,
         models=models,
         targets=plan.targets,
-        model_megabytes=_count_stored_bytes(plan, subject, training, levels, models) / 1e6,
+        model_megabytes=_count_stored_bytes(plan, subject, training, schedule, models) / 1e6,
         smallest_fpr=smallest_fpr(n_others),
         detectable=_list_detectable_rows(plan, subject, runs),
         notes=describe_unused_seed(training),
@@ -149,47 +140,14 @@ def forecast_audit(
     )
 
 
-def _split_runs(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]
-) -> tuple[list[tuple[Attack, Level]], list[NotRun]]:
-    """Attacks with the levels they will run at, and those that will not run, with the reason."""
-    runs: list[tuple[Attack, Level]] = []
-    not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
-    for attack in plan.chosen():
-        at = [level for level in levels if is_worth_running(attack, level)]
-        why = _explain_not_run(attack, at, plan, subject, training)
-        if why is None:
-            runs += [(attack, level) for level in at]
-        else:
-            not_run.append(NotRun(attack.name, at[-1].word if at else plan.threat.access.word, why))
-    return runs, not_run
+def _order_runs(plan: Plan, schedule: Schedule) -> list[tuple[Attack, Level]]:
+    """Order the schedule's attacks as the plan names them, each with its levels."""
+    return [run for attack in plan.chosen() for run in schedule.runs if run[0] == attack]
 
 
-def _explain_not_run(
-    attack: Attack, at: list[Level], plan: Plan, subject: Subject, training: Training | None
-) -> str | None:
-    """The reason why an attack will not run at the levels `at`; None if it will."""
-    signal, needs = subject.target.signal, attack.needs
-    if not at:
-        return f"needs {needs.access.word}; the model returns {signal}"
-    if needs.spec.name == "transfer" and (training is None or training.population is None):
-        return "needs a recipe and a population that the target labels"
-    if (
-        is_measured(needs.spec)
-        and at[-1].access == Access.LABEL
-        and needs.spec.name != "transfer"
-        and not plan.search_queries
-    ):
-        return explain_no_search(plan, subject)
-    if needs.spec.name == "augmentation" and len(getattr(subject.records.x, "shape", ())) < 3:
-        return "needs images"
-    if sum(needs.references) and training is None:
-        return "needs reference models; give a recipe that trains them"
-    if signal == "loss" and "loss" not in needs.signals:
-        return "needs probabilities or logits; only losses are given"
-    if needs.features and subject.features is None:
-        return "needs the records' features"
-    return None
+def _merge_reasons(not_run: tuple[NotRun, ...]) -> list[NotRun]:
+    """Name each attack once for each reason, at the highest level it holds at."""
+    return list({(entry.attack, entry.why): entry for entry in not_run}.values())
 
 
 def _list_detectable_rows(
@@ -225,7 +183,7 @@ def _count_target_queries(
     n_others = 0 if training is None or training.population is None else len(training.population)
     if models:
         asked += n_others * len(plan.views)
-    if any(attack.needs.spec.name == "transfer" for attack, _ in runs):
+    if any(attack.needs.spec.source == "student" for attack, _ in runs):
         asked += n_others
     wanted = {level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs}
     asked += (
@@ -237,7 +195,7 @@ def _count_target_queries(
 
 
 def _count_model_queries(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int
+    plan: Plan, subject: Subject, training: Training | None, schedule: Schedule, models: int
 ) -> int:
     """The most records that reference models and further targets will be asked about.
 
@@ -250,7 +208,9 @@ def _count_model_queries(
     def asked(*, alone: bool) -> int:
         searched = {
             entry.spec
-            for entry in list_signal_requests(plan, levels, alone=alone)
+            for entry in (
+                schedule.list_target_requests() if alone else schedule.list_reference_requests()
+            )
             if is_search(entry)
         }
         return n * (len(plan.views) + len(searched) * (plan.search_queries or 0))
@@ -316,17 +276,18 @@ def _count_remaining_models(
     plan: Plan,
     subject: Subject,
     training: Training | None,
-    levels: tuple[Level, ...],
+    schedule: Schedule,
     store: Store | None,
 ) -> ResumeState:
     """How many of the reference models and further targets are stored, kept, or to train."""
     if training is None:
         return ResumeState(0, 0, 0)
     streams, orders = derive_streams(plan), []
-    if list_signal_requests(plan, levels):
-        orders.append(build_training_job(plan, subject, training, levels, streams["references"]))
+    if wanted := schedule.list_reference_requests():
+        orders.append(build_training_job(plan, subject, training, wanted, streams["references"]))
     if plan.targets:
-        orders.append(build_target_job(plan, subject, training, levels, streams["targets"]))
+        wanted = schedule.list_target_requests()
+        orders.append(build_target_job(plan, subject, training, wanted, streams["targets"]))
     parts = [read_resume_state(order, store) for order in orders]
     return ResumeState(
         *(sum(getattr(part, name) for part in parts) for name in ("stored", "kept", "to_train"))
@@ -334,7 +295,7 @@ def _count_remaining_models(
 
 
 def _count_stored_bytes(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...], models: int
+    plan: Plan, subject: Subject, training: Training | None, schedule: Schedule, models: int
 ) -> int:
     """Bytes stored of the reference models and of the further targets.
 
@@ -342,12 +303,12 @@ def _count_stored_bytes(
     """
     whole = 8 * len(subject.records) * subject.target.n_classes
     return (models + plan.targets) * _count_bytes_per_model(
-        plan, subject, training, levels
+        plan, subject, training, schedule
     ) + plan.targets * whole
 
 
 def _count_bytes_per_model(
-    plan: Plan, subject: Subject, training: Training | None, levels: tuple[Level, ...]
+    plan: Plan, subject: Subject, training: Training | None, schedule: Schedule
 ) -> int:
     """What is stored of one reference model.
 
@@ -357,7 +318,7 @@ def _count_bytes_per_model(
         len(training.population) if training and training.population else 0
     )
     per_record = 8
-    for wanted in list_signal_requests(plan, levels):
+    for wanted in schedule.list_reference_requests():
         per_record += 4 * (
             subject.target.n_classes if wanted.spec.name == "outputs" else len(plan.views)
         )
@@ -371,10 +332,9 @@ def measure_training_seconds(
 
     Nothing is kept.
     """
-    levels = list_audit_levels(
-        subject.target, subject.target.signal, plan.threat, plan.restrictions
-    )
-    order = build_training_job(plan, subject, training, levels, np.random.SeedSequence(plan.seed))
+    schedule = build_schedule(plan, subject, subject.target.signal, training)
+    wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)
+    order = build_training_job(plan, subject, training, wanted, seed)
     recipe, _ = tune_recipe(
         order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None
     )

@@ -16,14 +16,15 @@ from math import comb
 
 import numpy as np
 
-from memberscope.auditing.collect.reference_models import Training, list_signal_requests
+from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject, take_records
 from memberscope.errors import MemberscopeError, TargetError
-from memberscope.signals import SignalRequest, is_measured
+from memberscope.signals import SignalRequest
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Access, Attack
+from memberscope.types import Attack
 
 START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
@@ -164,20 +165,16 @@ def estimate_audit_seconds(
     plan: Plan,
     subject: Subject,
     training: Training | None,
-    levels: tuple[Level, ...],
-    runs: list[tuple[Attack, Level]],
+    schedule: Schedule,
     timings: Timings,
 ) -> Seconds:
-    """Add up what an audit of this plan does; `runs` are its attacks at their levels."""
-    models = plan.references if training is not None and list_signal_requests(plan, levels) else 0
+    """Add up what an audit of this plan does by its schedule."""
+    runs, wanted = schedule.runs, schedule.list_reference_requests()
+    models = plan.references if training is not None and wanted else 0
     n, width = len(subject.records), _count_columns(subject)
-    own = tuple(
-        dict.fromkeys(
-            level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs
-        )
-    )
+    own = tuple(dict.fromkeys(job.request for job in schedule.jobs))
     of_target = _sum_question_seconds(plan, subject, own, timings)
-    observing = _sum_observation_seconds(plan, subject, training, levels, models, timings)
+    observing = _sum_observation_seconds(plan, subject, training, schedule, models, timings)
     scoring = estimate_attack_seconds(plan, subject, runs, models, n)
     further = plan.targets * (scoring + _sum_estimate_seconds(subject, runs, n))
     controls = estimate_attack_seconds(plan, subject, runs, models, int((~subject.member).sum()))
@@ -275,7 +272,7 @@ def _sum_observation_seconds(
     plan: Plan,
     subject: Subject,
     training: Training | None,
-    levels: tuple[Level, ...],
+    schedule: Schedule,
     models: int,
     timings: Timings,
 ) -> float | None:
@@ -290,21 +287,17 @@ def _sum_observation_seconds(
     n = len(subject.records) + (0 if training.population is None else len(training.population))
     plain = (timings.question + timings.record * n) * len(plan.views)
     of_reference = plain + _sum_search_seconds(
-        plan, subject, list_signal_requests(plan, levels), timings
+        plan, subject, schedule.list_reference_requests(), timings
     )
     of_further = plain + _sum_search_seconds(
-        plan, subject, list_signal_requests(plan, levels, alone=True), timings
+        plan, subject, schedule.list_target_requests(), timings
     )
     return models * of_reference + plan.targets * of_further
 
 
 def is_search(wanted: SignalRequest) -> bool:
     """Tell whether a signal is searched for with new queries."""
-    return (
-        is_measured(wanted.spec)
-        and wanted.access == Access.LABEL
-        and wanted.spec.name != "transfer"
-    )
+    return wanted.spec.source == "search"
 
 
 def _count_columns(subject: Subject) -> int:

@@ -11,15 +11,17 @@ import numpy as np
 
 from memberscope._parallel import map_in_parallel
 from memberscope.auditing.collect.collect import Collected, Progress
-from memberscope.auditing.documents.access_levels import Level, is_worth_running
+from memberscope.auditing.collect.schedule import drop_repeated_reasons
+from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun
+from memberscope.auditing.documents.schedule import Job
 from memberscope.auditing.scoring import crossfit as fitting
 from memberscope.auditing.scoring.crossfit import pool_scores
 from memberscope.auditing.subject.subject import encode_groups
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import can_resolve_fpr, smallest_fpr
-from memberscope.types import Access, Attack, Evidence, Floats, Ints
+from memberscope.types import Attack, Evidence, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,26 +50,25 @@ def score_attacks(
     fold = fitting.assign_folds(
         member, plan.folds, np.random.default_rng(got.streams["folds"]), unit
     )
-    jobs = [
-        (attack, level)
-        for level in got.levels
-        for attack in plan.chosen()
-        if is_worth_running(attack, level)
-    ]
+    jobs = got.schedule.jobs
     answers = map_in_parallel(
-        lambda job: _score_job(plan, got, settings, fold, *job),
+        lambda job: _score_job(plan, got, settings, fold, job),
         jobs,
         lambda done, n: report("attack", done, n),
-        long=lambda job: job[0].needs.features,
+        long=lambda job: job.attack.needs.features,
     )
     ran_well = [answer for answer in answers if isinstance(answer, ScoredJob)]
     refused = [
-        (answer, job[1])
+        (answer, job.level)
         for answer, job in zip(answers, jobs, strict=True)
         if isinstance(answer, NotRun)
     ]
     scored = tuple(answer.entry for answer in ran_well)
-    not_run = _list_not_run(plan, got, scored, refused)
+    not_run = [*got.schedule.not_run, *drop_repeated_reasons(refused)]
+    if not scored:
+        raise InputError(
+            f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}"
+        )
     groups, values = encode_groups(got.subject)
     arrays = AuditArrays(
         got.subject.records.ids,
@@ -99,10 +100,10 @@ def _require_enough_records(plan: Plan, got: Collected) -> None:
 
 
 def _score_job(
-    plan: Plan, got: Collected, settings: EstimateSettings, fold: Ints, attack: Attack, level: Level
+    plan: Plan, got: Collected, settings: EstimateSettings, fold: Ints, job: Job
 ) -> ScoredJob | NotRun:
     """Run one attack at one level, or say why it cannot run there."""
-    member = got.subject.member
+    member, attack, level = got.subject.member, job.attack, job.level
     try:
         seen = got.evidence_for(attack, level)
         fit = fitting.crossfit_attack(
@@ -128,36 +129,6 @@ def _score_job(
     return ScoredJob(_add_budget_stages(got, attack, level, entry, seen), posterior)
 
 
-def _list_not_run(
-    plan: Plan,
-    got: Collected,
-    scored: tuple[AttackScores, ...],
-    refused: list[tuple[NotRun, Level]],
-) -> list[NotRun]:
-    """List what did not run: withheld, not offered, refused when it was tried, without a level.
-
-    A reason that holds at the declared level is not repeated for those tried beside it.
-
-    Raises:
-        InputError: Nothing ran.
-    """
-    said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
-    not_run = [NotRun(attack.name, plan.threat.access.word, why) for attack, why in plan.withheld()]
-    not_run += _note_unoffered_access(plan, got) + [
-        entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
-    ]
-    if not scored:
-        raise InputError(
-            f"Expected an attack that can run on {got.observed.signal}, got none. {not_run[-1].why}"
-        )
-    known = {entry.attack for entry in scored} | {entry.attack for entry in not_run}
-    return not_run + [
-        NotRun(attack.name, plan.threat.access.word, _explain_no_level(attack, plan, got))
-        for attack in plan.chosen()
-        if attack.name not in known
-    ]
-
-
 def _explain_missing_references(attack: Attack, got: Collected) -> str:
     """A sentence on the reference models that could not be trained.
 
@@ -171,27 +142,6 @@ def _explain_missing_references(attack: Attack, got: Collected) -> str:
         return ""
     failures = got.references.fleet.failures
     return f" {len(failures)} of {len(got.references.fleet)} could not be trained. {failures[min(failures)].why}"
-
-
-def _note_unoffered_access(plan: Plan, got: Collected) -> list[NotRun]:
-    """A note for each declared access level that the target does not offer."""
-    missing = [access for access in Access if got.levels[-1].access < access <= plan.threat.access]
-    declared = got.levels[-1].restriction
-    limits = "" if declared is None else f", restricted to {declared}"
-    return [
-        NotRun("all", access.word, f"The model returns {got.observed.signal} only{limits}.")
-        for access in missing
-    ]
-
-
-def _explain_no_level(attack: Attack, plan: Plan, got: Collected) -> str:
-    """Why an attack has no level to run at."""
-    needed = attack.needs.access
-    if needed > plan.threat.access:
-        return (
-            f"It needs access {needed.word!r}; the threat model grants {plan.threat.access.word!r}."
-        )
-    return f"It needs access {needed.word!r}; the model returns {got.observed.signal}."
 
 
 def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:

@@ -1,0 +1,132 @@
+"""Build the schedule of an audit from what is known before anything is asked.
+
+`plan` prints it, collection pays for its signals, scoring runs its jobs, and the report lists what
+does not run with the same reasons.
+"""
+
+from __future__ import annotations
+
+from memberscope.auditing.collect.measured_signals import explain_no_search
+from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
+from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.result import NotRun
+from memberscope.auditing.documents.schedule import Job, Schedule
+from memberscope.auditing.subject.subject import Subject
+from memberscope.errors import InputError
+from memberscope.types import Access, Attack, Signal
+
+
+def build_schedule(
+    plan: Plan, subject: Subject, signal: Signal, training: Training | None
+) -> Schedule:
+    """Decide which attack runs at which level on which signal, and say why others do not.
+
+    Args:
+        plan: The plan, with its search queries settled by `plan_searches`.
+        subject: The records and the model.
+        signal: What the model answers.
+        training: How to train models like the target, with what the threat model grants
+            (`fit_training`); None where nobody can.
+
+    Raises:
+        InputError: The signal allows no level that the threat model grants.
+    """
+    levels = list_audit_levels(subject.target, signal, plan.threat, plan.restrictions)
+    if not levels:
+        raise InputError(
+            f"Expected signals that access {plan.threat.access.word!r} returns, got {signal}. "
+            "Declare --access probabilities."
+        )
+    jobs: list[Job] = []
+    blocked: list[tuple[NotRun, Level]] = []
+    for level in levels:
+        for attack in plan.chosen():
+            if not is_worth_running(attack, level):
+                continue
+            why = _explain_blocked(attack, level, plan, subject, signal, training=training)
+            if why is None:
+                request = level.wanted(attack.needs.spec, plan.search_queries or 0)
+                jobs.append(Job(attack, level, request))
+            else:
+                blocked.append((NotRun(attack.name, level.word, why), level))
+    asked = plan.threat.access.word
+    withheld = [NotRun(attack.name, asked, why) for attack, why in plan.withheld()]
+    placeless = [
+        NotRun(attack.name, asked, _explain_no_level(attack, plan, signal))
+        for attack in plan.chosen()
+        if not any(is_worth_running(attack, level) for level in levels)
+    ]
+    unoffered = _note_unoffered_access(plan, levels[-1], signal)
+    not_run = (*withheld, *unoffered, *drop_repeated_reasons(blocked), *placeless)
+    return Schedule(levels, tuple(jobs), not_run)
+
+
+def drop_repeated_reasons(refused: list[tuple[NotRun, Level]]) -> list[NotRun]:
+    """Leave out, at levels tried beside the declared one, reasons that hold at that one too."""
+    said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
+    return [
+        entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
+    ]
+
+
+def _note_unoffered_access(plan: Plan, highest: Level, signal: Signal) -> list[NotRun]:
+    """Note each declared access level that the target does not offer."""
+    limits = "" if highest.restriction is None else f", restricted to {highest.restriction}"
+    return [
+        NotRun("all", access.word, f"The model returns {signal} only{limits}.")
+        for access in Access
+        if highest.access < access <= plan.threat.access
+    ]
+
+
+def _explain_no_level(attack: Attack, plan: Plan, signal: Signal) -> str:
+    """Say why an attack has no level to run at."""
+    needed = attack.needs.access
+    if needed > plan.threat.access:
+        granted = plan.threat.access.word
+        return f"It needs access {needed.word!r}; the threat model grants {granted!r}."
+    return f"It needs access {needed.word!r}; the model returns {signal}."
+
+
+def _explain_blocked(
+    attack: Attack,
+    level: Level,
+    plan: Plan,
+    subject: Subject,
+    signal: Signal,
+    *,
+    training: Training | None,
+) -> str | None:
+    """Say why an attack cannot run at a level, as far as that is known before asking.
+
+    The sentences are those of the attacks and signals themselves, which refuse for the same
+    reasons. None where nothing is known to be in the way.
+    """
+    needs = attack.needs
+    if needs.spec.source == "student" and (training is None or training.population is None):
+        return (
+            "Expected a recipe and a population that the target labels, got none. Give --recipe "
+            "and --population."
+        )
+    if needs.spec.source == "search" and not plan.search_queries:
+        return explain_no_search(plan, subject)
+    shape = getattr(subject.records.x, "shape", ())
+    if needs.spec.name == "augmentation" and len(shape) < 3:
+        return (
+            "Expected images (n, ..., height, width) to augment, got records of shape "
+            f"{tuple(shape[1:])}. Use the attack noise."
+        )
+    if any(needs.references) and training is None:
+        return "Expected reference models, got none. Give a recipe that trains them."
+    if needs.spec.name == "outputs" and signal == "loss" and "loss" not in needs.signals:
+        return (
+            f"Expected {' or '.join(needs.signals)} for the attack {attack.name}, got loss. Query "
+            "the model at a higher access level."
+        )
+    if needs.features and subject.features is None:
+        return (
+            f"Expected features for the attack {attack.name}, got none. Give the records or "
+            "--features."
+        )
+    return None
