@@ -341,7 +341,7 @@ def test_after_an_error_what_is_in_flight_is_kept_and_nothing_else_is_sent():
 
 CLIENT = """
 import sys, numpy as np
-from memberscope.signals import collect
+from memberscope.signals import collect_outputs
 from memberscope.targets import HttpTarget
 from memberscope.wire import Endpoint
 from memberscope.types import Records
@@ -349,7 +349,7 @@ x = np.random.default_rng(0).normal(size=(200, 2))
 endpoint = Endpoint(sys.argv[1], protocol="json", body='{"records": "$records"}', answer="predictions", n_classes=3,
                     batch_size=8, concurrency=4)
 target = HttpTarget(endpoint, ledger=sys.argv[2], query_budget=int(sys.argv[3]))
-seen = collect(target, Records(x, np.zeros(200, dtype=int), np.arange(200).astype(str)))
+seen = collect_outputs(target, Records(x, np.zeros(200, dtype=int), np.arange(200).astype(str)))
 np.save(sys.argv[4], seen.outputs)
 print(seen.deterministic, target.spent().sent)
 target.close()
