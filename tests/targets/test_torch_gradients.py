@@ -427,7 +427,7 @@ def test_vectorised_gradients_are_held_a_few_at_a_time(monkeypatch):
     module = made(Twice)
     sizes = []
     monkeypatch.setattr("memberscope.targets.white_box.torch_gradients.CELLS", 48)
-    keep = measure_gradient_norms.__globals__["per_example"]
+    keep = measure_gradient_norms.__globals__["compute_example_gradients"]
     monkeypatch.setattr(
         "memberscope.targets.white_box.torch_gradients.compute_example_gradients",
         lambda *a: sizes.append(len(a[1])) or keep(*a),

@@ -32,7 +32,7 @@ def parse_declared_outputs(word: str | None) -> Outputs | None:
     """
     if word is not None and word not in WORDS:
         raise InputError(
-            f"Expected --outputs {', '.join(WORDS)}, got {word!r}. Declare which of these the "
+            f"Expected outputs {', '.join(WORDS)}, got {word!r}. Declare which of these the "
             "model returns."
         )
     return word
