@@ -119,7 +119,7 @@ def test_a_sweep_from_a_configuration_writes_a_frontier_and_an_audit_for_each_wa
         rows["depth:1"]["meets"] == "meets"
         and rows["depth:1"]["auc"]["value"] < rows["none"]["auc"]["value"] - 0.1
     )
-    assert "OwnParameters(knob='depth', value=1.0)(recipe)" in rows["depth:1"]["settings"]
+    assert "EstimatorParameter(knob='depth', value=1.0)(recipe)" in rows["depth:1"]["settings"]
     assert "Of 3 choices" in " ".join(swept.stdout.split()) and "depth:1" in swept.stdout
     page = (work / "swept/frontier.html").read_text()
     assert page.count("<svg") == 2 and "script-src" in page and "<script" not in page
