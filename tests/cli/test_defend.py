@@ -255,7 +255,7 @@ def test_plan_previews_an_audit_with_canaries_and_trains_nothing(work):
     found = asked("audit", "recipe", "--canaries", 200, "--out", "planned")
     done = call("plan", *found[1:], cwd=work)
     assert done.returncode == 0, done.stderr
-    assert "canaries one model to train, on 300 members and 1" in done.stdout
+    assert "canaries one model to train, on 300 members and 91 of 200 canaries" in done.stdout
     assert "runs     logit at probabilities" in done.stdout and not (work / "planned").exists()
 
 
