@@ -109,7 +109,7 @@ def test_a_sweep_from_a_configuration_writes_a_frontier_and_an_audit_for_each_wa
         rows["depth:1"]["meets"] == "meets"
         and rows["depth:1"]["auc"]["value"] < rows["none"]["auc"]["value"] - 0.1
     )
-    assert "OwnParameters(knob='depth', value=1.0)(recipe)" in rows["depth:1"]["settings"]
+    assert "EstimatorParameter(knob='depth', value=1.0)(recipe)" in rows["depth:1"]["settings"]
     assert "Of 3 choices" in " ".join(swept.stdout.split()) and "depth:1" in swept.stdout
     page = (work / "swept/frontier.html").read_text()
     assert page.count("<svg") == 2 and "script-src" in page and "<script" not in page
@@ -245,7 +245,7 @@ def test_plan_previews_an_audit_with_canaries_and_trains_nothing(work):
     found = asked("audit", "recipe", "--canaries", 200, "--out", "planned")
     done = call("plan", *found[1:], cwd=work)
     assert done.returncode == 0, done.stderr
-    assert "canaries one model to train, on 300 members and 1" in done.stdout
+    assert "canaries one model to train, on 300 members and 91 of 200 canaries" in done.stdout
     assert "runs     logit at probabilities" in done.stdout and not (work / "planned").exists()
 
 
