@@ -188,11 +188,11 @@ def test_odd_names_are_read_right_and_said(tmp_path, columns, outputs, said):
     [
         (
             {"is_member": MEMBER, "membership": MEMBER, "label": LABEL, **NUMBERED},
-            "is_member and membership. Say which with --member",
+            "is_member and membership. Name one with --member",
         ),
         (
             {"member": MEMBER, "y": LABEL, "target": LABEL, **NUMBERED},
-            "y and target. Say which with --label",
+            "y and target. Name one with --label",
         ),
         (
             {"inside": MEMBER, "label": LABEL, **NUMBERED},
