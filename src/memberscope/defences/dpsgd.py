@@ -33,6 +33,7 @@ class DPSGD:
     fix: bool = False
 
     def __post_init__(self) -> None:
+        # Building it checks the numbers
         _ = self.privacy
         if self.noise_multiplier == 0:
             raise InputError(
@@ -49,7 +50,7 @@ class DPSGD:
 
     @property
     def name(self) -> str:
-        """`dpsgd:eps=3` or `dpsgd:noise=1.1`, with what else is not the default."""
+        """Name `dpsgd:eps=3` or `dpsgd:noise=1.1`, with what else is not the default."""
         first = (
             f"noise={self.noise_multiplier:.15g}"
             if self.epsilon is None
@@ -72,6 +73,7 @@ class DPSGD:
                 "training as a TorchRecipe, which takes any module; scikit-learn models and your "
                 "own training functions cannot be made private in this way."
             )
+        # Two settings of privacy would prove neither
         if recipe.privacy is not None:
             raise InputError(
                 f"Expected a recipe without privacy, got {recipe.privacy}. Apply DP-SGD only once."
