@@ -55,9 +55,7 @@ class Digest:
             del self.waiting[next(iter(self.waiting))]
 
     def due(self, now: float) -> Alarm | None:
-        """Give the digest that is due at `now`.
-
-        None where there is nothing, or too little.
+        """Give the digest that is due at `now`, or None where there is nothing, or too little.
 
         A clock that steps back delays the next digest to the next multiple by the new time.
         """

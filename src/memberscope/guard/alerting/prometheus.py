@@ -260,7 +260,7 @@ def _restrict_label(word: str, words: tuple[str, ...]) -> str:
 def forget_worker(pid: int) -> None:
     """Drop the gauges of an ended worker; its counters stay.
 
-    Nothing to do for a single process.
+    For a single process there is nothing to do.
     """
     if FOLDER in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]

@@ -400,7 +400,7 @@ class PolicyMiddleware:
                 else "answer",
                 error,
             )
-            # An answer that was not captured whole cannot pass even with on_fault = "open"
+            # Without a body that can be read nothing can pass, even with on_fault = "open"
             if rules.policy.guard.on_fault == "closed" or isinstance(error, UnreadableAnswer):
                 raise RequestRefused("bad-gateway") from None
             self.counters.exposed()

@@ -36,7 +36,7 @@ class Route:
 def read_request_path(scope: Mapping[str, Any]) -> str | None:
     """Read the path below the application's root.
 
-    None where servers could read it in two ways (escapes, `..`, `//`).
+    It is None where servers could read it in two ways (escapes, `..`, `//`).
 
     >>> read_request_path({"path": "/v2/models/a", "raw_path": b"/v2/models/a"}), read_request_path({"path": "/a/../b"})
     ('/v2/models/a', None)

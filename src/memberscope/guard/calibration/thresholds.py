@@ -57,7 +57,7 @@ def tune_detectors(
 
     Raises:
         InputError: The log is empty or no log of benign traffic over some days, or the rate is no
-    rate.
+            rate.
     """
     if not 0 < rate < 1:
         raise InputError(

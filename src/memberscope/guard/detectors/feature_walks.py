@@ -87,7 +87,7 @@ def choose_agreement_level(agreed: list[float]) -> tuple[int, float]:
         rate = sum(agreed[level:]) / sum(agreed)
         if rate <= OFTEN:
             return level, rate
-    # Benign queries agree in all positions, so that agreement tells nothing
+    # Benign queries often agree in all positions, so that agreement tells nothing
     return NEVER, 1.0
 
 

@@ -280,7 +280,7 @@ class Monitor:
     def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
         """List the clients behind an alarm.
 
-        Of a pool, those seen last and within a day whose own statistics are highest.
+        For a pool, they are those seen last and within a day whose own statistics are highest.
         """
         if scope == "client":
             return (subject,)

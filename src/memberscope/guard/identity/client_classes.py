@@ -34,7 +34,7 @@ class Classes:
 
         Raises:
             InputError: A network is none, or a defence must be fitted and the policy's file does
-        not hold it for these classes.
+                not hold it for these classes.
         """
         self.allowed: dict[str, ClientLimits] = {entry.name: entry for entry in policy.clients} | {
             DEFAULT: policy.default

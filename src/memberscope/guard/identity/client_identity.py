@@ -68,7 +68,7 @@ class Identifier:
 
         Raises:
             InputError: The key file or a network is not usable, two keys are the same, or what is
-        required cannot be proven.
+                required cannot be proven.
         """
         self.identity = identity
         self.origins = ForwardedAddresses(identity)
@@ -167,7 +167,7 @@ def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
 def _take_single_value(values: list[bytes], longest: int) -> bytes | None:
     """Take the value of a header that is there once, without blanks around it.
 
-    None if it is absent, repeated or too long.
+    It is None if it is absent, repeated or too long.
     """
     if len(values) != 1 or len(values[0]) > longest:
         return None

@@ -18,7 +18,7 @@ class Tokens:
 
         Raises:
             InputError: It cannot be read, does not fit the algorithms, or is too short to be a
-        secret.
+                secret.
         """
         self.jwt = jwt
         # With both families, a token could be signed with the public key as a secret

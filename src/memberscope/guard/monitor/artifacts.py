@@ -43,7 +43,7 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
 
     Raises:
         InputError: A file is missing or damaged, or was made with another key, or a sketch is named
-    without one.
+            without one.
     """
     watch = policy.monitor
     if not watch.enabled or watch.sketch is None:

@@ -217,7 +217,7 @@ class SharedMonitor:
 
         Raises:
             StateError: Redis does not answer, or another worker holds the lease; what was judged
-        goes with the next one.
+                goes with the next one.
         """
         if not self.last:
             return

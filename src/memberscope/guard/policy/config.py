@@ -82,7 +82,7 @@ def read_policy(path: str | Path) -> GuardPolicy:
 
     Raises:
         InputError: It cannot be read, is no TOML, or some key or value is not usable; the sentence
-    names the key.
+            names the key.
     """
     path = Path(path)
     try:

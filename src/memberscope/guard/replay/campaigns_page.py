@@ -22,7 +22,7 @@ SHOWN, NAMED = 200, 8
 def write_replay(replay: Replay, out: Path) -> None:
     """Write `replay.json` and `campaigns.html`, readable by their owner alone.
 
-    Each whole or not at all.
+    Each is written whole or not at all.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.

@@ -76,7 +76,7 @@ Pairs = list[list[tuple[int, float]]]
 def list_visible_classes(outputs: Floats) -> Pairs | None:
     """List the visible classes of each record with their scores, the likeliest first.
 
-    None where nothing is hidden.
+    The result is None where nothing is hidden.
 
     >>> list_visible_classes(np.array([[0.2, np.nan, 0.7]])), list_visible_classes(np.array([[0.3, 0.7]]))
     ([[(2, 0.7), (0, 0.2)]], None)

@@ -149,7 +149,7 @@ def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
 
     Raises:
         InputError: What [monitor] names is not usable; what its own process finds so, is told when
-    it starts.
+            it starts.
     """
     return assemble_guard(policy, secret, apart=True)
 

@@ -94,7 +94,7 @@ class GuardMiddleware(PolicyMiddleware):
 
         Raises:
             InputError: It is not usable, or workers that share a Redis have no key to know clients
-        by.
+                by.
         """
         lifecycle = None
         # Whoever gives one of the parts puts the guard together alone

@@ -32,7 +32,7 @@ def supervise_workers(
 ) -> None:
     """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them.
 
-    Each exposes what all count.
+    Each worker exposes what all of them count.
 
     Raises:
         InputError: There is no folder for what they count.

@@ -272,7 +272,7 @@ def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
 def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
     """Compute square roots of the low frequencies' magnitudes (n, 36 a channel) of images.
 
-    Records (n, d) are images of `shape`.
+    The records (n, d) are images of `shape`.
 
     The magnitudes of a frequency and of its mirror image are averaged, so that mirrored images have
     the same features.
