@@ -147,7 +147,7 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
 
     Raises:
         InputError: There are none, one is not fitted, two of one name differ, or the file cannot be
-    written.
+            written.
     """
     from safetensors.numpy import save
 
@@ -203,7 +203,7 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
 
     Raises:
         InputError: The file is missing, truncated, of another format, or some part is not what its
-    digest says.
+            digest says.
     """
     from safetensors import SafetensorError, safe_open
 

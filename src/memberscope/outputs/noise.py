@@ -1,7 +1,4 @@
-"""Add noise to probabilities that is the same for the same answer.
-
-Asking twice averages nothing out.
-"""
+"""Add noise to probabilities that is the same for the same answer, so that nothing averages out."""
 
 from __future__ import annotations
 
