@@ -201,7 +201,7 @@ def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
             else nw.to_native(nw.from_native(x, eager_only=True)[where])
         )
     if is_sparse(x):
-        # Other forms of sparse matrices cannot be read by position
+        # Not every form of sparse matrix can be read by position
         return x.tocsr()[where]
     if hasattr(x, "combine_chunks"):
         return x.take(where)

@@ -59,7 +59,7 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
             )
     if is_frame(first):
         return _stack_frames(first, second, sides)
-    # An array beside a frame takes the frame's columns by position
+    # A frame beside an array is read by position, without its names
     if is_frame(second):
         second = (
             take_first_column(second)
