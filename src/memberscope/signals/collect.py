@@ -64,7 +64,7 @@ def collect_outputs(
     Raises:
         TargetError: The model fails or gives another number of rows.
         InputError: Its answers are not finite, not probabilities or of the wrong width, or labels
-    are out of range.
+            are out of range.
     """
     validate_labels(records.y, target.n_classes)
     n = len(records)

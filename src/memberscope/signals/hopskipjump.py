@@ -141,7 +141,7 @@ def _make_continuous(domain: Domain) -> Domain:
 
     Raises:
         UnmetNeedError: A feature is a category of more than two, or the model takes whole numbers
-    alone.
+            alone.
     """
     named = [j for j in np.flatnonzero(domain.discrete) if len(np.unique(domain.levels[j])) > 2]
     if named or not (domain.is_image or domain.real):

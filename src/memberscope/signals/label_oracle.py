@@ -99,7 +99,7 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
     # A model's own decision may differ from its top class
     if hasattr(target, "predict") and not hasattr(target, "same_labels"):
         return predict_labels(target, x)
-    # Some targets know a way to the same labels that takes less time
+    # No defence changes the top class, so that the model behind it gives the same, faster
     target = getattr(target, "same_labels", target)
     try:
         whose: dict[str, Any] = (
