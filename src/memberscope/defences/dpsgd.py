@@ -65,7 +65,7 @@ class DPSGD:
 
         Raises:
             InputError: It is no TorchRecipe, is private already, or has a loss or a precision that
-        breaks the bound on gradients.
+                breaks the bound on gradients.
         """
         if not isinstance(recipe, TorchRecipe):
             raise InputError(
@@ -73,7 +73,7 @@ class DPSGD:
                 "training as a TorchRecipe, which takes any module; scikit-learn models and your "
                 "own training functions cannot be made private in this way."
             )
-        # Two settings of privacy would prove neither
+        # The second setting would silently take the place of the first
         if recipe.privacy is not None:
             raise InputError(
                 f"Expected a recipe without privacy, got {recipe.privacy}. Apply DP-SGD only once."
