@@ -105,8 +105,10 @@ class BehindOutputsRecipe:
             outputs = _query_probabilities(
                 model, _draw_random_inputs(pool.x, np.random.default_rng([seed, 6]))
             )
+            # Nobody is a member among inputs drawn at random
             return self.how.output.fit(outputs, np.zeros(len(outputs), dtype=bool))
         assert self.how.reserve is not None
+        # The model's own records against records that no model has seen
         sides = [
             _query_probabilities(model, select_records(pool, row).x),
             _query_probabilities(model, self.how.reserve.x),
@@ -128,6 +130,7 @@ class BehindOutputsRecipe:
     def chosen(self, choice: dict[str, Any]) -> BehindOutputsRecipe:
         """Apply an earlier choice to the base."""
         chosen = getattr(self.base, "chosen", None)
+        # A base without settings to choose stays as it is
         return self if chosen is None else replace(self, base=chosen(choice))
 
 
@@ -148,5 +151,6 @@ def _draw_random_inputs(x: Any, rng: np.random.Generator) -> Any:
     domain, z = encode_in_domain(x)
     drawn = rng.uniform(domain.low, domain.high, (N_RANDOM, z.shape[1]))
     for j in np.flatnonzero(domain.discrete):
+        # Each level as likely as the others, however often the records have it
         drawn[:, j] = rng.choice(np.unique(z[:, j]), N_RANDOM)
     return domain.decode(domain.inside(drawn))

@@ -36,11 +36,12 @@ class Distillation:
     public: Records | None = None
 
     def __post_init__(self) -> None:
+        # Checks the number now, and not when a model is trained
         Distilling(self.temperature)
 
     @property
     def name(self) -> str:
-        """`distill:temperature`."""
+        """Name `distill:temperature`."""
         return f"distill:{self.temperature:g}"
 
     def __call__(self, recipe: Recipe) -> DistilledRecipe:
@@ -87,6 +88,7 @@ class DistilledRecipe(StudentRecipe):
         Its first weights and batches differ from its teacher's.
         """
         teachers = self.base.many(pool, inside, seeds)
+        # All teachers first: students are trained together on their answers
         soft = np.stack(
             [softmax(teacher.query(self.public.x) / self.temperature) for teacher in teachers]
         )

@@ -33,6 +33,7 @@ class DPSGD:
     fix: bool = False
 
     def __post_init__(self) -> None:
+        # Building it checks the numbers
         _ = self.privacy
         if self.noise_multiplier == 0:
             raise InputError(
@@ -49,7 +50,7 @@ class DPSGD:
 
     @property
     def name(self) -> str:
-        """`dpsgd:eps=3` or `dpsgd:noise=1.1`, with what else is not the default."""
+        """Name `dpsgd:eps=3` or `dpsgd:noise=1.1`, with what else is not the default."""
         first = (
             f"noise={self.noise_multiplier:.15g}"
             if self.epsilon is None
@@ -64,7 +65,7 @@ class DPSGD:
 
         Raises:
             InputError: It is no TorchRecipe, is private already, or has a loss or a precision that
-        breaks the bound on gradients.
+                breaks the bound on gradients.
         """
         if not isinstance(recipe, TorchRecipe):
             raise InputError(
@@ -72,6 +73,7 @@ class DPSGD:
                 "training as a TorchRecipe, which takes any module; scikit-learn models and your "
                 "own training functions cannot be made private in this way."
             )
+        # The second setting would silently take the place of the first
         if recipe.privacy is not None:
             raise InputError(
                 f"Expected a recipe without privacy, got {recipe.privacy}. Apply DP-SGD only once."

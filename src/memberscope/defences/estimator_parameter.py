@@ -64,17 +64,18 @@ class EstimatorParameter:
 
     @property
     def name(self) -> str:
-        """`knob:value`."""
+        """Name `knob:value`."""
         return f"{self.knob}:{self.value:g}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
         """Give the recipe of the estimator with that parameter.
 
-        In a pipeline, the parameter of its last step. Torch recipes have a rate, too.
+        In a pipeline, it is the parameter of its last step. Torch recipes have a rate, too.
 
         Raises:
             InputError: It is no estimator, or has no such parameter.
         """
+        # The one of these parameters that training by torch has as well
         if isinstance(recipe, TorchRecipe) and self.knob == "rate":
             return replace(recipe, optimiser=replace(recipe.optimiser, lr=self.value))
         if not isinstance(recipe, SklearnRecipe):
@@ -87,6 +88,7 @@ class EstimatorParameter:
         prefix = f"{recipe.estimator.steps[-1][0]}__" if hasattr(recipe.estimator, "steps") else ""
         for parameter, inverse in KNOBS[self.knob]:
             if prefix + parameter in has:
+                # C of a logistic regression is one over the strength
                 value: Any = (
                     1 / self.value
                     if inverse
@@ -116,7 +118,7 @@ class Setting:
 
     @property
     def name(self) -> str:
-        """`set:key=value`."""
+        """Name `set:key=value`."""
         return f"set:{self.key}={self.value}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
@@ -152,6 +154,7 @@ def _with_parameters(recipe: SklearnRecipe, parameters: dict[str, Any]) -> Sklea
     from sklearn.base import clone
 
     try:
+        # A clone: the estimator that was given stays as it is
         return replace(recipe, estimator=clone(recipe.estimator).set_params(**parameters))
     except ValueError as error:
         raise InputError(
@@ -177,6 +180,7 @@ def parse_setting(text: str) -> Setting:
             f"Expected set:parameter=value, got set:{text}. Give for example set:max_depth=4."
         )
     try:
+        # Literals alone: a value is never run as code
         return Setting(key, ast.literal_eval(value))
     except (ValueError, SyntaxError):
         return Setting(key, value)

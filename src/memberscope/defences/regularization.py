@@ -1,6 +1,6 @@
-"""Defences that are a setting of training.
+"""Defend by a setting of training.
 
-Weight decay, dropout, early stopping, augmentation, label smoothing and mixup.
+These are weight decay, dropout, early stopping, augmentation, label smoothing and mixup.
 
 References:
     [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016,
@@ -57,12 +57,13 @@ class L2:
 
     @property
     def name(self) -> str:
-        """`l2:strength`."""
+        """Name `l2:strength`."""
         return f"l2:{self.strength:g}"
 
     def __call__(self, recipe: Recipe) -> Recipe:
         """Give the recipe with that weight decay."""
         if isinstance(recipe, SklearnRecipe):
+            # Estimators have weight decay under different names, some as its inverse
             return EstimatorParameter("strength", self.strength)(recipe)
         return replace(require_torch_recipe(recipe, self.name), weight_decay=self.strength)
 
@@ -85,7 +86,7 @@ class Dropout:
 
     @property
     def name(self) -> str:
-        """`dropout:share`."""
+        """Name `dropout:share`."""
         return f"dropout:{self.share:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
@@ -112,12 +113,14 @@ def add_dropout(model: Callable[[], Any], share: float) -> Any:
     from torch import nn
 
     module = model()
+    # Dropout that the author put in has its place already: only the share changes
     own = [part for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
     for part in own:
         part.p = share
     if own:
         return module
     changed = _add_dropout_layers(module, share) if isinstance(module, nn.Sequential) else module
+    # Without any place for dropout, training would go on undefended
     if changed is module:
         raise InputError(
             "Expected a module with Dropout layers, or a Sequential with activations, got "
@@ -132,6 +135,7 @@ def _add_dropout_layers(module: Any, share: float) -> Any:
 
     parts: list[Any] = []
     for part in module:
+        # Sequences within sequences are searched too, but no modules of other kinds
         parts.append(_add_dropout_layers(part, share) if type(part) is nn.Sequential else part)
         # After activations, where dropout is usually put
         if type(part).__module__ == "torch.nn.modules.activation":
@@ -152,11 +156,12 @@ class EarlyStopping:
     patience: int = 5
 
     def __post_init__(self) -> None:
+        # Checks the number now, and not when a model is trained
         EarlyStoppingSettings(self.patience)
 
     @property
     def name(self) -> str:
-        """`early_stopping:patience`."""
+        """Name `early_stopping:patience`."""
         return f"early_stopping:{self.patience}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
@@ -168,9 +173,9 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Augment:
-    """Change records at random at each step.
+    """Change records at random at each step, by `flip`, `shift:k` or `noise:s` [3].
 
-    By `flip`, `shift:k` or `noise:s` (see `TorchRecipe`) [3].
+    The changes are those of `TorchRecipe`.
     """
 
     change: str
@@ -180,12 +185,13 @@ class Augment:
 
     @property
     def name(self) -> str:
-        """`augment:change`."""
+        """Name `augment:change`."""
         return f"augment:{self.change}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
         """Give the recipe with this change after those it makes already."""
         base = require_torch_recipe(recipe, self.name)
+        # A recipe may have changes of its own, to which this one is added
         return replace(base, augmentation=(*base.augmentation, self.change))
 
 
@@ -206,7 +212,7 @@ class LabelSmoothing:
 
     @property
     def name(self) -> str:
-        """`smooth:share`."""
+        """Name `smooth:share`."""
         return f"smooth:{self.share:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
@@ -228,7 +234,7 @@ class Mixup:
 
     @property
     def name(self) -> str:
-        """`mixup:alpha`."""
+        """Name `mixup:alpha`."""
         return f"mixup:{self.alpha:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:

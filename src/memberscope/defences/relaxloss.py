@@ -1,6 +1,6 @@
 """Train with losses that make a model less confident about its members.
 
-RelaxLoss, and the training part of HAMP.
+They are RelaxLoss, and the training part of HAMP.
 
 References:
     [1] D. Chen, N. Yu, M. Fritz, "RelaxLoss: Defending Membership Inference Attacks without Losing
@@ -31,11 +31,12 @@ class RelaxLoss:
     upper: float = 1.0
 
     def __post_init__(self) -> None:
+        # Checks the numbers now, and not when a model is trained
         RelaxLossObjective(self.alpha, self.upper)
 
     @property
     def name(self) -> str:
-        """`relaxloss:alpha`, and `:upper` if it is not 1."""
+        """Name `relaxloss:alpha`, and `:upper` if it is not 1."""
         return f"relaxloss:{self.alpha:g}" + (f":{self.upper:g}" if self.upper != 1 else "")
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:
@@ -58,11 +59,12 @@ class HAMP:
     alpha: float = 0.001
 
     def __post_init__(self) -> None:
+        # Checks the numbers now, and not when a model is trained
         HighEntropy(self.entropy, self.alpha)
 
     @property
     def name(self) -> str:
-        """`hamp:entropy:alpha`."""
+        """Name `hamp:entropy:alpha`."""
         return f"hamp:{self.entropy:g}:{self.alpha:g}"
 
     def __call__(self, recipe: Recipe) -> TorchRecipe:

@@ -44,7 +44,7 @@ class Selena:
 
     @property
     def name(self) -> str:
-        """`selena:k:l`."""
+        """Name `selena:k:l`."""
         return f"selena:{self.k}:{self.l}"
 
     def __call__(self, recipe: Recipe) -> SelenaRecipe:
@@ -92,8 +92,8 @@ class SelenaRecipe(StudentRecipe):
                 f"Expected at least {2 * self.k} records for SELENA with k = {self.k}, got "
                 f"{len(members)}. Lower k, as in selena:10:4, or give more records."
             )
-        rng = np.random.default_rng([seed, 5])
         # A stream of its own, so that the teachers' seeds do not change the split
+        rng = np.random.default_rng([seed, 5])
         out = draw_exclusions(len(members), self.k, self.l, rng)
         inside = np.zeros((self.k, len(row)), dtype=bool)
         inside[:, members] = ~out.T
@@ -107,12 +107,14 @@ class SelenaRecipe(StudentRecipe):
             ):
                 answers = softmax(model.query(pool.x[members]))
                 total = np.zeros((len(row), answers.shape[1])) if total is None else total
+                # Only from teachers that did not see the record
                 total[members] += answers * absent[:, None]
         assert total is not None
         return np.asarray(total / self.l, dtype=np.float64)
 
     def tuned(self, pool: Records, size: int, n_models: int) -> tuple[SelenaRecipe, dict[str, Any]]:
         """Choose the stacks of the teachers by measurement."""
+        # Teachers are smaller, each without the share l / k of the records, and k times as many
         base, choice = self.base.tuned(
             pool, max(2, size * (self.k - self.l) // self.k), self.k * n_models
         )
@@ -132,6 +134,7 @@ def draw_exclusions(n: int, k: int, l: int, rng: np.random.Generator) -> Bools: 
     """
     counts, found = np.zeros(k, dtype=np.int64), np.zeros((n, k), dtype=bool)
     for record in rng.permutation(n):
+        # The last key counts most: fewest records left out first, ties at random
         chosen = np.lexsort((rng.random(k), counts))[:l]
         found[record, chosen] = True
         counts[chosen] += 1

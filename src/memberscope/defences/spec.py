@@ -49,6 +49,7 @@ class Defended:
         """Code that sets up the defence."""
         calls = "recipe"
         for part in self.training:
+            # Records cannot be written out in code, so that their names stand for them
             if isinstance(part, BehindOutputs):
                 calls = f"Answering({part.output!r}, {'at_random=True' if part.at_random else 'reserve'})({calls})"
             elif isinstance(part, Distillation):
@@ -73,6 +74,7 @@ class Defended:
 
 
 NONE = "none"
+# Defaults are those of the command line's names, such as `dropout` for `dropout:0.5`
 TRAINING: dict[str, Callable[..., TrainingDefence]] = {
     "l2": lambda strength: L2(float(strength)),
     "dropout": lambda share="0.5": Dropout(float(share)),
@@ -111,6 +113,7 @@ def parse_defence(
         # Only by itself: `none+top:3` is a mistake, `none` the model without a defence
         if kind == NONE and name == NONE:
             continue
+        # Fitted output defences count as training, as each model gets its own
         if kind in KINDS and kind not in FITTED:
             limits.append(part.strip())
         elif limits:
@@ -122,6 +125,7 @@ def parse_defence(
             training.append(_parse_training_defence(part.strip(), public, reserve))
     limit = parse_restriction("+".join(limits)).name if limits else None
     done = Defended(name, tuple(training), limit)
+    # The name is written anew, so that one defence has one name
     words = [word for word in (done.trains if training else None, limit) if word]
     return Defended("+".join(words) or NONE, done.training, limit)
 
@@ -134,6 +138,7 @@ def _parse_training_defence(
     Raises:
         InputError: It is unknown, or its numbers do not fit.
     """
+    # A setting's value may hold a colon
     kind, *numbers = part.split(":", 1) if part.startswith("set:") else part.split(":")
     try:
         if kind in FITTED:
@@ -155,6 +160,7 @@ def _parse_training_defence(
 FITTED = ("memguard", "hamp_output")  # output defences that are fitted to the trained model
 
 
+# Short words of a name and the settings that they stand for
 PRIVATE = {"eps": "epsilon", "noise": "noise_multiplier", "clip": "max_grad_norm", "delta": "delta"}
 
 
@@ -186,6 +192,7 @@ def expand_sweep(names: tuple[str, ...]) -> tuple[str, ...]:
             "+".join(parts)
             for parts in itertools.product(*map(_expand_alternatives, name.split("+")))
         ]
+    # Names may give the same defence twice: each is trained once
     return tuple(dict.fromkeys(found))
 
 
@@ -196,5 +203,6 @@ def _expand_alternatives(part: str) -> list[str]:
     ['dpsgd:eps=2', 'dpsgd:eps=8']
     """
     first, *others = part.split("|")
+    # The alternatives replace the last value only
     stem = first[: max(first.rfind(":"), first.rfind("=")) + 1]
     return [first, *(stem + other for other in others)]

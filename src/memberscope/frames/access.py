@@ -1,6 +1,6 @@
 """Read records whatever holds them.
 
-Arrays, sparse matrices, lists, series and data frames of any library that narwhals reads.
+They may be in arrays, sparse matrices, lists, series, or data frames that narwhals reads.
 
 Columns of a frame are found by position, since names may be numbers, pairs or repeated. Rows are
 found by position too, whatever the index of a pandas frame.
@@ -24,6 +24,7 @@ def is_frame(x: Any) -> bool:
     >>> is_frame(np.zeros((3, 2)))
     False
     """
+    # Looked up on the type: an instance, such as a record array, may have a field of that name
     return hasattr(type(x), "columns")
 
 
@@ -33,6 +34,7 @@ def is_series(x: Any) -> bool:
     >>> is_series(np.zeros(3))
     False
     """
+    # By name, so that no library need be installed or imported
     return type(x).__name__ in ("Series", "ChunkedArray") and hasattr(x, "to_numpy")
 
 
@@ -51,6 +53,7 @@ def _refuse_lazy(x: Any) -> None:
     Raises:
         InputError: It is one.
     """
+    # Only frames whose rows are there know their shape
     if not hasattr(type(x), "shape"):
         raise InputError(
             f"Expected records in memory, got a {type(x).__name__}. Call collect() on it, or read "
@@ -66,6 +69,7 @@ def name_columns(x: Any) -> list[Any]:
     [0, 1]
     """
     _refuse_lazy(x)
+    # A table of pyarrow gives its columns themselves under `columns`
     return list(x.column_names if hasattr(x, "column_names") else x.columns)
 
 
@@ -85,6 +89,7 @@ def open_frame(x: Any) -> Any:
 
     _refuse_lazy(x)
     try:
+        # Renamed first, as narwhals refuses names of pandas or pyarrow that repeat
         if hasattr(x, "iloc") or hasattr(x, "rename_columns"):
             return nw.from_native(
                 rename_frame(x, [str(place) for place in range(x.shape[1])]), eager_only=True
@@ -163,9 +168,7 @@ def count_rows(x: Any) -> int:
 
 
 def slice_rows(x: Any, start: int, stop: int) -> Any:
-    """Give the records from `start` up to `stop`.
-
-    Of an array, a sparse matrix, a list or a data frame.
+    """Give the records from `start` up to `stop`, whatever holds them.
 
     >>> slice_rows([1, 2, 3], 0, 2)
     [1, 2]
@@ -173,14 +176,13 @@ def slice_rows(x: Any, start: int, stop: int) -> Any:
     if hasattr(x, "iloc"):
         return x.iloc[start:stop]
     if is_frame(x) and hasattr(x, "slice"):
+        # Here the second argument is a length, and must not be negative
         return x.slice(start, max(min(stop, count_rows(x)) - start, 0))
     return (x.tocsr() if is_sparse(x) else x)[start:stop]
 
 
 def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
-    """Give the records at the positions `where` (r,).
-
-    Of an array, a sparse matrix, a list or a data frame.
+    """Give the records at the positions `where` (r,), whatever holds them.
 
     >>> choose_rows([1, 2, 3], np.array([2, 0]))
     [3, 1]
@@ -188,6 +190,7 @@ def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
     if isinstance(x, np.ndarray):
         return x[where]
     if hasattr(x, "iloc"):
+        # A record may be chosen more than once, by which its index would repeat
         return renumber_index(x.iloc[where], x.index)
     if is_frame(x):
         import narwhals as nw
@@ -198,6 +201,7 @@ def choose_rows(x: Any, where: NDArray[np.int64]) -> Any:
             else nw.to_native(nw.from_native(x, eager_only=True)[where])
         )
     if is_sparse(x):
+        # Not every form of sparse matrix can be read by position
         return x.tocsr()[where]
     if hasattr(x, "combine_chunks"):
         return x.take(where)

@@ -31,7 +31,7 @@ class ArrowWords:
 
     @property
     def shape(self) -> tuple[int]:
-        """The shape, which is the number of words."""
+        """Shape, which is the number of words."""
         return (len(self._column),)
 
     @cached_property

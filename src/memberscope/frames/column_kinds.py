@@ -1,8 +1,8 @@
-"""Find what the columns of a table are.
+"""Find what the columns of a table are, by the rules of pandas.read_csv.
 
-Numbers, truth values, dates, words or categories, by the rules of pandas.read_csv. In addition, a
-column of ISO 8601 dates is dates. A model that was fitted on a file read with pandas' defaults gets
-here what it was fitted on: the words that pandas takes for missing are missing.
+They are numbers, truth values, dates, words or categories. In addition, a column of ISO 8601 dates
+is dates. A model that was fitted on a file read with pandas' defaults gets here what it was fitted
+on: the words that pandas takes for missing are missing.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ MISSING = frozenset(
     | {"NaN", "None", "n/a", "nan", "null"}
 )
 TRUE, FALSE = ("True", "TRUE", "true"), ("False", "FALSE", "false")
+# ISO 8601: a day, perhaps with a time of day, without a time zone
 DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?)?")
 
 
 @dataclass(frozen=True)
 class ColumnSpec:
-    """What a column must become.
+    """Kind that a column must become.
 
-    Its `kind`, the `categories` that a model knows, and what stands for a `missing` value.
+    Beside the `kind` it has the `categories` that a model knows, and what stands for a `missing`
+    value.
     """
 
     kind: Kind
@@ -69,6 +71,7 @@ def read_kinds(given: Sequence[str]) -> dict[str, ColumnSpec]:
     """
     found = {}
     for entry in given:
+        # From the right, as a name may hold an equals sign
         name, _, word = entry.rpartition("=")
         if not name or word not in KINDS:
             raise InputError(
@@ -114,7 +117,8 @@ def type_words(words: Sequence[str], decimal: str = ".") -> NDArray[Any]:
         dates = {word: "NaT" if plain in MISSING else plain for word, plain in stripped.items()}
         try:
             return np.array([dates[word] for word in words], dtype="datetime64[us]")
-        except ValueError:  # such as the 31st of February
+        # Such as the 31st of February: then they are words
+        except ValueError:
             pass
     # One object for each value, however many records have it
     kept = {word: np.nan if plain in MISSING else word for word, plain in stripped.items()}
@@ -138,6 +142,7 @@ def find_column_kind(column: Any) -> Kind:
         return "number"
     if dtype.kind in "Mm":
         return "date"
+    # Text types of pandas look like objects, and need no look at each value
     if dtype.kind == "O" and not hasattr(dtype, "na_value") and not isinstance(column, ArrowWords):
         present = [value for value in column if value is not None and value == value]
         if present and all(isinstance(value, bool | np.bool_) for value in present):
@@ -162,6 +167,7 @@ def mark_missing(values: Any) -> NDArray[np.bool_]:
         return np.asarray(np.isnat(array))
     if array.dtype.kind == "O":
         return np.array([is_missing_value(value) for value in array], dtype=bool)
+    # Whole numbers, truth values and words of numpy cannot be missing
     return np.zeros(len(array), dtype=bool)
 
 
@@ -170,6 +176,7 @@ def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
 
     Give None if some field is not a number.
     """
+    # With another decimal mark, a field with a point is no number
     plain = (
         words
         if decimal == "."
@@ -179,6 +186,7 @@ def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
     if len(plain) != len(words) or "_" in "".join(plain):
         return None
     try:
+        # Without a look for missing fields first, which takes longer and most columns do not need
         values = np.array(list(map(float, plain)))
     except ValueError:
         try:
@@ -187,6 +195,7 @@ def _parse_numbers(words: Sequence[str], decimal: str) -> NDArray[Any] | None:
             )
         except ValueError:
             return None
+    # Read anew as whole numbers: a float would lose digits of long ones
     if np.isfinite(values).all() and (values == np.floor(values)).all():
         try:
             return np.array(list(map(int, plain)), dtype=np.int64)

@@ -11,6 +11,7 @@ from memberscope.frames.column_values import read_column_values
 
 Pair = tuple[Any, Any]
 NOTHING, ANYTHING = "nothing", "values of several kinds"
+# In words for a message, by numpy's letters of types
 KINDS = {
     "b": "numbers",
     "u": "numbers",
@@ -38,12 +39,14 @@ def unify_columns(
     >>> [str(column.dtype) for column in unify_columns(a, b, "age")]
     ['Int64', 'Int64']
     """
+    # The usual case: nothing is converted
     if _is_same(first, second):
         return first, second
     if _has_categories(first) or _has_categories(second):
         united = _unite_categories(first, second)
     else:
         kinds = _describe_column_kind(first), _describe_column_kind(second)
+        # A column with nothing in it fits any kind
         if kinds[0] != kinds[1] and not {NOTHING, ANYTHING} & set(kinds):
             raise InputError(
                 f"Expected values of one kind in the column {name!r}, got {kinds[0]} in the "
@@ -60,6 +63,7 @@ def unify_columns(
 
 
 def _native_type(column: Any) -> Any:
+    # The library's own type, as narwhals has one name for several of them
     native = column.to_native()
     return native.type if hasattr(native, "type") else native.dtype
 
@@ -90,6 +94,7 @@ def _describe_column_kind(column: Any) -> str:
         return NOTHING
     if isinstance(column.dtype, nw.String):
         return "text"
+    # numpy's dates have no time zone, so that it would be lost
     if getattr(column.dtype, "time_zone", None):
         return "dates with a time zone"
     values = read_column_values(column)
@@ -108,6 +113,7 @@ def _unite_types(first: Any, second: Any, kinds: tuple[str, str]) -> Pair | None
 
     like = [first, second]
     loose = [str(_native_type(column)) in ("object", "Object") for column in like]
+    # An empty side has a type by accident: the other side's comes first
     if kinds[0] == NOTHING:
         like.reverse()
         loose.reverse()
@@ -124,6 +130,7 @@ def _unite_types(first: Any, second: Any, kinds: tuple[str, str]) -> Pair | None
         if ANYTHING in kinds
         else [*strict, *wide, *map(_native_type, like), *objects]
     )
+    # The first type that holds all values of both sides
     for dtype in types:
         pair = _convert_exactly(first, dtype, like), _convert_exactly(second, dtype, like)
         if pair[0] is not None and pair[1] is not None:
@@ -137,6 +144,7 @@ def _convert_exactly(column: Any, dtype: Any, like: list[Any]) -> Any:
         return column
     try:
         cast = _cast_column(column, dtype, like)
+        # There and back again: a value that changed on the way does not fit the type
         back = _cast_column(cast, _native_type(column), like)
         missing, now = (part.is_null().to_numpy().astype(bool) for part in (column, cast))
         # A cast may turn NaN into a missing value, which is the only change that is allowed
@@ -148,6 +156,7 @@ def _convert_exactly(column: Any, dtype: Any, like: list[Any]) -> Any:
                 else None
             )
         same = (back == column).fill_null(True).to_numpy().astype(bool)
+        # NaN is not equal to itself, and is no change
         odd = ~(same | missing)
         if odd.any():
             ours, theirs = (read_column_values(part)[odd] for part in (column, back))
@@ -156,7 +165,8 @@ def _convert_exactly(column: Any, dtype: Any, like: list[Any]) -> Any:
                 if ours.dtype.kind == "f" and np.isnan(ours).all() and np.isnan(theirs).all()
                 else None
             )
-    except Exception:  # whatever a library raises for values that do not fit
+    # Whatever a library raises for values that do not fit
+    except Exception:
         return None
     return cast
 
@@ -175,6 +185,7 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
     """Give both columns the categories of both."""
     import narwhals as nw
 
+    # The first side's categories keep their codes, on which a model may rest
     ours, theirs = _list_categories(first), _list_categories(second)
     used = set(second.drop_nulls().unique().to_list())
     known = set(ours)
@@ -195,10 +206,12 @@ def _unite_categories(first: Any, second: Any) -> Pair | None:
                 nw.from_native(column.to_native().astype(dtype), series_only=True)
                 for column in (first, second)
             )
+        # Enums have their categories in the type, while a Categorical collects them from the values
         enums = any(isinstance(column.dtype, nw.Enum) for column in (first, second))
         kind: Any = nw.Enum(merged) if enums else nw.Categorical()
         return first.cast(nw.String).cast(kind), second.cast(nw.String).cast(kind)
-    except Exception:  # whatever a library raises for values that are no categories
+    # Whatever a library raises for values that are no categories
+    except Exception:
         return None
 
 
@@ -207,6 +220,7 @@ def _list_categories(column: Any) -> list[Any]:
     kind = _native_type(column)
     if hasattr(kind, "categories"):
         return list(kind.categories)
+    # A fixed order for values of several types, which cannot be compared
     return sorted(
         column.drop_nulls().unique().to_list(), key=lambda value: (str(type(value)), value)
     )

@@ -25,7 +25,8 @@ def read_column_values(column: Any) -> NDArray[Any]:
     array([30., nan])
     """
     values = np.asarray(column.to_numpy())
-    if values.ndim > 1:  # lists of one length
+    # Lists of one length, which numpy unpacks
+    if values.ndim > 1:
         values = make_object_array(column.to_list())
     if values.dtype.kind in "buifmM":
         return values
@@ -40,6 +41,7 @@ def make_object_array(values: Any) -> NDArray[Any]:
     >>> make_object_array([[1], [2, 3]]).shape
     (2,)
     """
+    # Filled one by one, as numpy would unpack lists of one length
     found = np.empty(len(values), dtype=object)
     for place, value in enumerate(values):
         found[place] = value
@@ -54,6 +56,7 @@ def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
     >>> convert_objects(np.array([1, None, 2.5], dtype=object)), convert_objects(np.array(["a", np.nan], dtype=object))
     (array([1. , nan, 2.5]), array(['a', None], dtype=object))
     """
+    # Types are few, while values are many
     kinds = set(map(type, values))
     if any(not issubclass(kind, str) for kind in kinds):
         missing = np.fromiter(
@@ -64,11 +67,13 @@ def convert_objects(values: NDArray[Any]) -> NDArray[Any]:
             values[missing] = None
             kinds = set(map(type, values)) - {type(None)}
     if not kinds:
+        # Nothing but missing values: numbers fit all kinds of columns best
         return np.full(len(values), np.nan)
     if kinds <= {bool, np.bool_} and not missing.any():
         return values.astype(bool)
     if all(issubclass(kind, numbers.Real | decimal.Decimal | np.bool_) for kind in kinds):
         return values.astype(np.float64)
+    # numpy's dates have no time zone, so that those with one stay objects
     if all(issubclass(kind, DATES) for kind in kinds) and not any(
         getattr(value, "tzinfo", None) for value in values
     ):
@@ -85,6 +90,7 @@ def is_missing(value: Any) -> bool:
     >>> is_missing(None), is_missing(float("nan")), is_missing("nan")
     (True, True, False)
     """
+    # By name, so that pandas need not be imported
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(
@@ -100,6 +106,7 @@ def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
     """
     if values.dtype.kind != "O":
         return values.astype(np.str_)
+    # Arrays within cells are shortened by their own repr
     plain = (value.tolist() if hasattr(value, "tolist") else value for value in values)
     return np.array(
         [value if isinstance(value, str) else repr(value) for value in plain], dtype=np.str_
@@ -107,9 +114,7 @@ def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
 
 
 def as_numpy(values: Any) -> NDArray[Any]:
-    """Make a numpy array of a tensor on any device and of any precision.
-
-    Or of anything else that numpy reads.
+    """Make a numpy array of a tensor on any device and of any precision, or of what numpy reads.
 
     >>> as_numpy([1, 2]).tolist()
     [1, 2]

@@ -37,6 +37,7 @@ def read_dataset(side: Any) -> Any:
         return side
     if isinstance(side, data.DataLoader):
         return _read_batches(_batches_of(side))
+    # Without positions the loader's own rules apply
     if isinstance(side, data.IterableDataset) or not hasattr(side, "__len__"):
         return _read_batches(data.DataLoader(side, batch_size=256))
     return _read_batches(data.DataLoader(side, batch_size=256, collate_fn=_collate_rows))
@@ -56,8 +57,10 @@ def _batches_of(loader: Any) -> Iterable[Any]:
         or not hasattr(dataset, "__len__")
     ):
         return loader  # type: ignore[no-any-return]
+    # A sampler may choose some of the records: those, each once, in the data set's order
     if not isinstance(loader.sampler, RandomSampler | SequentialSampler):
         dataset = Subset(dataset, sorted({int(index) for index in loader.sampler}))
+    # The loader's own way of collating, which may pad or rename
     return DataLoader(dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
 
 
@@ -70,7 +73,8 @@ def _collate_rows(rows: list[Any]) -> Any:
             return {name: prepared(value) for name, value in part.items()}
         if isinstance(part, tuple | list):
             return tuple(prepared(value) for value in part)
-        return np.array(part) if hasattr(part, "getbands") else part  # an image of Pillow
+        # An image of Pillow
+        return np.array(part) if hasattr(part, "getbands") else part
 
     return default_collate([prepared(row) for row in rows])
 
@@ -120,12 +124,14 @@ def _pair_of(batch: Any) -> tuple[Any, Any]:
     """
     if isinstance(batch, Mapping):
         name = next((key for key in LABELS if key in batch), None)
+        # Without a shape an entry is no input, such as a name or a path
         rest = {
             key: value for key, value in batch.items() if key != name and hasattr(value, "shape")
         }
         if name is not None and rest:
             return (rest if len(rest) > 1 else next(iter(rest.values()))), batch[name]
     if isinstance(batch, list | tuple) and len(batch) >= 2:
+        # Labels come last by torch's convention
         *inputs, labels = batch
         return (tuple(inputs) if len(inputs) > 1 else inputs[0]), labels
     got = (

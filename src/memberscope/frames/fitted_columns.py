@@ -37,12 +37,11 @@ def list_estimator_columns(estimator: Any) -> tuple[str, ...]:
     ('age',)
     """
     found = getattr(estimator, "feature_names_in_", None)
-    made_up = "Column_"  # what LightGBM calls the columns of an array
+    # What LightGBM calls the columns of an array
+    made_up = "Column_"
     if found is None:
-        found, made_up = (
-            getattr(estimator, "feature_names_", None),
-            "",
-        )  # CatBoost, which numbers them
+        # CatBoost, which numbers them
+        found, made_up = getattr(estimator, "feature_names_", None), ""
     names = () if found is None else tuple(str(name) for name in np.asarray(found))
     # Made-up names say nothing of the order in which a data frame must be given
     return () if names == tuple(f"{made_up}{place}" for place in range(len(names))) else names

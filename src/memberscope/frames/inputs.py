@@ -1,7 +1,4 @@
-"""Convert records to what a framework takes.
-
-Dense arrays of one type and shape, or named columns, whatever held them before.
-"""
+"""Convert records to what a framework takes: dense arrays, or named columns."""
 
 from __future__ import annotations
 
@@ -18,9 +15,7 @@ from memberscope.frames.stacking import place_fitted
 
 
 def make_dense_array(x: Any) -> NDArray[Any]:
-    """Convert records (n, ...) to one array.
-
-    From an array, a sparse matrix, a tensor, a list or a data frame.
+    """Convert records (n, ...) to one array, whatever holds them.
 
     >>> make_dense_array([[1, 2], [3, 4]]).shape
     (2, 2)
@@ -86,6 +81,7 @@ def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArra
         return np.array([str(value) for value in values.ravel()], dtype=object).reshape(
             values.shape
         )
+    # numpy would give their counts of days or microseconds as numbers
     if values.dtype.kind in "mM":
         raise InputError(
             f"Expected numbers for the input {name!r}, got dates or durations. Encode them first."
@@ -96,6 +92,7 @@ def cast_values(values: NDArray[Any], dtype: np.dtype[Any], name: str) -> NDArra
         raise InputError(
             f"Expected numbers for the input {name!r}, got words ({error}). Encode them first."
         ) from error
+    # A cast would cut off what is behind the point, and wrap what is too large
     if dtype.kind in "iu" and numbers.size:
         limits = np.iinfo(dtype)
         odd = (
@@ -127,11 +124,13 @@ def reshape_values(values: NDArray[Any], shape: Sequence[int | None], name: str)
     own, wanted = values.shape[1:], tuple(shape)
     if _is_fitting_shape(own, wanted):
         return values
+    # Dimensions of size one, such as a channel of grey images, come and go
     squeezed = tuple(size for size in own if size != 1)
     slots = [size for size in wanted if size != 1]
     if _is_fitting_shape(squeezed, slots):
         left = iter(squeezed)
         return values.reshape(len(values), *(1 if size == 1 else next(left) for size in wanted))
+    # Features are counted in columns, which says more than a shape
     if len(wanted) == 1 and len(own) == 1:
         raise InputError(
             f"Expected {wanted[0]} features for the input {name!r}, got {own[0]}. Give the columns "

@@ -1,7 +1,4 @@
-"""Hold records that a model takes as several arrays.
-
-Such as codes beside numbers, or token ids beside a mask.
-"""
+"""Hold records that a model takes as several arrays, such as token ids beside a mask."""
 
 from __future__ import annotations
 
@@ -39,6 +36,7 @@ class Inputs:
 
     def __getitem__(self, where: Any) -> Inputs:
         """Give some of the records, by a slice or by positions (r,)."""
+        # One position alone would take a record's dimension away from each part
         if not isinstance(where, slice | np.ndarray | list):
             raise TypeError(
                 f"Expected a slice or positions of records, got {type(where).__name__}. Use one of "
@@ -69,6 +67,7 @@ class Inputs:
         """
         widths = [int(np.prod(part.shape[1:])) for part in self.parts]
         columns = np.split(features, np.cumsum(widths)[:-1], axis=1)
+        # Codes stay whole numbers: a cast alone would cut them off
         values = [
             np.rint(own) if part.dtype.kind in "bui" else own
             for own, part in zip(columns, self.parts, strict=True)
@@ -86,6 +85,7 @@ class Inputs:
             InputError: The other records have other parts.
         """
         if isinstance(other, Inputs) and sorted(self.names) == sorted(other.names) and self.names:
+            # Parts with names are matched by them, in the order of this side
             other = Inputs(
                 tuple(other.parts[other.names.index(name)] for name in self.names), self.names
             )
@@ -135,18 +135,20 @@ def read_inputs(x: Any, n: int) -> Any:
 def _read_sequence(x: Sequence[Any], n: int) -> Any:
     """Read records given as a list.
 
-    Of arrays with one row a record, of tensors, of rows of numbers, or of anything else.
+    It may hold arrays with one row a record, tensors, rows of numbers, or anything else.
     """
     # As many arrays as records would be ambiguous: rows then
     if len(x) != n and len(x) > 0 and all(_count_records(part) == n for part in x):
         return Inputs(tuple(_as_part(part) for part in x)) if len(x) > 1 else _as_part(x[0])
     if len(x) == n and n and all(hasattr(row, "shape") for row in x):
         rows = [as_numpy(row) for row in x]
+        # Records of several shapes, such as texts of several lengths, stay a list
         return np.stack(rows) if len({row.shape for row in rows}) == 1 else x
     if len(x) == n and n and all(isinstance(row, list | tuple) for row in x):
         try:
             rows_of_numbers = np.asarray(x)
-        except ValueError:  # rows of different lengths
+        # Rows of different lengths
+        except ValueError:
             return x
         return rows_of_numbers if rows_of_numbers.dtype.kind in "buif" else x
     return x
@@ -166,6 +168,7 @@ def _as_part(part: Any) -> NDArray[Any]:
         InputError: It holds something else.
     """
     values = as_numpy(part) if hasattr(part, "detach") else make_dense_array(part)
+    # Words in one of several arrays could not be told from their codes
     if values.dtype.kind not in "buif":
         raise InputError(
             f"Expected numbers in each of several inputs, got {values.dtype}. Encode words as "

@@ -47,16 +47,19 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     >>> stack_sides(np.zeros((1, 2)), np.ones((1, 2))).tolist(), stack_sides(["a text"], ["another"])
     ([[0.0, 0.0], [1.0, 1.0]], ['a text', 'another'])
     """
-    if hasattr(first, "joined"):  # several arrays for each record join themselves
+    # Several arrays for each record join themselves
+    if hasattr(first, "joined"):
         return first.joined(second)
     for side, x in zip(sides, (first, second), strict=True):
-        if isinstance(x, Mapping) and not is_sparse(x):  # a sparse matrix by keys is a dict, too
+        # A sparse matrix by keys is a dict, too
+        if isinstance(x, Mapping) and not is_sparse(x):
             raise InputError(
                 f"Expected the {side} as an array, a list or a data frame, got a dict of columns. "
                 "Make a data frame of it."
             )
     if is_frame(first):
         return _stack_frames(first, second, sides)
+    # A frame beside an array is read by position, without its names
     if is_frame(second):
         second = (
             take_first_column(second)
@@ -74,7 +77,7 @@ def stack_sides(first: Any, second: Any, sides: Sides = SIDES) -> Any:
 def match_records(x: Any, like: Any, sides: Sides) -> Any:
     """Give records held as the frame `like` holds its own.
 
-    With its columns in its order, its library and its types.
+    They get its columns in its order, its library and its types.
 
     Raises:
         InputError: A column is missing, or there is one more.
@@ -86,6 +89,7 @@ def match_records(x: Any, like: Any, sides: Sides) -> Any:
     """
     if not is_frame(like) or x is None:
         return x
+    # Stacked and cut off again, so that both have the types that stacking gives them
     whole = stack_sides(like, x, sides)
     return slice_rows(whole, count_rows(like), count_rows(whole))
 
@@ -104,13 +108,13 @@ def _match_columns(first: Any, second: Any, sides: Sides = SIDES) -> Any:
     [[4, 3]]
     """
     ours, theirs = name_columns(first), name_columns(second)
+    # The same names in the same order: repeated names need not be told apart
     if ours == theirs:
         return second
     for names in (ours, theirs):
         refuse_repeated_names(names)
-    if set(ours) != set(theirs) and set(map(str, ours)) == set(
-        map(str, theirs)
-    ):  # 0 and "0", as after a file
+    # 0 and "0", as after a file
+    if set(ours) != set(theirs) and set(map(str, ours)) == set(map(str, theirs)):
         refuse_repeated_names([str(name) for name in ours])
         return rename_frame(
             pick_columns(second, _find_places([str(name) for name in theirs], map(str, ours))),
@@ -142,6 +146,7 @@ def place_fitted(
     ([1, 0], ['d'], ['id'])
     """
     known: dict[Any, int] = {}
+    # The exact name first: another way of writing it counts only where no column has it
     for write in (lambda name: name, str, lambda name: "_".join(str(name).split())):
         for place, name in enumerate(names):
             known.setdefault(write(name), place)
@@ -190,13 +195,16 @@ def convert_to_array(x: Any) -> Any:
     if isinstance(x, np.ndarray) and x.ndim:
         return x
     if is_series(x):
+        # A series of words keeps its type, which a model may need
         return x if not _is_numeric(x) else np.asarray(x)
     if isinstance(x, list | tuple):
+        # Texts are records, though numpy would make an array of them
         if len(x) and isinstance(x[0], str | bytes | dict):
             return list(x)
         try:
             values = np.asarray(x)
-        except ValueError:  # sequences of several lengths
+        # Sequences of several lengths
+        except ValueError:
             return list(x)
         return values if values.dtype.kind in "buif" else list(x)
     if isinstance(x, str | bytes) or not hasattr(x, "__len__"):
@@ -218,6 +226,7 @@ def _one_column(x: Any) -> Any:
 
 
 def _rename_like(column: Any, like: Any) -> Any:
+    # A chunked array of pyarrow has no name
     if hasattr(column, "combine_chunks"):
         return column
     return column.rename(like.name)
@@ -236,6 +245,7 @@ def _stack_frames(first: Any, second: Any, sides: Sides) -> Any:
     """Put two frames one after the other, as the library of the first."""
     import narwhals as nw
 
+    # First the same columns and the same library, then one type for each column
     one = open_frame(first)
     second = (
         _match_columns(first, second, sides)
@@ -249,12 +259,14 @@ def _stack_frames(first: Any, second: Any, sides: Sides) -> Any:
         for side, old, new in zip(
             changed, before, unify_columns(*before, name, sides), strict=True
         ):
+            # Columns that keep their type are shared, not copied
             side += [new.alias(place)] if new is not old else []
     parts = [
         frame.with_columns(*new) if new else frame
         for frame, new in zip((one, two), changed, strict=True)
     ]
     whole = nw.to_native(nw.concat(parts))
+    # Both sides often count their rows from zero, so that the index would repeat
     if hasattr(whole, "iloc"):
         whole = renumber_index(whole, *(nw.to_native(part).index for part in parts))
     return rename_frame(whole, _list_columns(first))
@@ -289,7 +301,8 @@ def _name_array(like: Any, x: Any, sides: Sides) -> Any:
         table = np.asarray(
             x.toarray() if is_sparse(x) else x if hasattr(x, "dtype") else np.array(x, dtype=object)
         )
-    except ValueError:  # lists of several lengths
+    # Lists of several lengths
+    except ValueError:
         table = make_object_array(x)
     table = table[:, None] if table.ndim == 1 else table
     _require_width((len(like.columns),), table.shape[1:], sides)
@@ -297,6 +310,7 @@ def _name_array(like: Any, x: Any, sides: Sides) -> Any:
         str(j): convert_objects(column) if column.dtype == object else column
         for j, column in enumerate(table.T)
     }
+    # Words as Python's own, from which each library chooses its type of text
     data = {
         name: column.tolist() if column.dtype.kind in "OUS" else column
         for name, column in columns.items()
@@ -326,16 +340,19 @@ def _stack_lists(first: Any, second: Any, sides: Sides) -> Any:
     What is not an array of numbers keeps the type of the first side.
     """
     if is_series(first) and hasattr(first, "to_frame") and not is_series(second):
+        # A list beside a series becomes a series, to be united with its type
         second = type(first)(list(second))
     if is_series(first) and is_series(second) and not (_is_numeric(first) and _is_numeric(second)):
         whole = _stack_frames(_one_column(first), _one_column(second), sides)
         return _rename_like(take_first_column(whole), first)
     one, two = convert_to_array(first), convert_to_array(second)
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
+        # One feature may be written with or without a second dimension
         if two.ndim == 1 and one.shape[1:] == (1,):
             two = two[:, None]
         _require_width(one.shape[1:], two.shape[1:], sides)
         return np.concatenate([one, two])
     if isinstance(first, np.ndarray):
+        # The first side is an array, so that the whole is one too
         return make_object_array([*first, *second])
     return [*first, *(second.to_pylist() if hasattr(second, "to_pylist") else second)]

@@ -19,7 +19,7 @@ class Counters(Protocol):
         ...
 
     def fault(self, which: Faulty) -> None:
-        """Something that protection needs has failed."""
+        """Count a failure of something that protection needs."""
         ...
 
     def exposed(self) -> None:
@@ -27,7 +27,7 @@ class Counters(Protocol):
         ...
 
     def would(self, status: int) -> None:
-        """In observe mode: enforcing would have answered with `status`."""
+        """Count, in observe mode, that enforcing would have answered with `status`."""
         ...
 
     def in_flight(self, change: int) -> None:
@@ -40,28 +40,28 @@ class Counters(Protocol):
 
 
 class Uncounted:
-    """Counts nothing.
+    """Counters that count nothing.
 
     >>> Uncounted().refused("budget")
     """
 
     def request(self, kind: str, status: int, seconds: float) -> None:
-        """Nothing."""
+        """Count nothing."""
 
     def refused(self, reason: str) -> None:
-        """Nothing."""
+        """Count nothing."""
 
     def fault(self, which: Faulty) -> None:
-        """Nothing."""
+        """Count nothing."""
 
     def exposed(self) -> None:
-        """Nothing."""
+        """Count nothing."""
 
     def would(self, status: int) -> None:
-        """Nothing."""
+        """Count nothing."""
 
     def in_flight(self, change: int) -> None:
-        """Nothing."""
+        """Count nothing."""
 
     def reload(self, good: bool) -> None:
-        """Nothing."""
+        """Count nothing."""

@@ -40,7 +40,7 @@ class QueryEvent(NamedTuple):
 
     @property
     def records(self) -> int:
-        """Count the records that were asked about."""
+        """Number of records that were asked about."""
         return len(self.labels)
 
 

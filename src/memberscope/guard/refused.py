@@ -59,5 +59,5 @@ class RequestRefused(Exception):
 
     @property
     def status(self) -> int:
-        """Give the HTTP status of the problem type."""
+        """HTTP status of the problem type."""
         return STATUSES[self.problem]

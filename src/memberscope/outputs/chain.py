@@ -30,22 +30,22 @@ class Chain:
 
     @property
     def name(self) -> str:
-        """Join the parts' names by `+`."""
+        """Names of the parts, joined by `+`."""
         return "+".join(part.name for part in self.parts)
 
     @property
     def signal(self) -> Signal:
-        """Give the signal of the last part."""
+        """Kind of the last part's answers."""
         return self.parts[-1].signal
 
     @property
     def hides(self) -> bool:
-        """True if some part leaves something out."""
+        """Whether some part leaves something out."""
         return any(part.hides for part in self.parts)
 
     @property
     def digest(self) -> str:
-        """Join the parts' digests by `+`."""
+        """Digests of the parts, joined by `+`."""
         return "+".join(part.digest for part in self.parts)
 
     def fit(self, outputs: Floats, member: Bools) -> Chain:
@@ -79,8 +79,7 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
 def parse_restriction(name: str) -> OutputDefence:
     """Parse the name of an output defence.
 
-    `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
-
+    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
     `memguard:1` and `hamp_output` come back unfitted, and say so when they are used.
 
     Raises:
@@ -90,6 +89,7 @@ def parse_restriction(name: str) -> OutputDefence:
     Chain(parts=(TopK(k=3), Rounding(decimals=2)))
     """
     parts = tuple(_parse_output_defence(part) for part in name.split("+"))
+    # A label has no probabilities that a later part could change
     if any(part.signal == "labels" for part in parts[:-1]):
         raise InputError(f"Expected nothing after label, got {name!r}. Put label last.")
     return parts[0] if len(parts) == 1 else Chain(parts)
@@ -104,6 +104,7 @@ def _parse_output_defence(name: str) -> OutputDefence:
     kind, *numbers = name.strip().split(":")
     try:
         return KINDS[kind](*numbers)
+    # The defence has said by itself what does not fit
     except InputError:
         raise
     except (KeyError, ValueError, TypeError) as error:

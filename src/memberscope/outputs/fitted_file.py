@@ -1,6 +1,6 @@
 """Save and load fitted output defences as safetensors.
 
-Safetensors, each part with its place in the chain, its name and its digest.
+Each part has its place in the chain, its name and its digest.
 
 A part is kept under the chain up to and with it, such as `temperature:2+memguard:1`: fitted behind
 another part, it is another one.
@@ -29,6 +29,7 @@ from memberscope.types import Bools, Floats, OutputDefence
 
 FORMAT = "memberscope-fitted/1"
 META = "memberscope"  # the file's one entry of metadata, in JSON
+# Far more than any classifier has, so that a damaged file is refused early
 MOST_LAYERS = 16
 Tensors = dict[str, NDArray[Any]]
 
@@ -45,7 +46,7 @@ def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
 
 
 def has_fittable_part(defence: OutputDefence) -> bool:
-    """True if some part has to be fitted to a model.
+    """Tell whether some part has to be fitted to a model.
 
     >>> has_fittable_part(parse_restriction("memguard:1+round:2")), has_fittable_part(parse_restriction("top:3"))
     (True, False)
@@ -124,6 +125,7 @@ def fit_parts(
             part = part.fit(random, np.zeros(len(random), dtype=bool))
         else:
             part = part.fit(outputs, member)
+        # The next part is fitted to what this one answers
         outputs, random = part(outputs), None if random is None else part(random)
         fitted.append(part)
     return fitted[0] if len(fitted) == 1 else Chain(tuple(fitted))
@@ -141,11 +143,11 @@ def name_fitted_file(name: str) -> str:
 def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[str, ...]:
     """Write all fitted parts of `defences`, whole or not at all, readable by their owner alone.
 
-    The keys that they are kept by.
+    The result lists the keys that they are kept by.
 
     Raises:
         InputError: There are none, one is not fitted, two of one name differ, or the file cannot be
-    written.
+            written.
     """
     from safetensors.numpy import save
 
@@ -157,6 +159,7 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
                     f"Expected a fitted {key}, got one that is not. Call fit(outputs, member), and "
                     "save what it returns."
                 )
+            # Chains may share their first parts, which are then kept once
             if parts.setdefault(key, part).digest != part.digest:
                 raise InputError(
                     f"Expected one fitted {key}, got two that differ. Save them in files of their "
@@ -166,6 +169,7 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
         raise InputError(
             "Expected a fitted defence to save, got none. Only memguard and hamp_output are fitted."
         )
+    # The place keeps apart arrays of one name that belong to different parts
     tensors: Tensors = {}
     for place, part in enumerate(parts.values()):
         tensors |= {
@@ -174,9 +178,8 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
         }
     listed = [{"key": key, "name": part.name, "digest": part.digest} for key, part in parts.items()]
     meta = {META: json.dumps({"format": FORMAT, "parts": listed})}
-    write_bytes(
-        Path(path), save(tensors, metadata=meta), mode=0o600
-    )  # the name holds the seed, which must stay secret
+    # For their owner alone: a part's name holds the seed, which must stay secret
+    write_bytes(Path(path), save(tensors, metadata=meta), mode=0o600)
     return tuple(parts)
 
 
@@ -200,7 +203,7 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
 
     Raises:
         InputError: The file is missing, truncated, of another format, or some part is not what its
-    digest says.
+            digest says.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -220,6 +223,7 @@ def load_fitted(path: str | Path) -> dict[str, OutputDefence]:
             entry["key"]: _rebuild_part(entry, _select_part_tensors(tensors, place))
             for place, entry in enumerate(meta["parts"])
         }
+        # All that is in the file must belong to some part, else it was made by something else
         if sum(len(_select_part_tensors(tensors, place)) for place in range(len(found))) != len(
             tensors
         ):
@@ -259,6 +263,7 @@ def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
         InputError: The name is unknown.
     """
     empty = parse_restriction(str(entry["name"]))
+    # The key is the chain up to and with the part, so that it ends in its name
     if str(entry["key"]).split("+")[-1] != entry["name"]:
         raise ValueError(f"{entry['name']} under the key {entry['key']}")
     part: OutputDefence
@@ -268,6 +273,7 @@ def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
         part = _with_scores(empty, tensors)
     else:
         raise ValueError(f"{empty.name}, which is not fitted")
+    # A part that changed since it was written would protect in another way than was measured
     if part.digest != entry["digest"]:
         raise ValueError(f"the digest {part.digest} where {entry['digest']} was written")
     return part
@@ -285,6 +291,7 @@ def _rebuild_classifier(tensors: Tensors) -> SortedClassifier:
     }:
         raise ValueError("other arrays than a classifier's layers")
     layers = tuple((tensors[f"w{place}"], tensors[f"b{place}"]) for place in range(n))
+    # Each layer takes as many values as the one before gives
     wide = None
     for weights, offset in layers:
         if (
@@ -301,13 +308,14 @@ def _rebuild_classifier(tensors: Tensors) -> SortedClassifier:
         ):
             raise ValueError("a layer that does not fit on the one before, or is not finite")
         wide = weights.shape[1]
+    # The one output is the log-odds of membership
     if wide != 1:
         raise ValueError(f"a classifier with {wide} outputs")
     return SortedClassifier(digest_layers(layers), layers)
 
 
 def _with_scores(empty: HampOutput, tensors: Tensors) -> HampOutput:
-    """HAMP's part with the scores of random inputs.
+    """Give HAMP's part the scores of random inputs.
 
     Raises:
         ValueError: They are no falling probabilities.

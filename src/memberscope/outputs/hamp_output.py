@@ -45,22 +45,22 @@ class HampOutput:
 
     @property
     def name(self) -> str:
-        """Give the name `hamp_output`, with a seed other than zero."""
+        """Name `hamp_output`, with a seed other than zero."""
         return "hamp_output" + (f":{self.seed}" if self.seed else "")
 
     @property
     def signal(self) -> Signal:
-        """Probabilities."""
+        """Kind of the answers: probabilities."""
         return "probabilities"
 
     @property
     def hides(self) -> bool:
-        """No."""
+        """Whether something is left out: nothing is."""
         return False
 
     @property
     def digest(self) -> str:
-        """Hash the name and the random inputs' scores."""
+        """Name with the hash of the random inputs' scores."""
         return self.name if self.scores_digest is None else f"{self.name}@{self.scores_digest}"
 
     def fit(self, outputs: Floats, member: Bools) -> HampOutput:
@@ -75,6 +75,7 @@ class HampOutput:
                 f"{outputs.shape}. Query it on some."
             )
         k = outputs.shape[1]
+        # Equal scores are set apart, so that the top class stays the only one
         falling = -np.sort(-np.maximum(outputs, 0.0), axis=1) + GAP * np.arange(k - 1, -1, -1)
         scores = falling / falling.sum(axis=1, keepdims=True)
         return replace(
@@ -103,9 +104,11 @@ class HampOutput:
                 f"shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
+        # Six decimals, as later ones differ between batch sizes and machines; -0.0 becomes 0.0
         chosen = (
             hash_rows(np.round(outputs, 6) + 0.0, self.seed) % np.uint64(len(self.scores))
         ).astype(np.int64)
+        # The largest score goes to the top class, the first of equals, and so on down
         answered = np.empty(outputs.shape)
         np.put_along_axis(
             answered, np.argsort(-outputs, axis=1, kind="stable"), self.scores[chosen], axis=1

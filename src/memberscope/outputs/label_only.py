@@ -19,26 +19,26 @@ class LabelOnly:
 
     @property
     def name(self) -> str:
-        """Give the name `label`."""
+        """Name `label`."""
         return "label"
 
     @property
     def signal(self) -> Signal:
-        """Labels."""
+        """Kind of the answers: labels."""
         return "labels"
 
     @property
     def hides(self) -> bool:
-        """Yes: all probabilities."""
+        """Whether something is left out: all probabilities are."""
         return True
 
     @property
     def digest(self) -> str:
-        """Give the name: there is nothing to fit."""
+        """Name, as there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> LabelOnly:
-        """Itself: there is nothing to fit."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def __call__(self, outputs: Floats) -> Floats:

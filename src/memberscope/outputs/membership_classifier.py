@@ -20,7 +20,7 @@ WIDTHS, EPOCHS, BATCH, RATE, MOMENTUM = (256, 128, 64), 50, 64, 0.01, 0.9
 class SortedClassifier:
     """Network with layers of weights (a, b) and offsets (b,), rectified but for the last.
 
-    Whose one output is the log-odds of membership.
+    Its one output is the log-odds of membership.
 
     Two are equal if their `digest` is. A row's numbers do not depend on the rows that it is asked
     with, to the last bit: each row is a matrix product of its own.
@@ -35,7 +35,8 @@ class SortedClassifier:
         return len(self.layers[0][0])
 
     def odds(self, p: Floats) -> Floats:
-        """Log-odds of membership (n,) for probabilities (n, k)."""
+        """Compute the log-odds of membership (n,) for probabilities (n, k)."""
+        # An axis of one: each row is a product of its own, which does not depend on the other rows
         values = -np.sort(-p, axis=1).astype(np.float32)[:, None, :]
         for weights, offset in self.layers[:-1]:
             values = np.maximum(np.matmul(values, weights) + offset, 0.0)
@@ -43,7 +44,7 @@ class SortedClassifier:
         return np.asarray((np.matmul(values, weights) + offset)[:, 0, 0], dtype=np.float64)
 
     def odds_and_slopes(self, p: Floats) -> tuple[Floats, Floats]:
-        """Log-odds (n,) and their gradient (n, k) by the probabilities (n, k)."""
+        """Compute log-odds (n,) and their gradient (n, k) by the probabilities (n, k)."""
         rows, order = np.arange(len(p))[:, None], np.argsort(-p, axis=1, kind="stable")
         values, open_units = p[rows, order].astype(np.float32)[:, None, :], []
         for weights, offset in self.layers[:-1]:
@@ -52,10 +53,12 @@ class SortedClassifier:
             values = np.maximum(values, 0.0)
         weights, offset = self.layers[-1]
         odds = (np.matmul(values, weights) + offset)[:, 0, 0]
+        # Backwards: units that were not open pass no gradient
         slopes = weights[:, 0]
         for (weights, _), is_open in zip(self.layers[-2::-1], open_units[::-1], strict=True):
             slopes = np.matmul(slopes * is_open, weights.T)
         found = np.empty_like(p)
+        # Back in the order of classes
         found[rows, order] = slopes[:, 0, :]
         return odds.astype(np.float64), found
 
@@ -87,7 +90,8 @@ def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedCl
         n_iter_no_change=EPOCHS,
         random_state=seed,
     )
-    with warnings.catch_warnings():  # the number of epochs is fixed, converged or not
+    # The number of epochs is fixed, converged or not
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(-np.sort(-outputs[rows], axis=1), member[rows])
     layers = tuple(
@@ -98,7 +102,7 @@ def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedCl
 
 
 def digest_layers(layers: tuple[Layer, ...]) -> str:
-    """Hash of all weights and offsets."""
+    """Hash all weights and offsets."""
     content = hashlib.sha256(b"".join(part.tobytes() for layer in layers for part in layer))
     return content.hexdigest()[:16]
 
@@ -125,6 +129,7 @@ def _draw_even_rows(outputs: Floats, member: Bools, seed: int) -> NDArray[np.int
         raise InputError(
             "Expected answers about members and about others, got only one kind. Give both."
         )
+    # Unequal sides would move the classifier away from 0.5 as such
     rng = np.random.default_rng(seed)
     return np.sort(
         np.concatenate(

@@ -25,9 +25,8 @@ from memberscope.types import Bools, Floats, Ints, Signal
 KEPT = 10.0  # weight of keeping the top class
 # Length of a step in the logits; the published 0.1 takes off a tenth of a percent of the noise
 STEP = 0.5
-WEIGHTS = tuple(
-    10.0**power for power in range(-1, 6)
-)  # of the distortion, tried in turn while noise is found
+# Weights of the distortion, tried in turn while noise is found
+WEIGHTS = tuple(10.0**power for power in range(-1, 6))
 # Tighter searches get this many times the steps of the first; waiting longer takes off less than 1%
 # of the noise
 PATIENCE = 2
@@ -41,9 +40,7 @@ Stop = Literal["undecided", "crossed"]
 
 @dataclass(frozen=True)
 class MemGuard:
-    """Add the smallest noise (L1) at which a membership classifier says 0.5.
-
-    It is used as often as the budget allows.
+    """Add the smallest noise (L1) at which a membership classifier says 0.5, within a budget.
 
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability
     min(1, `distortion` / d), drawn by the answer to six decimals and `seed`, which must stay
@@ -91,24 +88,25 @@ class MemGuard:
 
     @property
     def name(self) -> str:
-        """Give the name `memguard:d`, with the seed, steps and stop that are not the usual."""
+        """Name `memguard:d`, with the seed, steps and stop that are not the usual."""
+        # Only what follows the last unusual number is left out, as numbers are read by place
         rest, usual = (self.seed, self.steps, self.stop), (0, 300, "undecided")
         given = max((place + 1 for place in range(3) if rest[place] != usual[place]), default=0)
         return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, rest[:given])])
 
     @property
     def signal(self) -> Signal:
-        """Probabilities."""
+        """Kind of the answers: probabilities."""
         return "probabilities"
 
     @property
     def hides(self) -> bool:
-        """No."""
+        """Whether something is left out: nothing is."""
         return False
 
     @property
     def digest(self) -> str:
-        """Hash the name and the classifier."""
+        """Name with the hash of the classifier."""
         return self.name if self.classifier is None else f"{self.name}@{self.classifier.digest}"
 
     def fit(self, outputs: Floats, member: Bools) -> MemGuard:
@@ -122,7 +120,9 @@ class MemGuard:
             InputError: It is not fitted, classes are hidden, or their number is another.
         """
         noisy, length = self.noisy(outputs)
+        # Six decimals, as later ones differ between batch sizes and machines; -0.0 becomes 0.0
         drawn = map_to_uniform(hash_rows(np.round(outputs, 6) + 0.0, self.seed))
+        # With probability min(1, distortion / length): the expected distortion stays in the budget
         used = (length > 0) & (drawn * length < self.distortion)
         return np.where(used[:, None], noisy, outputs)
 
@@ -166,8 +166,10 @@ def _find_least_noise(
     """
     odds = judge.odds(outputs)
     best, length = outputs.copy(), np.full(len(outputs), np.inf)
+    # Where the classifier is undecided already, noise would only distort
     rows = np.flatnonzero(np.abs(0.5 - expit(odds)) > DECIDED)
     patience = np.full(len(outputs), steps)
+    # Rows that found noise go on with a larger weight, the others keep what they have
     for number, weight in enumerate(WEIGHTS):
         if not len(rows):
             break
@@ -176,6 +178,7 @@ def _find_least_noise(
         rows, noisy = rows[found], crossed[found]
         if stop == "undecided":
             noisy = _find_undecided_points(judge, outputs[rows], noisy)
+        # Later searches are tighter, and seldom take much longer than the first
         if number == 0:
             patience[rows] = np.minimum(steps, PATIENCE * took[found] + 2)
         distance = np.abs(noisy - outputs[rows]).sum(axis=1)
@@ -183,6 +186,7 @@ def _find_least_noise(
             pick_top_classes(noisy) == pick_top_classes(outputs[rows])
         )
         best[rows[better]], length[rows[better]] = noisy[better], distance[better]
+    # Rounding or a search that went astray must not make an answer tell more than before
     worse = np.abs(judge.odds(best)) >= np.abs(odds)
     best[worse], length[worse] = outputs[worse], 0.0
     return best, length
@@ -206,14 +210,17 @@ def _find_crossing(
     for step in range(int(patience.max(initial=0)) + 1):
         p = softmax(z)
         odds, slopes = judge.odds_and_slopes(p)
+        # Beyond 0.5 counts only with the same top class, which must stay
         over = (np.sign(odds) != start[rows]) & (p.argmax(axis=1) == top[rows])
         reached[rows[over]], took[rows[over]] = p[over], step
         left = ~over & (patience[rows] > step)
         if not left.any():
             break
+        # Rows that have ended are dropped, so that later steps take less time
         if not left.all():
             rows, z, p, odds, slopes = rows[left], z[left], p[left], odds[left], slopes[left]
         moved = p - outputs[rows]
+        # The gradient of the L1 distance, without the sign of what is only rounding
         away = np.sign(moved) * (np.abs(moved) > UNMOVED)
         z = z - STEP * _compute_step_direction(
             p, np.sign(odds)[:, None] * slopes + weight * away, z, top[rows]
@@ -226,14 +233,17 @@ def _compute_step_direction(p: Floats, slopes: Floats, z: Floats, top: Ints) -> 
 
     It comes from `slopes` by the probabilities `p` and the lead of another class.
     """
+    # The chain rule through softmax, from probabilities to logits
     found = p * (slopes - (slopes * p).sum(axis=1, keepdims=True))
     rows, others = np.arange(len(z)), z.copy()
     others[rows, top] = -np.inf
     rival = others.argmax(axis=1)
+    # Only where another class leads does keeping the top class push
     leads = KEPT * (others[rows, rival] > z[rows, top])
     found[rows, rival] += leads
     found[rows, top] -= leads
     length = np.sqrt((found * found).sum(axis=1, keepdims=True))
+    # A gradient of zero stays zero
     scaled: Floats = found / np.maximum(length, 1e-300)
     return scaled
 
@@ -254,14 +264,17 @@ def _find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Fl
     )
     rows = np.arange(len(outputs))
     for _ in range(CUTS):
+        # Where the line between both ends crosses zero
         middle = low[rows] + (high - low)[rows] * before[rows] / (before - beyond)[rows]
         odds = judge.odds(outputs[rows] + middle[:, None] * (crossed - outputs)[rows])
         over = np.sign(odds) != start[rows]
         here, there = rows[over], rows[~over]
+        # An end kept twice in a row has its value halved, else the search creeps from one side
         before[here] /= np.where(last[here] > 0, 2, 1)
         beyond[there] /= np.where(last[there] < 0, 2, 1)
         beyond[here], high[here], last[here] = odds[over], middle[over], 1
         before[there], low[there], last[there] = odds[~over], middle[~over], -1
+        # A row ends only just beyond 0.5, on the side that counts
         rows = rows[~(over & (np.abs(odds) < UNDECIDED))]
         if not len(rows):
             break

@@ -1,7 +1,4 @@
-"""Add noise to probabilities that is the same for the same answer.
-
-Asking twice averages nothing out.
-"""
+"""Add noise to probabilities that is the same for the same answer, so that nothing averages out."""
 
 from __future__ import annotations
 
@@ -49,26 +46,26 @@ class OutputNoise:
 
     @property
     def name(self) -> str:
-        """Give the name `noise:s`, with a seed other than zero."""
+        """Name `noise:s`, with a seed other than zero."""
         return f"noise:{self.scale:.15g}" + (f":{self.seed}" if self.seed else "")
 
     @property
     def signal(self) -> Signal:
-        """Probabilities."""
+        """Kind of the answers: probabilities."""
         return "probabilities"
 
     @property
     def hides(self) -> bool:
-        """No."""
+        """Whether something is left out: nothing is."""
         return False
 
     @property
     def digest(self) -> str:
-        """Give the name: there is nothing to fit."""
+        """Name, as there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> OutputNoise:
-        """Itself: there is nothing to fit."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
@@ -81,7 +78,9 @@ class OutputNoise:
             pick_top_classes(outputs),
             pick_top_classes(noisy),
         )
+        # Where noise made another class the top one, the two change places
         noisy[rows, top], noisy[rows, best] = noisy[rows, best], noisy[rows, top].copy()
+        # Hidden classes are NaN; those that are shown keep the sum that they had
         total = np.nansum(noisy, axis=1, keepdims=True)
         answered: Floats = (
             noisy * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)
@@ -90,13 +89,14 @@ class OutputNoise:
 
 
 def draw_keyed_normals(values: Floats, seed: int) -> Floats:
-    """Normal numbers (n, k) that depend on the row of `values` (n, k), the column and `seed` alone.
+    """Draw normal numbers (n, k) from the row of `values` (n, k), the column and `seed` alone.
 
     >>> rows = np.array([[0.1, 0.9], [0.1, 0.9], [0.2, 0.8]])
     >>> drawn = draw_keyed_normals(rows, 0)
     >>> bool((drawn[0] == drawn[1]).all()), bool((drawn[0] == drawn[2]).any())
     (True, False)
     """
+    # Multiples of the golden ratio's bits set the columns of a row far apart
     columns = np.arange(1, values.shape[1] + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
     return np.asarray(
         ndtri(map_to_uniform(_mix_bits(hash_rows(values, seed)[:, None] + columns[None, :]))),
@@ -115,6 +115,7 @@ def hash_rows(values: Floats, seed: int) -> Words:
 
 def map_to_uniform(words: Words) -> Floats:
     """Map words to numbers strictly between 0 and 1."""
+    # A double holds 53 bits; the half keeps away from 0, where normal numbers are infinite
     return np.asarray(
         ((words >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53, dtype=np.float64
     )

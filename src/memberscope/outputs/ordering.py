@@ -24,9 +24,9 @@ def shorten_defence_name(name: str) -> str:
 
 
 def _summarize_restriction(name: str) -> tuple[int | None, int, int]:
-    """Classes that are shown (None.
+    """Count the classes that are shown, the digits of each, and the parts that change values.
 
-    All), digits of each, and the parts that change values without hiding any.
+    None stands for all classes. The parts counted hide nothing.
 
     >>> _summarize_restriction("top:3+round:2"), _summarize_restriction("memguard:1"), _summarize_restriction("label")
     ((3, 2, 0), (None, 16, 1), (0, 0, 0))
@@ -41,9 +41,9 @@ def _summarize_restriction(name: str) -> tuple[int | None, int, int]:
 
 
 def can_derive_answers(more: str, less: str) -> bool:
-    """True if answers behind `less` can be worked out from those behind `more`.
+    """Tell whether answers behind `less` can be worked out from those behind `more`.
 
-    Whoever sees `more` then has its attacks too.
+    Whoever sees `more` then has the attacks on `less` too.
 
     Each defence keeps the top class; fewer classes and digits follow from more, but for one unit at
     times where digits are rounded twice; a chain's beginning tells what the whole tells. Outputs as
@@ -53,10 +53,12 @@ def can_derive_answers(more: str, less: str) -> bool:
     (True, False, True, True)
     """
     more, less = shorten_defence_name(more), shorten_defence_name(less)
+    # Every defence keeps the top class, so that the label follows from all of them
     if more in (NONE, less) or less == LABEL or less.startswith(f"{more}+"):
         return True
     if more == LABEL or less == NONE:
         return False
+    # What changes values follows only from outputs as they are or from a chain's beginning
     (k, digits, changed), (fewer, shorter, altered) = (
         _summarize_restriction(more),
         _summarize_restriction(less),

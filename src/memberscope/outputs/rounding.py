@@ -32,26 +32,26 @@ class Rounding:
 
     @property
     def name(self) -> str:
-        """Give the name `round:d`."""
+        """Name `round:d`."""
         return f"round:{self.decimals}"
 
     @property
     def signal(self) -> Signal:
-        """Probabilities."""
+        """Kind of the answers: probabilities."""
         return "probabilities"
 
     @property
     def hides(self) -> bool:
-        """Yes: digits."""
+        """Whether something is left out: digits are."""
         return True
 
     @property
     def digest(self) -> str:
-        """Give the name: there is nothing to fit."""
+        """Name, as there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> Rounding:
-        """Itself: there is nothing to fit."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
@@ -59,8 +59,10 @@ class Rounding:
         hidden = np.isnan(outputs)
         if not hidden.any():
             return self._rounded(outputs)
+        # Below every probability, so that a hidden class is never the top one
         known = np.where(hidden, -np.inf, outputs)
-        if outputs.shape[1] > WIDE:  # of many classes, those that are hidden from all need no work
+        # Of many classes, those that are hidden from all need no work
+        if outputs.shape[1] > WIDE:
             told = np.flatnonzero(~hidden.all(axis=0))
             if told.size:
                 known[:, told] = self._rounded(known[:, told])
@@ -74,7 +76,9 @@ class Rounding:
         rounded: Floats = known.round(self.decimals)
         top, now = known.argmax(axis=1), rounded.argmax(axis=1)
         if (top != now).any():
+            # A tie went to an earlier class: one unit more sets the top class apart
             moved = np.flatnonzero(top != now)
+            # Rounded again, as the sum of two rounded numbers can have further digits
             rounded[moved, top[moved]] = np.round(
                 rounded[moved, now[moved]] + 10.0**-self.decimals, self.decimals
             )

@@ -33,37 +33,39 @@ class Temperature:
 
     @property
     def name(self) -> str:
-        """Give the name `temperature:t`."""
+        """Name `temperature:t`."""
         return f"temperature:{self.temperature:.15g}"
 
     @property
     def signal(self) -> Signal:
-        """Probabilities."""
+        """Kind of the answers: probabilities."""
         return "probabilities"
 
     @property
     def hides(self) -> bool:
-        """No."""
+        """Whether something is left out: nothing is."""
         return False
 
     @property
     def digest(self) -> str:
-        """Give the name: there is nothing to fit."""
+        """Name, as there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> Temperature:
-        """Itself: there is nothing to fit."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k)."""
         with np.errstate(divide="ignore"):
+            # A probability of 0 has an infinite logarithm, and stays 0
             logs = np.log(np.maximum(outputs, 0.0)) / self.temperature
+        # The largest becomes 1, so that a low temperature does not underflow to zeros alone
         powered = np.exp(logs - np.nanmax(logs, axis=1, keepdims=True))
         rows, top = np.arange(len(outputs)), pick_top_classes(outputs)
-        powered[rows, top] *= np.where(
-            pick_top_classes(powered) == top, 1.0, 1 + 1e-9
-        )  # so flat that the top class would tie
+        # So flat that the top class would tie
+        powered[rows, top] *= np.where(pick_top_classes(powered) == top, 1.0, 1 + 1e-9)
+        # Hidden classes are NaN; those that are shown keep the sum that they had
         total = np.nansum(powered, axis=1, keepdims=True)
         changed: Floats = (
             powered * np.nansum(outputs, axis=1, keepdims=True) / np.where(total > 0, total, 1.0)

@@ -28,37 +28,39 @@ class TopK:
 
     @property
     def name(self) -> str:
-        """Give the name `top:k`."""
+        """Name `top:k`."""
         return f"top:{self.k}"
 
     @property
     def signal(self) -> Signal:
-        """Probabilities."""
+        """Kind of the answers: probabilities."""
         return "probabilities"
 
     @property
     def hides(self) -> bool:
-        """Yes: classes."""
+        """Whether something is left out: classes are."""
         return True
 
     @property
     def digest(self) -> str:
-        """Give the name: there is nothing to fit."""
+        """Name, as there is nothing to fit."""
         return self.name
 
     def fit(self, outputs: Floats, member: Bools) -> TopK:
-        """Itself: there is nothing to fit."""
+        """Return itself: there is nothing to fit."""
         return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k), NaN where a class is hidden."""
         if self.k >= outputs.shape[1]:
             return outputs
+        # An earlier part of a chain may have hidden some already
         hidden = np.isnan(outputs)
         known = np.where(hidden, -np.inf, outputs) if hidden.any() else outputs
         least = np.partition(known, -self.k, axis=1)[:, -self.k, None]
         kept = known >= least
-        if np.count_nonzero(kept) > self.k * len(outputs):  # equals: the first of them stay
+        # Equals: the first of them stay
+        if np.count_nonzero(kept) > self.k * len(outputs):
             more, equal = known > least, known == least
             kept = more | (
                 equal & (np.cumsum(equal, axis=1) <= self.k - more.sum(axis=1, keepdims=True))

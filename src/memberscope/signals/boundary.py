@@ -1,7 +1,4 @@
-"""Measure the distance to the decision boundary from labels alone.
-
-By walks towards other records or by HopSkipJump.
-"""
+"""Measure the distance to the decision boundary from labels alone, by walks or HopSkipJump."""
 
 from __future__ import annotations
 
@@ -40,6 +37,7 @@ def measure_boundary(
     """
     budget = read_query_budget(spec, QUERIES)
     domain, z = encode_in_domain(records.x)
+    # Both searches count their queries apart, as each has a budget of its own
     oracle = build_oracle(
         target,
         domain,

@@ -30,18 +30,14 @@ POOL = 1024  # records that may serve as ends of paths
 STEEP = 2.0
 STARTS = 8  # random points tried where no record has another label
 NEAREST = -3.0  # values of records that are labelled rightly are no less
-FLOOR = (
-    -3.001
-)  # value of a record that is labelled wrongly: it lies beyond the boundary, just below all others
+# Value of a record that is labelled wrongly: it lies beyond the boundary, just below all others
+FLOOR = -3.001
 CEILING = 8.0  # value where no other label was found at all: the most robust
 NEAR = 0.1  # relative precision of a bisection
 
 
 class BoundaryWalk:
-    """State of the search for all records.
-
-    Each record's path, the stretch that is bisected, and the best distance (n,).
-    """
+    """State of the search: each record's path, the stretch bisected, and the best distance (n,)."""
 
     def __init__(
         self, oracle: Oracle, z: Floats, predicted: Ints, seed: int, n_paths: int = PATHS
@@ -51,10 +47,12 @@ class BoundaryWalk:
         self.oracle, self.z, self.unit = oracle, z, oracle.domain.unit
         self.right = predicted == oracle.labels
         self.ends, self.lengths, self.pool = _find_path_ends(oracle, z, predicted, rng, n_paths)
+        # Each path has one order of its features for all records
         self.orders = np.stack([rng.permutation(z.shape[1]) for _ in range(self.ends.shape[1])])
         self.ranks = np.argsort(self.orders, axis=1)
         self.replaces = bool(oracle.domain.discrete.any()) and not oracle.domain.is_image
         n = len(z)
+        # Ends that are records of the pool have a known label, the random points have not
         self.certain = (
             np.isfinite(self.lengths) & (self.ends < len(self.pool) - STARTS) & self.reached()
         )
@@ -94,6 +92,7 @@ class BoundaryWalk:
         """Make one query for each record in `rows` (r,), or move it to its next path."""
         length = self.lengths[rows, self.path[rows]]
         halving, best = self.halving[rows], self.best[rows]
+        # The middle of a stretch, or as far along a new path as could still be closer
         aim = np.where(
             halving, (self.low[rows] + self.high[rows]) / 2, np.minimum(best * (1 - NEAR), length)
         )
@@ -110,6 +109,7 @@ class BoundaryWalk:
         keeps = self.oracle.keeps(rows[asked], points[worth])
         self.low[rows[asked[keeps]]] = distance[worth][keeps]
         self.halve(rows[asked[~keeps]], distance[worth][~keeps])
+        # A path is left when its stretch is fine, or when it cannot come closer
         left = np.ones(len(rows), dtype=bool)
         left[known], left[asked[~keeps]], left[asked[halving[asked]]] = False, False, False
         self.path[rows[left]] += 1
@@ -129,6 +129,7 @@ class BoundaryWalk:
         start = self.z[rows]
         end = self.oracle.domain.movable(start, self.pool[self.ends[rows, self.path[rows]]])
         length = self.lengths[rows, self.path[rows]]
+        # Numbers and pixels move along a line
         if not self.replaces:
             share = aim / np.maximum(length, 1e-300)
             return self.oracle.domain.inside(start + share[:, None] * (end - start)), aim

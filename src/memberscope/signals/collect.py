@@ -64,7 +64,7 @@ def collect_outputs(
     Raises:
         TargetError: The model fails or gives another number of rows.
         InputError: Its answers are not finite, not probabilities or of the wrong width, or labels
-    are out of range.
+            are out of range.
     """
     validate_labels(records.y, target.n_classes)
     n = len(records)
@@ -75,6 +75,7 @@ def collect_outputs(
     batch_size = batch_size if counted is None else counted.rows_a_query
 
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
+        # Without a digest the target cannot be told from another one, and nothing is stored
         name = build_signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
@@ -96,6 +97,7 @@ def collect_outputs(
             progress(stop, n)
     outputs = np.concatenate(parts)
     labels = None if not hasattr(target, "predict") else _collect_decisions(target, records, store)
+    # The model's own labels take a second query of each record
     sent = n if labels is None else 2 * n
     if not probe:
         return Observed(outputs, target.signal, sent, None, 0.0, labels)
@@ -132,6 +134,7 @@ def _collect_decisions(target: Any, records: Records, store: Store | None = None
             "each record."
         )
     validate_outputs("labels", labels[:, None].astype(np.float64), records.ids, target.n_classes)
+    # Stored after the check, so that a bad answer is never taken from the store later
     if store and name:
         store.put(name, labels[:, None].astype(np.float64))
     return labels
@@ -140,7 +143,6 @@ def _collect_decisions(target: Any, records: Records, store: Store | None = None
 def predict_labels(target: Any, x: Any) -> Ints:
     """Give what the target's own `predict` says about the records `x`, as class numbers (n,).
 
-    # Stored after the check, so that a bad answer is never taken from the store later
     Raises:
         TargetError: It fails.
     """
@@ -219,6 +221,7 @@ def validate_outputs(
                 f"Expected at least one class answered, got none for record {str(ids[empty[0]])!r} "
                 f"({len(empty)} records in all). Show at least the top class."
             )
+        # Hidden classes fit any range, and must not make the rest look infinite
         outputs = np.where(np.isnan(outputs), 0.0, outputs)
     _check.check_finite(f"outputs ({signal})", outputs, ids)
     if signal == "probabilities":
@@ -229,6 +232,7 @@ def validate_outputs(
             if not hides
             else outside
         )
+        # Told first: percentages lie outside 0 to 1 too, where logits would be suspected
         if has_percentages(outputs):
             raise InputError(
                 "Expected probabilities that sum to 1, got rows that sum to 100, percentages. "

@@ -44,19 +44,18 @@ class Domain:
 
     @property
     def is_image(self) -> bool:
-        """True if a record has rows and columns of pixels."""
+        """Whether a record has rows and columns of pixels."""
         return len(self.shape) > 1
 
     @property
     def unit(self) -> float:
-        """A tenth of the root-mean-square distance between two records.
-
-        It is the unit of boundary distances.
-        """
+        """Unit of boundary distances: a tenth of the root-mean-square distance of two records."""
         shares = [
             np.bincount(_encode_values(part)) / len(part) for part in self.levels if len(part)
         ]
+        # Two records differ in a category with probability 1 - sum of shares squared
         apart = sum(float((share * (1 - share)).sum()) for share in shares)
+        # Each standardised number adds twice its variance of 1
         real = int((~self.discrete & (self.high > self.low) & (self.scale > 0)).sum())
         return 0.1 * float(np.sqrt(max(apart + 2 * real, 1e-12)))
 
@@ -74,6 +73,7 @@ class Domain:
         parts = [z[:, real] / self.scale[real]]
         for j in np.flatnonzero(self.discrete):
             seen = self.levels[j][np.append(True, np.diff(self.levels[j]) != 0)]
+            # A bit is one column of 0 and 1
             if len(seen) == 2:
                 parts.append((z[:, [j]] == seen[1]).astype(np.float64))
             elif len(seen) > 2:
@@ -128,6 +128,7 @@ def build_column_domain(
     changes = np.diff(ordered, axis=0) != 0
     distinct = 1 + (changes if is_whole else changes & ~np.isnan(ordered[1:])).sum(axis=0)
     kept = np.isin(places, fixed)
+    # Two values are a bit, few whole ones categories; all others are numbers
     discrete = (
         ((distinct == 2) | (whole & (distinct <= FEW)) | np.isin(places, words))
         & (seen > 0)
@@ -145,6 +146,7 @@ def build_column_domain(
             "Give other columns, or run attacks that need one query."
         )
     spread = z.std(axis=0) if is_whole else _compute_spread(z, missing)
+    # A scale of 0 keeps a column fixed, a constant one counts as of scale 1
     scale = np.where(kept, 0.0, np.where(spread > 0, spread, 1.0))
     return Domain(discrete, whole, low, high, scale, levels, shape or (1,), decode)
 

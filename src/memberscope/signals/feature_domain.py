@@ -45,6 +45,7 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
     if is_sparse(x):
         return _encode_sparse(x)
     if isinstance(x, Inputs):
+        # The parts side by side, which `rebuilt` takes apart again
         flat = np.asarray(x, dtype=np.float64)
         return build_column_domain(flat, flat.shape[1:], x.rebuilt), flat
     array = np.asarray(make_object_array(x) if isinstance(x, list) else x)
@@ -62,6 +63,7 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
         )
 
     def decode(z: Floats) -> Any:
+        # Whole numbers: a cast alone would cut them off
         rounded = np.rint(z) if array.dtype.kind in "bui" else z
         return rounded.astype(array.dtype).reshape(-1, *array.shape[1:])
 
@@ -73,10 +75,7 @@ def encode_in_domain(x: Any) -> tuple[Domain, Floats]:
 
 
 def _build_image_domain(z: Floats, array: NDArray[Any], decode: Decode) -> Domain:
-    """Build the domain of images: one range and one spread for all pixels.
-
-    Bytes go from 0 to 255.
-    """
+    """Build the domain of images: one range and one spread for all pixels; bytes go to 255."""
     f = z.shape[1]
     low, high = (0.0, 255.0) if array.dtype == np.uint8 else (float(z.min()), float(z.max()))
     spread = float(z.std()) or 1.0

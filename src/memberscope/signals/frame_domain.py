@@ -41,12 +41,14 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
         column = frame[str(place)]
         if values.dtype.kind in "uif" and _can_hold_numbers(column):
             z, maker = values.astype(np.float64), _build_number_column(column, values)
+            # No noise could move an infinite number
             if np.isinf(z).any():
                 raise UnmetNeedError(
                     f"Expected finite numbers to perturb in the column {names[place]!r}, got "
                     "infinite ones. Replace them."
                 )
         else:
+            # Dates and numbers have an order in which they move, words have not
             is_scale = values.dtype.kind in "mMuif" and not isinstance(
                 column.dtype, nw.Categorical | nw.Enum | nw.Boolean
             )
@@ -100,6 +102,7 @@ def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
     pandas_like = column.implementation.is_pandas_like()
 
     def make(z: Floats) -> Any:
+        # Types of whole numbers cannot hold what lies between
         z = np.rint(z) if whole else z
         if pandas_like:
             plain = nw.new_series("x", z, nw.Float64(), backend=column.implementation).to_native()
@@ -129,6 +132,7 @@ def _encode_levels(
     missing = _find_missing(values)
     seen = values[~missing]
     if values.dtype.kind in "mM" and len(seen):
+        # Seconds since the first, as those since 1970 would lose precision
         seen = (seen - seen.min()) / np.timedelta64(1, "s")
     levels, inverse = np.unique(
         as_words(seen) if seen.dtype.kind == "O" else seen, return_inverse=True
@@ -137,10 +141,12 @@ def _encode_levels(
     z = np.full(len(values), np.nan)
     z[~missing] = known[inverse]
     holder = np.zeros(len(levels), dtype=np.int64)
+    # Backwards, so that the first record with each value holds it
     holder[inverse[::-1]] = np.flatnonzero(~missing)[::-1]
     absent, middles = int(np.argmax(missing)), (known[1:] + known[:-1]) / 2
 
     def make(moved: Floats) -> Any:
+        # The nearest value that the column has
         near = holder[np.searchsorted(middles, moved)] if len(holder) else absent
         return nw.maybe_reset_index(column[np.where(np.isnan(moved), absent, near)])
 

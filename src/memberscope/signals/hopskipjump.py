@@ -34,9 +34,9 @@ CLOSER = 0.25
 
 
 class HopSkipJump:
-    """State of the search: each record's nearest point with another label.
+    """State of the search: each record's nearest point with another label, and its normal.
 
-    And the sum of its estimates of the normal (n, f).
+    The normal is the sum of its estimates (n, f).
     """
 
     def __init__(self, oracle: Oracle, z: Floats, predicted: Ints, seed: int) -> None:
@@ -63,6 +63,7 @@ class HopSkipJump:
             self.start()
         while True:
             n_probes = int(PROBES * (self.iteration + 1) ** 0.5)
+            # An iteration begins only if the budget allows all of it
             cost = n_probes + HALVINGS + BISECTIONS
             going = self.right & np.isfinite(self.distance) & (self.oracle.asked + cost <= budget)
             if not going.any():
@@ -98,6 +99,7 @@ class HopSkipJump:
         self.normal[rows] += centred.T @ directions
         norm = np.linalg.norm(self.normal[rows], axis=1, keepdims=True)
         unit = self.normal[rows] / np.maximum(norm, 1e-300)
+        # Steps shrink as [1] has them, from the size of the distance
         step = self.distance[rows] / self.iteration**0.5
         target, open_ = self.point[rows].copy(), np.ones(len(rows), dtype=bool)
         for _ in range(HALVINGS):
@@ -118,6 +120,7 @@ class HopSkipJump:
         """
         low, high = np.zeros(len(rows)), np.ones(len(rows))
         for _ in range(BISECTIONS):
+            # Stretches that are fine already cost no more queries
             wide = np.flatnonzero(high - low > NEAR * high / 2)
             middle = (low[wide] + high[wide]) / 2
             same = self.oracle.keeps(
@@ -138,7 +141,7 @@ def _make_continuous(domain: Domain) -> Domain:
 
     Raises:
         UnmetNeedError: A feature is a category of more than two, or the model takes whole numbers
-    alone.
+            alone.
     """
     named = [j for j in np.flatnonzero(domain.discrete) if len(np.unique(domain.levels[j])) > 2]
     if named or not (domain.is_image or domain.real):

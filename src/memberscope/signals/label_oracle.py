@@ -47,6 +47,7 @@ class Oracle:
         Raises:
             TargetError: The model fails, or gives another number of rows.
         """
+        # A record may stand in several rows, each of which is a query
         self.asked += np.bincount(rows, minlength=len(self.asked))
         step = max(1, CELLS // z.shape[1])
         parts = [
@@ -95,8 +96,10 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
     Raises:
         TargetError: The model fails, or gives another number of rows.
     """
+    # A model's own decision may differ from its top class
     if hasattr(target, "predict") and not hasattr(target, "same_labels"):
         return predict_labels(target, x)
+    # No defence changes the top class, so that the model behind it gives the same, faster
     target = getattr(target, "same_labels", target)
     try:
         whose: dict[str, Any] = (
@@ -169,6 +172,7 @@ def _is_ranking_stable(before: Floats, after: Floats, usable: Bools, limit: floa
     >>> _is_ranking_stable(values, values + 0.01, np.ones(3, dtype=bool), 0.99), _is_ranking_stable(values, -values, np.ones(3, dtype=bool), 0.99)
     (True, False)
     """
+    # One record has no ranking that could change
     if usable.sum() < 2:
         return True
     a, b = before[usable], after[usable]

@@ -1,6 +1,6 @@
 """Measure signals that take more than one answer for each record.
 
-Label-only searches, and what only white-box access shows.
+They are label-only searches, and what only white-box access shows.
 
 Each is measured by one function of a target and records, the same for the audited model and for
 every reference model, and deterministic: all randomness comes from the specification. Its values

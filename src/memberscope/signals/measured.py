@@ -1,7 +1,4 @@
-"""Hold a measured signal: its values after each stage of a query budget.
-
-And read the parameters of its specification.
-"""
+"""Hold a measured signal, and read the parameters of its specification."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ Progress = Callable[[int, int], None]
 class MeasuredSignal:
     """Values of a signal after each stage, and the queries they cost.
 
-    `values` (n, stages, d) and `queries` (n, stages), which each record had cost by then. The last
-    stage is the signal; the others are what a smaller budget would have given. White-box signals
-    have one stage and no queries.
+    It has `values` (n, stages, d), and `queries` (n, stages) that each record had cost by then. The
+    last stage is the signal; the others are what a smaller budget would have given. White-box
+    signals have one stage and no queries.
     """
 
     values: Floats
@@ -30,7 +27,7 @@ class MeasuredSignal:
 
     @property
     def final(self) -> Floats:
-        """The signal (n, d) at the whole budget."""
+        """Signal (n, d) at the whole budget."""
         return self.values[:, -1]
 
 

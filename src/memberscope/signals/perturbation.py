@@ -79,10 +79,7 @@ def measure_noise(
 
 
 class Staircase:
-    """State of the search: each record's log-strength (n,).
-
-    And the sum of the strengths it has gone through.
-    """
+    """State of the search: each record's log-strength (n,), and those it has gone through."""
 
     def __init__(
         self, oracle: Oracle, z: Floats, right: NDArray[np.bool_], seed: int, scale: float
@@ -100,6 +97,7 @@ class Staircase:
     def advance(self, budget: int) -> Floats:
         """Search until every record labelled right has spent `budget` queries; give values (n,)."""
         while self.spent < budget and self.right.any():
+            # The ladder gives a start; with a fixed strength there is nothing to look for
             if not self.scale and not self.trace:
                 self.climb(min(len(LADDER), budget - self.spent))
             else:
@@ -140,6 +138,7 @@ class Staircase:
             else LADDER[np.linspace(0, len(LADDER) - 1, n_copies).astype(int)]
         )
         kept = self.ask(np.log(rungs)[:, None] + np.zeros(len(self.z)))
+        # As many rungs as copies kept the label, less a half, is about where it breaks
         width = np.log(LADDER[-1] / LADDER[0]) / len(rungs)
         self.strength = np.maximum(np.log(LADDER[0]) + width * (kept - 0.5) - BELOW, LEAST)
         self.trace.append(self.strength.copy())
@@ -161,6 +160,7 @@ class Staircase:
         Records that are labelled wrongly are not asked.
         """
         kept = np.zeros(len(self.z))
+        # The same draws for all records: what differs between them is then not the noise
         draws = self.rng.standard_normal((len(strengths), 2, self.z.shape[1]))
         for level, (normal, other) in zip(strengths, draws, strict=True):
             for rows in split_rows(np.flatnonzero(self.right), self.z.shape[1]):
@@ -183,6 +183,7 @@ def perturb_records(
 
     normal, other = draws
     copies = domain.inside(z + strength[:, None] * (domain.scale * normal))
+    # A bit or a category cannot move a little: it changes as a whole, with a probability
     places = np.flatnonzero(domain.discrete)
     if len(places):
         u, v = ndtr(normal[places]), ndtr(other[places])
@@ -193,6 +194,7 @@ def perturb_records(
                 for j, x in zip(places, v, strict=True)
             ]
         )
+        # A bit flips: the sum of both values, less the one it has, is the other
         two = np.array(
             [
                 domain.levels[j][0] + domain.levels[j][-1] if _is_bit(domain, int(j)) else np.nan
@@ -200,6 +202,7 @@ def perturb_records(
             ]
         )
         now = z[:, places]
+        # What is missing stays missing
         hit &= ~np.isnan(now)
         copies[:, places] = np.where(hit, np.where(np.isnan(two), drawn, two - now), now)
     return copies
@@ -229,6 +232,7 @@ def measure_augmentation(
             "Expected images (n, ..., height, width) to augment, got records of shape "
             f"{domain.shape}. Use the attack noise."
         )
+    # The unchanged record takes one query too
     kinds = list_transforms()
     budget = min(read_query_budget(spec, len(kinds) + 1), len(kinds) + 1)
     oracle = build_oracle(target, domain, records, "augmentation")
@@ -243,6 +247,7 @@ def measure_augmentation(
                 moved = transform_images(z[rows].reshape(-1, *domain.shape), *kind)
                 kept[rows] += oracle.keeps(rows, domain.inside(moved.reshape(len(rows), -1)))
         done = until - 1
+        # Half a pseudo-copy keeps the logit finite
         share = (kept + 0.5) / (done + 1)
         return (
             np.where(right, np.log(share / (1 - share)), WRONG)

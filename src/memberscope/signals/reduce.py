@@ -1,7 +1,4 @@
-"""Reduce a model's answers to what is kept, and to what weaker access would have shown.
-
-All outputs are kept, or one number for each record.
-"""
+"""Reduce a model's answers to what is kept, and to what weaker access would have shown."""
 
 from __future__ import annotations
 
@@ -15,6 +12,7 @@ from memberscope.attacks import true_class_log_probability, true_class_logit
 from memberscope.errors import UnmetNeedError
 from memberscope.types import Access, Evidence, Floats, Ints, OutputDefence, Signal, SignalSpec
 
+# White-box access shows at least the logits
 SIGNAL_AT: dict[Access, Signal] = {
     Access.LABEL: "labels",
     Access.PROBABILITIES: "probabilities",
@@ -59,6 +57,7 @@ def restrict_to_access(
     >>> restrict_to_access(Access.LABEL, "probabilities", np.array([[0.2, 0.8]]))[1].tolist()
     [[1.0]]
     """
+    # Defences restrict probabilities; labels and losses have none to restrict
     if restriction is not None and signal in ("probabilities", "logits"):
         seen = restriction(softmax(outputs) if signal == "logits" else outputs)
         return restrict_to_access(access, restriction.signal, seen)
@@ -114,6 +113,7 @@ def reduce_outputs(
             f"Expected probabilities or logits for a temperature of {temperature:g}, got losses. "
             "Give probabilities."
         )
+    # The attack's own functions, so that reference models are read as the target is
     scaled = values / temperature
     evidence = Evidence(seen, scaled[:, None, :], labels, np.full(len(labels), -1, dtype=np.int8))
     return wanted.spec.name, _cast_to_column(

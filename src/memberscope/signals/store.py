@@ -72,6 +72,7 @@ class Store:
                     return arrays
         except (SafetensorError, OSError, KeyError):
             pass
+        # A damaged file would be read again at each run
         file.unlink(missing_ok=True)
         return None
 
@@ -124,12 +125,13 @@ def digest_records(records: Records) -> str:
 def _iterate_parts(x: Any) -> Iterator[tuple[str, Any]]:
     """Yield the arrays that records consist of, each with its name.
 
-    The columns of a frame, the entries of a sparse matrix.
+    They are the columns of a frame, or the entries of a sparse matrix.
     """
     if is_frame(x):
         for name, values in zip(name_columns(x), list_values(x), strict=True):
             yield f"{name}:", values
     elif is_sparse(x):
+        # One order of entries, so that equal matrices have equal digests
         rows = x.tocsr().sorted_indices()
         yield from (
             ("shape", np.array(rows.shape)),

@@ -34,6 +34,7 @@ def check_view(name: str) -> tuple[str, tuple[float, ...]]:
     try:
         numbers = tuple(float(part) for part in rest)
     except ValueError:
+        # As many numbers as no view has, so that the next check refuses the name
         numbers = (float("nan"),) * 9
     if kind not in KINDS or len(numbers) != KINDS[kind]:
         raise InputError(
@@ -93,6 +94,7 @@ def reorder_channels(x: np.ndarray[Any, Any], *, back: bool = False) -> np.ndarr
     """
     if back:
         return np.moveaxis(x, 1, -1)
+    # Both axes could be channels: then the first is taken, as torch has it
     last = x.ndim == 4 and x.shape[-1] in CHANNELS and x.shape[1] not in CHANNELS
     return np.moveaxis(x, -1, 1) if last else x
 

@@ -1,8 +1,8 @@
 """Measure what only white-box access shows of a record.
 
-How its loss would change the weights, and the activations inside. No query is counted, since
-whoever holds the parameters needs none. The same function measures the audited model and every
-reference model.
+It is how a record's loss would change the weights, and the activations inside. No query is counted,
+since whoever holds the parameters needs none. The same function measures the audited model and
+every reference model.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def _measure_white_box(
     >>> bool(values[0, 0] > values[1, 0])
     True
     """
+    # Told before anything is computed, as most targets do not show their gradients
     if not isinstance(target, Differentiable):
         raise UnmetNeedError(
             f"Expected a model that shows its gradients, got {type(target).__name__}. "

@@ -15,8 +15,11 @@ from memberscope.types import Floats, Ints
 from memberscope.wire.json_path import describe_json
 
 Level = Literal["labels", "probabilities", "logits"]
+# Keys of an object that servers give a class's name by
 NAMES = ("label", "class", "name")
+# `score:place` or `score:place:name`, of bounded length
 CLASSIFIED = re.compile(r"([-+0-9.e]{1,40}):(\d{1,9})(?::(.+))?", re.DOTALL)
+# Keys of an object that servers give a class's score by
 VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 
 
@@ -24,7 +27,7 @@ VALUES = ("score", "probability", "prob", "confidence", "value", "logit")
 class DeclaredOutputs:
     """Declaration of the answers.
 
-    `level`, and the classes by `names`, in the server's order, or by their number `n`.
+    It has their `level`, and the classes by `names`, in the server's order, or by their number `n`.
 
     With `top_k` the server tells only so many classes of a record; the others are hidden, which is
     NaN here.
@@ -71,9 +74,9 @@ class DeclaredOutputs:
 
     @cached_property
     def order(self) -> list[int]:
-        """For each class of the audit, its place in the server's answer.
+        """Place of each class of the audit in the server's answer.
 
-        Sorted where all names are whole numbers, else as it is.
+        Classes are sorted where all names are whole numbers, else they are in the server's order.
 
         Records whose labels are numbers mean these numbers, and where the classes have words,
         places in the server's order.
@@ -88,17 +91,17 @@ class DeclaredOutputs:
 
     @cached_property
     def columns(self) -> Ints:
-        """Give `order` (k,) as an array."""
+        """Array (k,) of `order`."""
         return np.array(self.order, dtype=np.int64)
 
     @cached_property
     def straight(self) -> bool:
-        """True if the server's order of classes is the audit's."""
+        """Whether the server's order of classes is the audit's."""
         return self.order == list(range(len(self.order)))
 
     @cached_property
     def back(self) -> Ints:
-        """For each class of the server's answer, its place in the audit's order (k,)."""
+        """Place of each class of the server's answer in the audit's order (k,)."""
         return np.asarray(np.argsort(self.columns), dtype=np.int64)
 
     @cached_property
@@ -108,16 +111,16 @@ class DeclaredOutputs:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """Map each class to the audit's column, by its name and by its place in the server's order.
+        """Audit's column of each class, by its name and by its place in the server's order.
 
-        By its name as programs write it, and by its place in the server's order.
-
-        Places count only where no name is a number itself.
+        Names also count as programs write them, and places only where no name is a number itself.
         """
         names = self.classes or tuple(str(k) for k in range(self.n or 0))
         found = {name: k for k, name in enumerate(names)}
+        # Where two names become one, none is simplified: either would be a guess
         short = {simplify_class_name(name): k for name, k in found.items()}
         found = (found | short) if len(short) == len(found) else found
+        # A number could then be a name or a place
         if self.names is None or any(name.isdigit() for name in found):
             return found
         return found | {
@@ -146,6 +149,7 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
     >>> parse_outputs(["b", "a"], DeclaredOutputs("labels", names=("b", "a"))).tolist()
     [[0.0], [1.0]]
     """
+    # Arrays of objects hold texts or objects, which are read one by one
     listed: Any = (
         answers.tolist()
         if isinstance(answers, np.ndarray) and answers.dtype.kind == "O"
@@ -153,6 +157,7 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
     )
     if declared.level == "labels":
         return _parse_labels(listed, declared)
+    # The first answer tells the form; another form later on is an error
     if len(listed) and _is_classification_answer(listed[0]):
         listed = [[_parse_class_score(text, declared) for text in answer] for answer in listed]
     if len(listed) and _has_class_names(listed[0]):
@@ -161,7 +166,7 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
 
 
 def _has_class_names(answer: Any) -> bool:
-    """True if one answer gives scores by the names of classes."""
+    """Tell whether one answer gives scores by the names of classes."""
     if isinstance(answer, Mapping):
         return True
     first = answer[0] if isinstance(answer, list) and answer else None
@@ -171,7 +176,7 @@ def _has_class_names(answer: Any) -> bool:
 
 
 def _is_classification_answer(answer: Any) -> bool:
-    """True if one answer has the form of the classification extension."""
+    """Tell whether one answer has the form of the classification extension."""
     first = answer[0] if isinstance(answer, list) and answer else None
     return isinstance(first, str) and CLASSIFIED.fullmatch(first) is not None
 
@@ -199,6 +204,7 @@ def _parse_labels(answers: Any, declared: DeclaredOutputs) -> Floats:
     """Parse labels (n, 1) as positions among the audit's classes."""
     places, found = declared.places, []
     for answer in answers.tolist() if isinstance(answers, np.ndarray) else answers:
+        # Some servers put each label into a list of its own
         value = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
         if isinstance(value, Mapping):
             value = next((value[name] for name in NAMES if name in value), value)
@@ -219,6 +225,7 @@ def _find_class_column(value: Any, places: Mapping[str, int]) -> int:
     """
     word = str(value)
     if word not in places:
+        # A program may write 1 as 1.0, or true as True
         word = simplify_class_name(word)
     if word not in places:
         shown = ", ".join(list(places)[:6])
@@ -232,17 +239,20 @@ def _find_class_column(value: Any, places: Mapping[str, int]) -> int:
 def _parse_named_scores(answers: Sequence[Any], declared: DeclaredOutputs) -> Floats:
     """Read scores (n, k) from answers that name their classes, NaN where one is not told."""
     places = declared.places
+    # What no answer names stays NaN, which is a hidden class
     values = np.full((len(answers), declared.n_classes or 0), np.nan)
     for row, answer in enumerate(answers):
         told = _list_class_scores(answer)
         columns = [_find_class_column(name, places) for name, _ in told]
         most = declared.top_k or declared.n_classes or 0
+        # One class twice would silently lose a score
         if len(set(columns)) < len(columns) or not 1 <= len(columns) <= most:
             raise TargetError(
                 f"Expected up to {most} different classes a record, got {len(columns)}. Check "
                 "--top-k and --classes."
             )
         values[row, columns] = _parse_finite_numbers([value for _, value in told])
+    # Missing scores would count as hidden classes that nobody declared
     if declared.top_k is None and np.isnan(values).any():
         told_of = int((~np.isnan(values)).sum(axis=1).min())
         raise TargetError(
@@ -285,6 +295,7 @@ def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
                 f"Expected {k} scores a record, got one. Declare --outputs labels, or repair "
                 "--answer."
             )
+        # One score is that of the second of two classes; a logit stands beside a zero
         second = values.reshape(-1, 1)
         values = np.hstack(
             [np.zeros_like(second) if declared.level == "logits" else 1 - second, second]
@@ -293,16 +304,18 @@ def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
         raise TargetError(
             f"Expected {k} scores a record, got shape {values.shape}. Check --classes and --answer."
         )
+    # The server tells more than was declared, so that the audit would measure another threat
     if declared.top_k is not None and declared.top_k < k:
         raise TargetError(
             f"Expected {declared.top_k} classes a record as --top-k says, got all {k}. Leave out "
             "--top-k."
         )
+    # Copied only where the order differs
     return values if declared.straight else values[:, declared.columns]
 
 
 def _parse_finite_numbers(values: Any) -> Floats:
-    """Finite numbers from a list of any depth.
+    """Parse finite numbers from a list of any depth.
 
     Raises:
         TargetError: It is ragged, or holds something else, or NaN or infinity.
@@ -325,7 +338,7 @@ def _parse_finite_numbers(values: Any) -> Floats:
 def format_answers(outputs: Floats, declared: DeclaredOutputs) -> list[Any]:
     """Format outputs as a server's answers, so that `parse_outputs` gives them again.
 
-    Names, lists, or objects where classes are hidden.
+    They are names, lists, or objects where classes are hidden.
 
     >>> format_answers(np.array([[0.9, np.nan]]), DeclaredOutputs(names=("b", "a"), top_k=1))
     [{'b': 0.9}]
@@ -346,7 +359,7 @@ def format_answers(outputs: Floats, declared: DeclaredOutputs) -> list[Any]:
 def simplify_class_name(word: str) -> str:
     """Simplify a class's name to a form that every program writes.
 
-    Whole numbers without a point, truth values as numbers.
+    Whole numbers lose their point, truth values become numbers.
 
     >>> simplify_class_name("1.0"), simplify_class_name("True"), simplify_class_name("yes")
     ('1', '1', 'yes')

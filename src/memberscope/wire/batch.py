@@ -55,11 +55,12 @@ class Batch:
         return Batch(columns={name: column[where] for name, column in self.columns.items()})
 
     def fingerprints(self, salt: bytes) -> list[bytes]:
-        """Sixteen bytes a record that change with its values, their types, and `salt`.
+        """Hash each record to sixteen bytes that change with its values, their types, and `salt`.
 
         >>> Batch(np.eye(2)).fingerprints(b"a")[0] == Batch(np.eye(2)[:1]).fingerprints(b"a")[0]
         True
         """
+        # Set up once: copying it is faster than setting up the salt for each record
         start = hashlib.blake2b(salt, digest_size=16)
         found = []
         for text in self._texts():
@@ -71,8 +72,10 @@ class Batch:
     def _texts(self) -> Iterator[bytes]:
         array = None if self.array is None else np.ascontiguousarray(self.array)
         if array is None or array.dtype.kind in "OUS":
+            # Bytes of objects are addresses, so that their values are written out instead
             names = repr(tuple(self.columns or ())).encode()
             return (names + repr(row).encode() for row in self.rows())
+        # Equal bytes of another type or shape are other records
         kind = f"{array.dtype.str}{array.shape[1:]}".encode()
         return (kind + row.tobytes() for row in array)
 
@@ -97,7 +100,9 @@ def build_request_batch(x: Any, names: Sequence[str] = ()) -> Batch:
                 "the records or --columns."
             )
         return Batch(columns={name: columns[name] for name in names or columns})
+    # Sparse records are sent dense, as no protocol here has another form
     array = np.asarray(x.toarray() if hasattr(x, "toarray") else x)
+    # Without names, an array is sent as it is, of whatever shape
     if not names:
         return Batch(array)
     if array.ndim != 2 or array.shape[1] != len(names):
@@ -118,6 +123,7 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
     [[1.5, None]]
     """
     if values.dtype.kind in "mM":
+        # Dates as ISO 8601, as JSON has none
         return [None if text == "NaT" else text for text in values.astype(np.str_).tolist()]
     if values.dtype.kind == "O":
         return [None if is_missing(value) else as_json(value) for value in values.tolist()]
@@ -127,6 +133,7 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
                 "Expected finite records, got an infinite value, which JSON cannot say. Repair the "
                 "records."
             )
+        # JSON has no NaN: what is missing becomes null
         objects = values.astype(object)
         objects[np.isnan(values)] = None
         return objects.tolist()  # type: ignore[no-any-return]
@@ -136,7 +143,7 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
 def as_json(value: Any) -> Any:
     """Convert one value of an object column for JSON.
 
-    Numbers and truth values as they are, the rest as text.
+    Numbers and truth values stay as they are, the rest becomes text.
     """
     if isinstance(value, np.generic):
         value = value.item()

@@ -12,7 +12,7 @@ from memberscope.errors import InputError
 class TransportSettings:
     """Time limits of a sender: seconds to `connect`, between two pieces (`read`) and in `total`.
 
-    `retries` after the first try.
+    There are `retries` after the first try.
 
     The wait before retry r is `backoff` × 2^r seconds, at most `longest`, times a random factor
     between a half and one, and at least what `Retry-After` asks; a server that asks for more than
@@ -33,9 +33,8 @@ class TransportSettings:
 class Credential:
     """Secret in the environment variable `env`, sent in `header`.
 
-    As a bearer token unless it names its own scheme.
-
-    The value is read when it is sent, and kept nowhere.
+    It is sent as a bearer token unless it names its own scheme. The value is read when it is sent,
+    and kept nowhere.
     """
 
     env: str
@@ -48,6 +47,7 @@ class Credential:
             InputError: It is not set, or cannot be sent; the sentence does not show it.
         """
         value = os.environ.get(self.env, "").strip()
+        # A line break in a header would begin another one
         if not value or not value.isascii() or not value.isprintable():
             raise InputError(
                 f"Expected a token in the environment variable {self.env}, got "
@@ -58,5 +58,6 @@ class Credential:
     def headers(self) -> dict[str, str]:
         """Build the header to send."""
         value = self.secret()
+        # A blank parts a scheme such as Basic from what follows it
         bearer = self.header.lower() == "authorization" and " " not in value
         return {self.header: f"Bearer {value}" if bearer else value}

@@ -1,7 +1,4 @@
-"""Declare an endpoint: address, protocol, answers and limits.
-
-Where it is, how it is asked, what it answers, and how fast it may be asked.
-"""
+"""Declare an endpoint: where it is, how it is asked, what it answers, and how fast."""
 
 from __future__ import annotations
 
@@ -62,6 +59,7 @@ class Endpoint:
             raise InputError(
                 "Expected a URL such as https://models.example/…, got something else. Repair --url."
             )
+        # A password in an address would end up in logs and results
         if parts.username or parts.password:
             raise InputError(
                 "Expected a URL without a password, got one with it. Put it into a variable and "
@@ -84,16 +82,18 @@ class Endpoint:
                     f"Expected a positive {name}, got {value}. Repair --{name.replace('_', '-')}."
                 )
         if self.auth_env is not None:
+            # Read once, so that a missing variable is told before anything is asked
             Credential(self.auth_env, self.auth_header).secret()
         if not self.auth_header.replace("-", "").isalnum():
             raise InputError(
                 f"Expected the name of a header, got {self.auth_header!r}. Repair --auth-header."
             )
+        # Building them finds what does not fit
         _ = self.serving, self.declared
 
     @property
     def serving(self) -> ServingProtocol:
-        """Build the serving protocol.
+        """Serving protocol.
 
         Raises:
             InputError: The protocol needs a key that is not given.
@@ -115,9 +115,9 @@ class Endpoint:
 
     @property
     def declaration(self) -> dict[str, Any]:
-        """Describe requests and answers for results.
+        """Description of requests and answers for results.
 
-        No host, and no template, which may hold a secret.
+        It has no host, and no template, which may hold a secret.
 
         >>> Endpoint("http://localhost:1/score", model_name="iris", n_classes=3).declaration["path"]
         '/score'
@@ -132,12 +132,13 @@ class Endpoint:
 
     @property
     def declared(self) -> DeclaredOutputs:
-        """Declare the answers."""
+        """Declaration of the answers."""
         return DeclaredOutputs(self.outputs, self.classes, self.n_classes, self.top_k)
 
     @property
     def wire(self) -> TransportSettings:
-        """Give the time limits."""
+        """Time limits."""
+        # No part may take longer than the whole
         return TransportSettings(
             connect=min(self.connect_timeout or 10.0, self.timeout),
             read=min(self.read_timeout or self.timeout, self.timeout),
@@ -150,12 +151,12 @@ class Endpoint:
 
     @property
     def credential(self) -> Credential | None:
-        """Give the credential, if the endpoint wants one."""
+        """Credential, if the endpoint wants one."""
         return None if self.auth_env is None else Credential(self.auth_env, self.auth_header)
 
     @property
     def rows_a_request(self) -> int:
-        """Count the records of one request."""
+        """Number of records in one request."""
         return 1 if self.serving.one_by_one else self.batch_size
 
     @property
@@ -167,8 +168,9 @@ class Endpoint:
     def identity(self) -> str:
         """Hash of all that decides an answer as it is read.
 
-        Address, protocol, declared version, level and classes.
+        These are address, protocol, declared version, level and classes.
         """
+        # Not among them: time limits, rates and credentials, which change no answer
         keys = (
             "url",
             "protocol",
@@ -199,5 +201,5 @@ def _refuse_below_minimum(name: str, value: float | None, least: int) -> None:
 
 
 def _hash_values(parts: list[object]) -> bytes:
-    """SHA-256 of plain values."""
+    """Hash plain values by SHA-256."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -8,13 +8,14 @@ from typing import Any
 from memberscope.errors import InputError, TargetError
 
 Step = str | int
+# A name, with a point before it unless it is the first, or brackets: *, a number or a quoted name
 STEP = re.compile(r"\.?([^.\[\]]+)|\[(\*|\d+|'[^']*'|\"[^\"]*\")\]")
 
 
 def parse_path(path: str) -> tuple[Step, ...]:
     """Parse a path: names, whole numbers for places in a list, `*` for each entry of one.
 
-    None for the document itself.
+    A path without steps leads to the document itself.
 
     Raises:
         InputError: The path cannot be read.
@@ -23,6 +24,7 @@ def parse_path(path: str) -> tuple[Step, ...]:
     (('outputs', 0, 'scores'), ('predictions', '*', 'probs'))
     """
     steps: list[Step] = []
+    # As JSONPath writes the document itself
     text, at = path.removeprefix("$").removeprefix("."), 0
     while at < len(text):
         found = STEP.match(text, at)
@@ -50,6 +52,7 @@ def pick_value(document: Any, steps: tuple[Step, ...]) -> Any:
             return [pick_value(entry, steps[place + 1 :]) for entry in document]
         if isinstance(step, int) and isinstance(document, list) and step < len(document):
             document = document[step]
+        # A key of an object may be a number in the path
         elif isinstance(document, dict) and str(step) in document:
             document = document[str(step)]
         else:
@@ -72,6 +75,7 @@ def build_document(steps: tuple[Step, ...], value: Any) -> Any:
     if step == "*":
         return [build_document(rest, entry) for entry in value]
     if isinstance(step, int):
+        # The places before it are never read
         return [None] * step + [build_document(rest, value)]
     return {step: build_document(rest, value)}
 

@@ -20,6 +20,7 @@ from memberscope.wire.batch import Batch
 from memberscope.wire.json_path import Step, build_document, describe_json, parse_path, pick_value
 from memberscope.wire.tensors import Tensor, build_tensor_document, read_tensor_array
 
+# Names in the plural stand for all records of a request; rows are lists in any case
 HOLES = ("$records", "$record", "$rows", "$row")
 
 
@@ -28,7 +29,7 @@ class ServingProtocol(Protocol):
 
     @property
     def one_by_one(self) -> bool:
-        """True if a request holds one record only."""
+        """Whether a request holds one record only."""
         ...
 
     def address(self, url: str) -> str:
@@ -54,7 +55,7 @@ class ServingProtocol(Protocol):
 
 @dataclass(frozen=True)
 class OpenInference:
-    """`POST /v2/models/{model}[/versions/{version}]/infer`.
+    """Open Inference Protocol: `POST /v2/models/{model}[/versions/{version}]/infer`.
 
     `answer` is the output tensor wanted, such as `predict_proba`.
 
@@ -92,12 +93,14 @@ class OpenInference:
         found: dict[str, Any] = {
             "inputs": [build_tensor_document(*part) for part in self._parts(batch)]
         }
+        # MLServer makes a data frame of the tensors where the content type is pd
         if batch.columns is not None and len(self.tensors) != 1:
             found["parameters"] = {"content_type": "pd"}
         return found | ({"outputs": [{"name": self.answer}]} if self.answer else {})
 
     def _parts(self, batch: Batch) -> list[tuple[str, NDArray[Any], Tensor | None]]:
         n = len(batch)
+        # A server that wants one tensor gets all columns side by side, in their order
         if len(self.tensors) == 1:
             whole = (
                 batch.array
@@ -112,6 +115,7 @@ class OpenInference:
                     f"Expected a column for each of the inputs {names}, got one array. Name them "
                     "with --columns."
                 )
+            # The name that MLServer gives the first input
             return [("input-0", np.asarray(batch.array), None)]
         wanted = {tensor.name: tensor for tensor in self.tensors}
         missing = [name for name in wanted if name not in batch.columns]
@@ -130,6 +134,7 @@ class OpenInference:
         tensors = {
             entry["name"]: read_tensor_array(entry) for entry in read_list(document, "inputs")
         }
+        # A data frame of one column is still a column with a name
         if len(tensors) == 1 and (document.get("parameters") or {}).get("content_type") != "pd":
             return Batch(next(iter(tensors.values())))
         return Batch(
@@ -147,6 +152,7 @@ class OpenInference:
             for entry in read_list(document, "outputs")
             if isinstance(entry, dict)
         }
+        # Of several outputs none is guessed
         name = self.answer or (next(iter(outputs)) if len(outputs) == 1 else None)
         if name not in outputs:
             got = ", ".join(outputs) or "none"
@@ -168,7 +174,7 @@ class OpenInference:
 
 @dataclass(frozen=True)
 class MLflow:
-    """`POST /invocations`: named columns as `dataframe_split`, arrays as `inputs`.
+    """MLflow's `POST /invocations`: named columns as `dataframe_split`, arrays as `inputs`.
 
     `answer` is the path to the answers.
 
@@ -195,12 +201,14 @@ class MLflow:
         Raises:
             TargetError: It has none of MLflow's forms.
         """
+        # Named columns keep their order, as the server's model may read them by place
         split = document.get("dataframe_split") if isinstance(document, dict) else None
         if split is not None:
             return _build_column_batch(
                 [dict(zip(split["columns"], row, strict=True)) for row in split["data"]],
                 split["columns"],
             )
+        # MLflow reads all of these forms, though requests are written in two of them
         for key in ("dataframe_records", "instances", "inputs"):
             if isinstance(document, dict) and key in document:
                 return _build_row_batch(document[key])
@@ -243,7 +251,7 @@ class TemplatedJSON:
 
     @property
     def one_by_one(self) -> bool:
-        """True if a request holds one record only."""
+        """Whether a request holds one record only."""
         return self._place()[1] in ("$record", "$row")
 
     def _place(self) -> tuple[tuple[Step, ...], str]:
@@ -267,6 +275,7 @@ class TemplatedJSON:
         """Build the document that asks about `batch`."""
         steps, hole = self._place()
         values = batch.objects() if hole.startswith("$record") else batch.rows()
+        # Parsed anew for each request, as filling changes the document
         return fill_template(json.loads(self.body), steps, values[0] if self.one_by_one else values)
 
     def records(self, document: Any) -> Batch:
@@ -285,7 +294,7 @@ class TemplatedJSON:
 
 
 def _find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
-    """Every place for records in a template, by its path."""
+    """Find every place for records in a template, by its path."""
     if isinstance(document, str):
         return [((), document)] if document in HOLES else []
     entries: Any = (
@@ -323,7 +332,7 @@ def read_list(document: Any, key: str) -> list[Any]:
 
 
 def _has_path(url: str) -> bool:
-    """True if a URL names more than a server."""
+    """Tell whether a URL names more than a server."""
     from urllib.parse import urlsplit
 
     return urlsplit(url).path not in ("", "/")
@@ -343,6 +352,7 @@ def _build_column_batch(rows: list[dict[str, Any]], names: list[str]) -> Batch:
 
 def _build_column(values: list[Any]) -> NDArray[Any]:
     """Build one column as numbers, None being NaN, or as words."""
+    # With a word among them all stay objects, so that numbers are not turned into text
     if any(isinstance(value, str) for value in values):
         return np.array(values, dtype=object)
     return np.array(

@@ -13,6 +13,7 @@ from memberscope.errors import InputError, TargetError
 from memberscope.frames import is_missing
 from memberscope.wire.batch import as_json
 
+# The protocol's datatypes and numpy's codes for them
 TYPES = {
     **{f"FP{8 * size}": f"f{size}" for size in (2, 4, 8)},
     **{f"INT{8 * size}": f"i{size}" for size in (1, 2, 4, 8)},
@@ -40,6 +41,7 @@ class Tensor:
             InputError: They have another number of values, or values that the datatype has not.
         """
         inner = self.shape[1:]
+        # A dimension of any size says nothing to check or to fill
         if inner and all(size > 0 for size in inner):
             if prod(values.shape[1:]) != prod(inner):
                 raise InputError(
@@ -50,8 +52,10 @@ class Tensor:
             values = values.reshape(len(values), *inner)
         kind = TYPES.get(self.datatype or "")
         if kind is None:
+            # Unknown datatypes, such as BYTES, take the values as they are
             return values
         cast = values.astype(kind)
+        # A cast to whole numbers would cut off what is behind the point
         if kind[0] in "iu" and not np.array_equal(cast, values):
             raise InputError(
                 f"Expected whole numbers for the input {self.name!r}, got others. Encode them as "
@@ -92,6 +96,7 @@ def build_tensor_document(name: str, values: NDArray[Any], wanted: Tensor | None
     """
     values = wanted.fitted(values) if wanted else values
     if values.dtype.kind == "O" and not any(is_missing(value) for value in values.ravel()):
+        # Without missing values, objects become numbers or text of one type
         values = np.array([as_json(value) for value in values.ravel()]).reshape(values.shape)
     if values.dtype.kind == "O" or (values.dtype.kind == "f" and not np.isfinite(values).all()):
         raise InputError(
@@ -124,6 +129,7 @@ def read_tensor_array(entry: Any) -> NDArray[Any]:
         TargetError: Its data are not what its shape says.
     """
     try:
+        # Whole numbers in JSON are still floats where the datatype says so
         numbers = np.float64 if str(entry.get("datatype")).startswith("FP") else None
         values = np.array(entry["data"], dtype=numbers)
         if entry.get("datatype") == "BYTES":

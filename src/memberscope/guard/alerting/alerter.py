@@ -21,6 +21,7 @@ from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.tables import Alerts
 
 FORMAT = "memberscope-alert/1"
+# Alarms that may wait for the thread; those beyond are lost, and counted
 WAITING = 10_000
 TURN, HOUR = 0.25, 3600.0  # seconds: between looks at the clock, and between looks for old files
 
@@ -89,6 +90,7 @@ class Alerter:
     def close(self, seconds: float = 5.0) -> None:
         """Tell what waits, for about so long at most, and stop."""
         try:
+            # None ends the thread, behind all that still waits
             self.alarms.put(None, timeout=seconds)
             self.thread.join(seconds)
         except queue.Full:
@@ -113,7 +115,9 @@ class Alerter:
         now = self.clock()
         due = self.digest.due(now)
         if due is not None:
-            self._out(due, due.time)  # not the moment at which an alarm woke this thread
+            # Not the moment at which an alarm woke this thread, which would tell of a hit
+            self._out(due, due.time)
+        # A single hit is never told
         if alarm is not None and alarm.detector == "membership":
             self.digest.add(alarm, now)
         elif alarm is not None:

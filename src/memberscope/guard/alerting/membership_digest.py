@@ -12,6 +12,7 @@ from memberscope.guard.detectors.alarm import Alarm
 from memberscope.guard.policy.tables import Alerts
 
 DIGEST = "digest"  # the subject of what a digest tells
+# Subjects that wait for a digest at most, and clients that one names
 SUBJECTS, NAMED = 10_000, 100
 
 
@@ -50,24 +51,26 @@ class Digest:
             alarm if before is None else _merge_alarms(before, alarm)
         )
         if len(self.waiting) > SUBJECTS:
+            # The subject whose last alarm is longest ago
             del self.waiting[next(iter(self.waiting))]
 
     def due(self, now: float) -> Alarm | None:
-        """Give the digest that is due at `now`.
-
-        None where there is nothing, or too little.
+        """Give the digest that is due at `now`, or None where there is nothing, or too little.
 
         A clock that steps back delays the next digest to the next multiple by the new time.
         """
         before, window = self._begin(now), math.floor(now / self.every)
         self.last = window
+        # The digest of this window was looked at already, or the clock stepped back
         if window <= before:
             return None
+        # The end of the window, not now, which would tell when somebody looked
         time = (before + 1) * self.every
         self.waiting = {
             key: alarm for key, alarm in self.waiting.items() if alarm.time >= time - self.kept
         }
         told = _build_digest_alarm(self.waiting.values(), self.least, time)
+        # Too few hits wait on for a later digest
         if told is not None:
             self.waiting = {}
         return told
@@ -86,6 +89,7 @@ def _merge_alarms(first: Alarm, second: Alarm) -> Alarm:
         second.subject,
         second.statistic,
         second.threshold,
+        # Queries are those of the subject so far, so that the later count holds the earlier
         max(first.queries, second.queries),
         tuple(dict.fromkeys((*second.clients, *first.clients)))[:NAMED],
         _count_hits(first) + _count_hits(second),
@@ -112,6 +116,7 @@ def _build_digest_alarm(alarms: Iterable[Alarm], least: int, time: float) -> Ala
     most = max(hits.values(), default=0)
     if most < least:
         return None
+    # Sorted, as their order could tell who hit first
     clients = sorted({client for alarm in alarms for client in alarm.clients})
     total = _coarsen_count(max(sum(asked.values()) for asked in queries.values()))
     return Alarm(
@@ -153,6 +158,7 @@ def replace_by_digests(
             digest.add(alarm, alarm.time)
         else:
             found.append(alarm)
+    # What still waits at the end of the log is told in the digest after it
     if digest.last is not None:
         found.append(digest.due((digest.last + 1) * digest.every))
     return tuple(

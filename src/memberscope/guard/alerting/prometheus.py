@@ -57,11 +57,10 @@ BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 
 
 
 class Metrics:
-    """Counts requests, refusals, faults, reloads, alarms and the monitor's work.
+    """Counts of requests, refusals, faults, reloads, alarms and the monitor's work.
 
-    Every method is quick and raises nothing.
-
-    A label that is none of the known ones counts as `other`.
+    Every method is quick and raises nothing. A label that is none of the known ones counts as
+    `other`.
 
     >>> metrics = Metrics()
     >>> metrics.refused("budget")
@@ -119,6 +118,7 @@ class Metrics:
             "monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax"
         )
         self._digest: str | None = None
+        # Labelled metrics by kind and status, as looking them up takes longer than counting
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
 
@@ -128,6 +128,7 @@ class Metrics:
         if found is None:
             name, code = _restrict_label(kind, KINDS), _restrict_label(str(status), STATUSES)
             found = self._requests.labels(name, code), self._seconds.labels(name)
+            # Only known labels are kept, so that no client can make the table grow
             if name == kind and code != OTHER:
                 self._children[kind, status] = found
         found[0].inc()
@@ -138,7 +139,7 @@ class Metrics:
         self._refused.labels(_restrict_label(reason, REASONS)).inc()
 
     def fault(self, which: str) -> None:
-        """Something that protection needs has failed, such as `state` or `upstream`."""
+        """Count a failure of something that protection needs, such as `state` or `upstream`."""
         self._faults.labels(_restrict_label(which, FAULTS)).inc()
 
     def exposed(self) -> None:
@@ -146,7 +147,7 @@ class Metrics:
         self._exposed.inc()
 
     def would(self, status: int) -> None:
-        """In observe mode: enforcing would have answered with `status`."""
+        """Count, in observe mode, that enforcing would have answered with `status`."""
         self._would.labels(_restrict_label(str(status), STATUSES)).inc()
 
     def in_flight(self, change: int) -> None:
@@ -162,8 +163,10 @@ class Metrics:
         """Record the digest of the policy in force and since when, in seconds since 1970."""
         if self._digest is not None:
             self._policy.labels(self._digest).set(0)
-            if FOLDER not in os.environ:  # which prometheus-client cannot do across processes
+            # Across processes prometheus-client cannot remove a label, so that it stays at 0
+            if FOLDER not in os.environ:
                 self._policy.remove(self._digest)
+        # Enough to tell policies apart
         self._digest = digest[:16]
         self._policy.labels(self._digest).set(1)
         self._since.set(since)
@@ -227,6 +230,7 @@ class Metrics:
         for outcome in ("good", "bad"):
             self._reloads.labels(outcome)
         for detector in get_args(Detector):
+            # Membership is counted in digests alone, whose scope is the pool
             for scope in get_args(Scope) if detector != "membership" else ("pool",):
                 self._alarms.labels(detector, scope)
         self._good.set(1)
@@ -256,7 +260,7 @@ def _restrict_label(word: str, words: tuple[str, ...]) -> str:
 def forget_worker(pid: int) -> None:
     """Drop the gauges of an ended worker; its counters stay.
 
-    Nothing to do for a single process.
+    For a single process there is nothing to do.
     """
     if FOLDER in os.environ:
         mark_process_dead(pid)  # type: ignore[no-untyped-call]
@@ -272,6 +276,7 @@ def leave_folder() -> None:
     folder = Path(os.environ[FOLDER])
     for file in folder.glob(f"*_{os.getpid()}.db"):
         file.unlink(missing_ok=True)
+    # The number of the process is the last part of a file's name
     others = [*folder.glob("*_*.db")]
     if not any(_is_process_alive(int(file.stem.rpartition("_")[2])) for file in others):
         for file in others:
@@ -281,15 +286,17 @@ def leave_folder() -> None:
 
 
 def _is_process_alive(pid: int) -> bool:
-    """True if there is such a process.
+    """Tell whether there is such a process.
 
     >>> _is_process_alive(os.getpid())
     True
     """
     try:
+        # Signal 0 is not sent: it only asks whether it could be
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
+        # It is another user's, but there
         pass
     return True

@@ -68,9 +68,8 @@ class Webhook:
         patience: Patience | None = None,
     ) -> None:
         split = urlsplit(url)
-        if (
-            split.scheme not in ("http", "https") or not split.hostname
-        ):  # the rest of an address can be a secret: it is not told
+        # The rest of an address can be a secret: it is not told
+        if split.scheme not in ("http", "https") or not split.hostname:
             raise InputError(
                 "Expected a webhook that begins with https:// or http://, got "
                 f"{split.scheme + '://…'!r}. Repair alerts.webhook."
@@ -105,27 +104,27 @@ class Webhook:
 
     def _deliver(self, body: bytes) -> bool:
         for number in range(self.patience.tries):
+            # At the end there are no more retries
             if number and self.stopping.wait(self.patience.pause * 2 ** (number - 1)):
                 return False
             status = self._post(body)
             if status is not None and status not in AGAIN and status < 500:
-                return (
-                    200 <= status < 300
-                )  # a redirect is not followed: the alert is for the address that was written down
+                # A redirect is not followed: the alert is for the address that was written down
+                return 200 <= status < 300
         return False
 
     def _post(self, body: bytes) -> int | None:
         headers = {
             "Content-Type": "application/json",
+            # The same for each try, so that a receiver can drop what it has already
             DELIVERY: hashlib.sha256(body).hexdigest()[:32],
         }
         if self.secret is not None:
             headers[SIGNATURE] = _sign_body(self.secret, body, int(self.clock()))
         try:
             return asyncio.run(_post_body(self.url, body, headers, self.patience.timeout))
-        except (
-            Exception
-        ):  # whatever a receiver does, the next try or the count of lost alerts tells
+        # Whatever a receiver does, the next try or the count of lost alerts tells
+        except Exception:
             return None
 
 

@@ -49,9 +49,11 @@ async def read_body(receive: Receive, headers: Headers, most: int, seconds: floa
         if name in ABOUT:
             found[name] = value if name not in found else found[name] + b"," + value
     declared = found.get(b"content-length")
+    # Refused before anything is read; the digits are cut, as long ones take long to parse
     if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
         raise RequestRefused("content-too-large", CLOSE)
     kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
+    # With the binary extension, JSON is followed by what nobody would count
     if (
         kind != JSON and not kind.endswith(b"+json")
     ) or b"inference-header-content-length" in found:
@@ -102,13 +104,16 @@ def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:
         return raw
     if word not in (b"gzip", b"x-gzip", b"deflate"):
         raise ValueError(word)
+    # Deflate comes with the zlib header (0x78) or, from some clients, without
     reader = zlib.decompressobj(31 if word != b"deflate" else 15 if raw[:1] == b"\x78" else -15)
     try:
+        # No more than one byte beyond the limit is ever unfolded
         found = reader.decompress(raw, most + 1)
     except zlib.error as error:
         raise ValueError(str(error)) from None
     if len(found) > most:
         raise UnreadableAnswer
+    # Something behind the end would be another body for another reader
     if not reader.eof or reader.unused_data:
         raise ValueError("cut off, or with something behind it")
     return found
@@ -137,6 +142,7 @@ class Captured:
             part = message.get("body", b"")
             self.size += len(part)
             if self.size > self.most:
+                # What is refused need not take memory
                 self.parts.clear()
                 raise UnreadableAnswer("an answer above max_answer_bytes")
             self.parts.append(bytes(part))
@@ -167,7 +173,7 @@ class GuardReply(NamedTuple):
     kind: bytes = JSON
 
     def last(self) -> GuardReply:
-        """Copy of this reply with `Connection: close`.
+        """Copy this reply with `Connection: close`.
 
         A client must not keep the connection with a body that is not read.
         """

@@ -39,7 +39,7 @@ class Group:
 
     @cached_property
     def unlimited(self) -> bool:
-        """True if the class has no budget."""
+        """Whether the class has no budget."""
         return self.allowed.per_client is None and self.allowed.per_record is None
 
 
@@ -66,13 +66,14 @@ class Slots:
             RequestRefused: There is none (503).
         """
         self.check()
+        # Waiting needs a timer, which most requests can do without
         if self._room.locked():
             await self._wait(seconds)
         else:
             await self._room.acquire()  # at once
 
     def give(self) -> None:
-        """Give it back."""
+        """Give a place back."""
         self._room.release()
 
     async def _wait(self, seconds: float) -> None:
@@ -93,7 +94,7 @@ class Slot:
         self._slots, self._seconds = slots, seconds
 
     async def __aenter__(self) -> None:
-        """Take it."""
+        """Take a place."""
         await self._slots.take(self._seconds)
 
     async def __aexit__(self, *error: object) -> None:
@@ -115,7 +116,8 @@ class Rules:
 
     @cached_property
     def responds(self) -> bool:
-        """True if an alarm may change what a client gets."""
+        """Whether an alarm may change what a client gets."""
+        # Membership is not among them: its alarms only alert
         respond = self.policy.respond
         return any(
             word != "alert"
@@ -124,7 +126,7 @@ class Rules:
 
     @property
     def keeps(self) -> bool:
-        """True if budgets or responses must be kept."""
+        """Whether budgets or responses must be kept."""
         limited = self.policy.guard.total is not None or not all(
             group.unlimited for group in self.groups.values()
         )
@@ -138,8 +140,10 @@ class Rules:
         self, group: Group, client: str, batch: Batch, names: Names, throttle: RateLimit | None
     ) -> list[Bucket]:
         """List the token buckets of this query; `client` is its keyed hash."""
+        # Hashing records takes time, so that it is done only where a budget asks for it
         if group.unlimited and throttle is None and self.policy.guard.total is None:
             return []
+        # Without a budget for each record, only their number counts
         records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
         return build_buckets(
             client, group.name, group.allowed, self.policy.guard.total, records, throttle
@@ -179,6 +183,7 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
 
 def hash_guard_policy(policy: GuardPolicy) -> str:
     """Hash what a policy says, in hexadecimal digits."""
+    # The folder is no part of what a policy says
     return hashlib.sha256(policy.model_dump_json(exclude={"home"}).encode()).hexdigest()
 
 

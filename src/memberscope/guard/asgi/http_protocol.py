@@ -24,6 +24,7 @@ def build_problem_protocol_class() -> Any:
 
         def send_400_response(self, msg: str) -> None:
             """Refuse what is no HTTP, as a problem document in the place of uvicorn's text."""
+            # Written by hand: there is no request yet that an application could answer
             body = encode_problem("malformed-http", 400)
             lines = [
                 b"HTTP/1.1 400 Bad Request",
@@ -41,10 +42,12 @@ def build_problem_protocol_class() -> Any:
             if most is not None and max(len(self.connections), len(self.tasks)) >= most:
                 self.logger.warning("Exceeded concurrency limit.")
                 self.app = _refuse_overload
+            # Else uvicorn would answer first, with a text of its own
             self.limit_concurrency = None
             try:
                 super().on_headers_complete()
             finally:
+                # Later requests of this connection are checked anew
                 self.limit_concurrency, self.app = most, app
 
     return ProblemConnection
@@ -87,6 +90,7 @@ def build_protocol_class(patience: float) -> Any:
             """Parse, unless the head grows without end."""
             before = self._heading
             super().data_received(data)
+            # Only a head that was begun before these bytes and is not over grows
             self._head = self._head + len(data) if before and self._heading else 0
             if self._head > LONGEST_HEAD:
                 self.transport.abort()
@@ -106,6 +110,7 @@ def build_protocol_class(patience: float) -> Any:
         def on_response_complete(self) -> None:
             """Expect another request after an answer."""
             super().on_response_complete()
+            # What is left of a body that nobody reads must not keep the connection
             if self.cycle.response_complete and not self._heading:
                 self._stop(self._rest)
                 self._rest = self.loop.call_later(

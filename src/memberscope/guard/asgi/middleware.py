@@ -136,13 +136,16 @@ class PolicyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         assert self.app is not None
+        # Taken once: queries that have begun end under the rules that they began with
         rules = self.rules
         if self.lifecycle is not None and scope["type"] == "lifespan":
             receive, send = self.lifecycle.around(receive, send)
+        # For hosts that send no lifespan, the first request starts it
         elif self.lifecycle is not None and not self.lifecycle.started:
             await self.lifecycle.start()
         observed = rules.policy.guard.mode == "observe"
         if scope["type"] == "websocket" and not observed:
+            # A connection is announced before it can be closed; 1008: policy violation (RFC 6455)
             await receive()
             await send({"type": "websocket.close", "code": 1008})
         elif scope["type"] != "http":
@@ -171,6 +174,7 @@ class PolicyMiddleware:
         try:
             await self.app(scope, receive, passing)
         except RequestRefused as refused:
+            # Once an answer has begun no other can be sent
             if passing.started:
                 raise
             await build_refusal_reply(refused).send(passing)
@@ -185,6 +189,7 @@ class PolicyMiddleware:
         else:
             problem: Problem = "method-not-allowed" if found.status == 405 else "not-found"
             reply = build_refusal_reply(RequestRefused(problem))._replace(headers=allow)
+        # A body that nobody reads must not keep the connection, so that other methods end it
         reads = scope["method"] in ("GET", "HEAD", "OPTIONS")
         await (reply if reads else reply.last()).send(send, head=scope["method"] == "HEAD")
         self.counters.request("refused", reply.status, 0.0)
@@ -194,6 +199,7 @@ class PolicyMiddleware:
         self.counters.in_flight(1)
         try:
             group = self._who(rules, trace, scope)
+            # Nothing to restrict, count or watch: the query streams through
             if self._free(rules, group):
                 await self._stream(rules, trace, scope, receive, send)
                 return
@@ -203,11 +209,14 @@ class PolicyMiddleware:
             trace.reason = trace.reason or REASONS.get(refused.status, "other")
             self.counters.refused(trace.reason)
             reply = build_refusal_reply(refused)
+            # A body that was not read must not keep the connection
             reply = reply if trace.whole else reply.last()
+            # Time can tell of records only where they were read: other refusals are not held
             await self._answer(rules, trace, reply, send, hold=trace.batch is not None)
         except ClientDisconnected:
             trace.reason = "gone"
         except Exception as error:
+            # What nobody foresaw ends in a refusal too
             self._fault(trace, "internal", error)
             await self._answer(
                 rules, trace, build_refusal_reply(RequestRefused("unavailable")), send
@@ -217,7 +226,7 @@ class PolicyMiddleware:
             self._done(trace)
 
     def _free(self, rules: Rules, group: Group) -> bool:
-        """True if neither the query nor its answer needs to be read."""
+        """Tell whether neither the query nor its answer needs to be read."""
         unbound = group.defence is None and group.unlimited and rules.policy.guard.total is None
         return (
             unbound
@@ -246,6 +255,7 @@ class PolicyMiddleware:
             self._fault(trace, "identity", error)
             if rules.policy.guard.on_fault == "closed":
                 raise RequestRefused("unavailable") from None
+            # With on_fault = "open", all who cannot be identified count as one client
             trace.client, trace.key, trace.group = "unknown", self.names.client("unknown"), DEFAULT
             return rules.groups[DEFAULT]
         trace.client, trace.key, trace.group = (
@@ -267,8 +277,10 @@ class PolicyMiddleware:
         if len(query.batch) > limits.max_records:
             raise RequestRefused("content-too-large")
         trace.batch = query.batch
+        # A query that would find the queue full is refused before it takes from any budget
         rules.slots.check()
         defence = await self._allowed(rules, trace, group, query.batch)
+        # A response coarsens a class without a defence: the declared output alone is asked for
         if defence is not None and group.defence is None:
             query = rules.exchange.query(body, restricted=True)
         async with rules.slots.one(limits.answer_timeout):
@@ -290,6 +302,7 @@ class PolicyMiddleware:
                 if self.state is not None and rules.responds
                 else None
             )
+            # Active responses come before budgets: who is blocked takes no tokens
             response = None if standing is None else standing.response
             if response == "block":
                 raise RequestRefused("forbidden")
@@ -338,6 +351,7 @@ class PolicyMiddleware:
             raise RequestRefused("bad-gateway") from None
         except Exception as error:
             self._fault(trace, "upstream", error)
+            # An application that fails after its answer is whole has still answered
             if not captured.ended:
                 raise RequestRefused("bad-gateway") from None
         return captured
@@ -351,12 +365,15 @@ class PolicyMiddleware:
         defence: OutputDefence | None,
     ) -> GuardReply:
         """Apply the defence: the only way out for an answer."""
+        # An error's text may quote the record, so that its status alone is answered
         if not 200 <= captured.status < 300:
             return build_failure_reply(captured.status, captured.headers)
         try:
             body = captured.body()
             if defence is None:
-                if trace.counted:  # several records in the place of one would cost one
+                # Where records count, the answer must be about as many as were asked for: several
+                # in the place of one would cost one
+                if trace.counted:
                     trace.labels = find_answered_classes(
                         rules.exchange.read(body, n).outputs, rules.exchange.declared.level
                     )
@@ -370,7 +387,8 @@ class PolicyMiddleware:
                     select_neutral_headers(captured.headers),
                     read_header(captured.headers, b"content-type") or JSON,
                 )
-            if "memguard" in defence.name:  # which searches for milliseconds a record
+            # MemGuard searches for milliseconds a record, in which others would wait
+            if "memguard" in defence.name:
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
             else:
                 found, labels = rules.exchange.answer(body, n, defence)
@@ -382,6 +400,7 @@ class PolicyMiddleware:
                 else "answer",
                 error,
             )
+            # Without a body that can be read nothing can pass, even with on_fault = "open"
             if rules.policy.guard.on_fault == "closed" or isinstance(error, UnreadableAnswer):
                 raise RequestRefused("bad-gateway") from None
             self.counters.exposed()
@@ -408,10 +427,12 @@ class PolicyMiddleware:
                 async with asyncio.timeout(limits.answer_timeout):
                     await self.app(scope, receive, passing)
             except Exception as error:
+                # Refusals of limit_receive are the client's fault, all else is the upstream's
                 late, client = isinstance(error, TimeoutError), isinstance(error, RequestRefused)
                 if not client:
                     self._fault(trace, "upstream", error)
-                if passing.started:  # too late for another answer: the connection ends
+                # Too late for another answer: the connection ends
+                if passing.started:
                     raise ClientDisconnected from None
                 raise (
                     error
@@ -421,6 +442,7 @@ class PolicyMiddleware:
                     else RequestRefused("bad-gateway")
                 ) from None
         trace.status = passing.status
+        # The application answered with an error, whose text was held back
         if not passing.started:
             await self._answer(
                 rules,
@@ -432,7 +454,7 @@ class PolicyMiddleware:
     async def _observe(
         self, rules: Rules, found: Route, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Request and answer pass unchanged; then what enforcing would have done is found out."""
+        """Pass request and answer on unchanged, then find out what enforcing would have done."""
         assert self.app is not None
         limits = rules.policy.limits
         trace, heard = (
@@ -441,6 +463,7 @@ class PolicyMiddleware:
         )
         await self.app(scope, heard.receive, heard.send)
         trace.status = heard.answer.status
+        # Requests that are no queries have nothing to judge but whether they are refused
         if found.kind != "query":
             self.counters.request("passed", trace.status, self.clock() - trace.start)
             if found.kind == "refused":
@@ -461,6 +484,7 @@ class PolicyMiddleware:
         group = self._who(rules, trace, scope)
         if heard.too_long:
             raise RequestRefused("content-too-large")
+        # The body has been heard whole, so that the time limit does not matter
         body = await read_body(
             heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0
         )
@@ -474,6 +498,7 @@ class PolicyMiddleware:
 
     def _would(self, trace: Trace, status: int) -> None:
         self.counters.would(status)
+        # What the server refuses by itself is not told
         if status >= 400 and status != trace.status:
             log_event(
                 logging.INFO, "would_refuse", status=status, client=trace.key, group=trace.group
@@ -501,6 +526,7 @@ class PolicyMiddleware:
         """Count the query, log it, and tell the monitor, whose own errors change nothing."""
         seconds = self.clock() - trace.start
         self.counters.request("query", trace.status, seconds)
+        # Answers are many, and of interest one by one only in debugging
         level = logging.DEBUG if trace.status < 400 else logging.INFO
         if LOGGER.isEnabledFor(level):
             log_event(

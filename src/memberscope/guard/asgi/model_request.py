@@ -5,6 +5,7 @@ from __future__ import annotations
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope
 from memberscope.guard.asgi.bodies import JSON
 
+# What described the old body, or asks for another form of answer than the guard reads
 DROPPED = {
     b"content-length",
     b"content-type",
@@ -34,6 +35,7 @@ def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     ]
     extensions = scope.get("extensions")
     extensions = {"tls": extensions["tls"]} if extensions and "tls" in extensions else {}
+    # A query string could ask for another form too
     return {**scope, "headers": headers, "query_string": b"", "extensions": extensions}
 
 

@@ -18,7 +18,7 @@ class MessageTee:
 
     @property
     def too_long(self) -> bool:
-        """True if the request was above the limit."""
+        """Whether the request was above the limit."""
         return self._size > self._most
 
     async def receive(self) -> Message:
@@ -28,6 +28,7 @@ class MessageTee:
             part = message.get("body", b"")
             self._size += len(part)
             if self.too_long:
+                # What is over the limit is refused anyway, and need not take memory
                 self._parts.clear()
             else:
                 self._parts.append(part)
@@ -35,6 +36,7 @@ class MessageTee:
 
     async def send(self, message: Message) -> None:
         """Pass an answer's message on."""
+        # Passed on first: what goes wrong with the copy changes nothing for the client
         await self._send(message)
         try:
             await self.answer(message)

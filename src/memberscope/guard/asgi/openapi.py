@@ -56,6 +56,7 @@ def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
     ['/health', '/invocations', '/ping', '/version']
     """
     serving = policy.serving
+    # What passes unchanged has whatever answer the model's server gives
     harmless = {path: {"get": _describe_passed_request()} for path in OPEN[serving.protocol]}
     if serving.protocol == "v2" and serving.model_name:
         home = f"/v2/models/{serving.model_name}"
@@ -95,6 +96,7 @@ def _describe_answer(status: str) -> dict[str, Any]:
     if status == "200":
         return {"application/json": {"schema": {}}}
     types = [PREFIX + name for name in list_problems(int(status))]
+    # Narrowed to the problem types that can come with this status
     own = {"properties": {"type": {"enum": types}, "status": {"const": int(status)}}}
     schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, own]}
     return {PROBLEM_JSON.decode(): {"schema": schema}}

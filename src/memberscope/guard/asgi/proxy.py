@@ -18,6 +18,7 @@ from memberscope.guard.identity.forwarded import parse_network, read_peer_addres
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
 
+# Headers that hold for one connection, and those that the client of the upstream writes itself
 HOPS = {
     b"connection",
     b"keep-alive",
@@ -31,6 +32,7 @@ HOPS = {
     b"expect",
     b"host",
 }
+# What a proxy says of the client, and a client could say of itself
 FORWARDED = {
     b"forwarded",
     b"x-forwarded-for",
@@ -92,9 +94,11 @@ class Proxy:
             InputError: A proxy's network cannot be read.
         """
         self.limits, identity = policy.limits, policy.identity
+        # Connections over a Unix socket have no address to look for in a network
         listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
         self._trusted = [parse_network(entry) for entry in listed]
         self._unix = len(listed) < len(identity.trusted_proxies)
+        # Only a listed proxy may say which certificate it verified
         self._spoofable = FORWARDED | {identity.mtls_header.lower().encode("latin-1")}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -118,8 +122,10 @@ class Proxy:
             ) as answer:
                 await _relay_answer(answer, send)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
+            # The client of the upstream wraps what the body raised
             if body.refused is not None:
                 raise body.refused from None
+            # No connection in time is a bad gateway; no answer in time is a late one
             late = isinstance(error, TimeoutError) and not isinstance(
                 error, aiohttp.ConnectionTimeoutError
             )
@@ -127,7 +133,7 @@ class Proxy:
             await build_refusal_reply(refused).send(send)
 
     async def reachable(self) -> bool:
-        """True if the upstream accepts connections."""
+        """Tell whether the upstream accepts connections."""
         parts = urlsplit(self.upstream)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         try:
@@ -153,6 +159,7 @@ class Proxy:
                 import ssl
 
                 context = ssl.create_default_context(cafile=self._ca_file)
+            # Answers pass as they are: not decompressed, with no cookies kept and no headers added
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE, ssl=context),
                 auto_decompress=False,
@@ -166,6 +173,7 @@ class Proxy:
         import aiohttp
 
         limits = self.limits
+        # No limit in all: an answer may be long as long as its parts keep coming
         return aiohttp.ClientTimeout(
             total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout
         )
@@ -173,6 +181,7 @@ class Proxy:
     def _url(self, scope: Scope) -> Any:
         from yarl import URL
 
+        # The path as it was sent: decoding and encoding it again could make it another one
         path = (
             bytes(scope.get("raw_path") or scope["path"].encode())
             .decode("latin-1")
@@ -194,8 +203,10 @@ class Proxy:
             | _list_hop_headers(headers)
             | (set() if trusted else self._spoofable)
         )
+        # The client of the upstream writes the length of a body in one piece
         if alone:
             dropped = dropped | {b"content-length"}
+        # Servers may read an underscore as a hyphen, by which a dropped name would come back
         kept = [
             (name, value)
             for name, value in headers

@@ -60,7 +60,8 @@ PROBLEMS: dict[str, ProblemText] = {
     "gateway-timeout": ProblemText("Gateway Timeout", "Send the request again later."),
     "upstream-rejected": ProblemText("Request Rejected by the Model Server"),
     "upstream-failed": ProblemText("Model Server Error"),
-    "not-ready": ProblemText("Service Unavailable"),  # from here on of the admin interface
+    # From here on of the admin interface
+    "not-ready": ProblemText("Service Unavailable"),
     "policy-rejected": ProblemText(
         "Conflict", "The policy file is not usable; the policy before it stays in force."
     ),
@@ -68,6 +69,7 @@ PROBLEMS: dict[str, ProblemText] = {
 }
 # A gateway status of the model server means the same to the client when the guard sends it.
 GATEWAY: dict[int, Problem] = {502: "bad-gateway", 503: "unavailable", 504: "gateway-timeout"}
+# How a refused query is counted and logged
 REASONS: dict[int, str] = {
     400: "unreadable",
     401: "identity",
@@ -77,7 +79,7 @@ REASONS: dict[int, str] = {
     415: "form",
     429: "budget",
     503: "busy",
-}  # how a refused query is counted and logged
+}
 
 
 def list_problems(status: int) -> list[str]:
@@ -87,6 +89,7 @@ def list_problems(status: int) -> list[str]:
     (['budget-exhausted', 'upstream-rejected'], ['upstream-rejected'])
     """
     names: list[str] = [name for name, of in STATUSES.items() if of == status]
+    # The server itself answers 400 too, to what is no HTTP
     if status == 400:
         names.append("malformed-http")
     if status not in GATEWAY:
@@ -121,6 +124,7 @@ def build_failure_reply(status: int, headers: Headers) -> GuardReply:
 
     The server's status passes where it is an error. Its text never does: it may quote the record.
     """
+    # Redirects and the like are no answer that a client should act on
     if not 400 <= status < 600:
         status = 502
     name = GATEWAY.get(status, "upstream-rejected" if status < 500 else "upstream-failed")

@@ -17,6 +17,7 @@ OPEN = {
     "mlflow": ("/ping", "/health", "/version"),
     "json": (),
 }
+# Escapes, control characters, `//`, `.` and `..`: what two servers could read in two ways
 ODD = re.compile(r"[%\\\x00-\x20\x7f?#]|//|/\.{1,2}(?:/|$)")
 
 
@@ -35,12 +36,13 @@ class Route:
 def read_request_path(scope: Mapping[str, Any]) -> str | None:
     """Read the path below the application's root.
 
-    None where servers could read it in two ways (escapes, `..`, `//`).
+    It is None where servers could read it in two ways (escapes, `..`, `//`).
 
     >>> read_request_path({"path": "/v2/models/a", "raw_path": b"/v2/models/a"}), read_request_path({"path": "/a/../b"})
     ('/v2/models/a', None)
     """
     path, raw = str(scope["path"]), scope.get("raw_path")
+    # The path differs from what was sent: something in it was escaped
     if raw is not None and bytes(raw).partition(b"?")[0] != path.encode("utf-8", "replace"):
         return None
     root = str(scope.get("root_path") or "")
@@ -64,6 +66,7 @@ def route_request(serving: ServingConfig, method: str, path: str | None) -> Rout
         return Route("query", model) if method == "POST" else Route("refused", model, 405)
     if method in ("GET", "HEAD") and _is_metadata_path(serving, path):
         return Route("passed")
+    # HEAD asks for no more than GET does
     spoken = "GET" if method == "HEAD" else method
     return Route(
         "passed"
@@ -83,17 +86,16 @@ def _match_query_path(serving: ServingConfig, path: str) -> str | None:
 
 
 def _is_metadata_path(serving: ServingConfig, path: str) -> bool:
-    """True if a GET reads the protocol's health or metadata alone."""
+    """Tell whether a GET reads the protocol's health or metadata alone."""
     if path in OPEN[serving.protocol]:
         return True
     found = DESCRIBED.fullmatch(path) if serving.protocol == "v2" else None
-    return bool(
-        found and found[1] != "stats" and serving.model_name in (None, found[1])
-    )  # Triton's counts of all clients
+    # /v2/models/stats is no model but Triton's counts of all clients
+    return bool(found and found[1] != "stats" and serving.model_name in (None, found[1]))
 
 
 def _is_entry_match(entry: str, method: str, path: str) -> bool:
-    """True if `METHOD /path` of the policy, perhaps with `*` at its end, matches the request.
+    """Tell whether `METHOD /path` of the policy, perhaps with `*` at its end, matches the request.
 
     >>> _is_entry_match("GET /docs*", "GET", "/docs/a"), _is_entry_match("GET /docs", "POST", "/docs")
     (True, False)

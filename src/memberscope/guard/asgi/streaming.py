@@ -18,6 +18,7 @@ class StreamingSend:
     def __init__(self, send: Send, *, neutral: bool = False) -> None:
         """Pass to `send`."""
         self._send, self._neutral = send, neutral
+        # 499 is what is counted where no answer comes
         self.status, self.started, self.headers = 499, False, Headers()
 
     async def __call__(self, message: Message) -> None:
@@ -26,6 +27,7 @@ class StreamingSend:
             self.status, self.headers = message["status"], list(message.get("headers", ()))
             if self._neutral:
                 message = {**message, "headers": _select_content_headers(self.headers)}
+            # An error's text may quote the record, so that it is held back
             if self._neutral and not 200 <= self.status < 300:
                 return
             self.started = True
@@ -40,6 +42,7 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
 
     async def one() -> Message:
         nonlocal size, whole
+        # After the body only the client's leaving is waited for, which may take any time
         if whole:
             return await receive()
         try:

@@ -35,6 +35,7 @@ class Trace:
 
     def build_event(self, batch: Batch, seconds: float) -> QueryEvent:
         """Build the monitor's event; labels are unknown (-1) unless the query was answered."""
+        # Only a client that was answered has learnt a label
         answered = self.status < 300
         passed = self.passed if answered else b""
         return QueryEvent(

@@ -25,15 +25,16 @@ from memberscope.guard.sketching.near_duplicates import NearDuplicateIndex
 from memberscope.guard.sketching.observations import BINS, Observations
 
 HALF = 0.5  # added to every count, so that nothing is impossible
+# More than a live monitor keeps, so that no client of the log is dropped
 CLIENTS = 1_000_000
 
 
 @dataclass
 class BaselineCounts:
-    """Counts of fresh queries, near-duplicates, hits, steps and pairs.
+    """Counts of a benign log.
 
-    Fresh queries, `near` ones (2,) and hits among them, `steps` (4,), `kept` (9,) out of `pairs`,
-    and days.
+    They are fresh queries, `near` ones (2,) and `hits` among them, `steps` (4,), `kept` (9,) out of
+    `pairs`, and the queries of each client and day.
 
     `agreed` (9,) are the fresh queries about new records by the most positions in which they agree
     with one of their client's last.
@@ -55,7 +56,7 @@ class BaselineCounts:
 def learn_baseline(
     blocks: Iterable[Observations], fingerprints: Fingerprints | None, radius: float
 ) -> tuple[DetectorSettings, tuple[float, float]]:
-    """Settings without thresholds, and the log's first and last time.
+    """Learn settings without thresholds, and the log's first and last time.
 
     Raises:
         InputError: The log is empty.
@@ -81,8 +82,10 @@ def learn_baseline(
             row = rows.of(client)
             fresh = row.is_fresh(record)
             _count_day_query(counts, time, client, fresh)
+            # Only new variants are steps
             if placed.step[i] >= 0:
                 counts.steps[placed.step[i]] += 1
+            # Detectors look at fresh queries alone, so that rates are taken among those
             if fresh:
                 counts.fresh += 1
                 counts.hits += hit[i] > 0
@@ -107,6 +110,7 @@ def _count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bo
     """
     day = counts.days[client, time // DAY]
     minute = time // MINUTE
+    # The last two numbers are the minute that runs and its queries
     if day[3] != minute:
         day[3], day[4] = minute, 0.0
     day[0] += 1
@@ -117,6 +121,7 @@ def _count_day_query(counts: BaselineCounts, time: float, client: int, fresh: bo
 
 def _count_agreement(counts: BaselineCounts, row: ClientRow, bins: bytes, before: int) -> None:
     """Count in how many positions a query about a new record agrees with one of its client's last."""
+    # A record that was known walks nowhere
     if before < 0:
         return
     mark = walks.encode_mark(bins)
@@ -132,6 +137,7 @@ def _count_transition(counts: BaselineCounts, client: int, label: int, bins: byt
         counts.pairs += 1
         counts.kept[0] += label >= 0 and before[0] == label
         for k in range(SIGNS - 1):
+            # As the detector of enumeration counts: a feature moved by at most one bin
             counts.kept[1 + k] += abs(bins[k] - before[1][k]) <= 1
 
 
@@ -140,6 +146,7 @@ def _build_detector_settings(
 ) -> DetectorSettings:
     """Build the detectors' settings from the counts."""
     logs = np.log1p(np.array([day[:3] for day in counts.days.values()]))
+    # Clients who all do the same must not make every other day an alarm
     mean, spread = logs.mean(axis=0).tolist(), np.maximum(logs.std(axis=0), 0.3).tolist()
     steps = np.array(counts.steps)
     small, large = (float(near / (counts.fresh + 1)) for near in counts.near)

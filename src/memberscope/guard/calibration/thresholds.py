@@ -16,9 +16,8 @@ from memberscope.guard.sketching.observations import Observations
 from memberscope.statistics import clopper_pearson
 from memberscope.types import Floats
 
-WARM = (
-    1 / 4
-)  # share of the log's time in which clients become known; what they do then counts for nothing
+# Share of the log's time in which clients become known; what they do then counts for nothing
+WARM = 1 / 4
 TRAIN = 3 / 4  # share of it up to which thresholds are first chosen, to be checked on the rest
 TOP, FEWEST = 0.01, 50  # share of the peaks that the tail is fitted to, and how many at least
 
@@ -27,7 +26,7 @@ TOP, FEWEST = 0.01, 50  # share of the peaks that the tail is fitted to, and how
 class Tuned:
     """Calibrated settings, and how they were found.
 
-    The `rate` of false alarms a client-day asked for, over all streams together.
+    `rate` is the one of false alarms a client-day that was asked for, over all streams together.
 
     In the first quarter of the log clients become known. Thresholds chosen on the second and third
     gave `alarms` in `days` client-days of the last: a rate within [`low`, `high`] with 95%
@@ -58,12 +57,13 @@ def tune_detectors(
 
     Raises:
         InputError: The log is empty or no log of benign traffic over some days, or the rate is no
-    rate.
+            rate.
     """
     if not 0 < rate < 1:
         raise InputError(
             f"Expected a rate of false alarms a client-day between 0 and 1, got {rate}. Give 0.001."
         )
+    # An iterator is its own, and empty the second time
     if iter(blocks) is blocks:
         raise InputError(
             "Expected a log that can be read twice, got one that is used up. Give a list or a Log."
@@ -75,6 +75,7 @@ def tune_detectors(
             "for longer."
         )
     peaks, asked = _collect_peaks(blocks, fingerprints, usual)
+    # Whole days: a day that is cut would have too few queries
     begin, border = (
         (times[0] + share * (times[1] - times[0])) // DAY + 1 for share in (WARM, TRAIN)
     )
@@ -83,8 +84,11 @@ def tune_detectors(
         for first in (True, False)
     )
     chosen = _choose_stream_thresholds(peaks, rate, early, lambda day: begin <= day < border)
+    # Thresholds for the check have not seen the days that they are checked on
     alarms = _count_alarms(peaks, chosen, border)
+    # A client-day can alarm in several streams, while the limits are those of a share
     low, high = clopper_pearson(min(alarms, late), late, 0.95)
+    # The settings in use are chosen on all of it, as more days make better thresholds
     settings = replace(
         usual,
         thresholds=_choose_stream_thresholds(peaks, rate, early + late, lambda day: day >= begin),
@@ -105,6 +109,7 @@ def _collect_peaks(
 
     def peak(stream: str, subject: str, time: float, value: float) -> None:
         day = time // DAY
+        # Every query passes this stream, so that it counts the client-days of all
         if stream == "volume.client":
             clients.setdefault(day, set()).add(subject)
         if value > peaks[stream].get((subject, day), 0.0):
@@ -119,12 +124,13 @@ def _collect_peaks(
 def _choose_stream_thresholds(
     peaks: Peaks, rate: float, days: int, when: Callable[[float], bool]
 ) -> dict[str, float]:
-    """For each stream the threshold that `rate` / number of streams of the client-days exceed.
+    """Choose each stream's threshold, which `rate` / number of streams of the client-days exceed.
 
-    From peaks of the days when `when`.
+    The peaks are those of the days for which `when` holds.
     """
     found = {}
     for stream in STREAMS:
+        # Each stream gets an equal share of the rate
         values = np.array([value for (_, day), value in peaks[stream].items() if when(day)])
         found[stream] = estimate_threshold(
             values, days * rate / len(STREAMS), -float(np.log(rate / len(STREAMS)))
@@ -149,19 +155,25 @@ def estimate_threshold(values: Floats, expected: float, least: float) -> float:
     values = np.sort(values)[::-1]
     top = max(int(TOP * len(values)), FEWEST)
     if len(values) <= top:
+        # Too few peaks for a tail: well above all of them, and not below the bound
         return max(least, 1.5 * float(values[0]) if len(values) else 0.0)
     if expected >= top:
+        # So many alarms are asked for that the peaks themselves give the threshold
         return float(values[int(expected)])
     base, beyond = float(values[top]), values[:top] - values[top]
     shape, scale = _fit_pareto_tail(beyond)
     ratio = top / expected
+    # A shape of 0 is the exponential tail, the limit of the other formula
     tail = scale * (np.log(ratio) if abs(shape) < 1e-6 else (ratio**shape - 1) / shape)
+    # Never below what was seen: at most `expected` of the peaks themselves may exceed it
     observed = float(values[int(expected)]) if expected >= 1 else float(values[0])
     return max(base + float(tail), float(np.nextafter(observed, np.inf)))
 
 
 def _fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
-    """Shape, between -0.3 and 1, and scale of a generalised Pareto distribution by probability-weighted moments of what is beyond (n,).
+    """Fit the shape, between -0.3 and 1, and the scale of a generalised Pareto distribution.
+
+    They are taken from the probability-weighted moments of what is beyond (n,).
 
     Reference: J. R. M. Hosking, J. R. Wallis, "Parameter and Quantile Estimation for the
     Generalized Pareto Distribution", Technometrics 1987.
@@ -169,8 +181,10 @@ def _fit_pareto_tail(beyond: Floats) -> tuple[float, float]:
     rising = np.sort(beyond)
     n = len(rising)
     mean = float(rising.mean())
+    # Plotting positions (i - 0.35) / n, as Hosking and Wallis recommend
     weighted = float((rising * (1 - (np.arange(1, n + 1) - 0.35) / n)).mean())
     if mean - 2 * weighted <= 0 or mean <= 0:
+        # Moments that no such distribution has: an exponential tail is taken
         return 0.0, max(mean, 1e-12)
     shape = min(max(2 - mean / (mean - 2 * weighted), -0.3), 0.95)
     return shape, mean * (1 - shape)

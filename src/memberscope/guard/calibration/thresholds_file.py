@@ -54,6 +54,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
                 "Make them anew with memberscope guard tune."
             )
         told = found.pop("settings")
+        # JSON has lists where the detectors need tuples
         parts = {
             name: make(**{key: _convert_to_tuple(value) for key, value in told.pop(name).items()})
             for name, make in PARTS.items()
@@ -64,6 +65,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
             isinstance(v, int | float) for v in settings.thresholds.values()
         ):
             raise ValueError("other streams")
+        # Other lengths or levels would only fail later, at the first query
         if len(settings.probing.usual) != SIGNS or settings.probing.level not in range(
             1, NEVER + 1
         ):
@@ -83,6 +85,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
             f"Expected thresholds in {str(path)!r}, got something else. Make them with memberscope "
             "guard tune."
         ) from error
+    # Under another key sketches differ, and with them the statistics that thresholds are for
     if key is not None and tuned.key != key:
         raise InputError(
             f"Expected thresholds found with the key {key}, got {tuned.key[:40]!r}. Find them anew "

@@ -13,12 +13,8 @@ from typing import ClassVar
 from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
 from memberscope.guard.detectors.cusum import FORGET
 
-SEARCH = (
-    0.4,
-    0.3,
-    0.15,
-    0.15,
-)  # elsewhere with the same label; with another; on the line with the same; with another
+# Elsewhere with the same label; with another; on the line with the same; with another
+SEARCH = 0.4, 0.3, 0.15, 0.15
 USUAL = (0.9, 0.06, 0.03, 0.01)
 
 

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 from memberscope.guard.detectors.feature_walks import CLIENT
 from memberscope.guard.sketching.observations import BINS
 
-SEEN, WAYS = (
-    64,
-    4,
-)  # records that a client is known to have asked about, by 16 bits each, in sets of four
+# Records that a client is known to have asked about, by 16 bits each, in sets of four
+SEEN, WAYS = 64, 4
 HEAD = 4  # first seen, last seen, queries, alarms
 
 
@@ -23,8 +21,8 @@ HEAD = 4  # first seen, last seen, queries, alarms
 class ObservedQuery:
     """Query as detectors see it.
 
-    `fresh` if the client did not ask about this record lately, `before` and `step` as families
-    tell.
+    `fresh` says that the client did not ask about this record lately; `before` and `step` are as in
+    `Placements`.
 
     `hit` is 1 for a member's fingerprint, 2 for a honey record, 0 for none, -1 where nothing is
     known. `base` is the rate of hits that was expected of the client, for the pool that it is in.
@@ -57,10 +55,12 @@ class ClientRow:
 
     def is_fresh(self, record: int) -> bool:
         """Test whether the record is new among those lately asked about, and remember it."""
+        # The lowest bits choose the set and the highest are the mark; 0 is an empty place
         start, mark = (record % (SEEN // WAYS)) * WAYS, (record >> 48) | 1
         among = self.seen[start : start + WAYS]
         if mark in among:
             return False
+        # The oldest of the set gives way
         self.seen[start + 1 : start + WAYS] = among[: WAYS - 1]
         self.seen[start] = mark
         return True

@@ -12,9 +12,7 @@ EDGE = 1e-4  # smallest rate that is expected of anything
 
 
 def update_cusum(total: float, happened: bool, usual: float, campaign: float) -> float:
-    """Update the sum after an event of rate `usual`, or `campaign` in a campaign.
-
-    Never below 0.
+    """Update the sum, never below 0, after an event of rate `usual`, or `campaign` in a campaign.
 
     >>> update_cusum(0.0, True, 0.1, 0.5) > 1.6, update_cusum(0.5, False, 0.1, 0.5)
     (True, 0.0)

@@ -11,10 +11,8 @@ from memberscope.guard.detectors.client_history import ClientRow, ObservedQuery
 from memberscope.guard.detectors.cusum import EDGE, update_cusum
 from memberscope.guard.sketching.observations import BINS
 
-STRENGTH, LONG = (
-    100.0,
-    2000.0,
-)  # queries that the population counts for; after which half of a client's history is forgotten
+# Queries that the population counts for; after which half of a client's history is forgotten
+STRENGTH, LONG = 100.0, 2000.0
 SORTED = 0.9  # how often an enumeration keeps the class, or moves a feature by at most one bin
 HIGH = 0.6  # expected rate from which order tells nothing
 SIGNS = 1 + BINS
@@ -22,9 +20,9 @@ SIGNS = 1 + BINS
 
 @dataclass(frozen=True)
 class CoverageDetector:
-    """Detect enumeration; `usual` (9,) is how often benign queries repeat a class.
+    """Detect enumeration, in the order of classes and of eight features.
 
-    or move each of eight features by at most a bin.
+    `usual` (9,) is how often benign queries repeat a class, or move each feature by at most a bin.
 
     The statistic is the largest of nine cumulative sums of log likelihood ratios. A client's
     expected rates move to its own.
@@ -36,7 +34,7 @@ class CoverageDetector:
 
     @cached_property
     def telling(self) -> tuple[int, ...]:
-        """Give the signs that are not usual anyway."""
+        """Signs that are not usual anyway."""
         return tuple(k for k in range(SIGNS) if self.usual[k] < HIGH)
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
@@ -44,6 +42,7 @@ class CoverageDetector:
         numbers, counts, sums, last = row.numbers, at + 2, at + 2 + SIGNS, at + 2 + 2 * SIGNS
         if query.fresh:
             asked = numbers[at]
+            # The first query follows on none
             if asked > 0:
                 weight, bins = 1.0 / (STRENGTH + asked), query.bins
                 for k in self.telling:
@@ -53,9 +52,8 @@ class CoverageDetector:
                         else 0 <= query.label == numbers[at + 1]
                     )
                     rate = (STRENGTH * self.usual[k] + numbers[counts + k]) * weight
-                    if rate < HIGH and (
-                        kept or numbers[sums + k]
-                    ):  # a sum of 0 stays 0 where nothing happened
+                    # A sum of 0 stays 0 where nothing happened
+                    if rate < HIGH and (kept or numbers[sums + k]):
                         numbers[sums + k] = update_cusum(
                             numbers[sums + k], kept, max(rate, EDGE), SORTED
                         )

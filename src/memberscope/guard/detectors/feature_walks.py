@@ -38,6 +38,7 @@ def build_lane_constants(n: int, level: int) -> LaneConstants:
         return int.from_bytes(bytes(pattern) * n, "little")
 
     last = [0] * (BINS - 1)
+    # At most BINS - level positions may differ
     limit = 0x7F - (BINS - level)
     return LaneConstants(
         repeated(1, *last),
@@ -54,21 +55,23 @@ def encode_mark(bins: bytes) -> int:
 
 
 def has_agreement(lately: int, mark: int, by: LaneConstants) -> bool:
-    """True if a query in `lately` agrees with `mark` in as many positions as `by` says.
+    """Tell whether a query in `lately` agrees with `mark` in as many positions as `by` says.
 
     >>> before = append_mark(append_mark(0, encode_mark(bytes(range(8))), 16), encode_mark(bytes(8)), 16)
     >>> query = encode_mark(bytes([0, 1, 2, 3, 4, 5, 30, 30]))
     >>> [has_agreement(before, query, build_lane_constants(16, level)) for level in (5, 6, 7, 8)]
     [True, True, False, False]
     """
-    differ = (((lately ^ mark * by.copies) + by.full) & by.high) >> 7  # 1 in each byte that differs
-    return (
-        differ * LANE + by.limit
-    ) & by.top != by.top  # the highest byte of each eight has their sum
+    # 1 in each byte that differs: adding 0x7F carries into the highest bit unless a byte is 0
+    differ = (((lately ^ mark * by.copies) + by.full) & by.high) >> 7
+    # The highest byte of each eight has their sum; with the limit it stays below 0x80 where
+    # few enough differ
+    return (differ * LANE + by.limit) & by.top != by.top
 
 
 def append_mark(lately: int, mark: int, n: int) -> int:
     """Append a query to the last `n`."""
+    # The oldest query is shifted out at the top
     return (lately << 8 * BINS | mark) & (1 << 8 * BINS * n) - 1
 
 
@@ -84,6 +87,7 @@ def choose_agreement_level(agreed: list[float]) -> tuple[int, float]:
         rate = sum(agreed[level:]) / sum(agreed)
         if rate <= OFTEN:
             return level, rate
+    # Benign queries often agree in all positions, so that agreement tells nothing
     return NEVER, 1.0
 
 

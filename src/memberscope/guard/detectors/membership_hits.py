@@ -14,10 +14,8 @@ from memberscope.guard.detectors.cusum import estimate_usual_rate, update_cusum
 
 STRENGTH = 50.0  # queries that the population's rate counts for
 LONG = 5000.0  # queries after which half of a client's history is forgotten
-SOME, MANY = (
-    0.1,
-    0.5,
-)  # share of members among a weak campaign's foreign records, and among a strong one's
+# Share of members among a weak campaign's foreign records, and among a strong one's
+SOME, MANY = 0.1, 0.5
 HONEY = 4.0  # what a honey record adds
 
 
@@ -46,13 +44,16 @@ class Membership:
                 if query.base < 0
                 else query.base
             )
+            # The pool expects of this client what was expected of it before this query
             query.base = base
             hit = query.hit > 0
             for k, share in enumerate((SOME, MANY)):
-                if hit or numbers[at + 2 + k]:  # a sum of 0 stays 0 where nothing happened
+                # A sum of 0 stays 0 where nothing happened
+                if hit or numbers[at + 2 + k]:
                     numbers[at + 2 + k] = update_cusum(
                         numbers[at + 2 + k], hit, base, base + share * (1 - base)
                     ) + HONEY * (query.hit == 2)
+            # Hits are counted since the sums were last at 0
             if numbers[at + 2] == 0.0 and numbers[at + 3] == 0.0:
                 numbers[at + 4] = 0.0
             numbers[at + 4] += hit

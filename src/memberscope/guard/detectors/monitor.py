@@ -41,12 +41,12 @@ class Sequential(Protocol):
 
     @property
     def name(self) -> str:
-        """Name the detector."""
+        """Name of the detector."""
         ...
 
     @property
     def width(self) -> int:
-        """Count the numbers that it keeps of a client."""
+        """Number of the numbers that it keeps of a client."""
         ...
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
@@ -64,9 +64,10 @@ class Sequential(Protocol):
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """Settings of the detectors: baseline, `thresholds` by stream, `radius` of near-duplicates.
+    """Settings of the detectors, with the baseline that each was fitted to.
 
-    They alarm, and the `radius` of families.
+    A statistic above its stream's entry in `thresholds` alarms. Records nearer than `radius` are
+    near-duplicates of one family.
     """
 
     thresholds: dict[str, float]
@@ -80,7 +81,7 @@ class DetectorSettings:
 
     @property
     def detectors(self) -> tuple[Sequential, ...]:
-        """Build all five detectors."""
+        """All five detectors."""
         return (self.volume, self.probing, self.boundary, self.membership, self.coverage)
 
 
@@ -116,6 +117,7 @@ class Monitor:
     ) -> None:
         self.settings, self.fingerprints, self.peak = settings, fingerprints, peak
         self.places: list[Place] = []
+        # Each detector's numbers follow those that every row begins with
         width = HEAD
         for detector in settings.detectors:
             own, pool = (
@@ -139,6 +141,7 @@ class Monitor:
 
         A clock that steps back stands still for up to an hour.
         """
+        # Placed one by one as the loop asks, so that alarms do not depend on the size of blocks
         placed = self.families.each(seen.point, seen.record, seen.label, seen.client)
         hit = (
             [-1] * len(seen)
@@ -157,9 +160,8 @@ class Monitor:
         for i, ((time, client, record, label), (family, before, step)) in enumerate(
             zip(columns, placed, strict=True)
         ):
-            if (
-                time > self.now or time < self.now - HOUR
-            ):  # a clock that was ahead for longer is set right
+            # A clock that was ahead for more than an hour is set right
+            if time > self.now or time < self.now - HOUR:
                 self.now = time
             row = self.rows.of(client)
             query = ObservedQuery(
@@ -174,17 +176,20 @@ class Monitor:
                 row,
             )
             self._one(query, row, client, found)
+            # Only a new variant changes its family
             if step >= 0:
                 self._family(query, family, found)
         self.queries += len(seen)
         return found
 
     def _one(self, query: ObservedQuery, row: ClientRow, client: int, found: list[Alarm]) -> None:
+        # The row begins with the times of the first and the last query, and their number
         numbers = row.numbers
         if numbers[2] == 0:
             numbers[0] = query.time
         numbers[1] = query.time
         numbers[2] += 1
+        # Newcomers and old clients have a pool each
         which = int(query.time - numbers[0] >= WEEK)
         pool = self.pools.of(which)
         pool.numbers[2] += 1
@@ -194,6 +199,7 @@ class Monitor:
             if self.peak:
                 self.peak(f"{place.name}.client", f"{client:016x}", query.time, value)
                 self.peak(f"{place.name}.pool", POOLS[which], query.time, pooled)
+            # The sum starts anew after an alarm, also where the alarm is not told again
             if value > place.own:
                 hits = detector.hits(row, at) if isinstance(detector, Membership) else 0
                 self._alarm(
@@ -221,9 +227,8 @@ class Monitor:
         at = family % self.families.window
         evidence = self.families.evidence
         evidence[at] = max(0.0, float(evidence[at]) + self.boundary_gains[query.step])
-        variants = (
-            query.before + 1
-        )  # as of this query: the family itself already has those of the whole block
+        # As of this query: the family itself already has those of the whole block
+        variants = query.before + 1
         for name, value in (("probing", float(variants)), ("boundary", float(evidence[at]))):
             if self.peak:
                 self.peak(f"{name}.family", str(family), query.time, value)
@@ -232,6 +237,7 @@ class Monitor:
                 self._alarm(
                     query, name, ("family", str(family)), (value, limit), (variants, 0), found
                 )
+                # Variants are a count of what is there and are not reset
                 if name == "boundary":
                     evidence[at] = 0.0
 
@@ -251,6 +257,7 @@ class Monitor:
         stream, subject = f"{name}.{who[0]}", who[1]
         if query.time - self.told.get((stream, subject), -DAY) < DAY:
             return
+        # Subjects told of more than a day ago may alarm again and need not be remembered
         if len(self.told) > 10_000:
             self.told = {key: time for key, time in self.told.items() if query.time - time < DAY}
         self.told[stream, subject] = query.time
@@ -273,7 +280,7 @@ class Monitor:
     def _concerned(self, name: str, scope: Scope, subject: str) -> tuple[str, ...]:
         """List the clients behind an alarm.
 
-        Of a pool, those seen last and within a day whose own statistics are highest.
+        For a pool, they are those seen last and within a day whose own statistics are highest.
         """
         if scope == "client":
             return (subject,)

@@ -21,10 +21,8 @@ from memberscope.guard.detectors.feature_walks import (
 
 SIZES = (1, 8)  # variants from which a family counts as small, and as large
 SIGNS = len(SIZES) + 1
-STRENGTH, LONG = (
-    50.0,
-    2000.0,
-)  # queries that the population counts for; after which half of a client's history is forgotten
+# Queries that the population counts for; after which half of a client's history is forgotten
+STRENGTH, LONG = 50.0, 2000.0
 CAMPAIGN = 0.5  # share of the way from the usual rate to 1
 SUMS = 1 + len(SIZES)  # where the sums begin, after counts of fresh queries and of variants
 WALKS = SUMS + len(SIZES)  # where the last of them is, before counts of new records and of walks
@@ -47,7 +45,7 @@ class Probing:
 
     @cached_property
     def spans(self) -> dict[int, LaneConstants]:
-        """Build what finds walks among so many queries."""
+        """Constants that find walks among so many queries."""
         return (
             {n: build_lane_constants(n, self.level) for n in (CLIENT, POOL)}
             if self.level < NEVER
@@ -64,16 +62,19 @@ class Probing:
             before, asked = query.before, numbers[at]
             for k, size in enumerate(SIZES):
                 near = before >= size
-                if near or numbers[sums + k]:  # a sum of 0 stays 0 where nothing happened
+                # A sum of 0 stays 0 where nothing happened
+                if near or numbers[sums + k]:
                     usual = estimate_usual_rate(self.usual[k], numbers[at + 1 + k], asked, STRENGTH)
                     numbers[sums + k] = update_cusum(
                         numbers[sums + k], near, usual, usual + CAMPAIGN * (1 - usual)
                     )
                     numbers[at + 1 + k] += near
             numbers[at] = asked + 1
+            # Halving both the queries and the events keeps the rate, and lets newer ones weigh more
             if asked >= LONG:
                 for k in range(SUMS):
                     numbers[at + k] /= 2
+            # A record that was known walks nowhere
             if before >= 0 and self.spans:
                 self._walk(row, at + WALKS, query)
         return max(numbers[sums : sums + SIGNS])
@@ -81,15 +82,14 @@ class Probing:
     def _walk(self, row: ClientRow, at: int, query: ObservedQuery) -> None:
         """Take note of a query about a new record.
 
-        Its sum, how many such there were, and how many walked on, in the numbers from `at`.
-
-        The fourth is a client's part in what its pool sums up: it names clients, but alarms about
-        none.
+        The numbers from `at` are its sum, how many such there were, and how many walked on. The
+        fourth is a client's part in what its pool sums up: it names clients, but alarms about none.
         """
         numbers, mark = row.numbers, encode_mark(query.bins)
         walks = has_agreement(row.lately, mark, self.spans[row.held])
         row.lately = append_mark(row.lately, mark, row.held)
         asked = numbers[at + 1]
+        # Only the pool's walks are split among the clients who asked
         part = query.asker.numbers if query.asker is not None and row.held == POOL else None
         if walks or numbers[at] or (part and part[at + 3]):
             usual = estimate_usual_rate(self.usual[2], numbers[at + 2], asked, STRENGTH)

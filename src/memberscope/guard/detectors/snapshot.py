@@ -36,6 +36,7 @@ FAMILY = (
 def take_snapshot(monitor: Monitor) -> bytes:
     """Save a monitor's memory as safetensors, without inputs or keys."""
     families = monitor.families
+    # Only places that were ever used are saved
     filled, founded = (min(n, families.window) for n in (families.added, families.founded))
     parts: dict[str, tuple[str, tuple[int, ...], Iterable[Buffer]]] = {}
     for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
@@ -53,6 +54,7 @@ def take_snapshot(monitor: Monitor) -> bytes:
             (row.walked() for row in kept_rows.values()),
         )
     for name in FAMILY:
+        # The first four are kept for each record, the others for each family
         values = np.ascontiguousarray(
             getattr(families, name)[: filled if name in FAMILY[:4] else founded]
         )
@@ -81,6 +83,7 @@ def _encode_safetensors(
         begin, end = end, end + int(np.prod(shape)) * int(kind[1:]) // 8
         head[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [begin, end]}
     text = json.dumps(head).encode()
+    # Blanks after the head align the arrays, as safetensors wants it
     text += b" " * (-len(text) % 8)
     return b"".join(
         chain([len(text).to_bytes(8, "little"), text], *(pieces for _, _, pieces in parts.values()))
@@ -105,6 +108,7 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
     from safetensors.numpy import load
 
     try:
+        # The library gives arrays without their metadata, which stand in the head
         kept = json.loads(
             json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["monitor"]
         )
@@ -115,6 +119,7 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
                 f"Expected memory of this version ({FORMAT}), got {str(kept['format'])[:40]!r}. "
                 "Start without it."
             )
+        # With another radius the same records would be of other families
         if kept["radius"] != families.radius or kept["counts"][2] != families.window:
             raise ValueError("other settings")
         for name, rows in (("rows", monitor.rows), ("pools", monitor.pools)):
@@ -131,6 +136,7 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
         families.slots = {
             int(record): slot for slot, record in enumerate(arrays["records"].tolist())
         }
+        # A family whose place was taken since has no clients to remember
         known = ((int(family), list(clients)) for family, clients in kept["clients"])
         families.clients = {
             family: clients
@@ -165,6 +171,7 @@ def _fill_client_rows(
     ):
         raise ValueError("other widths")
     columns = (who.tolist(), numbers, seen, lately)
+    # The clients seen last, where this monitor keeps fewer
     for client, own, asked, last in zip(*(column[-rows.most :] for column in columns), strict=True):
         place = int.from_bytes(last.tobytes(), "little")
         rows.kept[client] = ClientRow(

@@ -13,17 +13,15 @@ PEERS = 2.0  # days that the peers count for
 LONG = 20.0  # days over which an own mean is taken
 LEAST = 0.3  # smallest spread of the logarithm of a day's count
 KEPT = 0.5  # share of a sum that is left on the next day
-SLACK, MOST = (
-    1.0,
-    8.0,
-)  # standard deviations by which a day may exceed the usual one, and that count at most
+# Standard deviations by which a day may exceed the usual one, and that count at most
+SLACK, MOST = 1.0, 8.0
 
 
 @dataclass(frozen=True)
 class Volume:
-    """Peers' `mean` and `spread` of log(1 + count) a day.
+    """Detect volume, by the peers' `mean` and `spread` of log(1 + count) a day.
 
-    Of queries, of distinct records, and of the queries in the busiest minute.
+    Counts are of queries, of distinct records, and of the queries in the busiest minute.
 
     The statistic is a cumulative sum over days of how many standard deviations, less one, the day
     exceeds the usual one; the largest of the three.
@@ -32,6 +30,8 @@ class Volume:
     mean: tuple[float, float, float] = (3.0, 2.7, 1.5)
     spread: tuple[float, float, float] = (1.5, 1.5, 1.0)
     name: ClassVar[str] = "volume"
+    # The day; its queries, distinct ones and busiest minute; the minute that runs and its queries;
+    # three each of means, variances and sums; days; three each of today's usual and its scale
     width: ClassVar[int] = 22
 
     def step(self, row: ClientRow, at: int, query: ObservedQuery) -> float:
@@ -39,6 +39,7 @@ class Volume:
         numbers = row.numbers
         day = query.time // DAY
         if numbers[at] != day:
+            # A client's first day has none before it
             if numbers[at]:
                 self._close(row, at)
             self._open(row, at, day)
@@ -69,6 +70,7 @@ class Volume:
         for k in range(3):
             mean = (days * numbers[at + 6 + k] + PEERS * self.mean[k]) / (days + PEERS)
             variance = (days * numbers[at + 9 + k] + PEERS * self.spread[k] ** 2) / (days + PEERS)
+            # Divided once a day, as the sums are taken at every query
             numbers[at + 19 + k] = 1.0 / max(sqrt(variance), LEAST)
             numbers[at + 16 + k] = mean * numbers[at + 19 + k]
 
@@ -78,6 +80,7 @@ class Volume:
         share = 1.0 / (numbers[at + 15] + 1)
         for k in range(3):
             numbers[at + 12 + k] = max(0.0, self._sum(row, at, k))
+            # Welford's update of mean and variance, with a share that stops falling after LONG days
             moved = log1p(numbers[at + 1 + k]) - numbers[at + 6 + k]
             numbers[at + 6 + k] += moved * share
             numbers[at + 9 + k] += (moved * moved * (1 - share) - numbers[at + 9 + k]) * share

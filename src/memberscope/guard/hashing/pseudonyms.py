@@ -42,6 +42,7 @@ class KeyedHasher:
 
     def client(self, text: str) -> str:
         """Hash a client's `kind:subject`, as 16 hexadecimal digits."""
+        # Long texts are not remembered, so that no client can fill the memory
         return self._known(text) if len(text) <= LONGEST else self._client(text)
 
     def _client(self, text: str) -> str:
@@ -52,6 +53,7 @@ class KeyedHasher:
 
     def records(self, batch: Batch) -> Sequence[int]:
         """Hash each record by its values alone, whatever the shape."""
+        # Set up once: copying it is faster than setting up the key for each record
         start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
         for text in _encode_batch_records(batch):
@@ -67,6 +69,7 @@ def _encode_batch_records(batch: Batch) -> Iterable[bytes]:
         array = np.asarray(batch.array)
         flat = array.reshape(len(array), -1)
         if array.dtype != object:
+            # Adding zero makes -0.0 into 0.0, which is the same record
             return (row.tobytes() for row in np.ascontiguousarray(flat + 0.0))
         return (repr(row).encode() for row in flat.tolist())
     columns = [

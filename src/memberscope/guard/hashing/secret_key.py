@@ -37,6 +37,7 @@ class Secret:
     key: bytes
 
     def __repr__(self) -> str:
+        # Without the key, which must not reach a log
         return f"Secret({self.id!r})"
 
     @classmethod
@@ -45,17 +46,17 @@ class Secret:
         return cls(os.urandom(4).hex(), os.urandom(32))
 
     def hash64(self, purpose: Purpose, text: bytes) -> int:
-        """64 keyed bits of `text`; the same text has other bits for another purpose."""
+        """Hash `text` to 64 keyed bits; the same text has other bits for another purpose."""
         return int.from_bytes(self._hash(purpose, text), "little")
 
     def hashes(self, purpose: Purpose, texts: Iterable[bytes]) -> NDArray[np.uint64]:
-        """64 keyed bits for each text (n,)."""
+        """Hash each text (n,) to 64 keyed bits."""
         return np.frombuffer(
             b"".join(self._hash(purpose, text) for text in texts), dtype="<u8"
         ).astype(np.uint64)
 
     def wide(self, purpose: Purpose, texts: Iterable[bytes]) -> bytes:
-        """512 keyed bits for each text, one after the other."""
+        """Hash each text to 512 keyed bits, one after the other."""
         start = hashlib.blake2b(key=self.key, person=purpose.encode() + b"/wide")
         found = []
         for text in texts:

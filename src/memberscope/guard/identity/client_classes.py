@@ -34,7 +34,7 @@ class Classes:
 
         Raises:
             InputError: A network is none, or a defence must be fitted and the policy's file does
-        not hold it for these classes.
+                not hold it for these classes.
         """
         self.allowed: dict[str, ClientLimits] = {entry.name: entry for entry in policy.clients} | {
             DEFAULT: policy.default
@@ -46,6 +46,7 @@ class Classes:
         names = {name: allowed.restrict for name, allowed in self.allowed.items()}
         parts = load_fitted(policy.path(policy.fitted)) if policy.fitted else {}
         serving = policy.serving
+        # What was fitted to another number of classes is refused
         n_classes = len(serving.classes) if serving.classes else serving.n_classes
         self.defences = {
             name: _build_output_defence(restrict, parts, n_classes)
@@ -55,6 +56,7 @@ class Classes:
 
     def of(self, client: Client) -> tuple[str, ClientLimits]:
         """Find the first class of a client, else `default`, with its limits."""
+        # The order of the policy decides where a client belongs to several classes
         for name, rules in self.rules:
             if any(holds(client) for holds in rules):
                 return name, self.allowed[name]
@@ -96,6 +98,7 @@ def _parse_client_rule(text: str) -> Holds:
     kind, _, wanted = text.partition(":")
     if kind == "network":
         network = parse_network(wanted)
+        # Whatever else the client proves
         return lambda client: _is_in_network(client, network)
     if wanted.endswith("*"):
         return lambda client: client.kind == kind and client.subject.startswith(wanted[:-1])
@@ -103,5 +106,5 @@ def _parse_client_rule(text: str) -> Holds:
 
 
 def _is_in_network(client: Client, network: Network) -> bool:
-    """True if a client's address is in a network."""
+    """Tell whether a client's address is in a network."""
     return client.address is not None and client.address in network

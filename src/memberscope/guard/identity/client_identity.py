@@ -25,6 +25,7 @@ from memberscope.guard.identity.subjects import SUBJECT_LENGTH, parse_subject
 from memberscope.guard.policy.tables import Identity, Source
 from memberscope.guard.refused import RequestRefused
 
+# Bytes of a credential that is looked at; longer ones prove nothing
 KEY_LENGTH, TOKEN_LENGTH = 1024, 8192
 
 
@@ -48,7 +49,7 @@ class Client:
 
     @property
     def text(self) -> str:
-        """Give `kind:subject`."""
+        """Text `kind:subject`."""
         return f"{self.kind}:{self.subject}"
 
 
@@ -67,10 +68,11 @@ class Identifier:
 
         Raises:
             InputError: The key file or a network is not usable, two keys are the same, or what is
-        required cannot be proven.
+                required cannot be proven.
         """
         self.identity = identity
         self.origins = ForwardedAddresses(identity)
+        # Found by the hash of what was sent, so that no comparison runs on the key itself
         self.keys = {bytes.fromhex(key.sha256): key.name for key in identity.keys}
         if len(self.keys) < len(identity.keys):
             raise InputError(
@@ -109,6 +111,7 @@ class Identifier:
         Raises:
             RequestRefused: The policy requires a proof, and there is none.
         """
+        # One pass over the headers for all sources
         found = self.headers(scope)
         trusted, address, network = self.origins.origin(scope, found.get("network", []))
         for source in self.identity.by:
@@ -117,6 +120,7 @@ class Identifier:
             subject = self.proof(source, scope, found, trusted)
             if subject is not None:
                 return Client(source, subject, True, address)
+        # A network is no proof
         if self.identity.required:
             scheme = "Bearer" if self.tokens else "ApiKey"
             raise RequestRefused("credentials-required", (("www-authenticate", scheme),))
@@ -137,6 +141,7 @@ class Identifier:
 
         A header that is there twice proves nothing.
         """
+        # The server's own check of a certificate counts more than a header
         if source == "mtls":
             return _read_certificate_subject(scope) or (
                 parse_subject(_take_single_value(found.get("mtls", []), SUBJECT_LENGTH))
@@ -162,7 +167,7 @@ def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
 def _take_single_value(values: list[bytes], longest: int) -> bytes | None:
     """Take the value of a header that is there once, without blanks around it.
 
-    None if it is absent, repeated or too long.
+    It is None if it is absent, repeated or too long.
     """
     if len(values) != 1 or len(values[0]) > longest:
         return None

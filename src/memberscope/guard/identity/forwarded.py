@@ -45,11 +45,11 @@ class ForwardedAddresses:
     def origin(self, scope: Mapping[str, Any], forwarded: list[bytes]) -> Origin:
         """Find whether a listed proxy wrote the headers, and where the request came from.
 
-        The same clients come again.
-
-        What a stranger writes is not remembered, nor what is long.
+        Answers are remembered, as the same clients come again, but not for what a stranger writes,
+        nor for what is long.
         """
         peer = "" if _is_unix_socket(scope) else str(scope["client"][0])
+        # Without a listed proxy at the other end, forwarded addresses count for nothing
         alone = self._known(peer, ())
         if not forwarded or not alone[0]:
             return alone
@@ -64,16 +64,16 @@ class ForwardedAddresses:
         return trusted, address, self.prefix(address)
 
     def trusts(self, address: Address | None) -> bool:
-        """True if an address is a listed proxy's."""
+        """Tell whether an address is a listed proxy's."""
         return address is not None and any(address in network for network in self.trusted)
 
     def forwarded(self, values: list[bytes], peer: Address | None) -> Address | None:
         """Find the rightmost forwarded address that is no listed proxy's.
 
-        Where that cannot be read, the last that can.
-
-        Several headers count as one list. It ends after `HOPS` addresses.
+        Where that cannot be read, it is the last that can. Several headers count as one list, which
+        ends after `HOPS` addresses.
         """
+        # From the right, where each proxy adds the address that it saw
         last = peer
         for entry in reversed(b",".join(values[-HOPS:]).rsplit(b",", HOPS)[-HOPS:]):
             address = parse_address(entry)
@@ -89,12 +89,13 @@ class ForwardedAddresses:
         if address is None:
             return NOWHERE
         bits = self.identity.prefix_v4 if address.version == 4 else self.identity.prefix_v6
+        # The bits of single hosts are set to zero
         hidden = address.max_prefixlen - bits
         return f"{type(address)(int(address) >> hidden << hidden)}/{bits}"
 
 
 def _is_unix_socket(scope: Mapping[str, Any]) -> bool:
-    """True if the request came over a Unix socket, whose other end has no address."""
+    """Tell whether the request came over a Unix socket, whose other end has no address."""
     client = scope.get("client")
     return not client or not client[0]
 
@@ -122,14 +123,17 @@ def _parse_short_address(value: bytes) -> Address | None:
         text, _, rest = text[1:].partition("]")
         if rest and not (rest[0] == ":" and rest[1:].isdecimal()):
             return None
+    # One colon is a port behind IPv4, as IPv6 has two at least
     elif text.count(":") == 1:
         text, _, port = text.partition(":")
         if not port.isdecimal():
             return None
     try:
+        # What follows a per cent sign is the zone of a link-local address
         found = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    # Else the same client would have two budgets
     return getattr(found, "ipv4_mapped", None) or found
 
 

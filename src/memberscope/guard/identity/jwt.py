@@ -18,9 +18,10 @@ class Tokens:
 
         Raises:
             InputError: It cannot be read, does not fit the algorithms, or is too short to be a
-        secret.
+                secret.
         """
         self.jwt = jwt
+        # With both families, a token could be signed with the public key as a secret
         if not jwt.algorithms or len({word[:2] for word in jwt.algorithms}) > 1:
             raise InputError(
                 "Expected algorithms of one family in [identity.jwt], got "
@@ -46,13 +47,8 @@ class Tokens:
                 issuer=self.jwt.issuer,
                 options={"require": self.required()},
             )
-        except (
-            jwt.PyJWTError,
-            ValueError,
-            TypeError,
-            OverflowError,
-            RecursionError,
-        ):  # odd tokens raise more than the library's own
+        # Odd tokens raise more than the library's own
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             return None
         found = claims.get(self.jwt.subject)
         return parse_subject(found.encode()) if isinstance(found, str) else None
@@ -60,6 +56,7 @@ class Tokens:
     def required(self) -> list[str]:
         """List the claims that a token must have."""
         given = [("aud", self.jwt.audience), ("iss", self.jwt.issuer)]
+        # PyJWT checks a claim only where it is there, so that those needed are required
         return ["exp", self.jwt.subject, *(name for name, value in given if value is not None)]
 
 
@@ -81,7 +78,9 @@ def _read_jwt_key(jwt: Jwt, path: Path) -> Any:
         ) from error
     secret = jwt.algorithms[0].startswith("HS")
     if secret:
+        # Editors end a file with a line break, which is no part of the secret
         content = content.strip()
+        # As long as the hash, as RFC 7518 asks (section 3.2)
         least = max(int(word[2:]) // 8 for word in jwt.algorithms)
         if len(content) < least:
             raise InputError(

@@ -9,7 +9,7 @@ ABSENT = ("", "(null)", "-")  # what proxies send where there is no certificate
 def parse_subject(value: bytes | None) -> str | None:
     r"""Parse a name that can be kept and printed.
 
-    None for what is empty, too long or holds control characters.
+    It is None for what is empty, too long or holds control characters.
 
     >>> parse_subject(b"CN=partner,O=Example"), parse_subject(b"a\nb"), parse_subject(b"(null)")
     ('CN=partner,O=Example', None, None)

@@ -22,9 +22,8 @@ class DailyJsonl:
     r"""Append lines to `path`; rename the file when the first line of another day comes.
 
     `key` is the key of a line's time, in seconds since 1970. Files are renamed after the time of
-    their first line, and removed `days` days after their day
-    has ended. Several processes may write the same file. A line that a crash or a full disk cut off
-    is followed by a line break.
+    their first line, and removed `days` days after their day has ended. Several processes may write
+    the same file. A line that a crash or a full disk cut off is followed by a line break.
 
     >>> import tempfile
     >>> log = DailyJsonl(Path(tempfile.mkdtemp()) / "access.jsonl", days=30)
@@ -49,10 +48,12 @@ class DailyJsonl:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.tidy(now)
             self._day = now // DAY
+        # Opened for each write, as another process may have renamed the file since
         handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             found = os.fstat(handle)
             torn = False
+            # The path may also be a pipe or a device, which has no last byte
             if stat.S_ISREG(found.st_mode):
                 os.fchmod(handle, 0o600)
                 torn = found.st_size > 0 and os.pread(handle, 1, found.st_size - 1) != b"\n"
@@ -79,15 +80,18 @@ class DailyJsonl:
         ) is not None and begin // DAY < now // DAY:
             put = name_day_file(self.path, begin + later)
             try:
-                os.link(self.path, put)  # unlike a rename it fails where another process was faster
+                # Unlike a rename, a link fails where another process was faster
+                os.link(self.path, put)
                 self.path.unlink()
             except FileExistsError:
-                if _is_same_file(self.path, put):  # another process is between its two steps
+                # Another process is between its two steps
+                if _is_same_file(self.path, put):
                     return
                 later += 1
             except FileNotFoundError:
                 return
-            except OSError:  # a file system without links
+            # A file system without links
+            except OSError:
                 os.replace(self.path, put)
                 return
 
@@ -102,7 +106,7 @@ def name_day_file(path: Path, begin: float) -> Path:
 
 
 def is_day_expired(begin: float, days: float, now: float) -> bool:
-    """True if the day of `begin` ended more than `days` days before `now`.
+    """Tell whether the day of `begin` ended more than `days` days before `now`.
 
     >>> is_day_expired(0.0, 1, 2 * DAY), is_day_expired(0.0, 1, 2 * DAY + 1)
     (False, True)
@@ -118,6 +122,7 @@ def remove_expired_files(path: Path, days: float, now: float) -> None:
     """
     for file in path.parent.glob(f"{path.name}.*Z"):
         with suppress(ValueError, FileNotFoundError):
+            # Another file that happens to match the pattern has no such time, and stays
             begin = datetime.strptime(file.name[-16:], STAMP).replace(tzinfo=UTC).timestamp()
             if is_day_expired(begin, days, now):
                 file.unlink()
@@ -149,7 +154,7 @@ def _read_begin(path: Path, time: re.Pattern[bytes]) -> float | None:
 
 
 def _is_same_file(one: Path, other: Path) -> bool:
-    """True if two names are of one file."""
+    """Tell whether two names are of one file."""
     with suppress(FileNotFoundError):
         return one.samefile(other)
     return True

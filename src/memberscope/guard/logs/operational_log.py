@@ -41,7 +41,9 @@ class JsonLines(logging.Formatter):
             },
         }
         if record.exc_info and record.exc_info[0] is not None:
+            # The type alone: a message may quote an input
             found["error"] = record.exc_info[0].__name__
+        # JSON escapes all control characters but this one
         return json.dumps(found).replace("\x7f", "\\u007f")
 
 

@@ -34,7 +34,7 @@ class MonitorArtifacts:
 
 
 def has_monitor(policy: GuardPolicy) -> bool:
-    """True if [monitor] is enabled and has a sketch."""
+    """Tell whether [monitor] is enabled and has a sketch."""
     return policy.monitor.enabled and policy.monitor.sketch is not None
 
 
@@ -43,7 +43,7 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
 
     Raises:
         InputError: A file is missing or damaged, or was made with another key, or a sketch is named
-    without one.
+            without one.
     """
     watch = policy.monitor
     if not watch.enabled or watch.sketch is None:
@@ -55,6 +55,7 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
             "Expected key beside sketch in [monitor], got none. Make both with memberscope guard "
             "prepare."
         )
+    # The key first: all other files say which key they were made with
     secret = read_secret(policy.path(watch.key))
     sketcher = read_sketcher(policy.path(watch.sketch), secret)
     if sketcher.kind != watch.kind:

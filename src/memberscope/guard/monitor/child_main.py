@@ -50,17 +50,17 @@ class Report:
         self.calls.append(("alert_lost", (where,)))
 
     def waiting(self, n: int) -> None:
-        """Nothing waits here."""
+        """Do nothing, as nothing waits here."""
 
     def late(self, seconds: float) -> None:
-        """Nothing waits here."""
+        """Do nothing, as nothing waits here."""
 
     def dropped(self, n: int) -> None:
         """Report queries that could not be sketched."""
         self.calls.append(("dropped", (n,)))
 
     def fault(self, which: Faulty) -> None:
-        """Something has failed."""
+        """Report a failure of something that protection needs."""
         self.calls.append(("fault", (which,)))
 
     def watched(self, clients: int, lag: float) -> None:
@@ -73,6 +73,7 @@ class Report:
 
     def taken(self) -> Done:
         """Take all that was collected."""
+        # As many as there are now: the thread of alerts may add more meanwhile
         return Done(tuple(self.calls.popleft() for _ in range(len(self.calls))))
 
 
@@ -93,6 +94,7 @@ class Watcher:
             )
         self.equipment, self.report, self.clock = equipment, Report(), clock
         self.judge = MonitorEngine(begin.policy, equipment, self.report, self.report)
+        # Only with the same key are clients known by the same names as in what was saved
         self.judge.recall()
         self.saved = self.tidied = time.monotonic()
         self.judge.tidied(clock())
@@ -107,7 +109,9 @@ class Watcher:
                 lines += build_log_lines(piece, self.equipment, self.report.dropped)
             except Exception as error:
                 self._failed(error, len(piece.labels))
+            # Whoever serves gets the processor between two pieces
             os.sched_yield()
+        # The log first: what fails in judging can be replayed from it
         self.judge.write([line for _, line in lines], self.clock())
         step = max(STEP, len(lines) // 4)
         for start in range(0, len(lines), step):
@@ -118,6 +122,7 @@ class Watcher:
                 self._failed(error, sum(len(seen) for seen, _ in some))
             os.sched_yield()
         now = time.monotonic()
+        # What is due by the clock is done here too, as messages come at least every second
         if now - self.saved > SAVED:
             self.saved = now
             await self.judge.save()
@@ -140,6 +145,7 @@ class Watcher:
 async def _run_watcher(ours: socket.socket) -> None:
     """Answer each message until the other end hangs up, also because its process is gone."""
     with ours, ours.makefile("rb") as stream:
+        # The first message says what to read, and the answer whether that went well
         begin: Begin | None = read_message(stream)
         if begin is None:
             return
@@ -162,11 +168,8 @@ async def _run_watcher(ours: socket.socket) -> None:
 if __name__ == "__main__":
     from threadpoolctl import threadpool_limits
 
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-    ):  # the serving process ends it when it has ended itself
+    # The serving process ends it when it has ended itself
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     threadpool_limits(1)  # the products are small: threads would only wait for one another

@@ -26,10 +26,8 @@ from memberscope.guard.monitor.query_queue import Queue, Waiting, split_into_pie
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.state.interface import State, StateError
 
-PYTHON = (
-    sys.executable,
-    "-P",
-)  # what lies in the folder that the guard is started from is none of the monitor's modules
+# With -P, what lies in the folder that the guard is started from is none of the monitor's modules
+PYTHON = (sys.executable, "-P")
 TURN, PIECE = 256, 32  # records that are sent at once; that are sketched at once
 # Seconds after which the monitor is asked without queries: for what it counted, and for its own
 # clock
@@ -37,9 +35,8 @@ SILENCE = 1.0
 RESTED = 1.0  # seconds from a monitor's end to the next one's start
 LONGEST = 60.0  # as many after one has failed again and again
 PATIENCE = 60.0  # seconds after which a monitor that does not answer is ended
-ENDED = (
-    10.0  # seconds for what still waits at the end, and for a monitor that saves what it remembers
-)
+# Seconds for what still waits at the end, and for a monitor that saves what it remembers
+ENDED = 10.0
 HANGS = 9.0  # seconds without an answer after which it is not waited for at the end
 
 
@@ -64,6 +61,7 @@ class ChildLink:
         ours, theirs = socket.socketpair()
         command = [*PYTHON, "-m", "memberscope.guard.monitor.child_main", str(theirs.fileno())]
         with theirs:
+            # A session of its own, so that the terminal's signals reach the serving process alone
             process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
@@ -76,6 +74,7 @@ class ChildLink:
             if begun[0] == "refused":
                 raise InputError(*begun[1])
         except BaseException:
+            # What was refused or cancelled must not leave a process behind
             await link.close(0.0)
             raise
         return link
@@ -120,9 +119,8 @@ class ChildMonitor:
         self.queue = Queue(metrics, TURN)
         self.watch, self.tell = self.queue.watch, self.queue.tell
         self.link: ChildLink | None = None
-        self.followed = self.told = (
-            policy  # the policy that was read last, and the one that the monitor knows of
-        )
+        # The policy that was read last, and the one that the monitor knows of
+        self.followed = self.told = policy
         self.task: asyncio.Task[None] | None = None
 
     def follow(self, policy: GuardPolicy) -> None:
@@ -162,6 +160,7 @@ class ChildMonitor:
             if self.link is None:
                 await asyncio.sleep(rest)
                 await self._opened()
+                # Twice as long after each failure: starting a broken monitor takes processor time
                 rest = RESTED if self.link is not None else min(2 * rest, LONGEST)
                 continue
             taken = await self.queue.gathered(SILENCE)
@@ -175,6 +174,7 @@ class ChildMonitor:
         """Have queries looked at, and do what follows."""
         assert self.link is not None
         follow = None if self.followed is self.told else self.followed
+        # Also without queries: the answer brings counts, and the monitor looks at its clock
         done = await self.link.ask(Look(tuple(split_into_pieces(taken, PIECE)), follow))
         self.told = follow or self.told
         for name, given in done.calls:
@@ -202,6 +202,7 @@ class ChildMonitor:
         log_event(logging.ERROR, "monitor_ended", code=code, error=type(error).__name__, said=said)
 
     async def _do(self, name: str, given: tuple[Any, ...]) -> None:
+        # Only methods that were meant to be called from the other process
         if name not in CALLS:
             return
         if name != "stand":

@@ -29,7 +29,7 @@ class MonitorCounters(QueueCounters, Tally, Protocol):
     """Interface of what counts the monitor's work, such as `Metrics`."""
 
     def fault(self, which: Faulty) -> None:
-        """Something that protection needs has failed."""
+        """Count a failure of something that protection needs."""
         ...
 
     def watched(self, clients: int, lag: float) -> None:
@@ -94,6 +94,7 @@ class MonitorEngine:
         for alarm in (
             self.monitor.observe(join_observations([seen for seen, _ in parts])) if parts else ()
         ):
+            # Alerts do not wait for the state, which may not answer
             self.alerter.tell(alarm)
             for client, standing, seconds in list_responses(alarm, self.respond):
                 try:
@@ -120,6 +121,7 @@ class MonitorEngine:
             try:
                 restore_monitor(self.monitor, data)
             except MemberscopeError as error:
+                # A snapshot may have been restored in part before it turned out not to fit
                 self.forget()
                 log_event(logging.WARNING, "memory_left", said=str(error))
 
@@ -134,6 +136,7 @@ class MonitorEngine:
         if self.memory is not None:
             data = take_snapshot(self.monitor)
             try:
+                # A disk that is slow must not hold up what else this process does
                 await asyncio.to_thread(write_bytes, self.memory, data, mode=0o600)
             except MemberscopeError as error:
                 log_event(logging.ERROR, "memory_not_saved", said=str(error))

@@ -25,10 +25,8 @@ TURN = 16  # records looked at before other work gets its turn; texts, which tak
 RESTED = 0.2  # seconds after a fault
 ENDED = 5.0  # seconds for what still waits at the end
 HELD = 20_000  # lines that wait for a checkpoint at most
-CHECKED, SHARE = (
-    5.0,
-    50.0,
-)  # seconds between checkpoints in Redis; how many times as long as the last one took, at least
+# Seconds between checkpoints in Redis; how many times as long as the last one took, at least
+CHECKED, SHARE = 5.0, 50.0
 
 
 class SketchQueue(Queue):
@@ -50,6 +48,7 @@ class SketchQueue(Queue):
         """Give the observations of the next queries, with their lines of the log."""
         found: Lines = []
         for place, piece in enumerate(split_into_pieces(await self.gathered(), self.turn)):
+            # Requests get their turn between two pieces
             if place:
                 await asyncio.sleep(0)
             found += build_log_lines(piece, self.equipment, self.metrics.dropped)
@@ -62,6 +61,7 @@ async def cancel_tasks(tasks: list[asyncio.Task[None]], lock: asyncio.Lock) -> N
     A client of Redis can take the first time for a fault of its own.
     """
     while left := [task for task in tasks if not task.done()]:
+        # Not in the midst of what the lock guards
         async with lock:
             for task in left:
                 task.cancel()
@@ -97,6 +97,7 @@ class LocalMonitor:
         while True:
             try:
                 parts = await self.sketched.lines()
+                # The log first: what fails in judging can be replayed from it
                 self.judge.write([line for _, line in parts], self.sketched.clock())
                 await self.judge.take(parts, self.sketched.clock())
             except Exception as error:  # a monitor that ends would see nothing any more
@@ -141,6 +142,7 @@ class SharedMonitor:
             await self._checkpoint()
         except StateError:
             self.sketched.metrics.fault("state")
+        # The lease is given back after the last checkpoint, from which another worker goes on
         await self.consumer.close()
         await asyncio.to_thread(self.judge.alerter.close)
 
@@ -166,6 +168,7 @@ class SharedMonitor:
         """
         while True:
             try:
+                # What was judged since the last checkpoint comes again from the stream
                 snapshot = await self.consumer.resume()
                 self.judged, self.last = [], ""
                 self.judge.remember(snapshot)
@@ -189,6 +192,7 @@ class SharedMonitor:
                         self.last = id
                         if time.monotonic() > self.due:
                             await self._checkpoint()
+                        # Lines without a checkpoint are written too, rather than kept without end
                         if len(self.judged) >= HELD:
                             self._write()
                     await asyncio.sleep(0)
@@ -213,15 +217,15 @@ class SharedMonitor:
 
         Raises:
             StateError: Redis does not answer, or another worker holds the lease; what was judged
-        goes with the next one.
+                goes with the next one.
         """
         if not self.last:
             return
         begin = time.monotonic()
-        self.due = (
-            begin + CHECKED
-        )  # also after a failure: memory that is not stored at once is not stored at every line
+        # Also after a failure: memory that is not stored at once is not stored at every line
+        self.due = begin + CHECKED
         await self.consumer.checkpoint(self.last, take_snapshot(self.judge.monitor))
+        # A large memory is stored less often, so that storing takes a small share of the time
         self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
         self.last = ""
         self._write()

@@ -48,6 +48,7 @@ class Done:
     calls: tuple[tuple[str, tuple[Any, ...]], ...] = ()
 
 
+# What the serving process does on the monitor's behalf, and nothing else
 CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
 
 
@@ -60,6 +61,7 @@ def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryvie
 
     def within(buffer: PickleBuffer) -> bool:
         raw = buffer.raw()
+        # Short buffers are copied into the pickle, as a part of their own costs more
         if raw.nbytes >= LONG:
             beside.append(raw)
         return raw.nbytes < LONG
@@ -105,6 +107,7 @@ def read_message(stream: IO[bytes]) -> Any:
     """Read the next message of a stream; None at its end."""
     head = stream.read(2 * SIZE)
     if len(head) < 2 * SIZE:
+        # The other end has gone, perhaps in the midst of a message
         return None
     size, table = _decode_lengths(head)
     data = stream.read(size + table)
@@ -112,9 +115,8 @@ def read_message(stream: IO[bytes]) -> Any:
         return None
     beside = []
     for each in _decode_lengths(data[size:]):
-        part = bytearray(
-            stream.read(each)
-        )  # as arrays that were sent in the pickle, those beside it may be written to
+        # As arrays that were sent in the pickle, those beside it may be written to
+        part = bytearray(stream.read(each))
         if len(part) < each:
             return None
         beside.append(part)

@@ -27,8 +27,10 @@ def build_log_lines(
     """
     try:
         record, point, bins = equipment.sketcher.sketch(piece.batch)
-    except Exception:  # whatever a client sent, the monitor goes on
-        if len(piece.asked) > 1:  # one of them spoils it for all
+    # Whatever a client sent, the monitor goes on
+    except Exception:
+        # One of them spoils it for all: each is tried by itself
+        if len(piece.asked) > 1:
             return [
                 found for one in piece.alone() for found in build_log_lines(one, equipment, dropped)
             ]
@@ -37,6 +39,7 @@ def build_log_lines(
     found, start = [], 0
     for one in piece.asked:
         part = slice(start, start + one.records)
+        # Answers that passed as they were are read only here, out of the way of requests
         labels = (
             _read_answer_classes(one)
             if one.answer and one.serving is not None
@@ -63,7 +66,8 @@ def _read_answer_classes(one: Asked) -> Ints:
     try:
         assert one.serving is not None
         return _build_exchange(one.serving).tops(bytes(one.answer), one.records)
-    except Exception:  # whatever a server said, the monitor goes on
+    # Whatever a server said, the monitor goes on
+    except Exception:
         return np.full(one.records, -1, dtype=np.int64)
 
 

@@ -29,7 +29,7 @@ class QueueCounters(Protocol):
         ...
 
     def dropped(self, n: int) -> None:
-        """There was no room for so many."""
+        """Count as many for which there was no room."""
         ...
 
     def late(self, seconds: float) -> None:
@@ -46,10 +46,11 @@ class Waiting(NamedTuple):
 
 
 def _estimate_weight(batch: Batch) -> int:
-    """About how many bytes the records take."""
+    """Estimate how many bytes the records take."""
     if batch.columns is None and (array := np.asarray(batch.array)).dtype.kind != "O":
         return array.nbytes
     parts = list(batch.columns.values()) if batch.columns else [np.asarray(batch.array)]
+    # An array of objects counts its pointers only, so that their texts are added
     numbers = sum(part.nbytes for part in parts)
     return numbers + sum(
         len(str(value)) for part in parts if part.dtype == object for value in part.ravel()
@@ -75,9 +76,8 @@ class Queue:
     def watch(self, seen: QueryEvent) -> None:
         """Take a query."""
         weight, told, records = _estimate_weight(seen.batch), len(seen.answer), len(seen.labels)
-        if (
-            told and self.weight + weight + told > WEIGHT / 2
-        ):  # what was asked counts for more than what was told
+        # What was asked counts for more than what was told: answers go first where room is short
+        if told and self.weight + weight + told > WEIGHT / 2:
             seen, told = seen._replace(answer=b""), 0
         weight += told
         if self.records + records > WAITING or self.weight + weight > WEIGHT:
@@ -89,9 +89,9 @@ class Queue:
         self.awake.set()
 
     async def gathered(self, seconds: float | None = None) -> list[Waiting]:
-        """About `turn` records of those that wait, in the order in which they were answered.
+        """Take about `turn` records of those that wait, in the order in which they were answered.
 
-        None where none come for so long.
+        The list is empty where none come for so long.
 
         What comes within `GATHERED` seconds goes together, which takes a fraction of the time.
         """
@@ -103,6 +103,7 @@ class Queue:
                     await self.awake.wait()
             except TimeoutError:
                 return []
+        # With a full turn there is nothing to wait for
         if self.records < self.turn:
             await asyncio.sleep(GATHERED)
         self.busy, self.first = True, self.waiting[0].at
@@ -203,6 +204,7 @@ def _group_by_form(taken: Sequence[Waiting], turn: int) -> list[list[Waiting]]:
     found: list[list[Waiting]] = []
     last: object = None
     for one in taken:
+        # None never equals the form before, so that a long query stays alone
         form = None if len(one.seen.labels) > turn else _find_batch_form(one.seen.batch)
         if found and form is not None and form == last:
             found[-1].append(one)
@@ -219,6 +221,7 @@ def _split_query(one: Waiting, turn: int) -> Iterator[Piece]:
     """
     whole, seen = _summarize_query(one), one.seen
     if whole.answer:
+        # Labels are read from the answer as a whole
         turn = seen.records
     for start in range(0, seen.records, turn):
         where = range(start, min(start + turn, seen.records))

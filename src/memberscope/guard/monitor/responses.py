@@ -25,6 +25,7 @@ def list_responses(alarm: Alarm, respond: Respond) -> list[tuple[str, ActiveResp
     response = getattr(respond, alarm.detector)
     if response == "alert":
         return []
+    # A client may have taken part more than once, and gets one response
     concerned = (alarm.subject,) if alarm.scope == "client" else dict.fromkeys(alarm.clients)
     return [
         (client, ActiveResponse(response, alarm.detector), 60.0 * respond.minutes)

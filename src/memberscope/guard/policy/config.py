@@ -54,6 +54,7 @@ class GuardPolicy(PolicyTable):
             raise ValueError(
                 "Expected client classes with different names, none of them default. Rename one."
             )
+        # Of labels nothing can be rounded or hidden
         if self.serving.outputs == "labels" and any(
             entry.restrict not in ("none", "label") for entry in (*self.clients, self.default)
         ):
@@ -81,7 +82,7 @@ def read_policy(path: str | Path) -> GuardPolicy:
 
     Raises:
         InputError: It cannot be read, is no TOML, or some key or value is not usable; the sentence
-    names the key.
+            names the key.
     """
     path = Path(path)
     try:
@@ -111,9 +112,11 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
     try:
         return GuardPolicy.model_validate(table)
     except ValidationError as error:
+        # The first error alone: others often follow from it
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "table"
         said = first["msg"].removeprefix("Value error, ").rstrip(".")
+        # A whole table says nothing about which of its keys is wrong
         got = (
             ""
             if isinstance(first["input"], dict | GuardPolicy)

@@ -23,9 +23,9 @@ def _find_measured_level(policy: GuardPolicy) -> str | None:
 
 
 def find_looser_classes(policy: GuardPolicy) -> list[str]:
-    """Classes of clients whose answers cannot be worked out from the level that was measured.
+    """Find classes of clients whose answers cannot be worked out from the measured level.
 
-    `default` among them.
+    `default` may be among them.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> measured = {"result": "00", "level": "top:1", "fpr": 0.01, "limit": 0.03, "upper": 0.02, "attack": "lira", "confidence": 0.95}
@@ -37,12 +37,14 @@ def find_looser_classes(policy: GuardPolicy) -> list[str]:
     if level is None or found is None:
         return []
     served = LABEL if policy.serving.outputs == "labels" else NONE
+    # Logits tell more than the probabilities that were measured
     logits = policy.serving.outputs == "logits" and found.outputs == "probabilities"
     looser = []
     for name, restrict in [
         *((entry.name, entry.restrict) for entry in policy.clients),
         ("default", policy.default.restrict),
     ]:
+        # Unrestricted answers are those of the server
         answers = served if restrict == NONE else restrict
         if not can_derive_answers(level, answers) or (answers == NONE and logits):
             looser.append(name)
@@ -74,10 +76,7 @@ def require_measured(policy: GuardPolicy, *, allow_looser: bool = False) -> None
 
 
 def log_measured(policy: GuardPolicy) -> None:
-    """Log what the operator must know of the audit behind a policy.
-
-    That there is none, or that it does not hold.
-    """
+    """Log where a policy has no audit behind it, or does not hold what its audit measured."""
     if policy.measured is None:
         log_event(
             logging.INFO,

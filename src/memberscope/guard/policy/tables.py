@@ -43,6 +43,7 @@ class RateLimit(PolicyTable):
         """
         if isinstance(text, RateLimit):
             return text
+        # At most twelve digits of records and six of time, so that no rate is absurdly large
         found = re.fullmatch(
             r"\s*([1-9][0-9]{0,11})\s*/\s*([1-9][0-9]{0,5})?\s*([smhd])\s*",
             text if isinstance(text, str) else "",
@@ -152,9 +153,11 @@ class ServingConfig(PolicyTable):
     @model_validator(mode="after")
     def _usable(self) -> ServingConfig:
         try:
+            # Building the endpoint checks the keys as an audit does; its address is never asked
             self.endpoint("http://upstream")
         except InputError as error:
             raise ValueError(str(error)) from None
+        # Templated JSON has no path of its own, while the other protocols define theirs
         if self.protocol == "json" and not (self.path or "").startswith("/"):
             raise ValueError(
                 'Expected the path of requests for protocol json, got none. Write path = "/predict".'
@@ -210,6 +213,7 @@ class Identity(PolicyTable):
     mtls_header: str = "x-ssl-client-s-dn"
     trusted_proxies: tuple[str, ...] = ()
     prefix_v4: int = Field(default=32, ge=8, le=32)
+    # A subscriber usually has a whole /64 of IPv6, and could change addresses within it
     prefix_v6: int = Field(default=64, ge=16, le=128)
 
 
@@ -227,9 +231,8 @@ class GuardLimits(PolicyTable):
     answer_timeout: float = Field(default=60.0, gt=0)
     concurrency: int = Field(default=64, ge=1)
     queue: int = Field(default=256, ge=0)
-    least_seconds: float = Field(
-        default=0.0, ge=0
-    )  # answers are held until so long after the request, so that time tells less
+    # Answers are held until so long after the request, so that time tells less
+    least_seconds: float = Field(default=0.0, ge=0)
 
 
 class MonitorConfig(PolicyTable):

@@ -144,11 +144,13 @@ class Replay(BaseModel):
     @field_validator("alarms")
     @classmethod
     def _told(cls, value: tuple[Alarm, ...]) -> tuple[Alarm, ...]:
+        # A single alarm would tell the reader of a replay about a single record
         if any(alarm.detector == "membership" and alarm.subject != DIGEST for alarm in value):
             raise ValueError(
                 "Expected digests of membership alarms, got single ones. Pass the alarms through "
                 "only_digests."
             )
+        # JSON has no infinity
         return tuple(
             replace(a, statistic=_cap_infinite(a.statistic), threshold=_cap_infinite(a.threshold))
             for a in value
@@ -190,7 +192,7 @@ def format_count_with_noun(n: int, one: str, more: str | None = None) -> str:
 def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign, ...]:
     """Group alarms into campaigns, in order of their first alarm.
 
-    Alarms that share a client or a subject, none more than `gap` seconds after another.
+    A campaign's alarms share a client or a subject, none more than `gap` seconds after another.
 
     A digest and an alarm of all clients together name many who have nothing to do with one another.
     They join every campaign of a client they name without making one of several, and make one of
@@ -201,13 +203,16 @@ def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign
     >>> [(found.detectors, found.clients, found.queries) for found in group_campaigns([one, other])]
     [(('boundary', 'probing'), ('0a', '0b'), 70)]
     """
+    # Ties by detector, scope and subject, so that equal alarms give equal campaigns in any order
     ordered = sorted(
         alarms, key=lambda alarm: (alarm.time, alarm.detector, alarm.scope, alarm.subject)
     )
+    # First the alarms whose clients belong together
     close = _group_by_keys([alarm for alarm in ordered if not _is_loose(alarm)], gap)
     places = _index_client_times(close)
     joined: list[list[Alarm]] = [[] for _ in close]
     alone: list[Alarm] = []
+    # Then those that name clients who may have nothing to do with one another
     for alarm in (alarm for alarm in ordered if _is_loose(alarm)):
         near = {
             n
@@ -225,7 +230,7 @@ def group_campaigns(alarms: Iterable[Alarm], gap: float = GAP) -> tuple[Campaign
 
 
 def _is_loose(alarm: Alarm) -> bool:
-    """True if the clients that an alarm names may have nothing to do with one another."""
+    """Tell whether the clients that an alarm names may have nothing to do with one another."""
     return alarm.scope == "pool" and alarm.subject not in POOLS
 
 
@@ -235,11 +240,12 @@ def _collect_alarm_keys(alarm: Alarm) -> set[tuple[str, str]]:
 
 
 def _group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
-    """Alarms in order of time as groups that share keys, by union-find."""
+    """Group alarms in order of time that share keys, by union-find."""
     parent = list(range(len(ordered)))
 
     def root(number: int) -> int:
         while parent[number] != number:
+            # Halve the path, so that later look-ups are short
             parent[number] = parent[parent[number]]
             number = parent[number]
         return number
@@ -248,6 +254,7 @@ def _group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
     for number, alarm in enumerate(ordered):
         for key in _collect_alarm_keys(alarm):
             before = last.get(key)
+            # After a longer pause the same client begins another campaign
             if before is not None and alarm.time - ordered[before].time <= gap:
                 parent[root(number)] = root(before)
             last[key] = number
@@ -258,7 +265,7 @@ def _group_by_keys(ordered: Sequence[Alarm], gap: float) -> list[list[Alarm]]:
 
 
 def _index_client_times(groups: Sequence[Sequence[Alarm]]) -> dict[str, list[tuple[float, int]]]:
-    """When each client was named, and by an alarm of which group."""
+    """Index when each client was named, and by an alarm of which group."""
     found: dict[str, list[tuple[float, int]]] = {}
     for number, group in enumerate(groups):
         for alarm in group:
@@ -274,6 +281,7 @@ def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign
     Its clients, and what it looks like, are the group's.
     """
     every = [*group, *joined]
+    # What says most comes first and gives the campaign its words
     own = [name for name in ORDER if any(alarm.detector == name for alarm in group)]
     detectors = (
         *own,
@@ -302,12 +310,14 @@ def _build_campaign(group: Sequence[Alarm], joined: Sequence[Alarm]) -> Campaign
 
 
 def _count_alarm_queries(group: Sequence[Alarm]) -> int:
-    """Count the queries behind alarms: the most of each subject, added up in the scope where that is most.
+    """Count the queries behind alarms.
 
-    Scopes count the same queries.
+    The most of each subject are added up, and the scope with the highest sum counts, as scopes
+    count the same queries.
     """
     most: dict[str, dict[str, int]] = {}
     for alarm in group:
         asked = most.setdefault(alarm.scope, {})
         asked[alarm.subject] = max(asked.get(alarm.subject, 0), alarm.queries)
+    # Adding up over scopes would count one query for its client, its pool and its family
     return max(sum(asked.values()) for asked in most.values())

@@ -15,16 +15,14 @@ from memberscope.errors import InputError
 from memberscope.guard.replay.campaigns import FORMAT, HIGHEST, Replay, format_count_with_noun
 
 WIDTH, HEIGHT, LEFT, TOP, BOTTOM = 760, 220, 58, 26, 30
-SHOWN, NAMED = (
-    200,
-    8,
-)  # alarms and campaigns on the page, and clients in a campaign's card; replay.json has all
+# Alarms and campaigns on the page, and clients in a campaign's card; replay.json has all
+SHOWN, NAMED = 200, 8
 
 
 def write_replay(replay: Replay, out: Path) -> None:
     """Write `replay.json` and `campaigns.html`, readable by their owner alone.
 
-    Each whole or not at all.
+    Each is written whole or not at all.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -55,7 +53,7 @@ def read_replay(path: Path) -> Replay:
 
 
 def build_campaigns_schema() -> dict[str, Any]:
-    """JSON Schema of the document."""
+    """Build the JSON Schema of the document."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": FORMAT,
@@ -68,6 +66,7 @@ def render_campaigns_page(replay: Replay) -> str:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
+    # Inlined, with a content policy that allows this style by its hash and nothing else
     style = read_template("report.css") + read_template("campaigns.css", "guard")
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -102,6 +101,7 @@ def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
     marks = _choose_count_ticks(top)
     high, step = max(marks[-1], top), (WIDTH - LEFT) / len(replay.days)
     scale = (HEIGHT - TOP - BOTTOM) / high
+    # About eight days are named, as more would overlap
     every = math.ceil(len(replay.days) / 8)
     bars = [
         {
@@ -118,6 +118,7 @@ def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
     ]
     ticks = [(round(HEIGHT - BOTTOM - scale * mark, 1), f"{mark:,}") for mark in marks]
     size = {"width": WIDTH, "height": HEIGHT, "left": LEFT, "bottom": HEIGHT - BOTTOM}
+    # Numbers above bars need some room beside each other
     return {**size, "bars": bars, "ticks": ticks, "named": step >= 14}
 
 
@@ -130,6 +131,7 @@ def _choose_count_ticks(top: int) -> list[int]:
     ([0, 20, 40, 60, 80, 100], [0, 5, 10, 15], [0, 1])
     """
     unit = 10 ** max(0, len(str(top)) - 2)
+    # At most five steps above 0
     step = next(unit * factor for factor in (1, 2, 5, 10, 20, 50) if top / (unit * factor) <= 5)
     return list(range(0, top + 1, step))
 
@@ -142,6 +144,7 @@ def _format_utc_minute(time: float) -> str:
     """
     try:
         return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+    # Logs may hold any finite number as a time, also one that no calendar has
     except (ValueError, OverflowError, OSError):
         return f"{time:.4g} s"
 

@@ -28,6 +28,7 @@ from memberscope.guard.sketching.observations import (
 from memberscope.guard.sketching.sketcher import Sketcher
 from memberscope.wire import parse_outputs
 
+# Observations in a block, and rows of Parquet that are read at once
 SIZE = 4096
 LONGEST = 2**26  # bytes of a line
 UNREADABLE = (
@@ -104,8 +105,10 @@ class Log:
     def _read(self, document: Any) -> Observations | None:
         """Read the observations of a line; None where it was made with another key."""
         found = json.loads(document) if isinstance(document, bytes) else document
+        # Not the guard's own log: its records must be sketched first
         if found.get("format") != FORMAT:
             return self._sketched(found)
+        # Hashes made with another key match none of this sketch's
         if self.sketcher is not None and found.get("key") not in (
             None,
             "",
@@ -119,9 +122,11 @@ class Log:
             raise InputError(
                 "Expected a guard's log, got another. Give --policy with [serving] and a sketch."
             )
+        # The endpoint only reads documents here: its address is never asked
         serving = self.policy.serving.endpoint("http://upstream")
         batch = serving.serving.records(_parse_logged_document(found["request"]))
         record, point, bins = self.sketcher.sketch(batch)
+        # Without an answer labels are unknown, and detectors that need them see nothing
         labels = np.full(len(batch), -1, dtype=np.int64)
         if found.get("answer") is not None:
             labels = _find_visible_top_classes(
@@ -162,6 +167,7 @@ def _find_visible_top_classes(outputs: Any) -> Any:
     """Find the top visible class of each row (n, k), or take a label (n, 1); -1 where none is."""
     if outputs.shape[1] == 1:
         return outputs[:, 0].astype(np.int64)
+    # Hidden classes are NaN, and must not win
     whole = ~np.isnan(outputs).all(axis=1)
     return np.where(whole, np.nan_to_num(outputs, nan=-np.inf).argmax(axis=1), -1)
 
@@ -215,11 +221,12 @@ def _read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def list_log_files(paths: Sequence[Path]) -> list[Path]:
-    """Log files, the parts put aside for a path before the path itself.
+    """List log files, the parts put aside for a path before the path itself.
 
     `access.jsonl` stands for all its days.
     """
     found: list[Path] = []
     for path in paths:
+        # Names end with the time in UTC, so that their order is that of time
         found += [*sorted(path.parent.glob(f"{path.name}.*Z")), path]
     return [path for path in dict.fromkeys(found) if path.is_file() or path in paths]

@@ -16,6 +16,7 @@ from memberscope.guard.policy.tables import Detector
 from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Threshold
 from memberscope.guard.sketching.observations import Observations
 
+# That of the limits in a calibration
 CONFIDENCE = 0.95
 
 
@@ -44,7 +45,7 @@ class LogCounts:
 def collect_alarms(
     monitor: Monitor, blocks: Iterable[Observations]
 ) -> tuple[list[Alarm], LogCounts]:
-    """Every alarm of a log, and what was counted in it."""
+    """Collect every alarm of a log, and what was counted in it."""
     alarms: list[Alarm] = []
     counted = LogCounts()
     for block in blocks:
@@ -56,7 +57,7 @@ def collect_alarms(
 def build_replay(
     name: str, alarms: list[Alarm], counted: LogCounts, policy: GuardPolicy, tuned: Tuned | None
 ) -> Replay:
-    """Replay a log; membership alarms become digests, as live."""
+    """Build the replay of a log; membership alarms become digests, as live."""
     told = replace_by_digests(alarms, policy.alerts, policy.monitor.retention_days * DAY)
     days = sorted(counted.queries)
     return Replay.of(
@@ -77,7 +78,7 @@ def build_replay(
 
 
 def _list_thresholds(tuned: Tuned) -> tuple[Threshold, ...]:
-    """Every stream's threshold, with its share of the stated rate."""
+    """List every stream's threshold, with its share of the stated rate."""
     limits, share = tuned.settings.thresholds, tuned.rate / len(STREAMS)
     found = [stream.split(".") for stream in STREAMS if stream in limits]
     places: list[tuple[Detector, Scope]] = found  # type: ignore[assignment]

@@ -113,6 +113,7 @@ class Exchange:
             query = self._query(document, odd, restricted)
             batch = order_record_columns(query.batch, self.serving.columns)
             return query if batch is query.batch else ParsedQuery(batch, query.body)
+        # Whatever a document lacks or nests too deep is a malformed request, never a fault of ours
         except (
             ValueError,
             TypeError,
@@ -132,6 +133,7 @@ class Exchange:
             return parse_mlflow_query(document, odd)
         if self.serving.protocol == "json":
             return parse_template_query(document, odd, self.template, self.place, self.alone)
+        # Without a declared output the server's choice of one stands
         asked = [self.serving.answer, *self.serving.also] if self.serving.answer else []
         return parse_v2_query(document, odd, asked if restricted else None)
 
@@ -148,8 +150,10 @@ class Exchange:
                 f"Expected JSON from the server, got {len(body)} bytes that are none. Check the "
                 "server."
             ) from None
+        # The protocols without tensors answer with a list, or with one value for a single record
         if self.serving.protocol != "v2":
             found = pick_value(document, self.path)
+            # A template for single records is answered without a list around it
             return Answer(read_answer_outputs([found] if self.alone else found, self.declared, n))
         name, values, beside = read_v2_tensors(document, self.serving.answer, self.serving.also)
         return Answer(
@@ -183,6 +187,7 @@ class Exchange:
         """
         answer = self.read(body, n)
         outputs, signal = _defend_answer_outputs(answer.outputs, self.declared, defence)
+        # Labels hide no class: there is only one to show
         told = None if signal == "labels" else list_visible_classes(outputs)
         first = (
             find_answered_classes(outputs, signal)
@@ -196,6 +201,7 @@ class Exchange:
         try:
             outputs = self.read(body, n).outputs
         except (TargetError, InputError, ValueError, TypeError):
+            # The answer passes all the same; only the monitor does not know its classes
             return np.full(n, -1, dtype=np.int64)
         return find_answered_classes(outputs, self.declared.level)
 
@@ -212,6 +218,7 @@ def _defend_answer_outputs(
     (array([[0.5, 0.5]]), 'probabilities')
     """
     if declared.level == "labels":
+        # Labels are the coarsest output: no defence makes them coarser
         return outputs, "labels"
     if declared.level == "logits":
         from scipy.special import softmax

@@ -48,6 +48,7 @@ def read_request(body: bytes) -> tuple[Any, bool]:
     except ValueError:
         pass
     try:
+        # The slow parser runs only for bodies that could need it
         if b"NaN" in body or b"Infinity" in body:
             return json.loads(body), True
     except (ValueError, RecursionError):
@@ -56,7 +57,7 @@ def read_request(body: bytes) -> tuple[Any, bool]:
 
 
 def _encode_json_value(value: Any, odd: bool) -> bytes:
-    """JSON, with NaN as it came where the client sent it."""
+    """Encode as JSON, with NaN as it came where the client sent it."""
     return json.dumps(value).encode() if odd else orjson.dumps(value)
 
 
@@ -70,18 +71,20 @@ def _parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
     """
     if not isinstance(found, list) or not found:
         raise MalformedRequest("a list of records")
+    # Without a quote there is no word, so that all are numbers or null
     if b'"' not in text:
         values: NDArray[Any] = np.asarray(found, dtype=np.float64)
     else:
         values = np.array(found, dtype=object)
         values = _convert_words([*values.ravel()]).reshape(values.shape)
+    # Such records are mistakes or attempts to exhaust what handles them
     if values.ndim > DEEPEST or values.size == 0:
         raise MalformedRequest("records that hold something, not too deep")
     return values
 
 
 def _parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
-    """Named columns from rows of values."""
+    """Parse named columns from rows of values."""
     if (
         not isinstance(rows, list)
         or not rows
@@ -120,6 +123,7 @@ def _convert_words(values: Sequence[Any]) -> NDArray[Any]:
 def _parse_request_records(found: Any, text: bytes) -> Batch:
     """Read records from lists, from objects with the same keys, or from a list for each name."""
     if isinstance(found, dict):
+        # A list for each name
         columns = {
             str(name): _parse_record_column(values)
             for name, values in found.items()
@@ -133,6 +137,7 @@ def _parse_request_records(found: Any, text: bytes) -> Batch:
             raise MalformedRequest("columns of one length")
         return Batch(columns=columns)
     if isinstance(found, list) and found and isinstance(found[0], dict):
+        # The first record's keys name the columns of all
         names = list(found[0])
         if any(not isinstance(row, dict) or len(row) != len(names) for row in found):
             raise MalformedRequest("objects with the same keys")
@@ -142,11 +147,13 @@ def _parse_request_records(found: Any, text: bytes) -> Batch:
 
 def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
     """Parse a request to `/invocations`: one form of the records, and nothing beside it."""
+    # One key alone: unpacking fails for more, which is a malformed request
     (form,) = document
     if form not in FORMS:
         raise MalformedRequest("a form of records")
     found = document[form]
     if form == "dataframe_split":
+        # Other keys, such as an index, do not reach the model
         found = {"columns": found["columns"], "data": found["data"]}
     text = _encode_json_value(found, odd)
     batch = (
@@ -187,6 +194,7 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
             raise MalformedRequest("different names")
         tensors[name] = values
         texts.append(text)
+    # The body is written anew from what was read, key by key
     kept: dict[str, Any] = {"inputs": texts}
     if outputs is None:
         outputs = (
@@ -209,16 +217,19 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
     """Parse one input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
+        # Binary data follow the JSON and are not read, so that nothing would count them
         raise RequestRefused("unsupported-tensor-encoding")
     if not (isinstance(name, str) and isinstance(kind, str) and isinstance(shape, list) and shape):
         raise MalformedRequest("name, datatype and shape")
     for size in shape:
+        # Not isinstance, for which True is a number too
         if type(size) is not int or size < 1:
             raise MalformedRequest("a shape of positive sizes")
     text = _encode_json_value(entry["data"], odd)
     values = _parse_record_array(entry["data"], text)
     if values.dtype == object and kind != "BYTES":
         raise MalformedRequest("numbers")
+    # Data may be flat or nested as the shape says; else two readers could see different records
     if values.shape != tuple(shape) and values.ndim != 1:
         raise MalformedRequest("data that are flat, or of the shape")
     document: dict[str, Any] = {
@@ -246,6 +257,7 @@ def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
 
     Where some are wider they stand side by side.
     """
+    # A data frame of one column is still a column with a name
     if len(tensors) == 1 and not frame:
         return Batch(next(iter(tensors.values())))
     if len({len(values) for values in tensors.values()}) != 1:

@@ -47,13 +47,11 @@ def _declare_n_classes(declared: DeclaredOutputs, n: int) -> DeclaredOutputs:
 
 
 def _count_answer_classes(answers: Any, declared: DeclaredOutputs) -> int:
-    """Count the classes of the first answer; for labels, as many as they need.
-
-    For labels, as many as it takes.
-    """
+    """Count the classes of the first answer; for labels, as many as the highest needs."""
     first = answers[0]
     if declared.level == "labels":
         most = float(np.max(np.asarray(answers, dtype=np.float64)))
+        # Written so that NaN is refused too
         if not most < MOST:
             raise TargetError(
                 f"Expected labels below {MOST}, got {most:g}. Declare n_classes in [serving]."
@@ -78,7 +76,7 @@ Pairs = list[list[tuple[int, float]]]
 def list_visible_classes(outputs: Floats) -> Pairs | None:
     """List the visible classes of each record with their scores, the likeliest first.
 
-    None where nothing is hidden.
+    The result is None where nothing is hidden.
 
     >>> list_visible_classes(np.array([[0.2, np.nan, 0.7]])), list_visible_classes(np.array([[0.3, 0.7]]))
     ([[(2, 0.7), (0, 0.2)]], None)
@@ -94,6 +92,7 @@ def list_visible_classes(outputs: Floats) -> Pairs | None:
     ):
         found[row].append((column, value))
     for pairs in found:
+        # Sorting is stable: of equal scores the first class stays first
         pairs.sort(key=lambda pair: -pair[1])
     return found
 
@@ -129,10 +128,8 @@ def write_tensor_answer(
 ) -> dict[str, Any]:
     """Write the output tensor: FP64 (n, k), labels (n, 1), or BYTES (n, shown).
 
-    BYTES elements, `score:place[:name]`, are written where classes are hidden.
-
-    The last form is that of the protocol's classification extension; places are those of the
-    server's order.
+    BYTES elements, `score:place[:name]`, are written where classes are hidden, as in the protocol's
+    classification extension; places are those of the server's order.
 
     >>> write_tensor_answer("p", np.array([[0.9, np.nan]]), [[(0, 0.9)]], "probabilities", DeclaredOutputs(n=2))
     {'name': 'p', 'shape': [1, 1], 'datatype': 'BYTES', 'data': ['0.9:0']}
@@ -142,6 +139,7 @@ def write_tensor_answer(
         kind = "INT64" if declared.classes is None else "BYTES"
         return {"name": name, "shape": [len(outputs), 1], "datatype": kind, "data": found}
     if told is not None:
+        # The shortest text that reads back as the same number, so that nothing is lost or added
         order, names = declared.order, declared.classes
         data = [
             f"{value!r}:{order[column] if order else column}"
@@ -177,11 +175,13 @@ def read_v2_tensors(
         for entry in entries
         if (entry.get("name") == answer if answer else entry.get("name") not in also)
     ]
+    # With several outputs the wrong one might be defended and the right one pass
     if len(wanted) != 1 or not isinstance(wanted[0].get("name"), str):
         raise TargetError(
             f"Expected one output {answer or 'that is not named in also'}, got {len(wanted)}. Set "
             "answer in the policy."
         )
+    # Parameters of an output are dropped: they may hold anything
     beside = [
         {key: entry[key] for key in ("name", "shape", "datatype", "data") if key in entry}
         for entry in entries

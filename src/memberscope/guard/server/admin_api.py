@@ -12,6 +12,7 @@ from memberscope.guard.asgi.refusals import PROBLEM_JSON, encode_problem
 from memberscope.guard.server.reload import Reloads
 from memberscope.guard.state.interface import State, StateError
 
+# A client's hash that is asked for only to see whether the state answers
 NOBODY = "0" * 16
 Reach = Callable[[], Awaitable[bool]]
 
@@ -97,7 +98,7 @@ def _describe_active_policy(reloads: Reloads) -> dict[str, Any]:
 
 
 async def _is_state_reachable(state: State | None) -> bool:
-    """True if the state answers."""
+    """Tell whether the state answers."""
     try:
         if state is not None:
             await state.standing(NOBODY)

@@ -58,10 +58,12 @@ def build_state(policy: GuardPolicy, counters: Counters) -> State:
         if isinstance(counters, Metrics):
             counters.dropped(len(read_line(line)))
 
-    local = MemoryState(policy.monitor.clients, publish=lost)  # what cannot be shared nobody judges
+    # What cannot be shared nobody judges
+    local = MemoryState(policy.monitor.clients, publish=lost)
     if policy.state.redis is None:
         return local
     shared = RedisState(policy.state.redis, policy.state.prefix, policy.state.timeout)
+    # With Redis away such a policy refuses: budgets kept locally would let too much through
     if policy.guard.on_fault == "closed":
         return shared
     return LocalAfterFault(shared, local, lambda error: counters.fault("state"))
@@ -126,6 +128,7 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
         watching.follow(new)
 
     def exposition() -> bytes:
+        # A scrape shows what waits as of now, also where the monitor takes nothing
         watching.tell()
         return metrics.exposition()
 
@@ -146,7 +149,7 @@ def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
 
     Raises:
         InputError: What [monitor] names is not usable; what its own process finds so, is told when
-    it starts.
+            it starts.
     """
     return assemble_guard(policy, secret, apart=True)
 
@@ -166,6 +169,7 @@ def _build_monitor(
         log_event(
             logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms"
         )
+    # Workers that share a Redis share one monitor, so that no process of its own is started
     if apart and policy.state.redis is None and policy.monitor.key is not None:
         return ChildMonitor(policy, read_secret(policy.path(policy.monitor.key)).id, metrics, state)
     equipment = load_monitor_artifacts(policy)

@@ -31,7 +31,8 @@ class Embedded:
         self._lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start, unless it is."""
+        """Start, unless it is started."""
+        # First requests may come together, and the parts start once
         async with self._lock:
             if not self.started:
                 await self.parts.start()
@@ -49,11 +50,13 @@ class Embedded:
 
         async def begun() -> Message:
             message = await receive()
+            # Before the application's own start, so that it can serve at once
             if message["type"] == "lifespan.startup":
                 await self.start()
             return message
 
         async def ended(message: Message) -> None:
+            # After the application's own end: until then it may answer queries
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
                 await self.stop()
             await send(message)
@@ -91,9 +94,10 @@ class GuardMiddleware(PolicyMiddleware):
 
         Raises:
             InputError: It is not usable, or workers that share a Redis have no key to know clients
-        by.
+                by.
         """
         lifecycle = None
+        # Whoever gives one of the parts puts the guard together alone
         if (
             app is not None
             and state is None
@@ -130,6 +134,7 @@ def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
     Raises:
         InputError: It is not usable, or workers that share a Redis have no key to know clients by.
     """
+    # Nothing beside budgets in this process, which the middleware keeps by itself
     if policy.state.redis is None and policy.monitor.key is None:
         return None
     if policy.monitor.key is None:
@@ -137,4 +142,5 @@ def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
             "Expected key in [monitor] beside [state] redis, got none: workers would not know the "
             "same client. Name a key file."
         )
+    # The secret is the monitor's key, so that no other is needed
     return Embedded(assemble_guard(policy, b""))

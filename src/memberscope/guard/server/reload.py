@@ -39,6 +39,7 @@ class Reloads:
         """Read the policy and put it in force; a broken one only sets `broken`."""
         try:
             rules = self.guard.prepared(self.path)
+        # Whatever is wrong with the file, the policy before it stays in force
         except Exception as error:
             self.broken = (
                 str(error) if isinstance(error, MemberscopeError) else type(error).__name__
@@ -48,6 +49,7 @@ class Reloads:
             )
             self.guard.counters.reload(False)
             return False
+        # What is settled at the start is compared with the first policy, not with the one before
         settled = ("state", "monitor", "alerts")
         changed = [
             name for name in settled if getattr(rules.policy, name) != getattr(self._first, name)

@@ -19,11 +19,11 @@ def serve_guard(
         InputError: The policy or an option is not usable, or an address is taken.
     """
     run.checked()
-    for place in range(
-        run.workers if run.admin_port else 0
-    ):  # where a port is taken, its worker would begin for ever
+    # Where a port is taken, its worker would begin for ever
+    for place in range(run.workers if run.admin_port else 0):
         open_listener(run.admin_host, run.admin_port + place).close()
     listening, secret = open_listener(run.host, run.port), os.urandom(32)
+    # Imported only here, as a single worker needs no other process
     if run.workers > 1:
         from memberscope.guard.server.supervisor import supervise_workers
 

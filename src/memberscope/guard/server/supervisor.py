@@ -20,10 +20,8 @@ from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.server.assembly import GuardAssembly
 from memberscope.guard.server.worker import Run, run_worker
 
-EVERY, SOONEST = (
-    0.1,
-    1.0,
-)  # seconds between looks at the workers, and from a worker's start to its next
+# Seconds between looks at the workers, and from a worker's start to its next
+EVERY, SOONEST = 0.1, 1.0
 
 
 def supervise_workers(
@@ -34,7 +32,7 @@ def supervise_workers(
 ) -> None:
     """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them.
 
-    Each exposes what all count.
+    Each worker exposes what all of them count.
 
     Raises:
         InputError: There is no folder for what they count.
@@ -53,7 +51,9 @@ def _keep_workers_running(
     """Begin the workers, begin them again as they die, and wait for their end."""
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # Handlers only note the signal: the loop below acts on it
         signal.signal(number, lambda got, _: asked.append(got))
+    # Fresh processes: a fork would copy signal handlers and whatever is held
     context = multiprocessing.get_context("spawn")
 
     def begun(place: int) -> tuple[Any, float]:
@@ -70,6 +70,7 @@ def _keep_workers_running(
         for place, (process, since) in enumerate(workers):
             if not process.is_alive() and time.monotonic() - since > SOONEST:
                 log_event(logging.ERROR, "worker_ended", place=place, code=process.exitcode)
+                # Its gauges would stay as they were; its counters are kept
                 forget_worker(process.pid)
                 workers[place] = begun(place)
     _stop_workers([process for process, _ in workers], run.grace)
@@ -86,6 +87,7 @@ def _create_metrics_folder() -> Iterator[None]:
     ...     os.path.isdir(os.environ[FOLDER])
     True
     """
+    # Another server in this environment may have a folder of its own
     before = os.environ.get(FOLDER)
     try:
         folder = TemporaryDirectory(prefix="memberscope-guard-", ignore_cleanup_errors=True)
@@ -114,6 +116,7 @@ def _signal_workers(processes: list[Any], number: int) -> None:
 def _stop_workers(processes: list[Any], grace: float) -> None:
     """Wait for all to end, and kill those that do not."""
     _signal_workers(processes, signal.SIGTERM)
+    # Queries in flight get their grace, and the monitor some seconds more to save
     until = time.monotonic() + grace + 5.0
     for process in processes:
         process.join(max(0.0, until - time.monotonic()))

@@ -80,12 +80,12 @@ class Run:
         ):
             if file is not None:
                 _check_certificates(file, certificate_of)
+        # Building them once finds what is not usable before any worker starts
         Proxy(self.upstream, policy)
         if not self.allow_looser:
             require_measured(policy)
-        PolicyMiddleware(
-            None, policy=policy.model_copy(update={"measured": None})
-        )  # each worker logs a looser one
+        # Without `measured`, as each worker logs a looser policy
+        PolicyMiddleware(None, policy=policy.model_copy(update={"measured": None}))
         return policy
 
     def _own(self, file: Path) -> None:
@@ -124,9 +124,8 @@ def run_worker(
     from threadpoolctl import threadpool_limits
 
     log_to_stderr(run.log_level)
-    threadpool_limits(
-        1
-    )  # the monitor's products are small: threads would only wait for one another
+    # The monitor's products are small: threads would only wait for one another
+    threadpool_limits(1)
     with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
         runner.run(Worker(run, parts(run.checked(), secret), place).serve(listening))
 
@@ -157,7 +156,8 @@ class Worker:
         self.parts.follow(policy)
 
     async def serve(self, listening: socket.socket) -> None:
-        """Until a signal ends it."""
+        """Serve until a signal ends it."""
+        # Each worker has an admin port of its own, counted up from the first
         inward = open_listener(
             self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0
         )
@@ -165,6 +165,7 @@ class Worker:
             build_server(self.guard, self._public()),
             build_server(self._admin(), {"http": build_problem_protocol_class()}),
         )
+        # Signals that come while the parts start must end it too
         ending = self._signals(public)
         try:
             await self.parts.start()
@@ -182,6 +183,7 @@ class Worker:
             on_fault=self.guard.rules.policy.guard.on_fault,
         )
         log_measured(self.guard.rules.policy)
+        # The admin interface answers until the public one has ended
         within = asyncio.create_task(inside.serve([inward]))
         orphan = asyncio.create_task(self._orphaned(public))
         try:
@@ -191,11 +193,13 @@ class Worker:
             inside.should_exit = True
             await within
             try:
+                # The monitor still uses the state while it stops
                 await self.proxy.close()
                 await self.parts.stop()
                 await self.parts.state.close()
             finally:
                 ending()
+                # With the first process gone nobody else clears the folder of metrics
                 if self._alone():
                     leave_folder()
                 log_event(logging.INFO, "ended")
@@ -204,11 +208,13 @@ class Worker:
         limits, run = self.guard.rules.policy.limits, self.run
         found: dict[str, Any] = {
             "http": build_protocol_class(limits.body_timeout),
+            # More connections than requests: what is too much the guard refuses, not uvicorn
             "limit_concurrency": limits.concurrency + limits.queue + SPARE,
             "timeout_graceful_shutdown": max(1, int(run.grace)),
         }
         if run.tls_cert is not None:
             found |= {"ssl_certfile": str(run.tls_cert), "ssl_keyfile": str(run.tls_key)}
+        # Clients without a certificate may still prove themselves in another way
         if run.client_ca is not None:
             found |= {"ssl_ca_certs": str(run.client_ca), "ssl_cert_reqs": ssl.CERT_OPTIONAL}
         return found
@@ -227,6 +233,7 @@ class Worker:
         loop = asyncio.get_running_loop()
 
         def end() -> None:
+            # A second signal ends it at once
             public.force_exit, public.should_exit = public.should_exit, True
 
         def again() -> None:
@@ -244,13 +251,14 @@ class Worker:
 
     async def _orphaned(self, public: Any) -> None:
         """End when the first process has gone."""
+        # An orphan has another parent; nothing else tells a worker of it
         while self.run.workers > 1 and not self._alone():
             await asyncio.sleep(1.0)
         if self.run.workers > 1:
             public.should_exit = True
 
     def _alone(self) -> bool:
-        """True if the first process of several has gone."""
+        """Tell whether the first process of several has gone."""
         return self.run.workers > 1 and os.getppid() != self._parent
 
 
@@ -265,6 +273,7 @@ def build_server(app: App, settings: dict[str, Any]) -> Any:
             """None."""
             return nullcontext()
 
+    # proxy_headers stays off, as the guard itself decides whose headers it believes
     base: dict[str, Any] = {
         "lifespan": "off",
         "ws": "none",
@@ -282,12 +291,14 @@ def open_listener(host: str, port: int) -> socket.socket:
         InputError: The address is taken, or none of this machine.
     """
     try:
+        # A colon stands only in addresses of IPv6
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         found = socket.create_server((host, port), family=family, backlog=2048)
     except (OSError, OverflowError) as error:
         raise InputError(
             f"Expected a free address, got {host}:{port}: {error}. Choose another port."
         ) from error
+    # Workers get the socket from the first process
     found.set_inheritable(True)
     return found
 

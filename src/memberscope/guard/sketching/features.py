@@ -25,9 +25,8 @@ KNOTS = 8  # pieces of the scale of one column
 FEW = 16  # distinct values up to which a column's scale is straight
 FREQUENCIES = 6  # along each axis of an image, from zero
 BRIGHT = 1e6  # beyond which an image's values are cut off, so that sums stay finite
-APART = (
-    0.7  # length of a category's direction: two categories are as far apart as the ends of a column
-)
+# Length of a category's direction: two categories are as far apart as the ends of a column
+APART = 0.7
 
 
 def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
@@ -46,6 +45,7 @@ def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
         parts = [
             np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns
         ]
+        # Numbers alone stay in one array of numbers, which is read much faster than objects
         if all(part.dtype.kind in "biuf" for part in parts):
             return np.stack([_cast_features_to_float32(part) for part in parts], axis=1)
         return np.stack([part.astype(object) for part in parts], axis=1)
@@ -69,9 +69,11 @@ def _cast_features_to_float32(values: NDArray[Any]) -> Numbers:
 def encode_record_rows(matrix: NDArray[Any]) -> list[bytes]:
     """Encode each record (n, d) as bytes that do not depend on how its numbers were written."""
     if matrix.dtype != object:
+        # Adding zero makes -0.0 into 0.0, and one NaN stands for all: equal records, equal bytes
         rows = np.ascontiguousarray(matrix + np.float32(0))
         rows[np.isnan(rows)] = np.nan
         return [row.tobytes() for row in rows]
+    # The unit separator of ASCII, which repr escapes in words, keeps cells apart
     return ["\x1f".join(_encode_cell_value(value) for value in row).encode() for row in matrix]
 
 
@@ -91,7 +93,7 @@ def _encode_cell_value(value: Any) -> str:
 
 
 def _is_number_or_bool(value: Any) -> bool:
-    """True if a value is a number or a truth value."""
+    """Tell whether a value is a number or a truth value."""
     return isinstance(value, bool | int | float | np.number | np.bool_)
 
 
@@ -107,7 +109,7 @@ class FittedTable:
 
     @classmethod
     def fit(cls, batch: Batch) -> FittedTable:
-        """From ordinary records."""
+        """Fit a table to ordinary records."""
         columns = tuple(batch.columns or ())
         matrix = build_record_matrix(batch, columns)
         wordy = tuple(
@@ -150,7 +152,7 @@ class FittedTable:
         return found
 
     def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
-        """Eight columns (n, 8) to look for order in; categories by a keyed code."""
+        """Take eight columns (n, 8) to look for order in; categories by a keyed code."""
         self.check(matrix)
         found = np.zeros((len(matrix), BINS), dtype=np.float32)
         if matrix.dtype != object:
@@ -175,13 +177,14 @@ def _choose_ordered_columns(
     These are numeric ones with the most bent scales, which have most values, then words.
     """
     steps = np.diff(knots, axis=1)
+    # Columns of few values have straight scales, and come last
     bent = steps.std(axis=1) / np.maximum(steps.mean(axis=1), 1e-30)
     chosen = [numeric[j] for j in sorted(np.argsort(-bent, kind="stable")[:BINS].tolist())]
     return (*chosen, *wordy)[:BINS]
 
 
 def _is_numeric_or_missing(values: NDArray[Any]) -> bool:
-    """True if a column of objects holds only numbers or nothing."""
+    """Tell whether a column of objects holds only numbers or nothing."""
     return all(value is None or _is_number_or_bool(value) for value in values)
 
 
@@ -203,13 +206,16 @@ def fit_knots(values: Numbers) -> Numbers:
     """
     found = np.zeros((values.shape[1], KNOTS + 1), dtype=np.float32)
     for j in range(values.shape[1]):
+        # What is missing or infinite has no place on a scale
         column = values[np.isfinite(values[:, j]), j]
         few = np.unique(column)
         if len(few) <= 1:
+            # A constant column gets a scale of length 1, as one of length 0 would divide by it
             found[j] = np.linspace(0, 1, KNOTS + 1) + (few[0] if len(few) else 0)
         elif len(few) <= FEW:
             found[j] = np.linspace(few[0], few[-1], KNOTS + 1)
         else:
+            # Quantiles that coincide are spread, so that knots rise
             unique = np.unique(np.quantile(column, np.linspace(0, 1, KNOTS + 1)))
             found[j] = np.interp(
                 np.linspace(0, 1, KNOTS + 1), np.linspace(0, 1, len(unique)), unique
@@ -224,8 +230,10 @@ def scale_by_knots(values: Numbers, knots: Numbers) -> Numbers:
     """
     found: Numbers = np.zeros(values.shape, dtype=np.float32)
     for low, slope, most in _compute_scale_pieces(knots.tobytes(), len(knots)):
+        # Each piece adds its height once a value is above it; cut off in place, to save memory
         part = (values - low) * slope
         found += np.minimum(np.maximum(part, 0, out=part), most, out=part)
+    # What is missing lies in the middle of the scale
     np.copyto(found, np.float32(0.5), where=np.isnan(found))
     return found
 
@@ -236,10 +244,12 @@ def _compute_scale_pieces(knots: bytes, d: int) -> list[tuple[Numbers, Numbers, 
 
     There is one piece where all scales are straight.
     """
+    # The cache takes bytes, as arrays cannot be its keys
     table = np.frombuffer(knots, dtype=np.float32).reshape(d, KNOTS + 1)
     if np.allclose(
         np.diff(table, 2, axis=1), 0, atol=1e-6 * max(float(np.abs(table).max(initial=0)), 1e-30)
     ):
+        # Straight scales need one product in the place of eight
         table = table[:, [0, KNOTS]]
     heights = np.float32(1 / (table.shape[1] - 1))
     slopes = heights / np.maximum(np.diff(table, axis=1), np.float32(1e-30))
@@ -254,6 +264,7 @@ def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
     drawn = np.frombuffer(
         secret.wide("project", (word.encode(errors="replace") for word in words)), dtype="<u4"
     )
+    # Even numbers between -0.5 and 0.5, then scaled to a variance of APART**2 / POINT each
     even = drawn.reshape(len(words), POINT) / np.float32(2**32) - np.float32(0.5)
     return np.asarray(even * np.float32(APART * np.sqrt(12 / POINT)), dtype=np.float32)
 
@@ -261,7 +272,7 @@ def _draw_directions(secret: Secret, words: Sequence[str]) -> Numbers:
 def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
     """Compute square roots of the low frequencies' magnitudes (n, 36 a channel) of images.
 
-    Records (n, d) are images of `shape`.
+    The records (n, d) are images of `shape`.
 
     The magnitudes of a frequency and of its mirror image are averaged, so that mirrored images have
     the same features.
@@ -276,13 +287,16 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
         )
     images = np.clip(np.nan_to_num(flat), -BRIGHT, BRIGHT).reshape(len(flat), *shape)
     if len(shape) == 3 and shape[-1] <= 4:
+        # Channels last, as a last side of at most four tells: (h, w, c) becomes (c, h, w)
         images = np.moveaxis(images, -1, 1)
     elif len(shape) == 2:
         images = images[:, None]
+    # Under the window the mean brightness would leak into the low frequencies
     images = images - images.mean(axis=(2, 3), keepdims=True)
     down, across = _build_fourier_basis(images.shape[2]), _build_fourier_basis(images.shape[3])
     found = down @ images @ across.T
     k = FREQUENCIES
+    # Products of cosines and sines, from which both diagonal waves of a frequency follow
     cc, cs, sc, ss = found[..., :k, :k], found[..., :k, k:], found[..., k:, :k], found[..., k:, k:]
     size = (np.hypot(cc - ss, sc + cs) + np.hypot(cc + ss, sc - cs)) / 2
     return np.asarray(np.sqrt(size).reshape(len(flat), -1), dtype=np.float32)
@@ -292,12 +306,11 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
 def _build_fourier_basis(side: int) -> Numbers:
     """Build cosines, then sines, of the low frequencies (12, side).
 
-    The window falls to zero at an image's borders.
-
-    Shifted images differ most at their borders.
+    The window falls to zero at an image's borders, where shifted images differ most.
     """
     place = np.arange(side) + 0.5
     angles = 2 * np.pi * np.outer(np.arange(FREQUENCIES), place) / side
+    # Zero at both borders and 1 in the middle
     taper = np.sin(np.pi * place / side) ** 2
     return np.asarray(np.concatenate([np.cos(angles), np.sin(angles)]) * taper, dtype=np.float32)
 
@@ -308,6 +321,7 @@ def _extract_shingles(text: str) -> set[str]:
     >>> sorted(_extract_shingles("The cat sat down"))
     ['cat sat down', 'the cat sat']
     """
+    # No text takes longer than one of two thousand words
     words = text.lower().split()[:2000]
     return {" ".join(words[i : i + 3]) for i in range(max(len(words) - 2, 1))}
 
@@ -322,7 +336,7 @@ def compute_text_points(texts: Sequence[str], secret: Secret) -> Numbers:
 
 
 def compute_text_codes(texts: Sequence[str]) -> Numbers:
-    """Eight numbers (n, 8) to look for order in: lengths, and the first letters."""
+    """Compute eight numbers (n, 8) to look for order in: lengths, and the first letters."""
     found = np.zeros((len(texts), BINS), dtype=np.float32)
     for i, text in enumerate(texts):
         letters = [ord(letter) for letter in text[:3].lower()] + [0, 0, 0]

@@ -43,7 +43,7 @@ class Fingerprints:
         key: str,
         false_rate: float = 0.001,
     ) -> Fingerprints:
-        """From the records' keyed hashes; a foreign record hits with probability `false_rate`.
+        """Shorten the records' keyed hashes; a foreign record hits with probability `false_rate`.
 
         Raises:
             InputError: There are no members, or the rate is not between 0 and 0.1.
@@ -56,13 +56,16 @@ class Fingerprints:
             raise InputError(
                 "Expected at least one member to fingerprint, got none. Check --members."
             )
+        # So many values that the members' take up the share `false_rate` of them
         size = max(int(len(members) / false_rate), 2)
         short = np.unique(members % np.uint64(size))
+        # Honey records are no members, so that their hashes need not be shortened
         return cls(short, np.unique(honey), size, key)
 
     def hits(self, record: NDArray[np.uint64]) -> NDArray[np.int8]:
         """Look up each record's keyed hash (n,): 2 for honey, 1 for a fingerprint, else 0."""
         found = _match_fingerprints(self.members, record % np.uint64(self.range)).astype(np.int8)
+        # Last, as a honey record may hit a member's shortened fingerprint too
         found[_match_fingerprints(self.honey, record)] = HONEY
         return found
 
@@ -71,6 +74,7 @@ def _match_fingerprints(known: NDArray[np.uint64], asked: NDArray[np.uint64]) ->
     """Test which of `asked` (n,) are in the sorted `known`."""
     if not len(known):
         return np.zeros(len(asked), dtype=bool)
+    # Beyond the last one there is no place to compare with
     place = np.minimum(np.searchsorted(known, asked), len(known) - 1)
     return np.asarray(known[place] == asked)
 

@@ -47,6 +47,7 @@ class NearDuplicateIndex:
 
     def __init__(self, radius: float, window: int = 16_384) -> None:
         self.radius, self.window = radius, window
+        # Empty places are so far away that nothing is near them
         self.points = np.full((window, POINT), 1e6, dtype=np.float32)
         self.squares = np.full(window, np.inf, dtype=np.float32)
         self.records = np.zeros(window, dtype=np.uint64)
@@ -85,6 +86,7 @@ class NearDuplicateIndex:
 
         Each is placed when it is asked for, however many are given at once.
         """
+        # Written so that NaN is caught too
         if len(point) and not np.abs(point).max() <= FAR:
             point = np.clip(np.nan_to_num(point, nan=0.0), -FAR, FAR)
         for start in range(0, len(record), CHUNK):
@@ -109,9 +111,11 @@ class NearDuplicateIndex:
         told: tuple[int, int],
     ) -> tuple[int, int, int]:
         slot = self.slots.get(record)
+        # A record that was known adds nothing to its family
         if slot is not None:
             return int(self.family[slot]), -1, -1
         family, before, step = nearest(i), 0, -1
+        # No neighbour, or one whose family's place a newer one has taken
         if family < 0 or self.number[family % self.window] != family:
             family = self._found(point, told[0])
         else:
@@ -130,12 +134,15 @@ class NearDuplicateIndex:
         oldest counts.
         """
         begin, filled = self.added, min(self.added, self.window)
+        # Squares of distances, less the point's own square, by one matrix product
         own = (point * point).sum(axis=1)
         product = (-2 * point) @ self.points[:filled].T
         product += self.squares[:filled]
+        # A little beyond the radius, by as much as single precision may err
         limits = (self.radius**2 + SLACK * (own + self.radius**2) - own).tolist()
         least = product.min(axis=1).tolist() if filled else [np.inf] * len(point)
         close: dict[int, list[int]] = {}
+        # Points of the same block that lie near an earlier one of it
         if len(point) > 1:
             for i, j in np.argwhere(
                 np.tril(own - 2 * point @ point.T <= np.array(limits)[:, None], -1)
@@ -146,6 +153,7 @@ class NearDuplicateIndex:
         def family(i: int) -> int:
             slots: list[int] = []
             if least[i] <= limits[i]:
+                # Places that points of this block took since do not hold what the product saw
                 row = product[i]
                 row[
                     [
@@ -154,9 +162,11 @@ class NearDuplicateIndex:
                         if begin + k >= self.window
                     ]
                 ] = np.inf
+                # All that could be nearest, given by how much the product may err
                 most = min(float(row.min()) + 2 * SLACK * float(own[i] + self.radius**2), limits[i])
                 slots = np.flatnonzero(row <= most).tolist()
             slots += [put[j] for j in close.get(i, ()) if j in put]
+            # The place that the caller adds this point to next
             put[i] = self.added % self.window
             return self._closest(point[i], slots) if slots else -1
 
@@ -169,6 +179,7 @@ class NearDuplicateIndex:
         """
         away = self.points[slots].astype(np.float64) - point
         distance = (away * away).sum(axis=1).tolist()
+        # Of equals the place that is overwritten next is the oldest
         best, _, slot = min(
             (d, (slot - self.added) % self.window, slot)
             for d, slot in zip(distance, slots, strict=True)
@@ -180,6 +191,7 @@ class NearDuplicateIndex:
         family = self.founded
         self.founded += 1
         at = family % self.window
+        # The family whose place is taken is forgotten with its clients
         self.clients.pop(int(self.number[at]), None)
         self.number[at], self.variants[at], self.label[at], self.evidence[at] = (
             family,
@@ -196,10 +208,13 @@ class NearDuplicateIndex:
         step, before = point - self.last[at], self.step[at]
         length = float(step @ step)
         product = length * float(before @ before)
+        # Steps of no length have no direction; on one line counts whichever way
         straight = product > 1e-18 and abs(float(step @ before)) > COLLINEAR * product**0.5
+        # An unknown label (-1) tells of no change
         changed = label >= 0 and self.label[at] >= 0 and label != self.label[at]
         self.variants[at] += 1
         self.last[at], self.label[at] = point, label
+        # A step of no length must not wipe out the last direction
         if length > 1e-12:
             self.step[at] = step
         known = self.clients.setdefault(family, [])

@@ -24,7 +24,7 @@ FORMAT = "memberscope-access/1"
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """n queries in the order in which they were answered; one query is about one record.
+    """Queries (n,) in the order in which they were answered; one query is about one record.
 
     `time` (n,) is in seconds since 1970 and never falls. `client` (n,) uint64 is the keyed hash of
     who asked, `record` (n,) uint64 that of the record asked about: equal records have equal hashes.
@@ -66,6 +66,7 @@ def format_access_line(
     >>> format_access_line(make_example_observations(2))[:60]
     '{"format":"memberscope-access/1","time":1700000000.0,"client'
     """
+    # Hashes as hexadecimal text, as JSON's readers may lose bits of numbers of 64 bits
     document = {
         "format": FORMAT,
         "time": float(seen.time[0]),
@@ -94,6 +95,7 @@ def read_line(line: str | bytes) -> Observations:
         found = json.loads(line)
         if found["format"] != FORMAT:
             raise ValueError(found["format"])
+        # One line is one request, whose records share its time and its client
         n = len(found["record"])
         return Observations(
             np.full(n, float(require_finite_log_values(found["time"]))),
@@ -146,13 +148,14 @@ def require_finite_log_values(value: Any) -> Any:
     Raises:
         ValueError: One is.
     """
+    # A truth value is a number to NumPy, and text may be read as one
     if isinstance(value, bool | str) or not np.isfinite(value).all():
         raise ValueError(value)
     return value
 
 
 def make_example_observations(n: int) -> Observations:
-    """Some queries, for examples in documents."""
+    """Make some queries, for examples in documents."""
     rng = np.random.default_rng(0)
     return Observations(
         np.full(n, 1.7e9),

@@ -81,9 +81,11 @@ class Sketcher:
                     "Expected the shape of images, got flat records. Write shape = [28, 28] in "
                     "[monitor]."
                 )
+        # Evenly over all records, as logs and tables are often in some order
         batch = batch.take(
             np.linspace(0, len(batch) - 1, min(len(batch), SAMPLE)).astype(int).tolist()
         )
+        # The parts are fitted one after the other, each with those before it
         empty = FittedTable((), (), (), np.zeros((0, 9), dtype=np.float32))
         plain = cls(
             kind,
@@ -97,6 +99,7 @@ class Sketcher:
             plain = replace(plain, table=FittedTable.fit(batch))
         matrix = plain._matrix(batch)
         if kind == "image":
+            # Frequencies that hardly vary would else be blown up by the division
             spread = compute_image_features(matrix, plain.shape).std(axis=0)
             plain = replace(
                 plain, spread=np.maximum(spread, np.float32(1e-6 + spread.max() * 1e-3))
@@ -104,7 +107,9 @@ class Sketcher:
         plain = replace(plain, codes=fit_knots(plain._codes(matrix)))
         points = plain._points(matrix)
         rng = np.random.default_rng(0)
+        # The distance between two records drawn at random is scaled to about 1
         usual = np.median(np.linalg.norm(points - points[rng.permutation(len(points))], axis=1))
+        # Records that are all equal have no distance
         scale = float(usual) or 1.0
         return replace(
             plain,
@@ -113,26 +118,26 @@ class Sketcher:
         )
 
     def sketch(self, batch: Batch) -> Sketch:
-        """Keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
+        """Compute keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
 
         Raises:
             InputError: The records are not of the kind that it was fitted to.
         """
         matrix = self._matrix(batch)
         record = self.secret.hashes("record", encode_record_rows(matrix))
+        # Thirty-two bins: the upper end of the scale belongs to the last
         bins = np.minimum(scale_by_knots(self._codes(matrix), self.codes) * 32, 31).astype(np.uint8)
         return record, self._points(matrix) / np.float32(self.scale), bins
 
     def records(self, batch: Batch) -> NDArray[np.uint64]:
-        """Keyed hashes (n,) alone."""
+        """Compute keyed hashes (n,) alone."""
         return self.secret.hashes("record", encode_record_rows(self._matrix(batch)))
 
     def _matrix(self, batch: Batch) -> NDArray[Any]:
         matrix = build_record_matrix(batch, self.table.columns)
         if self.kind != "text" and matrix.dtype == object and not self.table.wordy:
-            with suppress(
-                ValueError, TypeError
-            ):  # numbers that came as words, which servers read too
+            # Numbers that came as words, which servers read too
+            with suppress(ValueError, TypeError):
                 matrix = matrix.astype(np.float32)
         if self.kind == "image" and matrix.dtype == object:
             raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
@@ -182,17 +187,20 @@ def _find_nearest_distances(points: Numbers) -> Numbers:
     """Find the distance (n,) of each point to the nearest that differs from it, else 1."""
     points = np.unique(points, axis=0).astype(np.float64)
     found = np.full(len(points), 1.0)
+    # By products of 512 rows at a time, so that no matrix of all pairs is needed
     squares = (points * points).sum(axis=1)
     for start in range(0, len(points) if len(points) > 1 else 0, 512):
         rows = np.arange(start, min(start + 512, len(points)))
         distance = squares[rows, None] + squares[None, :] - 2 * points[rows] @ points.T
+        # A point is not its own neighbour
         distance[np.arange(len(rows)), rows] = np.inf
+        # Rounding can make a square slightly negative
         found[rows] = np.sqrt(np.maximum(distance.min(axis=1), 0))
     return found.astype(np.float32)
 
 
 def write_sketcher(path: str | Path, found: Sketcher) -> None:
-    """Write it as safetensors, without the secret."""
+    """Write a sketch as safetensors, without the secret."""
     from safetensors.numpy import save
 
     table = found.table
@@ -238,6 +246,7 @@ def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
             f"Expected a sketch in {str(path)!r}, got none. Make one with memberscope guard "
             "prepare."
         ) from error
+    # Under another key the same records have other hashes, and nothing would ever match
     if kept["key"] != secret.id:
         raise InputError(
             f"Expected a sketch made with the key {secret.id}, got {str(kept['key'])[:40]!r}. Make "

@@ -29,17 +29,17 @@ from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
 
 # Buckets in a set; a table has twice the places that it is made for, so that few sets overflow
 WAYS = 16
+# Buckets of a kind for each client: one for all clients together, four records a client, else one
 SHARE = {
     "a": 0,
     "r": 4,
-    # Buckets of a kind for each client: one for all clients together, four records a client, else one
 }
 ROUNDING = 1e-9  # of the refill time: what sums of refills may err by
 HARDNESS: tuple[Response, ...] = get_args(Response)
 
 
 class BucketTable:
-    """When each bucket will be full again, for about `size` buckets with equal refill times.
+    """Times when each bucket will be full again, for about `size` buckets with equal refill times.
 
     >>> table = BucketTable(100)
     >>> table.put(7, 5.0, now=0.0)
@@ -51,20 +51,17 @@ class BucketTable:
         self.sets = max(1, -(-2 * size // WAYS))
         self.keys = array("q", bytes(8 * WAYS * self.sets))
         self.times = array("d", bytes(8 * WAYS * self.sets))
-        self.floors = array(
-            "d", bytes(8 * self.sets)
-        )  # the latest time of all that a set has dropped
+        # The latest time of all that a set has dropped
+        self.floors = array("d", bytes(8 * self.sets))
         self.last = 0.0  # when all will be full, or when the table was last looked at
 
     def full_at(self, key: int) -> float:
-        """When the bucket will be full.
-
-        For one that may have been dropped, when it will be at the latest.
-        """
+        """Find when the bucket will be full; for one that may have been dropped, at the latest."""
         start = key % self.sets * WAYS
         try:
             return self.times[self.keys.index(key, start, start + WAYS)]
         except ValueError:
+            # Unknown here: new, or dropped with no more tokens than the floor says
             return self.floors[key % self.sets]
 
     def put(self, key: int, full_at: float, now: float) -> None:
@@ -75,6 +72,7 @@ class BucketTable:
         except ValueError:
             earliest = min(self.times[start : start + WAYS])
             place = self.times.index(earliest, start, start + WAYS)
+            # The bucket that gives way is not full yet, so that the floor must remember it
             if earliest > now:
                 self.floors[key % self.sets] = max(earliest, self.floors[key % self.sets])
             self.keys[place] = key
@@ -121,17 +119,23 @@ class MemoryState:
             holds, whole = rate.n, rate.seconds
             name = (bucket.key, whole)
             table, key, full_at = wanted.get(name) or self._found(bucket.key, whole, now)
+            # A bucket that filled up earlier holds no more than a full one
             if full_at < now:
                 full_at = now
+            # Under a smaller rate than before, a bucket is empty at most
             elif full_at > now + whole:
                 full_at = now + whole
             full_at += n * whole / holds
+            # A bucket that never holds n tokens will not do so after any time
             wait = inf if n > holds else full_at - now - whole
+            # Sums of refills err in the last digits, which must not refuse the last token
             if wait > longest and wait > ROUNDING * whole:
                 longest, lacking = wait, place
+            # The same bucket may be drawn from twice in one request
             wanted[name] = table, key, full_at
         if lacking is not None:
             return Taken(False, longest, lacking)
+        # All have enough: only now is anything taken
         for table, key, full_at in wanted.values():
             if full_at > now:
                 table.put(key, full_at, now)
@@ -160,6 +164,7 @@ class MemoryState:
         One in force that is harder, or lasts longer, stays.
         """
         now = self._now()
+        # Memory stays bounded, however many clients alarm
         if client not in self._standing and len(self._standing) >= self._clients:
             self._forget(now)
         kept = self._standing.setdefault(client, {})
@@ -171,7 +176,7 @@ class MemoryState:
         self._publish(line)
 
     async def close(self) -> None:
-        """Nothing is held open."""
+        """Do nothing: nothing is held open."""
 
     def _now(self) -> float:
         """Give the seconds since the start, as far as the clock went forwards."""
@@ -185,6 +190,7 @@ class MemoryState:
         table = self._tables.get((kind if colon else "", whole)) or self._table(
             kind if colon else "", whole, now
         )
+        # A table in use is not dropped as one of an earlier policy
         if table.last < now:
             table.last = now
         key = hash(name)
@@ -204,5 +210,6 @@ class MemoryState:
         }
         order = sorted(ends, key=ends.__getitem__)
         over = sum(end <= now for end in ends.values())
+        # A tenth at once, so that sorting is not done anew for each client that follows
         for client in order[: max(over, len(order) // 10, 1)]:
             del self._standing[client]

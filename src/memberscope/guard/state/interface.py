@@ -36,7 +36,7 @@ class Bucket:
 class Taken:
     """Result of taking tokens.
 
-    Where not all were there: the seconds until they are, and the bucket that lacked most.
+    Where not all were there, it has the seconds until they are, and the bucket that lacked most.
 
     `retry_after` is infinite where a bucket never holds so many.
     """

@@ -40,6 +40,7 @@ class LocalAfterFault:
         except StateError as error:
             self._fault(error)
             return await self._local.take(buckets)
+        # Counted here too, so that a fault gives nobody a fresh budget
         if taken.allowed:
             await self._local.take(buckets)
         return taken
@@ -54,6 +55,7 @@ class LocalAfterFault:
 
     async def stand(self, client: str, standing: ActiveResponse, seconds: float) -> None:
         """Put a response in force, here and for all."""
+        # Here first: the response holds in this process even if Redis is away
         await self._local.stand(client, standing, seconds)
         try:
             await self._shared.stand(client, standing, seconds)

@@ -16,9 +16,8 @@ from memberscope.errors import InputError
 from memberscope.guard.state.interface import StateError
 
 CONNECTIONS = 64
-PATIENCE = (
-    3  # failures in a row after which only one question at a time tries whether Redis is back
-)
+# Failures in a row after which only one question at a time tries whether Redis is back
+PATIENCE = 3
 REST = 0.25  # seconds between such questions
 
 
@@ -42,6 +41,7 @@ class RedisLink:
         self.timeout = timeout
         self._failures, self._rest_until = 0, 0.0
         try:
+            # No retries: a question whose answer was late may have been carried out
             pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=CONNECTIONS,
@@ -76,7 +76,9 @@ class RedisLink:
                 raise StateError(
                     "Redis did not answer the last questions and is not asked again yet."
                 )
+            # While this question is under way no other one is sent
             self._rest_until = now + self.timeout
+        # The client of Redis can take a cancel for a time-out of its own
         cancels = _count_cancels()
         try:
             async with asyncio.timeout(self.timeout):

@@ -22,6 +22,8 @@ from memberscope.guard.state.in_memory import HARDNESS
 from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
 from memberscope.guard.state.redis_client import RedisLink
 
+# KEYS: the buckets. ARGV: tokens, size and microseconds of refill of each. A bucket is kept as its
+# debt, the microseconds until it is full, and when that was; tokens are taken from all or none
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -54,9 +56,11 @@ for key, debt in pairs(wanted) do
 end
 return {0, '0'}
 """
+# A response in force that lasts longer stays: PTTL is below 0 where there is none
 STAND = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
 """
+# Lines are numbered, so that the reader can tell how many the stream dropped unread
 PUBLISH = """
 local n = redis.call('INCR', KEYS[2])
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', 'n', n, 'line', ARGV[1])
@@ -100,6 +104,7 @@ class RedisState:
 
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
         """Take from all buckets or from none, atomically across workers."""
+        # The refill time is part of a bucket's name: under another one it is another bucket
         keys = [self.name("b", f"{bucket.rate.seconds:g}", bucket.key) for bucket in buckets]
         wanted = [
             number
@@ -111,6 +116,7 @@ class RedisState:
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
+        # The hardest first: each response has a key of its own, with its own end
         order = HARDNESS[::-1]
         keys = [self.name("s", client, response) for response in order]
         found = await self._link.ask(lambda: self._link.redis.mget(keys))
@@ -128,6 +134,7 @@ class RedisState:
 
         One in force that is harder, or lasts longer, stays.
         """
+        # Redis refuses a time to live of 0
         if seconds > 0:
             await self._stand(
                 [self.name("s", client, standing.response)],

@@ -42,6 +42,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then return {0} end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return {1, redis.call('HGET', KEYS[2], 'id'), redis.call('HGET', KEYS[2], 'snapshot')}
 """
+# Lines after an id; where there are none, the newest id, which tells whether the stream was lost
 PULL = (
     HOLD
     + """
@@ -56,6 +57,7 @@ end
 return {held, found, last}
 """
 )
+# Compares the token in the script that writes, so that a late holder overwrites nothing
 CHECKPOINT = (
     HOLD
     + """
@@ -65,11 +67,12 @@ redis.call('PEXPIRE', KEYS[2], ARGV[6])
 return 1
 """
 )
+# Only one's own lease: it may have ended, and be another worker's by now
 RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('DEL', KEYS[1]) end"
 
 
 class LeaseLost(StateError):
-    """Another worker reads the stream now.
+    """Raised when another worker reads the stream now.
 
     Drop what was read since the last snapshot, and `resume`.
     """
@@ -113,29 +116,27 @@ class Consumer:
         self.missed = 0
 
     async def resume(self) -> bytes | None:
-        """Wait for the lease, and answer with the stored snapshot.
-
-        Without one, with this worker's last, or None.
+        """Wait for the lease, and give the stored snapshot, else this worker's last, or None.
 
         Raises:
             StateError: Redis does not answer.
         """
         await self._let_go()
+        # A new token for each lease, so that an old one of this worker counts for nothing
         token = secrets.token_hex(16)
         while not (found := await self._acquire(self._keys, [token, self._lease]))[0]:
             await asyncio.sleep(self._poll)
         self._token = token
         if found[1] is not None:
             self._kept, self._snapshot = found[1].decode(), found[2]
+        # Redis restarted without its data: this worker's last snapshot is stored again
         elif self._snapshot is not None:
             await self.checkpoint(self._kept, self._snapshot)
         self._at = _parse_line_id(self._kept)
         return self._snapshot
 
     async def lines(self) -> AsyncIterator[tuple[str, str]]:
-        """Every line after the last one that was yielded, or after the snapshot, with its id.
-
-        Waits for more.
+        """Yield every line after the last one, or after the snapshot, with its id; wait for more.
 
         Raises:
             LeaseLost: Another worker holds the lease.
@@ -145,6 +146,7 @@ class Consumer:
             found = await self._next()
             for entry, fields in found:
                 n = int(fields[b"n"])
+                # Lines are numbered without gaps: a gap is what the stream dropped
                 self.missed += max(0, n - self._at[1] - 1) if self._at[1] else 0
                 self._at = entry.decode(), n
                 yield f"{self._at[0]}/{n}", fields[b"line"].decode()
@@ -152,9 +154,7 @@ class Consumer:
                 await asyncio.sleep(self._poll)
 
     async def checkpoint(self, id: str, snapshot: bytes) -> None:
-        """Store a snapshot that contains all lines up to `id`, and that id.
-
-        If the lease is still this worker's.
+        """Store a snapshot of all lines up to `id`, and that id, if this worker holds the lease.
 
         Raises:
             LeaseLost: It is not; nothing was written.
@@ -186,6 +186,7 @@ class Consumer:
         )
         if not held:
             raise LeaseLost("Another worker monitors now.")
+        # Redis holds no snapshot any more, so that it is written again
         if held == 2 and self._snapshot is not None:
             await self.checkpoint(self._kept, self._snapshot)
         found: list[Any] = rest[0]

@@ -36,6 +36,7 @@ def build_buckets(
     whole = [(f"c:{kind}:{client}", allowed.per_client), ("a:", total), (f"t:{client}", throttle)]
     buckets = [Bucket(key, rate, n) for key, rate in whole if rate is not None]
     if allowed.per_record is not None:
+        # Most requests are about one record, for which a Counter is not needed
         times = {int(records[0]): 1} if n == 1 else Counter(map(int, records))
         buckets += [
             Bucket(f"r:{kind}:{client}:{record:x}", allowed.per_record, often)
