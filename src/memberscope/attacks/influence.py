@@ -59,6 +59,7 @@ class SelfInfluence:
             UnmetNeedError: The evidence lacks the signal.
         """
         require_needs(self, evidence)
+        # The first column is minus the logarithm already
         return keep_hidden_scores(read_first_view(evidence)[:, 0], evidence.hidden)
 
 

@@ -92,16 +92,19 @@ class LiRA:
         """
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
+        # The moments are needed in both cases, for the variance
         centres = (
             (with_it.mean, without.mean) if self.centre == "mean" else compute_medians(evidence)
         )
         value = read_target_values(evidence)
+        # Both modes model the models without the record
         out = self.spread(without, evidence.n_references)
         if self.mode == "online":
             ratio = _normal_log_density(
                 value, centres[0], self.spread(with_it, evidence.n_references)
             )
             scores = ratio - _normal_log_density(value, centres[1], out)
+        # Members lie above what models without them give, so that only this side counts
         elif self.sides == "one":
             scores = (value - centres[1]) / np.sqrt(out)
         else:
@@ -114,6 +117,7 @@ class LiRA:
         # Where all models agree on every record there is no variance to estimate; any value ranks
         # the records alike
         pooled = np.where(pooled > 0, pooled, 1.0)
+        # Few models give poor variances of single records, and these would decide the ranks
         if self.variance == "fixed" or (self.variance == "auto" and n_models < MANY):
             return pooled
         return np.maximum(side.variance, FLOOR * pooled)

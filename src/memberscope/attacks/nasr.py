@@ -73,6 +73,7 @@ class Nasr:
             return Needs(
                 Access.WHITE_BOX, ("activations",), SignalSpec("activations"), known="both"
             )
+        # Both come from one measurement
         more = (("activations", WIDTH),) if self.given == "both" else ()
         return Needs(
             Access.WHITE_BOX,
@@ -101,11 +102,13 @@ class Nasr:
             max_iter=60,
             max_leaf_nodes=8,
             learning_rate=0.1,
+            # Known members and non-members need not be equally many
             class_weight="balanced",
             early_stopping=False,
         )
         trees.fit(inputs[learn], evidence.known[learn])
         scores = np.full(len(evidence), np.nan)
+        # Known records were learned, so that their scores would say nothing
         scores[evidence.hidden] = trees.decision_function(inputs[evidence.hidden])
         return scores
 

@@ -51,6 +51,7 @@ class _OneMeasurement:
             UnmetNeedError: The evidence holds another signal.
         """
         require_needs(self, evidence)
+        # Higher is likelier a member in each of these signals, so that nothing is learned
         return np.where(evidence.hidden, read_target_values(evidence).mean(axis=1), np.nan)
 
 

@@ -306,11 +306,9 @@ def _build_ray_class() -> type[Any]:
         def __init__(self, watch: ClusterMonitor, gpus: int) -> None:
             super().__init__(nesting_level=0)
             self.watch, self.gpus = watch, gpus
+            # Ray itself starts a task anew when its worker dies
             self.task = ray.remote(_catch_job_error).options(
-                # Ray itself starts a task anew when its worker dies
-                num_cpus=1,
-                num_gpus=gpus,
-                max_retries=RETRIES,
+                num_cpus=1, num_gpus=gpus, max_retries=RETRIES
             )
             # What is running, so that it can be cancelled
             self.refs: set[Any] = set()

@@ -97,9 +97,9 @@ def observe_signals(
 ) -> dict[str, NDArray[Any]]:
     """Collect what is kept of a model, by name.
 
-    These are `pool i` and `population i` (n, views, d) for each signal, and how accurate it is. With
-    `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an
-    audited model.
+    These are `pool i` and `population i` (n, views, d) for each signal, and how accurate it is.
+    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of
+    an audited model.
 
     Raises:
         InputError: It answers in another way than the target.

@@ -197,11 +197,9 @@ class Ledger:
         """Give what was booked for this endpoint, in this run and earlier ones."""
 
         def work(file: sqlite3.Connection) -> QuerySpending:
+            # A key that was answered at a later try is not counted as unanswered
             unanswered = sum(
-                # A key that was answered at a later try is not counted as unanswered
-                1
-                for key, count in self._waiting.items()
-                if count > 0 and key not in self._line_of
+                1 for key, count in self._waiting.items() if count > 0 and key not in self._line_of
             )
             return QuerySpending(self._sent.total(), len(self._line_of), unanswered)
 
