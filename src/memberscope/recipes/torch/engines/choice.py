@@ -53,7 +53,7 @@ def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     table = ENGINES if recipe.privacy is None else PRIVATE
     if recipe.engine == "auto":
         return table[able[0]]
-    # Worth trying on request, though not by default on a CPU
+    # Allowed on request, also where it is not among those worth trying
     can_stack = (
         recipe.engine == "vmap"
         and recipe.privacy is None
