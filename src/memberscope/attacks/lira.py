@@ -39,7 +39,7 @@ FLOOR = 1e-6
 class LiRA:
     """Likelihood ratio of the normals fitted with and without the record.
 
-    Offline, the excess over the normal fitted without it.
+    Offline it is the excess over the normal fitted without it.
 
     `mode` is `online` (references trained with the record too) or `offline` (only without it).
     `variance` is pooled over records (`fixed`), a record's own (`per_example`), or `auto`: fixed

@@ -188,7 +188,7 @@ def choose_offline_a(evidence: Evidence) -> float:
 def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
     """Yield some reference models as if each were the target.
 
-    For each: p(x) (n,), its mean (n,) over the other models without x (NaN where there are none),
+    Each gives p(x) (n,), its mean (n,) over the other models without x (NaN where there are none),
     and who was inside (n,).
     """
     # Few suffice, and each takes a ROC curve for each value tried

@@ -1,7 +1,7 @@
 """Attacks on one measured number for each record.
 
-How far its label holds when the record is changed, or the confidence of a model trained on the
-target's labels.
+It is how far the label holds when the record is changed, or the confidence of a model trained on
+the target's labels.
 
 Members that a model has fitted lie deeper inside their class than other records do, and labels
 alone show how deep [1]. A target that returns labels alone can still be imitated by training on

@@ -1,8 +1,6 @@
 """Attacks that compare one number for each record with a threshold.
 
-Correctness, loss, confidence, entropy, margin and gradient norm.
-
-Each has one global threshold, or with `thresholds="per_class"` one for each class, learned on known
+The numbers are correctness, loss, confidence, entropy, margin and gradient norm. Each has one global threshold, or with `thresholds="per_class"` one for each class, learned on known
 members and non-members [2].
 
 References:

@@ -66,7 +66,7 @@ class FunctionRecipe:
     def digest(self) -> str | None:
         """Hash of the function's source and of the values it carries.
 
-        None if these cannot be hashed.
+        It is None if these cannot be hashed.
         """
         found = digest_source(self.function)
         return (

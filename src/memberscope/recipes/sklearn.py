@@ -39,7 +39,7 @@ class SklearnRecipe:
     def digest(self) -> str | None:
         """Hash of the estimator's class, its parameters and its library's version.
 
-        None if a parameter cannot be hashed.
+        It is None if a parameter cannot be hashed.
         """
         import sklearn
 

@@ -116,7 +116,7 @@ def join_digests(parts: list[str | None]) -> str | None:
 def _list_carried_values(function: Any) -> Iterator[Any]:
     """Yield the values that a function carries.
 
-    Those of the scope it was made in, its defaults, and what it is bound to.
+    These are from the scope it was made in, its defaults, and what it is bound to.
     """
     if inspect.ismethod(function):
         yield function.__self__
@@ -170,7 +170,7 @@ def digest_value(value: Any) -> str | None:
 def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
     """List names and hashes of the user's own modules that the module `name` uses.
 
-    Directly or through each other.
+    It may use them directly or through each other.
     """
     seen = {name} if seen is None else seen
     found = []

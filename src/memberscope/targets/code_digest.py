@@ -62,7 +62,7 @@ def list_defining_modules(model: Any) -> set[str]:
 def hash_source_code(modules: Iterable[str]) -> str | None:
     """Hash the source files of `modules` that are not installed packages; "" if all are.
 
-    None if a source is missing.
+    Give None if a source is missing.
 
     >>> hash_source_code(["numpy", "builtins"])
     ''

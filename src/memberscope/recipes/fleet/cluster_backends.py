@@ -100,7 +100,7 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
         raise InputError(
             "Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786."
         )
-    # Dask itself would wait long and log much; other schemes have no socket to try
+    # A quick check, as Dask itself would wait; other schemes have no socket to try
     if address.split("://")[0] in ("tcp", "tls") and not _is_reachable(address):
         raise InputError(
             f"Expected a Dask scheduler at {address}, got no answer. Start it, or check "

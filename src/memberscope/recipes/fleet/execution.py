@@ -220,9 +220,9 @@ def _run_jobs_once(
 
 
 def _suppress_joblib_warning(answers: Any) -> Iterator[Any]:
-    """Yield the answers without joblib's warning if the caller stops early.
+    """Yield the answers, without joblib's warning if the caller stops early.
 
-    On a full disk, for example, the error says enough.
+    The error says enough, for example on a full disk.
     """
     import warnings
 

@@ -25,7 +25,7 @@ SKOPS = "skops"
 def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     """Export what has to be kept of a model.
 
-    The bytes of a skops file, or the arrays of a state dict by name.
+    These are the bytes of a skops file, or the arrays of a state dict by name.
 
     Raises:
         InputError: It is neither a scikit-learn model of known types nor a torch module.
@@ -98,7 +98,7 @@ def is_kept(store: Store, key: str) -> bool:
 def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
     """Load the model whose weights are under `key`.
 
-    None if they are missing, damaged, or of another kind than the recipe's.
+    Give None if they are missing, damaged, or of another kind than the recipe's.
     """
     file = store.path / f"{key}.{SKOPS}"
     if file.is_file():
@@ -114,7 +114,7 @@ def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
 def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
     """Load a model from a skops file.
 
-    None if it is damaged or holds types that its recipe does not bring.
+    Give None if it is damaged or holds types that its recipe does not bring.
     """
     from skops.io import get_untrusted_types, loads
 

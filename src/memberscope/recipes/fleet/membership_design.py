@@ -118,7 +118,7 @@ def _draw_membership(
     inside = np.zeros((n_models, n), dtype=bool)
     deck: Ints = np.empty(0, dtype=np.int64)
     for model in range(n_models):
-        # Each deck holds all records once, so that none is dealt twice more often than another
+        # Each deck holds all records once, so that all are dealt equally often
         hand, deck = deck[:size], deck[size:]
         if len(hand) < size:
             # The hand reaches into the next deck; what it already holds goes to that deck's rest

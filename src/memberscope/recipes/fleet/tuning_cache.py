@@ -66,7 +66,7 @@ def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, sto
 def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
     """Read the decision in an entry of the store.
 
-    None if there is none, or another program wrote it.
+    Give None if there is none, or another program wrote it.
     """
     try:
         choice: Choice = json.loads((entry or {})["choice"].tobytes())

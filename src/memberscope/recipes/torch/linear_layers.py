@@ -9,7 +9,7 @@ from typing import Any
 def find_linear_layers(module: Any) -> list[Layer] | None:
     """Find the layers of a fully connected network of several outputs.
 
-    None if the module is something else.
+    Give None if the module is something else.
     """
     from torch import nn
 

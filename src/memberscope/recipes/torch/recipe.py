@@ -77,7 +77,7 @@ class TorchRecipe(TorchSettings):
     def digest(self) -> str | None:
         """Hash of the code that builds the model, of every setting and of torch's version.
 
-        None without source to hash.
+        It is None without source to hash.
         """
         import torch
 

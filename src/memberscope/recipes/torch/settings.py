@@ -83,7 +83,7 @@ def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float
 def check_augmentation(name: str) -> tuple[str, float]:
     """Parse the kind and the number of a change made to training records at random.
 
-    `flip`, `shift:k` (pixels) or `noise:s`.
+    It is written as `flip`, `shift:k` (pixels) or `noise:s`.
 
     Raises:
         InputError: It is unknown.

@@ -138,7 +138,7 @@ def prepare_task(task: Task, soft: Floats | None) -> Task:
         return task
     size = task.rows.shape[1]
     n_held = round(task.recipe.stop.share * size)
-    # At least one record on each side, and two to train on
+    # At least one record to hold out, and two to train on
     if not 0 < n_held < size - 1:
         raise InputError(
             f"Expected records to hold out for early stopping, got {size} in all. Give more "
@@ -167,13 +167,13 @@ def build_initial_module(recipe: TorchSettings, seed: int) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = recipe.built()
-    # Built on the CPU first: the same seed then gives the same weights on every device
     if not isinstance(module, torch.nn.Module):
         raise InputError(
             f"Expected model() to build a torch module, got {type(module).__name__}. Return the "
             "module."
         )
     try:
+        # Built on the CPU first: the same seed then gives the same weights on every device
         module = module.to(torch.device(recipe.device))
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]

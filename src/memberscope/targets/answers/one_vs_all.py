@@ -40,7 +40,7 @@ def is_one_vs_all(estimator: Any) -> bool:
 def has_raw_scores(estimator: Any) -> bool:
     """Check whether `predict_proba` may give logits.
 
-    As it may with the user's own objective, or in a class of no known library.
+    It may with the user's own objective, or in a class of no known library.
     """
     inner = list_inner_models(estimator)[-1]
     objective = getattr(inner, "objective", None)

@@ -110,7 +110,7 @@ def make_probe_records(
 ) -> NDArray[Any] | None:
     """Make records (n, *shape) of a numpy `kind` to see what a model returns.
 
-    None where a dimension is not known.
+    Give None where a dimension is not known.
 
     >>> make_probe_records((3,), "f").shape, make_probe_records((None,), "f") is None
     ((64, 3), True)

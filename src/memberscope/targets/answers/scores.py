@@ -168,7 +168,7 @@ def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
 def _count_row_values(leaf: Any, n: int) -> int | None:
     """Count the numbers in each row of a tensor with one row for each of `n` records.
 
-    None for any other tensor.
+    Give None for any other tensor.
     """
     shape = tuple(leaf.shape)
     if not shape or shape[0] != n or "complex" in str(leaf.dtype) or "str" in str(leaf.dtype):

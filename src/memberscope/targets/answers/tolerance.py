@@ -44,7 +44,7 @@ def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) ->
 def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
     """Count the decimals that all values have, 1 at least.
 
-    None if they are not rounded, or are all 0 or 1.
+    Give None if they are not rounded, or are all 0 or 1.
     """
     if np.isin(outputs, (0.0, 1.0)).all():
         return None

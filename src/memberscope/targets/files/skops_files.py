@@ -132,7 +132,7 @@ def _check_file(path: Path) -> Counter[str | None]:
 def _iterate_schema_parts(schema: Any) -> Iterator[Schema]:
     """Yield every object of the schema, at any depth.
 
-    With a stack of its own, since recursion could be exhausted by a hostile file.
+    It keeps a stack of its own, since a hostile file could exhaust recursion.
     """
     stack = [schema]
     while stack:

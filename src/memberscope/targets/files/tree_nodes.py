@@ -115,9 +115,7 @@ def check_histogram_nodes(nodes: NDArray[Any], bitsets: NDArray[Any], binned: ND
 
 
 def check_histogram_features(nodes: NDArray[Any], n_features: int, categorical: Bools) -> None:
-    """Refuse nodes that split by a feature that does not exist.
-
-    Or by categories of a feature that has none.
+    """Refuse nodes that split by a missing feature, or by categories of one that has none.
 
     Raises:
         ValueError: Some do.

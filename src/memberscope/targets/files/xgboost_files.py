@@ -18,7 +18,7 @@ from memberscope.targets.files.ubjson import read_ubjson
 from memberscope.types import Ints
 
 MOST_OUTPUTS = 100_000  # far more than any model has; bounds what a hostile file can allocate
-# XGBoost keeps indices of features in 32 bits
+# The largest whole number of 32 bits
 MOST_FEATURES = 2**31 - 1
 MOST_CATEGORIES = 2**24  # the limit of XGBoost, which stores them as the whole numbers of a float
 Document = dict[str, Any]
@@ -121,7 +121,7 @@ def _check_objective(objective: Document, n_classes: int) -> None:
     Raises:
         ValueError: It does.
     """
-    # The objective sizes the output by a count of its own
+    # Softmax objectives count the classes themselves
     own = objective.get("softmax_multiclass_param")
     if own is not None and _parse_whole_number(own["num_class"], MOST_OUTPUTS) != n_classes:
         raise ValueError("the objective counts other classes than the model")
@@ -133,7 +133,7 @@ def _check_base_score(word: Any, outputs: int) -> None:
     Raises:
         ValueError: They are not.
     """
-    # Older versions write a number, newer ones a list as a string
+    # A number or a list, as text or as it is
     found = np.atleast_1d(json.loads(word)) if isinstance(word, str) else np.atleast_1d(word)
     if found.dtype.kind not in "if" or found.ndim != 1 or len(found) not in (1, outputs):
         raise ValueError("base scores are not as many as the outputs")

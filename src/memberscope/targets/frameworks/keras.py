@@ -164,7 +164,7 @@ class KerasTarget:
     def digest(self) -> str | None:
         """Hash of the file, or of the architecture, the user's code in it and the weights.
 
-        None if that code cannot be read.
+        It is None if that code cannot be read.
         """
         # The user's own layers decide answers too, and no file holds their code
         code = hash_source_code(map(find_defining_module, self.model._flatten_layers()))

@@ -28,8 +28,8 @@ TENSOR_DIMS, TENSOR_TYPE, TENSOR_EXTERNAL = 1, 2, 13
 class OnnxFacts:
     """Facts about an ONNX model.
 
-    Lists of class values in the order of the outputs, the number of weights, and the files that
-    hold weights.
+    `labels` are lists of class values in the order of the outputs, `n_parameters` is the number of
+    weights, and `external` are the files that hold weights.
     """
 
     labels: set[tuple[str, ...]] = field(default_factory=set)

@@ -68,9 +68,9 @@ class LostError(Exception):
 
 
 class RequestPacer:
-    """Decide when the next request may leave.
+    """Clock that decides when the next request may leave.
 
-    `rate` a second, evenly, and none while the server asked for a pause.
+    These are `rate` a second, evenly, and none while the server asked for a pause.
     """
 
     def __init__(self, rate: float | None) -> None:

@@ -19,7 +19,7 @@ from memberscope.targets.loading.wrap import place_target
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.types import Target
 
-# With double suffixes, which some trainers write though the file is no archive
+# Double suffixes are names that some trainers give
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar")
 
 # Where checkpoints keep the weights, the likeliest first
@@ -290,7 +290,7 @@ def _strip_wrapper_names(weights: Named) -> Named:
 def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | None:
     """Fit weights to the module's names, with a common prefix removed or added.
 
-    None if they do not fit.
+    Give None if they do not fit.
     """
     weights = _strip_wrapper_names(weights)
     if not wanted:

@@ -1,6 +1,6 @@
 """Read the membership and the labels of a signals table.
 
-Which columns they are, and what their values mean.
+This decides which columns they are, and what their values mean.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def find_column(
     others = [name for name in columns if name.lower() in usual]
     if len(others) == 1:
         return others[0], f"Read the column {others[0]} as {role}."
-    # Losses are one of several kinds of answers, so that columns of that name may be chance
+    # Several columns of losses decide nothing: other answers may be there
     if len(others) > 1 and role != "loss":
         raise InputError(
             f"Expected one column {role} in {path}, got {' and '.join(others)}. Name one with "

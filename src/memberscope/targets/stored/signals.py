@@ -1,6 +1,6 @@
 """Read a user's own signals from CSV, NPZ or Parquet.
 
-Logits, probabilities or losses with labels and membership.
+Signals are logits, probabilities or losses, with labels and membership.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from memberscope.types import Access, Bools, Floats, Ints, Signal
 class StoredSignals:
     """Signals table: `outputs` (n, k) of kind `signal`, `labels` (n,) and `member` (n,).
 
-    With `ids` (n,), groups and features. `unit` (n,) names the person or document that each record
+    It has `ids` (n,), groups and features too. `unit` (n,) names the person or document that each record
     belongs to; `id_like` are columns that look like such names. `classes` names the classes where
     the table does; `notes` say how columns were read whose names left it open.
     """

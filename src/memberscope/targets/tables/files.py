@@ -135,7 +135,7 @@ def _names_of_texts(
 ) -> set[str]:
     """Find the columns whose values are kept as they are written.
 
-    `texts`, and those that are wanted as text or categories.
+    These are `texts`, and those that are wanted as text or categories.
     """
     kinds = {name: find_column_spec(wanted, name) for name in names}
     return {
@@ -149,7 +149,7 @@ def _names_of_texts(
 
 
 def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
-    # pandas first: the model was most likely fitted with what it reads
+    # pandas needs another library for .zst
     if find_spec("pandas") and path.suffix.lower() != ".zst":
         return read_text_by_pandas(path, found, texts)
     if find_spec("pyarrow"):

@@ -46,9 +46,7 @@ def read_records(x: Any) -> Any:
 
 
 def call_module(module: Any, inputs: Any) -> Any:
-    """Call a module with a tensor, or with several in order or by name.
-
-    As its `forward` takes them.
+    """Call a module with a tensor, or with several in order or by name, as `forward` takes them.
 
     >>> import torch
     >>> call_module(torch.nn.Bilinear(2, 2, 3), (torch.zeros(5, 2), torch.zeros(5, 2))).shape

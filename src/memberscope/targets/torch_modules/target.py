@@ -108,7 +108,7 @@ class TorchTarget:
     def digest(self) -> str | None:
         """Hash of the architecture, the user's code in it, the weights and the kind of outputs.
 
-        None if that code cannot be read, as in a notebook.
+        It is None if that code cannot be read, as in a notebook.
         """
         code = hash_source_code(map(find_defining_module, self.module.modules()))
         if code is None:
@@ -236,7 +236,7 @@ class TorchTarget:
 def hash_weights(prefix: str, module: Any) -> str | None:
     """Hash `prefix` and everything in the state dict of a module, by name.
 
-    None where that is more than plain tensors.
+    Give None where that is more than plain tensors.
     """
     if any(
         not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()

@@ -1,6 +1,6 @@
-"""Collect the activations inside a torch module.
+"""Collect the activations that enter each trained layer of a torch module.
 
-Those that enter each trained layer, of a width that does not grow with the model.
+Their width does not grow with the model.
 """
 
 from __future__ import annotations

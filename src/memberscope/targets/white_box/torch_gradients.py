@@ -27,10 +27,7 @@ CLOSE, FAINT = 1e-2, 1e-4  # disagreement allowed: relative, and as a share of t
 
 @dataclass(frozen=True, eq=False)
 class Norms:
-    """Squared norms (n, layers) of each layer's gradient for an error of unit size.
-
-    And the error itself.
-    """
+    """Squared norms (n, layers) of each layer's gradient for a unit error, and the error itself."""
 
     squares: Floats
     error: OutputError
@@ -65,7 +62,7 @@ def split_batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
 def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
     """Choose the method that gives what two plain backward passes give.
 
-    `measure_norms_in_closed_form`, or else `measure_norms_by_vmap`.
+    It is `measure_norms_in_closed_form`, or else `measure_norms_by_vmap`.
 
     Raises:
         UnmetNeedError: Neither does.
@@ -211,7 +208,7 @@ def _has_shared_parameters(module: Any) -> bool:
 def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
     """Measure the norms of one batch by vectorised per-example gradients.
 
-    As many records at a time as `CELLS` numbers hold.
+    It takes as many records at a time as `CELLS` numbers hold.
     """
     import torch
 

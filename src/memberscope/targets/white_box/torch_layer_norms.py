@@ -1,6 +1,6 @@
 """Compute squared per-record gradient norms of single layers in closed form.
 
-From the layer's input and the gradient at its output.
+They follow from the layer's input and the gradient at its output.
 
 A layer's gradient for one record is a product of the two: its norm is computed without it where
 that is cheaper (the norm of an outer product [1], and sums over pairs of positions [2]), otherwise

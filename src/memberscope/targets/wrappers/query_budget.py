@@ -27,7 +27,7 @@ class MeteredTarget(Protocol):
 def find_metered_target(target: Target) -> MeteredTarget | None:
     """Find the target that counts queries: this one, or one behind its output defences.
 
-    None if there is none.
+    Give None if there is none.
 
     >>> from memberscope.wire import Endpoint
     >>> from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget

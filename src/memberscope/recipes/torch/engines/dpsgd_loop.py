@@ -1,6 +1,6 @@
 """Train any module by DP-SGD, one after another.
 
-With Opacus's gradients of single records and its optimiser, on this package's own draws.
+It uses Opacus's gradients of single records and its optimiser, on this package's own draws.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Train one module after another, whatever it is.
 
-With autograd, and convolutions in the layout and precision that suit the processor.
+It uses autograd, and convolutions in the layout and precision that suit the processor.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _train_module(task: Task) -> None:
 def read_outputs(task: Task, outputs: Any) -> Any:
     """Prepare a module's outputs for the loss.
 
-    Logits in full precision, or the outputs themselves for the user's own loss.
+    They become logits in full precision, or stay as they are for the user's own loss.
     """
     if not callable(task.recipe.loss):
         return task.head.logits(outputs)

@@ -1,6 +1,6 @@
 """Train modules of one architecture together by `torch.func`, stacked.
 
-For processors that are fast on large steps.
+It serves processors that are fast on large steps.
 
 Elementwise optimisers act on stacked weights as on each model's own. Modules with running
 statistics cannot be stacked.
