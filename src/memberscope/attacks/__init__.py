@@ -39,6 +39,7 @@ from memberscope.attacks.threshold import (
 from memberscope.errors import InputError
 from memberscope.types import Attack
 
+# From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
     Gap(),
     Gap("per_class"),

@@ -53,6 +53,7 @@ def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
     """
     if evidence.references is None or evidence.inside is None or not evidence.n_references:
         raise UnmetNeedError("Expected reference models, got none. Give a recipe that trains them.")
+    # Each record counts: one with too few models could not be scored
     inside = evidence.inside.sum(axis=0)
     counts = (inside, evidence.n_references - inside)
     for least, found, word in zip(wanted, counts, ("with", "without"), strict=True):
@@ -145,6 +146,7 @@ def true_class_margin(evidence: Evidence) -> Floats:
         if evidence.signal == "logits"
         else class_log_probabilities(evidence)
     )
+    # Minus infinity keeps the true class from being the best of the others
     margin: Floats = take_true_class(values, evidence) - mask_true_class(
         values, evidence, -np.inf
     ).max(axis=1)

@@ -38,6 +38,7 @@ def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Ite
     """
     assert evidence.references is not None and evidence.inside is not None
     models, _, views = evidence.references.shape[:3]
+    # Fewer records where there are many models, so that a block keeps its size
     size = size or max(1, CELLS // (models * views))
     for start in range(0, len(evidence), size):
         rows = slice(start, min(start + size, len(evidence)))

@@ -68,6 +68,7 @@ class BASE:
         """
         require_needs(self, evidence)
         _, without, everyone = average_probabilities(evidence)
+        # Online half of the models saw the record, so that their mean stands for p(x)
         average = everyone if self.mode == "online" else without
         weight = 1.0 if self.mode == "online" else OFFLINE
         # An average can underflow to zero, whose logarithm would make every comparison infinite

@@ -79,6 +79,7 @@ class LiRA:
     @property
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that a variance can be estimated."""
+        # One model has no variance
         least = (2, 2) if self.mode == "online" else (0, 2)
         return Needs(
             access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least

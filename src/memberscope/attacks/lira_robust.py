@@ -80,6 +80,7 @@ class RobustLiRA:
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
         value = read_target_values(evidence)
+        # The models without a record first: the prior of the others follows from them
         out, expected = _predictive_log_density(
             value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape)
         )

@@ -115,6 +115,7 @@ class Nasr:
     def features(self, evidence: Evidence) -> Floats:
         """Assemble the classifier's inputs for each record, (n, f)."""
         if self.given != "outputs":
+            # The class is an input, since gradients differ in size between classes
             return np.column_stack([read_first_view(evidence), evidence.labels])
         # The trees bin their inputs: -50 keeps a few zero probabilities from stretching the bins
         logs = np.maximum(class_log_probabilities(evidence), -50.0)

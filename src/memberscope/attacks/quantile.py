@@ -75,6 +75,7 @@ class Quantile:
             # Sorted, so that the fit does not depend on the order of the draw
             learn = np.sort(rng.choice(learn, self.max_fit, replace=False))
         if self.given == "class":
+            # All records get a score here; those that are not hidden are removed below
             parts = _score_class_gaussian if self.model == "gaussian" else _score_class_quantiles
             scores = parts(statistic, evidence.labels, learn)
         else:

@@ -78,6 +78,7 @@ class RMIA:
     @property
     def needs(self) -> Needs:
         """One reference model on each side that is averaged."""
+        # Only averages are taken, so that one model is enough
         least = (1, 1) if self.mode == "online" else (0, 1)
         if self.signal != "logit_confidence":
             # The other signals are measured already, and read as logits later
@@ -127,6 +128,7 @@ class RMIA:
         Records `outside` all models have P_out alone.
         """
         inside, without, _ = average_probabilities(evidence)
+        # Population records have no models that were trained with them
         both = self.mode == "online" and not outside
         # Offline, the mean over models with the record is a linear guess from those without
         average = (inside + without) / 2 if both else ((1 + a) * without + (1 - a)) / 2

@@ -137,5 +137,6 @@ def _build_needs(signal: Measurement, **parameters: float) -> Needs:
     return Needs(
         MEASURED_AT[signal],
         (signal,),
+        # Sorted, so that equal parameters give one signal, which is then measured once
         SignalSpec(signal, parameters=tuple(sorted(parameters.items()))),
     )

@@ -129,6 +129,7 @@ class Shokri:
         if self.given == "outputs":
             # The trees bin their inputs: zero probabilities would stretch the bins
             return np.maximum(class_log_probabilities(seen), -50.0)
+        # Statistics do not depend on the number of classes, unlike the outputs themselves
         log_p = class_log_probabilities(seen)
         entropy = -(np.exp(log_p) * log_p).sum(axis=1)
         columns = (
@@ -147,6 +148,7 @@ def _build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -
 
     `outputs` (len(rows), views, k) take the place of the target's.
     """
+    # Membership must not reach the features
     hidden = np.full(len(rows), -1, dtype=np.int8)
     # What has one entry for each record would no longer fit the rows
     plain = replace(evidence, references=None, inside=None, features=None, population=None)

@@ -34,7 +34,7 @@ FAR = 50.0
 
 @dataclass(frozen=True)
 class Privacy:
-    """Train by DP-SGD [1]: clip each record's gradient and add noise.
+    """Settings of DP-SGD [1]: each record's gradient is clipped, and noise is added.
 
     Gradients are clipped to `max_grad_norm`, and Gaussian noise is added to the sum over a Poisson
     sample.

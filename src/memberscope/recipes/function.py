@@ -77,7 +77,7 @@ class FunctionRecipe:
 
 
 class Parcel:
-    """Pack any recipe for a cluster, whose workers need not have the user's modules.
+    """Any recipe packed for a cluster, whose workers need not have the user's modules.
 
     It arrives as the recipe itself.
     """

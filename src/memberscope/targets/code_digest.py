@@ -24,7 +24,7 @@ INSTALLED = tuple(
 
 
 class Definitions(pickle.Pickler):
-    """Collect in `modules` the names of the modules that define what is inside a model.
+    """Pickler that collects in `modules` which modules define what is inside a model.
 
     What is pickled is thrown away.
     """
@@ -77,6 +77,7 @@ def hash_source_code(modules: Iterable[str]) -> str | None:
                 return None
             continue
         path = Path(file).resolve()
+        # This package and installed ones count by their versions, not by their source
         if path.is_relative_to(Path(__file__).resolve().parents[1]) or any(
             path.is_relative_to(root) for root in INSTALLED
         ):

@@ -316,7 +316,7 @@ def list_inner_models(model: Any) -> list[Any]:
 def _task_of(part: Any) -> Task | None:
     """Find the task of one model, by what only such models have, then by its type.
 
-    It is None where neither says it.
+    Give None where neither says it.
     """
     names = [kind.__name__ for kind in type(part).__mro__]
     if any(

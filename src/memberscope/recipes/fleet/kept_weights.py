@@ -30,6 +30,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     Raises:
         InputError: It is neither a scikit-learn model of known types nor a torch module.
     """
+    # Arrays alone: the code of the module comes from the recipe
     if isinstance(model, TorchTarget):
         return {
             name: _convert_state_tensor(value) for name, value in model.module.state_dict().items()
@@ -42,6 +43,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     from skops.io import dumps, get_untrusted_types
 
     data = dumps(model.estimator)
+    # Checked now, since a file that cannot be opened again would be of no use
     unknown = sorted(_find_foreign_types(get_untrusted_types(data=data), recipe))
     if unknown:
         raise InputError(
@@ -134,11 +136,13 @@ def _load_state_model(build: Any, arrays: dict[str, NDArray[Any]], device: str) 
 
     module = build()
     shapes = {name: value.shape for name, value in module.state_dict().items()}
+    # By size, since numpy stores a scalar in another shape
     if set(shapes) != set(arrays) or any(
         arrays[name].size != int(np.prod(shape)) for name, shape in shapes.items()
     ):
         return None
     state = {name: torch.from_numpy(arrays[name].copy()).reshape(shapes[name]) for name in shapes}
+    # A module is built in float32, whatever it was trained in
     if any(value.dtype == torch.float64 for value in state.values()):
         module = module.double()
     module.load_state_dict(state)

@@ -30,6 +30,7 @@ def is_one_vs_all(estimator: Any) -> bool:
     """
     inner = list_inner_models(estimator)[-1]
     library = type(inner).__module__.partition(".")[0]
+    # By the library's name, so that neither need be imported
     if library == "lightgbm":
         return getattr(inner, "objective", None) in OBJECTIVES
     if library == "catboost":
@@ -46,6 +47,7 @@ def has_raw_scores(estimator: Any) -> bool:
     objective = getattr(inner, "objective", None)
     if callable(objective) or objective == "binary:logitraw":
         return True
+    # Of these libraries it is known that they give probabilities
     known = ("sklearn", "imblearn", "lightgbm", "xgboost", "catboost")
     return hasattr(inner, "predict_proba") and type(inner).__module__.partition(".")[0] not in known
 

@@ -143,7 +143,7 @@ class BoosterTarget:
     def _records(self, x: Any) -> Any:
         """Put the columns in the order of the booster.
 
-        As numbers (n, f), or a pandas frame where some are categories.
+        They are numbers (n, f), or a pandas frame where some are categories.
         """
         what = f"{self.ensemble.library} model"
         # Without names columns go by position, also those of a data frame

@@ -84,8 +84,8 @@ class SklearnTarget:
     def digest(self) -> str | None:
         """Hash of the file, or of the class, its parameters and everything fitted.
 
-        None if it cannot be hashed. The file goes first: trees hold padding, which differs each
-        time they are read. The user's own code counts too.
+        It is None if it cannot be hashed. The file goes first: trees hold padding, which differs
+        each time they are read. The user's own code counts too.
         """
         import joblib
 

@@ -86,7 +86,7 @@ class PreparedRequest:
 
 
 class RequestPipeline:
-    """Send the request that `ready` makes of each of `parts`, `concurrency` at a time.
+    """Requests that `ready` makes of each of `parts`, sent `concurrency` at a time.
 
     What `keep` makes of each answer is stored first. After an error nothing more is sent; requests
     in flight are awaited and their answers kept, since they may be paid for.

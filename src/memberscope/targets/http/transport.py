@@ -98,7 +98,7 @@ class RequestPacer:
 
 
 class Sender:
-    """Send requests to one origin over connections that are kept.
+    """Sender of requests to one origin, over connections that are kept.
 
     All its coroutines run in one event loop.
     """

@@ -61,7 +61,7 @@ def watch_operations() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """Record which operation made each piece of memory.
+        """Mode that records which operation made each piece of memory.
 
         Tensors are kept, so that no memory is used twice meanwhile.
         """

@@ -53,6 +53,7 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
                 and len(given[0]) == len(x)
                 and given[0].is_floating_point()
             ):
+                # Put in again at the end, so that the order is that of the last calls
                 seen.pop(name, None)
                 seen[name] = given[0].flatten(1).double().cpu().numpy()
 

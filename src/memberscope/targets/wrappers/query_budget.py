@@ -37,6 +37,7 @@ def find_metered_target(target: Target) -> MeteredTarget | None:
     (True, None)
     """
     inner: object = target
+    # Defences may stand one behind the other
     while not isinstance(inner, MeteredTarget):
         if not hasattr(inner, "target"):
             return None
