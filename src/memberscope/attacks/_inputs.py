@@ -20,7 +20,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
         UnmetNeedError: Something is missing; the message names it.
     """
     needs, name = attack.needs, attack.name
-    # Reference models first: without them the signal is not measured either
+    # Reference models first: that they are missing is the clearer message
     if sum(needs.references):
         _require_references(needs.references, evidence)
     if evidence.signal not in needs.signals:
@@ -120,7 +120,7 @@ def true_class_logit(evidence: Evidence) -> Floats:
     1 - p_y is summed from the other classes' probabilities, so that it does not saturate.
     """
     if evidence.signal == "loss":
-        # A loss knows one class alone; expm1 keeps the digits of 1 - p where p is small
+        # A loss tells of one class alone; expm1 keeps the digits of 1 - p where p is close to 1
         log_p = true_class_log_probability(evidence)
         return log_p - np.log(np.maximum(-np.expm1(log_p), FLOOR))
     values = read_first_view(evidence)

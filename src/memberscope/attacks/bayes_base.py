@@ -31,7 +31,7 @@ OFFLINE = 0.33
 class BASE:
     """log p(x | target) - log mean p(x), at a temperature.
 
-    Offline 0.33 times the log mean over models without it takes the place of the second term.
+    Offline, the second term is 0.33 times the log mean over models without it.
 
     >>> evidence = Evidence("log_confidence", np.log([0.9, 0.2])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8), references=np.log(np.full((2, 2, 1, 1), 0.4)),

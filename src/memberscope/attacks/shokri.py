@@ -88,7 +88,7 @@ class Shokri:
         if self.given == "outputs":
             for label in np.unique(evidence.labels[hidden]):
                 own = labels == label
-                # Fewer rows would be learned by heart
+                # Fewer rows of either kind are too few for a classifier of their own
                 if min(int(inside[own].sum()), int((~inside[own]).sum())) >= FEWEST:
                     rows = evidence.labels[hidden] == label
                     odds[rows] = _fit_membership_classifier(

@@ -1,7 +1,8 @@
 """Attacks that compare one number for each record with a threshold.
 
-The numbers are correctness, loss, confidence, entropy, margin and gradient norm. Each has one global threshold, or with `thresholds="per_class"` one for each class, learned on known
-members and non-members [2].
+The numbers are correctness, loss, confidence, entropy, margin and gradient norm. Each has one
+global threshold, or with `thresholds="per_class"` one for each class, learned on known members and
+non-members [2].
 
 References:
     [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing

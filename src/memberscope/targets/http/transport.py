@@ -70,7 +70,7 @@ class LostError(Exception):
 class RequestPacer:
     """Clock that decides when the next request may leave.
 
-    These are `rate` a second, evenly, and none while the server asked for a pause.
+    Requests leave `rate` a second, evenly, and none while the server asked for a pause.
     """
 
     def __init__(self, rate: float | None) -> None:

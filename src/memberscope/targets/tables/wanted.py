@@ -52,7 +52,7 @@ def convert_column(column: Any, want: ColumnSpec, name: str, path: Path) -> Any:
 
 
 def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
-    """Find, for each table, columns that are text only in another table.
+    """Find columns of each table that are text only in another table.
 
     They must be read as text.
 
