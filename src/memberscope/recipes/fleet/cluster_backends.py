@@ -30,7 +30,7 @@ class LostDataError(Exception):
 
 
 class ClusterMonitor:
-    """Thread that ends waiting jobs with an error once `alive` says that the cluster is gone.
+    """Monitor that ends waiting jobs with an error once `alive` says that the cluster is gone.
 
     Without it joblib would wait for ever for answers from a lost cluster.
     """

@@ -191,7 +191,7 @@ def _run_jobs_once(
             parallel = Parallel(
                 return_as="generator_unordered",
                 timeout=execution.timeout,
-                # A few jobs ahead keep workers busy between answers
+                # Without a timeout jobs wait ahead, so that workers are not idle between answers
                 pre_dispatch=ahead,
                 # Each answer comes when it is there, not with others
                 batch_size=1,

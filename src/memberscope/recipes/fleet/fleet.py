@@ -292,7 +292,7 @@ def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | No
         tail = (1,) if whole else (len(order.views), 1)
         shapes |= {f"{part} {number}": (length, *tail) for part, length in parts.items()}
     shapes |= {"outputs": (n,)} if order.whole else {}
-    # The last axis is left open: how many numbers a signal has is the model's affair
+    # The last axis is left open: how many numbers a signal has may depend on the model
     return set(entry) == set(shapes) and all(
         entry[name].shape[: len(shape)] == shape for name, shape in shapes.items()
     )

@@ -33,12 +33,13 @@ VERSION = 1  # raised whenever the same settings give other weights
 class TorchRecipe(TorchSettings):
     """Recipe that trains the module of `model()` on all records, `epochs` times.
 
-    Batches are drawn without replacement. `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k),
-    labels (b,)) -> mean loss. A module may have one output of two classes, or end in a sigmoid or a
-    softmax; a function gets what the module returns, as it is. `augmentation` changes records at
-    random: `flip`, `shift:k`, `noise:s`; `mixup` above 0 mixes pairs of records and labels by
-    shares from Beta(mixup, mixup). `stop` ends training early. `precision` is that of products and
-    activations while training; weights are float32 unless it is float64.
+    Batches are drawn without replacement. `loss` is cross-entropy with `label_smoothing`, one of
+    `losses`, or a function (logits (b, k), labels (b,)) -> mean loss. A module may have one output
+    of two classes, or end in a sigmoid or a softmax; a function gets what the module returns, as it
+    is. `augmentation` changes records at random: `flip`, `shift:k`, `noise:s`; `mixup` above 0
+    mixes pairs of records and labels by shares from Beta(mixup, mixup). `stop` ends training early.
+    `precision` is that of products and activations while training; weights are float32 unless it is
+    float64.
 
     `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully
     connected networks, `vmap` stacks any module without running statistics, `loop` goes one by one.

@@ -43,7 +43,7 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     """
     known = (
         model
-        # Reading the attributes of a torch target may need an answer that is not there yet
+        # Torch targets by their class: the protocol reads attributes that they may not have yet
         if isinstance(model, TorchTarget | Target)
         else _build_target(model, n_classes, parse_declared_outputs(outputs))
     )

@@ -35,9 +35,9 @@ from memberscope.types import Access, Bools, Floats, Ints, Signal
 class StoredSignals:
     """Signals table: `outputs` (n, k) of kind `signal`, `labels` (n,) and `member` (n,).
 
-    It has `ids` (n,), groups and features too. `unit` (n,) names the person or document that each record
-    belongs to; `id_like` are columns that look like such names. `classes` names the classes where
-    the table does; `notes` say how columns were read whose names left it open.
+    It has `ids` (n,), groups and features too. `unit` (n,) names the person or document that each
+    record belongs to; `id_like` are columns that look like such names. `classes` names the classes
+    where the table does; `notes` say how columns were read whose names left it open.
     """
 
     signal: Signal
