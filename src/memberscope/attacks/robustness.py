@@ -78,6 +78,7 @@ class Boundary(_OneMeasurement):
     @property
     def needs(self) -> Needs:
         """Labels of some tens of changed copies for each record."""
+        # The default search has no parameters, so that its measurement is shared by all its users
         return (
             _build_needs("boundary")
             if self.search == "walk"

@@ -53,6 +53,7 @@ PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
 
 def _negative_entropy(evidence: Evidence) -> Floats:
     """Sum p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
+    # As logarithms, which keep small probabilities
     log_p = class_log_probabilities(evidence)
     # Equal answers whose classes were summed in another order must tie
     return round_to_40_bits((np.exp(log_p) * log_p).sum(axis=1))

@@ -94,6 +94,7 @@ def check_augmentation(name: str) -> tuple[str, float]:
     """
     kind, _, number = name.partition(":")
     try:
+        # A flip has no number
         value = float(number) if number else 0.0
     except ValueError:
         value = -1.0

@@ -59,6 +59,7 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
 
         return hook
 
+    # Inputs of trained layers, whatever the layers before them are
     hooks = [layers[name].register_forward_pre_hook(keep(name)) for name in opened.layers]
     try:
         outputs = as_columns(opened.module(inputs), opened.signal)
@@ -66,6 +67,7 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
         for hook in hooks:
             hook.remove()
     inner = (
+        # The first trained layer gets the record itself, which is no activation
         list(seen.values())[1:]
         if list(seen)[:1] == list(opened.layers)[:1]
         else list(seen.values())

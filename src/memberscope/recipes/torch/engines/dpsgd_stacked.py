@@ -84,7 +84,7 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
                 compute_clip_factors(net, factors, mechanism.clip)
                 # Samples differ in size: padding must not add to the sum
                 * build_draw_mask(sizes, inputs)
-                # By the expected size, since the true one would reveal who joined
+                # By the expected size, since the true one depends on who joined
                 / mechanism.expected
             )
             # Noise first, then the sum on top of it: one buffer serves both

@@ -163,7 +163,6 @@ def build_optimiser(recipe: TorchSettings, parameters: Any) -> Any:
             momentum=chosen.momentum,
             nesterov=chosen.nesterov,
             weight_decay=recipe.weight_decay,
-            # One kernel for all parameters is the faster way
             fused=recipe.precision != "float64",
         )
     return torch.optim.AdamW(
