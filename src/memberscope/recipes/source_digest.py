@@ -31,7 +31,7 @@ def is_own(module: ModuleType) -> bool:
     """
     file, name = Path(getattr(module, "__file__", None) or sys.prefix), module.__name__
     if (
-        # Compiled code has no source, `__main__` is pickled whole, and workers have this package
+        # Compiled code has no source, `__main__` is pickled by value, workers have this package
         file.suffix != ".py"
         or name in ("__main__", "__mp_main__")
         or name.split(".")[0] == "memberscope"

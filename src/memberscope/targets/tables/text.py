@@ -91,7 +91,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     header = [word.strip() for word in rows[0]]
     if len(header) > 1 and len(rows) > 1 and all(len(row) == len(header) + 1 for row in rows[1:]):
         header = ["", *header]  # names of rows, which R writes without a name of their own
-    # Readers rename or drop such columns silently, each in its own way
+    # Readers may rename or drop such columns, each in its own way
     repeated = [word for word, n in Counter(header).items() if n > 1 and word]
     if repeated or header.count("") > 1:
         shown = repr(repeated[0]) if repeated else "columns without a name"
@@ -254,7 +254,7 @@ def _parse_rows(text: str, separator: str, whole: bool) -> list[list[str]]:
         for row in csv.reader(io.StringIO(text, newline=None), delimiter=separator):
             if row:
                 rows.append(row)
-            # More rows would not change the result
+            # A sample of the rows is enough to tell the format
             if len(rows) > MOST_ROWS:
                 break
     except csv.Error:
