@@ -1,6 +1,6 @@
 """The attacks: pure functions from evidence to scores, one a file.
 
-Named as the literature names them.
+They are named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
 them. `WHITE_BOX` are those that look inside the model. `VARIANTS` run where a plan names them:
@@ -39,6 +39,7 @@ from memberscope.attacks.threshold import (
 from memberscope.errors import InputError
 from memberscope.types import Attack
 
+# From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
     Gap(),
     Gap("per_class"),

@@ -50,6 +50,7 @@ def _learn_class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
     A class that lacks known members or known non-members gets the global threshold.
     """
     known, member = evidence.known >= 0, evidence.known == 1
+    # Learned first: classes without known records of both kinds fall back on it
     everywhere = find_best_balanced_threshold(roc(scores[known], member[known]))
     thresholds = np.full(len(scores), everywhere)
     for label in np.unique(evidence.labels):
@@ -82,5 +83,6 @@ def score_statistic(
     require_needs(attack, evidence)
     scores = statistic(evidence)
     if attack.thresholds == "per_class":
+        # Shifted, so that one threshold at zero serves all classes
         scores = scores - _learn_class_thresholds(scores, evidence)
     return np.where(evidence.hidden, scores, np.nan)

@@ -20,6 +20,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
         UnmetNeedError: Something is missing; the message names it.
     """
     needs, name = attack.needs, attack.name
+    # Reference models first: that they are missing is the clearer message
     if sum(needs.references):
         _require_references(needs.references, evidence)
     if evidence.signal not in needs.signals:
@@ -31,6 +32,7 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
         raise UnmetNeedError(
             f"Expected features for the attack {name}, got none. Give the records or --features."
         )
+    # The values of `known` that have to occur
     wanted = {"none": (), "non_members": (0,), "both": (0, 1)}[needs.known]
     for value in wanted:
         if not (evidence.known == value).any():
@@ -51,6 +53,7 @@ def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:
     """
     if evidence.references is None or evidence.inside is None or not evidence.n_references:
         raise UnmetNeedError("Expected reference models, got none. Give a recipe that trains them.")
+    # Each record counts: one with too few models could not be scored
     inside = evidence.inside.sum(axis=0)
     counts = (inside, evidence.n_references - inside)
     for least, found, word in zip(wanted, counts, ("with", "without"), strict=True):
@@ -70,6 +73,7 @@ def read_first_view(evidence: Evidence) -> Floats:
     Hidden probabilities are filled in, see `fill_hidden_probabilities`.
     """
     values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    # Only probabilities say how much the hidden classes share
     return fill_hidden_probabilities(values) if evidence.signal == "probabilities" else values
 
 
@@ -80,6 +84,7 @@ def take_true_class(values: Floats, evidence: Evidence) -> Floats:
 
 def mask_true_class(values: Floats, evidence: Evidence, fill: float) -> Floats:
     """Copy `values` (n, k) with the label's column set to `fill`."""
+    # The evidence itself must stay as it is for the other attacks
     others = values.copy()
     others[np.arange(len(values)), evidence.labels] = fill
     return others
@@ -89,6 +94,7 @@ def class_log_probabilities(evidence: Evidence) -> Floats:
     """Compute log-probabilities (n, k) of all classes; zeros are read as `FLOOR`."""
     values = read_first_view(evidence)
     if evidence.signal == "logits":
+        # From logits directly, which does not round small probabilities to zero
         return values - logsumexp(values)[:, None]
     return np.log(np.maximum(values, FLOOR))
 
@@ -114,6 +120,7 @@ def true_class_logit(evidence: Evidence) -> Floats:
     1 - p_y is summed from the other classes' probabilities, so that it does not saturate.
     """
     if evidence.signal == "loss":
+        # A loss tells of one class alone; expm1 keeps the digits of 1 - p where p is close to 1
         log_p = true_class_log_probability(evidence)
         return log_p - np.log(np.maximum(-np.expm1(log_p), FLOOR))
     values = read_first_view(evidence)
@@ -139,6 +146,7 @@ def true_class_margin(evidence: Evidence) -> Floats:
         if evidence.signal == "logits"
         else class_log_probabilities(evidence)
     )
+    # Minus infinity keeps the true class from being the best of the others
     margin: Floats = take_true_class(values, evidence) - mask_true_class(
         values, evidence, -np.inf
     ).max(axis=1)
@@ -151,6 +159,7 @@ def score_correctness(evidence: Evidence) -> Floats:
     The first of tied classes counts as top.
     """
     values = np.asarray(evidence.target[:, 0, :], dtype=np.float64)
+    # Hidden classes are never the top one
     seen = np.where(np.isnan(values), -np.inf, values)
     predicted = (
         values[:, 0].astype(np.int64) if evidence.signal == "labels" else seen.argmax(axis=1)

@@ -38,9 +38,11 @@ def iterate_reference_blocks(evidence: Evidence, size: int | None = None) -> Ite
     """
     assert evidence.references is not None and evidence.inside is not None
     models, _, views = evidence.references.shape[:3]
+    # Fewer records where there are many models, so that a block keeps its size
     size = size or max(1, CELLS // (models * views))
     for start in range(0, len(evidence), size):
         rows = slice(start, min(start + size, len(evidence)))
+        # Read block by block, since the array may be a memory map larger than the memory
         values = np.asarray(evidence.references[:, rows, :, 0], dtype=np.float64)
         yield Block(rows, values, np.asarray(evidence.inside[:, rows], dtype=np.float64))
 
@@ -82,6 +84,7 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
         centre = values.mean(axis=0)
         values = values - centre
         squares = values * values
+        # Sums over the models with a record, and over all models
         sums = np.stack([(weight * values).sum(axis=0), values.sum(axis=0)])
         powers = np.stack([(weight * squares).sum(axis=0), squares.sum(axis=0)])
         counts = np.stack([weight.sum(axis=0), np.full_like(weight[0], len(values))])
@@ -97,6 +100,7 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
             found[side, :, block.rows] = (
                 np.broadcast_to(count, shift.shape),
                 shift + centre,
+                # Rounding may leave a sum of squares slightly below zero
                 np.maximum(power - total * np.nan_to_num(shift), 0.0),
             )
     return tuple(Moments(side[0][:, :1], side[1], side[2]) for side in found)  # type: ignore[return-value]
@@ -113,6 +117,7 @@ def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
             values = np.sort(np.where(chosen[:, :, None], block.references, np.inf), axis=0)
             count = chosen.sum(axis=0)
             low, high = (np.maximum(count - 1, 0) // 2)[None, :, None], (count // 2)[None, :, None]
+            # The two middle values, which are one where the count is odd
             pair = [
                 np.take_along_axis(values, np.minimum(k, len(values) - 1), axis=0)[0]
                 for k in (low, high)
@@ -124,7 +129,7 @@ def compute_medians(evidence: Evidence) -> tuple[Floats, Floats]:
 def average_probabilities(evidence: Evidence) -> tuple[Floats, Floats, Floats]:
     """Average exp(log-confidence) over models with each record, without it, and over all.
 
-    Each (n, views); NaN where there are no such models.
+    Each average is (n, views), and NaN where there are no such models.
     """
     assert evidence.references is not None
     found = np.empty((3, len(evidence), evidence.references.shape[2]))
@@ -164,6 +169,7 @@ def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidenc
     >>> round(float(convert_to_log_confidence(evidence, 2.0).target[0, 0, 0]), 4)
     -0.6931
     """
+    # Measured at this temperature already
     if evidence.signal == "log_confidence":
         return evidence
     assert evidence.references is not None
@@ -180,6 +186,7 @@ def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidenc
         evidence,
         signal="log_confidence",
         target=changed(evidence.target),
+        # In the type in which references are stored
         references=changed(evidence.references).astype(np.float32),
         population=population,
     )

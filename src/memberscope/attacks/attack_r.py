@@ -60,6 +60,8 @@ class AttackR:
         scores = np.empty_like(value)
         for block in iterate_reference_blocks(evidence):
             own, weight = value[block.rows], 1.0 - block.inside[:, :, None]
+            # Ties count half, or rounded answers would all rank first or last
             beaten = (block.references < own) + 0.5 * (block.references == own)
+            # Models with the record have weight zero
             scores[block.rows] = (weight * beaten).sum(axis=0) / weight.sum(axis=0)
         return keep_hidden_scores(scores.mean(axis=1), evidence.hidden)

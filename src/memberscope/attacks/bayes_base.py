@@ -31,7 +31,7 @@ OFFLINE = 0.33
 class BASE:
     """log p(x | target) - log mean p(x), at a temperature.
 
-    Offline, 0.33 times the log mean over models without it.
+    Offline, the second term is 0.33 times the log mean over models without it.
 
     >>> evidence = Evidence("log_confidence", np.log([0.9, 0.2])[:, None, None], np.zeros(2, dtype=int),
     ...                     np.full(2, -1, dtype=np.int8), references=np.log(np.full((2, 2, 1, 1), 0.4)),
@@ -68,6 +68,7 @@ class BASE:
         """
         require_needs(self, evidence)
         _, without, everyone = average_probabilities(evidence)
+        # Online half of the models saw the record, so that their mean stands for p(x)
         average = everyone if self.mode == "online" else without
         weight = 1.0 if self.mode == "online" else OFFLINE
         # An average can underflow to zero, whose logarithm would make every comparison infinite

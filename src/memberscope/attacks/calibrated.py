@@ -45,6 +45,7 @@ class Calibrated:
     @property
     def needs(self) -> Needs:
         """One reference model trained without each record."""
+        # One model is enough, since only a mean is taken
         spec = SignalSpec(self.statistic)
         return Needs(
             access=Access.PROBABILITIES, signals=(self.statistic,), spec=spec, references=(0, 1)

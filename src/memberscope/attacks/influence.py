@@ -59,6 +59,7 @@ class SelfInfluence:
             UnmetNeedError: The evidence lacks the signal.
         """
         require_needs(self, evidence)
+        # The first column is minus the logarithm already
         return keep_hidden_scores(read_first_view(evidence)[:, 0], evidence.hidden)
 
 
@@ -106,9 +107,11 @@ class IHA:
             UnmetNeedError: The evidence lacks the signal.
         """
         require_needs(self, evidence)
+        # The columns that `solve_influences` gives; the first belongs to the other attack
         _, loss, square, cross = read_first_view(evidence)[:, :4].T
         # Audits hold members and non-members in about equal parts
         n = self.records or max(1, len(evidence) // 2)
+        # The formula of [3], up to a factor that does not change the ranks
         scores = loss / (1 + self.momentum) - (square / n + 2 * cross) / self.rate
         return keep_hidden_scores(scores, evidence.hidden)
 

@@ -39,7 +39,7 @@ FLOOR = 1e-6
 class LiRA:
     """Likelihood ratio of the normals fitted with and without the record.
 
-    Offline, the excess over the normal fitted without it.
+    Offline it is the excess over the normal fitted without it.
 
     `mode` is `online` (references trained with the record too) or `offline` (only without it).
     `variance` is pooled over records (`fixed`), a record's own (`per_example`), or `auto`: fixed
@@ -79,6 +79,7 @@ class LiRA:
     @property
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that a variance can be estimated."""
+        # One model has no variance
         least = (2, 2) if self.mode == "online" else (0, 2)
         return Needs(
             access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least
@@ -92,16 +93,19 @@ class LiRA:
         """
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
+        # The moments are needed in both cases, for the variance
         centres = (
             (with_it.mean, without.mean) if self.centre == "mean" else compute_medians(evidence)
         )
         value = read_target_values(evidence)
+        # Both modes model the models without the record
         out = self.spread(without, evidence.n_references)
         if self.mode == "online":
             ratio = _normal_log_density(
                 value, centres[0], self.spread(with_it, evidence.n_references)
             )
             scores = ratio - _normal_log_density(value, centres[1], out)
+        # Members lie above what models without them give, so that only this side counts
         elif self.sides == "one":
             scores = (value - centres[1]) / np.sqrt(out)
         else:
@@ -114,6 +118,7 @@ class LiRA:
         # Where all models agree on every record there is no variance to estimate; any value ranks
         # the records alike
         pooled = np.where(pooled > 0, pooled, 1.0)
+        # Few models give poor variances of single records, and these would decide the ranks
         if self.variance == "fixed" or (self.variance == "auto" and n_models < MANY):
             return pooled
         return np.maximum(side.variance, FLOOR * pooled)

@@ -80,9 +80,11 @@ class RobustLiRA:
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
         value = read_target_values(evidence)
+        # The models without a record first: the prior of the others follows from them
         out, expected = _predictive_log_density(
             value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape)
         )
+        # How hard a record is without training tells most about its mean with it
         inside, _ = _predictive_log_density(
             value, with_it, _predict_by_least_squares(expected, with_it.mean)
         )
@@ -92,6 +94,7 @@ class RobustLiRA:
 def _predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:
     """Predict `response` from `predictor` by least squares (n, views), view by view."""
     centred = predictor - predictor.mean(axis=0)
+    # A predictor that does not vary gives the mean alone
     slope = (centred * response).sum(axis=0) / np.maximum(
         (centred**2).sum(axis=0), np.finfo(np.float64).tiny
     )
@@ -107,6 +110,7 @@ def _predictive_log_density(
     Also give the side's posterior mean.
     """
     count, weight, shape, scale = side.count, *_estimate_prior(side, prior_mean)
+    # The updates of [3] for a normal-inverse-gamma prior
     shape_n = shape + count / 2
     weight_n = weight + count
     gap = side.mean - prior_mean
@@ -125,16 +129,19 @@ def _estimate_prior(side: Moments, prior_mean: Floats) -> tuple[Floats, Floats, 
     tiny = np.finfo(np.float64).tiny
     spread = ((side.mean - prior_mean) ** 2).mean(axis=0) + tiny
     freedom = side.count[:, 0] - 1
+    # Only records with two models or more show a variance
     own = freedom > 0
     if not own.any():
         # One model on each side shows no variance: half of its distance to the prior mean is taken
         # as between records, half as within
         return np.ones_like(spread), np.full_like(spread, 3.0), spread
     half = freedom[own, None] / 2
+    # Models that agree exactly would give a logarithm of zero
     floor = 1e-6 * side.squares[own].sum(axis=0) / freedom[own].sum() + tiny
     log_variance = (
         np.log(np.maximum(side.squares[own] / (2 * half), floor)) - digamma(half) + np.log(half)
     )
+    # The spread of log-variances beyond what sampling alone gives
     excess = log_variance.var(axis=0) - polygamma(1, half).mean(axis=0)
     shape = np.array([_inverse_trigamma(value) for value in excess])
     scale = np.exp(log_variance.mean(axis=0) + digamma(shape))
@@ -151,6 +158,7 @@ def _inverse_trigamma(value: float) -> float:
     >>> round(_inverse_trigamma(float(polygamma(1, 2.5))), 6), _inverse_trigamma(-1.0)
     (2.5, 100.0)
     """
+    # No excess spread: all records share one variance
     if value <= polygamma(1, STEADIEST):
         return STEADIEST
     return float(brentq(lambda x: polygamma(1, x) - value, 1e-3, STEADIEST))

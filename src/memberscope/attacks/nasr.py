@@ -73,6 +73,7 @@ class Nasr:
             return Needs(
                 Access.WHITE_BOX, ("activations",), SignalSpec("activations"), known="both"
             )
+        # Both come from one measurement
         more = (("activations", WIDTH),) if self.given == "both" else ()
         return Needs(
             Access.WHITE_BOX,
@@ -101,17 +102,20 @@ class Nasr:
             max_iter=60,
             max_leaf_nodes=8,
             learning_rate=0.1,
+            # Known members and non-members need not be equally many
             class_weight="balanced",
             early_stopping=False,
         )
         trees.fit(inputs[learn], evidence.known[learn])
         scores = np.full(len(evidence), np.nan)
+        # Known records were learned, so that their scores would say nothing
         scores[evidence.hidden] = trees.decision_function(inputs[evidence.hidden])
         return scores
 
     def features(self, evidence: Evidence) -> Floats:
         """Assemble the classifier's inputs for each record, (n, f)."""
         if self.given != "outputs":
+            # The class is an input, since gradients differ in size between classes
             return np.column_stack([read_first_view(evidence), evidence.labels])
         # The trees bin their inputs: -50 keeps a few zero probabilities from stretching the bins
         logs = np.maximum(class_log_probabilities(evidence), -50.0)

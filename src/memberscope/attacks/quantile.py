@@ -72,8 +72,10 @@ class Quantile:
         statistic = true_class_logit(evidence)
         learn = np.flatnonzero(evidence.known == 0)
         if len(learn) > self.max_fit:
+            # Sorted, so that the fit does not depend on the order of the draw
             learn = np.sort(rng.choice(learn, self.max_fit, replace=False))
         if self.given == "class":
+            # All records get a score here; those that are not hidden are removed below
             parts = _score_class_gaussian if self.model == "gaussian" else _score_class_quantiles
             scores = parts(statistic, evidence.labels, learn)
         else:
@@ -97,11 +99,14 @@ def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Float
 
     Their mean and variance are shrunk towards the overall ones.
     """
+    # The small number keeps equal confidences from dividing by zero
     mean, variance = statistic[learn].mean(), statistic[learn].var() + 1e-12
     codes = labels[learn]
+    # Classes of hidden records count too, though no known record may have them
     size = max(int(labels.max()) + 1, 1)
     count = np.bincount(codes, minlength=size)
     sums = np.bincount(codes, weights=statistic[learn], minlength=size)
+    # A class without known records gets the overall mean
     means = (sums + SHRINKAGE * mean) / (count + SHRINKAGE)
     residual = (statistic[learn] - means[codes]) ** 2
     variances = (np.bincount(codes, weights=residual, minlength=size) + SHRINKAGE * variance) / (
@@ -131,6 +136,7 @@ def _score_feature_gaussian(
 ) -> Floats:
     """Compute the z-score of the hidden records under a predicted mean and spread."""
     centre = _fit_regressor(inputs[learn], statistic[learn], "squared_error")
+    # The spread is predicted too, since some records are harder to predict than others
     residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
     spread = _fit_regressor(inputs[learn], residual, "squared_error")
     # A predicted spread near zero would let a tiny residual outrank all others
@@ -160,6 +166,7 @@ def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | No
     model = HistGradientBoostingRegressor(
         loss=loss,
         quantile=level,
+        # Small trees, as there may be few known records; all of them are used
         max_iter=60,
         max_leaf_nodes=15,
         min_samples_leaf=20,
@@ -178,9 +185,11 @@ def _interpolate_score(statistic: Floats, quantiles: Floats) -> Floats:
     [0.0, 0.674]
     """
     marks = ndtri(np.array(LEVELS))
+    # Beyond both ends the outermost segment is extended
     segment = np.clip((statistic[:, None] >= quantiles).sum(axis=1) - 1, 0, len(LEVELS) - 2)
     rows = np.arange(len(statistic))
     low, high = quantiles[rows, segment], quantiles[rows, segment + 1]
+    # Quantiles that nearly meet would give unbounded scores
     width = np.maximum(high - low, 1e-9 + 1e-3 * np.ptp(quantiles, axis=1))
     z: Floats = marks[segment] + (statistic - low) / width * (marks[segment + 1] - marks[segment])
     return z

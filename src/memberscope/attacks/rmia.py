@@ -78,8 +78,10 @@ class RMIA:
     @property
     def needs(self) -> Needs:
         """One reference model on each side that is averaged."""
+        # Only averages are taken, so that one model is enough
         least = (1, 1) if self.mode == "online" else (0, 1)
         if self.signal != "logit_confidence":
+            # The other signals are measured already, and read as logits later
             return Needs(
                 access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least
             )
@@ -95,7 +97,9 @@ class RMIA:
             UnmetNeedError: Reference models are missing or too few.
         """
         require_needs(self, evidence)
+        # From here on all signals are log-confidences
         evidence = convert_to_log_confidence(evidence, self.temperature)
+        # Online the correction is not used, and 1 stands for none
         a = (
             self.a
             if self.a is not None
@@ -105,8 +109,10 @@ class RMIA:
         )
         record = self.ratios(evidence, a)
         if evidence.population is None:
+            # Their membership stays unknown: the records are only compared with one another
             others = record
         else:
+            # No model saw the population, so that by default nothing needs to be corrected
             others = self.ratios(
                 evidence.population, a if self.correct_population else 1.0, outside=True
             )
@@ -122,9 +128,11 @@ class RMIA:
         Records `outside` all models have P_out alone.
         """
         inside, without, _ = average_probabilities(evidence)
+        # Population records have no models that were trained with them
         both = self.mode == "online" and not outside
         # Offline, the mean over models with the record is a linear guess from those without
         average = (inside + without) / 2 if both else ((1 + a) * without + (1 - a)) / 2
+        # A probability of zero in all models must not divide by zero
         found: Floats = np.exp(read_target_values(evidence)) / np.maximum(
             average, np.finfo(np.float64).tiny
         )
@@ -166,6 +174,7 @@ def choose_offline_a(evidence: Evidence) -> float:
         _iterate_stand_in_targets(evidence) if evidence.n_references > 2 else ()
     ):
         usable = np.isfinite(without)
+        # An AUC needs records of both kinds
         if truth[usable].all() or not truth[usable].any():
             continue
         played += 1
@@ -174,26 +183,30 @@ def choose_offline_a(evidence: Evidence) -> float:
                 ((1 + a) * without[usable] + (1 - a)) / 2, np.finfo(np.float64).tiny
             )
             totals[index] += auc_value(roc(p[usable] / average, truth[usable]))
+    # The first of equal sums, hence the smallest `a`
     return GRID[int(np.argmax(totals))] if played else 0.3
 
 
 def _iterate_stand_in_targets(evidence: Evidence) -> Iterator[tuple[Floats, Floats, Bools]]:
     """Yield some reference models as if each were the target.
 
-    For each: p(x) (n,), its mean (n,) over the other models without x (NaN where there are none),
+    Each gives p(x) (n,), its mean (n,) over the other models without x (NaN where there are none),
     and who was inside (n,).
     """
+    # Few suffice, and each takes a ROC curve for each value tried
     n_players = min(PRETENDED, evidence.n_references)
     p, out = np.empty((2, n_players, len(evidence)))
     rest, n_rest = np.empty((2, len(evidence)))
     for block in iterate_reference_blocks(evidence):
         values, absent = np.exp(block.references[:, :, 0]), 1.0 - block.inside
+        # Players are kept one by one, all other models only as sums
         p[:, block.rows], out[:, block.rows] = values[:n_players], absent[:n_players]
         rest[block.rows] = (values * absent)[n_players:].sum(axis=0)
         n_rest[block.rows] = absent[n_players:].sum(axis=0)
     # A model that plays the target must not be among the references that judge it
     for model in range(n_players):
         others = np.arange(n_players) != model
+        # A record that all other models were trained with has no mean: 0 / 0 is NaN
         with np.errstate(invalid="ignore"):
             without = (rest + (p * out)[others].sum(axis=0)) / (n_rest + out[others].sum(axis=0))
         yield p[model], without, out[model] == 0

@@ -1,7 +1,7 @@
 """Attacks on one measured number for each record.
 
-How far its label holds when the record is changed, or the confidence of a model trained on the
-target's labels.
+It is how far the label holds when the record is changed, or the confidence of a model trained on
+the target's labels.
 
 Members that a model has fitted lie deeper inside their class than other records do, and labels
 alone show how deep [1]. A target that returns labels alone can still be imitated by training on
@@ -51,6 +51,7 @@ class _OneMeasurement:
             UnmetNeedError: The evidence holds another signal.
         """
         require_needs(self, evidence)
+        # Higher is likelier a member in each of these signals, so that nothing is learned
         return np.where(evidence.hidden, read_target_values(evidence).mean(axis=1), np.nan)
 
 
@@ -77,6 +78,7 @@ class Boundary(_OneMeasurement):
     @property
     def needs(self) -> Needs:
         """Labels of some tens of changed copies for each record."""
+        # The default search has no parameters, so that its measurement is shared by all its users
         return (
             _build_needs("boundary")
             if self.search == "walk"
@@ -136,5 +138,6 @@ def _build_needs(signal: Measurement, **parameters: float) -> Needs:
     return Needs(
         MEASURED_AT[signal],
         (signal,),
+        # Sorted, so that equal parameters give one signal, which is then measured once
         SignalSpec(signal, parameters=tuple(sorted(parameters.items()))),
     )

@@ -81,11 +81,14 @@ class Shokri:
         asked = self.features(
             _build_row_evidence(evidence, hidden, np.asarray(evidence.target[hidden]))
         )
+        # One classifier of all classes, which rare classes keep
         overall = _fit_membership_classifier(inputs, inside)
         odds = overall.decision_function(asked)
+        # The paper's one classifier for each class; statistics have the class as an input
         if self.given == "outputs":
             for label in np.unique(evidence.labels[hidden]):
                 own = labels == label
+                # Fewer rows of either kind are too few for a classifier of their own
                 if min(int(inside[own].sum()), int((~inside[own]).sum())) >= FEWEST:
                     rows = evidence.labels[hidden] == label
                     odds[rows] = _fit_membership_classifier(
@@ -103,6 +106,7 @@ class Shokri:
         The answer is their features, labels and membership.
         """
         assert evidence.references is not None and evidence.inside is not None
+        # Hidden records are scored, and must not be learned from
         records = np.flatnonzero(~evidence.hidden)
         # The same share of each model, so that none dominates what is learned
         per_model = max(1, min(len(records), self.max_rows // evidence.n_references))
@@ -123,7 +127,9 @@ class Shokri:
     def features(self, seen: Evidence) -> Floats:
         """Assemble the classifier's inputs for each row, (n, f)."""
         if self.given == "outputs":
+            # The trees bin their inputs: zero probabilities would stretch the bins
             return np.maximum(class_log_probabilities(seen), -50.0)
+        # Statistics do not depend on the number of classes, unlike the outputs themselves
         log_p = class_log_probabilities(seen)
         entropy = -(np.exp(log_p) * log_p).sum(axis=1)
         columns = (
@@ -142,7 +148,9 @@ def _build_row_evidence(evidence: Evidence, rows: Ints, outputs: NDArray[Any]) -
 
     `outputs` (len(rows), views, k) take the place of the target's.
     """
+    # Membership must not reach the features
     hidden = np.full(len(rows), -1, dtype=np.int8)
+    # What has one entry for each record would no longer fit the rows
     plain = replace(evidence, references=None, inside=None, features=None, population=None)
     return replace(plain, target=outputs, labels=evidence.labels[rows], known=hidden)
 
@@ -151,6 +159,7 @@ def _fit_membership_classifier(inputs: Floats, inside: NDArray[np.bool_]) -> Any
     """Fit a classifier of membership (r,) to `inputs` (r, f), deterministically."""
     from sklearn.ensemble import HistGradientBoostingClassifier
 
+    # Without early stopping, which would hold records out at random
     model = HistGradientBoostingClassifier(
         max_iter=40, max_leaf_nodes=8, learning_rate=0.15, early_stopping=False
     )

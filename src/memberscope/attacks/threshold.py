@@ -1,9 +1,8 @@
 """Attacks that compare one number for each record with a threshold.
 
-Correctness, loss, confidence, entropy, margin and gradient norm.
-
-Each has one global threshold, or with `thresholds="per_class"` one for each class, learned on known
-members and non-members [2].
+The numbers are correctness, loss, confidence, entropy, margin and gradient norm. Each has one
+global threshold, or with `thresholds="per_class"` one for each class, learned on known members and
+non-members [2].
 
 References:
     [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing
@@ -54,6 +53,7 @@ PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
 
 def _negative_entropy(evidence: Evidence) -> Floats:
     """Sum p log p over the classes, as (n,); zero at certainty, -log k when uniform."""
+    # As logarithms, which keep small probabilities
     log_p = class_log_probabilities(evidence)
     # Equal answers whose classes were summed in another order must tie
     return round_to_40_bits((np.exp(log_p) * log_p).sum(axis=1))
@@ -67,6 +67,7 @@ def _log_complements(evidence: Evidence) -> Floats:
     log_p = class_log_probabilities(evidence)
     p = np.exp(log_p)
     rest = 1.0 - p
+    # Only the top class can be close to one
     rows, top = np.arange(len(p)), p.argmax(axis=1)
     others = p.copy()
     others[rows, top] = 0.0
@@ -81,11 +82,14 @@ def _negative_modified_entropy(evidence: Evidence) -> Floats:
     """
     p = np.exp(class_log_probabilities(evidence))
     log_rest = _log_complements(evidence)
+    # The true class has a term of its own
     p_true = take_true_class(p, evidence)
     wrong = mask_true_class(p, evidence, 0.0)
+    # Clipped as published, so that a probability of zero stays finite
     score: Floats = (1.0 - p_true) * np.log(np.maximum(p_true, 1e-30)) + (wrong * log_rest).sum(
         axis=1
     )
+    # Equal answers whose classes were summed in another order must tie
     return round_to_40_bits(score)
 
 
@@ -273,6 +277,7 @@ class GradientNorm(_OneStatistic):
     @property
     def needs(self) -> Needs:
         """The model's parameters; known members and non-members only for thresholds by class."""
+        # Measured on the model, unlike the other statistics
         return replace(super().needs, spec=SignalSpec("gradient_norm"))
 
     def _statistic(self, evidence: Evidence) -> Floats:

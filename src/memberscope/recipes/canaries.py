@@ -65,6 +65,7 @@ def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> 
             "Expected at least two classes for mislabelled canaries, got one. Use natural ones."
         )
     rng = np.random.default_rng(seed)
+    # In the pool's order, so that only the choice depends on the seed
     rows = np.sort(rng.permutation(len(y))[:m])
     labels = (
         (y[rows] + rng.integers(1, n_classes, m)) % n_classes

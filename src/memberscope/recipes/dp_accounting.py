@@ -34,7 +34,7 @@ FAR = 50.0
 
 @dataclass(frozen=True)
 class Privacy:
-    """Train by DP-SGD [1]: clip each record's gradient and add noise.
+    """Settings of DP-SGD [1]: each record's gradient is clipped, and noise is added.
 
     Gradients are clipped to `max_grad_norm`, and Gaussian noise is added to the sum over a Poisson
     sample.
@@ -112,9 +112,7 @@ def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int
     """Compute what DP-SGD on `n_records` proves.
 
     Each record joins a step with probability `batch_size / n_records`; an epoch has the inverse of
-    that many steps.
-
-    The number of steps an epoch is rounded to the nearest, and is at least one.
+    that many steps, rounded to the nearest and at least one.
 
     Raises:
         InputError: There is no noise; delta is so large that publishing a record at random would
@@ -136,6 +134,7 @@ def prove_epsilon(privacy: Privacy, n_records: int, batch_size: int, epochs: int
             "that size, publishing a record "
             "drawn at random would count as private. Lower delta."
         )
+    # Only now the accountants, which are slow, or may not be installed
     rate, steps = compute_sampling_schedule(n_records, batch_size, epochs)
     noise = find_noise_multiplier(privacy, n_records, batch_size, epochs)
     tight, rdp = compute_epsilons(noise, rate, steps, privacy.delta)
@@ -175,6 +174,7 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
     Raises:
         InputError: There is none, or Opacus is not installed.
     """
+    # Upwards from 1 by doubling, until the noise is enough
     low = high = 1.0
     while compute_epsilons(high, rate, steps, delta)[0] > target:
         low, high = high, 2 * high
@@ -187,13 +187,16 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
     # Widen downwards until the target lies between both ends
     while low == high or compute_epsilons(low, rate, steps, delta)[0] <= target:
         low, high = low / 2, low
+        # With next to no noise the target is still met: less is not searched for
         if low < 1e-3:
             return high
     from scipy.optimize import brentq
 
     def beyond(logarithm: float) -> float:
+        # On logarithms, as epsilon spans several orders of magnitude
         return math.log(compute_epsilons(math.exp(logarithm), rate, steps, delta)[0] / target)
 
+    # A tolerance of 2e-4 in the logarithm is well within a thousandth
     found = math.exp(brentq(beyond, math.log(low), math.log(high), xtol=2e-4))
     # The root is approximate: make sure that the noise is enough, never slightly too little
     while compute_epsilons(found, rate, steps, delta)[0] > target:
@@ -204,7 +207,7 @@ def search_noise_multiplier(target: float, delta: float, rate: float, steps: int
 def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tuple[float, float]:
     """Compute the proven epsilon by the PRV accountant and by the RDP accountant.
 
-    For `steps` steps of the subsampled Gaussian mechanism.
+    The mechanism is the subsampled Gaussian one, run for `steps` steps.
 
     Raises:
         InputError: Opacus is not installed.
@@ -215,6 +218,7 @@ def compute_epsilons(noise: float, rate: float, steps: int, delta: float) -> tup
         warnings.simplefilter("ignore")
         rdp.history = prv.history = [(noise, rate, steps)]
         loose = float(rdp.get_epsilon(delta))
+        # Both are upper bounds, so that the smaller one holds too
         return min(loose, float(prv.get_epsilon(delta))) if loose <= FAR else loose, loose
 
 

@@ -51,19 +51,22 @@ class FunctionRecipe:
 
         Also true where there is no code to look at.
         """
+        # Wrappers mention no seed themselves
         code = getattr(inspect.unwrap(self.function), "__code__", None)
+        # In doubt true: the warning about an unused seed must not be wrong
         if code is None or code.co_argcount < 2:
             return True
         # A bound method's first variable is the object itself
         name = code.co_varnames[inspect.ismethod(self.function) + 1]
         loads = (step for step in dis.get_instructions(code) if step.opname.startswith("LOAD"))
+        # An inner function may be what reads it
         return name in code.co_cellvars or any(name in _as_names(step.argval) for step in loads)
 
     @property
     def digest(self) -> str | None:
         """Hash of the function's source and of the values it carries.
 
-        None if these cannot be hashed.
+        It is None if these cannot be hashed.
         """
         found = digest_source(self.function)
         return (
@@ -74,7 +77,7 @@ class FunctionRecipe:
 
 
 class Parcel:
-    """Pack any recipe for a cluster, whose workers need not have the user's modules.
+    """Any recipe packed for a cluster, whose workers need not have the user's modules.
 
     It arrives as the recipe itself.
     """
@@ -114,6 +117,7 @@ def pickle_by_value(thing: Any) -> bytes:
     # A recipe that pickles its function is pickled itself, too: only what is new here is undone
     already = cloudpickle.list_registry_pickle_by_value()
     own = [module for module in list_own_modules() if module.__name__ not in already]
+    # cloudpickle sends a module's functions by name unless it is told otherwise
     for module in own:
         cloudpickle.register_pickle_by_value(module)
     try:
@@ -149,13 +153,16 @@ def as_recipe(given: Any) -> Recipe:
 
     if hasattr(given, "fit") and hasattr(given, "get_params"):
         return SklearnRecipe(given)
+    # A class would be called with records, and make an object that is no model
     if not callable(given) or isinstance(given, type):
         raise InputError(
             "Expected a recipe: a function (records, seed) -> model, or an estimator, got "
             f"{type(given).__name__}. Wrap it in such a function."
         )
+    # It is a recipe already
     if any(hasattr(given, name) for name in ("digest", "many", "tuned")):
         return given  # type: ignore[no-any-return]
+    # The signature of an object is that of its call
     called = (
         given
         if inspect.isroutine(given) or isinstance(given, functools.partial)
@@ -199,6 +206,7 @@ def load_recipe(spec: str) -> Recipe:
         InputError: The module or the name does not exist, or it is not a recipe.
     """
     module, _, name = spec.partition(":")
+    # A console script, unlike `python -m`, does not look there
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:

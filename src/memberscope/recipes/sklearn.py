@@ -15,9 +15,7 @@ from memberscope.types import Records
 
 @dataclass(frozen=True)
 class SklearnRecipe:
-    """Clone `estimator`, set every `random_state` in it to the seed, and fit it.
-
-    The clone is fitted on the records.
+    """Recipe that fits a clone of `estimator`, with every `random_state` in it set to the seed.
 
     >>> import numpy as np
     >>> from sklearn.tree import DecisionTreeClassifier
@@ -39,11 +37,12 @@ class SklearnRecipe:
     def digest(self) -> str | None:
         """Hash of the estimator's class, its parameters and its library's version.
 
-        None if a parameter cannot be hashed.
+        It is None if a parameter cannot be hashed.
         """
         import sklearn
 
         kind = type(self.estimator)
+        # Another version of the library may fit another model
         library = getattr(sys.modules.get(kind.__module__.split(".")[0]), "__version__", "")
         parameters = self.estimator.get_params()
         values = [
@@ -60,6 +59,7 @@ class SklearnRecipe:
     def __call__(self, records: Records, seed: int) -> SklearnTarget:
         """Fit a clone on `records`."""
         model = _copy_unfitted(self.estimator)
+        # Also of estimators inside, or their fits would not differ between models
         model.set_params(**dict.fromkeys(_list_seed_parameters(model), seed))
         return SklearnTarget(model.fit(records.x, records.y))
 
@@ -82,6 +82,7 @@ def _copy_unfitted(estimator: Any) -> Any:
         for name, part in estimator.get_params().items()
         if _is_catboost(part)
     }
+    # The usual case
     if not parts:
         return clone(estimator)
     model = copy.deepcopy(estimator)  # everything fitted in it is fitted again later

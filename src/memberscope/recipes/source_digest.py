@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# Folders of the interpreter and of what is installed beside it
 INSTALLED = {
     Path(path) for key, path in sysconfig.get_paths().items() if key.endswith(("lib", "stdlib"))
 } | {Path(sys.prefix)}
@@ -30,6 +31,7 @@ def is_own(module: ModuleType) -> bool:
     """
     file, name = Path(getattr(module, "__file__", None) or sys.prefix), module.__name__
     if (
+        # Compiled code has no source, `__main__` is pickled by value, workers have this package
         file.suffix != ".py"
         or name in ("__main__", "__mp_main__")
         or name.split(".")[0] == "memberscope"
@@ -39,6 +41,7 @@ def is_own(module: ModuleType) -> bool:
         file.is_relative_to(place) for place in INSTALLED
     ):
         return False
+    # The folder that the outermost package lies in
     depth = name.count(".") + (file.name == "__init__.py")
     above = file.parents[min(depth, len(file.parents) - 1)]
     return file.relative_to(above).as_posix() not in _list_installed_files(above)
@@ -80,6 +83,7 @@ def digest_source(function: Callable[..., Any]) -> str | None:
     >>> digest_source(print) is None, digest_value(2) == digest_value(2) != digest_value(3)
     (True, True)
     """
+    # A partial function has no source of its own
     if isinstance(function, functools.partial):
         return join_digests(
             [
@@ -101,6 +105,7 @@ def digest_source(function: Callable[..., Any]) -> str | None:
     parts = [
         name,
         hashlib.sha256(source).hexdigest(),
+        # The same source with another value in its closure is another function
         *(digest_value(value) for value in _list_carried_values(unwrapped)),
     ]
     return join_digests([*parts, *_list_used_modules(unwrapped.__module__)])
@@ -116,11 +121,12 @@ def join_digests(parts: list[str | None]) -> str | None:
 def _list_carried_values(function: Any) -> Iterator[Any]:
     """Yield the values that a function carries.
 
-    Those of the scope it was made in, its defaults, and what it is bound to.
+    These are from the scope it was made in, its defaults, and what it is bound to.
     """
     if inspect.ismethod(function):
         yield function.__self__
         function = function.__func__
+    # Defaults count too, as they may have been computed
     yield from getattr(function, "__defaults__", None) or ()
     yield getattr(function, "__kwdefaults__", None) or {}
     for cell in getattr(function, "__closure__", None) or ():
@@ -137,8 +143,10 @@ def digest_value(value: Any) -> str | None:
     """Hash a value by its content, and code by its source; None if it has neither."""
     import joblib
 
+    # By name alone: its source counts if it is the user's own
     if isinstance(value, ModuleType):
         return value.__name__
+    # Compiled, so that there is no source
     if inspect.isbuiltin(value):
         return f"{value.__module__}.{value.__qualname__}"
     if (
@@ -153,6 +161,7 @@ def digest_value(value: Any) -> str | None:
         return join_digests(
             [
                 part
+                # Equal dicts may differ in order, and keys in type
                 for key in sorted(value, key=repr)
                 for part in (digest_value(key), digest_value(value[key]))
             ]
@@ -170,7 +179,7 @@ def digest_value(value: Any) -> str | None:
 def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
     """List names and hashes of the user's own modules that the module `name` uses.
 
-    Directly or through each other.
+    It may use them directly or through each other.
     """
     seen = {name} if seen is None else seen
     found = []
@@ -180,6 +189,7 @@ def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
             if isinstance(value, ModuleType)
             else sys.modules.get(str(getattr(value, "__module__", "")))
         )
+        # Modules may import each other in a circle
         if other is None or other.__name__ in seen or not is_own(other):
             continue
         seen.add(other.__name__)
@@ -187,4 +197,5 @@ def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
             f"{other.__name__}:{hashlib.sha256(Path(str(other.__file__)).read_bytes()).hexdigest()}"
         )
         found += _list_used_modules(other.__name__, seen)
+    # Sorted, since the order of imports does not matter
     return sorted(found)

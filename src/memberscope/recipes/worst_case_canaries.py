@@ -73,10 +73,12 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
             f"{n_each}. Lower --canaries."
         )
     rng = np.random.default_rng(seed)
+    # No record is a canary of two kinds
     rows = rng.permutation(n)[: n_each * len(kinds)].reshape(len(kinds), n_each)
     y, kind = records.y.copy(), np.full(n + n_each, NATURAL, dtype="<U24")
     for name, where in zip(kinds, rows, strict=True):
         kind[where] = name
+        # Another class, each with the same probability
         y[where] = (y[where] + rng.integers(1, n_classes, n_each)) % n_classes
     kind[n:] = COPY
     try:
@@ -86,7 +88,9 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
             f"Expected records whose features can be mixed for canaries. {error} Or leave the "
             "canaries out with --canaries 0."
         ) from error
+    # The second kind: each feature comes from a record of its own
     z[rows[1]] = _mix_features(z, n_each, rng)
+    # The third kind: copies that share most features with their originals
     copies = z[rows[2]]
     other = rng.random(copies.shape) >= COPIED
     # At least one feature differs, or the copy would be an identical record

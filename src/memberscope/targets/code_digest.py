@@ -24,7 +24,7 @@ INSTALLED = tuple(
 
 
 class Definitions(pickle.Pickler):
-    """Collect in `modules` the names of the modules that define what is inside a model.
+    """Pickler that collects in `modules` which modules define what is inside a model.
 
     What is pickled is thrown away.
     """
@@ -62,7 +62,7 @@ def list_defining_modules(model: Any) -> set[str]:
 def hash_source_code(modules: Iterable[str]) -> str | None:
     """Hash the source files of `modules` that are not installed packages; "" if all are.
 
-    None if a source is missing.
+    Give None if a source is missing.
 
     >>> hash_source_code(["numpy", "builtins"])
     ''
@@ -77,6 +77,7 @@ def hash_source_code(modules: Iterable[str]) -> str | None:
                 return None
             continue
         path = Path(file).resolve()
+        # This package and installed ones count by their versions, not by their source
         if path.is_relative_to(Path(__file__).resolve().parents[1]) or any(
             path.is_relative_to(root) for root in INSTALLED
         ):

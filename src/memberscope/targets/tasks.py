@@ -27,6 +27,7 @@ Task = Literal[
     "question answering",
     "language modelling",
 ]
+# What is offered instead: stored signals need no classifier
 SIGNALS = "--signals with the columns member and loss"
 LOSS = f"audit its loss a record as stored signals ({SIGNALS})"
 WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what to do
@@ -76,6 +77,7 @@ WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what t
         f"Language models are not audited yet; {LOSS}.",
     ),
 }
+# Kinds of estimators as scikit-learn's tags name them
 TYPES: dict[str, Task] = {
     "classifier": "classification",
     "regressor": "regression",
@@ -84,6 +86,7 @@ TYPES: dict[str, Task] = {
     "density_estimator": "density estimation",
     "ranker": "ranking",
 }
+# Endings of the names of architectures in transformers, which tell their heads
 HEADS: tuple[tuple[str, Task], ...] = (
     ("ForTokenClassification", "token classification"),
     ("ForQuestionAnswering", "question answering"),
@@ -93,6 +96,7 @@ HEADS: tuple[tuple[str, Task], ...] = (
     ("ForMaskedLM", "language modelling"),
     ("ForPreTraining", "language modelling"),
 )
+# Whole names, since LightGBM's objectives have no common prefix
 LIGHTGBM_REGRESSION = (
     "regression",
     "regression_l1",
@@ -110,6 +114,7 @@ LIGHTGBM_REGRESSION = (
     "gamma",
     "tweedie",
 )
+# Beginnings of objectives of XGBoost, then of LightGBM
 PREFIXES: tuple[tuple[str, Task], ...] = (
     *(
         ("reg:", "regression"),
@@ -119,6 +124,7 @@ PREFIXES: tuple[tuple[str, Task], ...] = (
     ),
     *(("lambdarank", "ranking"), ("rank_xendcg", "ranking")),
 )
+# Beginnings of CatBoost's losses
 CATBOOST: tuple[tuple[str, Task], ...] = (
     *(
         ("MultiLogloss", "several labels"),
@@ -156,6 +162,7 @@ def recognise_task(model: Any) -> Task | None:
     >>> recognise_task(make_pipeline(Ridge())), recognise_task(LogisticRegression()), recognise_task(abs)
     ('regression', 'classification', None)
     """
+    # The outermost first: a wrapper may itself know what it is for
     for part in list_inner_models(model):
         found = _task_of(part)
         if found is not None:
@@ -230,6 +237,7 @@ def refuse_continuous_labels(y: Any) -> None:
     if values.dtype.kind != "f":
         return
     known = values[np.isfinite(values)]
+    # Whole numbers stored as floats are fine, as pandas gives them after a missing value
     between = known[known != np.floor(known)]
     if len(between):
         raise InputError(
@@ -247,6 +255,7 @@ def refuse_unfitted(estimator: Any) -> None:
     if getattr(estimator, "classes_", None) is not None:
         return
     name = type(estimator).__name__
+    # The two cases need different advice: fit it, or wrap it in a function
     if _is_fitted(estimator):
         raise InputError(
             f"Expected a classifier that names its classes in classes_, got the fitted {name} "
@@ -260,7 +269,7 @@ def refuse_unfitted(estimator: Any) -> None:
 def _is_fitted(estimator: Any) -> bool:
     """Check whether an estimator has been fitted.
 
-    By its own method, or by attributes that end in an underscore, as fitted ones do.
+    This is told by its own method, or by attributes that end in an underscore, as fitted ones have.
     """
     own = getattr(estimator, "__sklearn_is_fitted__", None)
     if own is not None:
@@ -268,9 +277,11 @@ def _is_fitted(estimator: Any) -> bool:
             return bool(own())
         except Exception:  # some look at what fitting would have made
             return False
+    # A pipeline has no attributes of its own that end in an underscore
     steps = getattr(estimator, "steps", None)
     if steps:
         return _is_fitted(steps[-1][1])
+    # Nothing to fit, so that it counts as ready
     if not hasattr(estimator, "fit"):
         return True
     return (
@@ -287,10 +298,13 @@ def list_inner_models(model: Any) -> list[Any]:
     while len(found) < 8:
         part = found[-1]
         steps, inner = getattr(part, "steps", None), None
+        # A pipeline: its last step predicts
         if isinstance(steps, list) and steps and isinstance(steps[-1], tuple):
             inner = steps[-1][1]
+        # A search: the best model if it was fitted, else the one that it would fit
         elif hasattr(part, "param_grid") or hasattr(part, "param_distributions"):
             inner = getattr(part, "best_estimator_", getattr(part, "estimator", None))
+        # A pipeline of transformers
         elif hasattr(part, "tokenizer") and hasattr(part, "model") and hasattr(part, "task"):
             inner = part.model
         if inner is None or isinstance(inner, str) or inner is part:
@@ -302,7 +316,7 @@ def list_inner_models(model: Any) -> list[Any]:
 def _task_of(part: Any) -> Task | None:
     """Find the task of one model, by what only such models have, then by its type.
 
-    None where neither says it.
+    Give None where neither says it.
     """
     names = [kind.__name__ for kind in type(part).__mro__]
     if any(
@@ -314,12 +328,14 @@ def _task_of(part: Any) -> Task | None:
         return _task_of_transformer(part, names[0])
     if hasattr(part, "get_inputs") and hasattr(part, "get_outputs"):
         return _task_of_session(part)
+    # A plain function, or a module of torch, has no marks of a task
     if not any(hasattr(part, name) for name in ("fit", "predict", "transform")):
         return None
     # Rankers of boosters have the tags of regressors
     if any(name.endswith("Ranker") for name in names):
         return "ranking"
     kind = TYPES.get(_estimator_type(part) or "")
+    # Several labels have the tags of classifiers too
     if kind in (None, "classification"):
         several = _several_of(part)
         if several is not None:
@@ -329,15 +345,13 @@ def _task_of(part: Any) -> Task | None:
         for name in ("predict", "predict_proba", "decision_function", "steps", "__call__")
     )
     return (
+        # Clusterings and classifiers may transform too; this is for what does nothing else
         "transformation" if kind is None and hasattr(part, "transform") and not predicts else kind
     )
 
 
 def _estimator_type(part: Any) -> str | None:
-    """Read the kind of estimator from scikit-learn's tags.
-
-    Or from the attribute that came before them.
-    """
+    """Read the kind of estimator from scikit-learn's tags, or from the attribute before them."""
     try:
         found = part.__sklearn_tags__().estimator_type
     except Exception:  # no tags, or those of an unfitted search, or of another version
@@ -351,23 +365,28 @@ def _estimator_type(part: Any) -> str | None:
 def _several_of(part: Any) -> Task | None:
     """Recognise several labels or outputs a record, where a classifier was fitted with them."""
     names = {kind.__name__ for kind in type(part).__mro__}
+    # Its name differs between the estimators of scikit-learn
     binarizer = getattr(part, "_label_binarizer", getattr(part, "label_binarizer_", None))
     if getattr(part, "multilabel_", False) is True or str(
         getattr(binarizer, "y_type_", "")
     ).startswith("multilabel"):
         return "several labels"
+    # A list of arrays, one for each output; one array is a single output
     if isinstance(getattr(part, "classes_", None), list) and all(
         np.ndim(c) == 1 for c in part.classes_
     ):
+        # Outputs of two classes each are present or absent labels
         one = all(len(c) == 2 for c in part.classes_)
         return "several labels" if one else "several outputs"
     if "ClassifierChain" in names:
         return "several labels"
     if "MultiOutputClassifier" in names:
         return "several outputs"
+    # CatBoost tells its loss only once it is fitted
     if hasattr(part, "get_all_params") and getattr(part, "is_fitted", bool)():
         loss = str(part.get_all_params().get("loss_function"))
         return next((task for prefix, task in CATBOOST if loss.startswith(prefix)), None)
+    # XGBoost's classifiers take several labels without another class
     if hasattr(part, "get_booster"):
         try:
             facts = json.loads(part.get_booster().save_config())["learner"]["learner_model_param"]
@@ -382,9 +401,11 @@ def _task_of_transformer(part: Any, name: str) -> Task | None:
     head = next((task for words, task in HEADS if words in name), None)
     if head is not None:
         return head
+    # The same head serves three tasks; the configuration says which
     problem = getattr(part.config, "problem_type", None)
     if problem == "multi_label_classification":
         return "several labels"
+    # transformers itself takes one label for regression
     if "Classification" in name and (
         problem == "regression" or getattr(part.config, "num_labels", 2) == 1
     ):

@@ -57,6 +57,7 @@ def attempt_models(
 
     def observed(model: Target, row: Bools) -> Arrays | Failure:
         found = _catch_failure(lambda: observe_signals(look, model, pool, row, population))
+        # Outside the attempt: weights that cannot be kept are the user's to decide on
         return found if isinstance(found, Failure) or also is None else found | also(model)
 
     together = _catch_failure(lambda: train_models(recipe, pool, inside, seeds))
@@ -64,6 +65,7 @@ def attempt_models(
     # Whatever fails for a stack may work for its models alone, such as one that needs less memory
     if not isinstance(together, Failure):
         models = list(together)
+    # Alone it would fail in the same way
     elif len(seeds) == 1:
         models = [together]
     else:

@@ -30,7 +30,7 @@ class LostDataError(Exception):
 
 
 class ClusterMonitor:
-    """End waiting jobs with an error once `alive` says that the cluster is gone.
+    """Monitor that ends waiting jobs with an error once `alive` says that the cluster is gone.
 
     Without it joblib would wait for ever for answers from a lost cluster.
     """
@@ -44,10 +44,12 @@ class ClusterMonitor:
 
     def watched(self, callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Wrap a callback, so that it is called once: by the backend, or by this monitor."""
+        # The dictionary holds the callback, so that no other object gets its id meanwhile
         number = id(callback)
         self.waiting[number] = callback
 
         def once(answer: Any) -> None:
+            # Whoever takes it out first calls it; the other finds nothing
             if self.waiting.pop(number, None) is not None:
                 callback(answer)
 
@@ -71,6 +73,7 @@ def _is_reachable(address: str, patience: float = PATIENCE) -> bool:
     >>> _is_reachable("127.0.0.1:1", patience=0.5), _is_reachable("nonsense")
     (False, False)
     """
+    # From the right, since an IPv6 address has colons of its own
     host, _, port = address.split("://")[-1].rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=patience):
@@ -81,9 +84,7 @@ def _is_reachable(address: str, patience: float = PATIENCE) -> bool:
 
 @contextmanager
 def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, Any]]:
-    """Open a joblib backend on the Dask scheduler at `address`.
-
-    Also give a handle to what is `shared` by all jobs.
+    """Open a joblib backend on the Dask scheduler at `address`, and a handle to what is `shared`.
 
     Raises:
         InputError: dask.distributed is not installed, there is no scheduler, or its workers are not
@@ -99,6 +100,7 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
         raise InputError(
             "Expected the address of a Dask scheduler, got none. Add --scheduler tcp://host:8786."
         )
+    # A quick check, as Dask itself would wait; other schemes have no socket to try
     if address.split("://")[0] in ("tcp", "tls") and not _is_reachable(address):
         raise InputError(
             f"Expected a Dask scheduler at {address}, got no answer. Start it, or check "
@@ -118,6 +120,7 @@ def open_dask_backend(address: str | None, shared: Any) -> Iterator[tuple[Any, A
         # On every worker: what is held by one alone dies with it. Not by content, since a key that
         # was lost is not sent again.
         handle = client.scatter(shared, broadcast=True, hash=False)
+        # Started last, so that nothing is watched where the set-up failed
         watch = ClusterMonitor(lambda: client.status == "running")
         try:
             yield _build_dask_class()(client, watch), handle
@@ -155,6 +158,7 @@ def _require_workers(client: Any, address: str) -> None:
         raise InputError(
             f"Expected workers at {address}, got none. Run `dask worker {address} --nthreads 1`."
         ) from error
+    # Threads share a process, and limits on threads and random numbers belong to the process
     threads = max(client.nthreads().values(), default=1)
     if threads > 1:
         raise InputError(
@@ -211,6 +215,7 @@ def _build_dask_class() -> type[Any]:
             return super().submit(func, self.watch.watched(callback))
 
         def retrieve_result_callback(self, out: Any) -> Any:
+            # Dask cancels jobs whose data are lost; only its status tells which of the two it was
             if isinstance(out, asyncio.CancelledError | concurrent.futures.CancelledError):
                 raise LostDataError() if self.client.status == "running" else LostClusterError()
             return super().retrieve_result_callback(out)
@@ -220,9 +225,9 @@ def _build_dask_class() -> type[Any]:
 
 @contextmanager
 def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tuple[Any, Any]]:
-    """Open a joblib backend on the Ray cluster at `address`.
+    """Open a joblib backend on the Ray cluster at `address`, and a handle to what is `shared`.
 
-    Also give a handle to what is `shared` by all jobs. Each job holds `gpus`.
+    Each job holds `gpus`.
 
     Raises:
         InputError: Ray is not installed, or there is no cluster.
@@ -237,12 +242,15 @@ def open_ray_backend(address: str | None, shared: Any, gpus: int) -> Iterator[tu
     ours = not ray.is_initialized()
     if ours:
         _join_ray(ray, address)
+    # Watched by its address: calls of Ray itself would wait for a head that is gone
     head = str(ray.get_runtime_context().gcs_address)
     watch = ClusterMonitor(lambda: _is_reachable(head, PULSE))
     try:
         yield _build_ray_class()(watch, gpus), Put(ray.put(shared))
     finally:
+        # First, or the end of the connection would count as the loss of the cluster
         watch.stopped.set()
+        # Without a head the shutdown would wait for it
         if ours and _is_reachable(head, PULSE):
             ray.shutdown()
 
@@ -298,9 +306,11 @@ def _build_ray_class() -> type[Any]:
         def __init__(self, watch: ClusterMonitor, gpus: int) -> None:
             super().__init__(nesting_level=0)
             self.watch, self.gpus = watch, gpus
+            # Ray itself starts a task anew when its worker dies
             self.task = ray.remote(_catch_job_error).options(
                 num_cpus=1, num_gpus=gpus, max_retries=RETRIES
             )
+            # What is running, so that it can be cancelled
             self.refs: set[Any] = set()
 
         def effective_n_jobs(self, n_jobs: int) -> int:
@@ -308,6 +318,7 @@ def _build_ray_class() -> type[Any]:
             slots = int(
                 min(
                     have.get("CPU", 1),
+                    # Where each job holds a GPU, these may be scarcer than cores
                     have.get("GPU", 0) / self.gpus if self.gpus else float("inf"),
                 )
             )
@@ -321,6 +332,7 @@ def _build_ray_class() -> type[Any]:
 
             def done(future: Any) -> None:
                 self.refs.discard(ref)
+                # An error is an answer too: joblib raises it where it is retrieved
                 called(future.exception() or future.result())
 
             future = ref.future()
@@ -333,6 +345,7 @@ def _build_ray_class() -> type[Any]:
             return out
 
         def abort_everything(self, ensure_ready: bool = True) -> None:
+            # A cluster that is gone can cancel nothing, and would not answer
             if not self.watch.stopped.is_set():
                 for ref in list(self.refs):
                     ray.cancel(ref, force=True)

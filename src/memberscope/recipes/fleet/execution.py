@@ -61,6 +61,7 @@ class Execution:
                 f"Expected a timeout above 0 seconds, got {self.timeout}. Leave --model-timeout "
                 "out for none."
             )
+        # A job in this process could only be ended together with the run
         if self.timeout is not None and self.backend == "sequential":
             raise InputError(
                 "Expected the backend loky, dask or ray for a timeout, got sequential, which "
@@ -81,6 +82,7 @@ def _open_backend(execution: Execution, shared: Any, gpus: int = 0) -> Iterator[
 
     with ExitStack() as stack:
         backend, handle, inner = execution.backend, shared, {}
+        # One job on loky is run by joblib in this process
         n_jobs = 1 if backend == "sequential" else execution.n_jobs
         if backend == "dask":
             backend, handle = stack.enter_context(open_dask_backend(execution.address, shared))
@@ -105,6 +107,7 @@ def limit_threads(n: int) -> Iterator[None]:
     from threadpoolctl import threadpool_limits
 
     torch = sys.modules.get("torch")
+    # torch keeps a number of its own, which threadpoolctl does not reach
     before = torch.get_num_threads() if torch else 1
     with ALONE, threadpool_limits(limits=n), parallel_config(backend="sequential"):
         if torch:
@@ -137,6 +140,7 @@ def stream_answers(
         TargetError: A job took too long, a worker died, or the cluster was lost; answers given
     before are the caller's.
     """
+    # Only what is left is run again after a loss
     left = dict(enumerate(jobs))
     for attempt in range(RETRIES + 1):
         try:
@@ -187,7 +191,9 @@ def _run_jobs_once(
             parallel = Parallel(
                 return_as="generator_unordered",
                 timeout=execution.timeout,
+                # Without a timeout jobs wait ahead, so that workers are not idle between answers
                 pre_dispatch=ahead,
+                # Each answer comes when it is there, not with others
                 batch_size=1,
             )
             yield from _suppress_joblib_warning(
@@ -203,18 +209,20 @@ def _run_jobs_once(
             f"Expected the {execution.backend} cluster at {execution.address or 'auto'} to stay, "
             "lost the connection to it. Start it, and run it again; finished models are kept."
         ) from error
+    # These say what is wrong already
     except (InputError, TargetError, LostDataError):
         raise
     except Exception as error:
+        # Other errors are faults of the work itself, and are not blamed on workers
         if execution.address or type(error).__module__.split(".")[0] in FROM_WORKERS:
             raise _build_lost_workers_error(error) from error
         raise
 
 
 def _suppress_joblib_warning(answers: Any) -> Iterator[Any]:
-    """Yield the answers without joblib's warning if the caller stops early.
+    """Yield the answers, without joblib's warning if the caller stops early.
 
-    On a full disk, for example, the error says enough.
+    The error says enough, for example on a full disk.
     """
     import warnings
 

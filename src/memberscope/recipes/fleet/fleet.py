@@ -56,6 +56,7 @@ class TrainingJob:
 
     def batches(self) -> list[tuple[int, ...]]:
         """Group the models that are trained together, always in the same way."""
+        # Always from the first model on, so that a resumed run stacks the same models
         size = int(getattr(self.recipe, "stack", None) or 1)
         return [
             tuple(range(start, min(start + size, len(self.inside))))
@@ -71,9 +72,9 @@ class TrainingJob:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceFleet:
-    """Answers of the reference models.
+    """Answers of the reference models: `inside` (m, n), and signals (m, n, views, d).
 
-    `inside` (m, n), and for each signal (m, n, views, d) on pool and population.
+    Signals are in `observed` on the pool, and in `population` on the population.
 
     `predicted` and `confidence` (m, n) are the top class and its probability on the pool, as far as
     the models give it. `train_accuracy` and `held_out_accuracy` are (m,); NaN where a model's
@@ -125,6 +126,7 @@ def try_train_fleet(
         TargetError: A model takes too long, or the workers are lost.
         InputError: The disk is full, or weights cannot be kept.
     """
+    # Tuning measures one size: that of the first model
     size = int(order.inside[0].sum())
     try:
         recipe, choice = tune_recipe(order.recipe, order.pool, size, len(order.inside), store)
@@ -132,6 +134,7 @@ def try_train_fleet(
         return Failure(str(error), isinstance(error, InputError))
     # Keys are built from the tuned recipe: another stack may change the last bits
     order, execution = replace(order, recipe=recipe), limit_jobs(execution, choice)
+    # None where the recipe has no digest: then nothing can be stored or resumed
     kept = build_model_keys(order) if store is not None else None
     models = build_weight_keys(order) if store and kept else None
     if order.keep_weights and models is None:
@@ -147,24 +150,30 @@ def try_train_fleet(
         if not (store and kept and _has_stored_answers(order, store, kept, batch))
     ]
     if store and kept and models:
+        # Models whose weights are kept need to be queried again, not trained
         missing = [
             batch for batch in missing if not _observe_kept_models(order, store, kept, batch)
         ]
+        # Answers without weights do not do where the weights were asked for
         if order.keep_weights:
             missing += [
                 batch
                 for batch in order.batches()
                 if batch not in missing and not _has_stored_weights(store, models, batch)
             ]
+            # In the models' own order again, as if nothing had been stored
             missing.sort()
     done = len(order.inside) - sum(map(len, missing))
     if progress:
         progress(done, len(order.inside))
+    # Each batch is stored as soon as it is there, so that a killed run loses little
     for batch, results in _train_batches(order, missing, execution):
         for model, arrays in zip(batch, results, strict=True):
+            # A failed model is never stored: the next run tries it again
             if isinstance(arrays, Failure):
                 failures[model] = arrays
                 continue
+            # Before the answers, so that stored answers imply kept weights
             if store and models and order.keep_weights:
                 weights.write_weights(store, models[model], _pop_weights(arrays))
             if store and kept:
@@ -210,7 +219,7 @@ def _observe_kept_models(
 ) -> bool:
     """Query the kept models of a batch for what is not stored of them.
 
-    False if some are not kept completely; then nothing is written.
+    Give False if some are not kept completely; then nothing is written.
     """
     models = build_weight_keys(order) or []
     if not models or not _has_stored_weights(store, models, batch):
@@ -224,6 +233,7 @@ def _observe_kept_models(
             found.append(
                 observe_signals(look, again, order.pool, order.inside[model], order.population)
             )
+    # Written only once all could be read, as a batch is taken or left as a whole
     for model, arrays in zip(batch, found, strict=True):
         store.put_all(kept[model], arrays)
     return True
@@ -251,8 +261,10 @@ class ResumeState:
 def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
     """Read what an earlier run left of a job; nothing is trained, queried or measured."""
     size, m = int(order.inside[0].sum()), len(order.inside)
+    # Its keys depend on the tuning, which would have to be measured
     if store is None or not is_recipe_tuned(order.recipe, order.pool, size, m, store):
         return ResumeState(0, 0, m)
+    # Stored already, as was checked above, so that nothing is measured
     order = replace(order, recipe=tune_recipe(order.recipe, order.pool, size, m, store)[0])
     kept, models = build_model_keys(order), build_weight_keys(order)
     if kept is None or models is None:
@@ -275,10 +287,12 @@ def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | No
     parts = {"pool": n} | ({} if others is None else {"population": len(others)})
     shapes: dict[str, tuple[int, ...]] = {"predicted": (n,), "confidence": (n,), "metrics": (2,)}
     for number, wanted in enumerate(order.wanted):
+        # Whole outputs and measured signals are of the records as they are, not of each view
         whole = wanted.spec.name == "outputs" or is_measured(wanted.spec)
         tail = (1,) if whole else (len(order.views), 1)
         shapes |= {f"{part} {number}": (length, *tail) for part, length in parts.items()}
     shapes |= {"outputs": (n,)} if order.whole else {}
+    # The last axis is left open: how many numbers a signal has may depend on the model
     return set(entry) == set(shapes) and all(
         entry[name].shape[: len(shape)] == shape for name, shape in shapes.items()
     )
@@ -288,6 +302,7 @@ def _train_batches(
     order: TrainingJob, batches: list[tuple[int, ...]], execution: Execution
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]]:
     """Yield each batch of models with their answers, as it is done."""
+    # A job reserves one GPU in a cluster, so that two models do not share it
     gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
     # Workers of a cluster need not have the user's own modules
     if execution.backend in ("dask", "ray"):
@@ -307,6 +322,7 @@ def _train_batch(
             for name, array in weights.export_weights(order.recipe, model).items()
         }
 
+    # Sums are then made in one order, wherever the job runs
     with limit_threads(int(getattr(order.recipe, "threads", 1))):
         also = weights_of if order.keep_weights else None
         return batch, attempt_models(
@@ -331,11 +347,13 @@ def _assemble_fleet(
 
     With a store, they are in memory maps written one model at a time.
     """
+    # The shapes of the first that did not fail are those of all
     first, m = answer(good[0]), len(order.inside)
     tables = {
         name: _allocate_array(store, name, (m, *array.shape), array.dtype)
         for name, array in first.items()
     }
+    # One model at a time, so that not all answers are in memory at once
     for model in range(m):
         found = (
             first
@@ -345,6 +363,7 @@ def _assemble_fleet(
             else dict.fromkeys(first, None)
         )
         for name, array in found.items():
+            # NaN accuracies mark a model to leave out; its signals are never read
             tables[name][model] = array if array is not None else np.nan if name == "metrics" else 0
     metrics = np.asarray(tables["metrics"])
     return ReferenceFleet(

@@ -60,6 +60,7 @@ def _hash_models(order: TrainingJob, shared: list[Any]) -> list[str]:
     found = []
     for batch in order.batches():
         rows = list(batch)
+        # All models of the batch: sums may depend on what else is in a stack
         company = [digest_array(order.inside[rows]), [order.seeds[row] for row in rows]]
         for place in range(len(rows)):
             found.append(

@@ -25,11 +25,12 @@ SKOPS = "skops"
 def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     """Export what has to be kept of a model.
 
-    The bytes of a skops file, or the arrays of a state dict by name.
+    These are the bytes of a skops file, or the arrays of a state dict by name.
 
     Raises:
         InputError: It is neither a scikit-learn model of known types nor a torch module.
     """
+    # Arrays alone: the code of the module comes from the recipe
     if isinstance(model, TorchTarget):
         return {
             name: _convert_state_tensor(value) for name, value in model.module.state_dict().items()
@@ -42,6 +43,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
     from skops.io import dumps, get_untrusted_types
 
     data = dumps(model.estimator)
+    # Checked now, since a file that cannot be opened again would be of no use
     unknown = sorted(_find_foreign_types(get_untrusted_types(data=data), recipe))
     if unknown:
         raise InputError(
@@ -98,7 +100,7 @@ def is_kept(store: Store, key: str) -> bool:
 def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
     """Load the model whose weights are under `key`.
 
-    None if they are missing, damaged, or of another kind than the recipe's.
+    Give None if they are missing, damaged, or of another kind than the recipe's.
     """
     file = store.path / f"{key}.{SKOPS}"
     if file.is_file():
@@ -114,7 +116,7 @@ def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
 def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
     """Load a model from a skops file.
 
-    None if it is damaged or holds types that its recipe does not bring.
+    Give None if it is damaged or holds types that its recipe does not bring.
     """
     from skops.io import get_untrusted_types, loads
 
@@ -134,11 +136,13 @@ def _load_state_model(build: Any, arrays: dict[str, NDArray[Any]], device: str) 
 
     module = build()
     shapes = {name: value.shape for name, value in module.state_dict().items()}
+    # By size, since numpy stores a scalar in another shape
     if set(shapes) != set(arrays) or any(
         arrays[name].size != int(np.prod(shape)) for name, shape in shapes.items()
     ):
         return None
     state = {name: torch.from_numpy(arrays[name].copy()).reshape(shapes[name]) for name in shapes}
+    # A module is built in float32, whatever it was trained in
     if any(value.dtype == torch.float64 for value in state.values()):
         module = module.double()
     module.load_state_dict(state)

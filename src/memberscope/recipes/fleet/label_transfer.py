@@ -38,6 +38,7 @@ def score_by_transfer(
             "Expected the target to give the population two classes or more, got class "
             f"{int(called.y[0])} alone. Give a population that is like the records."
         )
+    # Each model is trained on all of the population
     inside = np.ones((len(seeds), len(population)), dtype=bool)
     found = [
         _compute_logit_confidence(
@@ -63,6 +64,7 @@ def _compute_logit_confidence(
             f"{model.signal}. Change the recipe."
         )
     access = Access.LOGITS if model.signal == "logits" else Access.PROBABILITIES
+    # The target may never have called some class, which such a model then lacks
     outputs = align_classes(model, np.asarray(model.query(records.x), dtype=np.float64), n_classes)
     values = reduce_outputs(
         SignalRequest(access, SignalSpec("logit_confidence")), model.signal, outputs, records.y

@@ -28,11 +28,10 @@ def build_balanced_design(
 ) -> Bools:
     """Build membership (n_models, n) in which each model has `size` records.
 
-    Each record is in equally many models, give or take one.
-
-    With `strata` (n,) each model has each stratum's share, give or take a record or two. With
-    `unit` (n,) the records of one person or document are in the same models: each unit is in
-    equally many models, sizes and strata (a unit counts for its commonest one) are met on average.
+    Each record is in equally many models, give or take one. With `strata` (n,) each model has each
+    stratum's share, give or take a record or two. With `unit` (n,) the records of one person or
+    document are in the same models: each unit is in equally many models, sizes and strata (a unit
+    counts for its commonest one) are met on average.
 
     Raises:
         InputError: The size is not between 1 and n - 1, or all records belong to one unit.
@@ -54,11 +53,13 @@ def build_balanced_design(
     codes = None if strata is None else np.unique(strata, return_inverse=True)[1]
     if unit is None:
         return _draw_membership(n, size, n_models, rng, codes)
+    # Units are dealt like records, and their records follow them
     numbers = np.unique(unit, return_inverse=True)[1]
     n_units = int(numbers.max()) + 1
     if n_units < 2:
         raise InputError("Expected records of at least two units, got one. Leave --unit out.")
     shared = None if codes is None else _find_commonest_strata(numbers, codes)
+    # The same share of units as of records, and at least one unit on each side
     return np.asarray(
         _draw_membership(
             n_units, min(max(1, round(size * n_units / n)), n_units - 1), n_models, rng, shared
@@ -76,6 +77,7 @@ def _find_commonest_strata(unit: Ints, codes: Ints) -> Ints:
     """
     width = int(codes.max()) + 1
     pairs, counts = np.unique(unit * width + codes, return_counts=True)
+    # lexsort sorts by its last key first
     order = np.lexsort((pairs, -counts, pairs // width))
     # Sorted by unit, then by falling count: the first of each unit is its commonest
     first = np.unique((pairs // width)[order], return_index=True)[1]
@@ -116,6 +118,7 @@ def _draw_membership(
     inside = np.zeros((n_models, n), dtype=bool)
     deck: Ints = np.empty(0, dtype=np.int64)
     for model in range(n_models):
+        # Each deck holds all records once, so that all are dealt equally often
         hand, deck = deck[:size], deck[size:]
         if len(hand) < size:
             # The hand reaches into the next deck; what it already holds goes to that deck's rest
@@ -125,6 +128,7 @@ def _draw_membership(
             free = spaced(fresh[~held])
             need = size - len(hand)
             hand = np.concatenate([hand, free[:need]])
+            # Shuffled again, or records that were held would always come last
             deck = spaced(rng.permutation(np.concatenate([free[need:], fresh[held]])))
         inside[model, hand] = True
     return inside
@@ -162,6 +166,7 @@ def check_design(
             records or all of them, or some records of a `unit` (n,) are in a model and others are
             not.
     """
+    # Shape first, as the other checks count along both axes
     values = np.asarray(inside)
     if values.ndim != 2 or values.shape[1] != n:
         raise InputError(
@@ -181,6 +186,7 @@ def check_design(
         )
     if unit is not None:
         names, first, codes = np.unique(unit, return_index=True, return_inverse=True)
+        # Each record is compared with the first of its unit
         torn = np.flatnonzero((found != found[:, first][:, codes]).any(axis=0))
         if len(torn):
             raise InputError(

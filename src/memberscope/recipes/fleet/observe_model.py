@@ -62,6 +62,7 @@ def train_models(
         TargetError: The recipe fails.
         InputError: What it returns is not a model.
     """
+    # A recipe that can train several models at once, such as torch's
     many = getattr(recipe, "many", None)
     try:
         if many is not None:
@@ -71,6 +72,7 @@ def train_models(
                 recipe(select_records(pool, row), seed)
                 for row, seed in zip(inside, seeds, strict=True)
             ]
+    # It says what is wrong already
     except MemberscopeError:
         raise
     except Exception as error:
@@ -95,29 +97,32 @@ def observe_signals(
 ) -> dict[str, NDArray[Any]]:
     """Collect what is kept of a model, by name.
 
-    `pool i` and `population i` (n, views, d) for each signal, and how accurate it is.
-
-    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of an
-    audited model.
+    These are `pool i` and `population i` (n, views, d) for each signal, and how accurate it is.
+    With `look.whole` its `outputs` (n, k) about the pool are kept too, as float64, like those of
+    an audited model.
 
     Raises:
         InputError: It answers in another way than the target.
     """
+    # A model behind the target's own defence must not be restricted twice
     look = replace(
         look, wanted=tuple(_strip_own_restriction(wanted, model) for wanted in look.wanted)
     )
     answers = [_query_view(look, model, pool.x, name) for name in look.views]
+    # A model that diverged is kept with neutral signals, so that rows still match the design
     finite = all(np.isfinite(outputs).all() for outputs in answers)
     kept = _reduce_views(look, answers, pool, "pool", finite) | _measure_wanted(
         look, model, pool, "pool", finite
     )
     if population is not None:
         others = [_query_view(look, model, population.x, name) for name in look.views]
+        # The population's answers may be the only ones that are not finite
         clean = finite and all(np.isfinite(outputs).all() for outputs in others)
         kept |= _reduce_views(look, others, population, "population", clean)
         kept |= _measure_wanted(look, model, population, "population", clean)
     top, sure = find_top_confidence(look.signal, answers[0])
     right = top == pool.y
+    # NaN tells the fleet to leave this model out
     accuracies = (right[inside].mean(), right[~inside].mean()) if finite else (np.nan, np.nan)
     kept["predicted"], kept["confidence"] = top.astype(np.int32), sure.astype(np.float32)
     # Accuracy decides later whether training worked; an attack's outcome never does
@@ -150,6 +155,7 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
             "Expected reference models without output defences or behind the target's, got one "
             f"behind {own}. Return the model itself from the recipe."
         )
+    # A chain of defences is named by its parts, joined by +; the model's own come first
     parts = getattr(wanted.restriction, "parts", ())[own.count("+") + 1 :]
     if own == name:
         return replace(wanted, restriction=None)
@@ -164,6 +170,7 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
     NaN of a diverged model are kept.
     """
     try:
+        # On the records as they are, so that each view is read in the same way
         find_outputs(model, x, look.n_classes, look.like)
         outputs = np.asarray(model.query(transform_view(name, x)), dtype=np.float64)
     except MemberscopeError:
@@ -174,12 +181,14 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
             f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query "
             "one yourself to see why."
         ) from error
+    # An answer that is partly hidden cannot be compared with the target's
     if getattr(model, "hides", False):
         raise InputError(
             "Expected reference models without output defences, got one behind a defence. Return "
             "the model itself from the recipe."
         )
     outputs = align_classes(model, outputs, look.n_classes)
+    # More than the target gives can be reduced; less cannot be made up
     have, need = ACCESS.get(model.signal), ACCESS.get(look.signal)
     if need is None or have is None or have < need:
         raise InputError(
@@ -216,8 +225,10 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
     """
     width = 1 if model.signal == "labels" else n_classes
     names = getattr(model, "classes", None)
+    # A model that saw only some classes numbers its columns by those
     if names is not None and len(names) < n_classes and all(str(name).isdigit() for name in names):
         numbers = np.array([int(name) for name in names])
+        # Positions among its own classes become the target's numbers
         if model.signal == "labels" and outputs.shape[1] == 1 and numbers.max() < n_classes:
             return np.asarray(numbers[outputs.astype(int)], dtype=np.float64)
         if (
@@ -246,6 +257,7 @@ def _reduce_views(
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
+        # Not reduced from outputs: the model itself is measured
         if is_measured(wanted.spec):
             continue
         views = answers[:1] if wanted.spec.name == "outputs" else answers
@@ -272,6 +284,7 @@ def _measure_wanted(
     """
     found = {}
     for number, wanted in enumerate(look.wanted):
+        # Reduced from outputs elsewhere
         if not is_measured(wanted.spec):
             continue
         try:
@@ -280,6 +293,7 @@ def _measure_wanted(
                 if finite
                 else np.zeros((len(records), 1))
             )
+        # Measuring may fail in any library; the other signals are still good
         except Exception:
             values = np.full((len(records), 1), np.nan)
         found[f"{part} {number}"] = values[:, None, :].astype(np.float32)
@@ -293,6 +307,7 @@ def find_top_confidence(signal: Signal, outputs: Floats) -> tuple[NDArray[np.int
     """
     if signal == "labels":
         return outputs[:, 0].astype(np.int64), np.ones(len(outputs))
+    # NaN of a diverged model would be the largest of all
     clean = np.nan_to_num(outputs)
     probabilities = softmax(clean) if signal == "logits" else clean
     return probabilities.argmax(axis=1), probabilities.max(axis=1)

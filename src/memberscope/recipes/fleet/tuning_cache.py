@@ -33,9 +33,11 @@ def tune_recipe(
     It is measured unless the store holds it from an earlier run.
     """
     tuned: Any = getattr(recipe, "tuned", None)
+    # Most recipes leave nothing open
     if tuned is None:
         return recipe, dict(PLAIN)
     digest = getattr(recipe, "digest", None)
+    # Without a digest the decision is measured anew each time
     key = None if digest is None else _build_choice_key(digest, pool, size, n_models)
     kept = store.get_all(key) if store and key else None
     found = _read_choice(kept)
@@ -66,7 +68,7 @@ def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, sto
 def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
     """Read the decision in an entry of the store.
 
-    None if there is none, or another program wrote it.
+    Give None if there is none, or another program wrote it.
     """
     try:
         choice: Choice = json.loads((entry or {})["choice"].tobytes())
@@ -78,6 +80,7 @@ def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
 def _build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
     """Build the key of a decision: the recipe, and the shape of the work it was measured on."""
     text = json.dumps(
+        # Only the shape of the records: their values do not change how fast a step is
         [1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models]
     )
     return "choice-" + hashlib.sha256(text.encode()).hexdigest()

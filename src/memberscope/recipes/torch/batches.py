@@ -44,6 +44,7 @@ def iterate_steps(task: Task) -> Iterator[Step]:
     for epoch in range(recipe.epochs):
         order = np.stack(
             [
+                # Streams of a seed are numbered, so that no two uses draw the same numbers
                 row[np.random.default_rng([seed, 1, epoch]).permutation(size)]
                 for row, seed in zip(task.rows, task.seeds, strict=True)
             ]
@@ -87,6 +88,7 @@ def _mix_pairs(task: Task, step: Step, x: Any, y: Any) -> tuple[Any, Any]:
     """
     import torch
 
+    # Classes that no record of the batch has must have a column too
     n_classes = max(2, task.head.width or _count_module_classes(task.modules[0]))
     soft = y if y.ndim == 3 else torch.nn.functional.one_hot(y, n_classes).to(x.dtype)
     draws = [np.random.default_rng([seed, 3, step.epoch, step.number]) for seed in task.seeds]
@@ -118,6 +120,7 @@ def _count_module_classes(module: Any) -> int:
     found = [part.out_features for part in module.modules() if hasattr(part, "out_features")]
     return max(
         2,
+        # Without a linear layer the last weight matrix tells it
         int(found[-1])
         if found
         else int([p for p in module.parameters() if p.ndim > 1][-1].shape[0]),
@@ -155,6 +158,7 @@ def _shift_with_zeros(x: Any, moves: np.ndarray[Any, Any], margin: int) -> Any:
         -1, *x.shape[2:-2], height + 2 * margin, width + 2 * margin
     )
     down, right = (torch.from_numpy(moves[:, axis].reshape(-1)).to(x.device) for axis in (0, 1))
+    # Positions in the padded images that each pixel comes from
     rows = torch.arange(height, device=x.device)[None] + margin - down[:, None]
     columns = torch.arange(width, device=x.device)[None] + margin - right[:, None]
     which = torch.arange(len(flat), device=x.device)

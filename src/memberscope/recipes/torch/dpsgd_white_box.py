@@ -83,17 +83,20 @@ def train_and_score_canaries(
     True
     """
     module = _build_checked_module(recipe, canaries, inside, every, seed)
+    # Canaries come after the records, so that their positions are known
     joined = Records(
         np.concatenate([records.x, canaries.x]),
         np.concatenate([records.y, canaries.y]),
         np.arange(len(records) + len(canaries)).astype(str),
     )
     x, y = build_tensors(recipe, joined, module)
+    # All records are trained on, and the canaries whose coin says so
     mask = np.concatenate([np.ones(len(records), dtype=bool), inside])
     seen = GradientSums(np.zeros(len(canaries)), np.zeros((len(canaries), len(canaries))))
     task = Task(recipe, [module], x, y, list_member_rows(mask[None]), [seed])
 
     def watch(number: int, net: Network, gradients: list[list[Any]]) -> None:
+        # Each look costs products among all canaries
         if number % every == 0:
             seen.add(
                 *_compute_inner_products(
@@ -131,6 +134,7 @@ class GradientSums:
 def _estimate_coins(seen: GradientSums, task: Task) -> Floats:
     """Estimate each canary's coin less a half (m,), by the linear estimate of least error."""
     mechanism, n = build_mechanism(task), task.rows.shape[1]
+    # Scaled up to all observed updates, since it was computed at some of them only
     among = seen.among * (seen.looks / seen.rare)
     # The noise's variance; a small share of the trace keeps the system solvable without noise
     ridge = max((2 * n * mechanism.deviation) ** 2, 1e-4 * float(np.trace(among)) / len(among))
@@ -162,6 +166,7 @@ def _build_checked_module(
             f"Expected every >= 1, got every={every}. Give every=1 to observe each update."
         )
     module = build_initial_module(recipe, seed)
+    # Only this engine keeps the factors of each record's gradient
     if select_engine(recipe, module) is not train_private_networks:
         raise InputError(
             "Expected a fully connected network, all its layers trained, to score canaries from "
@@ -176,7 +181,7 @@ def _compute_inner_products(
 ) -> tuple[Floats, NDArray[Any] | None]:
     """Compute inner products (m,) of canaries' clipped gradients with the gradient's residual.
 
-    If `rarely`, also those among the canaries (m, m).
+    With `rarely`, those among the canaries (m, m) are computed too.
     """
     import torch
 
@@ -188,6 +193,7 @@ def _compute_inner_products(
     chance = torch.full_like(scale, 1.0 / task.rows.shape[1])
     # A canary joins only if its coin put it in
     chance[:, n_known:] /= 2
+    # The part that is expected minus the gradient: its sign is turned below
     surprise = [[-value for value in values] for values in gradients]
     add_gradient_sums(surprise, factors, scale * chance)
     found, among = torch.zeros_like(scale[0, n_known:]), None
@@ -195,6 +201,7 @@ def _compute_inner_products(
         a, d = a[0, n_known:], (d * scale[..., None])[0, n_known:]
         found -= ((a @ values[0][0] + (values[1][0] if len(values) == 2 else 0)) * d).sum(-1)
         if rarely:
+            # Each gradient is an outer product; with a bias its input has one more entry, a one
             own = (a @ a.T + (len(values) - 1)) * (d @ d.T)
             among = own if among is None else among + own
     return _convert_to_float64(found), None if among is None else _convert_to_float64(among)

@@ -34,6 +34,7 @@ class StoppingState:
             logits.float().flatten(0, 1), self.y.flatten(), reduction="none"
         )
         mean = loss.reshape(self.y.shape).mean(1)
+        # A model that is done keeps its weights, while the others go on
         running = self.stale < self.patience
         better = running & (mean < self.best)
         for i, found in enumerate(better.tolist()):
@@ -55,6 +56,7 @@ def build_stopping_state(task: Task) -> StoppingState | None:
     if task.recipe.stop is None or task.held is None:
         return None
     y = task.y[torch.from_numpy(task.held).to(task.x.device)]
+    # Any finite loss is an improvement at first
     far = torch.full((len(y),), float("inf"), device=task.x.device)
     none = torch.zeros(len(y), dtype=torch.int64, device=task.x.device)
     return StoppingState(y, task.recipe.stop.patience, far, none, [None] * len(y))

@@ -37,6 +37,7 @@ class Head:
         import torch
 
         scores = pick_scores(answer, self.place)
+        # Modules may return (r,) or (r, k, 1)
         scores = scores.reshape(len(scores), -1) if scores.ndim != 2 else scores
         # The loss in half precision would lose small gradients
         scores = scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores
@@ -66,6 +67,7 @@ def find_head(module: Any, x: Any, n_classes: int) -> Head:
         return Head()
     return Head(
         reading.place,
+        # Other numbers within [0, 1] may be logits by chance, before training
         reading.signal == "probabilities" and reading.last in ("sigmoid", "softmax"),
         reading.width,
     )

@@ -9,7 +9,7 @@ from typing import Any
 def find_linear_layers(module: Any) -> list[Layer] | None:
     """Find the layers of a fully connected network of several outputs.
 
-    None if the module is something else.
+    Give None if the module is something else.
     """
     from torch import nn
 
@@ -19,10 +19,12 @@ def find_linear_layers(module: Any) -> list[Layer] | None:
         return None
     for path, part in module.named_modules():
         kind, last = type(part), found[-1] if found else None
+        # These change nothing, and flattening is done beforehand
         if kind in (nn.Sequential, nn.Identity) or (
             kind is nn.Flatten and last is None and part.start_dim == 1
         ):
             continue
+        # Two linear layers in a row have no activation between them to go back through
         if kind is nn.Linear and (last is None or last.activation is not None):
             found.append(Layer(path, None, 0.0))
         elif (

@@ -22,7 +22,7 @@ from memberscope.errors import InputError
 
 @dataclass(frozen=True)
 class RelaxLossObjective:
-    """Keep the cross-entropy near `alpha`.
+    """Loss that keeps the cross-entropy near `alpha`.
 
     Where a batch is below it, the step goes up, or flattens wrong answers [1]. Even epochs step by
     |mean loss - alpha|. Odd ones step by the loss while it is above alpha; below, correct records
@@ -45,6 +45,7 @@ class RelaxLossObjective:
 
         each = torch.nn.functional.cross_entropy(logits, target, reduction="none")
         mean = each.mean()
+        # Even epochs keep the mean loss at alpha
         if epoch % 2 == 0:
             return (mean - self.alpha).abs()
         labels = target.argmax(-1) if target.ndim > 1 else target
@@ -53,15 +54,17 @@ class RelaxLossObjective:
         sure = (
             (torch.softmax(logits.detach(), -1) * hot).sum(-1, keepdim=True).clamp(max=self.upper)
         )
+        # The model's own confidence at the true class, the rest spread evenly
         flat = hot * sure + (1 - hot) * (1 - sure) / (logits.shape[-1] - 1)
         right = (logits.argmax(-1) == labels).to(logits.dtype)
         flattened = -(flat * torch.log_softmax(logits, -1)).sum(-1)
+        # torch.where, since vmap allows no branch that depends on values
         return torch.where(mean > self.alpha, mean, ((1 - right) * flattened - each).mean())
 
 
 @dataclass(frozen=True)
 class HighEntropy:
-    """Soften labels until their entropy is `entropy` of the largest possible.
+    """Loss on labels softened until their entropy is `entropy` of the largest possible.
 
     The loss also rewards the entropy of the outputs, times `alpha` [2].
     """
@@ -84,8 +87,10 @@ class HighEntropy:
         import torch
 
         k = logits.shape[-1]
+        # Mixed records come with probabilities already
         hot = target if target.ndim > 1 else _encode_one_hot(target, logits)
         top = solve_top_probability(self.entropy, k)
+        # The top class gets `top`, the others share the rest
         soft = hot * (top - (1 - top) / (k - 1)) + (1 - top) / (k - 1)
         logs = torch.log_softmax(logits, -1)
         divergence = (soft * (torch.log(soft.clamp(min=1e-30)) - logs)).sum(-1)
@@ -95,7 +100,7 @@ class HighEntropy:
 
 @dataclass(frozen=True)
 class Distilling:
-    """Learn a teacher's probabilities by cross-entropy at `temperature` [3].
+    """Cross-entropy with a teacher's probabilities at `temperature` [3].
 
     The loss is multiplied by the square of the temperature.
     """

@@ -61,6 +61,7 @@ def draw_poisson_steps(task: Task) -> Iterator[tuple[Step, list[int]]]:
     an_epoch = total // recipe.epochs
     streams = [np.random.default_rng([seed, SAMPLING]) for seed in task.seeds]
     for made in range(total):
+        # One draw of a number and one of records cost less than a coin for each record
         picks = [
             rng.choice(n, rng.binomial(n, rate), replace=False, shuffle=False) for rng in streams
         ]
@@ -79,6 +80,7 @@ def build_poisson_batch(task: Task, step: Step, sizes: list[int]) -> tuple[Any, 
 
     Each model's are augmented independently of the others'.
     """
+    # Padding does no harm where nothing is drawn for it
     if not task.recipe.augmentation:
         return build_batch(task, step)
     x, y = task.x[step.index], task.y[step.index]
@@ -113,5 +115,7 @@ def build_noise_generator(seed: int, device: Any) -> Any:
     """Build the generator of a model's noise."""
     import torch
 
+    # A stream of its own: what else a model draws must not shift its noise
     state = np.random.SeedSequence([seed, NOISE]).generate_state(1, np.uint64)[0]
+    # torch takes seeds of 63 bits
     return torch.Generator(device).manual_seed(int(state >> np.uint64(1)))

@@ -31,16 +31,15 @@ VERSION = 1  # raised whenever the same settings give other weights
 
 @dataclass(frozen=True)
 class TorchRecipe(TorchSettings):
-    """Train the module that `model()` builds, on all records `epochs` times.
+    """Recipe that trains the module of `model()` on all records, `epochs` times.
 
-    Batches are drawn without replacement.
-
-    `loss` is cross-entropy with `label_smoothing`, one of `losses`, or a function (logits (b, k),
-    labels (b,)) -> mean loss. A module may have one output of two classes, or end in a sigmoid or a
-    softmax; a function gets what the module returns, as it is. `augmentation` changes records at
-    random: `flip`, `shift:k`, `noise:s`; `mixup` above 0 mixes pairs of records and labels by
-    shares from Beta(mixup, mixup). `stop` ends training early. `precision` is that of products and
-    activations while training; weights are float32 unless it is float64.
+    Batches are drawn without replacement. `loss` is cross-entropy with `label_smoothing`, one of
+    `losses`, or a function (logits (b, k), labels (b,)) -> mean loss. A module may have one output
+    of two classes, or end in a sigmoid or a softmax; a function gets what the module returns, as it
+    is. `augmentation` changes records at random: `flip`, `shift:k`, `noise:s`; `mixup` above 0
+    mixes pairs of records and labels by shares from Beta(mixup, mixup). `stop` ends training early.
+    `precision` is that of products and activations while training; weights are float32 unless it is
+    float64.
 
     `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully
     connected networks, `vmap` stacks any module without running statistics, `loop` goes one by one.
@@ -58,6 +57,7 @@ class TorchRecipe(TorchSettings):
 
     def __call__(self, records: Records, seed: int) -> TorchTarget:
         """Train a model on `records`."""
+        # A stack of one, so that both ways give the same model
         return next(self.many(records, np.ones((1, len(records)), dtype=bool), [seed]))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,6 +68,7 @@ class TorchRecipe(TorchSettings):
         rest = {
             entry.name: getattr(self, entry.name)
             for entry in fields(self)
+            # These two may be the user's own code
             if entry.name not in ("model", "loss")
         }
         loss = pickle_by_value(self.loss) if callable(self.loss) else self.loss
@@ -77,7 +78,7 @@ class TorchRecipe(TorchSettings):
     def digest(self) -> str | None:
         """Hash of the code that builds the model, of every setting and of torch's version.
 
-        None without source to hash.
+        It is None without source to hash.
         """
         import torch
 
@@ -91,6 +92,7 @@ class TorchRecipe(TorchSettings):
             for entry in fields(self)
             if entry.name not in coded
         ]
+        # Another version of torch may give other bits
         text = f"{VERSION}:{sources}:{sorted(rest)}:{torch.__version__}"
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -105,6 +107,7 @@ class TorchRecipe(TorchSettings):
         Raises:
             InputError: The records are not an array of numbers, or the device is not available.
         """
+        # Stacked training takes rows by position, which needs one array
         if not isinstance(pool.x, np.ndarray):
             raise InputError(
                 f"Expected records as one array for a TorchRecipe, got {type(pool.x).__name__}. "
@@ -115,9 +118,11 @@ class TorchRecipe(TorchSettings):
                 "Expected labels to learn with privacy, got a teacher's answers, which saw the "
                 "records. Leave one of the two out."
             )
+        # All modules first, so that an error in one costs no training
         modules = [build_initial_module(self, seed) for seed in seeds]
         x, y = build_tensors(self, pool, modules[0])
         with flush_denormals():
+            # Models of different sizes take different numbers of steps
             for part in _group_by_size(inside):
                 task = Task(
                     self,
@@ -128,6 +133,7 @@ class TorchRecipe(TorchSettings):
                     [seeds[i] for i in part],
                 )
                 select_engine(self, modules[part[0]])(
+                    # Teachers' answers and held-out records, where there are any
                     prepare_task(task, None if soft is None else soft[part])
                 )
         return (TorchTarget(module.eval(), device=self.device) for module in modules)

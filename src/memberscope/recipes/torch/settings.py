@@ -16,7 +16,7 @@ Precision = Literal["float32", "bfloat16", "float64"]
 
 @dataclass(frozen=True)
 class SGD:
-    """Use stochastic gradient descent with momentum, as `torch.optim.SGD`.
+    """Stochastic gradient descent with momentum, as `torch.optim.SGD`.
 
     Weight decay is added to the gradient.
     """
@@ -28,7 +28,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Use Adam with decoupled weight decay, as `torch.optim.AdamW`."""
+    """Adam with decoupled weight decay, as `torch.optim.AdamW`."""
 
     lr: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -37,7 +37,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class EarlyStoppingSettings:
-    """Hold out a `share` of a model's records, and stop on their loss.
+    """Early stopping on the loss of a `share` of a model's records that are held out.
 
     Training ends once `patience` epochs in a row brought no lower loss, and the weights of the
     epoch with the least loss are taken.
@@ -57,7 +57,7 @@ class EarlyStoppingSettings:
 
 @dataclass(frozen=True)
 class Steps:
-    """Multiply the rate by `factor` at the start of each epoch in `at`, counted from 0."""
+    """Schedule that multiplies the rate by `factor` at each epoch in `at`, counted from 0."""
 
     at: tuple[int, ...]
     factor: float = 0.1
@@ -73,6 +73,7 @@ def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float
     >>> compute_learning_rate(0.1, "cosine", 5, 0.5), compute_learning_rate(0.1, Steps((3, 6), 0.5), 4, 0.0)
     (0.05, 0.05)
     """
+    # One factor for each start that has passed
     if isinstance(schedule, Steps):
         return lr * schedule.factor ** sum(epoch >= start for start in schedule.at)
     if schedule == "cosine":
@@ -83,7 +84,7 @@ def compute_learning_rate(lr: float, schedule: Schedule, epoch: int, done: float
 def check_augmentation(name: str) -> tuple[str, float]:
     """Parse the kind and the number of a change made to training records at random.
 
-    `flip`, `shift:k` (pixels) or `noise:s`.
+    It is written as `flip`, `shift:k` (pixels) or `noise:s`.
 
     Raises:
         InputError: It is unknown.
@@ -93,9 +94,11 @@ def check_augmentation(name: str) -> tuple[str, float]:
     """
     kind, _, number = name.partition(":")
     try:
+        # A flip has no number
         value = float(number) if number else 0.0
     except ValueError:
         value = -1.0
+    # A flip takes no number, the others need one
     if kind not in ("flip", "shift", "noise") or value < 0 or (kind == "flip") == bool(number):
         raise InputError(
             f"Expected an augmentation flip, shift:k or noise:s, got {name!r}. Write for example "

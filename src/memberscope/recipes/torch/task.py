@@ -64,6 +64,7 @@ class TorchSettings:
                 "Choose from these."
             )
         counts = {"epochs": self.epochs, "batch_size": self.batch_size, "threads": self.threads}
+        # None leaves the stack to a measurement
         counts |= {} if self.stack is None else {"stack": self.stack}
         for name, count in counts.items():
             if count < 1:
@@ -77,6 +78,7 @@ class TorchSettings:
             )
         for name in self.augmentation:
             check_augmentation(name)
+        # What looks at several records at once has no gradient of a single record to clip
         mixes = self.loss != "cross_entropy" or self.mixup or self.stop is not None
         if self.privacy is not None and (mixes or self.precision == "bfloat16"):
             raise InputError(
@@ -94,6 +96,7 @@ class TorchSettings:
             InputError: DP-SGD cannot train it.
         """
         module = self.model()
+        # Something else than a module is refused by the caller
         if self.privacy is None or not hasattr(module, "named_modules"):
             return module
         return make_trainable(module, self.privacy)
@@ -124,10 +127,7 @@ class Task:
 
 
 def prepare_task(task: Task, soft: Floats | None) -> Task:
-    """Put the probabilities to learn on the device, and hold records out.
-
-    Each only where the task asks for it.
-    """
+    """Put probabilities to learn on the device and hold records out, where the task asks for it."""
     import torch
 
     if soft is not None:
@@ -138,6 +138,7 @@ def prepare_task(task: Task, soft: Floats | None) -> Task:
         return task
     size = task.rows.shape[1]
     n_held = round(task.recipe.stop.share * size)
+    # At least one record to hold out, and two to train on
     if not 0 < n_held < size - 1:
         raise InputError(
             f"Expected records to hold out for early stopping, got {size} in all. Give more "
@@ -150,6 +151,7 @@ def prepare_task(task: Task, soft: Floats | None) -> Task:
             for row, seed in zip(task.rows, task.seeds, strict=True)
         ]
     )
+    # Sorted, so that batches do not depend on the order of this draw
     return replace(task, rows=np.sort(mixed[:, n_held:], axis=1), held=mixed[:, :n_held])
 
 
@@ -171,6 +173,7 @@ def build_initial_module(recipe: TorchSettings, seed: int) -> Any:
             "module."
         )
     try:
+        # Built on the CPU first: the same seed then gives the same weights on every device
         module = module.to(torch.device(recipe.device))
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
@@ -191,6 +194,7 @@ def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[An
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
         x = torch.from_numpy(np.ascontiguousarray(pool.x))
+    # Codes must stay whole numbers, or an embedding could not look them up
     if x.is_floating_point() or not has_embedding(module):
         x = x.double() if recipe.precision == "float64" else x.float()
     return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(

@@ -30,6 +30,7 @@ def is_one_vs_all(estimator: Any) -> bool:
     """
     inner = list_inner_models(estimator)[-1]
     library = type(inner).__module__.partition(".")[0]
+    # By the library's name, so that neither need be imported
     if library == "lightgbm":
         return getattr(inner, "objective", None) in OBJECTIVES
     if library == "catboost":
@@ -40,12 +41,13 @@ def is_one_vs_all(estimator: Any) -> bool:
 def has_raw_scores(estimator: Any) -> bool:
     """Check whether `predict_proba` may give logits.
 
-    As it may with the user's own objective, or in a class of no known library.
+    It may with the user's own objective, or in a class of no known library.
     """
     inner = list_inner_models(estimator)[-1]
     objective = getattr(inner, "objective", None)
     if callable(objective) or objective == "binary:logitraw":
         return True
+    # Of these libraries it is known that they give probabilities
     known = ("sklearn", "imblearn", "lightgbm", "xgboost", "catboost")
     return hasattr(inner, "predict_proba") and type(inner).__module__.partition(".")[0] not in known
 

@@ -110,7 +110,7 @@ def make_probe_records(
 ) -> NDArray[Any] | None:
     """Make records (n, *shape) of a numpy `kind` to see what a model returns.
 
-    None where a dimension is not known.
+    Give None where a dimension is not known.
 
     >>> make_probe_records((3,), "f").shape, make_probe_records((None,), "f") is None
     ((64, 3), True)
@@ -119,9 +119,11 @@ def make_probe_records(
         return None
     rng = np.random.default_rng(0)
     full = (n, *(int(size or 0) for size in shape))
+    # Empty words are valid in every column of text
     if kind in "OUS":
         return np.full(full, "", dtype=object)
     if kind in "iub":
+        # 0 and 1 are valid as counts, categories and truth values
         return rng.integers(0, 2, full)
     # Half of them far from the origin, where logits surely leave [0, 1]
     spread = np.where(np.arange(n) % 2, 10.0, 1.0).reshape(n, *[1] * len(shape))

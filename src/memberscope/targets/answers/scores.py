@@ -32,6 +32,7 @@ SCORES = (
     "prob",
     "proba",
 )
+# Names that mean the answer as a whole, after those of scores
 ANSWERS = (
     "output",
     "outputs",
@@ -67,6 +68,7 @@ def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
             f"Expected a tensor with a row of scores for each of {n} records, got "
             f"{_describe_tensors(every, answer)}. Return one score for each class of each record."
         )
+    # Never the first of several: a wrong tensor would give a wrong audit without an error
     chosen = _choose_places(found, n, n_classes)
     if len(chosen) == 1:
         return chosen[0]
@@ -125,6 +127,7 @@ def as_rows(values: Any, n: int) -> NDArray[Any]:
 
 def _iterate_leaves(answer: Any, n: int, place: Place) -> Iterator[tuple[Place, Any]]:
     """Yield every tensor and array in an answer, and every list of `n` numbers, with its place."""
+    # Tensors of any library, without importing it
     if hasattr(answer, "shape") and hasattr(answer, "dtype"):
         yield place, answer
     elif _is_nested_numbers(answer, n):
@@ -149,6 +152,7 @@ def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
     if isinstance(answer, Mapping):
         return [(str(key), part) for key, part in answer.items()]
     if isinstance(answer, tuple) and hasattr(answer, "_fields"):
+        # Named tuples before plain ones, since their names say what is in them
         return list(zip(answer._fields, answer, strict=True))
     if isinstance(answer, list | tuple):
         return list(enumerate(answer))
@@ -164,11 +168,12 @@ def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
 def _count_row_values(leaf: Any, n: int) -> int | None:
     """Count the numbers in each row of a tensor with one row for each of `n` records.
 
-    None for any other tensor.
+    Give None for any other tensor.
     """
     shape = tuple(leaf.shape)
     if not shape or shape[0] != n or "complex" in str(leaf.dtype) or "str" in str(leaf.dtype):
         return None
+    # Dimensions of one do not matter
     inner = [size for size in shape[1:] if size != 1]
     return None if len(inner) > 1 or 0 in inner else inner[0] if inner else 1
 
@@ -176,9 +181,11 @@ def _count_row_values(leaf: Any, n: int) -> int | None:
 def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> list[Place]:
     """Choose the places that may hold the scores: one, or several that cannot be told apart."""
     places = list(found)
+    # The most reliable name that occurs
     named = next((hit for name in SCORES if (hit := _filter_by_name(places, name))), None)
     # Only where no name says which tensor it is
     if named is None and n_classes is not None:
+        # Whole numbers are decisions, and less telling than scores
         real = [place for place in places if not _is_whole(found[place])] or places
         exact = [
             place
@@ -186,6 +193,7 @@ def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> li
             if _is_fitting_width(_count_row_values(found[place], n), n_classes)
         ]
         wider = [place for place in real if (_count_row_values(found[place], n) or 0) >= n_classes]
+        # A tensor may be wider than the classes that occur among the records
         places = exact or wider or real
     places = named or next(
         (hit for name in ANSWERS if (hit := _filter_by_name(places, name))), places
@@ -220,6 +228,7 @@ def _first_of_same(places: list[Place], found: dict[Place, Any], n: int) -> list
     if len(places) != 2:
         return places
     first, second = (as_rows(found[place], n).astype(np.float64) for place in places)
+    # The same tensor under two names
     if first.shape == second.shape and np.allclose(first, second):
         return places[:1]
     if first.shape == second.shape and _is_probabilities_of(second, first):

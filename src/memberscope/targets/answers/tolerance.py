@@ -37,6 +37,7 @@ def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) ->
         decimals = _written_decimals(outputs)
     written = 0.0 if decimals is None else round(0.5 * 10.0**-decimals * k, 9)
     precision = _half_precision(outputs)
+    # Each class adds a rounding error of its own
     binary = max(LEAST_BFLOAT16 if precision == BFLOAT16 else 0.0, min(MOST_BINARY, precision * k))
     return float(max(LEAST, written, binary, _level_step(outputs) * 0.5 * k))
 
@@ -44,8 +45,9 @@ def compute_simplex_tolerance(values: ArrayLike, decimals: int | None = None) ->
 def _written_decimals(outputs: NDArray[np.float64]) -> int | None:
     """Count the decimals that all values have, 1 at least.
 
-    None if they are not rounded, or are all 0 or 1.
+    Give None if they are not rounded, or are all 0 or 1.
     """
+    # Zeros and ones are whole in every notation, and show nothing
     if np.isin(outputs, (0.0, 1.0)).all():
         return None
     for decimals in DECIMALS:
@@ -70,7 +72,7 @@ def _level_step(outputs: NDArray[np.float64]) -> float:
 def _half_precision(outputs: NDArray[np.float64]) -> float:
     """Find the rounding error of the half precision that holds every value exactly.
 
-    0 if none does, or if all are 0 or 1.
+    Give 0 if none does, or if all are 0 or 1.
     """
     if np.isin(outputs, (0.0, 1.0)).all() or not (np.abs(outputs) < 2).all():
         return 0.0

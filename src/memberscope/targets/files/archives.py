@@ -25,7 +25,7 @@ READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.re
 def check_archive(path: Path) -> None:
     """Refuse an archive that would fill the memory.
 
-    Also one whose arrays have another size than they claim, or are objects.
+    One whose arrays have another size than they claim, or are objects, is refused too.
 
     Raises:
         InputError: It is not an archive, or damaged, or too large once it is inflated.

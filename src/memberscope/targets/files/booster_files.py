@@ -41,6 +41,7 @@ def parse_lightgbm_header(text: str) -> Header:
     """
     head = text.partition("\n\n")[0]
     said = dict(line.split("=", 1) for line in head.splitlines() if "=" in line)
+    # The first word of every LightGBM text
     if not text.startswith("tree\n") or not {
         "num_class",
         "max_feature_idx",
@@ -48,11 +49,13 @@ def parse_lightgbm_header(text: str) -> Header:
     } <= set(said):
         raise ValueError("it does not start as a LightGBM model does")
     features = tuple(said["feature_names"].split(" "))
+    # Indices count from 0
     if len(features) != int(said["max_feature_idx"]) + 1:
         raise ValueError("its feature names are not as many as its features")
     kinds = said.get("feature_infos", "").split(" ")
     categories = tuple(
         name
+        # Numbers have a range in brackets, unused features the word none, categories a list
         for name, kind in zip(features, kinds, strict=False)
         if kind != "none" and not kind.startswith("[")
     )
@@ -64,6 +67,7 @@ def parse_lightgbm_header(text: str) -> Header:
     )
     counted = [int(word.partition(":")[2]) for word in objective if word.startswith("num_class:")]
     if (
+        # One tree for each class in a round; the objective may count them too
         not 1 <= n_classes == a_round <= MOST_CLASSES
         or any(count != n_classes for count in counted)
         or len(sizes) % a_round
@@ -82,12 +86,14 @@ def check_lightgbm(path: Path) -> None:
         content = path.read_bytes()
         text = content.decode("utf-8")
         header = parse_lightgbm_header(text)
+        # Trees follow the header, each of the length that it declares
         at = content.index(b"\n\n") + 2
         for number, size in enumerate(header.tree_sizes):
             _check_lightgbm_tree(
                 content[at : at + size].decode("utf-8"), number, len(header.features)
             )
             at += size
+        # The library goes on reading trees until this line
         if not content[at:].startswith(TREES_END.encode()):
             raise ValueError("its trees do not end where it says")
         if b"\nparameters:" in content[at:] and b"end of parameters" not in content[at:]:
@@ -110,6 +116,7 @@ def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
         raise ValueError(f"tree {number} is cut")
     leaves = int(said["num_leaves"])
     inner = ("split_feature", "threshold", "decision_type", "left_child", "right_child")
+    # A binary tree of n leaves has n - 1 inner nodes; a single leaf has none
     wanted = {"leaf_value": leaves} | (dict.fromkeys(inner, leaves - 1) if leaves > 1 else {})
     short = [name for name, size in wanted.items() if len(said.get(name, "").split()) != size]
     if leaves < 1 or short:
@@ -126,6 +133,7 @@ def _check_lightgbm_tree(text: str, number: int, n_features: int) -> None:
             raise ValueError(f"tree {number} uses a feature that does not exist")
         _check_depth(said, leaves)
         _check_categories(said, number)
+    # Also for a single leaf, which may hold a linear model
     _check_linear(said, number, leaves, n_features)
 
 
@@ -142,6 +150,7 @@ def _check_depth(said: dict[str, str], leaves: int) -> None:
         for side in ("left_child", "right_child")
     ]
     left, right = (
+        # LightGBM numbers leaves from -1 downwards: here they come after the inner nodes
         np.append(np.where(side < 0, leaves - 2 - side, side), np.full(leaves, -1))
         for side in sides
     )
@@ -155,6 +164,7 @@ def _check_categories(said: dict[str, str], number: int) -> None:
     Raises:
         ValueError: There are some.
     """
+    # The lowest bit says that a split is by categories
     by_category = [int(word) & 1 for word in said["decision_type"].split()]
     places = [
         float(word)
@@ -174,6 +184,7 @@ def _check_categories(said: dict[str, str], number: int) -> None:
         )
     ):
         raise ValueError(f"the categories of tree {number} are not as many as it says")
+    # In such a split the threshold is the number of a set
     if any(not 0 <= place < n_sets for place in places):
         raise ValueError(f"tree {number} uses categories that do not exist")
 

@@ -51,8 +51,10 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
 
     try:
         check_archive(path)
+        # Before skops reads anything: it would build the trees
         checked = _check_file(path)
         untrusted = get_untrusted_types(file=path)
+        # A partial of any other function counts as unknown, and must be trusted by name
         looked_at = [name for name in CHECKED if name != PARTIAL or not checked[OTHER_PARTIAL]]
         known = [name for name in untrusted if name in HARMLESS or name in looked_at]
         rest = [name for name in untrusted if name not in known]
@@ -63,6 +65,7 @@ def open_skops(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...]]:
                 f"Expected only types known to be safe in {path}, got {', '.join(refused)}. If you "
                 f"trust the file's origin, add {flags}."
             )
+        # All of these are harmless, checked, or named by the user
         estimator = load(path, trusted=untrusted)
         check_owners(estimator)
     except MemberscopeError:
@@ -101,6 +104,7 @@ def _check_file(path: Path) -> Counter[str | None]:
         UnsafeFileError: A tree is invalid, or one name stands for two contents.
     """
     with zipfile.ZipFile(path) as archive:
+        # By its declared size, before it is inflated
         if archive.getinfo("schema.json").file_size > LARGEST_SCHEMA:
             raise InputError(
                 f"Expected a schema of at most {LARGEST_SCHEMA >> 20} MiB in {path}, got a larger "
@@ -109,6 +113,7 @@ def _check_file(path: Path) -> Counter[str | None]:
         try:
             schema = json.loads(archive.read("schema.json"), object_pairs_hook=refuse_repeated_keys)
             parts = list(_iterate_schema_parts(schema))
+            # Both readers must see the same content, or the checks would be of another tree
             _refuse_two_contents(parts, archive)
             return Counter(_check_part(part, archive) for part in parts)
         except RecursionError as error:
@@ -127,7 +132,7 @@ def _check_file(path: Path) -> Counter[str | None]:
 def _iterate_schema_parts(schema: Any) -> Iterator[Schema]:
     """Yield every object of the schema, at any depth.
 
-    With a stack of its own, since recursion could be exhausted by a hostile file.
+    It keeps a stack of its own, since a hostile file could exhaust recursion.
     """
     stack = [schema]
     while stack:
@@ -154,6 +159,7 @@ def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
     ]
     ids = {
         inner["__id__"]
+        # What is inside a tree counts too, such as the arrays of its nodes
         for part in looked_at
         for inner in _iterate_schema_parts(part)
         if "__id__" in inner
@@ -161,6 +167,7 @@ def _refuse_two_contents(parts: list[Schema], archive: zipfile.ZipFile) -> None:
     first: dict[Any, Any] = {}
     for part in parts:
         name = part.get("__id__")
+        # A cached node only refers to another part
         if name not in ids or part.get("__loader__") == "CachedNode":
             continue
         content = _without_ids(part, archive)
@@ -201,6 +208,7 @@ def _check_part(part: Schema, archive: zipfile.ZipFile) -> str | None:
         ValueError: It is not what its name declares.
     """
     name, loader = _type_name(part), part.get("__loader__")
+    # What skops would not build as a tree is none, whatever its name
     if loader == "CachedNode" or (
         name not in CHECKED and loader not in ("TreeNode", "PartialNode")
     ):
@@ -233,6 +241,7 @@ def _check_tree(part: Schema, archive: zipfile.ZipFile) -> None:
     n_features, n_outputs = _read_whole_number(arguments[0]), _read_whole_number(arguments[2])
     arrays = {key: _read_array(state[key], archive) for key in ("nodes", "values")}
     numbers = {key: _read_whole_number(state[key]) for key in ("node_count", "max_depth")}
+    # Anything else in the state would reach the tree unchecked
     if set(state) != set(arrays) | set(numbers) or len(arguments) != 3:
         raise ValueError("a tree holds something else")
     check_sklearn_nodes(arrays | numbers, n_features, _read_array(arguments[1], archive), n_outputs)
@@ -251,7 +260,9 @@ def _read_array(part: Schema, archive: zipfile.ZipFile) -> NDArray[Any]:
         "numpy",
     ):
         raise ValueError("an array of a tree is of another type")
+    # Pickled objects could run code
     found = np.load(io.BytesIO(archive.read(part["file"])), allow_pickle=False)
+    # Compiled code reads the memory in this order
     if not isinstance(found, np.ndarray) or not found.flags.c_contiguous:
         raise ValueError("an array of a tree is in another order")
     return found
@@ -264,6 +275,7 @@ def _read_whole_number(part: Schema) -> int:
         ValueError: It is not a whole number.
     """
     value = json.loads(part["content"]) if part["__loader__"] == "JsonNode" else None
+    # Not isinstance, which holds for True too
     if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError("a number of a tree is not a whole number")
     return value

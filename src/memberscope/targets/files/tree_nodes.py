@@ -61,6 +61,7 @@ def check_sklearn_nodes(
     from sklearn.tree._tree import NODE_DTYPE
 
     nodes, values, count = state["nodes"], state["values"], state["node_count"]
+    # The layout that compiled code reads, down to the padding
     if nodes.dtype != NODE_DTYPE or nodes.ndim != 1:
         raise ValueError(f"nodes of a tree are of another type, {nodes.dtype}")
     if count != len(nodes):
@@ -81,6 +82,7 @@ def check_sklearn_nodes(
     if (right[leaf] != LEAF).any():
         raise ValueError("a leaf has a child")
     reached, depth = walk_tree(left, right, leaf)
+    # scikit-learn writes children after their parents; its code may rely on that
     above = np.flatnonzero(~leaf)
     if not reached.all() or (left[above] <= above).any() or (right[above] <= above).any():
         raise ValueError("nodes of a tree are out of order")
@@ -100,10 +102,12 @@ def check_histogram_nodes(nodes: NDArray[Any], bitsets: NDArray[Any], binned: ND
     if nodes.dtype != PREDICTOR_RECORD_DTYPE or nodes.ndim != 1:
         raise ValueError(f"nodes of a tree are of another type, {nodes.dtype}")
     for words in (bitsets, binned):
+        # 256 bins, one bit for each category
         if words.dtype != np.uint32 or words.ndim != 2 or words.shape[1] != 8:
             raise ValueError(f"categories of a tree are of another shape, {words.shape}")
     left, right = nodes["left"].astype(np.int64), nodes["right"].astype(np.int64)
     leaf = nodes["is_leaf"] != 0
+    # Without a limit on levels: prediction here does not descend recursively
     reached, _ = walk_tree(left, right, leaf)
     if not reached.all():
         raise ValueError("nodes of a tree are out of order")
@@ -115,9 +119,7 @@ def check_histogram_nodes(nodes: NDArray[Any], bitsets: NDArray[Any], binned: ND
 
 
 def check_histogram_features(nodes: NDArray[Any], n_features: int, categorical: Bools) -> None:
-    """Refuse nodes that split by a feature that does not exist.
-
-    Or by categories of a feature that has none.
+    """Refuse nodes that split by a missing feature, or by categories of one that has none.
 
     Raises:
         ValueError: Some do.

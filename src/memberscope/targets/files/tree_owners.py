@@ -27,7 +27,9 @@ def check_owners(model: Any) -> None:
         for part in parts:
             _refuse_shadowed_methods(part)
             _check_owner(part)
+        # By identity: equal trees may belong to different estimators
         owned = {id(part.tree_) for part in parts if _is_tree(part)}
+        # Nothing would check the records that such a tree gets
         if any(isinstance(part, Tree) and id(part) not in owned for part in parts):
             raise ValueError("a tree belongs to no estimator")
     except (ValueError, AttributeError, TypeError, IndexError, KeyError) as error:
@@ -42,6 +44,7 @@ def _iterate_held_parts(model: Any) -> Iterator[Any]:
     stack, seen = [model], set()
     while stack:
         part = stack.pop()
+        # Objects may refer to each other in a circle
         if id(part) in seen or isinstance(part, str | bytes | int | float | type(None)):
             continue
         seen.add(id(part))
@@ -60,11 +63,12 @@ def _iterate_held_parts(model: Any) -> Iterator[Any]:
 def _refuse_shadowed_methods(part: Any) -> None:
     """Refuse an estimator that holds an attribute in place of one of its methods.
 
-    Such as the method that checks records.
+    One of these is the method that checks records.
 
     Raises:
         ValueError: It does.
     """
+    # Classes from elsewhere were trusted by name
     if not type(part).__module__.startswith("sklearn."):
         return
     # A file could replace the method that checks the number of features
@@ -94,10 +98,12 @@ def _check_owner(part: Any) -> None:
     from sklearn.ensemble._hist_gradient_boosting.gradient_boosting import BaseHistGradientBoosting
 
     if _is_tree(part):
+        # The estimator checks records by its own number, the tree reads by the other
         _refuse_width(part.tree_.n_features, _count_features(part))
     elif isinstance(part, BaseHistGradientBoosting) and hasattr(part, "_predictors"):
         _check_histogram(part)
     elif isinstance(part, BaseBagging) and hasattr(part, "estimators_"):
+        # Bagging gives each member some of the columns
         for member, columns in zip(part.estimators_, part.estimators_features_, strict=True):
             if _is_tree(member):
                 _refuse_width(len(columns), _count_features(member))
@@ -107,6 +113,7 @@ def _check_owner(part: Any) -> None:
             if not _is_tree(member):
                 raise ValueError(f"a {type(part).__name__} holds something else than trees")
             _refuse_width(_count_features(member), _count_features(part))
+        # It writes each stage into columns, whose number the first prediction sets
         if isinstance(part, BaseGradientBoosting):
             _check_stages(part)
     elif isinstance(part, BaseEnsemble):
@@ -119,6 +126,7 @@ def _check_stages(model: Any) -> None:
     Raises:
         ValueError: They do.
     """
+    # As the model itself starts: the columns that stages add to
     start = np.asarray(
         model._raw_predict_init(np.zeros((1, _count_features(model)), dtype=np.float32))
     )
@@ -161,6 +169,7 @@ def _check_encoder(preprocessor: Any, width: int) -> None:
         for name, kind, columns in preprocessor.transformers_
         if kind != "drop"
     }
+    # Exactly what scikit-learn builds; a subclass could make other columns
     kinds = [type(preprocessor), *(type(kind) for kind, _ in parts.values())]
     if set(parts) != {"encoder", "numerical"} or kinds != [
         ColumnTransformer,

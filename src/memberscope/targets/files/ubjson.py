@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 DEEPEST = 64  # objects within objects; a model has about eight
+# Marks of UBJSON and the big-endian types that they announce
 NUMBERS: dict[int, np.dtype[Any]] = {
     ord(mark): np.dtype(kind)
     for mark, kind in {
@@ -36,6 +37,7 @@ def read_ubjson(content: bytes) -> Any:
     """
     reader = _Reader(content)
     value = reader.value(reader.mark(), DEEPEST)
+    # Another reader could take what follows for the model
     if reader.at != len(content):
         raise ValueError("something follows the model")
     return value
@@ -106,6 +108,7 @@ class _Reader:
                 raise ValueError("an array is of no known type")
             size = self.length(self.mark())
             numbers = np.frombuffer(self.take(size * NUMBERS[kind].itemsize), NUMBERS[kind])
+            # In the byte order of this machine, which numpy computes with
             return numbers.astype(NUMBERS[kind].newbyteorder("="))
         if mark == ord("#"):
             size = self.length(self.mark())

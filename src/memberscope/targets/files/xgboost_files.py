@@ -18,6 +18,7 @@ from memberscope.targets.files.ubjson import read_ubjson
 from memberscope.types import Ints
 
 MOST_OUTPUTS = 100_000  # far more than any model has; bounds what a hostile file can allocate
+# The largest whole number of 32 bits
 MOST_FEATURES = 2**31 - 1
 MOST_CATEGORIES = 2**24  # the limit of XGBoost, which stores them as the whole numbers of a float
 Document = dict[str, Any]
@@ -40,17 +41,21 @@ def check_xgboost(path: Path) -> None:
             _parse_whole_number(facts["num_feature"], MOST_FEATURES),
             _parse_whole_number(facts["num_class"], MOST_OUTPUTS),
         )
+        # A binary model counts 0 classes and has one output
         outputs = max(1, n_classes, _parse_whole_number(facts.get("num_target", "1"), MOST_OUTPUTS))
         for name in ("feature_names", "feature_types"):
+            # Names and types of features are optional, but complete if they are there
             if len(learner.get(name, [])) not in (0, n_features):
                 raise ValueError(f"{name} are not as many as the features")
         _check_objective(learner["objective"], n_classes)
         _check_base_score(facts["base_score"], outputs)
         booster = learner["gradient_booster"]
+        # A linear model has no trees: one weight for each feature and one bias, for each output
         if booster["name"] == "gblinear":
             if len(booster["model"]["weights"]) != (n_features + 1) * outputs:
                 raise ValueError("weights are not as many as the features")
             return
+        # DART holds its trees one level deeper, with a weight for each
         trees = booster["gbtree"]["model"] if booster["name"] == "dart" else booster["model"]
         _check_model(trees, n_features, outputs)
         if booster["name"] == "dart" and len(booster["weight_drop"]) != len(trees["trees"]):
@@ -60,6 +65,7 @@ def check_xgboost(path: Path) -> None:
             f"Expected an XGBoost model whose trees fit each other, got {path}, where {error}. Do "
             "not open it; save the model again."
         ) from error
+    # A missing entry is damage; an entry that does not fit may be an attack
     except KeyError as error:
         raise InputError(
             f"Expected a complete booster, got {path} without {error}. Save it again with "
@@ -79,6 +85,7 @@ def _read_document(path: Path) -> Document:
         found = (
             read_ubjson(content)
             if binary
+            # Of two equal keys, this reader and the library's might take different ones
             else json.loads(content, object_pairs_hook=refuse_repeated_keys)
         )
         if not isinstance(found, dict):
@@ -101,6 +108,7 @@ def _parse_whole_number(word: Any, most: int) -> int:
     Raises:
         ValueError: It is not a whole number, or too large.
     """
+    # XGBoost writes these numbers as strings
     found = int(word)
     if not 0 <= found <= most:
         raise ValueError(f"a number is {found}")
@@ -113,6 +121,7 @@ def _check_objective(objective: Document, n_classes: int) -> None:
     Raises:
         ValueError: It does.
     """
+    # Softmax objectives count the classes themselves
     own = objective.get("softmax_multiclass_param")
     if own is not None and _parse_whole_number(own["num_class"], MOST_OUTPUTS) != n_classes:
         raise ValueError("the objective counts other classes than the model")
@@ -124,6 +133,7 @@ def _check_base_score(word: Any, outputs: int) -> None:
     Raises:
         ValueError: They are not.
     """
+    # A number or a list, as text or as it is
     found = np.atleast_1d(json.loads(word)) if isinstance(word, str) else np.atleast_1d(word)
     if found.dtype.kind not in "if" or found.ndim != 1 or len(found) not in (1, outputs):
         raise ValueError("base scores are not as many as the outputs")
@@ -144,6 +154,7 @@ def _check_model(model: Document, n_features: int, outputs: int) -> None:
         raise ValueError("trees are not as many as it says")
     if len(groups) and (groups.min() < 0 or groups.max() >= outputs):
         raise ValueError("a tree adds to an output that does not exist")
+    # Where the trees of each iteration begin and end; older versions do not write it
     ends = _as_whole_numbers(model.get("iteration_indptr", []))
     if len(ends) and (ends[0] != 0 or ends[-1] != len(trees) or (np.diff(ends) < 0).any()):
         raise ValueError("iterations hold trees that do not exist")
@@ -172,6 +183,7 @@ def _check_tree(tree: Document, n_features: int) -> None:
         raise ValueError("a tree has several outputs")
     if _parse_whole_number(facts["num_feature"], MOST_FEATURES) != n_features:
         raise ValueError("a tree has another number of features than the model")
+    # Statistics that not every version writes; if they are there, they are read for each node
     optional = [
         name
         for name in ("split_type", "base_weights", "loss_changes", "sum_hessian")
@@ -193,9 +205,11 @@ def _check_tree(tree: Document, n_features: int) -> None:
         for name in ("left_children", "right_children", "split_indices")
     )
     leaf = left == LEAF
+    # Finds loops and shared children, which would never end or be read twice
     reached, _ = walk_tree(left, right, leaf, DEEPEST)
     if (right[leaf] != LEAF).any():
         raise ValueError("a leaf has a child")
+    # Deleted nodes stay in the arrays, and what they hold is never used
     splits = reached & ~leaf
     if splits.any() and (asked[splits].min() < 0 or asked[splits].max() >= n_features):
         raise ValueError(f"a tree uses a feature that is not among its {n_features}")
@@ -218,8 +232,10 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
     if not len(nodes) == len(starts) == len(sizes):
         raise ValueError("categories of a tree are not as many as it says")
     if len(nodes):
+        # Rising nodes: each has its categories once
         if nodes.min() < 0 or nodes.max() >= n or (np.diff(nodes) <= 0).any():
             raise ValueError("a tree has categories of a node that does not exist")
+        # Each node's categories are a segment of one long array
         if starts.min() < 0 or sizes.min() < 0 or (starts + sizes).max() > len(values):
             raise ValueError("a tree uses categories that do not exist")
     if len(values) and (values.min() < 0 or values.max() >= MOST_CATEGORIES):
@@ -229,6 +245,7 @@ def _check_categories(tree: Document, n: int, splits: Any) -> None:
         if "split_type" in tree
         else np.zeros(n, dtype=np.int64)
     )
+    # Kind 1 is a split by categories
     if not set(np.flatnonzero(splits & (kinds == 1)).tolist()) <= set(nodes.tolist()):
         raise ValueError("a tree splits by categories that it does not have")
 
@@ -244,6 +261,7 @@ def _check_names(names: Document, n_features: int) -> None:
         _as_whole_numbers(names.get("sorted_idx", [])),
     )
     entries = names.get("enc", [])
+    # A model without categories has empty lists
     if not len(ends) and not len(order) and not len(entries):
         return
     if (
@@ -256,6 +274,7 @@ def _check_names(names: Document, n_features: int) -> None:
     if len(entries) != n_features:
         raise ValueError("names of categories are not as many as the features")
     sizes = np.diff(ends)
+    # Positions in sorted order are within each feature's own categories
     if len(order) and (order.min() < 0 or (order >= np.repeat(sizes, sizes)).any()):
         raise ValueError("names of categories are in no order")
     for entry, size in zip(entries, sizes.tolist(), strict=True):
@@ -269,6 +288,7 @@ def _check_entry(entry: Document, size: int) -> None:
         ValueError: Their number is not the one declared.
     """
     values = entry["values"]
+    # Numbers as names: one value for each
     if "offsets" not in entry:
         if len(values) != size:
             raise ValueError("names of categories are not as many as it says")
@@ -291,9 +311,11 @@ def _as_whole_numbers(values: Any) -> Ints:
     Raises:
         ValueError: Some are not.
     """
+    # numpy would make an empty list one of floats
     found = np.asarray(values if len(values) else [], dtype=None if len(values) else np.int64)
     if found.ndim != 1 or found.dtype.kind not in "iub":
         raise ValueError("an index is no whole number")
+    # Such a number would become negative as int64
     if found.dtype.kind == "u" and found.dtype.itemsize == 8 and found.max() > 2**62:
         raise ValueError("an index is too large")
     return found.astype(np.int64)

@@ -34,6 +34,7 @@ from memberscope.targets.files.xgboost_files import check_xgboost
 from memberscope.targets.tasks import build_task_error, refuse_objective
 from memberscope.types import Floats, Signal
 
+# What each objective can give, the default first
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
     "binary": ("probabilities", "logits"),
     "multiclass": ("probabilities", "logits"),
@@ -92,6 +93,7 @@ class BoosterTarget:
         self.booster = booster
         self.ensemble = (
             _build_lightgbm_ensemble(booster)
+            # Only LightGBM's boosters have this method, and neither library need be imported
             if hasattr(booster, "num_trees")
             else _build_xgboost_ensemble(booster)
         )
@@ -141,9 +143,10 @@ class BoosterTarget:
     def _records(self, x: Any) -> Any:
         """Put the columns in the order of the booster.
 
-        As numbers (n, f), or a pandas frame where some are categories.
+        They are numbers (n, f), or a pandas frame where some are categories.
         """
         what = f"{self.ensemble.library} model"
+        # Without names columns go by position, also those of a data frame
         if not self.ensemble.has_names and is_frame(x):
             x = make_dense_array(x)
         # Category codes depend on pandas' own lists, so that plain numbers would be read wrongly
@@ -167,6 +170,7 @@ class BoosterTarget:
                 "Expected pandas for a model with categories, got none. Run `pip install pandas`."
             ) from error
         features = list(self.ensemble.features)
+        # Its own categories are kept, which the booster compares with those of the training
         if isinstance(x, pandas.DataFrame):
             frame = rename_frame(pick_columns(x, find_columns(x, features, what)), features)
         else:
@@ -213,10 +217,13 @@ def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
         library="LightGBM",
         offers=offers,
         n_classes=max(2, header.n_classes),
+        # LightGBM makes up names where it was given none
         features=header.features,
+        # Made-up names must not be looked for in a data frame
         has_names=header.features != tuple(f"Column_{i}" for i in range(len(header.features))),
         categories=header.categories if booster.pandas_categorical else (),
         predict=predict,
+        # A binary tree of n leaves has 2n - 1 nodes
         n_parameters=lambda: sum(
             2 * int(line[11:]) - 1 for line in text.splitlines() if line.startswith("num_leaves=")
         ),
@@ -231,6 +238,7 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
     """
     import xgboost as library
 
+    # XGBoost offers its objective only in this text
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
     offers = _find_objective_outputs("XGBoost", objective, XGBOOST)
@@ -244,13 +252,16 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
             f"Expected a best iteration below {booster.num_boosted_rounds()} of the XGBoost model, "
             f"got {best!r}. Save it again."
         )
+    # The range (0, 0) means all trees
     span = (0, int(best) + 1) if best else (0, 0)
 
     def predict(records: Any, outputs: Outputs) -> Any:
+        # Categories come in a frame, plain numbers with the booster's own names
         if is_frame(records):
             data = library.DMatrix(records, enable_categorical=True)
         else:
             data = library.DMatrix(records, feature_names=names, feature_types=kinds)
+        # That objective predicts labels: its probabilities are computed from margins
         margins = outputs == "logits" or objective == "multi:softmax"
         values = booster.predict(data, output_margin=margins, iteration_range=span)
         return _normalise_margins(values) if margins and outputs == "probabilities" else values
@@ -272,6 +283,7 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
 
 def _count_nodes(booster: Any) -> int:
     """Count the nodes of all trees of an XGBoost booster."""
+    # A dump has one line for each node
     return sum(tree.count("\n") for tree in booster.get_dump())
 
 
@@ -290,6 +302,7 @@ def _find_objective_outputs(
     Raises:
         InputError: It is not classification.
     """
+    # Known objectives of other tasks first, whose message has advice of its own
     refuse_objective(library, objective)
     if objective not in known:
         raise InputError(
@@ -305,6 +318,7 @@ def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
     Raises:
         InputError: lightgbm is not installed, the file is damaged, or it is not a classifier.
     """
+    # Before the library opens the file: it follows indices without checks
     check_lightgbm(path)
     try:
         import lightgbm as library
@@ -335,10 +349,12 @@ def _load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> B
     Raises:
         InputError: The file is damaged, or it is not a classifier.
     """
+    # The file's own hash, which stays the same whatever the library's version
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     try:
         booster = load()
     except Exception as error:  # the libraries raise errors of their own
+        # Without the time and place in C++ that the library puts in front
         lines = [
             re.sub(r"^\[[\d:]+\] \S+ ", "", line).strip(" :") for line in str(error).splitlines()
         ]

@@ -23,10 +23,12 @@ from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
 from memberscope.targets.torch_modules.target import hash_weights
 from memberscope.types import Access, Floats, Ints, Signal
 
+# Ends of architectures that are audited, and what of transformers loads them
 TASKS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForImageClassification": "AutoModelForImageClassification",
 }
+# Any one of these files is enough for a tokenizer
 TOKENIZERS = (
     "tokenizer.json",
     "vocab.txt",
@@ -35,6 +37,7 @@ TOKENIZERS = (
     "tokenizer.model",
     "sentencepiece.bpe.model",
 )
+# Kinds of files that may run code when they are opened
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 ENDLESS = 10**6  # a tokenizer without a longest text says a number far beyond this
 
@@ -70,6 +73,7 @@ class HuggingFaceTarget:
         Raises:
             InputError: It is not a classifier with one label a record, or there is no such device.
         """
+        # By its task first, since the message then has advice for that task
         refuse_unsupported(model)
         config = model.config
         require_classifier(model, config)
@@ -91,6 +95,7 @@ class HuggingFaceTarget:
         """Hash of the files, or of configuration, weights and vocabulary."""
         if self._digest:
             return self._digest
+        # The path that it was loaded from does not change the answers
         config = {
             name: value
             for name, value in self.model.config.to_dict().items()
@@ -122,6 +127,7 @@ class HuggingFaceTarget:
 
         batches = self._batches(x)
         values = np.empty((len(x), self.n_classes))
+        # Dropout would make answers random
         training = self.model.training
         self.model.eval()
         try:
@@ -130,8 +136,10 @@ class HuggingFaceTarget:
                     inputs = {name: tensor.to(self.model.device) for name, tensor in inputs.items()}
                     answer = self.model(**inputs)
                     scores = pick_scores(answer, find_scores(answer, len(where), self.n_classes))
+                    # By position, since batches of texts are not in the records' order
                     values[where] = as_rows(scores, len(where))
         finally:
+            # Also after an error: the model is the user's own
             self.model.train(training)
         return values
 
@@ -142,17 +150,16 @@ class HuggingFaceTarget:
         return self._texts(x) if self.tokenizer is not None else self._arrays(make_dense_array(x))
 
     def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, dict[str, Any]]]:
-        """Yield batches of what a tokenizer gave.
-
-        Token ids, their mask, and other inputs by name.
-        """
+        """Yield batches of what a tokenizer gave: token ids, their mask, other inputs by name."""
         import torch
 
+        # Without names, in the order in which tokenizers of transformers give them
         names = x.names or (self.model.main_input_name, "attention_mask", "token_type_ids")
         for start in range(0, len(x), self.batch_size):
             part = x[start : start + self.batch_size]
             tensors = [torch.from_numpy(np.ascontiguousarray(values)) for values in part.parts]
             typed = [
+                # Embeddings take int64 alone, and pixels must have the type of the weights
                 one.to(self.model.dtype) if one.is_floating_point() else one.long()
                 for one in tensors
             ]
@@ -168,10 +175,12 @@ class HuggingFaceTarget:
         )
         # Texts of similar length share a batch, so that little is padding
         order = np.argsort([len(ids) for ids in encoded["input_ids"]], kind="stable")
+        # Without a padding token texts of different lengths cannot share a batch
         step = self.batch_size if pad else 1
         for start in range(0, len(order), step):
             where = order[start : start + step]
             batch = {name: [values[i] for i in where] for name, values in encoded.items()}
+            # Padded to the longest of the batch, not of all
             yield where, dict(self.tokenizer.pad(batch, padding=pad, return_tensors="pt"))
 
     def _arrays(self, values: NDArray[Any]) -> Iterator[tuple[Ints, dict[str, Any]]]:
@@ -186,6 +195,7 @@ class HuggingFaceTarget:
         for start in range(0, len(values), self.batch_size):
             batch = torch.from_numpy(np.ascontiguousarray(values[start : start + self.batch_size]))
             where = np.arange(start, start + len(batch))
+            # Token ids need a mask, which follows from the padding; pixels do not
             if self.model.main_input_name == "input_ids":
                 ids = batch.long()
                 yield (
@@ -207,6 +217,7 @@ def _read_label_names(config: Any) -> tuple[str, ...] | None:
 
 def _find_token_limit(tokenizer: Any, config: Any) -> int | None:
     """Find the most tokens that the model takes; None if there is no limit."""
+    # The tokenizer's own limit goes first; some say none, by a huge number
     said = tokenizer.model_max_length
     if said < ENDLESS:
         return int(said)
@@ -226,6 +237,7 @@ def _split_text_columns(x: Any) -> list[list[str]]:
     >>> _split_text_columns(["good", "bad"])
     [['good', 'bad']]
     """
+    # As objects: fixed-width strings would take the longest text's space for each
     values = np.array(x, dtype=object) if isinstance(x, list | tuple) else make_dense_array(x)
     values = values.reshape(len(values), -1)
     if values.shape[1] not in (1, 2) or not all(isinstance(value, str) for value in values.ravel()):
@@ -251,6 +263,7 @@ def load_huggingface(
         UnsafeFileError: Its weights could run code, or it needs code of its own.
     """
     config = _read_folder_config(folder)
+    # From the configuration alone, before any weights are read
     refuse_architectures(config.get("architectures"))
     names = [name for name in config.get("architectures") or [] if name.endswith(tuple(TASKS))]
     if not names:
@@ -276,10 +289,12 @@ def load_huggingface(
                 str(folder), use_safetensors=True, output_loading_info=True, **closed
             )
             tokenizer = None
+            # Images come as pixel values, so that no tokenizer is needed
             if task == "AutoModelForSequenceClassification":
                 tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **closed)
     except Exception as error:  # transformers raises errors of many kinds
         raise _explain_load_error(folder, error) from error
+    # transformers fills missing weights at random with a mere warning
     missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
     if missing:
         raise InputError(
@@ -287,6 +302,7 @@ def load_huggingface(
             "fine-tuned model."
         )
     target = HuggingFaceTarget(model, tokenizer, device=device, digest=_hash_model_folder(folder))
+    # Named in a note, so that nobody believes that they were audited
     unread = sorted(
         file.name for file in folder.iterdir() if file.suffix.lower() in (*PICKLES, ".py")
     )
@@ -329,6 +345,7 @@ def _read_folder_config(folder: Path) -> dict[str, Any]:
         raise InputError(
             f"Expected JSON in {folder / 'config.json'}, got: {error}. Save the model again."
         ) from error
+    # Without any of these files texts cannot be tokenised
     if any("Sequence" in str(name) for name in architectures) and not files & set(TOKENIZERS):
         raise InputError(
             f"Expected a tokenizer in {folder}, got no {TOKENIZERS[0]}. Save it there with "
@@ -342,10 +359,12 @@ def _hash_model_folder(folder: Path) -> str:
     hasher = hashlib.sha256(b"huggingface:")
     for file in sorted(folder.iterdir()):
         if (
+            # Logs of training differ between runs but change no answer
             file.suffix in (".json", ".safetensors", ".txt", ".model")
             and file.name != "trainer_state.json"
         ):
             with file.open("rb") as stream:
+                # Hashed in pieces, since weights may be larger than the memory
                 hasher.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return hasher.hexdigest()
 
@@ -353,6 +372,7 @@ def _hash_model_folder(folder: Path) -> str:
 def _explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
     """Translate an error of transformers into one sentence."""
     first = (str(error).splitlines() or [""])[0].split(". ")[0]
+    # transformers has no class of its own for this error
     if "trust_remote_code" in str(error):
         return UnsafeFileError(
             f"Expected a model that needs no code of its own, got {folder}: {first}. Give it as "

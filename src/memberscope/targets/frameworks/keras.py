@@ -36,6 +36,7 @@ HOMES = (
     "dtype_policies",
     "quantizers",
 )
+# Where a saved model names a part by its place in the source, these hold the harmless ones
 INNER = (
     "keras.src.models.",
     "keras.src.layers.",
@@ -43,6 +44,7 @@ INNER = (
     "keras.src.initializers.",
     "keras.src.regularizers.",
 )
+# Names that Keras exports at its top level, and that only compute
 TOP = (
     "Sequential",
     "Model",
@@ -51,6 +53,7 @@ TOP = (
     "FloatDTypePolicy",
     "QuantizedDTypePolicy",
 )
+# Keras's own layers that hold a function, or a model of another library
 RUNS_CODE = ("Lambda", "__lambda__", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer")
 
 
@@ -80,6 +83,7 @@ class KerasTarget:
         Raises:
             InputError: It is not built, or its scores are neither probabilities nor logits.
         """
+        # The shapes of inputs are known only once it was built
         inputs = model.inputs or []
         if not inputs:
             raise InputError(
@@ -88,6 +92,7 @@ class KerasTarget:
             )
         self.model = model
         self.batch_size = batch_size
+        # One input needs no name, and Keras makes it up anyway
         names = [str(one.name) for one in inputs] if len(inputs) > 1 else ["input"]
         self._inputs = [
             (name, tuple(one.shape[1:]), _dtype_of(one))
@@ -99,6 +104,7 @@ class KerasTarget:
         self.known_classes = n_classes
         self.signal: Signal = self._declared or "logits"
         made = [kinds.make_probe_records(shape, dtype.kind) for _, shape, dtype in self._inputs]
+        # Arrays cannot be compared with None by `in`, so that numbers stand for them
         if None not in [None if one is None else 0 for one in made]:
             self._read(
                 self._answers(Inputs(tuple(one for one in made if one is not None))),
@@ -114,28 +120,28 @@ class KerasTarget:
         self.access = kinds.find_signal_access(self.signal)
 
     def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
-        """Find the scores in the answers to `n` records and what they are.
+        """Find the scores in the answers to `n` records, and what they are.
 
-        Nothing is decided where that stays open as yet.
+        Nothing is decided where the answers leave it open.
         """
+        # The first batch alone decides where the scores are; it may be smaller than a batch
         first = min(n, self.batch_size)
         try:
             self._place = find_scores(answers[0], first, n_classes)
         except InputError:
+            # With a declared number of classes it is an error; without, records decide later
             if n_classes is not None:
                 raise
             return
         scores = self._rows(answers, n)
+        # What was declared goes first: it is never second-guessed from values
         self.signal = self._declared or kinds.infer_output_kind(scores, "the Keras model")
         if self.signal != "labels":
             self.known_classes = self.known_classes or max(2, scores.shape[1])
         self.access = kinds.find_signal_access(self.signal)
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
-        """Find the scores in the model's answers, if it returns several outputs.
-
-        From answers to some of the records `x`.
-        """
+        """Find the scores among several outputs, from answers to some of the records `x`."""
         if self._place is None:
             some = _wrap_inputs(x)[: kinds.PROBES]
             self._read(self._answers(some), len(some), self.known_classes or n_classes)
@@ -158,8 +164,9 @@ class KerasTarget:
     def digest(self) -> str | None:
         """Hash of the file, or of the architecture, the user's code in it and the weights.
 
-        None if that code cannot be read.
+        It is None if that code cannot be read.
         """
+        # The user's own layers decide answers too, and no file holds their code
         code = hash_source_code(map(find_defining_module, self.model._flatten_layers()))
         if code is None:
             return None
@@ -167,7 +174,9 @@ class KerasTarget:
             f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode()
         )
         with silence_keras():
+            # The file's hash covers them already
             weights = [] if self._digest else self.model.get_weights()
+        # With type and shape, since the same bytes can be other weights
         for weight in weights:
             hasher.update(
                 f"{weight.dtype}:{weight.shape}".encode() + np.ascontiguousarray(weight).tobytes()
@@ -217,6 +226,7 @@ class KerasTarget:
             )
         parts = (
             [x.parts[x.names.index(name)] for name in names]
+            # By name where all names match, else by position
             if set(names) == set(x.names)
             else list(x.parts)
         )
@@ -234,6 +244,7 @@ class KerasTarget:
         """Call the model on one batch, in the structure in which it takes its inputs."""
         structure = getattr(self.model, "_inputs_struct", None)
         if isinstance(structure, dict) and len(structure) == len(batch):
+            # Not in training, or dropout would make answers random
             return self.model(dict(zip(structure, batch, strict=True)), training=False)
         return self.model(
             batch[0] if len(batch) == 1 and not isinstance(structure, list) else batch,
@@ -252,6 +263,7 @@ def _wrap_inputs(x: Any) -> Inputs:
 
 def _dtype_of(tensor: Any) -> np.dtype[Any]:
     """Give the numpy type for an input of Keras."""
+    # numpy has no bfloat16; Keras casts on the way in
     return np.dtype(tensor.dtype if tensor.dtype != "bfloat16" else "float32")
 
 
@@ -275,15 +287,15 @@ def silence_keras() -> warnings.catch_warnings[None]:
 def load_keras(
     path: Path, trust: TrustSettings, *, outputs: str | None = None
 ) -> tuple[KerasTarget, tuple[str, ...]]:
-    """Load the model in a `.keras` file.
-
-    Also give notes for a reader of the result.
+    """Load the model in a `.keras` file, and give notes for a reader of the result.
 
     Raises:
         InputError: Keras is not installed, or the file is damaged.
         UnsafeFileError: The file can run code and was not declared safe.
     """
+    # Named in messages and notes, so that a user knows which file is meant
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    # Looked at before Keras opens the file, since opening it may run code
     odd = sorted(set(_find_code_parts(_read_architecture(path))))
     if odd and not trust.code:
         raise UnsafeFileError(
@@ -294,6 +306,7 @@ def load_keras(
     keras = import_keras()
     try:
         with silence_keras():
+            # Nothing is trained, so that its optimiser and its losses need not be known
             model = keras.models.load_model(str(path), compile=False, safe_mode=not odd)
     except Exception as error:  # Keras and its backends raise errors of many kinds
         first = (str(error).splitlines() or [""])[0]
@@ -313,6 +326,7 @@ def _read_architecture(path: Path) -> Any:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            # A cut file would otherwise fail deep in Keras, or load with other weights
             if archive.testzip() is not None or "model.weights.h5" not in archive.namelist():
                 raise zipfile.BadZipFile("its weights are damaged or missing")
             return json.loads(archive.read("config.json"))
@@ -349,8 +363,10 @@ def _is_harmless_part(module: str, name: str, registered: str) -> bool:
     >>> _is_harmless_part("keras.layers", "Dense", ""), _is_harmless_part("keras.layers", "Lambda", "")
     (True, False)
     """
+    # A user's own class is registered as package>name
     if name in RUNS_CODE or ">" in registered:
         return False
+    # Only Keras's internal markers have no module
     if not module:
         return name.startswith("__")
     if module == "keras":
@@ -364,6 +380,7 @@ def import_keras() -> Any:
     Raises:
         InputError: Keras, or a backend of it, is not installed.
     """
+    # Keras reads the variable at its first import, and TensorFlow is its default
     if "keras" not in sys.modules and not find_spec("tensorflow") and find_spec("torch"):
         os.environ.setdefault("KERAS_BACKEND", "torch")
     try:

@@ -1,6 +1,6 @@
 """Wrap ONNX models through onnxruntime.
 
-Without libraries of custom operators, and with weights only from beside the file.
+No libraries of custom operators are loaded, and weights only from beside the file.
 """
 
 from __future__ import annotations
@@ -52,18 +52,20 @@ class OnnxTarget:
     ) -> None:
         """Wrap a `session`; digest and class values are read from its file.
 
-        Only if it was made from a file, and class values only if `classes` are not given.
+        They are read only if it was made from a file, and class values unless `classes` are given.
 
         Raises:
             InputError: Its inputs or outputs are not those of a classifier, or not what `outputs`
                 declares.
         """
+        # onnxruntime keeps the path only here; a session made from bytes has none
         source = getattr(session, "_model_path", None)
         path = Path(source) if source and Path(source).is_file() else None
         facts = OnnxFacts() if path is None else read_facts(path)
         self.session = session
         self.inputs = read_session_inputs(session)
         self.batch_size = batch_size
+        # The types alone do not tell probabilities from logits
         seen = probe_session(session, self.inputs, batch_size)
         self.choice = choose_output(
             session,
@@ -76,6 +78,7 @@ class OnnxTarget:
         self.classes = self.choice.classes or None
         self.known_classes = self.choice.n_classes or n_classes
         self.digest = (
+            # Without a file there is nothing to hash, and nothing is cached
             None
             if path is None
             else hash_onnx_files(path, facts, f"{self.choice.name}:{self.signal}")
@@ -137,6 +140,7 @@ def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = No
         raise InputError(
             "Expected onnxruntime for ONNX models, got none. Run `pip install memberscope[onnx]`."
         ) from error
+    # Checked before the runtime opens the file
     read_facts(path)
     word = (device or "cpu").split(":")[0]
     if PROVIDERS.get(word) not in onnxruntime.get_available_providers():
@@ -147,6 +151,7 @@ def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = No
     # Only fatal messages: the error is raised below, in one sentence
     settings.log_severity_level = 4
     threads = os.environ.get("OMP_NUM_THREADS", "")
+    # 0 lets the runtime use all cores
     settings.intra_op_num_threads = int(threads) if threads.isdigit() else 0
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[PROVIDERS[word]])

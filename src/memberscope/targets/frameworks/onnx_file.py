@@ -28,8 +28,8 @@ TENSOR_DIMS, TENSOR_TYPE, TENSOR_EXTERNAL = 1, 2, 13
 class OnnxFacts:
     """Facts about an ONNX model.
 
-    Lists of class values in the order of the outputs, the number of weights, and the files that
-    hold weights.
+    `labels` are lists of class values in the order of the outputs, `n_parameters` is the number of
+    weights, and `external` are the files that hold weights.
     """
 
     labels: set[tuple[str, ...]] = field(default_factory=set)
@@ -51,11 +51,13 @@ def read_facts(path: Path) -> OnnxFacts:
     """
     facts = OnnxFacts()
     try:
+        # A view, so that nested messages are not copied
         _read_model(memoryview(path.read_bytes()), facts)
     except (ValueError, IndexError, RecursionError) as error:
         raise InputError(
             f"Expected a complete ONNX model, got {path}: {error}. Export it again."
         ) from error
+    # Checked before the runtime opens the model, which would follow any path
     for name in facts.external:
         _find_weights_file(path, name)
     return facts
@@ -83,10 +85,7 @@ def _find_weights_file(path: Path, name: str) -> Path:
 
 
 def hash_onnx_files(path: Path, facts: OnnxFacts, read_as: str) -> str:
-    """Hash the contents of the model's file and of the files that hold its weights.
-
-    And how the model is read.
-    """
+    """Hash how the model is read, and the contents of its file and of those with its weights."""
     hasher = hashlib.sha256(f"onnx:{read_as}:".encode())
     for file in (path, *(_find_weights_file(path, name) for name in sorted(set(facts.external)))):
         with file.open("rb") as stream:
@@ -106,6 +105,7 @@ def _read_model(view: memoryview, facts: OnnxFacts) -> None:
             found = True
             _read_graph(part, facts)
             continue
+        # Functions of the model hold nodes too, and these may hold graphs
         for _, node in _iterate_messages(part, {FUNCTION_NODE}):
             _read_node(node, facts)
     if not found:
@@ -120,6 +120,7 @@ def _read_graph(view: memoryview, facts: OnnxFacts) -> None:
         elif number == GRAPH_TENSOR:
             _read_tensor(part, facts)
         else:
+            # Values and indices of a sparse tensor
             for _, tensor in _iterate_messages(part, {1, 2}):
                 _read_tensor(tensor, facts)
 
@@ -137,10 +138,12 @@ def _read_node(view: memoryview, facts: OnnxFacts) -> None:
                 name = bytes(part).decode()
             elif number == ATTRIBUTE_STRINGS:
                 values.append(bytes(part).decode())
+            # Branches and loops hold graphs of their own, with weights
             elif number in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
                 _read_graph(part, facts)
             elif number in (ATTRIBUTE_TENSOR, ATTRIBUTE_TENSORS):
                 _read_tensor(part, facts)
+        # Attributes of ONNX's own classifiers, for numbers and for words
         if name.startswith("classlabels_") and values:
             facts.labels.add(tuple(values))
 
@@ -155,8 +158,10 @@ def _read_tensor(view: memoryview, facts: OnnxFacts) -> None:
             kind = part
         elif number == TENSOR_EXTERNAL:
             entry = {key: bytes(value).decode() for key, value in _iterate_messages(part, {1, 2})}
+            # The key of external data that names the file
             if entry.get(1) == "location":
                 facts.external.append(entry.get(2, ""))
+    # Whole numbers are indices and shapes, not weights
     facts.n_parameters += math.prod(sizes) if kind in REAL else 0
 
 
@@ -194,6 +199,7 @@ def _decode_varint(view: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
         byte = view[at]
+        # Seven bits a byte, the lowest first; the eighth says whether more follow
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
@@ -217,11 +223,13 @@ def _iterate_fields(view: memoryview) -> Iterator[tuple[int, Any]]:
     at = 0
     while at < len(view):
         key, at = _decode_varint(view, at)
+        # The lowest three bits say how the value is written
         number, kind = key >> 3, key & 7
         if kind == 0:
             value, at = _decode_varint(view, at)
             yield number, value
             continue
+        # 64 bits, a length, or 32 bits; groups are not used by ONNX
         if kind not in (1, 2, 5) or number == 0:
             raise ValueError("it is not protobuf")
         length, at = _decode_varint(view, at) if kind == 2 else (8 if kind == 1 else 4, at)

@@ -15,6 +15,7 @@ from memberscope.errors import InputError
 from memberscope.targets.answers.output_kind import Outputs, expand_to_classes, infer_output_kind
 from memberscope.types import Floats
 
+# Types of outputs that may be scores
 REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
 
 
@@ -46,8 +47,10 @@ def choose_output(
     scores = [
         name
         for name, entry in offered.items()
+        # Exporters of scikit-learn give probabilities as dictionaries by class
         if entry.type in REAL or entry.type.startswith("seq(map(")
     ]
+    # Labels only where they were asked for, or nothing better is there
     if declared == "labels" or not scores:
         return _find_label_output(offered, scores, declared, classes)
     if declared and len(scores) == 1:
@@ -56,11 +59,13 @@ def choose_output(
     else:
         kinds = {name: _classify_output(offered[name], seen.get(name)) for name in scores}
     name, signal = _find_best_output(kinds, declared)
+    # Keys of dictionaries are in the order of the scores, and so go before the file's list
     keys = _list_class_keys(seen.get(name))
     width = _count_scores(offered[name], seen.get(name))
     known = keys or (
         classes if width in (None, len(classes)) or (width == 1 and len(classes) == 2) else ()
     )
+    # A single score is of two classes
     n_classes = len(known) if known else None if width is None else max(2, width)
     return OutputChoice(name, signal, n_classes, known)
 
@@ -99,6 +104,7 @@ def _find_label_output(
         for name, entry in offered.items()
         if name not in scores and entry.type.startswith("tensor(")
     ]
+    # The usual name decides where there are several outputs that are not scores
     found = [name for name in found if "label" in name.lower()] or found
     if len(found) != 1:
         kinds = ", ".join(f"{name} {entry.type}" for name, entry in offered.items())
@@ -106,6 +112,7 @@ def _find_label_output(
             f"Expected one output of {declared or 'scores or labels'}, got {kinds}. Export the "
             "model with one."
         )
+    # Words could be sorted, but the model's order may be another
     if "string" in offered[found[0]].type and not classes:
         raise InputError(
             f"Expected class numbers in the output {found[0]!r}, got words whose order the model "
@@ -119,6 +126,7 @@ def _classify_output(entry: Any, seen: Any) -> Outputs:
 
     Dictionaries are probabilities.
     """
+    # The model did not take the made-up records: only its names are left
     if seen is None:
         return "probabilities" if "prob" in entry.name.lower() or "map" in entry.type else "logits"
     scores = _convert_answer(seen)
@@ -133,7 +141,7 @@ def _list_class_keys(seen: Any) -> tuple[str, ...]:
 def _count_scores(entry: Any, seen: Any) -> int | None:
     """Count the scores a record, from answers `seen` or the declared shape.
 
-    None if neither says it.
+    Give None if neither says it.
     """
     if seen is not None:
         return int(_convert_answer(seen)[:1].size)

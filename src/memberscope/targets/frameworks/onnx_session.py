@@ -1,6 +1,6 @@
 """Run records through an onnxruntime session.
 
-As its inputs take them, in batches of a size that it allows.
+They are given as its inputs take them, in batches of a size that it allows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from memberscope.frames import (
 )
 from memberscope.targets.answers.output_kind import PROBES, make_probe_records
 
+# Element types of ONNX, and the types of numpy that the runtime takes for them
 TYPES = {
     "float": "float32",
     "double": "float64",
@@ -71,6 +72,7 @@ def read_session_inputs(session: Any) -> tuple[Input, ...]:
                 sizes[1:] if sizes else None,
             )
         )
+    # Several inputs are columns of a table, and each then has one value a record
     wide = [entry.name for entry in found if entry.shape not in (None, (), (1,), (None,))]
     if not found or (len(found) > 1 and wide):
         raise InputError(
@@ -88,6 +90,7 @@ def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
         InputError: A column is missing, or shape or type do not fit.
     """
     if len(inputs) == 1 and not (
+        # A frame with that column gives this column alone
         is_frame(x) and inputs[0].name in name_columns(x) and inputs[0].shape in ((), (1,))
     ):
         columns = [make_dense_array(x)]
@@ -108,6 +111,7 @@ def run_batches(
     Where the model fixes the size, the last batch is padded.
     """
     n = len(next(iter(feeds.values())))
+    # Exported for batches of one size: it must be kept to, or the runtime refuses
     fixed = inputs[0].batch
     step = fixed or size
     for start in range(0, n, step):
@@ -131,10 +135,7 @@ def _pad_batch(values: NDArray[Any], n: int) -> NDArray[Any]:
 
 
 def join_answers(parts: Sequence[Any]) -> Any:
-    """Join the answers of all batches.
-
-    Lists of dictionaries one after the other, arrays concatenated.
-    """
+    """Join the answers of all batches: lists of dictionaries, or arrays."""
     return (
         [row for part in parts for row in part]
         if isinstance(parts[0], list)
@@ -154,6 +155,7 @@ def probe_session(session: Any, inputs: Sequence[Input], size: int) -> Mapping[s
             if entry.shape is None
             else make_probe_records(entry.shape, entry.dtype.kind, PROBES)
         )
+        # One unknown dimension is enough: all inputs are needed for an answer
         if made is None:
             return {}
         feeds[entry.name] = made.astype(entry.dtype)

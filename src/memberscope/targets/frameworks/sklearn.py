@@ -1,6 +1,6 @@
 """Wrap scikit-learn estimators and pipelines, or anything with their interface.
 
-That is `predict_proba`, `decision_function` or `predict`.
+The interface is `predict_proba`, `decision_function` or `predict`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class SklearnTarget:
         Raises:
             InputError: It is not fitted, or it is not a classifier.
         """
+        # Another task first: its message says more than that classes_ are missing
         refuse_unsupported(estimator)
         refuse_unfitted(estimator)
         classes = np.asarray(estimator.classes_)
@@ -53,16 +54,20 @@ class SklearnTarget:
         self._order = np.argsort(classes, kind="stable")
         self.classes = tuple(str(name) for name in classes[self._order])
         self._sorted = classes[self._order]
+        # A copy may be asked in place of the estimator, which stays as the user made it
         self._asked = _replace_pairwise_decision(estimator)
         self.access, self.signal = _find_richest_answer(self._asked)
+        # Columns of pairs are no scores of classes: only labels are left
         if self.signal == "logits" and len(classes) > 2 and _has_pairwise_columns(self._asked):
             self.access, self.signal = Access.LABEL, "labels"
         self._divides = (
             self.signal == "probabilities" and len(classes) > 2 and is_one_vs_all(estimator)
         )
         self.notes: tuple[str, ...] = (NOTE,) if self._divides else ()
+        # predict may decide otherwise than by the largest score, for example by a threshold
         if self.signal != "labels" and has_own_decision_rule(estimator):
             self.predict = self._predict
+        # Gradients are computed in the estimator's own order of columns
         if (np.diff(self._order) > 0).all() and has_known_gradient(estimator):
             self.inside = SklearnInside(estimator)
 
@@ -79,8 +84,8 @@ class SklearnTarget:
     def digest(self) -> str | None:
         """Hash of the file, or of the class, its parameters and everything fitted.
 
-        None if it cannot be hashed. The file goes first: trees hold padding, which differs each
-        time they are read. The user's own code counts too.
+        It is None if it cannot be hashed. The file goes first: trees hold padding, which differs
+        each time they are read. The user's own code counts too.
         """
         import joblib
 
@@ -104,6 +109,7 @@ class SklearnTarget:
 
         Columns of a frame are found by the names of the fit.
         """
+        # By name: scikit-learn itself only warns of, or refuses, another order
         x = take_fitted_order(x, self._fitted)
         if self.signal == "labels":
             return self._predict(x).astype(np.float64)[:, None]
@@ -112,16 +118,16 @@ class SklearnTarget:
             "predict_proba" if self.signal == "probabilities" or declared else "decision_function"
         )
         values = np.asarray(getattr(self._asked, method)(x), dtype=np.float64)
+        # A binary decision_function gives one number, for the second class
         if values.ndim == 1:
             values = np.column_stack([np.zeros(len(values)), values])
         if self._divides:
             values = divide_by_sums(values)
+        # Another width is refused later, with the names of the records
         return values[:, self._order] if values.shape[1] == self.n_classes else values
 
     def _predict(self, x: Any) -> Ints:
-        """Give the class (n,) that the estimator's own `predict` gives each record.
-
-        As a position in `classes`.
+        """Give the class (n,) that the estimator's own `predict` gives, as a position in `classes`.
 
         Raises:
             InputError: It gives something else than a class.
@@ -158,6 +164,7 @@ def _replace_pairwise_decision(estimator: Any) -> Any:
 
     The copy is shallow; any other estimator is returned unchanged.
     """
+    # Probabilities have a column for each class anyway
     if not _has_pairwise_columns(estimator) or hasattr(estimator, "predict_proba"):
         return estimator
     asked = copy.copy(estimator)
@@ -188,14 +195,13 @@ def _find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
 
 
 def _count_parameters(estimator: Any) -> int | None:
-    """Count the fitted numbers in the last step of a pipeline.
-
-    Coefficients and intercepts, or tree nodes.
-    """
+    """Count the coefficients and intercepts, or tree nodes, in the last step of a pipeline."""
     if hasattr(estimator, "steps"):
         return _count_parameters(estimator.steps[-1][1])
+    # A perceptron
     if hasattr(estimator, "coefs_"):
         return sum(int(np.size(part)) for part in (*estimator.coefs_, *estimator.intercepts_))
+    # A linear model
     if hasattr(estimator, "coef_"):
         return int(np.size(estimator.coef_) + np.size(estimator.intercept_))
     if hasattr(estimator, "tree_"):

@@ -26,6 +26,7 @@ from memberscope.errors import InputError
 TABLE = """create table if not exists sendings (
     line integer primary key, scope blob not null, keys blob not null, owners blob not null, answers blob
 )"""
+# A hash of 16 bytes and the number of the query about it, and a hash of 16 bytes
 KEY, OWNER = 20, 16  # bytes of each
 MANY = 500  # lines in one look-up: SQLite limits the parameters of a statement
 Work = Callable[[sqlite3.Connection], Any]
@@ -78,6 +79,7 @@ class Ledger:
         """
         self.path = None if path is None else Path(path)
         self.scope = scope
+        # Counts are kept in memory, so that a reservation needs no search of the file
         self._sent: Counter[bytes] = Counter()  # by owner
         # Line and place in it of each answered key
         self._line_of: dict[bytes, tuple[int, int]] = {}
@@ -89,12 +91,14 @@ class Ledger:
             target=self._write, args=(opened,), name="ledger", daemon=True
         )
         self._writer.start()
+        # Errors of the other thread's opening are raised here
         opened.result()
 
     def find(self, keys: Sequence[bytes]) -> Future[dict[bytes, bytes]]:
         """Find the stored answers under `keys`."""
 
         def work(file: sqlite3.Connection) -> dict[bytes, bytes]:
+            # Only lines that are needed are read, each once
             places = {key: self._line_of[key] for key in keys if key in self._line_of}
             lines = sorted({line for line, _ in places.values()})
             stored: dict[int, list[bytes]] = {}
@@ -102,6 +106,7 @@ class Ledger:
                 part = lines[start : start + MANY]
                 text = f"select line, length(keys), answers from sendings where line in ({','.join('?' * len(part))})"
                 for line, width, answers in file.execute(text, part):
+                    # All answers of a line have one length, and there are as many as keys
                     stored[line] = _split_bytes(answers, len(answers) * KEY // width)
             return {key: stored[line][place] for key, (line, place) in places.items()}
 
@@ -130,6 +135,7 @@ class Ledger:
                     "another one: what was sent and not answered counts too. Raise --query-budget "
                     "to ask them again."
                 )
+            # The limit on all queries, beside that on each owner
             if total is not None:
                 self._require_room(len(queries), total)
             keys, owners = (
@@ -140,6 +146,7 @@ class Ledger:
             line = file.execute(
                 "insert into sendings (scope, keys, owners) values (?, ?, ?)", row
             ).lastrowid
+            # In memory too, so that the next reservation in this transaction sees it
             self._sent.update(more)
             self._waiting.update(query.key for query in queries)
             return int(line or 0)
@@ -166,6 +173,7 @@ class Ledger:
         """Cancel a reservation: the server certainly did not answer."""
 
         def work(file: sqlite3.Connection) -> None:
+            # The line goes, so that a later run does not count it either
             file.execute("delete from sendings where line = ?", (line,))
             self._sent.subtract(Counter(query.owner for query in queries))
             self._waiting.subtract(query.key for query in queries)
@@ -189,6 +197,7 @@ class Ledger:
         """Give what was booked for this endpoint, in this run and earlier ones."""
 
         def work(file: sqlite3.Connection) -> QuerySpending:
+            # A key that was answered at a later try is not counted as unanswered
             unanswered = sum(
                 1 for key, count in self._waiting.items() if count > 0 and key not in self._line_of
             )
@@ -216,6 +225,7 @@ class Ledger:
         self._writer.join()
 
     def _submit(self, work: Work) -> Future[Any]:
+        # Nobody would ever set the future's result
         if not self._writer.is_alive():
             raise InputError("Expected an open ledger, got a closed one. Make a new target.")
         done: Future[Any] = Future()
@@ -234,8 +244,10 @@ class Ledger:
         going = True
         while going:
             waiting = [self._work.get()]
+            # All that arrived during the last commit shares the next one
             while not self._work.empty():
                 waiting.append(self._work.get())
+            # What was submitted before the end is still written
             going = None not in waiting
             self._commit(file, [entry for entry in waiting if entry is not None])
         file.close()
@@ -248,6 +260,7 @@ class Ledger:
         Results and errors are delivered once they are on the disk.
         """
         told: list[tuple[Future[Any], Any, BaseException | None]] = []
+        # What was cancelled meanwhile is not written; the rest can no longer be cancelled
         waiting = [(work, done) for work, done in waiting if done.set_running_or_notify_cancel()]
         try:
             # One transaction, so that the wait for the disk is shared
@@ -261,9 +274,11 @@ class Ledger:
         except sqlite3.Error as error:
             for _, done in waiting:
                 done.set_exception(_translate_ledger_error(error, self.path))
+            # The connection stays usable: the next work begins a transaction of its own
             if file.in_transaction:
                 file.execute("rollback")
             return
+        # Told after the commit only, since what is told counts as on the disk
         for done, value, why in told:
             if why is None:
                 done.set_result(value)

@@ -52,6 +52,7 @@ class LedgerBooking:
         Raises:
             StoppedError: Nothing is to be sent any more.
         """
+        # Another request failed: what was booked early is given back
         if self.stopped:
             await self.drop()
             raise StoppedError
@@ -65,6 +66,7 @@ class LedgerBooking:
     async def drop(self) -> None:
         """Cancel what was booked early and not sent; it is on the disk when this returns."""
         early, self._early = self._early, None
+        # Sent already, so that it stays booked
         if early is None:
             return
         try:
@@ -84,7 +86,7 @@ class PreparedRequest:
 
 
 class RequestPipeline:
-    """Send the request that `ready` makes of each of `parts`, `concurrency` at a time.
+    """Requests that `ready` makes of each of `parts`, sent `concurrency` at a time.
 
     What `keep` makes of each answer is stored first. After an error nothing more is sent; requests
     in flight are awaited and their answers kept, since they may be paid for.
@@ -112,6 +114,7 @@ class RequestPipeline:
         """
         left = iter(parts)
         read = asyncio.Event()
+        # Nothing to wait for
         if not first_alone:
             read.set()
         try:
@@ -119,6 +122,7 @@ class RequestPipeline:
                 *(self._lane(left, read, ahead=lane == 0) for lane in range(concurrency))
             )
         finally:
+            # Requests that were prepared and never sent are not paid for
             for booking in list(self.out):
                 await booking.drop()
         if self.errors:
@@ -130,6 +134,7 @@ class RequestPipeline:
         Only the lane `ahead` sends before an answer was `read`.
         """
         request = self._next(left)
+        # The first answer may show a wrong declaration, before the others cost anything
         if not ahead:
             await read.wait()
         while request is not None:
@@ -146,9 +151,11 @@ class RequestPipeline:
                 self._fail(error)
             self.out.discard(request.booking)
             request = coming
+        # Also after an error, or the other lanes would wait for ever
         read.set()
 
     def _next(self, left: Iterable[list[int]]) -> PreparedRequest | None:
+        # After an error nothing new begins
         part = None if self.errors else next(iter(left), None)
         if part is None:
             return None

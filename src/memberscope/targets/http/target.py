@@ -88,6 +88,7 @@ class HttpTarget:
         self.columns = endpoint.columns
         self.signal: Signal = endpoint.outputs
         self.access = LEVELS[endpoint.outputs]
+        # Only the highest scores come back, the others are NaN
         self.hides = endpoint.top_k is not None
         self.restriction = None if endpoint.top_k is None else f"top:{endpoint.top_k}"
         self.identity = endpoint.identity
@@ -95,10 +96,12 @@ class HttpTarget:
         self._serving: ServingProtocol = endpoint.serving
         self._sender: Sender | None = self._new_sender()
         self._lock = threading.Lock()
+        # How often each content was asked about in this run
         self._asked: Counter[bytes] = Counter()
         self._open: tuple[EventLoopThread, Ledger] | None = None
         self._metadata: Any = None
         self._version: str | None = None
+        # Set once an answer was read as declared
         self._understood = False
 
     @property
@@ -109,6 +112,7 @@ class HttpTarget:
             InputError: Neither gives it.
         """
         declared = self.endpoint.declared.n_classes
+        # The only protocol whose metadata gives the shape of the outputs
         if declared is None and isinstance(self._serving, OpenInference):
             self._started()
             declared = count_metadata_classes(
@@ -150,6 +154,7 @@ class HttpTarget:
         """Close the connections and the ledger; the next query opens them again."""
         if self._open is not None:
             self._shut()
+            # The sender too: a closed client cannot be used again
             self._open = self._sender = None
 
     def _new_sender(self) -> Sender:
@@ -170,9 +175,11 @@ class HttpTarget:
                 self._sender = self._sender or self._new_sender()
                 ledger = Ledger(self.ledger, self.endpoint.scope)
                 self._open = (EventLoopThread(), ledger)
+                # Also where the user never calls close; it must not refer to the target itself
                 self._shut = weakref.finalize(
                     self, _close_connection, self._open[0], self._sender, ledger
                 )
+            # Set first, so that a server without metadata is not asked again
             if ask and self._metadata is None:
                 self._metadata = {}
                 if isinstance(self._serving, OpenInference):
@@ -194,6 +201,7 @@ class HttpTarget:
 
     def _numbered(self, batch: Batch, owners: Sequence[str] | None) -> list[LedgerQuery]:
         """Key each record's query by its content and the number of earlier queries about it."""
+        # A model of another version gives other answers: they get keys of their own
         versions = self._metadata.get("versions") if isinstance(self._metadata, dict) else None
         prints = batch.fingerprints(f"{self.identity}:{versions}".encode())
         found = []
@@ -205,6 +213,7 @@ class HttpTarget:
                 self._asked[fingerprint] += 1
                 owner = (
                     fingerprint
+                    # Without owners each content is its own record
                     if owners is None
                     else blake2b(str(owners[place]).encode(), digest_size=16).digest()
                 )
@@ -213,6 +222,7 @@ class HttpTarget:
 
     async def _answers(self, ledger: Ledger, batch: Batch, queries: list[LedgerQuery]) -> Floats:
         """Collect the ledger's answers, and the server's to what is missing."""
+        # What is in the ledger was paid for, and is not sent again
         known = await asyncio.wrap_future(ledger.find([query.key for query in queries]))
         rows = [
             np.frombuffer(known[query.key]) if query.key in known else None for query in queries
@@ -244,6 +254,7 @@ class HttpTarget:
             return ledger.answer(booking.line, booking.queries, [row.tobytes() for row in values])
 
         missing = [place for place, row in enumerate(rows) if row is None]
+        # Before the first request: a run that cannot be finished should not begin to spend
         if limits.total is not None:
             await asyncio.wrap_future(ledger.room(len(missing), limits.total))
         # Larger requests cost fewer round trips, but servers limit them
@@ -254,6 +265,7 @@ class HttpTarget:
             parts, self.endpoint.concurrency, first_alone=not self._understood
         )
         self._understood = self._understood or bool(parts)
+        # Also with no rows at all, where numpy could not tell the width
         width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
         return np.array(rows, dtype=np.float64).reshape(len(rows), width)
 
@@ -265,6 +277,7 @@ class HttpTarget:
         """
         where = strip_url(self.endpoint.url)
         document = parse_json(body)
+        # Before the scores: answers of another version must not reach the ledger
         self._check_version(document)
         answers = self._serving.answers(document)
         if not isinstance(answers, list | np.ndarray):
@@ -272,6 +285,7 @@ class HttpTarget:
                 f"Expected a list of {n} answers from {where}, got {describe_json(answers)}. "
                 "Correct --answer, which says where they are."
             )
+        # By position alone is it known which record an answer is about
         if len(answers) != n:
             raise TargetError(
                 f"Expected {n} answers from {where}, got {len(answers)}. Make the server return "
@@ -284,6 +298,7 @@ class HttpTarget:
 
     def _check_version(self, document: Any) -> None:
         """Refuse an answer of another version of the model than the one before."""
+        # Only this protocol names the version in each answer
         told = (
             document.get("model_version")
             if isinstance(document, dict) and self.endpoint.protocol == "v2"
@@ -300,10 +315,8 @@ class HttpTarget:
 
 
 def _close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
-    """Close what a target opened.
-
-    Also where the loop's own thread drops the target last.
-    """
+    """Close what a target opened, also where the loop's own thread drops the target last."""
+    # The loop cannot wait for itself to end
     if portal.inside():
         portal.leave()
     else:
@@ -356,6 +369,7 @@ def count_metadata_classes(metadata: Any, answer: str | None, level: str) -> int
     for entry in outputs:
         shape = (entry.get("shape") if isinstance(entry, dict) else None) or []
         wanted = len(outputs) == 1 or entry.get("name") == answer
+        # A width of 1 or -1 tells nothing about classes
         if wanted and level != "labels" and len(shape) == 2 and shape[1] > 1:
             return int(shape[1])
     return None

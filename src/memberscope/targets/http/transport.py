@@ -26,10 +26,7 @@ IDLE = 2.0
 
 
 class Booking(Protocol):
-    """What must happen before a request leaves.
-
-    And after one that the server certainly did not answer.
-    """
+    """What must happen before a request leaves, and after one that was certainly not answered."""
 
     async def reserve(self) -> None:
         """Book one sending, or raise if none is left."""
@@ -71,9 +68,9 @@ class LostError(Exception):
 
 
 class RequestPacer:
-    """Decide when the next request may leave.
+    """Clock that decides when the next request may leave.
 
-    `rate` a second, evenly, and none while the server asked for a pause.
+    Requests leave `rate` a second, evenly, and none while the server asked for a pause.
     """
 
     def __init__(self, rate: float | None) -> None:
@@ -84,10 +81,12 @@ class RequestPacer:
         """Wait for a rate-limit slot; queue again after a pause that the server asked for."""
         clock = asyncio.get_running_loop().time
         while True:
+            # Taken before the wait, so that the next request queues behind this one
             mine = max(clock(), self.free_at)
             self.free_at = mine + self.gap
             if mine > clock():
                 await asyncio.sleep(mine - clock())
+            # The server may have asked for a pause while this request waited
             if self.quiet <= mine:
                 return
 
@@ -99,7 +98,7 @@ class RequestPacer:
 
 
 class Sender:
-    """Send requests to one origin over connections that are kept.
+    """Sender of requests to one origin, over connections that are kept.
 
     All its coroutines run in one event loop.
     """
@@ -123,14 +122,17 @@ class Sender:
                 "Expected httpx2 for an endpoint, got none. Run `pip install memberscope[http]`."
             ) from error
         self.url, self.wire, self.credential = url, wire, credential
+        # One pace for the origin: its limit holds for all connections together
         self.pace = RequestPacer(wire.rate)
         self._random = SystemRandom()
         self._client = httpx2.AsyncClient(
             verify=_choose_certificates(url, ca_file),
+            # No limit on the wait for a connection, which is our own doing
             timeout=httpx2.Timeout(wire.read, connect=wire.connect, pool=None),
             limits=httpx2.Limits(
                 max_connections=None, max_keepalive_connections=None, keepalive_expiry=IDLE
             ),
+            # `_follow` does it, since a token must not go to another host
             follow_redirects=False,
         )
 
@@ -147,6 +149,7 @@ class Sender:
         """
         tries = 0
         while True:
+            # The wait comes before the booking, so that a run killed meanwhile spent nothing
             await self.pace.turn()
             await booking.reserve()
             try:
@@ -159,6 +162,7 @@ class Sender:
                     raise self._failed(str(lost), tries + 1) from None
                 why, wait = str(lost), 0.0
             else:
+                # Metadata is optional, and only it is requested by GET
                 if 200 <= reply.status < 300 or (method == "GET" and reply.status in (404, 405)):
                     return reply
                 # The server refused it before the model answered
@@ -169,6 +173,7 @@ class Sender:
                     _read_retry_after(reply.headers),
                 )
                 if reply.status not in RETRIED:
+                    # The same request would be refused again
                     raise self._refused(reply.status, why)
             tries += 1
             if tries > self.wire.retries:
@@ -179,10 +184,11 @@ class Sender:
                     f"Expected an answer from {strip_url(url)}, got {why} and the wish to wait "
                     f"{wait:.0f} s. Run the same command again then."
                 )
-            # Jitter: clients that failed together must not all return at the same moment
             if wait:
                 self.pace.hold(wait)
+            # The pause doubles with each try, up to a limit
             slow = min(self.wire.backoff * 2 ** (tries - 1), self.wire.longest)
+            # Jitter: clients that failed together must not all return at the same moment
             await asyncio.sleep(max(wait, slow * (0.5 + self._random.random() / 2)))
 
     async def close(self) -> None:
@@ -199,6 +205,7 @@ class Sender:
             if not 300 <= reply.status < 400:
                 return reply
             there = urljoin(url, reply.headers.get("location", ""))
+            # Other redirects turn a POST into a GET, and another origin must not see the records
             if reply.status not in (307, 308) or _parse_origin(there) != _parse_origin(url):
                 raise LostError(
                     f"a redirect to {strip_url(there)}, which was not followed (give that URL if "
@@ -213,8 +220,10 @@ class Sender:
         import httpx2
 
         headers = {"Content-Type": "application/json"} if body is not None else {}
+        # Read at each request, so that a token may be renewed while the run goes on
         headers |= {} if self.credential is None else self.credential.headers()
         try:
+            # The read timeout starts anew with every byte; a slow server needs this one too
             async with asyncio.timeout(self.wire.total):
                 async with self._client.stream(
                     method, url, content=body, headers=headers
@@ -228,6 +237,7 @@ class Sender:
             httpx2.ProxyError,
             httpx2.UnsupportedProtocol,
         ) as error:
+            # A certificate does not become valid by a retry
             untrusted = "certificate" in str(error).lower()
             why = (
                 f"a certificate that is not trusted ({error}); see --ca-file"
@@ -235,6 +245,7 @@ class Sender:
                 else f"no connection ({error})"
             )
             raise LostError(self._redacted(why), sent=False, final=untrusted) from None
+        # From here on the server may have answered, so that the query counts as sent
         except httpx2.TimeoutException:
             raise LostError(f"nothing for {self.wire.read:g} s") from None
         except TimeoutError:
@@ -251,6 +262,7 @@ class Sender:
         parts, size = [], 0
         async for part in response.aiter_bytes():
             size += len(part)
+            # Counted while it is read, since the length that a server declares may be wrong
             if size > self.wire.max_bytes:
                 raise LostError(f"a body of more than {self.wire.max_bytes} bytes", final=True)
             parts.append(part)
@@ -268,6 +280,7 @@ class Sender:
 
         Address and token are the user's errors, all else the server's.
         """
+        # The name of the variable is shown, never the token in it
         if status in (401, 403):
             what = (
                 f"the token in {self.credential.env}"
@@ -292,8 +305,10 @@ class Sender:
         return f" ({text})" if text.isprintable() and text else ""
 
     def _redacted(self, text: str) -> str:
+        # Servers and proxies repeat request headers in their errors
         secret = os.environ.get(self.credential.env, "").strip() if self.credential else ""
         for part in secret.split():
+            # Short parts, such as a scheme's name, would blank ordinary words
             text = text.replace(part, "…") if len(part) > 3 else text
         return text
 
@@ -312,6 +327,7 @@ def _read_retry_after(headers: Mapping[str, str]) -> float:
     if text.isdigit():
         return float(text)
     try:
+        # Compared with the server's own clock, as ours may be wrong
         until = parsedate_to_datetime(text).timestamp()
         now = (
             parsedate_to_datetime(headers["date"]).timestamp() if "date" in headers else time.time()
@@ -348,6 +364,7 @@ def _choose_certificates(url: str, ca_file: str | None) -> Any:
     """
     if ca_file is not None:
         return _load_ca_certificates(ca_file)
+    # The system's certificates
     if _parse_origin(url)[0] == "https":
         return True
     import ssl

@@ -25,6 +25,7 @@ from memberscope.targets.loading.torch_weights import is_weights, load_torch_wei
 from memberscope.targets.loading.wrap import apply_declaration, place_target, wrap
 from memberscope.types import Target
 
+# Formats that run code whenever they are opened
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
 
 
@@ -57,8 +58,10 @@ def _load_by_kind(
 ) -> LoadedTarget:
     """Load the target that `spec` names, by the kind of file it is."""
     path = Path(spec)
+    # Only Hugging Face's models are folders
     if path.is_dir():
         return LoadedTarget(*load_huggingface(path, device=device))
+    # A path on Windows may have a colon too, but a model file has a suffix
     if not path.suffix and ":" in spec:
         found = _build_from_factory(spec)
         return LoadedTarget(
@@ -75,6 +78,7 @@ def _load_by_kind(
         )
     suffix = path.suffix.lower()
     if is_weights(path):
+        # The same suffixes serve for weights and for whole programs
         if _is_torchscript(path):
             return _load_code_bearing_file(path, trust)
         return load_torch_weights(
@@ -82,6 +86,7 @@ def _load_by_kind(
         )
     if suffix in CODE_BEARING:
         return _load_code_bearing_file(path, trust)
+    # Formats that can be checked before they are opened, or that hold no code
     readers: dict[str, Callable[[], LoadedTarget]] = {
         ".skops": lambda: _load_skops(path, trust),
         ".onnx": lambda: LoadedTarget(load_onnx(path, outputs=outputs, device=device)),
@@ -120,6 +125,7 @@ def _build_from_factory(spec: str) -> Any:
         raise InputError(
             f"Expected an importable module:factory, got {spec!r}: {error}. Check both names."
         ) from error
+    # Torch modules can be called too, but are no factories
     looks_like_model = any(
         hasattr(found, method)
         for method in ("predict_proba", "decision_function", "query", "state_dict")
@@ -149,6 +155,7 @@ def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
 def _wrap_file_model(model: Any, path: Path) -> Target:
     """Wrap a model so that its digest is that of its file."""
     target = wrap(model)
+    # The file's hash is the same each time, while a model's own may differ after loading
     if isinstance(target, SklearnTarget):
         return SklearnTarget(target.estimator, digest=hashlib.sha256(path.read_bytes()).hexdigest())
     return target
@@ -159,11 +166,13 @@ def _is_torchscript(path: Path) -> bool:
     if path.suffix.lower() == ".safetensors" or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
+        # TorchScript keeps its code in this folder of the archive
         return any("/code/" in name for name in archive.namelist())
 
 
 def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
     """Load a model from a format that runs code, only with `--trust-code`."""
+    # In the message, so that the user can compare it with what the origin published
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not trust.code:
         raise UnsafeFileError(

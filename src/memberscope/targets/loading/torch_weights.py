@@ -19,6 +19,7 @@ from memberscope.targets.loading.wrap import place_target
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.types import Target
 
+# Double suffixes are names that some trainers give
 SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pth.tar", ".pt.tar")
 
 # Where checkpoints keep the weights, the likeliest first
@@ -64,6 +65,7 @@ class FittedWeights:
     def notes(self) -> tuple[str, ...]:
         """Notes for a reader of the result."""
         where = f" in {self.holder!r}" if self.holder else ""
+        # The plain case, where nothing was chosen, needs no note
         if not self.unused and not any(word in self.holder for word in AVERAGES):
             return ()
         left = (
@@ -108,6 +110,7 @@ def load_torch_weights(
         raise InputError(
             f"Expected torch for this model, got: {error}. Run `pip install memberscope[torch]`."
         ) from error
+    # A whole module from a trusted file; a factory, where there is one, goes first
     if not isinstance(read, Mapping) and hasattr(read, "state_dict"):
         if factory is None:
             return LoadedTarget(place_target(TorchTarget(read), device, outputs), notes)
@@ -118,6 +121,7 @@ def load_torch_weights(
             "module:function."
         )
     found = build(factory)
+    # A factory may return the target itself, for example with outputs declared
     module = found.module if isinstance(found, TorchTarget) else unwrap_module(found)
     if not hasattr(module, "load_state_dict"):
         raise InputError(
@@ -126,6 +130,7 @@ def load_torch_weights(
         )
     fitted = _fit_weights(read, module, path, factory)
     try:
+        # Names and shapes were compared before; types and hooks of the module may still fail
         module.load_state_dict(fitted.weights)
     except (AttributeError, RuntimeError, TypeError) as error:
         why = " ".join(str(error).split())
@@ -133,6 +138,7 @@ def load_torch_weights(
             f"Expected weights that fit {factory}, got {path}: {why}. Use the factory that they "
             "were saved from."
         ) from error
+    # The factory's own target is kept, with all that it declares
     target: Target = found if isinstance(found, TorchTarget) else TorchTarget(module)
     return LoadedTarget(place_target(target, device, outputs), (*notes, *fitted.notes))
 
@@ -149,6 +155,7 @@ def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...
     import torch
 
     try:
+        # This format holds tensors and nothing that could run
         if path.suffix.lower() == ".safetensors":
             from safetensors.torch import load_file
 
@@ -156,8 +163,10 @@ def _read_weights(path: Path, trust: TrustSettings) -> tuple[Any, tuple[str, ...
         with warnings.catch_warnings():
             # torch remarks on pickle protocols; what matters is whether it refuses
             warnings.simplefilter("ignore")
+            # On the CPU, since the device that it was saved from may not exist here
             return torch.load(path, map_location="cpu", weights_only=True), ()
     except pickle.UnpicklingError as error:
+        # Refused by torch: only the user's word lets it be opened all the same
         if trust.code:
             return _run_trusted_file(path)
         raise UnsafeFileError(
@@ -217,6 +226,7 @@ def _fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeig
     ['bias', 'weight']
     """
     wanted = dict(module.state_dict())
+    # The likeliest first, since several sets may fit the module
     sets = sorted(_weight_sets(read), key=lambda entry: _rank_weight_set(entry[0]))
     if not sets:
         kind = (
@@ -229,6 +239,7 @@ def _fit_weights(read: Any, module: Any, path: Path, factory: str) -> FittedWeig
         fitted = _fit_names(weights, wanted, holder)
         if fitted is not None:
             return fitted
+    # The shortest description is of the set that fits best
     misfits = [_describe_misfit(_strip_wrapper_names(weights), wanted) for _, weights in sets]
     why = min(misfits, key=len)
     raise InputError(
@@ -248,6 +259,7 @@ def _weight_sets(read: Any, holder: str = "", depth: int = 0) -> Iterator[tuple[
         for name, value in read.items()
         if isinstance(name, str) and hasattr(value, "untyped_storage")
     }
+    # A mapping with anything besides tensors is a holder, not a set of weights
     if tensors and len(tensors) == len(read):
         yield holder, tensors
         return
@@ -261,6 +273,7 @@ def _rank_weight_set(holder: str) -> tuple[bool, int]:
     """Rank sets of weights, the likeliest first."""
     last = holder.rpartition(".")[2]
     place = HOLDERS.index(last) if last in HOLDERS else len(HOLDERS)
+    # Averaged weights last: they are taken only where the plain ones do not fit
     return any(word in holder.lower() for word in AVERAGES), place
 
 
@@ -277,14 +290,16 @@ def _strip_wrapper_names(weights: Named) -> Named:
 def _fit_names(weights: Named, wanted: Named, holder: str) -> FittedWeights | None:
     """Fit weights to the module's names, with a common prefix removed or added.
 
-    None if they do not fit.
+    Give None if they do not fit.
     """
     weights = _strip_wrapper_names(weights)
     if not wanted:
         return None
+    # The module's first name, wherever it occurs, shows which prefixes there are
     first = next(iter(wanted))
     prefixes = [name[: -len(first)] for name in weights if name.endswith(first)]
     ends = ("", *[prefix for prefix in prefixes if prefix.endswith(".")])
+    # Plain weights before averages, then the shortest prefix
     for prefix in sorted(
         dict.fromkeys(ends), key=lambda text: (any(word in text for word in AVERAGES), len(text))
     ):
@@ -310,6 +325,7 @@ def _is_same(own: Named, wanted: Named) -> bool:
 
     Counters of batches, which old files lack, may be missing.
     """
+    # A counter is no weight: it does not change what a trained model answers
     missing = [
         name for name in wanted if name not in own and not name.endswith("num_batches_tracked")
     ]
@@ -317,6 +333,7 @@ def _is_same(own: Named, wanted: Named) -> bool:
         return False
     if any(own[name].shape != wanted[name].shape for name in own):
         return False
+    # What was missing comes from the module, since torch refuses an incomplete set
     own.update({name: value for name, value in wanted.items() if name not in own})
     return True
 
@@ -324,6 +341,7 @@ def _is_same(own: Named, wanted: Named) -> bool:
 def _describe_misfit(weights: Named, wanted: Named) -> str:
     """Describe what is wrong with weights, with the longest shared prefix removed."""
     heads = {name.split(".")[0] for name in weights}
+    # Shared first parts of names would make every name look missing and unexpected
     while (
         len(heads) == 1 and all("." in name for name in weights) and not set(weights) & set(wanted)
     ):

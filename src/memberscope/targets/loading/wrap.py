@@ -43,6 +43,7 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
     """
     known = (
         model
+        # Torch targets by their class: the protocol reads attributes that they may not have yet
         if isinstance(model, TorchTarget | Target)
         else _build_target(model, n_classes, parse_declared_outputs(outputs))
     )
@@ -60,6 +61,7 @@ def apply_declaration(target: Target, outputs: str | None) -> Target:
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return place_target(target, None, outputs)
     if (
+        # With the user's own objective predict_proba may give logits
         outputs == "logits"
         and isinstance(target, SklearnTarget)
         and has_raw_scores(target.estimator)
@@ -76,7 +78,7 @@ def apply_declaration(target: Target, outputs: str | None) -> Target:
 def place_target(target: Target, device: str | None, outputs: str | None = None) -> Target:
     """Put the target on the `device` and give it the `outputs` that were asked for.
 
-    If it is a torch module; any other target is returned unchanged.
+    Only a torch module is changed; any other target is returned as it is.
 
     Raises:
         InputError: The device is not available.
@@ -101,12 +103,15 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
     # A model of a framework that was never imported cannot exist
     if isinstance(model, getattr(sys.modules.get("torch.nn"), "Module", ())):
         model = unwrap_module(model)
+    # Before any framework: an error here says what the model is for
     refuse_unsupported(model)
     for module, name, make in FRAMEWORKS:
         if isinstance(model, getattr(sys.modules.get(module), name, ())):
             return make(model, outputs, n_classes)
+    # scikit-learn's interface, which other libraries offer too
     if any(hasattr(model, name) for name in ("predict_proba", "decision_function", "predict")):
         return SklearnTarget(model)
+    # Last, since models of most frameworks can be called
     if callable(model) and not isinstance(model, type):
         if n_classes is None:
             raise InputError(
@@ -172,7 +177,9 @@ def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
         find(x, n_classes=n_classes)
     if getattr(target, "known_classes", n_classes) is None:
         if target.signal == "labels":
+            # Labels do not show how many classes there are
             target.known_classes = n_classes  # type: ignore[attr-defined]
         else:
+            # The width of one answer is the number of classes
             target.query(slice_rows(x, 0, 1))
     return target

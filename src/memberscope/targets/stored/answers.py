@@ -20,7 +20,9 @@ from memberscope.types import Floats, Signal
 
 Columns = Mapping[str, NDArray[Any]]
 KINDS: dict[str, Signal] = {"p": "probabilities", "z": "logits", "loss": "loss"}
+# Beginnings of names that mean the same as p and z
 WORDS = {"p": r"p|probs?|probas?|probability|probabilities", "z": r"z|logits?"}
+# Names of a lone column whose meaning stays open; only used to give advice
 ONE = r"scores?|y_score|y_prob|y_proba|probs?|probas?|probability|confidence|conf|y_pred|pred|prediction|output|logits?"
 LARGEST = 1 + 1e-6  # of a probability, rounding included
 
@@ -47,6 +49,7 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
         found["loss"] = ["loss"]
     if not found:
         return _named_answers(columns, labels, path)
+    # Several kinds may contradict each other, and which one to audit is the user's choice
     if len(found) != 1:
         raise InputError(
             f"Expected either p0, p1, … or z0, z1, … or loss in {path}, got {' and '.join(found)}. "
@@ -57,6 +60,7 @@ def find_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path
     # A loss is one number, of no class
     if prefix == "loss":
         return Answers("loss", values, ("loss",))
+    # A lone column is of one class of two
     if values.shape[1] == 1:
         return _read_second_class(values, names[0], first, prefix, path)
     _refuse_percentages(values, prefix, path)
@@ -68,8 +72,10 @@ def _numbered_names(columns: Columns, prefix: str) -> list[str]:
 
     They are p0, p1, …, or prob_0, prob_1, …, or the one array p.
     """
+    # The plain names first, then what other tools write
     for pattern in (rf"{prefix}(\d+)", rf"(?:{WORDS[prefix]})[_ .-]?(\d+)"):
         numbered = {name: re.fullmatch(pattern, name, re.IGNORECASE) for name in columns}
+        # By number, since p10 sorts before p2 as a word
         found = sorted((int(match[1]), name) for name, match in numbered.items() if match)
         if found:
             return [name for _, name in found]
@@ -85,6 +91,7 @@ def _first_number(names: list[str], path: str | Path) -> int:
     numbers = [int(match[0]) for name in names if (match := re.search(r"\d+$", name))]
     if not numbers:
         return 0
+    # A gap would shift the classes after it
     if numbers[0] not in (0, 1) or numbers != list(range(numbers[0], numbers[0] + len(numbers))):
         prefix = re.sub(r"\d+$", "", names[0])
         raise InputError(
@@ -132,7 +139,9 @@ def _read_second_class(
         )
     if prefix == "z":
         note = f"Read the lone column {name} as the logit of class 1 of two."
+        # The logit of one class against the other, which then has 0
         return Answers("logits", np.hstack([np.zeros_like(values), values]), (name,), note=note)
+    # With room for rounding
     outside = np.flatnonzero((values < -1e-6) | (values > LARGEST))
     if len(outside):
         raise InputError(
@@ -147,7 +156,7 @@ def _read_second_class(
 def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Path) -> Answers:
     """Read answers from columns that are called after the classes.
 
-    Such as prob_cat and prob_dog, or cat and dog where labels are these words.
+    Such columns are prob_cat and prob_dog, or cat and dog where labels are these words.
 
     Raises:
         InputError: There are none.
@@ -163,10 +172,12 @@ def _named_answers(columns: Columns, labels: NDArray[Any] | None, path: str | Pa
             for name in columns
         }
         classes = {name: match[1] for name, match in matches.items() if match}
+        # Two columns of one class, in different spellings, are not taken
         if len(classes) >= 2 and len(set(classes.values())) == len(classes):
             return _order_by_class(columns, classes, prefix, path)
         if len(classes) == 1 and len(words) == 2 and set(classes.values()) <= words:
             return _lone_class(columns, classes, words, prefix, path)
+    # Columns called exactly as the labels, all of them
     same = {name: name for name in columns if name in words}
     if len(same) == len(words) >= 2:
         return _order_by_class(columns, same, "p", path)
@@ -225,6 +236,7 @@ def has_percentages(values: Floats) -> bool:
     >>> has_percentages(np.array([[20.0, 79.9]])), has_percentages(np.array([[0.2, 0.8]]))
     (True, False)
     """
+    # Percentages that were rounded miss 100 by a little for each class
     off = np.abs(values.sum(axis=1) - 100)
     within = values.min(initial=0) >= -1e-6 and values.max(initial=0) <= 100 + 1e-4
     return bool(

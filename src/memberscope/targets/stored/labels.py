@@ -1,6 +1,6 @@
 """Read the membership and the labels of a signals table.
 
-Which columns they are, and what their values mean.
+This decides which columns they are, and what their values mean.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from memberscope.targets.tables.columns import MOST_CLASSES, convert_to_numbers,
 from memberscope.types import Bools, Floats, Ints, Signal
 
 Words = NDArray[np.str_]
+# Usual names in other tools' tables, taken only where one of them occurs
 OTHER_NAMES = {
     "member": ("is_member", "membership", "members"),
     "label": ("y_true", "target", "y", "labels", "targets", "true_label"),
     "loss": ("nll", "cross_entropy", "log_loss", "losses"),
 }
+# Words for membership, compared without regard to case
 INSIDE = ("1", "1.0", "true", "t", "yes", "y", "in", "member", "train")
 OUTSIDE = (
     "0",
@@ -48,7 +50,7 @@ NO_CLASSES = ("all records",)
 class Answers:
     """The model's answers `values` (n, k) from `columns`.
 
-    With the names of their `classes`, or the number of the `first` class.
+    `classes` are the names of their classes, if known, `first` is the number of the first class.
     """
 
     signal: Signal
@@ -87,7 +89,7 @@ def find_column(
 ) -> tuple[str | None, str | None]:
     """Find the column of a role, and give a note if its name was a guess.
 
-    By the name that was `given`, by the role's own name, or by the one other usual name.
+    It is found by the name that was `given`, the role's own name, or the one other usual name.
 
     Raises:
         InputError: There is none, or several could be meant.
@@ -95,6 +97,7 @@ def find_column(
     >>> find_column({"is_member": 0, "p0": 0}, None, "member", "s.csv")
     ('is_member', 'Read the column is_member as member.')
     """
+    # The user's word goes first, and is never replaced by a guess
     if given is not None:
         if given in columns:
             return given, None
@@ -104,9 +107,11 @@ def find_column(
     if role in columns:
         return role, None
     usual = (role, *OTHER_NAMES[role])
+    # A guess is used only where it is the only one
     others = [name for name in columns if name.lower() in usual]
     if len(others) == 1:
         return others[0], f"Read the column {others[0]} as {role}."
+    # Several columns of losses decide nothing: other answers may be there
     if len(others) > 1 and role != "loss":
         raise InputError(
             f"Expected one column {role} in {path}, got {' and '.join(others)}. Name one with "
@@ -129,11 +134,13 @@ def read_member(column: NDArray[Any], name: str, path: str | Path) -> Bools:
     >>> read_member(np.array(["Yes", "no", "1.0"]), "member", "s.csv").tolist()
     [True, False, True]
     """
+    # Numbers are compared as such, so that 1.0 and True count as 1
     if column.dtype.kind in "biuf":
         inside, outside = column == 1, column == 0
     else:
         words = np.char.lower(np.char.strip(_as_words(column)))
         inside, outside = np.isin(words, INSIDE), np.isin(words, OUTSIDE)
+    # Nothing is guessed: one wrong membership would go unnoticed
     odd = np.flatnonzero(~(inside | outside))
     if len(odd):
         raise InputError(
@@ -162,20 +169,24 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
     if answers.signal == "loss":
         return _beside_losses(column, name)
     words, k = _plain_words(column), answers.values.shape[1]
+    # A missing label must not become a class of its own
     empty = np.flatnonzero(np.isin(words, ("", "None", "nan", "NaN")))
     if len(empty):
         raise InputError(
             f"Expected a label for each record in the column {name} of {path}, got none in row "
             f"{empty[0] + 1}. Fill it in, or leave the record out."
         )
+    # Columns that are named after the classes settle the order
     if answers.classes is not None:
         return _among_names(words, name, answers, path)
+    # Words beside numbered columns: only the sorted order is left to go by
     if not all(is_number_or_empty(word) for word in np.unique(words)):
         return _sorted_words(words, name, answers, path)
     codes = _read_whole_numbers(column if column.dtype.kind in "biuf" else words, name, path)
     numbers = tuple(str(number) for number in range(1, k + 1))
     # Many tools number classes from 1
     starts_at_one = len(codes) > 0 and codes.min() >= 1
+    # Columns count from 1, and some label cannot: which class it means is open
     if answers.first == 1 and not (starts_at_one and codes.max() <= k):
         row = int(np.flatnonzero((codes < 1) | (codes > k))[0])
         raise InputError(
@@ -191,6 +202,7 @@ def read_labels(column: NDArray[Any], name: str, answers: Answers, path: str | P
             f"Read the labels 1 to {k} as the classes of {answers.columns[0]} to "
             f"{answers.columns[-1]}.",
         )
+    # A label k would lie outside 0 to k - 1, so that counting from 1 is the only reading
     if starts_at_one and codes.max() == k:
         where = (
             f"{answers.columns[0]} to {answers.columns[-1]}"
@@ -216,6 +228,7 @@ def _read_whole_numbers(column: NDArray[Any], name: str, path: str | Path) -> In
             f"Expected 0-based class numbers in the column {name} of {path}, got {column[odd[0]]} "
             f"in row {odd[0] + 1}. Encode the classes as numbers."
         )
+    # One huge number, such as an id, would make as many classes
     if len(values) and values.max() >= MOST_CLASSES:
         raise InputError(
             f"Expected class numbers below {MOST_CLASSES} in the column {name} of {path}, got "
@@ -240,11 +253,13 @@ def _plain_words(column: NDArray[Any]) -> Words:
     words = np.char.strip(_as_words(column))
     found, inverse = np.unique(words, return_inverse=True)
     truth = {"true": "1", "false": "0"}
+    # Only where all labels are truth values; otherwise they are words like any other
     if set(np.char.lower(found)) <= set(truth):
         found = np.array([truth[word.lower()] for word in found])
     whole = [
         word.removesuffix(".0") if is_number_or_empty(word) else word for word in found.tolist()
     ]
+    # Each distinct word is changed once; an empty column has none
     return np.array(whole, dtype=np.str_)[inverse] if len(words) else words
 
 
@@ -258,6 +273,7 @@ def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -
     """
     found, codes = np.unique(words, return_inverse=True)
     k = answers.values.shape[1]
+    # With fewer words than columns, it is open which column each word means
     if len(found) != k or any(is_number_or_empty(word) for word in found):
         row = next(i for i, word in enumerate(words) if not is_number_or_empty(word))
         raise InputError(
@@ -275,9 +291,9 @@ def _sorted_words(words: Words, name: str, answers: Answers, path: str | Path) -
 
 
 def _among_names(words: Words, name: str, answers: Answers, path: str | Path) -> Labels:
-    """Read labels as positions among the classes that the columns name.
+    """Read labels as positions among the classes that the columns name, by name or by number.
 
-    By that name, whatever its case, or by number.
+    The case of a name does not matter where no two classes differ by it alone.
 
     Raises:
         InputError: A label is not a class, or numbers could mean two orders.
@@ -288,6 +304,7 @@ def _among_names(words: Words, name: str, answers: Answers, path: str | Path) ->
     folded = {word.lower(): at for at, word in enumerate(classes)}
     # Without regard to case only where no two classes differ by case alone
     by_case = len(folded) == len(classes)
+    # The exact name first, then the name without regard to case
     place = [
         plain.get(word, folded.get(word.lower(), -1) if by_case else -1) for word in found.tolist()
     ]
@@ -321,9 +338,12 @@ def _beside_losses(column: NDArray[Any], name: str) -> Labels:
     """
     words = _plain_words(column)
     found, codes = np.unique(words, return_inverse=True)
+    # Few different labels, or many records for each, look like classes
     if len(found) <= max(FEW, len(words) // RECORDS_A_CLASS) and all(found):
+        # Small numbers are kept as class numbers
         if all(word.isdigit() and int(word) < FEW for word in found.tolist()):
             return Labels(words.astype(np.int64))
+        # Words or larger whole numbers name classes; numbers with decimals are values
         if not all(is_number_or_empty(word) for word in found) or all(
             word.isdigit() for word in found.tolist()
         ):

@@ -1,6 +1,6 @@
 """Read a user's own signals from CSV, NPZ or Parquet.
 
-Logits, probabilities or losses with labels and membership.
+Signals are logits, probabilities or losses, with labels and membership.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from memberscope.types import Access, Bools, Floats, Ints, Signal
 class StoredSignals:
     """Signals table: `outputs` (n, k) of kind `signal`, `labels` (n,) and `member` (n,).
 
-    With `ids` (n,), groups and features. `unit` (n,) names the person or document that each record
-    belongs to; `id_like` are columns that look like such names. `classes` names the classes where
-    the table does; `notes` say how columns were read whose names left it open.
+    It has `ids` (n,), groups and features too. `unit` (n,) names the person or document that each
+    record belongs to; `id_like` are columns that look like such names. `classes` names the classes
+    where the table does; `notes` say how columns were read whose names left it open.
     """
 
     signal: Signal
@@ -104,16 +104,20 @@ def read_signals(
     """
     columns = read_columns(Path(path))
     lost, loss_note = find_column(columns, None, "loss", path)
+    # From here on a loss has one name
     if lost not in (None, "loss"):
         columns = {"loss" if name == lost else name: column for name, column in columns.items()}
     who, who_note = find_column(columns, member, "member", path)
+    # Losses can be compared without knowing the classes
     what, what_note = find_column(columns, label, "label", path, optional="loss" in columns)
+    # NPZ files often hold one value a record as (n, 1)
     columns = {
         name: column[:, 0] if _is_flat(column) and not is_answer(name) else column
         for name, column in columns.items()
     }
     for name in (who, what, "loss", "id", "ids", *groups, *features):
         _refuse_wide(columns.get(name or ""), name or "", path)
+    # What has another role is no answer, unless its name says so
     taken = {who, what, unit, *groups, *features} - {None}
     answers = find_answers(
         {n: c for n, c in columns.items() if n not in taken or is_answer(n)},
@@ -128,6 +132,7 @@ def read_signals(
     flags = read_member(columns[who or ""], who or "", path)
     ids = columns.get("id", columns.get("ids"))
     if ids is not None:
+        # One id on both sides would make two records one
         _refuse_numbered_twice(np.asarray(ids).astype(np.str_), flags, path)
     return StoredSignals(
         signal=answers.signal,
@@ -139,6 +144,7 @@ def read_signals(
         else np.asarray(ids).astype(np.str_),
         groups={name: _wanted_column(columns, name, path).astype(np.str_) for name in groups},
         features=_feature_matrix(columns, features, path),
+        # Of the file as a whole: any change of it is another target
         digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
         unit=read_unit_names(_wanted_column(columns, unit, path), unit, path) if unit else None,
         id_like=find_id_like_columns(
@@ -160,6 +166,7 @@ def _notes_of(answers: Answers, labels: Labels) -> tuple[str | None, ...]:
     below = (
         answers.signal == "loss" and np.isfinite(answers.values).all() and answers.values.min() < 0
     )
+    # A density may exceed 1, and minus its logarithm is then negative
     moved = f"Losses go down to {answers.values.min():.4g}, as of densities; all were moved up to 0, which keeps their order."
     return answers.note, labels.note, moved if below else None
 
@@ -240,6 +247,7 @@ def _encode_feature(column: NDArray[Any], name: str, path: str | Path) -> Floats
     try:
         values = convert_to_numbers(column, name, path)
     except InputError:
+        # Words: codes in sorted order, so that they do not depend on the order of records
         return np.unique(column.astype(np.str_), return_inverse=True)[1].astype(np.float64)
     endless = np.flatnonzero(np.isinf(values))
     if len(endless):

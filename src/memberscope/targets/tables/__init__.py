@@ -1,7 +1,4 @@
-"""Read records in files.
-
-How a table is read, what its columns are, and which of them the model gets.
-"""
+"""Read records in files: the table, its columns, and which of them the model gets."""
 
 from memberscope.targets.tables.columns import Columns
 from memberscope.targets.tables.files import TEXT, find_suffix, read_table

@@ -33,11 +33,13 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
     """
     import pyarrow as pa
 
+    # Columns whose type in the first block did not hold for a later one
     untyped: set[str] = set()
     for _ in range(MOST_TRIES + 1):
         try:
             table = _read_csv(path, found, {*texts, *untyped}, keep=bool(texts))
         except pa.ArrowInvalid as error:
+            # pyarrow tells the column only in the message
             column = re.match(r"In CSV column #(\d+):", str(error))
             if column is None:
                 raise _explain_arrow_error(path, found, error) from error
@@ -45,6 +47,7 @@ def read_text_by_arrow(path: Path, found: TextFormat, texts: Collection[str]) ->
                 {found.names[int(column[1])]} if len(untyped) < MOST_TRIES - 1 else set(found.names)
             )
             continue
+        # Times of day have no type in numpy: they are read as words
         times = {field.name for field in table.schema if pa.types.is_time(field.type)}
         if not times:
             return _finish_table(table, texts, untyped, found.decimal)
@@ -70,6 +73,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
         null_values=sorted(MISSING),
         true_values=list(TRUE),
         false_values=list(FALSE),
+        # In text columns words such as NA may be values
         strings_can_be_null=not keep,
         decimal_point=found.decimal,
     )
@@ -78,6 +82,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
     read = csv.ReadOptions(
         column_names=list(found.names), skip_rows=1 + found.skip, encoding=encoding
     )
+    # Fields of quoted text may hold line breaks
     parse = csv.ParseOptions(delimiter=found.separator, newlines_in_values=True)
     with pa.input_stream(str(path)) as stream:  # decompresses by the name
         # Block by block: the whole-file reader holds twice the memory.
@@ -90,6 +95,7 @@ def _read_csv(path: Path, found: TextFormat, texts: Collection[str], *, keep: bo
 def _explain_arrow_error(path: Path, found: TextFormat, error: Exception) -> Exception:
     """Translate an error of pyarrow into one sentence."""
     text = str(error).splitlines()[0]
+    # The caller reads the file again in another encoding
     if "UTF8" in text or "decode" in text:
         return UnicodeDecodeError("utf-8", b"", 0, 1, text)
     row = re.search(r"(?:Row #(\d+): )?Expected (\d+) columns, got (\d+)", text)
@@ -118,6 +124,7 @@ def _finish_table(
                 column = _without_missing(column, [""] if name in texts else sorted(MISSING))
             if name in untyped and name not in texts:
                 column = _type_column(column, decimal)
+        # A column without any value becomes one of NaN, as in pandas
         elif pa.types.is_null(column.type):
             column = pa.chunked_array([pa.nulls(len(column), pa.float64())])
         elif pa.types.is_date(column.type) or pa.types.is_timestamp(column.type):
@@ -145,6 +152,7 @@ def _type_column(column: Any, decimal: str) -> Any:
     import pyarrow.compute as pc
 
     trimmed = pc.utf8_trim_whitespace(column)
+    # pyarrow casts only numbers with a point
     plain = trimmed if decimal == "." else pc.replace_substring(trimmed, decimal, ".")
     truth = pc.is_in(trimmed, value_set=pa.array([*TRUE, *FALSE]))
     if column.null_count == len(column):
@@ -155,6 +163,7 @@ def _type_column(column: Any, decimal: str) -> Any:
             pa.scalar(None, pa.bool_()),
             pc.is_in(trimmed, value_set=pa.array(list(TRUE))),
         )
+    # From the narrowest type: whole numbers would fit the others too
     for kind in (pa.int64(), pa.float64(), pa.timestamp("us")):
         try:
             return plain.cast(kind)
@@ -206,6 +215,7 @@ def list_arrow_columns(table: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     if described:  # records are told apart by position; an index that pandas wrote stays a column
         text = json.dumps({**described, "index_columns": []})
         table = table.replace_schema_metadata({**table.schema.metadata, b"pandas": text.encode()})
+    # The table gives its memory up column by column, so that both are never held at once
     frame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
     return {str(name): _as_read(frame[name]) for name in frame.columns}, index
 
@@ -219,8 +229,10 @@ def _with_index(table: Any) -> tuple[Any, tuple[str, ...]]:
     for entry in (table.schema.pandas_metadata or {}).get("index_columns", []):
         if isinstance(entry, str) and entry in table.column_names:
             names.append(entry)
+            # An index without a name, which pandas numbers
             if entry.startswith("__index_level_"):
                 table = table.drop_columns([entry])
+        # A range is only described, not stored
         elif isinstance(entry, dict) and entry.get("name"):
             steps = [int(entry[key]) for key in ("start", "stop", "step")]
             names.append(str(entry["name"]))
@@ -230,6 +242,7 @@ def _with_index(table: Any) -> tuple[Any, tuple[str, ...]]:
 
 def _as_read(series: Any) -> Any:
     """Give a column with NaN for what is missing, as pandas.read_csv does."""
+    # Other types mark missing values already
     if series.dtype != object:
         return series
     values = series.to_numpy()
@@ -241,6 +254,7 @@ def _as_numpy(column: Any) -> Any:
     """Give a column as an array; words stay with pyarrow until they are needed."""
     import pyarrow as pa
 
+    # Categories become their values, as without pandas nothing else holds them
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_date(column.type):

@@ -21,6 +21,7 @@ MOST_CLASSES = 100_000  # a label beyond this is an id or a code, not a class nu
 
 def read_npz(path: Path) -> Columns:
     """Read the arrays of an NPZ archive; pickled objects are refused."""
+    # Before numpy reads anything: a small archive can inflate to fill the memory
     check_archive(path)
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
@@ -53,6 +54,7 @@ def convert_to_numbers(column: NDArray[Any], name: str, path: str | Path) -> NDA
             f"Expected real numbers in the column {name!r} of {path}, got complex ones. Give real "
             "and imaginary parts as two columns."
         )
+    # An empty field is a missing value
     words = np.where(column == "", "nan", column) if column.dtype.kind == "U" else column
     try:
         return words.astype(np.float64)
@@ -99,6 +101,7 @@ def read_unit_names(column: NDArray[Any], name: str, path: str | Path) -> NDArra
             f"Expected the unit of each record in {name!r} of {path}, got none in row "
             f"{int(np.argmax(missing)) + 1}. Fill it in."
         )
+    # 3.0 in one file and 3 in another name the same person
     if column.dtype.kind == "f" and (column == np.floor(column)).all():
         column = column.astype(np.int64)
     return column.astype(np.str_)

@@ -63,6 +63,7 @@ def read_table(
     """
     wanted = wanted or {}
     kind = find_suffix(path)
+    # By its name before it is opened: other formats may run code
     if kind not in (*TEXT, *JSON, *ARROW, ".npz"):
         known = ".csv, .tsv, .jsonl, .parquet, .feather or .npz"
         raise InputError(
@@ -81,6 +82,7 @@ def read_table(
     else:
         table = ReadTable(path, read_npz(path))
     _check_lengths(table)
+    # Last, once all columns are known to fit each other
     return _without_nameless(table, wanted)
 
 
@@ -92,6 +94,7 @@ def find_suffix(path: Path) -> str:
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED:
+        # Only text is read compressed; other formats compress their columns themselves
         inner = suffixes[-2] if len(suffixes) > 1 else ""
         return inner if inner in (*TEXT, *JSON) else "".join(suffixes[-2:])
     return suffixes[-1] if suffixes else ""
@@ -109,7 +112,9 @@ def find_stem(path: Path) -> str:
 
 def _read_text(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSpec]) -> ReadTable:
     """Read a text table by the fastest reader that is installed."""
+    # Names that are expected help to find the separator
     found = find_text_format(path, {*texts, *wanted})
+    # A model that was fitted with pandas's name for an index gets it under that name
     names = tuple(
         "Unnamed: 0" if not name and "Unnamed: 0" in wanted else name for name in found.names
     )
@@ -130,7 +135,7 @@ def _names_of_texts(
 ) -> set[str]:
     """Find the columns whose values are kept as they are written.
 
-    `texts`, and those that are wanted as text or categories.
+    These are `texts`, and those that are wanted as text or categories.
     """
     kinds = {name: find_column_spec(wanted, name) for name in names}
     return {
@@ -144,10 +149,12 @@ def _names_of_texts(
 
 
 def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Columns:
+    # pandas needs another library for .zst
     if find_spec("pandas") and path.suffix.lower() != ".zst":
         return read_text_by_pandas(path, found, texts)
     if find_spec("pyarrow"):
         try:
+            # Text files mark no index
             return list_arrow_columns(read_text_by_arrow(path, found, texts))[0]
         except InputError:
             read_words(path, found)  # says which line it is
@@ -160,6 +167,7 @@ def _read_typed(path: Path, found: TextFormat, texts: Collection[str]) -> Column
 
 
 def _as_written(words: list[str]) -> Any:
+    # Equal words share one object, which saves memory in columns of categories
     shared = {word: word for word in set(words)}
     return make_object_array([shared[word] if word else np.nan for word in words])
 
@@ -172,9 +180,11 @@ def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
     Raises:
         InputError: A line is not an object.
     """
+    # JSON is UTF-8 by its standard, though some programs write a byte order mark
     with open_text(path, "utf-8-sig") as stream:
         text = stream.read()
     try:
+        # One list of records, as many programs write JSON; otherwise one record a line
         if text.lstrip().startswith("["):
             rows = json.loads(text)
         else:
@@ -189,6 +199,7 @@ def _read_json(path: Path, texts: Collection[str], wanted: Mapping[str, ColumnSp
             f"Expected one JSON object a line in {path}, got {str(rows[odd])[:40]!r} as record "
             f"{odd + 1}. Write it again."
         )
+    # Records may lack keys; the order is that of their first occurrence
     names = list(dict.fromkeys(name for row in rows for name in row))
     plain = _names_of_texts(names, texts, wanted)
     return {
@@ -207,6 +218,7 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
         raise InputError(
             f"Expected plain values under {name!r} in {path}, got an object. Flatten the records."
         )
+    # Lists of one length are arrays, such as embeddings
     if present and all(isinstance(value, list) for value in present):
         try:
             return np.array(values, dtype=np.float64)
@@ -216,6 +228,7 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
                 "differ in length or hold something else. Flatten them."
             ) from error
     complete = len(present) == len(values)
+    # Truth values before numbers, since Python counts them among these
     if all(isinstance(value, bool) for value in present) and present:
         return (
             np.array(values)
@@ -226,10 +239,12 @@ def _typed_json(values: list[Any], name: str, path: Path, *, dates: bool) -> Any
         whole = (
             complete
             and present
+            # Larger whole numbers do not fit int64
             and all(isinstance(value, int) and abs(value) < 2**63 for value in present)
         )
         return np.array(values, dtype=np.int64 if whole else np.float64)
     if all(isinstance(value, str) for value in present):
+        # Only dates are taken from words: a number that is quoted in JSON is meant as a word
         typed = type_words(["" if value is None else value for value in values])
         return (
             typed
@@ -246,6 +261,7 @@ def _check_lengths(table: ReadTable) -> None:
         InputError: It is empty, holds a single value, or its columns differ in length.
     """
     path, columns = table.path, table.columns
+    # NPZ files may hold a single number, such as a setting
     single = [name for name, column in columns.items() if column.ndim == 0]
     if single:
         raise InputError(
@@ -274,6 +290,7 @@ def _without_nameless(table: ReadTable, wanted: Mapping[str, ColumnSpec]) -> Rea
         for name in dict.fromkeys((*table.columns, *table.index))
         if name in NAMELESS and name not in wanted
     ]
+    # A table of nothing but an index keeps it
     if not names or set(names) >= set(table.columns):
         return table
     columns = {name: column for name, column in table.columns.items() if name not in names}

@@ -1,6 +1,6 @@
 """Find what a fitted model says of its columns.
 
-Which it takes as text or categories, and which values it has seen there.
+It may say which it takes as text or categories, and which values it has seen there.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
     """
     if hasattr(target, "booster"):
         return dict(_find_booster_categories(target.booster))
+    # ONNX declares a type for each input, where each is a column
     if hasattr(target, "inputs") and not hasattr(target, "estimator"):
         return {
             entry.name: ColumnSpec("text") for entry in target.inputs if getattr(getattr(entry, "dtype", None), "kind", "") in "OUS"
         } if len(target.inputs) > 1 else {}  # fmt: skip
+    # Without names nothing could be found in a table
     estimator = getattr(target, "estimator", None)
     names = list_estimator_columns(estimator)
     return dict(_find_estimator_columns(estimator, names)) if names else {}
@@ -52,6 +54,7 @@ def is_text_model(estimator: Any) -> bool:
         estimator = next(
             (step for _, step in estimator.steps if step not in (None, "passthrough")), None
         )
+    # Only a search: it may hold a whole pipeline
     for name in INNER[:1]:
         if hasattr(estimator, name):
             return is_text_model(getattr(estimator, name))
@@ -61,9 +64,9 @@ def is_text_model(estimator: Any) -> bool:
 def _find_estimator_columns(
     estimator: Any, names: Sequence[str]
 ) -> Iterator[tuple[str, ColumnSpec]]:
-    """Walk through an estimator that gets the columns `names` in this order.
+    """Yield the columns that an estimator takes as text or categories, of `names` in this order.
 
-    As far as it passes the columns on unchanged.
+    It is followed inwards as far as it passes the columns on unchanged.
     """
     if hasattr(estimator, "steps"):
         missing: Any = np.nan
@@ -74,35 +77,42 @@ def _find_estimator_columns(
                 (name, _with_missing(want, missing))
                 for name, want in _find_estimator_columns(step, names)
             )
+            # An imputer passes columns on one by one; anything else makes new ones
             if not hasattr(step, "statistics_") or len(step.statistics_) != len(names):
                 return  # the next step gets other columns
             missing = getattr(step, "missing_values", np.nan)
         return
+    # A column transformer: each part gets some of the columns
     if hasattr(estimator, "transformers_"):
         places = getattr(estimator, "_transformer_to_input_indices", {})
         for name, inner, _ in estimator.transformers_:
             if name in places and not isinstance(inner, str):
                 yield from _find_estimator_columns(inner, [names[k] for k in places[name]])
+    # CatBoost
     elif hasattr(estimator, "get_cat_feature_indices"):
         yield from (
             (names[k], ColumnSpec("text"))
             for k in estimator.get_cat_feature_indices()
             if k < len(names)
         )
+    # LightGBM's, then XGBoost's classifiers
     elif hasattr(estimator, "booster_"):
         yield from _find_booster_categories(estimator.booster_)
     elif hasattr(estimator, "get_booster"):
         yield from _find_booster_categories(estimator.get_booster())
     elif (
+        # Histogram gradient boosting, which encodes categories by itself
         hasattr(estimator, "is_categorical_")
         and getattr(estimator, "_preprocessor", None) is not None
     ):
         found = dict(_find_estimator_columns(estimator._preprocessor, names))
         yield from ((name, ColumnSpec("category", want.categories)) for name, want in found.items())
         yield from _numbered_categories(estimator._preprocessor, names)
+    # An encoder
     elif len(getattr(estimator, "categories_", ())) == len(names) > 0:
         for name, values in zip(names, estimator.categories_, strict=True):
             values = np.asarray(values, dtype=object)
+            # Categories that are all numbers stay numbers
             if any(isinstance(value, str) for value in values):
                 yield (
                     name,
@@ -127,6 +137,7 @@ def _inner_models(estimator: Any) -> list[Any]:
         parts = getattr(estimator, name, None)
         if isinstance(parts, list | tuple):
             found += [part for part in parts if part is not None and not isinstance(part, str)]
+    # Of a search only the best model predicts
     return found[:1] if hasattr(estimator, "best_estimator_") else found
 
 
@@ -157,6 +168,7 @@ def _find_booster_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]:
     kinds, names = booster.feature_types or [], booster.feature_names or []
     lists = _xgboost_categories(booster)
     for name, kind in zip(names, kinds, strict=False):
+        # XGBoost's mark of a category
         if kind == "c":
             yield name, ColumnSpec("category", lists.get(name))
 
@@ -169,6 +181,7 @@ def _match_lightgbm_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]
     from memberscope.targets.files.booster_files import parse_lightgbm_header
 
     lists = booster.pandas_categorical or []
+    # The header alone is needed
     text = booster.model_to_string(num_iteration=1)
     header = parse_lightgbm_header(text)
     infos = dict(
@@ -183,6 +196,7 @@ def _match_lightgbm_categories(booster: Any) -> Iterator[tuple[str, ColumnSpec]]
         header.categories,
         tuple(n for n in header.features if n in unused or n in header.categories),
     ):
+        # LightGBM keeps lists without names: they can be matched only if there are as many
         if len(chosen) == len(lists):
             yield from (
                 (name, ColumnSpec("category", tuple(values)))

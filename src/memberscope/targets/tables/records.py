@@ -49,13 +49,11 @@ FEW_CLASSES = 20  # different numbers with decimals that may still be names of c
 class TableLayout:
     """Roles of the columns: the label, an optional id, groups and columns to drop.
 
-    Groups stay features.
-
-    With `features` the model gets these columns only, such as the one that holds the text of each
-    record. `fitted` names the columns that the model was fitted with, in its order; with them
-    nothing else is a feature. `unit` names the person or document of each record; the model gets it
-    only if `features` says so. `wanted` says what kind columns must become, `takes_text` that the
-    model takes texts instead of a table.
+    Groups stay features. With `features` the model gets these columns only, such as the one that
+    holds the text of each record. `fitted` names the columns that the model was fitted with, in its
+    order; with them nothing else is a feature. `unit` names the person or document of each record;
+    the model gets it only if `features` says so. `wanted` says what kind columns must become,
+    `takes_text` that the model takes texts instead of a table.
     """
 
     label: str = "y"
@@ -128,10 +126,13 @@ def read_tables(
     """
     layout = layout or TableLayout()
     paths = (Path(members), Path(non_members))
+    # Labels and ids are names: read as numbers, 007 and 7 would become one
     texts = layout.as_written
     tables = [read_table(path, _collect_column_specs(layout), texts) for path in paths]
+    # One side may hold only values that look like numbers, where the other has words
     words = find_words((tables[0].columns, tables[1].columns))
     for k, more in enumerate(words):
+        # Read again as written, since a number does not tell how it was spelt in the file
         if more and find_suffix(paths[k]) in TEXT:
             tables[k] = read_table(paths[k], _collect_column_specs(layout), (*texts, *more))
         tables[k] = replace(
@@ -174,6 +175,7 @@ def _convert_by_layout(
     name: str, column: Any, layout: TableLayout, texts: Collection[str], path: Path
 ) -> Any:
     """Convert a column to what the model or the user wants of it."""
+    # Rows of numbers have no kind, and names stay as they are written
     if column.ndim > 1 or name in layout.as_written:
         return column
     want = find_column_spec(layout.wanted, name)
@@ -194,6 +196,7 @@ def _unknown_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str
             sum(count for count, _ in counts),
             sum(len(table.columns[name]) for table in tables),
         )
+        # A note, not an error: new categories are legitimate, but may be a difference in spelling
         if odd:
             example = next(value for count, value in counts if count)
             notes.append(
@@ -209,6 +212,7 @@ def _date_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str]:
     found = [
         name
         for table in tables
+        # Other formats store the type of a column, so that nothing was assumed
         if find_suffix(table.path) in (*TEXT, *JSON)
         for name, column in table.columns.items()
         if column.ndim == 1 and find_column_kind(column) == "date" and name not in layout.wanted
@@ -252,6 +256,7 @@ def build_pair(
         _list_feature_names(table, path, layout, read.index)
         for table, path in zip(tables, paths, strict=True)
     ]
+    # The model needs the same columns on both sides
     if set(names[0]) != set(names[1]):
         odd = sorted(set(names[0]) ^ set(names[1]))
         raise InputError(
@@ -262,6 +267,7 @@ def build_pair(
         _read_label_words(table[layout.label], layout.label, path)
         for table, path in zip(tables, paths, strict=True)
     ]
+    # From both sides, since one of them may lack a class
     lookup = order_class_names(labels, classes)
     # One column of words makes both sides data frames
     numeric = all(
@@ -277,6 +283,7 @@ def build_pair(
     for table, path, column, prefix in zip(tables, paths, labels, prefixes, strict=True):
         sides.append(
             Records(
+                # In the first file's order on both sides: models of plain arrays go by position
                 x=build_model_inputs(table, names[0], path, numeric=numeric, layout=layout),
                 y=_encode_class_words(column, lookup, path),
                 ids=_spell_column(table[layout.id_column])
@@ -300,6 +307,7 @@ def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
     >>> _read_label_words(np.array([1.0, 0.0]), "y", Path("a.csv")).tolist()
     ['1', '0']
     """
+    # NPZ files often hold labels as a column of shape (n, 1)
     if column.ndim == 2 and column.shape[1] == 1:
         column = np.asarray(column)[:, 0]
     if column.ndim != 1:
@@ -320,6 +328,7 @@ def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
 def _spell_column(column: Any) -> NDArray[np.str_]:
     """Write the values (n,) of a column as words, whole numbers without a point."""
     values = np.asarray(column)
+    # Whole numbers have nothing missing and no point, so that numpy can write them at once
     if values.dtype.kind in "iub":
         return values.astype(np.str_)
     absent = mark_missing(column)
@@ -343,15 +352,19 @@ def _list_feature_names(
     Raises:
         InputError: A named column is missing, or nothing is left.
     """
+    # Every role first, so that a misspelt name is not reported as a missing feature
     for name in layout.named:
         if name not in table:
             raise InputError(
                 f"Expected the column {name!r} in {path}, got {', '.join(list(table)[:8])}. Check "
                 "[data]."
             )
+    # Roles that are never features; the unit is one only if it was asked for
     apart = {layout.label, layout.id_column, *layout.drop} | ({layout.unit} - set(layout.features))
+    # The index of a data frame is a feature only where someone names it
     apart |= set(index) - {*layout.features, *layout.fitted}
     names = [name for name in table if name not in apart]
+    # In an NPZ a group is an array of its own, beside the features
     if find_suffix(path) == ".npz":
         names = [name for name in names if name not in layout.groups]
     if layout.features:
@@ -361,6 +374,7 @@ def _list_feature_names(
             f"Expected feature columns in {path}, got only {', '.join(table)}. Give the model's "
             "inputs."
         )
+    # An array of several columns a record has no names to put in order
     if not layout.fitted or any(table[name].ndim > 1 for name in names):
         return names
     return _order_fitted_names(names, path, layout)
@@ -375,6 +389,7 @@ def _order_fitted_names(names: list[str], path: Path, layout: TableLayout) -> li
         InputError: One of them is missing, or there are others that are not groups.
     """
     places, missing, others = place_fitted(names, layout.fitted)
+    # Groups may be in the file for the report alone
     more = [name for name in others if name not in layout.groups]
     if missing or more:
         got = f"no {', '.join(missing[:5])}" if missing else f"{', '.join(more[:5])} too"
@@ -403,13 +418,16 @@ def build_model_inputs(
     frames is installed.
     """
     layout = layout or TableLayout()
+    # Such a model takes a list of texts and no table, whatever else the file holds
     if layout.takes_text:
         return _read_texts(table, names, path)
+    # Numbers without names need no data frame, and so no library for one
     frames = _find_frame_library() if layout.fitted or not numeric else None
     if numeric and (frames is None or any(table[name].ndim > 1 for name in names)):
         parts = [convert_to_numbers(_as_plain_array(table[name]), name, path) for name in names]
         return parts[0] if len(parts) == 1 and parts[0].ndim > 1 else np.column_stack(parts)
     data = {name: table[name] for name in names}
+    # Without a library one column of words can still be given as it is
     if frames is None and len(names) == 1:
         return _as_plain_array(data[names[0]])
     if frames is None:
@@ -417,6 +435,7 @@ def build_model_inputs(
             f"Expected pandas or polars for the columns of words in {path}, got neither. Install "
             "the one your model was fitted with."
         )
+    # polars finds a type for a list, but keeps an array of objects as opaque objects
     if frames.__name__ == "polars":
         return frames.DataFrame(
             {
@@ -424,6 +443,7 @@ def build_model_inputs(
                 for name, column in data.items()
             }
         )
+    # Declared, so that pandas does not find a type of its own for words
     kept = {
         name: frames.Series(column, dtype=object) if column.dtype == object else column
         for name, column in data.items()
@@ -474,10 +494,13 @@ def order_class_names(
     >>> order_class_names([np.array(["yes", "no"])], None)
     ('no', 'yes')
     """
+    # The model's own order goes first: its columns follow it
     if classes is not None:
         return tuple(str(name) for name in classes)
     words = np.unique(np.concatenate([np.asarray(column).astype(np.str_) for column in labels]))
+    # Numbers count classes from 0, also those that no record has
     if all(word.isdigit() for word in words):
+        # One huge number, such as an id, would make as many classes
         if max(int(word) for word in words) >= MOST_CLASSES:
             most = max(words, key=int)
             raise InputError(
@@ -485,6 +508,7 @@ def order_class_names(
                 "label column."
             )
         return tuple(str(k) for k in range(max(int(word) for word in words) + 1))
+    # A few values with decimals can be names of classes; many are a regression's
     if len(words) > FEW_CLASSES and all(is_number_or_empty(word) and word for word in words):
         refuse_continuous_labels(words.astype(np.float64))
     return tuple(str(word) for word in words)
@@ -511,10 +535,12 @@ def _encode_class_words(column: NDArray[np.str_], lookup: tuple[str, ...], path:
     ):
         # Numbers where the model has words are its 0-based classes
         position = {str(k): k for k in range(len(lookup))}
+    # Simplified names are used only where no two classes become one
     plain = {simplify_class_name(name): k for name, k in position.items()}
     if len(plain) == len(position):
         position = plain | position
     codes = {}
+    # Each distinct word is looked up once, not each record's
     for word in np.unique(column).tolist():
         known = word if word in position else simplify_class_name(word.strip())
         if known not in position:

@@ -39,10 +39,12 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     # Stacked first, since the two sides must agree before either fits the model
     whole = stack_sides(first, second)
     estimator = getattr(target, "estimator", None)
+    # Only models of tables know names of columns
     if estimator is None or not is_frame(whole):
         return whole
     whole = _as_taken(target, whole)
     names, fitted = name_columns(whole), list_estimator_columns(estimator)
+    # Two records are enough to see whether the model takes them
     if len(set(names)) < len(names) and not _can_answer(target, slice_rows(whole, 0, 2)):
         refuse_repeated_names(names)
     if len(names) == 1 and not fitted and not _can_answer(target, slice_rows(whole, 0, 2)):

@@ -20,6 +20,7 @@ from typing import IO, Any
 from memberscope.errors import InputError
 from memberscope.frames import DATE, MISSING
 
+# Tried in this order, with their names for messages
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 COMPRESSED = (".gz", ".zst")
 SAMPLE = 1 << 18  # bytes of the file from which its format is found
@@ -31,6 +32,7 @@ MARKS = (  # byte order marks, the longest first
     (b"\xfe\xff", "utf-16"),
 )
 MOST_ROWS = 200  # rows of the sample that are parsed
+# Numbers that can only be read with one of the two decimal marks
 COMMA_NUMBER = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 SEPARATOR_HINT = re.compile(r"sep=.\r?\n")  # what Excel writes before the header
 POINT_NUMBER = re.compile(r"[+-]?\d*\.\d+(?:[eE][+-]?\d+)?")
@@ -66,9 +68,12 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
         sample = stream.read(SAMPLE)
     encoding, name = _find_encoding(sample)
     whole = len(sample) < SAMPLE
+    # A character may be cut at the end of the sample
     text = sample.decode(encoding, errors="ignore").lstrip("\ufeff")
     hint = SEPARATOR_HINT.match(text)
+    # The hint is skipped, not trusted: the separator is found from the rows
     text = text[hint.end() :] if hint else text
+    # Text has no zero bytes; without this check a binary file would give absurd columns
     if "\0" in text:
         raise InputError(
             f"Expected a text table in {path}, got bytes that are not text. Check the path and the "
@@ -86,6 +91,7 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
     header = [word.strip() for word in rows[0]]
     if len(header) > 1 and len(rows) > 1 and all(len(row) == len(header) + 1 for row in rows[1:]):
         header = ["", *header]  # names of rows, which R writes without a name of their own
+    # Readers may rename or drop such columns, each in its own way
     repeated = [word for word, n in Counter(header).items() if n > 1 and word]
     if repeated or header.count("") > 1:
         shown = repr(repeated[0]) if repeated else "columns without a name"
@@ -93,7 +99,9 @@ def find_text_format(path: Path, known: Collection[str] = ()) -> TextFormat:
             f"Expected column names that differ in {path}, got {shown} twice. Rename one."
         )
     decimal = _find_decimal(rows[1:], separator)
+    # Only what is unusual is said, so that a plain file gives no note
     said = [name] if name else []
+    # The suffix before that of a compression counts too
     usual = "\t" if ".tsv" in path.suffixes or ".tab" in path.suffixes else ","
     said += [f"separated by {SEPARATORS[separator]}"] if separator != usual else []
     said += ["decimal commas"] if decimal == "," else []
@@ -125,6 +133,7 @@ def _open_bytes(path: Path) -> Iterator[IO[bytes]]:
         else:
             with path.open("rb") as stream:
                 yield stream
+    # Damage of a compressed file shows only while it is read
     except (OSError, EOFError) as error:
         raise InputError(
             f"Expected a complete {path.suffix} file, got {path}: {error}. Write it again."
@@ -141,15 +150,19 @@ def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, l
     with open_text(path, found.encoding) as stream:
         rows = csv.reader(stream, delimiter=found.separator, strict=True)
         try:
+            # The header is in `found` already
             for _ in range(found.skip + 1):
                 next(rows)
+            # Empty lines are not records
             body = [row for row in rows if row]
         except csv.Error as error:
             raise InputError(
                 f"Expected a text table in {path}, got: {error}. Write it again."
             ) from error
+    # Line 1 is the header
     width = len(found.names)
     for number, row in enumerate(body, start=2):
+        # Only one column was found: the separator is none of the known ones
         if len(row) != width and width == 1:
             raise InputError(
                 f"Expected a header and lines split by commas, semicolons, tabs or bars in {path}, "
@@ -162,6 +175,7 @@ def read_words(path: Path, found: TextFormat | None = None) -> list[tuple[str, l
                 "Correct the line or write the file again; it may be truncated."
             )
     columns: list[list[str]] = (
+        # A header alone gives empty columns, which are refused elsewhere
         [list(column) for column in zip(*body, strict=True)] if body else [[] for _ in found.names]
     )
     return list(zip(found.names, columns, strict=True))
@@ -173,6 +187,7 @@ def refuse_cut_lines(path: Path, found: TextFormat) -> None:
     Raises:
         InputError: It has such a line.
     """
+    # Without quotes counting separators is enough, and far faster than parsing
     quote, separators = '"', len(found.names) - 1
     with open_text(path, found.encoding) as stream:
         for _ in range(found.skip + 1):
@@ -214,6 +229,7 @@ def _open_zst(path: Path) -> Any:
 
 def _find_encoding(sample: bytes) -> tuple[str, str]:
     """Find the encoding of a text's first bytes, and words that say so if it is not UTF-8."""
+    # UTF-32's mark begins with that of UTF-16, so that longer ones are tried first
     for mark, encoding in MARKS:
         if sample.startswith(mark):
             return encoding, "" if encoding == "utf-8-sig" else encoding.upper()
@@ -225,6 +241,7 @@ def _find_encoding(sample: bytes) -> tuple[str, str]:
     try:
         sample.decode("utf-8")
     except UnicodeDecodeError as error:
+        # A character of up to four bytes may be cut at the end of the sample
         if error.start < len(sample) - 3 or len(sample) < SAMPLE:
             return "cp1252", "Windows-1252, since it is no UTF-8"
     return "utf-8", ""
@@ -237,6 +254,7 @@ def _parse_rows(text: str, separator: str, whole: bool) -> list[list[str]]:
         for row in csv.reader(io.StringIO(text, newline=None), delimiter=separator):
             if row:
                 rows.append(row)
+            # A sample of the rows is enough to tell the format
             if len(rows) > MOST_ROWS:
                 break
     except csv.Error:
@@ -257,6 +275,7 @@ def _find_separator(text: str, whole: bool, known: Collection[str]) -> str:
             continue
         names = {word.strip() for word in rows[0]}
         even = all(len(row) == len(rows[0]) for row in rows)
+        # Rows of different lengths were not split by this separator
         width = len(rows[0]) if even else 1
         # On equal terms the comma wins, the usual separator
         rank = (len(names & set(known)), width, separator == ",")
@@ -269,6 +288,7 @@ def _find_dates(header: list[str], rows: list[list[str]]) -> tuple[str, ...]:
     """Find the columns whose first values are dates, apart from missing ones."""
     found = []
     for place, name in enumerate(header):
+        # Rows may be too short, which is refused later with their line
         words = {row[place].strip() for row in rows if place < len(row)} - MISSING
         if words and all(DATE.fullmatch(word) for word in words):
             found.append(name)
@@ -286,4 +306,5 @@ def _find_decimal(rows: list[list[str]], separator: str) -> str:
     fields = [word.strip() for row in rows for word in row]
     commas = sum(COMMA_NUMBER.fullmatch(word) is not None for word in fields)
     points = sum(POINT_NUMBER.fullmatch(word) is not None for word in fields)
+    # A single number with a point means that commas group thousands, or are in words
     return "," if commas and not points else "."

@@ -19,6 +19,7 @@ from memberscope.frames import (
     mark_missing,
 )
 
+# Words for truth values, compared in lower case
 TRUTH = {
     "1": True,
     "true": True,
@@ -51,7 +52,7 @@ def convert_column(column: Any, want: ColumnSpec, name: str, path: Path) -> Any:
 
 
 def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
-    """Find, for each table, columns that are text only in another table.
+    """Find columns of each table that are text only in another table.
 
     They must be read as text.
 
@@ -67,6 +68,7 @@ def find_words(columns: tuple[Mapping[str, Any], ...]) -> tuple[set[str], ...]:
         {
             name
             for name, kind in table.items()
+            # A column without any value has no kind of its own
             if name in text and kind != "text" and not mark_missing(columns[k][name]).all()
         }
         for k, table in enumerate(kinds)
@@ -79,6 +81,7 @@ def spell_value(value: Any) -> str:
     >>> spell_value(3.0), spell_value("a"), spell_value(True)
     ('3', 'a', 'True')
     """
+    # NaN differs from itself, and has no whole number
     if isinstance(value, float | np.floating) and value == value and float(value).is_integer():
         return str(int(value))
     return str(value)
@@ -96,6 +99,7 @@ def _replace_values(column: Any, change: Callable[[Any], Any], empty: Any) -> li
     """
     values, missing = _split_missing(column)
     known = [None if absent else value for value, absent in zip(values, missing, strict=True)]
+    # Columns have few distinct values, and to find a category takes long
     table = {value: empty if value is None else change(value) for value in set(known)}
     return [table[value] for value in known]
 
@@ -111,7 +115,9 @@ def _as_text(column: Any, want: ColumnSpec) -> Any:
         if want.categories is None
         else {spell_value(value) for value in want.categories if isinstance(value, str)}
     )
+    # Words such as NA are missing, unless the model was fitted with them as words
     lost = set() if seen is None else MISSING - seen
+    # Missing values become what the model's training had for them
     empty: Any = want.missing
     if (
         seen is not None
@@ -134,6 +140,7 @@ def _as_categories(column: Any, want: ColumnSpec) -> Any:
 
     It becomes text where pandas is not installed.
     """
+    # Categories already, and nothing is known of the model's own
     if hasattr(column.dtype, "categories") and want.categories is None:
         return column
     if find_spec("pandas") is None:
@@ -152,6 +159,7 @@ def _as_categories(column: Any, want: ColumnSpec) -> Any:
 
     found = _replace_values(column, change, None)
     known = {_build_exact_key(value) for value in own}
+    # New values get categories of their own, so that they do not become missing
     more = sorted(
         {value for value in found if value is not None and _build_exact_key(value) not in known},
         key=str,
@@ -181,6 +189,7 @@ def count_unknown(column: Any, want: ColumnSpec) -> tuple[int, Any]:
 
 def _build_exact_key(value: Any) -> tuple[str, Any]:
     """Give a key for a value that differs for True, 1 and "1", which Python holds for equal."""
+    # True first: it is a number too in Python
     if isinstance(value, bool | np.bool_):
         return "truth", bool(value)
     return (
@@ -204,13 +213,16 @@ def _build_matcher(categories: Sequence[Any]) -> Callable[[Any], Any]:
     def find(value: Any) -> Any:
         if _build_exact_key(value) in exact:
             return exact[_build_exact_key(value)]
+        # As the category itself is written, then whole numbers without a point
         for spelling in (str(value), spell_value(value)):
             if spelling in spelt:
                 return spelt[spelling]
         word = str(value).strip()
+        # yes, true and 1 all mean True where the model has truth values
         if truths and word.lower() in TRUTH:
             return truths.get(TRUTH[word.lower()])
         try:
+            # 1.0 and 1 are one number, however they are written
             return numbers.get(float(word)) if numbers else None
         except ValueError:
             return None

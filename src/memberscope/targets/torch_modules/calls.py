@@ -26,6 +26,7 @@ def read_records(x: Any) -> Any:
         or (isinstance(x, np.ndarray) and x.dtype.kind in "buif")
     ):
         return x
+    # A list of tensors, as data sets of torch give it
     if isinstance(x, list) and x and all(hasattr(row, "detach") for row in x):
         return np.stack([np.asarray(row.detach().cpu()) for row in x])
     values = (
@@ -46,15 +47,14 @@ def read_records(x: Any) -> Any:
 
 
 def call_module(module: Any, inputs: Any) -> Any:
-    """Call a module with a tensor, or with several in order or by name.
-
-    As its `forward` takes them.
+    """Call a module with a tensor, or with several in order or by name, as `forward` takes them.
 
     >>> import torch
     >>> call_module(torch.nn.Bilinear(2, 2, 3), (torch.zeros(5, 2), torch.zeros(5, 2))).shape
     torch.Size([5, 3])
     """
     if isinstance(inputs, dict):
+        # Some modules take several inputs as one dict or tuple
         return module(**inputs) if _can_take(module, names=tuple(inputs)) else module(inputs)
     if isinstance(inputs, tuple):
         return module(*inputs) if _can_take(module, count=len(inputs)) else module(inputs)

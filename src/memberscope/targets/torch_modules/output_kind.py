@@ -26,6 +26,7 @@ MADE_BY: dict[str, Last] = {
         "linear",
     ),
 }
+# Operations whose result is what their input was
 COPIES = (
     "clone",
     "_to_copy",
@@ -38,6 +39,7 @@ COPIES = (
     "index_put_",
     "copy_",
 )
+# Operations that join, average or rescale what was made before
 JOINS = ("cat", "stack")
 AVERAGES = ("mean", "sum", "rsub", "lerp")
 SCALES = ("mul", "div", "add", "sub", "neg", "mul_", "div_", "add_", "sub_")
@@ -59,7 +61,7 @@ def watch_operations() -> Any:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """Record which operation made each piece of memory.
+        """Mode that records which operation made each piece of memory.
 
         Tensors are kept, so that no memory is used twice meanwhile.
         """
@@ -117,6 +119,7 @@ def _classify_operation(name: str, before: list[Last | None]) -> Last:
     first: Last = (before[0] if before else None) or "other"
     if name in MADE_BY:
         return MADE_BY[name]
+    # copy_ writes its second argument into the first
     if name in COPIES:
         return first if name != "copy_" or len(before) < 2 else before[1] or "other"
     if (
@@ -125,10 +128,13 @@ def _classify_operation(name: str, before: list[Last | None]) -> Last:
         and all(one in ("sigmoid", "softmax") for one in before)
     ):
         return "sigmoid" if "sigmoid" in before else "softmax"  # of several models, for example
+    # Parts of different makers have none in common
     if name in JOINS:
         return first if len(set(before)) == 1 else "other"
+    # A rescaled logit is still one; a rescaled probability may not be
     if name in SCALES:
         return first if first in ("linear", "log") else "other"
+    # The logarithm of a probability is a log-probability, and its exponential one again
     if name in ("log", "log_", "log1p"):
         return "log" if first in ("sigmoid", "softmax") else "other"
     return "softmax" if name in ("exp", "exp_") and first == "log" else "other"
@@ -137,7 +143,7 @@ def _classify_operation(name: str, before: list[Last | None]) -> Last:
 def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
     """Tell what scores (n, k) of many records are.
 
-    None where neither the answers nor the operation that made them decide.
+    Give None where neither the answers nor the operation that made them decide.
 
     >>> tell_kind(np.array([[0.2], [0.7]]), "sigmoid"), tell_kind(np.array([[0.2], [0.7]]), "linear")
     ('probabilities', 'logits')
@@ -148,6 +154,7 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
     # No probability lies outside [0, 1], whatever made the numbers
     if not within:
         return "logits"
+    # One column has no sum to go by: the operation decides, or that all are 0 or 1
     if scores.shape[1] == 1:
         if last == "linear":
             return "logits"
@@ -155,6 +162,7 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
             return "probabilities"
         return "labels" if _are_labels(scores) else None
     even = bool((np.abs(scores.sum(axis=1) - 1) <= compute_simplex_tolerance(scores)).all())
+    # After a linear layer few rows may sum to one by chance
     if last == "softmax" or (even and (last != "linear" or len(scores) >= FEW)):
         return "probabilities"
     if last == "sigmoid":
@@ -177,6 +185,7 @@ def require_kind(kind: Outputs | None, scores: Floats, last: Last | None = None)
     Raises:
         InputError: The kind is open, or the one column is the logarithm of a probability.
     """
+    # Read as a logit it would stand for another probability
     if kind == "logits" and last == "log" and scores.shape[1] == 1:
         raise InputError(
             "Expected one score a class, or the logit or probability of the second of two, got "

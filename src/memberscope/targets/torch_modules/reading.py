@@ -1,7 +1,4 @@
-"""Read the answers of a torch module.
-
-Where its scores are, what they are, and how many.
-"""
+"""Read the answers of a torch module: where its scores are, what they are, and how many."""
 
 from __future__ import annotations
 
@@ -82,6 +79,7 @@ def read_answers(
     """
     import torch
 
+    # A first answer shows where the scores are; more are needed for what they are
     first = min(FIRST, n, batch_size)
     with torch.no_grad():
         answer, last = _ask_watched(ask, first)
@@ -97,6 +95,7 @@ def read_answers(
             stop = min(n, MOST, start + batch_size)
             parts.append(as_rows(pick_scores(ask(start, stop), place), stop - start))
     values = np.concatenate(parts).astype(np.float64)
+    # The user's word first, then a model that this one was trained to resemble
     declared = outputs or _infer_from_like(like, values, made)
     if declared is None and whole and values.shape[1] == 1:
         declared = "labels"
@@ -123,10 +122,11 @@ def _infer_from_like(
 ) -> Outputs | None:
     """Infer what the scores are from the model that this one resembles.
 
-    If that was declared, or nothing here contradicts it.
+    Its kind is taken if it was declared, or if nothing here contradicts it.
     """
     if like is None or not np.isfinite(values).all():
         return None if like is None else like.signal
+    # Made in the same way, so that they are the same kind of numbers
     if like.width == values.shape[1] and like.last == made:
         return like.signal
     return None if tell_kind(values, made) else like.signal
@@ -134,9 +134,11 @@ def _infer_from_like(
 
 def _with_sums(reading: AnswerReader, values: Floats) -> AnswerReader:
     """Divide sigmoids of several classes by their sums where these are not one."""
+    # Only sigmoids of several classes need not sum to one
     if reading.signal != "probabilities" or reading.width < 2 or reading.last != "sigmoid":
         return reading
     sums = values.sum(axis=1)
+    # Normalised already, but for rounding
     if np.abs(sums - 1).max() <= 1e-3:
         return reading
     note = NOTE.format(low=float(sums.min()), high=float(sums.max()))
@@ -171,6 +173,7 @@ def make_scored(module: Any, reading: AnswerReader, *, several: bool) -> Any:
             scores = pick_scores(call_module(self.module, inputs), reading.place)
             rows = scores.reshape(-1, reading.width)
             return (
+                # The same division as of the answers, with room for sums of zero
                 rows / rows.sum(dim=1, keepdim=True).clamp_min(1e-30) if reading.divides else rows
             )
 

@@ -69,8 +69,10 @@ class TorchTarget:
         self.device = device
         self.known_classes = n_classes
         self.reading: AnswerReader | None = None
+        # True once the module turned out to want whole numbers as codes
         self.codes = False
         self.notes: tuple[str, ...] = ()
+        # A first guess, until answers show what they are
         self._announce(self.declared or "logits")
 
     access: Access
@@ -81,6 +83,7 @@ class TorchTarget:
         self.signal, self.access = signal, find_signal_access(signal)
         if signal != "labels" and can_take_gradients(self.module):
             self.inside = self._look_inside
+        # The kind of outputs may change once answers were seen
         elif hasattr(self, "inside"):
             del self.inside
 
@@ -105,7 +108,7 @@ class TorchTarget:
     def digest(self) -> str | None:
         """Hash of the architecture, the user's code in it, the weights and the kind of outputs.
 
-        None if that code cannot be read, as in a notebook.
+        It is None if that code cannot be read, as in a notebook.
         """
         code = hash_source_code(map(find_defining_module, self.module.modules()))
         if code is None:
@@ -133,17 +136,19 @@ class TorchTarget:
     ) -> AnswerReader:
         """Find the scores in the module's answers and what they are, once.
 
-        From answers to some of the records `x`. `n_classes` decides between two tensors where the
-        answer holds several. `like` is the reading of a similar model's answers.
+        It looks at answers to some of the records `x`. `n_classes` decides between two tensors
+        where the answer holds several. `like` is the reading of a similar model's answers.
 
         Raises:
             InputError: The scores are not found, or it stays open what they are.
             TargetError: The module fails.
         """
+        # Found once, so that all answers are read in the same way
         if self.reading is not None:
             return self.reading
         records = self._records(x)
         some = records[
+            # Spread over all records: the first ones may be of one class
             np.unique(np.linspace(0, len(records) - 1, min(MOST, len(records))).astype(np.int64))
         ]
         with use_eval_mode(self.module):
@@ -159,6 +164,7 @@ class TorchTarget:
         if self.reading.signal == "labels":
             self.known_classes = self.known_classes or n_classes
         else:
+            # A single column is of two classes
             self.known_classes = max(2, self.reading.width)
         self.notes = self.reading.notes
         self._announce(self.reading.signal)
@@ -173,6 +179,7 @@ class TorchTarget:
 
         reading = self.find_outputs(x)
         records = self._records(x)
+        # Dropout and batch statistics would make answers depend on chance or on other records
         with use_eval_mode(self.module), torch.inference_mode():
             parts = [
                 reading.rows(self._ask(part), len(part))
@@ -202,6 +209,7 @@ class TorchTarget:
             return some
         try:
             with torch.no_grad():
+                # Whole numbers as floats may be codes: only the module itself can tell
                 self._ask(some[:1])
         except TargetError as error:
             # torch's message for an embedding that gets real numbers
@@ -218,6 +226,7 @@ class TorchTarget:
 
         The module is left exactly as it was.
         """
+        # White-box signals need to know which output is the score of which class
         reading = self.find_outputs(x, n_classes=int(np.max(y)) + 1)
         records = self._records(x)
         module = make_scored(self.module, reading, several=isinstance(records, Inputs))
@@ -227,7 +236,7 @@ class TorchTarget:
 def hash_weights(prefix: str, module: Any) -> str | None:
     """Hash `prefix` and everything in the state dict of a module, by name.
 
-    None where that is more than plain tensors.
+    Give None where that is more than plain tensors.
     """
     if any(
         not hasattr(value, "detach") or value.is_quantized for value in module.state_dict().values()
@@ -236,8 +245,10 @@ def hash_weights(prefix: str, module: Any) -> str | None:
     hasher = hashlib.sha256(prefix.encode())
     for name, value in sorted(module.state_dict().items()):
         array = np.ascontiguousarray(
+            # numpy has no bfloat16; float32 holds it exactly
             value.detach().cpu().float().numpy() if value.is_floating_point() else value.cpu()
         )
+        # With type and shape, since the same bytes can be other weights
         hasher.update(f"{name}:{array.dtype}:{array.shape}".encode())
         hasher.update(array.tobytes())
     return hasher.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+# Attribute in which each wrapper keeps the module, by the wrapper's name
 INNER = {
     "DataParallel": "module",
     "DistributedDataParallel": "module",

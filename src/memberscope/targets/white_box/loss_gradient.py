@@ -57,7 +57,9 @@ def _compute_error_in_place(others: Floats, labels: Ints, signal: Signal) -> Out
     else:
         log_p = log_softmax(others, axis=1)[rows, labels]
     true = others[rows, labels].copy()
+    # Takes the true class out of sums over the others
     others[rows, labels] = -np.inf
+    # From the other classes directly, since 1 - p_y would round to zero
     rest = logsumexp(others, axis=1)
     if signal == "probabilities":
         unit = np.zeros_like(others)
@@ -117,6 +119,7 @@ def project_columns(values: Floats, width: int) -> Floats:
     """
     if values.shape[1] <= width:
         return values
+    # A fixed seed: the target and all records must be projected alike
     directions = np.random.default_rng([values.shape[1], width]).standard_normal(
         (values.shape[1], width)
     )

@@ -77,6 +77,7 @@ def factor_curvature(outputs: Floats, signal: Signal, columns: int) -> tuple[Flo
     """
     if signal == "logits":
         p = softmax(outputs, axis=1)
+        # The second derivative of cross-entropy by logits, the same for each label
         second = p[:, :, None] * np.eye(p.shape[1]) - p[:, :, None] * p[:, None, :]
     else:
         second = np.eye(outputs.shape[1]) / np.maximum(outputs, 1e-7)[:, :, None]
@@ -103,6 +104,7 @@ def solve_influences(
     call, as gradients of errors of unit size.
     """
     gram = curvature.inner(curvature)
+    # Only a matrix of the size of the columns is solved, not of the parameters
     factor = cho_factor(gram + n_records * damping * np.eye(len(gram)), lower=True)
     total, along, n = None, np.zeros(len(gram)), 0
     for part, error in batches():
@@ -118,6 +120,7 @@ def solve_influences(
         solved = cho_solve(factor, inner)
         moved = gram @ solved
         first = (inner * solved).sum(axis=0)
+        # Woodbury's identity, applied to products of gradients
         own = (squares - first) / damping
         square = (squares - 2 * first + (solved * moved).sum(axis=0)) / damping**2
         cross = (part.along(direction) - 2 * across @ inner + across @ moved) / damping**2

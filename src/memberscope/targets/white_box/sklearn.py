@@ -1,6 +1,6 @@
-"""Measure white-box signals of a logistic regression or perceptron of scikit-learn.
+"""Measure white-box signals of scikit-learn's logistic regressions and perceptrons.
 
-In closed form.
+They have closed forms.
 """
 
 from __future__ import annotations
@@ -54,9 +54,11 @@ def has_known_gradient(estimator: Any) -> bool:
     from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
     from sklearn.neural_network import MLPClassifier
 
+    # Steps before the last are fixed: no gradient goes through them
     last = estimator.steps[-1][1] if hasattr(estimator, "steps") else estimator
     classes = np.asarray(getattr(last, "classes_", 0))
     one_label = classes.ndim == 1 and len(classes) > 1
+    # The exact type, since a subclass may compute something else
     joint = type(last) in (
         LogisticRegression,
         LogisticRegressionCV,
@@ -96,6 +98,7 @@ class SklearnInside:
         Classes are positions in sorted order.
         """
         chosen = dict(spec.parameters)
+        # One forward pass serves all signals
         *hidden, logits = self.layers(x)
         if spec.name == "activations":
             return self.activations(hidden, logits, int(chosen.get("width", WIDTH)))
@@ -151,6 +154,7 @@ class SklearnInside:
         for into, back in zip(
             reversed(values[:-1]), self.backward(values, error.unit), strict=True
         ):
+            # An outer product: its norm is the product of norms, and an intercept adds a one
             found.append((back**2).sum(axis=1) * ((into**2).sum(axis=1) + self.has_intercept))
         return error, np.column_stack(found[::-1])
 
@@ -172,11 +176,13 @@ class SklearnInside:
         """
         logs = clip_log_probabilities(_expand_binary_logits(logits), "logits")
         return np.hstack(
+            # The first entry is the input, not an activation
             [logs, *(project_columns(values, width) for values in reversed(hidden[1:]))]
         )
 
     def influence(self, values: list[Floats], y: Ints, chosen: dict[str, float]) -> Floats:
         """Compute columns (n, 4) as `solve_influences` gives them, of the weights of all layers."""
+        # Drawn with a fixed seed: the signal of a record must not differ from run to run
         some = np.sort(
             np.random.default_rng(0).permutation(len(y))[: int(chosen.get("records", RECORDS))]
         )
@@ -195,6 +201,7 @@ class SklearnInside:
 
     def gradients(self, values: list[Floats], unit: Floats) -> Gradients:
         """Factor the gradients of errors `unit` (n, k) at the outputs."""
+        # The intercept is a weight of an input that is always one
         ones = np.ones((len(unit), int(self.has_intercept)))
         backs = list(self.backward(values, unit))[::-1]
         return Gradients(

@@ -45,6 +45,7 @@ class TorchInside:
         """
         chosen = dict(spec.parameters)
         with hold_module_open(self.module, self.signal, self.device) as module:
+            # Needs no gradient, and so no check of how gradients are taken
             if spec.name == "activations":
                 return collect_activations(
                     module, x, y, self.batch_size, int(chosen.get("width", WIDTH))
@@ -56,6 +57,7 @@ class TorchInside:
                 return compute_minus_log(
                     found.error.log_size, found.squares.sum(axis=1, keepdims=True)
                 )
+            # What is left are the norms of layers, with activations if these were asked for
             return np.hstack(
                 [build_layer_columns(found.error, found.squares), *self.more(module, x, y, chosen)]
             )

@@ -36,10 +36,7 @@ class OpenModule:
 
     @property
     def layers(self) -> dict[str, list[str]]:
-        """Names of the trained parameters of each layer that holds some itself.
-
-        In the module's order.
-        """
+        """Names of the trained parameters of each layer that holds some, in the module's order."""
         found: dict[str, list[str]] = {}
         for name in self.parameters:
             found.setdefault(name.rpartition(".")[0], []).append(name)
@@ -65,6 +62,7 @@ def can_take_gradients(module: Any) -> bool:
 @contextmanager
 def use_eval_mode(module: Any) -> Iterator[None]:
     """Put the module and all within it into eval mode, then restore each mode."""
+    # Parts may be in different modes, such as a frozen batch normalisation
     modes = [(part, part.training) for part in module.modules()]
     with suppress(NotImplementedError):  # an exported program has no modes
         module.eval()
@@ -85,6 +83,7 @@ def list_frozen_parameters(module: Any) -> tuple[str, ...]:
     ()
     """
     names = tuple(name for name, part in module.named_parameters() if not part.requires_grad)
+    # A module that is frozen as a whole was probably frozen for inference, after training
     return names if len(names) < len(list(module.parameters())) else ()
 
 
@@ -94,6 +93,7 @@ def hold_module_open(module: Any, signal: Signal, device: str) -> Iterator[OpenM
 
     What was trained is what required a gradient, or everything real if nothing does.
     """
+    # Remembered, since the module is the user's own and is given back as it was
     flags = [(part, part.requires_grad) for part in module.parameters()]
     still = list_frozen_parameters(module)
     trained = tuple(
@@ -145,6 +145,7 @@ def as_inputs(module: Any, batch: Any, device: str) -> Any:
     inputs = (
         batch if isinstance(batch, torch.Tensor) else torch.from_numpy(np.ascontiguousarray(batch))
     )
+    # Whole numbers such as pixels are quantities; only an embedding takes them as codes
     if inputs.is_floating_point() or not has_embedding(module):
         inputs = inputs.to(_find_module_dtype(module))
     elif inputs.dtype in (torch.uint8, torch.int8, torch.int16):  # which no embedding looks up
@@ -157,6 +158,7 @@ def as_columns(outputs: Any, signal: Signal) -> Floats:
     values = np.asarray(outputs.detach().cpu().double().numpy(), dtype=np.float64)
     if values.ndim == 1 or values.shape[1] == 1:
         positive = values.reshape(len(values), 1)
+        # The other class has the logit zero, or the rest of the probability
         negative = np.zeros_like(positive) if signal == "logits" else 1 - positive
         values = np.hstack([negative, positive])
     return values
@@ -176,5 +178,6 @@ def as_outputs(opened: OpenModule, errors: Floats, like: Any) -> Any:
     import torch
 
     if like.ndim == 1 or like.shape[1] == 1:
+        # One output moves both probabilities, in opposite directions
         errors = errors[:, 1] - (errors[:, 0] if opened.signal == "probabilities" else 0.0)
     return torch.from_numpy(np.ascontiguousarray(errors)).to(like).reshape(like.shape)

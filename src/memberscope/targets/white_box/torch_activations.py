@@ -1,6 +1,6 @@
-"""Collect the activations inside a torch module.
+"""Collect the activations that enter each trained layer of a torch module.
 
-Those that enter each trained layer, of a width that does not grow with the model.
+Their width does not grow with the model.
 """
 
 from __future__ import annotations
@@ -53,11 +53,13 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
                 and len(given[0]) == len(x)
                 and given[0].is_floating_point()
             ):
+                # Put in again at the end, so that the order is that of the last calls
                 seen.pop(name, None)
                 seen[name] = given[0].flatten(1).double().cpu().numpy()
 
         return hook
 
+    # Inputs of trained layers, whatever the layers before them are
     hooks = [layers[name].register_forward_pre_hook(keep(name)) for name in opened.layers]
     try:
         outputs = as_columns(opened.module(inputs), opened.signal)
@@ -65,6 +67,7 @@ def _collect_batch_activations(opened: OpenModule, x: Any, width: int) -> Floats
         for hook in hooks:
             hook.remove()
     inner = (
+        # The first trained layer gets the record itself, which is no activation
         list(seen.values())[1:]
         if list(seen)[:1] == list(opened.layers)[:1]
         else list(seen.values())

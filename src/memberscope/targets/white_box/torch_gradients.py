@@ -27,10 +27,7 @@ CLOSE, FAINT = 1e-2, 1e-4  # disagreement allowed: relative, and as a share of t
 
 @dataclass(frozen=True, eq=False)
 class Norms:
-    """Squared norms (n, layers) of each layer's gradient for an error of unit size.
-
-    And the error itself.
-    """
+    """Squared norms (n, layers) of each layer's gradient for a unit error, and the error itself."""
 
     squares: Floats
     error: OutputError
@@ -65,7 +62,7 @@ def split_batches(x: Any, y: Ints, size: int) -> Iterator[tuple[Any, Ints]]:
 def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
     """Choose the method that gives what two plain backward passes give.
 
-    `measure_norms_in_closed_form`, or else `measure_norms_by_vmap`.
+    It is `measure_norms_in_closed_form`, or else `measure_norms_by_vmap`.
 
     Raises:
         UnmetNeedError: Neither does.
@@ -73,11 +70,14 @@ def choose_gradient_method(opened: OpenModule, x: Any, y: Ints) -> Any:
     # Two records that differ: one alone would not show a layer that mixes records
     two = np.unique([0, len(x) - 1])
     some, labels = x[two[0] : two[-1] + 1 : max(1, len(x) - 1)], y[two]
+    # Plain backward passes are slow but sure: the faster ways must agree with them
     truth = _measure_norms_by_loop(opened, some, labels)
     reason = "other gradients than a backward pass gives"
+    # The fastest way first
     for way in (measure_norms_in_closed_form, measure_norms_by_vmap):
         try:
             found = np.concatenate([part.squares for part in way(opened, some, labels)])
+        # Expected for many modules, and so no reason to give
         except NoClosedFormError:
             continue
         except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
@@ -95,6 +95,7 @@ def _compare_norms(found: Floats, truth: Floats) -> Bools:
     """Check whether squared norms (n, layers) are the same, but for rounding."""
     size = np.sqrt(truth.sum(axis=1, keepdims=True))
     difference = np.abs(np.sqrt(found) - np.sqrt(truth))
+    # Layers with next to no gradient are compared by the size of the whole one
     return np.asarray(~np.isfinite(truth) | (difference <= CLOSE * np.sqrt(truth) + FAINT * size))
 
 
@@ -108,9 +109,11 @@ def _measure_norms_by_loop(opened: OpenModule, x: Any, y: Ints) -> Floats:
     names, parts = list(opened.parameters), list(opened.parameters.values())
     found = []
     try:
+        # They are frozen while the module is open
         for part in parts:
             part.requires_grad_(True)
         for row, label in split_batches(x, y, 1):
+            # One record at a time, so that nothing of another record can get in
             outputs = opened.module(as_inputs(opened.module, row, opened.device))
             _, unit = measure_output_error(opened, outputs, label)
             gradients = torch.autograd.grad(outputs, parts, unit, allow_unused=True)
@@ -152,11 +155,13 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
         with torch.enable_grad():
             outputs = opened.module(as_inputs(opened.module, x, opened.device))
         error, unit = measure_output_error(opened, outputs, y)
+        # Without a trained layer there is nothing to differentiate
         if outputs.requires_grad:
             torch.autograd.grad(outputs, starts, unit, allow_unused=True)
     finally:
         for hook in hooks:
             hook.remove()
+    # A layer that was never called has no gradient here, though it might have for other records
     if any(name not in seen for name in forms):
         raise NoClosedFormError
     squares = torch.stack([seen[name].double() for name in forms], dim=1)
@@ -174,9 +179,11 @@ def _build_norm_hook(
     own = tuple(full.rpartition(".")[2] for full in opened.layers[name])
 
     def forward(layer: Any, given: tuple[Any, ...], out: Any) -> Any:
+        # Called twice, with several inputs, or over another number of records
         if name in seen or len(given) != 1 or len(given[0]) != len(out):
             raise NoClosedFormError
         inputs = given[0].detach()
+        # The first layer of a chain: gradients start here
         if not out.requires_grad:
             starts.append(out.detach().requires_grad_(True))
             out = starts[-1].clone()
@@ -201,11 +208,12 @@ def _has_shared_parameters(module: Any) -> bool:
 def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms]:
     """Measure the norms of one batch by vectorised per-example gradients.
 
-    As many records at a time as `CELLS` numbers hold.
+    It takes as many records at a time as `CELLS` numbers hold.
     """
     import torch
 
     size = sum(part.numel() for part in opened.parameters.values())
+    # Gradients of all parameters are held for each record of a batch
     for rows, labels in split_batches(x, y, max(1, 4 * CELLS // size)):
         inputs = as_inputs(opened.module, rows, opened.device)
         with torch.no_grad():

@@ -66,18 +66,21 @@ def compute_influence(
         if name.rpartition(".")[0] not in pairs
     )
     room = min(COLUMNS, ROOM // max(1, others))
+    # Gradients outside linear layers are held whole, one row for each column of the curvature
     if room < FEWEST:
         raise UnmetNeedError(
             f"Expected at most {ROOM // FEWEST:,} trained parameters outside linear layers for "
             f"influences, got {others:,}. Freeze some layers with requires_grad_(False), or leave "
             "out attacks on influence."
         )
+    # Drawn with a fixed seed: the signal of a record must not differ from run to run
     some = np.sort(
         np.random.default_rng(0).permutation(len(x))[: int(chosen.get("records", RECORDS))]
     )
     curvature = _build_curvature(opened, pairs, x[some], y[some], room)
 
     def parts() -> Iterator[tuple[Gradients, OutputError]]:
+        # Smaller batches where each record's gradient is large
         for rows, labels in split_batches(
             x, y, min(batch_size, max(1, ROOM // max(1, 4 * others)))
         ):
@@ -102,6 +105,7 @@ def _find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
     }
     hooks = [
         part.register_forward_pre_hook(
+            # With sequences the gradient is a sum of outer products, not a single one
             lambda layer, given: flat.add(layer) if given[0].ndim == 2 else None
         )
         for part in found.values()
@@ -136,6 +140,7 @@ def _build_curvature(
     rows, errors = factor_curvature(as_columns(outputs, opened.signal), opened.signal, room)
     each = [
         outputs[:1].expand(len(part), *outputs.shape[1:])
+        # Some 256 at a time, to bound the memory
         for part in np.array_split(rows, max(1, len(rows) // 256))
     ]
     starts = np.cumsum([0, *map(len, each)])
@@ -162,6 +167,7 @@ def _compute_factored_gradients(
 ) -> Gradients:
     """Compute gradients of the errors `unit` at the outputs of one batch, in factors."""
     seen, inputs = _collect_linear_factors(opened, pairs, x, unit)
+    # All that is not in linear layers is differentiated record by record
     others = tuple(name for name in opened.trained if name.rpartition(".")[0] not in pairs)
     whole = np.zeros((len(x), 0))
     if others:
@@ -189,7 +195,9 @@ def _collect_linear_factors(
 
         def forward(layer: Any, given: tuple[Any, ...], out: Any) -> Any:
             into = _widen_to_float64(given[0])
+            # What is frozen counts as zero, so that shapes stay the same
             into = np.hstack([into * ("weight" in own), np.ones((len(into), 1)) * ("bias" in own)])
+            # The first layer of a chain: gradients start here
             if not out.requires_grad:
                 starts.append(out.detach().requires_grad_(True))
                 out = starts[-1].clone()

@@ -1,6 +1,6 @@
 """Compute squared per-record gradient norms of single layers in closed form.
 
-From the layer's input and the gradient at its output.
+They follow from the layer's input and the gradient at its output.
 
 A layer's gradient for one record is a product of the two: its norm is computed without it where
 that is cheaper (the norm of an outer product [1], and sums over pairs of positions [2]), otherwise
@@ -42,14 +42,17 @@ def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], A
         **dict.fromkeys(batch_norms, _measure_batch_norm_gradient),
     }
     kind = next(
+        # A subclass that computes something else has another gradient
         (kind for kind in forms if isinstance(layer, kind) and type(layer).forward is kind.forward),
         None,
     )
     own = {name for name, _ in layer.named_parameters(recurse=False)}
+    # Further parameters or layers would be left out
     if kind is None or not own <= {"weight", "bias"} or any(True for _ in layer.children()):
         return None
     if isinstance(layer, batch_norms) and layer.running_mean is None:
         return None  # such a layer looks at other records of the batch
+    # Settings that change or rescale gradients of the table
     if isinstance(layer, nn.Embedding) and (
         layer.max_norm is not None or layer.scale_grad_by_freq or layer.sparse
     ):
@@ -60,10 +63,12 @@ def find_closed_form(layer: Any) -> Callable[[Any, Any, Any, tuple[str, ...]], A
 def measure_linear_gradient(layer: Any, inputs: Any, gradient: Any, names: tuple[str, ...]) -> Any:
     """Measure the gradient of a linear layer on (n, d) or (n, ..., d)."""
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
+    # One outer product a record: its norm is the product of norms
     if inputs.ndim == 2:
         found = (
             _sum_squares(inputs) * _sum_squares(gradient)
             if "weight" in names
+            # Zeros in the right shape, type and place
             else 0.0 * _sum_squares(gradient)
         )
         return found + _sum_squares(gradient) if "bias" in names else found
@@ -78,12 +83,13 @@ def _measure_convolution_gradient(
 ) -> Any:
     """Measure the gradient of a convolution over one or two dimensions.
 
-    With groups, strides, dilation and any padding.
+    It may have groups, strides, dilation and any padding.
     """
     import torch
     from torch.nn import functional
 
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
+    # One dimension is treated as two, the first of size one
     lead = (1,) * (2 - len(layer.kernel_size))
     around, mode = (
         layer._reversed_padding_repeated_twice,
@@ -98,6 +104,7 @@ def _measure_convolution_gradient(
         *(whole.split(_count_records_at_once(width)) for whole in (inputs, gradient)), strict=True
     ):
         padded = functional.pad(part, around, mode=mode) if any(around) else part
+        # A convolution is a matrix product of its unfolded input
         columns: Any = functional.unfold(
             padded[:, :, None] if lead else padded, kernel, dilation=dilation, stride=stride
         )
@@ -139,6 +146,7 @@ def _measure_batch_norm_gradient(
 ) -> Any:
     """Measure the gradient of batch normalisation with frozen statistics."""
     inputs, gradient = _widen_floats(inputs), _widen_floats(gradient)
+    # Statistics are one for each channel
     shape = (1, -1) + (1,) * (inputs.ndim - 2)
     mean, variance = (
         _widen_floats(layer.running_mean).view(shape),
@@ -201,6 +209,7 @@ def _measure_embedding_gradient(
         _widen_floats(gradient).reshape(len(inputs), -1, gradient.shape[-1]),
     )
     if layer.padding_idx is not None:
+        # The row of the padding is never trained
         gradient = gradient * (codes != layer.padding_idx)[:, :, None]
     room = _count_records_at_once(2 * codes.shape[1] ** 2)
     parts = []

@@ -27,7 +27,7 @@ class MeteredTarget(Protocol):
 def find_metered_target(target: Target) -> MeteredTarget | None:
     """Find the target that counts queries: this one, or one behind its output defences.
 
-    None if there is none.
+    Give None if there is none.
 
     >>> from memberscope.wire import Endpoint
     >>> from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
@@ -37,6 +37,7 @@ def find_metered_target(target: Target) -> MeteredTarget | None:
     (True, None)
     """
     inner: object = target
+    # Defences may stand one behind the other
     while not isinstance(inner, MeteredTarget):
         if not hasattr(inner, "target"):
             return None

@@ -41,6 +41,7 @@ class RestrictedTarget:
         self.signal: Signal = defence.signal
         self.access = Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES
         self.n_parameters = target.n_parameters
+        # Read by the fleet, so that reference models are seen through the same defence
         self.restriction: str | None = defence.name
         self.hides = defence.hides or bool(getattr(target, "hides", False))
         self.costly, self.stored = (
@@ -90,6 +91,7 @@ class RestrictedTarget:
         `whose` goes to a target that counts queries.
         """
         outputs = self.target.query(x, **whose)
+        # A defence hides classes by NaN, which must not be mixed up with a broken answer
         odd = ~np.isfinite(outputs).all(axis=1)
         if odd.any() and not getattr(self.target, "hides", False):
             raise TargetError(

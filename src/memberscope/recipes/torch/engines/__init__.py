@@ -1,4 +1,4 @@
-"""Engines that train the modules of a task: one by one, stacked, or by vmap.
+"""Engines that train the modules of a task, with DP-SGD or without.
 
-With DP-SGD or without.
+They go one by one, stack weights, or use vmap.
 """

@@ -48,10 +48,12 @@ def select_engine(recipe: TorchSettings, module: Any) -> Callable[[Task], None]:
     Raises:
         InputError: It names one that cannot train the module.
     """
+    # The first is the fastest, as far as that is known without a measurement
     able, why = list_engines(recipe, module)
     table = ENGINES if recipe.privacy is None else PRIVATE
     if recipe.engine == "auto":
         return table[able[0]]
+    # Allowed on request, also where it is not among those worth trying
     can_stack = (
         recipe.engine == "vmap"
         and recipe.privacy is None
@@ -75,6 +77,7 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
         return _list_private_engines(module)
     if not callable(recipe.loss) and find_linear_layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
+    # vmap runs all models for as many steps
     odd = vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)
     if odd is not None:
         return ("loop",), f"one by one, since {odd}"
@@ -85,6 +88,7 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
 
 def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
     """Name the engine for the module's private training, and say why."""
+    # The closed form counts the gradients of all layers, and frozen ones have none
     if find_linear_layers(module) is not None and all(p.requires_grad for p in module.parameters()):
         return ("matrices",), "fully connected: stacked weights, norms of gradients in closed form"
     return ("loop",), "one by one, gradients of single records by Opacus"
@@ -93,9 +97,9 @@ def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
 def choose_engine_settings(
     recipe: Settings, pool: Records, size: int, n_models: int
 ) -> tuple[Settings, dict[str, Any]]:
-    """Decide what the recipe leaves open; give the recipe and the decision.
+    """Decide what the recipe leaves open, for `n_models` of `size` records each.
 
-    For `size` records a model and `n_models` in all.
+    Give the recipe and the decision.
 
     Raises:
         InputError: The records are not an array, or the device is not available.
@@ -106,8 +110,10 @@ def choose_engine_settings(
     found = recipe
     if recipe.stack is None or recipe.engine == "auto":
         trials = _list_trial_recipes(recipe, able, n_models, cores)
+        # A lone candidate need not be measured
         found, _ = _find_fastest_recipe(trials, pool, size) if len(trials) > 1 else (trials[0], 0.0)
     on_cpu = recipe.device == "cpu"
+    # Processes would have to share the one GPU
     processes = max(1, cores // found.threads) if on_cpu else 1
     choice = {
         "engine": found.engine,
@@ -126,11 +132,13 @@ def _list_trial_recipes(
     Stacks leave every core a job, and a single job gets all cores.
     """
     on_cpu = recipe.device == "cpu"
+    # Larger stacks would leave some cores without a model
     most = max(1, -(-n_models // (cores if on_cpu else 1)))
     chosen = able if recipe.engine == "auto" else (recipe.engine,)
     threads = cores if on_cpu and n_models == 1 else recipe.threads
     found = []
     for engine in chosen:
+        # The loop trains one by one, whatever the stack
         stacks = (1,) if engine == "loop" else STACKS["cpu" if on_cpu else "cuda"]
         allowed = (
             [stack for stack in stacks if stack <= most] if recipe.stack is None else [recipe.stack]
@@ -178,6 +186,7 @@ def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> flo
                 for _ in range(stack)
             ]
         )
+        # Early stopping would end the measured steps too soon
         short = replace(recipe, epochs=max(1, batch * n_steps // rows.shape[1]), stop=None)
         if short.privacy is not None:  # no search for the noise of these few steps
             short = replace(
@@ -187,6 +196,7 @@ def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> flo
         with flush_denormals():
             started = time.perf_counter()
             select_engine(short, modules[0])(Task(short, modules, x, y, rows, list(range(stack))))
+            # Work on a GPU goes on after the call has returned
             if x.is_cuda:
                 import torch
 
@@ -195,4 +205,5 @@ def measure_step_seconds(recipe: TorchSettings, pool: Records, size: int) -> flo
 
     # The first run compiles and allocates; it would be measured with the steps
     run(1)
+    # The quicker of two runs: other programs can only slow one down
     return min(run(STEPS) for _ in range(2)) / (STEPS * stack)

@@ -1,6 +1,6 @@
 """Train any module by DP-SGD, one after another.
 
-With Opacus's gradients of single records and its optimiser, on this package's own draws.
+It uses Opacus's gradients of single records and its optimiser, on this package's own draws.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def _train_private_module(task: Task) -> None:
 
     recipe, mechanism, device = task.recipe, build_mechanism(task), task.x.device
     head = task.head
+    # Hooks of Opacus keep each record's gradient
     module = GradSampleModule(task.modules[0].train(), loss_reduction="sum")
     optimiser = DPOptimizer(
         build_optimiser(recipe, [p for p in module.parameters() if p.requires_grad]),
@@ -53,6 +54,7 @@ def _train_private_module(task: Task) -> None:
         torch.random.fork_rng(devices=[device] if task.x.is_cuda else []),
         warnings.catch_warnings(),
     ):
+        # The records need no gradient, of which torch warns
         warnings.filterwarnings("ignore", message="Full backward hook is firing")
         torch.manual_seed(derive_dropout_seed(task.seeds[0]))
         for step, sizes in draw_poisson_steps(task):

@@ -68,11 +68,13 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
     device = task.x.device
     masks = [torch.Generator(device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds]
     noises = [build_noise_generator(seed, device) for seed in task.seeds]
+    # Buffers of the noisy gradients, used again at each step
     into = [[torch.empty_like(value) for value in stack.values] for stack in net.stacks]
     with torch.no_grad():
         for made, (step, sizes) in enumerate(draw_poisson_steps(task)):
             x, labels = build_poisson_batch(task, step, sizes)
             inputs = x.reshape(*labels.shape, net.width).to(net.stacks[0].values[0].dtype)
+            # Dropout masks are drawn first, as many as there are records in each model's sample
             keeps = [
                 _draw_padded_dropout_mask(layer.dropout, sizes, own[0], masks)
                 for layer, own in zip(net.plan, into, strict=True)
@@ -80,7 +82,9 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
             factors = compute_gradient_factors(net, inputs, labels, recipe.label_smoothing, keeps)
             scale = (
                 compute_clip_factors(net, factors, mechanism.clip)
+                # Samples differ in size: padding must not add to the sum
                 * build_draw_mask(sizes, inputs)
+                # By the expected size, since the true one depends on who joined
                 / mechanism.expected
             )
             # Noise first, then the sum on top of it: one buffer serves both
@@ -88,6 +92,7 @@ def train_private_networks(task: Task, watch: Watch | None = None) -> None:
             add_gradient_sums(into, factors, scale)
             if watch is not None:
                 watch(made, net, into)
+            # From here on as without privacy: what follows the noise costs no more privacy
             change = Change(
                 recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, step.rate, made + 1
             )
@@ -126,6 +131,7 @@ def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks
     """
     if not share:
         return None
+    # At least one row, since a Poisson sample may be empty
     keep = weight.new_zeros((len(sizes), max(1, *sizes), weight.shape[2]))
     # As many draws as records, whatever else is in the stack
     for own, size, generator in zip(keep, sizes, masks, strict=True):
@@ -136,10 +142,7 @@ def _draw_padded_dropout_mask(share: float, sizes: list[int], weight: Any, masks
 def compute_gradient_factors(
     net: Network, inputs: Any, labels: Any, smoothing: float, keeps: list[Any] | None = None
 ) -> Factors:
-    """Run forward and backward on inputs (b, r, f) and labels (b, r).
-
-    The result is the two factors of every record's gradients.
-    """
+    """Compute the factors of every record's gradients, for inputs (b, r, f) and labels (b, r)."""
     import torch
 
     seen, outs, keeps = [inputs], [], keeps or [None] * len(net.plan)
@@ -169,10 +172,12 @@ def compute_gradient_factors(
 def compute_clip_factors(net: Network, factors: Factors, clip: float) -> Any:
     """Compute the factor (b, r) that brings each record's gradient to a norm of at most `clip`."""
     parts = [
+        # The norm of an outer product is the product of norms; a bias adds a one to the input
         (a.square().sum(-1) + (len(stack.values) - 1)) * d.square().sum(-1)
         for a, d, stack in zip(factors.seen, factors.slopes, net.stacks, strict=True)
     ]
     norm = sum(parts[1:], parts[0]).sqrt_()
+    # The small number keeps a gradient of zero from dividing by zero
     return (clip / (norm + 1e-6)).clamp_(max=1.0)
 
 

@@ -1,6 +1,6 @@
 """Train one module after another, whatever it is.
 
-With autograd, and convolutions in the layout and precision that suit the processor.
+It uses autograd, and convolutions in the layout and precision that suit the processor.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def retain_freed_memory() -> Iterator[None]:
     if not hasattr(allocator, "mallopt"):
         yield
         return
+    # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's malloc.h
     trim, map_from = -1, -3
     allocator.mallopt(map_from, 2**25)  # the most that glibc takes
     allocator.mallopt(trim, 2**31 - 1)
@@ -62,6 +63,7 @@ def retain_freed_memory() -> Iterator[None]:
         yield
     finally:
         allocator.mallopt(trim, 2**25)
+        # What was kept goes back to the system at once
         allocator.malloc_trim(0)
 
 
@@ -86,9 +88,11 @@ def _train_module(task: Task) -> None:
         torch.manual_seed(derive_dropout_seed(task.seeds[0]))
         for step in iterate_steps(task):
             x, y = (part[0] for part in build_batch(task, step))
+            # The schedule is this package's own, so that all engines follow the same one
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
             optimiser.zero_grad(set_to_none=True)
+            # Only the forward pass: the loss is computed in full precision
             with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
                 outputs = module(x.to(memory_format=layout) if x.ndim == 4 else x)
             build_loss(recipe, step.epoch)(read_outputs(task, outputs), y).backward()
@@ -102,14 +106,16 @@ def _train_module(task: Task) -> None:
             ):
                 break
         if watch is not None:
+            # The weights of the best epoch, not of the last one
             module.load_state_dict(watch.kept[0])
 
 
 def read_outputs(task: Task, outputs: Any) -> Any:
     """Prepare a module's outputs for the loss.
 
-    Logits in full precision, or the outputs themselves for the user's own loss.
+    They become logits in full precision, or stay as they are for the user's own loss.
     """
+    # Named losses take logits; the user's own takes what the module returns
     if not callable(task.recipe.loss):
         return task.head.logits(outputs)
     return (
@@ -126,6 +132,7 @@ def _compute_held_logits(task: Task, layout: Any) -> Any:
     """
     import torch
 
+    # Eval mode, so that dropout does not disturb the comparison of epochs
     module, held = task.modules[0].eval(), torch.from_numpy(task.held[0]).to(task.x.device)
     with torch.no_grad():
         parts = [task.x[part] for part in torch.split(held, 1000)]

@@ -1,7 +1,7 @@
-"""Train fully connected networks with stacked weights.
+"""Train fully connected networks with stacked weights, by batched matrix products.
 
-With batched matrix products, the backward pass written out. The gradient of a weight is added to
-its momentum by the product itself, so a step reads and writes little besides the weights.
+The backward pass is written out. The gradient of a weight is added to its momentum by the product
+itself, so a step reads and writes little besides the weights.
 """
 
 from __future__ import annotations
@@ -41,15 +41,18 @@ def train_stacked_networks(task: Task) -> None:
     width = task.modules[0].get_submodule(plan[0].path).in_features
     recipe = task.recipe
     low = torch.bfloat16 if recipe.precision == "bfloat16" else None
+    # Each layer of all models in one array, so that one product serves them all
     stacks = [stack_layer(task, layer) for layer in plan]
     x = task.x.reshape(len(task.x), width)
     # Without changes to records the low precision can be applied once, not at each step
     plain = not (recipe.augmentation or recipe.mixup)
     flat = replace(task, x=x.to(low or x.dtype) if plain else task.x)
+    # Each model has a generator of its own, so that it does not depend on the stack it is in
     masks = [
         torch.Generator(task.x.device).manual_seed(derive_dropout_seed(seed)) for seed in task.seeds
     ]
     watch = build_stopping_state(task)
+    # The backward pass is written out, and nothing needs to be recorded
     with torch.no_grad():
         for number, step in enumerate(iterate_steps(flat), start=1):
             inputs, labels = build_batch(flat, step)
@@ -63,6 +66,7 @@ def train_stacked_networks(task: Task) -> None:
                 masks,
             )
             if (
+                # Early stopping looks once an epoch, at each model by itself
                 watch is not None
                 and step.last
                 and watch.look(
@@ -71,12 +75,14 @@ def train_stacked_networks(task: Task) -> None:
                 )
             ):
                 break
+        # A model that stopped earlier than the others gets back its best weights
         if watch is not None:
             for i, kept in enumerate(watch.kept):
                 _restore_model_weights(stacks, i, kept)
         for i, module in enumerate(task.modules):
             for layer, stack in zip(plan, stacks, strict=True):
                 linear = module.get_submodule(layer.path)
+                # torch stores weights as (out, in), the stack as (in, out)
                 linear.weight.copy_(stack.values[0][i].T)
                 if linear.bias is not None:
                     linear.bias.copy_(stack.values[1][i, 0])
@@ -100,6 +106,7 @@ class Change:
 
 def _build_change(recipe: TorchSettings, rate: float, epoch: int, number: int) -> Change:
     """Build the change that the recipe makes in a step."""
+    # The gradient of cross-entropy is known in closed form
     loss = None if recipe.loss == "cross_entropy" else build_loss(recipe, epoch)
     return Change(recipe.optimiser, recipe.weight_decay, recipe.label_smoothing, rate, number, loss)
 
@@ -133,9 +140,11 @@ def stack_layer(task: Task, layer: Layer) -> Stacked:
     import torch
 
     linears = [module.get_submodule(layer.path) for module in task.modules]
+    # Transposed once here, and not in every product
     values = [torch.stack([linear.weight.detach().T for linear in linears]).contiguous()]
     if linears[0].bias is not None:
         values.append(torch.stack([linear.bias.detach()[None] for linear in linears]))
+    # Adam keeps two moments, SGD one momentum
     n_memories = 2 if isinstance(task.recipe.optimiser, Adam) else 1
     return Stacked(
         values, [[torch.zeros_like(value) for _ in range(n_memories)] for value in values]
@@ -153,6 +162,7 @@ def _run_training_step(
     """Run forward, backward and update of all models on inputs (b, r, f) and labels (b, r)."""
     import torch
 
+    # In low precision the products use copies; updates go to the full weights
     weights = [[value.to(inputs.dtype) for value in stack.values] for stack in stacks]
     seen, outs = [inputs], []
     kept: list[Any] = []
@@ -166,6 +176,7 @@ def _run_training_step(
         outs.append(out)
         kept.append(_draw_dropout_mask(out, layer.dropout, masks) if layer.dropout else None)
         seen.append(out * kept[-1] if layer.dropout else out)
+    # Forward is done: from here on backwards, layer by layer
     back = _compute_logit_gradient(seen[-1], labels, change).to(inputs.dtype)
     for i in reversed(range(len(plan))):
         # Computed before the update below changes the weights that it needs
@@ -184,12 +195,15 @@ def _compute_logit_gradient(logits: Any, target: Any, change: Change) -> Any:
     """
     import torch
 
+    # A loss of the user's own is differentiated by torch
     if change.loss is not None:
         wide = logits if logits.dtype == torch.float64 else logits.float()
         return torch.func.vmap(torch.func.grad(change.loss))(wide, target)
+    # Labels, where only one entry of each row differs from the softmax
     if target.ndim == 2:
         return compute_cross_entropy_gradient(logits, target, change.label_smoothing)
     n, k = logits.shape[1:]
+    # A softmax in bfloat16 would lose most of its digits
     wide = logits if logits.dtype == torch.float64 else logits.float()
     soft = (1 - change.label_smoothing) * target + change.label_smoothing / k
     return (torch.softmax(wide, -1) * soft.sum(-1, keepdim=True) - soft).div_(n)
@@ -202,6 +216,7 @@ def compute_cross_entropy_gradient(logits: Any, labels: Any, smoothing: float) -
     n, k = logits.shape[1:]
     wide = logits if logits.dtype == torch.float64 else logits.float()
     found = torch.softmax(wide, -1)
+    # The softmax minus the smoothed target, without building the target
     found.scatter_add_(
         2, labels[..., None], torch.full_like(labels[..., None], smoothing - 1, dtype=found.dtype)
     )
@@ -214,6 +229,7 @@ def backpropagate_activation(activation: Any, back: Any, out: Any) -> Any:
     """Compute the gradient by the activation's input, from its output `out`."""
     import torch
 
+    # The operations that torch's own backward pass calls, so that the results agree
     aten = torch.ops.aten
     rules: dict[str, Callable[[], Any]] = {
         "ReLU": lambda: aten.threshold_backward(back, out, 0),
@@ -246,6 +262,7 @@ def _update_layer(stack: Stacked, inputs: Any, back: Any, change: Change) -> Non
     # itself
     fused = isinstance(optimiser, SGD) and not optimiser.nesterov and inputs.dtype == weight.dtype
     if fused and isinstance(optimiser, SGD):
+        # Momentum times its factor plus the gradient, which is never stored by itself
         momentum = stack.memory[0][0]
         momentum.baddbmm_(inputs.transpose(1, 2), back, beta=optimiser.momentum)
         if change.weight_decay:
@@ -275,10 +292,12 @@ def apply_gradient(value: Any, gradient: Any, memory: list[Any], change: Change)
         )
         value.add_(direction, alpha=-rate)
         return
+    # Decoupled weight decay, as in AdamW
     value.mul_(1 - rate * change.weight_decay)
     first, second = optimiser.betas
     gradient = gradient.to(value.dtype)
     memory[0].lerp_(gradient, 1 - first)
     memory[1].mul_(second).addcmul_(gradient, gradient, value=1 - second)
+    # Moments start at zero; dividing by 1 - beta^t undoes that bias
     scale = (memory[1].sqrt() / (1 - second**change.number) ** 0.5).add_(optimiser.eps)
     value.addcdiv_(memory[0], scale, value=-rate / (1 - first**change.number))

@@ -1,6 +1,6 @@
 """Train modules of one architecture together by `torch.func`, stacked.
 
-For processors that are fast on large steps.
+It serves processors that are fast on large steps.
 
 Elementwise optimisers act on stacked weights as on each model's own. Modules with running
 statistics cannot be stacked.
@@ -27,6 +27,7 @@ def train_with_vmap(task: Task) -> None:
 
     recipe = task.recipe
     _ = task.head  # determined now: training mode would change what the module returns
+    # All modules have one architecture: the first lends its code to all weights
     base = task.modules[0].train()
     parameters, _ = stack_module_state(task.modules)
     weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
@@ -51,6 +52,7 @@ def train_with_vmap(task: Task) -> None:
                 step.epoch,
             )
             for name, value in weights.items():
+                # The optimiser works on stacked weights as on any others
                 value.grad = found[name]
             optimiser.step()
     with torch.no_grad():
