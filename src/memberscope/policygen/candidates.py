@@ -331,7 +331,7 @@ def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[
     parts = select_parts(result.arrays, place)
     if not parts or plan.policy is None:
         return ()
-    # Records in excess of a control are counted against the model by every claim
+    # Records on both sides beyond chance are taken in the worst case by every claim
     excess = count_excess_records(result.controls)
     tested = examine_claims(
         plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess
@@ -427,7 +427,7 @@ def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
     own = levels[name, outputs]
     if not own.bounds:
         return Candidate(name, outputs, (), "undecided", own.covered.ran, own.covered.lacking)
-    # An endpoint's logits are not measured by what only its probabilities tell
+    # Unrestricted logits bear the same name but are above probabilities, not below
     above = {(NONE, "logits")} if outputs == "probabilities" else set()
     # Who sees this level can work out each of these, and so run their attacks too
     weaker = [

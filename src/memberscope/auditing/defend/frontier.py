@@ -164,7 +164,7 @@ class FrontierView:
                 f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give "
                 "more."
             )
-        # A copy only accompanies its near-duplicate and is not scored as a canary
+        # A copy only accompanies its near-duplicate, so it is no canary of its own
         masks = {
             kind: kinds == kind
             for kind in dict.fromkeys(kinds.tolist())

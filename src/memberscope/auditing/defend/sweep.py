@@ -312,7 +312,7 @@ def _reserve_records(
     """
     from memberscope.auditing.subject.subject import take_records
 
-    # What is fitted by chance needs no records
+    # What is drawn at random is not fitted, and needs no records
     fitted = [
         part
         for name in expand_sweep(wish.names)
@@ -426,7 +426,7 @@ def train_and_audit(
     proven = None if proof is None else proof(int(scene.member.sum()))
     target, seconds = _train_sweep_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
-    # Copies are trained on but not scored
+    # The blind control would know a copy from its near-duplicate, so it leaves copies out
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
     result, unaware = _attack_twice(

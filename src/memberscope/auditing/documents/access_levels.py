@@ -58,7 +58,7 @@ class Level:
         return format_level(self.access.word, self.restriction)
 
     def wanted(self, spec: SignalSpec, queries: int) -> SignalRequest:
-        """Request a signal as an adversary here sees it, spending `queries` a record on each search.
+        """Request a signal as an adversary here sees it, with `queries` a record for each search.
 
         What is measured does not depend on what the outputs look like.
         """
@@ -108,9 +108,9 @@ def find_remaining_restriction(name: str | None, done: str | None) -> OutputDefe
 def list_audit_levels(
     target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()
 ) -> tuple[Level, ...]:
-    """Levels to audit, weakest first.
+    """List the levels to audit, weakest first.
 
-    Those that `signal` can be reduced to, up to the declared one.
+    They are those that `signal` can be reduced to, up to the declared one.
 
     Each restriction of `tried` that would hide something is a level of its own, below all
     probabilities.

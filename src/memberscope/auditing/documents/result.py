@@ -126,7 +126,7 @@ class Cost:
 class ExposedRecord:
     """One of the most exposed records.
 
-    Its keyed hash, its class, its best attack and the posterior there.
+    It has its keyed hash, its class, its best attack and the posterior there.
 
     `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
 

@@ -173,7 +173,7 @@ def _test_question(
         )
     if isinstance(claim, EpsilonClaim):
         return _test_epsilon(question, estimates, confidence)
-    # The whole audit's parts are left as they are, since they may carry cached curves
+    # Without a group the parts already hold all records
     own = (
         parts
         if question.group is None

@@ -45,12 +45,10 @@ def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
 def _find_place(
     limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None
 ) -> Place:
-    """The level of an adversary who sees outputs through the restriction `limit`.
+    """Find the level of an adversary who sees outputs through the restriction `limit`.
 
-    All that is granted without one.
-
-    A restriction that hides nothing of what is in force has no level of its own, and is that of all
-    that is granted.
+    It is that of all that is granted without a restriction, or with one that hides nothing of what
+    is in force and so has no level of its own.
     """
     # Labels are the same whatever else is done to the outputs
     if limit is not None and parse_restriction(limit).signal == "labels":
@@ -152,9 +150,9 @@ def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class AdversaryView:
-    """The attacks `parts` of a row's adversary.
+    """The attacks `parts` of a row's adversary, and what ran at that access.
 
-    With `others` of one who does not know the defence, and what ran at that access.
+    `others` are those of an adversary who does not know the defence.
     """
 
     parts: list[AttackPart]

@@ -153,7 +153,7 @@ def compute_audit_power(
             for name, ends in blocks.items()
             if ends is not None
         }
-        # Some attack without ties keeps the better number
+        # An attack whose scores do not tie still reaches the better number
         if own and len(row["coarse"]) == len(own):
             row["tpr"] = _take_largest(row["coarse"].values())
     return found

@@ -122,7 +122,7 @@ def digest_audit_arrays(arrays: AuditArrays) -> str:
         (f"group {name} {arrays.group_values[name]}", codes)
         for name, codes in sorted(arrays.groups.items())
     ]
-    # What is optional is hashed only if there, so that older results keep their digests
+    # What is optional is hashed only if there, so that results without it keep their digests
     parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
     parts += [] if arrays.overlap is None else [("overlap", arrays.overlap)]
     parts += [] if arrays.unit is None else [("unit", arrays.unit)]
@@ -259,7 +259,7 @@ def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
     total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
     return found + (
         [f"{result.cost.queries} queries are fewer than were asked"]
-        # The mean is stored rounded, which may cost half a query
+        # A mean times a count is a whole number only up to rounding
         if result.cost.queries < total - 0.5
         else []
     )
