@@ -142,7 +142,7 @@ def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str,
 def _describe_execution(got: Collected) -> dict[str, Any]:
     """Describe how the reference models were trained.
 
-    As far as their recipe left it open and a measurement decided it.
+    Only what their recipe left open, and a measurement decided, is told.
     """
     return {} if got.references is None else {"execution": got.references.fleet.choice}
 
@@ -223,7 +223,7 @@ def _check_blind_control(
 ) -> Control:
     """Run the blind control on the audit's records.
 
-    Without copies that stand beside a record of their own side.
+    Copies that stand beside a record of their own side are left out.
     """
     subject = got.subject
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies

@@ -106,7 +106,7 @@ def collect_diagnostics(
 def _summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
     """Summarise how many non-members duplicate members.
 
-    With keyed hashes of the first pairs; None without records.
+    The first pairs are named by keyed hashes. It is None without records.
     """
     if got.overlap is None:
         return None

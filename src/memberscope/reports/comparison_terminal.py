@@ -109,7 +109,7 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     """Build the table of the strongest attack at each level that both have, and accuracies.
 
-    With the attacks that reached it if `wide`.
+    The attacks that reached it are named if `wide`.
     """
     title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({format_percentage(comparison.confidence)} intervals)"
     table = Table(title=title, title_justify="left")

@@ -1,6 +1,6 @@
 """Write a frontier of defences for readers.
 
-As `frontier.json`, as one HTML file with its two pictures, and as a table in the terminal.
+There is `frontier.json`, one HTML file with two pictures, and a table in the terminal.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def list_fprs(result: Result) -> list[float]:
 def find_headline(result: Result) -> Estimate | None:
     """Find the strongest attack's TPR at the policy's lowest rate.
 
-    Or else at the lowest one with ten expected false positives.
+    Without one it is that at the lowest rate with ten expected false positives.
     """
     found = list_levels(result)
     if not found:

@@ -35,7 +35,7 @@ def print_summary(
 ) -> None:
     """Print verdict, threat model, strongest attacks, controls, power, and the next command.
 
-    And what did not run.
+    What did not run is listed as well.
 
     `arguments` gives what named the model on the command line, for the verb of the next command.
     """
@@ -196,7 +196,7 @@ def _format_model_lines(result: Result) -> list[str]:
 def _build_targets_table(result: Result) -> Table:
     """Build the table of the leading attacks on the audited model and the further targets.
 
-    Of the latter it has mean and spread.
+    For the latter it has mean and spread.
     """
     found = result.diagnostics["targets"]
     left_out = f", {found['failed']} left out" if found["failed"] else ""

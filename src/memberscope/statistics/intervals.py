@@ -106,7 +106,7 @@ def ratio_of_shares(
 def kolmogorov_band(n: int, confidence: float = 0.95) -> float:
     """Give the half width of a band around the distribution of `n` records that holds everywhere.
 
-    From the exact law of the Kolmogorov statistic.
+    It follows from the exact law of the Kolmogorov statistic.
 
     >>> round(kolmogorov_band(100), 4)
     0.134

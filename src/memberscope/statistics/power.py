@@ -357,7 +357,7 @@ def minimum_detectable_auc(
 ) -> float:
     """Find the smallest AUC whose lower limit at `confidence` exceeds one half with `power`.
 
-    By the AUC's variance under the null.
+    The variance is the AUC's under the null.
 
     >>> round(minimum_detectable_auc(1000, 1000), 3)
     0.536

@@ -61,7 +61,7 @@ class ConfusionCounts:
 def find_best_balanced_threshold(curve: Roc) -> float:
     """Find the threshold with the best balanced accuracy for "member iff score >= threshold".
 
-    Of equals, the strictest.
+    Of equals it is the strictest.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> find_best_balanced_threshold(roc(np.array([0.9, 0.8, 0.3, 0.1]), np.arange(4) < 2))

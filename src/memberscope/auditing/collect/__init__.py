@@ -1,4 +1,4 @@
 """Collect what is asked of the target and the reference models before anything is scored.
 
-And forecast it.
+The same steps make up its forecast.
 """

@@ -137,7 +137,7 @@ def build_training_job(
 def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
     """Fit the plan to the number of reference models of the user's own design.
 
-    Or to that of the threat model, if it grants fewer.
+    It is that of the threat model, if that grants fewer.
 
     Raises:
         InputError: The design has more models than are granted.

@@ -223,7 +223,7 @@ def _limit_to_shared_attacks(
 ) -> AuditArrays:
     """Keep the `shared` attacks only.
 
-    Without those that use reference models where these are `untrusted`.
+    Those that use reference models go where these are `untrusted`.
     """
     kept = replace(arrays, scored=tuple(entry for entry in arrays.scored if entry.attack in shared))
     return drop_reference_attacks(kept) if untrusted else kept
@@ -260,7 +260,7 @@ def _select_claims(measures: list[Measure], before: Result, after: Result) -> li
 def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set[float]:
     """Pick the smallest of the usual rates that allows ten false positives in both audits.
 
-    Or else the largest that they resolve.
+    Where none does, it is the largest that they resolve.
     """
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = sorted(entry.fpr for entry in found if entry.fpr in USUAL and entry.fpr)

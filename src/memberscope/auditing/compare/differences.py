@@ -1,6 +1,6 @@
 """Measure the difference between two audits.
 
-From the scores of both, or from their stored estimates alone.
+It is taken from the scores of both, or from their stored estimates alone.
 """
 
 from __future__ import annotations

@@ -314,7 +314,7 @@ def _measure_found_share(
 ) -> FoundShare:
     """Measure the share of one kind beyond the threshold at `fpr` of the other over walks.
 
-    With its p-value.
+    The share comes with its p-value.
     """
     found = [estimate_found_share(blocks, fpr) for blocks in sides]
     # Walks share records, so their z-values are averaged and not added: the mean varies no more
@@ -343,7 +343,7 @@ def _split_blocks_by_side(
 def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
     """Average the AUC of the blocks with van Elteren's weights.
 
-    With its standard error if the sides are alike (ties counted).
+    The standard error given is that of sides that are alike (ties counted).
     """
     weights, values, variances = [], [], []
     for inside, outside in blocks:

@@ -98,7 +98,7 @@ def _find_best_constant(labels: Ints) -> Bools:
 def is_better_than_constant(hits: Bools, labels: Ints, unit: Ints | None = None) -> bool:
     """Tell whether the model is surely right (`hits`, n) more often than any constant.
 
-    By the sign test of the differences.
+    This is the sign test of the differences.
     """
     constant = _find_best_constant(labels)
     # Records on which both are right, or both wrong, tell nothing
@@ -111,7 +111,7 @@ def is_better_than_constant(hits: Bools, labels: Ints, unit: Ints | None = None)
 def _can_predict_labels(probabilities: Floats, labels: Ints, unit: Ints | None) -> bool:
     """Tell whether the true classes surely get more than in random order.
 
-    By Hoeffding's permutation variance [1].
+    The variance is Hoeffding's, over permutations [1].
 
     References:
         [1] W. Hoeffding, "A combinatorial central limit theorem", Annals of Mathematical Statistics

@@ -115,7 +115,7 @@ class SweepSetting:
 class SweepOutcome:
     """One way of training as it was attacked.
 
-    By an adversary who trains so, too, and by one who trains undefended models.
+    One adversary trains the same way, the other trains undefended models.
 
     `subject` is the target that was trained once, with its records.
     """
@@ -151,7 +151,7 @@ def sweep_defences(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Frontier:
-    """Train a target and reference models with each defence, attack them, and compare them.
+    """Train a target and reference models with each defence, attack and compare them.
 
     Accuracy is put beside leakage.
 
@@ -420,7 +420,7 @@ def train_and_audit(
 ) -> SweepOutcome:
     """Train the target as `recipe` says and audit it twice.
 
-    With reference models of that recipe and of the undefended one.
+    Once with reference models of that recipe, and once with those of the undefended one.
     """
     proof = getattr(recipe, "proof", None)
     proven = None if proof is None else proof(int(scene.member.sum()))

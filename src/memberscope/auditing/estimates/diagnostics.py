@@ -41,7 +41,7 @@ def measure_generalisation(
 ) -> dict[str, Any]:
     """Measure accuracy on members and on non-members, and their difference with a MOVER interval.
 
-    By `unit` (n,) if there are any.
+    Records of one `unit` (n,) may depend.
     """
     train, test = (
         _measure_accuracy(hits[side], confidence, None if unit is None else unit[side])
@@ -90,7 +90,7 @@ def measure_calibration(
 ) -> dict[str, Any]:
     """Measure overconfidence on members and on non-members, from probabilities (n, 1, k).
 
-    By `unit` (n,) if there are any.
+    Records of one `unit` (n,) may depend.
     """
     # A restriction may hide classes, whose share is spread over them
     values = fill_hidden_probabilities(np.asarray(evidence.target[:, 0, :], dtype=np.float64))

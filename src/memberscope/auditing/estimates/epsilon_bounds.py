@@ -59,7 +59,7 @@ def compute_privacy_bounds(
 ) -> list[EpsilonBound]:
     """Bound epsilon in each form from the scores (m,) of canaries.
 
-    Fair coins put them in (`inside`, (m,)) or left them out.
+    Fair coins put them in or left them out; `inside` (m,) says which.
 
     The surest half of the guesses are in, the least sure half out. How many are guessed is tried at
     six shares that were fixed beforehand, each at a sixth of the significance, so that the bound

@@ -96,7 +96,7 @@ class AttackPart:
     def counts(self, point: str) -> ConfusionCounts:
         """Count true and false positives at the transferred threshold of an operating point.
 
-        Of as many records as are independent.
+        Records in units count as no more than are independent.
         """
         return effective_counts(self.decisions[point], self.member, self.unit)
 
@@ -223,7 +223,7 @@ def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[
 def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """Estimate a group's AUC, and its TPR at the group's own FPR where it resolves it.
 
-    And what the global thresholds really do to the group.
+    The rates that the global thresholds really have in the group are estimated as well.
     """
     curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]

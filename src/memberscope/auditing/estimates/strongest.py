@@ -170,7 +170,7 @@ def estimate_strongest_ppv(
 def _estimate_precision(tpr: Estimate, prior: float) -> Estimate:
     """Estimate the precision of an adversary who accuses exactly the estimate's rate.
 
-    From the limits of its TPR.
+    Its limits are worked out from those of the TPR.
     """
     assert tpr.fpr is not None
     found = convert_tpr_to_ppv(Interval(tpr.value, tpr.low, tpr.high, tpr.method), tpr.fpr, prior)
@@ -194,7 +194,7 @@ def _build_candidate_estimate(
 ) -> Estimate:
     """Build the estimate under the name `strongest`.
 
-    With what the attack that reached it asked.
+    Counts and queries are those of the attack that reached it.
     """
     best, name = pick_strongest(intervals, [part.scored.attack for part in parts])
     leader = next(part for part in parts if part.scored.attack == name)

@@ -1,6 +1,6 @@
 """Measure how much one number varies between trainings of a recipe.
 
-From the further target models of two audits.
+The further target models of two audits tell it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Estimate how many seconds an audit takes.
 
-From a few constants measured by `benchmarks/forecast.py`, and what a short probe measures here.
+A few constants come from `benchmarks/forecast.py`, the rest from a short probe made here.
 
 All seconds are of one core. To set the constants again after the attacks or intervals became faster
 or slower, run `python benchmarks/forecast.py constants` and copy the lines that it prints.

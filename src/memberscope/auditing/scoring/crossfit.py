@@ -178,7 +178,7 @@ def transfer_thresholds(
 def estimate_posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats:
     """Estimate the probability of membership (n,) at `prior`.
 
-    From a likelihood ratio learned on the other folds.
+    It is worked out from a likelihood ratio learned on the other folds.
     """
     found = np.empty(len(member))
     for f in range(int(fold.max()) + 1):

@@ -57,7 +57,7 @@ def run_null_control(
 ) -> Control:
     """Cross-fit every attack on non-members alone, half of them called members.
 
-    And look at the AUCs. `evidence` gives that of the non-members for each attack.
+    The AUCs must look like chance. `evidence` gives the non-members' for each attack.
 
     Records of one `unit` (n,) are on the same side, in the same fold, and counted together.
     """

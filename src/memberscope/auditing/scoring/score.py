@@ -141,7 +141,7 @@ def _score_job(
 def _explain_missing_references(attack: Attack, got: Collected) -> str:
     """Explain which reference models could not be trained.
 
-    Where an attack needs more than are left.
+    It is for an attack that needs more than are left; else empty.
     """
     if (
         got.references is None

@@ -33,7 +33,7 @@ METHOD = (
 def _substitute_target_model(got: Collected, k: int) -> Collected:
     """Put target model `k` where the audited model was in what was collected.
 
-    With its membership, its answers, its own streams.
+    Membership, answers and random streams are its own.
     """
     assert got.procedure is not None
     fleet, labels = got.procedure.fleet, got.subject.records.y
@@ -78,7 +78,7 @@ def _substitute_target_model(got: Collected, k: int) -> Collected:
 def _select_target_measurements(got: Collected, k: int) -> Measurements:
     """Select what was measured of target model `k`.
 
-    With the number of queries that the audited model's search took.
+    The numbers of queries are those that the audited model's search took.
     """
     assert got.procedure is not None
     found, refused = {}, dict(got.measured.refused)
@@ -99,7 +99,7 @@ def score_targets(
 ) -> tuple[dict[str, AuditArrays], list[NotRun]]:
     """Score every attack on each target model by its name.
 
-    And list what did not run on one though it ran on the target.
+    What did not run on one though it ran on the target is listed.
 
     Groups and single records are the audited model's affair: they are left out here.
     """

@@ -1,6 +1,6 @@
 """Find records that stand on both sides under different ids, exactly or nearly.
 
-And count how many more they are than by chance.
+How many more they are than by chance is counted, too.
 
 A non-member that was also trained on makes every attack look weaker than it is. In tables of few
 columns many records are equal by chance, so what counts is the *excess*: non-members with a twin

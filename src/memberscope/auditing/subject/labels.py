@@ -1,6 +1,6 @@
 """Read labels as 0-based classes: what people hold them in, and what they call them.
 
-And say where something was read into them.
+Where something was read into them, a note says so.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
 def _spell_labels(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
     """Spell the different labels of `y` (n,) as the model's classes write them.
 
-    And say which (n,) each record has.
+    Which of them (n,) each record has is given, too.
     """
     values = _flatten_labels(y)
     plain = {simplify_class_name(name): name for name in classes}

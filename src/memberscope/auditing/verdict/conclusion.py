@@ -150,7 +150,7 @@ def _build_pass(
 def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
     """List the classes of attack of which none ran though the declared access allows them.
 
-    With the number of attacks that the plan leaves out.
+    The number of attacks that the plan leaves out is listed, too.
     """
     attacks = [_get_attack(name) for name in ran]
     found = []

@@ -57,7 +57,7 @@ def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
 
 
 def describe_repeats(environment: dict[str, str]) -> str | None:
-    """Which audit of this model with this plan it was; None for the first, or where nobody counted.
+    """Say which audit of this model with this plan it was; None for the first, or uncounted.
 
     >>> describe_repeats({"audits_of_this_plan": "3", "seeds_of_these_audits": "0, 1, 2"})
     'This is the third audit of this model with this plan; seeds tried: 0, 1, 2.'

@@ -54,7 +54,7 @@ class MatrixRow:
 class Matrix:
     """The rows, weakest access first, and the attacks that have a column.
 
-    With the rate and prior that the rows speak of.
+    `fpr` and `prior` are those that the rows speak of.
     """
 
     attacks: tuple[str, ...]

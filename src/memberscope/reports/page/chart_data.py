@@ -78,7 +78,7 @@ def _evaluate_curve(
 ) -> dict[str, list[float | None]]:
     """Evaluate the TPR at each number of false positives, straight between vertices.
 
-    With its limits at every few of them (None between).
+    Limits are given at every few of them (None between).
     """
     curve, strict = curves
     tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])

@@ -192,7 +192,7 @@ def auc_difference(
 ) -> Interval:
     """Give the AUC of `first` (n,) minus that of `second` (n,) on the same records.
 
-    By paired DeLong; records of one `unit` may depend on one another.
+    The method is paired DeLong; records of one `unit` may depend on one another.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_difference(scores, scores, np.arange(8) < 4)[:3]
