@@ -36,7 +36,7 @@ def suggest_next_step(
     if result.verdict == "PASS":
         if not result.limited:
             return f"Nothing to fix. As a gate for the next release: memberscope check {out}"
-        # Four is what an example needs; the policy's own number goes first
+        # The policy's own number, or four where it names none
         n = (result.plan.get("policy") or {}).get("references", 4)
         trained = f"--recipe my_module:train --references {n}"
         # Stored signals have no recipe that could train models

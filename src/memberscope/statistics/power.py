@@ -191,7 +191,7 @@ def _build_layout(
     sizes = _fold_sizes(n, n_folds)
     parts = [_fold_cells(ranks, int(size), n, n_folds, blocks, rng) for size in sizes]
     edges, counts = (np.concatenate([part[i] for part in parts], axis=1) for i in range(2))
-    # Folds of one rank differ in size by at most one, so they share one number of cells
+    # Every fold has as many cells as the first
     n_cells = parts[0][0].shape[1]
     fold = np.repeat(np.arange(n_folds), n_cells)
     # Folds are compared on the strict curve, where thresholds stand at non-members

@@ -144,7 +144,6 @@ def _estimate_share(share: tuple[float, float], confidence: float) -> Interval:
 
 def _estimate_mix_precision(counts: ConfusionCounts, confidence: float) -> Interval:
     """Estimate the precision at the audit's own share of members."""
-    # Imported here, since that module reads rates from this one's curves
     from memberscope.statistics.ppv import ppv_from_counts
 
     return ppv_from_counts(
@@ -232,7 +231,7 @@ def _estimate_best_sum(
     tpr, fpr = curve.tp / curve.n_members, curve.fp / curve.n_non_members
     sums = w1 * tpr - w0 * fpr
     value = float(sums[at])
-    # One-sided Hoeffding bands of both rates, joined for the weighted sum
+    # The half width of a band that holds for the weighted sum at every threshold
     reach = float(np.sqrt(0.5 * np.log(1 / tail) * (w1**2 / sizes[0] + w0**2 / sizes[1])))
 
     def largest(chosen: Any) -> float:

@@ -44,8 +44,8 @@ class Sides:
     def variance_of_mean(self, inside: Floats, outside: Floats) -> tuple[float, float]:
         """Estimate the variance of the sum of both means, and its degrees of freedom.
 
-        Given are residuals of members (n1,) and non-members (n0,). Both are 0 where a side is a single
-        unit.
+        Given are residuals of members (n1,) and non-members (n0,). Both results are 0 where a side
+        is a single unit.
         """
         n1, n0, n_all = self.n_units
         # One unit has no spread to estimate

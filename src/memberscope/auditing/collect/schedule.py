@@ -106,7 +106,7 @@ def _explain_blocked(
     reasons. None where nothing is known to be in the way.
     """
     needs = attack.needs
-    # In the order in which the attack itself would refuse
+    # Only the first reason found is told
     if needs.spec.source == "student" and (training is None or training.population is None):
         return (
             "Expected a recipe and a population that the target labels, got none. Give --recipe "

@@ -51,7 +51,7 @@ def has_same_records(
     before: Result, after: Result, first: AuditArrays, second: AuditArrays
 ) -> bool:
     """Tell whether both audits are about the same records, members and order."""
-    # Digests first; without scores at hand they are all there is
+    # The digest tells the records, which the arrays do not hold; these tell who was a member
     if before.digests.get("records") != after.digests.get("records") or len(first.member) != len(
         second.member
     ):

@@ -42,11 +42,11 @@ from memberscope.auditing.verdict.recompute import digest_audit_arrays, restore_
 from memberscope.errors import InputError
 from memberscope.statistics import Interval, can_resolve_fpr, difference_p_value, holm
 
-# Rates of the claim where no policy names any
+# Rates of the claim where no policy names any: the first that allows ten false positives in both
 USUAL = (
     0.001,
     0.01,
-)  # rates of the claim where no policy names any, the first that allows ten false positives in both
+)
 INDEPENDENT = "intervals take the two as independent"
 
 

@@ -38,10 +38,8 @@ from memberscope.auditing.subject.feature_matrix import (
 from memberscope.statistics import auc_difference
 from memberscope.types import Bools, Floats, Ints
 
-# The chance that a clean audit fails is shared by both classifiers, the AUC and all rates
-ALPHA = (
-    0.005  # chance that a clean audit fails, over both classifiers, the AUC and all rates together
-)
+# The chance that a clean audit fails, over both classifiers, the AUC and all rates together
+ALPHA = 0.005
 ALPHA_BELOW = 0.0025  # chance that a clean audit is found surely below one half
 MAX_RECORDS = 20_000  # a side; enough to see an AUC of 0.51
 ORDERS = 2  # orders by hash; each is gone through forwards and backwards

@@ -41,13 +41,14 @@ RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive ra
 # Below so few false positives the interval of a rate says little
 LEAST = 8  # false positives at a rate, below which its interval says little
 FEWEST = 20  # canaries that bound epsilon
-# Fixed beforehand: taking the best by looking would need a correction
+# Whose scores bound epsilon: the first that ran, fixed beforehand, as taking the best by looking
+# would need a correction
 BOUND_BY = (
     "lira",
     "rmia",
     "logit",
     "confidence",
-)  # whose scores bound epsilon: the first that ran, fixed beforehand
+)
 DELTA = 1e-5
 # A row that fails one of these may break a policy but not meet it
 WITHHOLD = (
@@ -55,7 +56,7 @@ WITHHOLD = (
     "direction",
     "fitted",
     "overlap",
-)  # controls without which a row may break a policy and not meet it
+)
 # A defence that keeps less than this share of the accuracy above the commonest class is said to
 # destroy it
 RUINED = 0.5
@@ -342,10 +343,8 @@ def _measure_epsilon_bounds(
     """
     # A near-duplicate moves together with its copy, so it is no coin of its own
     alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
-    # A learned attack saw the memberships of other records, so its scores are left out
-    ran = {
-        entry.attack: entry for entry in scored if not entry.learned
-    }  # the highest level of each comes last
+    # A learned attack saw the memberships of other records; the highest level of each comes last
+    ran = {entry.attack: entry for entry in scored if not entry.learned}
     chosen = next((ran[name] for name in BOUND_BY if name in ran), None)
     if not alone or chosen is None:
         return []

@@ -83,7 +83,7 @@ OPEN = (
     "gradient_norm",
     "self_influence",
     "lira_gradient_norm",
-)  # beside them where the model itself is open
+)
 SEARCHED = 64  # queries a record for each label-only search of the target
 # Share of the non-members set apart for defences that are fitted, where no population is given
 RESERVED = 0.2

@@ -29,7 +29,7 @@ SHARES = (
     0.25,
     0.5,
     1.0,
-)  # of the canaries that are guessed, each at an equal part of the significance
+)
 ASSUMES = {
     "one_run": "any (epsilon, delta)-private training",
     "one_run_fdp": "training whose trade-off curve is a Gaussian mechanism's, as DP-SGD's nearly is",

@@ -19,9 +19,7 @@ from memberscope.statistics import (
 from memberscope.types import Estimate
 
 # Fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
-GUESS_SHARE = (
-    0.1  # fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
-)
+GUESS_SHARE = 0.1
 METHOD = (
     "one-run lower bound (arXiv:2305.08846), {guesses} guesses fixed beforehand, {right} right; "
     "delta = 0; corrected for "

@@ -103,7 +103,7 @@ def forecast_audit(
     timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, runs = n_members + n_others, _order_runs(plan, schedule)
-    # Models are only counted here: the design of the user may have another number than the plan
+    # Counted by the job itself, which knows the user's own design
     wanted, models = schedule.list_reference_requests(), 0
     if training is not None and wanted:
         seed = np.random.SeedSequence(plan.seed)
@@ -123,7 +123,7 @@ def forecast_audit(
         observing=None if seconds.observing is None else seconds.observing * done,
     )
     cores = os.cpu_count() or 1
-    # Scores, thresholds and posteriors in eight bytes, and about forty bytes of text an attack
+    # Eight bytes a number in the arrays, and some forty a record and attack as text
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     return Forecast(
         runs=[(attack.name, level.word) for attack, level in runs],

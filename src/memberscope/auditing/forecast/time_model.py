@@ -30,12 +30,13 @@ START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
 FITTED = (0.03, 8.5e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
-# Fixed and for each record, over all folds, and the records up to which fitting takes longer
+# Quantile regression on features, all folds: in all, for each record, and the records up to which
+# fitting takes longer
 QUANTILE = (
     2.8,
     1.4e-4,
     50_000,
-)  # quantile regression on features, all folds, and the records up to which fitting takes longer
+)
 FURTHER = 0.3  # share of that which a record beyond them takes: it is scored only
 # An attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
 CLASSIFIER = 0.06
@@ -43,27 +44,25 @@ CLASSIFIER = 0.06
 PART = (
     4.0e-3,
     2.2e-6,
-)  # all numbers of one attack on one group of records: in all, and for each record
+)
 # The blind control: in all, for each record and column, and the most records it looks at
 BLIND = (
     0.1,
     4.0e-7,
     40_000,
-)  # the blind control: in all, for each record and column, and the most records it looks at
+)
 # The search for duplicates: for each record and column, and the most records it looks at
 COMPARE = (
     7.0e-6,
     20_000,
-)  # the search for duplicates: for each record and column, and the most records it looks at
+)
 # A moved record of a label-only search, besides the model: each, and for each of its columns
 MOVED = (
     3.0e-6,
     1.2e-7,
-)  # a moved record of a label-only search, besides the model: each, and for each of its columns
-# Many records are done before the budget is spent
-SPENT = (
-    0.75  # share of the queries granted that a search spends, since many records are done before
 )
+# Share of the queries granted that a search spends, since many records are done before
+SPENT = 0.75
 PROBED = 48  # the records that a local model is timed on
 LARGE = 512  # and the size of the larger of two questions, made of the same records
 

@@ -26,7 +26,7 @@ WIDE = 64  # features beyond which trees get principal components instead
 LEAST_WORDS, LEAST_NUMBERS = (
     20,
     100,
-)  # different values below which a column is a category, or a number such as an age
+)
 FEWEST_ROWS, MOST_ROWS = 2, 50  # rows a value, by the median, of a column that looks like an id
 
 

@@ -292,7 +292,7 @@ def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
             - limit
         )
 
-    # The lower limit falls with the tail, so the p-value is where it crosses the limit
+    # The lower limit rises with the tail, so the p-value is where it crosses the limit
     first, last = float(np.log(SMALLEST_P)), float(np.log(0.4999))
     if excess(last) <= 0:
         return 1.0

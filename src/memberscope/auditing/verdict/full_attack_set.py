@@ -111,9 +111,7 @@ def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Plac
     These are outputs below the whole model, and labels below all.
     """
     # Levels come with those that are tried first, so the last of each access is in force
-    in_force = {
-        threat.access: (threat.access.word, threat.restriction) for threat in levels
-    }  # the last of each access
+    in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}
     access, found = Access[place[0].upper()], [place]
     # Attacks on outputs do not run at white-box access, so the next level adds them
     if access == Access.WHITE_BOX:
@@ -141,9 +139,7 @@ def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
     One about the level in force holds for those that are tried beside it.
     """
     # The last of each access is the one in force
-    last = {
-        threat.access: threat for threat in result.threat_models
-    }  # of each access: the one in force
+    last = {threat.access: threat for threat in result.threat_models}
     in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
     return entry.access in {format_level(*place), *in_force, result.plan["threat"]["access"]}
 

@@ -118,7 +118,7 @@ def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
     return {"x": _round_values((edges[1:] + edges[:-1]) / 2), **shares}
 
 
-# More rows make the page slow, and the most exposed come first
+# The most exposed come first, so only the least exposed are cut
 MOST_ROWS = 150
 
 

@@ -83,7 +83,7 @@ def rank_tails(n: int, rate: float, alpha: float) -> RankTails:
     spent = np.cumsum(weights / reached)
     beyond = np.append(reached[1:], 0.0)
     scale = (alpha - beyond) / spent  # c if exactly the ranks up to this one spend c / P(K >= k)
-    # The scale fits where it spends less than everything on the last rank, and more beyond it
+    # The first scale at which all later ranks may spend everything
     last = int(np.flatnonzero((scale > beyond) & (scale > 0))[0])
     c = float(scale[last])
     # Below the first rank kept the tail no longer changes
@@ -113,6 +113,6 @@ def rank_bounds(n: int, rates: tuple[float, ...], alpha: float) -> tuple[Floats,
     levels = c ** (np.arange(1, N_LEVELS + 1) / N_LEVELS)
     tails = c ** (1 - np.arange(N_LEVELS) / N_LEVELS)
     inside = np.asarray(rates)[:, None]
-    # Rates of 0 and 1 are no arguments of the inverse; they are set apart below
+    # Rates of 0 and 1 are no arguments of the inverse, so they are moved inside
     ranks = np.ceil(bdtrik(1 - levels[None, :], n, np.clip(inside, 1e-300, 1 - 1e-16)))
     return np.where(inside > 0, np.clip(ranks, 0, n), 0.0), tails

@@ -155,7 +155,7 @@ def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, lin
     # Only ranks whose approximate limit comes close to the line need a beta function
     close = np.flatnonzero((full | (guesses.guess * near.margin > height)) & (height < 1))
     found = guesses.found[close]
-    # The slack keeps a rank that lies on the line itself from being made exact for ever
+    # The slack is for rounding, since the line passes through exact limits themselves
     reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[close]) > near.tails[
         close
     ] * (1 + 1e-12)

@@ -31,10 +31,10 @@ def _compute_fdp_excess(
     all outcomes could be as good as this one or better, were the claim true, from the fewest right
     guesses that carry the `significance` downwards.
     """
-    # The mass of outcomes with all `correct` guesses right, and with some wrong
+    # Start where outcomes this good or better carry the whole significance
     right, wrong = significance * correct / m, significance * (guesses - correct) / m
     for i in range(correct - 1, -1, -1):
-        # What is more extreme can only be more likely than the curve allows
+        # The trade-off curve says how much must be wrong where so much is right
         above = max(wrong, float(ndtr(float(ndtri(right)) - mu)))
         # Nothing more is added from here on
         if above == wrong:
