@@ -50,7 +50,7 @@ def resume_audit(
     refuse_other_audit(out, identity, overwrite=overwrite)
     store = Store(out / "signals")
     result = audit_subject(plan, subject, training=training, store=store, progress=progress)
-    # Written last: a folder without it holds no finished audit
+    # After the audit, so that a run that fails leaves the identity of the result before it
     write_audit_identity(out, identity)
     return result
 

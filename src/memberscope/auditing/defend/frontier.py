@@ -434,7 +434,7 @@ def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
         )
     if row.proven is not None and any(
         bound["epsilon"] > row.proven["epsilon"]
-        # Only the one-run form refutes a proof: it holds for canaries of a single training
+        # Only this form assumes nothing but privacy; the other is for Gaussian mechanisms alone
         for bound in row.measured
         if bound["form"] == "one_run"
     ):

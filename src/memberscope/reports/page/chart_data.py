@@ -34,7 +34,6 @@ def build_charts(result: Result) -> dict[str, Any]:
     names = _order_attacks(arrays)
     confidence = float(result.plan["confidence"])
     grid = _build_false_positive_grid(int((~arrays.member).sum()))
-    # Each curve once, as two charts draw from them
     parts = {
         entry.name: build_whole_part(entry, arrays).curves()
         for entry in arrays.scored
