@@ -29,10 +29,12 @@ Measurement = Literal[
     "activations",
     "influence",
 ]
+# What one answer can be, and then what takes more than one answer
 Signal = (
     Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
     | Measurement
 )
+# The signals that are one number a record
 OneNumber = Literal[
     "logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"
 ]
@@ -64,6 +66,7 @@ class Access(IntEnum):
     'probabilities'
     """
 
+    # Numbered from the least to the most, so that levels compare
     LABEL = 1
     PROBABILITIES = 2
     LOGITS = 3

@@ -220,7 +220,6 @@ def estimate_attack_seconds(
         seconds += fixed + each * (
             min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n
         )
-        # Comparing with reference models comes on top
         if sum(attack.needs.references):
             seconds += COMPARED * n * models
     return seconds + CLASSIFIER * count_classifiers(

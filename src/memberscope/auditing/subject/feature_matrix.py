@@ -19,7 +19,6 @@ from memberscope.frames import (
 )
 from memberscope.types import Floats, Ints
 
-# 64-bit hashes of records
 Keys = NDArray[np.uint64]
 WIDE = 64  # features beyond which trees get principal components instead
 # Different values below which a column is a category, or a number such as an age

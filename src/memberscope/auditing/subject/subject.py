@@ -122,7 +122,6 @@ def make_subject(
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
-    # Members come first
     member = np.arange(len(ids)) < len(inside)
     y = np.concatenate([inside.y, outside.y])
     # The target may learn its number of classes from what it is given

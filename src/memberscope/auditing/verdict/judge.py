@@ -201,7 +201,6 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
             verdict, sentence, STRONGEST, family.access, why or rule, advice, tested.estimate
         )
 
-    # Nothing was tested
     if tested.why_not is not None:
         return finding(
             "NOT_RUN", "Give what the claim needs, or take it out of the policy.", tested.why_not

@@ -76,7 +76,6 @@ def gaussian_mu(epsilon: float, delta: float) -> float:
     refuse_delta(delta)
     aim = float(np.log(delta))
     high = 1.0
-    # As above: a larger mu leaks more
     while _log_delta(epsilon, high) < aim and high < MOST:
         high *= 2
     return float(

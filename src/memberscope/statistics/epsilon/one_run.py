@@ -80,7 +80,6 @@ def epsilon_one_run(
     # Nothing above `least` is refuted, so no search is needed
     if guesses == 0 or excess(least) >= 0:
         return least
-    # Double until the root is enclosed
     high = max(1.0, 2 * least)
     # Beyond 60 nats the logistic function is 1 in double precision
     while excess(high) < 0 and high < 60:

@@ -71,7 +71,6 @@ def epsilon_one_run_fdp(
     if guesses == 0 or gap(low) <= 0:
         return least
     high = max(1.0, 2 * low)
-    # Double until the root is enclosed
     while gap(high) > 0 and high < MOST:
         low, high = high, high * 2
     # Guesses that refute every mechanism that can be told apart give no finite bound
