@@ -1,4 +1,4 @@
-"""The values that cross rooms.
+"""Values that several packages share.
 
 Plain frozen data with documented shapes, and the protocols at the borders.
 
@@ -29,10 +29,12 @@ Measurement = Literal[
     "activations",
     "influence",
 ]
+# What one answer can be, and then what takes more than one answer
 Signal = (
     Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
     | Measurement
 )
+# The signals that are one number a record
 OneNumber = Literal[
     "logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"
 ]
@@ -64,6 +66,7 @@ class Access(IntEnum):
     'probabilities'
     """
 
+    # Numbered from the least to the most, so that levels compare
     LABEL = 1
     PROBABILITIES = 2
     LOGITS = 3
@@ -75,6 +78,7 @@ class Access(IntEnum):
         return self.name.lower()
 
 
+# White-box measurements need the parameters; searches need no more than labels
 MEASURED_AT: dict[Measurement, Access] = {
     "boundary": Access.LABEL,
     "noise": Access.LABEL,
@@ -133,7 +137,7 @@ class Target(Protocol):
     def digest(self) -> str | None:
         """Hash of everything that decides the outputs.
 
-        Or None if it cannot be known (then nothing is cached).
+        None if it cannot be known (then nothing is cached).
         """
         ...
 
@@ -143,7 +147,7 @@ class Target(Protocol):
         ...
 
     def query(self, x: Any) -> Floats:
-        """Outputs (n, k) for the records `x`; labels and losses are (n, 1)."""
+        """Query the outputs (n, k) for the records `x`; labels and losses are (n, 1)."""
         ...
 
 
@@ -152,9 +156,9 @@ class Differentiable(Protocol):
     """What a target also has if its parameters are open to the adversary."""
 
     def inside(self, x: Any, y: Ints, spec: SignalSpec) -> Floats:
-        """The white-box signal `spec` (n, d) of the records `x` with true classes `y` (n,).
+        """Measure the white-box signal `spec` (n, d) of the records `x` with true classes `y` (n,).
 
-        In the model's eval mode.
+        It is that of the model's eval mode.
         """
         ...
 
@@ -190,14 +194,14 @@ class OutputDefence(Protocol):
         ...
 
     def fit(self, outputs: Floats, member: Bools) -> OutputDefence:
-        """Itself, or a copy fitted to answers (n.
+        """Fit to answers (n, k) about members and others; gives itself, or a fitted copy.
 
-        K) about records that trained the model (`member`, n) and about others.
+        `member` (n,) marks the records that trained the model.
         """
         ...
 
     def __call__(self, outputs: Floats) -> Floats:
-        """The answers (n, k) that are given for probabilities (n, k), NaN where a class is hidden.
+        """Give the answers (n, k) for probabilities (n, k), NaN where a class is hidden.
 
         Labels are (n, 1).
         """
@@ -216,7 +220,7 @@ class Recipe(Protocol):
     """
 
     def __call__(self, records: Records, seed: int) -> Any:
-        """A model trained on `records`: a Target, or anything that `wrap` makes one of."""
+        """Train a model on `records`: a Target, or anything that `wrap` makes one of."""
         ...
 
 
@@ -230,7 +234,7 @@ class TrainingDefence(Protocol):
         ...
 
     def __call__(self, recipe: Recipe) -> Recipe:
-        """The recipe of defended models."""
+        """Make the recipe of defended models."""
         ...
 
 
@@ -238,7 +242,7 @@ class TrainingDefence(Protocol):
 class SignalSpec:
     """What is observed about a record under a model.
 
-    The key, with the contents, of everything cached.
+    It is the key, with the contents, of everything cached.
 
     `name` is `outputs` for the answer to one query, or the one number a record that is kept of it:
     `logit_confidence`, log p_y - log(1 - p_y), or `log_confidence`, log p_y, each at a
@@ -258,12 +262,13 @@ class SignalSpec:
     def source(self) -> Literal["answer", "search", "white_box", "student"]:
         """What it is observed on.
 
-        The answer to one query, new queries about moved records, the inside of the model, or models
-        that were trained on the target's labels.
+        It is the answer to one query, new queries about moved records, the inside of the model, or
+        models that were trained on the target's labels.
 
         >>> SignalSpec().source, SignalSpec("boundary").source, SignalSpec("transfer").source
         ('answer', 'search', 'student')
         """
+        # Searched at labels as well, but on models of one's own
         if self.name == "transfer":
             return "student"
         at = {str(name): access for name, access in MEASURED_AT.items()}.get(self.name)
@@ -347,15 +352,13 @@ class Attack(Protocol):
         ...
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
-        """Scores (n,), higher for likelier members, NaN where the record is not hidden."""
+        """Score records (n,), higher for likelier members, NaN where a record is not hidden."""
         ...
 
 
 @dataclass(frozen=True)
 class ThreatModel:
-    """Who the adversary is: what a query returns, what is known, how many queries.
-
-    And how rare members are.
+    """The adversary: what a query returns, what is known, how many queries, how rare members are.
 
     `prior` is the share of members among the records an adversary would try; `query_budget` counts
     queries per record. `known_records` grants the truth about other records, `population` records
@@ -374,9 +377,7 @@ class ThreatModel:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One number that is never bare.
-
-    Its interval, its counts, its method and the conditions it holds under.
+    """One number with its interval, its counts, its method and the conditions it holds under.
 
     `threshold` tells whether the decision threshold was the best on these data (optimistic) or
     transferred from other records. `exploratory` is true for all numbers outside the policy's
@@ -412,9 +413,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Finding:
-    """One judged claim: the verdict, the rule that led to it, the estimate it rests on.
-
-    And what to do.
+    """One judged claim: the verdict, the rule, the estimate it rests on, and what to do.
 
     A PASS is `limited` where attacks with reference models, which the policy requires, did not run.
     """

@@ -1,4 +1,4 @@
-"""`memberscope.audit`: the audit in one call, for models and records already in memory."""
+"""Audit in one call, for models and records already in memory."""
 
 from __future__ import annotations
 
@@ -87,6 +87,7 @@ def audit(
             "out references."
         )
     wrapped = wrap(target, n_classes=n_classes)
+    # A scikit-learn model knows its classes by name, in which labels may be given
     lookup = read_class_names(wrapped)
     subject = make_subject(
         wrapped, members, non_members, class_names=class_names or lookup, unit=unit
@@ -96,8 +97,10 @@ def audit(
         plan = replace(plan, references=references)
     training = None
     if recipe is not None:
+        # The population's labels are read as the members' are
         others = None if population is None else make_records(population, "population", lookup)
         if others is not None:
+            # Columns may stand in another order there
             others = replace(
                 others, x=match_records(others.x, subject.records.x, ("records", "population"))
             )
@@ -126,7 +129,7 @@ def audit_signals(
 
 
 def make_signals_subject(signals: StoredSignals) -> Subject:
-    """Stored signals as something to audit.
+    """Make stored signals into something to audit.
 
     The records are row numbers, features only if the table gives them.
     """
@@ -136,17 +139,14 @@ def make_signals_subject(signals: StoredSignals) -> Subject:
 def complete_plan(
     plan: Plan | None, threat: ThreatModel | None, policy: Policy | str | None
 ) -> Plan:
-    """The plan with the threat model and policy that were given beside it."""
+    """Complete the plan with the threat model and policy that were given beside it."""
     plan = plan or Plan()
     chosen = load_policy(policy) if isinstance(policy, str) else policy
     return replace(plan, threat=threat or plan.threat, policy=chosen or plan.policy)
 
 
 def _fill_unit_name(plan: Plan, subject: Subject) -> Plan:
-    """The plan with a name for the units of the records.
-
-    Where they have some that it does not name.
-    """
+    """Name the units of the records in the plan, where it does not name them."""
     return (
         plan
         if plan.unit is not None or subject.records.unit is None

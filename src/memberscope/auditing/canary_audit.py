@@ -132,6 +132,7 @@ def run_canary_audit(
     """
     target, watched = _train_with_canaries(design)
     subject = design.build_subject(target)
+    # The same path as any audit, so that the result can be read and verified like one
     result = resume_audit(design.plan, subject, out, overwrite=overwrite, progress=progress)
     delta = DEFAULT_DELTA if design.proof is None else design.proof.delta
     bounds = _collect_bounds(result, watched, design.inside, delta, design.plan.confidence)
@@ -150,6 +151,7 @@ def _train_with_canaries(design: CanaryDesign) -> tuple[Any, Floats | None]:
     """Train the model; score the canaries (n,) on its updates where those can be watched."""
     recipe, inside = design.recipe, design.inside
     seed = design.plan.seed
+    # Updates can be watched of fully connected networks alone
     if (
         isinstance(recipe, TorchRecipe)
         and recipe.privacy is not None
@@ -174,7 +176,9 @@ def _collect_bounds(
 ) -> dict[str, list[EpsilonBound]]:
     """Compute the bounds by who could have found them, each at its share of the significance."""
     assert result.arrays is not None
+    # Two adversaries are told together, so each gets half of the significance
     confidence = confidence if watched is None else 1 - (1 - confidence) / 2
+    # The highest level of each attack comes last; learned attacks saw memberships of others
     usable = {
         entry.attack: entry
         for entry in result.arrays.scored

@@ -1,4 +1,4 @@
-"""What a result was made from and with: content hashes, versions, platform."""
+"""Record what a result was made from and with: content hashes, versions, platform."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from memberscope.signals import digest_records
 
 
 def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) -> dict[str, str]:
-    """Content hashes that tie the result to its inputs."""
+    """Hash the contents that tie the result to its inputs."""
     found = {
         "plan": plan.digest(),
         "records": digest_records(got.subject.records),
         "outputs": digest_array(got.observed.outputs),
     }
+    # A model whose outputs depend on more than can be known has no digest
     if got.subject.target.digest:
         found["target"] = got.subject.target.digest
     if training is not None:
@@ -33,7 +34,7 @@ def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) 
 
 
 def collect_environment() -> dict[str, str]:
-    """Versions that the numbers may depend on in their last digits."""
+    """Collect the versions that the numbers may depend on in their last digits."""
     found = {
         "python": platform.python_version(),
         "machine": platform.machine(),

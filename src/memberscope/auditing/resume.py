@@ -50,6 +50,7 @@ def resume_audit(
     refuse_other_audit(out, identity, overwrite=overwrite)
     store = Store(out / "signals")
     result = audit_subject(plan, subject, training=training, store=store, progress=progress)
+    # After the audit, so that a run that fails leaves the identity of the result before it
     write_audit_identity(out, identity)
     return result
 
@@ -66,6 +67,7 @@ def build_audit_identity(
         "plan": plan.digest(),
         "records": digest_records(subject.records),
         "member": digest_array(subject.member),
+        # Only where there are units, so that other folders keep their identity
         **({} if subject.records.unit is None else {"unit": digest_array(subject.records.unit)}),
         "target": getattr(subject.target, "identity", subject.target.digest),
     }
@@ -90,6 +92,7 @@ def find_other_audit(
     try:
         before = json.loads((out / IDENTITY_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
+        # A result whose plan cannot be read must not be overwritten unasked
         return f"plan ({IDENTITY_FILE} does not say which)"
     # Keys that only one of the two has count as changed: a recipe that was added is another audit.
     changed = [name for name in {**identity, **before} if before.get(name) != identity.get(name)]

@@ -1,6 +1,6 @@
-"""The audit itself: gather, score, estimate, control, judge.
+"""Run the audit itself: gather, score, estimate, control, judge.
 
-Each step a function on frozen values.
+Each step is a function on frozen values.
 """
 
 from __future__ import annotations
@@ -60,10 +60,8 @@ def audit_subject(
 ) -> Result:
     """Audit `subject` as `plan` says.
 
-    `store` keeps the models' answers so that a killed run goes on where it stopped.
-
-    `training` says how to train reference models; without it the attacks that need them are listed
-    as not run.
+    `store` keeps the models' answers so that a killed run goes on where it stopped. `training` says
+    how to train reference models; without it the attacks that need them are listed as not run.
 
     Raises:
         InputError: The data do not allow what the plan asks for.
@@ -72,20 +70,25 @@ def audit_subject(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan = plan_searches(fit_plan_to_design(plan, training), subject)
+    # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     got = collect_audit_data(plan, subject, store, report, training)
     member = got.subject.member
+    # Once more, since duplicates may have been dropped
     fprs = plan.resolvable_fprs(int((~member).sum()))
     settings = EstimateSettings(fprs, plan.all_priors(), plan.confidence)
+    # Score, attack further targets, and mark what the estimates need
     arrays, not_run = score_attacks(plan, got, settings, report)
     targets, missing = score_targets(plan, got, settings, not_run, report)
     arrays, not_run = replace(arrays, targets=targets), not_run + missing
     marked = mark_duplicates(got.overlap, dropped=plan.drop_overlap)
     arrays = replace(arrays, vulnerability=collect_separations(plan, got, arrays), overlap=marked)
+    # Estimate, control and judge
     estimates = _estimate_all_attacks(plan, got, arrays, settings, report)
     controls = _run_controls(plan, got, arrays, report)
     judgement = judge_audit(plan, arrays, estimates, controls, not_run)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
+    # Numbers that a claim rests on are no longer exploratory
     estimates = [
         next((c for c in claimed if replace(c, exploratory=True) == entry), entry)
         for entry in estimates
@@ -119,33 +122,35 @@ def audit_subject(
         digests=digest_inputs(plan, got, training) | {"arrays": digest_audit_arrays(arrays)},
         arrays=arrays,
     )
+    # The account covers the finished document, so its digest can only come last
     return result.model_copy(
         update={"digests": result.digests | {"account": digest_account(result)}}
     )
 
 
 def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:
-    """How many audits of this model with this plan the store has seen, this one included.
+    """Count the audits of this model with this plan in the store, this one included.
 
     Empty without a store.
     """
     if store is None:
         return {}
+    # A model without a digest is told by its answers
     return count_audit(store, plan, got.subject.target.digest or digest_array(got.observed.outputs))
 
 
 def _describe_execution(got: Collected) -> dict[str, Any]:
-    """How the reference models were trained.
+    """Describe how the reference models were trained.
 
-    As far as their recipe left it open and a measurement decided it.
+    Only what their recipe left open, and a measurement decided, is told.
     """
     return {} if got.references is None else {"execution": got.references.fleet.choice}
 
 
 def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
-    """The plan's threat model with what the audit really gave the adversary.
+    """Build the plan's threat model with what the audit really gave the adversary.
 
-    Reference models that learned, a population.
+    Reference models that learned, and a population.
     """
     transfer = _count_transfer_models(got)
     trained = 0 if got.references is None else int(got.references.good.sum())
@@ -154,14 +159,14 @@ def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
 
 
 def _count_transfer_models(got: Collected) -> int:
-    """Models that were trained on the target's labels for the transfer attack."""
+    """Count the models trained on the target's labels for the transfer attack."""
     return TRANSFERRED if any(spec.source == "student" for spec in got.measured.found) else 0
 
 
 def _estimate_all_attacks(
     plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings, report: Progress
 ) -> list[Estimate]:
-    """Every estimate: the strongest attack at each level first, then each attack."""
+    """Estimate everything: the strongest attack at each level first, then each attack."""
     found = recompute_estimates(arrays, settings, lambda done, n: report("estimate", done, n))
     return found + estimate_one_run_epsilon(
         plan, arrays, np.random.default_rng(got.streams["guesses"])
@@ -171,10 +176,11 @@ def _estimate_all_attacks(
 def _run_controls(
     plan: Plan, got: Collected, arrays: AuditArrays, report: Progress
 ) -> dict[str, Control]:
-    """The controls that bear on the verdict, and the determinism probe, which informs."""
+    """Run the controls that bear on the verdict, and the determinism probe, which informs."""
     report("control", 0, 2)
     subject, unit = got.subject, arrays.unit
     outside = ~subject.member
+    # Each attack at its highest declared level, as levels come weakest first
     highest = {job.attack: job.level for job in got.schedule.jobs if job.level.declared}
     null = run_null_control(
         tuple(attack for attack in plan.chosen() if attack in highest),
@@ -203,6 +209,7 @@ def _run_controls(
     }
     if got.references is not None:
         found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
+    # Reference models that all failed are a control that failed, not one that is missing
     elif got.broken_recipe:
         details = {"models": plan.references, "failed": plan.references}
         found["references"] = Control(
@@ -214,9 +221,9 @@ def _run_controls(
 def _check_blind_control(
     plan: Plan, got: Collected, arrays: AuditArrays, unit: Ints | None
 ) -> Control:
-    """The blind control on the audit's records.
+    """Run the blind control on the audit's records.
 
-    Without copies that stand beside a record of their own side.
+    Copies that stand beside a record of their own side are left out.
     """
     subject = got.subject
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
@@ -232,7 +239,7 @@ def _check_blind_control(
 
 
 def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Cost:
-    """What was spent, with `n_references` models if none of them could be trained.
+    """Compute what was spent, with `n_references` models if none could be trained.
 
     Models and queries of an earlier, interrupted run of the same plan are counted too.
     """
@@ -241,6 +248,7 @@ def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Co
         sum(len(entry.fleet) for entry in fleets),
         sum(entry.n_failed for entry in fleets),
     )
+    # Models of a recipe that fails for all of them leave no fleet to count
     failed += n_references if got.broken_recipe else 0
     return Cost(
         round(seconds, 3),
@@ -252,7 +260,7 @@ def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Co
 
 
 def _check_determinism(observed: Observed) -> Control:
-    """Whether asking the same records twice gave the same answers."""
+    """Check whether asking the same records twice gave the same answers."""
     if observed.deterministic is None:
         return Control(None, "Nothing was asked twice: the budget is one query a record.")
     if observed.deterministic:

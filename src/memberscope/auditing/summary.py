@@ -1,4 +1,4 @@
-"""The account beside the estimates.
+"""Give the account beside the estimates.
 
 The leading attack, diagnostics, duplicates, and the most exposed records.
 """
@@ -26,13 +26,13 @@ from memberscope.types import Access, Floats
 
 
 def pick_best_scores(arrays: AuditArrays, plan: Plan) -> Floats | None:
-    """Comparable scores (n,) of the attack with the highest AUC at the declared access."""
+    """Pick comparable scores (n,) of the best attack by AUC at the declared access."""
     name = _find_leading_attack(arrays, plan)
     return None if name is None else arrays.comparable[name.name]
 
 
 def _find_leading_attack(arrays: AuditArrays, plan: Plan) -> AttackScores | None:
-    """The entry with the highest AUC among the candidates; None if nothing ran."""
+    """Find the entry with the highest AUC among the candidates; None if nothing ran."""
     if not arrays.scored:
         return None
     parts = list_candidate_parts(arrays, find_verdict_level(arrays, plan.threat.access))
@@ -42,7 +42,7 @@ def _find_leading_attack(arrays: AuditArrays, plan: Plan) -> AttackScores | None
 def collect_diagnostics(
     plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings
 ) -> dict[str, Any]:
-    """Everything beside the estimates that a reader expects.
+    """Collect everything beside the estimates that a reader expects.
 
     Keys are left out where they cannot be had.
     """
@@ -58,16 +58,19 @@ def collect_diagnostics(
         "minimum_detectable_tpr": report_power(plan, arrays, settings.fprs),
         "notes": [*subject.notes, *got.notes],
     }
+    # Intervals go by unit, so the reader needs their number
     if (codes := subject.unit_codes) is not None:
         found["units"] = {
             "column": plan.unit,
             "n_members": len(np.unique(codes[member])),
             "n_non_members": len(np.unique(codes[~member])),
         }
+    # Accuracy needs the label alone
     labels = next((level for level in got.levels if level.access == Access.LABEL), None)
     if labels is not None:
         hits = got.evidence[labels].target[:, 0, 0] == subject.records.y
         found |= diagnostics.measure_generalisation(hits, member, plan.confidence, arrays.unit)
+    # A restriction hides confidences, so calibration is told of open outputs only
     open_level = Level(Access.PROBABILITIES)
     if open_level in got.levels and got.observed.signal in ("probabilities", "logits"):
         found["calibration"] = diagnostics.measure_calibration(
@@ -79,6 +82,7 @@ def collect_diagnostics(
         "n_parameters": count,
         "ratio": int(member.sum()) / count if count else None,
     }
+    # What the caller declared of an endpoint is part of the account
     endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
     if endpoint is not None:
         found["endpoint"] = endpoint.declaration
@@ -100,9 +104,9 @@ def collect_diagnostics(
 
 
 def _summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
-    """How many non-members duplicate members, with keyed hashes of the first pairs.
+    """Summarise how many non-members duplicate members.
 
-    None without records.
+    The first pairs are named by keyed hashes. It is None without records.
     """
     if got.overlap is None:
         return None
@@ -116,7 +120,7 @@ def _summarise_overlap(got: Collected, plan: Plan) -> dict[str, Any] | None:
 
 
 def list_exposed_records(plan: Plan, got: Collected, arrays: AuditArrays) -> list[Any]:
-    """The thirty most exposed members under the leading attack."""
+    """List the thirty most exposed members under the leading attack."""
     best = _find_leading_attack(arrays, plan)
     if best is None:
         return []

@@ -1,4 +1,4 @@
-"""Whether a document says what its stored scores say.
+"""Verify that a document says what its stored scores say.
 
 One rule for every command that relies on a result or a sweep.
 """
@@ -28,6 +28,7 @@ from memberscope.errors import InputError
 from memberscope.recipes import GROUP, NATURAL
 from memberscope.types import Records
 
+# Names of defences are parsed without records to fit them to
 NOBODY = Records(np.zeros((0, 1)), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.str_), {})
 ORDER = ("breaks", "undecided", "meets")  # from the least to the most that a row may claim
 SHARED = (
@@ -46,6 +47,7 @@ def verify_result(result: Result, arrays: AuditArrays, policy: Policy | None = N
         InputError: A digest, an estimate, the plan, a finding or the verdict is not what the arrays
     give.
     """
+    # Numbers first, then the verdict: a verdict on changed numbers would say nothing
     changed = verify_arrays(result, arrays) + recompute_controls(result, arrays)
     if changed:
         raise InputError(
@@ -63,7 +65,7 @@ def verify_result(result: Result, arrays: AuditArrays, policy: Policy | None = N
 
 
 def parse_training_name(name: str) -> str:
-    """The name of what a choice of a sweep does to training, whose audit its row rests on.
+    """Parse what a choice of a sweep does to training, whose audit its row rests on.
 
     >>> parse_training_name("l2:0.01+top:3"), parse_training_name("top:3"), parse_training_name("memguard:1+round:2")
     ('l2:0.01', 'none', 'memguard:1')
@@ -72,7 +74,7 @@ def parse_training_name(name: str) -> str:
 
 
 def name_audit_folder(name: str) -> str:
-    """A folder for the audit of a way of training.
+    """Name the folder for the audit of a way of training.
 
     >>> name_audit_folder("hamp:0.5:0.001+hamp_output")
     'hamp-0.5-0.001+hamp_output'
@@ -93,12 +95,14 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
     """
     for name, audit in audits.items():
         verify_result(audit, audit.arrays)
+        # An audit of another plan may agree with itself and still be no part of this sweep
         if any(audit.plan[key] != frontier.plan[key] for key in SHARED):
             raise InputError(
                 f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the "
                 "sweep again."
             )
     for row in frontier.rows:
+        # Rows that did not run claim nothing
         if row.why_not is None and (
             changed := _find_row_difference(row, frontier, audits[parse_training_name(row.name)])
         ):
@@ -109,7 +113,7 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
 
 
 def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> str | None:
-    """What of a row its audit does not bear out.
+    """Find what of a row its audit does not bear out.
 
     `rate`, `leakage`, `outcome`, `controls` or `attacks`; None if all agrees.
     """
@@ -126,8 +130,10 @@ def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) ->
         list(seen.covered.ran) if seen.parts else []
     ):
         return "attacks"
+    # Undefended training has no attacks beyond the stored ones, so its row must agree exactly
     if parse_training_name(row.name) == "none":
         return "leakage" if row.average != average else "outcome" if row.meets != outcome else None
+    # With more attacks than are stored the limit can only rise
     if (row.average is None) != (average is None) or (
         average and row.average and row.average.high < average.high
     ):
@@ -136,14 +142,15 @@ def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) ->
 
 
 def _is_weaker_outcome(said: str | None, found: str | None) -> bool:
-    """Whether an outcome is no better than what was found."""
+    """Tell whether an outcome is no better than what was found."""
     return said in ORDER and found in ORDER and ORDER.index(said) <= ORDER.index(found)
 
 
 def _rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierView:
-    """What the rows of a sweep were made of, from the arrays of one of its audits."""
+    """Rebuild what the rows of a sweep were made of, from the arrays of one of its audits."""
     policy = None if frontier.policy is None else parse_policy_table(frontier.policy)
     kinds = np.full(len(arrays.member), NATURAL)
+    # Without canaries the records have no such group, and all are natural
     if GROUP in arrays.groups:
         kinds = np.asarray(arrays.group_values[GROUP])[arrays.groups[GROUP]]
     confidence = float(frontier.plan["confidence"])

@@ -1,6 +1,6 @@
-"""What an audit or a sweep of defences lets a guard serve.
+"""Find what an audit or a sweep of defences lets a guard serve.
 
-The least restrictive outputs whose measured leakage meets every limit.
+That is the least restrictive outputs whose measured leakage meets every limit.
 
 Who sees more also has the attacks of who sees less, so a level's upper limit is the largest of its
 own and of all levels that can be worked out from it. Along a chain of such levels the search costs
@@ -49,9 +49,9 @@ Outcome = Literal["meets", "breaks", "undecided"]
 
 @dataclass(frozen=True)
 class MeasuredBound:
-    """What was measured for one claim.
+    """Measured limits of one claim.
 
-    Limits of the strongest attack's number, beside the `limit` that it must keep.
+    They are those of the strongest attack's number, beside the `limit` that it must keep.
 
     The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was
     `able` to break the limit, keeping it shows nothing.
@@ -68,6 +68,7 @@ class MeasuredBound:
     @property
     def outcome(self) -> Outcome:
         """`meets`, `breaks`, or `undecided` where the limit lies between."""
+        # Refuting a limit needs no able attack; showing that it is kept does
         if self.low > self.limit:
             return "breaks"
         return "meets" if self.high <= self.limit and self.able else "undecided"
@@ -81,8 +82,9 @@ class MeasuredBound:
             else f"of members at {format_rate_percent(self.fpr)} false positives"
         )
 
+    # Only rates are shares of members; an AUC or an epsilon is a plain number
     def write(self, value: float) -> str:
-        """A value of the number: a percentage of members, or a plain number."""
+        """Write a value of the number: a percentage of members, or a plain number."""
         return f"{value:.3g}" if self.claim else format_rate_percent(value)
 
 
@@ -90,7 +92,7 @@ class MeasuredBound:
 class Candidate:
     """Outputs that a guard could serve.
 
-    With what was measured of them and of all that can be worked out from them.
+    They come with what was measured of them and of all that can be worked out from them.
 
     `attacks` ran at this level or below; `lacking` are those of the full set that could have run
     there and did not, and without them the outputs are no candidate to be served. Where nothing ran
@@ -106,14 +108,11 @@ class Candidate:
 
     @property
     def is_short(self) -> bool:
-        """Whether the attacks that ran would let it be served.
-
-        And others of the full set did not run.
-        """
+        """Whether it would be served but for attacks of the full set that did not run."""
         return bool(self.lacking) and all(bound.outcome == "meets" for bound in self.bounds)
 
     def tightest(self) -> MeasuredBound:
-        """The claim with the least room between upper limit and limit."""
+        """Find the claim with the least room between upper limit and limit."""
         return max(self.bounds, key=lambda bound: bound.high / bound.limit)
 
 
@@ -121,7 +120,7 @@ class Candidate:
 class GuardEvidence:
     """All that a policy is written from.
 
-    Candidates, least restrictive first, or in `gaps` why there is nothing to go by.
+    It holds candidates, least restrictive first, or in `gaps` why there is nothing to go by.
 
     `asked` are the queries a record that the audit's attackers had at most; `notes` go into the
     policy as comments.
@@ -143,7 +142,10 @@ class GuardEvidence:
 
 @dataclass(frozen=True)
 class GuardChoice:
-    """The candidate to serve, or None with the exit code 1 (no outputs meet the limits) or 3 (it is open), and a sentence."""
+    """The candidate to serve, with the exit code and a sentence.
+
+    Without a candidate the code is 1 where no outputs meet the limits, and 3 where it is open.
+    """
 
     candidate: Candidate | None
     code: int
@@ -151,17 +153,18 @@ class GuardChoice:
 
 
 def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
-    """The evidence in an audit's folder or result.json, or in a sweep's folder or frontier.json.
+    """Read the evidence of an audit or of a sweep, once its scores bear it out.
 
-    Once its scores bear it out.
-
-    With `accept_limited` an audit without the reference models that its policy requires will do.
+    `path` is an audit's folder or result.json, or a sweep's folder or frontier.json. With
+    `accept_limited` an audit without the reference models that its policy requires will do.
 
     Raises:
         InputError: There is none, it is broken, or it is not what the stored scores give.
     """
+    # A sweep is told by its file alone, so that a folder of either kind may be given
     swept = path.name == "frontier.json" or (path / "frontier.json").is_file()
     file = path / ("frontier.json" if swept else "result.json") if path.is_dir() else path
+    # Of a sweep's audits only the undefended one is read: a guard cannot change training
     if swept:
         frontier, audits = read_verified_frontier(file)
         return build_frontier_evidence(frontier, audits["none"], file)
@@ -172,21 +175,25 @@ def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
 
 
 def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
-    """The least restrictive outputs that meet every claim.
+    """Choose the least restrictive outputs that meet every claim.
 
     >>> bound = MeasuredBound(0.01, 0.03, 0.01, 0.02, "gap")
     >>> found = GuardEvidence("result.json", "", "", "", 0.95, 3, 1, (Candidate("label", "probabilities", (bound,), "meets"),))
     >>> choose_served_outputs(found).sentence
     'label meets every limit: at most 2% of members at 1% false positives where 3% is allowed.'
     """
+    # Nothing was concluded, which is neither a pass nor a failure: hence exit code 3
     if evidence.gaps:
         return GuardChoice(None, 3, evidence.gaps[0])
+    # Candidates are sorted, so that the first that meets is the least restrictive
     good = next((entry for entry in evidence.candidates if entry.outcome == "meets"), None)
     if good is not None:
         bound = good.tightest()
         words = f"at most {bound.write(bound.high)} {bound.place} where {bound.write(bound.limit)} is allowed"
         return GuardChoice(good, 0, f"{good.restrict} meets every limit: {words}.")
+    # Labels are the most restrictive outputs: what they do not meet, nothing does
     last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
+    # Outputs that lack only attacks can still be decided by another audit, unless labels leak
     short = next((entry for entry in evidence.candidates if entry.is_short), None)
     if short is not None and last.outcome != "breaks":
         return GuardChoice(
@@ -196,6 +203,7 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
             f"{', '.join(short.lacking)} did not run. "
             f"Audit again without --attacks.",
         )
+    # Report the claim that stands worst, by outcome first and then by how far it is exceeded
     bound = max(
         last.bounds,
         key=lambda entry: (
@@ -228,13 +236,16 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
 def build_result_evidence(
     result: Result, file: Path, *, accept_limited: bool = False
 ) -> GuardEvidence:
-    """The evidence in an audit with its arrays."""
+    """Collect the evidence in an audit with its arrays."""
     plan = restore_plan(result)
     searches = result.diagnostics.get("searches", {})
     n_classes = len(result.diagnostics["class_sizes"])
+    # A search spends its own budget, so the guard must allow what the longest one asked
     asked = max([len(plan.views), *(int(entry["budget"]) for entry in searches.values())])
+    # The threat model never grants more queries than its budget
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
+    # Answers that vary tell more when asked again, which the audit's attackers did not do
     if "determinism" in result.controls and result.controls["determinism"].passed is False:
         asked, notes = (
             1,
@@ -244,10 +255,12 @@ def build_result_evidence(
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
+    # Limits without reference models are weaker evidence, so the policy says so in a comment
     if not any(threat.references for threat in result.threat_models):
         notes.append(
             "No attack with reference models ran: these limits are against attacks without them."
         )
+    # The widest access describes the adversary: each level contains the ones before it
     granted = max(result.threat_models, key=lambda threat: threat.access)
     words = (
         f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and "
@@ -271,9 +284,10 @@ def build_result_evidence(
 
 @dataclass(frozen=True)
 class Measurement:
-    """What is known of one level: a bound for each claim of the policy (none.
+    """What is known of one level.
 
-    Nothing ran there), and what attacked it.
+    `bounds` has a bound for each claim of the policy, and is empty where nothing ran there;
+    `covered` says what attacked it.
     """
 
     bounds: tuple[MeasuredBound, ...]
@@ -284,7 +298,7 @@ Levels = dict[tuple[str, Outputs], Measurement]
 
 
 def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any]) -> Levels:
-    """What was measured at each level that a guard could serve, by restriction and outputs.
+    """Collect what was measured at each level that a guard could serve.
 
     A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it
     cannot change.
@@ -299,7 +313,9 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
             if threat.access == Access.LABEL
             else shorten_defence_name(threat.restriction or NONE)
         )
+        # Probabilities without restriction are a level of their own beside logits
         unrestricted = name == NONE and threat.access == Access.PROBABILITIES
+        # A guard neither shows parameters nor changes what an endpoint answers unrestricted
         if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
@@ -311,13 +327,11 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
 
 
 def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
-    """A bound for each claim of the policy, about each value of its group.
-
-    None where nothing ran.
-    """
+    """Bound each claim of the policy, for each value of its group; empty where nothing ran."""
     parts = select_parts(result.arrays, place)
     if not parts or plan.policy is None:
         return ()
+    # Records on both sides beyond chance are taken in the worst case by every claim
     excess = count_excess_records(result.controls)
     tested = examine_claims(
         plan.policy, result.arrays, parts, result.estimates, plan.confidence, excess
@@ -326,15 +340,18 @@ def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[
 
 
 def _build_measured_bound(tested: Tested) -> MeasuredBound:
-    """The bound of one claim; from 0 to 1 where nothing could be tested."""
+    """Make the bound of one claim, from 0 to 1 where nothing could be tested."""
     claim, estimate = tested.question.claim, tested.estimate
+    # Of a plain TPR claim the rate says enough; others need their sentence
     is_rate = isinstance(claim, Claim) and tested.question.group is None
     fpr, words = getattr(claim, "fpr", None), "" if is_rate else tested.question.sentence()
     if estimate is None:
         return MeasuredBound(
             fpr, tested.limit, 0.0, 1.0, tested.why_not or "nothing", words, able=False
         )
+    # No measurement shows an epsilon to be kept, whatever attack was able
     able = tested.able and not isinstance(claim, EpsilonClaim)
+    # The worst group's limit counts as well, since the claim holds for all of them
     high = max(tested.high, tested.worst_high)
     return MeasuredBound(
         fpr,
@@ -350,24 +367,27 @@ def _build_measured_bound(tested: Tested) -> MeasuredBound:
 def _list_result_gaps(
     result: Result, plan: Plan, levels: Levels, *, accept_limited: bool = False
 ) -> list[str]:
-    """Why nothing can be concluded from an audit, in sentences; empty if something can."""
+    """Say why nothing can be concluded from an audit, in sentences; empty if something can."""
     if plan.policy is None:
         return [
             "The audit was judged by no policy, so there is no limit to keep. Audit again with a "
             "[policy]."
         ]
+    # Claims about single attacks and controls; the strongest attack is judged by its bounds
     found = [
         f"{finding.claim} This did not hold or was not checked: {finding.rule.rstrip('.')}. "
         f"{finding.advice}"
         for finding in result.findings
         if finding.attack != STRONGEST and finding.verdict != "PASS"
     ]
+    # Duplicates on both sides hide leakage, so a pass would mean nothing
     overlap = result.controls.get("overlap")
     if overlap is not None and overlap.passed is False:
         found.append(
             f"Records stand on both sides, which makes every attack look weaker: {overlap.why} "
             "Audit with --drop-overlap."
         )
+    # Labels are what a guard falls back on, so an audit that did not search them is no evidence
     if not result.diagnostics.get("searches"):
         why = next(
             (entry.why for entry in result.not_run if entry.access == "label"),
@@ -382,6 +402,7 @@ def _list_result_gaps(
             "The policy limits epsilon, which no measurement can show to be kept. Prove it by "
             "accounting, or leave it out."
         )
+    # Reference models whose control failed do not count towards what the policy requires
     used = count_good_references(result.controls)
     if plan.policy.references > used and not accept_limited:
         found.append(
@@ -389,6 +410,7 @@ def _list_result_gaps(
             f"{used}. Audit with --recipe and "
             f"--references {plan.policy.references}, or add --accept-limited."
         )
+    # The last gap only where no other explains why labels lack bounds
     labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement(()))
     if not labels.bounds and not found:
         found.append(
@@ -398,19 +420,22 @@ def _list_result_gaps(
 
 
 def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
-    """A level with the largest limits of all levels that can be worked out from it.
+    """Make a candidate of a level, with the largest limits of all levels derived from it.
 
     It is undecided where a claim could not be tested, or an attack of the full set did not run.
     """
     own = levels[name, outputs]
     if not own.bounds:
         return Candidate(name, outputs, (), "undecided", own.covered.ran, own.covered.lacking)
+    # Unrestricted logits bear the same name but are above probabilities, not below
     above = {(NONE, "logits")} if outputs == "probabilities" else set()
+    # Who sees this level can work out each of these, and so run their attacks too
     weaker = [
         level.bounds
         for at, level in levels.items()
         if can_derive_answers(name, at[0]) and at not in above and level.bounds
     ]
+    # Take the bounds claim by claim: the strongest attack may differ from one to the next
     bounds = []
     for mine, seen in zip(own.bounds, zip(*weaker, strict=True), strict=True):
         top = max(seen, key=lambda entry: entry.high)
@@ -424,13 +449,13 @@ def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
 
 
 def _find_worst_outcome(outcomes: list[Outcome]) -> Outcome:
-    """`breaks` before `undecided` before `meets`."""
+    """Find the worst outcome: `breaks` before `undecided` before `meets`."""
     order: tuple[Outcome, ...] = ("breaks", "undecided", "meets")
     return min(outcomes, key=order.index)
 
 
 def _sort_candidates(found: list[Candidate], n_classes: int) -> tuple[Candidate, ...]:
-    """The least restrictive first; logits before probabilities."""
+    """Sort the least restrictive first, and logits before probabilities."""
     return tuple(
         sorted(
             found,
@@ -440,9 +465,9 @@ def _sort_candidates(found: list[Candidate], n_classes: int) -> tuple[Candidate,
 
 
 def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> GuardEvidence:
-    """The evidence in a sweep of defences, `bare` being its audit of undefended training.
+    """Collect the evidence in a sweep: its rows that change outputs alone.
 
-    Its rows that change outputs alone.
+    `bare` is the sweep's audit of undefended training.
 
     Whether a row meets the policy holds for all claims and all choices at once, as the sweep judged
     it.
@@ -452,6 +477,7 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
     asked = max(
         [1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())]
     )
+    # Rows that ran, were measured, and that a guard can bring about
     served = [
         row
         for row in frontier.rows
@@ -464,12 +490,14 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         n_classes,
     )
     chosen = next((entry.restrict for entry in found if entry.outcome == "meets"), None)
+    # Say which better choices exist, though a guard cannot make them
     notes = [
         f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the "
         "served model so, and audit that."
         for row in frontier.rows
         if row.meets == "meets" and _has_training_change(row.name)
     ]
+    # Fitted parts are of use only if the chosen row has any
     fitted = next(
         (_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None
     )
@@ -496,13 +524,13 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
 
 
 def _find_fitted_file(row: FrontierRow) -> str | None:
-    """The file that a sweep left of a row's fitted parts, if it has any."""
+    """Name the file that a sweep left of a row's fitted parts, if it has any."""
     name = parse_training_name(row.name)
     return None if name == NONE else name_fitted_file(name)
 
 
 def _has_training_change(name: str) -> bool:
-    """Whether a choice changes training, which a guard cannot.
+    """Tell whether a choice changes training, which a guard cannot.
 
     >>> _has_training_change("l2:0.01+top:3"), _has_training_change("memguard:1"), _has_training_change("top:3")
     (True, False, False)
@@ -513,14 +541,17 @@ def _has_training_change(name: str) -> bool:
 
 
 def _name_restriction(row: FrontierRow) -> str:
-    """What a guard has to do to outputs for a row that changes nothing else."""
+    """Name what a guard has to do to outputs for a row that changes nothing else."""
     return shorten_defence_name(row.name)
 
 
 def _build_row_candidate(
     row: FrontierRow, rows: list[FrontierRow], outputs: Outputs, claims: Mapping[float, float]
 ) -> Candidate:
-    """A row as a candidate: it meets the policy if it and every row that can be worked out from it do."""
+    """Make a candidate of a row.
+
+    It meets the policy if it and every row that can be worked out from it do.
+    """
     name = _name_restriction(row)
     weaker = [other for other in rows if can_derive_answers(name, _name_restriction(other))]
     seen = [other.average for other in weaker if other.average is not None]
@@ -528,31 +559,37 @@ def _build_row_candidate(
     fpr = top.fpr or 0.0
     attack = top.reaching_attack
     bound = MeasuredBound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
+    # A sweep judged its rows already, for all claims and choices at once, so no limit is tested
+    # anew
     outcome = _find_worst_outcome([other.meets for other in weaker])  # type: ignore[misc]
     return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))
 
 
 def _read_rate_limits(frontier: Frontier) -> dict[float, float]:
-    """The limit of the TPR on all records at each rate of a sweep's policy."""
+    """Read the limit of the TPR on all records at each rate of a sweep's policy."""
     claims = (frontier.policy or {}).get("max_tpr", ())
+    # Claims about groups are left to the audit of a choice
     return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
 
 
 def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
-    """Why nothing can be concluded from a sweep, in sentences; empty if something can."""
+    """Say why nothing can be concluded from a sweep, in sentences; empty if something can."""
     if frontier.policy is None or not frontier.policy["max_tpr"]:
         return [
             "The sweep was judged by no policy, so there is no limit to keep. Run it again with a "
             "[policy]."
         ]
     found = []
+    # The controls whose failure makes the numbers of a sweep mean something else
     for name in ("null", "blind", "references"):
         passed = frontier.rows[0].controls.get(name, True)
+        # An open control may be overruled by the plan's own assumption; a failed one never is
         if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
             found.append(
                 f"The {name} control of the sweep did not pass, so its numbers decide nothing. See "
                 "its audits."
             )
+    # Too few records move the sweep to a larger rate, about which the policy says nothing
     if frontier.fpr not in _read_rate_limits(frontier):
         found.append(
             f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the "
@@ -571,7 +608,7 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
 
 
 def format_rate_percent(rate: float) -> str:
-    """A rate for readers.
+    """Write a rate for readers.
 
     >>> format_rate_percent(0.0123)
     '1.23%'

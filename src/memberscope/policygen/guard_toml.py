@@ -1,4 +1,4 @@
-"""A policy file from what was measured.
+"""Draft a policy file from what was measured.
 
 Comments say on what it rests, and what is left to fill in.
 """
@@ -26,7 +26,7 @@ BODY = '{"instances": "$records"}'
 
 
 def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> str:
-    """The text of `guard.toml` that serves `chosen`.
+    """Draft the text of `guard.toml` that serves `chosen`.
 
     `folder` is where the evidence lies, for its fitted parts.
 
@@ -40,6 +40,7 @@ def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> st
     >>> policy.default.restrict, policy.default.per_record.n, policy.measured.upper
     ('top:1', 128, 0.02)
     """
+    # An absolute path, since the policy may be moved away from the evidence
     fitted = (
         [f"fitted = {_quote_toml_text(str(folder.resolve() / evidence.fitted))}", ""]
         if evidence.fitted
@@ -54,12 +55,13 @@ def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> st
         *_draft_measured(evidence, chosen),
     ]
     text = "\n".join(parts) + "\n"
+    # A draft that the guard would refuse must fail here, and not at its start
     parse_guard_policy(tomllib.loads(text), "the policy that was drafted")
     return text
 
 
 def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
-    """Comments: what was measured, of which outputs, and which were chosen."""
+    """Draft comments: what was measured, of which outputs, and which were chosen."""
     lines = [
         f"# What this guard serves was measured by the audit {_quote_toml_text(evidence.title)}:",
         f"# {evidence.file}, SHA-256 {evidence.digest}",
@@ -67,6 +69,7 @@ def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
         "# Largest upper limit of the strongest attack, with the attacks of all that can be "
         "worked out from these outputs:",
     ]
+    # All candidates are listed, so that a reader sees why none less restrictive was chosen
     for entry in evidence.candidates:
         rates = "; ".join(
             f"{bound.write(bound.high)} {_describe_bound_place(bound)} (limit "
@@ -83,11 +86,12 @@ def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
         lines.append(f"#   {entry.restrict} ({entry.outputs}): {outcome}")
     lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
     lines += [f"# {line}" for line in evidence.notes]
+    # Titles come from users, and a comment with a line break would become a setting
     return [_strip_unprintable(line) for line in lines] + [""]
 
 
 def _describe_bound_place(bound: MeasuredBound) -> str:
-    """Where a bound holds, in short."""
+    """Describe where a bound holds, in short."""
     return (
         f"for {bound.claim.rstrip('.')!r}"
         if bound.claim or bound.fpr is None
@@ -96,16 +100,18 @@ def _describe_bound_place(bound: MeasuredBound) -> str:
 
 
 def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
-    """How the server is asked, as the audit asked it, or an example."""
+    """Draft how the server is asked, as the audit asked it, or an example."""
     known = dict(evidence.endpoint)
     said = known or EXAMPLE
     lines = [
         "[serving]",
         "# As the audit asked it." if known else "# An example: write how your server is asked.",
     ]
+    # Only plain JSON endpoints have a path of their own
     if said["protocol"] != "json":
         said = {name: value for name, value in said.items() if name != "path"}
     said = {"outputs": chosen.outputs, **said}
+    # The guard needs the number of classes, by name or by count
     if "classes" not in said:
         said = {**said, "n_classes": said.get("n_classes", evidence.n_classes)}
     lines += [f"{name} = {_format_toml_value(value)}" for name, value in said.items()]
@@ -118,7 +124,7 @@ def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
 
 
 def _draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
-    """What every client gets."""
+    """Draft what every client gets."""
     return [
         "[default]",
         f"restrict = {_quote_toml_text(chosen.restrict)}",
@@ -134,7 +140,7 @@ def _draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
 
 
 def _draft_identity() -> list[str]:
-    """How clients are told apart, to fill in."""
+    """Draft how clients are told apart, to fill in."""
     return [
         "[identity]",
         "# Budgets are kept by client: with networks alone, everybody behind one address shares "
@@ -149,7 +155,7 @@ def _draft_identity() -> list[str]:
 
 
 def _draft_measured(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
-    """The claim with the least room."""
+    """Draft the claim with the least room."""
     bound = chosen.tightest()
     return [
         "[measured]",
@@ -167,21 +173,22 @@ def _draft_measured(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
 
 
 def _format_toml_value(value: Any) -> str:
-    """A text, number or list in TOML."""
+    """Format a text, number or list in TOML."""
     if isinstance(value, list):
         return f"[{', '.join(_format_toml_value(entry) for entry in value)}]"
     return _quote_toml_text(value) if isinstance(value, str) else str(value)
 
 
 def _quote_toml_text(text: str) -> str:
-    """Text as a TOML string.
+    """Quote text as a TOML string.
 
     >>> _quote_toml_text("café")
     '"café"'
     """
+    # JSON strings are TOML strings but for the delete character, which TOML forbids
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _strip_unprintable(line: str) -> str:
-    """A line without what a comment may not hold, or a terminal would obey."""
+    """Strip from a line what a comment may not hold, or a terminal would obey."""
     return "".join(letter for letter in line if letter.isprintable())

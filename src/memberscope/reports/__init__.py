@@ -1,7 +1,4 @@
-"""Reports: the result as a document, a web page, a terminal summary, a table of records.
-
-And a CI verdict.
-"""
+"""Write reports: the result as a document, page, summary, table of records and CI verdict."""
 
 from memberscope.reports.comparison_html import render_comparison, write_comparison_page
 from memberscope.reports.comparison_terminal import (

@@ -1,4 +1,7 @@
-"""`comparison.html`: one file without scripts that works offline, its figures drawn as SVG."""
+"""Render `comparison.html`.
+
+It is one file without scripts that works offline, its figures drawn as SVG.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ CLASSES = {"LEAKS_MORE": "fail", "NOT_MORE": "pass", "INCONCLUSIVE": "inconclusi
 class Mark:
     """One release in a figure: where its value and limits stand.
 
-    And what a reader without the figure is told.
+    `words` is what a reader without the figure is told.
     """
 
     release: str
@@ -41,9 +44,9 @@ class Figure:
 
 
 def _build_figures(comparison: Comparison) -> list[Figure]:
-    """A figure for the AUC and for each claimed rate.
+    """Build a figure for the AUC and for each claimed rate.
 
-    None for two releases, which the tables tell.
+    There are none for two releases, which the tables tell.
     """
     if len(comparison.releases) < 3:
         return []
@@ -55,17 +58,20 @@ def _build_figures(comparison: Comparison) -> list[Figure]:
 
 
 def _build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
-    """Marks and ticks of one number."""
+    """Build the marks and ticks of one number."""
     low, high = min(point.low for point in points), max(point.high for point in points)
+    # At least two points of a share, or the noise of equal releases would fill the figure
     reach = max(high - low, 0.02)
     low, high = max(0.0, low - 0.1 * reach), min(1.0, high + 0.1 * reach)
     write = (lambda value: f"{value:.3f}") if points[0].metric == "auc" else format_percentage
     names = [release.name for release in comparison.releases]
 
+    # SVG counts from the top
     def y(value: float) -> float:
         return round(TOP + (HEIGHT - TOP - BOTTOM) * (high - value) / (high - low), 1)
 
     step = (WIDTH - LEFT) / len(names)
+    # Releases keep their place, so one that was audited at another level leaves a gap
     marks = [
         Mark(
             point.release,
@@ -90,11 +96,13 @@ def _build_figure(comparison: Comparison, points: list[TrendPoint]) -> Figure:
 
 
 def render_comparison(comparison: Comparison) -> str:
-    """The comparison as one HTML text."""
+    """Render the comparison as one HTML text."""
+    # Imported here, since most commands render nothing
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     blocks = {"style": read_template("report.css"), "own_style": read_template("comparison.css")}
+    # Escaping is on: titles and names of groups come from users
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -107,6 +115,7 @@ def render_comparison(comparison: Comparison) -> str:
         "format_leaders",
     ):
         environment.globals[name] = getattr(words, name)
+    # Accuracies have no attack and stand beside the strongest
     strongest = [entry for entry in comparison.compared if entry.attack in (STRONGEST, None)]
     spans = [
         abs(limit) for entry in strongest for limit in (entry.difference.low, entry.difference.high)
@@ -119,6 +128,7 @@ def render_comparison(comparison: Comparison) -> str:
         others=[entry for entry in comparison.compared if entry not in strongest],
         claims=[entry for entry in comparison.compared if entry.claim],
         methods=list(dict.fromkeys(entry.method for entry in comparison.compared)),
+        # A scale of zero, as where nothing changed, would divide by zero
         scale=max([*spans, 0.01]),
         figures=_build_figures(comparison),
         size=(WIDTH, HEIGHT, LEFT, TOP, BOTTOM),

@@ -1,4 +1,4 @@
-"""A comparison as a document and in a terminal of any width."""
+"""Write a comparison as a document, and print it in a terminal of any width."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDE = 100  # columns of a terminal from which the attacks are named too
 
 
 def format_comparison_json(comparison: Comparison) -> str:
-    """The document as JSON text."""
+    """Format the document as JSON text."""
     return (
         json.dumps(
             comparison.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False
@@ -45,7 +45,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
 
 
 def comparison_schema() -> dict[str, Any]:
-    """JSON Schema of the comparison document."""
+    """Build the JSON Schema of the comparison document."""
     found: dict[str, Any] = Comparison.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -55,7 +55,7 @@ def comparison_schema() -> dict[str, Any]:
 
 
 def name_number(entry: Compared) -> str:
-    """What a number is, in words."""
+    """Name what a number is, in words."""
     if entry.metric == "auc":
         return "AUC"
     return (
@@ -66,12 +66,12 @@ def name_number(entry: Compared) -> str:
 
 
 def format_value(entry: Compared, value: float) -> str:
-    """A value of an entry: a plain number if it is an AUC, a percentage otherwise."""
+    """Format a value of an entry: a plain number for an AUC, a percentage otherwise."""
     return f"{value:.3f}" if entry.metric == "auc" else format_percentage(value)
 
 
 def format_difference(entry: Compared) -> str:
-    """The difference with its limits: of an AUC as it is, of rates in percentage points."""
+    """Format the difference with its limits: an AUC as it is, rates in percentage points."""
     gain: ValueWithLimits = entry.difference
     if entry.metric == "auc":
         return f"{gain.value:+.3f} ({gain.low:.3f} to {gain.high:.3f})"
@@ -79,12 +79,12 @@ def format_difference(entry: Compared) -> str:
 
 
 def format_compared_level(entry: Compared) -> str:
-    """The level of an entry, or what stands in for it with accuracies."""
+    """Format the level of an entry, or what stands in for it with accuracies."""
     return "all records" if entry.access is None else format_level(entry.access, entry.restriction)
 
 
 def format_leaders(entry: Compared) -> str:
-    """Which attack reached the strongest value, in both if it is not the same."""
+    """Name the attack that reached the strongest value, both if they differ."""
     if entry.reached_by is None:
         return entry.attack or ""
     first, second = entry.reached_by
@@ -92,14 +92,12 @@ def format_leaders(entry: Compared) -> str:
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """Print the verdict, what was not alike, the strongest attack at each level before and after.
-
-    And the trend.
-    """
+    """Print the verdict, what was not alike, the strongest attack at each level, and the trend."""
     console.print(
         f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}"
     )
     console.print(_build_strongest_table(comparison, wide=console.width >= WIDE))
+    # The first obstacle is the reason of the verdict, which stands above
     for sentence in comparison.obstacles[1:]:
         console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
     for sentence in comparison.notes:
@@ -109,12 +107,13 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 
 def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
-    """The strongest attack at each level that both have, and the accuracies.
+    """Build the table of the strongest attack at each level that both have, and accuracies.
 
-    The attacks that reached it if `wide`.
+    The attacks that reached it are named if `wide`.
     """
     title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({format_percentage(comparison.confidence)} intervals)"
     table = Table(title=title, title_justify="left")
+    # A narrow terminal wraps the level rather than the numbers
     table.add_column("access", min_width=13, max_width=None if wide else 13)
     table.add_column("number", no_wrap=True)
     for name in ("before", "after"):
@@ -122,6 +121,7 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     table.add_column("change (limits)")
     if wide:
         table.add_column("reached by")
+    # A level is named once, in the first of its rows
     shown = None
     for entry in comparison.compared:
         if entry.attack not in (STRONGEST, None):
@@ -150,7 +150,7 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
 
 
 def _build_trend_table(comparison: Comparison) -> Table:
-    """The strongest attack in each release."""
+    """Build the table of the strongest attack in each release."""
     table = Table(title="Over the releases, at the level of the last one", title_justify="left")
     table.add_column("release")
     table.add_column("number")

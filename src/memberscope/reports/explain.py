@@ -1,4 +1,4 @@
-"""Short answers to what people ask about an audit, each with a command that shows it."""
+"""Answer briefly what people ask about an audit, each with a command that shows it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from memberscope.errors import InputError
 
 @cache
 def _read_topics() -> dict[str, dict[str, str]]:
-    """Every topic with its title, text and command."""
+    """Read every topic with its title, text and command."""
     text = (files("memberscope.reports") / "explain.toml").read_text(encoding="utf-8")
     found: dict[str, dict[str, str]] = tomllib.loads(text)
     return found
 
 
 def list_topics() -> tuple[str, ...]:
-    """Names that `explain` knows.
+    """List the names that `explain` knows.
 
     >>> "only-overfitted" in list_topics()
     True
@@ -31,7 +31,7 @@ def list_topics() -> tuple[str, ...]:
 
 
 def explain(topic: str) -> str:
-    """Title, a few lines and a command.
+    """Explain a topic: title, a few lines and a command.
 
     Raises:
         InputError: The topic is unknown.
@@ -40,6 +40,7 @@ def explain(topic: str) -> str:
     The gap attack
     """
     name = topic.strip().lower().replace("_", "-")
+    # Attacks that calibrate by class share the topic of those that do not
     if name.endswith("-per-class"):
         name = name.removesuffix("-per-class")
     if name not in _read_topics():
@@ -52,13 +53,14 @@ def explain(topic: str) -> str:
 
 
 def explain_record(arrays: AuditArrays, record: str, prior: float) -> str:
-    """How each attack ranks one record, by its id or by the hash that reports show.
+    """Explain how each attack ranks one record, by its id or by the hash that reports show.
 
     Raises:
         InputError: There is no such record.
     """
     from memberscope.auditing import hash_ids
 
+    # Ids first: a user's id may look like a hash
     where = np.flatnonzero(arrays.ids == record)
     if not len(where):
         where = np.flatnonzero(np.array(hash_ids(arrays.ids)) == record)
@@ -73,6 +75,7 @@ def explain_record(arrays: AuditArrays, record: str, prior: float) -> str:
         f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of "
         f"{format_percentage(prior)}, an adversary would believe:"
     ]
+    # The attack that is surest of this record comes first
     for name in sorted(arrays.posterior, key=lambda entry: -arrays.posterior[entry][i]):
         above = float(
             np.mean(arrays.comparable[name][~arrays.member] >= arrays.comparable[name][i])

@@ -1,6 +1,6 @@
-"""A frontier of defences for readers.
+"""Write a frontier of defences for readers.
 
-`frontier.json`, one HTML file with its two pictures, and a table in the terminal.
+There is `frontier.json`, one HTML file with two pictures, and a table in the terminal.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def write_frontier(frontier: Frontier, out: Path) -> None:
 
 
 def read_frontier(path: Path) -> Frontier:
-    """A frontier from `frontier.json` or the folder that holds it.
+    """Read a frontier from `frontier.json` or the folder that holds it.
 
     Raises:
         InputError: It is missing, truncated, or of another format.
@@ -59,6 +59,7 @@ def read_frontier(path: Path) -> Frontier:
             raise ValueError(f"no {FORMAT}")
         return Frontier.model_validate(document)
     except (OSError, ValueError) as error:
+        # Messages of pydantic span many lines, of which the first says what is wrong
         first = (str(error).splitlines() or [""])[0]
         raise InputError(
             f"Expected a frontier.json in {str(path)!r}, got: {first}. Run `memberscope defend` "
@@ -67,7 +68,7 @@ def read_frontier(path: Path) -> Frontier:
 
 
 def frontier_schema() -> dict[str, Any]:
-    """JSON Schema of the document."""
+    """Build the JSON Schema of the document."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": FORMAT,
@@ -76,7 +77,8 @@ def frontier_schema() -> dict[str, Any]:
 
 
 def render_frontier(frontier: Frontier) -> str:
-    """The frontier as one HTML text that lets nothing else in."""
+    """Render the frontier as one HTML text that lets nothing else in."""
+    # Imported here, since most commands render nothing
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -93,6 +95,7 @@ def render_frontier(frontier: Frontier) -> str:
         "canary": name_canary_kind,
         "words": WORDS,
     }
+    # The numbers of the rows in the table, by which dominating choices are named
     place = {
         row.name: number
         for number, row in enumerate((row for row in frontier.rows if row.why_not is None), start=1)
@@ -110,19 +113,19 @@ def render_frontier(frontier: Frontier) -> str:
 
 
 def _format_cell(entry: Any) -> str:
-    """A share with its limits, or a dash."""
+    """Format a share with its limits, or a dash."""
     return "–" if entry is None else lookup.format_interval(entry)
 
 
 def _format_leakage(entry: Any, row: FrontierRow, *, short: bool = False) -> str:
-    """Leakage with its limits; where nothing ran at the row's access, that it is not measured."""
+    """Format leakage with its limits, or say that nothing ran at the row's access."""
     if entry is None and row.average is None:
         return UNKNOWN
     return _format_short_interval(entry) if short else _format_cell(entry)
 
 
 def name_canary_kind(entry: Estimate | None) -> str:
-    """The kind of canary that an estimate is about, in words."""
+    """Name the kind of canary that an estimate is about, in words."""
     return (
         ""
         if entry is None or entry.group is None
@@ -131,7 +134,7 @@ def name_canary_kind(entry: Estimate | None) -> str:
 
 
 def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
-    """What the template draws of accuracy (up) by leakage (to the right).
+    """Build what the template draws of accuracy (up) by leakage (to the right).
 
     Dots with limits, ticks, and the frontier's steps.
     """
@@ -139,11 +142,13 @@ def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
         row for row in frontier.rows if row.accuracy is not None and getattr(row, axis) is not None
     ]
     shown = [(row, getattr(row, axis)) for row in rows]
+    # Without canaries there is no worst case to draw
     if not shown:
         return {"axis": axis, "dots": [], "width": WIDTH, "height": HEIGHT}
     lows = [row.accuracy.low for row in rows if row.accuracy]
     highs = [row.accuracy.high for row in rows if row.accuracy]
     y_range = _pad_range(min(lows), max(highs))
+    # Leakage starts at zero, so that half of it looks like half
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
     dots = [
         _build_dot(row, entry, x_range, y_range, number)
@@ -178,7 +183,7 @@ def _build_dot(
     y_range: tuple[float, float],
     number: int,
 ) -> dict[str, Any]:
-    """One choice's place, limits and words."""
+    """Build one choice's place, limits and words."""
     assert row.accuracy is not None
     return {
         "number": number,
@@ -195,9 +200,10 @@ def _build_dot(
 
 
 def _format_staircase(dots: list[dict[str, Any]]) -> str:
-    """The staircase of choices that no other beats in this picture, as the points of a line."""
+    """Format the staircase of choices that no other beats in this picture, as a line's points."""
     best = float("inf")
     points: list[str] = []
+    # From the least leakage; SVG counts from the top, so a smaller y is more accuracy
     for found in sorted(dots, key=lambda entry: (entry["x"], entry["y"])):
         if found["y"] < best:
             if points:
@@ -208,17 +214,18 @@ def _format_staircase(dots: list[dict[str, Any]]) -> str:
 
 
 def _pad_range(low: float, high: float) -> tuple[float, float]:
-    """A range with some room at both ends, within 0 and 1."""
+    """Pad a range with some room at both ends, within 0 and 1."""
     room = max(0.01, 0.08 * (high - low))
     return max(0.0, low - room), min(1.0, high + room)
 
 
 def _choose_ticks(low: float, high: float) -> list[float]:
-    """About five round numbers in a range.
+    """Choose about five round numbers in a range.
 
     >>> _choose_ticks(0.0, 1.0), _choose_ticks(0.52, 0.61)
     ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.52, 0.54, 0.56, 0.58, 0.6])
     """
+    # The finest step that gives at most six ticks, and the widest for any range
     step = next(
         step
         for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -229,14 +236,14 @@ def _choose_ticks(low: float, high: float) -> list[float]:
 
 
 def _scale_x(value: float, x_range: tuple[float, float]) -> float:
-    """A share's place from the left."""
+    """Scale a share to its place from the left."""
     return round(
         LEFT + (value - x_range[0]) / (x_range[1] - x_range[0]) * (WIDTH - LEFT - RIGHT), 1
     )
 
 
 def _scale_y(value: float, y_range: tuple[float, float]) -> float:
-    """A share's place from the top."""
+    """Scale a share to its place from the top."""
     return round(
         HEIGHT
         - BOTTOM
@@ -255,6 +262,7 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
             console.print(f"  [yellow]note[/] {escape(row.name)}: {escape(note)}")
     for sentence in frontier.advice:
         console.print(escape(sentence))
+    # No folder where a stored frontier is only shown again
     if out is not None:
         console.print(
             f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each "
@@ -263,7 +271,7 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
 
 
 def _build_frontier_table(frontier: Frontier) -> Table:
-    """One row a choice, undominated ones marked."""
+    """Build the table with one row a choice, undominated ones marked."""
     confidence = format_percentage(frontier.plan["confidence"])
     table = Table(
         title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)",
@@ -275,6 +283,7 @@ def _build_frontier_table(frontier: Frontier) -> Table:
     worst = "" if frontier.canary_fpr is None else f" at {format_percentage(frontier.canary_fpr)}"
     table.add_column(f"worst-case TPR{worst}")
     table.add_column("unaware: both")
+    # Columns that no row could fill are left out
     if any(row.proven for row in frontier.rows):
         table.add_column("ε proven, measured")
     if frontier.policy:
@@ -292,7 +301,7 @@ def _build_frontier_table(frontier: Frontier) -> Table:
 
 
 def format_frontier_cells(row: FrontierRow, frontier: Frontier) -> list[str]:
-    """The texts of one row."""
+    """Format the texts of one row."""
     mark = "" if row.dominated_by or row.average is None else " *"
     unaware = [
         format_percentage(entry.value)
@@ -313,7 +322,7 @@ def format_frontier_cells(row: FrontierRow, frontier: Frontier) -> list[str]:
 
 
 def _format_short_interval(entry: Any) -> str:
-    """A share with its limits as short as a narrow terminal wants it."""
+    """Format a share with its limits as short as a narrow terminal wants it."""
     if entry is None:
         return "–"
     value, low, high = (
@@ -323,9 +332,9 @@ def _format_short_interval(entry: Any) -> str:
 
 
 def format_epsilons(row: FrontierRow) -> str:
-    """Proven epsilon, and what the canaries prove without an assumption and, in brackets.
+    """Format the proven epsilon, and what the canaries prove.
 
-    With that of a Gaussian curve.
+    First without an assumption and then, in brackets, with that of a Gaussian curve.
     """
     proven = "none" if row.proven is None else f"{row.proven['epsilon']:.3g}"
     measured = [f"{bound['epsilon']:.2f}" for bound in row.measured]

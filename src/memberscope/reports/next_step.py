@@ -1,6 +1,6 @@
-"""What to do after an audit: one sentence and one command for this very model.
+"""Suggest what to do after an audit: one sentence and one command for this very model.
 
-With its own parameters.
+The command has its own parameters.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from memberscope.auditing import STRONGEST, Result
 from memberscope.types import Finding
 
 Arguments = Callable[[str], str]  # from a verb to the arguments of this audit that the verb takes
+# What a verdict rests on comes first: an answer to the rest would not change it
 ORDER = ("null", "blind", "references", "direction", "fitted")  # of what a verdict rests on first
 
 
 def suggest_next_step(
     result: Result, arguments: Arguments | None = None, out: str = "DIR"
 ) -> str | None:
-    """A sentence with the next command; None without a verdict.
+    """Suggest the next command in a sentence; None without a verdict.
 
     `arguments` gives what named the model and the threat on the command line; without it three dots
     stand in their place. `out` is the folder of the audit.
@@ -26,6 +27,7 @@ def suggest_next_step(
         return None
     named = arguments or (lambda verb: "…")
     if result.verdict == "FAIL":
+        # Defences are trained with a recipe, which an audit with reference models had
         if "references" in result.controls:
             return (
                 f"To see what each defence would buy and cost: memberscope defend {named('defend')}"
@@ -34,8 +36,10 @@ def suggest_next_step(
     if result.verdict == "PASS":
         if not result.limited:
             return f"Nothing to fix. As a gate for the next release: memberscope check {out}"
+        # The policy's own number, or four where it names none
         n = (result.plan.get("policy") or {}).get("references", 4)
         trained = f"--recipe my_module:train --references {n}"
+        # Stored signals have no recipe that could train models
         if "--signals" in named("audit"):
             return (
                 "To lift the limit, audit the model itself: memberscope audit --model … --members "
@@ -47,7 +51,7 @@ def suggest_next_step(
 
 
 def _after_inconclusive(result: Result, named: Arguments, out: str) -> str:
-    """The command that answers the open point which the verdict names."""
+    """Suggest the command that answers the open point which the verdict names."""
     open_points = [finding for finding in result.findings if finding.verdict != "PASS"]
     by_name = {finding.attack: finding for finding in reversed(open_points)}
     first = next(
@@ -55,6 +59,7 @@ def _after_inconclusive(result: Result, named: Arguments, out: str) -> str:
         open_points[0] if open_points else None,
     )
     read = f"To read each finding: memberscope explain --result {out}"
+    # A control that failed needs thought, which no command replaces
     if first is None or (first.attack in ORDER and first.verdict != "NOT_RUN"):
         return read
     if first.attack == "blind":
@@ -67,8 +72,9 @@ def _after_inconclusive(result: Result, named: Arguments, out: str) -> str:
 
 
 def _after_claim(finding: Finding, result: Result, named: Arguments) -> str:
-    """The command after a claim that could not be decided."""
+    """Suggest the command after a claim that could not be decided."""
     overlap = result.controls.get("overlap")
+    # Shared records come first: more records of the same files would share more
     if finding.estimate is not None and overlap is not None and overlap.passed is False:
         return f"To leave the shared records out: memberscope audit {named('audit')} --drop-overlap"
     if finding.estimate is None and "--coins" in finding.rule:

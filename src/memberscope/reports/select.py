@@ -1,4 +1,4 @@
-"""Finding estimates in a result, and writing numbers the way every report does."""
+"""Find estimates in a result, and write numbers the way every report does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ Place = tuple[str, str | None]
 
 
 def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
-    """Estimates whose fields equal all `conditions`.
+    """Select estimates whose fields equal all `conditions`.
 
-    Of the audited model and all records unless asked for otherwise.
-
-    A `level` stands for its access and its restriction.
+    They are of the audited model and all records unless asked for otherwise. A `level` stands for
+    its access and its restriction.
     """
     if "level" in conditions:
         conditions["access"], conditions["restriction"] = conditions.pop("level")
@@ -28,12 +27,12 @@ def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
 
 
 def find_estimate(result: Result, **conditions: Any) -> Estimate | None:
-    """The first such estimate, or None."""
+    """Find the first such estimate, or None."""
     return next(select_estimates(result, **conditions), None)
 
 
 def list_levels(result: Result) -> list[Place]:
-    """Levels with estimates, weakest first, as access and restriction."""
+    """List levels with estimates, weakest first, as access and restriction."""
     return list(
         dict.fromkeys(
             (entry.access, entry.restriction)
@@ -43,14 +42,14 @@ def list_levels(result: Result) -> list[Place]:
 
 
 def list_unmeasured_levels(result: Result) -> list[Place]:
-    """Levels that were to be audited and at which no attack ran, weakest first."""
+    """List levels that were to be audited and at which no attack ran, weakest first."""
     ran = {(entry.access, entry.restriction) for entry in select_estimates(result, metric="auc")}
     every = [(threat.access.word, threat.restriction) for threat in result.threat_models]
     return [place for place in dict.fromkeys(every) if place not in ran]
 
 
 def list_fprs(result: Result) -> list[float]:
-    """False-positive rates with estimates, largest first."""
+    """List false-positive rates with estimates, largest first."""
     found = {
         entry.fpr for entry in select_estimates(result, attack=STRONGEST, metric="tpr") if entry.fpr
     }
@@ -58,19 +57,21 @@ def list_fprs(result: Result) -> list[float]:
 
 
 def find_headline(result: Result) -> Estimate | None:
-    """The strongest attack's TPR at the policy's lowest rate.
+    """Find the strongest attack's TPR at the policy's lowest rate.
 
-    Or else at the lowest one with ten expected false positives.
+    Without one it is that at the lowest rate with ten expected false positives.
     """
     found = list_levels(result)
     if not found:
         return None
+    # Only claims of the policy are not exploratory
     claimed = [entry.fpr for entry in result.estimates if not entry.exploratory and entry.fpr]
     rates = claimed or [
         entry.fpr
         for entry in select_estimates(result, attack=STRONGEST, level=found[-1], metric="tpr")
         if entry.fpr and not entry.warning
     ]
+    # Every rate has a warning in a small audit, so the lowest is shown with it
     rates = rates or list_fprs(result)
     if not rates:
         return None
@@ -78,26 +79,24 @@ def find_headline(result: Result) -> Estimate | None:
 
 
 def format_interval(entry: Any, *, rate: bool = True) -> str:
-    """An estimate with its limits: as percentages, or as plain numbers.
+    """Format an estimate with its limits: as percentages, or as plain numbers.
 
     >>> format_interval({"value": 0.5, "low": 0.25, "high": 0.75})
     '50% (25% to 75%)'
     """
+    # Diagnostics hold plain data where estimates are objects
     get = entry.get if isinstance(entry, dict) else lambda name: getattr(entry, name)
     write = format_percentage if rate else (lambda value: f"{value:.3f}")
     return f"{write(get('value'))} ({write(get('low'))} to {write(get('high'))})"
 
 
 def count_references(result: Result) -> int:
-    """How many reference models the adversary was given."""
+    """Count the reference models that the adversary was given."""
     return max((threat.references or 0 for threat in result.threat_models), default=0)
 
 
 def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
-    """What did not run: attacks that share an access level and a reason, that level.
-
-    And the reason.
-    """
+    """Group what did not run: attacks that share an access level and a reason."""
     found: dict[tuple[str, str], list[str]] = {}
     for entry in result.not_run:
         found.setdefault((entry.access, entry.why), []).append(entry.attack)
@@ -105,7 +104,7 @@ def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
 
 
 def describe_threat(result: Result) -> str:
-    """The threat model in a sentence."""
+    """Describe the threat model in a sentence."""
     threat = result.plan["threat"]
     returns = {
         "label": "only the predicted label",
@@ -115,6 +114,7 @@ def describe_threat(result: Result) -> str:
     }[threat["access"]]
     budget = threat.get("query_budget")
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
+    # What was spent may be far below what was granted
     used = max((entry.queries for entry in select_estimates(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
     if threat.get("restriction"):
@@ -130,7 +130,7 @@ def describe_threat(result: Result) -> str:
 
 
 def describe_references(result: Result) -> list[tuple[str, str]]:
-    """How like the target the reference models are, as names and words; empty without them.
+    """Describe how like the target the reference models are; empty without them.
 
     Agreement and calibration are on records that were new to the target and to each reference
     model.
@@ -139,6 +139,7 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     if not found:
         return []
     own, others = found["train_accuracy"], found["held_out_accuracy"]
+    # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
     target_gap = found["target_train_accuracy"] - found["target_held_out_accuracy"]
     return [
@@ -166,7 +167,7 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
 
 
 def _describe_training(result: Result) -> str:
-    """How the reference models were trained, in words."""
+    """Describe how the reference models were trained, in words."""
     found = result.plan.get("execution", {})
     words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []
     words += [
@@ -179,9 +180,9 @@ def _describe_training(result: Result) -> str:
 
 
 def summarise_further_targets(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
-    """Mean and spread between further targets.
+    """Summarise mean and spread between further targets.
 
-    The strongest attack first, then by mean AUC at its highest level of access.
+    The strongest attack comes first, then by mean AUC at its highest level of access.
     """
     found = result.diagnostics.get("targets")
     if not found:
@@ -196,6 +197,7 @@ def summarise_further_targets(result: Result, *, rows: int | None = None) -> lis
         (
             name
             for name in areas
+            # An attack that did not run at the highest level is shown where it ran
             if name[1] == access or (name[0] != STRONGEST and (name[0], access) not in areas)
         ),
         key=lambda name: (name[0] != STRONGEST, -areas[name]),

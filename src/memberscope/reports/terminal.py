@@ -1,4 +1,4 @@
-"""The summary a person reads after an audit, in a terminal of any width."""
+"""Print the summary that a person reads after an audit, in a terminal of any width."""
 
 from __future__ import annotations
 
@@ -33,27 +33,31 @@ COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yello
 def print_summary(
     result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None
 ) -> None:
-    """Print verdict, threat model, the strongest attack by access level, controls, power.
+    """Print verdict, threat model, strongest attacks, controls, power, and the next command.
 
-    What did not run, and the next command.
+    What did not run is listed as well.
 
     `arguments` gives what named the model on the command line, for the verb of the next command.
     """
+    # First what was found, then what to do about it
     limited = " (limited)" if result.limited else ""
     console.print(
         f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] "
         f"{escape(result.title)}: {escape(result.reason)}"
     )
+    # Many audits until one passes are not one that passed, so it is said at once
     if (repeats := describe_repeats(result.environment)) is not None:
         console.print(f"[yellow]{escape(repeats)}[/]")
     if (step := suggest_next_step(result, arguments, str(out or "DIR"))) is not None:
         console.print(f"[bold]Next[/]: {escape(step)}")
     console.print(f"[dim]{escape(describe_threat(result))}[/]")
+    # The numbers, and what they were measured with
     console.print(_build_levels_table(result))
     if result.diagnostics.get("targets"):
         console.print(_build_targets_table(result))
     for line in _format_model_lines(result):
         console.print(f"  [dim]{escape(line)}[/]")
+    # Whether the numbers can be trusted
     for name, control in result.controls.items():
         mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[
             control.passed
@@ -69,6 +73,7 @@ def print_summary(
             f"{overlap['near']} near, "
             f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
         )
+    # What the audit could have seen
     for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
         limit = f"the limit of {format_percentage(entry['limit'])} in 80% of audits"
         power = (
@@ -80,11 +85,13 @@ def print_summary(
             f"  power: at {format_percentage(entry['fpr'])} false positives, "
             f"{power}{_describe_coarse_scores(entry)}"
         )
+    # What is missing from it
     for names, access, why in group_skipped_attacks(result):
         console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
     for note in result.diagnostics.get("notes", ()):
         console.print(f"  note: {escape(note)}")
     if out is not None:
+        # Files that the caller left out are not named
         files = (
             name
             for name in ("result.json", "report.html", "records.csv", "arrays.safetensors")
@@ -94,7 +101,7 @@ def print_summary(
 
 
 def _describe_coarse_scores(entry: dict[str, Any]) -> str:
-    """What attacks whose scores tie at a rate would have taken, as the end of a sentence."""
+    """Describe what attacks whose scores tie would have taken, as the end of a sentence."""
     rows = sorted(entry.get("coarse", {}).items())
     if not rows:
         return ""
@@ -105,7 +112,7 @@ def _describe_coarse_scores(entry: dict[str, Any]) -> str:
 
 
 def _build_levels_table(result: Result) -> Table:
-    """Strongest attack at each access level.
+    """Build the table of the strongest attack at each access level.
 
     TPR at each rate with its interval, precision at the prior, AUC.
     """
@@ -123,6 +130,7 @@ def _build_levels_table(result: Result) -> Table:
     found, best = list_levels(result), find_headline(result)
     for level in found:
         shown = format_level(*level)
+        # Levels that are tried are shown at one rate, or they would crowd out the declared ones
         beside = level[1] not in (None, found[-1][1])
         for fpr in [best.fpr] if beside and best is not None and best.fpr else list_fprs(result):
             tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
@@ -139,6 +147,7 @@ def _build_levels_table(result: Result) -> Table:
                 format_interval(ppv),
                 tpr.reaching_attack,
             )
+            # A level is named once, in the first of its rows
             shown = ""
         auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
         if auc:
@@ -155,9 +164,9 @@ def _build_levels_table(result: Result) -> Table:
 
 
 def _format_model_lines(result: Result) -> list[str]:
-    """Reference models: how like the target they are.
+    """Format lines on reference models and on single records.
 
-    And single records: how many are separated, and how stably.
+    How like the target the models are; how many records are separated, and how stably.
     """
     words, lines = dict(describe_references(result)), []
     if words:
@@ -185,9 +194,9 @@ def _format_model_lines(result: Result) -> list[str]:
 
 
 def _build_targets_table(result: Result) -> Table:
-    """The leading attacks on the audited model.
+    """Build the table of the leading attacks on the audited model and the further targets.
 
-    And their mean and spread over the further targets.
+    For the latter it has mean and spread.
     """
     found = result.diagnostics["targets"]
     left_out = f", {found['failed']} left out" if found["failed"] else ""
@@ -200,6 +209,7 @@ def _build_targets_table(result: Result) -> Table:
     table.caption_justify = "left"
     for name in ("attack", "access", "number", "this model", "mean of targets", "spread"):
         table.add_column(name)
+    # The strongest and three more; the page has all
     for row in summarise_further_targets(result, rows=4):
         write = format_number if row["metric"] == "auc" else format_percentage
         what = "AUC" if row["metric"] == "auc" else f"TPR at {format_percentage(row['fpr'])}"

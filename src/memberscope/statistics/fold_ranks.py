@@ -21,6 +21,7 @@ def ranks_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
     [0.833, 0.333, 0.667, 0.833, 0.333, 0.667]
     """
     found = np.empty(len(scores))
+    # Scores of different fits do not compare, so each fold is ranked by itself
     for f in np.unique(fold):
         own = fold == f
         others = np.sort(scores[own & ~member])
@@ -50,8 +51,10 @@ def ranks_for_lower_limit(scores: Floats, member: Bools, fold: Ints) -> Floats:
         own = fold == f
         others = np.sort(scores[own & ~member])
         n = len(others)
+        # The non-member whose place the record shares: itself, or the next lower one
         at_or_below = np.searchsorted(others, scores[own], side="right") - 1
         level = others[np.maximum(at_or_below, 0)]
         accused = n - np.searchsorted(others, level, side="left")
+        # A record below all non-members stands beyond the last of them
         found[own] = -np.where(at_or_below >= 0, accused, n + 1) / n
     return found

@@ -67,9 +67,11 @@ def weighted_sum_of_shares(
     """
     value, down, up = 0.0, 0.0, 0.0
     for (k, n), weight in zip((first, second), weights, strict=True):
+        # Each share keeps its own limits, which need not be symmetric
         low, high = clopper_pearson(k, n, confidence)
         share = k / n
         below, above = weight * (share - float(low)), weight * (float(high) - share)
+        # A negative weight turns the limits of its share round
         if weight < 0:
             below, above = -above, -below
         value, down, up = value + weight * share, down + below**2, up + above**2
@@ -92,6 +94,7 @@ def ratio_of_shares(
     low1, high1 = clopper_pearson(*first, part)
     low2, high2 = clopper_pearson(*second, part)
     (k1, n1), (k2, n2) = first, second
+    # The limits of the ratio join the ends that lie furthest apart
     value = float("inf") if k2 == 0 else (k1 / n1) / (k2 / n2)
     high = float("inf") if low2 == 0 else float(high1) / float(low2)
     return Interval(
@@ -103,11 +106,12 @@ def ratio_of_shares(
 def kolmogorov_band(n: int, confidence: float = 0.95) -> float:
     """Give the half width of a band around the distribution of `n` records that holds everywhere.
 
-    From the exact law of the Kolmogorov statistic.
+    It follows from the exact law of the Kolmogorov statistic.
 
     >>> round(kolmogorov_band(100), 4)
     0.134
     """
+    # Imported here, since scipy.stats takes long to load
     from scipy.stats import kstwo
 
     return float(kstwo.ppf(check_rate("confidence", confidence), n))

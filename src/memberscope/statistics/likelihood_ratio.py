@@ -32,6 +32,7 @@ class LikelihoodRatio:
 
         A share `prior` of records are members.
         """
+        # A score below the first step gets the ratio of that step
         at = np.clip(np.searchsorted(self.starts, scores, side="right") - 1, 0, None)
         odds = self.ratios[at] * prior / (1 - prior)
         return np.asarray(odds / (1 + odds), dtype=np.float64)
@@ -51,14 +52,17 @@ def fit_likelihood_ratio(scores: Floats, member: Bools) -> LikelihoodRatio:
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.check_binary_scores(scores, member)
+    # Records of one score are one level, whose share of members counts by their number
     levels, inverse = np.unique(scores, return_inverse=True)
     counts = np.bincount(inverse)
     inside = np.bincount(inverse, weights=member)
+    # More score must never mean less likely a member
     fit = isotonic_regression(inside / counts, weights=counts)
     edges = fit.blocks[:-1]
     block_inside = np.add.reduceat(inside, edges)
     block_outside = np.add.reduceat(counts, edges) - block_inside
     n_inside, n_outside = float(member.sum()), float((~member).sum())
+    # The pseudo-record is split in the sample's own proportion, which favours neither side
     share = n_inside / (n_inside + n_outside)
     ratios = ((block_inside + share) / n_inside) / ((block_outside + 1 - share) / n_outside)
     # Smoothing by one record may break the order between small blocks: restore it
@@ -95,6 +99,7 @@ def build_reliability_bins(
     n_members, n_others = int(member.sum()), int((~member).sum())
     # Weights under which the sample has the prior's share of members
     weights = np.where(member, prior / n_members, (1 - prior) / n_others)
+    # Quantiles that coincide, as where many records tie, leave fewer bins
     edges = np.unique(np.quantile(posterior, np.linspace(0, 1, n_bins + 1)))
     code = np.clip(np.searchsorted(edges, posterior, side="right") - 1, 0, max(len(edges) - 2, 0))
     found = []
@@ -104,6 +109,7 @@ def build_reliability_bins(
         odds = ratio_of_shares((inside, n_members), (outside, n_others), confidence)
         scale = prior / (1 - prior)
         shares = [
+            # No non-member in the bin: all of it are members at any prior
             1.0 if np.isinf(x) else x * scale / (1 + x * scale)
             for x in (odds.value, odds.low, odds.high)
         ]

@@ -26,6 +26,7 @@ def holm(p_values: Sequence[float]) -> Floats:
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
+    # The smallest p-value is multiplied by the number of tests, the next by one less, and so on
     scaled = p[order] * (len(p) - np.arange(len(p)))
     adjusted = np.empty(len(p))
     # A larger p-value never gets a smaller adjusted one
@@ -51,6 +52,7 @@ def find_distinct_rankings(scores: Sequence[Floats]) -> list[int]:
     seen: set[bytes] = set()
     kept = []
     for index, values in enumerate(scores):
+        # Ranks tell rankings apart; a digest of them spares keeping all of them
         order = np.argsort(values)
         steps = np.append(False, values[order][1:] > values[order][:-1])
         ranks = np.empty(len(values), dtype=np.int32)

@@ -50,10 +50,12 @@ def difference_by_mover(before: Interval, after: Interval, correlation: float = 
     r = min(max(correlation, -1.0), CLOSEST)
     value = after.value - before.value
     limits = []
+    # Each limit of the difference joins the ends of both that lie in its direction
     for mine, its in (
         (after.value - after.low, before.high - before.value),
         (after.high - after.value, before.value - before.low),
     ):
+        # Rounding may take the square just below zero
         limits.append(max(0.0, mine**2 + its**2 - 2 * r * mine * its) ** 0.5)
     return Interval(
         value,
@@ -77,6 +79,7 @@ def auc_change(
     (0.0, 0.0, 0.0)
     """
     alone = [estimate_auc(scores, member, unit) for scores in (before, after)]
+    # Equal scores differ by nothing, and need no variance
     if np.array_equal(before, after) or not any(entry.is_uncertain for entry in alone):
         return auc_difference(after, before, member, confidence, unit)
     return difference_by_mover(alone[0].limits(confidence), alone[1].limits(confidence))
@@ -93,6 +96,7 @@ def add_variance(
     >>> round(wider.low, 3), round(wider.high, 3)
     (0.029, 0.171)
     """
+    # The two sources are independent, so their half widths add as squares
     reach = float(stdtrit(freedom, (1 + confidence) / 2)) * variance**0.5
     low = change.value - float(np.hypot(change.value - change.low, reach))
     high = change.value + float(np.hypot(change.high - change.value, reach))
@@ -125,16 +129,19 @@ def shared_resamples(
         tuple(_argsort_descending(entry[side]) for side in (member, ~member)) for entry in scores
     ]
     places = curves[0].places
+    # Refused before any work is done
     for fpr in fprs:
         allowed_false_positives(fpr, places.n_others)
     auc, tpr = (
         np.empty((n_replicates, len(scores))),
         np.empty((n_replicates, len(scores), len(fprs))),
     )
+    # One stream for both sides, so that each resample is the same for all scores
     stream = spawn_fast_rng(rng)
     codes = (
         [None, None]
         if unit is None
+        # Units are drawn as a whole, so counts are of units and spread to their records
         else [np.unique(unit[side], return_inverse=True)[1] for side in (member, ~member)]
     )
     n_drawn = [
@@ -186,6 +193,7 @@ def difference_p_value(limits: Callable[[float], Interval], margin: float = 0.0)
     def excess(log_tail: float) -> float:
         return limits(1 - 2 * float(np.exp(log_tail))).low - margin
 
+    # A p-value above one half is not wanted, so the search ends just below it
     first, last = float(np.log(SURE)), float(np.log(0.4999))
     if excess(last) <= 0:
         return 1.0

@@ -83,16 +83,20 @@ def minimum_detectable_tpr(
     >>> 0.05 < minimum_detectable_tpr(500, 500, 0.05, 0.1) < 0.3
     True
     """
+    # Refuses a rate that the non-members do not resolve
     allowed_false_positives(fpr, n_non_members)
     tail = (1 - check_rate("confidence", confidence)) / 2 / max(n_candidates, 1)
+    # Everything that does not depend on the TPR is simulated once
     ranks, weights = mixture_weights(n_non_members, fpr)
     layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
     sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
+    # Looking p-values up is far faster than beta functions in each step of the search
     table = _p_value_table(n_members, limit)
 
     def detected(shift: float) -> bool:
         heights = ndtr(ndtri(layout.edges) + shift)
         counts = _counts_at_ranks(_member_counts(heights, sizes, layout.fold), layout)
+        # The p-value of each rank, weighted as in the lower limit's mixture
         below = np.interp(counts * TABLE_STEPS, np.arange(len(table)), table)
         return bool(np.mean(below @ weights < tail) >= power)
 
@@ -122,10 +126,13 @@ def can_fail(
     >>> can_fail(roc(np.arange(2000) % 2 * 1.0, member), 0.01, 0.03)
     False
     """
+    # Learned attacks are judged on the strict curve, so their ties are counted there
     counted = strict or curve
+    # The highest score may be shared by several non-members, whom members can only tie with
     top = float(counted.fp[np.searchsorted(counted.fp, 0, side="right")])
     n_members, n_non_members = kish_members(curve), effective_sizes(curve, fpr).n_non_members
     ranks, weights = mixture_weights(n_non_members, fpr)
+    # Members tied with the top non-members stand above a share of them by chance
     share = ranks * curve.n_non_members / n_non_members / (top + 1)
     return (
         mixture_p_value(n_members * np.minimum(1.0, share), weights, n_members, limit)
@@ -163,8 +170,10 @@ def count_non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
     """
     n = effective_sizes(curve, fpr).n_non_members
     ranks, _ = mixture_weights(n, fpr)
+    # Only blocks up to the last rank that matters decide anything
     ends = np.unique(curve.fp)[1:].astype(np.float64)
     reach = int(np.searchsorted(ends, ranks[-1] * curve.n_non_members / n)) + 1
+    # No block of more than one non-member: there are no ties
     if (np.diff(ends[:reach], prepend=0.0) <= 1).all():
         return None
     return tuple((ends[:reach] * n / curve.n_non_members).tolist())
@@ -174,6 +183,7 @@ def _build_layout(
     ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None
 ) -> CellLayout:
     """Simulate the non-members of all runs."""
+    # One fold without ties needs the non-members at the ranks alone, not one by one
     if n_folds == 1 and blocks is None:
         return _untied_layout(ranks, n)
     # Always the same seed: the power at two settings is compared on the same simulated audits
@@ -181,8 +191,10 @@ def _build_layout(
     sizes = _fold_sizes(n, n_folds)
     parts = [_fold_cells(ranks, int(size), n, n_folds, blocks, rng) for size in sizes]
     edges, counts = (np.concatenate([part[i] for part in parts], axis=1) for i in range(2))
+    # Every fold has as many cells as the first
     n_cells = parts[0][0].shape[1]
     fold = np.repeat(np.arange(n_folds), n_cells)
+    # Folds are compared on the strict curve, where thresholds stand at non-members
     if n_folds > 1:
         place = _strict_places(counts.reshape(RUNS, n_folds, n_cells), sizes)
     else:
@@ -196,6 +208,7 @@ def _strict_places(counts: Ints, sizes: Ints) -> Floats:
     `counts` (r, f, c) are the cells' non-members, `sizes` (f,) those of each fold. The members of a
     cell without non-members stand at the next lower one that has some.
     """
+    # Cells without non-members take the place of the next lower one that has some
     accused = np.where(counts > 0, np.cumsum(counts, axis=2), sizes.max() + 1)
     accused = np.minimum.accumulate(accused[:, :, ::-1], axis=2)[:, :, ::-1]
     return np.asarray((accused / sizes[None, :, None]).reshape(len(counts), -1), dtype=np.float64)
@@ -260,11 +273,13 @@ def _read_layout(
     """
     vertex = np.empty(place.shape, dtype=np.int64)
     below, share = np.zeros((RUNS, len(ranks)), dtype=np.int64), np.zeros((RUNS, len(ranks)))
+    # Run by run, since each has vertices of its own
     for run in range(RUNS):
         _, vertex[run] = np.unique(place[run], return_inverse=True)
         tied = np.bincount(vertex[run], weights=counts[run])
         ends = np.cumsum(tied)
         below[run] = np.searchsorted(ends, np.minimum(ranks, ends[-1]), side="left")
+        # A rank inside a block has its share of the members tied there
         share[run] = (ranks - ends[below[run]] + tied[below[run]]) / (tied[below[run]] + 1)
     return CellLayout(edges, fold, vertex, below, np.where(ranks > 0, share, 0.0))
 
@@ -291,6 +306,7 @@ def _member_counts(heights: Floats, sizes: Ints, fold: Ints) -> Ints:
     # A seed other than the non-members', so that both sides are independent
     rng = np.random.default_rng(1)
     parts = []
+    # Folds are independent, and so are their members
     for f in np.unique(fold):
         own = fold == f
         parts.append(np.diff(_rising_counts(heights[:, own], sizes[own], rng), axis=1, prepend=0))
@@ -302,6 +318,7 @@ def _rising_counts(heights: Floats, sizes: Ints, rng: np.random.Generator) -> In
     counts = np.zeros(heights.shape, dtype=np.int64)
     so_far, height = np.zeros(len(heights), dtype=np.int64), np.zeros(len(heights))
     for j in range(heights.shape[1]):
+        # The chance to lie in this cell for those who are in no stricter one
         share = (heights[:, j] - height) / np.maximum(1 - height, 1e-300)
         so_far = so_far + rng.binomial(sizes[j] - so_far, np.clip(share, 0.0, 1.0))
         counts[:, j], height = so_far, heights[:, j]
@@ -310,9 +327,11 @@ def _rising_counts(heights: Floats, sizes: Ints, rng: np.random.Generator) -> In
 
 def _p_value_table(n: int, limit: float) -> Floats:
     """Tabulate P(binomial(n, limit) >= count) at counts of 0, 1/8, … up to where it vanishes."""
+    # Twelve standard deviations and some more, beyond which the p-value vanishes
     most = min(float(n), n * limit + 12 * (n * limit) ** 0.5 + 40)
     counts = np.arange(int(most * TABLE_STEPS) + 1) / TABLE_STEPS
     table = np.where(counts > 0, betainc(np.maximum(counts, 1e-300), n - counts + 1, limit), 1.0)
+    # One entry more, so that the interpolation never runs off the end
     return np.asarray(np.append(table, table[-1]))
 
 
@@ -323,6 +342,7 @@ def _true_tpr(shift: float, fpr: float, n: int, blocks: tuple[float, ...] | None
     """
     if blocks is None:
         return float(ndtr(ndtri(fpr) + shift))
+    # Ties make the curve straight between the ends of their blocks
     edges = np.concatenate([[0.0], np.asarray(blocks)[np.asarray(blocks) < n] / n, [1.0]])
     return float(np.interp(fpr, edges, ndtr(ndtri(edges) + shift)))
 
@@ -337,7 +357,7 @@ def minimum_detectable_auc(
 ) -> float:
     """Find the smallest AUC whose lower limit at `confidence` exceeds one half with `power`.
 
-    By the AUC's variance under the null.
+    The variance is the AUC's under the null.
 
     >>> round(minimum_detectable_auc(1000, 1000), 3)
     0.536

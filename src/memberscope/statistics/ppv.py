@@ -20,6 +20,7 @@ def ppv(tpr: float, fpr: float, prior: float) -> float:
     """
     check_rate("prior", prior)
     called = prior * tpr + (1 - prior) * fpr
+    # Nobody is called a member, so the prior is all that is known
     return prior if called == 0 else prior * tpr / called
 
 
@@ -76,6 +77,7 @@ def ppv_from_counts(
         return Interval(
             prior, 0.0, 1.0, "nothing called a member: the prior itself, no information"
         )
+    # The value from the rates, as zero false positives are no reason for an infinite ratio
     value = ppv(tp / n_members, fp / n_non_members, prior)
     return Interval(
         value, _ppv_from_odds(odds.low, prior), _ppv_from_odds(odds.high, prior), odds.method

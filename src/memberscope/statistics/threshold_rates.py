@@ -21,6 +21,7 @@ from memberscope.statistics.intervals import (
 from memberscope.statistics.units import cluster_sides, design_effect
 from memberscope.types import Bools, Ints
 
+# Words for the two methods whose limits allow for the choice of threshold
 BEST = "band below, largest MOVER limit over thresholds above; for the best threshold, chosen on these data (optimistic)"
 BAND = "Kolmogorov band over all thresholds; for the value at the threshold chosen on these data (optimistic)"
 
@@ -60,7 +61,7 @@ class ConfusionCounts:
 def find_best_balanced_threshold(curve: Roc) -> float:
     """Find the threshold with the best balanced accuracy for "member iff score >= threshold".
 
-    Of equals, the strictest.
+    Of equals it is the strictest.
 
     >>> from memberscope.statistics.curves.roc import roc
     >>> find_best_balanced_threshold(roc(np.array([0.9, 0.8, 0.3, 0.1]), np.arange(4) < 2))
@@ -168,6 +169,7 @@ def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
     >>> best_rates(roc(np.arange(200.0), np.arange(200) >= 100))["balanced_accuracy"].value
     1.0
     """
+    # The threshold is chosen by balanced accuracy, whichever rate is told
     at = _find_best_vertex(curve)
     tpr, fpr = curve.tp[at] / curve.n_members, curve.fp[at] / curve.n_non_members
     share = curve.n_members / (curve.n_members + curve.n_non_members)
@@ -180,6 +182,7 @@ def best_rates(curve: Roc, confidence: float = 0.95) -> dict[str, Interval]:
     )
     return {
         "accuracy": _rescale_interval(accuracy, 1.0, 1 - share),
+        # Balanced accuracy is a linear function of the advantage, so it shares its limits
         "balanced_accuracy": _rescale_interval(advantage, 0.5, 0.5),
         "precision": _estimate_banded_precision((float(tpr), float(fpr)), sizes, share, confidence),
         "recall": recall,
@@ -200,6 +203,7 @@ def _independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
     >>> [round(size, 6) for size in _independent_sizes(curve, _find_best_vertex(curve))]
     [20.0, 20.0]
     """
+    # Without units each record is independent
     if curve.rows is None:
         return float(curve.n_members), float(curve.n_non_members)
     called, member = curve.rows.vertex <= at, curve.rows.member
@@ -227,6 +231,7 @@ def _estimate_best_sum(
     tpr, fpr = curve.tp / curve.n_members, curve.fp / curve.n_non_members
     sums = w1 * tpr - w0 * fpr
     value = float(sums[at])
+    # The half width of a band that holds for the weighted sum at every threshold
     reach = float(np.sqrt(0.5 * np.log(1 / tail) * (w1**2 / sizes[0] + w0**2 / sizes[1])))
 
     def largest(chosen: Any) -> float:
@@ -236,6 +241,7 @@ def _estimate_best_sum(
         return float(np.max(sums[chosen] + np.hypot(above, below)))
 
     high = largest(
+        # Thresholds that cannot reach the chosen one's limit need no exact limit
         sums + reach >= largest([at])
     )  # by Hoeffding no exact limit is farther from its share than the band
     return Interval(value, max(value - reach, -w0), min(high, w1), BEST)
@@ -269,6 +275,7 @@ def _estimate_banded_precision(
     def precise(t: float, f: float) -> float:
         return float(share * t / (share * t + (1 - share) * f)) if t + f > 0 else share
 
+    # Precision rises with the TPR and falls with the FPR, so opposite ends go together
     ends = ((recall.value, alarms.value), (recall.low, alarms.high), (recall.high, alarms.low))
     value, low, high = (precise(t, f) for t, f in ends)
     return Interval(value, low, high, BAND)

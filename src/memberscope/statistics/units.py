@@ -44,12 +44,14 @@ class Sides:
     def variance_of_mean(self, inside: Floats, outside: Floats) -> tuple[float, float]:
         """Estimate the variance of the sum of both means, and its degrees of freedom.
 
-        From residuals of members (n1,) and non-members (n0,). Both are 0 where a side is a single
-        unit.
+        Given are residuals of members (n1,) and non-members (n0,). Both results are 0 where a side
+        is a single unit.
         """
         n1, n0, n_all = self.n_units
+        # One unit has no spread to estimate
         if min(n1, n0) < 2:
             return 0.0, 0.0
+        # Residuals of one unit are added first, as they may depend on one another
         sums = [
             _sum_by_code(values / len(values), codes, n_all)
             for values, codes in zip((inside, outside), self.codes, strict=True)
@@ -67,6 +69,7 @@ class Sides:
         variance = sum(parts)
         if variance <= 0:
             return 0.0, 0.0
+        # Welch and Satterthwaite, with effective numbers of units
         weight = sum(
             part**2 / (size - 1) for part, size in zip(parts, self.sizes, strict=True) if part > 0
         )
@@ -91,6 +94,7 @@ def kish_size(rows: Ints) -> float:
     >>> kish_size(np.array([10, 10])), kish_size(np.array([1, 9]))
     (2.0, 1.2195121951219512)
     """
+    # Units without a record on this side do not count
     rows = rows[rows > 0].astype(np.float64)
     return float(rows.sum() ** 2 / (rows**2).sum())
 
@@ -106,11 +110,13 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
     """
     member = np.asarray(member, dtype=bool)
     if unit is None:
+        # Numbers of their own for each record, so that no unit is shared
         n1 = int(member.sum())
         n0 = len(member) - n1
         return Sides((np.arange(n1), n1 + np.arange(n0)), (float(n1), float(n0)), (n1, n0, n1 + n0))
     _check.check_same_length(member=member, unit=unit)
     names, codes = np.unique(np.asarray(unit), return_inverse=True)
+    # Codes stay common to both sides, which shows units that have records on both
     inside, outside = codes[member], codes[~member]
     rows = [np.bincount(side, minlength=len(names)) for side in (inside, outside)]
     counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), len(names))
@@ -131,16 +137,19 @@ def design_effect(called: Bools, codes: Ints) -> float:
     called = np.asarray(called, dtype=np.float64)
     rows = np.bincount(codes)
     n, size = len(called), kish_size(rows)
+    # As if each unit were one record
     most = n / size
     hits = np.bincount(codes, weights=called, minlength=len(rows))
     # Too few units to estimate a variance: assume that each is one record
     if (hits > 0).sum() < FEWEST or (hits < rows).sum() < FEWEST:
         return most
     share, n_units = hits.sum() / n, int((rows > 0).sum())
+    # The variance of the share by units, over that of independent records
     found = (
         n_units
         / (n_units - 1)
         * float(((hits - share * rows) ** 2).sum())
         / (n * share * (1 - share))
     )
+    # Estimated from few units, it is inflated as a t quantile exceeds a normal one [2]
     return float(min(max(1.0, found) * (stdtrit(size - 1, TAIL) / ndtri(TAIL)) ** 2, most))

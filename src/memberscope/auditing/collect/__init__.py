@@ -1,4 +1,4 @@
-"""What is asked of the target and the reference models before anything is scored.
+"""Collect what is asked of the target and the reference models before anything is scored.
 
-And its forecast.
+The same steps make up its forecast.
 """

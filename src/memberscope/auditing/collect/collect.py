@@ -1,4 +1,4 @@
-"""What an audit collects before it scores.
+"""Collect what an audit needs before it scores.
 
 Duplicates across the sides, one answer a record, evidence at each level.
 """
@@ -54,6 +54,7 @@ from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack, Evidence, Target
 
 Progress = Callable[[str, int, int], None]
+# The order decides each stream, so new ones go last: older seeds must give the same audits
 STREAMS = (
     "folds",
     "scores",
@@ -70,9 +71,7 @@ STREAMS = (
 
 @dataclass(frozen=True, eq=False)
 class Collected:
-    """The subject after overlap was dealt with, the model's answers about it.
-
-    And the random streams of the plan.
+    """The subject after overlap was dealt with, the model's answers, and the plan's random streams.
 
     `broken_recipe` says why no reference model at all could be trained, and is empty where some
     could or none were wanted; `broken_targets` says the same of further target models.
@@ -100,11 +99,11 @@ class Collected:
         return self.schedule.levels
 
     def wanted(self, attack: Attack, level: Level) -> SignalRequest:
-        """The signal of an attack at a level."""
+        """Give the signal of an attack at a level."""
         return level.wanted(attack.needs.spec, self.search_queries)
 
     def evidence_for(self, attack: Attack, level: Level) -> Evidence:
-        """What an attack sees at a level.
+        """Give what an attack sees at a level.
 
         The answers alone, or one signal of the target and of the reference models.
 
@@ -112,11 +111,13 @@ class Collected:
             UnmetNeedError: The signal could not be measured.
         """
         wanted = self.wanted(attack, level)
+        # Attacks with reference models say why there are none, before what else is lacking
         if any(attack.needs.references):
             if self.broken_recipe:
                 raise UnmetNeedError(f"No reference model could be trained. {self.broken_recipe}")
             if self.references is not None and wanted.spec in self.references.refused:
                 raise UnmetNeedError(self.references.refused[wanted.spec])
+        # Reference evidence has the target's signal too, so it comes first
         if (
             self.references is not None
             and any(attack.needs.references)
@@ -147,15 +148,16 @@ def collect_audit_data(
     report: Progress,
     training: Training | None = None,
 ) -> Collected:
-    """Find duplicates, drop them if the plan says so, ask the model about every record once.
+    """Find duplicates, ask the model about every record once, and train the other models.
 
-    And train the other models.
+    Duplicates are dropped if the plan says so.
 
     Raises:
         InputError: The records do not allow what the plan asks for, or further targets are wanted
         and there is no recipe.
         TargetError: The model or the recipe fails.
     """
+    # What the plan and the records do not allow is refused before anything is paid for
     require_named_units(plan.unit, subject)
     training = fit_training(plan, subject, training)
     streams = derive_streams(plan)
@@ -163,11 +165,13 @@ def collect_audit_data(
     duplicated = describe_duplicates(
         overlap, subject.member, by_unit=subject.records.unit is not None
     )
+    # Dropped before the model is asked, so that no query is spent on them
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     observed = _ask_target(plan, subject, training, store, report)
     schedule = build_schedule(plan, subject, observed.signal, training)
     evidence = _build_level_evidence(plan, subject, observed, schedule.levels, streams["features"])
+    # Told at once: hours of training are lost on a model that answers at random
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
@@ -179,6 +183,7 @@ def collect_audit_data(
     )
     trained = time.perf_counter() - started
     measured = measure_target(schedule, subject, store, report)
+    # Students need the target's labels and the recipe, so they come after both
     if training is not None:
         measured = add_transfer_signal(
             measured,
@@ -188,10 +193,13 @@ def collect_audit_data(
             training.population,
             seed=streams["transfer"],
         )
+    # The time of further targets is added to that of the reference models, without the searches
+    # between
     started = time.perf_counter() - trained
     references = None
     if order is not None and isinstance(fleet, ReferenceFleet):
         references = build_references(plan, subject, order, fleet, observed, measured, store=store)
+    # A recipe that failed for reference models fails for targets as well, so it is not tried again
     broken = fleet.why if isinstance(fleet, Failure) else ""
     further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
     if training is not None and plan.targets and not broken:
@@ -206,6 +214,7 @@ def collect_audit_data(
             progress=lambda done, n: report("train targets", done, n),
         )
     procedure = further if isinstance(further, Procedure) else None
+    # The seed matters only where models were trained
     seedless = describe_unused_seed(training) if references or procedure else []
     return Collected(
         subject=subject,
@@ -268,11 +277,9 @@ def _train_references(
 
 
 def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
-    """Records that stand on both sides, with the keyed hashes of the first pairs.
+    """Find records that stand on both sides, with the keyed hashes of the first pairs.
 
-    None where that cannot be known.
-
-    Without the records, stored answers are compared.
+    None where that cannot be known. Without the records, stored answers are compared.
     """
     overlap = None
     if subject.features is not None:
@@ -287,9 +294,9 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, st
 def remove_duplicates(
     subject: Subject, training: Training | None, overlap: Overlap
 ) -> tuple[Subject, Training | None]:
-    """The subject without the records that stand on both sides, all copies included.
+    """Remove the records that stand on both sides, all copies included.
 
-    And a fixed design for the rest.
+    A fixed design is cut to the rest.
 
     Raises:
         InputError: No member or no non-member is left.
@@ -312,8 +319,12 @@ def _grant_query_budget(target: Target, budget: int | None) -> None:
 
 
 def can_ask_twice(plan: Plan, training: Training | None) -> bool:
-    """Whether the budget leaves room for the determinism probe beside the plan's queries of a record."""
+    """Tell whether the budget leaves room for the determinism probe.
+
+    The plan's own queries of a record come first.
+    """
     budget = plan.threat.query_budget
+    # Views beyond the first are asked only for reference models
     return budget is None or budget > (1 if training is None else len(plan.views))
 
 
@@ -332,6 +343,7 @@ def _build_level_evidence(
     Raises:
         InputError: The classes seem to stand in another order than the model's.
     """
+    # Outputs that went through a defence must not go through it twice
     done = getattr(subject.target, "restriction", None)
     features = subject.features
     if features is not None:
@@ -348,6 +360,7 @@ def _build_level_evidence(
         )
         for level in levels
     }
+    # Labels show a wrong order of classes, unless they are meant to be wrong
     if (labels := evidence.get(Level(Access.LABEL))) is not None and not plan.assume_class_order:
         require_order(
             labels.target[:, 0, 0].astype(np.int64), subject.records.y, subject.target.n_classes
@@ -356,12 +369,12 @@ def _build_level_evidence(
 
 
 def derive_streams(plan: Plan) -> dict[str, np.random.SeedSequence]:
-    """One random stream for each purpose."""
+    """Derive one random stream for each purpose."""
     return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
 
 
 def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
-    """The first pairs of duplicates by the keyed hashes of their ids."""
+    """Hash the first pairs of duplicates by the ids of their records."""
     pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
     if not pairs:
         return []

@@ -1,6 +1,6 @@
-"""What is measured of the target besides one answer a record.
+"""Measure what one answer a record does not show.
 
-Label-only searches within a budget, and its inside.
+Label-only searches within a budget, and the inside of the target.
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ ROWS = 1_000_000
 class Measurements:
     """Each signal measured of the target, by its specification.
 
-    `refused` says in a sentence why one could not be.
-
-    `asked` counts the records of a population that were sent besides.
+    `refused` says in a sentence why one could not be. `asked` counts the records of a population
+    that were sent besides.
     """
 
     found: dict[SignalSpec, MeasuredSignal] = field(default_factory=dict)
@@ -48,7 +47,7 @@ class Measurements:
     asked: int = 0
 
     def evidence(self, spec: SignalSpec, records: Records) -> Evidence:
-        """The signal as evidence about all records, nothing known yet.
+        """Give the signal as evidence about all records, nothing known yet.
 
         Raises:
             UnmetNeedError: It could not be measured.
@@ -66,6 +65,7 @@ class Measurements:
     @property
     def queries(self) -> int:
         """Records sent to the target for all of them together."""
+        # Students answer for themselves, so only the population that the target labelled was sent
         own = (
             entry.queries[:, -1].sum()
             for spec, entry in self.found.items()
@@ -75,12 +75,13 @@ class Measurements:
 
 
 def plan_searches(plan: Plan, subject: Subject) -> Plan:
-    """The plan with a number of queries for each label-only search, 0 where none can be made.
+    """Settle the number of queries for each label-only search, 0 where none can be made.
 
     A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a
     record, fewer where that would be more than `ROWS` in all, and an endpoint, where each query
     costs, never.
     """
+    # Stored answers cannot be asked about moved records
     if getattr(subject.target, "stored", False):
         return replace(plan, search_queries=0)
     if plan.search_queries is not None:
@@ -89,24 +90,27 @@ def plan_searches(plan: Plan, subject: Subject) -> Plan:
 
 
 def _choose_search_queries(plan: Plan, subject: Subject) -> int:
-    """Queries a record for each label-only search."""
+    """Choose the queries a record for each label-only search."""
     target = subject.target
     budget = plan.threat.query_budget
     if budget is None:
+        # Queries at an endpoint are paid for, so they are never spent undeclared
         if getattr(target, "costly", False):
             return 0
         budget = min(QUERIES, ROWS // max(len(subject.records), 1))
     elif getattr(target, "costly", False):
+        # Some queries are lost on the way and sent again, which must stay within the budget
         budget -= budget // RESERVED
     return budget if budget >= LEAST else 0
 
 
 def explain_no_search(plan: Plan, subject: Subject) -> str:
-    """Why label-only searches are not made."""
+    """Explain why label-only searches are not made."""
     if getattr(subject.target, "stored", False):
         return "Expected a model to search with new queries, got stored signals. Audit the model itself."
     budget = plan.threat.query_budget
     if budget is not None and _choose_search_queries(plan, subject) == 0:
+        # The least declared budget that leaves enough after the reserve
         least = (
             LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
         )
@@ -134,6 +138,7 @@ def measure_target(
     """
     found: dict[SignalSpec, MeasuredSignal] = {}
     refused: dict[SignalSpec, str] = {}
+    # Levels may ask for one signal several times
     for spec in dict.fromkeys(request.spec for request in schedule.list_measured_requests()):
         measured, why = attempt_measuring(
             subject.target,
@@ -156,7 +161,7 @@ def attempt_measuring(
     store: Store | None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[MeasuredSignal | None, str]:
-    """What was measured, or None and a sentence why it could not be.
+    """Measure one signal, or give None and a sentence why it could not be.
 
     No measurement ends the audit of what else there is.
 
@@ -166,9 +171,12 @@ def attempt_measuring(
     try:
         return measure_signal(target, records, spec, store=store, progress=progress), ""
     except MemberscopeError as error:
+        # Stored progress lets the audit go on, so a failing endpoint ends it instead of losing
+        # signals
         if isinstance(error, TargetError) and getattr(target, "costly", False):
             raise
         return None, str(error)
+    # Models of users may raise anything, and one signal is not worth the audit
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         return None, (
@@ -187,10 +195,7 @@ def add_transfer_signal(
     *,
     seed: Seed,
 ) -> Measurements:
-    """Add what models trained on the target's labels think, if an attack of the schedule asks.
-
-    The target labels the `population`, and `recipe` trains on that.
-    """
+    """Add what models trained on the target's labels think, if an attack of the schedule asks."""
     jobs = [job for job in schedule.jobs if job.request.spec.source == "student"]
     if not jobs or recipe is None or population is None:
         return measured
@@ -201,6 +206,7 @@ def add_transfer_signal(
     try:
         values = score_by_transfer(recipe, subject.target, population, subject.records, seeds)
     except MemberscopeError as error:
+        # As above: an audit of an endpoint goes on from where it failed
         if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
             raise
         return replace(measured, refused=measured.refused | {spec: str(error)})
@@ -214,12 +220,12 @@ def add_transfer_signal(
 def _build_stage_callback(
     report: Callable[[str, int, int], None], stage: str
 ) -> Callable[[int, int], None]:
-    """A callback for one stage of the progress report."""
+    """Build a callback for one stage of the progress report."""
     return lambda done, total: report(stage, done, total)
 
 
 def _name_search(spec: SignalSpec) -> str:
-    """The signal's name, with the search where it is not the default.
+    """Name the signal, with the search where it is not the default.
 
     >>> _name_search(SignalSpec("boundary", parameters=(("hopskipjump", 1.0), ("queries", 128.0))))
     'boundary_hopskipjump'
@@ -230,9 +236,9 @@ def _name_search(spec: SignalSpec) -> str:
 
 
 def summarise_spent_queries(measured: Measurements) -> dict[str, dict[str, Any]]:
-    """Queries a record of each label-only search.
+    """Summarise the queries a record of each label-only search, for the report.
 
-    The budget, the mean and the most, for the report.
+    The budget, the mean and the most.
     """
     return {
         _name_search(spec): {

@@ -1,4 +1,4 @@
-"""Evidence of trained reference models.
+"""Build the evidence of trained reference models.
 
 The target is asked what they were asked, and both stand side by side.
 """
@@ -49,24 +49,29 @@ def build_references(
     Signals that could not be measured of the target, or of some model, are left out with the
     reason.
     """
+    # The first view is the record itself, which was asked about already
     answers, asked = [observed.outputs], 0
     for name in plan.views[1:]:
         more = _collect_view_answers(subject, subject.records, name, store)
         answers.append(more.outputs)
         asked += more.queries
+    # A population that no model saw is asked about in the same views
     others, population = [], order.population
     if population is not None:
         others = [_collect_view_answers(subject, population, name, store) for name in plan.views]
         asked += sum(entry.queries for entry in others)
+    # Models that did not learn are dropped from every signal, not only from some
     good = mark_converged_models(fleet.train_accuracy, measure_target_accuracy(subject, observed))
     found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
     evidence, refused = {}, dict(found.refused)
     for wanted in order.wanted:
+        # A signal that a good model lacks would leave holes in its evidence
         if (why := _explain_unmeasured(wanted, fleet, good)) is not None:
             refused.setdefault(wanted.spec, why)
         if wanted.spec in refused:
             continue
         known = found.found.get(wanted.spec)
+        # Answers are reduced as the models' were; measurements are taken as they are
         if known is None:
             values = _reduce_target_answers(wanted, observed.signal, answers, subject.records, done)
         else:
@@ -74,6 +79,7 @@ def build_references(
         evidence[wanted] = _build_reference_evidence(
             values, subject.records, fleet.observed[wanted][good], fleet.inside[good]
         )
+    # No model was trained on the population, so it is outside everywhere
     if population is not None:
         nowhere = np.zeros((int(good.sum()), len(population)), dtype=bool)
         outputs = [entry.outputs for entry in others]
@@ -83,6 +89,7 @@ def build_references(
                 if more_of_it is None:
                     refused[wanted.spec] = why
                     del evidence[wanted]
+                    # Without the population the attack would see less than it was built for
                     continue
                 values, asked = (
                     _name_measured_values(wanted, more_of_it),
@@ -100,7 +107,7 @@ def build_references(
 
 
 def _explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bools) -> str | None:
-    """Why a signal that has to be measured cannot be compared: some good model does not show it.
+    """Explain why a measured signal cannot be compared: some good model does not show it.
 
     None if all do.
     """
@@ -127,7 +134,7 @@ def _explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bool
 def _collect_view_answers(
     subject: Subject, records: Records, name: str, store: Store | None
 ) -> Observed:
-    """The target's answers about one view of some records."""
+    """Collect the target's answers about one view of some records."""
     copies = replace(records, x=transform_view(name, records.x))
     return collect_outputs(subject.target, copies, store=store, probe=False)
 
@@ -142,12 +149,11 @@ def _reduce_target_answers(
     records: Records,
     done: str | None = None,
 ) -> Named:
-    """A signal's name and the target's values (n, views, d) of it, from its answers (n.
-
-    K) about each view.
+    """Reduce the target's answers (n, k) about each view to a signal (n, views, d) and its name.
 
     `done` names the restriction that the answers went through already.
     """
+    # Whole answers are kept of the first view only
     chosen = answers[:1] if wanted.spec.name == "outputs" else answers
     left = replace(
         wanted,
@@ -160,7 +166,7 @@ def _reduce_target_answers(
 
 
 def _name_measured_values(wanted: SignalRequest, measured: MeasuredSignal) -> Named:
-    """A measured signal's name and the target's values (n, 1, d) of it."""
+    """Name a measured signal, and give the target's values (n, 1, d) of it."""
     assert wanted.spec.name != "outputs"
     return wanted.spec.name, measured.final[:, None, :]
 
@@ -168,6 +174,6 @@ def _name_measured_values(wanted: SignalRequest, measured: MeasuredSignal) -> Na
 def _build_reference_evidence(
     values: Named, records: Records, references: NDArray[Any], inside: Bools
 ) -> Evidence:
-    """Evidence of one signal: the target's values beside the reference models' (m, n, views, d)."""
+    """Build evidence of a signal, the target's beside the reference models' (m, n, views, d)."""
     hidden = np.full(len(records), -1, dtype=np.int8)
     return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)

@@ -1,6 +1,6 @@
-"""Reference models of an audit.
+"""Train the reference models of an audit.
 
-Trained as the plan says, turned into evidence, compared with the target, and judged.
+They are trained as the plan says, compared with the target, and judged.
 """
 
 from __future__ import annotations
@@ -89,6 +89,7 @@ def fit_training(plan: Plan, subject: Subject, training: Training | None) -> Tra
     if training.design is not None:
         design = check_design(training.design, len(subject.records), subject.records.unit)
         training = replace(training, design=design)
+    # What is not granted is dropped here, so that nothing downstream can use it
     if plan.threat.population is False:
         training = replace(training, population=None)
     return training
@@ -101,9 +102,9 @@ def build_training_job(
     wanted: tuple[SignalRequest, ...],
     seed: np.random.SeedSequence,
 ) -> TrainingJob:
-    """What to train: models of the target's size on the audited records.
+    """Say what to train: models of the target's size on the audited records.
 
-    Drawn without looking at membership. Each is asked for the signals `wanted`.
+    They are drawn without looking at membership. Each is asked for the signals `wanted`.
 
     Raises:
         InputError: The size leaves no record out, or the design does not fit.
@@ -122,24 +123,27 @@ def build_training_job(
         inside = build_balanced_design(
             len(records), size, plan.references, rng, **describe_design_constraints(subject)
         )
+    # Seeds fit into 31 bits, which every framework takes
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
     target = subject.target
     order = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
+    # Models are read as the target is, or their answers would not compare
     order = replace(order, like=getattr(target, "reading", None))
     return replace(order, population=training.population, keep_weights=training.keep_weights)
 
 
 def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
-    """The plan with the number of reference models of the user's own design.
+    """Fit the plan to the number of reference models of the user's own design.
 
-    Or of the threat model if that grants fewer.
+    It is that of the threat model, if that grants fewer.
 
     Raises:
         InputError: The design has more models than are granted.
     """
     granted = plan.threat.references
+    # A grant of none is left to the schedule, which says why attacks do not run
     if training is None or training.design is None:
         return replace(plan, references=granted) if granted and granted < plan.references else plan
     if granted is not None and granted < len(training.design):
@@ -152,7 +156,7 @@ def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
 
 
 def describe_unused_seed(training: Training | None) -> list[str]:
-    """A sentence if the recipe is a function that never looks at its seed.
+    """Say so if the recipe is a function that never looks at its seed.
 
     A recipe that looks and forgets is not seen.
     """
@@ -167,41 +171,39 @@ def describe_unused_seed(training: Training | None) -> list[str]:
 
 
 def describe_design_constraints(subject: Subject) -> dict[str, Any]:
-    """What a design holds to: each class's share.
-
-    And units that stay whole where records have them.
-    """
+    """Describe what a design holds to: each class's share, and units that stay whole."""
     return {"strata": subject.records.y, "unit": subject.records.unit}
 
 
 def measure_target_accuracy(subject: Subject, observed: Observed) -> float:
-    """The target's accuracy on its members."""
+    """Measure the target's accuracy on its members."""
     top = find_top_confidence(observed.signal, observed.outputs)[0]
     return float((top == subject.records.y)[subject.member].mean())
 
 
 def mark_converged_models(train_accuracy: Floats, of_target: float) -> Bools:
-    """Models (m,) whose training accuracy is near the best of the fleet's median and the target's own.
+    """Mark models (m,) that trained nearly as well as the fleet's median and the target.
 
     >>> mark_converged_models(np.array([1.0, 0.98, 0.05, np.nan]), 1.0).tolist()
     [True, True, False, False]
     """
     finite = train_accuracy[np.isfinite(train_accuracy)]
+    # The better of the two: a fleet that failed as a whole must not set its own standard
     expected = max(float(np.median(finite)) if len(finite) else 0.0, of_target)
+    # Models that could not be trained have no accuracy, and NaN is not converged
     with np.errstate(invalid="ignore"):
         return np.asarray(train_accuracy >= CONVERGED * expected)
 
 
 def run_reference_control(found: References, subject: Subject, confidence: float) -> Control:
-    """Whether enough models trained.
-
-    And whether they know the records they were given better than the others.
-    """
+    """Check that enough models trained, and know their own records better than others."""
     fleet, good = found.fleet, found.good
     details = measure_fidelity(found, subject)
     m, failed = len(good), found.n_failed
     copies = len(_find_copied_models(fleet))
     broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
+    # First whether there are models, then whether they differ, then whether they are like the
+    # target
     if first is not None and failed > MOST_FAILED * m:
         why = f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
         return Control(False, why, details=details)
@@ -223,12 +225,14 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         float(fleet.train_accuracy[good].mean()),
         float(fleet.held_out_accuracy[good].mean()),
     )
+    # The target's gap has limits, as its records are a sample
     right = _mark_correct_records(found, subject)
     limits = [
         clopper_pearson(int(right[side].sum()), int(side.sum()), confidence)
         for side in (subject.member, ~subject.member)
     ]
     target_gap = float(limits[0][0] - limits[1][1])
+    # Models must show at least half of the gap that the target surely has
     if target_gap > 0.02 and inside - outside < target_gap / 2:
         why = (
             f"Reference models do as well on records they were not given ({100 * outside:.3g}%) as "
@@ -239,6 +243,7 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         )
         return Control(False, why, details=details)
     most = float(limits[0][1] - limits[1][0])
+    # And not far more than it can have: twice as much, and ten points
     if inside - outside > 2 * max(most, 0.0) + 0.1:
         why = (
             f"Reference models overfit as the target does not: {100 * inside:.3g}% on their "
@@ -247,6 +252,7 @@ def run_reference_control(found: References, subject: Subject, confidence: float
             "say little of it."
         )
         return Control(False, why, details=details)
+    # Passed, with what was left out
     left_out = f"; {failed} left out, which did not learn" if failed > broken else ""
     if first is not None:
         left_out += f"; {broken} left out, which could not be trained ({first.why.rstrip('.')})"
@@ -261,9 +267,9 @@ def run_reference_control(found: References, subject: Subject, confidence: float
 
 
 def _find_copied_models(fleet: ReferenceFleet) -> list[int]:
-    """Models whose answers about every record equal an earlier model's to the last bit.
+    """Find models whose answers about every record equal an earlier model's to the last bit.
 
-    Though their records differ.
+    Only models that were trained on other records.
 
     Models that give few different confidences, such as trees or a constant guess, can agree by
     right and are not compared.
@@ -271,6 +277,7 @@ def _find_copied_models(fleet: ReferenceFleet) -> list[int]:
     first: dict[bytes, int] = {}
     found = []
     for model in range(len(fleet)):
+        # Few confidences may agree by right, and failed models have none
         sure = fleet.confidence[model]
         if len(np.unique(sure)) < DISTINCT or not np.isfinite(fleet.train_accuracy[model]):
             continue
@@ -281,13 +288,13 @@ def _find_copied_models(fleet: ReferenceFleet) -> list[int]:
 
 
 def _mark_correct_records(found: References, subject: Subject) -> Bools:
-    """Records (n,) on which the target's top class is right."""
+    """Mark records (n,) on which the target's top class is right."""
     top = find_top_confidence(subject.target.signal, found.observed)[0]
     return np.asarray(top == subject.records.y)
 
 
 def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
-    """How like the target the reference models are.
+    """Measure how like the target the reference models are.
 
     On non-members of the target that each was not trained on.
 
@@ -297,10 +304,12 @@ def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
     fleet, good, member = found.fleet, found.good, subject.member
     top, sure = find_top_confidence(subject.target.signal, found.observed)
     right = top == subject.records.y
+    # New to both sides: members would show the target's memory, not its likeness
     new = ~fleet.inside[good] & ~member[None, :]
     count = max(int(new.sum()), 1)
     theirs_right = fleet.predicted[good] == subject.records.y
     theirs = float((fleet.confidence[good] * new).sum() - (theirs_right & new).sum()) / count
+    # The target is weighted as the models were asked, so that both are about the same records
     weight = new.sum(axis=0)
     own = float(((sure - right) * weight).sum()) / count
     return {

@@ -43,6 +43,7 @@ def build_schedule(
     for level in levels:
         for attack in plan.chosen():
             if not is_worth_running(attack, level):
+                # What an attack would see no better here than at another level is not a refusal
                 continue
             why = _explain_blocked(attack, level, plan, subject, signal, training=training)
             if why is None:
@@ -50,6 +51,7 @@ def build_schedule(
                 jobs.append(Job(attack, level, request))
             else:
                 blocked.append((NotRun(attack.name, level.word, why), level))
+    # Withheld by the threat model, wherever the attack would have run
     asked = plan.threat.access.word
     withheld = [NotRun(attack.name, asked, why) for attack, why in plan.withheld()]
     placeless = [
@@ -63,7 +65,7 @@ def build_schedule(
 
 
 def drop_repeated_reasons(refused: list[tuple[NotRun, Level]]) -> list[NotRun]:
-    """Leave out, at levels tried beside the declared one, reasons that hold at that one too."""
+    """Leave out reasons, at levels tried beside the declared one, that hold at that one too."""
     said = {(entry.attack, entry.why) for entry, level in refused if level.declared}
     return [
         entry for entry, level in refused if level.declared or (entry.attack, entry.why) not in said
@@ -104,6 +106,7 @@ def _explain_blocked(
     reasons. None where nothing is known to be in the way.
     """
     needs = attack.needs
+    # Only the first reason found is told
     if needs.spec.source == "student" and (training is None or training.population is None):
         return (
             "Expected a recipe and a population that the target labels, got none. Give --recipe "
@@ -119,6 +122,7 @@ def _explain_blocked(
         )
     if any(needs.references) and training is None:
         return "Expected reference models, got none. Give a recipe that trains them."
+    # Losses are one number, from which other attacks cannot take what they read
     if needs.spec.name == "outputs" and signal == "loss" and "loss" not in needs.signals:
         return (
             f"Expected {' or '.join(needs.signals)} for the attack {attack.name}, got loss. Query "

@@ -1,6 +1,6 @@
-"""The training procedure: further target models, each on records drawn for it alone.
+"""Train further target models, each on records drawn for it alone.
 
-Answering as the audited model does.
+They show the training procedure, and answer as the audited model does.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Procedure:
         return int((~self.good).sum())
 
     def named(self) -> list[tuple[str, int]]:
-        """Name and number of each target model that converged: `target 1` for number 0."""
+        """Name and number each target model that converged: `target 1` for number 0."""
         return [(f"target {k + 1}", k) for k in np.flatnonzero(self.good).tolist()]
 
 
 def draw_target_membership(plan: Plan, subject: Subject, rng: np.random.Generator) -> Bools:
-    """Membership (t, n) of the target models.
+    """Draw the membership (t, n) of the target models.
 
-    Each row drawn by itself, of the reference models' size and strata.
+    Each row is drawn by itself, of the reference models' size and strata.
 
     Nothing about the design of the reference models enters, so what a record's references saw says
     nothing about its bit.
@@ -55,6 +55,7 @@ def draw_target_membership(plan: Plan, subject: Subject, rng: np.random.Generato
         InputError: The size leaves no record out.
     """
     size = plan.reference_size or int(subject.member.sum())
+    # A design of one model each: rows of one design would balance each other
     rows = [
         build_balanced_design(
             len(subject.records), size, 1, rng, **describe_design_constraints(subject)
@@ -71,7 +72,7 @@ def build_target_job(
     wanted: tuple[SignalRequest, ...],
     seed: np.random.SeedSequence,
 ) -> TrainingJob:
-    """What to train: `plan.targets` models, kept with all their answers and the signals `wanted`.
+    """Say what to train: `plan.targets` models, kept with their answers and the signals `wanted`.
 
     Raises:
         InputError: There are no records to train on, or the size leaves none out.
@@ -91,7 +92,11 @@ def build_target_job(
     )
     plain = replace(plain, like=getattr(target, "reading", None))
     return replace(
-        plain, population=training.population, whole=True, keep_weights=training.keep_weights
+        # The whole answers are kept, since these models are attacked as the target is
+        plain,
+        population=training.population,
+        whole=True,
+        keep_weights=training.keep_weights,
     )
 
 

@@ -1,4 +1,7 @@
-"""Whether two audits may be compared, and what was not like with like: one sentence each."""
+"""Tell whether two audits may be compared, and what was not like with like.
+
+One sentence says each.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +21,37 @@ GRANTED = {
 
 
 def get_verdict_threat_model(result: Result) -> ThreatModel:
-    """The highest level of a result, of which a verdict speaks."""
+    """Get the highest level of a result, of which a verdict speaks."""
+    # Levels come weakest first
     return result.threat_models[-1]
 
 
 def describe_verdict_level(result: Result) -> str:
-    """That level in words."""
+    """Write that level in words."""
     return format_level(
         get_verdict_threat_model(result).access.word, get_verdict_threat_model(result).restriction
     )
 
 
 def collect_attack_versions(result: Result) -> dict[str, int]:
-    """Attacks with estimates, and the version of each."""
+    """Collect the attacks with estimates, and the version of each."""
     names = dict.fromkeys(entry.attack for entry in result.estimates if entry.attack != STRONGEST)
     versions = result.plan.get("versions", {})
     return {name: int(versions.get(name, 0)) for name in names}
 
 
 def find_shared_attacks(before: Result, after: Result) -> set[str]:
-    """Attacks that both ran in the same version."""
+    """Find the attacks that both ran in the same version."""
     first, second = collect_attack_versions(before), collect_attack_versions(after)
+    # Another version scores otherwise, so its numbers would differ without any change of the model
     return {name for name in first if second.get(name) == first[name]}
 
 
 def has_same_records(
     before: Result, after: Result, first: AuditArrays, second: AuditArrays
 ) -> bool:
-    """Whether both audits are about the same records with the same membership.
-
-    In the same order.
-    """
+    """Tell whether both audits are about the same records, members and order."""
+    # The digest tells the records, which the arrays do not hold; these tell who was a member
     if before.digests.get("records") != after.digests.get("records") or len(first.member) != len(
         second.member
     ):
@@ -57,7 +60,8 @@ def has_same_records(
 
 
 def list_obstacles(before: Result, after: Result) -> list[str]:
-    """Why the two cannot be judged against each other; empty if they can."""
+    """List why the two cannot be judged against each other; empty if they can."""
+    # Another access or restriction is another adversary, whose numbers do not compare
     found = []
     if (
         before.plan["threat"]["access"] != after.plan["threat"]["access"]
@@ -79,6 +83,7 @@ def list_obstacles(before: Result, after: Result) -> list[str]:
         )
     if not find_shared_attacks(before, after):
         found.append("No attack ran in both audits in the same version. Run the same attacks.")
+    # Where these two failed, numbers may be a property of the samples
     for when, result in (("before", before), ("after", after)):
         for name in ("null", "blind"):
             control = result.controls.get(name)
@@ -91,13 +96,15 @@ def list_obstacles(before: Result, after: Result) -> list[str]:
 
 
 def list_audit_differences(before: Result, after: Result) -> list[str]:
-    """What was not like with like though the two are compared."""
+    """List what was not like with like though the two are compared."""
     found = _list_attack_differences(before, after)
+    # A precision depends on the prior, and nothing else here does
     if before.plan["threat"]["prior"] != after.plan["threat"]["prior"]:
         found.append(
             f"Another prior: {before.plan['threat']['prior']:g} before, "
             f"{after.plan['threat']['prior']:g} after; precision is not compared."
         )
+    # What the adversary was granted may explain a change as well as the model
     granted = [
         (asdict(get_verdict_threat_model(result)), words)
         for result, words in ((before, "before"), (after, "after"))
@@ -120,6 +127,7 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
         found.append(
             "Another policy: the false-positive rates compared are those of the later one."
         )
+    # Equal answers to equal records: nothing can have changed
     same = [before.digests.get(name) == after.digests.get(name) for name in ("records", "outputs")]
     if all(same):
         found.append("Both audits saw the same answers to the same records: the model is the same.")
@@ -127,7 +135,7 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
 
 
 def _list_attack_differences(before: Result, after: Result) -> list[str]:
-    """Attacks that ran in one audit only, or in another version.
+    """List the attacks that ran in one audit only, or in another version.
 
     They are left out of the strongest attack compared.
     """
@@ -146,7 +154,7 @@ def _list_attack_differences(before: Result, after: Result) -> list[str]:
 
 
 def _describe_grant(value: object) -> str:
-    """A part of a threat model in a word.
+    """Write a part of a threat model in a word.
 
     >>> _describe_grant(True), _describe_grant(None), _describe_grant(16)
     ('granted', 'unlimited', '16')

@@ -1,6 +1,6 @@
-"""Does this release leak more than the last? Two or more audits side by side.
+"""Compare audits: does this release leak more than the last?
 
-With a verdict on the last of them.
+Two or more audits stand side by side, with a verdict on the last of them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ from memberscope.auditing.verdict.recompute import digest_audit_arrays, restore_
 from memberscope.errors import InputError
 from memberscope.statistics import Interval, can_resolve_fpr, difference_p_value, holm
 
+# Rates of the claim where no policy names any: the first that allows ten false positives in both
 USUAL = (
     0.001,
     0.01,
-)  # rates of the claim where no policy names any, the first that allows ten false positives in both
+)
 INDEPENDENT = "intervals take the two as independent"
 
 
@@ -56,9 +57,7 @@ def compare(
     margin: float = 0.0,
     baseline: Baseline = "previous",
 ) -> Comparison:
-    """Compare the last of `results`, in order of release, with the one before it.
-
-    Or with the first.
+    """Compare the last of `results`, in order of release, with the one before it or the first.
 
     Results with `arrays` are compared score by score: over the attacks that both ran, with paired
     intervals where the records are the same. The last leaks more if a claim's lower limit,
@@ -90,13 +89,16 @@ def compare(
             f"Expected at least two audits to compare, got {len(results)}. Give the earlier ones "
             "first."
         )
+    # Titles may repeat, so releases are told by their place where no names are given
     called = list(names) if names else [f"release {i + 1}" for i in range(len(results))]
     _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
     before, after = results[place], results[-1]
     confidence = float(after.plan["confidence"])
+    # Obstacles stop the verdict, not the numbers, which are shown anyway
     hindrances = list_obstacles(before, after)
     measures, notes = _measure_changes(before, after)
+    # Only claims are tested, and corrected for each other; all other numbers are exploratory
     claims = [] if hindrances else _select_claims(measures, before, after)
     corrected = [
         float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])
@@ -156,20 +158,24 @@ def _refuse_repeated_results(results: Sequence[Result], names: list[str]) -> Non
 
 
 def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list[str]]:
-    """Every number that both audits have, and notes on how it could be compared."""
+    """Measure every number that both audits have, with notes on how it could be compared."""
+    # A change must be the model's, so attacks that only one audit ran are left out
     shared = find_shared_attacks(before, after)
+    # Reference models that failed in one audit would make a difference of their own
     untrusted = any(_has_failed_references(result) for result in (before, after))
     notes = (
         ["Reference models failed their control: attacks that use them are not compared."]
         if untrusted
         else []
     )
+    # Without scores only the stored estimates are left
     first, second = before.arrays, after.arrays
     if first is None or second is None:
         notes.append(
             f"The scores of {'both' if first is second else 'one'} are not at hand "
             f"(arrays.safetensors): {INDEPENDENT}."
         )
+        # The stored strongest is over all attacks of its audit, so they must be the same in both
         even = (
             not untrusted
             and set(collect_attack_versions(before))
@@ -183,6 +189,7 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
             )
         found = list(compare_estimates(before, after, shared, strongest=even))
     else:
+        # Equal records allow paired intervals, which are narrower
         together = has_same_records(before, after, first, second)
         if not together:
             notes.append(f"Other records, or others of them members: {INDEPENDENT}.")
@@ -190,6 +197,7 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
             _limit_to_shared_attacks(arrays, shared, untrusted=untrusted)
             for arrays in (first, second)
         ]
+        # A level that one audit lacks would leave its attacks without a partner
         sides = [
             replace(mine, scored=_select_common_levels(mine, other))
             for mine, other in (sides, sides[::-1])
@@ -200,11 +208,12 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
             if sides[0].scored
             else []
         )
+    # Accuracies are stored in the result, so they need no scores
     return found + list(compare_accuracies(before, after)), notes
 
 
 def _has_failed_references(result: Result) -> bool:
-    """Whether the reference models of a result failed their control."""
+    """Tell whether the reference models of a result failed their control."""
     control = result.controls.get("references")
     return control is not None and control.passed is False
 
@@ -212,29 +221,30 @@ def _has_failed_references(result: Result) -> bool:
 def _limit_to_shared_attacks(
     arrays: AuditArrays, shared: set[str], *, untrusted: bool
 ) -> AuditArrays:
-    """The arrays with the `shared` attacks only.
+    """Keep the `shared` attacks only.
 
-    And without reference models where those are `untrusted`.
+    Those that use reference models go where these are `untrusted`.
     """
     kept = replace(arrays, scored=tuple(entry for entry in arrays.scored if entry.attack in shared))
     return drop_reference_attacks(kept) if untrusted else kept
 
 
 def _select_common_levels(mine: AuditArrays, other: AuditArrays) -> tuple[AttackScores, ...]:
-    """The attacks at levels that the other audit has too."""
+    """Select the attacks at levels that the other audit has too."""
     names = {entry.name for entry in other.scored}
     return tuple(entry for entry in mine.scored if entry.name in names)
 
 
 def _find_common_rates(before: Result, after: Result) -> tuple[float, ...]:
-    """The false-positive rates of the later audit that both resolve, from large to small."""
+    """Find the false-positive rates of the later audit that both resolve, from large to small."""
+    # The smaller audit decides what both resolve
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = restore_plan(after).resolvable_fprs(int(after.diagnostics["n_non_members"]))
     return tuple(fpr for fpr in rates if can_resolve_fpr(fpr, n))
 
 
 def _select_claims(measures: list[Measure], before: Result, after: Result) -> list[Measure]:
-    """What the verdict rests on: the strongest attack at the level that both declare."""
+    """Select what the verdict rests on: the strongest attack at the level that both declare."""
     at = get_verdict_threat_model(after)
     found = [
         entry
@@ -242,23 +252,25 @@ def _select_claims(measures: list[Measure], before: Result, after: Result) -> li
         if (entry.attack, entry.access, entry.restriction)
         == (STRONGEST, at.access.word, at.restriction)
     ]
+    # The later policy decides, since the question is about the last release
     rates = set(restore_plan(after).claim_fprs()) or _pick_usual_rates(found, before, after)
     return [entry for entry in found if entry.metric == "auc" or entry.fpr in rates]
 
 
 def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> set[float]:
-    """The smallest of the usual rates that allows ten false positives in both audits.
+    """Pick the smallest of the usual rates that allows ten false positives in both audits.
 
-    Or else the largest that they resolve.
+    Where none does, it is the largest that they resolve.
     """
     n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
     rates = sorted(entry.fpr for entry in found if entry.fpr in USUAL and entry.fpr)
+    # The slack keeps 0.001 of 10000 from missing ten by rounding
     ample = [fpr for fpr in rates if fpr * n >= 10 - 1e-9]
     return set(ample[:1] or rates[-1:])
 
 
 def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None) -> Compared:
-    """A measure at one confidence."""
+    """Evaluate a measure at one confidence."""
     change = measure.change(confidence)
     return Compared(
         measure.attack,
@@ -277,7 +289,7 @@ def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None
 
 
 def _drop_interval_method(interval: Interval) -> ValueWithLimits:
-    """An interval without its method."""
+    """Give an interval without its method."""
     return ValueWithLimits(float(interval.value), float(interval.low), float(interval.high))
 
 
@@ -288,7 +300,7 @@ def _conclude_comparison(
     margin: float,
     confidence: float,
 ) -> tuple[Change, str]:
-    """The verdict and its reason in a sentence."""
+    """Conclude the verdict and its reason in a sentence."""
     claims = [entry for entry in compared if entry.claim]
     if hindrances:
         return "INCONCLUSIVE", f"Not compared: {hindrances[0]}"
@@ -298,15 +310,18 @@ def _conclude_comparison(
             "Not compared: the strongest attack at the declared access is not known at any "
             "claimed rate in both.",
         )
+    # Only a rise is tested, so each claim gets one tail of the interval
     alpha = (1 - confidence) / 2
     risen = [entry for entry in claims if entry.p_value is not None and entry.p_value < alpha]
     beyond = f" by more than the margin of {margin:g}" if margin else ""
     if risen:
+        # The surest rise is named, and of equally sure ones the largest
         worst = min(risen, key=lambda entry: (entry.p_value, -entry.difference.value))
         return (
             "LEAKS_MORE",
             f"{names[1]} leaks more than {names[0]}{beyond}: {_describe_claim_change(worst)}.",
         )
+    # A rise that was not shown is not excluded, so the upper limits are told
     still = "; ".join(
         f"by {_format_change(entry, max(entry.difference.high, 0))} in "
         f"{_describe_claim_subject(entry)}"
@@ -320,12 +335,13 @@ def _conclude_comparison(
 
 
 def _decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
-    """What the claims compare, models or training procedures, and a sentence that says so.
+    """Decide what the claims compare, models or training procedures, and say so.
 
-    Empty without claims.
+    The words are empty without claims.
     """
     if not claims:
         return "models", ""
+    # One claim without the variance between trainings is enough to speak of two models only
     if any(claim.trainings is None for claim in claims):
         return (
             "models",
@@ -343,7 +359,7 @@ def _decide_scope(claims: Sequence[Measure]) -> tuple[Scope, str]:
 
 
 def _describe_claim_change(entry: Compared) -> str:
-    """A claim's numbers: before, after, and the difference with its limits."""
+    """Describe a claim's numbers: before, after, and the difference with its limits."""
     if entry.metric == "auc":
         ends = f"{entry.before.value:.3f} to {entry.after.value:.3f}"
     else:
@@ -356,19 +372,19 @@ def _describe_claim_change(entry: Compared) -> str:
 
 
 def _format_change(entry: Compared, value: float) -> str:
-    """A difference as it is told: of rates in percentage points, of an AUC as it is."""
+    """Write a difference as it is told: of rates in percentage points, of an AUC as it is."""
     return f"{value:.3f}" if entry.metric == "auc" else f"{100 * value:.3g} points"
 
 
 def _describe_claim_subject(entry: Compared) -> str:
-    """What a claim speaks of."""
+    """Describe what a claim speaks of."""
     if entry.metric == "auc":
         return "the AUC of the strongest attack"
     return f"the members found at {100 * (entry.fpr or 0):.3g}% false positives"
 
 
 def _summarise_release(result: Result, name: str) -> Release:
-    """One audit in a line."""
+    """Summarise one audit in a line."""
     n_members, n_others = (int(result.diagnostics[key]) for key in ("n_members", "n_non_members"))
     return Release(
         name,
@@ -384,11 +400,12 @@ def _summarise_release(result: Result, name: str) -> Release:
 def _collect_trend(
     results: Sequence[Result], names: list[str], claims: list[Measure]
 ) -> list[TrendPoint]:
-    """AUC and the claimed rates of the strongest attack in each release, at the last one's level.
+    """Collect AUC and claimed rates of the strongest attack in each release.
 
-    As each audit told them.
+    They are those at the last one's level, as each audit told them.
     """
     at = get_verdict_threat_model(results[-1])
+    # None stands for the AUC, which every release has
     wanted = {entry.fpr for entry in claims if entry.fpr} | {None}
     return [
         TrendPoint(
@@ -408,7 +425,8 @@ def _collect_trend(
 
 
 def _list_trend_notes(results: Sequence[Result]) -> list[str]:
-    """What the trend over more than two releases mixes."""
+    """List what the trend over more than two releases mixes."""
+    # Of two releases the notes on the comparison say the same
     if len(results) < 3:
         return []
     found = []

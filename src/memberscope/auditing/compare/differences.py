@@ -1,6 +1,6 @@
-"""What can be measured of the difference between two audits.
+"""Measure the difference between two audits.
 
-From the scores of both, or from their stored estimates alone.
+It is taken from the scores of both, or from their stored estimates alone.
 """
 
 from __future__ import annotations
@@ -70,11 +70,10 @@ class Measure:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One audit's attacks with their curves, and their AUC (b,) and TPR (b.
+    """One audit's attacks with their curves, and what resampling found of them.
 
-    F) over the resamples shared with the other audit.
-
-    `areas` are the AUCs with their variances, `targets` the numbers of the further target models.
+    `drawn` holds AUC (b,) and TPR (b, f) over the resamples shared with the other audit. `areas`
+    are the AUCs with their variances, `targets` the numbers of the further target models.
     """
 
     arrays: AuditArrays
@@ -86,7 +85,7 @@ class Scores:
 
     @classmethod
     def of(cls, arrays: AuditArrays) -> Scores:
-        """The scores of all attacks in `arrays`."""
+        """Build the scores of all attacks in `arrays`."""
         parts = {entry.name: build_whole_part(entry, arrays) for entry in arrays.scored}
         curves = {name: _build_curves(part, arrays.unit) for name, part in parts.items()}
         areas = {
@@ -97,10 +96,11 @@ class Scores:
 
 
 def _build_curves(part: AttackPart, unit: Ints | None) -> tuple[Roc, Roc | None]:
-    """The curve of one attack on all records, and the one for lower limits if it is another.
+    """Build the curve of one attack on all records, both curves with `unit` (n,).
 
-    Both with `unit` (n,).
+    The second is the one for lower limits, if it is another.
     """
+    # Learned attacks have scores of several folds, for which lower limits take the strict ones
     strict = None if part.strict is None else roc(part.strict, part.member, unit)
     return roc(part.scores, part.member, unit), strict
 
@@ -108,8 +108,10 @@ def _build_curves(part: AttackPart, unit: Ints | None) -> tuple[Roc, Roc | None]
 def _resample_together(
     before: Scores, after: Scores, fprs: tuple[float, ...]
 ) -> tuple[Scores, Scores]:
-    """Both with the estimates of resamples that all attacks of both share."""
+    """Draw the estimates of resamples that all attacks of both audits share."""
+    # All in one call, so that each resample takes the same records for every attack
     parts = [*before.parts.values(), *after.parts.values()]
+    # A fixed seed: the same two results compare alike every time
     rng = np.random.default_rng(0)
     scores, unit = [part.scores for part in parts], _find_shared_unit(before, after)
     auc, tpr = shared_resamples(scores, before.arrays.member, fprs, REPLICATES, rng, unit=unit)
@@ -122,20 +124,19 @@ def _resample_together(
 
 
 def _find_shared_unit(before: Scores, after: Scores) -> Ints | None:
-    """Units (n,) of records that are the same in both audits; None where neither has any."""
+    """Find the units (n,) of records that are the same in both audits; None without any."""
     return before.arrays.unit if after.arrays.unit is None else after.arrays.unit
 
 
 def compare_scores(
     before: AuditArrays, after: AuditArrays, fprs: tuple[float, ...], *, together: bool
 ) -> Iterator[Measure]:
-    """Each attack and the strongest of them at each level that both have.
+    """Compare each attack, and the strongest of them at each level that both have.
 
-    Both arrays hold the same attacks.
-
-    `together` says that the records are the same in both.
+    Both arrays hold the same attacks, and `together` says that the records are the same in both.
     """
     first, second = Scores.of(before), Scores.of(after)
+    # Only equal records can be drawn together
     if together:
         first, second = _resample_together(first, second, fprs)
     levels = {entry.level: entry for entry in list_scored_levels(after)}
@@ -163,13 +164,14 @@ def _compare_attack(
     names: Names,
     fprs: tuple[float, ...],
 ) -> Iterator[Measure]:
-    """AUC and TPR at each rate of one attack, or of the strongest of several.
+    """Compare AUC and TPR at each rate of one attack, or of the strongest of several.
 
-    By the `names` of the candidates.
+    `names` are those of the candidates.
     """
     attack, at = what
     for metric, fpr in [("auc", None), *(("tpr", fpr) for fpr in fprs)]:
         usable = _select_resolved_candidates(before, after, names, fpr)
+        # No candidate resolves this rate in both audits
         if not all(usable):
             continue
         sides = [
@@ -183,6 +185,7 @@ def _compare_attack(
         change = _estimate_change(
             before, after, usable, None if fpr is None else fprs.index(fpr), sides
         )
+        # Further targets show how much training again changes, which two models alone do not
         trainings = measure_trainings(
             before.targets.largest(usable[0], fpr), after.targets.largest(usable[1], fpr)
         )
@@ -201,7 +204,7 @@ def _compare_attack(
 
 
 def _widen_for_trainings(change: Limits, trainings: BetweenTrainings | None) -> Limits:
-    """The change with limits that allow for the variance between trainings, where it is known."""
+    """Widen the change to allow for the variance between trainings, where it is known."""
     if trainings is None:
         return change
     return lambda confidence: trainings.widen(change(confidence), confidence)
@@ -210,7 +213,8 @@ def _widen_for_trainings(change: Limits, trainings: BetweenTrainings | None) -> 
 def _select_resolved_candidates(
     before: Scores, after: Scores, names: Names, fpr: float | None
 ) -> Names:
-    """The candidates of each audit at `fpr`: those of attacks that resolve it in both."""
+    """Select the candidates at `fpr`: those of attacks that resolve it in both audits."""
+    # An AUC needs no rate, so every attack has one
     if fpr is None:
         return names
     short = {
@@ -227,7 +231,7 @@ def _select_resolved_candidates(
 
 
 def _build_limits(scores: Scores, names: Sequence[str], fpr: float | None) -> Limits:
-    """The largest AUC or TPR over the candidates, with limits that hold for all of them at once."""
+    """Limit the largest AUC or TPR over the candidates, for all of them at once."""
 
     def limits(confidence: float) -> Interval:
         each = simultaneous_confidence(confidence, len(names))
@@ -241,7 +245,7 @@ def _build_limits(scores: Scores, names: Sequence[str], fpr: float | None) -> Li
 def _estimate_one_attack(
     scores: Scores, name: str, fpr: float | None, confidence: float
 ) -> Interval:
-    """AUC, or TPR at `fpr`, of one attack."""
+    """Estimate AUC, or TPR at `fpr`, of one attack."""
     if fpr is None:
         return scores.areas[name].limits(confidence)
     curve, strict = scores.curves[name]
@@ -249,7 +253,8 @@ def _estimate_one_attack(
 
 
 def _name_leading_attack(scores: Scores, names: Sequence[str], fpr: float | None) -> str:
-    """The attack that reaches the largest value."""
+    """Name the attack that reaches the largest value."""
+    # Only the value is read, so any confidence will do
     values = [_estimate_one_attack(scores, name, fpr, 0.5).value for name in names]
     return scores.parts[names[int(np.argmax(values))]].scored.attack
 
@@ -257,18 +262,21 @@ def _name_leading_attack(scores: Scores, names: Sequence[str], fpr: float | None
 def _estimate_change(
     before: Scores, after: Scores, names: Names, at: int | None, sides: list[Limits]
 ) -> Limits:
-    """The change at any confidence; paired where the audits were resampled together.
+    """Estimate the change at any confidence; paired where audits were resampled together.
 
     `at` is the rate's position, None for AUC.
     """
+    # Other records: the two are independent
     if not after.drawn:
         return lambda confidence: _add_candidate_counts(
             difference_by_mover(sides[0](confidence), sides[1](confidence)), names
         )
+    # Two single AUCs have a closed form, which is sharper than resampling
     if at is None and len(names[0]) == len(names[1]) == 1:
         one, two = before.parts[names[0][0]].scores, after.parts[names[1][0]].scores
         unit = _find_shared_unit(before, after)
         return lambda confidence: auc_change(one, two, after.arrays.member, confidence, unit)
+    # The strongest is chosen anew in each resample, as it was in the data
     both = [
         np.max(
             [
@@ -279,6 +287,7 @@ def _estimate_change(
         )
         for scores, chosen in zip((before, after), names, strict=True)
     ]
+    # How the two vary together is all that resampling adds to the limits of each side
     r = correlate_estimates(both[0], both[1])
     return lambda confidence: _add_candidate_counts(
         difference_by_mover(sides[0](confidence), sides[1](confidence), r), names
@@ -286,7 +295,7 @@ def _estimate_change(
 
 
 def _add_candidate_counts(interval: Interval, names: Names) -> Interval:
-    """The interval with the number of candidates in its method, if there are several."""
+    """Add the number of candidates to the interval's method, if there are several."""
     counts = [len(chosen) for chosen in names]
     if max(counts) == 1:
         return interval
@@ -298,15 +307,16 @@ def _add_candidate_counts(interval: Interval, names: Names) -> Interval:
 def compare_estimates(
     before: Result, after: Result, shared: set[str], *, strongest: bool
 ) -> Iterator[Measure]:
-    """The numbers that both results hold of the `shared` attacks.
+    """Compare the numbers that both results hold of the `shared` attacks.
 
-    And of the strongest if that is over the same ones.
+    The strongest attack is among them only if it is over the same ones.
     """
     wanted = shared | ({STRONGEST} if strongest else set())
     second = {_identify_measure(entry): entry for entry in select_headline_estimates(after, wanted)}
     for entry in select_headline_estimates(before, wanted):
         if _identify_measure(entry) in second:
             other = second[_identify_measure(entry)]
+            # The two audits may have been told at different confidences
             one, two = (
                 _rescale_limits(Interval(e.value, e.low, e.high, ""), e.confidence)
                 for e in (entry, other)
@@ -325,7 +335,7 @@ def compare_estimates(
 
 
 def _list_target_values(result: Result, wanted: Estimate) -> list[float]:
-    """The number `wanted` of each further target model of a result."""
+    """List the number `wanted` of each further target model of a result."""
     return [
         entry.value
         for entry in result.estimates
@@ -337,7 +347,7 @@ def _list_target_values(result: Result, wanted: Estimate) -> list[float]:
 
 
 def _subtract_independent(before: Limits, after: Limits, words: str = "") -> Limits:
-    """The change of two numbers taken as independent."""
+    """Subtract two numbers taken as independent."""
 
     def change(confidence: float) -> Interval:
         found = difference_by_mover(before(confidence), after(confidence))
@@ -347,7 +357,7 @@ def _subtract_independent(before: Limits, after: Limits, words: str = "") -> Lim
 
 
 def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Estimate]:
-    """AUC and TPR at the best threshold, of the audited model and all records."""
+    """Select AUC and TPR at the best threshold, of the audited model and all records."""
     for entry in result.estimates:
         everywhere = entry.attack in attacks and entry.target == "target" and entry.group is None
         if everywhere and (
@@ -357,14 +367,14 @@ def select_headline_estimates(result: Result, attacks: set[str]) -> Iterator[Est
 
 
 def _identify_measure(entry: Estimate) -> tuple[Any, ...]:
-    """What makes two estimates of two audits the same number."""
+    """Give what makes two estimates of two audits the same number."""
     return entry.attack, entry.access, entry.restriction, entry.metric, entry.fpr
 
 
 def _rescale_limits(stored: Interval, told: float) -> Limits:
-    """A number stored with its limits at the confidence `told`, at any other.
+    """Rescale the limits of a number stored at the confidence `told` to any other.
 
-    The limits are scaled as a normal's.
+    They are scaled as a normal's.
 
     >>> limits = _rescale_limits(Interval(0.5, 0.4, 0.6, ""), 0.95)
     >>> limits(0.95).low, round(limits(0.99).low, 3)
@@ -372,9 +382,11 @@ def _rescale_limits(stored: Interval, told: float) -> Limits:
     """
 
     def limits(confidence: float) -> Interval:
+        # What was stored is given back as it is, without rounding
         if confidence == told:
             return stored
         scale = float(ndtri((1 + confidence) / 2) / ndtri((1 + told) / 2))
+        # Each side by itself, so that skew limits stay skew
         down, up = scale * (stored.value - stored.low), scale * (stored.high - stored.value)
         return stored._replace(low=stored.value - down, high=stored.value + up)
 
@@ -382,9 +394,9 @@ def _rescale_limits(stored: Interval, told: float) -> Limits:
 
 
 def compare_accuracies(before: Result, after: Result) -> Iterator[Measure]:
-    """Accuracy on members and on non-members and the gap between them.
+    """Compare accuracies on members and non-members and the gap between them.
 
-    Where both results hold them.
+    Each only where both results hold it.
     """
     for name in ACCURACIES:
         sides = [

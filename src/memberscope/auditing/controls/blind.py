@@ -1,6 +1,6 @@
-"""The blind control: can members be told from non-members by the records alone, without the model?
+"""Check by the blind control whether records alone tell members from non-members.
 
-If they can, an attack's success may be a difference between the two samples and says nothing about
+If they do, an attack's success may be a difference between the two samples and says nothing about
 the model.
 
 Records stand in an order that a hash of their content decides, cut into blocks; each block is
@@ -38,9 +38,8 @@ from memberscope.auditing.subject.feature_matrix import (
 from memberscope.statistics import auc_difference
 from memberscope.types import Bools, Floats, Ints
 
-ALPHA = (
-    0.005  # chance that a clean audit fails, over both classifiers, the AUC and all rates together
-)
+# The chance that a clean audit fails, over both classifiers, the AUC and all rates together
+ALPHA = 0.005
 ALPHA_BELOW = 0.0025  # chance that a clean audit is found surely below one half
 MAX_RECORDS = 20_000  # a side; enough to see an AUC of 0.51
 ORDERS = 2  # orders by hash; each is gone through forwards and backwards
@@ -51,9 +50,9 @@ LEAST_Z = -2.0  # a count of none, whose p-value is 1, must not outweigh the oth
 
 @dataclass(frozen=True, eq=False)
 class OrderedScores:
-    """One classifier's scores (n,) along one order, NaN where nothing was scored.
+    """One classifier's scores (n,) along one order, and the block (n,) of each record.
 
-    And the block (n,) of each record.
+    Scores are NaN where nothing was scored.
     """
 
     model: str
@@ -63,9 +62,9 @@ class OrderedScores:
 
 @dataclass(frozen=True)
 class FoundShare:
-    """The share of members found where `fpr` of the non-members are.
+    """The share of members found where `fpr` of the non-members are, or the reverse.
 
-    Or of non-members (`kind`) where `fpr` of the members are.
+    `kind` says of which side it is the share.
     """
 
     fpr: float
@@ -76,9 +75,9 @@ class FoundShare:
 
 @dataclass(frozen=True)
 class ClassifierResult:
-    """What one classifier tells: AUC with its standard error under no difference.
+    """What one classifier tells: each `FoundShare`, and the AUC.
 
-    And each `FoundShare`.
+    The AUC's standard error is that under no difference.
     """
 
     model: str
@@ -101,9 +100,9 @@ def run_blind_control(
     fprs: tuple[float, ...] = (),
     unit: Ints | None = None,
 ) -> Control:
-    """Whether classifiers that see features (n, f) and labels (n,) only tell members.
+    """Check whether classifiers that see features (n, f) and labels (n,) only tell members.
 
-    By AUC, or by TPR at one of `fprs`.
+    They are judged by AUC, and by TPR at each of `fprs`.
 
     `strongest` (n,) are the strongest attack's comparable scores; its leakage beyond the blind
     classifier is reported. Records of one `unit` (n,) are learned from, scored and counted
@@ -115,16 +114,20 @@ def run_blind_control(
             None,
             "The records were not given, so nothing could be told from them alone (blind control).",
         )
+    # The order follows from content, so that shuffling the input changes nothing
     keys = hash_feature_rows(features, labels)
     code, unit_keys, unit_member = _number_units(keys, member, unit)
+    # Units are what is drawn at random, so they are counted, not records
     if min(int(unit_member.sum()), int((~unit_member).sum())) < FEWEST:
         return Control(
             None, f"The blind control needs {FEWEST} records, or units of records, on each side."
         )
+    # Each order hashes the keys with another number, so the orders are unrelated
     places = [
         mix_keys(unit_keys ^ mix_keys(np.full(len(unit_keys), order + 1, np.uint64)))
         for order in range(ORDERS)
     ]
+    # The first in the first order are kept, which is a random draw that anyone can repeat
     chosen = _subsample_records(places[0][code], keys, member)
     code = code[chosen]
     places = [place[code] for place in places]
@@ -134,6 +137,7 @@ def run_blind_control(
         for name in ("linear", "trees")
     ]
     control = _judge_classifiers(found, member[chosen])
+    # How far the attack goes beyond the records alone is told, not judged
     if strongest is not None:
         scores = _average_positions(walks, member[chosen])
         beyond = auc_difference(strongest[chosen], scores, member[chosen], 0.95)
@@ -146,21 +150,24 @@ def run_blind_control(
 
 
 def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, Keys, Bools]:
-    """Number (n,) of each record's unit, and a key (u,) and the side (u,) of each unit.
+    """Number each record's unit (n,), and give a key (u,) and the side (u,) of each unit.
 
     Keys follow from content alone.
 
     Units that are equal within a side are told apart by counting them, so that copies are spread
     over the blocks.
     """
+    # Without units each record is its own
     if unit is None:
         code, own, side = np.arange(len(keys)), keys, member
     else:
         code = np.unique(unit, return_inverse=True)[1].astype(np.int64)
         own = np.zeros(int(code.max()) + 1, dtype=np.uint64)
+        # A sum does not depend on the order of a unit's records
         np.add.at(own, code, mix_keys(keys))
         side = np.zeros(len(own), dtype=bool)
         side[code[member]] = True
+    # Equal units of one side lie next to each other, to be counted
     order = np.lexsort((own, side))
     fresh = np.append(
         True, (own[order][1:] != own[order][:-1]) | (side[order][1:] != side[order][:-1])
@@ -172,11 +179,12 @@ def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, K
 
 
 def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
-    """Positions of at most `MAX_RECORDS` members and as many non-members.
+    """Choose positions of at most `MAX_RECORDS` members and as many non-members.
 
-    In an order that follows from their content.
+    They come in an order that follows from their content.
     """
     sides = []
+    # The sides are cut alike, so that the larger one does not crowd out the other
     for side in (True, False):
         where = np.flatnonzero(member == side)
         sides.append(where[np.lexsort((keys[where], place[where]))][:MAX_RECORDS])
@@ -187,14 +195,17 @@ def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
 def _score_along_orders(
     features: Floats, labels: Ints, member: Bools, places: list[Keys]
 ) -> list[OrderedScores]:
-    """Scores of a linear model and of boosted trees along each order of `places` (n,).
+    """Score a linear model and boosted trees along each order of `places` (n,).
 
-    Forwards and backwards.
+    Each order is gone through forwards and backwards.
     """
+    # The linear model takes no missing values and reads labels only as indicators
     wide = np.column_stack(
         [np.nan_to_num(features - average_features(features)), _encode_labels(labels)]
     )
+    # Trees take missing values, but many columns would make them slow
     narrow = np.column_stack([reduce_features(features, np.random.default_rng(0)), labels])
+    # Inverting the keys turns an order round
     blocks = [
         block for place in places for block in (_assign_blocks(place), _assign_blocks(~place))
     ]
@@ -212,10 +223,11 @@ def _score_along_orders(
 
 
 def _assign_blocks(place: Keys) -> Ints:
-    """Block (n,) of each record by its place (n,).
+    """Assign each record's block (n,) by its place (n,).
 
     0 for the first third of the different places, then `BLOCKS` equal parts.
     """
+    # Equal records share a place and so a block: one must not teach the other
     values, inverse = np.unique(place, return_inverse=True)
     share = (np.arange(len(values)) + 0.5) / len(values)
     block = np.where(
@@ -227,7 +239,10 @@ def _assign_blocks(place: Keys) -> Ints:
 
 
 def _encode_labels(labels: Ints) -> Floats:
-    """Labels (n,) as indicator columns (n, k) of at most a hundred classes; none beyond that."""
+    """Encode labels (n,) as indicator columns (n, k) of at most a hundred classes.
+
+    There are none beyond that.
+    """
     values = np.unique(labels)
     if len(values) > 100:
         return np.empty((len(labels), 0))
@@ -236,10 +251,11 @@ def _encode_labels(labels: Ints) -> Floats:
 
 
 def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
-    """Log-odds (n,) of membership, each block's from a model fitted on the blocks before it."""
+    """Predict log-odds (n,) of membership, each block's from a model fitted on those before it."""
     scores = np.full(len(member), np.nan)
     for b in range(1, BLOCKS + 1):
         before, own = block < b, block == b
+        # A classifier needs both sides to learn from; other blocks stay unscored
         if own.any() and 0 < member[before].sum() < before.sum():
             known = ~np.isnan(inputs[before]).all(
                 axis=0
@@ -250,7 +266,7 @@ def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> 
 
 
 def _make_linear_model() -> Any:
-    """Ridge classifier on standardised inputs."""
+    """Make a ridge classifier on standardised inputs."""
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -259,7 +275,7 @@ def _make_linear_model() -> Any:
 
 
 def _make_tree_model() -> Any:
-    """A small boosted-tree classifier, deterministic.
+    """Make a small boosted-tree classifier, deterministic.
 
     Leaves are small enough for a mark on a few records.
     """
@@ -273,12 +289,13 @@ def _make_tree_model() -> Any:
 def _summarise_classifier(
     walks: list[OrderedScores], member: Bools, code: Ints, fprs: tuple[float, ...]
 ) -> ClassifierResult:
-    """One classifier's AUC and shares found at `fprs`, averaged over its walks.
+    """Summarise one classifier's AUC and shares found at `fprs` over its walks.
 
     Units `code` (n,) count once.
     """
     sides = [_split_blocks_by_side(walk, member, code) for walk in walks]
     aucs, errors = zip(*(stratified_auc(blocks) for blocks in sides), strict=True)
+    # Turned round, the same count finds marks that only non-members carry
     mirrored = [[(-outside, -inside) for inside, outside in blocks] for blocks in sides]
     rates = [
         _measure_found_share(every, fpr, kind)
@@ -293,11 +310,13 @@ def _summarise_classifier(
 def _measure_found_share(
     sides: list[list[tuple[Floats, Floats]]], fpr: float, kind: str
 ) -> FoundShare:
-    """The share of one kind beyond the threshold at `fpr` of the other, averaged over walks.
+    """Measure the share of one kind beyond the threshold at `fpr` of the other over walks.
 
-    And its p-value.
+    The share comes with its p-value.
     """
     found = [estimate_found_share(blocks, fpr) for blocks in sides]
+    # Walks share records, so their z-values are averaged and not added: the mean varies no more
+    # than one. The floor on p keeps z finite.
     z = float(np.mean([max(LEAST_Z, -float(ndtri(max(p, 1e-300)))) for _, p in found]))
     return FoundShare(fpr, float(np.mean([value for value, _ in found])), float(ndtr(-z)), kind)
 
@@ -305,7 +324,7 @@ def _measure_found_share(
 def _split_blocks_by_side(
     walk: OrderedScores, member: Bools, code: Ints
 ) -> list[tuple[Floats, Floats]]:
-    """Scores of the members' units and of the others' in each block that has both.
+    """Split the scores by side, of units in each block that has both.
 
     A unit's score is its records' mean.
     """
@@ -320,23 +339,26 @@ def _split_blocks_by_side(
 
 
 def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
-    """Mean AUC of the blocks with van Elteren's weights.
+    """Average the AUC of the blocks with van Elteren's weights.
 
-    And its standard error if the sides are alike (ties counted).
+    The standard error given is that of sides that are alike (ties counted).
     """
     weights, values, variances = [], [], []
     for inside, outside in blocks:
         n1, n0 = len(inside), len(outside)
         ordered = np.sort(outside)
+        # The sum of both searches counts a tie as one half, after the division by two
         below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
         ties = np.unique(np.concatenate([inside, outside]), return_counts=True)[1].astype(
             np.float64
         )
         n = n1 + n0
+        # Ties lower the variance of a rank statistic
         spread = (n + 1) - float((ties**3 - ties).sum()) / (n * max(n - 1, 1))
         weights.append(n1 * n0 / (n + 1))
         values.append(float(below.mean()) / (2 * n0))
         variances.append(max(spread, 1e-12) / (12 * n1 * n0))
+    # Nothing was scored, so no difference is claimed
     if not blocks:
         return 0.5, 1.0
     share = np.array(weights) / sum(weights)
@@ -344,23 +366,26 @@ def stratified_auc(blocks: list[tuple[Floats, Floats]]) -> tuple[float, float]:
 
 
 def estimate_found_share(blocks: list[tuple[Floats, Floats]], fpr: float) -> tuple[float, float]:
-    """Share of members above each block's threshold at `fpr`, ties broken by coins.
+    """Estimate the share of members above each block's threshold at `fpr`.
 
-    And its p-value if the sides are alike.
+    Ties are broken by coins. With its p-value if the sides are alike.
     """
     total, members, law = 0.0, 0, np.ones(1)
     for inside, outside in blocks:
+        # The slack keeps a product such as 0.1 * 30 from losing a rank by rounding
         rank = min(int(fpr * len(outside) + 1e-9) + 1, len(outside))
         total += count_expected_above(inside, outside, rank)
         members += len(inside)
+        # Blocks are independent, so the law of their sum is a convolution
         law = np.convolve(law, compute_null_distribution(len(inside), len(outside), rank))
+        # The far tail is cut, which is added to the p-value again below
         law = law[: int(np.searchsorted(np.cumsum(law), 1 - 1e-14)) + 1]
     at_least = float(law[int(total + 1e-9) :].sum())
     return total / max(members, 1), min(1.0, at_least + 1e-14)
 
 
 def count_expected_above(inside: Floats, outside: Floats, rank: int) -> float:
-    """Expected number of members above the `rank`-th highest non-member when ties are broken at random.
+    """Count the members expected above the `rank`-th highest non-member, ties broken at random.
 
     >>> count_expected_above(np.array([3.0, 2.0, 2.0, 0.0]), np.array([2.0, 1.0]), 1)
     2.0
@@ -372,13 +397,14 @@ def count_expected_above(inside: Floats, outside: Floats, rank: int) -> float:
 
 @lru_cache(maxsize=256)
 def compute_null_distribution(n_members: int, n_others: int, rank: int) -> Floats:
-    """Probabilities of 0, 1, … members above the `rank`-th highest of the others.
+    """Compute the probabilities of 0, 1, … members above the `rank`-th highest of the others.
 
-    All in random order.
+    All are in random order.
 
     >>> compute_null_distribution(1, 1, 1).round(6).tolist()
     [0.5, 0.5]
     """
+    # Logarithms, since the binomials overflow at thousands of records
     m = np.arange(n_members + 1)
 
     def choose(n: Any, k: Any) -> Any:
@@ -393,18 +419,20 @@ def compute_null_distribution(n_members: int, n_others: int, rank: int) -> Float
 def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     """Fail if some statistic of some classifier is surely above chance.
 
-    All of them counted in the correction.
+    All of them are counted in the correction.
     """
     n_tests = sum(1 + len(entry.rates) for entry in found)
     tests = [(float(ndtr(-entry.z)), entry, None) for entry in found]
     tests += [(rate.p_value, entry, rate) for entry in found for rate in entry.rates]  # type: ignore[misc]
     p_value, chief, rate = min(tests, key=lambda test: test[0])
+    # The sharper classifier is told, whichever test decided
     sharper = max(found, key=lambda entry: entry.z)
     reach = -float(ndtri(ALPHA / n_tests))
     low, high = (
         max(0.0, sharper.auc - reach * sharper.error),
         min(1.0, sharper.auc + reach * sharper.error),
     )
+    # What an audit of this size would have seen with a chance of 80%
     smallest = min(1.0, 0.5 + (reach + float(ndtri(0.8))) * sharper.error)
     lowest = min(found, key=lambda entry: entry.z)
     details: dict[str, Any] = {
@@ -418,11 +446,13 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
             {"fpr": entry.fpr, "tpr": entry.value, "p_value": entry.p_value, "of": entry.kind}
             for entry in chief.rates
         ],
+        # Below one half is a test of its own, on both classifiers
         "below": bool(float(ndtr(lowest.z)) * len(found) < ALPHA_BELOW),
         "lowest_auc": lowest.auc,
     }
     passed = details["p_value"] >= ALPHA
     where = f"AUC {sharper.auc:.3f} ({low:.3f} to {high:.3f})"
+    # Name the rate only where it, and not the AUC, is what failed
     if rate is not None and not passed:
         where = (
             f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of "
@@ -437,10 +467,11 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
 
 
 def _average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
-    """Mean position (n,) of each record among the non-members of its block.
+    """Average each record's position (n,) among the non-members of its block.
 
     Over all walks that scored it.
     """
+    # Positions among non-members compare across blocks, whose models differ
     total, times = np.zeros(len(member)), np.zeros(len(member))
     for walk in walks:
         for b in range(1, BLOCKS + 1):
@@ -453,5 +484,6 @@ def _average_positions(walks: list[OrderedScores], member: Bools) -> Floats:
             )
             total[own] += below / (2 * len(others))
             times[own] += 1
+    # A record that was never scored stands in the middle, which tells nothing
     mean: Floats = np.where(times > 0, total / np.maximum(times, 1), 0.5)
     return mean

@@ -1,6 +1,6 @@
-"""The direction control: attacks whose direction is fixed find non-members instead of members.
+"""Check the direction: do attacks of fixed direction find non-members instead of members?
 
-As where files are swapped.
+They do where the files are swapped.
 
 Training lowers the loss of the records trained on. Where members have surely *higher* losses than
 non-members, or the hold-out is surely predicted better than the training set, members and
@@ -39,13 +39,14 @@ QUESTION = "Are the two files swapped?"
 def run_direction_control(
     arrays: AuditArrays, hits: Bools | None = None, blind: Control | None = None, *, unseen: int = 0
 ) -> Control:
-    """Whether fixed-direction attacks, accuracy or the blind control point to non-members.
+    """Check whether fixed-direction attacks, accuracy or the blind control point to non-members.
 
-    Surely and all tests counted.
+    They must do so surely, with all tests counted.
 
     `hits` (n,) says which records the model was right about; it may be left out where the gap
     attack ran. `unseen` tests more are counted in the correction.
     """
+    # Accuracy and attacks may rank alike, and count once then
     tests = _select_fixed_scores(arrays)
     right = read_correct_predictions(arrays) if hits is None else hits
     if right is not None:
@@ -55,10 +56,12 @@ def run_direction_control(
     found = _find_inverted_tests(tests, distinct, arrays, len(distinct) + unseen)
     below = bool(blind is not None and blind.details.get("below"))
     wrong = [name for name in distinct if found[name].high < 0.5]
+    # Nothing was tested, so nothing can be said
     if not distinct and (blind is None or blind.passed is None):
         return Control(
             None, "No attack with a fixed direction ran, so swapped files could not be noticed."
         )
+    # The lowest is shown, as the one nearest to failing
     lowest = min(distinct, key=lambda name: found[name].value) if distinct else None
     details: dict[str, Any] = {
         "tests": len(distinct),
@@ -79,6 +82,7 @@ def run_direction_control(
             high,
             details=details,
         )
+    # One inverted test is described, since others mostly say the same
     reasons = [
         _describe_inverted_test(name, found[name], right, arrays.member) for name in wrong[:1]
     ]
@@ -92,7 +96,7 @@ def run_direction_control(
 
 
 def _select_fixed_scores(arrays: AuditArrays) -> dict[str, Floats]:
-    """Scores (n,) of the attacks of fixed direction at the declared levels, by name.
+    """Select scores (n,) of the attacks of fixed direction at the declared levels, by name.
 
     Learned and guessed ones are left out.
     """
@@ -106,7 +110,7 @@ def _select_fixed_scores(arrays: AuditArrays) -> dict[str, Floats]:
 def _find_inverted_tests(
     tests: dict[str, Floats], distinct: list[str], arrays: AuditArrays, total: int
 ) -> dict[str, Interval]:
-    """The AUC of each test with limits that hold together, one-sided, over `total` of them."""
+    """Find the AUC of each test with one-sided limits that hold together over `total` of them."""
     confidence = 1 - 2 * ALPHA / max(total, 1)
     unit: Ints | None = arrays.unit
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
@@ -118,8 +122,9 @@ def _find_inverted_tests(
 def _describe_inverted_test(
     name: str, interval: Interval, right: Bools | None, member: Bools
 ) -> str:
-    """What a test that points the wrong way found."""
+    """Describe what a test that points the wrong way found."""
     found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})"
+    # Accuracies say more to a reader than the AUC of right and wrong
     if right is not None and name.split("@")[0] in ("gap", "accuracy"):
         train, test = float(right[member].mean()), float(right[~member].mean())
         return f"the hold-out is predicted better ({test:.1%}) than the training set ({train:.1%}; {found})"

@@ -1,4 +1,4 @@
-"""The fitted control: whether the answers about the members know anything of their classes.
+"""Check whether the answers about the members know anything of their classes.
 
 A model that was never fitted, or is asked in another way than it was trained, tells nothing about
 its members and would pass any policy. Answers are fitted if the members' accuracy is surely above
@@ -36,11 +36,10 @@ def run_fitted_control(
     member: Bools,
     unit: Ints | None = None,
 ) -> Control:
-    """Whether answers look like a fitted model's.
+    """Check whether answers look like a fitted model's.
 
-    Top classes `predicted` (n,), `probabilities` (n, k) where there are any.
-
-    Without `predicted`, as with losses only, nothing can be told and nothing is withheld.
+    They are top classes `predicted` (n,), and `probabilities` (n, k) where there are any. Without
+    `predicted`, as with losses only, nothing can be told and nothing is withheld.
     """
     if predicted is None:
         return Control(None, "Losses alone do not tell whether the model is fitted.")
@@ -48,6 +47,7 @@ def run_fitted_control(
     constant = _find_best_constant(y)
     own = None if unit is None else unit[member]
     sure = is_better_than_constant(hits, y, own)
+    # Probabilities are the second sign, for classifiers that rarely change their top class
     if not sure and probabilities is not None:
         sure = _can_predict_labels(fill_hidden_probabilities(probabilities[member]), y, own)
     low, high = clopper_pearson(int(hits.sum()), len(hits), 0.95)
@@ -65,12 +65,13 @@ def run_fitted_control(
 
 
 def select_answers(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Floats | None]:
-    """Top classes (n,) and probabilities (n, k) among the `evidence` at the audited levels.
+    """Select top classes (n,) and probabilities (n, k) at the audited levels.
 
     None for what there is not.
     """
     labels = evidence.get(Level(Access.LABEL))
     predicted = None if labels is None else labels.target[:, 0, 0].astype(np.int64)
+    # A restriction that is tried hides part of the probabilities
     open_levels = [
         level for level in evidence if level.access == Access.PROBABILITIES and level.declared
     ]
@@ -81,25 +82,26 @@ def select_answers(evidence: Mapping[Level, Evidence]) -> tuple[Ints | None, Flo
 def describe_unfitted_answers(
     evidence: Mapping[Level, Evidence], labels: Ints, member: Bools
 ) -> list[str]:
-    """What to say before scoring about answers that look unfitted; nothing where they do not."""
+    """Describe answers that look unfitted, before scoring; nothing where they do not."""
     predicted, probabilities = select_answers(evidence)
     control = run_fitted_control(predicted, probabilities, labels, member)
     return [control.why] if control.passed is False else []
 
 
 def _find_best_constant(labels: Ints) -> Bools:
-    """Where (n,) the constant answer is right that is right most often."""
+    """Find where (n,) the constant answer is right that is right most often."""
     values, counts = np.unique(labels, return_counts=True)
     right: Bools = labels == values[counts.argmax()]
     return right
 
 
 def is_better_than_constant(hits: Bools, labels: Ints, unit: Ints | None = None) -> bool:
-    """Whether the model is surely right (`hits`, n) more often than any constant answer.
+    """Tell whether the model is surely right (`hits`, n) more often than any constant.
 
-    By the sign test of the differences.
+    This is the sign test of the differences.
     """
     constant = _find_best_constant(labels)
+    # Records on which both are right, or both wrong, tell nothing
     if unit is None:
         gained, lost = int((hits & ~constant).sum()), int((constant & ~hits).sum())
         return bool(gained > lost and float(bdtrc(gained - 1, gained + lost, 0.5)) < ALPHA)
@@ -107,7 +109,9 @@ def is_better_than_constant(hits: Bools, labels: Ints, unit: Ints | None = None)
 
 
 def _can_predict_labels(probabilities: Floats, labels: Ints, unit: Ints | None) -> bool:
-    """Whether the true classes surely get more than the same labels would in random order (Hoeffding's permutation variance).
+    """Tell whether the true classes surely get more than in random order.
+
+    The variance is Hoeffding's, over permutations [1].
 
     References:
         [1] W. Hoeffding, "A combinatorial central limit theorem", Annals of Mathematical Statistics
@@ -116,6 +120,7 @@ def _can_predict_labels(probabilities: Floats, labels: Ints, unit: Ints | None) 
     n = len(labels)
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     shares = counts / n
+    # What a random order of the labels would give each record, and each class, is taken off
     centred = probabilities - (probabilities @ shares)[:, None]
     centred = centred - centred.mean(axis=0)
     gain = centred[np.arange(n), labels]
@@ -126,18 +131,19 @@ def _can_predict_labels(probabilities: Floats, labels: Ints, unit: Ints | None) 
 
 
 def _is_surely_positive(values: Floats, unit: Ints) -> bool:
-    """Whether values (n,) have a mean surely above 0, with units (n,) as the independent pieces."""
+    """Tell whether values (n,) have a mean surely above 0, by independent units (n,)."""
     sums = np.bincount(np.unique(unit, return_inverse=True)[1], values)
     spread = float((sums**2).sum()) ** 0.5
     return bool(spread > 0 and float(sums.sum()) > -float(ndtri(ALPHA)) * spread)
 
 
 def read_correct_predictions(arrays: AuditArrays) -> Bools | None:
-    """Whether the model was right about each record (n,), as the gap attack's stored scores say.
+    """Read whether the model was right about each record (n,) from the gap attack's scores.
 
     None where it did not run.
     """
     scores = next(
         (entry.scores for entry in arrays.scored if entry.attack == "gap" and entry.declared), None
     )
+    # The gap attack scores one where the model is right and zero elsewhere
     return None if scores is None else np.asarray(scores > 0.5)

@@ -1,4 +1,4 @@
-"""The overlap control, and what duplicates within a side mean for the intervals, in sentences."""
+"""Control the overlap, and say what duplicates within a side mean for the intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEPENDENT = "Intervals assume independent records; name the column of the person
 def run_overlap_control(
     overlap: Overlap | None, member: Bools, *, dropped: bool = False
 ) -> Control:
-    """Whether more non-members duplicate members than chance explains.
+    """Check whether more non-members duplicate members than chance explains.
 
     `excess` is the upper limit of how many.
     """
@@ -27,6 +27,7 @@ def run_overlap_control(
             "The records were not given, and equal answers are common, so shared records were not "
             "looked for.",
         )
+    # The audit went on without them, so none are left to judge
     if dropped:
         return Control(
             True,
@@ -36,11 +37,13 @@ def run_overlap_control(
     n_others = int((~member).sum())
     n_found, excess = len(overlap.non_members()), overlap.excess
     details = _count_overlap(overlap, excess)
+    # No twins, so there is no need to speak of chance
     if not n_found:
         return Control(True, "No non-member duplicates a member.", 0.0, None, 0.0, None, details)
     expected = sum(part.expected for part in overlap.surplus)
     value = sum(part.value for part in overlap.surplus if part.significant) / n_others
     told = f"{n_found} of {n_others} non-members duplicate a member"
+    # Tables of few columns have twins by chance, which is no fault of the split
     if not excess:
         why = f"{told}; about {expected:.0f} do by chance, as duplicates within the sides show."
         return Control(True, why, value, None, 0.0, None, details)
@@ -53,7 +56,7 @@ def run_overlap_control(
 
 
 def _count_overlap(overlap: Overlap, excess: int) -> dict[str, Any]:
-    """The counts behind the control as plain data."""
+    """Count what is behind the control as plain data."""
     return {
         "exact": len(overlap.exact),
         "near": len(overlap.near),
@@ -67,7 +70,7 @@ def _count_overlap(overlap: Overlap, excess: int) -> dict[str, Any]:
 
 
 def mark_duplicates(overlap: Overlap | None, *, dropped: bool = False) -> Bools | None:
-    """Mask (n,) of the audited non-members that duplicate members.
+    """Mark the audited non-members (n,) that duplicate members.
 
     None where that is unknown or they were dropped.
     """
@@ -77,9 +80,9 @@ def mark_duplicates(overlap: Overlap | None, *, dropped: bool = False) -> Bools 
 def describe_duplicates(
     overlap: Overlap | None, member: Bools, *, by_unit: bool = False
 ) -> list[str]:
-    """Sentences on duplicates within a side.
+    """Describe duplicates within a side.
 
-    Without units, a warning where near twins are common.
+    Without units, there is a warning where near twins are common.
     """
     if overlap is None:
         return []
@@ -91,10 +94,12 @@ def describe_duplicates(
             f"{overlap.within[1]} of {sizes[1]} "
             f"non-members equal another record of their side."
         )
+    # The near search looked at some records only, so shares are of those
     shares = [
         near / max(min(size, n), 1)
         for near, size, n in zip(overlap.near_within, sizes, overlap.compared_near, strict=True)
     ]
+    # Declared units already allow for records that depend
     if not by_unit and max(shares) > COMMON:
         found.append(
             f"Near-duplicates are common within a side ({shares[0]:.0%} of members, "

@@ -1,4 +1,4 @@
-"""The sweep where nothing is named: the defences that fit the recipe, and how many canaries."""
+"""Choose the sweep where nothing is named: defences that fit the recipe, and canaries."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from memberscope.errors import InputError
 from memberscope.recipes import SklearnRecipe, TorchRecipe
 from memberscope.types import Recipe
 
+# One of each kind: in the loss, the training, its end, the outputs, and the labels alone
 TORCH_DEFENCES = (
     "l2:0.001",
     "dropout:0.5",
@@ -29,6 +30,7 @@ def choose_default_defences(recipe: Recipe) -> tuple[str, ...]:
     if isinstance(recipe, TorchRecipe):
         return TORCH_DEFENCES
     if isinstance(recipe, SklearnRecipe):
+        # Estimators differ in what they can be given, so defences that do not apply are left out
         return tuple(name for name in SKLEARN_DEFENCES if _is_applicable(name, recipe)) or (
             "top:1",
             "label",
@@ -47,6 +49,7 @@ def choose_default_canaries(n_records: int) -> int:
 
 def _is_applicable(name: str, recipe: Recipe) -> bool:
     """Tell whether the recipe has what a defence of this name changes."""
+    # Applying it is the only sure way to know
     try:
         for single in expand_sweep((name,)):
             parse_defence(single).recipe(recipe)

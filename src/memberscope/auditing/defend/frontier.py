@@ -38,21 +38,25 @@ from memberscope.types import Access, Bools, Estimate, Ints, Records
 
 FORMAT = "memberscope-frontier/1"
 RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive rates to choose from
+# Below so few false positives the interval of a rate says little
 LEAST = 8  # false positives at a rate, below which its interval says little
 FEWEST = 20  # canaries that bound epsilon
+# Whose scores bound epsilon: the first that ran, fixed beforehand, as taking the best by looking
+# would need a correction
 BOUND_BY = (
     "lira",
     "rmia",
     "logit",
     "confidence",
-)  # whose scores bound epsilon: the first that ran, fixed beforehand
+)
 DELTA = 1e-5
+# A row that fails one of these may break a policy but not meet it
 WITHHOLD = (
     "references",
     "direction",
     "fitted",
     "overlap",
-)  # controls without which a row may break a policy and not meet it
+)
 # A defence that keeps less than this share of the accuracy above the commonest class is said to
 # destroy it
 RUINED = 0.5
@@ -69,16 +73,14 @@ class Share:
 
     @classmethod
     def of(cls, right: Bools, confidence: float) -> Share:
-        """The share of ones in `right` (n,)."""
+        """Take the share of ones in `right` (n,)."""
         low, high = clopper_pearson(int(right.sum()), len(right), confidence)
         return cls(float(right.mean()), float(low), float(high), len(right))
 
 
 @dataclass(frozen=True)
 class FrontierRow:
-    """One choice: what it is, its accuracy on natural records.
-
-    And what the strongest adaptive attacker gets.
+    """One choice: its accuracy on natural records, and what the strongest adaptive attacker gets.
 
     `average` is the TPR on natural records and `worst` that on the canaries where it is highest;
     `unaware` repeats both for an adversary who does not know the defence. `proven` and `measured`
@@ -114,9 +116,9 @@ class FrontierRow:
 
 @dataclass(frozen=True, eq=False)
 class FrontierView:
-    """What rows are made of: masks (n,) of the natural records and of each kind of canary.
+    """What rows are made of.
 
-    And the rates they are told at.
+    Masks (n,) of the natural records and of each kind of canary, and the rates they are told at.
     """
 
     natural: Bools
@@ -133,9 +135,7 @@ class FrontierView:
     def of(
         cls, plan: Plan, policy: Policy | None, records: Records, member: Bools, n_choices: int
     ) -> FrontierView:
-        """The rates are the policy's strictest, else 1%.
-
-        Or the smallest that there are records for.
+        """Choose the rates: the policy's strictest, else 1%, or the smallest there are records for.
 
         Raises:
             InputError: There are too few records for any.
@@ -153,12 +153,11 @@ class FrontierView:
         confidence: float,
         n_choices: int,
     ) -> FrontierView:
-        """The same from the kind (n,) of each record, `natural` or a canary's.
-
-        And its class (n,).
-        """
+        """Choose the same from the records' kinds (n,), `natural` or a canary's, and classes."""
         natural = kinds == NATURAL
+        # Rates are counted on non-members, so these decide which can be told
         n_natural = int((natural & ~member).sum())
+        # The strictest rate is the one that a policy is most likely broken at
         wanted = min((claim.fpr for claim in policy.max_tpr), default=0.01) if policy else 0.01
         fpr = pick_resolvable_rate(wanted, n_natural)
         if fpr is None:
@@ -166,25 +165,29 @@ class FrontierView:
                 f"Expected at least {LEAST / RATES[-1]:.0f} non-members, got {n_natural}. Give "
                 "more."
             )
+        # A copy only accompanies its near-duplicate, so it is no canary of its own
         masks = {
             kind: kinds == kind
             for kind in dict.fromkeys(kinds.tolist())
             if kind not in (NATURAL, COPY)
         }
+        # The rarest kind decides, since all kinds are told at one rate
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
         canary_fpr = pick_resolvable_rate(fpr, least) if masks else None
+        # What always guessing the commonest class gets right, which is no accuracy worth keeping
         chance = float(np.bincount(y[natural & ~member]).max()) / n_natural
         wrong = float((~natural)[member].mean())
         return cls(natural, masks, fpr, canary_fpr, confidence, policy, chance, n_choices, wrong)
 
 
 def pick_resolvable_rate(wanted: float, n: int) -> float | None:
-    """The rate `wanted`, or the next of `RATES` at which `n` non-members make a few false positives.
+    """Pick the rate `wanted`, or the next of `RATES` that makes a few false positives among `n`.
 
     >>> pick_resolvable_rate(0.01, 800), pick_resolvable_rate(0.01, 799), pick_resolvable_rate(0.01, 9)
     (0.01, 0.02, None)
     """
     return next(
+        # The slack keeps 0.01 of 800 from missing 8 by rounding
         (rate for rate in sorted({wanted, *RATES}) if rate >= wanted and rate * n >= LEAST - 1e-9),
         None,
     )
@@ -193,7 +196,7 @@ def pick_resolvable_rate(wanted: float, n: int) -> float | None:
 def build_frontier_row(
     limit: str | None, result: Result, unaware: AuditArrays | None, shown: FrontierView, proof: Any
 ) -> FrontierRow:
-    """The row of a choice from its audit; `limit` is the restriction of outputs that belongs to it.
+    """Build the row of a choice from its audit; `limit` is the restriction of outputs it goes with.
 
     `unaware` are the scores of an adversary who does not know the defence; None where there is no
     such evaluation.
@@ -203,8 +206,10 @@ def build_frontier_row(
     average = estimate_largest_tpr(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     rows = _estimate_canary_rates(parts, shown)
     theirs = _estimate_canary_rates(others, shown)
+    # Epsilon is bounded only from levels that this row's adversary sees
     places = {part.scored.level for part in parts}
     member, right = arrays.member, _get_correct_records(result)
+    # Labels say nothing of label-only leakage unless they were searched
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
     labels = labels if has_searched([part.scored for part in labels]) else []
     row = FrontierRow(
@@ -225,6 +230,7 @@ def build_frontier_row(
         ),
         unaware_worst=_pick_worst_kind(theirs),
         proven=None if proof is None else asdict(proof),
+        # Without a proof there is no delta to test, so the usual one is taken
         measured=_measure_epsilon_bounds(
             [entry for entry in arrays.scored if entry.level in places],
             arrays.member,
@@ -247,10 +253,11 @@ def estimate_largest_tpr(
     group: str,
     n_groups: int = 1,
 ) -> Estimate | None:
-    """TPR at `fpr` of the strongest attack on the records under `mask`.
+    """Estimate the TPR at `fpr` of the strongest attack on the records under `mask`.
 
-    With limits for all candidates (and groups) at once.
+    Its limits hold for all candidates (and groups) at once.
     """
+    # Too few non-members give some attacks no threshold at this rate
     usable = [
         part
         for part in (restrict_part(part, mask, f"{GROUP}={group}") for part in parts)
@@ -258,6 +265,7 @@ def estimate_largest_tpr(
     ]
     if not usable:
         return None
+    # The strongest is taken by looking, so each limit pays for all of them
     each = simultaneous_confidence(confidence, len(usable) * n_groups)
     curves = [part.curves() for part in usable]
     intervals = [tpr_at_fpr(curve, fpr, each, strict=strict) for curve, strict in curves]
@@ -270,7 +278,7 @@ def estimate_largest_tpr(
 def _estimate_largest_auc(
     parts: list[AttackPart], mask: Bools, confidence: float
 ) -> Estimate | None:
-    """The largest AUC on the records under `mask`; None where nothing ran."""
+    """Estimate the largest AUC on the records under `mask`; None where nothing ran."""
     if not parts:
         return None
     inside = [restrict_part(part, mask, f"{GROUP}={NATURAL}") for part in parts]
@@ -288,14 +296,14 @@ def _build_strongest_estimate(
     metric: Any,
     **conditions: Any,
 ) -> Estimate:
-    """The estimate of the strongest of `parts`, which `name` is."""
+    """Build the estimate of the strongest of `parts`, which `name` is."""
     part = next(part for part in parts if part.scored.attack == name)
     found = part.estimate(metric, best, confidence, **conditions)
     return replace(found, attack=STRONGEST, method=best.method, reached_by=name)
 
 
 def _estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list[Estimate]:
-    """TPR on each kind of canary, with limits that hold for all kinds and attacks at once."""
+    """Estimate the TPR on each kind of canary, with limits for all kinds and attacks at once."""
     if shown.canary_fpr is None:
         return []
     found = [
@@ -308,9 +316,9 @@ def _estimate_canary_rates(parts: list[AttackPart], shown: FrontierView) -> list
 
 
 def _pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
-    """The kind with the largest value, with the largest limits of all kinds.
+    """Pick the kind with the largest value, with the largest limits of all kinds.
 
-    Since it was chosen by looking.
+    They are the largest since the kind was chosen by looking.
     """
     if not rows:
         return None
@@ -321,7 +329,7 @@ def _pick_worst_kind(rows: list[Estimate]) -> Estimate | None:
 
 
 def _get_correct_records(result: Result) -> Bools:
-    """Records (n,) whose class the model gets right: what the gap attack scores."""
+    """Find the records (n,) whose class the model gets right: what the gap attack scores."""
     gap = next(entry for entry in result.arrays.scored if entry.attack == "gap")
     return np.asarray(gap.scores > 0.5)
 
@@ -329,17 +337,18 @@ def _get_correct_records(result: Result) -> Bools:
 def _measure_epsilon_bounds(
     scored: list[AttackScores], member: Bools, shown: FrontierView, delta: float
 ) -> list[dict[str, Any]]:
-    """Lower bounds on epsilon from the canaries that coins put in or left out one by one.
+    """Bound epsilon from below by the canaries that coins put in or left out one by one.
 
-    By an attack fixed beforehand.
+    The attack is fixed beforehand.
     """
+    # A near-duplicate moves together with its copy, so it is no coin of its own
     alone = [mask for kind, mask in shown.kinds.items() if kind != "near_duplicate"]
-    ran = {
-        entry.attack: entry for entry in scored if not entry.learned
-    }  # the highest level of each comes last
+    # A learned attack saw the memberships of other records; the highest level of each comes last
+    ran = {entry.attack: entry for entry in scored if not entry.learned}
     chosen = next((ran[name] for name in BOUND_BY if name in ran), None)
     if not alone or chosen is None:
         return []
+    # All kinds together: each canary is one coin, whatever it was made from
     mask = np.logical_or.reduce(alone)
     if int(mask.sum()) < FEWEST or len(np.unique(member[mask])) < 2:
         return []
@@ -350,9 +359,9 @@ def _measure_epsilon_bounds(
 
 
 def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Result) -> str | None:
-    """Whether the natural records meet the policy.
+    """Decide whether the natural records meet the policy: `meets`, `breaks` or `undecided`.
 
-    `decide_policy_outcome`, `breaks`, `undecided` or `not measured`.
+    It is None without a policy and `not measured` where nothing ran.
 
     Limits hold for all claims and all choices at once, since the best choice is taken by looking.
     Nothing is decided where a control failed, and nothing meets a policy whose required attacks, or
@@ -363,6 +372,7 @@ def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Resu
         return None
     if not seen.parts:
         return "not measured"
+    # These two make every number of the row mean something else, a breach included
     if any(
         result.controls[name].passed is False
         for name in ("null", "blind")
@@ -375,26 +385,30 @@ def decide_policy_outcome(seen: AdversaryView, shown: FrontierView, result: Resu
         for name, control in result.controls.items()
         if name in WITHHOLD and control.passed is False
     ]
+    # What may hide leakage withholds only the pass; the claims can still break
     few = shown.policy.references > count_good_references(result.controls)
     open_points = failed or few or seen.covered.lacking or not set(shown.policy.require) <= ran
     found = ["undecided"] if open_points else []
     found += [_decide_claim_outcome(claim, seen.parts, shown) for claim in shown.policy.claims()]
+    # One broken claim breaks the policy, however many are undecided
     return next(word for word in ("breaks", "undecided", "meets") if word in found)
 
 
 def _decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: FrontierView) -> str:
-    """Whether the natural records meet one claim.
+    """Decide whether the natural records meet one claim.
 
     Claims about groups, and about epsilon, are left to the audit of a choice.
     """
     if claim.group is not None or shown.policy is None or isinstance(claim, EpsilonClaim):
         return "undecided"
+    # Claims and choices are both looked over, so the confidence is split among their pairs
     family = len(shown.policy.claims()) * shown.n_choices
     each = simultaneous_confidence(shown.confidence, family)
     inside = [restrict_part(part, shown.natural, f"{GROUP}={NATURAL}") for part in parts]
     if isinstance(claim, AucClaim):
         entry, limit = _estimate_largest_auc(parts, shown.natural, each), claim.auc
     else:
+        # The function splits the confidence among the family itself
         entry = estimate_largest_tpr(
             parts, shown.natural, claim.fpr, shown.confidence, NATURAL, family
         )
@@ -402,14 +416,16 @@ def _decide_claim_outcome(claim: AnyClaim, parts: list[AttackPart], shown: Front
         inside = [part for part in inside if part.resolves(claim.fpr)]
     if entry is None:
         return "undecided"
+    # A breach needs no able attack, so it is looked for first
     if entry.low > limit:
         return "breaks"
+    # A limit that no attack could have refuted is not shown to be kept
     able = any(can_refute_claim(claim, part, (1 - shown.confidence) / 2) for part in inside)
     return "meets" if entry.high <= limit and able else "undecided"
 
 
 def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
-    """Sentences about a row that a reader must not miss."""
+    """List sentences about a row that a reader must not miss."""
     found = []
     if shown.policy is not None and row.lacking and row.meets == "undecided":
         found.append(
@@ -418,6 +434,7 @@ def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
         )
     if row.proven is not None and any(
         bound["epsilon"] > row.proven["epsilon"]
+        # Only this form assumes nothing but privacy; the other is for Gaussian mechanisms alone
         for bound in row.measured
         if bound["form"] == "one_run"
     ):
@@ -438,10 +455,7 @@ def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
 
 
 class Frontier(BaseModel):
-    """All choices with what they buy and cost, the undominated ones by name, and what to do.
-
-    In sentences.
-    """
+    """All choices with what they buy and cost, the undominated ones by name, and advice."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -460,7 +474,8 @@ class Frontier(BaseModel):
 def build_frontier(
     plan: Plan, policy: Policy | None, rows: list[FrontierRow], shown: FrontierView
 ) -> Frontier:
-    """The frontier of the rows."""
+    """Build the frontier of the rows."""
+    # The first row is undefended training, which is always tried first
     base = rows[0]
     rows = [
         _note_destroyed_accuracy(
@@ -468,6 +483,7 @@ def build_frontier(
         )
         for row in rows
     ]
+    # What was not measured cannot be undominated
     undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
     return Frontier(
         tool=Tool(version=get_tool_version()),
@@ -483,21 +499,24 @@ def build_frontier(
 
 
 def _get_row_axes(row: FrontierRow) -> tuple[float, ...] | None:
-    """What is compared, more being better: accuracy, and both leakages with their sign turned."""
+    """Give what is compared, more being better: accuracy, and leakages with the sign turned."""
     if row.accuracy is None or row.average is None:
         return None
+    # Without canaries there is no worst case, and one axis less
     worst = () if row.worst is None else (-row.worst.value,)
     return (row.accuracy.value, -row.average.value, *worst)
 
 
 def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[str]:
-    """Names of the choices that are at least as good on every axis, and better on one."""
+    """Name the choices that are at least as good on every axis, and better on one."""
     own = _get_row_axes(row)
     found = []
     for other in rows:
         theirs = _get_row_axes(other)
+        # Rows with other axes cannot be compared
         if own is None or theirs is None or len(own) != len(theirs):
             continue
+        # Equal rows do not dominate each other, or both would vanish
         if all(b >= a for a, b in zip(own, theirs, strict=True)) and theirs != own:
             found.append(other.name)
     return found
@@ -506,9 +525,10 @@ def find_dominating_choices(row: FrontierRow, rows: list[FrontierRow]) -> list[s
 def _note_destroyed_accuracy(
     row: FrontierRow, base: FrontierRow, shown: FrontierView
 ) -> FrontierRow:
-    """The row with a sentence if the defence destroys accuracy."""
+    """Add a sentence to the row if the defence destroys accuracy."""
     if row.accuracy is None or base.accuracy is None:
         return row
+    # Judged by the upper limit, so that few records do not ruin a defence by chance
     if row.accuracy.high - shown.chance >= RUINED * (base.accuracy.value - shown.chance):
         return row
     words = f"Destroys accuracy: {100 * row.accuracy.value:.3g}% where {100 * base.accuracy.value:.3g}% is had without it."
@@ -516,7 +536,7 @@ def _note_destroyed_accuracy(
 
 
 def _describe_canary_costs(shown: FrontierView) -> list[str]:
-    """What the inserted records cost, and whether they were enough."""
+    """Say what the inserted records cost, and whether they were enough."""
     if not shown.kinds:
         return ["No records were inserted, so nothing is said of the worst case."]
     found = [
@@ -533,7 +553,7 @@ def _describe_canary_costs(shown: FrontierView) -> list[str]:
 def _write_frontier_advice(
     rows: list[FrontierRow], undominated: list[str], shown: FrontierView
 ) -> list[str]:
-    """What the frontier means."""
+    """Write what the frontier means."""
     policy = shown.policy
     axes_words = (
         "accuracy, average and worst-case leakage"
@@ -545,6 +565,7 @@ def _write_frontier_advice(
         if undominated
         else ["No choice was measured."]
     )
+    # Undominated is not the same as good enough: name the most accurate that meets the policy
     if policy is not None:
         good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
         if good:
@@ -558,6 +579,7 @@ def _write_frontier_advice(
             open_rows = [row.name for row in rows if row.meets in ("undecided", "not measured")]
             more = f" Undecided with these records: {', '.join(open_rows)}." if open_rows else ""
             found.append(f"No choice meets the policy {policy.name!r} on natural records.{more}")
+    # A choice that failed is named, lest its absence look like a result
     failed = [row.name for row in rows if row.why_not is not None]
     if failed:
         found.append(f"Did not run: {', '.join(failed)}.")

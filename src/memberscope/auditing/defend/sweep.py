@@ -1,6 +1,6 @@
-"""Defences side by side: each trains a target and its reference models.
+"""Try defences side by side: each trains a target and its reference models.
 
-And is attacked by an adversary who does the same.
+Each is attacked by an adversary who does the same.
 
 References:
     [1] M. Aerni, J. Zhang, F. Tramèr, "Evaluations of Machine Learning Privacy Defenses are
@@ -78,11 +78,12 @@ SWEPT = (
     ),
     *("rmia", "base", "calibrated", "attack_r"),
 )
+# Beside the swept ones where the model itself is open
 OPEN = (
     "gradient_norm",
     "self_influence",
     "lira_gradient_norm",
-)  # beside them where the model itself is open
+)
 SEARCHED = 64  # queries a record for each label-only search of the target
 # Share of the non-members set apart for defences that are fitted, where no population is given
 RESERVED = 0.2
@@ -106,7 +107,7 @@ class SweepSetting:
     seed: int
 
     def sides(self) -> tuple[Records, Records]:
-        """Members and non-members."""
+        """Split the records into members and non-members."""
         return select_records(self.records, self.member), select_records(self.records, ~self.member)
 
 
@@ -114,7 +115,7 @@ class SweepSetting:
 class SweepOutcome:
     """One way of training as it was attacked.
 
-    By an adversary who trains so, too, and by one who trains undefended models.
+    One adversary trains the same way, the other trains undefended models.
 
     `subject` is the target that was trained once, with its records.
     """
@@ -150,9 +151,9 @@ def sweep_defences(
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Frontier:
-    """Train a target and reference models with each defence, attack them.
+    """Train a target and reference models with each defence, attack and compare them.
 
-    And put accuracy beside leakage.
+    Accuracy is put beside leakage.
 
     The policy is not judged by a single audit here: each row says whether the natural records meet
     it. A way of training of which a row would meet it by the plan's attacks is attacked again with
@@ -163,29 +164,37 @@ def sweep_defences(
     allow the canaries.
     """
     report = progress or (lambda stage, done, total: None)
+    # The gap attack says which classes are right, and so gives each row its accuracy
     if "gap" not in plan.attacks:
         raise InputError(
             "Expected the attack gap among those of the sweep, got others. Add it to --attacks."
         )
+    # Duplicates go before canaries are planted, whose copies are wanted
     if plan.drop_overlap:
         subject = _remove_overlap(plan, subject)
     subject, reserve = _reserve_records(subject, training, wish, plan.seed)
     every = [
         parse_defence(name, training.population, reserve)
+        # The undefended row comes first: others are measured against it
         for name in expand_sweep(("none", *wish.names))
     ]
+    # One name may come of several sweeps; each choice is tried once
     choices = list({choice.name: choice for choice in every}.values())
+    # Choices that differ only in outputs share one training
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
     training = replace(
         training, population=None
     )  # defences learn from it, so it is no longer what no model saw
+    # The setting is built once, so that all defences see the same records and members
     scene = build_sweep_setting(plan, subject, wish.canaries)
     bare, policy = (
         replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False),
         plan.policy,
     )
+    # The rate is fixed for all rows before any of them is attacked
     shown = FrontierView.of(bare, policy, scene.records, scene.member, len(choices))
     tried: dict[str, SweepOutcome | str] = {}
+    # Train and attack each way of training once, with all restrictions that go with it
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
         limits = tuple(
@@ -196,6 +205,7 @@ def sweep_defences(
         try:
             own = replace(bare, restrictions=limits, title=name)
             found = train_and_audit(own, scene, recipe, training, store, report)
+            # The full set is costly, so only what could meet the policy is attacked with it
             if any(
                 _can_meet_policy(choice, found, shown, own)
                 for choice in choices
@@ -212,6 +222,7 @@ def sweep_defences(
                 )
                 found = replace(found, result=again[0], unaware=again[1])
         except Exception as error:  # hours of other choices must not be lost with one
+            # Without the undefended row nothing can be compared
             if name == "none":
                 raise
             known = isinstance(error, MemberscopeError)
@@ -220,6 +231,7 @@ def sweep_defences(
                 if known
                 else f"Internal error: {type(error).__name__}: {error}. Please report it."
             )
+        # What was finished is handed over at once, so that a later failure does not lose it
         else:
             tried[name] = found
             wish.kept(name, found.result)
@@ -231,27 +243,29 @@ def sweep_defences(
 
 
 def _is_own_level(limit: str | None) -> TypeGuard[str]:
-    """Whether a restriction is a level of its own to try; labels alone are audited anyway."""
+    """Tell whether a restriction is a level of its own to try; labels are audited anyway."""
     return limit is not None and parse_restriction(limit).signal != "labels"
 
 
 def list_sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
-    """The attacks of a sweep where none are named.
+    """List the attacks of a sweep where none are named.
 
-    Those that tend to win at `access`, and what the policy requires.
+    They are those that tend to win at `access`, and what the policy requires.
     """
     found = (
         *SWEPT,
         *(OPEN if access == Access.WHITE_BOX else ()),
         *(policy.require if policy else ()),
     )
+    # One attack may stand in several lists
     return tuple(dict.fromkeys(found))
 
 
 def _can_meet_policy(
     choice: Defended, tried: SweepOutcome, shown: FrontierView, plan: Plan
 ) -> bool:
-    """Whether a choice may meet the policy once the attacks have run that it lacks."""
+    """Tell whether a choice may meet the policy once the attacks have run that it lacks."""
+    # Without queries the full set cannot run, so a second pass would change nothing
     if shown.policy is None or not plan.search_queries:
         return False
     seen = build_adversary_view(
@@ -259,6 +273,7 @@ def _can_meet_policy(
     )
     if not seen.covered.lacking:
         return False
+    # What is required runs in the second pass, so it must not count as missing now
     shown = replace(shown, policy=replace(shown.policy, require=()))
     return decide_policy_outcome(
         replace(seen, covered=AttackCoverage(seen.covered.ran)), shown, tried.result
@@ -269,7 +284,7 @@ def _can_meet_policy(
 
 
 def _get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | None:
-    """The scores of an adversary who does not know the defence.
+    """Get the scores of an adversary who does not know the defence.
 
     There is none where outputs alone are restricted.
     """
@@ -279,7 +294,7 @@ def _get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | 
 def _build_choice_row(
     choice: Defended, tried: SweepOutcome | str, shown: FrontierView
 ) -> FrontierRow:
-    """The row of one choice, or of its failure."""
+    """Build the row of one choice, or of its failure."""
     if isinstance(tried, str):
         return FrontierRow(choice.name, choice.settings, choice.restriction, why_not=tried)
     row = build_frontier_row(
@@ -291,12 +306,13 @@ def _build_choice_row(
 def _reserve_records(
     subject: Subject, training: Training, wish: SweepOptions, seed: int
 ) -> tuple[Subject, Records | None]:
-    """The subject without the records that fitted defences need, and those.
+    """Set apart the records that fitted defences need.
 
-    The population serves where there is one.
+    The population serves where there is one, and the subject keeps all its records.
     """
     from memberscope.auditing.subject.subject import take_records
 
+    # What is drawn at random is not fitted, and needs no records
     fitted = [
         part
         for name in expand_sweep(wish.names)
@@ -305,8 +321,10 @@ def _reserve_records(
     ]
     if not fitted or training.population is not None:
         return subject, training.population
+    # Only non-members: records of the target's training would teach the defence its members
     outside = np.random.default_rng([seed, 7]).permutation(np.flatnonzero(~subject.member))
     n = max(20, round(RESERVED * len(outside)))
+    # More than half would leave too few to measure false positives on
     if n > len(outside) // 2:
         raise InputError(
             f"Expected at least 40 non-members for {fitted[0].name}, got {len(outside)}. Give "
@@ -317,7 +335,7 @@ def _reserve_records(
 
 
 def _remove_overlap(plan: Plan, subject: Subject) -> Subject:
-    """The subject without the non-members that duplicate members."""
+    """Remove the non-members that duplicate members."""
     overlap, _ = find_duplicates(subject)
     if overlap is None or not len(overlap.non_members()):
         return subject
@@ -325,7 +343,7 @@ def _remove_overlap(plan: Plan, subject: Subject) -> Subject:
 
 
 def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetting:
-    """The records with their canaries, the target's members, and who is in which reference model.
+    """Plant canaries, and draw the target's members and who is in which reference model.
 
     Every model of the design has as many records as the others, and as many pairs of
     near-duplicates, so that they train together.
@@ -338,17 +356,22 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
             "Expected records to train defended models on, got signals alone. Give --members and "
             "--non-members."
         )
+    # A stream of its own, so that the draws do not shift with what else used the seed
     rng = np.random.default_rng([plan.seed, 8])
     records, unit = subject.records, np.arange(len(subject.records))
+    # A near-duplicate and its copy share a unit, and so move together
     if n_each:
         found = plant_canaries(records, n_each, plan.seed, subject.target.n_classes)
         records, unit = found.records, found.unit
     kinds = np.asarray(records.groups.get(GROUP, np.full(len(records), NATURAL)))
     n = len(subject.records)
+    # The user's truth stays for natural records; a coin decides about each canary
     member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
+    # Reference models are as large as the target unless the plan says otherwise
     size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
     inside = _draw_unit_membership(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
     member = member[unit]
+    # Members come first, as `sides` splits and joins them again
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
     groups = {name: values[order] for name, values in records.groups.items()}
     own = subject.records.unit
@@ -365,15 +388,17 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
 def _draw_unit_membership(
     kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator
 ) -> Bools:
-    """Membership (m, n) of records that move on their own.
+    """Draw the membership (m, n) of records that move on their own.
 
     `size` natural ones, and half of the canaries of each kind, in each model.
     """
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
+    # Kind by kind, so that every model has as many of each and models train together
     for kind in dict.fromkeys(kinds.tolist()):
         own = kinds == kind
         n = int(own.sum())
         held: dict[str, Any] = {}
+        # Natural records keep the shares of classes and their units; canaries move alone
         if kind == NATURAL:
             held = {
                 "strata": records.y[own],
@@ -395,12 +420,13 @@ def train_and_audit(
 ) -> SweepOutcome:
     """Train the target as `recipe` says and audit it twice.
 
-    With reference models of that recipe and of the undefended one.
+    Once with reference models of that recipe, and once with those of the undefended one.
     """
     proof = getattr(recipe, "proof", None)
     proven = None if proof is None else proof(int(scene.member.sum()))
     target, seconds = _train_sweep_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
+    # The blind control would know a copy from its near-duplicate, so it leaves copies out
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
     result, unaware = _attack_twice(
@@ -419,15 +445,13 @@ def _attack_twice(
     store: Store | None,
     report: Progress,
 ) -> tuple[Result, AuditArrays | None]:
-    """Audit a trained target with reference models of its own recipe.
-
-    And with those of the undefended one.
-    """
+    """Audit a trained target with reference models of its own recipe and undefended ones."""
     undefended = recipe is training.recipe
     own = replace(
         training, recipe=recipe, design=scene.design, keep_weights=_is_keeping_models(recipe, store)
     )
     result = audit_subject(plan, subject, training=own, store=store, progress=report)
+    # Where nothing is defended, both adversaries are the same
     unaware = (
         result.arrays
         if undefended
@@ -437,11 +461,12 @@ def _attack_twice(
 
 
 def _collect_fitted_defences(target: Target) -> OutputDefence | None:
-    """The output defences that training put in front of the model, the first one first.
+    """Collect the output defences that training put in front of the model, the first one first.
 
     None where there are none.
     """
     found: list[OutputDefence] = []
+    # Wrapped from the inside out, so the innermost answers first
     while isinstance(target, RestrictedTarget):
         found.insert(0, target.defence)
         target = target.target
@@ -449,17 +474,15 @@ def _collect_fitted_defences(target: Target) -> OutputDefence | None:
 
 
 def _is_keeping_models(recipe: Recipe, store: Store | None) -> bool:
-    """Whether models are kept, so that what another defence needs of them is asked without training again."""
+    """Tell whether models are kept, to be asked for another defence without training again."""
     return store is not None and isinstance(recipe, TorchRecipe) and recipe.digest is not None
 
 
 def _train_sweep_target(
     recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None
 ) -> tuple[Target, float]:
-    """The model on the target's members, trained as the reference models are.
-
-    And the seconds it took.
-    """
+    """Train the model on the target's members as the reference models are, and time it."""
+    # Settings are tuned as for the reference models, lest they differ from the target
     decided, _ = tune_recipe(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
     started = time.perf_counter()
     with limit_threads(int(getattr(decided, "threads", 1))):
@@ -475,10 +498,11 @@ def _score_unaware_adversary(
     store: Store | None,
     report: Progress,
 ) -> AuditArrays | None:
-    """Scores of an adversary who trains undefended reference models and reads confidences.
+    """Score an adversary who trains undefended reference models and reads confidences.
 
-    As evaluations used to [1].
+    Evaluations used to assume such a one [1].
     """
+    # Attacks on labels alone do not read confidences, so they are no part of this adversary
     above = tuple(
         name for name in plan.attacks if find_attacks((name,))[0].needs.access > Access.LABEL
     )

@@ -1,6 +1,7 @@
-"""The levels of an audit: the same model seen with more and with less access.
+"""List the levels of an audit.
 
-And through what an endpoint might hold back.
+A level is the same model seen with more or with less access, and through what an endpoint might
+hold back.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from memberscope.types import (
     ThreatModel,
 )
 
+# Losses cannot be turned back into labels, so nothing lies below them
 OFFERED: dict[Signal, tuple[Access, ...]] = {
     "labels": (Access.LABEL,),
     "loss": (Access.PROBABILITIES,),
@@ -37,9 +39,7 @@ OFFERED: dict[Signal, tuple[Access, ...]] = {
 
 @dataclass(frozen=True)
 class Level:
-    """What one query returns: an access, and the `parse_restriction` of its outputs by name.
-
-    If there is one.
+    """What one query returns: an access, and the restriction of its outputs by name if any.
 
     `declared` tells the restriction that is in force (or none) from those that are tried beside it.
     """
@@ -58,10 +58,11 @@ class Level:
         return format_level(self.access.word, self.restriction)
 
     def wanted(self, spec: SignalSpec, queries: int) -> SignalRequest:
-        """A signal as an adversary sees it here who spends `queries` a record on each search.
+        """Request a signal as an adversary here sees it, with `queries` a record for each search.
 
         What is measured does not depend on what the outputs look like.
         """
+        # Only searches of labels spend the budget; gradients are read once
         if is_measured(spec):
             searched = self.access == Access.LABEL and spec.source == "search"
             return SignalRequest(
@@ -73,7 +74,7 @@ class Level:
 
 
 def format_level(access: str, restriction: str | None) -> str:
-    """The name of a level in tables and in the keys of arrays.
+    """Name a level in tables and in the keys of arrays.
 
     >>> format_level("probabilities", "round:2")
     'probabilities round:2'
@@ -82,18 +83,19 @@ def format_level(access: str, restriction: str | None) -> str:
 
 
 def _find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
-    """The restriction under which the model answers.
+    """Find the restriction under which the model answers.
 
-    What the target says of itself, and then what the threat model declares.
+    It is what the target says of itself, and then what the threat model declares.
     """
     own, declared = getattr(target, "restriction", None), threat.restriction
     if own is None or declared is None or own == declared:
+        # A declaration that repeats what the target says is not applied twice
         return declared or own
     return f"{own}+{declared}"
 
 
 def find_remaining_restriction(name: str | None, done: str | None) -> OutputDefence | None:
-    """What is left of the restriction `name` for answers that went through `done` already.
+    """Find what is left of the restriction `name` for answers that went through `done` already.
 
     >>> find_remaining_restriction("top:3+round:2", "top:3"), find_remaining_restriction("top:3", "top:3"), find_remaining_restriction("top:1", None)
     (Rounding(decimals=2), None, TopK(k=1))
@@ -106,9 +108,9 @@ def find_remaining_restriction(name: str | None, done: str | None) -> OutputDefe
 def list_audit_levels(
     target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()
 ) -> tuple[Level, ...]:
-    """Levels to audit, weakest first.
+    """List the levels to audit, weakest first.
 
-    Those that `signal` can be reduced to, up to the declared one.
+    They are those that `signal` can be reduced to, up to the declared one.
 
     Each restriction of `tried` that would hide something is a level of its own, below all
     probabilities.
@@ -121,12 +123,14 @@ def list_audit_levels(
     >>> [level.word for level in list_audit_levels(model, "logits", ThreatModel(), ("top:1", "round:2"))]
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
+    # What is in force bounds every level, so it is settled before any is listed
     declared = _find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
         raise InputError(
             f"Expected probabilities or logits for the restriction {declared}, got losses. Give "
             "--signals with p0, p1, …."
         )
+    # What is restricted shows no logits, and the inside of the model would go round it
     if declared is not None and signal in ("probabilities", "logits"):
         limited = parse_restriction(declared)
         offered: tuple[Access, ...] = (
@@ -135,15 +139,18 @@ def list_audit_levels(
     else:
         declared, offered = None, OFFERED[signal]
         if isinstance(target, Differentiable):
+            # White box is offered only where the target can be differentiated
             offered = (*offered, Access.WHITE_BOX)
     found = []
     for access in offered:
         if access > threat.access:
             continue
+        # Restrictions that are tried stand just before the level that they restrict
         if access == Access.PROBABILITIES:
             if signal != "loss":
                 beside = [
                     name
+                    # Each by its parsed name, so that two spellings are tried once
                     for name in dict.fromkeys(parse_restriction(name).name for name in tried)
                     if name != declared
                     and _is_stricter_restriction(name, declared, target.n_classes)
@@ -157,7 +164,7 @@ def list_audit_levels(
 
 
 def _is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:
-    """Whether a restriction tells less than what is in force.
+    """Tell whether a restriction tells less than what is in force.
 
     The last class follows from the sum of the others.
 
@@ -165,17 +172,19 @@ def _is_stricter_restriction(name: str, declared: str | None, n_classes: int) ->
     (False, False, True)
     """
     defence, before = parse_restriction(name), _split_restriction(declared)
+    # Digits and classes are hidden independently, so each is compared with its own kind
     if isinstance(defence, Rounding):
         return all(
             defence.decimals < part.decimals for part in before if isinstance(part, Rounding)
         )
     if not isinstance(defence, TopK):
         return True
+    # Without one class all are known, so hiding it hides nothing
     return defence.k < min([n_classes - 1, *(part.k for part in before if isinstance(part, TopK))])
 
 
 def _split_restriction(name: str | None) -> tuple[OutputDefence, ...]:
-    """The output defences that a restriction applies, in order."""
+    """List the output defences that a restriction applies, in order."""
     if name is None:
         return ()
     defence = parse_restriction(name)
@@ -192,23 +201,25 @@ def build_evidence(
     done: str | None = None,
     decided: Ints | None = None,
 ) -> Evidence:
-    """Evidence about all records, nothing known yet, with `outputs` (n.
+    """Build evidence about all records, nothing known yet.
 
-    K) reduced to what `level` returns.
+    `outputs` (n, k) are reduced to what `level` returns.
 
     `done` names the restriction that the outputs went through already. `decided` (n,) are the
     labels that the model itself gives, if these need not be the top ones.
     """
     defence = find_remaining_restriction(level.restriction, done)
     seen, values = restrict_to_access(level.access, signal, outputs, defence)
+    # A threshold of its own may make the model decide against its top class
     if decided is not None and level.access == Access.LABEL:
         seen, values = "labels", decided[:, None].astype(np.float64)
+    # Every record is hidden until the threat model grants something
     known = np.full(len(labels), -1, dtype=np.int8)
     return Evidence(seen, values[:, None, :], labels, known, features=features)
 
 
 def is_worth_running(attack: Attack, level: Level) -> bool:
-    """Whether an attack is worth running at `level`.
+    """Tell whether an attack is worth running at `level`.
 
     Where less access is enough, more detail must change something.
 
@@ -216,6 +227,7 @@ def is_worth_running(attack: Attack, level: Level) -> bool:
     told to serve one of them.
     """
     needed = attack.needs.access
+    # Labels and gradients are the same whatever the outputs look like
     if needed in (Access.LABEL, Access.WHITE_BOX) or level.access == Access.WHITE_BOX:
         return needed == level.access
     return needed <= level.access

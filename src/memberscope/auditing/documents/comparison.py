@@ -53,7 +53,7 @@ class Compared:
 class Release:
     """One audit of the comparison.
 
-    Its name, what it was called, its own verdict, its records and whether its scores were at hand.
+    Its name, what it was called, its own verdict, its records and whether scores were at hand.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Release:
 class TrendPoint:
     """The strongest attack of one release at the level compared.
 
-    AUC, or TPR at a rate, with the limits of its own audit.
+    Its AUC, or its TPR at a rate, with the limits of its own audit.
     """
 
     release: str
@@ -82,9 +82,7 @@ class TrendPoint:
 
 
 class Comparison(BaseModel):
-    """Whether the last release leaks more than the one it is compared with.
-
-    And every number that both have.
+    """Whether the last release leaks more than its baseline, and every number that both have.
 
     `obstacles` say why no verdict could be given, `notes` what was not like with like. `before` and
     `after` name the two releases; `trend` has all of them. `scope` says what is compared: two

@@ -1,6 +1,6 @@
-"""The plan: everything that decides an audit apart from the data and the model.
+"""Plan an audit: everything that decides it apart from the data and the model.
 
-It may be published.
+A plan may be published.
 """
 
 from __future__ import annotations
@@ -71,11 +71,13 @@ class Plan:
         _check.check_rate("confidence", self.confidence)
         if self.seed < 0:
             raise InputError(f"Expected a seed of at least 0, got {self.seed}. Give another one.")
+        # Thresholds need a fold to learn on and one to choose on beside the one that is judged
         if self.folds < 3:
             raise InputError(
                 f"Expected at least 3 folds, got {self.folds}. Thresholds are learned on other "
                 "folds; use 5."
             )
+        # The budget bounds views as well, since each view of a record is a query
         budget = self.threat.query_budget
         if budget is not None and budget < 1:
             raise InputError(
@@ -87,6 +89,7 @@ class Plan:
                 f"Expected at most {budget} views for the query budget, got {len(self.views)}. "
                 "Leave some out."
             )
+        # Attacks that read one answer take the first view, which must be the record itself
         if not self.views or self.views[0] != "identity" or len(set(self.views)) < len(self.views):
             raise InputError(
                 f"Expected different views, identity first, got {list(self.views)}. Repair --views."
@@ -109,6 +112,7 @@ class Plan:
                 f"Expected no or some target models, got {self.targets}. Give --targets 3, or "
                 "leave it out."
             )
+        # Parsed here, so that a misspelt restriction fails before anything is asked
         for name in (
             *self.restrictions,
             *((self.threat.restriction,) if self.threat.restriction else ()),
@@ -124,27 +128,26 @@ class Plan:
                 f"Expected at most {budget} search queries for the query budget, got "
                 f"{self.search_queries}. Lower --search-queries."
             )
+        # Unknown attacks fail here as well, those that the policy requires among them
         find_attacks(self.attacks)
         if self.policy is not None:
             find_attacks(self.policy.require)
 
     def chosen(self) -> tuple[Attack, ...]:
-        """The attacks of the plan that the threat model allows, in order."""
+        """List the attacks of the plan that the threat model allows, in order."""
         return tuple(
             attack for attack in find_attacks(self.attacks) if self.withheld_from(attack) is None
         )
 
     def withheld(self) -> list[tuple[Attack, str]]:
-        """The attacks of the plan that need what the threat model does not grant.
-
-        And why in a sentence.
-        """
+        """List the attacks that need what the threat model does not grant, each with the reason."""
         reasons = [(attack, self.withheld_from(attack)) for attack in find_attacks(self.attacks)]
         return [(attack, why) for attack, why in reasons if why is not None]
 
     def withheld_from(self, attack: Attack) -> str | None:
-        """Why the threat model does not allow an attack, in a sentence; None if it does."""
+        """Say why the threat model does not allow an attack; None if it does."""
         threat, needs = self.threat, attack.needs
+        # A student is a model of one's own, trained on records that no model saw
         transfers = needs.spec.source == "student"
         if needs.known != "none" and not threat.known_records:
             return "It learns from records of known membership; the threat model grants none (known_records = false)."
@@ -155,12 +158,12 @@ class Plan:
         return None
 
     def all_priors(self) -> tuple[float, ...]:
-        """The threat model's prior first, then the other ones."""
+        """List the threat model's prior first, then the other ones."""
         claimed = [claim.prior for claim in self.policy.max_ppv] if self.policy else []
         return tuple(dict.fromkeys((self.threat.prior, *self.priors, *claimed)))
 
     def claim_fprs(self) -> tuple[float, ...]:
-        """False-positive rates that the policy speaks of."""
+        """List the false-positive rates that the policy speaks of."""
         if self.policy is None:
             return ()
         rates = [claim.fpr for claim in self.policy.max_tpr] + [
@@ -169,13 +172,14 @@ class Plan:
         return tuple(dict.fromkeys(rates))
 
     def resolvable_fprs(self, n_non_members: int) -> tuple[float, ...]:
-        """The rates to report, from large to small.
+        """List the rates to report, from large to small.
 
         Raises:
             InputError: A rate that was asked for, or that the policy needs, cannot be resolved by
         so few non-members.
         """
         smallest = smallest_fpr(n_non_members)
+        # What was asked for must be resolved; defaults are dropped silently where they cannot be
         asked = (*(self.fprs or ()), *self.claim_fprs())
         for fpr in asked:
             if not can_resolve_fpr(fpr, n_non_members):
@@ -192,14 +196,16 @@ class Plan:
         return tuple(sorted({*asked, *defaults}, reverse=True))
 
     def document(self) -> dict[str, Any]:
-        """The plan as plain JSON data, as it stands in the result."""
+        """Write the plan as plain JSON data, as it stands in the result."""
+        # Through JSON, so that it compares equal to a plan that was read back
         plan: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         plan["threat"]["access"] = self.threat.access.word
+        # Versions are kept, as another version of an attack gives other scores
         plan["versions"] = {attack.name: attack.version for attack in find_attacks(self.attacks)}
         return plan
 
     def digest(self) -> str:
-        """SHA-256 of the plan.
+        """Compute the SHA-256 of the plan.
 
         >>> Plan().digest() == Plan().digest() != Plan(seed=1).digest()
         True
@@ -209,9 +215,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class EstimateSettings:
-    """What the estimates depend on besides the arrays.
+    """What the estimates depend on besides the arrays: rates, priors and confidence.
 
-    Rates, priors (the threat model's first) and confidence.
+    The threat model's prior comes first.
     """
 
     fprs: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Policies: the limits that an audit is judged by, and where they come from."""
+"""Read policies: the limits that an audit is judged by, and where they come from."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pydantic.dataclasses import dataclass
 from memberscope import _check
 from memberscope.errors import InputError
 
+# A number in quotes, or a misspelt key, must not pass for a limit
 STRICT = ConfigDict(extra="forbid", strict=True)
 _GROUP = "Judge every value of this group by itself, such as sex; without it all records together."
 
@@ -36,6 +37,7 @@ class Claim:
     def __post_init__(self) -> None:
         _check.check_rate("fpr of a policy claim", self.fpr)
         _check.check_rate("tpr of a policy claim", self.tpr)
+        # Guessing reaches the diagonal, so a lower limit would fail every model
         if self.tpr < self.fpr:
             raise InputError(
                 f"Expected a limit tpr of at least the fpr {self.fpr}, got {self.tpr}. "
@@ -43,7 +45,7 @@ class Claim:
             )
 
     def sentence(self) -> str:
-        """The claim in words."""
+        """Write the claim in words."""
         return (
             f"No attack finds more than {100 * self.tpr:.4g}% of "
             f"members{_describe_group(self.group)} "
@@ -70,7 +72,7 @@ class AucClaim:
             )
 
     def sentence(self) -> str:
-        """The claim in words."""
+        """Write the claim in words."""
         return f"No attack has an AUC above {self.auc:.4g}{_describe_group(self.group)}."
 
 
@@ -99,6 +101,7 @@ class PpvClaim:
                 f"Expected a limit ppv of at least the prior {self.prior}, got {self.ppv}. "
                 f"Guessing alone reaches a precision equal to the prior."
             )
+        # No attack exceeds a TPR of one, so such a limit could never fail
         if self.as_tpr() >= 1:
             raise InputError(
                 f"Expected a limit ppv that some attack could exceed at an fpr of {self.fpr} and a "
@@ -107,11 +110,11 @@ class PpvClaim:
             )
 
     def as_tpr(self) -> float:
-        """The TPR at `fpr` at which the precision is exactly `ppv`."""
+        """Compute the TPR at `fpr` at which the precision is exactly `ppv`."""
         return self.ppv * (1 - self.prior) * self.fpr / (self.prior * (1 - self.ppv))
 
     def sentence(self) -> str:
-        """The claim in words."""
+        """Write the claim in words."""
         return (
             f"At most {100 * self.ppv:.4g}% of the accused are "
             f"members{_describe_group(self.group)}, at "
@@ -143,7 +146,7 @@ class EpsilonClaim:
         return None
 
     def sentence(self) -> str:
-        """The claim in words."""
+        """Write the claim in words."""
         return f"Training was differentially private with an epsilon of at most {self.epsilon:.4g}."
 
 
@@ -195,6 +198,7 @@ class Policy:
     )
 
     def __post_init__(self) -> None:
+        # A policy without claims would pass every audit
         if not self.claims():
             raise InputError(
                 "Expected at least one claim in the policy, such as max_tpr, got none. Add { fpr = "
@@ -205,6 +209,7 @@ class Policy:
             raise InputError(
                 f"Expected references of at least 0 in the policy, got {self.references}."
             )
+        # Two limits for the same number would leave open which one holds
         for name in KINDS:
             places = [
                 tuple(getattr(row, key, None) for key in ("fpr", "prior", "group"))
@@ -217,12 +222,12 @@ class Policy:
                 )
 
     def claims(self) -> tuple[AnyClaim, ...]:
-        """Every claim, in the order of the policy's keys."""
+        """List every claim, in the order of the policy's keys."""
         return (*self.max_tpr, *self.max_auc, *self.max_ppv, *self.max_epsilon)
 
 
 def _describe_group(group: str | None) -> str:
-    """The end of a sentence that names a claim's group.
+    """Write the end of a sentence that names a claim's group.
 
     >>> _describe_group("sex"), _describe_group("sex=f"), _describe_group(None)
     (' in any value of sex', ' in sex=f', '')
@@ -233,7 +238,7 @@ def _describe_group(group: str | None) -> str:
 
 
 def list_bundled_policies() -> tuple[str, ...]:
-    """Names of the policies that come with the package.
+    """List the names of the policies that come with the package.
 
     >>> list_bundled_policies()
     ('demo', 'standard', 'strict')
@@ -243,7 +248,7 @@ def list_bundled_policies() -> tuple[str, ...]:
 
 
 def parse_policy_table(table: Mapping[str, Any], *, name: str = "policy") -> Policy:
-    """Policy from the `[policy]` table of a configuration file.
+    """Parse a policy from the `[policy]` table of a configuration file.
 
     Raises:
         InputError: A key is unknown or a value is not usable.
@@ -256,6 +261,7 @@ def parse_policy_table(table: Mapping[str, Any], *, name: str = "policy") -> Pol
             f"Expected a [policy] table, got policy = {table!r}. Write max_tpr = [ … ] below "
             "[policy]."
         )
+    # Unknown keys are refused, lest a misspelt limit is not judged
     known = [field.name for field in fields(Policy)]
     unknown = sorted(set(table) - set(known))
     if unknown:
@@ -272,6 +278,7 @@ def parse_policy_table(table: Mapping[str, Any], *, name: str = "policy") -> Pol
             "[ … ]."
         )
     references = table.get("references", 0)
+    # True and false are whole numbers to Python, and no count of models
     if not isinstance(references, int) or isinstance(references, bool):
         raise InputError(
             f"Expected a whole number for references in [policy], got {references!r}. Write "
@@ -295,12 +302,13 @@ def parse_policy_table(table: Mapping[str, Any], *, name: str = "policy") -> Pol
 
 
 def _read_claims(key: str, given: Any) -> tuple[Any, ...]:
-    """The claims under one key of a policy.
+    """Read the claims under one key of a policy.
 
-    A list of rows, or one number where a row needs no other.
+    They are a list of rows, or one number where a row needs no other.
     """
     kind = KINDS[key]
     numbers = [field.name for field in fields(kind) if field.name != "group"]
+    # One number stands for a row only where the row has no other number
     single = isinstance(given, int | float) and not isinstance(given, bool) and len(numbers) == 1
     rows = [{numbers[0]: given}] if single else given
     if not isinstance(rows, list | tuple) or not all(isinstance(row, Mapping) for row in rows):
@@ -328,7 +336,7 @@ def _read_claims(key: str, given: Any) -> tuple[Any, ...]:
 
 
 def load_policy(name_or_path: str) -> Policy:
-    """A shipped policy by name, or one from a TOML file with a `[policy]` table.
+    """Load a shipped policy by name, or one from a TOML file with a `[policy]` table.
 
     Raises:
         InputError: There is no such policy, or the file is not one.
@@ -336,6 +344,7 @@ def load_policy(name_or_path: str) -> Policy:
     >>> load_policy("standard").max_tpr
     (Claim(fpr=0.01, tpr=0.03, group=None),)
     """
+    # Shipped names come first: `standard` is never a file of the working directory
     if name_or_path in list_bundled_policies():
         text = (files("memberscope.auditing") / "policies" / f"{name_or_path}.toml").read_text(
             encoding="utf-8"

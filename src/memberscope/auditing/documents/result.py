@@ -1,7 +1,4 @@
-"""The result of an audit: the document that is written to `result.json`.
-
-And the arrays every number comes from.
-"""
+"""Hold the result of an audit: what `result.json` has, and the arrays that numbers come from."""
 
 from __future__ import annotations
 
@@ -129,7 +126,7 @@ class Cost:
 class ExposedRecord:
     """One of the most exposed records.
 
-    Its keyed hash, its class, its best attack and the posterior there.
+    It has its keyed hash, its class, its best attack and the posterior there.
 
     `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
 
@@ -173,6 +170,7 @@ class Result(BaseModel):
     cost: Cost
     environment: dict[str, str]
     digests: dict[str, str]
+    # Scores by record do not belong into a document that is passed on
     arrays: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
 
 
@@ -180,7 +178,7 @@ BALANCED = "balanced"
 
 
 def name_operating_point(fpr: float) -> str:
-    """Name of the operating point at a false-positive rate.
+    """Name the operating point at a false-positive rate.
 
     >>> name_operating_point(0.01)
     'fpr=0.01'

@@ -1,7 +1,4 @@
-"""From scores to estimates: rates with intervals, diagnostics, epsilon.
-
-And records by themselves.
-"""
+"""Turn scores into estimates: rates with intervals, diagnostics, epsilon, and single records."""
 
 from memberscope.auditing.estimates.estimates import build_whole_part
 

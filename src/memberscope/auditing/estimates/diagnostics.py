@@ -1,4 +1,4 @@
-"""What readers expect beside the attacks.
+"""Measure what readers expect beside the attacks.
 
 Accuracy, its gap, calibration, sizes, and the most exposed records.
 """
@@ -26,10 +26,11 @@ N_EXPOSED = 30
 
 
 def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
-    """Share of right answers with its Clopper-Pearson interval.
+    """Measure the share of right answers with its Clopper-Pearson interval.
 
     Records of one `unit` (n,) may depend.
     """
+    # Records that depend count for less, which the design effect says
     effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
     low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
     return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
@@ -38,15 +39,16 @@ def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) 
 def measure_generalisation(
     hits: Bools, member: Bools, confidence: float, unit: Ints | None = None
 ) -> dict[str, Any]:
-    """Accuracy on members and on non-members, and their difference with a MOVER interval.
+    """Measure accuracy on members and on non-members, and their difference with a MOVER interval.
 
-    By `unit` (n,) if there are any.
+    Records of one `unit` (n,) may depend.
     """
     train, test = (
         _measure_accuracy(hits[side], confidence, None if unit is None else unit[side])
         for side in (member, ~member)
     )
     gap = train["value"] - test["value"]
+    # MOVER combines the distances to the limits that face each other
     down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
     up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
     return {
@@ -59,9 +61,9 @@ def measure_generalisation(
 def measure_overconfidence(
     confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None
 ) -> dict[str, float]:
-    """Mean confidence (n,) minus accuracy, with MOVER limits that take the two as independent.
+    """Measure mean confidence (n,) minus accuracy, with MOVER limits.
 
-    Which only widens them.
+    They take the two as independent, which only widens them.
 
     >>> measure_overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
     0.4
@@ -69,7 +71,9 @@ def measure_overconfidence(
     n = len(hits)
     right = _measure_accuracy(hits, confidence, unit)
     mean = float(confidences.mean())
+    # One record has no spread, so its error is taken over one
     size, error = float(n), float(confidences.std()) / max(n - 1, 1) ** 0.5
+    # Units vary as a whole; the larger of both errors is the safe one
     if unit is not None:
         codes = np.unique(unit, return_inverse=True)[1]
         sums, size = np.bincount(codes, weights=confidences - mean), kish_size(np.bincount(codes))
@@ -77,16 +81,18 @@ def measure_overconfidence(
     reach = float(stdtrit(max(size - 1, 1), (1 + confidence) / 2)) * error
     low = mean - right["value"] - float(np.hypot(reach, right["high"] - right["value"]))
     high = mean - right["value"] + float(np.hypot(reach, right["value"] - right["low"]))
+    # Rounded so that a difference of zero is not told as a rest of 1e-17
     return {"value": round(mean - right["value"], 12), "low": low, "high": high, "n": n}
 
 
 def measure_calibration(
     evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None
 ) -> dict[str, Any]:
-    """Overconfidence on members and on non-members, from probabilities (n, 1, k).
+    """Measure overconfidence on members and on non-members, from probabilities (n, 1, k).
 
-    By `unit` (n,) if there are any.
+    Records of one `unit` (n,) may depend.
     """
+    # A restriction may hide classes, whose share is spread over them
     values = fill_hidden_probabilities(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
     hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
     sides = {"member": member, "non_member": ~member}
@@ -99,7 +105,7 @@ def measure_calibration(
 
 
 def count_class_records(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
-    """Records of each class by name."""
+    """Count the records of each class by name."""
     counts = np.bincount(labels, minlength=len(names))
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
@@ -107,11 +113,16 @@ def count_class_records(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
 def rank_exposed_members(
     arrays: AuditArrays, hashes: list[str], best: AttackScores
 ) -> list[ExposedRecord]:
-    """The members that an adversary using the attack `best` would be surest of, at most thirty."""
+    """Rank the members that an adversary using the attack `best` would be surest of.
+
+    There are at most thirty.
+    """
     name = best.name
     posterior, comparable = arrays.posterior[name], arrays.comparable[name]
+    # All records as one fold, since comparable scores already allow for folds
     place = ranks_within_fold(comparable, arrays.member, np.zeros(len(comparable), dtype=np.int64))
     members = np.flatnonzero(arrays.member)
+    # Ties of the posterior go by score, then by place, so that the list is the same every time
     order = members[np.lexsort((members, -comparable[members], -posterior[members]))][:N_EXPOSED]
     values = arrays.group_values["class"]
     return [
@@ -129,7 +140,7 @@ def rank_exposed_members(
 
 
 def _describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
-    """Record `i`'s separation under the reference models, as fields of `ExposedRecord`.
+    """Describe record `i`'s separation under the reference models, as fields of `ExposedRecord`.
 
     Empty where it has none.
     """
@@ -142,7 +153,7 @@ def _describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
 def build_reliability_diagram(
     arrays: AuditArrays, best: AttackScores, prior: float
 ) -> dict[str, Any]:
-    """Reliability diagram of one attack's posterior at `prior`."""
+    """Build the reliability diagram of one attack's posterior at `prior`."""
     bins = build_reliability_bins(arrays.posterior[best.name], arrays.member, prior)
     words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"
     at = {"attack": best.attack, "access": best.access, "prior": prior, "method": words}
@@ -150,6 +161,6 @@ def build_reliability_diagram(
 
 
 def _dump_reliability_bin(entry: Any) -> dict[str, float]:
-    """A bin as plain JSON data."""
+    """Dump a bin as plain JSON data."""
     fields: dict[str, float] = entry if isinstance(entry, dict) else entry._asdict()
     return {name: float(value) for name, value in fields.items()}

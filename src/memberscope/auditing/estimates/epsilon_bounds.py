@@ -1,6 +1,6 @@
-"""What canaries prove about differential privacy.
+"""Bound differential privacy by canaries.
 
-Bounds on epsilon whose guesses were fixed before anybody looked.
+The guesses of each bound were fixed before anybody looked.
 
 References:
     [1] T. Steinke, M. Nasr, M. Jagielski, "Privacy Auditing with One (1) Training Run", NeurIPS
@@ -21,6 +21,7 @@ from memberscope.statistics import count_right_guesses, epsilon_one_run, epsilon
 from memberscope.statistics.epsilon import Form
 from memberscope.types import Bools, Floats
 
+# Shares of the canaries that are guessed, each at an equal part of the significance
 SHARES = (
     0.02,
     0.05,
@@ -28,7 +29,7 @@ SHARES = (
     0.25,
     0.5,
     1.0,
-)  # of the canaries that are guessed, each at an equal part of the significance
+)
 ASSUMES = {
     "one_run": "any (epsilon, delta)-private training",
     "one_run_fdp": "training whose trade-off curve is a Gaussian mechanism's, as DP-SGD's nearly is",
@@ -56,9 +57,9 @@ class EpsilonBound:
 def compute_privacy_bounds(
     scores: Floats, inside: Bools, delta: float, confidence: float = 0.95, seed: int = 0
 ) -> list[EpsilonBound]:
-    """One bound of each form from the scores (m,) of canaries that fair coins put in (`inside`.
+    """Bound epsilon in each form from the scores (m,) of canaries.
 
-    (m,)) or left out.
+    Fair coins put them in or left them out; `inside` (m,) says which.
 
     The surest half of the guesses are in, the least sure half out. How many are guessed is tried at
     six shares that were fixed beforehand, each at a sixth of the significance, so that the bound
@@ -73,20 +74,25 @@ def compute_privacy_bounds(
     [4.6, 7.8]
     """
     m = len(scores)
+    # With fewer canaries even a perfect attack shows next to nothing
     if m < 20 or inside.all() or not inside.any():
         raise InputError(
             f"Expected at least 20 canaries, some in and some out, got {m} with "
             f"{int(inside.sum())} in. Add canaries."
         )
     _check.check_binary_scores(np.asarray(scores, dtype=np.float64), inside)
+    # Six guesses are tried, so each gets a sixth of the significance
     rng, significance = np.random.default_rng(seed), (1 - confidence) / len(SHARES)
+    # Half of the guesses are in and half out, so their number is even
     guesses = [2 * max(1, round(m * share / 2)) for share in SHARES]
     guesses = [min(n, m - m % 2) for n in guesses]
     right = [count_right_guesses(scores, inside, n, rng) for n in guesses]
+    # Each form holds under its own assumption, so the two are not corrected for each other
     found = []
     for form, bound in (("one_run", epsilon_one_run), ("one_run_fdp", epsilon_one_run_fdp)):
         values = [bound(m, n, r, delta, significance) for n, r in zip(guesses, right, strict=True)]
         best = int(np.argmax(values))
+        # What all guesses right would have shown: a bound of zero may come of too few canaries
         most = max(bound(m, n, n, delta, significance) for n in guesses)
         entry = EpsilonBound(
             form,  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""From scores to estimates: pure functions of the stored arrays.
+"""Turn scores into estimates by pure functions of the stored arrays.
 
-So that a result can be recomputed without the model.
+So a result can be recomputed without the model.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimate
 class AttackPart:
     """One attack on one set of records.
 
-    Comparable scores, the truth, and the decisions at transferred thresholds.
+    It holds comparable scores, the truth, and the decisions at transferred thresholds.
 
     `strict` places records for the lower limits of learned attacks, see `ranks_for_lower_limit`;
     None for the others.
@@ -66,8 +66,9 @@ class AttackPart:
     def estimate(
         self, metric: Metric, interval: Interval, confidence: float, **conditions: Any
     ) -> Estimate:
-        """An estimate of `metric` with this part's attack, group and counts filled in."""
+        """Build an estimate of `metric` with this part's attack, group and counts filled in."""
         n_members = int(self.member.sum())
+        # Transferred thresholds come from other records, so they are not conditional on the fit
         best = conditions.get("threshold") != "transferred"
         method = interval.method + (FITTED if self.scored.learned and best else "")
         return Estimate(
@@ -88,36 +89,39 @@ class AttackPart:
         )
 
     def curves(self) -> tuple[Roc, Roc | None]:
-        """ROC staircase, and the one for lower limits if it is another."""
+        """Build the ROC staircase, and the one for lower limits if it is another."""
         curve = roc(self.scores, self.member, self.unit)
         return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
 
     def counts(self, point: str) -> ConfusionCounts:
-        """True and false positives at the transferred threshold of an operating point.
+        """Count true and false positives at the transferred threshold of an operating point.
 
-        Of as many records as are independent.
+        Records in units count as no more than are independent.
         """
         return effective_counts(self.decisions[point], self.member, self.unit)
 
     def resolves(self, fpr: float) -> bool:
-        """Whether the non-members that are compared with one another resolve this rate."""
+        """Tell whether the non-members that are compared with one another resolve this rate."""
         return can_resolve_fpr(fpr, self.n_compared())
 
     def n_compared(self) -> int:
-        """Non-members whose scores are compared with one another: a fold's, for learned attacks."""
+        """Count non-members whose scores are compared: a fold's, for learned attacks."""
         n = int((~self.member).sum())
         return min(n, self.smallest_fold) if self.scored.learned else n
 
 
 def build_whole_part(scored: AttackScores, arrays: AuditArrays) -> AttackPart:
-    """All records as one part."""
+    """Take all records as one part."""
     scores = arrays.comparable.get(scored.name)
+    # Scores of a fresh audit are pooled here; stored ones were pooled before
     if scores is None:
         scores = pool_scores(scored, arrays)
     strict = (
         ranks_for_lower_limit(scored.scores, arrays.member, arrays.fold) if scored.learned else None
     )
+    # Each record is judged by the threshold that its own fold was given
     decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
+    # The smallest fold decides which rates a learned attack resolves
     folds = np.bincount(arrays.fold[~arrays.member])
     return AttackPart(
         scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit
@@ -125,7 +129,7 @@ def build_whole_part(scored: AttackScores, arrays: AuditArrays) -> AttackPart:
 
 
 def restrict_part(part: AttackPart, mask: Bools, group: str) -> AttackPart:
-    """The part's records under `mask` (n,)."""
+    """Restrict the part to its records under `mask` (n,)."""
     decisions = {name: called[mask] for name, called in part.decisions.items()}
     strict = None if part.strict is None else part.strict[mask]
     unit = None if part.unit is None else part.unit[mask]
@@ -141,7 +145,7 @@ def restrict_part(part: AttackPart, mask: Bools, group: str) -> AttackPart:
 
 
 def _iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
-    """Every group large enough for estimates, named `group=value`, with its records (n,)."""
+    """Iterate over groups large enough for estimates, as `group=value` with their records (n,)."""
     for name, codes in arrays.groups.items():
         if name == "class" and len(arrays.group_values[name]) == 1:
             continue  # losses without labels: the one class is everything
@@ -153,9 +157,9 @@ def _iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
 
 
 def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list[str]:
-    """Groups with too few members or non-members for any estimate.
+    """List the groups too small for any estimate, and those too small for one of the rates.
 
-    And those too small for one of the rates, in words.
+    Each is named in words.
 
     >>> member = np.arange(80) < 40
     >>> groups = {"sex": np.arange(80) % 2}
@@ -178,9 +182,9 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
 def estimate_attack(
     scored: AttackScores, arrays: AuditArrays, settings: EstimateSettings
 ) -> list[Estimate]:
-    """Every estimate of one attack: overall first, then by class and by group.
+    """Estimate everything of one attack: overall first, then by class and by group.
 
-    AUC and best thresholds at a level tried beside.
+    At a level tried beside there are only AUC and best thresholds.
     """
     part = build_whole_part(scored, arrays)
     if not scored.declared:
@@ -192,9 +196,9 @@ def estimate_attack(
 
 
 def _estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
-    """AUC, then each rate at both kinds of threshold with its precision and empirical epsilon.
+    """Estimate the AUC, then each rate at both kinds of threshold, then the balanced point.
 
-    Then the balanced point.
+    Rates come with their precision and empirical epsilon.
     """
     curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]
@@ -207,7 +211,7 @@ def _estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Esti
 
 
 def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
-    """AUC, and each rate at the best threshold with its precision."""
+    """Estimate the AUC, and each rate at the best threshold with its precision."""
     curve, strict = part.curves()
     return [_estimate_part_auc(part, settings)] + [
         entry
@@ -217,19 +221,21 @@ def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[
 
 
 def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
-    """AUC, TPR at the group's own FPR where it resolves it.
+    """Estimate a group's AUC, and its TPR at the group's own FPR where it resolves it.
 
-    And what the global thresholds really do to the group.
+    The rates that the global thresholds really have in the group are estimated as well.
     """
     curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
+        # Precision depends on a prior, which is about all records
         found.extend(
             entry
             for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
             if entry.metric == "tpr"
         )
         wanted = ("tpr", "fpr")
+        # A threshold for all may accuse one group far more often than another
         found.extend(
             entry
             for entry in _estimate_at_transferred_threshold(part, fpr, settings)
@@ -240,7 +246,7 @@ def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimat
 
 
 def _estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate:
-    """Area under the ROC curve."""
+    """Estimate the area under the ROC curve."""
     interval = auc_interval(part.scores, part.member, settings.confidence, part.unit)
     return part.estimate("auc", interval, settings.confidence)
 
@@ -248,7 +254,7 @@ def _estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate
 def _estimate_at_best_threshold(
     part: AttackPart, curve: Roc, strict: Roc | None, fpr: float, settings: EstimateSettings
 ) -> list[Estimate]:
-    """TPR and precision at the best threshold on these data.
+    """Estimate TPR and precision at the best threshold on these data.
 
     Nothing where the rate is not resolved.
     """
@@ -261,7 +267,9 @@ def _estimate_at_best_threshold(
         "warning": build_resolution_warning(fpr, part.n_compared()),
     }
     tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
+    # The TPR between vertices, which a coin between two thresholds reaches
     found = [part.estimate("tpr", tpr, confidence, **at)]
+    # The staircase is what single thresholds reach, told for all records only
     if part.group is None:
         staircase = tpr_staircase_at_fpr(curve, fpr, confidence, strict=strict)
         found.append(part.estimate("tpr_staircase", staircase, confidence, **at))
@@ -275,9 +283,7 @@ def _estimate_at_best_threshold(
 
 
 def convert_tpr_to_ppv(tpr: Interval, fpr: float, prior: float) -> Interval:
-    """Precision of a rule that accuses exactly `fpr` of the non-members.
-
-    From the TPR's value and limits.
+    """Convert a TPR's value and limits to the precision of a rule that accuses exactly `fpr`.
 
     >>> convert_tpr_to_ppv(Interval(0.5, 0.01, 0.9, "example"), 0.01, 0.5)[:3] == (ppv(0.5, 0.01, 0.5), 0.5, ppv(0.9, 0.01, 0.5))
     True
@@ -289,16 +295,18 @@ def convert_tpr_to_ppv(tpr: Interval, fpr: float, prior: float) -> Interval:
 def _estimate_at_transferred_threshold(
     part: AttackPart, fpr: float, settings: EstimateSettings
 ) -> list[Estimate]:
-    """TPR, the FPR really obtained.
+    """Estimate TPR, the FPR really obtained, precision and empirical epsilon.
 
-    Precision and empirical epsilon at the threshold learned on other folds.
+    They are those at the threshold learned on other folds.
     """
+    # A group may lack the non-members for a rate that all records resolve
     if name_operating_point(fpr) not in part.decisions or not can_resolve_fpr(
         fpr, int((~part.member).sum())
     ):
         return []
     confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))
     at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
+    # Both rates are counted, since a transferred threshold does not hit its FPR exactly
     found = [
         part.estimate(
             "tpr", _estimate_exact_share(counts.tp, counts.n_members, confidence), confidence, **at
@@ -333,7 +341,7 @@ def _estimate_at_transferred_threshold(
 
 
 def _estimate_exact_share(k: float, n: float, confidence: float) -> Interval:
-    """A share with its Clopper-Pearson interval."""
+    """Estimate a share with its Clopper-Pearson interval."""
     low, high = clopper_pearson(k, n, confidence)
     return Interval(k / n, float(low), float(high), "Clopper-Pearson; threshold from other folds")
 
@@ -341,12 +349,13 @@ def _estimate_exact_share(k: float, n: float, confidence: float) -> Interval:
 def _estimate_balanced_point(
     part: AttackPart, settings: EstimateSettings, threshold: Threshold, curve: Roc | None = None
 ) -> list[Estimate]:
-    """Accuracy, precision, recall and their kin at the threshold with the best balanced accuracy."""
+    """Estimate accuracy, precision, recall and their kin at the best balanced accuracy."""
     if threshold == "best":
         assert curve is not None
         found = best_rates(curve, settings.confidence)
     else:
         found = threshold_rates(part.counts(BALANCED), settings.confidence)
+    # Precision is told at the share of members in these records, its own prior
     share = float(part.member.mean())
     names: tuple[Metric, ...] = (
         "balanced_accuracy",
@@ -370,7 +379,7 @@ def _estimate_balanced_point(
 
 
 def parse_access(access: str) -> Access:
-    """The access level called `access` in a result.
+    """Parse the access level called `access` in a result.
 
     >>> parse_access("white_box").name
     'WHITE_BOX'

@@ -1,6 +1,6 @@
-"""Epsilon as evidence allows it.
+"""Estimate epsilon as evidence allows it.
 
-A one-run lower bound only where independent coins assigned the members.
+There is a one-run lower bound only where independent coins assigned the members.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from memberscope.statistics import (
 )
 from memberscope.types import Estimate
 
-GUESS_SHARE = (
-    0.1  # fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
-)
+# Fixed beforehand: the surest twentieth guessed in, the least sure twentieth guessed out
+GUESS_SHARE = 0.1
 METHOD = (
     "one-run lower bound (arXiv:2305.08846), {guesses} guesses fixed beforehand, {right} right; "
     "delta = 0; corrected for "
@@ -31,7 +30,7 @@ METHOD = (
 def estimate_one_run_epsilon(
     plan: Plan, arrays: AuditArrays, rng: np.random.Generator
 ) -> list[Estimate]:
-    """`epsilon_lower` of each attack that learns nothing from members.
+    """Estimate `epsilon_lower` of each attack that learns nothing from members.
 
     Empty unless coins were declared.
 
@@ -44,8 +43,10 @@ def estimate_one_run_epsilon(
         return []
     settings = EstimateSettings((), plan.all_priors(), plan.confidence)
     m = len(arrays.member)
+    # As many guesses in as out, and at least one of each
     guesses = max(2, 2 * int(m * GUESS_SHARE / 2))
     entries = [entry for entry in arrays.scored if not entry.learned]
+    # Attacks with equal rankings make equal guesses, so they count once in the correction
     attacks = max(1, len(find_distinct_rankings([entry.scores for entry in entries])))
     significance = (1 - settings.confidence) / attacks
     most = epsilon_one_run(m, guesses, guesses, significance=significance)
@@ -59,6 +60,7 @@ def estimate_one_run_epsilon(
             value,
             max(most, value),
             METHOD.format(guesses=guesses, right=right, attacks=attacks),
+            # Never below the value, whatever rounding does
         )
         found.append(part.estimate("epsilon_lower", interval, settings.confidence))
     return found

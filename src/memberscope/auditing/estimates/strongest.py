@@ -1,6 +1,6 @@
-"""The strongest of several attacks at each access level.
+"""Estimate the strongest of several attacks at each access level.
 
-With intervals that hold for all candidates at once.
+Its intervals hold for all candidates at once.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ STRONGEST = "strongest"
 
 
 def find_verdict_level(arrays: AuditArrays, declared: Access) -> AttackScores:
-    """An entry of the level that a verdict speaks of.
+    """Find an entry of the level that a verdict speaks of.
 
-    The declared one, or the highest that the model offers below it.
+    It is the declared one, or the highest that the model offers below it.
     """
     usable = [
         entry
         for entry in arrays.scored
         if entry.declared and parse_access(entry.access) <= declared
     ]
+    # Where nothing was declared, the highest level is all there is to speak of
     return max(usable or arrays.scored, key=lambda entry: parse_access(entry.access))
 
 
 def list_candidate_parts(arrays: AuditArrays, at: AttackScores) -> list[AttackPart]:
-    """Attacks that an adversary at the level of `at` could use.
+    """List attacks that an adversary at the level of `at` could use.
 
     Each at its highest level, those with identical rankings once.
 
@@ -55,18 +56,21 @@ def list_candidate_parts(arrays: AuditArrays, at: AttackScores) -> list[AttackPa
     finest: dict[str, AttackScores] = {}
     for scored in arrays.scored:
         before = finest.get(scored.attack)
+        # More access never hurts an attack, so its finest version stands for it
         if is_derivable(scored, at) and (
             before is None or parse_access(scored.access) > parse_access(before.access)
         ):
             finest[scored.attack] = scored
     parts = [build_whole_part(scored, arrays) for scored in finest.values()]
+    # Equal rankings would be paid for twice in the correction, for nothing
     return [parts[index] for index in find_distinct_rankings([part.scores for part in parts])]
 
 
 def is_derivable(scored: AttackScores, at: AttackScores) -> bool:
-    """Whether what was seen at the level of `scored` can be worked out from what is seen at the level of `at`."""
+    """Tell whether what is seen at the level of `scored` follows from what is seen at `at`."""
     if scored.level == at.level:
         return True
+    # A restriction that is tried hides something, so only labels follow from it
     weaker = parse_access(scored.access) < parse_access(at.access)
     return (
         weaker and (at.declared or parse_access(scored.access) == Access.LABEL) and scored.declared
@@ -74,16 +78,15 @@ def is_derivable(scored: AttackScores, at: AttackScores) -> bool:
 
 
 def list_scored_levels(arrays: AuditArrays) -> list[AttackScores]:
-    """One entry of each level, in the order of the scores."""
+    """List one entry of each level, in the order of the scores."""
+    # Reversed twice: the first entry of a level wins and the order stays
     return list({entry.level: entry for entry in reversed(arrays.scored)}.values())[::-1]
 
 
 def pick_strongest(intervals: list[Interval], names: list[str]) -> tuple[Interval, str]:
-    """The largest value, with the largest lower and the largest upper limit.
-
-    And the candidate that reached it.
-    """
+    """Pick the largest value, with the largest limits, and the candidate that reached it."""
     best = int(np.argmax([interval.value for interval in intervals]))
+    # The true largest lies above every lower limit and below the largest upper one
     low = max(interval.low for interval in intervals)
     high = max(interval.high for interval in intervals)
     method = f"{intervals[best].method}; simultaneous over {len(intervals)} candidates; reached by {names[best]}"
@@ -93,7 +96,7 @@ def pick_strongest(intervals: list[Interval], names: list[str]) -> tuple[Interva
 def estimate_strongest(
     arrays: AuditArrays, at: AttackScores, settings: EstimateSettings
 ) -> list[Estimate]:
-    """AUC, TPR at each rate and precision at each prior of the strongest attack at the level of `at`.
+    """Estimate AUC, TPR and precision of the strongest attack at the level of `at`.
 
     Candidates that a rate does not resolve are left out at that rate.
     """
@@ -108,11 +111,12 @@ def estimate_strongest(
         tpr = estimate_strongest_tpr(usable, fpr, settings.confidence)
         found.append(tpr)
         found += [_estimate_precision(tpr, prior) for prior in settings.priors]
+    # An attack from below may have won, but the estimate speaks of this level
     return [replace(entry, access=at.access, restriction=at.restriction) for entry in found]
 
 
 def estimate_strongest_auc(parts: list[AttackPart], confidence: float) -> Estimate:
-    """The largest AUC over the candidates.
+    """Estimate the largest AUC over the candidates.
 
     The lower limit is corrected for their number. The upper limit is the largest of theirs, which
     needs no correction: the largest AUC exceeds it only where the one attack that has it exceeds
@@ -132,9 +136,9 @@ def estimate_strongest_auc(parts: list[AttackPart], confidence: float) -> Estima
 
 
 def estimate_strongest_tpr(parts: list[AttackPart], fpr: float, confidence: float) -> Estimate:
-    """The largest TPR at `fpr` over the candidates, all of which resolve it.
+    """Estimate the largest TPR at `fpr` over the candidates, all of which resolve it.
 
-    Limits as for the AUC.
+    Limits are as for the AUC.
     """
     corrected = simultaneous_confidence(confidence, len(parts))
     intervals = []
@@ -143,6 +147,7 @@ def estimate_strongest_tpr(parts: list[AttackPart], fpr: float, confidence: floa
         intervals.append(
             tpr_at_fpr(curve, fpr, confidence, strict=strict, low_confidence=corrected)
         )
+    # The candidate with the fewest non-members decides whether a warning is due
     n = min(part.n_compared() for part in parts)
     return _build_candidate_estimate(
         parts,
@@ -158,14 +163,14 @@ def estimate_strongest_tpr(parts: list[AttackPart], fpr: float, confidence: floa
 def estimate_strongest_ppv(
     parts: list[AttackPart], fpr: float, prior: float, confidence: float
 ) -> Estimate:
-    """Precision of the strongest attack at exactly `fpr`."""
+    """Estimate the precision of the strongest attack at exactly `fpr`."""
     return _estimate_precision(estimate_strongest_tpr(parts, fpr, confidence), prior)
 
 
 def _estimate_precision(tpr: Estimate, prior: float) -> Estimate:
-    """Precision of an adversary who accuses exactly the estimate's rate of the non-members.
+    """Estimate the precision of an adversary who accuses exactly the estimate's rate.
 
-    From the limits of its TPR.
+    Its limits are worked out from those of the TPR.
     """
     assert tpr.fpr is not None
     found = convert_tpr_to_ppv(Interval(tpr.value, tpr.low, tpr.high, tpr.method), tpr.fpr, prior)
@@ -187,9 +192,9 @@ def _build_candidate_estimate(
     metric: Metric,
     **conditions: Any,
 ) -> Estimate:
-    """The estimate under the name `estimate_strongest`.
+    """Build the estimate under the name `strongest`.
 
-    With what the attack that reached it asked.
+    Counts and queries are those of the attack that reached it.
     """
     best, name = pick_strongest(intervals, [part.scored.attack for part in parts])
     leader = next(part for part in parts if part.scored.attack == name)

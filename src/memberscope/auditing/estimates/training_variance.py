@@ -1,6 +1,6 @@
-"""How much one number varies between trainings of a recipe.
+"""Measure how much one number varies between trainings of a recipe.
 
-From the further target models of two audits.
+The further target models of two audits tell it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,8 @@ WORDS = "; with the variance between trainings, from {before} and {after} furthe
 class BetweenTrainings:
     """Variance of the change of one number when both models are trained again.
 
-    With its degrees of `freedom`.
-
-    `n_targets` counts the further target models before and after that gave it.
+    `freedom` is its degrees of freedom, and `n_targets` counts the further target models before and
+    after that gave it.
     """
 
     variance: float
@@ -33,7 +32,7 @@ class BetweenTrainings:
     n_targets: tuple[int, int]
 
     def widen(self, change: Interval, confidence: float) -> Interval:
-        """The change with limits that allow for other trainings of both recipes."""
+        """Widen the change to allow for other trainings of both recipes."""
         wide = add_variance(change, self.variance, self.freedom, confidence)
         return wide._replace(
             method=change.method + WORDS.format(before=self.n_targets[0], after=self.n_targets[1])
@@ -41,7 +40,9 @@ class BetweenTrainings:
 
 
 def measure_trainings(before: Sequence[float], after: Sequence[float]) -> BetweenTrainings | None:
-    """Variance between trainings from one number of the further targets before (k,) and after (m,); None if neither tells.
+    """Measure the variance between trainings from one number of the further targets.
+
+    The numbers are those before (k,) and after (m,); None if neither tells.
 
     Where only one of the audits has enough targets, its variance stands for both. The variance is
     that of the estimates, whose own sampling error is not taken out, so that it is somewhat too
@@ -60,19 +61,23 @@ def measure_trainings(before: Sequence[float], after: Sequence[float]) -> Betwee
     ]
     if not known:
         return None
+    # One audit's variance stands for the other's, which knows none
     sides = known if len(known) == 2 else known * 2
     variance = sides[0][0] + sides[1][0]
     if len(known) == 1:
+        # Doubling one variance adds no freedom to it
         freedom = float(known[0][1])
     elif variance > 0:
+        # Welch and Satterthwaite, as the two variances may differ
         freedom = variance**2 / sum(part**2 / own for part, own in sides)
     else:
+        # All targets agree exactly, so the formula above would divide by zero
         freedom = float(min(own for _, own in sides))
     return BetweenTrainings(variance, freedom, (len(before), len(after)))
 
 
 def _interpolate_tpr(curve: Roc, fpr: float) -> float:
-    """TPR at `fpr` on straight lines between the vertices of `curve`.
+    """Interpolate the TPR at `fpr` on straight lines between the vertices of `curve`.
 
     >>> _interpolate_tpr(roc(np.array([9.0, 9, 5, 5]), np.array([True, False, True, False])), 0.25)
     0.25
@@ -84,7 +89,7 @@ def _interpolate_tpr(curve: Roc, fpr: float) -> float:
 class TargetNumbers:
     """AUC (k,) and curves (k) of each attack in the further targets of one audit.
 
-    By the attack's name.
+    They are keyed by the attack's name.
     """
 
     auc: dict[str, Floats]
@@ -93,19 +98,20 @@ class TargetNumbers:
 
     @classmethod
     def of(cls, arrays: AuditArrays) -> TargetNumbers:
-        """The numbers of every attack that all further targets ran."""
+        """Collect the numbers of every attack that all further targets ran."""
         names = [entry.name for entry in arrays.scored]
         targets = list(arrays.targets.values())
         curves: dict[str, list[Roc]] = {}
         for name in names:
             found = [_build_curve(target, name) for target in targets]
+            # An attack that some target lacks would have its variance from fewer of them
             if targets and all(curve is not None for curve in found):
                 curves[name] = [curve for curve in found if curve is not None]
         auc = {name: np.array([auc_value(curve) for curve in own]) for name, own in curves.items()}
         return cls(auc, curves, len(targets))
 
     def largest(self, names: Sequence[str], fpr: float | None) -> list[float]:
-        """The largest AUC, or TPR at `fpr`, of the attacks `names` in each target (k).
+        """List the largest AUC, or TPR at `fpr`, of the attacks `names` in each target (k).
 
         Empty if one did not run in all.
         """
@@ -120,7 +126,7 @@ class TargetNumbers:
 
 
 def _build_curve(target: AuditArrays, name: str) -> Roc | None:
-    """The curve of one attack on one target; None if it did not run."""
+    """Build the curve of one attack on one target; None if it did not run."""
     entry = next((entry for entry in target.scored if entry.name == name), None)
     if entry is None:
         return None

@@ -1,4 +1,4 @@
-"""The forecast of an audit: what it would do, cost and see, before anything is asked."""
+"""Forecast an audit: what it would do, cost and see, before anything is asked."""
 
 from memberscope.auditing.forecast.dry_run import forecast_audit, measure_training_seconds
 from memberscope.auditing.forecast.time_model import Seconds, time_target

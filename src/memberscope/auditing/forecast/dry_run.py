@@ -1,4 +1,4 @@
-"""What an audit would do and could see, before anything is asked or paid for."""
+"""Forecast what an audit would do and could see, before anything is asked or paid for."""
 
 from __future__ import annotations
 
@@ -48,9 +48,10 @@ from memberscope.types import Access, Attack
 
 @dataclass(frozen=True)
 class Forecast:
-    """Attacks that run and at which level, those that do not, costs, and (fpr, limit.
+    """What an audit would do, cost and see.
 
-    Detectable TPR) rows.
+    It has the attacks that run with their levels, those that do not, costs, and rows of (fpr,
+    limit, detectable TPR).
 
     `queries` and `model_queries` are the most records that the target, and all other models
     together, are asked about. `minutes` will pass on this machine, apart from what is `unknown`, in
@@ -83,7 +84,7 @@ def forecast_audit(
     store: Store | None = None,
     timings: Timings | None = None,
 ) -> Forecast:
-    """Dry run of `plan` on `subject`; the model is not asked and nothing is trained.
+    """Forecast `plan` on `subject`; the model is not asked and nothing is trained.
 
     `store` is what earlier runs left.
 
@@ -94,6 +95,7 @@ def forecast_audit(
         InputError: The records do not resolve a rate that was asked for, or further targets are
     wanted and there is no recipe.
     """
+    # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     require_named_units(plan.unit, subject)
     plan = plan_searches(fit_plan_to_design(plan, training), subject)
     training = fit_training(plan, subject, training)
@@ -101,14 +103,17 @@ def forecast_audit(
     timings = timings or Timings()
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, runs = n_members + n_others, _order_runs(plan, schedule)
+    # Counted by the job itself, which knows the user's own design
     wanted, models = schedule.list_reference_requests(), 0
     if training is not None and wanted:
         seed = np.random.SeedSequence(plan.seed)
         models = len(build_training_job(plan, subject, training, wanted, seed).inside)
     left = _count_remaining_models(plan, subject, training, schedule, store)
     seconds = estimate_audit_seconds(plan, subject, training, schedule, timings)
+    # Stored models were asked already, so only the others cost time to observe
     done = 0.0 if not models + plan.targets else 1 - left.stored / (models + plan.targets)
     queries = _count_target_queries(plan, subject, training, runs, models)
+    # What is left to do, unlike the whole audit in `seconds`
     rest = replace(
         seconds,
         asking=_estimate_rate_limited_seconds(subject, queries)
@@ -118,6 +123,7 @@ def forecast_audit(
         observing=None if seconds.observing is None else seconds.observing * done,
     )
     cores = os.cpu_count() or 1
+    # Eight bytes a number in the arrays, and some forty a record and attack as text
     stored = n * (2 * len(runs) + 5) * 8 + n * max(len(runs), 1) * 40
     return Forecast(
         runs=[(attack.name, level.word) for attack, level in runs],
@@ -153,9 +159,9 @@ def _merge_reasons(not_run: tuple[NotRun, ...]) -> list[NotRun]:
 def _list_detectable_rows(
     plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]]
 ) -> list[tuple[float, float, float | None]]:
-    """For each rate of the policy (or each that is reported).
+    """List for each rate the limit, and the smallest TPR that would fail it.
 
-    The limit, and the smallest TPR that would fail it.
+    The rates are those of the policy, or each that is reported.
     """
     attacks = {
         attack.name: attack.needs.known != "none" for attack, level in runs if level.declared
@@ -174,17 +180,20 @@ def _count_target_queries(
     runs: list[tuple[Attack, Level]],
     models: int,
 ) -> int:
-    """The most records that the target will be asked about.
+    """Count the most records that the target will be asked about.
 
     Each view, each search, the population, and some a second time.
     """
     n = len(subject.records)
+    # Views beyond the record itself are asked only for comparison with reference models
     asked = n * len(plan.views) if models else n
     n_others = 0 if training is None or training.population is None else len(training.population)
     if models:
         asked += n_others * len(plan.views)
+    # The target labels the population for students
     if any(attack.needs.spec.source == "student" for attack, _ in runs):
         asked += n_others
+    # Attacks that read one signal share its search
     wanted = {level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs}
     asked += (
         (n + (n_others if models else 0))
@@ -197,7 +206,9 @@ def _count_target_queries(
 def _count_model_queries(
     plan: Plan, subject: Subject, training: Training | None, schedule: Schedule, models: int
 ) -> int:
-    """The most records that reference models and further targets will be asked about.
+    """Count the most records that reference models and further targets are asked about.
+
+    Searches are included.
 
     Searches included.
     """
@@ -205,6 +216,7 @@ def _count_model_queries(
         return 0
     n = len(subject.records) + (0 if training.population is None else len(training.population))
 
+    # Further targets are searched for attacks without reference models, too
     def asked(*, alone: bool) -> int:
         searched = {
             entry.spec
@@ -219,7 +231,7 @@ def _count_model_queries(
 
 
 def _estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | None:
-    """Seconds that an endpoint's rate limit makes of so many queries.
+    """Estimate the seconds that an endpoint's rate limit makes of so many queries.
 
     None where there is no limit, since endpoints are not asked.
     """
@@ -236,7 +248,7 @@ def _describe_unknown_times(
     seconds: Seconds,
     left: ResumeState,
 ) -> list[str]:
-    """What the minutes leave out, in sentences."""
+    """Describe what the minutes leave out, in sentences."""
     found = []
     if find_metered_target(subject.target) is not None and seconds.asking is not None:
         found.append(
@@ -263,12 +275,13 @@ def _describe_unknown_times(
 
 
 def _count_parallel_jobs(training: Training | None) -> int:
-    """Models that are trained at a time on this machine."""
+    """Count the models that are trained at a time on this machine."""
     jobs = (
         1
         if training is None or training.execution.backend == "sequential"
         else training.execution.n_jobs
     )
+    # A negative number of jobs stands for all cores, as in joblib
     return (os.cpu_count() or 1) if jobs < 0 else max(jobs, 1)
 
 
@@ -279,9 +292,10 @@ def _count_remaining_models(
     schedule: Schedule,
     store: Store | None,
 ) -> ResumeState:
-    """How many of the reference models and further targets are stored, kept, or to train."""
+    """Count the reference models and further targets that are stored, kept, or to train."""
     if training is None:
         return ResumeState(0, 0, 0)
+    # The audit's own streams, so that the jobs are the ones that a store would hold
     streams, orders = derive_streams(plan), []
     if wanted := schedule.list_reference_requests():
         orders.append(build_training_job(plan, subject, training, wanted, streams["references"]))
@@ -297,9 +311,9 @@ def _count_remaining_models(
 def _count_stored_bytes(
     plan: Plan, subject: Subject, training: Training | None, schedule: Schedule, models: int
 ) -> int:
-    """Bytes stored of the reference models and of the further targets.
+    """Count the bytes stored of the reference models and of the further targets.
 
-    Of which all answers are kept as well.
+    Of further targets all answers are kept as well.
     """
     whole = 8 * len(subject.records) * subject.target.n_classes
     return (models + plan.targets) * _count_bytes_per_model(
@@ -310,13 +324,14 @@ def _count_stored_bytes(
 def _count_bytes_per_model(
     plan: Plan, subject: Subject, training: Training | None, schedule: Schedule
 ) -> int:
-    """What is stored of one reference model.
+    """Count the bytes stored of one reference model.
 
     A float32 a signal, record and view, all outputs where an attack needs them.
     """
     records = len(subject.records) + (
         len(training.population) if training and training.population else 0
     )
+    # The top class and its confidence are kept of every record
     per_record = 8
     for wanted in schedule.list_reference_requests():
         per_record += 4 * (
@@ -328,19 +343,21 @@ def _count_bytes_per_model(
 def measure_training_seconds(
     plan: Plan, subject: Subject, training: Training, clock: Callable[[], float] = time.perf_counter
 ) -> float:
-    """Seconds that training one batch of reference models takes here on one core, by model.
+    """Measure the seconds that training one batch takes here on one core, by model.
 
     Nothing is kept.
     """
     schedule = build_schedule(plan, subject, subject.target.signal, training)
     wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)
     order = build_training_job(plan, subject, training, wanted, seed)
+    # Tuned first, or the time of tuning would be taken for that of training
     recipe, _ = tune_recipe(
         order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None
     )
     order = replace(order, recipe=recipe)
     batch = list(order.batches()[0])
     started = clock()
+    # One core, as all seconds of the forecast are; `wall` shares them out
     with limit_threads(1):
         train_models(
             order.recipe, order.pool, order.inside[batch], [order.seeds[row] for row in batch]

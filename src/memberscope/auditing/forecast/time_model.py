@@ -1,6 +1,6 @@
-"""How many seconds an audit takes.
+"""Estimate how many seconds an audit takes.
 
-A few constants measured by `benchmarks/forecast.py`, and what a short probe measures here.
+A few constants come from `benchmarks/forecast.py`, the rest from a short probe made here.
 
 All seconds are of one core. To set the constants again after the attacks or intervals became faster
 or slower, run `python benchmarks/forecast.py constants` and copy the lines that it prints.
@@ -30,34 +30,39 @@ START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
 FITTED = (0.03, 8.5e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
+# Quantile regression on features, all folds: in all, for each record, and the records up to which
+# fitting takes longer
 QUANTILE = (
     2.8,
     1.4e-4,
     50_000,
-)  # quantile regression on features, all folds, and the records up to which fitting takes longer
+)
 FURTHER = 0.3  # share of that which a record beyond them takes: it is scored only
 # An attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
 CLASSIFIER = 0.06
+# All numbers of one attack on one group of records: in all, and for each record
 PART = (
     4.0e-3,
     2.2e-6,
-)  # all numbers of one attack on one group of records: in all, and for each record
+)
+# The blind control: in all, for each record and column, and the most records it looks at
 BLIND = (
     0.1,
     4.0e-7,
     40_000,
-)  # the blind control: in all, for each record and column, and the most records it looks at
+)
+# The search for duplicates: for each record and column, and the most records it looks at
 COMPARE = (
     7.0e-6,
     20_000,
-)  # the search for duplicates: for each record and column, and the most records it looks at
+)
+# A moved record of a label-only search, besides the model: each, and for each of its columns
 MOVED = (
     3.0e-6,
     1.2e-7,
-)  # a moved record of a label-only search, besides the model: each, and for each of its columns
-SPENT = (
-    0.75  # share of the queries granted that a search spends, since many records are done before
 )
+# Share of the queries granted that a search spends, since many records are done before
+SPENT = 0.75
 PROBED = 48  # the records that a local model is timed on
 LARGE = 512  # and the size of the larger of two questions, made of the same records
 
@@ -66,7 +71,7 @@ LARGE = 512  # and the size of the larger of two questions, made of the same rec
 class Timings:
     """Seconds measured on this machine, None where nothing was.
 
-    A `question`, each `record` in it, and training a `model`.
+    Those of a `question`, of each `record` in it, and of training a `model`.
     """
 
     question: float | None = None
@@ -102,7 +107,7 @@ class Seconds:
         return sum(part for part in parts if part is not None)
 
     def wall(self, cores: int, at_once: int) -> float:
-        """The seconds that will pass.
+        """Compute the seconds that will pass.
 
         The target is asked by one thread, models are trained `at_once`, the rest shares `cores`.
         """
@@ -117,10 +122,8 @@ class Seconds:
 def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter) -> Timings:
     """Time a local model on a few dozen of its own records.
 
-    An endpoint is never asked, and stored signals take no time.
-
-    The fastest of three questions of each of two sizes tells what a question costs and what each
-    record adds.
+    An endpoint is never asked, and stored signals take no time. The fastest of three questions of
+    each of two sizes tells what a question costs and what each record adds.
 
     Raises:
         TargetError: The model fails.
@@ -128,14 +131,17 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
     target = subject.target
     if getattr(target, "stored", False):
         return Timings(0.0, 0.0)
+    # What costs money, or has nothing to be asked about, is left unknown
     if (
         getattr(target, "costly", False)
         or find_metered_target(target) is not None
         or subject.records.x is None
     ):
         return Timings()
+    # The larger question repeats the smaller one's records, so both ask about the same
     some = np.arange(min(PROBED, len(subject.records)))
     few, many = (take_records(subject, rows).records.x for rows in (some, np.resize(some, LARGE)))
+    # The first answer may load or compile something, so it is not timed
     try:
         target.query(few)
         seconds = [
@@ -150,12 +156,13 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
             f"Expected the model to answer about its own records, got {type(error).__name__}: "
             f"{first}. Ask it about one to see why."
         ) from error
+    # Two sizes give a line: what each record adds, and what a question takes without any
     record = max(seconds[1] - seconds[0], 0.0) / (LARGE - len(some))
     return Timings(max(seconds[0] - record * len(some), 0.0), record)
 
 
 def _measure_seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Seconds by the `clock` that `work` takes."""
+    """Measure the seconds by the `clock` that `work` takes."""
     started = clock()
     work()
     return clock() - started
@@ -176,7 +183,9 @@ def estimate_audit_seconds(
     of_target = _sum_question_seconds(plan, subject, own, timings)
     observing = _sum_observation_seconds(plan, subject, training, schedule, models, timings)
     scoring = estimate_attack_seconds(plan, subject, runs, models, n)
+    # Further targets are attacked and estimated as the target is
     further = plan.targets * (scoring + _sum_estimate_seconds(subject, runs, n))
+    # The null control runs every attack once more on the non-members
     controls = estimate_attack_seconds(plan, subject, runs, models, int((~subject.member).sum()))
     if subject.features is not None:
         controls += COMPARE[0] * min(n, COMPARE[1]) * width
@@ -199,6 +208,7 @@ def estimate_attack_seconds(
 ) -> float:
     """Add up what the attacks of `runs` take on `n` records beside `models` reference models."""
     seconds = 0.0
+    # Attacks on features are the slowest by far, then those that are fitted once a fold
     for attack, _ in runs:
         fixed, each = (
             ATTACK
@@ -220,7 +230,7 @@ def estimate_attack_seconds(
 def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
     """Count the attack classifiers that are fitted.
 
-    One a class and one for all, or one for all, for each fold and pair of folds.
+    There is one a class and one for all, or one for all, for each fold and pair of folds.
 
     >>> count_classifiers(Plan(folds=5), ["shokri", "shokri_statistics"], 30)
     480
@@ -230,10 +240,11 @@ def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
 
 
 def _sum_estimate_seconds(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> float:
-    """Add up the estimates: every attack at a declared level on all records.
+    """Add up the estimates of all attacks.
 
-    By class and by group, and on all alone at others.
+    At a declared level on all records, by class and by group; on all alone at others.
     """
+    # Classes of fewer than ten members or non-members get no estimates
     groups = min(subject.target.n_classes, n // 20) + sum(
         len(np.unique(values)) for values in subject.records.groups.values()
     )
@@ -245,10 +256,14 @@ def _sum_estimate_seconds(subject: Subject, runs: list[tuple[Attack, Level]], n:
 def _sum_question_seconds(
     plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings
 ) -> float | None:
-    """Seconds that the target takes to answer, searches included; None where nobody measured it."""
+    """Sum the seconds that the target takes to answer, searches included.
+
+    None where nobody measured it.
+    """
     if timings.question is None or timings.record is None:
         return None
     n = len(subject.records)
+    # Long inputs are asked about in several questions
     plain = timings.question * (1 + n // 4096) + timings.record * n
     return plain * len(plan.views) + _sum_search_seconds(plan, subject, wanted, timings)
 
@@ -256,7 +271,7 @@ def _sum_question_seconds(
 def _sum_search_seconds(
     plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings
 ) -> float:
-    """Seconds of the label-only searches of one model.
+    """Sum the seconds of the label-only searches of one model.
 
     In each step all records that still search are asked once.
     """
@@ -276,9 +291,9 @@ def _sum_observation_seconds(
     models: int,
     timings: Timings,
 ) -> float | None:
-    """Seconds that reference models and further targets take to answer.
+    """Sum the seconds that reference models and further targets take to answer.
 
-    Each as long as the target; None where that is not known.
+    Each takes as long as the target; None where that is not known.
     """
     if training is None or not models + plan.targets:
         return 0.0

@@ -1,4 +1,4 @@
-"""Attacks of the plan run on the evidence, cross-fitted where they learn."""
+"""Run the attacks of the plan on the evidence, cross-fitted where they learn."""
 
 from memberscope.auditing.scoring.crossfit import pool_scores
 

@@ -1,6 +1,6 @@
-"""Cross-fitting: every attack.
+"""Cross-fit every attack, threshold and posterior.
 
-Threshold and posterior is learned on records other than those it is used on.
+Each is learned on records other than those it is used on.
 
 Fold f is scored by the attack fitted on all other folds. The decision thresholds and the posterior
 of fold f come from the other folds' records, each scored by a fit that saw neither its own fold nor
@@ -35,27 +35,27 @@ from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
-    """Scores (n,), and `elsewhere` (k, n).
+    """Scores (n,) of every record, and `elsewhere` (k, n).
 
-    What each record scored under a fit that saw neither its fold nor fold f.
+    Row f of the latter has what each record scored under a fit that saw neither its fold nor fold
+    f.
     """
 
     scores: Floats
     elsewhere: Floats | None
 
     def reference(self, fold: int) -> Floats:
-        """Scores (n,) of the records outside `fold` that thresholds for `fold` may be learned from."""
+        """Give scores (n,) outside `fold` that its thresholds may be learned from."""
         return self.scores if self.elsewhere is None else self.elsewhere[fold]
 
 
 def assign_folds(
     member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints | None = None
 ) -> Ints:
-    """Draw the fold (n,) of each record.
+    """Draw the fold (n,) of each record, at random.
 
-    Equal shares of members and of non-members in each, at random.
-
-    Records of one `unit` (n,) share a fold; the shares are then as equal as whole units allow.
+    Each has equal shares of members and of non-members. Records of one `unit` (n,) share a fold;
+    the shares are then as equal as whole units allow.
 
     Raises:
         InputError: Some side has fewer units than there are folds.
@@ -67,6 +67,7 @@ def assign_folds(
     if unit is not None:
         return _assign_units(member, n_folds, rng, unit)
     fold = np.empty(len(member), dtype=np.int64)
+    # Side by side, so that each fold has its share of both
     for side in (True, False):
         where = np.flatnonzero(member == side)
         fold[rng.permutation(where)] = np.arange(len(where)) % n_folds
@@ -76,13 +77,14 @@ def assign_folds(
 def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: Ints) -> Ints:
     """Draw the fold (n,) of each record, unit by unit.
 
-    The largest first, each into the fold with the fewest records of its side.
+    The largest goes first, each into the fold with the fewest records of its side.
     """
     codes = np.unique(unit, return_inverse=True)[1]
     sizes = np.bincount(codes)
     owns_members = np.bincount(codes, weights=member) > 0
     fold_of_unit = np.empty(len(sizes), dtype=np.int64)
     for side in (True, False):
+        # Shuffled before the stable sort, so that units of one size fall at random
         own = rng.permutation(np.flatnonzero(owns_members == side))
         if len(own) < n_folds:
             kind = "members" if side else "non-members"
@@ -100,7 +102,7 @@ def _assign_units(member: Bools, n_folds: int, rng: np.random.Generator, unit: I
 def _mark_known_records(
     member: Bools, fold: Ints, hidden_folds: tuple[int, ...]
 ) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
-    """What the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
+    """Mark what the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
     return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
 
 
@@ -124,14 +126,17 @@ def crossfit_attack(
     n_folds = int(fold.max()) + 1
 
     def scored(hidden: tuple[int, ...]) -> Floats:
+        # A stream for each set of hidden folds, so that fits do not depend on each other's order
         stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
         return attack.score(
             replace(evidence, known=_mark_known_records(member, fold, hidden)), stream
         )
 
+    # Nothing is learned, so one pass over all records does
     if attack.needs.known == "none":
         return CrossFit(scored(tuple(range(n_folds))), None)
     scores = np.full(len(member), np.nan)
+    # Each pair of folds is fitted once and serves both: f's thresholds from g, and g's from f
     elsewhere = np.full((n_folds, len(member)), np.nan)
     for f in range(n_folds):
         scores[fold == f] = scored((f,))[fold == f]
@@ -143,7 +148,7 @@ def crossfit_attack(
 
 
 def flatten_seed(seed: np.random.SeedSequence) -> list[int]:
-    """Entropy and spawn key of a seed sequence, to derive further streams from."""
+    """Flatten the entropy and spawn key of a seed sequence, to derive further streams from."""
     entropy = seed.entropy
     base = [int(entropy)] if isinstance(entropy, int) else [int(part) for part in entropy or ()]
     return [*base, *(int(part) for part in seed.spawn_key)]
@@ -152,11 +157,12 @@ def flatten_seed(seed: np.random.SeedSequence) -> list[int]:
 def transfer_thresholds(
     fit: CrossFit, member: Bools, fold: Ints, fprs: tuple[float, ...]
 ) -> dict[str, Floats]:
-    """Thresholds (k,) that each fold gets from the other folds.
+    """Learn the thresholds (k,) that each fold gets from the other folds.
 
     One for each rate they resolve, and the balanced one.
     """
     n_folds = int(fold.max()) + 1
+    # The rates must be resolved for every fold, since all folds are told together
     fewest = min(int((~member & (fold != f)).sum()) for f in range(n_folds))
     resolved = [fpr for fpr in fprs if can_resolve_fpr(fpr, fewest)]
     found = {name: np.empty(n_folds) for name in (*map(name_operating_point, resolved), BALANCED)}
@@ -170,9 +176,9 @@ def transfer_thresholds(
 
 
 def estimate_posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) -> Floats:
-    """Probability of membership (n,) at `prior`.
+    """Estimate the probability of membership (n,) at `prior`.
 
-    From a likelihood ratio learned on the other folds.
+    It is worked out from a likelihood ratio learned on the other folds.
     """
     found = np.empty(len(member))
     for f in range(int(fold.max()) + 1):
@@ -186,9 +192,9 @@ CrossFitter = Callable[[Attack, Evidence, Bools, Ints, np.random.SeedSequence], 
 
 
 def pool_scores(scored: AttackScores, arrays: AuditArrays) -> Floats:
-    """Scores that may be pooled (n,).
+    """Pool scores (n,) as they are, or as positions within the fold.
 
-    As they are, or as positions within the fold for attacks fitted fold by fold.
+    Positions are for attacks fitted fold by fold, whose scores do not compare across folds.
     """
     return (
         ranks_within_fold(scored.scores, arrays.member, arrays.fold)

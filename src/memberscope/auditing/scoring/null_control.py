@@ -1,6 +1,6 @@
-"""The null control: the whole path again on non-members split in two by a hash of their id.
+"""Run the null control: the whole path again on non-members alone.
 
-It must look like chance.
+They are split in two by a hash of their id, which must look like chance.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ SMALLEST = 40  # non-members below which the control cannot run
 def choose_pseudo_members(
     ids: np.ndarray[tuple[int], np.dtype[np.str_]], unit: Ints | None = None
 ) -> Bools:
-    """Half of the ids (n,), chosen by a hash of the id.
+    """Choose half of the ids (n,) by a hash of the id.
 
-    So that the same records give the same split.
+    The same records give the same split.
 
     A `unit` (n,) goes as a whole, by the smallest id in it.
     """
@@ -38,6 +38,7 @@ def choose_pseudo_members(
         first = np.unique(code[order], return_index=True)[1]
         chosen: Bools = choose_pseudo_members(ids[order][first])[code]
         return chosen
+    # A salt of its own, so that no other split by hash is repeated
     ranks = [hashlib.sha256(f"null-control:{name}".encode()).digest() for name in ids]
     order = np.array(sorted(range(len(ids)), key=ranks.__getitem__), dtype=np.int64)
     chosen = np.zeros(len(ids), dtype=bool)
@@ -54,9 +55,9 @@ def run_null_control(
     *,
     unit: Ints | None = None,
 ) -> Control:
-    """Cross-fit every attack on its `evidence` of non-members alone, half of them called members.
+    """Cross-fit every attack on non-members alone, half of them called members.
 
-    And look at the AUCs.
+    The AUCs must look like chance. `evidence` gives the non-members' for each attack.
 
     Records of one `unit` (n,) are on the same side, in the same fold, and counted together.
     """
@@ -64,6 +65,7 @@ def run_null_control(
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
     truth = choose_pseudo_members(ids, unit)
     by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
+    # Each fold needs a unit of either side
     if (
         unit is not None
         and min(len(np.unique(unit[truth])), len(np.unique(unit[~truth]))) < n_folds
@@ -76,8 +78,10 @@ def run_null_control(
     def pooled(attack: Attack) -> Floats | None:
         try:
             fit = fitting.crossfit_attack(attack, evidence(attack), truth, fold, seed)
+        # An attack that cannot run here is no failure of the control
         except UnmetNeedError:
             return None
+        # Fits of different folds do not compare, so learned attacks give positions within the fold
         return fit.scores if fit.elsewhere is None else ranks_within_fold(fit.scores, truth, fold)
 
     answers = zip(
@@ -96,7 +100,7 @@ def judge_null_scores(
 ) -> Control:
     """Fail if some attack's AUC differs from one half.
 
-    With `ALPHA` shared among attacks that rank differently, or `tests`.
+    `ALPHA` is shared among attacks that rank differently, or among `tests`.
     """
     names = list(scored)
     distinct = [names[index] for index in find_distinct_rankings(list(scored.values()))]
@@ -105,6 +109,7 @@ def judge_null_scores(
     intervals = {
         name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct
     }
+    # A pass tells how far the furthest attack was from chance
     worst = max(distinct, key=lambda name: abs(intervals[name].value - 0.5))
     broken = [name for name in distinct if not intervals[name].low <= 0.5 <= intervals[name].high]
     shown = broken[0] if broken else worst
@@ -119,12 +124,13 @@ def judge_null_scores(
 
 
 def select_non_member_evidence(evidence: Evidence, member: Bools) -> Evidence:
-    """The evidence about non-members alone.
+    """Select the evidence about non-members alone.
 
     Where they follow the members, reference signals stay where they lie.
     """
     keep: Any = ~member
     first = int(np.argmax(keep))
+    # A slice does not copy, which an index array would
     if keep[first:].all():
         keep = slice(first, None)
     return replace(

@@ -1,4 +1,4 @@
-"""Every attack of the plan at every level it applies to, cross-fitted.
+"""Run every attack of the plan at every level it applies to, cross-fitted.
 
 What cannot run is listed with the reason.
 """
@@ -51,6 +51,7 @@ def score_attacks(
         member, plan.folds, np.random.default_rng(got.streams["folds"]), unit
     )
     jobs = got.schedule.jobs
+    # Attacks on features take longest, so they are started first
     answers = map_in_parallel(
         lambda job: _score_job(plan, got, settings, fold, job),
         jobs,
@@ -64,6 +65,7 @@ def score_attacks(
         if isinstance(answer, NotRun)
     ]
     scored = tuple(answer.entry for answer in ran_well)
+    # Reasons known before anything was asked come first
     not_run = [*got.schedule.not_run, *drop_repeated_reasons(refused)]
     if not scored:
         raise InputError(
@@ -81,6 +83,7 @@ def score_attacks(
         {a.entry.name: a.posterior for a in ran_well if a.posterior is not None},
         unit=unit,
     )
+    # Kept with the arrays, as every estimate and the report read the same pooled scores
     arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
     return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
 
@@ -107,7 +110,13 @@ def _score_job(
     try:
         seen = got.evidence_for(attack, level)
         fit = fitting.crossfit_attack(
-            attack, seen, member, fold, got.streams["scores"], pairs=level.declared
+            # Levels that are tried get no thresholds and no posterior, so fits of pairs are spared
+            attack,
+            seen,
+            member,
+            fold,
+            got.streams["scores"],
+            pairs=level.declared,
         )
     except UnmetNeedError as error:
         why = f"{error}{_explain_missing_references(attack, got)}"
@@ -130,9 +139,9 @@ def _score_job(
 
 
 def _explain_missing_references(attack: Attack, got: Collected) -> str:
-    """A sentence on the reference models that could not be trained.
+    """Explain which reference models could not be trained.
 
-    Where an attack needs more than are left.
+    It is for an attack that needs more than are left; else empty.
     """
     if (
         got.references is None
@@ -145,7 +154,7 @@ def _explain_missing_references(attack: Attack, got: Collected) -> str:
 
 
 def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
-    """The most queries that one record took: one a view, or what the search asked."""
+    """Count the most queries that one record took: one a view, or what the search asked."""
     measured = got.measured.found.get(got.wanted(attack, level).spec)
     return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
 
@@ -153,7 +162,7 @@ def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Ev
 def _add_budget_stages(
     got: Collected, attack: Attack, level: Level, entry: AttackScores, seen: Evidence
 ) -> AttackScores:
-    """The entry with what the attack would have scored on smaller budgets.
+    """Add what the attack would have scored on smaller budgets to its entry.
 
     For searches that learn nothing and compare nothing.
     """
@@ -165,6 +174,7 @@ def _add_budget_stages(
         or attack.needs.known != "none"
     ):
         return entry
+    # Attacks that learn nothing draw nothing that matters, so any stream will do
     rng, stages = np.random.default_rng(0), measured.values.shape[1]
     hidden = np.full(len(seen), -1, dtype=np.int8)
     parts = [
@@ -178,7 +188,7 @@ def _add_budget_stages(
 def _note_unresolved_rates(
     plan: Plan, arrays: AuditArrays, settings: EstimateSettings
 ) -> list[NotRun]:
-    """A note for each rate that attacks fitted fold by fold cannot resolve though the whole hold-out does."""
+    """Note each rate that attacks fitted fold by fold cannot resolve though all records do."""
     learned = sorted({entry.attack for entry in arrays.scored if entry.learned})
     smallest = int(np.bincount(arrays.fold[~arrays.member]).min())
     return [

@@ -1,4 +1,4 @@
-"""The further target models attacked like the audited one, and what they have in common.
+"""Attack the further target models like the audited one, and say what they have in common.
 
 A mean, and a spread between them.
 """
@@ -31,9 +31,9 @@ METHOD = (
 
 
 def _substitute_target_model(got: Collected, k: int) -> Collected:
-    """What was collected, with target model `k` where the audited model was.
+    """Put target model `k` where the audited model was in what was collected.
 
-    Its membership, its answers, its own streams.
+    Membership, answers and random streams are its own.
     """
     assert got.procedure is not None
     fleet, labels = got.procedure.fleet, got.subject.records.y
@@ -44,9 +44,11 @@ def _substitute_target_model(got: Collected, k: int) -> Collected:
         for level, before in got.evidence.items()
     }
     references = got.references
+    # The reference models stay; only the target's side of each comparison changes
     if references is not None:
         found: dict[Any, Evidence] = {}
         for wanted, before in references.evidence.items():
+            # Whole answers are kept of every target, other signals as they were observed
             whole = wanted.spec.name == "outputs"
             values = (
                 reduce_outputs(wanted, signal, outputs, labels)[1][:, None, :]
@@ -66,6 +68,7 @@ def _substitute_target_model(got: Collected, k: int) -> Collected:
         evidence=evidence,
         references=references,
         streams={
+            # Streams of its own, lest all targets share their random draws with the audited model
             name: np.random.SeedSequence([*flatten_seed(seed), STREAM + k])
             for name, seed in got.streams.items()
         },
@@ -73,14 +76,15 @@ def _substitute_target_model(got: Collected, k: int) -> Collected:
 
 
 def _select_target_measurements(got: Collected, k: int) -> Measurements:
-    """What was measured of target model `k`.
+    """Select what was measured of target model `k`.
 
-    With the number of queries that the audited model's search took.
+    The numbers of queries are those that the audited model's search took.
     """
     assert got.procedure is not None
     found, refused = {}, dict(got.measured.refused)
     for wanted, values in got.procedure.fleet.observed.items():
         before = got.measured.found.get(wanted.spec)
+        # A measurement that failed on this model leaves NaN
         if before is not None and is_measured(wanted.spec) and np.isnan(values[k]).any():
             refused[wanted.spec] = (
                 f"Expected {wanted.spec.name} measured of this model as of the target, got none."
@@ -93,15 +97,16 @@ def _select_target_measurements(got: Collected, k: int) -> Measurements:
 def score_targets(
     plan: Plan, got: Collected, settings: EstimateSettings, not_run: list[NotRun], report: Progress
 ) -> tuple[dict[str, AuditArrays], list[NotRun]]:
-    """Scores of every attack on each target model by its name.
+    """Score every attack on each target model by its name.
 
-    And what did not run on one though it ran on the target.
+    What did not run on one though it ran on the target is listed.
 
     Groups and single records are the audited model's affair: they are left out here.
     """
     if got.procedure is None:
         why = f"No further target model could be trained. {got.broken_targets}"
         return {}, [NotRun("targets", plan.threat.access.word, why)] if got.broken_targets else []
+    # What does not run on the audited model either was said already
     names, known = got.procedure.named(), {(entry.attack, entry.access) for entry in not_run}
     found, missing = {}, []
     for done, (name, k) in enumerate(names):
@@ -119,10 +124,10 @@ def score_targets(
 
 
 def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str, Any]]:
-    """Mean and standard deviation over the further targets of each attack's AUC and TPR at `fprs` (best thresholds).
+    """Summarise each attack's AUC and TPR at `fprs` over the further targets.
 
-    `own` is the audited model's value, which is not one of those averaged; `summarise_spread` is
-    None for a single target.
+    Mean and standard deviation, at best thresholds. `own` is the audited model's value, which is
+    not one of those averaged; `spread` is None for a single target.
     """
     wanted = [
         entry
@@ -140,6 +145,7 @@ def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list
     found = []
     for (attack, access, limits, metric, fpr), values in rows.items():
         others = [value for target, value in values.items() if target != OWN]
+        # Some attacks ran on the audited model only
         if not others:
             continue
         found.append(
@@ -163,7 +169,7 @@ def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list
 def summarise_targets(
     plan: Plan, got: Collected, estimates: list[Estimate], settings: EstimateSettings
 ) -> dict[str, Any] | None:
-    """How many target models there are, how well they learned, and what they have in common.
+    """Summarise how many target models there are, how well they learned, and what they share.
 
     None without any.
     """

@@ -1,4 +1,4 @@
-"""Whether the model's classes stand in the order of the labels.
+"""Check whether the model's classes stand in the order of the labels.
 
 A wrong order makes every attack read the wrong column.
 """
@@ -18,7 +18,7 @@ LEAST = 0.3  # Cohen's kappa that the other order has to reach
 
 
 def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
-    """Refuse top classes (n,) that agree with the labels (n,) better when the classes are put in another order.
+    """Refuse top classes (n,) that fit the labels (n,) better in another order of the classes.
 
     The other order is chosen on half of the records and judged on the others, so that a model that
     is merely bad passes. Records that were mislabelled on purpose, by a rule, look like another
@@ -34,6 +34,7 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
     memberscope.errors.InputError: Expected the model's classes in the order of the labels, got a
     model ...
     """
+    # One class has no other order, and beyond `MOST` classes none is looked for
     if (
         not 2 <= n_classes <= MOST
         or len(labels) < 2
@@ -41,12 +42,14 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
         or predicted.max() >= n_classes
     ):
         return
+    # The best of many orders always fits the records that it was chosen on better
     chosen_on, rest = np.array_split(np.random.default_rng(0).permutation(len(labels)), 2)
     columns, truth = predicted[rest], labels[rest]
     order = _undo_unsupported_cycles(
         _find_better_order(predicted[chosen_on], labels[chosen_on], n_classes), columns, truth
     )
     plain, moved = columns == truth, order[columns] == truth
+    # Only records on which the two orders disagree tell which is right (McNemar's test)
     gained, lost = int((moved & ~plain).sum()), int((plain & ~moved).sum())
     if gained - lost <= SURE * (gained + lost) ** 0.5:
         return
@@ -65,13 +68,14 @@ def require_order(predicted: Ints, labels: Ints, n_classes: int) -> None:
 
 
 def _find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
-    """The class (k,) that each of the model's columns would have to be for most agreement.
+    """Find the class (k,) that each column would have to be for most agreement.
 
     >>> _find_better_order(np.array([0, 1, 2]), np.array([1, 2, 0]), 3).tolist()
     [1, 2, 0]
     """
     from scipy.optimize import linear_sum_assignment
 
+    # How often each column is predicted for each label; the best order is an assignment
     together = np.bincount(predicted * n_classes + labels, minlength=n_classes**2).reshape(
         n_classes, n_classes
     )
@@ -80,9 +84,9 @@ def _find_better_order(predicted: Ints, labels: Ints, n_classes: int) -> Ints:
 
 
 def _undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints:
-    """`order` (k,) with those of its cycles undone in which some class gains nothing.
+    """Undo those cycles of `order` (k,) in which some class gains nothing.
 
-    As where a model never predicts one.
+    It gains nothing where a model never predicts it, for example.
 
     >>> _undo_unsupported_cycles(np.array([1, 0, 3, 2]), np.array([0, 1, 2, 2]), np.array([1, 0, 3, 3])).tolist()
     [1, 0, 2, 3]
@@ -92,6 +96,7 @@ def _undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints
         predicted[labels == predicted], minlength=n
     )
     seen = np.zeros(n, dtype=bool)
+    # Follow each cycle once; a class that stays in place is no cycle
     for start in np.flatnonzero(order != np.arange(n)):
         cycle, at = [], int(start)
         while not seen[at]:
@@ -104,11 +109,12 @@ def _undo_unsupported_cycles(order: Ints, predicted: Ints, labels: Ints) -> Ints
 
 
 def _kappa(predicted: Ints, labels: Ints, n_classes: int) -> float:
-    """Cohen's kappa: agreement beyond what the shares of classes on both sides would give by chance, 1 at most.
+    """Compute Cohen's kappa: agreement beyond what the shares of classes would give by chance.
 
     >>> _kappa(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), 2)
     0.5
     """
     a, b = (np.bincount(side, minlength=n_classes) / len(labels) for side in (predicted, labels))
     chance = float(a @ b)
+    # Where both sides have one class only, they agree and chance explains everything
     return 1.0 if chance == 1 else float(((predicted == labels).mean() - chance) / (1 - chance))

@@ -1,4 +1,6 @@
-"""How many more non-members have a twin among the members than collisions within each side let expect.
+"""Count how many more non-members have a twin among the members than chance lets expect.
+
+What chance lets expect follows from the collisions within each side.
 
 References:
     [1] S. Hurlbert, "The nonconcept of species diversity: a critique and alternative parameters",
@@ -29,9 +31,9 @@ LEAST_ROOM = 0.02  # of records without a twin by chance, below which copies can
 
 @dataclass(frozen=True)
 class Surplus:
-    """Duplicates of one kind: non-members `found` with a twin among the members.
+    """Duplicates of one kind: how many were found, and how many chance explains.
 
-    And how many were `expected` by chance.
+    There are `found` non-members with a twin among the members, of which `expected` by chance.
 
     `value` is the estimated number of copies beyond chance, `high` its upper limit; both count
     non-members.
@@ -46,13 +48,15 @@ class Surplus:
 
 
 def measure_exact_surplus(keys: Keys, member: Bools, seed: int = 0) -> Surplus:
-    """The surplus of non-members that equal a member; equal `keys` (n,) are equal records."""
+    """Measure the surplus of non-members that equal a member by their `keys` (n,)."""
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    # Records without a twin on either side only count towards the sides' sizes
     shared = np.flatnonzero(counts[inverse] > 1)
     group = np.unique(inverse[shared], return_inverse=True)[1]
     in_group = np.bincount(group)
 
     def twins(inside: Bools) -> tuple[Ints, Ints]:
+        # A record is not its own twin, so it is taken off its own side
         members = np.bincount(group, inside).astype(np.int64)
         return members[group] - inside, (in_group - members)[group] - ~inside
 
@@ -63,11 +67,10 @@ def measure_exact_surplus(keys: Keys, member: Bools, seed: int = 0) -> Surplus:
 def measure_near_surplus(
     edges: Ints, compared: Ints, member: Bools, scale: float, n_non_members: int, seed: int = 0
 ) -> Surplus:
-    """The surplus of non-members near to a member.
+    """Measure the surplus of non-members near to a member.
 
-    `edges` (e, 2) are near pairs of the positions `compared` (c,).
-
-    What is found among those is multiplied by `scale` to hold for all `n_non_members`.
+    `edges` (e, 2) are near pairs of the positions `compared` (c,). What is found among those is
+    multiplied by `scale` to hold for all `n_non_members`.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -75,6 +78,7 @@ def measure_near_surplus(
     touched, ends = np.unique(edges, return_inverse=True)
     first, second = ends.reshape(-1, 2).T
     n = len(touched)
+    # Near pairs chain, so records that are linked vary together
     group = connected_components(
         coo_array((np.ones(len(first)), (first, second)), (n, n)), directed=False
     )[1]
@@ -90,6 +94,7 @@ def measure_near_surplus(
     part = _TwinComparison("near", twins, group.astype(np.int64), sizes).conclude(
         member[touched], seed
     )
+    # Scaling up must not count more copies than there are non-members
     high = min(n_non_members, int(np.ceil(part.high * scale)))
     return Surplus(
         "near",
@@ -105,7 +110,7 @@ def measure_near_surplus(
 class _TwinComparison:
     """Records (t,) that have twins, in the groups (t,) that twins form.
 
-    Of sides of `sizes` (members, non-members).
+    They are of sides of `sizes` (members, non-members).
     """
 
     kind: str
@@ -114,29 +119,35 @@ class _TwinComparison:
     sizes: tuple[int, int]
 
     def copies(self, inside: Bools) -> tuple[float, float, float]:
-        """Copies beyond chance if `inside` (t,) are the members, their sampling error.
+        """Estimate the copies beyond chance if `inside` (t,) are the members.
 
-        And the chance of a twin.
+        Gives them with their sampling error and the chance of a twin.
 
         Records that have no twin count among the sides only. The error takes the groups as
         independent.
         """
         n_in, n_out = self.sizes
+        # Both sides are brought to one number of comparisons, one less than the smaller side has
         drawn = min(self.sizes) - 1
         of_one, of_member, of_other = (
             _tabulate_chance(others, drawn) for others in (n_in, n_in - 1, n_out - 1)
         )
+        # How often a non-member meets a twin across, and how often records do on their own side
         among_members, among_others = self.twins(inside)
         across = np.where(inside, 0.0, of_one[among_members]) / n_out
         own = [
             np.where(inside, of_member[np.minimum(among_members, n_in - 1)], 0.0) / n_in,
             np.where(inside, 0.0, of_other[np.minimum(among_others, n_out - 1)]) / n_out,
         ]
+        # The smaller rate: repeating the records of one side must not hide copies
         chance = min(own, key=lambda rates: float(rates.sum()))
+        # Members without a twin are not among the groups, and a copy of theirs would be found for
+        # sure
         lone = n_in - int(inside.sum())
         certain = (
             of_one[np.minimum(among_members[inside] + 1, n_in)].sum() + lone * of_one[1]
         ) / n_in
+        # A copy that would have a twin by chance as well is not seen as one
         room = max(float(certain - chance.sum()), LEAST_ROOM)
         parts = np.bincount(self.group, across - chance) * n_out / room
         return float(parts.sum()), float((parts**2).sum()) ** 0.5, float(chance.sum())
@@ -144,11 +155,12 @@ class _TwinComparison:
     def conclude(self, inside: Bools, seed: int) -> Surplus:
         """Hold the copies against chance.
 
-        Against random exchanges of the sides, or against the groups' own spread.
+        Chance is random exchanges of the sides, or the groups' own spread.
 
         The former errs on the safe side where one side repeats its records, which an exchange would
         spread over both.
         """
+        # With one record a side there is nothing to compare
         found = int((self.twins(inside)[0][~inside] > 0).sum())
         if min(self.sizes) < 2 or not found:
             return Surplus(self.kind, found, 0.0, 0.0, 0, False)
@@ -157,7 +169,9 @@ class _TwinComparison:
         exchanged = np.array(
             [self.copies(_exchange_sides(len(inside), self.sizes, rng))[0] for _ in range(DRAWS)]
         )
+        # The mean under exchange corrects the estimate, but never below no copies
         value = min(max(value - max(float(exchanged.mean()), 0.0), 0.0), float(self.sizes[1]))
+        # The smaller spread, so that copies do not hide behind repeated records
         spread = min(float(exchanged.std(ddof=1)), error)
         sure = bool(spread > 0 and value > SURE * spread)
         high = min(int(np.ceil(value + UPPER * spread)), found)
@@ -166,26 +180,28 @@ class _TwinComparison:
 
 @lru_cache(maxsize=16)
 def _tabulate_chance(others: int, drawn: int) -> Floats:
-    """`compute_twin_chance` (others + 1,) for every number of twins."""
+    """Tabulate `compute_twin_chance` (others + 1,) for every number of twins."""
     return compute_twin_chance(np.arange(others + 1), others, drawn)
 
 
 def _exchange_sides(n: int, sizes: tuple[int, int], rng: np.random.Generator) -> Bools:
-    """Which of `n` records would be members had the sides been drawn at random from all records."""
+    """Draw which of `n` records would be members had the sides been drawn at random."""
     inside = np.zeros(n, dtype=bool)
+    # The number of members among these records varies as well
     inside[: int(rng.hypergeometric(sizes[0], sizes[1], n))] = True
     shuffled: Bools = rng.permutation(inside)
     return shuffled
 
 
 def compute_twin_chance(twins: Ints, others: int, drawn: int) -> Floats:
-    """Probability (n,) that `drawn` of the `others` records, at random.
+    """Compute the chance (n,) that `drawn` of `others` records hold one of the `twins` (n,) [1].
 
-    Hold one of the `twins` (n,) among them [1].
+    They are drawn at random.
 
     >>> compute_twin_chance(np.array([0, 1, 2]), 4, 2).round(3).tolist()
     [0.0, 0.5, 0.833]
     """
+    # Logarithms of factorials, since the binomials overflow
     left = others - twins - drawn
     log = (
         gammaln(others - twins + 1.0)
@@ -193,5 +209,6 @@ def compute_twin_chance(twins: Ints, others: int, drawn: int) -> Floats:
         - gammaln(others + 1.0)
         + gammaln(others - drawn + 1.0)
     )
+    # Fewer others than draws are left, so a twin is certain; expm1 keeps small chances exact
     found: Floats = np.where(left < 0, 1.0, -np.expm1(np.minimum(log, 0.0)))
     return found

@@ -1,6 +1,6 @@
-"""Records that stand on both sides under different ids, exactly or nearly.
+"""Find records that stand on both sides under different ids, exactly or nearly.
 
-And how many more they are than by chance.
+How many more they are than by chance is counted, too.
 
 A non-member that was also trained on makes every attack look weaker than it is. In tables of few
 columns many records are equal by chance, so what counts is the *excess*: non-members with a twin
@@ -33,8 +33,10 @@ from memberscope.types import Bools, Floats, Ints
 NEAR = 0.1
 # Share of a side's answers with a twin on that side beyond which equal answers mean nothing
 MOST_EQUAL = 0.05
+# A side, in the near search, whose cost grows with the square
 MAX_RECORDS = 7_000  # a side, in the near search
 MOST_EDGES = 2_000_000  # near pairs beyond which nearness says nothing about copies
+# Random projections that are left of many features, enough to keep distances roughly
 SKETCH = 32
 EXAMPLES = 10
 
@@ -59,11 +61,11 @@ class Overlap:
     near_within: tuple[int, int] = (0, 0)
 
     def non_members(self) -> Ints:
-        """Positions of the non-members that duplicate members."""
+        """Give the positions of the non-members that duplicate members."""
         return np.unique(np.concatenate([self.exact[:, 0], self.near[:, 0]]))
 
     def marked(self) -> Bools:
-        """Mask (n,) of the non-members that duplicate members."""
+        """Mark the non-members (n,) that duplicate members."""
         found = np.zeros(len(self.involved), dtype=bool)
         found[self.non_members()] = True
         return found
@@ -77,6 +79,7 @@ class Overlap:
         Where near duplicates were looked for among a part of the records, it may be more than were
         found.
         """
+        # What was sampled stands for more than was found, so only the side bounds it
         sampled = sum(self.compared_near) < len(self.involved)
         most = {"exact": len(self.exact), "near": len(self.involved) if sampled else len(self.near)}
         return sum(min(part.high, most[part.kind]) for part in self.surplus if part.significant)
@@ -85,7 +88,7 @@ class Overlap:
 def find_overlap(
     features: Floats, member: Bools, seed: int = 0, *, apart: Bools | None = None
 ) -> Overlap:
-    """Duplicates between members and non-members of `features` (n, f); NaN equals NaN.
+    """Find duplicates between members and non-members of `features` (n, f); NaN equals NaN.
 
     Records `apart` (n,), such as copies that were inserted on purpose, are left out of what is
     expected by chance.
@@ -98,11 +101,13 @@ def find_overlap(
     counted = np.ones(len(member), dtype=bool) if apart is None else ~apart
     exact, involved = _find_exact_pairs(keys, member)
     edges, compared = _find_near_edges(features, keys, member)
+    # Copies that were inserted on purpose have twins by design
     edges = edges[counted[edges].all(axis=1)]
     crossing = member[edges[:, 0]] != member[edges[:, 1]]
     involved[edges[crossing].ravel()] = True
     surplus = [measure_exact_surplus(keys[counted], member[counted], seed)]
     n_members, n_others = int(member.sum()), int((~member).sum())
+    # The near search compared a part of all pairs, and its count is scaled to all of them
     if crossing.any():
         scale = (
             n_members * n_others / (int(member[compared].sum()) * int((~member[compared]).sum()))
@@ -110,6 +115,7 @@ def find_overlap(
         surplus.append(
             measure_near_surplus(edges, compared[counted[compared]], member, scale, n_others, seed)
         )
+    # What collides within a side is told beside the excess
     sides = [np.flatnonzero(member == side) for side in (True, False)]
     own = np.unique(edges[~crossing])
     within = [int(_mark_repeated_keys(keys[side]).sum()) for side in sides]
@@ -129,9 +135,9 @@ def find_overlap(
 def find_equal_answers(
     answers: Floats, labels: Ints, member: Bools, seed: int = 0
 ) -> Overlap | None:
-    """Non-members whose answers (n, k) and label (n,) equal a member's.
+    """Find non-members whose answers (n, k) and label (n,) equal a member's.
 
-    For stored signals without the records.
+    This is for stored signals without the records.
 
     None where equal answers are common within a side, as those of a small forest are: they then say
     nothing of the records.
@@ -148,7 +154,7 @@ def find_equal_answers(
 
 
 def _mark_repeated_keys(keys: Keys) -> Bools:
-    """Mask (n,) of the keys (n,) that are not unique.
+    """Mark the keys (n,) that are not unique.
 
     >>> _mark_repeated_keys(np.array([3, 1, 3], dtype=np.uint64)).tolist()
     [True, False, True]
@@ -159,12 +165,13 @@ def _mark_repeated_keys(keys: Keys) -> Bools:
 
 
 def _find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
-    """Each non-member (p, 2) that equals some member, with the first such member.
+    """Pair each non-member (p, 2) that equals some member with the first such member.
 
-    And all records (n,) so involved.
+    Gives all records (n,) so involved as well.
     """
     inside, outside = np.flatnonzero(member), np.flatnonzero(~member)
     values, first = np.unique(keys[inside], return_index=True)
+    # A key beyond the last member's would index past the end
     place = np.minimum(np.searchsorted(values, keys[outside]), max(len(values) - 1, 0))
     equal = values[place] == keys[outside] if len(values) else np.zeros(len(outside), dtype=bool)
     pairs = (
@@ -176,19 +183,20 @@ def _find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
 
 
 def _find_nearest_pairs(across: Ints, member: Bools, twins: Ints) -> Ints:
-    """One near pair (p, 2), non-member first, for each non-member of the edges `across` (e.
+    """Pick one near pair (p, 2) for each non-member of `across` without an exact twin.
 
-    2) without an exact twin.
+    The non-member comes first; `across` (e, 2) are edges between the sides.
     """
+    # Edges point either way
     ordered = np.where(member[across[:, :1]], across[:, ::-1], across)
     values, first = np.unique(ordered[:, 0], return_index=True)
     return ordered[first[~np.isin(values, twins)]].astype(np.int64).reshape(-1, 2)
 
 
 def _find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints, Ints]:
-    """Near pairs (e, 2) that are not equal, and the positions (c,) that were compared.
+    """Find near pairs (e, 2) that are not equal, and the positions (c,) that were compared.
 
-    Some of each side.
+    Those are some of each side.
 
     Near is what lies much nearer than the nearest fellow usually does: within the sparser side, so
     that repeating the records of one side makes nothing less near, or across the sides, so that
@@ -198,42 +206,47 @@ def _find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints,
         [_sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)]
     )
     none, inside = np.empty((0, 2), dtype=np.int64), member[compared]
+    # The median distance of one or two records says nothing
     if min(int(inside.sum()), int((~inside).sum())) < 3:
         return none, compared
     sketch = _sketch_features(_standardise_features(features))[compared]
     own, other = _measure_side_distances(sketch, inside)
+    # The radius follows from the records' own distances, so that it needs no setting
     within = [float(np.median(own[side])) for side in (inside, ~inside)]
     across = [float(np.median(other[side])) for side in (inside, ~inside)]
     radius = NEAR * max(*within, min(across))
     close = np.flatnonzero(np.minimum(own, other) < radius)
+    # Half of the records have an exact twin, or nothing is near
     if radius <= 0 or not len(close):
         return none, compared
     edges = _find_edges_within(sketch, close, radius)
     if len(edges) > MOST_EDGES:
         return none, compared
+    # Exact twins are counted by themselves
     edges = compared[edges]
     return edges[keys[edges[:, 0]] != keys[edges[:, 1]]], compared
 
 
 def _sample_positions(where: Ints, keys: Keys) -> Ints:
-    """At most `MAX_RECORDS` of the positions, chosen by a hash of their content, in order."""
+    """Choose at most `MAX_RECORDS` of the positions by a hash of their content, in order."""
     if len(where) <= MAX_RECORDS:
         return where
     return np.sort(where[np.argsort(mix_keys(keys[where]), kind="stable")[:MAX_RECORDS]])
 
 
 def _standardise_features(features: Floats) -> Floats:
-    """Features in units of their spread, missing entries at the mean."""
+    """Scale features to units of their spread, missing entries at the mean."""
     seen = ~np.isnan(features)
     mean = np.where(seen, features, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
     centred = np.where(seen, features - mean, 0.0)
     spread = centred.std(axis=0)
+    # A constant feature has no spread and tells no two records apart
     units: Floats = centred / np.where(spread > 0, spread, 1.0)
     return units
 
 
 def _sketch_features(features: Floats) -> Floats:
-    """Random projections (n, 32) that keep distances roughly, for records with many features."""
+    """Project (n, 32) at random, which keeps distances roughly, for many features."""
     if features.shape[1] <= SKETCH:
         return features
     projection = np.random.default_rng(0).standard_normal((features.shape[1], SKETCH)) / np.sqrt(
@@ -244,7 +257,7 @@ def _sketch_features(features: Floats) -> Floats:
 
 
 def _compute_row_distances(points: Floats, rows: Ints) -> Floats:
-    """Squared distances (r, n) of some `rows` of `points` (n, d) to all, infinite to themselves."""
+    """Compute squared distances (r, n) of `rows` of `points` (n, d), infinite to themselves."""
     norms = (points**2).sum(axis=1)
     squared: Floats = norms - 2 * points[rows] @ points.T + norms[rows][:, None]
     squared[np.arange(len(rows)), rows] = np.inf
@@ -252,20 +265,24 @@ def _compute_row_distances(points: Floats, rows: Ints) -> Floats:
 
 
 def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floats]:
-    """Distance (n,) of each point to its nearest fellow on its own side and on the other.
+    """Measure the distance (n,) of each point to its nearest fellow on either side.
 
     In blocks of bounded memory.
     """
     n = len(points)
     sides = {side: np.flatnonzero(inside == side) for side in (True, False)}
+    # Members first, so that each side is a slice of the distances
     ordered = np.concatenate([sides[True], sides[False]])
     moved, border = points[ordered], len(sides[True])
+    # About 160 MB of distances at a time
     block = max(1, 20_000_000 // n)
     nearest = np.empty((n, 2))
     for start in range(0, n, block):
         rows = np.arange(start, min(start + block, n))
         squared = _compute_row_distances(moved, rows)
         for column, part in enumerate((squared[:, :border], squared[:, border:])):
+            # The formula with dot products rounds badly for near points, so the distance is taken
+            # anew
             index = part.argmin(axis=1) + column * border
             nearest[rows, column] = np.sqrt(((moved[rows] - moved[index]) ** 2).sum(axis=1))
     own, other = np.empty(n), np.empty(n)
@@ -275,9 +292,9 @@ def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floa
 
 
 def _find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
-    """Pairs (e, 2) of points, one of them among `rows`, that are less than `radius` apart.
+    """Find pairs (e, 2), one of them among `rows`, that are less than `radius` apart.
 
-    Each once.
+    Each is given once.
     """
     block = max(1, 20_000_000 // len(points))
     among = np.zeros(len(points), dtype=bool)
@@ -291,11 +308,13 @@ def _find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
         )  # rounding; the true distance follows
         first, second = np.nonzero(near)
         a, b = part[first], second
+        # A pair of two of `rows` is found from both ends
         once = (a < b) | ~among[b]
         a, b = a[once], b[once]
         true = ((points[a] - points[b]) ** 2).sum(axis=1) < radius**2
         found.append(np.column_stack([a[true], b[true]]))
         total += len(found[-1])
+        # So many near pairs say nothing of copies, and the caller drops them
         if total > MOST_EDGES:
             break
     return np.concatenate(found).astype(np.int64).reshape(-1, 2)

@@ -1,4 +1,4 @@
-"""Records as a numeric matrix, for the controls and attacks that look at the records themselves."""
+"""Turn records into a numeric matrix, for controls and attacks that look at the records."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from memberscope.types import Floats, Ints
 
 Keys = NDArray[np.uint64]
 WIDE = 64  # features beyond which trees get principal components instead
+# Different values below which a column is a category, or a number such as an age
 LEAST_WORDS, LEAST_NUMBERS = (
     20,
     100,
-)  # different values below which a column is a category, or a number such as an age
+)
 FEWEST_ROWS, MOST_ROWS = 2, 50  # rows a value, by the median, of a column that looks like an id
 
 
 def build_feature_matrix(x: Any) -> Floats | None:
-    """Features (n, f): arrays are flattened a record, columns of words become codes.
+    """Build features (n, f) of records; None if there are none.
 
-    Dates seconds; None if there are no records.
+    Arrays are flattened a record, columns of words become codes, dates seconds.
 
     What is missing is NaN. Texts and sequences of several lengths are one column of codes.
 
@@ -43,12 +44,14 @@ def build_feature_matrix(x: Any) -> Floats | None:
     """
     if x is None:
         return None
+    # Numbers need no copying column by column
     if isinstance(x, np.ndarray) and x.dtype.kind in "buif":
         return x.reshape(len(x), -1).astype(np.float64)
     if is_frame(x):
         return _stack_column_codes(list_values(x), count_rows(x))
     if is_sparse(x):
         return np.asarray(x.toarray(), dtype=np.float64)
+    # Lists, tensors and the like; what numpy reads as numbers is flattened as above
     values = convert_to_array(x)
     if isinstance(values, np.ndarray) and values.dtype.kind in "buif":
         return values.reshape(len(values), -1).astype(np.float64)
@@ -56,9 +59,9 @@ def build_feature_matrix(x: Any) -> Floats | None:
 
 
 def _split_object_columns(x: Any) -> list[NDArray[Any]]:
-    """Columns (n,) of records that numpy does not read as numbers.
+    """Split records that numpy does not read as numbers into columns (n,).
 
-    One a key of dictionaries, one a place of sequences, else one.
+    There is one a key of dictionaries, one a place of sequences, else one.
 
     >>> [column.tolist() for column in _split_object_columns([{"a": 1}, {"a": 2, "b": "x"}])]
     [[1.0, 2.0], [None, 'x']]
@@ -71,11 +74,13 @@ def _split_object_columns(x: Any) -> list[NDArray[Any]]:
     values = make_object_array(x.to_list() if hasattr(x, "to_list") else x)
     kinds = set(map(type, values))
     if kinds == {dict}:
+        # In the order of their first appearance, as columns of a table would be
         keys = dict.fromkeys(key for record in values for key in record)
         return [
             convert_objects(make_object_array([record.get(key) for record in values]))
             for key in keys
         ]
+    # Sequences of one length are rows of a table; of several lengths they are values
     if kinds <= {list, tuple} and kinds and len({len(value) for value in values}) == 1:
         return [
             convert_objects(make_object_array([value[place] for value in values]))
@@ -85,7 +90,7 @@ def _split_object_columns(x: Any) -> list[NDArray[Any]]:
 
 
 def _stack_column_codes(columns: list[NDArray[Any]], n: int) -> Floats:
-    """The columns (n,) as numbers side by side."""
+    """Stack the columns (n,) as numbers side by side."""
     return (
         np.column_stack([_encode_column(column) for column in columns])
         if columns
@@ -94,7 +99,7 @@ def _stack_column_codes(columns: list[NDArray[Any]], n: int) -> Floats:
 
 
 def _encode_column(column: NDArray[Any]) -> Floats:
-    """One column (n,) as numbers.
+    """Encode one column (n,) as numbers.
 
     Dates as seconds, words as the place of their sorted value, anything else by its text.
 
@@ -104,9 +109,11 @@ def _encode_column(column: NDArray[Any]) -> Floats:
     values = np.asarray(column)
     if values.dtype.kind in "buif":
         return values.astype(np.float64)
+    # By way of microseconds, so that all resolutions give the same seconds
     if values.dtype.kind in "mM":
         unit = "datetime64[us]" if values.dtype.kind == "M" else "timedelta64[us]"
         return np.where(np.isnat(values), np.nan, values.astype(unit).astype(np.int64) / 1e6)
+    # Numbers written as text stay numbers
     try:
         return values.astype(np.float64)
     except (TypeError, ValueError):
@@ -117,7 +124,7 @@ def _encode_column(column: NDArray[Any]) -> Floats:
 
 
 def reduce_features(features: Floats, rng: np.random.Generator) -> Floats:
-    """The features themselves, or 32 principal components (n, 32) of many.
+    """Give the features themselves, or 32 principal components (n, 32) of many.
 
     Constant and missing entries are centred.
     """
@@ -135,7 +142,7 @@ def reduce_features(features: Floats, rng: np.random.Generator) -> Floats:
 
 
 def average_features(features: Floats) -> Floats:
-    """Mean (f,) of each feature over the records that have it; 0 where none has."""
+    """Average each feature (f,) over the records that have it; 0 where none has."""
     seen = ~np.isnan(features)
     total = np.where(seen, features, 0.0).sum(axis=0)
     mean: Floats = total / np.maximum(seen.sum(axis=0), 1)
@@ -143,7 +150,7 @@ def average_features(features: Floats) -> Floats:
 
 
 def hash_feature_rows(features: Floats, labels: Ints | None = None) -> Keys:
-    """A number (n,) for each record, equal where its features (n, f) and label are equal.
+    """Hash each record (n,), equal where features (n, f) and label are equal.
 
     NaN equals NaN, -0 equals 0.
 
@@ -156,13 +163,17 @@ def hash_feature_rows(features: Floats, labels: Ints | None = None) -> Keys:
     (True, False)
     """
     n, width = features.shape
+    # A salt for each column, so that equal values in other columns are told apart
     salt = mix_keys(np.arange(width + 1, dtype=np.uint64))
     found = np.zeros(n, dtype=np.uint64)
+    # About 32 MB at a time
     block = max(1, 4_000_000 // max(width, 1))
     for start in range(0, n, block):
+        # Adding zero makes -0 a 0; then every NaN gets the same bits
         part = features[start : start + block] + 0.0
         part[np.isnan(part)] = np.nan
         bits = np.ascontiguousarray(part).view(np.uint64)
+        # A sum, as the salts already tell the columns apart
         found[start : start + block] = mix_keys(bits ^ salt[:width]).sum(axis=1, dtype=np.uint64)
     if labels is not None:
         found += mix_keys(labels.astype(np.int64).view(np.uint64) ^ salt[width])
@@ -170,7 +181,7 @@ def hash_feature_rows(features: Floats, labels: Ints | None = None) -> Keys:
 
 
 def mix_keys(values: Keys) -> Keys:
-    """Each of `values` (n,) as another 64-bit number that looks random (the finaliser of SplitMix64).
+    """Mix each of `values` (n,) into a 64-bit number that looks random (SplitMix64's finaliser).
 
     References:
         [1] G. Steele, D. Lea, C. Flood, "Fast splittable pseudorandom number generators", OOPSLA

@@ -1,6 +1,6 @@
-"""Labels as 0-based classes: what people hold them in, what they call them.
+"""Read labels as 0-based classes: what people hold them in, and what they call them.
 
-And what is said where that was read.
+Where something was read into them, a note says so.
 """
 
 from __future__ import annotations
@@ -55,17 +55,20 @@ def read_whole_labels(y: Any) -> Ints:
     >>> read_whole_labels([0.0, 1.0]).tolist(), read_whole_labels(["0", "1"]).tolist()
     ([0, 1], [0, 1])
     """
+    # Text is read as numbers first, since files often hold numbers so
     values = _flatten_labels(y)
     if values.dtype.kind in "OUST":
         values = _parse_words(values)
     if values.dtype.kind in "iu":
         return values.astype(np.int64)
+    # Floats are taken only where each is a whole number
     if (
         values.dtype.kind in "bf"
         and np.isfinite(values.astype(float)).all()
         and (values == np.floor(values)).all()
     ):
         return values.astype(np.int64)
+    # Many different values are rather a quantity to predict, of which it is said by name
     refuse_continuous_labels(values)
     raise InputError(
         f"Expected 0-based class numbers as labels, got {values[:1].tolist()} of type "
@@ -94,9 +97,7 @@ def read_named_labels(y: Any, classes: tuple[str, ...]) -> Ints:
 
 
 def has_position_labels(members: Any, non_members: Any, classes: tuple[str, ...]) -> bool:
-    """Tell whether the labels of both sides are positions in the model's `classes`.
-
-    Which have other names.
+    """Tell whether both sides' labels are positions in the model's differently named `classes`.
 
     One answer for both sides, so that a class which one side lacks cannot be read in two ways.
     Where some class is called 0, labels are names, and an unknown one is refused.
@@ -108,6 +109,7 @@ def has_position_labels(members: Any, non_members: Any, classes: tuple[str, ...]
     labels = [
         side[1] for side in (members, non_members) if isinstance(side, tuple) and len(side) == 2
     ]
+    # Labels that are all names of classes are names, whatever else they might be
     if "0" in classes or all(
         word in classes for y in labels for word in _spell_labels(y, classes)[0]
     ):
@@ -118,9 +120,9 @@ def has_position_labels(members: Any, non_members: Any, classes: tuple[str, ...]
 def count_from_zero(
     y: Ints, n_classes: int, names: Sequence[str] | None
 ) -> tuple[Ints, Sequence[str] | None, tuple[str, ...]]:
-    """Count labels `y` (n,) from 0 that are counted from 1.
+    """Count labels `y` (n,) from 0 that are counted from 1, and say so.
 
-    Where the model has as many classes as they count; say so.
+    This is done where the model has as many classes as they count.
 
     Gives the labels, the names of the classes without that of a class 0 that does not exist, and
     what to say.
@@ -128,6 +130,7 @@ def count_from_zero(
     >>> count_from_zero(np.array([1, 2, 3]), 3, None)[0].tolist(), count_from_zero(np.array([1, 2]), 3, None)[0].tolist()
     ([0, 1, 2], [1, 2])
     """
+    # Class 1 must be the least and the last class must occur, or labels may merely lack class 0
     if len(y) == 0 or y.min() != 1 or y.max() != n_classes:
         return y, names, ()
     names = names[1:] if names is not None and len(names) == n_classes + 1 else names
@@ -145,6 +148,7 @@ def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) ->
     """
     if features is None or len(y) < 2:
         return ()
+    # Most features are told apart by the first records, which spares a look at all
     some = slice(0, SAMPLE)
     found = [
         j
@@ -163,32 +167,32 @@ def find_label_copies(features: Floats | None, y: Ints, names: Sequence[str]) ->
 
 
 def _is_label_copy(column: Floats, y: Ints) -> bool:
-    """Tell whether each value of a column (n,) goes with one label and each label with one value."""
+    """Tell whether a column (n,) and the labels determine each other, value by value."""
     values, codes = np.unique(column, return_inverse=True)
     classes, labels = np.unique(y, return_inverse=True)
+    # Another number of values cannot go one to one
     if len(values) != len(classes):
         return False
+    # One to one means that as many pairs as classes occur
     return len(np.unique(codes * len(classes) + labels)) == len(classes)
 
 
 def _parse_words(values: NDArray[Any]) -> NDArray[Any]:
-    """Give labels that are whole numbers or truth values in words as numbers.
-
-    Others as they are.
-    """
+    """Parse labels that are whole numbers or truth values in words; leave others."""
     if values.dtype.kind not in "OUST":
         return values
     words = [simplify_class_name(str(value).strip()) for value in values.tolist()]
     try:
+        # Words that are no numbers, or numbers too large for a class, stay as they are
         return np.array([int(word) for word in words], dtype=np.int64)
     except (ValueError, OverflowError):
         return values
 
 
 def _spell_labels(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
-    """Give the different labels of `y` (n,) as the model's classes write them.
+    """Spell the different labels of `y` (n,) as the model's classes write them.
 
-    And which (n,) each record has.
+    Which of them (n,) each record has is given, too.
     """
     values = _flatten_labels(y)
     plain = {simplify_class_name(name): name for name in classes}
@@ -197,12 +201,14 @@ def _spell_labels(y: Any, classes: tuple[str, ...]) -> tuple[list[str], Ints]:
     )
     words = []
     for value in found:
+        # A float of a whole number is written as the model would write the integer
         word = (
             str(int(value))
             if values.dtype.kind == "f" and np.isfinite(value) and value == int(value)
             else str(value)
         )
         raw = str(value)
+        # Exact spellings first; a simplified one must not take the place of another class
         words.append(
             word
             if word in classes

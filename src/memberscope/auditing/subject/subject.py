@@ -1,6 +1,6 @@
-"""What is audited: a target, its records, and which of them were members.
+"""Hold what is audited: a target, its records, and which of them were members.
 
-Checked once, before anything is paid for.
+It is checked once, before anything is paid for.
 """
 
 from __future__ import annotations
@@ -99,27 +99,32 @@ def make_subject(
     """
     members, non_members = read_dataset(members), read_dataset(non_members)
     lookup = read_class_names(target)
+    # One reading of the labels for both sides, or members and non-members could differ by it
     by_position = lookup is not None and has_position_labels(members, non_members, lookup)
     inside, outside = (
         make_records(side, kind, None if by_position else lookup)
         for side, kind in ((members, "member"), (non_members, "non-member"))
     )
+    # Sides are checked before anything is joined, so that the message names the side
     _check_sides(inside, outside)
     if unit is not None:
         inside, outside = (
             _attach_unit(inside, unit[0], "member"),
             _attach_unit(outside, unit[1], "non-member"),
         )
+    # Stored signals have no inputs to stack
     x = (
         None
         if inside.x is None or outside.x is None
         else stack_as_fitted(target, inside.x, outside.x)
     )
+    # A group that one side lacks cannot be compared
     shared = [name for name in inside.groups if name in outside.groups]
     groups = {name: np.concatenate([inside.groups[name], outside.groups[name]]) for name in shared}
     ids = np.concatenate([inside.ids, outside.ids]).astype(np.str_)
     member = np.arange(len(ids)) < len(inside)
     y = np.concatenate([inside.y, outside.y])
+    # The target may learn its number of classes from what it is given
     target = resolve_n_classes(target, x, max(len(class_names or ()), int(y.max()) + 1))
     y, class_names, said = count_from_zero(y, target.n_classes, class_names)
     records = Records(x, y, ids, groups, _join_units(inside, outside))
@@ -127,6 +132,7 @@ def make_subject(
     said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
     notes = (*notes, *getattr(target, "notes", ()), *said)
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
+    # Units that nobody declared are looked for, since intervals would be too narrow
     if records.unit is None:
         found = find_id_like_columns(collect_columns(x) | groups) if id_like is None else id_like
         notes = (*notes, *describe_independence(found))
@@ -147,7 +153,7 @@ def require_named_units(unit: str | None, subject: Subject) -> None:
 
 
 def _attach_unit(side: Records, unit: Any, kind: str) -> Records:
-    """The records of a side with the person or document (n,) of each.
+    """Attach the person or document (n,) of each record to a side.
 
     Raises:
         InputError: There are more or fewer than records.
@@ -160,7 +166,7 @@ def _attach_unit(side: Records, unit: Any, kind: str) -> Records:
 def _join_units(
     inside: Records, outside: Records
 ) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
-    """The units of both sides one after the other; None where neither side has any.
+    """Join the units of both sides; None where neither side has any.
 
     Raises:
         InputError: One side only has units.
@@ -176,9 +182,10 @@ def _join_units(
 
 
 def order_signals(signals: StoredSignals, target: Target) -> Subject:
-    """A subject from stored signals; the model is asked by row number."""
+    """Make a subject from stored signals; the model is asked by row number."""
     n = len(signals.labels)
     answers = None
+    # Without the records, equal answers are the only sign that both sides are the same
     if signals.features is None:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
         _refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
@@ -190,7 +197,7 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
 
 
 def check_subject(subject: Subject) -> Subject:
-    """The subject itself if its records are usable.
+    """Check the records of a subject, and give it back.
 
     Raises:
         InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only
@@ -198,6 +205,7 @@ def check_subject(subject: Subject) -> Subject:
     """
     records, member = subject.records, subject.member
     _check.check_same_length(labels=records.y, ids=records.ids, member=member)
+    # The cheapest mistakes first
     n_members = int(member.sum())
     if n_members == 0 or n_members == len(member):
         kind = "members" if n_members == 0 else "non-members"
@@ -207,8 +215,10 @@ def check_subject(subject: Subject) -> Subject:
     _refuse_repeated_ids(records.ids, member)
     if records.unit is not None:
         _require_units(records.unit, member)
+    # Same ids were refused; the same records may still stand on both sides under others
     if subject.features is not None:
         _refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
+    # Losses need no classes, all other signals do
     if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give "
@@ -218,9 +228,7 @@ def check_subject(subject: Subject) -> Subject:
 
 
 def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
-    """Refuse units (n,) that stand on both sides, that nobody named.
-
-    Or that are too few to infer anything from.
+    """Refuse units (n,) that stand on both sides, that nobody named, or that are too few.
 
     Raises:
         InputError: There are such units.
@@ -231,6 +239,7 @@ def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
             f"Expected the unit of each record, got none of {int((unit == '').sum())} records. "
             "Fill the column, or leave them out."
         )
+    # A unit moves as a whole, so it cannot be a member in part
     both = np.intersect1d(unit[member], unit[~member])
     if len(both):
         raise InputError(
@@ -249,11 +258,12 @@ def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
 def _refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
     """Refuse ids that repeat within a side or stand on both.
 
-    With their number and the first of them.
+    The message has their number and the first of them.
 
     Raises:
         InputError: Some id repeats.
     """
+    # An id on both sides is the graver mistake, so it is told first
     both = np.intersect1d(ids[member], ids[~member])
     if len(both):
         raise InputError(
@@ -273,13 +283,13 @@ def _refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member:
 def _refuse_same_sides(keys: Keys, member: Bools) -> None:
     """Refuse sides that hold the same records, whatever their ids and order.
 
-    Equal `keys` (n,) are equal records.
-
-    Tables of a handful of different records may agree by chance, and pass.
+    Equal `keys` (n,) are equal records. Tables of a handful of different records may agree by
+    chance, and pass.
 
     Raises:
         InputError: Both sides hold the same records, equally often.
     """
+    # Sorted, the order does not matter and each record counts as often as it is there
     inside, outside = np.sort(keys[member]), np.sort(keys[~member])
     if len(inside) != len(outside) or (inside != outside).any():
         return
@@ -308,13 +318,14 @@ def _check_sides(inside: Records, outside: Records) -> None:
 def make_records(
     side: Records | Pair, prefix: str, classes: tuple[str, ...] | None = None
 ) -> Records:
-    """Records as they are, or made from a pair (x, y) with ids such as `member:0`.
+    """Take records as they are, or make them from a pair (x, y) with ids such as `member:0`.
 
     The labels of a pair are among the model's own `classes` where these are given, else 0-based.
 
     Raises:
         InputError: The pair is not two things of one length, or labels are not whole numbers.
     """
+    # Loaders and datasets are read into pairs or records first
     side = read_dataset(side)
     if isinstance(side, Records):
         unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
@@ -333,6 +344,7 @@ def make_records(
     x, y = side
     labels = read_whole_labels(y) if classes is None else read_named_labels(y, classes)
     x = read_inputs(x, len(labels))
+    # Some inputs have no length to check, such as dictionaries of arrays
     if is_frame(x) or (hasattr(x, "__len__") and not isinstance(x, dict)) or hasattr(x, "shape"):
         _check.check_same_length(
             **{f"{prefix} records": range(count_rows(x)), f"{prefix} labels": labels}
@@ -342,7 +354,7 @@ def make_records(
 
 
 def take_records(subject: Subject, keep: Ints) -> Subject:
-    """The subject with only the records at positions `keep`."""
+    """Keep only the records at positions `keep`."""
     records = subject.records
     x = records.x
     if x is not None:
@@ -364,22 +376,24 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
 
 
 def encode_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
-    """Codes (n,) and value names of every group, the class first."""
+    """Encode every group as codes (n,) and value names, the class first."""
     labels, names = subject.records.y, list(subject.class_names)
     codes: dict[str, Ints] = {"class": labels}
     values: dict[str, tuple[str, ...]] = {"class": tuple(names)}
     groups: Mapping[str, np.ndarray[Any, Any]] = subject.records.groups
     for name, column in groups.items():
         found, inverse = np.unique(np.asarray(column).astype(np.str_), return_inverse=True)
+        # A column called class must not take the place of the label
         key = name if name != "class" else "group class"
         codes[key], values[key] = inverse.astype(np.int64), tuple(str(value) for value in found)
     return codes, values
 
 
 def hash_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
-    """Hashes that stand for ids in a report.
+    """Hash ids, to stand for them in a report.
 
     The key is made of all the ids together, and is not stored.
     """
+    # Without the other ids, nobody can test a guess against a hash
     key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
     return [hmac.new(key, str(name).encode(), hashlib.sha256).hexdigest()[:12] for name in ids]

@@ -1,4 +1,4 @@
-"""Records that belong to people or documents: what to say where they may, and nobody said so."""
+"""Hint at records that may belong to people or documents, where nobody said so."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNNAMED = 2
 def collect_columns(x: Any) -> dict[str, NDArray[Any]]:
     """Give the columns (n,) of a data frame, or of an array (n, f) by number.
 
-    For `find_id_like_columns`; none of anything else.
+    They are for `find_id_like_columns`; there are none of anything else.
 
     >>> sorted(collect_columns(np.zeros((3, 2))))
     ['column 0', 'column 1']
@@ -28,6 +28,7 @@ def collect_columns(x: Any) -> dict[str, NDArray[Any]]:
             str(name): as_words(values) if values.dtype == object else values
             for name, values in named
         }
+    # Images and the like have no columns
     if not isinstance(x, np.ndarray) or x.ndim != 2:
         return {}
     columns = {f"column {j}": x[:, j] for j in range(x.shape[1])}

@@ -1,6 +1,6 @@
-"""From estimates and a policy to findings, a verdict and its words.
+"""Turn estimates and a policy into findings, a verdict and its words.
 
-And a stored result checked again.
+A stored result is checked again here as well.
 """
 
 from memberscope.auditing.verdict.claims import Tested, examine_claims

@@ -1,6 +1,6 @@
 """Test the claims of a policy on stored scores.
 
-One test for each claim, each value of its group and each attack.
+There is one test for each claim, each value of its group and each attack.
 
 A claim is refuted by the attacks' p-values, corrected together by Holm, and shown by every attack's
 upper limit, which needs no correction: all of them must lie within the limit (an intersection-union
@@ -45,6 +45,7 @@ from memberscope.statistics import (
 )
 from memberscope.types import Bools, Estimate
 
+# Smaller p-values depend on rounding alone, and roots are sought above this one
 SMALLEST_P = 1e-12
 
 
@@ -60,7 +61,7 @@ class Question:
     mask: Bools | None
 
     def sentence(self) -> str:
-        """The claim in words, about the one value of its group."""
+        """Write the claim in words, about the one value of its group."""
         if self.group is None or isinstance(self.claim, EpsilonClaim):
             return self.claim.sentence()
         return replace(self.claim, group=self.group).sentence()
@@ -92,7 +93,7 @@ class Tested:
 
 
 def _get_claim_limit(claim: AnyClaim) -> float:
-    """The number that a claim allows at most: a TPR, an AUC, a precision or an epsilon."""
+    """Get the number that a claim allows at most: a TPR, an AUC, a precision or an epsilon."""
     if isinstance(claim, Claim):
         return claim.tpr
     if isinstance(claim, AucClaim):
@@ -101,12 +102,13 @@ def _get_claim_limit(claim: AnyClaim) -> float:
 
 
 def _list_questions(policy: Policy, arrays: AuditArrays) -> list[Question]:
-    """Every claim of a policy, once for each value of its group."""
+    """List every claim of a policy, once for each value of its group."""
     found: list[Question] = []
     for claim in policy.claims():
         if claim.group is None:
             found.append(Question(claim, None, np.ones(len(arrays.member), dtype=bool)))
             continue
+        # `sex` asks about every value, `sex=f` about that one
         name, _, value = claim.group.partition("=")
         values = arrays.group_values.get(name, ())
         chosen = [code for code, word in enumerate(values) if not value or word == value]
@@ -114,13 +116,14 @@ def _list_questions(policy: Policy, arrays: AuditArrays) -> list[Question]:
             Question(claim, f"{name}={values[code]}", arrays.groups[name] == code)
             for code in chosen
         ]
+        # A group that the data lacks must show as not run, and not vanish
         if not chosen:
             found.append(Question(claim, claim.group, None))
     return found
 
 
 def count_questions(policy: Policy, group_values: Mapping[str, Sequence[str]]) -> int:
-    """Claims of a policy, each counted once for each value of its group.
+    """Count the claims of a policy, each once for each value of its group.
 
     >>> count_questions(Policy("p", (Claim(0.01, 0.03), Claim(0.01, 0.05, "sex"))), {"sex": ("f", "m")})
     3
@@ -160,6 +163,7 @@ def _test_question(
     confidence: float,
     excess: int,
 ) -> Tested:
+    # Cases in which nothing can be tested come first
     claim = question.claim
     if question.mask is None:
         known = ", ".join(arrays.group_values) or "none"
@@ -169,24 +173,29 @@ def _test_question(
         )
     if isinstance(claim, EpsilonClaim):
         return _test_epsilon(question, estimates, confidence)
+    # Without a group the parts already hold all records
     own = (
         parts
         if question.group is None
         else [restrict_part(part, question.mask, question.group) for part in parts]
     )
     members = int(own[0].member.sum()) if own else 0
+    # An interval needs at least two records a side
     if own and (members < 2 or len(own[0].member) - members < 2):
         others = len(own[0].member) - members
         return Tested(
             question,
             why_not=f"Expected at least two members and non-members of {question.group}, got {members} and {others}.",
         )
+    # An AUC needs no threshold, so every attack can be tested for it
     usable = (
         own if isinstance(claim, AucClaim) else [part for part in own if part.resolves(claim.fpr)]
     )
     if not usable:
         return Tested(question, why_not=_explain_too_few(claim, own))
+    # What the scores say as they are
     found = [_measure_claim(claim, part, confidence) for part in usable]
+    # What they would say if the shared records were left out in the worst way
     worst = found
     if excess:
         shared = (
@@ -203,6 +212,7 @@ def _test_question(
         ]
     return Tested(
         question,
+        # The policy's own confidence is two-sided, so a claim gets half of it
         _estimate_claim(claim, usable, confidence),
         tuple(p for p, _ in found),
         max(high for _, high in found),
@@ -213,7 +223,7 @@ def _test_question(
 
 
 def _explain_too_few(claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart]) -> str:
-    """Why no attack resolves the rate of a claim."""
+    """Say why no attack resolves the rate of a claim."""
     if not parts or isinstance(claim, AucClaim):
         return "Expected an attack that ran at this access, got none."
     n = int((~parts[0].member).sum())
@@ -226,7 +236,7 @@ def _explain_too_few(claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart]
 
 
 def _test_epsilon(question: Question, estimates: list[Estimate], confidence: float) -> Tested:
-    """Compare the largest lower bound on epsilon, which holds over all attacks, with its limit."""
+    """Compare the largest lower bound on epsilon, over all attacks, with its limit."""
     bounds = [
         entry for entry in estimates if entry.metric == "epsilon_lower" and entry.target == "target"
     ]
@@ -235,11 +245,14 @@ def _test_epsilon(question: Question, estimates: list[Estimate], confidence: flo
             question,
             why_not="Expected members drawn by independent coins (--coins) for a bound on epsilon, got none declared.",
         )
+    # The bounds hold over all attacks together, so the largest may be taken
     best = max(bounds, key=lambda entry: entry.low)
     refuted = best.low > _get_claim_limit(question.claim)
+    # A bound gives no p-value, only whether it is exceeded at the audit's confidence
     p = SMALLEST_P if refuted else 1.0
     return Tested(
         question,
+        # No upper limit exists, so the claim can never be shown
         replace(best, exploratory=False),
         (p,),
         np.inf,
@@ -252,13 +265,15 @@ def _test_epsilon(question: Question, estimates: list[Estimate], confidence: flo
 def _measure_claim(
     claim: Claim | AucClaim | PpvClaim, part: AttackPart, confidence: float
 ) -> tuple[float, float]:
-    """P-value of a claim by one attack, and the attack's upper limit on the scale of the claim."""
+    """Measure a claim's p-value by one attack, and its upper limit on the scale of the claim."""
     if isinstance(claim, AucClaim):
         interval = auc_interval(part.scores, part.member, confidence, part.unit)
         return _compute_auc_p_value(part, claim.auc), interval.high
+    # What cannot be resolved neither refutes nor shows
     if not part.resolves(claim.fpr):
         return 1.0, 1.0
     curve, strict = part.curves()
+    # A precision at a rate and a prior is a TPR, and is tested as one
     tpr = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
     high = tpr_at_fpr(curve, claim.fpr, confidence, strict=strict).high
     p = tpr_p_value(curve, claim.fpr, tpr, strict=strict)
@@ -266,9 +281,9 @@ def _measure_claim(
 
 
 def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
-    """One-sided p-value of "the AUC is at most `limit`".
+    """Compute the one-sided p-value of "the AUC is at most `limit`".
 
-    Below a exactly when the lower limit at tail a exceeds it.
+    It is below a exactly when the lower limit at tail a exceeds it.
     """
 
     def excess(log_tail: float) -> float:
@@ -277,6 +292,7 @@ def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
             - limit
         )
 
+    # The lower limit rises with the tail, so the p-value is where it crosses the limit
     first, last = float(np.log(SMALLEST_P)), float(np.log(0.4999))
     if excess(last) <= 0:
         return 1.0
@@ -286,11 +302,13 @@ def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
 
 
 def can_refute_claim(claim: AnyClaim, part: AttackPart, significance: float) -> bool:
-    """Whether an attack whose score found every member could have refuted the claim."""
+    """Tell whether an attack whose score found every member could have refuted the claim."""
     if isinstance(claim, AucClaim):
+        # Members tied at the top: the best that these non-members' scores allow
         best = np.where(part.member, part.scores.max(), part.scores)
         perfect = replace(part, scores=best)
         return _compute_auc_p_value(perfect, claim.auc) < significance
+    # Bounds on epsilon are judged by themselves
     if isinstance(claim, EpsilonClaim):
         return False
     curve, strict = part.curves()
@@ -299,7 +317,10 @@ def can_refute_claim(claim: AnyClaim, part: AttackPart, significance: float) -> 
 
 
 def count_records_needed(claim: AnyClaim, significance: float) -> int | None:
-    """Non-members with which an attack could refute a claim about a rate; None for other claims."""
+    """Count the non-members with which an attack could refute a claim about a rate.
+
+    None for other claims.
+    """
     if isinstance(claim, Claim | PpvClaim):
         return records_needed_to_fail(claim.fpr, significance)
     return None
@@ -313,11 +334,10 @@ def _find_worst_case(
     excess: int,
     confidence: float,
 ) -> tuple[float, float]:
-    """The largest p-value and upper limit, `found` among them.
+    """Find the largest p-value and upper limit if `excess` shared non-members were members.
 
-    If `excess` of the `shared` non-members (n,) were members.
-
-    The extremes are without the highest-scoring and without the lowest-scoring of them.
+    `found` is among them, and `shared` (n,) marks the non-members in question. The extremes are
+    without the highest-scoring and without the lowest-scoring of them.
     """
     where = np.flatnonzero(shared & ~part.member)
     order = where[np.argsort(part.scores[where], kind="stable")]
@@ -325,8 +345,10 @@ def _find_worst_case(
     n = min(excess, len(where))
     if not n:
         return found
+    # Too few non-members are left for any limit
     if others - n < 2:
         return 1.0, 1.0
+    # Removing non-members from one end moves the curve furthest, so two cases bound the rest
     cases = [found]
     for left_out in (order[len(order) - n :], order[:n]):
         keep = np.ones(len(part.member), dtype=bool)
@@ -336,14 +358,14 @@ def _find_worst_case(
 
 
 def _select_part_records(part: AttackPart, keep: Bools) -> AttackPart:
-    """The part with the records under `keep` (n,) alone, in the same group."""
+    """Keep the records of a part under `keep` (n,) alone, in the same group."""
     return replace(restrict_part(part, keep, ""), group=part.group)
 
 
 def _estimate_claim(
     claim: Claim | AucClaim | PpvClaim, parts: list[AttackPart], confidence: float
 ) -> Estimate:
-    """The strongest attack's estimate of what the claim limits."""
+    """Estimate what the claim limits, by the strongest attack."""
     if isinstance(claim, AucClaim):
         found = estimate_strongest_auc(parts, confidence)
     elif isinstance(claim, Claim):

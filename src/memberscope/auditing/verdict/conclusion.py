@@ -1,4 +1,7 @@
-"""The verdict in words: one number, its interval, what it rests on, and what was not tried."""
+"""Put the verdict in words.
+
+One number, its interval, what it rests on, and what was not tried.
+"""
 
 from __future__ import annotations
 
@@ -45,21 +48,28 @@ def conclude_verdict(
     untried = (
         f" Not tried: {', '.join(words)}." if (words := _list_omitted_attacks(plan, ran)) else ""
     )
+    # Findings that stand in the way of a verdict, by the attack or control they are about
     by_name_of = {finding.attack: finding for finding in findings if finding.verdict != "PASS"}
+    # Where these fail, numbers mean something else, so not even a failure may be told
     for name in ("null", "blind"):
         if name in by_name_of:
             found = by_name_of[name]
+            # A control that failed explains itself; one that did not run needs to be told how to
+            # run
             to_do = f" {found.advice}" if found.verdict == "NOT_RUN" else ""
             return Judgement("INCONCLUSIVE", f"Inconclusive: {found.rule}{to_do}", findings)
+    # A claim that was refuted decides, since fewer attacks could only find less
     failed = [finding for finding in findings if finding.verdict == "FAIL"]
     if failed:
         reason = f"Failed: {_describe_finding(failed[0], tested)}.{untried}"
         if "references" in by_name_of:
             reason += " It needs no reference models, which failed their control."
         return Judgement("FAIL", reason, findings)
+    # These can only hide leakage, so they stand in the way of a pass alone
     for name in ("references", "direction", "fitted"):
         if name in by_name_of:
             return Judgement("INCONCLUSIVE", f"Inconclusive: {by_name_of[name].rule}", findings)
+    # Everything else that did not pass leaves the verdict open
     open_points = [finding for finding in findings if finding.verdict != "PASS"]
     if open_points:
         return Judgement(
@@ -78,8 +88,9 @@ def _build_pass(
     n_references: int,
     tested: Sequence[Tested],
 ) -> Judgement:
-    """A pass, with the strongest class of attack that ran, what did not, and its power."""
+    """Build a pass, with the strongest class of attack that ran, what did not, and its power."""
     assert plan.policy is not None
+    # Reference models that no judged attack read do not strengthen the pass
     used = [name for name in ran if sum(_get_attack(name).needs.references)]
     limited = plan.policy.references > (n_references if used else 0)
     words = _list_omitted_attacks(plan, ran)
@@ -93,6 +104,7 @@ def _build_pass(
     )
     if words:
         head += f"; {_enumerate_words(words)} were not run"
+    # A limited pass is marked in the sentence and in each finding that rests on numbers
     if limited:
         head += (
             f". The pass is limited: the policy requires {plan.policy.references} reference models"
@@ -102,6 +114,7 @@ def _build_pass(
             replace(entry, limited=True) if entry.estimate is not None else entry
             for entry in findings
         ]
+    # The claim with the least room says most about the pass
     closest = max(
         (entry for entry in tested if entry.estimate is not None),
         key=lambda entry: entry.high / entry.limit,
@@ -110,6 +123,7 @@ def _build_pass(
     number = f": {_describe_number(closest)}" if closest is not None and not limited else ""
     if closest is not None and limited:
         number = f". Of the attacks that ran, {_describe_number(closest)}"
+    # The power, without which a pass may come of too few records
     powers = "; ".join(
         dict.fromkeys(
             f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% "
@@ -121,6 +135,7 @@ def _build_pass(
     power_words = " No true rate would have failed it in 80% of audits: give more records for that."
     if powers:
         power_words = f" It would have failed, in 80% of audits, on {powers}."
+    # A policy of AUC claims alone has no rates, so the power is told as an AUC
     elif not seen and closest is not None and closest.estimate is not None:
         area = minimum_detectable_auc(
             closest.estimate.n_members, closest.estimate.n_non_members, confidence=plan.confidence
@@ -133,9 +148,9 @@ def _build_pass(
 
 
 def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
-    """Classes of attack of which none ran though the declared access allows them.
+    """List the classes of attack of which none ran though the declared access allows them.
 
-    And how many attacks the plan leaves out.
+    The number of attacks that the plan leaves out is listed, too.
     """
     attacks = [_get_attack(name) for name in ran]
     found = []
@@ -156,7 +171,7 @@ def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
 
 
 def _enumerate_words(words: Sequence[str]) -> str:
-    """Words joined as in a sentence.
+    """Join words as in a sentence.
 
     >>> _enumerate_words(["a", "b", "c"]), _enumerate_words(["a"])
     ('a, b and c', 'a')
@@ -165,7 +180,7 @@ def _enumerate_words(words: Sequence[str]) -> str:
 
 
 def _describe_worst_case(tested: Tested) -> str:
-    """What a claim's limit becomes in the worst case over records that stand on both sides.
+    """Say what a claim's limit becomes in the worst case over records on both sides.
 
     Empty if there are none.
     """
@@ -184,24 +199,24 @@ def _get_attack(name: str) -> Attack:
 
 
 def _is_search_attack(attack: Attack) -> bool:
-    """Whether an attack searches with new queries and sees labels alone."""
+    """Tell whether an attack searches with new queries and sees labels alone."""
     spec = attack.needs.spec
     return is_measured(spec) and MEASURED_AT[spec.name] == Access.LABEL  # type: ignore[index]
 
 
 def _find_tested_claim(finding: Finding, tested: Sequence[Tested]) -> Tested | None:
-    """What a finding about a claim rests on."""
+    """Find what a finding about a claim rests on."""
     return next((entry for entry in tested if entry.question.sentence() == finding.claim), None)
 
 
 def _describe_finding(finding: Finding, tested: Sequence[Tested]) -> str:
-    """The number of a claim's finding, or the claim itself for others."""
+    """Describe the number of a claim's finding, or give the claim itself for others."""
     entry = _find_tested_claim(finding, tested)
     return finding.claim if entry is None or entry.estimate is None else _describe_number(entry)
 
 
 def _describe_number(tested: Tested) -> str:
-    """What the strongest attack reached, with its interval and the limit."""
+    """Say what the strongest attack reached, with its interval and the limit."""
     estimate = tested.estimate
     assert estimate is not None
     name = estimate.reaching_attack
@@ -222,7 +237,7 @@ def _describe_number(tested: Tested) -> str:
 
 
 def _format_percent(estimate: Estimate) -> str:
-    """A rate with its interval.
+    """Write a rate with its interval.
 
     >>> from memberscope.types import Estimate
     >>> _format_percent(Estimate("loss", "label", "tpr", 0.06, 0.024, 0.091, 0.95, "", 9, 9, 1))
@@ -236,17 +251,17 @@ def _format_plain(estimate: Estimate) -> str:
 
 
 def _describe_open_question(finding: Finding, tested: Sequence[Tested]) -> str:
-    """What could not be told, in a question's words and never the claim as a fact.
-
-    And what to do.
-    """
+    """Say what could not be told, as a question and never the claim as a fact, and what to do."""
     entry = _find_tested_claim(finding, tested)
+    # Not a claim but a control or a requirement
     if entry is None:
         return f"{finding.claim} It did not run: {finding.rule.rstrip('.')}. {finding.advice}"
     if entry.estimate is None:
         return f"{_phrase_question(entry)}: {finding.rule.rstrip('.')}. {finding.advice}"
+    # The interval says nothing here, so only the lack of power is told
     if "no model could have failed" in finding.rule:
         return f"no model could have failed. {_phrase_question(entry)[:1].upper()}{_phrase_question(entry)[1:]}. {finding.advice}"
+    # Shared records may hide leakage, or be all there is of it
     shared = (
         " Records stand on both sides, and could change this."
         if "shared records" in finding.rule
@@ -258,7 +273,7 @@ def _describe_open_question(finding: Finding, tested: Sequence[Tested]) -> str:
 
 
 def _phrase_question(tested: Tested) -> str:
-    """The open question of a claim."""
+    """Phrase the open question of a claim."""
     claim, limit = tested.question.claim, tested.limit
     where = f" in {tested.question.group}" if tested.question.group else ""
     if isinstance(claim, AucClaim):
@@ -271,7 +286,7 @@ def _phrase_question(tested: Tested) -> str:
 
 
 def _phrase_answer(tested: Tested) -> str:
-    """The number and its interval, where they stand."""
+    """Phrase the number and its interval, where they stand."""
     estimate = tested.estimate
     assert estimate is not None
     if estimate.metric in ("auc", "epsilon_lower"):

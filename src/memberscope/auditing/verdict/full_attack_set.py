@@ -1,4 +1,7 @@
-"""The full set of attacks: what must have run at a level of access before it may be recommended."""
+"""List the full set of attacks.
+
+It must have run at a level of access before that level may be recommended.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ class AttackCoverage:
 
 
 def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
-    """Every attack of `memberscope list attacks` that `access` is enough for, and those of `named`.
+    """List every attack that `access` is enough for, and those of `named`.
 
     >>> "quantile" in list_full_set(Access.PROBABILITIES), "gradient_norm" in list_full_set(Access.PROBABILITIES)
     (True, False)
@@ -42,35 +45,36 @@ def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
 def _find_place(
     limit: str | None, levels: Sequence[ThreatModel], declared: str | None = None
 ) -> Place:
-    """The level of an adversary who sees outputs through the restriction `limit`.
+    """Find the level of an adversary who sees outputs through the restriction `limit`.
 
-    All that is granted without one.
-
-    A restriction that hides nothing of what is in force has no level of its own, and is that of all
-    that is granted.
+    It is that of all that is granted without a restriction, or with one that hides nothing of what
+    is in force and so has no level of its own.
     """
+    # Labels are the same whatever else is done to the outputs
     if limit is not None and parse_restriction(limit).signal == "labels":
         return LABEL
     wanted = limit if declared is None else f"{declared}+{limit}"
     places = [(threat.access.word, threat.restriction) for threat in levels]
     if limit is not None and (Access.PROBABILITIES.word, wanted) in places:
         return Access.PROBABILITIES.word, wanted
+    # Levels come weakest first, so the last has all that is granted
     return places[-1]
 
 
 def select_parts(arrays: AuditArrays, place: Place) -> list[AttackPart]:
-    """The attacks of an adversary at `place`.
+    """Select the attacks of an adversary at `place`.
 
-    None where nothing ran there, or labels were not searched.
+    There are none where nothing ran there, or labels were not searched.
     """
     own = [entry for entry in arrays.scored if (entry.access, entry.restriction) == place]
+    # Labels that were not searched look safer than they are
     if not own or (place == LABEL and not has_searched(own)):
         return []
     return list_candidate_parts(arrays, own[0])
 
 
 def has_searched(scored: Sequence[AttackScores]) -> bool:
-    """Whether some attack asked more of labels than one answer a record."""
+    """Tell whether some attack asked more of labels than one answer a record."""
     at_label = tuple(
         dict.fromkeys(entry.attack for entry in scored if entry.access == Access.LABEL.word)
     )
@@ -78,9 +82,9 @@ def has_searched(scored: Sequence[AttackScores]) -> bool:
 
 
 def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -> AttackCoverage:
-    """The attacks that ran at `place` and below, and those of the full set that did not.
+    """Measure which attacks ran at `place` and below, and which of the full set did not.
 
-    Though they could have.
+    Only attacks that could have run are lacking.
 
     What could not run is known from the result: it was in the plan and is listed with the reason.
     Searches that were left out with `--search-queries 0` could have run.
@@ -91,23 +95,25 @@ def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -
     for at in places:
         level = Level(Access[at[0].upper()], at[1])
         for attack in usual.values():
+            # What ran, or would tell no more here than elsewhere, is not lacking
             if (attack.name, *at) in scored or not is_worth_running(attack, level):
                 continue
             if not _is_excused(attack, at, result):
                 lacking.append(attack.name)
         ran += [entry.attack for entry in arrays.scored if (entry.access, entry.restriction) == at]
+    # An attack may have run at several places; it is named once
     return AttackCoverage(tuple(dict.fromkeys(ran)), tuple(dict.fromkeys(lacking)))
 
 
 def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Place]:
-    """`place`, and those below whose attacks do not run at it.
+    """List `place`, and those below whose attacks do not run at it.
 
-    Outputs below the whole model, and labels below all.
+    These are outputs below the whole model, and labels below all.
     """
-    in_force = {
-        threat.access: (threat.access.word, threat.restriction) for threat in levels
-    }  # the last of each access
+    # Levels come with those that are tried first, so the last of each access is in force
+    in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}
     access, found = Access[place[0].upper()], [place]
+    # Attacks on outputs do not run at white-box access, so the next level adds them
     if access == Access.WHITE_BOX:
         found += [in_force[max(at for at in in_force if at < access)]] if len(in_force) > 1 else []
     if access > Access.LABEL and Access.LABEL in in_force:
@@ -116,8 +122,9 @@ def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Plac
 
 
 def _is_excused(attack: Attack, place: Place, result: Result) -> bool:
-    """Whether an attack of the plan could not run at `place`, as the result says."""
+    """Tell whether an attack of the plan could not run at `place`, as the result says."""
     search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
+    # What was left out by choice is no excuse, nor is a search without queries
     if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
         return False
     return any(
@@ -127,22 +134,21 @@ def _is_excused(attack: Attack, place: Place, result: Result) -> bool:
 
 
 def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
-    """Whether a note speaks of `place`.
+    """Tell whether a note speaks of `place`.
 
     One about the level in force holds for those that are tried beside it.
     """
-    last = {
-        threat.access: threat for threat in result.threat_models
-    }  # of each access: the one in force
+    # The last of each access is the one in force
+    last = {threat.access: threat for threat in result.threat_models}
     in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
     return entry.access in {format_level(*place), *in_force, result.plan["threat"]["access"]}
 
 
 @dataclass(frozen=True, eq=False)
 class AdversaryView:
-    """The attacks `parts` of a row's adversary.
+    """The attacks `parts` of a row's adversary, and what ran at that access.
 
-    With `others` of one who does not know the defence, and what ran at that access.
+    `others` are those of an adversary who does not know the defence.
     """
 
     parts: list[AttackPart]
@@ -153,12 +159,13 @@ class AdversaryView:
 def build_adversary_view(
     limit: str | None, result: Result, unaware: AuditArrays | None
 ) -> AdversaryView:
-    """What the adversary of a row has, who sees outputs through the restriction `limit`."""
+    """Build the view of a row's adversary, who sees outputs through the restriction `limit`."""
     place = _find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
     parts, others = (
         select_parts(result.arrays, place),
         [] if unaware is None else select_parts(unaware, place),
     )
+    # Undefended training has nothing to add: both adversaries are the same
     more = [] if unaware is result.arrays or not parts else _label_undefended_attacks(others)
     return AdversaryView(
         parts + more, others, measure_attack_coverage(result, result.arrays, place)
@@ -166,7 +173,7 @@ def build_adversary_view(
 
 
 def _label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
-    """The attacks with undefended reference models, under a name of their own.
+    """Rename the attacks with undefended reference models.
 
     Who knows the defence can still use them.
     """
@@ -174,6 +181,7 @@ def _label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
         attack.name: attack.needs.references
         for attack in find_attacks(tuple(part.scored.attack for part in parts))
     }
+    # Only attacks with reference models differ from what the adversary has already
     own = [part for part in parts if sum(needed[part.scored.attack])]
     return [
         replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)"))

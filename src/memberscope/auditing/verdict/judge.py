@@ -1,6 +1,6 @@
-"""The verdict: policy claims, controls and requirements become findings.
+"""Judge an audit: claims, controls and requirements become findings, and these a verdict.
 
-And findings a verdict (rule 5 of the design).
+This is rule 5 of the design.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ CLAIMS = {
     "direction": "Neither attacks nor accuracies point to non-members.",
     "fitted": "The model's answers fit the members' labels better than chance.",
 }
+# Every control with a claim decides; the others only inform
 DECIDES = tuple(CLAIMS)
 ADVICE = {
     "null": "Do not use these numbers; look for records, labels or outputs that depend on the split.",
@@ -73,10 +74,7 @@ def judge_audit(
     controls: dict[str, Control],
     not_run: list[NotRun],
 ) -> Judgement:
-    """Verdict, its reason in a sentence, and one finding for each claim.
-
-    Control and missing requirement.
-    """
+    """Judge an audit: a verdict, its reason, and one finding a claim, control and requirement."""
     if plan.policy is None:
         return Judgement(
             None,
@@ -84,9 +82,12 @@ def judge_audit(
             [],
         )
     at = find_verdict_level(arrays, plan.threat.access)
+    # Reference models that failed their control may mislead either way, so their attacks are left
+    # out
     untrusted = "references" in controls and controls["references"].passed is False
     parts = list_candidate_parts(drop_reference_attacks(arrays) if untrusted else arrays, at)
     excess = count_excess_records(controls)
+    # Each estimate is told at the judged level, though an attack from below may have reached it
     tested = [
         entry
         if entry.estimate is None
@@ -95,6 +96,7 @@ def judge_audit(
         )
         for entry in examine_claims(plan.policy, arrays, parts, estimates, plan.confidence, excess)
     ]
+    # Claims are tested one-sidedly, so each gets half of what the interval leaves out
     alpha = (1 - plan.confidence) / 2
     family = _Family(
         sum(len(entry.p_values) for entry in tested),
@@ -103,18 +105,22 @@ def judge_audit(
         f"; {ALONE}" if untrusted else "",
         excess,
     )
+    # Claims first, then controls, then what the policy requires
     findings = build_claim_findings(tested, family)
     findings += [
         _build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls
     ]
     findings += _find_missing_attacks(plan, arrays, not_run, at.access)
     seen = compute_audit_power(plan, arrays, parts, plan.claim_fprs())
+    # An attack counts as run only if it resolves every rate that is claimed
     ran = [
         part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())
     ]
     found = conclude_verdict(plan, findings, seen, ran, count_good_references(controls), tested)
+    # What was taken for granted matters only to a pass
     if found.verdict == "PASS":
         found = replace(found, reason=found.reason + _describe_unchecked(plan, controls))
+    # A verdict below the declared access must not be read as one about that access
     if parse_access(at.access) < plan.threat.access:
         above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
         found = replace(found, reason=found.reason + above)
@@ -122,7 +128,7 @@ def judge_audit(
 
 
 def _describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
-    """What a pass took for granted, as the end of a sentence."""
+    """Say what a pass took for granted, as the end of a sentence."""
     words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
     overlap = controls.get("overlap")
     return words + (
@@ -133,12 +139,12 @@ def _describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
 
 
 def list_verdict_parts(plan: Plan, arrays: AuditArrays) -> list[AttackPart]:
-    """The attacks that a verdict speaks of."""
+    """List the attacks that a verdict speaks of."""
     return list_candidate_parts(arrays, find_verdict_level(arrays, plan.threat.access))
 
 
 def drop_reference_attacks(arrays: AuditArrays) -> AuditArrays:
-    """The arrays with only the attacks that use no reference models."""
+    """Keep only the attacks that use no reference models."""
     needs = {
         scored.attack: find_attacks((scored.attack,))[0].needs.references
         for scored in arrays.scored
@@ -149,21 +155,23 @@ def drop_reference_attacks(arrays: AuditArrays) -> AuditArrays:
 
 
 def count_excess_records(controls: dict[str, Control]) -> int:
-    """Records on both sides beyond what chance explains."""
+    """Count the records on both sides beyond what chance explains."""
     control = controls.get("overlap")
     return 0 if control is None or control.passed is not False else int(control.details["excess"])
 
 
 def count_good_references(controls: dict[str, Control]) -> int:
-    """Reference models that trained and passed their control."""
+    """Count the reference models that trained and passed their control."""
     control = controls.get("references")
+    # One control speaks for all of them, so if it failed none counts
     if control is None or control.passed is False:
         return 0
     return int(control.details["models"]) - int(control.details["failed"])
 
 
 def build_claim_findings(tested: Sequence[Tested], family: _Family) -> list[Finding]:
-    """One finding for each claim about each value of its group."""
+    """Build one finding for each claim about each value of its group."""
+    # Both cases are corrected over all claims together, since the policy is judged as a whole
     corrected = _correct_p_values([entry.p_values for entry in tested])
     worst = _correct_p_values([entry.worst_p_values or entry.p_values for entry in tested])
     return [
@@ -173,7 +181,7 @@ def build_claim_findings(tested: Sequence[Tested], family: _Family) -> list[Find
 
 
 def _correct_p_values(p_values: Sequence[tuple[float, ...]]) -> list[float]:
-    """For each claim the smallest of its p-values after Holm's correction over all of them together."""
+    """Correct all p-values together by Holm, and take the smallest of each claim."""
     flat = [p for entry in p_values for p in entry]
     adjusted = holm(flat).tolist() if flat else []
     found, start = [], 0
@@ -184,7 +192,7 @@ def _correct_p_values(p_values: Sequence[tuple[float, ...]]) -> list[float]:
 
 
 def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) -> Finding:
-    """FAIL, PASS, INCONCLUSIVE or NOT_RUN for one claim."""
+    """Find FAIL, PASS, INCONCLUSIVE or NOT_RUN for one claim."""
     sentence, limit = tested.question.sentence(), tested.limit
     rule = RULE.format(tests=family.n_tests, alpha=family.alpha, limit=limit) + family.words
 
@@ -198,6 +206,7 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
             "NOT_RUN", "Give what the claim needs, or take it out of the policy.", tested.why_not
         )
     fails, passes = p < family.alpha, tested.high <= limit
+    # A failure that rests on shared records may come of them alone
     if fails and p_worst >= family.alpha:
         return finding(
             "INCONCLUSIVE",
@@ -210,6 +219,7 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
             "Regularise or train less, restrict the outputs, or train with differential privacy; "
             "then audit again.",
         )
+    # An epsilon that was not refuted is not thereby shown
     if isinstance(tested.question.claim, EpsilonClaim):
         return finding(
             "INCONCLUSIVE",
@@ -220,12 +230,14 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
         return finding(
             "INCONCLUSIVE", "Give more members and non-members, or accept a higher limit."
         )
+    # The limits are met, but would have been whatever the model: no evidence
     if not tested.able:
         return finding(
             "INCONCLUSIVE",
             _advise_record_counts(tested, family),
             f"{rule}; no model could have failed",
         )
+    # A pass must survive the worst case over the shared records, too
     if family.excess and tested.worst_high > limit:
         return finding(
             "INCONCLUSIVE",
@@ -249,12 +261,13 @@ DROP_OVERLAP = (
 
 
 def _advise_record_counts(tested: Tested, family: _Family) -> str:
-    """How many records would let some model fail."""
+    """Say how many records would let some model fail."""
     claim = tested.question.claim
     needed = count_records_needed(claim, family.alpha)
     if isinstance(claim, AucClaim) or needed is None:
         return "Give more members and non-members, so that some attack could exceed the limit."
     have = tested.estimate.n_non_members if tested.estimate else 0
+    # Holm's correction asks more of the first of many tests, so both counts are told
     if have < needed:
         corrected = count_records_needed(claim, family.alpha / max(family.n_tests, 1))
         return (
@@ -262,9 +275,11 @@ def _advise_record_counts(tested: Tested, family: _Family) -> str:
             "so that a model could fail "
             f"at this rate; there are {have}."
         )
+    # With k members all found, the lower limit is alpha to the power of 1 / k
     members = ceil(log(family.alpha) / log(tested.limit)) if 0 < tested.limit < 1 else 0
     if tested.estimate is not None and tested.estimate.n_members < members:
         return f"Give at least {members} members so that more than the limit can be shown; there are {tested.estimate.n_members}."
+    # Records are enough, so only ties can be in the way
     return (
         "The scores of every attack tie too coarsely for this rate: audit finer outputs, add "
         "attacks, or judge a larger "
@@ -273,16 +288,19 @@ def _advise_record_counts(tested: Tested, family: _Family) -> str:
 
 
 def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
-    """PASS, INCONCLUSIVE or NOT_RUN for one control.
+    """Build PASS, INCONCLUSIVE or NOT_RUN for one control.
 
     A blind control that could not run may be waived by declaration.
     """
     access = plan.threat.access.word
+    # These two look for gross mistakes only, so without the means to look they do not withhold a
+    # pass
     if control.passed is None and name in ("direction", "fitted"):
         return Finding("PASS", CLAIMS[name], name, access, control.why, "Nothing to do.")
     if control.passed is None and name == "blind" and plan.assume_exchangeable:
         why = "Not checked: the caller declares members and non-members exchangeable (--assume-exchangeable)."
         return Finding("PASS", CLAIMS[name], name, access, "declared by the caller", why)
+    # A control that failed makes an audit inconclusive, never a failure of the model
     verdicts: dict[bool | None, Verdict] = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
     advice = "Nothing to do." if control.passed else ADVICE[name]
     if name == "blind" and control.passed is None:
@@ -293,17 +311,16 @@ def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
 def _find_missing_attacks(
     plan: Plan, arrays: AuditArrays, not_run: list[NotRun], access: str
 ) -> list[Finding]:
-    """One finding for each attack that the policy requires and that did not run.
-
-    Or not at a rate that it is judged at.
-    """
+    """Build one finding for each required attack that did not run at every rate it is judged at."""
     assert plan.policy is not None
     reasons = {entry.attack: entry.why for entry in not_run}
     ran: dict[str, list[AttackPart]] = {}
     for scored in arrays.scored:
+        # Levels that are tried beside the declared one do not meet a requirement
         if scored.declared:
             ran.setdefault(scored.attack, []).append(build_whole_part(scored, arrays))
     findings = []
+    # The policy may ask for wider intervals than the plan computed
     if plan.confidence < plan.policy.confidence:
         why = f"the audit's intervals have a confidence of {plan.confidence:g}"
         advice = "Audit with at least that confidence, or lower it in the policy."
@@ -329,6 +346,7 @@ def _find_missing_attacks(
                 )
             )
             continue
+        # An attack that cannot tell a claimed rate has not answered the claim
         short = [
             fpr for fpr in plan.claim_fprs() if not any(part.resolves(fpr) for part in ran[name])
         ]
@@ -346,13 +364,13 @@ def _find_missing_attacks(
 
 
 def _build_absent_finding(name: str, access: str, why: str, advice: str) -> Finding:
-    """The finding that a required attack did not run."""
+    """Build the finding that a required attack did not run."""
     return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
 
 
 def report_power(plan: Plan, arrays: AuditArrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
-    """For each claim about a rate, or each rate without a policy.
+    """Report the smallest TPR that this audit would have failed.
 
-    The smallest TPR that this audit would have failed.
+    One for each claim about a rate, or for each rate without a policy.
     """
     return compute_audit_power(plan, arrays, list_verdict_parts(plan, arrays), fprs)

@@ -1,6 +1,6 @@
-"""What an audit would have failed.
+"""Compute what an audit would have failed.
 
-One function for the forecast of `plan` and for the statement of `audit`.
+One function serves the forecast of `plan` and the statement of `audit`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def compute_detectable_rates(
     fprs: Sequence[float],
     n_claims: int = 1,
 ) -> list[dict[str, Any]]:
-    """The smallest TPR that an audit fails in 80% of cases, for each claim about a rate.
+    """Compute the smallest TPR that an audit fails in 80% of cases, for each claim about a rate.
 
-    Or for each of `fprs` without a policy.
+    Without a policy there is one for each of `fprs`.
 
     `attacks` says of each attack at the judged access whether it learns from known records;
     `n_claims` counts the claims that are tested together, one for each value of a group. Scores are
@@ -49,6 +49,7 @@ def compute_detectable_rates(
     for fpr, limit in _list_rate_limits(plan, fprs):
         if not can_resolve_fpr(fpr, n_non_members):
             continue
+        # Attacks that learn compare within a fold, which may hold too few non-members
         resolving = {
             name: learns
             for name, learns in attacks.items()
@@ -56,7 +57,9 @@ def compute_detectable_rates(
         }
         if not resolving:
             continue
+        # Every attack is tested for every claim, and Holm's first step divides by all of them
         n_tests = len(resolving) * max(n_claims, 1)
+        # Only whether an attack learns matters, so at most two cases are computed
         values = {
             learns: minimum_detectable_tpr(
                 n_members,
@@ -76,9 +79,9 @@ def compute_detectable_rates(
 
 
 def _list_rate_limits(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:
-    """Rates with the TPR that the policy allows there.
+    """List rates with the TPR that the policy allows there.
 
-    The rates themselves, against guessing, without a policy.
+    Without a policy these are the rates themselves, against guessing.
     """
     if plan.policy is None:
         return [(fpr, fpr) for fpr in fprs]
@@ -95,39 +98,43 @@ def _get_tpr_limit(claim: AnyClaim) -> float:
 
 
 def _can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: bool) -> bool:
-    """Whether an attack has enough non-members to compare for a rate.
+    """Tell whether an attack has enough non-members to compare for a rate.
 
-    A fold's, if it learns from known records.
+    They are a fold's, if it learns from known records.
     """
     n = n_non_members // plan.folds if learns else n_non_members
     return can_resolve_fpr(fpr, n)
 
 
 def _take_largest(values: Any) -> float | None:
-    """The largest of `values`, None if one of them is None."""
+    """Take the largest of `values`, None if one of them is None."""
     found = list(values)
+    # None stands for a TPR above one, which is the largest there is
     return None if any(value is None for value in found) else max(found)
 
 
 def compute_audit_power(
     plan: Plan, arrays: AuditArrays, parts: Sequence[AttackPart], fprs: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """What this audit would have failed, as `compute_detectable_rates` says.
+    """Compute what this audit would have failed, as `compute_detectable_rates` says.
 
-    With the attacks whose scores tie set apart.
+    Attacks whose scores tie are set apart.
 
     `parts` are the judged attacks. `coarse` holds, for each attack whose scores tie at a rate, the
     TPR that it would have taken; where every attack's scores tie, `tpr` is the largest of these.
     """
+    # Records of one person move together, so they count less than their number
     n_members, n_others = count_sides(arrays.member, arrays.unit)
     n_claims = count_questions(plan.policy, arrays.group_values) if plan.policy else 1
     at = find_verdict_level(arrays, plan.threat.access)
     attacks = {
         scored.attack: scored.learned for scored in arrays.scored if is_derivable(scored, at)
     }
+    # First as if no scores tied, as a forecast would say
     found = compute_detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims)
     for row in found:
         own = [part for part in parts if part.resolves(row["fpr"])]
+        # Folds have curves of their own, so learned attacks are left out of the ties
         blocks = {
             part.scored.attack: _find_tied_blocks(part, row["fpr"])
             for part in own
@@ -146,13 +153,17 @@ def compute_audit_power(
             for name, ends in blocks.items()
             if ends is not None
         }
+        # An attack whose scores do not tie still reaches the better number
         if own and len(row["coarse"]) == len(own):
             row["tpr"] = _take_largest(row["coarse"].values())
     return found
 
 
 def count_sides(member: Bools, unit: Ints | None) -> tuple[int, int]:
-    """Members and non-members, each person or document counted once where records come in units (Kish's number)."""
+    """Count members and non-members, each person or document once.
+
+    Where records come in units it is Kish's number.
+    """
     if unit is None:
         return int(member.sum()), int((~member).sum())
     sizes = [np.unique(unit[side], return_counts=True)[1] for side in (member, ~member)]
@@ -160,13 +171,14 @@ def count_sides(member: Bools, unit: Ints | None) -> tuple[int, int]:
 
 
 def _find_tied_blocks(part: AttackPart, fpr: float) -> tuple[float, ...] | None:
-    """Blocks of tied non-members from the highest score down.
+    """Find blocks of tied non-members from the highest score down.
 
-    If enough tie at the threshold of `fpr` to matter.
+    None where too few tie at the threshold of `fpr` to matter.
     """
     curve = part.curves()[0]
     allowed = fpr * curve.n_non_members
     at = int(np.searchsorted(curve.fp, allowed, side="left"))
+    # One tie more or less changes nothing that can be seen
     if curve.fp[at] - curve.fp[at - 1] <= max(1.0, COARSE * allowed):
         return None
     return count_non_member_blocks(curve, fpr)

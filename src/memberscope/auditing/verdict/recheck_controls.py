@@ -1,4 +1,4 @@
-"""The controls of a stored result held against its arrays.
+"""Hold the controls of a stored result against its arrays.
 
 What was edited in `result.json` contradicts them.
 """
@@ -18,20 +18,23 @@ CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
 
 
 def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
-    """What the stored controls say otherwise than the stored arrays, in sentences.
+    """List what the stored controls say otherwise than the stored arrays, in sentences.
 
     Empty if nothing does.
 
     The blind control cannot be computed without the records: its outcome is held against its own
     numbers only.
     """
+    # Taking a control out must not be a way round it
     absent = [name for name in CONTROLS if name not in result.controls]
     if absent:
         return [f"the {name} control is missing" for name in absent]
     controls = result.controls
+    # Attacks with reference models cannot have run without their control
     used = any(sum(find_attacks((entry.attack,))[0].needs.references) for entry in arrays.scored)
     if used and "references" not in controls:
         return ["the references control is missing"]
+    # More models than the adversary was granted would lift a limited pass
     if used and controls["references"].details["models"] - controls["references"].details[
         "failed"
     ] > (result.threat_models[-1].references or 0):
@@ -46,7 +49,7 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
 
 
 def _recheck_direction(stored: Control, blind: Control, arrays: AuditArrays) -> list[str]:
-    """Direction from the stored scores.
+    """Recheck the direction from the stored scores.
 
     Where the gap attack did not run, the accuracies are one unseen test more.
     """
@@ -56,6 +59,7 @@ def _recheck_direction(stored: Control, blind: Control, arrays: AuditArrays) -> 
         else max(0, int(stored.details.get("tests", 1)) - 1)
     )
     again = run_direction_control(arrays, None, blind, unseen=unseen)
+    # With unseen tests a stored failure may be right, so only a stored pass is doubted
     if again.passed is False and stored.passed is not False:
         return [f"the direction control passed, though the stored scores say: {again.why}"]
     if not unseen and again.passed != stored.passed:
@@ -64,14 +68,16 @@ def _recheck_direction(stored: Control, blind: Control, arrays: AuditArrays) -> 
 
 
 def _recheck_fitted(stored: Control, arrays: AuditArrays) -> list[str]:
-    """The members' accuracy, and where no probabilities decided, the outcome."""
+    """Recheck the members' accuracy, and the outcome where no probabilities decided."""
     right = read_correct_predictions(arrays)
     if right is None or stored.passed is None:
+        # Labels that were seen are enough for this control to run
         known = right is not None and stored.passed is None
         return (
             ["the fitted control is said not to have run, though labels were seen"] if known else []
         )
     member = arrays.member
+    # Only rounding may lie between the two
     if stored.value is None or abs(stored.value - float(right[member].mean())) > 1e-9:
         return ["the accuracy on members in the fitted control is not that of the stored scores"]
     unit = arrays.unit
@@ -79,13 +85,14 @@ def _recheck_fitted(stored: Control, arrays: AuditArrays) -> list[str]:
         right[member], arrays.labels[member], None if unit is None else unit[member]
     )
     seen = "probabilities" if any(entry.access != "label" for entry in arrays.scored) else "labels"
+    # Probabilities can decide what labels do not, so their failure alone is no contradiction
     if sure != stored.passed and (sure or seen == "labels"):
         return ["the fitted control does not follow from the stored scores"]
     return []
 
 
 def _is_unlearned_attack(entry: AttackScores) -> bool:
-    """Whether a stored score depends on its own record's answers only."""
+    """Tell whether a stored score depends on its own record's answers only."""
     needs = find_attacks((entry.attack,))[0].needs
     return (
         entry.declared
@@ -97,28 +104,32 @@ def _is_unlearned_attack(entry: AttackScores) -> bool:
 
 
 def _recheck_null(stored: Control, arrays: AuditArrays) -> list[str]:
-    """The null control's interval against its outcome.
+    """Recheck the null control's interval against its outcome.
 
-    And the attacks that learn nothing once more.
+    The attacks that learn nothing are judged once more.
     """
     if stored.passed is None:
         return []
     if stored.low is None or stored.high is None or stored.value is None:
         return ["the null control has no numbers"]
+    # What the document says must agree with itself, before it is held against scores
     if stored.passed != (stored.low <= 0.5 <= stored.high):
         return ["the null control's outcome contradicts its own interval"]
+    # The pseudo members follow from the records' ids, so the draw is the same again
     outside, unit = ~arrays.member, arrays.unit
     own_unit = None if unit is None else unit[outside]
     truth: Bools = choose_pseudo_members(arrays.ids[outside], own_unit)
     scored: dict[str, Floats] = {
         e.attack: e.scores[outside] for e in arrays.scored if _is_unlearned_attack(e)
     }
+    # The correction is over all attacks that were judged, not only those that can be repeated
     total = int(stored.details.get("attacks", 0))
     if not scored or not total or min(int(truth.sum()), int((~truth).sum())) < 2:
         return []
     again = judge_null_scores(scored, truth, own_unit, tests=total)
     if stored.passed and not again.passed:
         return [f"the null control passed, though the stored scores say: {again.why}"]
+    # The number shown can be repeated only if its attack learns nothing
     shown = stored.details.get("furthest")
     if shown in FIXED and shown in scored:
         alone = judge_null_scores({shown: scored[shown]}, truth, own_unit, tests=total)
@@ -128,7 +139,7 @@ def _recheck_null(stored: Control, arrays: AuditArrays) -> list[str]:
 
 
 def _recheck_blind(stored: Control) -> list[str]:
-    """The blind control's outcome against its own p-value and interval."""
+    """Recheck the blind control's outcome against its own p-value and interval."""
     if stored.passed is None:
         return []
     p_value, alpha = stored.details.get("p_value"), stored.details.get("alpha")
@@ -139,6 +150,7 @@ def _recheck_blind(stored: Control) -> list[str]:
         or stored.passed != (p_value >= alpha)
     ):
         return ["the blind control's outcome contradicts its own p-value"]
+    # The AUC is one of the tests, so a pass cannot go with limits above one half
     return (
         ["the blind control's outcome contradicts its own interval"]
         if stored.passed and stored.low > 0.5 + 1e-9
@@ -147,7 +159,7 @@ def _recheck_blind(stored: Control) -> list[str]:
 
 
 def _recheck_overlap(stored: Control, result: Result, arrays: AuditArrays) -> list[str]:
-    """The overlap control's counts against the marked records and the diagnostics."""
+    """Recheck the overlap control's counts against the marked records and the diagnostics."""
     marked = arrays.overlap
     shown = result.diagnostics.get("overlap")
     if stored.passed is None:

@@ -1,4 +1,4 @@
-"""A result once more from its stored arrays: recomputed, verified, or judged by another policy.
+"""Recompute, verify, or judge a result by another policy from its stored arrays.
 
 No model is asked.
 """
@@ -34,14 +34,16 @@ def recompute_estimates(
     settings: EstimateSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Estimate]:
-    """The estimates that follow from the stored arrays alone."""
+    """Recompute the estimates that follow from the stored arrays alone."""
     found: list[Estimate] = []
+    # The order is that of the audit, since documents are compared entry by entry
     for at in list_scored_levels(arrays):
         found.extend(estimate_strongest(arrays, at, settings))
     for entries in map_in_parallel(
         lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress
     ):
         found.extend(entries)
+    # Further targets tell only how numbers vary between trainings
     for name, other in arrays.targets.items():
         found.extend(
             replace(entry, target=name) for entry in _estimate_target_headlines(other, settings)
@@ -50,9 +52,9 @@ def recompute_estimates(
 
 
 def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
-    """Of one further target model.
+    """Estimate the headlines of one further target model, the strongest attack first.
 
-    AUC, TPR and FPR at each rate and the balanced point, the strongest attack first.
+    AUC, TPR and FPR at each rate and the balanced point.
     """
     found: list[Estimate] = []
     for at in list_scored_levels(arrays):
@@ -71,7 +73,10 @@ def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) 
 def _estimate_headlines(
     entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings
 ) -> list[Estimate]:
-    """One attack's headlines: at a level tried beside the declared one there are no transferred thresholds."""
+    """Estimate one attack's headlines.
+
+    At a level tried beside the declared one there are no transferred thresholds.
+    """
     part = build_whole_part(entry, arrays)
     return (
         estimate_group(part, settings) if entry.declared else estimate_main_numbers(part, settings)
@@ -79,11 +84,12 @@ def _estimate_headlines(
 
 
 def estimate_by_budget(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
-    """AUC and TPR at each rate of each label-only search.
+    """Estimate AUC and TPR at each rate of each label-only search by its number of queries.
 
-    Had it stopped at fewer `queries` a record.
+    They are what it would have reached, had it stopped at fewer `queries` a record.
     """
     found: list[Estimate] = []
+    # Only searches keep the scores of their stages
     for entry in arrays.scored:
         if entry.budgets is None or entry.stages is None:
             continue
@@ -102,7 +108,7 @@ def estimate_by_budget(arrays: AuditArrays, settings: EstimateSettings) -> list[
 
 
 def digest_audit_arrays(arrays: AuditArrays) -> str:
-    """SHA-256 of everything that estimates depend on.
+    """Compute the SHA-256 of everything that estimates depend on.
 
     Membership, folds, groups, scores, thresholds and posteriors.
     """
@@ -116,6 +122,7 @@ def digest_audit_arrays(arrays: AuditArrays) -> str:
         (f"group {name} {arrays.group_values[name]}", codes)
         for name, codes in sorted(arrays.groups.items())
     ]
+    # What is optional is hashed only if there, so that results without it keep their digests
     parts += [] if arrays.vulnerability is None else [("vulnerability", arrays.vulnerability)]
     parts += [] if arrays.overlap is None else [("overlap", arrays.overlap)]
     parts += [] if arrays.unit is None else [("unit", arrays.unit)]
@@ -129,6 +136,7 @@ def digest_audit_arrays(arrays: AuditArrays) -> str:
         )
         parts += [(f"{name} posterior", arrays.posterior[name])] if name in arrays.posterior else []
         parts += [(f"{name} {point}", cuts) for point, cuts in entry.thresholds.items()]
+    # Names are hashed with the arrays, so that two of them cannot be exchanged
     for name, array in parts:
         hasher.update(f"{name}:{digest_array(array)}".encode())
     for name, other in arrays.targets.items():
@@ -137,7 +145,7 @@ def digest_audit_arrays(arrays: AuditArrays) -> str:
 
 
 def digest_account(result: Result) -> str:
-    """SHA-256 of what a verdict rests on besides the scores.
+    """Compute the SHA-256 of what a verdict rests on besides the scores.
 
     Controls, what did not run, threat models and diagnostics.
     """
@@ -148,13 +156,15 @@ def digest_account(result: Result) -> str:
 
 
 def restore_plan(result: Result) -> Plan:
-    """The plan as it stands in a result."""
+    """Restore the plan as it stands in a result."""
     document = dict(result.plan)
+    # These two are written beside the plan and are no part of it
     document.pop("versions", None)
     document.pop("execution", None)
     threat = dict(document.pop("threat"))
     threat["access"] = Access[threat["access"].upper()]
     policy = document.pop("policy")
+    # JSON has lists where the plan has tuples
     for name in ("attacks", "fprs", "priors", "views", "restrictions"):
         document[name] = None if document[name] is None else tuple(document[name])
     return Plan(
@@ -163,7 +173,7 @@ def restore_plan(result: Result) -> Plan:
 
 
 def restore_settings(result: Result) -> EstimateSettings:
-    """Rates, priors and confidence of a result."""
+    """Restore rates, priors and confidence of a result."""
     plan = restore_plan(result)
     return EstimateSettings(
         plan.resolvable_fprs(result.diagnostics["n_non_members"]),
@@ -173,15 +183,17 @@ def restore_settings(result: Result) -> EstimateSettings:
 
 
 def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
-    """What does not agree between a result and its arrays, in sentences.
+    """List what does not agree between a result and its arrays, in sentences.
 
     Empty if everything does.
     """
     found = []
+    # Digests first: they find any change, though not which number it makes wrong
     if result.digests.get("arrays") != digest_audit_arrays(arrays):
         found.append("arrays.safetensors is not the one that this result was computed from")
     if result.digests.get("account") != digest_account(result):
         found.append("the controls, diagnostics or reasons are not those that the audit wrote")
+    # An attack that was dropped would leave no trace but its absence
     accounted = {entry.attack for entry in arrays.scored} | {
         name for entry in result.not_run for name in entry.attack.split(", ")
     }
@@ -190,6 +202,7 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
         found.append(
             f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}"
         )
+    # Bounds on epsilon are computed from draws that the arrays do not hold
     stored = {
         _identify_estimate(entry): entry
         for entry in result.estimates
@@ -201,6 +214,7 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     }
     if set(stored) != set(again):
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
+    # Exact equality: the same arrays and settings give the same numbers
     changed = [
         key
         for key in stored
@@ -229,7 +243,7 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
 
 
 def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
-    """Where the queries of a search, or the total, are not those that the stored scores took.
+    """Find where the queries of a search, or the total, are not what the stored scores took.
 
     In sentences.
     """
@@ -240,17 +254,19 @@ def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
         for name in most
         if told.get(name, {}).get("most") != most[name]
     ]
+    # Every other attack shares one answer a record
     least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
     total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
     return found + (
         [f"{result.cost.queries} queries are fewer than were asked"]
+        # A mean times a count is a whole number only up to rounding
         if result.cost.queries < total - 0.5
         else []
     )
 
 
 def _identify_estimate(entry: Estimate) -> tuple[Any, ...]:
-    """What makes an estimate the one it is."""
+    """Give what makes an estimate the one it is."""
     level = format_level(entry.access, entry.restriction)
     return (
         entry.target,
@@ -265,14 +281,14 @@ def _identify_estimate(entry: Estimate) -> tuple[Any, ...]:
 
 
 def _get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:
-    """What an estimate says."""
+    """Give what an estimate says."""
     counts = (entry.n_members, entry.n_non_members, entry.queries)
     said = (entry.confidence, entry.method, entry.reached_by)
     return (entry.value, entry.low, entry.high, *said, *counts)
 
 
 def verify_verdict(result: Result, judgement: Judgement) -> list[str]:
-    """Where a result's verdict and findings are not those of `judgement`, in sentences."""
+    """Find where a result's verdict and findings are not those of `judgement`, in sentences."""
     if judgement.verdict != result.verdict:
         return [f"the stored scores give the verdict {judgement.verdict}, not {result.verdict}"]
     stored = (result.reason, result.findings, result.limited)
@@ -282,14 +298,16 @@ def verify_verdict(result: Result, judgement: Judgement) -> list[str]:
 
 
 def judge_again(result: Result, arrays: AuditArrays, policy: Policy | None) -> Judgement:
-    """The verdict on stored scores of `policy`, or of the plan's own if None.
+    """Judge stored scores by `policy`, or by the plan's own if None.
 
     Raises:
         InputError: The records do not resolve a rate of the policy.
     """
     plan = restore_plan(result)
     plan = replace(plan, policy=policy or plan.policy)
+    # Raises before anything is judged at a rate that the records cannot resolve
     plan.resolvable_fprs(result.diagnostics["n_non_members"])
+    # The blind control was judged at the audit's rates, and says nothing of others
     controls = dict(result.controls)
     blind = controls.get("blind")
     if policy is not None and blind is not None and blind.passed:

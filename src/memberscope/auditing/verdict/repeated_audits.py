@@ -1,6 +1,6 @@
 """Count the audits of one model with one plan.
 
-Since many seeds tried until one passes are not one audit that passed.
+Many seeds tried until one passes are not one audit that passed.
 """
 
 from __future__ import annotations
@@ -29,19 +29,21 @@ NAMES = (
 
 
 def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
-    """Note a finished audit in the store, and say how many there were of the same model and plan.
+    """Note a finished audit in the store, and count those of the same model and plan.
 
-    And with which seeds.
+    Gives their number and their seeds.
 
     `model` is a digest of the model or of its answers. The seed and the title are left out of what
     makes plans the same.
     """
+    # A broken count must not lose an audit that is finished
     path = store.path / FILE
     try:
         past: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         past = [dict(entry) for entry in past]
     except (OSError, ValueError, TypeError):
         past = []
+    # Another seed or title makes no other plan, or trying seeds would not show
     own = {"model": model, "plan": replace(plan, seed=0, title="").digest(), "seed": plan.seed}
     past.append(own)
     write_bytes(path, (json.dumps(past, indent=1) + "\n").encode())
@@ -55,7 +57,7 @@ def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
 
 
 def describe_repeats(environment: dict[str, str]) -> str | None:
-    """Which audit of this model with this plan it was; None for the first, or where nobody counted.
+    """Say which audit of this model with this plan it was; None for the first, or uncounted.
 
     >>> describe_repeats({"audits_of_this_plan": "3", "seeds_of_these_audits": "0, 1, 2"})
     'This is the third audit of this model with this plan; seeds tried: 0, 1, 2.'

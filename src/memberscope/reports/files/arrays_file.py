@@ -1,6 +1,6 @@
-"""`arrays.safetensors`: scores, membership, folds and groups.
+"""Write and read `arrays.safetensors`: scores, membership, folds and groups.
 
-From which every estimate can be computed again.
+Every estimate can be computed again from it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,15 @@ def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
     """
     from safetensors.numpy import save
 
+    # Ids may be names of people, so they are left out if asked
     names = arrays.ids if ids else np.arange(len(arrays.ids)).astype(np.str_)
     tensors: dict[str, NDArray[Any]] = {
         "labels": arrays.labels,
+        # The format has no texts, so ids go in as bytes of lines
         "ids": np.frombuffer("\n".join(names.tolist()).encode(), dtype=np.uint8),
         **_collect_scored_tensors(arrays, ""),
     }
+    # Further targets share records and labels, so only their own scores are stored
     for name, other in arrays.targets.items():
         tensors |= _collect_scored_tensors(other, f"{name}/")
     if arrays.vulnerability is not None:
@@ -49,13 +52,14 @@ def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
         "groups": {name: list(arrays.group_values[name]) for name in arrays.groups},
         "targets": {name: _describe_scores(other) for name, other in arrays.targets.items()},
     }
+    # The format stores memory as it lies, so slices are copied first
     contiguous = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
     # One entry: the order of several changes from run to run, and equal arrays must be equal bytes.
     write_bytes(path, save(contiguous, metadata={META: json.dumps(meta)}), mode=0o600)
 
 
 def _describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
-    """What the scores are of, in order."""
+    """Describe what the scores are of, in order."""
     return [
         {
             "attack": entry.attack,
@@ -72,7 +76,7 @@ def _describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
 
 
 def _collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArray[Any]]:
-    """Membership, folds, scores, posteriors and thresholds of one target model by name."""
+    """Collect membership, folds, scores, posteriors and thresholds of one model by name."""
     tensors: dict[str, NDArray[Any]] = {
         f"{prefix}member": arrays.member.astype(np.uint8),
         f"{prefix}fold": arrays.fold,
@@ -95,9 +99,10 @@ def _collect_scored_tensors(arrays: AuditArrays, prefix: str) -> dict[str, NDArr
 def _read_scored(
     tensors: dict[str, Any], listed: list[dict[str, Any]], prefix: str
 ) -> tuple[tuple[AttackScores, ...], dict[str, Any]]:
-    """Scores and posteriors of one target model, as `_collect_scored_tensors` wrote them."""
+    """Read scores and posteriors of one target model, as `_collect_scored_tensors` wrote them."""
     scored, posterior = [], {}
     for entry in listed:
+        # Its name is needed to look up its scores, and follows from the other fields
         one = AttackScores(
             entry["attack"],
             entry["access"],
@@ -119,13 +124,14 @@ def _read_scored(
             stages=tensors[f"{prefix}stages/{name}"] if staged else None,
         )
         scored.append(found)
+        # Posteriors are kept of the audited model at declared levels only
         if not prefix and found.declared:
             posterior[name] = tensors[f"posterior/{name}"]
     return tuple(scored), posterior
 
 
 def read_arrays(path: str | Path) -> AuditArrays:
-    """The arrays of an audit's folder or file.
+    """Read the arrays of an audit's folder or file.
 
     Raises:
         InputError: The file is missing, truncated or not one of an audit.
@@ -166,6 +172,7 @@ def read_arrays(path: str | Path) -> AuditArrays:
             arrays.targets[name] = _add_comparable_scores(
                 AuditArrays(ids, member, tensors["labels"], fold, found, unit=arrays.unit)
             )
+    # A truncated file fails in many ways, which all mean the same to a reader
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(
             f"Expected the complete arrays of an audit, got {file}: {error}. Run the audit again."
@@ -174,8 +181,9 @@ def read_arrays(path: str | Path) -> AuditArrays:
 
 
 def _add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
-    """The arrays with the comparable scores that follow from them."""
+    """Add the comparable scores that follow from the arrays."""
     from memberscope.auditing.scoring import pool_scores
 
+    # They are not stored, as they follow from scores and folds
     arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in arrays.scored})
     return arrays

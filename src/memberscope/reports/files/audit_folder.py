@@ -1,4 +1,4 @@
-"""The output folder of an audit: everything whole, or as it was before."""
+"""Write the output folder of an audit: everything whole, or as it was before."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ FILES = ("arrays.safetensors", "records.csv", "report.html", "result.json")
 def write_all(
     result: Result, out: str | Path, *, records: bool = True, show_ids: bool = False
 ) -> None:
-    """Write arrays.safetensors, records.csv (unless `records` is false).
-
-    Report.html and result.json.
+    """Write arrays.safetensors, records.csv (if `records`), report.html and result.json.
 
     They are written aside and moved in once all are whole, so that a full disk leaves the folder as
     it was. What an earlier run left of a file that this one does not write is removed, since ids
@@ -31,6 +29,7 @@ def write_all(
         InputError: The disk is full or the folder cannot be written.
     """
     folder = Path(out)
+    # Beside the files, so that moving them in is a rename on one disk
     aside = folder / f".writing.{os.getpid()}"
     try:
         if result.arrays is not None:
@@ -45,5 +44,6 @@ def write_all(
                     os.replace(aside / name, folder / name)
                 else:
                     (folder / name).unlink(missing_ok=True)
+    # Whatever happened, nothing half written stays
     finally:
         shutil.rmtree(aside, ignore_errors=True)

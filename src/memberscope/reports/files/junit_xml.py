@@ -1,4 +1,4 @@
-"""JUnit XML: one test case a finding, so that any CI shows the gate."""
+"""Write JUnit XML: one test case a finding, so that any CI shows the gate."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 from memberscope._files import write_bytes
 from memberscope.auditing import Result
 
+# Characters that XML 1.0 forbids even when escaped
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render_junit(result: Result) -> str:
-    """XML text: FAIL is a failure.
+    """Render XML text, in which FAIL is a failure.
 
     What is not decided, and a limited pass, is an error, so that no viewer shows it as passed.
     """
@@ -24,6 +25,7 @@ def render_junit(result: Result) -> str:
     )
     counts = {"FAIL": 0, "INCONCLUSIVE": 0, "NOT_RUN": 0, "PASS": 0}
     for finding in result.findings:
+        # A limited pass is not what the policy asked for, so the gate must not show it as one
         verdict = "INCONCLUSIVE" if finding.limited else finding.verdict
         counts[verdict] += 1
         name = f"{finding.claim} [{finding.access}]"
@@ -35,6 +37,7 @@ def render_junit(result: Result) -> str:
         )
         if verdict == "PASS":
             continue
+        # JUnit knows failures and errors; what could not be told is the latter
         kind = "failure" if verdict == "FAIL" else "error"
         said = (
             f"PASS, limited: {result.reason}" if finding.limited else f"{verdict}: {finding.rule}"
@@ -55,7 +58,7 @@ def render_junit(result: Result) -> str:
 
 
 def _strip_forbidden_characters(text: str) -> str:
-    """Text without characters that XML forbids."""
+    """Strip the characters that XML forbids from a text."""
     return FORBIDDEN.sub("�", text)
 
 

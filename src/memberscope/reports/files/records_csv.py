@@ -1,4 +1,7 @@
-"""`records.csv`: one line a record with its scores and posteriors; readable by its owner alone."""
+"""Write `records.csv`: one line a record with its scores and posteriors.
+
+It is readable by its owner alone.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,7 @@ from memberscope.auditing import AuditArrays, hash_ids
 
 
 def write_records(arrays: AuditArrays, path: Path) -> None:
-    """Write id, the hash that reports show, membership, class and groups.
-
-    And each attack's score and posterior.
+    """Write id, hash, membership, class and groups, and each attack's score and posterior.
 
     With reference models, each record's separation under them and its limits stand before the
     attacks.
@@ -21,18 +22,21 @@ def write_records(arrays: AuditArrays, path: Path) -> None:
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
+    # The file holds ids and membership, which are what an attacker is after
     write_bytes(path, _build_records_csv(arrays), mode=0o600)
 
 
 def is_records_file_current(arrays: AuditArrays, path: Path) -> bool:
-    """Whether the file is the one that these arrays give; one that was never written is none."""
+    """Tell whether the file is the one that these arrays give, or was never written."""
     return not path.is_file() or path.read_bytes() == _build_records_csv(arrays)
 
 
 def _build_records_csv(arrays: AuditArrays) -> bytes:
-    """The contents of `records.csv`."""
+    """Build the contents of `records.csv`."""
+    # Attacks without a posterior were tried beside the declared level, and have no column
     names = list(arrays.posterior)
     stream = io.StringIO()
+    # One line end on all systems, so that equal arrays give equal bytes
     writer = csv.writer(stream, lineterminator="\n")
     groups = list(arrays.groups)
     scores = {entry.name: entry.scores for entry in arrays.scored}
@@ -49,6 +53,7 @@ def _build_records_csv(arrays: AuditArrays) -> bytes:
         for name in groups
     ]
     for i, name in enumerate(arrays.ids):
+        # Written out in full, so that they read back to the same number
         numbers = [
             repr(float(value))
             for entry in names
@@ -70,7 +75,7 @@ def _build_records_csv(arrays: AuditArrays) -> bytes:
 
 
 def _escape_formula(text: str) -> str:
-    """Text that a spreadsheet will not take for a formula.
+    """Escape text that a spreadsheet would take for a formula.
 
     >>> _escape_formula("=1+1"), _escape_formula("plain")
     ("'=1+1", 'plain')

@@ -1,4 +1,7 @@
-"""`result.json`: written deterministically, read with a sentence for every way it can be wrong."""
+"""Write `result.json` deterministically, and read it.
+
+There is a sentence for every way it can be wrong.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from memberscope.errors import InputError
 
 
 def format_result_json(result: Result) -> str:
-    """The document as JSON text, keys in the order of the type, every float as Python prints it."""
+    """Format the document as JSON text, keys in the order of the type, floats as Python does."""
     return (
         json.dumps(result.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
         + "\n"
@@ -33,7 +36,7 @@ def write_result(result: Result, path: Path) -> None:
 
 
 def read_result(path: str | Path) -> Result:
-    """A result from `result.json` or from the folder that holds it.
+    """Read a result from `result.json` or from the folder that holds it.
 
     Raises:
         InputError: It is missing, truncated, of another format, or does not fit the schema.
@@ -51,6 +54,7 @@ def read_result(path: str | Path) -> Result:
         raise InputError(
             f"Expected complete JSON in {file}, got: {error}. Run the audit again."
         ) from error
+    # The format first, as another version fails the schema with words that help nobody
     found = document.get("format") if isinstance(document, dict) else None
     if found != FORMAT:
         raise InputError(
@@ -62,6 +66,7 @@ def read_result(path: str | Path) -> Result:
         result = Result.model_validate(document)
         _check_result_fields(result)
         return result
+    # What the schema leaves open, and every reader relies on
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected the plan and the numbers of records in {file}, got {type(error).__name__}: "
@@ -88,6 +93,6 @@ def _check_result_fields(result: Result) -> None:
 
 
 def result_schema() -> dict[str, Any]:
-    """JSON Schema of the result document."""
+    """Build the JSON Schema of the result document."""
     found: dict[str, Any] = Result.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **found}

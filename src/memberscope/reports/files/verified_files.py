@@ -1,6 +1,6 @@
-"""Results and sweeps read from disk together with the scores they rest on.
+"""Read results and sweeps from disk together with the scores they rest on.
 
-And refused where the two do not agree.
+They are refused where the two do not agree.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from memberscope.reports.frontier import read_frontier
 
 
 def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Result, AuditArrays]:
-    """A result with its arrays, from an audit's folder or its result.json.
+    """Read a result with its arrays, from an audit's folder or its result.json.
 
-    Judged by `policy` or by its own.
+    It is judged by `policy` or by its own.
 
     Raises:
         InputError: One of the files is missing or broken, or the result is not what the arrays
@@ -35,6 +35,7 @@ def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Resul
     path = Path(path)
     found, arrays = read_result(path), read_arrays(path if path.is_dir() else path.parent)
     judgement = verify_result(found, arrays, policy)
+    # Another policy may give another verdict than the one that is stored
     judged = {
         name: getattr(judgement, name) for name in ("verdict", "limited", "reason", "findings")
     }
@@ -42,13 +43,14 @@ def read_verified(path: str | Path, policy: Policy | None = None) -> tuple[Resul
 
 
 def read_verified_frontier(path: Path) -> tuple[Frontier, dict[str, Result]]:
-    """A sweep with its audits, which lie beside it, by the name of their way of training.
+    """Read a sweep with its audits, which lie beside it, by the name of their way of training.
 
     Raises:
         InputError: One of the files is missing or broken, or a row is not what its audit gives.
     """
     frontier = read_frontier(path)
     folder = path if path.is_dir() else path.parent
+    # Undefended training is audited in every sweep, even where no row names it
     names = dict.fromkeys(
         ["none", *(parse_training_name(row.name) for row in frontier.rows if row.why_not is None)]
     )

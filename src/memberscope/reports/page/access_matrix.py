@@ -1,6 +1,6 @@
-"""Access by attack: one row a level of access, what its strongest attack finds and costs.
+"""Build the table of access by attack.
 
-And the leading attacks beside it.
+One row a level of access: what its strongest attack finds and costs, and the leading attacks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LIMITS = {
 class MatrixRow:
     """One level: in words, with the strongest attack's numbers and each shown attack's AUC.
 
-    `why` if it was not audited.
+    `why` is set if it was not audited.
     """
 
     level: str
@@ -52,9 +52,9 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class Matrix:
-    """The rows, weakest access first, the attacks that have a column.
+    """The rows, weakest access first, and the attacks that have a column.
 
-    And the rate and prior that the rows speak of.
+    `fpr` and `prior` are those that the rows speak of.
     """
 
     attacks: tuple[str, ...]
@@ -64,11 +64,13 @@ class Matrix:
 
 
 def build_matrix(result: Result) -> Matrix:
-    """The table of a result; levels that were not audited say why."""
+    """Build the table of a result; levels that were not audited say why."""
+    # One rate for all rows, so that they compare
     best, prior = find_headline(result), result.plan["threat"]["prior"]
     fpr = None if best is None else best.fpr
     attacks = _find_leading_attacks(result)
     rows = [_build_matrix_row(result, level, attacks, fpr, prior) for level in list_levels(result)]
+    # Levels without an attack, and then those that were never to be audited, keep their row
     unmeasured = list_unmeasured_levels(result)
     rows += [
         MatrixRow(format_level(*place), _describe_access(*place), why=UNMEASURED)
@@ -90,7 +92,7 @@ def _build_matrix_row(
     fpr: float | None,
     prior: float,
 ) -> MatrixRow:
-    """One audited level."""
+    """Build one audited level."""
     tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
     auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
     leading = tpr or auc
@@ -110,7 +112,7 @@ def _build_matrix_row(
 
 
 def _find_leading_attacks(result: Result) -> tuple[str, ...]:
-    """The attacks with the largest AUC at any level, one at least for each level."""
+    """Find the attacks with the largest AUC at any level, one at least for each level."""
     areas: dict[str, float] = {}
     must = []
     for level in list_levels(result):
@@ -124,18 +126,20 @@ def _find_leading_attacks(result: Result) -> tuple[str, ...]:
         for entry in found:
             areas[entry.attack] = max(areas.get(entry.attack, 0.0), entry.value)
     ordered = sorted(areas, key=lambda name: -areas[name])
+    # The gap attack is the baseline, so it is shown whenever it ran
     chosen = list(dict.fromkeys(["gap"] * ("gap" in areas) + must + ordered))[:SHOWN]
     return tuple(chosen)
 
 
 def _describe_access(access: str, restriction: str | None) -> str:
-    """What one query returns.
+    """Describe what one query returns.
 
     >>> _describe_access("probabilities", "top:3+round:2"), _describe_access("label", None)
     ('the 3 likeliest, with probabilities; probabilities to 2 decimals', 'the predicted label')
     """
     if restriction is None:
         return WORDS[access]
+    # Chained restrictions are told one after the other
     parts = [part.split(":") for part in restriction.split("+")]
     words = "; ".join(
         LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts
@@ -146,7 +150,8 @@ def _describe_access(access: str, restriction: str | None) -> str:
 
 
 def _explain_missing_level(result: Result, access: Access) -> str:
-    """Why a level of access was not audited."""
+    """Explain why a level of access was not audited."""
+    # The target's own reason says more than the plan's
     for entry in result.not_run:
         if entry.attack == "all" and entry.access == access.word:
             return entry.why
@@ -156,7 +161,7 @@ def _explain_missing_level(result: Result, access: Access) -> str:
 
 
 def name_omitted_attacks(result: Result) -> str:
-    """Kinds of attack that were no part of this audit, in words."""
+    """Name the kinds of attack that were no part of this audit, in words."""
     ran = {entry.access for entry in select_estimates(result, metric="auc")}
     searched = bool(result.diagnostics.get("searches"))
     missing = ["attacks with reference models"] * (

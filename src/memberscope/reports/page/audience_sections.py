@@ -1,4 +1,4 @@
-"""What each of the five readers needs to hear, from the numbers of one result."""
+"""Build what each of the five readers needs to hear, from the numbers of one result."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Section:
 
 
 def build_sections(result: Result) -> list[Section]:
-    """One short section for each of the five readers."""
+    """Build one short section for each of the five readers."""
     return [
         _build_engineer_section(result),
         _build_security_section(result),
@@ -38,9 +38,10 @@ def build_sections(result: Result) -> list[Section]:
 
 
 def _build_engineer_section(result: Result) -> Section:
-    """Which part of the leak is overfitting, and where it sits."""
+    """Build the section on which part of the leak is overfitting, and where it sits."""
     found = result.diagnostics
     sentences = []
+    # Losses have no accuracy, and so no gap
     if "generalisation_gap" in found:
         sentences.append(
             f"Training accuracy is {format_interval(found['train_accuracy'])} and hold-out "
@@ -63,7 +64,7 @@ def _build_engineer_section(result: Result) -> Section:
 
 
 def _build_security_section(result: Result) -> Section:
-    """What each level of access gives an attacker."""
+    """Build the section on what each level of access gives an attacker."""
     sentences = []
     for level in list_levels(result):
         tpr = _find_strongest_tpr(result, level)
@@ -79,7 +80,7 @@ def _build_security_section(result: Result) -> Section:
 
 
 def _find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
-    """The strongest TPR at the headline's rate, for one access level."""
+    """Find the strongest TPR at the headline's rate, for one access level."""
     best = find_headline(result)
     return (
         None
@@ -89,7 +90,7 @@ def _find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
 
 
 def _build_privacy_section(result: Result) -> Section:
-    """Who could be identified, with what certainty, at the stated base rate."""
+    """Build the section on who could be identified, with what certainty, at the base rate."""
     prior = result.plan["threat"]["prior"]
     best = find_headline(result)
     sentences = []
@@ -108,6 +109,7 @@ def _build_privacy_section(result: Result) -> Section:
                 f"called a member at {format_percentage(best.fpr)} false "
                 f"positives is one with probability {format_interval(ppv)}."
             )
+    # Only the first is told; the list stands elsewhere on the page
     if result.exposed:
         top = result.exposed[0]
         sentences.append(
@@ -123,7 +125,7 @@ def _build_privacy_section(result: Result) -> Section:
 
 
 def _build_operations_section(result: Result) -> Section:
-    """What to gate on, and whether the endpoint answers the same twice."""
+    """Build the section on what to gate on, and whether the endpoint answers the same twice."""
     sentences = [
         "Verdict: "
         f"{result.verdict or 'none, since no policy was given'}{' (limited)' if result.limited else ''}. "
@@ -139,7 +141,7 @@ def _build_operations_section(result: Result) -> Section:
 
 
 def _build_red_team_section(result: Result) -> Section:
-    """What ran, what did not, and where the raw scores are."""
+    """Build the section on what ran, what did not, and where the raw scores are."""
     ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
     rates = ", ".join(format_percentage(fpr) for fpr in list_fprs(result))
     return Section(
@@ -156,7 +158,7 @@ def _build_red_team_section(result: Result) -> Section:
 
 
 def _describe_models(result: Result) -> str:
-    """Which models were trained for this audit."""
+    """Describe which models were trained for this audit."""
     found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
     if not found:
         words = "No reference models were trained."

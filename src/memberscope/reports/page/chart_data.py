@@ -1,6 +1,6 @@
-"""The data behind the charts of a report, from the stored arrays.
+"""Build the data behind the charts of a report, from the stored arrays.
 
-Plain lists, small enough for one file.
+They are plain lists, small enough for one file.
 """
 
 from __future__ import annotations
@@ -15,14 +15,19 @@ from memberscope.reports.select import find_headline
 from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
 from memberscope.types import Floats
 
+# The first false positives are drawn one by one, since low rates are what counts
 EXACT_CORNERS = 40
 GRID_POINTS = 120
+# Limits are costly, so they are computed at every few points
 BAND_EVERY = 6
 HISTOGRAM_BINS = 60
 
 
 def build_charts(result: Result) -> dict[str, Any]:
-    """ROC curves with bands, score histograms and the reliability diagram; empty without arrays."""
+    """Build ROC curves with bands, score histograms and the reliability diagram.
+
+    They are empty without arrays.
+    """
     arrays: AuditArrays | None = result.arrays
     if arrays is None:
         return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
@@ -45,9 +50,9 @@ def build_charts(result: Result) -> dict[str, Any]:
 
 
 def _order_attacks(arrays: AuditArrays) -> list[str]:
-    """Attacks by `attack@level`, the largest area first.
+    """Order the attacks by `attack@level`, the largest area first.
 
-    Not those at levels tried beside the one in force.
+    Those at levels tried beside the one in force are left out.
     """
     from memberscope.statistics import auc_value
 
@@ -57,7 +62,7 @@ def _order_attacks(arrays: AuditArrays) -> list[str]:
 
 
 def _build_false_positive_grid(n: int) -> Floats:
-    """Numbers of false positives at which curves are drawn.
+    """Build the numbers of false positives at which curves are drawn.
 
     The first forty, then evenly on a log scale.
     """
@@ -70,14 +75,15 @@ def _build_false_positive_grid(n: int) -> Floats:
 def _evaluate_curve(
     curves: tuple[Roc, Roc | None], grid: Floats, confidence: float
 ) -> dict[str, list[float | None]]:
-    """TPR at each number of false positives, straight between the vertices where scores tie.
+    """Evaluate the TPR at each number of false positives, straight between vertices.
 
-    And its limits at every few of them (None between).
+    Limits are given at every few of them (None between).
     """
     curve, strict = curves
     tpr = np.array([randomised_tpr(curve, min(1.0, count / curve.n_non_members)) for count in grid])
     low: list[float | None] = [None] * len(grid)
     high: list[float | None] = [None] * len(grid)
+    # At a rate of one the TPR is one, which has no limits
     chosen = [i for i in range(0, len(grid), BAND_EVERY) if grid[i] < curve.n_non_members]
     if chosen:
         _, lows, highs = roc_band(
@@ -89,17 +95,20 @@ def _evaluate_curve(
 
 
 def _round_values(values: Any) -> list[float | None]:
-    """Numbers with four digits for drawing."""
+    """Round numbers to four digits for drawing."""
     return [float(f"{value:.4g}") for value in values]
 
 
 def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
-    """Shares of members and of non-members by score, over the central 99.8% of scores."""
+    """Build shares of members and of non-members by score, over the central 99.8% of scores."""
     scores = next(entry.scores for entry in arrays.scored if entry.name == name)
+    # A few extreme scores would squeeze all others into one bar
     low, high = np.quantile(scores, [0.001, 0.999])
+    # Equal scores have no width, so one bar of width one is drawn
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, HISTOGRAM_BINS + 1)
+    # Scores beyond the ends count in the last bars, so that shares sum to one
     clipped = np.clip(scores, low, high)
     shares = {}
     for side, mask in (("members", arrays.member), ("non_members", ~arrays.member)):
@@ -108,16 +117,18 @@ def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
     return {"x": _round_values((edges[1:] + edges[:-1]) / 2), **shares}
 
 
+# The most exposed come first, so only the least exposed are cut
 MOST_ROWS = 150
 
 
 def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row a class or group, the most exposed first.
+    """Build one row a class or group, the most exposed first.
 
     Size, AUC, TPR at its own FPR, and what global thresholds give it.
     """
     rows: dict[str, dict[str, Any]] = {}
     for entry in result.estimates:
+        # Only the leading attack: a table of all would have too many rows to read
         if entry.group is None or any(
             getattr(entry, name) != value for name, value in leading.items()
         ):
@@ -139,7 +150,7 @@ def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, 
 
 
 def build_budget_rows(result: Result) -> list[dict[str, Any]]:
-    """One row for each label-only search and number of queries.
+    """Build one row for each label-only search and number of queries.
 
     AUC, and TPR at the headline's rate.
     """
@@ -158,7 +169,7 @@ def build_budget_rows(result: Result) -> list[dict[str, Any]]:
 
 
 def build_budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
-    """AUC with limits by queries a record, for each label-only search."""
+    """Build AUC with limits by queries a record, for each label-only search."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in build_budget_rows(result):
         curve = found.setdefault(row["attack"], {"queries": [], "auc": [], "low": [], "high": []})

@@ -1,4 +1,7 @@
-"""`report.html`: one file that works offline, under a content policy that lets nothing else in."""
+"""Render `report.html`.
+
+It is one file that works offline, under a content policy that lets nothing else in.
+"""
 
 from __future__ import annotations
 
@@ -28,13 +31,14 @@ from memberscope.reports.page.standards_annex import compose_annex_paragraph, re
 
 
 def _embed_json(data: Any) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Embed JSON that cannot end the script element it stands in."""
+    # NaN is no JSON, and a browser would refuse the whole page for it
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _build_prior_table(result: Result) -> list[dict[str, Any]]:
-    """What the prior's slider needs.
+    """Build what the prior's slider needs.
 
     The strongest attack's TPR with limits at each level and rate.
     """
@@ -53,7 +57,8 @@ def _build_prior_table(result: Result) -> list[dict[str, Any]]:
 
 
 def render_report(result: Result, *, show_ids: bool = False) -> str:
-    """The report as one HTML text; records by keyed hash, or by id if `show_ids`."""
+    """Render the report as one HTML text; records by keyed hash, or by id if `show_ids`."""
+    # Ids are put back before anything is rendered, so that no place is forgotten
     result = _restore_record_ids(result) if show_ids else result
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -64,6 +69,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         "chart_script": read_template("vendor/uPlot.iife.min.js"),
         "script": read_template("report.js"),
     }
+    # Escaping is on: titles, groups and ids come from users
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -109,6 +115,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         matrix=build_matrix(result),
         outside=name_omitted_attacks(result),
         budget_rows=build_budget_rows(result),
+        # Scripts and styles are allowed by their hashes, so nothing else can run
         policy=Markup(
             build_content_policy(
                 [blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]]
@@ -129,7 +136,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
 
 
 def _restore_record_ids(result: Result) -> Result:
-    """The result with the exposed records under their own ids.
+    """Restore the exposed records' own ids in the result.
 
     Raises:
         InputError: The arrays, which hold the ids, are not there.
@@ -143,6 +150,7 @@ def _restore_record_ids(result: Result) -> Result:
         replace(entry, record=str(names.get(entry.record, entry.record)))
         for entry in result.exposed
     ]
+    # A copy, since results are shared and frozen
     found = dict(result.diagnostics)
     if found.get("vulnerability"):
         most = [

@@ -1,6 +1,6 @@
-"""The assessment annex: standards that bear on the audit, and a paragraph to paste.
+"""Write the assessment annex: standards that bear on the audit, and a paragraph to paste.
 
-Worded as evidence.
+It is worded as evidence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from memberscope.reports.select import describe_threat, find_headline, format_in
 
 @cache
 def read_standards() -> list[dict[str, str]]:
-    """Entries of the data file, each with id, title, version, quote and what it bears on.
+    """Read the entries of the data file, each with id, title, version, quote and what it bears on.
 
     >>> all(entry["status"] == "seen" for entry in read_standards())
     True
@@ -27,11 +27,12 @@ def read_standards() -> list[dict[str, str]]:
 
 
 def compose_annex_paragraph(result: Result) -> str:
-    """What the audit found, under which conditions, and what it cannot say."""
+    """Compose what the audit found, under which conditions, and what it cannot say."""
     found = result.diagnostics
     best = find_headline(result)
     if best is None:
         return "No estimate could be made; nothing is said about this model."
+    # The power at the rate that the paragraph speaks of
     detectable = next(
         (entry for entry in found.get("minimum_detectable_tpr", ()) if entry["fpr"] == best.fpr),
         None,

@@ -38,6 +38,7 @@ def compute_placements(scores: Floats, member: Bools) -> tuple[Floats, Floats]:
     inside, outside = np.sort(scores[member]), np.sort(scores[~member])
 
     def share_below(values: Floats, reference: Floats) -> Floats:
+        # Counted from both ends, so that ties count one half after the division by two
         below = np.searchsorted(reference, values, "left") + np.searchsorted(
             reference, values, "right"
         )
@@ -84,6 +85,7 @@ class AucEstimate:
             )
         # Only the limit nearer one half is widened: there DeLong's variance is too small where few
         # records are misplaced
+        # Newcombe's limits exist even where DeLong's variance says nothing
         low, high = newcombe_limits(self.value, *self.sizes, confidence)
         if self.is_degenerate:
             return Interval(self.value, low, high, f"Newcombe{self.words}")
@@ -116,6 +118,7 @@ def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> Auc
     inside, outside = compute_placements(scores, member)
     value = float(np.sort(inside).mean())  # sums must not depend on the records' order
     sides = cluster_sides(member, unit)
+    # DeLong's variance: the spread of the placements on either side
     variance, freedom = sides.variance_of_mean(inside - value, outside - value)
     return AucEstimate(value, variance, freedom, sides.sizes, "" if unit is None else ", by unit")
 
@@ -149,6 +152,7 @@ def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tupl
     >>> round(low, 6), high
     (0.960344, 1.0)
     """
+    # The star of method 5: both sides get the mean of their sizes
     z = float(ndtri((1 + confidence) / 2))
     star = (n + m) / 2 - 1
 
@@ -160,6 +164,7 @@ def newcombe_limits(value: float, n: float, m: float, confidence: float) -> tupl
             / (n * m)
         )
 
+    # The limits are where the distance is z standard errors, taken at the limit itself
     def excess(theta: float) -> float:
         return float((value - theta) ** 2 - z**2 * variance(theta))
 
@@ -187,7 +192,7 @@ def auc_difference(
 ) -> Interval:
     """Give the AUC of `first` (n,) minus that of `second` (n,) on the same records.
 
-    By paired DeLong; records of one `unit` may depend on one another.
+    The method is paired DeLong; records of one `unit` may depend on one another.
 
     >>> scores = np.array([0.0, 4, 6, 7, 1, 2, 3, 5])
     >>> auc_difference(scores, scores, np.arange(8) < 4)[:3]
@@ -198,6 +203,7 @@ def auc_difference(
     _check.check_binary_scores(first, member)
     _check.check_binary_scores(second, member)
     pairs = zip(compute_placements(first, member), compute_placements(second, member), strict=True)
+    # Placements of one record under both scores are subtracted, so that what they share cancels
     gain, loss = (one - other for one, other in pairs)
     value = float(gain.mean())
     sides: Sides = cluster_sides(member, unit)

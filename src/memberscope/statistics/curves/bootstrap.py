@@ -48,9 +48,11 @@ def bootstrap_rates(
     auc, tpr = np.empty(n_replicates), np.empty((n_replicates, len(fprs)))
 
     curve, stream = Curve(places), spawn_fast_rng(rng)
+    # Members and non-members apart, so that both numbers stay as in the data
     members, others = Resampler(places.n_members, ROWS), Resampler(places.n_others, ROWS)
     for first in range(0, n_replicates, ROWS):
         drawn = zip(members.draw(stream), others.draw(stream), strict=True)
+        # The last rows may be drawn in vain, where the number is no multiple of them
         for b, (inside, outside) in zip(range(first, n_replicates), drawn, strict=False):
             auc[b], tpr[b] = curve.rates(inside, outside, fprs)
     return auc, tpr
@@ -73,6 +75,7 @@ class Places:
     @classmethod
     def of(cls, scores: Floats, member: Bools) -> Places:
         """Build the positions from scores (n,) and membership (n,)."""
+        # Negative scores sort from the highest to the lowest
         inside, outside = np.sort(-scores[member]), np.sort(-scores[~member])
         levels, starts = np.unique(outside, return_index=True)
         above, least = (
@@ -94,6 +97,7 @@ class Curve:
         levels = len(places.starts)
         self.above, self.least = np.empty(levels, dtype=np.int32), np.empty(levels, dtype=np.int32)
         self.height, self.width = np.empty(levels), np.empty(levels)
+        # Without ties half of the sums can be left out
         self.tied = not np.array_equal(places.above, places.least)
 
     def rates(self, drawn: Drawn, others: Drawn, fprs: tuple[float, ...]) -> tuple[float, Floats]:
@@ -103,7 +107,9 @@ class Curve:
         score first; `fprs` (f,) are the rates.
         """
         places, above = self.places, self.above
+        # How many members were drawn up to each place
         np.cumsum(drawn, out=self.running[1:])
+        # Non-members of one score are one step of the curve
         weights = (
             others
             if len(above) == len(others)
@@ -122,9 +128,11 @@ class Curve:
             int(weights.sum()),
         )  # not fixed where units of several records are drawn
         area = _sum_products(self.height, self.width) / (n_members * n_others)
+        # The slack keeps a product such as 0.003 * 1000 from losing a false positive
         first = _find_first_beyond(
             weights, np.floor(np.multiply(fprs, n_others) + 1e-9).astype(np.int64)
         )
+        # Where no level goes beyond what is allowed, every member is found
         reached = above.take(first, mode="clip")
         return area, np.where(first < len(above), reached, n_members) / n_members
 
@@ -155,6 +163,7 @@ def _find_first_beyond(weights: NDArray[np.integer], allowed: Ints) -> Ints:
     """
     most = int(allowed.max(initial=0))
     false = np.cumsum(weights[: 2 * most + 64], dtype=np.int32)  # nearly always far enough
+    # Few resamples need more than the start of the sum
     if len(false) < len(weights) and false[-1] <= most:
         false = np.cumsum(weights, dtype=np.int32)
     return np.searchsorted(false, allowed.astype(np.int32), side="right")

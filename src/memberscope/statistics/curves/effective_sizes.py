@@ -48,8 +48,10 @@ def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
     """
     if curve.rows is None:
         return EffectiveSizes(float(curve.n_members), curve.n_non_members)
+    # The rate that is asked for decides what counts as called, as the design effect depends on it
     at, share = split_vertex(curve, fpr)
     vertex = curve.rows.vertex
+    # Tied records at the threshold are called by a coin
     above = np.where(vertex <= at, 1.0, np.where(vertex == at + 1, share, 0.0))
     members, others = (
         _design_effect(curve.rows.unit, above, side)
@@ -81,6 +83,7 @@ def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
     `above` (n,) is 1, 0, or the chance of being accused for tied records.
     """
     sizes = np.bincount(unit[side])
+    # Units without a record on this side do not count
     counts = np.bincount(unit[side], weights=above[side])[sizes > 0]
     sizes = sizes[sizes > 0]
     number = kish_size(sizes)
@@ -91,6 +94,7 @@ def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
         return largest
     spread = clusters / (clusters - 1) * np.sum((counts - share * sizes) ** 2)
     effect = max(1.0, float(spread / (rows * share * (1 - share))))
+    # A single unit has no degrees of freedom, so the worst case is taken
     if number <= 1 + 1e-9:
         return largest
     # Estimated from few clusters, the effect is inflated as a t quantile exceeds a normal one [1]

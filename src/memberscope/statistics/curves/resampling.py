@@ -32,12 +32,14 @@ class Resampler:
         self.n = n
         self.counts = np.empty((rows, n), dtype=np.uint8)
         self.beyond = np.empty((rows, n), dtype=bool)
+        # Few records need no table, since drawing them one by one costs no more
         self.edges, self.rest = (
             _build_poisson_table(1 - SHORT / np.sqrt(n)) if n > FEW else ((), np.empty(0))
         )
 
     def draw(self, rng: np.random.Generator) -> Drawn:
         """Draw counts (rows, n), which hold until the next draw."""
+        # Too many Poisson counts cannot be taken back, so the row is drawn again
         missing = np.full(len(self.counts), -1)
         while missing.min() < 0:  # again in three of 100,000 draws a row
             if self.edges:
@@ -57,15 +59,18 @@ class Resampler:
             rng.bit_generator, np.random.MT19937
         )  # whose raw numbers have 32 bits
         size = self.counts.size
+        # Eight bytes of each raw number, one for each record
         noise = (
             rng.bit_generator.random_raw(-(-size // 8))
             .view(np.uint8)[:size]
             .reshape(self.counts.shape)
         )
+        # A byte at or beyond the edge of count k means at least k + 1
         np.greater_equal(noise, self.edges[0], out=self.counts.view(bool))
         for edge in self.edges[1:]:
             np.greater_equal(noise, edge, out=self.beyond)
             np.add(self.counts, self.beyond.view(np.uint8), out=self.counts)
+        # Bytes beyond the last edge say nothing yet, and share out the rest
         left: Ints = np.flatnonzero(self.beyond)
         self.counts.reshape(-1)[left] = np.searchsorted(
             self.rest, rng.random(len(left)), side="right"

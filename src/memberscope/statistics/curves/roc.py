@@ -67,8 +67,10 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     """
     scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
     _check.check_binary_scores(scores, member)
+    # Highest scores first; the order within ties does not matter, as they move as one block
     order = np.argsort(-scores)
     ranked, truth = scores[order], member[order]
+    # A vertex stands at the last record of each block of ties
     ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
     tp = np.cumsum(truth)[ends]
     rows = None
@@ -76,8 +78,10 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
         unit = np.asarray(unit)
         _check.check_same_length(scores=scores, unit=unit)
         _, code = np.unique(unit, return_inverse=True)
+        # A record is accused at the vertex that ends its block
         rows = UnitRows(code[order], truth, 1 + np.searchsorted(ends, np.arange(len(order))))
     return Roc(
+        # The first vertex accuses nobody
         thresholds=np.concatenate([[np.inf], ranked[ends]]),
         tp=np.concatenate([[0], tp]).astype(np.int64),
         fp=np.concatenate([[0], ends + 1 - tp]).astype(np.int64),
@@ -133,6 +137,7 @@ def allowed_false_positives(fpr: float, n_non_members: int) -> int:
             f"non-members, got {fpr:g}. "
             f"Give more non-members or a larger FPR."
         )
+    # The slack keeps a product such as 0.003 * 1000 at its whole number
     return int(np.floor(fpr * n_non_members + 1e-9))
 
 
@@ -144,6 +149,7 @@ def operating_point(curve: Roc, fpr: float) -> OperatingPoint:
     OperatingPoint(threshold=1.0, tp=2, fp=1)
     """
     allowed = allowed_false_positives(fpr, curve.n_non_members)
+    # The last vertex that stays within what is allowed
     at = int(np.searchsorted(curve.fp, allowed, side="right")) - 1
     return OperatingPoint(float(curve.thresholds[at]), int(curve.tp[at]), int(curve.fp[at]))
 
@@ -171,6 +177,7 @@ def split_vertex(curve: Roc, fpr: float) -> tuple[int, float]:
     if abs(wanted - round(wanted)) < 1e-9 * max(1.0, wanted):
         wanted = float(round(wanted))
     at = int(np.searchsorted(curve.fp, wanted, side="right")) - 1
+    # Beyond the last vertex there is no block to split
     if at + 1 == len(curve.fp):
         return at, 0.0
     return at, float((wanted - curve.fp[at]) / (curve.fp[at + 1] - curve.fp[at]))
@@ -190,9 +197,11 @@ def count_members_above(curve: Roc, ranks: Floats) -> Floats:
     >>> count_members_above(curve, np.arange(4.0)).tolist()
     [0.0, 1.0, 2.0, 2.0]
     """
+    # The block in which each rank stands, with the members above all of it
     block = np.searchsorted(curve.fp, np.minimum(ranks, curve.n_non_members), side="left")
     above = np.maximum(block - 1, 0)
     tied = curve.fp[block] - curve.fp[above]
+    # In random order a member of the block stands above the rank's place with this chance
     inside = (ranks - curve.fp[above]) * (curve.tp[block] - curve.tp[above]) / (tied + 1)
     found = np.where(ranks > 0, curve.tp[above] + inside, 0.0)
     return np.asarray(

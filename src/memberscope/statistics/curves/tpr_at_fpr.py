@@ -91,6 +91,7 @@ def tpr_lower(
     True
     """
     value = _resolved_value(curve, fpr)
+    # The limits are for H, so for a ROC that is not concave the value may lie outside them
     return min(value, lower_limit(_lower_counts(curve, fpr, strict), fpr, _tail_error(confidence)))
 
 
@@ -144,6 +145,7 @@ def tpr_staircase_at_fpr(
         build_rank_counts(curve, fpr),
         _lower_counts(curve, fpr, strict),
     )
+    # From above: the ranks of the non-members over the threshold
     ranks, tails, quantiles = rank_tails(counts.n_non_members, fpr, alpha)
     high = largest_limit(_block_counts(counts, ranks), tails, quantiles, counts.n_members)
     # From below: the ranks of the non-members under the threshold
@@ -160,6 +162,7 @@ def build_resolution_warning(fpr: float, n_non_members: int) -> str | None:
     'only 5 false positives allowed at this rate; the interval is wide'
     """
     allowed = allowed_false_positives(fpr, n_non_members)
+    # The slack keeps 0.001 of 10000 from missing ten by rounding
     if fpr * n_non_members >= 10 - 1e-9:
         return None
     return f"only {allowed} false positives allowed at this rate; the interval is wide"
@@ -221,14 +224,17 @@ def _block_counts(counts: RankCounts, ranks: Floats) -> Floats:
     Admissible is one that accuses at most `ranks` (k,) non-members; all in effective numbers.
     """
     curve = counts.curve
+    # Effective ranks are put back on the scale of the records
     real = ranks * curve.n_non_members / counts.n_non_members
     at = np.searchsorted(curve.fp, real + 1e-9, side="right") - 1
+    # No rank is left below the first non-member
     found = np.where(at >= 0, curve.tp[np.maximum(at, 0)], 0)
     return np.asarray(found * counts.n_members / curve.n_members, dtype=np.float64)
 
 
 def _lower_counts(curve: Roc, fpr: float, strict: Roc | None) -> RankCounts:
     """Build the counts for the lower limit, with the effective sizes of the records."""
+    # Sizes are those of the records' own curve, whichever curve is counted on
     return build_rank_counts(strict or curve, fpr, effective_sizes(curve, fpr))
 
 

@@ -63,6 +63,7 @@ def hull_grid(fpr: float) -> tuple[tuple[float, ...], int]:
 def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     """Give the upper limit at level `alpha` of H at `fpr`."""
     rates, at = hull_grid(fpr)
+    # Approximate limits at all rates near the one asked for, at once
     grid = np.asarray(rates)
     near = _near_tails(counts.n_non_members, fpr, alpha)
     found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
@@ -71,6 +72,7 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     limits[: near.place[-1] + 1] = np.maximum.reduceat(
         guesses.guess, np.flatnonzero(np.diff(near.place, prepend=-1))
     )
+    # At rate one everything is accused, so the limit is exact
     limits[-1] = 1.0
     exact = np.arange(len(grid)) == len(grid) - 1
     # Each round makes exact what the current line does not rule out; it ends once no approximate
@@ -100,10 +102,12 @@ def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple
     One lies at or before `at`, the other at or after it.
     """
     left, right = np.flatnonzero(usable[: at + 1]), at + np.flatnonzero(usable[at:])
+    # Left and right may be the same point, which must not divide by zero
     gap = np.maximum(grid[right][None, :] - grid[left][:, None], 1e-300)
     share = (grid[at] - grid[left])[:, None] / gap
     heights = limits[left][:, None] + share * (limits[right][None, :] - limits[left][:, None])
     i, j = np.unravel_index(int(np.argmax(heights)), heights.shape)
+    # No connection passes above the point itself, so it is a corner of the hull
     if heights[i, j] <= limits[at]:
         return at, at
     return int(left[i]), int(right[j])
@@ -118,6 +122,7 @@ def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tupl
     if i != j:
         slope = (limits[j] - limits[i]) / (grid[j] - grid[i])
         return float(limits[i] + slope * (grid[at] - grid[i])), float(slope)
+    # At a corner any slope between those of its neighbours supports the hull
     slopes = np.divide(
         limits - limits[at],
         grid - grid[at],
@@ -127,6 +132,7 @@ def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tupl
     highest = np.min(slopes[:at][exact[:at]], initial=np.inf)
     lowest = np.max(slopes[at + 1 :][exact[at + 1 :]])
     before, after = np.fmin.reduce(slopes[:at]), np.fmax.reduce(slopes[at + 1 :])
+    # A slope near those of the inexact points leaves the fewest of them above the line
     middle = (np.clip(before, lowest, highest) + np.clip(after, lowest, highest)) / 2
     return float(limits[at]), float(middle)
 
@@ -134,6 +140,7 @@ def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tupl
 @lru_cache(maxsize=16)
 def _near_tails(n: int, fpr: float, alpha: float) -> NearTails:
     """Give the tails of the rates up to four times `fpr`, where the hull's corners usually are."""
+    # Four times, as `hull_grid` is dense so far
     rates = [rate for rate in hull_grid(fpr)[0] if rate <= 4 * fpr * (1 + 1e-9) and rate < 1]
     found = [rank_tails(n, rate, alpha) for rate in rates]
     place = np.repeat(np.arange(len(found)), [len(entry.ranks) for entry in found])
@@ -145,8 +152,10 @@ def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, lin
     """Check whether the upper limit at each of the near rates exceeds `line` (u,) there."""
     n, height = counts.n_members, np.clip(line, 0.0, 1.0)[near.place]
     full = guesses.found >= n
+    # Only ranks whose approximate limit comes close to the line need a beta function
     close = np.flatnonzero((full | (guesses.guess * near.margin > height)) & (height < 1))
     found = guesses.found[close]
+    # The slack is for rounding, since the line passes through exact limits themselves
     reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[close]) > near.tails[
         close
     ] * (1 + 1e-12)
@@ -165,8 +174,10 @@ def _can_exceed_line(counts: RankCounts, fpr: float, alpha: float, line: Floats)
     ranks, tails = rank_bounds(counts.n_non_members, rates, alpha)
     n, found = counts.n_members, counts.at(ranks + 1)
     height = np.clip(line[-len(rates) :], 0.0, 1.0)
+    # First the cheap bounds, which rule out most rates
     reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[:, None]) > tails[None, :]
     above = ((found >= n) | reached).any(axis=1) & (height < 1) & (np.asarray(rates) < 1)
+    # Then a sharper one for each rate that is left
     for i in np.flatnonzero(above):
         above[i] = _bound_upper_limit(counts, rates[i], alpha) > height[i]
     return np.asarray(above)

@@ -49,8 +49,10 @@ class RankCounts:
 
         Where these fall between real ranks, the counts are interpolated.
         """
+        # Without units ranks are those of the records, and nothing is interpolated
         if self.curve.rows is None and self.n_non_members == self.curve.n_non_members:
             return count_members_above(self.curve, ranks)
+        # One beyond the last stands for everybody being accused
         real = np.minimum(
             ranks * self.curve.n_non_members / self.n_non_members, self.curve.n_non_members + 1
         )
@@ -73,6 +75,7 @@ def build_rank_counts(curve: Roc, fpr: float, sizes: EffectiveSizes | None = Non
 
 def mixture_p_value(counts: Floats, weights: Floats, n: float, limit: float) -> float:
     """Give P(binomial(n, limit) >= count) over `counts` (k,) weighted by `weights` (k,)."""
+    # A count of zero is reached for sure, where the beta function is not defined
     reached = betainc(np.maximum(counts, 1e-300), n - counts + 1, limit)
     return float(weights @ np.where(counts > 0, reached, 1.0))
 
@@ -90,9 +93,11 @@ def lower_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     # Ranks with the same count are one term of the mixture: far fewer beta functions to evaluate
     starts = np.flatnonzero(np.append(True, found[1:] > found[:-1]))
     found, weights = found[starts], np.add.reduceat(weights, starts)
+    # Ranks without a member above them weigh more than the error, so nothing is shown
     if float(weights[found <= 0].sum()) >= alpha:
         return 0.0
     least, middle = found[0], found[np.searchsorted(np.cumsum(weights), 0.5)]
+    # The limit lies between that of the least count alone and that of the middle one
     low = float(betaincinv(least, n - least + 1, alpha)) if least > 0 else 0.0
     high = float(betaincinv(middle, n - middle + 1, 0.5)) if alpha < 0.25 and middle > 0 else 1.0
 
@@ -107,6 +112,7 @@ def lower_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
 
 def upper_limit(counts: RankCounts, rate: float, alpha: float) -> float:
     """Give the upper limit at level `alpha` of R at `rate`, for any curve."""
+    # At rate one everybody is accused
     if rate >= 1:
         return 1.0
     ranks, tails, quantiles = rank_tails(counts.n_non_members, rate, alpha)
@@ -118,6 +124,7 @@ def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> 
 
     Each count has its own tail (k,).
     """
+    # All members stand above some rank, so nothing below one is sure
     if found[-1] >= n:
         return 1.0
     # Only counts whose approximate limit could exceed the best exact one need an inverse beta
@@ -125,6 +132,7 @@ def largest_limit(found: Floats, tails: Floats, quantiles: Floats, n: float) -> 
     guess = paulson_limits(found, quantiles, n)
     best = int(np.argmax(guess))
     limit = float(betainccinv(found[best] + 1, n - found[best], tails[best]))
+    # The approximation may fall short by its margin, so that much is allowed for
     possible = guess * paulson_margin(tails) > limit
     found, tails = found[possible], tails[possible]
     above = betaincc(found + 1, n - found, limit) > tails * (1 + 1e-12)
@@ -148,6 +156,7 @@ def paulson_limits(found: Floats, quantiles: Floats, n: float) -> Floats:
     a, b = 1 / (9 * (found + 1)), 1 / (9 * left)
     square, top = quantiles**2, (1 - a) * (1 - b)
     scale = (1 - b) ** 2 - b * square
+    # Where the scale vanishes the formula breaks down, and one is the safe answer
     usable = (scale > 0) & (left >= 1)
     root = np.sqrt(np.maximum((1 - a) ** 2 * b + (1 - b) ** 2 * a - a * b * square, 0.0))
     odds = (found + 1) / left * ((top + quantiles * root) / np.where(usable, scale, 1.0)) ** 3

@@ -1,6 +1,6 @@
 """Bound the epsilon of differential privacy from below.
 
-From one run with canaries or from many runs.
+The scores are those of one run with canaries, or of many runs.
 """
 
 from memberscope.statistics.epsilon.one_run_canaries import Form

@@ -29,10 +29,13 @@ def gaussian_delta(epsilon: float, mu: float) -> float:
 
 def _log_delta(epsilon: float, mu: float) -> float:
     """Give the log of delta, which stays exact where the two terms nearly cancel or are tiny."""
+    # Without any leakage delta is zero at every epsilon from zero up
     if mu <= 0:
         return -np.inf if epsilon >= 0 else float(np.log(-np.expm1(epsilon)))
+    # Logarithms of both terms, which underflow long before their difference matters
     first = float(log_ndtr(-epsilon / mu + mu / 2))
     second = epsilon + float(log_ndtr(-epsilon / mu - mu / 2))
+    # Equal terms would give the logarithm of zero
     return first + float(np.log(-np.expm1(min(second - first, -1e-300))))
 
 
@@ -47,9 +50,11 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     """
     refuse_delta(delta)
     aim = float(np.log(delta))
+    # The mechanism is private at epsilon zero already
     if _log_delta(0.0, mu) <= aim:
         return 0.0
     high = 1.0
+    # Double until the root is enclosed, with an end where values no longer differ
     while _log_delta(high, mu) > aim and high < MOST:
         high *= 2
     return float(

@@ -57,6 +57,7 @@ def epsilon_from_counts(
             "number of records, for example 1e-5."
         )
     missed, accused = _error_limits(counts, significance)
+    # Either error may be the small one, so both ratios are tried and the larger counts
     ratios = [(1 - delta - missed, accused), (1 - delta - accused, missed)]
     return max([0.0, *(float(np.log(a / b)) for a, b in ratios if a > 0)])
 
@@ -64,6 +65,7 @@ def epsilon_from_counts(
 def gaussian_mu_from_counts(counts: ConfusionCounts, significance: float = 0.05) -> float:
     """Give the mu of Gaussian privacy that the errors refute; at least 0."""
     missed, accused = _error_limits(counts, significance)
+    # The distance of two unit normals with these error rates
     return max(0.0, float(-ndtri(accused) - ndtri(missed)))
 
 
@@ -90,6 +92,7 @@ def epsilon_from_runs(
     """
     curve = roc(scores, member)
     found = find_hull_corners(curve)
+    # Thresholds were chosen on the same data, so each corner pays its share
     parts = [
         ConfusionCounts(int(tp), curve.n_members, int(fp), curve.n_non_members)
         for tp, fp in zip(found.tp, found.fp, strict=True)

@@ -37,6 +37,7 @@ def one_run_p_value(
     >>> round(one_run_p_value(1000, 100, 90, 1.0, 1e-5), 8)
     0.00084129
     """
+    # The chance to guess a coin right under epsilon is a logistic function of it
     q = float(1 / (1 + np.exp(-epsilon)))
     beta = _binomial_upper_tail(correct, guesses, q)
     if delta == 0:
@@ -76,6 +77,7 @@ def epsilon_one_run(
     def excess(epsilon: float) -> float:
         return one_run_p_value(m, guesses, correct, epsilon, delta) - significance
 
+    # Nothing above `least` is refuted, so no search is needed
     if guesses == 0 or excess(least) >= 0:
         return least
     high = max(1.0, 2 * least)
@@ -108,6 +110,7 @@ def count_right_guesses(
     >>> count_right_guesses(np.arange(10.0), np.arange(10) >= 5, 4, np.random.default_rng(0))
     4
     """
+    # Equal scores must not be guessed by their place in the file, so ties fall at random
     half = n_guesses // 2
     order = np.lexsort((rng.random(len(scores)), scores))
     return int(member[order[len(order) - half :]].sum() + (~member[order[:half]]).sum())
@@ -132,9 +135,11 @@ def epsilon_empirical(
     # Half a pseudo-count keeps both rates away from 0, where the ratio would be infinite
     tpr = (counts.tp + 0.5) / (counts.n_members + 1)
     fpr = (counts.fp + 0.5) / (counts.n_non_members + 1)
+    # What this many records could show at most, reported in place of infinity
     cap = float(np.log(2 * (max(counts.n_members, counts.n_non_members) + 1)))
 
     def log_ratio(t: float, f: float) -> float:
+        # Either the guesses in or the guesses out may tell more
         ratios = [(t - delta, f), (1 - f - delta, 1 - t)]
         found = [cap if b <= 0 else float(np.log(a / b)) for a, b in ratios if a > 0]
         return min(cap, max([0.0, *found]))
@@ -144,4 +149,5 @@ def epsilon_empirical(
     method = (
         "log ratio of rates, Clopper-Pearson limits of both; not a bound on differential privacy"
     )
+    # The pseudo-count moves the value, which must not leave its own limits
     return Interval(value, min(low, value), max(high, value), method)

@@ -43,6 +43,7 @@ def find_hull_corners(curve: Roc) -> Corners:
     >>> find_hull_corners(roc(np.array([4.0, 3, 2, 1]), np.array([True, False, True, False]))).tp.tolist()
     [0, 1, 2, 2]
     """
+    # Drop corners that lie on or below the line of their neighbours, until none does
     keep = np.arange(len(curve.tp))
     while len(keep) > 2:
         steps_t, steps_f = np.diff(curve.tp[keep]), np.diff(curve.fp[keep])
@@ -80,6 +81,7 @@ def epsilon_from_one_run(
     2.781889
     """
     check_rate("significance", significance)
+    # The plain form holds at delta zero as well
     if delta or form == "one_run_fdp":
         refuse_delta(delta)
     curve = roc(scores, member)
@@ -90,12 +92,14 @@ def epsilon_from_one_run(
         at = int(np.searchsorted(-curve.thresholds, -threshold, side="right")) - 1
         return bound(m, int(curve.tp[at] + curve.fp[at]), int(curve.tp[at]), delta, significance)
     found = find_hull_corners(curve)
+    # Every corner was chosen by looking, so each gets an equal share
     share, guesses = significance / len(found.tp), found.tp + found.fp
     surest = np.argsort(
         -clopper_pearson(found.tp, np.maximum(guesses, 1), 1 - 2 * share)[0], kind="stable"
     )
     best = 0.0
     for at in surest:  # the surest first, so that most of the rest need no search
+        # Fewer right guesses than the best bound explains cannot improve on it
         if guesses[at] and found.tp[at] > expit(best) * guesses[at]:
             best = bound(m, int(guesses[at]), int(found.tp[at]), delta, share, best)
     return best

@@ -31,9 +31,12 @@ def _compute_fdp_excess(
     all outcomes could be as good as this one or better, were the claim true, from the fewest right
     guesses that carry the `significance` downwards.
     """
+    # Start where outcomes this good or better carry the whole significance
     right, wrong = significance * correct / m, significance * (guesses - correct) / m
     for i in range(correct - 1, -1, -1):
+        # The trade-off curve says how much must be wrong where so much is right
         above = max(wrong, float(ndtr(float(ndtri(right)) - mu)))
+        # Nothing more is added from here on
         if above == wrong:
             break
         right, wrong = min(right + i / (guesses - i) * (above - wrong), 1.0), above
@@ -63,12 +66,14 @@ def epsilon_one_run_fdp(
     def gap(mu: float) -> float:
         return _compute_fdp_excess(m, guesses, correct, mu, significance)
 
+    # Just above zero, where the curve is not degenerate
     low = 1e-9 if least == 0 else gaussian_mu(least, delta)
     if guesses == 0 or gap(low) <= 0:
         return least
     high = max(1.0, 2 * low)
     while gap(high) > 0 and high < MOST:
         low, high = high, high * 2
+    # Guesses that refute every mechanism that can be told apart give no finite bound
     return (
         inf if high >= MOST else gaussian_epsilon(float(brentq(gap, low, high, xtol=1e-9)), delta)
     )
