@@ -145,6 +145,17 @@ def top_functions(trees: dict[str, tuple[Path, ast.Module]]) -> list[tuple[str, 
     ]
 
 
+def find_repeated_names(trees: dict[str, tuple[Path, ast.Module]]) -> tuple[list[str], int]:
+    """Find the public functions and classes that several files define, and count all of them."""
+    definitions = defaultdict(set)
+    for name, (_, tree) in trees.items():
+        for node in tree.body:
+            defines = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            if defines and not node.name.startswith("_"):
+                definitions[node.name].add(name)
+    return [name for name, where in definitions.items() if len(where) > 1], len(definitions)
+
+
 def count_comments(path: Path) -> tuple[int, int, int]:
     """Count the comment lines, all lines that are not empty, and the lines wider than 100."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -194,14 +205,7 @@ def measure_code(source: Path) -> dict[str, str]:
     largest = [f"{n} ({folder.relative_to(source)})" for folder, n in folders.most_common(4)]
     functions = top_functions(trees)
     words = sum("_" not in name.strip("_") for _, name in functions)
-    definitions = defaultdict(set)
-    for name, (_, tree) in trees.items():
-        for node in tree.body:
-            if isinstance(
-                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-            ) and not node.name.startswith("_"):
-                definitions[node.name].add(name)
-    twice = sum(len(where) > 1 for where in definitions.values())
+    repeated, defined = find_repeated_names(trees)
     comments, lines, wide = map(
         sum, zip(*(count_comments(path) for path, _ in trees.values()), strict=True)
     )
@@ -215,7 +219,7 @@ def measure_code(source: Path) -> dict[str, str]:
         "circles of imports": f"{len(circles)} ({', '.join(str(len(circle)) for circle in circles) or 'none'})",
         "imports that pass a room's door": f"{inside} of {doors} ({inside / max(doors, 1):.0%})",
         "one-word names of top-level functions": f"{words / len(functions):.1%} of {len(functions)}",
-        "names defined in more than one file": f"{twice / len(definitions):.1%} of {len(definitions)}",
+        "names defined in more than one file": f"{len(repeated) / defined:.1%} of {defined}",
         "private top-level functions": f"{sum(name.startswith('_') for _, name in functions) / len(functions):.1%}",
         "comment lines": f"{comments / lines:.1%}",
         "lines wider than 100": f"{wide / lines:.1%}",

@@ -10,6 +10,16 @@ from statistics import median
 
 import pytest
 
+from measure_code import (
+    build_graph,
+    count_comments,
+    count_doors,
+    find_circles,
+    find_repeated_names,
+    read_trees,
+    top_functions,
+)
+
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "memberscope"
 FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
@@ -17,7 +27,7 @@ FUNCTIONS = [
     (path, node)
     for path, tree in TREES.items()
     for node in ast.walk(tree)
-    if isinstance(node, ast.FunctionDef)
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
 ]
 HEAVY = (
     "torch",
@@ -31,9 +41,10 @@ HEAVY = (
 )
 
 
-def length(node: ast.FunctionDef) -> int:
-    """Lines of a function without its docstring."""
-    lines = (node.end_lineno or 0) - node.lineno + 1
+def length(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring and its comments."""
+    written = path.read_text(encoding="utf-8").splitlines()[node.lineno - 1 : node.end_lineno]
+    lines = sum(not line.lstrip().startswith("#") for line in written)
     first = node.body[0]
     if (
         isinstance(first, ast.Expr)
@@ -51,34 +62,16 @@ def test_files_are_short():
 
 
 def test_functions_are_short():
-    assert median(length(node) for _, node in FUNCTIONS) <= 10
-    assert [f"{path.name}:{node.name}" for path, node in FUNCTIONS if length(node) > 80] == []
+    assert median(length(path, node) for path, node in FUNCTIONS) <= 10
+    assert [f"{path.name}:{node.name}" for path, node in FUNCTIONS if length(path, node) > 80] == []
 
 
 def test_few_positional_parameters():
-    def positional(node: ast.FunctionDef) -> int:
+    def positional(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
         names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
         return len([name for name in names if name not in ("self", "cls")])
 
-    verbs = {
-        "audit",
-        "defend",
-        "plan",
-        "init",
-        "export",
-        "run",
-        "prepare",
-    }  # every parameter of a verb is a flag, not a position
-    long = [
-        f"{path.name}:{node.name}"
-        for path, node in FUNCTIONS
-        if positional(node) > 6 and path.parent.name != "cli"
-    ]
-    long += [
-        f"{p.name}:{n.name}"
-        for p, n in FUNCTIONS
-        if positional(n) > 6 and p.parent.name == "cli" and n.name not in verbs
-    ]
+    long = [f"{path.name}:{node.name}" for path, node in FUNCTIONS if positional(node) > 6]
     assert long == []
 
 
@@ -114,6 +107,50 @@ def test_a_fresh_process_imports_nothing_heavy(command, heavy):
     assert found.stdout.strip() == "[]"
 
 
+MODULES = read_trees(SOURCE)
+
+
+def test_folders_are_small_and_say_what_belongs_there():
+    folders = {path.parent for path in FILES}
+    sizes = {folder: len(list(folder.glob("*.py"))) - 1 for folder in folders}
+    assert {folder.name: size for folder, size in sizes.items() if size > 15} == {}
+    doors = [folder / "__init__.py" for folder in folders]
+    assert [door for door in doors if ast.get_docstring(TREES[door]) is None] == []
+
+
+def test_no_circles_of_imports_lazy_ones_counted():
+    assert find_circles(build_graph(MODULES)) == []
+
+
+def test_rooms_import_from_each_others_packages_what_these_export():
+    inside, total = count_doors(MODULES)
+    assert total > 500 and inside == 0
+    for name, (path, tree) in MODULES.items():
+        exported = [
+            node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ]
+        if path.name == "__init__.py" and any(
+            isinstance(node, ast.ImportFrom) for node in tree.body
+        ):
+            assert exported, name
+
+
+def test_names_of_functions_say_what_they_do():
+    functions = top_functions(MODULES)
+    words = [name for _, name in functions if "_" not in name.strip("_")]
+    assert len(words) < 0.15 * len(functions)
+    repeated, names = find_repeated_names(MODULES)
+    assert len(repeated) < 0.05 * names
+
+
+def test_lines_are_narrow_and_some_say_why():
+    comments, lines, wide = map(sum, zip(*(count_comments(path) for path in FILES), strict=True))
+    assert 0.04 < comments / lines < 0.07
+    assert wide / lines < 0.01
+
+
 def test_public_names_have_docstrings():
     missing = [
         f"{path.name}:{node.name}"
@@ -125,5 +162,5 @@ def test_public_names_have_docstrings():
     assert missing == []
 
 
-def is_top_level(path: Path, node: ast.FunctionDef) -> bool:
+def is_top_level(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return node in TREES[path].body
