@@ -82,7 +82,6 @@ class MeasuredBound:
             else f"of members at {format_rate_percent(self.fpr)} false positives"
         )
 
-    # Only rates are shares of members; an AUC or an epsilon is a plain number
     def write(self, value: float) -> str:
         """Write a value of the number: a percentage of members, or a plain number."""
         return f"{value:.3g}" if self.claim else format_rate_percent(value)
@@ -185,7 +184,6 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
     # Nothing was concluded, which is neither a pass nor a failure: hence exit code 3
     if evidence.gaps:
         return GuardChoice(None, 3, evidence.gaps[0])
-    # Candidates are sorted, so that the first that meets is the least restrictive
     good = next((entry for entry in evidence.candidates if entry.outcome == "meets"), None)
     if good is not None:
         bound = good.tightest()
@@ -203,7 +201,6 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
             f"{', '.join(short.lacking)} did not run. "
             f"Audit again without --attacks.",
         )
-    # Report the claim that stands worst, by outcome first and then by how far it is exceeded
     bound = max(
         last.bounds,
         key=lambda entry: (
@@ -242,7 +239,6 @@ def build_result_evidence(
     n_classes = len(result.diagnostics["class_sizes"])
     # A search spends its own budget, so the guard must allow what the longest one asked
     asked = max([len(plan.views), *(int(entry["budget"]) for entry in searches.values())])
-    # The threat model never grants more queries than its budget
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
     # Answers that vary tell more when asked again, which the audit's attackers did not do
@@ -255,7 +251,6 @@ def build_result_evidence(
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
-    # Limits without reference models are weaker evidence, so the policy says so in a comment
     if not any(threat.references for threat in result.threat_models):
         notes.append(
             "No attack with reference models ran: these limits are against attacks without them."
@@ -313,7 +308,6 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
             if threat.access == Access.LABEL
             else shorten_defence_name(threat.restriction or NONE)
         )
-        # Probabilities without restriction are a level of their own beside logits
         unrestricted = name == NONE and threat.access == Access.PROBABILITIES
         # A guard neither shows parameters nor changes what an endpoint answers unrestricted
         if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
@@ -342,7 +336,6 @@ def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[
 def _build_measured_bound(tested: Tested) -> MeasuredBound:
     """Make the bound of one claim, from 0 to 1 where nothing could be tested."""
     claim, estimate = tested.question.claim, tested.estimate
-    # Of a plain TPR claim the rate says enough; others need their sentence
     is_rate = isinstance(claim, Claim) and tested.question.group is None
     fpr, words = getattr(claim, "fpr", None), "" if is_rate else tested.question.sentence()
     if estimate is None:
@@ -351,7 +344,6 @@ def _build_measured_bound(tested: Tested) -> MeasuredBound:
         )
     # No measurement shows an epsilon to be kept, whatever attack was able
     able = tested.able and not isinstance(claim, EpsilonClaim)
-    # The worst group's limit counts as well, since the claim holds for all of them
     high = max(tested.high, tested.worst_high)
     return MeasuredBound(
         fpr,
@@ -373,7 +365,6 @@ def _list_result_gaps(
             "The audit was judged by no policy, so there is no limit to keep. Audit again with a "
             "[policy]."
         ]
-    # Claims about single attacks and controls; the strongest attack is judged by its bounds
     found = [
         f"{finding.claim} This did not hold or was not checked: {finding.rule.rstrip('.')}. "
         f"{finding.advice}"
@@ -410,7 +401,6 @@ def _list_result_gaps(
             f"{used}. Audit with --recipe and "
             f"--references {plan.policy.references}, or add --accept-limited."
         )
-    # The last gap only where no other explains why labels lack bounds
     labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement(()))
     if not labels.bounds and not found:
         found.append(
@@ -435,7 +425,6 @@ def build_candidate(name: str, outputs: Outputs, levels: Levels) -> Candidate:
         for at, level in levels.items()
         if can_derive_answers(name, at[0]) and at not in above and level.bounds
     ]
-    # Take the bounds claim by claim: the strongest attack may differ from one to the next
     bounds = []
     for mine, seen in zip(own.bounds, zip(*weaker, strict=True), strict=True):
         top = max(seen, key=lambda entry: entry.high)
@@ -477,7 +466,6 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
     asked = max(
         [1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())]
     )
-    # Rows that ran, were measured, and that a guard can bring about
     served = [
         row
         for row in frontier.rows
@@ -490,14 +478,12 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         n_classes,
     )
     chosen = next((entry.restrict for entry in found if entry.outcome == "meets"), None)
-    # Say which better choices exist, though a guard cannot make them
     notes = [
         f"{row.name} meets the policy, too, but changes training, which a guard cannot: train the "
         "served model so, and audit that."
         for row in frontier.rows
         if row.meets == "meets" and _has_training_change(row.name)
     ]
-    # Fitted parts are of use only if the chosen row has any
     fitted = next(
         (_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None
     )
@@ -559,8 +545,7 @@ def _build_row_candidate(
     fpr = top.fpr or 0.0
     attack = top.reaching_attack
     bound = MeasuredBound(fpr, claims[fpr], max(entry.low for entry in seen), top.high, attack)
-    # A sweep judged its rows already, for all claims and choices at once, so no limit is tested
-    # anew
+    # The sweep judged its rows already, for all claims and choices at once
     outcome = _find_worst_outcome([other.meets for other in weaker])  # type: ignore[misc]
     return Candidate(name, outputs, (bound,), outcome, tuple(row.attacks), tuple(row.lacking))
 
@@ -568,7 +553,6 @@ def _build_row_candidate(
 def _read_rate_limits(frontier: Frontier) -> dict[float, float]:
     """Read the limit of the TPR on all records at each rate of a sweep's policy."""
     claims = (frontier.policy or {}).get("max_tpr", ())
-    # Claims about groups are left to the audit of a choice
     return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
 
 
@@ -580,7 +564,6 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
             "[policy]."
         ]
     found = []
-    # The controls whose failure makes the numbers of a sweep mean something else
     for name in ("null", "blind", "references"):
         passed = frontier.rows[0].controls.get(name, True)
         # An open control may be overruled by the plan's own assumption; a failed one never is
@@ -589,7 +572,6 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
                 f"The {name} control of the sweep did not pass, so its numbers decide nothing. See "
                 "its audits."
             )
-    # Too few records move the sweep to a larger rate, about which the policy says nothing
     if frontier.fpr not in _read_rate_limits(frontier):
         found.append(
             f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the "

@@ -183,7 +183,6 @@ def collect_audit_data(
     )
     trained = time.perf_counter() - started
     measured = measure_target(schedule, subject, store, report)
-    # Students need the target's labels and the recipe, so they come after both
     if training is not None:
         measured = add_transfer_signal(
             measured,
@@ -193,8 +192,7 @@ def collect_audit_data(
             training.population,
             seed=streams["transfer"],
         )
-    # The time of further targets is added to that of the reference models, without the searches
-    # between
+    # The time of further targets is added to that of the reference models
     started = time.perf_counter() - trained
     references = None
     if order is not None and isinstance(fleet, ReferenceFleet):
@@ -214,7 +212,6 @@ def collect_audit_data(
             progress=lambda done, n: report("train targets", done, n),
         )
     procedure = further if isinstance(further, Procedure) else None
-    # The seed matters only where models were trained
     seedless = describe_unused_seed(training) if references or procedure else []
     return Collected(
         subject=subject,

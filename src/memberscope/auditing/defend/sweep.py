@@ -175,26 +175,21 @@ def sweep_defences(
     subject, reserve = _reserve_records(subject, training, wish, plan.seed)
     every = [
         parse_defence(name, training.population, reserve)
-        # The undefended row comes first: others are measured against it
         for name in expand_sweep(("none", *wish.names))
     ]
-    # One name may come of several sweeps; each choice is tried once
     choices = list({choice.name: choice for choice in every}.values())
     # Choices that differ only in outputs share one training
     recipes = {choice.trains: choice.recipe(training.recipe) for choice in choices}
     training = replace(
         training, population=None
     )  # defences learn from it, so it is no longer what no model saw
-    # The setting is built once, so that all defences see the same records and members
     scene = build_sweep_setting(plan, subject, wish.canaries)
     bare, policy = (
         replace(plan, policy=None, targets=0, assume_class_order=True, drop_overlap=False),
         plan.policy,
     )
-    # The rate is fixed for all rows before any of them is attacked
     shown = FrontierView.of(bare, policy, scene.records, scene.member, len(choices))
     tried: dict[str, SweepOutcome | str] = {}
-    # Train and attack each way of training once, with all restrictions that go with it
     for done, (name, recipe) in enumerate(recipes.items()):
         report("defences", done, len(recipes))
         limits = tuple(
@@ -222,7 +217,6 @@ def sweep_defences(
                 )
                 found = replace(found, result=again[0], unaware=again[1])
         except Exception as error:  # hours of other choices must not be lost with one
-            # Without the undefended row nothing can be compared
             if name == "none":
                 raise
             known = isinstance(error, MemberscopeError)
@@ -231,7 +225,6 @@ def sweep_defences(
                 if known
                 else f"Internal error: {type(error).__name__}: {error}. Please report it."
             )
-        # What was finished is handed over at once, so that a later failure does not lose it
         else:
             tried[name] = found
             wish.kept(name, found.result)
