@@ -22,6 +22,7 @@ demo: $(VENV)/.core
 	$(BIN)/memberscope demo --out demo-out
 
 test: $(VENV)/.dev
+	sh tests/system-packages.sh few
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.dev
