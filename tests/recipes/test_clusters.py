@@ -311,7 +311,7 @@ def test_an_address_with_nobody_there_is_one_sentence(kind, folder):
     address = f"{'tcp://' if kind == 'dask' else ''}127.0.0.1:{free_port()}"
     done = run(fleet(kind, address, "gated", folder), folder)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
-    assert f"{address}, got no answer. Start it, or check the address." in done.stderr
+    assert f"{address}, got no answer. Start it, or check --" in done.stderr
 
 
 AUDITED = """

@@ -264,7 +264,7 @@ def _join_ray(ray: Any, address: str | None) -> None:
     where = address or "auto"
     if address is not None and address != "auto" and not _is_reachable(address):
         raise InputError(
-            f"Expected a Ray cluster at {where}, got no answer. Start it, or check the address."
+            f"Expected a Ray cluster at {where}, got no answer. Start it, or check --address."
         )
     try:
         ray.init(address=where, log_to_driver=False, logging_level="error")
