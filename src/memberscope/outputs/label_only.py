@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memberscope.outputs._stateless import Stateless
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Bools, Floats, Signal
+from memberscope.types import Floats, Signal
 
 
 @dataclass(frozen=True)
-class LabelOnly:
+class LabelOnly(Stateless):
     """Answer with the number of the top class, the first of equals.
 
     >>> import numpy as np
@@ -31,15 +32,6 @@ class LabelOnly:
     def hides(self) -> bool:
         """Whether something is left out: all probabilities are."""
         return True
-
-    @property
-    def digest(self) -> str:
-        """Name, as there is nothing to fit."""
-        return self.name
-
-    def fit(self, outputs: Floats, member: Bools) -> LabelOnly:
-        """Return itself: there is nothing to fit."""
-        return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer with the labels (n, 1)."""

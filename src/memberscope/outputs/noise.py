@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from memberscope.errors import InputError
+from memberscope.outputs._stateless import Stateless
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Bools, Floats, Signal
+from memberscope.types import Floats, Signal
 
 Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
-class OutputNoise:
+class OutputNoise(Stateless):
     """Multiply each probability by exp(`scale` times normal noise) and normalise.
 
     The top class keeps the largest.
@@ -58,15 +59,6 @@ class OutputNoise:
     def hides(self) -> bool:
         """Whether something is left out: nothing is."""
         return False
-
-    @property
-    def digest(self) -> str:
-        """Name, as there is nothing to fit."""
-        return self.name
-
-    def fit(self, outputs: Floats, member: Bools) -> OutputNoise:
-        """Return itself: there is nothing to fit."""
-        return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k)."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.types import Bools, Floats, Ints, Signal
+from memberscope.outputs._stateless import Stateless
+from memberscope.types import Floats, Ints, Signal
 
 WIDE = 64  # classes from which on it takes less time to look for those that are told
 
 
 @dataclass(frozen=True)
-class Rounding:
+class Rounding(Stateless):
     """Round probabilities to `decimals`.
 
     Where a tie would change the top class, it is raised by one unit.
@@ -44,15 +45,6 @@ class Rounding:
     def hides(self) -> bool:
         """Whether something is left out: digits are."""
         return True
-
-    @property
-    def digest(self) -> str:
-        """Name, as there is nothing to fit."""
-        return self.name
-
-    def fit(self, outputs: Floats, member: Bools) -> Rounding:
-        """Return itself: there is nothing to fit."""
-        return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k), rounded; the sum need not be one any more."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.outputs._stateless import Stateless
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Bools, Floats, Signal
+from memberscope.types import Floats, Signal
 
 
 @dataclass(frozen=True)
-class Temperature:
+class Temperature(Stateless):
     """Raise probabilities to 1 / `temperature`, scaled to the sum that they had.
 
     >>> np.round(Temperature(2.0)(np.array([[0.64, 0.36]])), 4).tolist()
@@ -45,15 +46,6 @@ class Temperature:
     def hides(self) -> bool:
         """Whether something is left out: nothing is."""
         return False
-
-    @property
-    def digest(self) -> str:
-        """Name, as there is nothing to fit."""
-        return self.name
-
-    def fit(self, outputs: Floats, member: Bools) -> Temperature:
-        """Return itself: there is nothing to fit."""
-        return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k)."""

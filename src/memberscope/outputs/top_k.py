@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.types import Bools, Floats, Signal
+from memberscope.outputs._stateless import Stateless
+from memberscope.types import Floats, Signal
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Stateless):
     """Keep the `k` largest probabilities of each answer, the first of equals; others are NaN.
 
     >>> TopK(1)(np.array([[0.2, 0.7, 0.1]])).tolist()
@@ -40,15 +41,6 @@ class TopK:
     def hides(self) -> bool:
         """Whether something is left out: classes are."""
         return True
-
-    @property
-    def digest(self) -> str:
-        """Name, as there is nothing to fit."""
-        return self.name
-
-    def fit(self, outputs: Floats, member: Bools) -> TopK:
-        """Return itself: there is nothing to fit."""
-        return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k), NaN where a class is hidden."""
