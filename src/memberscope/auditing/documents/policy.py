@@ -361,7 +361,8 @@ def load_policy(name_or_path: str) -> Policy:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(
-            f"Expected a TOML policy, got {name_or_path!r} with: {error}. Repair the file."
+            f"Expected a TOML policy, got {name_or_path!r} with: {error}. Correct the file that "
+            "--policy names."
         ) from error
     if "policy" not in table:
         raise InputError(
