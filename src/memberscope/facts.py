@@ -260,10 +260,13 @@ def has_recipe_facts(given: Any) -> bool:
 
 
 def _read_fields(owner: Any, entries: Iterable[Field[Any]]) -> dict[str, Any]:
-    """Read the attributes of these fields."""
+    """Read the attributes of these fields that are there."""
+    # Most are missing, and searches read them before each query: no call for these
+    given = [(entry, getattr(owner, entry.name, None)) for entry in entries]
     return {
-        entry.name: _read_attribute(owner, entry.name, entry.metadata, entry.default)
-        for entry in entries
+        entry.name: _convert_value(owner, entry.name, value, entry.metadata, entry.default)
+        for entry, value in given
+        if value is not None
     }
 
 
@@ -274,8 +277,15 @@ def _read_attribute(owner: Any, name: str, kind: Mapping[str, Any], default: Any
         InputError: It is of another kind.
     """
     value = getattr(owner, name, None)
-    if value is None:
-        return default
+    return default if value is None else _convert_value(owner, name, value, kind, default)
+
+
+def _convert_value(owner: Any, name: str, value: Any, kind: Mapping[str, Any], default: Any) -> Any:
+    """Convert the value of an attribute to what its field holds.
+
+    Raises:
+        InputError: It is of another kind, and its name is not one for other things too.
+    """
     try:
         return kind["convert"](value)
     except (TypeError, ValueError) as error:

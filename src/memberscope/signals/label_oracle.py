@@ -102,7 +102,9 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
     if facts.predict is not None and facts.same_labels is None:
         return predict_labels(target, x)
     # No defence changes the top class, so that the model behind it gives the same, faster
-    target = facts.same_labels or target
+    if facts.same_labels is not None:
+        target = facts.same_labels
+        facts = read_target_facts(target)
     try:
         whose: dict[str, Any] = (
             {"owners": owners.tolist()}
@@ -124,11 +126,7 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
             f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row for each "
             "record."
         )
-    odd = (
-        np.isnan(answer).all(axis=1)
-        if read_target_facts(target).hides
-        else ~np.isfinite(answer).all(axis=1)
-    )
+    odd = np.isnan(answer).all(axis=1) if facts.hides else ~np.isfinite(answer).all(axis=1)
     if odd.any():
         raise TargetError(
             f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or "
