@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope._digests import digest_array
-from memberscope._files import write_bytes
+from memberscope._files import read_json, write_bytes
 from memberscope.auditing.collect.collect import Progress
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.plan import Plan
@@ -91,7 +91,7 @@ def find_other_audit(
     if not (out / file).exists():
         return None
     try:
-        before = json.loads((out / IDENTITY_FILE).read_text(encoding="utf-8"))
+        before = read_json(out / IDENTITY_FILE)
     except (OSError, ValueError):
         # A result whose plan cannot be read must not be overwritten unasked
         return f"plan ({IDENTITY_FILE} does not say which)"

@@ -10,6 +10,7 @@ import typer
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_option
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,15 +61,15 @@ def write_guard_policy(options: GuardInitOptions) -> None:
     evidence = read_evidence(source, accept_limited=options.accept_limited)
     choice = choose_served_outputs(evidence)
     if choice.candidate is None:
-        typer.echo(f"No policy was written. {choice.sentence}")
+        print_line(f"No policy was written. {choice.sentence}")
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
     write_bytes(out, draft_policy(evidence, choice.candidate, folder).encode())
-    typer.echo(f"{choice.sentence} Written to {out}.")
+    print_line(f"{choice.sentence} Written to {out}.")
     for note in evidence.notes:
-        typer.echo(note)
+        print_line(note)
     if not evidence.endpoint:
-        typer.echo(
+        print_line(
             "Edit [serving]: the audit did not ask a server, so it does not know how yours is "
             "asked."
         )
@@ -113,7 +114,7 @@ def fit_guard_defences(options: FitOptions) -> None:
     kept = save_fitted(
         [fit_parts(parse_restriction(name), found, member, random) for name in names], path
     )
-    typer.echo(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
+    print_line(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
 
 
 def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
@@ -126,7 +127,11 @@ def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
 
     import numpy as np
 
+    from memberscope.targets import check_archive
+
     try:
+        # Before numpy reads anything: a small archive can inflate to fill the memory
+        check_archive(file)
         with np.load(file, allow_pickle=False) as opened:
             found: dict[str, Any] = {
                 name: opened[name]

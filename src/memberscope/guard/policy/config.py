@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
+from memberscope._files import parse_toml, read_regular_file
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import (
     Alerts,
@@ -87,12 +87,12 @@ def read_policy(path: str | Path) -> GuardPolicy:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(read_regular_file(path, largest=16 << 20).decode())
     except OSError as error:
         raise InputError(
             f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(
             f"Expected a TOML policy, got {str(path)!r} with: {error}. Correct the file that "
             "--policy names."
