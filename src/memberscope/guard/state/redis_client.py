@@ -33,8 +33,8 @@ class RedisLink:
 
     >>> RedisLink("http://nowhere", 0.25)
     Traceback (most recent call last):
-    memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'.
-    Repair state.redis.
+    memberscope.errors.InputError: Expected redis as redis://host:port/0, got another text. Repair
+    state.redis.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -50,10 +50,11 @@ class RedisLink:
                 socket_connect_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),
             )
-        except ValueError as error:
+        except ValueError:
+            # Neither the address nor the first error, which may quote it: it can hold a password
             raise InputError(
-                f"Expected redis as redis://host:port/0, got {url!r}. Repair state.redis."
-            ) from error
+                "Expected redis as redis://host:port/0, got another text. Repair state.redis."
+            ) from None
         self.redis: Any = Redis.from_pool(pool)
 
     def script(self, source: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
