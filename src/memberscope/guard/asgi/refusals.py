@@ -36,6 +36,14 @@ PROBLEMS: dict[str, ProblemText] = {
     "credentials-required": ProblemText(
         "Unauthorized", "Send an API key, token or certificate that this service accepts."
     ),
+    "credentials-invalid": ProblemText(
+        "Unauthorized",
+        "The API key, token or certificate is unknown, expired, malformed or sent twice.",
+    ),
+    "credentials-throttled": ProblemText(
+        "Too Many Requests",
+        "Too many wrong credentials came from this network; Retry-After says how long to wait.",
+    ),
     "stronger-credentials-required": ProblemText(
         "Unauthorized", "Sign in again with a stronger method."
     ),
