@@ -311,6 +311,7 @@ def test_a_public_key_is_no_secret(tmp_path, signer):
             Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("RS256", "HS256"))),
             tmp_path,
         )
+    (tmp_path / "issuer.pem").chmod(0o600)
     with pytest.raises(InputError, match="Expected a key for HS256"):
         Identifier(
             Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("HS256",))), tmp_path
@@ -346,10 +347,19 @@ def test_other_families_of_keys(tmp_path, algorithm, maker):
 
 def test_a_shared_secret_and_a_subject_by_another_name(tmp_path):
     (tmp_path / "secret").write_bytes(SECRET + b"\n")
+    (tmp_path / "secret").chmod(0o640)
     declared = Jwt(key_file="secret", algorithms=("HS256",), subject="client_id")
     found = Identifier(Identity(by=("jwt",), jwt=declared), tmp_path)
     token = jwt.encode({"client_id": "b", "sub": "a", "exp": FAR}, SECRET, algorithm="HS256")
     assert text(found, ("authorization", f"Bearer {token}")) == "jwt:b"
+
+
+def test_a_secret_that_everybody_may_read_is_refused(tmp_path):
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "secret").chmod(0o644)
+    declared = Identity(by=("jwt",), jwt=Jwt(key_file="secret", algorithms=("HS256",)))
+    with pytest.raises(InputError, match="chmod 640"):
+        Identifier(declared, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +379,7 @@ def test_a_key_file_that_cannot_serve_is_refused_at_the_start(
 ):
     if content is not None:
         (tmp_path / "key").write_bytes(content)
+        (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match=sentence):
         Identifier(
             Identity(by=("jwt",), jwt=Jwt(key_file="key", algorithms=(algorithm,))), tmp_path

@@ -305,7 +305,7 @@ def test_old_keys_count_while_new_ones_cannot_be_fetched_but_not_for_ever():
     issuer, clock = Issuer(key_set(old=CURVE)), Clock()
     try:
         keys = AddressKeys(Jwt(jwks_url=issuer.url, algorithms=("ES256",), stale_seconds=60), clock)
-        until(lambda: keys._good is not None)
+        keys.wait_for_first()  # as a guard does before it serves
         issuer.status, clock.now = 500, 59.0
         assert not keys.find("new")  # which asks for it
         until(lambda: issuer.asked == 2)

@@ -27,6 +27,7 @@ from running_guard import Process, ask, running
 from unruly import serving
 from watching import population, prepared, upstream
 
+from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.monitor.calls import LONGEST_ANSWER, Done, encode_done, read_done
 from memberscope.guard.monitor.child_process import ChildMonitor
@@ -242,3 +243,13 @@ def test_a_monitor_of_its_own_judges_and_saves_where_its_own_policy_says(attacke
         assert monitor.wait(30) == 0
     assert (tmp_path / "memory.safetensors").is_file()
     assert not (attacked.folder / "logs").exists() and attacked.score() == 200
+
+
+def test_a_socket_that_anybody_could_have_put_there_gets_no_records(tmp_path):
+    tmp_path.chmod(0o777)
+    fake = Fake(tmp_path / "monitor.sock")
+    table = {"serving": {"n_classes": 3}, "monitor": {"socket": "monitor.sock"}}
+    policy = parse_guard_policy(table | {"home": str(tmp_path)})
+    with pytest.raises(InputError, match="not everybody may write to"):
+        asyncio.run(ChildMonitor(policy, "", Metrics(), MemoryState(10)).start())
+    fake.listening.close()

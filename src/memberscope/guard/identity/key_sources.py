@@ -8,6 +8,7 @@ no token can be verified, which is the guard's fault and not the client's.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import stat
@@ -28,6 +29,7 @@ LOOKED = 1.0  # seconds between looks at a file
 # Seconds between fetches: of good keys, after a failure, and for unknown keys
 FETCHED, RETRIED, UNKNOWN = 300.0, 10.0, 60.0
 PATIENCE = 10.0  # seconds for one fetch
+FIRST = 3.0  # seconds that a start waits for keys
 FILE, ADDRESS = "key_file of [identity.jwt]", "what jwks_url of [identity.jwt] answers"
 
 
@@ -51,12 +53,27 @@ def open_key_source(jwt: Jwt, home: Path) -> KeySource:
     """Open the source of a policy's keys.
 
     Raises:
-        InputError: The file is not usable. An address is not waited for.
+        InputError: The file is not usable. An address is waited for at the start alone, and not
+            for long: where it does not answer, tokens cannot be verified until it does.
     """
     if jwt.key_file is not None:
         return FileKeys(jwt, home / jwt.key_file)
     # A policy that is read again goes on with the keys that the one before has
-    return _OPENED.get(jwt) or _OPENED.setdefault(jwt, AddressKeys(jwt))
+    found = _OPENED.get(jwt)
+    if found is None:
+        found = _OPENED.setdefault(jwt, AddressKeys(jwt))
+        if not _is_serving():
+            found.wait_for_first()
+    return found
+
+
+def _is_serving() -> bool:
+    """Tell whether requests would wait for whoever waits here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _select_keys(keys: Sequence[TokenKey], kid: str | None) -> list[TokenKey]:
@@ -76,6 +93,11 @@ class FileKeys:
         self._jwt, self._path, self._clock = jwt, path, clock
         try:
             self._form = _describe_file(path)
+            if jwt.algorithms[0].startswith("HS") and path.stat().st_mode & stat.S_IRWXO:
+                raise InputError(
+                    "Expected a secret in key_file of [identity.jwt] that its owner and group "
+                    "alone may read, got one for everybody. Run chmod 640 on it."
+                )
             self._keys = parse_token_keys(_read_regular_file(path), jwt, FILE)
         except OSError as error:
             # Without the path, in whose place a key may have been pasted
@@ -147,6 +169,7 @@ class AddressKeys:
         self._keys: tuple[TokenKey, ...] = ()
         self._good: float | None = None
         self._asked = float("-inf")
+        self._first = threading.Event()
         # Set to fetch at once, also where nobody uses these keys any more and the thread must end
         self._wake = threading.Event()
         finalize(self, self._wake.set)
@@ -169,6 +192,10 @@ class AddressKeys:
             self._wake.set()
         return found
 
+    def wait_for_first(self) -> None:
+        """Wait until the first keys have come, for `FIRST` seconds at most."""
+        self._first.wait(FIRST)
+
     def fetch(self) -> float:
         """Fetch the keys, and give the seconds until the next time."""
         try:
@@ -180,6 +207,7 @@ class AddressKeys:
             _log_failure(error)
             return RETRIED
         self._good = self._clock()
+        self._first.set()
         log_event(logging.INFO, "token_keys", n=len(self._keys))
         return FETCHED
 

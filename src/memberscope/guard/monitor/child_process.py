@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -78,8 +79,14 @@ class ChildLink:
         if named is None:
             link = await cls._start(begin.policy)
         else:
-            path = str(begin.policy.path(named))
-            link = cls(None, *await asyncio.open_unix_connection(path))
+            path = begin.policy.path(named)
+            # Whoever put a socket of his own there would get the records of all queries
+            if path.parent.stat().st_mode & stat.S_IWOTH:
+                raise InputError(
+                    "Expected monitor.socket in a folder that not everybody may write to, got "
+                    "another one. Move it to one such as /run/memberscope."
+                )
+            link = cls(None, *await asyncio.open_unix_connection(str(path)))
         try:
             calls = (await link.ask(begin)).calls
             if len(calls) != 1 or calls[0][0] not in ("begun", "refused"):
