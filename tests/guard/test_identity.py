@@ -158,7 +158,7 @@ def test_guesses_are_slowed_by_network_and_neighbours_with_a_proven_key_go_on():
     assert [asked(guess, peer=host) for host in hosts] == [401, 401, 401, 429, 429]
 
 
-def test_a_proven_key_that_is_wrong_by_now_is_slowed_too(tmp_path, signer, monkeypatch):
+def test_a_proven_key_that_is_wrong_by_now_is_slowed_too(tmp_path, signer):
     (tmp_path / "issuer.pem").write_bytes(public(signer))
     declared = Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", leeway=0.0), failures="1/h")
     found = Identifier(declared, tmp_path)
