@@ -93,8 +93,8 @@ REASONS: dict[int, str] = {
 def list_problems(status: int) -> list[str]:
     """List the problem types that a query's answer of this status may have.
 
-    >>> list_problems(429), list_problems(422)
-    (['budget-exhausted', 'upstream-rejected'], ['upstream-rejected'])
+    >>> list_problems(403), list_problems(422)
+    (['forbidden', 'upstream-rejected'], ['upstream-rejected'])
     """
     names: list[str] = [name for name, of in STATUSES.items() if of == status]
     # The server itself answers 400 too, to what is no HTTP
