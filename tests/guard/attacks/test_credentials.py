@@ -34,6 +34,7 @@ from memberscope.errors import InputError
 from memberscope.guard.identity.key_sources import AddressKeys, TokenKeysUnavailable
 from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.guard.policy.tables import Jwt
+from memberscope.wire import Credential
 
 KEY = "s3cret-partner-key"
 POLICY = f"""
@@ -389,6 +390,13 @@ def test_a_key_that_is_pasted_into_the_policy_stands_in_no_sentence(tables, secr
     with pytest.raises(InputError) as refused:
         use()
     assert secret not in str(refused.value) and "Expected" in str(refused.value)
+
+
+def test_nor_does_one_in_the_place_of_a_variables_name():
+    with pytest.raises(InputError, match="environment variable that is named"):
+        Credential(SECRETS[0]).secret()
+    with pytest.raises(InputError, match="environment variable NO_SUCH_TOKEN, got none"):
+        Credential("NO_SUCH_TOKEN").secret()
 
 
 def test_nor_is_it_logged_or_shown_when_a_policy_is_read_again(front):
