@@ -1,4 +1,4 @@
-"""Format numbers as every report writes them, and text so that a terminal only shows it."""
+"""Format numbers and values for sentences, and text so that a terminal only shows it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,13 @@ def escape_controls(text: str) -> str:
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+# What keys and passwords look like: marks of their own, or a long word of letters and digits
+MARKED = re.compile(
+    r"[\x00-\x1f]|-----|://[^/]*@|(?:^|[^A-Za-z0-9])(?:sk|pk|eyJ|AKIA|gh[a-z]_)[-_A-Za-z0-9]{8}"
+)
+LONG_WORD = re.compile(r"(?=[A-Za-z+=]*[0-9])(?=[0-9+=]*[A-Za-z])[A-Za-z0-9+=]{20,}")
+
+
 def format_percentage(value: float | None) -> str:
     """Format a rate as a percentage with three digits.
 
@@ -39,3 +46,17 @@ def format_number(value: float | None) -> str:
     ('0.512', 'not available')
     """
     return "not available" if value is None else f"{value:.3f}"
+
+
+def quote_value(value: object, longest: int = 80) -> str:
+    """Quote a value for a sentence; what looks like a key or a password is only described.
+
+    Such a value stands where a name or a path belongs because somebody pasted it there.
+
+    >>> quote_value("issuer.pem"), quote_value("sk-live-0123456789abcdef")
+    ("'issuer.pem'", 'a text of 24 characters that may be a secret')
+    """
+    text = str(value)
+    if MARKED.search(text) or LONG_WORD.search(text):
+        return f"a text of {len(text)} characters that may be a secret"
+    return repr(text[:longest])

@@ -20,20 +20,14 @@ import pytest
 from watching import START, Live, population, prepared, script
 
 from memberscope.errors import InputError
-from memberscope.guard import read_policy
+from memberscope.guard import GuardPolicy, parse_guard_policy, read_policy
 from memberscope.guard.detectors.snapshot import take_snapshot
 from memberscope.guard.hashing.secret_key import read_secret
 from memberscope.guard.monitor import child_process as module
 from memberscope.guard.monitor.artifacts import load_monitor_artifacts
 from memberscope.guard.monitor.child_process import ChildMonitor
-from memberscope.guard.monitor.ipc import (
-    LONG,
-    Done,
-    Look,
-    encode_message,
-    encode_message_parts,
-    read_message,
-)
+from memberscope.guard.monitor.frames import MessageError
+from memberscope.guard.monitor.ipc import LONG, Begin, Look, encode_question, read_question
 from memberscope.guard.monitor.query_queue import Waiting, split_into_pieces
 from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.replay.log_reader import Log, list_log_files
@@ -383,26 +377,103 @@ def test_a_serving_process_that_is_killed_leaves_a_monitor_that_saves_and_ends(t
     assert (tmp_path / "memory.safetensors").is_file()
 
 
-def test_a_message_that_is_cut_off_is_none():
-    for number in (3, np.arange(300)):  # the latter goes beside the pickle
-        data = encode_message(Done((("dropped", (number,)),)))
-        ((_, (found,)),) = read_message(io.BytesIO(data)).calls
-        np.testing.assert_array_equal(found, number)
-        for size in range(len(data)):
-            assert read_message(io.BytesIO(data[:size])) is None
+def sent(message: Begin | Look) -> bytes:
+    return b"".join(encode_question(message))
+
+
+WORDS = np.array([["a", None], [2.5, float("nan")], ["\ud800", 10**30]], dtype=object)
+BATCHES = [
+    Batch(np.arange(6, dtype=np.float32).reshape(2, 3)),
+    Batch(np.eye(300)),
+    Batch(WORDS),
+    Batch(np.array([True, False])),
+    Batch(columns={"age": np.array([30, 40]), "\ud800": np.array(["cook", None], dtype=object)}),
+    Batch(
+        columns={"day": np.array(["2026-01-01", "NaT"], dtype="M8[D]"), "w": np.array(["a", "b"])}
+    ),
+]
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_records_arrive_as_they_were(batch):
+    seen = seen_with(b"")._replace(batch=batch, labels=np.arange(len(batch)))
+    (piece,) = read_question(
+        io.BytesIO(sent(Look(tuple(split_into_pieces([Waiting(seen, 1.0, 0)], 1000)))))
+    ).taken
+    assert piece.asked[0][:5] == (1.0, "00", "default", 200, len(batch))
+    np.testing.assert_array_equal(piece.labels, np.arange(len(batch)))
+    for old, new in zip(parts_of(batch), parts_of(piece.batch), strict=True):
+        assert (old.dtype, old.shape) == (new.dtype, new.shape)
+        assert repr(old.tolist()) == repr(new.tolist())
+
+
+def parts_of(batch: Batch) -> list[np.ndarray]:
+    return [batch.array] if batch.columns is None else list(batch.columns.values())
+
+
+def test_a_message_that_is_cut_off_is_none_and_one_of_another_schema_is_refused():
+    taken = tuple(split_into_pieces([Waiting(seen_with(b"x" * 3000), 1.0, 0)], 2))
+    data = sent(Look(taken))
+    for size in range(len(data)):
+        assert read_question(io.BytesIO(data[:size])) is None
+    for old, new in (
+        (b"MSM1", b"MSM2"),
+        (b"<f8", b"|O8"),
+        (b"[1,1]", b"[1,2]"),
+        (b'"look"', b'"lock"'),
+        (b'"sizes":[', b'"sizes":[-'),
+    ):
+        assert old in data
+        with pytest.raises(MessageError):
+            read_question(io.BytesIO(data.replace(old, new)))
 
 
 def test_answers_come_whole_and_are_not_copied_into_the_message():
     answers = [b"", b"short", b"x" * LONG, bytes(range(256)) * 400]
-    taken = [Waiting(seen_with(answer), 1.0, 0) for answer in answers]
+    serving = read_policy_table().serving
+    taken = [Waiting(seen_with(answer)._replace(serving=serving), 1.0, 0) for answer in answers]
     message = Look(tuple(split_into_pieces(taken, 2)))
-    parts = encode_message_parts(message)
-    assert [getattr(part, "obj", None) for part in parts[4:]] == answers[2:]
-    assert all(
-        len(part) for message in (message, Look(), Done()) for part in encode_message_parts(message)
-    )
-    found = read_message(io.BytesIO(b"".join(parts)))
+    parts = encode_question(message)
+    assert [part for part in parts if any(part is answer for answer in answers)] == answers[2:]
+    assert all(len(part) for each in (message, Look()) for part in encode_question(each))
+    found = read_question(io.BytesIO(b"".join(parts)))
     assert [bytes(one.answer) for piece in found.taken for one in piece.asked] == answers
+    assert found.taken[-1].asked[-1].serving == serving
+
+
+def read_policy_table(**tables: object) -> GuardPolicy:
+    return parse_guard_policy({"serving": {"protocol": "mlflow", "n_classes": 3}} | tables)
+
+
+def test_the_monitor_is_told_no_credential_and_no_address_of_redis():
+    policy = read_policy_table(
+        identity={"by": ["api_key"], "keys": [{"name": "partner", "sha256": "ab" * 32}]},
+        state={"redis": "redis://:p4ssword@localhost/0"},
+        respond={"throttle": "7/d", "probing": "throttle"},
+        guard={"total": "5/s"},
+    )
+    data = sent(Begin(policy, "key", 20))
+    assert b"ab" * 16 not in data and b"p4ssword" not in data
+    found = read_question(io.BytesIO(data))
+    assert (found.policy.respond, found.policy.serving) == (policy.respond, policy.serving)
+    assert sent(Look((), policy)) and (found.key, found.log_level) == ("key", 20)
+
+
+def test_its_environment_holds_no_secrets_but_its_own(tmp_path, monkeypatch):
+    file = prepared(tmp_path)
+    file.write_text(file.read_text().replace("[alerts]", '[alerts]\nwebhook_secret_env = "HOOK"'))
+    for name in ("REDIS_PASSWORD", "HOOK"):
+        monkeypatch.setenv(name, "s3cret")
+
+    async def run():
+        live = LiveApart(read_policy(file))
+        await live.worker.start()
+        found = Path(f"/proc/{live.apart.link.process.pid}/environ").read_bytes()
+        await live.worker.stop()
+        return found
+
+    found = asyncio.run(run())
+    assert b"HOOK=s3cret" in found and b"REDIS_PASSWORD" not in found
 
 
 def seen_with(answer: bytes) -> QueryEvent:

@@ -22,7 +22,7 @@ from memberscope.errors import InputError
 from memberscope.guard.identity.client_identity import Client, Identifier
 from memberscope.guard.identity.forwarded import parse_address
 from memberscope.guard.policy.tables import ApiKey, Identity, Jwt
-from memberscope.guard.refused import RequestRefused
+from memberscope.guard.refused import CredentialRefused, RequestRefused
 
 FAR = int(time.time()) + 10**8
 SECRET = b"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -48,6 +48,15 @@ def scope(*headers: tuple[str, str | bytes], peer: str | None = OUTSIDE, **more:
 
 def text(identifier: Identifier, *headers: tuple[str, str | bytes], **more: object) -> str:
     return identifier.client(scope(*headers, **more)).text
+
+
+def refusal(identifier: Identifier, *headers: tuple[str, str | bytes], **more: object) -> str:
+    """Why a request is refused, which has not sent too many wrong credentials before."""
+    identifier.failures._full_at.clear()
+    with pytest.raises(CredentialRefused) as refused:
+        identifier.client(scope(*headers, **more))
+    assert refused.value.status == 401 and refused.value.headers[0][0] == "www-authenticate"
+    return refused.value.why
 
 
 def public(private) -> bytes:
@@ -84,8 +93,10 @@ def test_a_listed_key_proves_its_owner_and_nothing_else_does(keyed):
         "api_key", "partner", True, ipaddress.ip_address(OUTSIDE)
     )
     assert text(keyed, ("x-api-key", " other ")) == "api_key:batch"
-    for wrong in ("S3cret", "s3cret2", "", "partner", hashlib.sha256(b"s3cret").hexdigest()):
-        found = keyed.client(scope(("x-api-key", wrong)))
+    for wrong in ("S3cret", "s3cret2", "partner", hashlib.sha256(b"s3cret").hexdigest()):
+        assert refusal(keyed, ("x-api-key", wrong)) == "unknown"
+    for absent in ((), (("x-api-key", ""),), (("x-api-key", " "),)):
+        found = keyed.client(scope(*absent))
         assert (found.text, found.proven) == (f"network:{OUTSIDE}/32", False)
 
 
@@ -99,14 +110,95 @@ def test_a_key_may_come_in_the_header_that_tokens_use():
     assert text(found, ("authorization", "Key x")) == "api_key:a"
 
 
-def test_new_random_keys_are_no_new_client(keyed):
-    assert len({text(keyed, ("x-api-key", f"guess {i}")) for i in range(100)}) == 1
+def test_a_key_that_is_sent_twice_or_is_huge_is_refused(keyed):
+    assert refusal(keyed, ("x-api-key", "s3cret"), ("x-api-key", "s3cret")) == "repeated"
+    assert refusal(keyed, ("x-api-key", "s3cret"), ("x-api-key", "other")) == "repeated"
+    assert refusal(keyed, ("x-api-key", "s3cret" + " " * 5000)) == "malformed"
 
 
-def test_a_key_that_is_sent_twice_or_is_huge_proves_nothing(keyed):
-    assert text(keyed, ("x-api-key", "s3cret"), ("x-api-key", "s3cret")) == f"network:{OUTSIDE}/32"
-    assert text(keyed, ("x-api-key", "s3cret"), ("x-api-key", "other")) == f"network:{OUTSIDE}/32"
-    assert text(keyed, ("x-api-key", "s3cret" + " " * 5000)) == f"network:{OUTSIDE}/32"
+class Clock:
+    """Seconds that a test moves."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_guesses_are_slowed_by_network_and_neighbours_with_a_proven_key_go_on():
+    clock = Clock()
+    declared = Identity(
+        by=("api_key", "network"),
+        keys=(key("partner", "s3cret"), key("batch", "other")),
+        failures="3/m",
+    )
+    found = Identifier(declared, Path("."), clock)
+    right, guess = ("x-api-key", "s3cret"), ("x-api-key", "guess")
+    assert text(found, right) == "api_key:partner"
+
+    def asked(*headers, **more) -> int:
+        try:
+            found.client(scope(*headers, **more))
+        except RequestRefused as refused:
+            return refused.status
+        return 200
+
+    assert [asked(guess) for _ in range(5)] == [401, 401, 401, 429, 429]
+    # A right key that this network has not proven is not told from a wrong one
+    assert asked(("x-api-key", "other")) == 429
+    assert asked(right) == 200 and asked() == 200
+    assert asked(guess, peer="192.0.2.8") == 401
+    with pytest.raises(CredentialRefused) as refused:
+        found.client(scope(guess))
+    assert dict(refused.value.headers) == {"retry-after": "20"}
+    clock.now += 20.0
+    assert asked(("x-api-key", "other")) == 200 and [asked(guess), asked(guess)] == [401, 429]
+    # A site of IPv6 has 65,536 networks to guess from, which count as one
+    hosts = [f"2001:db8:1:{i:x}::1" for i in range(5)]
+    assert [asked(guess, peer=host) for host in hosts] == [401, 401, 401, 429, 429]
+
+
+def test_a_proven_key_that_is_wrong_by_now_is_slowed_too(tmp_path, signer):
+    (tmp_path / "issuer.pem").write_bytes(public(signer))
+    declared = Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", leeway=0.0), failures="1/h")
+    found = Identifier(declared, tmp_path)
+    token = jwt.encode({"sub": "a", "exp": int(time.time()) + 3600}, signer, algorithm="RS256")
+    header = ("authorization", f"Bearer {token}")
+    assert text(found, header) == "jwt:a"
+    found.tokens.keys._keys = ()  # as after a rotation
+    assert refusal(found, header) == "unknown_key"
+    with pytest.raises(CredentialRefused) as refused:
+        found.client(scope(header))
+    assert refused.value.status == 429
+
+
+def test_a_wrong_credential_refuses_also_what_another_one_proves(tmp_path, signer):
+    (tmp_path / "issuer.pem").write_bytes(public(signer))
+    expired = ("authorization", f"Bearer {jwt.encode({'sub': 'a', 'exp': 1}, signer, 'RS256')}")
+    right = ("x-api-key", "s3cret")
+    for by, answer in ((("jwt", "api_key"), "expired"), (("api_key", "jwt"), None)):
+        declared = Identity(by=by, keys=(key("partner", "s3cret"),), jwt=Jwt(key_file="issuer.pem"))
+        found = Identifier(declared, tmp_path)
+        if answer is None:  # what comes behind a proof is not asked
+            assert text(found, expired, right) == "api_key:partner"
+        else:
+            assert refusal(found, expired, right) == answer
+
+
+def test_a_key_and_a_token_may_share_a_header(tmp_path, signer):
+    (tmp_path / "issuer.pem").write_bytes(public(signer))
+    token = jwt.encode({"sub": "a", "exp": FAR}, signer, algorithm="RS256")
+    for by in (("jwt", "api_key"), ("api_key", "jwt")):
+        declared = Identity(
+            by=by,
+            api_key_header="Authorization",
+            keys=(key("partner", "Key s3cret"),),
+            jwt=Jwt(key_file="issuer.pem"),
+        )
+        found = Identifier(declared, tmp_path)
+        assert text(found, ("authorization", "Key s3cret")) == "api_key:partner"
+        assert text(found, ("authorization", f"Bearer {token}")) == "jwt:a"
+        assert refusal(found, ("authorization", "Key guess")) in ("malformed", "unknown")
 
 
 def test_two_keys_may_belong_to_one_client_so_that_keys_can_be_renewed():
@@ -140,26 +232,41 @@ def test_a_signed_token_proves_its_subject(tokens, signer):
 
 
 @pytest.mark.parametrize(
-    "changed",
+    ("changed", "why"),
     [
-        {"exp": 1},
-        {"exp": None},
-        {"exp": "soon"},
-        {"exp": 1e400},
-        {"nbf": FAR},
-        {"aud": "else"},
-        {"aud": None},
-        {"iss": "https://evil.example"},
-        {"iss": None},
-        {"sub": None},
-        {"sub": ""},
-        {"sub": "a" * 300},
-        {"sub": "a\nverdict=ok"},
+        ({"exp": 1}, "expired"),
+        ({"exp": None}, "claims"),
+        ({"exp": "soon"}, "claims"),
+        ({"exp": 1e400}, "claims"),
+        ({"nbf": FAR}, "early"),
+        ({"aud": "else"}, "claims"),
+        ({"aud": None}, "claims"),
+        ({"iss": "https://evil.example"}, "claims"),
+        ({"iss": None}, "claims"),
+        ({"sub": None}, "claims"),
+        ({"sub": ""}, "claims"),
+        ({"sub": "a" * 300}, "claims"),
+        ({"sub": "a\nverdict=ok"}, "claims"),
     ],
 )
-def test_a_token_that_lacks_something_proves_nothing(tokens, signer, changed):
+def test_a_token_that_lacks_something_is_refused(tokens, signer, changed, why):
     header = ("authorization", f"Bearer {jwt.encode(claims(**changed), signer, algorithm='RS256')}")
-    assert text(tokens, header) == f"network:{OUTSIDE}/32"
+    assert refusal(tokens, header) == why
+
+
+def test_clocks_may_differ_by_the_leeway(tmp_path, signer):
+    (tmp_path / "issuer.pem").write_bytes(public(signer))
+    now = int(time.time())
+    for leeway, expired in ((300.0, False), (0.0, True)):
+        declared = Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", leeway=leeway))
+        found = Identifier(declared, tmp_path)
+        for late in ({"exp": now - 100}, {"exp": FAR, "nbf": now + 100}):
+            token = jwt.encode({"sub": "a"} | late, signer, algorithm="RS256")
+            header = ("authorization", f"Bearer {token}")
+            if expired:
+                assert refusal(found, header) in ("expired", "early")
+            else:
+                assert text(found, header) == "jwt:a"
 
 
 def test_a_token_that_others_signed_or_nobody_proves_nothing(tokens, signer):
@@ -183,19 +290,16 @@ def test_a_token_that_others_signed_or_nobody_proves_nothing(tokens, signer):
         "",
     ]
     for token in forged:
-        assert text(tokens, ("authorization", f"Bearer {token}")) == f"network:{OUTSIDE}/32", token[
-            :60
-        ]
-    assert text(tokens, ("authorization", f"Basic {good}")) == f"network:{OUTSIDE}/32"
+        why = refusal(tokens, ("authorization", f"Bearer {token}"))
+        assert why in ("signature", "algorithm", "malformed"), token[:60]
+    assert refusal(tokens, ("authorization", f"Basic {good}")) == "malformed"
 
 
 def test_a_token_of_nested_lists_raises_nothing(tokens):
     import base64
 
     deep = base64.urlsafe_b64encode(b"[" * 5000).rstrip(b"=")
-    assert (
-        text(tokens, ("authorization", b"Bearer " + deep + b".e30.AA")) == f"network:{OUTSIDE}/32"
-    )
+    assert refusal(tokens, ("authorization", b"Bearer " + deep + b".e30.AA")) == "malformed"
 
 
 def test_a_public_key_is_no_secret(tmp_path, signer):
@@ -207,6 +311,7 @@ def test_a_public_key_is_no_secret(tmp_path, signer):
             Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("RS256", "HS256"))),
             tmp_path,
         )
+    (tmp_path / "issuer.pem").chmod(0o600)
     with pytest.raises(InputError, match="Expected a key for HS256"):
         Identifier(
             Identity(by=("jwt",), jwt=Jwt(key_file="issuer.pem", algorithms=("HS256",))), tmp_path
@@ -242,10 +347,19 @@ def test_other_families_of_keys(tmp_path, algorithm, maker):
 
 def test_a_shared_secret_and_a_subject_by_another_name(tmp_path):
     (tmp_path / "secret").write_bytes(SECRET + b"\n")
+    (tmp_path / "secret").chmod(0o640)
     declared = Jwt(key_file="secret", algorithms=("HS256",), subject="client_id")
     found = Identifier(Identity(by=("jwt",), jwt=declared), tmp_path)
     token = jwt.encode({"client_id": "b", "sub": "a", "exp": FAR}, SECRET, algorithm="HS256")
     assert text(found, ("authorization", f"Bearer {token}")) == "jwt:b"
+
+
+def test_a_secret_that_everybody_may_read_is_refused(tmp_path):
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "secret").chmod(0o644)
+    declared = Identity(by=("jwt",), jwt=Jwt(key_file="secret", algorithms=("HS256",)))
+    with pytest.raises(InputError, match="chmod 640"):
+        Identifier(declared, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +369,9 @@ def test_a_shared_secret_and_a_subject_by_another_name(tmp_path):
         (SECRET[:40], "HS512", "secret of at least 64 bytes"),
         (b"no key at all", "RS256", "Expected a key for RS256"),
         (None, "RS256", "Check key_file"),
+        (b'{"keys": []}', "RS256", "Expected a key for RS256"),
+        (b'{"keys": 3}', "RS256", "Expected a JSON Web Key Set"),
+        (b'{"keys": [{"kty": "oct", "k": "c2VjcmV0"}]}', "RS256", "Expected a key for RS256"),
     ],
 )
 def test_a_key_file_that_cannot_serve_is_refused_at_the_start(
@@ -262,6 +379,7 @@ def test_a_key_file_that_cannot_serve_is_refused_at_the_start(
 ):
     if content is not None:
         (tmp_path / "key").write_bytes(content)
+        (tmp_path / "key").chmod(0o600)
     with pytest.raises(InputError, match=sentence):
         Identifier(
             Identity(by=("jwt",), jwt=Jwt(key_file="key", algorithms=(algorithm,))), tmp_path
@@ -287,12 +405,10 @@ def test_a_certificate_that_the_server_verified_proves_its_subject():
         }
     }
     assert text(found, **good) == "mtls:CN=partner,O=Example"
-    for tls in (
-        {"client_cert_name": None},
-        {"client_cert_name": "CN=a", "client_cert_error": "expired"},
-        {},
-    ):
+    for tls in ({"client_cert_name": None}, {}):
         assert text(found, extensions={"tls": tls}) == f"network:{OUTSIDE}/32"
+    odd = {"client_cert_name": "CN=a", "client_cert_error": "expired"}
+    assert refusal(found, extensions={"tls": odd}) == "certificate"
 
 
 def test_a_certificates_header_counts_from_listed_proxies_alone():
@@ -300,9 +416,11 @@ def test_a_certificates_header_counts_from_listed_proxies_alone():
     header = ("X-SSL-Client-S-DN", "CN=partner")
     assert text(found, header, peer=PROXY) == "mtls:CN=partner"
     assert text(found, header) == f"network:{OUTSIDE}/32"
-    assert text(found, header, header, peer=PROXY) == f"network:{PROXY}/32"
-    for empty in ("", "(null)", "CN=a\x00b", "CN=\u202e"):
+    assert refusal(found, header, header, peer=PROXY) == "repeated"
+    for empty in ("", "(null)"):
         assert text(found, ("X-SSL-Client-S-DN", empty), peer=PROXY) == f"network:{PROXY}/32"
+    for odd in ("CN=a\x00b", "CN=\u202e"):
+        assert refusal(found, ("X-SSL-Client-S-DN", odd), peer=PROXY) == "certificate"
 
 
 @pytest.mark.parametrize(
@@ -367,11 +485,7 @@ def test_a_unix_socket_is_a_proxy_only_if_it_is_listed():
 def test_what_is_required_and_not_proven_is_refused(keyed):
     strict = Identifier(keyed.identity.model_copy(update={"required": True}), Path("."))
     assert text(strict, ("x-api-key", "s3cret")) == "api_key:partner"
-    for headers in (
-        [],
-        [("x-api-key", "guess")],
-        [("x-api-key", "s3cret"), ("x-api-key", "s3cret")],
-    ):
+    for headers in ((), (("x-api-key", "guess"),)):
         with pytest.raises(RequestRefused) as refused:
             strict.client(scope(*headers))
         assert (
@@ -379,6 +493,7 @@ def test_what_is_required_and_not_proven_is_refused(keyed):
             and dict(refused.value.headers)["www-authenticate"] == "ApiKey"
         )
         assert "guess" not in str(refused.value)
+        assert isinstance(refused.value, CredentialRefused) is bool(headers)
 
 
 @pytest.mark.parametrize(
@@ -442,7 +557,12 @@ def test_no_header_from_outside_changes_who_somebody_is(headers, peer):
     address = parse_address(str(peer).encode())
     if found.origins.trusts(address):  # a mapped address of the proxies' network
         return
-    assert found.client(scope(*headers, peer=str(peer))) == found.client(scope(peer=str(peer)))
+    sent = any(name.lower() == "x-api-key" and value.strip() for name, value in headers)
+    try:
+        assert found.client(scope(*headers, peer=str(peer))) == found.client(scope(peer=str(peer)))
+        assert not sent
+    except CredentialRefused as refused:
+        assert sent and refused.source == "api_key"
 
 
 @given(headers=HEADERS, peer=st.one_of(st.just(PROXY), st.none(), st.text(max_size=20)))
@@ -452,7 +572,11 @@ def test_no_header_from_a_proxy_raises_or_proves_a_key(headers, peer):
         keys=(key("partner", "s3cret"),),
         trusted_proxies=("10.0.0.0/8", "unix"),
     )
-    found = Identifier(declared, Path(".")).client(scope(*headers, peer=peer))
+    try:
+        found = Identifier(declared, Path(".")).client(scope(*headers, peer=peer))
+    except CredentialRefused as refused:
+        assert refused.client.isprintable()
+        return
     assert found.kind == "network" and not found.proven and found.text.isprintable()
 
 

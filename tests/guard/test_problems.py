@@ -154,9 +154,9 @@ def test_credentials_that_are_missing():
     key = {"name": "partner", "sha256": "0" * 64}
     given = policy(identity={"by": ["api_key"], "required": True, "keys": [key]})
     with serving(Unruly()) as upstream, guarded(upstream, given) as found:
-        for headers in ({}, {"x-api-key": "guess"}):
+        for headers, name in (({}, "required"), ({"x-api-key": "guess"}, "invalid")):
             answer = found.score(headers=headers)
-            assert is_problem(answer, "credentials-required", 401)
+            assert is_problem(answer, f"credentials-{name}", 401)
             assert answer.headers["www-authenticate"] == "ApiKey"
 
 

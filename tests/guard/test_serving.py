@@ -458,7 +458,7 @@ def test_what_strangers_write_into_headers_does_not_reach_the_upstream():
             assert guard.score(headers=sent).status == 200
             assert guard.watched(1)[0].client == "network:127.0.0.1/32"
         got = app.seen[-1]
-        assert got["x-forwarded-for"] == "127.0.0.1" and got["authorization"] == "Bearer abc"
+        assert got["x-forwarded-for"] == "127.0.0.1" and "authorization" not in got
         assert got["host"] == urlsplit(upstream).netloc
         assert not {
             "forwarded",

@@ -10,6 +10,8 @@ from typing import Literal
 Problem = Literal[
     "malformed-request",
     "credentials-required",
+    "credentials-invalid",
+    "credentials-throttled",
     "stronger-credentials-required",
     "forbidden",
     "not-found",
@@ -27,6 +29,8 @@ Problem = Literal[
 STATUSES: dict[Problem, int] = {
     "malformed-request": 400,
     "credentials-required": 401,
+    "credentials-invalid": 401,
+    "credentials-throttled": 429,
     "stronger-credentials-required": 401,
     "forbidden": 403,
     "not-found": 404,
@@ -61,3 +65,25 @@ class RequestRefused(Exception):
     def status(self) -> int:
         """HTTP status of the problem type."""
         return STATUSES[self.problem]
+
+
+class CredentialRefused(RequestRefused):
+    """Refuse a request whose credential proves nothing, or comes after too many that did not.
+
+    `source` and `why` are for the log: which source of identity, and what was wrong. `client` is
+    the network that the request came from, as `network:subject`. None of them holds the credential.
+
+    >>> CredentialRefused("credentials-invalid", (), "api_key", "unknown", "network:unix").status
+    401
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        headers: tuple[tuple[str, str], ...],
+        source: str,
+        why: str,
+        client: str,
+    ) -> None:
+        super().__init__(problem, headers)
+        self.source, self.why, self.client = source, why, client

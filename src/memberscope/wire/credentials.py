@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from memberscope._text import quote_value
 from memberscope.errors import InputError
 
 
@@ -49,8 +50,10 @@ class Credential:
         value = os.environ.get(self.env, "").strip()
         # A line break in a header would begin another one
         if not value or not value.isascii() or not value.isprintable():
+            # A token that was pasted in the place of the variable's name is not shown either
+            name = self.env if quote_value(self.env) == repr(self.env) else "that is named"
             raise InputError(
-                f"Expected a token in the environment variable {self.env}, got "
+                f"Expected a token in the environment variable {name}, got "
                 f"{'another text' if value else 'none'}. Set it."
             )
         return value

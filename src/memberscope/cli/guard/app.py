@@ -17,6 +17,7 @@ app = typer.Typer(
 add_verb(app, "init", guard_init.write_guard_policy)
 add_verb(app, "fit", guard_init.fit_guard_defences)
 add_verb(app, "run", guard_run.serve_guarded_model)
+add_verb(app, "monitor", guard_run.serve_monitor_process)
 add_verb(app, "prepare", guard_watch.prepare_monitor)
 add_verb(app, "tune", guard_watch.tune_monitor)
 add_verb(app, "replay", guard_watch.replay_logs)

@@ -1,4 +1,4 @@
-"""`memberscope guard run`: the guard in front of a model's server."""
+"""`memberscope guard run` and `monitor`: the guard in front of a model's server."""
 
 from __future__ import annotations
 
@@ -75,9 +75,19 @@ class ServeOptions:
     )
 
 
-@take_options(ServeOptions)
-def serve_guarded_model(options: ServeOptions) -> None:
-    """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
+@dataclass(frozen=True)
+class MonitorOptions:
+    """The options of `guard monitor`."""
+
+    policy: Path = add_option("The policy, guard.toml; its [monitor] names the socket and files.")
+
+
+def require_guard_packages() -> None:
+    """Refuse to go on without the packages of the extra `guard`.
+
+    Raises:
+        InputError: One of them is missing.
+    """
     from memberscope.errors import InputError
 
     missing = [name for name in NEEDED if find_spec(name) is None]
@@ -85,6 +95,22 @@ def serve_guarded_model(options: ServeOptions) -> None:
         raise InputError(
             f"Expected {missing[0]} for the guard, got none. Run pip install 'memberscope[guard]'."
         )
+
+
+@take_options(MonitorOptions)
+def serve_monitor_process(options: MonitorOptions) -> None:
+    """Watch for a guard that runs as another user, at the Unix socket of its policy."""
+    require_guard_packages()
+
+    from memberscope.guard.server import serve_monitor
+
+    serve_monitor(options.policy)
+
+
+@take_options(ServeOptions)
+def serve_guarded_model(options: ServeOptions) -> None:
+    """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
+    require_guard_packages()
 
     from memberscope.guard.server import Run, serve_guard
 

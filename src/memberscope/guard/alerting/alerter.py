@@ -151,8 +151,8 @@ def _read_webhook_secret(alerts: Alerts) -> bytes | None:
     found = os.environ.get(alerts.webhook_secret_env, "")
     if not found:
         raise InputError(
-            "Expected the webhook's secret in the environment variable "
-            f"{alerts.webhook_secret_env}, got none. Set it."
+            "Expected the webhook's secret in the environment variable that "
+            "alerts.webhook_secret_env names, got none. Set it."
         )
     return found.encode()
 

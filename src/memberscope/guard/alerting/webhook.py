@@ -55,7 +55,7 @@ class Webhook:
     >>> Webhook("ftp://example.org", None, lambda: 0.0)
     Traceback (most recent call last):
     memberscope.errors.InputError: Expected a webhook that begins with https:// or http://, got
-    'ftp://…'. Give alerts.webhook such an address.
+    another text. Give alerts.webhook such an address.
     """
 
     def __init__(
@@ -67,12 +67,11 @@ class Webhook:
         lost: Callable[[], None] = lambda: None,
         patience: Patience | None = None,
     ) -> None:
-        split = urlsplit(url)
-        # The rest of an address can be a secret: it is not told
-        if split.scheme not in ("http", "https") or not split.hostname:
+        # An address can be a secret as a whole: none of it is told
+        if not _is_http_address(url):
             raise InputError(
-                "Expected a webhook that begins with https:// or http://, got "
-                f"{split.scheme + '://…'!r}. Give alerts.webhook such an address."
+                "Expected a webhook that begins with https:// or http://, got another text. Give "
+                "alerts.webhook such an address."
             )
         self.url, self.secret, self.clock, self.lost = url, secret, clock, lost
         self.patience = patience or Patience()
@@ -126,6 +125,19 @@ class Webhook:
         # Whatever a receiver does, the next try or the count of lost alerts tells
         except Exception:
             return None
+
+
+def _is_http_address(url: str) -> bool:
+    """Tell whether a text is an address of a web server.
+
+    >>> _is_http_address("https://alerts.example/hook"), _is_http_address("https://[")
+    (True, False)
+    """
+    try:
+        split = urlsplit(url)
+        return split.scheme in ("http", "https") and bool(split.hostname)
+    except ValueError:
+        return False
 
 
 async def _post_body(url: str, body: bytes, headers: dict[str, str], timeout: float) -> int:

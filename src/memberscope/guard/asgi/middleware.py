@@ -47,7 +47,7 @@ from memberscope.guard.logs.operational_log import LOGGER, log_event
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.measured_level import require_measured
 from memberscope.guard.query_event import Watch
-from memberscope.guard.refused import Problem, RequestRefused
+from memberscope.guard.refused import CredentialRefused, Problem, RequestRefused
 from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
 from memberscope.guard.state.in_memory import MemoryState
@@ -249,6 +249,18 @@ class PolicyMiddleware:
         try:
             client = rules.identify(scope)
             group = rules.group(client)
+        except CredentialRefused as refused:
+            # The log names the sender's network; the sender has no class and no budget
+            trace.client, trace.key = refused.client, self.names.client(refused.client)
+            trace.reason = "credential" if refused.status == 401 else "guesses"
+            log_event(
+                logging.INFO,
+                "credential_refused",
+                source=refused.source,
+                why=refused.why,
+                client=trace.key,
+            )
+            raise
         except RequestRefused:
             raise
         except Exception as error:

@@ -14,6 +14,7 @@ from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
 from memberscope.guard.asgi.bodies import read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
+from memberscope.guard.identity.client_identity import list_credential_headers
 from memberscope.guard.identity.forwarded import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
@@ -49,9 +50,10 @@ class UpstreamInterrupted(Exception):
 
 
 class Proxy:
-    """Forward to `upstream`; credentials pass on, except headers in `stripped`.
+    """Forward to `upstream`, without headers in `stripped`.
 
-    Addresses of forwarded requests are written anew.
+    Credentials do not pass on, unless the policy names their headers in `identity.forward`, or only
+    observes. Addresses of forwarded requests are written anew.
 
     >>> Proxy("http://localhost:8080/", GuardPolicy.model_validate({"serving": {"n_classes": 2}})).upstream
     'http://localhost:8080'
@@ -95,6 +97,9 @@ class Proxy:
             InputError: A proxy's network cannot be read.
         """
         self.limits, identity = policy.limits, policy.identity
+        # In mode observe nothing changes
+        observed = policy.guard.mode == "observe"
+        self._credentials = set() if observed else list_credential_headers(identity)
         # Connections over a Unix socket have no address to look for in a network
         listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
         self._trusted = [parse_network(entry) for entry in listed]
@@ -201,6 +206,7 @@ class Proxy:
         dropped = (
             HOPS
             | self._stripped
+            | self._credentials
             | _list_hop_headers(headers)
             | (set() if trusted else self._spoofable)
         )

@@ -36,6 +36,14 @@ PROBLEMS: dict[str, ProblemText] = {
     "credentials-required": ProblemText(
         "Unauthorized", "Send an API key, token or certificate that this service accepts."
     ),
+    "credentials-invalid": ProblemText(
+        "Unauthorized",
+        "The API key, token or certificate is unknown, expired, malformed or sent twice.",
+    ),
+    "credentials-throttled": ProblemText(
+        "Too Many Requests",
+        "Too many wrong credentials came from this network; Retry-After says how long to wait.",
+    ),
     "stronger-credentials-required": ProblemText(
         "Unauthorized", "Sign in again with a stronger method."
     ),
@@ -85,8 +93,8 @@ REASONS: dict[int, str] = {
 def list_problems(status: int) -> list[str]:
     """List the problem types that a query's answer of this status may have.
 
-    >>> list_problems(429), list_problems(422)
-    (['budget-exhausted', 'upstream-rejected'], ['upstream-rejected'])
+    >>> list_problems(403), list_problems(422)
+    (['forbidden', 'upstream-rejected'], ['upstream-rejected'])
     """
     names: list[str] = [name for name, of in STATUSES.items() if of == status]
     # The server itself answers 400 too, to what is no HTTP

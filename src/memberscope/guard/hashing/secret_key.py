@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope._files import read_json, write_bytes
+from memberscope._text import quote_value
 from memberscope.errors import InputError
 
 FORMAT = "memberscope-key/1"
@@ -107,17 +108,17 @@ def read_secrets(path: str | Path) -> list[Secret]:
         ]
     except OSError as error:
         raise InputError(
-            f"Expected a key file, got {str(path)!r}: {error.strerror}. Make one with memberscope "
-            "guard prepare."
+            f"Expected a key file, got {quote_value(path)}: {error.strerror}. Make one with "
+            "memberscope guard prepare."
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"Expected a key file, got something else in {str(path)!r}. Make one with memberscope "
-            "guard prepare."
+            f"Expected a key file, got something else in {quote_value(path)}. Make one with "
+            "memberscope guard prepare."
         ) from error
     if not found or any(len(secret.key) != 32 for secret in found):
         raise InputError(
-            f"Expected keys of 32 bytes in {str(path)!r}, got others. Make a new file with "
+            f"Expected keys of 32 bytes in {quote_value(path)}, got others. Make a new file with "
             "memberscope guard prepare."
         )
     return found

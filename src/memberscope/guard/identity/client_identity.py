@@ -1,9 +1,10 @@
-"""Identify a client by the first source of the policy that it proves, else by its network.
+"""Identify clients by the first source of the policy that they prove, else by their network.
 
-What is not certain is not believed. A credential that is unknown, expired, oversized or sent twice
-proves nothing, and its sender counts by network, so that a new random key is no new budget. A chain
-of forwarded addresses is read from its right end, and as far as it is written by listed proxies;
-where one of its addresses is garbage, the last proxy is the client.
+A request without credentials counts by its network. A credential that is unknown, expired,
+oversized or sent twice refuses the whole request: a client that believes to be known must not be
+answered as a stranger, and a new random key is no new budget. A chain of forwarded addresses is
+read from its right end, and as far as it is written by listed proxies; where one of its addresses
+is garbage, the last proxy is the client.
 
 The server in front must hand over the peer as it is: run uvicorn with `proxy_headers=False`. A
 proxy that terminates TLS must remove the header of the certificate's subject from what clients
@@ -13,19 +14,27 @@ send.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.guard.identity.failed_credentials import FailedCredentials, find_site
 from memberscope.guard.identity.forwarded import Address, ForwardedAddresses
 from memberscope.guard.identity.jwt import Tokens
-from memberscope.guard.identity.subjects import SUBJECT_LENGTH, parse_subject
+from memberscope.guard.identity.subjects import (
+    ABSENT,
+    SUBJECT_LENGTH,
+    WrongCredential,
+    parse_subject,
+)
 from memberscope.guard.policy.tables import Identity, Source
-from memberscope.guard.refused import RequestRefused
+from memberscope.guard.refused import CredentialRefused, RequestRefused
 
-# Bytes of a credential that is looked at; longer ones prove nothing
+# Bytes of a credential that is looked at; longer ones are wrong
 KEY_LENGTH, TOKEN_LENGTH = 1024, 8192
 
 
@@ -56,14 +65,16 @@ class Client:
 class Identifier:
     """Identify clients as `identity` says.
 
-    Files that it names are in the folder `home`, and read once.
+    Files that it names are in the folder `home`. `clock` is in seconds, for failed credentials.
 
     >>> found = Identifier(Identity(), Path(".")).client({"client": ("192.0.2.7", 40000), "headers": []})
     >>> found.text, found.proven
     ('network:192.0.2.7/32', False)
     """
 
-    def __init__(self, identity: Identity, home: Path) -> None:
+    def __init__(
+        self, identity: Identity, home: Path, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Read keys and networks.
 
         Raises:
@@ -72,6 +83,7 @@ class Identifier:
         """
         self.identity = identity
         self.origins = ForwardedAddresses(identity)
+        self.failures = FailedCredentials(identity.failures, clock)
         # Found by the hash of what was sent, so that no comparison runs on the key itself
         self.keys = {bytes.fromhex(key.sha256): key.name for key in identity.keys}
         if len(self.keys) < len(identity.keys):
@@ -94,37 +106,106 @@ class Identifier:
             if identity.jwt is not None and "jwt" in identity.by
             else None
         )
-        self.names: dict[bytes, list[str]] = {}
-        for source, name in (
-            ("api_key", identity.api_key_header),
-            ("jwt", "authorization"),
-            ("mtls", identity.mtls_header),
-            ("network", "x-forwarded-for"),
-        ):
-            self.names.setdefault(name.lower().encode("latin-1", errors="replace"), []).append(
-                source
+        self.sources = tuple(source for source in identity.by if source != "network")
+        self.header_of: dict[str, bytes] = {
+            source: name.lower().encode("latin-1", errors="replace")
+            for source, name in (
+                ("api_key", identity.api_key_header),
+                ("jwt", "authorization"),
+                ("mtls", identity.mtls_header),
+                ("network", "x-forwarded-for"),
             )
+        }
+        self.names: dict[bytes, list[str]] = {}
+        for source, name in self.header_of.items():
+            self.names.setdefault(name, []).append(source)
 
     def client(self, scope: Mapping[str, Any]) -> Client:
         """Identify the sender of the request of this ASGI scope.
 
         Raises:
-            RequestRefused: The policy requires a proof, and there is none.
+            CredentialRefused: A credential proves nothing, or too many of this network did not.
+            RequestRefused: The policy requires a proof, and none was sent.
+            TokenKeysUnavailable: There are no keys to verify a token with.
         """
         # One pass over the headers for all sources
         found = self.headers(scope)
         trusted, address, network = self.origins.origin(scope, found.get("network", []))
-        for source in self.identity.by:
-            if source == "network":
-                break
-            subject = self.proof(source, scope, found, trusted)
-            if subject is not None:
-                return Client(source, subject, True, address)
+        # Certificates are not among them, as nobody guesses those
+        offered = tuple(
+            value
+            for source in self.sources
+            if source != "mtls"
+            for value in found.get(source, ())
+            if value.strip()
+        )
+        site = find_site(address, network)
+        if offered:
+            self._require_few_failures(network, site, offered)
+        proven, wrong = self._find_proof(scope, found, trusted)
+        if wrong:
+            source, failure = wrong
+            if source != "mtls":
+                self.failures.count(site)
+                self.failures.forget(site, offered)
+            raise CredentialRefused(
+                "credentials-invalid",
+                (("www-authenticate", self._challenge(source)),),
+                source,
+                failure.why,
+                f"network:{network}",
+            )
+        if proven is not None:
+            if offered:
+                self.failures.remember(site, offered)
+            return Client(*proven, True, address)
         # A network is no proof
         if self.identity.required:
-            scheme = "Bearer" if self.tokens else "ApiKey"
-            raise RequestRefused("credentials-required", (("www-authenticate", scheme),))
+            raise RequestRefused(
+                "credentials-required",
+                (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),),
+            )
         return Client("network", network, False, address)
+
+    def _require_few_failures(self, network: str, site: str, offered: tuple[bytes, ...]) -> None:
+        """Refuse credentials of a network that has sent too many wrong ones, before any hash.
+
+        Raises:
+            CredentialRefused: It has.
+        """
+        wait = self.failures.find_wait(site)
+        if wait and not self.failures.has_proven(site, offered):
+            raise CredentialRefused(
+                "credentials-throttled",
+                (("retry-after", str(math.ceil(wait))),),
+                "any",
+                "guesses",
+                f"network:{network}",
+            )
+
+    def _find_proof(
+        self, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool
+    ) -> tuple[tuple[Source, str] | None, tuple[str, WrongCredential] | None]:
+        """Find the first source that is proven and the first credential that is wrong, if any.
+
+        Sources behind the first that is proven are not asked. Two sources may read one header: a
+        value that proves one of them is not wrong.
+        """
+        wrong: dict[bytes, tuple[str, WrongCredential]] = {}
+        proven: tuple[Source, str] | None = None
+        for source in self.sources:
+            subject = self.proof(source, scope, found, trusted)
+            if isinstance(subject, str):
+                wrong.pop(self.header_of[source], None)
+                proven = (source, subject)
+                break
+            if subject is not None:
+                wrong.setdefault(self.header_of[source], (source, subject))
+        return proven, next(iter(wrong.values()), None)
+
+    def _challenge(self, source: str) -> str:
+        """Give the challenge that answers a wrong credential (RFC 6750 for tokens)."""
+        return 'Bearer error="invalid_token"' if source == "jwt" else "ApiKey"
 
     def headers(self, scope: Mapping[str, Any]) -> dict[str, list[bytes]]:
         """Collect the values of each header that may identify, in order."""
@@ -136,39 +217,72 @@ class Identifier:
 
     def proof(
         self, source: str, scope: Mapping[str, Any], found: Mapping[str, list[bytes]], trusted: bool
-    ) -> str | None:
-        """Give the name that the request proves by this source, if any.
-
-        A header that is there twice proves nothing.
-        """
-        # The server's own check of a certificate counts more than a header
+    ) -> str | WrongCredential | None:
+        """Give the name that the request proves by this source; None where it sends nothing."""
         if source == "mtls":
-            return _read_certificate_subject(scope) or (
-                parse_subject(_take_single_value(found.get("mtls", []), SUBJECT_LENGTH))
-                if trusted
-                else None
-            )
+            # The server's own check of a certificate counts more than a header
+            own = _read_certificate_subject(scope)
+            if own is not None or not trusted:
+                return own
+            value = _take_single_value(found.get("mtls", []), SUBJECT_LENGTH)
+            return value if not isinstance(value, bytes) else _name_certificate(value)
+        value = _take_single_value(
+            found.get(source, []), KEY_LENGTH if source == "api_key" else TOKEN_LENGTH
+        )
+        if not isinstance(value, bytes):
+            return value
         if source == "api_key":
-            value = _take_single_value(found.get("api_key", []), KEY_LENGTH)
-            return None if value is None else self.keys.get(hashlib.sha256(value).digest())
-        value = _take_single_value(found.get("jwt", []), TOKEN_LENGTH)
-        return None if value is None or self.tokens is None else self.tokens.subject(value)
+            return self.keys.get(hashlib.sha256(value).digest()) or WrongCredential("unknown")
+        return None if self.tokens is None else self.tokens.check(value)
 
 
-def _read_certificate_subject(scope: Mapping[str, Any]) -> str | None:
+def _read_certificate_subject(scope: Mapping[str, Any]) -> str | WrongCredential | None:
     """Read the subject of the certificate that the server verified (ASGI TLS extension)."""
     tls = (scope.get("extensions") or {}).get("tls") or {}
+    if tls.get("client_cert_error") is not None:
+        return WrongCredential("certificate")
     name = tls.get("client_cert_name")
-    if not isinstance(name, str) or tls.get("client_cert_error") is not None:
+    return _name_certificate(name.encode(errors="replace")) if isinstance(name, str) else None
+
+
+def _name_certificate(value: bytes) -> str | WrongCredential | None:
+    """Give the subject of a certificate; None where a proxy says that there is none."""
+    if value.decode(errors="replace").strip() in ABSENT:
         return None
-    return parse_subject(name.encode(errors="replace"))
+    return parse_subject(value) or WrongCredential("certificate")
 
 
-def _take_single_value(values: list[bytes], longest: int) -> bytes | None:
-    """Take the value of a header that is there once, without blanks around it.
+def _take_single_value(values: list[bytes], longest: int) -> bytes | WrongCredential | None:
+    """Take the value of a header, without blanks around it; None where nothing is sent.
 
-    It is None if it is absent, repeated or too long.
+    One that is repeated or too long is wrong.
     """
-    if len(values) != 1 or len(values[0]) > longest:
+    sent = [value for value in values if value.strip()]
+    if not sent:
         return None
-    return values[0].strip() or None
+    if len(values) > 1:
+        return WrongCredential("repeated")
+    return WrongCredential("malformed") if len(sent[0]) > longest else sent[0].strip()
+
+
+# Headers by which clients prove who they are, whether this guard reads them or not
+CREDENTIAL_HEADERS = (
+    "authorization",
+    "cookie",
+    "x-api-key",
+    "api-key",
+    "apikey",
+    "x-auth-token",
+    "x-access-token",
+)
+
+
+def list_credential_headers(identity: Identity) -> set[bytes]:
+    """List the headers with credentials that the model's server does not get.
+
+    >>> b"cookie" in list_credential_headers(Identity(forward=("Authorization",)))
+    True
+    """
+    forwarded = {name.lower() for name in identity.forward}
+    names = {*CREDENTIAL_HEADERS, identity.api_key_header.lower()} - forwarded
+    return {name.encode("latin-1", errors="replace") for name in names}

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import Identity
 
@@ -148,8 +149,8 @@ def parse_network(text: str) -> Network:
     """
     try:
         return ipaddress.ip_network(text.strip())
-    except ValueError as error:
+    except ValueError:
         raise InputError(
-            f"Expected a network such as 10.0.0.0/8, got {text!r}: {error}. Correct it in "
+            f"Expected a network such as 10.0.0.0/8, got {quote_value(text)}. Correct it in "
             "the policy."
-        ) from error
+        ) from None

@@ -1,102 +1,101 @@
-"""Verify JSON Web Tokens with the algorithms, key, audience and issuer of the policy."""
+"""Verify JSON Web Tokens with the algorithms, keys, audience and issuer of the policy."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.guard.identity.subjects import parse_subject
+from memberscope.guard.identity.key_sources import open_key_source
+from memberscope.guard.identity.subjects import WrongCredential, parse_subject
+from memberscope.guard.identity.token_keys import TokenKey
 from memberscope.guard.policy.tables import Jwt
+
+TRIED = 8  # keys that a token is tried with, where it does not name its own
 
 
 class Tokens:
     """Verify JSON Web Tokens with the listed algorithms alone."""
 
     def __init__(self, jwt: Jwt, home: Path) -> None:
-        """Read the key.
+        """Read the keys; those at an address are not waited for.
 
         Raises:
-            InputError: It cannot be read, does not fit the algorithms, or is too short to be a
-                secret.
+            InputError: They cannot be read, do not fit the algorithms, or are too short.
         """
         self.jwt = jwt
         # With both families, a token could be signed with the public key as a secret
-        if not jwt.algorithms or len({word[:2] for word in jwt.algorithms}) > 1:
+        if not jwt.algorithms or len({word[:2] == "HS" for word in jwt.algorithms}) > 1:
             raise InputError(
                 "Expected algorithms of one family in [identity.jwt], got "
                 f"{', '.join(jwt.algorithms) or 'none'}. "
                 "A public key must not serve as the secret of HS256; list those that your issuer "
                 "signs with."
             )
-        self.key = _read_jwt_key(jwt, home / jwt.key_file)
+        self.keys = open_key_source(jwt, home)
 
-    def subject(self, header: bytes) -> str | None:
-        """Give the token's subject if signature, dates, audience and issuer are right."""
+    def check(self, header: bytes) -> str | WrongCredential:
+        """Give the token's subject if signature, dates, audience and issuer are right.
+
+        Raises:
+            TokenKeysUnavailable: There are no keys to verify it with.
+        """
         import jwt
 
         scheme, _, token = header.partition(b" ")
         if scheme.lower() != b"bearer":
-            return None
+            return WrongCredential("malformed")
+        token = token.strip()
         try:
-            claims = jwt.decode(
-                token.strip(),
-                self.key,
-                algorithms=list(self.jwt.algorithms),
-                audience=self.jwt.audience,
-                issuer=self.jwt.issuer,
-                options={"require": self.required()},
-            )
+            head = jwt.get_unverified_header(token)
         # Odd tokens raise more than the library's own
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
-            return None
+            return WrongCredential("malformed")
+        algorithm, kid = head.get("alg"), head.get("kid")
+        if algorithm not in self.jwt.algorithms:
+            return WrongCredential("algorithm")
+        keys = self.keys.find(kid if isinstance(kid, str) else None)
+        fitting = [key for key in keys if algorithm in key.algorithms]
+        if not fitting:
+            return WrongCredential("algorithm" if keys else "unknown_key")
+        claims = self._verify(token, str(algorithm), fitting[:TRIED])
+        if isinstance(claims, WrongCredential):
+            return claims
         found = claims.get(self.jwt.subject)
-        return parse_subject(found.encode()) if isinstance(found, str) else None
+        subject = parse_subject(found.encode()) if isinstance(found, str) else None
+        return WrongCredential("claims") if subject is None else subject
+
+    def _verify(
+        self, token: bytes, algorithm: str, keys: Sequence[TokenKey]
+    ) -> dict[str, Any] | WrongCredential:
+        """Give the claims of a token that one of the keys has signed."""
+        import jwt
+
+        for key in keys:
+            try:
+                claims: dict[str, Any] = jwt.decode(
+                    token,
+                    key.key,
+                    algorithms=[algorithm],
+                    audience=self.jwt.audience,
+                    issuer=self.jwt.issuer,
+                    leeway=self.jwt.leeway,
+                    options={"require": self.required()},
+                )
+                return claims
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                return WrongCredential("expired")
+            except jwt.ImmatureSignatureError:
+                return WrongCredential("early")
+            except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
+                return WrongCredential("claims")
+        return WrongCredential("signature")
 
     def required(self) -> list[str]:
         """List the claims that a token must have."""
         given = [("aud", self.jwt.audience), ("iss", self.jwt.issuer)]
         # PyJWT checks a claim only where it is there, so that those needed are required
         return ["exp", self.jwt.subject, *(name for name, value in given if value is not None)]
-
-
-def _read_jwt_key(jwt: Jwt, path: Path) -> Any:
-    """Read the public key, or the secret, from a file.
-
-    Raises:
-        InputError: It cannot be read, does not fit the algorithms, or is too short to be a secret.
-    """
-    from jwt import PyJWTError
-    from jwt.algorithms import get_default_algorithms
-
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"Expected the key of [identity.jwt] in {str(path)!r}, got {error.strerror}. Check "
-            "key_file."
-        ) from error
-    secret = jwt.algorithms[0].startswith("HS")
-    if secret:
-        # Editors end a file with a line break, which is no part of the secret
-        content = content.strip()
-        # As long as the hash, as RFC 7518 asks (section 3.2)
-        least = max(int(word[2:]) // 8 for word in jwt.algorithms)
-        if len(content) < least:
-            raise InputError(
-                f"Expected a secret of at least {least} bytes in {str(path)!r}, got "
-                f"{len(content)}. Draw a longer one."
-            )
-    try:
-        key = get_default_algorithms()[jwt.algorithms[0]].prepare_key(content)
-    except (PyJWTError, ValueError, TypeError) as error:
-        raise InputError(
-            f"Expected a key for {jwt.algorithms[0]} in {str(path)!r}, got something else. Give "
-            "the issuer's public key (PEM)."
-        ) from error
-    if not secret and not hasattr(key, "verify"):
-        raise InputError(
-            f"Expected a public key in {str(path)!r}, got a private one. The guard only verifies: "
-            "keep it away."
-        )
-    return key

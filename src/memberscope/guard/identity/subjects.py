@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, NamedTuple
+
 SUBJECT_LENGTH = 256
 ABSENT = ("", "(null)", "-")  # what proxies send where there is no certificate
 
@@ -18,3 +20,20 @@ def parse_subject(value: bytes | None) -> str | None:
         return None
     text = value.decode(errors="replace").strip()
     return None if text in ABSENT or not text.isprintable() or "\ufffd" in text else text
+
+
+class WrongCredential(NamedTuple):
+    """Credential that was sent and proves nothing; `why` is for the log."""
+
+    why: Literal[
+        "unknown",
+        "malformed",
+        "repeated",
+        "expired",
+        "early",
+        "signature",
+        "algorithm",
+        "claims",
+        "unknown_key",
+        "certificate",
+    ]

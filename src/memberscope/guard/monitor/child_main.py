@@ -21,8 +21,10 @@ from memberscope.guard.counters import Faulty
 from memberscope.guard.detectors.alarm import Alarm
 from memberscope.guard.logs.operational_log import log_event, log_to_stderr
 from memberscope.guard.monitor.artifacts import load_monitor_artifacts
+from memberscope.guard.monitor.calls import LONGEST_SENTENCE, MOST_CALLS, Done, encode_done
 from memberscope.guard.monitor.engine import SAVED, TIDIED, MonitorEngine
-from memberscope.guard.monitor.ipc import Begin, Done, Look, encode_message, read_message
+from memberscope.guard.monitor.frames import MessageError
+from memberscope.guard.monitor.ipc import Begin, Look, read_question
 from memberscope.guard.monitor.observe_queries import Lines, build_log_lines
 from memberscope.guard.state.interface import ActiveResponse
 
@@ -72,9 +74,10 @@ class Report:
         self.calls.append(("stand", (client, standing, seconds)))
 
     def taken(self) -> Done:
-        """Take all that was collected."""
+        """Take what was collected, as much as one answer may hold."""
         # As many as there are now: the thread of alerts may add more meanwhile
-        return Done(tuple(self.calls.popleft() for _ in range(len(self.calls))))
+        most = min(len(self.calls), MOST_CALLS)
+        return Done(tuple(self.calls.popleft() for _ in range(most)))
 
 
 class Watcher:
@@ -142,35 +145,50 @@ class Watcher:
         await asyncio.to_thread(self.judge.alerter.close)
 
 
-async def _run_watcher(ours: socket.socket) -> None:
-    """Answer each message until the other end hangs up, also because its process is gone."""
-    with ours, ours.makefile("rb") as stream:
-        # The first message says what to read, and the answer whether that went well
-        begin: Begin | None = read_message(stream)
-        if begin is None:
-            return
-        log_to_stderr(begin.log_level)
-        try:
-            watcher = Watcher(begin)
-        except InputError as error:
-            ours.sendall(encode_message(Done((("refused", (str(error),)),))))
-            return
-        try:
-            ours.sendall(encode_message(Done((("begun", ()),))))
-            while (look := read_message(stream)) is not None:
-                ours.sendall(encode_message(await watcher.look(look)))
-        except (ConnectionError, TimeoutError):
-            pass
-        finally:
+async def answer_guard(
+    ours: socket.socket, settle: Callable[[Begin], Begin] = lambda begin: begin
+) -> None:
+    """Answer each message until the other end hangs up, also because its process is gone.
+
+    `settle` changes what the other end says at the beginning.
+    """
+    watcher = None
+    try:
+        with ours, ours.makefile("rb") as stream:
+            # The first message says what to read, and the answer whether that went well
+            begin = read_question(stream)
+            if not isinstance(begin, Begin):
+                return
+            log_to_stderr(begin.log_level)
+            try:
+                watcher = Watcher(settle(begin))
+            except InputError as error:
+                said = str(error)[:LONGEST_SENTENCE]
+                ours.sendall(encode_done(Done((("refused", (said,)),))))
+                return
+            ours.sendall(encode_done(Done((("begun", ()),))))
+            while isinstance(look := read_question(stream), Look):
+                ours.sendall(encode_done(await watcher.look(look)))
+    except (ConnectionError, TimeoutError):
+        pass
+    except MessageError as error:
+        log_event(logging.ERROR, "message_refused", said=str(error))
+    finally:
+        if watcher is not None:
             await watcher.end()
 
 
-if __name__ == "__main__":
+def prepare_process() -> None:
+    """Let those that serve go first, and start no threads that only wait for one another."""
     from threadpoolctl import threadpool_limits
 
+    os.nice(NICE)
+    threadpool_limits(1)
+
+
+if __name__ == "__main__":
     # The serving process ends it when it has ended itself
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    os.nice(NICE)
-    threadpool_limits(1)  # the products are small: threads would only wait for one another
-    asyncio.run(_run_watcher(socket.socket(fileno=int(sys.argv[1]))))
+    prepare_process()
+    asyncio.run(answer_guard(socket.socket(fileno=int(sys.argv[1]))))

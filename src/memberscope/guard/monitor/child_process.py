@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -14,14 +16,9 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.logs.operational_log import LOGGER, log_event
-from memberscope.guard.monitor.ipc import (
-    CALLS,
-    Begin,
-    Done,
-    Look,
-    encode_message_parts,
-    read_message_async,
-)
+from memberscope.guard.monitor.calls import Done, read_done
+from memberscope.guard.monitor.frames import MessageError
+from memberscope.guard.monitor.ipc import Begin, Look, encode_question
 from memberscope.guard.monitor.query_queue import Queue, Waiting, split_into_pieces
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.state.interface import State, StateError
@@ -40,24 +37,71 @@ ENDED = 10.0
 HANGS = 9.0  # seconds without an answer after which it is not waited for at the end
 
 
+# What a monitor needs of the environment: how Python runs, and how alerts get out
+KEPT = ("HOME", "PATH", "LANG", "TZ", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
+KEPT_KINDS = ("LC_", "PYTHON", "OMP_", "OPENBLAS_", "MKL_", "SSL_CERT_", "LD_", "DYLD_")
+KEPT_ENDS = ("_proxy", "_PROXY")
+
+
+def select_monitor_environment(policy: GuardPolicy) -> dict[str, str]:
+    """Select the environment of a monitor's process, without the guard's own secrets."""
+    secret = policy.alerts.webhook_secret_env
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in KEPT or name == secret or name.startswith(KEPT_KINDS) or name.endswith(KEPT_ENDS)
+    }
+
+
 class ChildLink:
-    """Start one process and talk to it."""
+    """Talk to a monitor: a process of this one, or one that listens at a socket (None here)."""
 
     def __init__(
-        self, process: subprocess.Popen[bytes], reader: StreamReader, writer: StreamWriter
+        self,
+        process: subprocess.Popen[bytes] | None,
+        reader: StreamReader,
+        writer: StreamWriter,
     ) -> None:
         self.process, self.reader, self.writer = process, reader, writer
         self.asked: float | None = None  # when what is not yet answered was asked
 
     @classmethod
     async def open(cls, begin: Begin) -> ChildLink:
-        """Start it, and wait until it is ready.
+        """Start the process or connect to it, and wait until it is ready.
 
         Raises:
             InputError: What the policy names is not usable.
-            OSError: It cannot be started.
+            OSError: It cannot be started or reached.
             asyncio.IncompleteReadError: It has ended at once.
+            MessageError: It answered something else than a monitor does.
         """
+        named = begin.policy.monitor.socket
+        if named is None:
+            link = await cls._start(begin.policy)
+        else:
+            path = begin.policy.path(named)
+            # Whoever put a socket of his own there would get the records of all queries
+            if path.parent.stat().st_mode & stat.S_IWOTH:
+                raise InputError(
+                    "Expected monitor.socket in a folder that not everybody may write to, got "
+                    "another one. Move it to one such as /run/memberscope."
+                )
+            link = cls(None, *await asyncio.open_unix_connection(str(path)))
+        try:
+            calls = (await link.ask(begin)).calls
+            if len(calls) != 1 or calls[0][0] not in ("begun", "refused"):
+                raise MessageError("another first answer")
+            if calls[0][0] == "refused":
+                # What comes from another process reaches a terminal only in printable characters
+                raise InputError("".join(c if c.isprintable() else "?" for c in calls[0][1][0]))
+        except BaseException:
+            # What was refused or cancelled must not leave a process behind
+            await link.close(0.0)
+            raise
+        return link
+
+    @classmethod
+    async def _start(cls, policy: GuardPolicy) -> ChildLink:
         ours, theirs = socket.socketpair()
         command = [*PYTHON, "-m", "memberscope.guard.monitor.child_main", str(theirs.fileno())]
         with theirs:
@@ -67,29 +111,22 @@ class ChildLink:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                env=select_monitor_environment(policy),
             )
-        link = cls(process, *await asyncio.open_connection(sock=ours))
-        try:
-            (begun,) = (await link.ask(begin)).calls
-            if begun[0] == "refused":
-                raise InputError(*begun[1])
-        except BaseException:
-            # What was refused or cancelled must not leave a process behind
-            await link.close(0.0)
-            raise
-        return link
+        return cls(process, *await asyncio.open_connection(sock=ours))
 
     async def ask(self, message: Begin | Look) -> Done:
         """Ask the process and give its answer.
 
         Raises:
             OSError, asyncio.IncompleteReadError: It has ended, or does not answer.
+            MessageError: Its answer is none.
         """
         self.asked = time.monotonic()
         async with asyncio.timeout(PATIENCE):
-            self.writer.writelines(encode_message_parts(message))
+            self.writer.writelines(encode_question(message))
             await self.writer.drain()
-            found: Done = await read_message_async(self.reader)
+            found = await read_done(self.reader)
         self.asked = None
         return found
 
@@ -98,8 +135,10 @@ class ChildLink:
         return 0.0 if self.asked is None else time.monotonic() - self.asked
 
     async def close(self, seconds: float) -> None:
-        """Hang up, and wait for its end; after so long it is killed."""
+        """Hang up, and wait for the end of one's own process; after so long it is killed."""
         self.writer.close()
+        if self.process is None:
+            return
         try:
             await asyncio.to_thread(self.process.wait, seconds)
         except subprocess.TimeoutExpired:
@@ -120,7 +159,7 @@ class ChildMonitor:
         self.watch, self.tell = self.queue.watch, self.queue.tell
         self.link: ChildLink | None = None
         # The policy that was read last, and the one that the monitor knows of
-        self.followed = self.told = policy
+        self.followed = self.told = self.before = policy
         self.task: asyncio.Task[None] | None = None
 
     def follow(self, policy: GuardPolicy) -> None:
@@ -135,7 +174,12 @@ class ChildMonitor:
         """
         try:
             self.link = await ChildLink.open(self._begin())
-        except (OSError, asyncio.IncompleteReadError) as error:
+        except (OSError, asyncio.IncompleteReadError, MessageError) as error:
+            if self.policy.monitor.socket is not None:
+                raise InputError(
+                    "Expected memberscope guard monitor at monitor.socket, got "
+                    f"{type(error).__name__}. Start it before the guard."
+                ) from error
             raise InputError(
                 "Expected the monitor's process to start, got one that ended at once. See what it "
                 "said above."
@@ -176,7 +220,7 @@ class ChildMonitor:
         follow = None if self.followed is self.told else self.followed
         # Also without queries: the answer brings counts, and the monitor looks at its clock
         done = await self.link.ask(Look(tuple(split_into_pieces(taken, PIECE)), follow))
-        self.told = follow or self.told
+        self.before, self.told = self.told, follow or self.told
         for name, given in done.calls:
             await self._do(name, given)
 
@@ -193,22 +237,35 @@ class ChildMonitor:
         """Count a monitor that has ended, or end one that does not answer."""
         link, self.link = self.link, None
         if link is not None:
-            await link.close(ENDED)
+            # One that sends what no monitor sends is somebody else's by now
+            await link.close(0.0 if isinstance(error, MessageError) else ENDED)
         self.metrics.fault("watch")
         code, said = (
-            None if link is None else link.process.returncode,
-            str(error) if isinstance(error, InputError) else "",
+            None if link is None or link.process is None else link.process.returncode,
+            str(error) if isinstance(error, InputError | MessageError) else "",
         )
         log_event(logging.ERROR, "monitor_ended", code=code, error=type(error).__name__, said=said)
 
     async def _do(self, name: str, given: tuple[Any, ...]) -> None:
-        # Only methods that were meant to be called from the other process
-        if name not in CALLS:
-            return
+        """Do what the monitor asks for; all arguments were checked by their types.
+
+        Raises:
+            MessageError: The policy has no such response for such an alarm.
+        """
+        if name in ("begun", "refused"):
+            raise MessageError("a beginning in the midst")
         if name != "stand":
             getattr(self.metrics, name)(*given)
             return
+        client, standing, seconds = given
+        # The policy that the monitor knew when it judged, or the one that it was just told
+        if not any(
+            getattr(policy.respond, standing.detector, None) == standing.response != "alert"
+            and seconds <= 60.0 * policy.respond.minutes
+            for policy in (self.told, self.followed, self.before)
+        ):
+            raise MessageError("a response that the policy does not have")
         try:
-            await self.state.stand(*given)
+            await self.state.stand(client, standing, seconds)
         except StateError:
             self.metrics.fault("state")

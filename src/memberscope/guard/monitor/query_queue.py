@@ -7,7 +7,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pickle import PickleBuffer
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -135,9 +134,6 @@ class Queue:
             await asyncio.sleep(0.01)
 
 
-Answer = bytes | PickleBuffer  # the latter goes to another process without a copy
-
-
 class Asked(NamedTuple):
     """One query of a batch: when it was answered, its client, its status, its number of records."""
 
@@ -146,7 +142,7 @@ class Asked(NamedTuple):
     group: str
     status: int
     records: int
-    answer: Answer
+    answer: bytes | bytearray
     serving: ServingConfig | None
 
 
@@ -194,7 +190,7 @@ def _summarize_query(one: Waiting) -> Asked:
         seen.group,
         seen.status,
         len(seen.labels),
-        PickleBuffer(answer) if answer else answer,
+        answer,
         seen.serving,
     )
 

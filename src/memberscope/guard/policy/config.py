@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
 from memberscope._files import parse_toml, read_regular_file
+from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import (
     Alerts,
@@ -62,9 +64,14 @@ class GuardPolicy(PolicyTable):
                 "Expected restrict none or label where the server answers labels. Set restrict to "
                 "one of the two."
             )
+        if self.monitor.socket is not None and self.state.redis is not None:
+            raise ValueError(
+                "Expected socket in [monitor] without [state] redis, got both: workers that share "
+                "a Redis watch by turns themselves. Remove one."
+            )
         if "jwt" in self.identity.by and self.identity.jwt is None:
             raise ValueError(
-                "Expected [identity.jwt] with a key_file for by = jwt, got none. Add it."
+                "Expected [identity.jwt] with key_file or jwks_url for by = jwt, got none. Add it."
             )
         if "api_key" in self.identity.by and not self.identity.keys:
             raise ValueError(
@@ -118,12 +125,15 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "table"
         said = first["msg"].removeprefix("Value error, ").rstrip(".")
+        # What a check of one value says may quote it
+        said = re.sub(r"'([^']*)'", lambda found: quote_value(found[1]), said)
         # A whole table says nothing about which of its keys is wrong
-        got = (
-            ""
-            if isinstance(first["input"], dict | GuardPolicy)
-            else f", got {str(first['input'])[:80]!r}"
-        )
+        unsaid = isinstance(first["input"], dict | GuardPolicy)
+        # Nothing is quoted from tables where keys and passwords are pasted
+        hidden = {"identity", "alerts", "state", "who"} & set(map(str, first["loc"]))
+        got = "" if unsaid or hidden else f", got {quote_value(first['input'])}"
+        if hidden:
+            said = said.replace(repr(first["input"]), "another text")
         raise InputError(
             f"Expected a usable {where} in {name}{got}: {said}. Correct it there."
         ) from None

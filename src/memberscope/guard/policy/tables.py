@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -43,6 +44,9 @@ class RateLimit(PolicyTable):
         """
         if isinstance(text, RateLimit):
             return text
+        # As a policy in a message to the monitor has it
+        if isinstance(text, dict):
+            return cls.model_validate(text)
         # At most twelve digits of records and six of time, so that no rate is absurdly large
         found = re.fullmatch(
             r"\s*([1-9][0-9]{0,11})\s*/\s*([1-9][0-9]{0,5})?\s*([smhd])\s*",
@@ -103,9 +107,10 @@ class ClientClass(ClientLimits):
                 entry.partition(":")[0] not in ("api_key", "jwt", "mtls", "network")
                 or not entry.partition(":")[2]
             ):
+                # Not quoted, as a key may have been pasted in the place of its name
                 raise ValueError(
-                    f"Expected who as api_key:…, jwt:…, mtls:… or network:…, got {entry!r}. Write "
-                    "it in one of these forms."
+                    "Expected who as api_key:…, jwt:…, mtls:… or network:…, got another text. "
+                    "Write it in one of these forms."
                 )
         return value
 
@@ -181,28 +186,79 @@ class ApiKey(PolicyTable):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
+Algorithm = Literal[
+    "HS256",
+    "HS512",
+    "RS256",
+    "RS384",
+    "RS512",
+    "PS256",
+    "PS384",
+    "PS512",
+    "ES256",
+    "ES384",
+    "ES512",
+    "EdDSA",
+]
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
 class Jwt(PolicyTable):
     """Verification of JSON Web Tokens in the Authorization header.
 
-    `key_file` holds the public key, or the secret of HS256.
+    `key_file` holds the public key (PEM), a JSON Web Key Set, or the secret of HS256; it is read
+    again when it changes. `jwks_url` is where the issuer publishes a key set, in its place.
+    `leeway` is by how many seconds clocks may differ. Where keys cannot be read again, the last
+    ones count for `stale_seconds`.
     """
 
-    key_file: str
-    algorithms: tuple[Literal["HS256", "HS512", "RS256", "RS512", "ES256", "EdDSA"], ...] = (
-        "RS256",
-    )
+    key_file: str | None = None
+    jwks_url: str | None = None
+    algorithms: tuple[Algorithm, ...] = ("RS256",)
     audience: str | None = None
     issuer: str | None = None
     subject: str = "sub"
+    leeway: float = Field(default=60.0, ge=0, le=600)
+    stale_seconds: float = Field(default=86400.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Jwt:
+        if (self.key_file is None) == (self.jwks_url is None):
+            raise ValueError("Expected key_file or jwks_url, got both or none. Give one")
+        if self.jwks_url is not None:
+            if not _is_key_address(self.jwks_url):
+                raise ValueError("Expected jwks_url as https://…, without a password. Write such an address")
+            if any(word.startswith("HS") for word in self.algorithms):
+                raise ValueError(
+                    "Expected algorithms with public keys for jwks_url, got one of HS. Remove it"
+                )
+        return self
+
+
+def _is_key_address(url: str) -> bool:
+    """Tell whether keys can be fetched from an address without anybody changing them on the way.
+
+    >>> [_is_key_address(f"{scheme}://id.example/keys") for scheme in ("https", "http", "file")]
+    [True, False, False]
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    # Whoever can change what plain HTTP brings could sign tokens
+    safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK)
+    return safe and bool(parts.hostname) and parts.username is None
 
 
 class Identity(PolicyTable):
     """Identification of clients by the first source in `by` that a request proves.
 
-    A request that proves nothing counts by its network.
+    A request without credentials counts by its network, and `required` refuses it (401). One whose
+    credential is wrong is always refused (401). `failures` is how many wrong ones a network may
+    send; while it has sent too many, those that it did not prove before are refused (429).
 
     Headers that name a client or its address count only in requests from `trusted_proxies`.
-    `required` refuses (401) whoever proves nothing but a network.
+    `forward` names headers with credentials that the model's server gets; it gets no others.
     """
 
     by: tuple[Source, ...] = ("network",)
@@ -212,9 +268,16 @@ class Identity(PolicyTable):
     jwt: Jwt | None = None
     mtls_header: str = "x-ssl-client-s-dn"
     trusted_proxies: tuple[str, ...] = ()
+    failures: RateLimit = RateLimit(n=20, seconds=60.0)
+    forward: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,80}$")], ...] = ()
     prefix_v4: int = Field(default=32, ge=8, le=32)
     # A subscriber usually has a whole /64 of IPv6, and could change addresses within it
     prefix_v6: int = Field(default=64, ge=16, le=128)
+
+    @field_validator("failures", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        return RateLimit.of(value)
 
 
 class GuardLimits(PolicyTable):
@@ -241,10 +304,12 @@ class MonitorConfig(PolicyTable):
     `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing
     is watched. `fingerprints` of the training set lie elsewhere. `tuned` holds thresholds; without
     it nothing alarms. `log` is the access log of hashes and sketches, kept for `retention_days`.
-    What the monitor knows of up to `clients` clients is kept in `memory` over a restart.
+    What the monitor knows of up to `clients` clients is kept in `memory` over a restart. `socket`
+    is where `memberscope guard monitor` listens; without it the guard starts a monitor of its own.
     """
 
     enabled: bool = True
+    socket: str | None = None
     kind: Kind = "tabular"
     shape: tuple[int, ...] | None = None  # (h, w, c) or (c, h, w), where records are flat images
     key: str | None = None

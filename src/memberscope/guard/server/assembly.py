@@ -170,6 +170,7 @@ def _build_monitor(
             logging.WARNING, "not_tuned", why="[monitor] names no tuned, so that nothing alarms"
         )
     # Workers that share a Redis share one monitor, so that no process of its own is started
+    apart = apart or policy.monitor.socket is not None
     if apart and policy.state.redis is None and policy.monitor.key is not None:
         return ChildMonitor(policy, read_secret(policy.path(policy.monitor.key)).id, metrics, state)
     equipment = load_monitor_artifacts(policy)

@@ -33,8 +33,8 @@ class RedisLink:
 
     >>> RedisLink("http://nowhere", 0.25)
     Traceback (most recent call last):
-    memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'.
-    Give state.redis such an address.
+    memberscope.errors.InputError: Expected redis as redis://host:port/0, got another text. Give
+    state.redis such an address.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -50,11 +50,12 @@ class RedisLink:
                 socket_connect_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),
             )
-        except ValueError as error:
+        except ValueError:
+            # Neither the address nor the first error, which may quote it: it can hold a password
             raise InputError(
-                f"Expected redis as redis://host:port/0, got {url!r}. Give state.redis such "
-                "an address."
-            ) from error
+                "Expected redis as redis://host:port/0, got another text. Give "
+                "state.redis such an address."
+            ) from None
         self.redis: Any = Redis.from_pool(pool)
 
     def script(self, source: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
