@@ -17,6 +17,7 @@ from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
+from memberscope.guard.sketching.record_forms import load_record_form
 from memberscope.guard.state.interface import Bucket
 from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
@@ -172,7 +173,11 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
     return Rules(
         policy,
-        Exchange.of(policy.serving),
+        Exchange.of(
+            policy.serving,
+            load_record_form(policy),
+            passes_unreadable=policy.monitor.unreadable == "log",
+        ),
         classes,
         groups,
         identify,

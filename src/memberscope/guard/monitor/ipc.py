@@ -49,7 +49,7 @@ class Done:
 
 
 # What the serving process does on the monitor's behalf, and nothing else
-CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand")
+CALLS = ("alarm", "alert_lost", "dropped", "fault", "watched", "stand", "unreadable")
 
 
 def encode_message_parts(message: Begin | Look | Done) -> list[bytes | memoryview]:
