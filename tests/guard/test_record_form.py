@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy
+from memberscope.guard.asgi.compiled_policy import build_rules
 from memberscope.guard.hashing import (
     RecordForm,
     Secret,
@@ -25,6 +27,7 @@ from memberscope.guard.sketching.fingerprints import (
     read_fingerprints,
     write_fingerprints,
 )
+from memberscope.guard.sketching.observations import format_unsketched_line
 from memberscope.guard.sketching.record_forms import load_record_form
 from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher, write_sketcher
 from memberscope.wire import Batch
@@ -149,5 +152,29 @@ def test_what_another_version_wrote_is_refused_with_a_sentence(tmp_path):
             read(tmp_path / name, SECRET)
     line = {"format": "memberscope-access/1", "time": 1.0, "client": "0a", "record": []}
     (tmp_path / "log").write_text(json.dumps(line) + "\n")
+    with (tmp_path / "log").open("a") as stream:
+        stream.write(format_unsketched_line(1.0, "0a", 7, key="k") + "\n")
     log = Log([tmp_path / "log"], parse_guard_policy({"serving": {"n_classes": 3}}), sketcher)
-    assert [*log] == [] and (log.lines, log.foreign, log.skipped) == (1, 1, 0)
+    assert [*log] == [] and (log.lines, log.foreign, log.skipped) == (2, 1, 0)
+    assert log.unreadable == 7
+
+
+def test_another_process_finds_the_same_records():
+    rows = np.array([[1.0, "cook", None], ["2", "7", "smith"]], dtype=object)
+    found = canonicalise_records(Batch(rows))
+    again = pickle.loads(pickle.dumps(found))
+    assert type(again) is Batch
+    assert encode_canonical_records(canonicalise_records(again)) == encode_canonical_records(found)
+    dates = np.array(["2026-01-02", "NaT"], dtype="datetime64[D]")
+    assert canonicalise_records(Batch(columns={"day": dates})).array.tolist() == [
+        ["2026-01-02"],
+        [None],
+    ]
+
+
+@pytest.mark.parametrize(("columns", "n"), [((), 1), (("a", "b"), 0)])
+def test_a_budget_for_records_of_any_width_is_warned_of(caplog, columns, n):
+    policy = {"serving": {"n_classes": 3, "columns": columns}, "default": {"per_record": "1/d"}}
+    with caplog.at_level("WARNING", "memberscope.guard"):
+        build_rules(parse_guard_policy(policy))
+    assert sum(record.getMessage() == "columns_not_declared" for record in caplog.records) == n

@@ -135,6 +135,8 @@ def cast_tensor_values(values: NDArray[Any], datatype: str) -> NDArray[Any]:
     kind = TYPES.get(datatype)
     if kind is None:
         raise ValueError(datatype)
+    if kind == "f8":
+        return values
     # What is beyond a type of floats becomes infinite; NaN has no whole number
     with np.errstate(over="ignore", invalid="ignore"):
         cast = values.astype(kind)

@@ -252,6 +252,7 @@ def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     told = (
         (blocks.skipped, "lines left out"),
         (blocks.foreign, "lines of another key or version left out"),
+        (blocks.unreadable, "records without a sketch"),
     )
     return "".join(f", {n} {words}" for n, words in told if n)
 

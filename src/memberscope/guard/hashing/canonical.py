@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -59,16 +60,21 @@ class RecordForm:
     dtypes: tuple[Dtype, ...] = ("float32",)
     coercion: Coercion = "strict"
 
-    @property
+    @cached_property
     def size(self) -> int | None:
         """Number of values of a record, None where any number goes."""
         return len(self.columns) or self.width
 
-    @property
-    def precision(self) -> type[np.float32] | type[np.float64]:
+    @cached_property
+    def precision(self) -> np.dtype[Any]:
         """Type in which all numbers of a record are kept."""
         short = set(self.dtypes) <= {"float32", "float16"}
-        return np.float32 if short else np.float64
+        return np.dtype(np.float32 if short else np.float64)
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether all numbers are cast to the type in which they are kept, and to no other."""
+        return {*self.dtypes} in ({"float32"}, {"float64"})
 
 
 UNDECLARED = RecordForm()
@@ -85,6 +91,10 @@ class CanonicalBatch(Batch):
 
     numbers: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     words: NDArray[Any] | None = None
+
+    def __reduce__(self) -> tuple[type[Batch], tuple[NDArray[Any] | None]]:
+        # Another process gets the records once, and finds the words again
+        return Batch, (self.array,)
 
     @property
     def wordy(self) -> NDArray[np.bool_]:
@@ -173,7 +183,7 @@ def _order_columns(columns: Mapping[str, NDArray[Any]], form: RecordForm) -> lis
             f"Expected the columns {', '.join(form.columns)}, got others. Check the records.",
             misplaced=True,
         )
-    return [np.asarray(columns[name]).reshape(-1) for name in form.columns or sorted(columns)]
+    return [columns[name] for name in form.columns or sorted(columns)]
 
 
 def _require_width(width: int, form: RecordForm) -> None:
@@ -190,6 +200,9 @@ def _require_width(width: int, form: RecordForm) -> None:
 
 def _canonicalise_columns(columns: Sequence[NDArray[Any]], form: RecordForm) -> CanonicalBatch:
     """Bring columns, each (n,), to canonical form; some may hold words."""
+    if all(column.dtype.kind in "biuf" for column in columns):
+        together = np.array(columns, dtype=np.float64).T
+        return _build_canonical_batch(_cast_numbers(together, form), None)
     numbers = np.empty((len(columns[0]), len(columns)))
     words: NDArray[Any] | None = None
     for place, column in enumerate(columns):
@@ -222,28 +235,46 @@ def _split_words(
     Raises:
         UnreadableRecord: There is a word in a numeric column, or a number beyond all measure.
     """
-    numbers = np.full(len(values), np.nan)
-    words: NDArray[Any] | None = None
+    numbers = [np.nan] * len(values)
+    words: list[str | None] = [None] * len(values)
     is_strict = is_numeric and form.coercion == "strict"
-    for place, value in enumerate(
-        (values.astype(str) if values.dtype.kind in "mM" else values).tolist()
-    ):
-        if isinstance(value, float | int | np.number | np.bool_):
-            numbers[place] = _convert_to_float(value)
-        elif isinstance(value, str | bytes) or not is_missing(value):
-            word = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-            number = read_number_word(word)
+    found = False
+    for place, value in enumerate(_list_plain_values(values)):
+        if isinstance(value, str):
+            number = read_number_word(value)
             if is_strict or (is_numeric and number is None):
                 raise UnreadableRecord(
                     "Expected a number in a column of numbers, got a word. Send numbers."
                 )
-            if number is not None:
+            if number is None:
+                words[place], found = value, True
+            else:
                 numbers[place] = number
-                continue
-            if words is None:
-                words = np.full(len(values), None, dtype=object)
-            words[place] = word
-    return numbers, words
+        elif value is not None:
+            numbers[place] = _convert_to_float(value)
+    if not found:
+        return np.array(numbers), None
+    held = np.empty(len(values), dtype=object)
+    held[:] = words
+    return np.array(numbers), held
+
+
+def _list_plain_values(values: NDArray[Any]) -> list[Any]:
+    """List values (n,) as numbers, text, and None for what is missing."""
+    if values.dtype.kind in "mM":
+        return [None if text == "NaT" else text for text in values.astype(str).tolist()]
+    return [
+        value
+        if isinstance(value, str | float | int)
+        else value.decode(errors="replace")
+        if isinstance(value, bytes)
+        else None
+        if is_missing(value)
+        else value
+        if isinstance(value, np.number | np.bool_)
+        else str(value)
+        for value in values.tolist()
+    ]
 
 
 def read_number_word(word: str) -> float | None:
@@ -281,21 +312,31 @@ def _cast_numbers(values: NDArray[Any], form: RecordForm) -> NDArray[Any]:
     # Whole numbers go by way of double precision, as those in JSON do
     if values.dtype.kind in "biu":
         values = values.astype(np.float64)
+    # What is beyond the type becomes infinite
+    with np.errstate(over="ignore", invalid="ignore"):
+        if not form.is_plain:
+            values = _cast_by_column(values, form)
+        found = values.astype(form.precision, order="C")
+        # Adding zero makes -0.0 into 0.0
+        found += 0
+        # The least value is NaN where any is
+        least = found.min()
+    if least != least:
+        # NaN has many bit patterns
+        found[np.isnan(found)] = np.nan
+    return found
+
+
+def _cast_by_column(values: NDArray[Any], form: RecordForm) -> NDArray[Any]:
+    """Cast floats (n, d) to the types of their columns and back to floats."""
     kinds = set(form.dtypes)
     if len(kinds) == 1:
-        cast = _cast_to_dtype(values, form.dtypes[0])
-    else:
-        cast = np.empty(values.shape)
-        for kind in kinds:
-            places = [place for place, dtype in enumerate(form.dtypes) if dtype == kind]
-            cast[:, places] = _cast_to_dtype(values[:, places], kind)
-    # Adding zero makes -0.0 into 0.0
-    found = np.ascontiguousarray(cast.astype(form.precision, copy=False)) + form.precision(0)
-    missing = np.isnan(found)
-    if missing.any():
-        # NaN has many bit patterns
-        found[missing] = np.nan
-    return found
+        return _cast_to_dtype(values, form.dtypes[0])
+    cast = np.empty(values.shape)
+    for kind in kinds:
+        places = [place for place, dtype in enumerate(form.dtypes) if dtype == kind]
+        cast[:, places] = _cast_to_dtype(values[:, places], kind)
+    return cast
 
 
 def _cast_to_dtype(values: NDArray[Any], dtype: Dtype) -> NDArray[Any]:
@@ -305,9 +346,7 @@ def _cast_to_dtype(values: NDArray[Any], dtype: Dtype) -> NDArray[Any]:
         UnreadableRecord: A whole number is missing or out of range, where casts differ.
     """
     if dtype.startswith("float"):
-        # What is beyond the type becomes infinite
-        with np.errstate(over="ignore"):
-            return np.asarray(values, dtype=dtype)
+        return np.asarray(values, dtype=dtype)
     if dtype == "bool":
         return np.where(np.isnan(values), np.nan, values != 0)
     limits = np.iinfo(dtype)

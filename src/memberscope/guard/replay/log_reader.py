@@ -54,7 +54,7 @@ class Log:
     documents that the server was sent and sent back. Those need the policy's [serving] and a
     sketch. Lines that cannot be read are left out and counted in `skipped`; those of the guard's
     own that were made with another key than the sketch's, or by another version, in `foreign`:
-    their hashes match none of this sketch's.
+    their hashes match none of this sketch's. Records without a sketch are counted in `unreadable`.
 
     Raises:
         InputError: There is no such file.
@@ -73,10 +73,10 @@ class Log:
                 "no file. Check the path."
             )
         self.paths, self.policy, self.sketcher = tuple(paths), policy, sketcher
-        self.skipped = self.lines = self.foreign = 0
+        self.skipped = self.lines = self.foreign = self.unreadable = 0
 
     def __iter__(self) -> Iterator[Observations]:
-        self.skipped = self.lines = self.foreign = 0
+        self.skipped = self.lines = self.foreign = self.unreadable = 0
         parts: list[Observations] = []
         n = 0
         for document in self._documents():
@@ -119,6 +119,7 @@ class Log:
             self.sketcher.secret.id,
         ):
             return None
+        self.unreadable += int(found.get("unreadable", 0))
         return read_line(document if isinstance(document, bytes) else json.dumps(found))
 
     def _sketched(self, found: Any) -> Observations:
