@@ -247,7 +247,6 @@ SAME = {
     "instances of lists": json.dumps({"instances": [BASE]}).encode(),
     "inputs of lists": json.dumps({"inputs": [BASE]}).encode(),
     "inputs by column": json.dumps({"inputs": {k: [v] for k, v in REVERSED.items()}}).encode(),
-    "lists within lists": json.dumps({"inputs": [[[value] for value in BASE]]}).encode(),
     "a key given twice": json.dumps({"instances": [NAMED]})
     .replace('{"age"', '{"age": 4, "age"')
     .encode(),
@@ -280,6 +279,7 @@ REFUSED = {
     "a value too many": (json.dumps({"inputs": [[*BASE, 3]]}).encode(), 400),
     "a value too few": (json.dumps({"inputs": [BASE[:5]]}).encode(), 400),
     "a column given twice": (split([*BASE, 39], (*NAMES, "age")), 400),
+    "lists within lists": (json.dumps({"inputs": [[[v] for v in BASE]]}).encode(), 400),
     "parameters beside": (json.dumps({"inputs": [BASE], "params": {"a": 1}}).encode(), 400),
     "a word for a number": (written(1, '"much"'), 422),
     "nothing for a number": (written(1, '""'), 422),

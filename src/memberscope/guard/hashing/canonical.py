@@ -143,6 +143,13 @@ def canonicalise_records(batch: Batch, form: RecordForm = UNDECLARED) -> Canonic
             f"{array.shape}. Check them."
         )
     flat = array.reshape(len(array), -1)
+    # Rows of a table are flat: a server could take what is nested for several records
+    if form.columns and array.ndim > 2:
+        raise UnreadableRecord(
+            f"Expected rows of {len(form.columns)} columns, got records of shape "
+            f"{array.shape[1:]}. Check the records.",
+            misplaced=True,
+        )
     _require_width(flat.shape[1], form)
     if array.dtype.kind in "biuf":
         return _build_canonical_batch(_cast_numbers(flat, form), None)
