@@ -232,7 +232,7 @@ def test_what_cannot_be_sketched_is_counted_and_the_others_are_not_lost(tmp_path
             await live.ask("10.0.0.1", population(1))
             live.apart.watch(seen_of(live, records))
         await live.settled()
-        await until(lambda: live.count("monitor_dropped_total") == 2)
+        await until(lambda: live.count("unreadable_total") == 2)
         await live.worker.stop()
 
     asyncio.run(run())

@@ -194,15 +194,14 @@ def test_one_record_has_one_name_however_it_is_written(protocol, settings, body)
     assert names.records(query.batch) == names.records(
         Batch(columns={"a": np.array([1.0]), "b": np.array([2.0])})
     )
+    assert len(set(names.records(Batch(np.array([[1.0, 2.0], [2.0, 1.0]]))))) == 2
 
 
 def test_words_and_what_is_missing_are_records_too():
     exchange = Exchange.of(serving("mlflow"))
     body = b'{"dataframe_split": {"columns": ["job", "pay"], "data": [["cook", 1], [null, null], ["x", NaN], ["y", Infinity]]}}'
     query = exchange.query(body, restricted=True)
-    assert query.batch.columns is not None
-    assert query.batch.columns["job"].tolist() == ["cook", None, "x", "y"]
-    np.testing.assert_array_equal(query.batch.columns["pay"], [1, np.nan, np.nan, np.inf])
+    assert query.batch.array.tolist() == [["cook", 1], [None, None], ["x", None], ["y", np.inf]]
     assert b"NaN" in query.body and b"Infinity" in query.body
     assert len(set(KeyedHasher().records(query.batch))) == 4
 
@@ -261,7 +260,13 @@ TENSOR = {"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1]}
         ({"data": ["1"]}, 400),
         ({"data": None}, 400),
         ({"name": 3}, 400),
+        ({"datatype": "FP65"}, 400),
+        ({"datatype": "INT64", "data": [1.5]}, 400),
+        ({"datatype": "INT64", "data": [None]}, 400),
+        ({"datatype": "UINT8", "data": [256]}, 400),
+        ({"datatype": "BOOL", "data": [2]}, 400),
         ({"parameters": {"binary_data_size": 8}}, 415),
+        ({"parameters": {"content_type": "base64"}}, 415),
         ({"parameters": 3}, 400),
     ],
 )

@@ -56,6 +56,7 @@ def test_each_event_is_counted_where_it_belongs():
     metrics.alert_lost("webhook")
     metrics.waiting(7)
     metrics.dropped(3)
+    metrics.unreadable(4)
     metrics.watched(12, 0.5)
     assert value(metrics, "requests_total", kind="query", status="200") == 2
     assert value(metrics, "requests_total", kind="refused", status="429") == 1
@@ -74,6 +75,7 @@ def test_each_event_is_counted_where_it_belongs():
     assert value(metrics, "alarms_total", detector="probing", scope="client") == 1
     assert value(metrics, "alerts_lost_total", where="webhook") == 1
     assert (value(metrics, "monitor_queue"), value(metrics, "monitor_dropped_total")) == (7, 3)
+    assert value(metrics, "unreadable_total") == 4
     assert (value(metrics, "monitor_clients"), value(metrics, "monitor_lag_seconds")) == (12, 0.5)
 
 

@@ -189,7 +189,7 @@ def test_files_of_an_older_version_are_named_and_refused(tmp_path):
     with pytest.raises(InputError, match=r"memory of this version .*got 'memberscope-monitor/1'"):
         restore_monitor(
             Monitor(DetectorSettings({}, 0.1)),
-            take_snapshot(monitor).replace(b"memberscope-monitor/2", b"memberscope-monitor/1"),
+            take_snapshot(monitor).replace(b"memberscope-monitor/3", b"memberscope-monitor/1"),
         )
     file = tmp_path / "tuned.json"
     write_tuned(file, Tuned(DetectorSettings({}, 0.1), 0.001, 10, 20, 0, 5, 0.0, 0.5))

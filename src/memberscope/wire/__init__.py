@@ -12,7 +12,7 @@ from memberscope.wire.protocols import (
     fill_template,
     read_list,
 )
-from memberscope.wire.tensors import read_input_tensors, read_tensor_array
+from memberscope.wire.tensors import cast_tensor_values, read_input_tensors, read_tensor_array
 
 __all__ = [
     "Batch",
@@ -26,6 +26,7 @@ __all__ = [
     "TransportSettings",
     "build_document",
     "build_request_batch",
+    "cast_tensor_values",
     "describe_json",
     "fill_template",
     "parse_outputs",

@@ -122,6 +122,29 @@ def _find_datatype(values: NDArray[Any]) -> str:
     return next((name for name, code in TYPES.items() if code == kind), "BYTES")
 
 
+def cast_tensor_values(values: NDArray[Any], datatype: str) -> NDArray[Any]:
+    """Cast numbers (n, …) as a server does that reads a tensor of this datatype.
+
+    Raises:
+        ValueError: The protocol has no such datatype of numbers, or it does not have all of them:
+            servers cut off, wrap around or refuse.
+
+    >>> cast_tensor_values(np.array([0.1]), "FP16").tolist()
+    [0.0999755859375]
+    """
+    kind = TYPES.get(datatype)
+    if kind is None:
+        raise ValueError(datatype)
+    if kind == "f8":
+        return values
+    # What is beyond a type of floats becomes infinite; NaN has no whole number
+    with np.errstate(over="ignore", invalid="ignore"):
+        cast = values.astype(kind)
+    if kind[0] != "f" and not np.array_equal(cast.astype(np.float64), values):
+        raise ValueError(datatype)
+    return cast.astype(np.float64)
+
+
 def read_tensor_array(entry: Any) -> NDArray[Any]:
     """Read the array (n, …) of a tensor's document, flat or nested.
 

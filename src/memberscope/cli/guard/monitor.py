@@ -106,7 +106,11 @@ def prepare_monitor(options: PrepareOptions) -> None:
     secrets = _extend_secrets(declared.path(watch.key), options.rotate)
     secret = secrets[-1]
     sketcher = Sketcher.fit(
-        watch.kind, _read_batch(options.population, declared, drop), secret, watch.shape
+        watch.kind,
+        _read_batch(options.population, declared, drop),
+        secret,
+        watch.shape,
+        declared.serving.form,
     )
     found = None
     if members is not None:
@@ -243,10 +247,14 @@ def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:
     """
     if blocks.foreign and not queries:
         raise InputError(
-            f"Expected a log made with the key {secret.id}, got {blocks.foreign} lines of another. "
-            "Take a log from after the key was made."
+            f"Expected a log made with the key {secret.id} by this version, got {blocks.foreign} "
+            "lines of another. Take a log from after the key was made."
         )
-    told = ((blocks.skipped, "lines left out"), (blocks.foreign, "lines of another key left out"))
+    told = (
+        (blocks.skipped, "lines left out"),
+        (blocks.foreign, "lines of another key or version left out"),
+        (blocks.unreadable, "records without a sketch"),
+    )
     return "".join(f", {n} {words}" for n, words in told if n)
 
 

@@ -44,6 +44,7 @@ REASONS = (
     "form",
     "guesses",
     "identity",
+    "record",
     "route",
     "size",
     "slow",
@@ -112,6 +113,9 @@ class Metrics:
         self._queue = self._gauge("monitor_queue", "Queries that wait for the monitor.", "livesum")
         self._dropped = self._counter(
             "monitor_dropped_total", "Queries that the monitor never saw."
+        )
+        self._unreadable = self._counter(
+            "unreadable_total", "Records answered without a sketch, as it cannot read them."
         )
         self._clients = self._gauge(
             "monitor_clients", "Clients whose state the monitor holds.", "livemax"
@@ -193,6 +197,10 @@ class Metrics:
         """Count `n` queries for which the monitor had no room."""
         self._dropped.inc(n)
 
+    def unreadable(self, n: int) -> None:
+        """Count `n` records that the sketch could not read."""
+        self._unreadable.inc(n)
+
     def watched(self, clients: int, lag: float) -> None:
         """Set the number of clients that the monitor knows, and its `lag` in seconds."""
         self._clients.set(clients)
@@ -235,6 +243,7 @@ class Metrics:
             # Membership is counted in digests alone, whose scope is the pool
             for scope in get_args(Scope) if detector != "membership" else ("pool",):
                 self._alarms.labels(detector, scope)
+        self._alarms.labels("unreadable", "client")
         self._good.set(1)
 
 

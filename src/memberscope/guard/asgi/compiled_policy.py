@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,10 +14,12 @@ from typing import Any
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client, Identifier
+from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
+from memberscope.guard.sketching.record_forms import load_record_form
 from memberscope.guard.state.interface import Bucket
 from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
@@ -169,10 +172,22 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
             name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse)
         )
     slots = Slots(policy.limits.concurrency, policy.limits.queue)
+    form = load_record_form(policy)
+    if form.size is None and any(group.allowed.per_record for group in groups.values()):
+        log_event(
+            logging.WARNING,
+            "columns_not_declared",
+            why="a server that leaves values out answers about one record under many spellings, and "
+            "per_record counts each; name columns in [serving]",
+        )
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
     return Rules(
         policy,
-        Exchange.of(policy.serving),
+        Exchange.of(
+            policy.serving,
+            form,
+            passes_unreadable=policy.monitor.unreadable == "log",
+        ),
         classes,
         groups,
         identify,

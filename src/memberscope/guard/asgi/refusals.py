@@ -59,6 +59,10 @@ PROBLEMS: dict[str, ProblemText] = {
     "unsupported-tensor-encoding": ProblemText(
         "Unsupported Media Type", "Send tensor data as JSON, without the binary extension."
     ),
+    "unreadable-record": ProblemText(
+        "Unprocessable Content",
+        "Send records with the service's columns alone, each value of its column's type.",
+    ),
     "budget-exhausted": ProblemText(
         "Too Many Requests", "Wait before the next request; Retry-After, where sent, says how long."
     ),
@@ -85,6 +89,7 @@ REASONS: dict[int, str] = {
     408: "slow",
     413: "size",
     415: "form",
+    422: "record",
     429: "budget",
     503: "busy",
 }
@@ -93,7 +98,7 @@ REASONS: dict[int, str] = {
 def list_problems(status: int) -> list[str]:
     """List the problem types that a query's answer of this status may have.
 
-    >>> list_problems(403), list_problems(422)
+    >>> list_problems(403), list_problems(418)
     (['forbidden', 'upstream-rejected'], ['upstream-rejected'])
     """
     names: list[str] = [name for name, of in STATUSES.items() if of == status]

@@ -18,7 +18,7 @@ from memberscope.guard.detectors.monitor import STREAMS, DetectorSettings
 from memberscope.guard.detectors.near_copies import SIGNS, Probing
 from memberscope.guard.detectors.volume import Volume
 
-FORMAT = "memberscope-tuned/2"
+FORMAT = "memberscope-tuned/3"
 PARTS: dict[str, Any] = {
     "volume": Volume,
     "probing": Probing,

@@ -17,7 +17,8 @@ class Alarm:
     """Report that one detector's statistic passed its threshold at `time` (seconds since 1970).
 
     `subject` is who or what: a client's keyed hash, a family of near-duplicate records (its
-    number), or a pool of clients (one of `POOLS`). `clients` are the keyed hashes of those who took
+    number), or a pool of clients (one of `POOLS`). The detector `unreadable` has no statistic: a
+    client's records had no sketch, and `queries` of them were answered or refused without one. `clients` are the keyed hashes of those who took
     part, at most 100, and `queries` how many the subject had asked by then. An alarm of
     `membership` says in `hits` how many hits on fingerprints or honey records stand behind it; no
     other alarm has any.
@@ -27,7 +28,7 @@ class Alarm:
     """
 
     time: float
-    detector: Detector
+    detector: Detector | Literal["unreadable"]
     scope: Scope
     subject: str
     statistic: float

@@ -17,7 +17,7 @@ from memberscope.guard.detectors.client_history import SEEN, ClientRow, ClientRo
 from memberscope.guard.detectors.monitor import Monitor
 from memberscope.guard.sketching.observations import BINS
 
-FORMAT = "memberscope-monitor/2"
+FORMAT = "memberscope-monitor/3"
 KINDS = {"f4": "F32", "f8": "F64", "i8": "I64", "u8": "U64"}
 Buffer = Any  # bytes or an array
 FAMILY = (

@@ -1,5 +1,23 @@
-"""Hash clients and records with the guard's secret key."""
+"""Hash clients and records with the guard's secret key, records in one canonical form."""
 
+from memberscope.guard.hashing.canonical import (
+    CANONICAL_VERSION,
+    CanonicalBatch,
+    RecordForm,
+    UnreadableRecord,
+    canonicalise_records,
+    encode_canonical_records,
+)
 from memberscope.guard.hashing.secret_key import Secret, read_secrets, write_secrets
 
-__all__ = ["Secret", "read_secrets", "write_secrets"]
+__all__ = [
+    "CANONICAL_VERSION",
+    "CanonicalBatch",
+    "RecordForm",
+    "Secret",
+    "UnreadableRecord",
+    "canonicalise_records",
+    "encode_canonical_records",
+    "read_secrets",
+    "write_secrets",
+]

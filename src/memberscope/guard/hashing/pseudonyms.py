@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Protocol
 
-import numpy as np
-
+from memberscope.guard.hashing.canonical import canonicalise_records, encode_canonical_records
 from memberscope.wire import Batch
 
 LONGEST = 300  # characters of a client's text that is remembered
@@ -30,6 +29,7 @@ class Names(Protocol):
 class KeyedHasher:
     """Names by a key that lives as long as this process, unless one is given.
 
+    >>> import numpy as np
     >>> names = KeyedHasher(bytes(32))
     >>> names.records(Batch(np.array([[1.0, 0.0], [1.0, -0.0]])))[0] == names.records(Batch(np.array([[[1.0, 0.0]]])))[0]
     True
@@ -52,28 +52,12 @@ class KeyedHasher:
         return f"{int.from_bytes(found, 'little'):016x}"
 
     def records(self, batch: Batch) -> Sequence[int]:
-        """Hash each record by its values alone, whatever the shape."""
+        """Hash each record by its values in canonical form, whatever the shape."""
         # Set up once: copying it is faster than setting up the key for each record
         start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
-        for text in _encode_batch_records(batch):
+        for text in encode_canonical_records(canonicalise_records(batch)):
             one = start.copy()
             one.update(text)
             found.append(int.from_bytes(one.digest(), "little"))
         return found
-
-
-def _encode_batch_records(batch: Batch) -> Iterable[bytes]:
-    """Encode each record as bytes that tell it from others."""
-    if batch.columns is None:
-        array = np.asarray(batch.array)
-        flat = array.reshape(len(array), -1)
-        if array.dtype != object:
-            # Adding zero makes -0.0 into 0.0, which is the same record
-            return (row.tobytes() for row in np.ascontiguousarray(flat + 0.0))
-        return (repr(row).encode() for row in flat.tolist())
-    columns = [
-        (column if column.dtype == object else column + 0.0).tolist()
-        for column in batch.columns.values()
-    ]
-    return (repr(row).encode() for row in zip(*columns, strict=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memberscope.errors import InputError
 from memberscope.guard.calibration.thresholds import Tuned
@@ -11,6 +11,7 @@ from memberscope.guard.detectors.monitor import DetectorSettings, Monitor
 from memberscope.guard.hashing.secret_key import Secret, read_secret
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints
+from memberscope.guard.sketching.record_forms import join_record_forms
 from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher
 
 
@@ -63,6 +64,7 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
             f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Set kind "
             "under [monitor] to that of the sketch, or fit another sketch."
         )
+    sketcher = replace(sketcher, form=join_record_forms(policy.serving.form, sketcher.form))
     fingerprints = (
         None
         if watch.fingerprints is None

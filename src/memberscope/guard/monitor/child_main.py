@@ -61,6 +61,10 @@ class Report:
         """Report queries that could not be sketched."""
         self.calls.append(("dropped", (n,)))
 
+    def unreadable(self, n: int) -> None:
+        """Report records that the sketch could not read."""
+        self.calls.append(("unreadable", (n,)))
+
     def fault(self, which: Faulty) -> None:
         """Report a failure of something that protection needs."""
         self.calls.append(("fault", (which,)))
@@ -109,7 +113,7 @@ class Watcher:
         lines: Lines = []
         for piece in look.taken:
             try:
-                lines += build_log_lines(piece, self.equipment, self.report.dropped)
+                lines += build_log_lines(piece, self.equipment, self.report.unreadable)
             except Exception as error:
                 self._failed(error, len(piece.labels))
             # Whoever serves gets the processor between two pieces

@@ -18,6 +18,7 @@ from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.observe_queries import Lines
 from memberscope.guard.monitor.query_queue import QueueCounters
 from memberscope.guard.monitor.responses import list_responses
+from memberscope.guard.monitor.unreadable_alerts import UnreadableAlerts
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.sketching.observations import join_observations
 from memberscope.guard.state.interface import ActiveResponse, StateError
@@ -64,6 +65,7 @@ class MonitorEngine:
         )
         self.memory = None if watch.memory is None else policy.path(watch.memory)
         self.alerter = build_alerter(policy, tally=metrics)
+        self.unreadable = UnreadableAlerts()
 
     def write(self, lines: list[str], now: float) -> None:
         """Append to the access log; a disk that is full is told and counted."""
@@ -91,9 +93,10 @@ class MonitorEngine:
 
     async def take(self, parts: Lines, now: float) -> None:
         """Judge queries, and act on alarms."""
-        for alarm in (
-            self.monitor.observe(join_observations([seen for seen, _ in parts])) if parts else ()
-        ):
+        sketched = [seen for seen, _ in parts if len(seen)]
+        for alarm in self.unreadable.build_alarms([line for seen, line in parts if not len(seen)]):
+            self.alerter.tell(alarm)
+        for alarm in self.monitor.observe(join_observations(sketched)) if sketched else ():
             # Alerts do not wait for the state, which may not answer
             self.alerter.tell(alarm)
             for client, standing, seconds in list_responses(alarm, self.respond):
@@ -101,9 +104,9 @@ class MonitorEngine:
                     await self.state.stand(client, standing, seconds)
                 except StateError:
                     self.metrics.fault("state")
-        if parts:
+        if sketched:
             self.metrics.watched(
-                len(self.monitor.rows), max(0.0, now - float(parts[-1][0].time[-1]))
+                len(self.monitor.rows), max(0.0, now - float(sketched[-1].time[-1]))
             )
 
     def follow(self, policy: GuardPolicy) -> None:

@@ -51,7 +51,7 @@ class SketchQueue(Queue):
             # Requests get their turn between two pieces
             if place:
                 await asyncio.sleep(0)
-            found += build_log_lines(piece, self.equipment, self.metrics.dropped)
+            found += build_log_lines(piece, self.equipment, self.metrics.unreadable)
         return found
 
 

@@ -11,19 +11,24 @@ from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.query_queue import Asked, Piece
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.rewriting.exchange import Exchange
-from memberscope.guard.sketching.observations import Observations, format_access_line
+from memberscope.guard.sketching.observations import (
+    EMPTY,
+    Observations,
+    format_access_line,
+    format_unsketched_line,
+)
 from memberscope.types import Ints
 
 Lines = list[tuple[Observations, str]]
 
 
 def build_log_lines(
-    piece: Piece, equipment: MonitorArtifacts, dropped: Callable[[int], None]
+    piece: Piece, equipment: MonitorArtifacts, unreadable: Callable[[int], None]
 ) -> Lines:
     """Build each query's observations and its line of the log.
 
-    `dropped` is called with the number of those that cannot be sketched, such as records that the
-    model's server refused too.
+    `unreadable` is called with the number of records that cannot be sketched. Their query has a
+    line that says so, and no observations.
     """
     try:
         record, point, bins = equipment.sketcher.sketch(piece.batch)
@@ -32,10 +37,16 @@ def build_log_lines(
         # One of them spoils it for all: each is tried by itself
         if len(piece.asked) > 1:
             return [
-                found for one in piece.alone() for found in build_log_lines(one, equipment, dropped)
+                found
+                for one in piece.alone()
+                for found in build_log_lines(one, equipment, unreadable)
             ]
-        dropped(len(piece.labels))
-        return []
+        unreadable(len(piece.labels))
+        (one,) = piece.asked
+        line = format_unsketched_line(
+            one.at, one.key, one.records, kind=one.group, key=equipment.secret.id, status=one.status
+        )
+        return [(EMPTY, line)]
     found, start = [], 0
     for one in piece.asked:
         part = slice(start, start + one.records)

@@ -35,6 +35,10 @@ class QueueCounters(Protocol):
         """Set the age of the oldest queued query."""
         ...
 
+    def unreadable(self, n: int) -> None:
+        """Count as many records that the sketch could not read."""
+        ...
+
 
 class Waiting(NamedTuple):
     """Queued query, since when it waits (seconds since 1970), and about how many bytes it takes."""

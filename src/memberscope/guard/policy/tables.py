@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from memberscope.errors import InputError
+from memberscope.guard.hashing.canonical import Coercion, Dtype, RecordForm
 from memberscope.outputs import parse_restriction
 from memberscope.wire import Endpoint
 
@@ -17,6 +18,7 @@ Detector = Literal["volume", "probing", "boundary", "membership", "coverage"]
 Response = Literal["alert", "throttle", "coarsen", "step_up", "block"]  # from mildest to hardest
 Kind = Literal["tabular", "image", "text"]
 Source = Literal["api_key", "jwt", "mtls", "network"]
+Dtypes = tuple[tuple[str, Dtype], ...]  # of columns, by name
 
 
 class PolicyTable(BaseModel):
@@ -141,6 +143,10 @@ class ServingConfig(PolicyTable):
     unchanged; others are dropped. `passed` are further requests, such as `GET /docs`, that pass
     unchanged; all that are neither guarded nor known harmless are refused. `path` is where requests
     in templated JSON are posted.
+
+    `dtype` is what the server casts numbers to, for all or by column: records that are equal then
+    are one record. `coercion` says what becomes of a number that is written as a word in a column of
+    numbers: "strict" refuses it, and "numbers" reads it as the number, as the server must.
     """
 
     protocol: Literal["v2", "mlflow", "json"] = "v2"
@@ -152,8 +158,16 @@ class ServingConfig(PolicyTable):
     classes: tuple[str, ...] | None = None
     n_classes: int | None = None
     columns: tuple[str, ...] = ()
+    dtype: Dtype | Dtypes = "float32"
+    coercion: Coercion = "strict"
     also: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
+
+    @field_validator("dtype", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        # A table of TOML as pairs, which can be hashed
+        return tuple(value.items()) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _usable(self) -> ServingConfig:
@@ -167,7 +181,27 @@ class ServingConfig(PolicyTable):
             raise ValueError(
                 'Expected the path of requests for protocol json, got none. Write path = "/predict".'
             )
+        unknown = (
+            [] if isinstance(self.dtype, str) else sorted(dict(self.dtype).keys() - {*self.columns})
+        )
+        if unknown:
+            raise ValueError(
+                f"Expected dtype of columns that are declared, got {unknown[0]!r}. Name it in columns."
+            )
         return self
+
+    @property
+    def form(self) -> RecordForm:
+        """Form of records, as far as this table declares it."""
+        if isinstance(self.dtype, str):
+            return RecordForm(self.columns, dtypes=(self.dtype,), coercion=self.coercion)
+        dtypes = dict(self.dtype)
+        return RecordForm(
+            self.columns,
+            numeric=tuple(place for place, name in enumerate(self.columns) if name in dtypes),
+            dtypes=tuple(dtypes.get(name, "float32") for name in self.columns),
+            coercion=self.coercion,
+        )
 
     def endpoint(self, url: str, model_name: str | None = None) -> Endpoint:
         """Declare the endpoint as an audit of the same server does."""
@@ -227,7 +261,9 @@ class Jwt(PolicyTable):
             raise ValueError("Expected key_file or jwks_url, got both or none. Give one")
         if self.jwks_url is not None:
             if not _is_key_address(self.jwks_url):
-                raise ValueError("Expected jwks_url as https://…, without a password. Write such an address")
+                raise ValueError(
+                    "Expected jwks_url as https://…, without a password. Write such an address"
+                )
             if any(word.startswith("HS") for word in self.algorithms):
                 raise ValueError(
                     "Expected algorithms with public keys for jwks_url, got one of HS. Remove it"
@@ -306,6 +342,9 @@ class MonitorConfig(PolicyTable):
     it nothing alarms. `log` is the access log of hashes and sketches, kept for `retention_days`.
     What the monitor knows of up to `clients` clients is kept in `memory` over a restart. `socket`
     is where `memberscope guard monitor` listens; without it the guard starts a monitor of its own.
+
+    `unreadable` says what a request gets whose records the sketch cannot read: "refuse" answers 422;
+    "log" lets it pass, writes a line without a sketch, counts it and alerts.
     """
 
     enabled: bool = True
@@ -318,6 +357,7 @@ class MonitorConfig(PolicyTable):
     fingerprints: str | None = None
     log: str | None = None
     memory: str | None = None
+    unreadable: Literal["refuse", "log"] = "refuse"
     retention_days: float = Field(default=30.0, gt=0)
     clients: int = Field(default=100_000, ge=1)
 

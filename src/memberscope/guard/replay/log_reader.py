@@ -30,6 +30,7 @@ from memberscope.wire import parse_outputs
 
 # Observations in a block, and rows of Parquet that are read at once
 SIZE = 4096
+ACCESS = FORMAT.partition("/")[0] + "/"
 LONGEST = 2**26  # bytes of a line
 UNREADABLE = (
     MemberscopeError,
@@ -52,8 +53,8 @@ class Log:
     8601, in UTC unless it says otherwise), `client`, `request` and, if it is known, `answer`: the
     documents that the server was sent and sent back. Those need the policy's [serving] and a
     sketch. Lines that cannot be read are left out and counted in `skipped`; those of the guard's
-    own that were made with another key than the sketch's in `foreign`, where their hashes mean
-    nothing.
+    own that were made with another key than the sketch's, or by another version, in `foreign`:
+    their hashes match none of this sketch's. Records without a sketch are counted in `unreadable`.
 
     Raises:
         InputError: There is no such file.
@@ -72,10 +73,10 @@ class Log:
                 "no file. Check the path."
             )
         self.paths, self.policy, self.sketcher = tuple(paths), policy, sketcher
-        self.skipped = self.lines = self.foreign = 0
+        self.skipped = self.lines = self.foreign = self.unreadable = 0
 
     def __iter__(self) -> Iterator[Observations]:
-        self.skipped = self.lines = self.foreign = 0
+        self.skipped = self.lines = self.foreign = self.unreadable = 0
         parts: list[Observations] = []
         n = 0
         for document in self._documents():
@@ -105,6 +106,9 @@ class Log:
     def _read(self, document: Any) -> Observations | None:
         """Read the observations of a line; None where it was made with another key."""
         found = json.loads(document) if isinstance(document, bytes) else document
+        # Hashes of another version's canonical form match none of this one's
+        if found.get("format") != FORMAT and str(found.get("format")).startswith(ACCESS):
+            return None
         # Not the guard's own log: its records must be sketched first
         if found.get("format") != FORMAT:
             return self._sketched(found)
@@ -115,6 +119,7 @@ class Log:
             self.sketcher.secret.id,
         ):
             return None
+        self.unreadable += int(found.get("unreadable", 0))
         return read_line(document if isinstance(document, bytes) else json.dumps(found))
 
     def _sketched(self, found: Any) -> Observations:

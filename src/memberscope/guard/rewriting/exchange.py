@@ -8,18 +8,23 @@ two.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import orjson
 
 from memberscope.errors import InputError, TargetError
+from memberscope.guard.hashing.canonical import (
+    UNDECLARED,
+    RecordForm,
+    UnreadableRecord,
+    canonicalise_records,
+)
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.request_parser import (
     ParsedQuery,
-    order_record_columns,
     parse_mlflow_query,
     parse_template_query,
     parse_v2_query,
@@ -38,6 +43,7 @@ from memberscope.guard.rewriting.response_writer import (
 from memberscope.outputs import Chain, pick_top_classes
 from memberscope.types import Floats, Ints, OutputDefence
 from memberscope.wire import (
+    Batch,
     DeclaredOutputs,
     Step,
     TemplatedJSON,
@@ -79,10 +85,27 @@ class Exchange:
     place: tuple[Step, ...] = ()
     alone: bool = False
     path: tuple[Step, ...] = ()
+    form: RecordForm = UNDECLARED
+    passes_unreadable: bool = False
 
     @classmethod
-    def of(cls, serving: ServingConfig) -> Exchange:
-        """Build the exchange that a policy declares."""
+    def of(
+        cls,
+        serving: ServingConfig,
+        form: RecordForm | None = None,
+        *,
+        passes_unreadable: bool = False,
+    ) -> Exchange:
+        """Build the exchange that a policy declares.
+
+        `form` is that of records, which `serving` declares where there is no sketch. Records of
+        another form are refused, unless it `passes_unreadable` ones.
+        """
+        found = cls._declared(serving)
+        return replace(found, form=form or serving.form, passes_unreadable=passes_unreadable)
+
+    @classmethod
+    def _declared(cls, serving: ServingConfig) -> Exchange:
         endpoint = serving.endpoint("http://upstream")
         if serving.protocol == "v2":
             return cls(serving, endpoint.declared)
@@ -106,13 +129,13 @@ class Exchange:
         Where answers are `restricted`, only the declared output is asked for.
 
         Raises:
-            RequestRefused: It is not what the protocol says (400), or in a form that is not read (415).
+            RequestRefused: It is not what the protocol says (400), in a form that is not read (415),
+                or has records that the sketch cannot read (422).
         """
         document, odd = read_request(body)
         try:
             query = self._query(document, odd, restricted)
-            batch = order_record_columns(query.batch, self.serving.columns)
-            return query if batch is query.batch else ParsedQuery(batch, query.body)
+            return ParsedQuery(self._canonicalise(query.batch), query.body)
         # Whatever a document lacks or nests too deep is a malformed request, never a fault of ours
         except (
             ValueError,
@@ -127,6 +150,23 @@ class Exchange:
             raise RequestRefused("malformed-request") from None
         except (TargetError, InputError):
             raise RequestRefused("malformed-request") from None
+
+    def _canonicalise(self, batch: Batch) -> Batch:
+        """Bring records to canonical form.
+
+        Raises:
+            RequestRefused: They cannot be (422), or are not the declared columns (400).
+        """
+        try:
+            return canonicalise_records(batch, self.form)
+        except UnreadableRecord as error:
+            # Two records in the place of one are refused in any case
+            if error.misplaced and self.serving.columns:
+                raise RequestRefused("malformed-request") from None
+            if not self.passes_unreadable:
+                raise RequestRefused("unreadable-record") from None
+        # As it came: budgets count it by its values, and the monitor tells that it has no sketch
+        return batch
 
     def _query(self, document: Any, odd: bool, restricted: bool) -> ParsedQuery:
         if self.serving.protocol == "mlflow":

@@ -14,7 +14,7 @@ import orjson
 from numpy.typing import NDArray
 
 from memberscope.guard.refused import RequestRefused
-from memberscope.wire import Batch, Step, fill_template, pick_value
+from memberscope.wire import Batch, Step, cast_tensor_values, fill_template, pick_value
 
 DEEPEST = 16  # lists within lists in a record
 KEYS = frozenset(("id", "inputs", "outputs", "parameters"))
@@ -227,8 +227,11 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
             raise MalformedRequest("a shape of positive sizes")
     text = _encode_json_value(entry["data"], odd)
     values = _parse_record_array(entry["data"], text)
-    if values.dtype == object and kind != "BYTES":
-        raise MalformedRequest("numbers")
+    if kind != "BYTES":
+        if values.dtype == object:
+            raise MalformedRequest("numbers")
+        # The server casts to the datatype that the client names: 0.1 as FP16 is another number
+        values = cast_tensor_values(values, kind)
     # Data may be flat or nested as the shape says; else two readers could see different records
     if values.shape != tuple(shape) and values.ndim != 1:
         raise MalformedRequest("data that are flat, or of the shape")
@@ -239,6 +242,9 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
         "data": orjson.Fragment(text),
     }
     content = _read_content_type(entry)
+    if content is not None and content["content_type"] == "base64":
+        # The server decodes what would be read here as words
+        raise RequestRefused("unsupported-tensor-encoding")
     if content is not None:
         document["parameters"] = content
     return name, values.reshape(shape), document
@@ -265,24 +271,5 @@ def _join_input_tensors(tensors: dict[str, NDArray[Any]], frame: bool) -> Batch:
     flat = {name: values.reshape(len(values), -1) for name, values in tensors.items()}
     if all(values.shape[1] == 1 for values in flat.values()):
         return Batch(columns={name: values[:, 0] for name, values in flat.items()})
-    return Batch(np.hstack(list(flat.values())))
-
-
-def order_record_columns(batch: Batch, names: Sequence[str]) -> Batch:
-    """Order the records' columns as declared in `names`, else sort them by name.
-
-    So one record is the same record however it is written.
-
-    >>> list(order_record_columns(Batch(np.eye(2)), ["b", "a"]).columns)
-    ['b', 'a']
-    """
-    if batch.columns is None:
-        if not names:
-            return batch
-        array = np.asarray(batch.array)
-        if array.ndim != 2 or array.shape[1] != len(names):
-            raise MalformedRequest("as many columns as declared")
-        return Batch(columns={name: array[:, place] for place, name in enumerate(names)})
-    if names and set(names) != set(batch.columns):
-        raise MalformedRequest("the declared columns")
-    return Batch(columns={name: batch.columns[name] for name in names or sorted(batch.columns)})
+    # By name, as the server takes them whatever their order
+    return Batch(np.hstack([flat[name] for name in sorted(flat)]))

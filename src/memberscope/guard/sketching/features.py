@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.guard.hashing.canonical import CanonicalBatch
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.sketching.observations import BINS, POINT
-from memberscope.wire import Batch
 
 Numbers = NDArray[np.float32]
 KNOTS = 8  # pieces of the scale of one column
@@ -29,143 +28,50 @@ BRIGHT = 1e6  # beyond which an image's values are cut off, so that sums stay fi
 APART = 0.7
 
 
-def build_record_matrix(batch: Batch, columns: Sequence[str]) -> NDArray[Any]:
-    """Build the matrix (n, d) of records: numbers, or objects where a column has words.
-
-    Raises:
-        InputError: A column is missing, or records have no values.
-    """
-    if batch.columns is not None:
-        missing = [name for name in columns if name not in batch.columns]
-        if missing:
-            raise InputError(
-                f"Expected the columns {', '.join(columns)}, got none called {missing[0]!r}. Check "
-                "the records."
-            )
-        parts = [
-            np.asarray(batch.columns[name]).reshape(len(batch)) for name in columns or batch.columns
-        ]
-        # Numbers alone stay in one array of numbers, which is read much faster than objects
-        if all(part.dtype.kind in "biuf" for part in parts):
-            return np.stack([_cast_features_to_float32(part) for part in parts], axis=1)
-        return np.stack([part.astype(object) for part in parts], axis=1)
-    array = np.asarray(batch.array)
-    if array.ndim == 0 or array.dtype.kind not in "biufOUS":
-        raise InputError(
-            f"Expected records as an array of numbers or words, got {array.dtype} of shape "
-            f"{array.shape}. Check them."
-        )
-    flat = array.reshape(len(array), -1)
-    return flat.astype(object) if array.dtype.kind in "OUS" else _cast_features_to_float32(flat)
-
-
-def _cast_features_to_float32(values: NDArray[Any]) -> Numbers:
-    """Cast numbers to single precision; those beyond it become infinite."""
-    with np.errstate(over="ignore"):
-        found: Numbers = values.astype(np.float32)
-    return found
-
-
-def encode_record_rows(matrix: NDArray[Any]) -> list[bytes]:
-    """Encode each record (n, d) as bytes that do not depend on how its numbers were written."""
-    if matrix.dtype != object:
-        # Adding zero makes -0.0 into 0.0, and one NaN stands for all: equal records, equal bytes
-        rows = np.ascontiguousarray(matrix + np.float32(0))
-        rows[np.isnan(rows)] = np.nan
-        return [row.tobytes() for row in rows]
-    # The unit separator of ASCII, which repr escapes in words, keeps cells apart
-    return ["\x1f".join(_encode_cell_value(value) for value in row).encode() for row in matrix]
-
-
-def _encode_cell_value(value: Any) -> str:
-    """Encode a value as text; numbers in single precision.
-
-    >>> _encode_cell_value(1), _encode_cell_value(1.0), _encode_cell_value("a"), _encode_cell_value(None), _encode_cell_value(float("nan"))
-    ('1.0', '1.0', "'a'", 'None', 'None')
-    """
-    if _is_number_or_bool(value):
-        return (
-            "None"
-            if value != value
-            else repr(float(_cast_features_to_float32(np.array(value))) + 0.0)
-        )
-    return "None" if value is None else repr(str(value))
-
-
-def _is_number_or_bool(value: Any) -> bool:
-    """Tell whether a value is a number or a truth value."""
-    return isinstance(value, bool | int | float | np.number | np.bool_)
-
-
 @dataclass(frozen=True, eq=False)
 class FittedTable:
     """Fitted table: `knots` (d, 9) of the `numeric` columns, the `wordy` and `ordered` ones."""
 
-    columns: tuple[str, ...]
     numeric: tuple[int, ...]
     wordy: tuple[int, ...]
     knots: Numbers
     ordered: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, batch: Batch) -> FittedTable:
+    def fit(cls, records: CanonicalBatch) -> FittedTable:
         """Fit a table to ordinary records."""
-        columns = tuple(batch.columns or ())
-        matrix = build_record_matrix(batch, columns)
-        wordy = tuple(
-            j
-            for j in range(matrix.shape[1])
-            if matrix.dtype == object and not _is_numeric_or_missing(matrix[:, j])
-        )
-        numeric = tuple(j for j in range(matrix.shape[1]) if j not in wordy)
-        knots = fit_knots(_extract_numeric_columns(matrix, numeric))
-        return cls(columns, numeric, wordy, knots, _choose_ordered_columns(knots, numeric, wordy))
+        wordy = tuple(np.flatnonzero(records.wordy).tolist())
+        numeric = tuple(np.flatnonzero(~records.wordy).tolist())
+        knots = fit_knots(_extract_numeric_columns(records, numeric))
+        return cls(numeric, wordy, knots, _choose_ordered_columns(knots, numeric, wordy))
 
-    def settled(self, matrix: NDArray[Any]) -> NDArray[Any]:
-        """Bring records (n, d) to this table's form: numbers alone where no column has words."""
-        if self.wordy:
-            return matrix if matrix.dtype == object else matrix.astype(object)
-        return _extract_numeric_columns(matrix, range(matrix.shape[1]))
-
-    def features(self, matrix: NDArray[Any]) -> Numbers:
+    def features(self, records: CanonicalBatch) -> Numbers:
         """Scale the numeric columns (n, d) to 0 to 1; what is missing is 0.5."""
-        self.check(matrix)
-        return scale_by_knots(_extract_numeric_columns(matrix, self.numeric), self.knots)
+        return scale_by_knots(_extract_numeric_columns(records, self.numeric), self.knots)
 
-    def check(self, matrix: NDArray[Any]) -> None:
-        """Refuse records (n, d) with another number of features.
-
-        Raises:
-            InputError: They have.
-        """
-        d = len(self.numeric) + len(self.wordy)
-        if matrix.shape[1] != d:
-            raise InputError(f"Expected {d} features, got {matrix.shape[1]}. Check the records.")
-
-    def directions(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
+    def directions(self, records: CanonicalBatch, secret: Secret) -> Numbers:
         """Sum the directions (n, 16) of each record's categories."""
-        found = np.zeros((len(matrix), POINT), dtype=np.float32)
+        found = np.zeros((len(records), POINT), dtype=np.float32)
         for j in self.wordy:
             found += _draw_directions(
-                secret, [f"{j}={_encode_cell_value(value)[:200]}" for value in matrix[:, j]]
+                secret, [f"{j}={cell[:200]}" for cell in records.list_cells(j)]
             )
         return found
 
-    def codes(self, matrix: NDArray[Any], secret: Secret) -> Numbers:
+    def codes(self, records: CanonicalBatch, secret: Secret) -> Numbers:
         """Take eight columns (n, 8) to look for order in; categories by a keyed code."""
-        self.check(matrix)
-        found = np.zeros((len(matrix), BINS), dtype=np.float32)
-        if matrix.dtype != object:
-            found[:, : len(self.ordered)] = matrix[:, list(self.ordered)]
+        found = np.zeros((len(records), BINS), dtype=np.float32)
+        if not self.wordy:
+            found[:, : len(self.ordered)] = _extract_numeric_columns(records, self.ordered)
             return found
         for place, j in enumerate(self.ordered):
             if j in self.wordy:
                 found[:, place] = [
-                    secret.hash64("word", _encode_cell_value(value)[:200].encode()) % 32
-                    for value in matrix[:, j]
+                    secret.hash64("word", cell[:200].encode(errors="replace")) % 32
+                    for cell in records.list_cells(j)
                 ]
             else:
-                found[:, place] = _extract_numeric_columns(matrix, (j,))[:, 0]
+                found[:, place] = _extract_numeric_columns(records, (j,))[:, 0]
         return found
 
 
@@ -183,20 +89,13 @@ def _choose_ordered_columns(
     return (*chosen, *wordy)[:BINS]
 
 
-def _is_numeric_or_missing(values: NDArray[Any]) -> bool:
-    """Tell whether a column of objects holds only numbers or nothing."""
-    return all(value is None or _is_number_or_bool(value) for value in values)
-
-
-def _extract_numeric_columns(matrix: NDArray[Any], columns: Sequence[int]) -> Numbers:
-    """Extract the columns as numbers (n, d); words and what is missing are NaN."""
-    if matrix.dtype != object:
-        return matrix if len(columns) == matrix.shape[1] else matrix[:, list(columns)]
-    chosen = matrix[:, list(columns)]
-    numbers = [
-        [float(value) if _is_number_or_bool(value) else np.nan for value in row] for row in chosen
-    ]
-    return _cast_features_to_float32(np.array(numbers, dtype=np.float64).reshape(chosen.shape))
+def _extract_numeric_columns(records: CanonicalBatch, columns: Sequence[int]) -> Numbers:
+    """Extract the columns as numbers (n, d) in single precision; what is missing is NaN."""
+    numbers = records.numbers
+    chosen = numbers if len(columns) == numbers.shape[1] else numbers[:, list(columns)]
+    # Numbers beyond single precision become infinite
+    with np.errstate(over="ignore"):
+        return np.asarray(chosen, dtype=np.float32)
 
 
 def fit_knots(values: Numbers) -> Numbers:

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from memberscope._files import write_bytes
 from memberscope.errors import InputError
+from memberscope.guard.hashing.canonical import CANONICAL_VERSION
 from memberscope.guard.hashing.secret_key import Secret
+from memberscope.guard.sketching.observations import require_format
 
+FORMAT = f"memberscope-fingerprints/{CANONICAL_VERSION}"
 HONEY = 2  # what a honey record counts as; a member is 1
 
 
@@ -83,7 +86,7 @@ def write_fingerprints(path: str | Path, found: Fingerprints) -> None:
     """Write them as safetensors, readable by the owner alone."""
     from safetensors.numpy import save
 
-    kept = {"format": "memberscope-fingerprints/1", "range": str(found.range), "key": found.key}
+    kept = {"format": FORMAT, "range": str(found.range), "key": found.key}
     write_bytes(
         Path(path),
         save({"members": found.members, "honey": found.honey}, metadata=kept),
@@ -95,13 +98,15 @@ def read_fingerprints(path: str | Path, secret: Secret) -> Fingerprints:
     """Read fingerprints that were made with `secret`.
 
     Raises:
-        InputError: The file cannot be read, is none, or was made with another secret.
+        InputError: The file cannot be read, is none, is of another version, or was made with
+            another secret.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
             kept = file.metadata() or {}
+            require_format(str(path), kept["format"], FORMAT, "fingerprints")
             found = Fingerprints(
                 file.get_tensor("members"),
                 file.get_tensor("honey"),

@@ -16,10 +16,11 @@ import orjson
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.guard.hashing.canonical import CANONICAL_VERSION
 from memberscope.types import Floats, Ints
 
 POINT, BINS = 16, 8  # numbers in a sketch
-FORMAT = "memberscope-access/1"
+FORMAT = f"memberscope-access/{CANONICAL_VERSION}"
 LATEST = 253_402_300_799.0  # the end of the year 9999, in seconds since 1970
 
 
@@ -49,6 +50,16 @@ class Observations:
         return Observations(*(getattr(self, name)[where] for name in self.__dataclass_fields__))
 
 
+EMPTY = Observations(
+    np.zeros(0),
+    np.zeros(0, np.uint64),
+    np.zeros(0, np.uint64),
+    np.zeros((0, POINT), np.float32),
+    np.zeros((0, BINS), np.uint8),
+    np.zeros(0, np.int64),
+)
+
+
 def join_observations(parts: Sequence[Observations]) -> Observations:
     """Join observations in order."""
     return Observations(
@@ -65,7 +76,7 @@ def format_access_line(
     """Format one request's observations as a line of the access log (JSON).
 
     >>> format_access_line(make_example_observations(2))[:60]
-    '{"format":"memberscope-access/1","time":1700000000.0,"client'
+    '{"format":"memberscope-access/2","time":1700000000.0,"client'
     """
     # Hashes as hexadecimal text, as JSON's readers may lose bits of numbers of 64 bits
     document = {
@@ -83,8 +94,28 @@ def format_access_line(
     return orjson.dumps(document).decode()
 
 
+def format_unsketched_line(
+    time: float, client: str, n: int, *, kind: str = "default", key: str = "", status: int = 200
+) -> str:
+    """Format one request about `n` records that the sketch cannot read, as a line of the log.
+
+    >>> format_unsketched_line(1.7e9, "00000000000000ff", 3)[:79]
+    '{"format":"memberscope-access/2","time":1700000000.0,"client":"00000000000000ff'
+    """
+    document = {
+        "format": FORMAT,
+        "time": time,
+        "client": client,
+        "class": kind,
+        "key": key,
+        "status": status,
+        "unreadable": n,
+    }
+    return orjson.dumps(document).decode()
+
+
 def read_line(line: str | bytes) -> Observations:
-    """Parse the observations of a line of the access log.
+    """Parse the observations of a line of the access log; none where nothing was sketched.
 
     Raises:
         InputError: It is none.
@@ -96,6 +127,8 @@ def read_line(line: str | bytes) -> Observations:
         found = json.loads(line)
         if found["format"] != FORMAT:
             raise ValueError(found["format"])
+        if found.get("unreadable"):
+            return EMPTY
         # One line is one request, whose records share its time and its client
         n = len(found["record"])
         return Observations(
@@ -167,6 +200,23 @@ def require_log_time(value: Any) -> float:
     if not 0 <= found <= LATEST:
         raise ValueError(value)
     return found
+
+
+def require_format(path: str, found: str, wanted: str, what: str) -> None:
+    """Refuse a file of another version, whose hashes match none of this one's.
+
+    Raises:
+        InputError: It is.
+        ValueError: It is no such file.
+    """
+    if found == wanted:
+        return
+    if found.partition("/")[0] != wanted.partition("/")[0]:
+        raise ValueError(found)
+    raise InputError(
+        f"Expected {what} of this version ({wanted}) in {path!r}, got {found[:40]!r}. Make them "
+        "anew with memberscope guard prepare."
+    )
 
 
 def make_example_observations(n: int) -> Observations:

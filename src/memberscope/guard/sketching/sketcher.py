@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,24 +11,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import parse_json, write_bytes
+from memberscope._files import write_bytes
 from memberscope.errors import InputError
+from memberscope.guard.hashing.canonical import (
+    CANONICAL_VERSION,
+    UNDECLARED,
+    CanonicalBatch,
+    RecordForm,
+    canonicalise_records,
+    encode_canonical_records,
+)
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.policy.tables import Kind
 from memberscope.guard.sketching.features import (
     FittedTable,
     Numbers,
-    build_record_matrix,
     compute_image_features,
     compute_text_codes,
     compute_text_points,
-    encode_record_rows,
     fit_knots,
     scale_by_knots,
 )
-from memberscope.guard.sketching.observations import BINS, POINT
+from memberscope.guard.sketching.observations import BINS, POINT, require_format
 from memberscope.wire import Batch
 
+FORMAT = f"memberscope-sketch/{CANONICAL_VERSION}"
 SAMPLE = 8192  # ordinary records that a sketch is fitted to, at most
 NEAR = 0.02  # share of ordinary records that have a neighbour within the radius
 Sketch = tuple[NDArray[np.uint64], Numbers, NDArray[np.uint8]]
@@ -59,12 +65,18 @@ class Sketcher:
     codes: Numbers
     scale: float = 1.0
     radius: float = 0.0
+    form: RecordForm = UNDECLARED
 
     @classmethod
     def fit(
-        cls, kind: Kind, batch: Batch, secret: Secret, shape: tuple[int, ...] | None = None
+        cls,
+        kind: Kind,
+        batch: Batch,
+        secret: Secret,
+        shape: tuple[int, ...] | None = None,
+        form: RecordForm = UNDECLARED,
     ) -> Sketcher:
-        """Fit a sketch to ordinary records; `shape` is that of images.
+        """Fit a sketch to ordinary records; `shape` is that of images, `form` what is declared.
 
         Raises:
             InputError: There are fewer than 20 records, or they do not fit the kind.
@@ -85,27 +97,37 @@ class Sketcher:
         batch = batch.take(
             np.linspace(0, len(batch) - 1, min(len(batch), SAMPLE)).astype(int).tolist()
         )
+        # Numbers written as words are read here in any case: whether clients may send them, the
+        # guard decides
+        form = replace(form, columns=form.columns or tuple(batch.columns or ()), coercion="numbers")
+        records = canonicalise_records(batch, form)
         # The parts are fitted one after the other, each with those before it
-        empty = FittedTable((), (), (), np.zeros((0, 9), dtype=np.float32))
         plain = cls(
             kind,
             secret,
             shape or (),
-            empty,
+            FittedTable((), (), np.zeros((0, 9), dtype=np.float32)),
             np.ones(0, np.float32),
             np.zeros((BINS, 9), np.float32),
         )
         if kind == "tabular":
-            plain = replace(plain, table=FittedTable.fit(batch))
-        matrix = plain._matrix(batch)
+            plain = replace(plain, table=FittedTable.fit(records))
         if kind == "image":
             # Frequencies that hardly vary would else be blown up by the division
-            spread = compute_image_features(matrix, plain.shape).std(axis=0)
+            spread = plain._image_features(records).std(axis=0)
             plain = replace(
                 plain, spread=np.maximum(spread, np.float32(1e-6 + spread.max() * 1e-3))
             )
-        plain = replace(plain, codes=fit_knots(plain._codes(matrix)))
-        points = plain._points(matrix)
+        plain = replace(
+            plain,
+            form=replace(
+                form,
+                width=records.numbers.shape[1],
+                numeric=list_numeric_places(kind, plain.table, records.numbers.shape[1]),
+            ),
+            codes=fit_knots(plain._codes(records)),
+        )
+        points = plain._points(records)
         rng = np.random.default_rng(0)
         # The distance between two records drawn at random is scaled to about 1
         usual = np.median(np.linalg.norm(points - points[rng.permutation(len(points))], axis=1))
@@ -121,41 +143,44 @@ class Sketcher:
         """Compute keyed hashes (n,), points (n, 16) and bins (n, 8) of the records.
 
         Raises:
-            InputError: The records are not of the kind that it was fitted to.
+            UnreadableRecord: The records are not of the form that it was fitted to.
+            InputError: There are words in images.
         """
-        matrix = self._matrix(batch)
-        record = self.secret.hashes("record", encode_record_rows(matrix))
+        records = canonicalise_records(batch, self.form)
+        record = self.secret.hashes("record", encode_canonical_records(records))
         # Thirty-two bins: the upper end of the scale belongs to the last
-        bins = np.minimum(scale_by_knots(self._codes(matrix), self.codes) * 32, 31).astype(np.uint8)
-        return record, self._points(matrix) / np.float32(self.scale), bins
+        bins = np.minimum(scale_by_knots(self._codes(records), self.codes) * 32, 31).astype(
+            np.uint8
+        )
+        return record, self._points(records) / np.float32(self.scale), bins
 
     def records(self, batch: Batch) -> NDArray[np.uint64]:
-        """Compute keyed hashes (n,) alone."""
-        return self.secret.hashes("record", encode_record_rows(self._matrix(batch)))
+        """Compute keyed hashes (n,) alone.
 
-    def _matrix(self, batch: Batch) -> NDArray[Any]:
-        matrix = build_record_matrix(batch, self.table.columns)
-        if self.kind != "text" and matrix.dtype == object and not self.table.wordy:
-            # Numbers that came as words, which servers read too
-            with suppress(ValueError, TypeError):
-                matrix = matrix.astype(np.float32)
-        if self.kind == "image" and matrix.dtype == object:
-            raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
-        return (
-            self.table.settled(matrix)
-            if self.kind == "tabular" and len(self.table.knots) + len(self.table.wordy)
-            else matrix
-        )
+        Raises:
+            UnreadableRecord: The records are not of the form that it was fitted to.
+        """
+        records = canonicalise_records(batch, self.form)
+        return self.secret.hashes("record", encode_canonical_records(records))
 
-    def _points(self, matrix: NDArray[Any]) -> Numbers:
+    def _points(self, records: CanonicalBatch) -> Numbers:
         if self.kind == "text":
-            return compute_text_points(_join_words(matrix), self.secret)
+            return compute_text_points(_join_words(records), self.secret)
         if self.kind == "image":
-            features = compute_image_features(matrix, self.shape)
-            return self._project(features / self.spread)
-        return self._project(self.table.features(matrix)) + self.table.directions(
-            matrix, self.secret
+            return self._project(self._image_features(records) / self.spread)
+        return self._project(self.table.features(records)) + self.table.directions(
+            records, self.secret
         )
+
+    def _image_features(self, records: CanonicalBatch) -> Numbers:
+        """Compute the features (n, f) of images.
+
+        Raises:
+            InputError: There are words among them.
+        """
+        if records.words is not None:
+            raise InputError("Expected images as numbers, got words. Check kind in [monitor].")
+        return compute_image_features(np.asarray(records.numbers, dtype=np.float32), self.shape)
 
     def _project(self, features: Numbers) -> Numbers:
         found: Numbers = features @ self._projection
@@ -169,18 +194,25 @@ class Sketcher:
         found: Numbers = (drawn / np.sqrt(POINT)).astype(np.float32)
         return found
 
-    def _codes(self, matrix: NDArray[Any]) -> Numbers:
+    def _codes(self, records: CanonicalBatch) -> Numbers:
         if self.kind == "text":
-            return compute_text_codes(_join_words(matrix))
+            return compute_text_codes(_join_words(records))
         if self.kind == "image":
-            found = compute_image_features(matrix, self.shape)[:, :BINS]
+            found = self._image_features(records)[:, :BINS]
             return np.pad(found, ((0, 0), (0, BINS - found.shape[1])))
-        return self.table.codes(matrix, self.secret)
+        return self.table.codes(records, self.secret)
 
 
-def _join_words(matrix: NDArray[Any]) -> list[str]:
+def list_numeric_places(kind: Kind, table: FittedTable, width: int) -> tuple[int, ...]:
+    """List the columns that hold numbers alone: all of an image, none of a text."""
+    if kind == "tabular":
+        return table.numeric
+    return tuple(range(width)) if kind == "image" else ()
+
+
+def _join_words(records: CanonicalBatch) -> list[str]:
     """Join each record's columns into words."""
-    return [" ".join(str(value) for value in row) for row in matrix]
+    return [" ".join(str(value) for value in row) for row in np.asarray(records.array)]
 
 
 def _find_nearest_distances(points: Numbers) -> Numbers:
@@ -207,7 +239,9 @@ def write_sketcher(path: str | Path, found: Sketcher) -> None:
     kept = {
         "kind": found.kind,
         "shape": list(found.shape),
-        "columns": list(table.columns),
+        "columns": list(found.form.columns),
+        "width": found.form.width,
+        "dtypes": list(found.form.dtypes),
         "numeric": list(table.numeric),
         "wordy": list(table.wordy),
         "ordered": list(table.ordered),
@@ -216,7 +250,7 @@ def write_sketcher(path: str | Path, found: Sketcher) -> None:
         "key": found.secret.id,
     }
     arrays = {"knots": table.knots, "spread": found.spread, "codes": found.codes}
-    data = save(arrays, metadata={"format": "memberscope-sketch/1", "sketch": json.dumps(kept)})
+    data = save(arrays, metadata={"format": FORMAT, "sketch": json.dumps(kept)})
     write_bytes(Path(path), data, mode=0o600)
 
 
@@ -224,32 +258,74 @@ def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
     """Read a sketch that was fitted with `secret`.
 
     Raises:
-        InputError: The file cannot be read, is none, or was made with another secret.
+        InputError: The file cannot be read, is none, is of another version, or was made with
+            another secret.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, "numpy") as file:
-            kept = parse_json((file.metadata() or {})["sketch"])
-            arrays = {name: file.get_tensor(name) for name in ("knots", "spread", "codes")}
-        columns, numeric, wordy, ordered = (
-            tuple(kept[name]) for name in ("columns", "numeric", "wordy", "ordered")
-        )
-        table = FittedTable(columns, numeric, wordy, arrays["knots"], ordered)
-        shape = tuple(map(int, kept["shape"]))
-        numbers = float(kept["scale"]), float(kept["radius"])
-        found = Sketcher(
-            kept["kind"], secret, shape, table, arrays["spread"], arrays["codes"], *numbers
-        )
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"Expected a sketch in {str(path)!r}, got none. Make one with memberscope guard "
-            "prepare."
-        ) from error
+    kept, arrays = _read_sketch_file(path)
     # Under another key the same records have other hashes, and nothing would ever match
     if kept["key"] != secret.id:
         raise InputError(
             f"Expected a sketch made with the key {secret.id}, got {str(kept['key'])[:40]!r}. Make "
             "it anew with memberscope guard prepare."
         )
-    return found
+    return Sketcher(
+        kept["kind"],
+        secret,
+        kept["shape"],
+        kept["table"],
+        arrays["spread"],
+        arrays["codes"],
+        kept["scale"],
+        kept["radius"],
+        kept["form"],
+    )
+
+
+def read_sketch_form(path: str | Path) -> RecordForm:
+    """Read which records a sketch can read, without the secret.
+
+    Raises:
+        InputError: The file cannot be read, is none, or is of another version.
+    """
+    form: RecordForm = _read_sketch_file(path)[0]["form"]
+    return form
+
+
+def _read_sketch_file(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """Read what a sketch file says, and its arrays.
+
+    Raises:
+        InputError: The file cannot be read, is none, or is of another version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            metadata = file.metadata() or {}
+            require_format(str(path), metadata["format"], FORMAT, "sketch")
+            kept = json.loads(metadata["sketch"])
+            arrays = {name: file.get_tensor(name) for name in ("knots", "spread", "codes")}
+        numeric, wordy, ordered = (tuple(kept[name]) for name in ("numeric", "wordy", "ordered"))
+        table = FittedTable(numeric, wordy, arrays["knots"], ordered)
+        width = int(kept["width"])
+        form = RecordForm(
+            tuple(map(str, kept["columns"])),
+            width,
+            list_numeric_places(kept["kind"], table, width),
+            tuple(kept["dtypes"]),
+            "numbers",
+        )
+        return {
+            "kind": kept["kind"],
+            "key": kept["key"],
+            "shape": tuple(map(int, kept["shape"])),
+            "scale": float(kept["scale"]),
+            "radius": float(kept["radius"]),
+            "table": table,
+            "form": form,
+        }, arrays
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+        raise InputError(
+            f"Expected a sketch in {str(path)!r}, got none. Make one with memberscope guard "
+            "prepare."
+        ) from error
