@@ -117,7 +117,20 @@ class Metrics:
         self._lag = self._gauge(
             "monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax"
         )
+        self._places = self._gauge(
+            "budget_places_used",
+            "Share in use of the places for records' budgets, in the fullest table.",
+            "livemax",
+        )
+        self._overflowed = self._counter(
+            "budget_overflow_total", "New records' budgets that found no place of their own."
+        )
+        self._inexact = self._counter(
+            "budget_inexact_total",
+            "Refusals by the sketch of budgets without a place, which may be wrong.",
+        )
         self._digest: str | None = None
+        self._overflows, self._inexacts = 0, 0  # counted so far
         # Labelled metrics by kind and status, as looking them up takes longer than counting
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
@@ -199,6 +212,13 @@ class Metrics:
     def late(self, seconds: float) -> None:
         """Set the age of the oldest query that waits for the monitor."""
         self._lag.set(seconds)
+
+    def budgets(self, used: float, overflowed: int, inexact: int) -> None:
+        """Set how full the tables of records' budgets are, with counts since the start."""
+        self._places.set(used)
+        self._overflowed.inc(max(0, overflowed - self._overflows))
+        self._inexact.inc(max(0, inexact - self._inexacts))
+        self._overflows, self._inexacts = overflowed, inexact
 
     def exposition(self) -> bytes:
         """Give all metrics in Prometheus' text format.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -50,10 +51,12 @@ class RedisLink:
                 socket_connect_timeout=timeout,
                 retry=Retry(NoBackoff(), 0),
             )
-        except ValueError as error:
+        except ValueError:
+            # The error itself may quote a part of the password
             raise InputError(
-                f"Expected redis as redis://host:port/0, got {url!r}. Repair state.redis."
-            ) from error
+                f"Expected redis as redis://host:port/0, got {hide_password(url)!r}. Repair "
+                "state.redis."
+            ) from None
         self.redis: Any = Redis.from_pool(pool)
 
     def script(self, source: str) -> Callable[[Sequence[str], Sequence[Any]], Awaitable[Any]]:
@@ -97,6 +100,19 @@ class RedisLink:
     async def close(self) -> None:
         """Let go of all connections."""
         await self.redis.aclose()
+
+
+def hide_password(url: str) -> str:
+    """Give an address without what may be a password: user, options, or a text that is none.
+
+    >>> hide_password("http://user:pa/ss@host:1/0?password=x"), hide_password("redis://user:pa55")
+    ('http://…@host:1/0', '…')
+    """
+    found = re.fullmatch(r"(\w+://)(.*@)?([\w.-]*(?::\d*)?(?:/\d*)?)(?:\?.*)?", url)
+    # After a second colon, or before a host is named, anything may be a password
+    if found is None or (found[2] is None and found[3].startswith(":")):
+        return "…"
+    return f"{found[1]}{'…@' if found[2] else ''}{found[3]}"
 
 
 def _count_cancels() -> int:
