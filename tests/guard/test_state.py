@@ -135,7 +135,7 @@ def test_records_budgets_are_counted_and_refused_together(state_here, many):
     found, refused, rest, never = with_state(state_here, body)
     assert found == [True, True, False]
     assert not refused.allowed and refused.lacking == 1
-    assert refused.retry_after == pytest.approx(AGES / 2, rel=1e-6)
+    assert refused.retry_after == pytest.approx(AGES / 2, rel=1e-5)
     assert rest.allowed and never == Taken(False, math.inf, 0)
 
 
@@ -151,8 +151,8 @@ def test_a_refund_gives_back_what_was_taken_once(state_here, many):
 
 
 def test_a_budget_of_records_is_bounded():
-    with pytest.raises(InputError, match="at most 1000000 a record, got 1000001"):
-        records([1], [1], 1_000_001)
+    with pytest.raises(InputError, match="at most 100000 a record, got 100001"):
+        records([1], [1], 100_001)
 
 
 def test_tokens_are_never_given():
@@ -354,7 +354,7 @@ def test_a_table_keeps_the_emptiest_and_takes_the_place_of_the_full():
 
 
 def test_memory_is_taken_once_and_as_stated():
-    clients, record_bytes = 100_000, 2**20
+    clients, record_bytes = 100_000, 2**23
     allowed = ClientLimits(per_client="1000/h", per_record="5/d")
     state = MemoryState(clients=clients, clock=Clock(), record_bytes=record_bytes)
 

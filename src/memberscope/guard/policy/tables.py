@@ -76,8 +76,8 @@ class ClientLimits(BaseModel):
     @field_validator("per_record")
     @classmethod
     def _countable(cls, value: RateLimit | None) -> RateLimit | None:
-        if value is not None and value.n > 1_000_000:
-            raise ValueError("Expected at most 1000000 a record. Write a smaller number")
+        if value is not None and value.n > 100_000:
+            raise ValueError("Expected at most 100000 a record. Write a smaller number")
         return value
 
     @field_validator("restrict")

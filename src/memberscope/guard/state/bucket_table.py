@@ -38,7 +38,7 @@ class BucketTable:
     """
 
     def __init__(self, memory: mmap.mmap) -> None:
-        self._search = memory.find
+        self._search, self.older = memory.find, list[BucketTable]()  # of other sizes, read alone
         self.sets = (len(memory) - HEADER) // (8 * (2 * WAYS + 1))
         numbers = memoryview(memory)[HEADER:]
         part = 8 * WAYS * self.sets

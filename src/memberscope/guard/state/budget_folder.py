@@ -36,7 +36,7 @@ class BudgetFolder:
 
     >>> import tempfile
     >>> folder = BudgetFolder(Path(tempfile.mkdtemp()) / "budgets")
-    >>> len(folder.secret), len(folder.open_memory("c-3600", 8192))
+    >>> len(folder.secret), len(folder.open_memory("c-3600-8192", 8192))
     (32, 8192)
     >>> folder.close()
     """
@@ -82,19 +82,26 @@ class BudgetFolder:
             os.close(handle)
             raise InputError(
                 f"Expected a file of {size} bytes of this version in {str(file)!r}, got another "
-                "one. Set record_megabytes and clients as they were, or remove the file, and with "
-                "it what its budgets have counted."
+                "one. Move it away; what its budgets have counted goes with it."
             )
         memory = mmap.mmap(handle, size)
         with self._changes:
             self._files[name] = handle
         return memory
 
-    def drop_memory(self, name: str) -> None:
-        """Remove a file whose budgets are all full."""
-        with self._changes:
-            os.close(self._files.pop(name))
-        (self.path / name).unlink(missing_ok=True)
+    def open_others(self, name: str, size: int) -> list[mmap.mmap]:
+        """Open the files of the same name with another size, whose budgets still count."""
+        sizes = (int(file.name.rpartition("-")[2]) for file in self.path.glob(f"{name}-*"))
+        return [self.open_memory(f"{name}-{other}", other) for other in sizes if other != size]
+
+    def drop_memories(self, name: str) -> None:
+        """Remove the files of one name, whose budgets are all full."""
+        for file in self.path.glob(f"{name}-*"):
+            with self._changes:
+                handle = self._files.pop(file.name, None)
+                if handle is not None:
+                    os.close(handle)
+            file.unlink(missing_ok=True)
 
     def write(self) -> None:
         """Have the system write what has changed to disk, and wait for it.
@@ -155,8 +162,8 @@ class BudgetFolder:
 
     def _drop_old_files(self) -> None:
         """Remove tables of earlier policies in which everything has refilled."""
-        for file in self.path.glob("[a-z]*-*"):
-            _, _, seconds = file.name.partition("-")
+        for file in self.path.glob("[a-z]*-*-*"):
+            _, seconds, _ = file.name.split("-")
             if file.stat().st_mtime + float(seconds) < time.time():
                 file.unlink(missing_ok=True)
 

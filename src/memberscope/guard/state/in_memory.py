@@ -23,7 +23,6 @@ from memberscope.guard.state.budget_folder import BudgetFolder
 from memberscope.guard.state.interface import (
     ActiveResponse,
     AnyBucket,
-    Bucket,
     RecordBuckets,
     Taken,
 )
@@ -61,6 +60,7 @@ class MemoryState:
 
     >>> import asyncio
     >>> from memberscope.guard.policy.tables import RateLimit
+    >>> from memberscope.guard.state.interface import Bucket
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
     >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", RateLimit.of("10/h"), n)]))
     >>> ask(10), ask(1)
@@ -246,6 +246,8 @@ class MemoryState:
         )
         keys, costs, tag = self._address(bucket, table)
         holds = table.price_token(bucket.rate.n)[1]
+        for older in table.older:
+            table.copy_debts(older, keys, tag, table.count_ticks(now))
         return table, table.price(keys, costs, tag, holds, table.count_ticks(now))
 
     def _address(
@@ -263,8 +265,9 @@ class MemoryState:
         table = self._records.get(whole)
         if table is None:
             self._drop_tables(now)
-            memory = self._open_memory(f"records-{whole:.12g}", self._record_bytes)
+            memory, *older = self._open_memories(f"records-{whole:.12g}", self._record_bytes)
             table = self._records[whole] = RecordTable(memory, whole)
+            table.older = [RecordTable(part, whole) for part in older]
             # What a file has counted is not over before it has refilled
             table.last = now + whole
         return table
@@ -276,6 +279,8 @@ class MemoryState:
         if table.last < now:
             table.last = now
         full_at, at = table.find(key)
+        for older in table.older:
+            full_at = max(full_at, older.full_at(key))
         return table, key, full_at, at
 
     def _table(self, kind: str, whole: float, now: float) -> BucketTable:
@@ -283,12 +288,18 @@ class MemoryState:
         self._drop_tables(now)
         # One bucket is all clients' together
         size = BucketTable.count_bytes(0 if kind == "a" else self._clients)
-        table = BucketTable(self._open_memory(f"{kind or 'x'}-{whole:.12g}", size))
-        self._tables[kind, whole] = table
+        memory, *older = self._open_memories(f"{kind or 'x'}-{whole:.12g}", size)
+        table = self._tables[kind, whole] = BucketTable(memory)
+        table.older = [BucketTable(part) for part in older]
+        table.last = max([table.last, *(part.last for part in table.older)])
         return table
 
-    def _open_memory(self, name: str, size: int) -> mmap.mmap:
-        return mmap.mmap(-1, size) if self._folder is None else self._folder.open_memory(name, size)
+    def _open_memories(self, name: str, size: int) -> list[mmap.mmap]:
+        """Open a table's memory, and those of other sizes that earlier settings left."""
+        if self._folder is None:
+            return [mmap.mmap(-1, size)]
+        memory = self._folder.open_memory(f"{name}-{size}", size)
+        return [memory, *self._folder.open_others(name, size)]
 
     def _drop_tables(self, now: float) -> None:
         """Drop the tables of an earlier policy that are full and not in use."""
@@ -303,7 +314,7 @@ class MemoryState:
 
     def _drop_file(self, name: str) -> None:
         if self._folder is not None:
-            self._folder.drop_memory(name)
+            self._folder.drop_memories(name)
 
     def _forget(self, now: float) -> None:
         """Drop the clients whose responses are over, or else the tenth that end first."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import RateLimit, Response
 
-LARGEST = 1_000_000  # tokens of a record's budget
+LARGEST = 100_000  # tokens of a record's budget
 
 
 # Not frozen, as some are made for each query, and frozen ones take twice as long to make
@@ -45,7 +45,7 @@ class RecordBuckets:
     always the same for one key.
 
     Raises:
-        InputError: The budget holds more than a million tokens.
+        InputError: The budget holds more than a hundred thousand tokens.
     """
 
     key: str

@@ -1,15 +1,15 @@
 """Keep one bucket a record in a table of fixed size that fails softly.
 
-A bucket is the time when it will be full again, in ticks of a 216,216,000th of the refill time (a
-number that most budgets divide; a microsecond at least). Taking n tokens moves that time; a bucket
+A bucket is the time when it will be full again, in ticks of a 3,603,600th of the refill time (a
+number that most budgets divide; 16 microseconds at least). Taking n tokens moves that time; a bucket
 that is full need not be kept. A budget of h is h tokens of ceil(ticks / h) ticks each, so that it
 holds exactly h, and refills too late by less than a tick a token: never too early.
 
-A place takes eight bytes: the time, a fingerprint of 18 bits, and 14 bits of the share that the
-client belongs to. Places lie in sets of 16. A bucket's keyed hash names two sets, and it lies in
+A place takes eight bytes: 24 bits of the time, a fingerprint of 28 bits, and 12 bits of the share
+that the client belongs to. Places lie in sets of 16. A bucket's keyed hash names two sets, and it lies in
 that which was emptier when it came, so that hardly a set is full before the table is [1]. Where both
 have its fingerprint and share, the later time counts; whoever is taken for another so only has less:
-7 in 100,000 new records at 60% of the places in use.
+one in ten million new records at 60% of the places in use.
 
 Nothing that is not full gives way. A new bucket that finds no place is counted in a sketch instead:
 the latest time of its set, and of two of its share's own cells. What the sketch says of a bucket is
@@ -21,8 +21,8 @@ twice the free ones, and the wider network around it four times the free ones (d
 [3]): alone it may take two thirds of the table, but however many records it makes up, a third stays
 free for others, and what exceeds its share falls to its own cells.
 
-Times are kept modulo 2^32 ticks. What is over is swept away within a sixteenth of the refill time,
-or a minute, long before its time could be taken for one to come.
+Times are kept modulo 2^24 ticks. What is over is swept away within a sixteenth of the refill time,
+or half a minute, before its time could be taken for one to come.
 
 References:
     1. M. Mitzenmacher: The Power of Two Choices in Randomized Load Balancing. IEEE Transactions on
@@ -46,11 +46,13 @@ from numpy.typing import NDArray
 WAYS = 16  # places in a set
 SET_BYTES = 8 * WAYS  # 16 fingerprints, then 16 times
 HEADER = 4096  # bytes that are the file's own
-# 2^6 3^3 5^3 7 11 13: budgets that divide it refill exactly
-TICKS = 216_216_000
-SHORTEST = 1e-6  # seconds of a tick
-MASK, HALF = 2**32 - 1, 2**31
-PRINT_BITS, NARROW_BITS, WIDE_BITS = 18, 5, 9
+SWEPT_AT = 64  # the byte of them where the time of the last sweep stands
+# 2^4 3^2 5^2 7 11 13: budgets that divide it refill exactly
+TICKS = 3_603_600
+SHORTEST = 16e-6  # seconds of a tick
+TIME_BITS, PRINT_BITS, NARROW_BITS, WIDE_BITS = 24, 20, 4, 8
+MASK, HALF = 2**TIME_BITS - 1, 2 ** (TIME_BITS - 1)
+REST = 1 << TIME_BITS  # stands above the times of a sketch, so that none is 0
 TAGS, WIDE = 1 << NARROW_BITS + WIDE_BITS, 1 << WIDE_BITS
 # A share may hold so many times what is free, and so may the network around it
 NARROW_SHARE, WIDE_SHARE = 2, 4
@@ -69,7 +71,7 @@ class Priced(NamedTuple):
     now: int
     excess: int  # ticks that the bucket with the highest debt is above what it holds
     inexact: bool  # whether its debt came from the sketch
-    # A debt and a place of each or, of arrays: sets, places, words, which are new, room, debts
+    # A debt and a place of each or, of arrays: sets, places, words, which are new, room, times
     found: Sequence[Any]
 
 
@@ -87,6 +89,7 @@ class RecordTable:
 
     def __init__(self, memory: mmap.mmap, seconds: float) -> None:
         self.seconds, self._search = seconds, memory.find
+        self.older = list[RecordTable]()  # of other sizes, whose buckets are copied when asked for
         self.tick = max(seconds / TICKS, SHORTEST)
         self.ticks = ceil(seconds / self.tick - 1e-6)
         self.sets = (len(memory) - HEADER - 4 * 2 * WIDE * FEWEST_CELLS) // (SET_BYTES + 8)
@@ -102,9 +105,9 @@ class RecordTable:
         self._tokens: dict[int, tuple[int, int]] = {}
         self.used, self.overflowed, self.last = 0, 0, 0.0
         self._narrow, self._wide = [0] * TAGS, [0] * WIDE
-        # The whole table in a sixteenth of the refill time, or a minute
-        self._next_chunk, self._swept = 0, 0.0
-        self._step = max(seconds / 16, 60.0) * min(1.0, CHUNK / self.sets)
+        # The whole table in a sixteenth of the refill time, or half a minute
+        self._next_chunk, self._swept = 0, memoryview(memory)[SWEPT_AT : SWEPT_AT + 8].cast("d")
+        self._step = max(seconds / 16, 30.0) * min(1.0, CHUNK / self.sets)
         self._count_places()
 
     @staticmethod
@@ -124,12 +127,14 @@ class RecordTable:
         """Give the time in ticks, modulo 2^32, and sweep as far as is due."""
         self.last = now + self.seconds
         ticks = int(now / self.tick) & MASK
-        if now >= self._swept + self._step:
-            # After a long rest everything is swept once
-            chunks = int(min((now - self._swept) / self._step, self.sets / CHUNK + 1))
-            for _ in range(chunks):
+        rest = now - self._swept[0]
+        if rest >= self._step:
+            # Times cannot tell how long ago they were, once all buckets are full
+            if rest >= self.seconds + self._step:
+                self._clear()
+            for _ in range(int(min(rest / self._step, self.sets / CHUNK + 1))):
                 self._sweep(ticks)
-            self._swept = now
+            self._swept[0] = now
         return ticks
 
     def price(
@@ -171,6 +176,15 @@ class RecordTable:
             debt, place = self._find_debt(keys[i], tag, now)
             self._put(keys[i], debt + costs[i], tag, now, place)
 
+    def copy_debts(self, older: RecordTable, keys: Sequence[int], tag: int, now: int) -> None:
+        """Have each bucket owe at least what a table with the same refill time says."""
+        for key in keys:
+            debt = older._find_debt(key, tag, now)[0]
+            if debt:
+                own, place = self._find_debt(key, tag, now)
+                if debt > own:
+                    self._put(key, debt, tag, now, place)
+
     def give_back(self, keys: Sequence[int], costs: Sequence[int], tag: int, now: int) -> None:
         """Lower the debt of buckets that have a place of their own; a sketch keeps what it has."""
         for key, cost in zip(keys, costs, strict=True):
@@ -178,24 +192,25 @@ class RecordTable:
             if place >= 0 and debt:
                 left = debt - cost
                 # A bucket that is full again was so before now; 0 stands for an empty place
-                self._view[place] = (now + left if left > 0 else now - 1) & MASK or MASK
+                self._view[place] = _stamp(key, now + left if left > 0 else now - 1)
 
     def _find_debt(self, key: int, tag: int, now: int) -> tuple[int, int]:
         """Find the ticks until a bucket is full, and the place of its time, or -1."""
-        word = (tag << PRINT_BITS | key >> 64 - PRINT_BITS or 1).to_bytes(4, "little")
+        word, rest = _shorten(key, tag).to_bytes(4, "little"), key >> 36 & 255
         best, place = 0, -1
         for start in (key % self.sets * SET_BYTES, (key >> 17) % self.sets * SET_BYTES):
             start += HEADER
             found = self._search(word, start, start + 4 * WAYS)
-            # Bytes of two neighbours may look like the word
-            if found & 3 and found >= 0:
-                found = 4 * self._find_word(word, start)
-            if found >= 0:
-                time = (found >> 2) + WAYS
-                debt = self._view[time] - now & MASK
-                debt = debt if debt < HALF else 0
-                if debt >= best:
-                    best, place = debt, time
+            while found >= 0:
+                # Bytes of two neighbours may look like the word, and another may begin like it
+                at = (found >> 2) + WAYS
+                if not found & 3 and self._view[at] >> TIME_BITS == rest:
+                    debt = self._view[at] - now & MASK
+                    debt = debt if debt < HALF else 0
+                    if debt >= best:
+                        best, place = debt, at
+                    break
+                found = self._search(word, found + 1, start + 4 * WAYS)
         if place >= 0:
             return best, place
         floor = self._view[self._floors_at + key % self.sets]
@@ -222,19 +237,18 @@ class RecordTable:
 
     def _put(self, key: int, debt: int, tag: int, now: int, place: int) -> None:
         """Keep a bucket's debt in its place, in a new one, or in the sketch."""
-        time = now + debt & MASK or 1
         if place >= 0:
-            self._view[place] = time
+            self._view[place] = _stamp(key, now + debt)
         elif (place := self._take_place(key, tag, now)) >= 0:
             # The time first: a bucket that was cut off here is nobody's, and over in time
-            self._view[place] = time
-            self._view[place - WAYS] = tag << PRINT_BITS | key >> 64 - PRINT_BITS or 1
+            self._view[place] = _stamp(key, now + debt)
+            self._view[place - WAYS] = _shorten(key, tag)
         else:
             self.overflowed += 1
             for cell in (self._floors_at + key % self.sets, *self._find_cells(key, tag)):
                 kept = self._view[cell] - now & MASK if self._view[cell] else 0
                 if kept >= HALF or kept < debt:
-                    self._view[cell] = time
+                    self._view[cell] = REST | now + debt & MASK
 
     def _take_place(self, key: int, tag: int, now: int) -> int:
         """Find the time of a place that is free or over, if the share may have one, or -1."""
@@ -258,7 +272,7 @@ class RecordTable:
     def _find_over(self, first: int, now: int) -> int:
         """Find a place whose bucket is full by now, and count it as free."""
         for place in range(first, first + WAYS):
-            if (self._view[place] - now - 1 & MASK) >= HALF:
+            if not 0 < (self._view[place] - now & MASK) < HALF:
                 self._count_place(self._view[place - WAYS] >> PRINT_BITS, -1)
                 return place
         return -1
@@ -285,9 +299,11 @@ class RecordTable:
         pairs = np.stack([hashes % total, (hashes >> np.uint64(17)) % total], axis=1)
         words = (hashes >> np.uint64(64 - PRINT_BITS)).astype(np.uint32)
         words = np.maximum(words | np.uint32(tag << PRINT_BITS), np.uint32(1))
+        rest = (hashes >> np.uint64(36)).astype(np.uint32) << np.uint32(TIME_BITS)
         rows = self._entries[pairs.astype(np.int64)]  # (n, 2, 32)
         times = rows[:, :, WAYS:].reshape(len(hashes), 2 * WAYS)
         match = (rows[:, :, :WAYS] == words[:, None, None]).reshape(len(hashes), 2 * WAYS)
+        match &= (times & np.uint32(~MASK & 2**32 - 1)) == rest[:, None]
         all_debts = np.where(match, self._subtract(times, now), -1)
         places = all_debts.argmax(axis=1)
         debts = all_debts[every, places]
@@ -302,7 +318,8 @@ class RecordTable:
         place = np.where(unknown, free[every, emptier].argmax(axis=1), places % WAYS)
         which = np.where(unknown, emptier, places // WAYS)
         room = ~unknown | free[every, which, place]
-        found = pairs[every, which].astype(np.int64), place, words, unknown, room, debts + cost
+        stamps = np.maximum(rest | ((now + debts + cost) & MASK).astype(np.uint32), np.uint32(1))
+        found = pairs[every, which].astype(np.int64), place, words, unknown, room, stamps
         return Priced(keys, costs, tag, now, int(after[worst]) - holds, inexact, found)
 
     def _find_sketched(self, hashes: NDArray[np.uint64], tag: int, now: int) -> NDArray[np.int64]:
@@ -320,14 +337,12 @@ class RecordTable:
 
     def _subtract(self, times: NDArray[np.uint32], now: int) -> NDArray[np.int64]:
         """Find the ticks from now until each time, 0 where it is over or none."""
-        ahead = (times - np.uint32(now)).view(np.int32).astype(np.int64)
-        return np.where(times == 0, 0, np.maximum(ahead, 0))
+        ahead = ((times - np.uint32(now)) & np.uint32(MASK)).astype(np.int64)
+        return np.where((times == 0) | (ahead >= HALF), 0, ahead)
 
     def _charge_arrays(self, priced: Priced) -> NDArray[np.int64]:
         """Charge all buckets that are alone in their set; give the places of the others."""
-        sets, place, words, unknown, room, debts = priced.found
-        times = ((priced.now + debts) & MASK).astype(np.uint32)
-        times[times == 0] = 1
+        sets, place, words, unknown, room, stamps = priced.found
         order = np.argsort(sets)
         near = sets[order][1:] == sets[order][:-1]
         # Two in one set might want one place
@@ -338,7 +353,7 @@ class RecordTable:
         if new.sum() > self._count_admitted(priced.tag) or len(set(priced.costs)) > 1:
             alone &= ~unknown
             new[:] = False
-        self._entries[sets[alone], place[alone] + WAYS] = times[alone]
+        self._entries[sets[alone], place[alone] + WAYS] = stamps[alone]
         self._entries[sets[new], place[new]] = words[new]
         self._count_place(priced.tag, int(new.sum()))
         return np.flatnonzero(~alone)
@@ -363,6 +378,12 @@ class RecordTable:
             self._next_chunk = 0
             self._sketch[self._subtract(self._sketch, now) == 0] = 0
 
+    def _clear(self) -> None:
+        """Forget all buckets."""
+        for part in (self._entries, self._floors, self._sketch):
+            part[:] = 0
+        self.used, self._narrow, self._wide = 0, [0] * TAGS, [0] * WIDE
+
     def _count_places(self) -> None:
         """Count the places in use, and empty those that were written half."""
         for start in range(0, self.sets, CHUNK):
@@ -373,3 +394,13 @@ class RecordTable:
                 tags = np.bincount(words[times != 0] >> PRINT_BITS)
                 for tag in np.flatnonzero(tags).tolist():
                     self._count_place(tag, int(tags[tag]))
+
+
+def _shorten(key: int, tag: int) -> int:
+    """Give the word of a bucket: its share and the first 20 bits of its fingerprint, never 0."""
+    return tag << PRINT_BITS | key >> 64 - PRINT_BITS or 1
+
+
+def _stamp(key: int, time: int) -> int:
+    """Give the time of a bucket, with the last 8 bits of its fingerprint, never 0."""
+    return (key >> 36 & 255) << TIME_BITS | time & MASK or 1
