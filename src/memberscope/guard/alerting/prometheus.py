@@ -122,15 +122,11 @@ class Metrics:
             "Share in use of the places for records' budgets, in the fullest table.",
             "livemax",
         )
-        self._overflowed = self._counter(
-            "budget_overflow_total", "New records' budgets that found no place of their own."
-        )
-        self._inexact = self._counter(
-            "budget_inexact_total",
-            "Refusals by the sketch of budgets without a place, which may be wrong.",
+        self._unplaced = self._counter(
+            "budget_unplaced_total", "Queries refused as a new record's budget found no place."
         )
         self._digest: str | None = None
-        self._overflows, self._inexacts = 0, 0  # counted so far
+        self._unplaced_before = 0
         # Labelled metrics by kind and status, as looking them up takes longer than counting
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
@@ -213,12 +209,11 @@ class Metrics:
         """Set the age of the oldest query that waits for the monitor."""
         self._lag.set(seconds)
 
-    def budgets(self, used: float, overflowed: int, inexact: int) -> None:
-        """Set how full the tables of records' budgets are, with counts since the start."""
+    def budgets(self, used: float, unplaced: int) -> None:
+        """Set how full the tables of records' budgets are; refusals are counted from the start."""
         self._places.set(used)
-        self._overflowed.inc(max(0, overflowed - self._overflows))
-        self._inexact.inc(max(0, inexact - self._inexacts))
-        self._overflows, self._inexacts = overflowed, inexact
+        self._unplaced.inc(max(0, unplaced - self._unplaced_before))
+        self._unplaced_before = unplaced
 
     def exposition(self) -> bytes:
         """Give all metrics in Prometheus' text format.

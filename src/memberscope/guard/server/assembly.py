@@ -153,7 +153,7 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     def expose_budgets() -> bytes:
         if isinstance(state, MemoryState):
             found = state.saturation()
-            metrics.budgets(found.used, found.overflowed, found.inexact)
+            metrics.budgets(found.used, found.unplaced)
         return metrics.exposition()
 
     told(policy)

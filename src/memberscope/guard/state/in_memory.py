@@ -26,7 +26,7 @@ from memberscope.guard.state.interface import (
     RecordBuckets,
     Taken,
 )
-from memberscope.guard.state.record_table import Priced, RecordTable
+from memberscope.guard.state.record_table import Charged, RecordTable
 
 ROUNDING = 1e-9  # of the refill time: what sums of refills may err by
 RECORD_BYTES = 64 * 2**20  # of a table of records
@@ -36,15 +36,13 @@ HARDNESS: tuple[Response, ...] = get_args(Response)
 
 @dataclass(frozen=True)
 class Saturation:
-    """How full the tables of records are: the fullest one's share in use, and two counts.
+    """How full the tables of records are: the fullest one's share of places in use.
 
-    `overflowed` counts new records that found no place of their own, `inexact` refusals that the
-    sketch of those caused, which may be wrong.
+    `unplaced` counts queries refused as a new record found no place.
     """
 
     used: float
-    overflowed: int
-    inexact: int
+    unplaced: int
 
 
 class MemoryState:
@@ -83,7 +81,7 @@ class MemoryState:
         self._seen = clock()
         self._time = 0.0 if folder is None else folder.resume(wall())
         self._kept = -inf
-        self._inexact = 0
+        self._unplaced = 0
         self._tables: dict[tuple[str, float], BucketTable] = {}
         self._records: dict[float, RecordTable] = {}
         self._standing: dict[str, dict[Response, tuple[float, str]]] = {}
@@ -111,16 +109,13 @@ class MemoryState:
         """Take from all buckets or from none."""
         now = self._now()
         wanted: dict[tuple[str, float], tuple[BucketTable, int, float, int]] = {}
-        priced: list[tuple[RecordTable, Priced]] = []
+        charged: list[tuple[RecordTable, Charged, int]] = []
         longest, lacking = 0.0, None
         for place, bucket in enumerate(buckets):
             rate = bucket.rate
             holds, whole = rate.n, rate.seconds
             if isinstance(bucket, RecordBuckets):
-                table_of_records, price = self._price(bucket, now)
-                priced.append((table_of_records, price))
-                wait = (price.excess + 1) * table_of_records.tick if price.excess > 0 else 0.0
-                wait = inf if max(bucket.times) > holds else wait
+                wait = self._charge(bucket, now, charged)
             else:
                 name = (bucket.key, whole)
                 table, key, full_at, at = wanted.get(name) or self._found(bucket.key, whole, now)
@@ -139,16 +134,13 @@ class MemoryState:
             if wait > longest and wait > ROUNDING * whole:
                 longest, lacking = wait, place
         if lacking is not None:
-            self._inexact += isinstance(buckets[lacking], RecordBuckets) and any(
-                price.inexact and price.excess > 0 for _, price in priced
-            )
+            for records, changed, tag in reversed(charged):
+                records.undo(changed, tag)
             return Taken(False, longest, lacking)
         # All have enough: only now is anything taken
         for table, key, full_at, at in wanted.values():
             if full_at > now:
                 table.put(key, full_at, now, at)
-        for table_of_records, price in priced:
-            table_of_records.charge(price)
         return Taken(True, at=now)
 
     async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
@@ -226,8 +218,7 @@ class MemoryState:
         tables = self._records.values()
         return Saturation(
             max((table.used / table.places for table in tables), default=0.0),
-            sum(table.overflowed for table in tables),
-            self._inexact,
+            self._unplaced,
         )
 
     def _now(self) -> float:
@@ -240,15 +231,22 @@ class MemoryState:
             self._folder.keep_time(self._time, self._wall())
         return self._time
 
-    def _price(self, bucket: RecordBuckets, now: float) -> tuple[RecordTable, Priced]:
-        table = self._records.get(bucket.rate.seconds) or self._record_table(
-            bucket.rate.seconds, now
-        )
+    def _charge(
+        self, bucket: RecordBuckets, now: float, charged: list[tuple[RecordTable, Charged, int]]
+    ) -> float:
+        """Charge some records' buckets, note what is to be undone, and give the seconds to wait."""
+        whole, holds = bucket.rate.seconds, bucket.rate.n
+        table = self._records.get(whole) or self._record_table(whole, now)
         keys, costs, tag = self._address(bucket, table)
-        holds = table.price_token(bucket.rate.n)[1]
-        for older in table.older:
-            table.copy_debts(older, keys, tag, table.count_ticks(now))
-        return table, table.price(keys, costs, tag, holds, table.count_ticks(now))
+        found = table.charge(keys, costs, tag, table.price_token(holds)[1], table.count_ticks(now))
+        charged.append((table, found, tag))
+        if found.unplaced:
+            self._unplaced += 1
+            # Others become full within the refill time; when is not known
+            return whole / 16
+        if found.excess <= 0:
+            return 0.0
+        return inf if max(bucket.times) > holds else (found.excess + 1) * table.tick
 
     def _address(
         self, bucket: RecordBuckets, table: RecordTable

@@ -11,15 +11,11 @@ that which was emptier when it came, so that hardly a set is full before the tab
 have its fingerprint and share, the later time counts; whoever is taken for another so only has less:
 one in ten million new records at 60% of the places in use.
 
-Nothing that is not full gives way. A new bucket that finds no place is counted in a sketch instead:
-the latest time of its set, and of two of its share's own cells. What the sketch says of a bucket is
-the least of the three, which is never earlier than the truth (a count-min sketch [2] with
-conservative update, of times in place of counts), so nobody gets a token too many.
-
-A share is a network or a client with credentials. It gets a new place while it holds fewer than
-twice the free ones, and the wider network around it four times the free ones (dynamic thresholds
-[3]): alone it may take two thirds of the table, but however many records it makes up, a third stays
-free for others, and what exceeds its share falls to its own cells.
+Nothing that is not full gives way: a query about a new record that finds no place is refused, so
+nobody gets a token too many. Who is refused is settled by shares. A share is a network or a client
+with credentials. It gets a new place while it holds fewer than three times the free ones, and the
+wider network around it four times (dynamic thresholds [2]): alone it may take three quarters of the
+table, but however many records it makes up, others find room, and only its own excess is refused.
 
 Times are kept modulo 2^24 ticks. What is over is swept away within a sixteenth of the refill time,
 or half a minute, before its time could be taken for one to come.
@@ -27,9 +23,7 @@ or half a minute, before its time could be taken for one to come.
 References:
     1. M. Mitzenmacher: The Power of Two Choices in Randomized Load Balancing. IEEE Transactions on
 Parallel and Distributed Systems 12, 2001.
-    2. G. Cormode, S. Muthukrishnan: An Improved Data Stream Summary: The Count-Min Sketch and its
-Applications. Journal of Algorithms 55, 2005.
-    3. A. K. Choudhury, E. L. Hahne: Dynamic Queue Length Thresholds for Shared-Memory Packet
+    2. A. K. Choudhury, E. L. Hahne: Dynamic Queue Length Thresholds for Shared-Memory Packet
 Switches. IEEE/ACM Transactions on Networking 6, 1998.
 """
 
@@ -38,7 +32,7 @@ from __future__ import annotations
 import mmap
 from collections.abc import Iterable, Sequence
 from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,27 +46,19 @@ TICKS = 3_603_600
 SHORTEST = 16e-6  # seconds of a tick
 TIME_BITS, PRINT_BITS, NARROW_BITS, WIDE_BITS = 24, 20, 4, 8
 MASK, HALF = 2**TIME_BITS - 1, 2 ** (TIME_BITS - 1)
-REST = 1 << TIME_BITS  # stands above the times of a sketch, so that none is 0
 TAGS, WIDE = 1 << NARROW_BITS + WIDE_BITS, 1 << WIDE_BITS
 # A share may hold so many times what is free, and so may the network around it
-NARROW_SHARE, WIDE_SHARE = 2, 4
-FEWEST_CELLS = 16
-ZERO = bytes(4)
+NARROW_SHARE, WIDE_SHARE = 3, 4
 CHUNK = 4096  # sets that are swept at once
 MANY = 24  # records from which arrays are faster than a loop
 
 
-class Priced(NamedTuple):
-    """What a charge of some buckets would come to."""
+class Charged(NamedTuple):
+    """What a charge of some buckets came to, and what it changed, to be undone if it is refused."""
 
-    keys: Sequence[int]
-    costs: Sequence[int]
-    tag: int
-    now: int
     excess: int  # ticks that the bucket with the highest debt is above what it holds
-    inexact: bool  # whether its debt came from the sketch
-    # A debt and a place of each or, of arrays: sets, places, words, which are new, room, times
-    found: Sequence[Any]
+    unplaced: bool  # whether a new bucket found no place
+    changes: Sequence[tuple[int, int]]  # a place, and the stamp before, which is 0 for a new one
 
 
 class RecordTable:
@@ -81,10 +67,8 @@ class RecordTable:
     >>> table = RecordTable(mmap.mmap(-1, 1 << 20), 86400.0)
     >>> token, holds = table.price_token(5)
     >>> now = table.count_ticks(0.0)
-    >>> for _ in range(5):
-    ...     table.charge(table.price([7], [token], 0, holds, now))
-    >>> table.price([7], [token], 0, holds, now).excess == token
-    True
+    >>> [table.charge([7], [token], 0, holds, now).excess <= 0 for _ in range(6)]
+    [True, True, True, True, True, False]
     """
 
     def __init__(self, memory: mmap.mmap, seconds: float) -> None:
@@ -92,18 +76,14 @@ class RecordTable:
         self.older = list[RecordTable]()  # of other sizes, whose buckets are copied when asked for
         self.tick = max(seconds / TICKS, SHORTEST)
         self.ticks = ceil(seconds / self.tick - 1e-6)
-        self.sets = (len(memory) - HEADER - 4 * 2 * WIDE * FEWEST_CELLS) // (SET_BYTES + 8)
-        self.cells = max(FEWEST_CELLS, self.sets // (2 * WIDE))
+        self.sets = (len(memory) - HEADER) // SET_BYTES
         self._view = memoryview(memory).cast("I")
         words = np.frombuffer(memory, dtype=np.uint32)
         first, last = HEADER // 4, HEADER // 4 + 2 * WAYS * self.sets
         self._entries = words[first:last].reshape(self.sets, 2 * WAYS)
-        self._floors_at, self._cells_at = last, last + self.sets
-        self._floors = words[last : last + self.sets]
-        self._sketch = words[self._cells_at : self._cells_at + 2 * WIDE * self.cells]
         self.places = WAYS * self.sets
         self._tokens: dict[int, tuple[int, int]] = {}
-        self.used, self.overflowed, self.last = 0, 0, 0.0
+        self.used, self.last = 0, 0.0
         self._narrow, self._wide = [0] * TAGS, [0] * WIDE
         # The whole table in a sixteenth of the refill time, or half a minute
         self._next_chunk, self._swept = 0, memoryview(memory)[SWEPT_AT : SWEPT_AT + 8].cast("d")
@@ -137,53 +117,47 @@ class RecordTable:
             self._swept[0] = now
         return ticks
 
-    def price(
+    def charge(
         self, keys: Sequence[int], costs: Sequence[int], tag: int, holds: int, now: int
-    ) -> Priced:
-        """Find what each bucket would owe after its cost, and the worst, without taking anything.
+    ) -> Charged:
+        """Charge each bucket its cost, until one would owe more than it holds or finds no place.
 
-        Keys are hashes of 64 bits, each different; costs and `holds` are in ticks.
+        Then the rest is not charged, and what was is to be undone. Keys are hashes of 64 bits; costs
+        and `holds` are in ticks.
         """
-        if len(keys) >= MANY:
-            return self._price_many(keys, costs, tag, holds, now)
-        # Most requests are about one record
-        if len(keys) == 1:
-            debt, place = self._find_debt(keys[0], tag, now)
-            above = (debt if debt < holds else holds) + costs[0] - holds
-            return Priced(keys, costs, tag, now, above, place < 0 < debt, ((debt, place),))
-        excess, inexact, found = -holds, False, []
-        for key, cost in zip(keys, costs, strict=True):
-            debt, place = self._find_debt(key, tag, now)
-            # Under a smaller budget than before, a bucket is empty at most
-            above = (debt if debt < holds else holds) + cost - holds
-            if above > excess:
-                excess, inexact = above, place < 0 < debt
-            found.append((debt, place))
-        return Priced(keys, costs, tag, now, excess, inexact, found)
-
-    def charge(self, priced: Priced) -> None:
-        """Take what was priced; nothing else may have been taken in between."""
-        keys, costs, tag, now, _, _, found = priced
-        if len(keys) == 1:
-            self._put(keys[0], found[0][0] + costs[0], tag, now, found[0][1])
-            return
-        if len(keys) < MANY:
-            rest: Iterable[int] = range(len(keys))
-        else:
-            rest = self._charge_arrays(priced).tolist()
+        excess, unplaced, changes = -holds, False, list[tuple[int, int]]()
+        rest: Iterable[int] = range(len(keys))
+        if len(keys) >= MANY and not self.older:
+            excess, rest = self._charge_many(keys, costs, tag, (holds, now), changes)
         for i in rest:
-            # Found again: two of them may be one bucket
-            debt, place = self._find_debt(keys[i], tag, now)
-            self._put(keys[i], debt + costs[i], tag, now, place)
+            key, cost = keys[i], costs[i]
+            debt, place = self._find_debt(key, tag, now)
+            for older in self.older:
+                debt = max(debt, older._find_debt(key, tag, now)[0])
+            # Under a smaller budget than before, a bucket is empty at most
+            excess = max(excess, (debt if debt < holds else holds) + cost - holds)
+            if excess > 0 or unplaced:
+                continue
+            if place >= 0:
+                changes.append((place, self._view[place]))
+                self._view[place] = _stamp(key, now + debt + cost)
+                continue
+            place = self._take_place(key, tag, now)
+            unplaced = place < 0
+            if not unplaced:
+                changes.append((place, 0))
+                # The time first: a bucket that was cut off here is nobody's, and over in time
+                self._view[place] = _stamp(key, now + debt + cost)
+                self._view[place - WAYS] = _shorten(key, tag)
+        return Charged(excess, unplaced, changes)
 
-    def copy_debts(self, older: RecordTable, keys: Sequence[int], tag: int, now: int) -> None:
-        """Have each bucket owe at least what a table with the same refill time says."""
-        for key in keys:
-            debt = older._find_debt(key, tag, now)[0]
-            if debt:
-                own, place = self._find_debt(key, tag, now)
-                if debt > own:
-                    self._put(key, debt, tag, now, place)
+    def undo(self, charged: Charged, tag: int) -> None:
+        """Undo a charge at once, before any other."""
+        for place, before in reversed(charged.changes):
+            if not before:
+                self._view[place - WAYS] = 0
+                self._count_place(tag, -1)
+            self._view[place] = before
 
     def give_back(self, keys: Sequence[int], costs: Sequence[int], tag: int, now: int) -> None:
         """Lower the debt of buckets that have a place of their own; a sketch keeps what it has."""
@@ -211,66 +185,28 @@ class RecordTable:
                         best, place = debt, at
                     break
                 found = self._search(word, found + 1, start + 4 * WAYS)
-        if place >= 0:
-            return best, place
-        floor = self._view[self._floors_at + key % self.sets]
-        # Most sets have never sent a bucket to the sketch
-        if not floor:
-            return 0, -1
-        times = floor, *(self._view[cell] for cell in self._find_cells(key, tag))
-        debts = [time - now & MASK if time else 0 for time in times]
-        return min(debt if debt < HALF else 0 for debt in debts), -1
-
-    def _find_word(self, word: bytes, start: int) -> int:
-        """Find a word of four bytes among the 16 from `start`; as an index of words, or -1."""
-        place = self._search(word, start, start + 4 * WAYS)
-        while place & 3 and place >= 0:
-            place = self._search(word, place + 1, start + 4 * WAYS)
-        return place >> 2
-
-    def _find_cells(self, key: int, tag: int) -> tuple[int, int]:
-        first = self._cells_at + 2 * self.cells * (tag >> NARROW_BITS)
-        return (
-            first + (key >> 13) % self.cells,
-            first + self.cells + (key >> 29) % self.cells,
-        )
-
-    def _put(self, key: int, debt: int, tag: int, now: int, place: int) -> None:
-        """Keep a bucket's debt in its place, in a new one, or in the sketch."""
-        if place >= 0:
-            self._view[place] = _stamp(key, now + debt)
-        elif (place := self._take_place(key, tag, now)) >= 0:
-            # The time first: a bucket that was cut off here is nobody's, and over in time
-            self._view[place] = _stamp(key, now + debt)
-            self._view[place - WAYS] = _shorten(key, tag)
-        else:
-            self.overflowed += 1
-            for cell in (self._floors_at + key % self.sets, *self._find_cells(key, tag)):
-                kept = self._view[cell] - now & MASK if self._view[cell] else 0
-                if kept >= HALF or kept < debt:
-                    self._view[cell] = REST | now + debt & MASK
+        return best, place
 
     def _take_place(self, key: int, tag: int, now: int) -> int:
         """Find the time of a place that is free or over, if the share may have one, or -1."""
         if self._count_admitted(tag) < 1:
             return -1
-        # Sets are filled from their first place on: the first free one tells how full they are
-        starts = [
-            HEADER + key % self.sets * SET_BYTES,
-            HEADER + (key >> 17) % self.sets * SET_BYTES,
-        ]
-        first, second = (self._find_word(ZERO, start + 4 * WAYS) for start in starts)
-        place = second
-        if first >= 0 and (second < 0 or first - starts[0] // 4 <= second - starts[1] // 4):
-            place = first
+        most, place, starts = 0, -1, (key % self.sets, (key >> 17) % self.sets)
+        for start in starts:
+            first = HEADER // 4 + 2 * WAYS * start + WAYS
+            times = self._view[first : first + WAYS].tolist()
+            free = times.count(0)
+            if free > most:
+                most, place = free, first + times.index(0)
         if place < 0:
-            place = max(self._find_over(start // 4 + WAYS, now) for start in starts)
+            place = max(self._find_over(start, now) for start in starts)
         if place >= 0:
             self._count_place(tag, 1)
         return place
 
-    def _find_over(self, first: int, now: int) -> int:
-        """Find a place whose bucket is full by now, and count it as free."""
+    def _find_over(self, start: int, now: int) -> int:
+        """Find a place in a set whose bucket is full by now, and count it as free."""
+        first = HEADER // 4 + 2 * WAYS * start + WAYS
         for place in range(first, first + WAYS):
             if not 0 < (self._view[place] - now & MASK) < HALF:
                 self._count_place(self._view[place - WAYS] >> PRINT_BITS, -1)
@@ -290,10 +226,19 @@ class RecordTable:
         self._narrow[tag] += n
         self._wide[tag >> NARROW_BITS] += n
 
-    def _price_many(
-        self, keys: Sequence[int], costs: Sequence[int], tag: int, holds: int, now: int
-    ) -> Priced:
-        """Price as `price` does, by arrays."""
+    def _charge_many(
+        self,
+        keys: Sequence[int],
+        costs: Sequence[int],
+        tag: int,
+        limit: tuple[int, int],
+        changes: list[tuple[int, int]],
+    ) -> tuple[int, Iterable[int]]:
+        """Charge by arrays all that are alone in their set; give the excess and which are left.
+
+        `limit` is what a bucket holds, and the time. Where one has too little, none is charged.
+        """
+        holds, now = limit
         hashes, cost = np.asarray(keys, dtype=np.uint64), np.asarray(costs, dtype=np.int64)
         every, total = np.arange(len(hashes)), np.uint64(self.sets)
         pairs = np.stack([hashes % total, (hashes >> np.uint64(17)) % total], axis=1)
@@ -303,60 +248,41 @@ class RecordTable:
         rows = self._entries[pairs.astype(np.int64)]  # (n, 2, 32)
         times = rows[:, :, WAYS:].reshape(len(hashes), 2 * WAYS)
         match = (rows[:, :, :WAYS] == words[:, None, None]).reshape(len(hashes), 2 * WAYS)
-        match &= (times & np.uint32(~MASK & 2**32 - 1)) == rest[:, None]
-        all_debts = np.where(match, self._subtract(times, now), -1)
-        places = all_debts.argmax(axis=1)
-        debts = all_debts[every, places]
-        unknown = debts < 0
-        debts[unknown] = self._find_sketched(hashes[unknown], tag, now)
-        after = np.minimum(debts, holds) + cost
-        worst = int(after.argmax())
-        inexact = bool(unknown[worst] and debts[worst])
+        match &= (times ^ rest[:, None]) <= np.uint32(MASK)
+        debts = np.where(match, self._subtract(times, now), -1)
+        places = debts.argmax(axis=1)
+        new = debts[every, places] < 0
+        after = np.maximum(debts[every, places], 0) + cost
+        excess = int((np.minimum(after - cost, holds) + cost).max()) - holds
+        if excess > 0:
+            return excess, ()
         # What is new goes to the emptier set, to its first free place
         free = (times == 0).reshape(len(hashes), 2, WAYS)
         emptier = free.sum(axis=2).argmax(axis=1)
-        place = np.where(unknown, free[every, emptier].argmax(axis=1), places % WAYS)
-        which = np.where(unknown, emptier, places // WAYS)
-        room = ~unknown | free[every, which, place]
-        stamps = np.maximum(rest | ((now + debts + cost) & MASK).astype(np.uint32), np.uint32(1))
-        found = pairs[every, which].astype(np.int64), place, words, unknown, room, stamps
-        return Priced(keys, costs, tag, now, int(after[worst]) - holds, inexact, found)
-
-    def _find_sketched(self, hashes: NDArray[np.uint64], tag: int, now: int) -> NDArray[np.int64]:
-        """Find what the sketch says of some buckets' debts."""
-        sets = (hashes % np.uint64(self.sets)).astype(np.int64)
-        debts = self._subtract(self._floors[sets], now)
-        some = np.flatnonzero(debts)
-        if len(some):
-            cells, first = np.uint64(self.cells), 2 * self.cells * (tag >> NARROW_BITS)
-            for row, shift in ((0, 13), (1, 29)):
-                at = (hashes[some] >> np.uint64(shift)) % cells
-                times = self._sketch[at.astype(np.int64) + first + row * self.cells]
-                debts[some] = np.minimum(debts[some], self._subtract(times, now))
-        return debts
+        which = np.where(new, emptier, places // WAYS)
+        place = np.where(new, free[every, emptier].argmax(axis=1), places % WAYS)
+        sets = pairs[every, which].astype(np.int64)
+        # Two in one set might want one place
+        order = np.argsort(sets)
+        near = sets[order][1:] == sets[order][:-1]
+        alone = ~new | free[every, which, place]
+        alone[order[1:][near]] = alone[order[:-1][near]] = False
+        # Two with one word may not see each other here, which harms nobody if both cost the same
+        if new.sum() > self._count_admitted(tag) or len(set(costs)) > 1:
+            alone &= ~new
+        stamps = np.maximum(rest | ((now + after) & MASK).astype(np.uint32), np.uint32(1))
+        at = HEADER // 4 + 2 * WAYS * sets[alone] + WAYS + place[alone]
+        before = self._entries[sets[alone], place[alone] + WAYS]
+        changes += zip(at.tolist(), before.tolist(), strict=True)
+        self._entries[sets[alone], place[alone] + WAYS] = stamps[alone]
+        self._entries[sets[alone], place[alone]] = words[alone]
+        self._count_place(tag, int((new & alone).sum()))
+        return excess, np.flatnonzero(~alone).tolist()
 
     def _subtract(self, times: NDArray[np.uint32], now: int) -> NDArray[np.int64]:
         """Find the ticks from now until each time, 0 where it is over or none."""
         ahead = ((times - np.uint32(now)) & np.uint32(MASK)).astype(np.int64)
         return np.where((times == 0) | (ahead >= HALF), 0, ahead)
-
-    def _charge_arrays(self, priced: Priced) -> NDArray[np.int64]:
-        """Charge all buckets that are alone in their set; give the places of the others."""
-        sets, place, words, unknown, room, stamps = priced.found
-        order = np.argsort(sets)
-        near = sets[order][1:] == sets[order][:-1]
-        # Two in one set might want one place
-        alone = room.copy()
-        alone[order[1:][near]] = alone[order[:-1][near]] = False
-        new = alone & unknown
-        # Two with one word may not see each other here, which harms nobody if both cost the same
-        if new.sum() > self._count_admitted(priced.tag) or len(set(priced.costs)) > 1:
-            alone &= ~unknown
-            new[:] = False
-        self._entries[sets[alone], place[alone] + WAYS] = stamps[alone]
-        self._entries[sets[new], place[new]] = words[new]
-        self._count_place(priced.tag, int(new.sum()))
-        return np.flatnonzero(~alone)
 
     def _sweep(self, now: int) -> None:
         """Empty the places of one chunk whose buckets are full."""
@@ -371,17 +297,13 @@ class RecordTable:
             for tag, n in enumerate(np.bincount(tags).tolist()):
                 if n:
                     self._count_place(tag, -n)
-        floors = self._floors[self._next_chunk : self._next_chunk + CHUNK]
-        floors[self._subtract(floors, now) == 0] = 0
         self._next_chunk += CHUNK
         if self._next_chunk >= self.sets:
             self._next_chunk = 0
-            self._sketch[self._subtract(self._sketch, now) == 0] = 0
 
     def _clear(self) -> None:
         """Forget all buckets."""
-        for part in (self._entries, self._floors, self._sketch):
-            part[:] = 0
+        self._entries[:] = 0
         self.used, self._narrow, self._wide = 0, [0] * TAGS, [0] * WIDE
 
     def _count_places(self) -> None:
