@@ -45,7 +45,7 @@ SWEPT_AT = 64  # the byte of them where the time of the last sweep stands
 TICKS = 3_603_600
 SHORTEST = 16e-6  # seconds of a tick
 TIME_BITS, PRINT_BITS, NARROW_BITS, WIDE_BITS = 24, 20, 4, 8
-MASK, HALF = 2**TIME_BITS - 1, 2 ** (TIME_BITS - 1)
+MASK, HALF = (1 << TIME_BITS) - 1, 1 << TIME_BITS - 1
 TAGS, WIDE = 1 << NARROW_BITS + WIDE_BITS, 1 << WIDE_BITS
 # A share may hold so many times what is free, and so may the network around it
 NARROW_SHARE, WIDE_SHARE = 3, 4
