@@ -58,6 +58,10 @@ def test_each_event_is_counted_where_it_belongs():
     metrics.dropped(3)
     metrics.unreadable(4)
     metrics.watched(12, 0.5)
+    metrics.budgets(0.25, 5)
+    metrics.budgets(0.5, 7)
+    assert value(metrics, "budget_places_used") == 0.5
+    assert value(metrics, "budget_unplaced_total") == 7
     assert value(metrics, "requests_total", kind="query", status="200") == 2
     assert value(metrics, "requests_total", kind="refused", status="429") == 1
     assert value(metrics, "request_seconds_bucket", kind="query", le="0.005") == 1

@@ -14,8 +14,9 @@ import uuid
 import pytest
 import redis
 
+from memberscope.errors import InputError
 from memberscope.guard.policy.tables import RateLimit
-from memberscope.guard.state.interface import ActiveResponse, Bucket, StateError
+from memberscope.guard.state.interface import ActiveResponse, Bucket, RecordBuckets, StateError
 from memberscope.guard.state.redis_client import RedisLink
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.stream_lease import Consumer, LeaseLost
@@ -170,7 +171,9 @@ def test_every_key_has_a_time_to_live_and_no_name_of_a_client(redis_here, prefix
         await consumer.checkpoint("0-0/0", b"snapshot")
         with redis.Redis.from_url(redis_here.url) as direct:
             lives = {
-                key.decode().removeprefix(f"{prefix}:"): direct.pttl(key)
+                key.decode().removeprefix(f"{prefix}:").split(":")[0]
+                if key.decode().startswith(f"{prefix}:q:")
+                else key.decode().removeprefix(f"{prefix}:"): direct.pttl(key)
                 for key in direct.scan_iter(f"{prefix}:*")
             }
         await state.close()
@@ -185,6 +188,7 @@ def test_every_key_has_a_time_to_live_and_no_name_of_a_client(redis_here, prefix
         "count",
         "lease",
         "lines",
+        "q",
         "s:ff:block",
         "snapshot",
     ]
@@ -269,6 +273,74 @@ async def both(state):
 async def stood(state):
     await state.stand("ff", ActiveResponse("throttle", "volume"), 1000.0)
     return True
+
+
+def of_records(n: int) -> list[Bucket | RecordBuckets]:
+    """A client's only ten tokens, and the only one of each of so many records."""
+    rate = RateLimit(n=1, seconds=AGES)
+    return [
+        Bucket("c:x", RateLimit(n=10, seconds=AGES), 10),
+        RecordBuckets("r:x", rate, [*range(n)], [1] * n),
+    ]
+
+
+@pytest.mark.parametrize("n", [1, 1000])
+def test_what_a_late_answer_took_is_given_back(own_redis, prefix, n):
+    """The question waits in Redis's socket, and is carried out after its request was refused."""
+
+    async def body():
+        state = RedisState(own_redis.url, prefix, 1.0)
+        await until(lambda: state.take([Bucket("c:y", RateLimit(n=9, seconds=AGES), 1)]))
+        own_redis.freeze()
+        with pytest.raises(StateError):
+            await state.take(of_records(n))
+        own_redis.thaw()
+        # Nobody else asks, so that only a refund lets this through; and it is given back once
+        first = await until(lambda: granted(state, of_records(n)))
+        await asyncio.sleep(0.6)
+        second = await state.take(of_records(n))
+        await state.close()
+        return first.allowed, second.allowed
+
+    assert asyncio.run(body()) == (True, False)
+
+
+def test_a_question_that_was_called_off_before_it_came_does_nothing(redis_here, prefix):
+    async def body():
+        state = RedisState(redis_here.url, prefix, PATIENT)
+        [bucket] = one(10, holds=10)
+        await state._call_off([([bucket], state.name("q", "late"))])
+        late = await state._take(*state._ask([bucket], state.name("q", "late")))
+        return late[0], await state.take([bucket]), await state.close()
+
+    late, taken, _ = asyncio.run(body())
+    assert late == -1 and taken.allowed
+
+
+def test_a_refused_piece_gives_back_those_before_it(redis_here, prefix):
+    async def body():
+        state = RedisState(redis_here.url, prefix, PATIENT)
+        rate = RateLimit(n=1, seconds=AGES)
+        await state.take([RecordBuckets("r:x", rate, [990], [1])])
+        refused = await state.take(of_records(1000))
+        rest = await state.take(of_records(990))
+        with redis.Redis.from_url(redis_here.url) as direct:
+            slow = direct.slowlog_get(128)
+        await state.close()
+        return refused, rest, max((entry["duration"] for entry in slow), default=0)
+
+    refused, rest, longest = asyncio.run(body())
+    assert (refused.allowed, refused.lacking, rest.allowed) == (False, 1, True)
+    print(f"the longest script held Redis for {longest} microseconds")
+
+
+@pytest.mark.parametrize(
+    "url", ["http://:pa55word@host/0", "redis://x:pa/55word@host", "pa55word", "redis://x:pa55word"]
+)
+def test_no_sentence_quotes_a_password(url):
+    with pytest.raises(InputError, match=r"Give state\.redis such") as error:
+        RedisState(url)
+    assert "55word" not in str(error.value) and error.value.__cause__ is None
 
 
 def test_no_storm_while_redis_is_away(own_redis, prefix):

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
-import tracemalloc
+import mmap
 import uuid
 from contextlib import asynccontextmanager
 
@@ -18,8 +17,15 @@ from hypothesis import strategies as st
 
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
-from memberscope.guard.state.in_memory import BucketTable, MemoryState
-from memberscope.guard.state.interface import ActiveResponse, Bucket, StateError, Taken
+from memberscope.guard.state.bucket_table import BucketTable
+from memberscope.guard.state.in_memory import MemoryState
+from memberscope.guard.state.interface import (
+    ActiveResponse,
+    Bucket,
+    RecordBuckets,
+    StateError,
+    Taken,
+)
 from memberscope.guard.state.local_fallback import LocalAfterFault
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.token_buckets import build_buckets, format_retry_after
@@ -47,6 +53,12 @@ def state_here(request):
         await state.close()
 
     return make
+
+
+def records(
+    hashes: list[int], times: list[int], holds: int, seconds: float = AGES
+) -> RecordBuckets:
+    return RecordBuckets("r:default:ff", RateLimit(n=holds, seconds=seconds), hashes, times)
 
 
 def bucket(key: str, n: int, holds: int = 10, seconds: float = AGES) -> Bucket:
@@ -103,6 +115,44 @@ def test_one_key_twice_in_a_request_counts_twice(state_here):
 
 def test_no_buckets_no_limit(state_here):
     assert with_state(state_here, lambda state: state.take([])) == Taken(True)
+
+
+@pytest.mark.parametrize("many", [1, 3, 600])
+def test_records_budgets_are_counted_and_refused_together(state_here, many):
+    """Some are taken from alone, some by arrays, and in Redis in pieces."""
+
+    async def body(state):
+        whole = records([*range(many)], [1] * many, 2)
+        found = [(await state.take([bucket("c:x", 1), whole])).allowed for _ in range(3)]
+        # The last of them is spent, so that nothing is taken from the others
+        late = records([*range(1000, 1000 + many), 0], [1] * (many + 1), 2)
+        refused = await state.take([bucket("c:x", 7), late])
+        rest = await state.take(
+            [bucket("c:x", 8), records([*range(1000, 1000 + many)], [2] * many, 2)]
+        )
+        return found, refused, rest, await state.take([records([5], [3], 2)])
+
+    found, refused, rest, never = with_state(state_here, body)
+    assert found == [True, True, False]
+    assert not refused.allowed and refused.lacking == 1
+    assert refused.retry_after == pytest.approx(AGES / 2, rel=1e-5)
+    assert rest.allowed and never == Taken(False, math.inf, 0)
+
+
+@pytest.mark.parametrize("many", [1, 3, 600])
+def test_a_refund_gives_back_what_was_taken_once(state_here, many):
+    async def body(state):
+        asked = [bucket("c:x", 10), records([*range(many)], [2] * many, 2)]
+        taken = await state.take(asked)
+        await state.refund(asked, taken)
+        return [(await state.take(asked)).allowed for _ in range(2)]
+
+    assert with_state(state_here, body) == [True, False]
+
+
+def test_a_budget_of_records_is_bounded():
+    with pytest.raises(InputError, match="at most 100000 a record, got 100001"):
+        records([1], [1], 100_001)
 
 
 def test_tokens_are_never_given():
@@ -294,7 +344,7 @@ def test_few_newcomers_notice_a_full_table():
 
 
 def test_a_table_keeps_the_emptiest_and_takes_the_place_of_the_full():
-    table = BucketTable(1)
+    table = BucketTable(mmap.mmap(-1, BucketTable.count_bytes(1)))
     for key in range(16):
         table.put(key, 100.0 + key, now=50.0)
     table.put(99, 500.0, now=50.0)
@@ -303,29 +353,22 @@ def test_a_table_keeps_the_emptiest_and_takes_the_place_of_the_full():
     assert table.full_at(77) == 100.0 and table.full_at(98) == 400.0
 
 
-def test_bytes_a_bucket_at_one_hundred_thousand_clients():
-    clients, kept = 100_000, 5  # a client's bucket and those of four records
+def test_memory_is_taken_once_and_as_stated():
+    clients, record_bytes = 100_000, 2**23
     allowed = ClientLimits(per_client="1000/h", per_record="5/d")
-    tracemalloc.start()
-    state = MemoryState(clients=clients, clock=Clock())
+    state = MemoryState(clients=clients, clock=Clock(), record_bytes=record_bytes)
 
     async def fill(part):
         for i in part:
             await state.take(build_buckets(f"{i:016x}", "default", allowed, None, [i], None))
+        return [*state._tables.values()], [*state._records.values()]
 
-    asyncio.run(fill(range(10)))
-    few = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    before = sys.getsizeof(state._tables), *(table_bytes(table) for table in state._tables.values())
-    asyncio.run(fill(range(10, clients)))
-    after = sys.getsizeof(state._tables), *(table_bytes(table) for table in state._tables.values())
-    print(f"{few / clients / kept:.0f} bytes a bucket, {few / 2**20:.1f} MiB in all")
-    assert few / clients / kept < 80
-    assert before == after and sum(after) > 0.9 * few
-
-
-def table_bytes(table):
-    return sum(map(sys.getsizeof, (table.keys, table.times, table.floors)))
+    before = asyncio.run(fill(range(10)))
+    assert asyncio.run(fill(range(10, 2000))) == before
+    [[table], [records]] = before
+    assert BucketTable.count_bytes(clients) / clients < 34
+    assert table.sets * 16 >= 2 * clients
+    assert 8 * records.places <= record_bytes < 9 * records.places
 
 
 def test_responses_are_bounded_and_those_that_end_first_go():
@@ -421,8 +464,7 @@ def test_a_request_draws_from_every_budget_it_falls_under():
         Bucket("c:partner:ff", RateLimit.of("100/h"), 3),
         Bucket("a:", RateLimit.of("9/s"), 3),
         Bucket("t:ff", RateLimit.of("1/m"), 3),
-        Bucket("r:partner:ff:ffffffffffffffff", RateLimit.of("5/d"), 1),
-        Bucket("r:partner:ff:3", RateLimit.of("5/d"), 2),
+        RecordBuckets("r:partner:ff", RateLimit.of("5/d"), [2**64 - 1, 3], [1, 2], ("ff", "ff")),
     ]
     assert build_buckets("ff", "partner", allowed, RateLimit.of("9/s"), [], None) == []
     assert build_buckets("ff", "partner", ClientLimits(), None, [1], None) == []

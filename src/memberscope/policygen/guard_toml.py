@@ -52,6 +52,7 @@ def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> st
         *_draft_serving(evidence, chosen),
         *_draft_default(evidence, chosen),
         *_draft_identity(),
+        *_draft_state(),
         *_draft_measured(evidence, chosen),
     ]
     text = "\n".join(parts) + "\n"
@@ -150,6 +151,16 @@ def _draft_identity() -> list[str]:
         "# [[identity.keys]]",
         '# name = "partner"',
         '# sha256 = "…"  # of the key: printf %s "$KEY" | sha256sum',
+        "",
+    ]
+
+
+def _draft_state() -> list[str]:
+    """Draft where budgets are kept."""
+    return [
+        "[state]",
+        "# Budgets outlive a restart there. Several workers need redis in its place.",
+        'folder = "budgets"',
         "",
     ]
 

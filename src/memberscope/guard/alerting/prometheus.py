@@ -123,7 +123,16 @@ class Metrics:
         self._lag = self._gauge(
             "monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax"
         )
+        self._places = self._gauge(
+            "budget_places_used",
+            "Share in use of the places for records' budgets, in the fullest table.",
+            "livemax",
+        )
+        self._unplaced = self._counter(
+            "budget_unplaced_total", "Queries refused as a new record's budget found no place."
+        )
         self._digest: str | None = None
+        self._unplaced_before = 0
         # Labelled metrics by kind and status, as looking them up takes longer than counting
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
@@ -209,6 +218,12 @@ class Metrics:
     def late(self, seconds: float) -> None:
         """Set the age of the oldest query that waits for the monitor."""
         self._lag.set(seconds)
+
+    def budgets(self, used: float, unplaced: int) -> None:
+        """Set how full the tables of records' budgets are; refusals are counted from the start."""
+        self._places.set(used)
+        self._unplaced.inc(max(0, unplaced - self._unplaced_before))
+        self._unplaced_before = unplaced
 
     def exposition(self) -> bytes:
         """Give all metrics in Prometheus' text format.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,8 @@ from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.sketching.record_forms import load_record_form
-from memberscope.guard.state.interface import Bucket
+from memberscope.guard.state.client_shares import find_client_networks
+from memberscope.guard.state.interface import AnyBucket
 from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
@@ -140,16 +141,34 @@ class Rules:
         return self.groups[self.classes.of(client)[0]]
 
     def buckets(
-        self, group: Group, client: str, batch: Batch, names: Names, throttle: RateLimit | None
-    ) -> list[Bucket]:
-        """List the token buckets of this query; `client` is its keyed hash."""
+        self,
+        group: Group,
+        client: str,
+        batch: Batch,
+        names: Names,
+        throttle: RateLimit | None,
+        *,
+        sender: str = "",
+    ) -> list[AnyBucket]:
+        """List the token buckets of this query; `client` is the keyed hash of `sender`."""
         # Hashing records takes time, so that it is done only where a budget asks for it
         if group.unlimited and throttle is None and self.policy.guard.total is None:
             return []
         # Without a budget for each record, only their number counts
-        records = range(len(batch)) if group.allowed.per_record is None else names.records(batch)
+        records: Sequence[int] = range(len(batch))
+        share = "", ""
+        if group.allowed.per_record is not None:
+            records = names.records(batch)
+            wide, narrow = find_client_networks(sender)
+            share = names.client(wide), names.client(narrow)
         return build_buckets(
-            client, group.name, group.allowed, self.policy.guard.total, records, throttle
+            client,
+            group.name,
+            group.allowed,
+            self.policy.guard.total,
+            records,
+            throttle,
+            share=share,
         )
 
 

@@ -126,7 +126,10 @@ class PolicyMiddleware:
         rules = build_rules(load_guard_policy(policy), self._identify)
         require_measured(rules.policy, allow_looser=self.allow_looser)
         if self.state is None and rules.keeps:
-            self.state = MemoryState(rules.policy.monitor.clients)
+            self.state = MemoryState(
+                rules.policy.monitor.clients,
+                record_bytes=rules.policy.state.record_megabytes * 2**20,
+            )
         return rules
 
     def swap(self, rules: Rules) -> None:
@@ -295,8 +298,14 @@ class PolicyMiddleware:
         # A response coarsens a class without a defence: the declared output alone is asked for
         if defence is not None and group.defence is None:
             query = rules.exchange.query(body, restricted=True)
-        async with rules.slots.one(limits.answer_timeout):
-            captured = await self._asked(rules, trace, query, scope, receive)
+        try:
+            async with rules.slots.one(limits.answer_timeout):
+                captured = await self._asked(rules, trace, query, scope, receive)
+        except RequestRefused as refused:
+            # Nobody learnt anything, and not for anything that the client did
+            if refused.problem in ("overloaded", "gateway-timeout"):
+                await self._refund(trace)
+            raise
         return await self._protected(rules, trace, captured, len(query.batch), defence)
 
     async def _allowed(
@@ -328,9 +337,13 @@ class PolicyMiddleware:
                 throttle = rules.policy.respond.throttle
             if response == "coarsen":
                 defence = group.coarse
-            buckets = rules.buckets(group, trace.key, batch, self.names, throttle)
-            trace.counted = bool(buckets)
-            taken = await self.state.take(buckets) if self.state is not None and buckets else None
+            buckets = rules.buckets(
+                group, trace.key, batch, self.names, throttle, sender=trace.client
+            )
+            trace.buckets, trace.counted = buckets, bool(buckets)
+            taken = trace.taken = (
+                await self.state.take(buckets) if self.state is not None and buckets else None
+            )
         except StateError as error:
             self._fault(trace, "state", error)
             if rules.policy.guard.on_fault == "closed":
@@ -342,6 +355,16 @@ class PolicyMiddleware:
                 "budget-exhausted", () if wait is None else (("retry-after", wait),)
             )
         return defence
+
+    async def _refund(self, trace: Trace) -> None:
+        """Give back what budgets took for a query that the guard could not have answered."""
+        if self.state is None or trace.taken is None:
+            return
+        try:
+            await self.state.refund(trace.buckets, trace.taken)
+        except StateError as error:
+            # The client is refused anyway, and has less than it should
+            self._fault(trace, "state", error)
 
     async def _asked(
         self, rules: Rules, trace: Trace, query: ParsedQuery, scope: Scope, receive: Receive

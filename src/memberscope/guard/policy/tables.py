@@ -79,6 +79,13 @@ class ClientLimits(BaseModel):
     def _rate(cls, value: Any) -> Any:
         return None if value is None else RateLimit.of(value)
 
+    @field_validator("per_record")
+    @classmethod
+    def _countable(cls, value: RateLimit | None) -> RateLimit | None:
+        if value is not None and value.n > 100_000:
+            raise ValueError("Expected at most 100000 a record. Write a smaller number")
+        return value
+
     @field_validator("restrict")
     @classmethod
     def _known(cls, value: str) -> str:
@@ -397,11 +404,23 @@ class Alerts(PolicyTable):
 
 
 class StateConfig(PolicyTable):
-    """Store of budgets and of the monitor's state: this process, or Redis for several workers."""
+    """Store of budgets and of the monitor's state: this process, or Redis for several workers.
+
+    One process keeps budgets in files in `folder` over a restart; without it they begin anew. For
+    each refill time of a `per_record`, it has a table of `record_megabytes` MiB.
+    """
 
     redis: str | None = None
+    folder: str | None = None
+    record_megabytes: int = Field(default=64, ge=1, le=65536)
     prefix: str = Field(default="memberscope", pattern=r"^[A-Za-z0-9_.-]{1,40}$")
     timeout: float = Field(default=0.25, gt=0)
+
+    @model_validator(mode="after")
+    def _one_place(self) -> StateConfig:
+        if self.redis is not None and self.folder is not None:
+            raise ValueError("Expected redis or folder, got both. Remove one")
+        return self
 
 
 class MeasuredClaim(PolicyTable):

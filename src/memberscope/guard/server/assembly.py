@@ -21,11 +21,14 @@ from memberscope.guard.monitor.in_process import LocalMonitor, SharedMonitor, Sk
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.query_event import QueryEvent, Watch
 from memberscope.guard.sketching.observations import read_line
+from memberscope.guard.state.budget_folder import BudgetFolder
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State
 from memberscope.guard.state.local_fallback import LocalAfterFault
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.stream_lease import Consumer
+
+DAY = 86400.0
 
 
 async def _do_nothing() -> None:
@@ -49,6 +52,9 @@ class GuardAssembly:
 def build_state(policy: GuardPolicy, counters: Counters) -> State:
     """Build the store of budgets and responses: Redis if the policy names one, else memory.
 
+    Raises:
+        InputError: The folder of budgets is not usable, or another process uses it.
+
     >>> from memberscope.guard.policy.config import parse_guard_policy
     >>> type(build_state(parse_guard_policy({"serving": {"n_classes": 3}}), Uncounted())).__name__
     'MemoryState'
@@ -58,15 +64,40 @@ def build_state(policy: GuardPolicy, counters: Counters) -> State:
         if isinstance(counters, Metrics):
             counters.dropped(len(read_line(line)))
 
+    folder = policy.state.folder
     # What cannot be shared nobody judges
-    local = MemoryState(policy.monitor.clients, publish=lost)
+    local = MemoryState(
+        policy.monitor.clients,
+        publish=lost,
+        record_bytes=policy.state.record_megabytes * 2**20,
+        folder=None if folder is None else BudgetFolder(policy.path(folder)),
+    )
     if policy.state.redis is None:
+        limits = (policy.default, *policy.clients)
+        # A disk without room is told at the start
+        for rate in {entry.per_record for entry in limits if entry.per_record is not None}:
+            if folder is not None:
+                local.reserve(rate.seconds)
+        _warn_of_forgotten_budgets(policy)
         return local
     shared = RedisState(policy.state.redis, policy.state.prefix, policy.state.timeout)
     # With Redis away such a policy refuses: budgets kept locally would let too much through
     if policy.guard.on_fault == "closed":
         return shared
     return LocalAfterFault(shared, local, lambda error: counters.fault("state"))
+
+
+def _warn_of_forgotten_budgets(policy: GuardPolicy) -> None:
+    """Log that budgets of a day or more begin anew at each start, where nothing keeps them."""
+    limits = (policy.default, *policy.clients)
+    rates = [rate for entry in limits for rate in (entry.per_client, entry.per_record)]
+    longest = max((rate.seconds for rate in (*rates, policy.guard.total) if rate), default=0.0)
+    if policy.state.folder is None and longest >= DAY:
+        log_event(
+            logging.WARNING,
+            "budgets_not_kept",
+            why="[state] names no folder, so that budgets of a day or more begin anew at each start",
+        )
 
 
 class Watching(Protocol):
@@ -106,6 +137,9 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     key = policy.monitor.key
     if key is not None:
         secret = read_secret(policy.path(key)).key
+    elif policy.state.folder is not None and isinstance(state, MemoryState):
+        # Budgets that are kept must find the same client and record again
+        secret = state.secret
     elif policy.state.redis is not None:
         log_event(
             logging.WARNING,
@@ -116,11 +150,17 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     def told(new: GuardPolicy) -> None:
         metrics.policy(hash_guard_policy(new), time.time())
 
+    def expose_budgets() -> bytes:
+        if isinstance(state, MemoryState):
+            found = state.saturation()
+            metrics.budgets(found.used, found.unplaced)
+        return metrics.exposition()
+
     told(policy)
     watching = _build_monitor(policy, metrics, state, apart=apart)
     if watching is None:
         return GuardAssembly(
-            state, KeyedHasher(secret), counters=metrics, metrics=metrics.exposition, follow=told
+            state, KeyedHasher(secret), counters=metrics, metrics=expose_budgets, follow=told
         )
 
     def follow(new: GuardPolicy) -> None:
@@ -130,7 +170,7 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     def exposition() -> bytes:
         # A scrape shows what waits as of now, also where the monitor takes nothing
         watching.tell()
-        return metrics.exposition()
+        return expose_budgets()
 
     return GuardAssembly(
         state,

@@ -135,12 +135,13 @@ def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:
         InputError: It is not usable, or workers that share a Redis have no key to know clients by.
     """
     # Nothing beside budgets in this process, which the middleware keeps by itself
-    if policy.state.redis is None and policy.monitor.key is None:
+    kept = policy.state.folder is not None
+    if policy.state.redis is None and policy.monitor.key is None and not kept:
         return None
-    if policy.monitor.key is None:
+    if policy.monitor.key is None and not kept:
         raise InputError(
             "Expected key in [monitor] beside [state] redis, got none: workers would not know the "
             "same client. Name a key file."
         )
-    # The secret is the monitor's key, so that no other is needed
+    # The secret is the monitor's key, or lies with the budgets, so that no other is needed
     return Embedded(assemble_guard(policy, b""))

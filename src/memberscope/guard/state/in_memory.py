@@ -1,83 +1,48 @@
-"""Keep budgets and responses of one process in memory of fixed size.
+"""Keep budgets and responses of one process in memory of fixed size, or in files mapped into it.
 
-A bucket is one number: when it will be full again. Until then it lacks the tokens that refill in
-the meantime, so taking n tokens moves that time by n refills, and a full bucket need not be kept.
-
-Buckets of one kind and one refill time lie in a table of sets of 16, a bucket's set being given by
-Python's keyed hash. A new one takes the place of one that is full again. Where all 16 are in use it
-takes the place of the fullest and *starts from that one's level*, and so does every later newcomer
-to the set until that time has passed (the rule of Space-Saving [1], with time in place of counts).
-So whatever was dropped comes back with no more tokens than it had: no flood of identities buys
-anybody a token. What a flood does cost is paid by newcomers, who start with less: by about as many
-tokens as the flood took in all, divided by the places of the table.
-
-References:
-    1. A. Metwally, D. Agrawal, A. El Abbadi: Efficient Computation of Frequent and Top-k Elements
-in Data Streams. ICDT 2005.
+Buckets of clients lie in one table for each kind and refill time (`BucketTable`), those of records
+in one for each refill time (`RecordTable`). Hashes are keyed, so that nobody can choose where a
+bucket lies.
 """
 
 from __future__ import annotations
 
+import hashlib
+import mmap
+import os
 import time
-from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from math import inf
 from typing import get_args
 
 from memberscope.guard.policy.tables import Response
-from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
+from memberscope.guard.state.bucket_table import BucketTable
+from memberscope.guard.state.budget_folder import BudgetFolder
+from memberscope.guard.state.interface import (
+    ActiveResponse,
+    AnyBucket,
+    RecordBuckets,
+    Taken,
+)
+from memberscope.guard.state.record_table import Charged, RecordTable
 
-# Buckets in a set; a table has twice the places that it is made for, so that few sets overflow
-WAYS = 16
-# Buckets of a kind for each client: one for all clients together, four records a client, else one
-SHARE = {
-    "a": 0,
-    "r": 4,
-}
 ROUNDING = 1e-9  # of the refill time: what sums of refills may err by
+RECORD_BYTES = 64 * 2**20  # of a table of records
+KEEPS_TIME = 1.0  # seconds after which the time of the budgets is kept again
 HARDNESS: tuple[Response, ...] = get_args(Response)
 
 
-class BucketTable:
-    """Times when each bucket will be full again, for about `size` buckets with equal refill times.
+@dataclass(frozen=True)
+class Saturation:
+    """How full the tables of records are: the fullest one's share of places in use.
 
-    >>> table = BucketTable(100)
-    >>> table.put(7, 5.0, now=0.0)
-    >>> table.full_at(7), table.full_at(8)
-    (5.0, 0.0)
+    `unplaced` counts queries refused as a new record found no place.
     """
 
-    def __init__(self, size: int) -> None:
-        self.sets = max(1, -(-2 * size // WAYS))
-        self.keys = array("q", bytes(8 * WAYS * self.sets))
-        self.times = array("d", bytes(8 * WAYS * self.sets))
-        # The latest time of all that a set has dropped
-        self.floors = array("d", bytes(8 * self.sets))
-        self.last = 0.0  # when all will be full, or when the table was last looked at
-
-    def full_at(self, key: int) -> float:
-        """Find when the bucket will be full; for one that may have been dropped, at the latest."""
-        start = key % self.sets * WAYS
-        try:
-            return self.times[self.keys.index(key, start, start + WAYS)]
-        except ValueError:
-            # Unknown here: new, or dropped with no more tokens than the floor says
-            return self.floors[key % self.sets]
-
-    def put(self, key: int, full_at: float, now: float) -> None:
-        """Keep that time, in place of a full bucket or of the fullest."""
-        start = key % self.sets * WAYS
-        try:
-            place = self.keys.index(key, start, start + WAYS)
-        except ValueError:
-            earliest = min(self.times[start : start + WAYS])
-            place = self.times.index(earliest, start, start + WAYS)
-            # The bucket that gives way is not full yet, so that the floor must remember it
-            if earliest > now:
-                self.floors[key % self.sets] = max(earliest, self.floors[key % self.sets])
-            self.keys[place] = key
-        self.times[place] = full_at
-        self.last = max(self.last, full_at)
+    used: float
+    unplaced: int
 
 
 class MemoryState:
@@ -85,12 +50,15 @@ class MemoryState:
 
     `publish` is called with each line of the access log.
 
-    `clients` bounds the memory: about 33 bytes for each client's bucket, and 130 for those of its
-    records. `clock` is in seconds; where it steps back, no time has passed. To be used from one
-    event loop.
+    `clients` bounds the memory: about 33 bytes for each client's bucket. `record_bytes` are those
+    of each table of records, of which there is one for each refill time. With a `folder` both are
+    files there, and budgets go on after a restart. `clock` is in seconds, and `wall` too, which
+    tells how long a restart took; where they step back, no time has passed. `secret` lasts as long
+    as the budgets. To be used from one event loop.
 
     >>> import asyncio
     >>> from memberscope.guard.policy.tables import RateLimit
+    >>> from memberscope.guard.state.interface import Bucket
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
     >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", RateLimit.of("10/h"), n)]))
     >>> ask(10), ask(1)
@@ -103,43 +71,99 @@ class MemoryState:
         clients: int = 100_000,
         clock: Callable[[], float] = time.monotonic,
         publish: Callable[[str], object] = lambda line: None,
+        *,
+        record_bytes: int = RECORD_BYTES,
+        folder: BudgetFolder | None = None,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self._clients, self._clock, self._publish = clients, clock, publish
-        self._seen, self._time = clock(), 0.0
+        self._record_bytes, self._folder, self._wall = record_bytes, folder, wall
+        self._seen = clock()
+        self._time = 0.0 if folder is None else folder.resume(wall())
+        self._kept = -inf
+        self._unplaced = 0
         self._tables: dict[tuple[str, float], BucketTable] = {}
+        self._records: dict[float, RecordTable] = {}
         self._standing: dict[str, dict[Response, tuple[float, str]]] = {}
+        self.secret = os.urandom(32) if folder is None else folder.secret
+        # Copied for each name, as that is faster than setting the key up
+        start = hashlib.blake2b(digest_size=8, key=self.secret, person=b"bucket")
 
-    async def take(self, buckets: Sequence[Bucket]) -> Taken:
+        def hash_name(name: str) -> int:
+            one = start.copy()
+            one.update(name.encode())
+            return int.from_bytes(one.digest(), "little")
+
+        def find_tag(share: tuple[str, str]) -> int:
+            return RecordTable.find_tag(hash_name(share[0]), hash_name(share[1]))
+
+        def find_kind(name: str) -> tuple[str, int]:
+            kind, colon, _ = name.partition(":")
+            return kind if colon else "", hash_name(name)
+
+        # Remembered, as the same clients come again
+        self._hash, self._known = lru_cache(8192)(hash_name), lru_cache(8192)(find_kind)
+        self._tag = lru_cache(8192)(find_tag)
+
+    async def take(self, buckets: Sequence[AnyBucket]) -> Taken:
         """Take from all buckets or from none."""
         now = self._now()
-        wanted: dict[tuple[str, float], tuple[BucketTable, int, float]] = {}
+        wanted: dict[tuple[str, float], tuple[BucketTable, int, float, int]] = {}
+        charged: list[tuple[RecordTable, Charged, int]] = []
         longest, lacking = 0.0, None
         for place, bucket in enumerate(buckets):
-            rate, n = bucket.rate, bucket.n
+            rate = bucket.rate
             holds, whole = rate.n, rate.seconds
-            name = (bucket.key, whole)
-            table, key, full_at = wanted.get(name) or self._found(bucket.key, whole, now)
-            # A bucket that filled up earlier holds no more than a full one
-            if full_at < now:
-                full_at = now
-            # Under a smaller rate than before, a bucket is empty at most
-            elif full_at > now + whole:
-                full_at = now + whole
-            full_at += n * whole / holds
-            # A bucket that never holds n tokens will not do so after any time
-            wait = inf if n > holds else full_at - now - whole
+            if isinstance(bucket, RecordBuckets):
+                wait = self._charge(bucket, now, charged)
+            else:
+                name = (bucket.key, whole)
+                table, key, full_at, at = wanted.get(name) or self._found(bucket.key, whole, now)
+                # A bucket that filled up earlier holds no more than a full one
+                if full_at < now:
+                    full_at = now
+                # Under a smaller rate than before, a bucket is empty at most
+                elif full_at > now + whole:
+                    full_at = now + whole
+                full_at += bucket.n * whole / holds
+                # A bucket that never holds n tokens will not do so after any time
+                wait = inf if bucket.n > holds else full_at - now - whole
+                # The same bucket may be drawn from twice in one request
+                wanted[name] = table, key, full_at, at
             # Sums of refills err in the last digits, which must not refuse the last token
             if wait > longest and wait > ROUNDING * whole:
                 longest, lacking = wait, place
-            # The same bucket may be drawn from twice in one request
-            wanted[name] = table, key, full_at
         if lacking is not None:
+            for records, changed, tag in reversed(charged):
+                records.undo(changed, tag)
             return Taken(False, longest, lacking)
         # All have enough: only now is anything taken
-        for table, key, full_at in wanted.values():
+        for table, key, full_at, at in wanted.values():
             if full_at > now:
-                table.put(key, full_at, now)
-        return Taken(True)
+                table.put(key, full_at, now, at)
+        return Taken(True, at=now)
+
+    async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
+        """Give back what was taken, less what has refilled since.
+
+        What only a sketch has counted stays taken.
+        """
+        now = self._now()
+        for bucket in buckets:
+            rate = bucket.rate
+            if isinstance(bucket, RecordBuckets):
+                table = self._record_table(rate.seconds, now)
+                keys, costs, tag = self._address(bucket, table)
+                # Without the taking, a bucket would have refilled no more than this since
+                since = int(now / table.tick) - int(taken.at / table.tick)
+                table.give_back(
+                    keys, [max(0, cost - since) for cost in costs], tag, table.count_ticks(now)
+                )
+            else:
+                back = bucket.n * rate.seconds / rate.n - (now - taken.at)
+                if back > 0:
+                    clients, key, _, _ = self._found(bucket.key, rate.seconds, now)
+                    clients.give_back(key, back)
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
@@ -176,31 +200,119 @@ class MemoryState:
         self._publish(line)
 
     async def close(self) -> None:
-        """Do nothing: nothing is held open."""
+        """Write the files of budgets, if there are any, and let go of them."""
+        if self._folder is not None:
+            self._folder.keep_time(self._now(), self._wall())
+            self._folder.close()
+
+    def reserve(self, seconds: float) -> None:
+        """Make the table of records with this refill time now, not when a record is asked about.
+
+        Raises:
+            InputError: Its file cannot be made.
+        """
+        self._record_table(seconds, self._now())
+
+    def saturation(self) -> Saturation:
+        """Tell how full the tables of records are."""
+        tables = self._records.values()
+        return Saturation(
+            max((table.used / table.places for table in tables), default=0.0),
+            self._unplaced,
+        )
 
     def _now(self) -> float:
         """Give the seconds since the start, as far as the clock went forwards."""
         seen = self._clock()
         self._time += max(0.0, seen - self._seen)
         self._seen = seen
+        if self._folder is not None and self._time >= self._kept + KEEPS_TIME:
+            self._kept = self._time
+            self._folder.keep_time(self._time, self._wall())
         return self._time
 
-    def _found(self, name: str, whole: float, now: float) -> tuple[BucketTable, int, float]:
-        kind, colon, _ = name.partition(":")
-        table = self._tables.get((kind if colon else "", whole)) or self._table(
-            kind if colon else "", whole, now
-        )
+    def _charge(
+        self, bucket: RecordBuckets, now: float, charged: list[tuple[RecordTable, Charged, int]]
+    ) -> float:
+        """Charge some records' buckets, note what is to be undone, and give the seconds to wait."""
+        whole, holds = bucket.rate.seconds, bucket.rate.n
+        table = self._records.get(whole) or self._record_table(whole, now)
+        keys, costs, tag = self._address(bucket, table)
+        found = table.charge(keys, costs, tag, table.price_token(holds)[1], table.count_ticks(now))
+        charged.append((table, found, tag))
+        if found.unplaced:
+            self._unplaced += 1
+            # Others become full within the refill time; when is not known
+            return whole / 16
+        if found.excess <= 0:
+            return 0.0
+        return inf if max(bucket.times) > holds else (found.excess + 1) * table.tick
+
+    def _address(
+        self, bucket: RecordBuckets, table: RecordTable
+    ) -> tuple[list[int], list[int], int]:
+        """Give the hashes, the costs and the share's tag of some records' buckets."""
+        # Both are keyed hashes: which client's a bucket is shifts where all of them lie
+        owner, token = self._hash(bucket.key), table.price_token(bucket.rate.n)[0]
+        tag = self._tag(bucket.share)
+        if len(bucket.records) == 1:
+            return [owner ^ bucket.records[0]], [token * bucket.times[0]], tag
+        return [owner ^ record for record in bucket.records], [token * n for n in bucket.times], tag
+
+    def _record_table(self, whole: float, now: float) -> RecordTable:
+        table = self._records.get(whole)
+        if table is None:
+            self._drop_tables(now)
+            memory, *older = self._open_memories(f"records-{whole:.12g}", self._record_bytes)
+            table = self._records[whole] = RecordTable(memory, whole)
+            table.older = [RecordTable(part, whole) for part in older]
+            # What a file has counted is not over before it has refilled
+            table.last = now + whole
+        return table
+
+    def _found(self, name: str, whole: float, now: float) -> tuple[BucketTable, int, float, int]:
+        kind, key = self._known(name)
+        table = self._tables.get((kind, whole)) or self._table(kind, whole, now)
         # A table in use is not dropped as one of an earlier policy
         if table.last < now:
             table.last = now
-        key = hash(name)
-        return table, key, table.full_at(key)
+        full_at, at = table.find(key)
+        for older in table.older:
+            full_at = max(full_at, older.full_at(key))
+        return table, key, full_at, at
 
     def _table(self, kind: str, whole: float, now: float) -> BucketTable:
         """Make a table; drop those of an earlier policy that are full and not in use."""
-        self._tables = {name: other for name, other in self._tables.items() if other.last >= now}
-        table = self._tables[kind, whole] = BucketTable(self._clients * SHARE.get(kind, 1))
+        self._drop_tables(now)
+        # One bucket is all clients' together
+        size = BucketTable.count_bytes(0 if kind == "a" else self._clients)
+        memory, *older = self._open_memories(f"{kind or 'x'}-{whole:.12g}", size)
+        table = self._tables[kind, whole] = BucketTable(memory)
+        table.older = [BucketTable(part) for part in older]
+        table.last = max([table.last, *(part.last for part in table.older)])
         return table
+
+    def _open_memories(self, name: str, size: int) -> list[mmap.mmap]:
+        """Open a table's memory, and those of other sizes that earlier settings left."""
+        if self._folder is None:
+            return [mmap.mmap(-1, size)]
+        memory = self._folder.open_memory(f"{name}-{size}", size)
+        return [memory, *self._folder.open_others(name, size)]
+
+    def _drop_tables(self, now: float) -> None:
+        """Drop the tables of an earlier policy that are full and not in use."""
+        for (kind, whole), table in [*self._tables.items()]:
+            if table.last < now:
+                del self._tables[kind, whole]
+                self._drop_file(f"{kind or 'x'}-{whole:.12g}")
+        for whole, records in [*self._records.items()]:
+            if records.last < now:
+                del self._records[whole]
+                self._drop_file(f"records-{whole:.12g}")
+
+    def _drop_file(self, name: str) -> None:
+        if self._folder is not None:
+            self._folder.drop_memories(name)
 
     def _forget(self, now: float) -> None:
         """Drop the clients whose responses are over, or else the tenth that end first."""

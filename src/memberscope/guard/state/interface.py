@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import RateLimit, Response
 
+LARGEST = 100_000  # tokens of a record's budget
 
-@dataclass(frozen=True)
+
+# Not frozen, as some are made for each query, and frozen ones take twice as long to make
+@dataclass(slots=True)
 class Bucket:
     """Take `n` tokens from the bucket `key` of size `rate.n`, full again after `rate.seconds`.
 
@@ -32,18 +35,58 @@ class Bucket:
             raise InputError(f"Expected tokens to take, got {self.n}. Ask for 0 or more.")
 
 
+@dataclass(slots=True)
+class RecordBuckets:
+    """Take tokens from a bucket for each of some records, as often as the record occurs.
+
+    `records` are keyed hashes of 64 bits, each different; `times` says how many tokens each loses.
+    The bucket of a record is that of the key `{key}:{record:x}`. `share` names the wider network
+    and the network, or twice the client, at whose expense new buckets are kept: hashes too, and
+    always the same for one key.
+
+    Raises:
+        InputError: The budget holds more than a hundred thousand tokens.
+    """
+
+    key: str
+    rate: RateLimit
+    records: Sequence[int]
+    times: Sequence[int]
+    share: tuple[str, str] = ("", "")
+
+    def __post_init__(self) -> None:
+        """Refuse a budget that the table of records could not count."""
+        if self.rate.n > LARGEST:
+            raise InputError(
+                f"Expected a budget of at most {LARGEST} a record, got {self.rate.n}. Repair "
+                "per_record."
+            )
+
+    def split(self) -> list[Bucket]:
+        """Give each record's bucket by itself."""
+        return [
+            Bucket(f"{self.key}:{record:x}", self.rate, n)
+            for record, n in zip(self.records, self.times, strict=True)
+        ]
+
+
+AnyBucket = Bucket | RecordBuckets
+
+
 @dataclass(frozen=True)
 class Taken:
     """Result of taking tokens.
 
     Where not all were there, it has the seconds until they are, and the bucket that lacked most.
 
-    `retry_after` is infinite where a bucket never holds so many.
+    `retry_after` is infinite where a bucket never holds so many. `at` is when it was, in seconds of
+    the state's own clock.
     """
 
     allowed: bool
     retry_after: float = 0.0
     lacking: int | None = None
+    at: float = field(default=0.0, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -64,8 +107,12 @@ class State(Protocol):
     Every method may raise StateError, and ends within the policy's time-out.
     """
 
-    async def take(self, buckets: Sequence[Bucket]) -> Taken:
-        """Take from all buckets or from none, atomically across workers."""
+    async def take(self, buckets: Sequence[AnyBucket]) -> Taken:
+        """Take from all buckets or from none."""
+        ...
+
+    async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
+        """Give back what was taken, less what has refilled since."""
         ...
 
     async def standing(self, client: str) -> ActiveResponse | None:

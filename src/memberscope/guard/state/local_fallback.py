@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from memberscope.guard.state.in_memory import MemoryState
-from memberscope.guard.state.interface import ActiveResponse, Bucket, State, StateError, Taken
+from memberscope.guard.state.interface import ActiveResponse, AnyBucket, State, StateError, Taken
+
+
+@dataclass(frozen=True)
+class TakenLocally(Taken):
+    """Result of taking tokens from this process's buckets, in a fault."""
 
 
 class LocalAfterFault:
@@ -19,6 +25,7 @@ class LocalAfterFault:
 
     >>> import asyncio
     >>> from memberscope.guard.policy.tables import RateLimit
+    >>> from memberscope.guard.state.interface import Bucket
     >>> state = LocalAfterFault(MemoryState(clients=9), MemoryState(clients=9))
     >>> asyncio.run(state.take([Bucket("a:", RateLimit.of("1/h"), 1)])).allowed, state.faults
     (True, 0)
@@ -33,17 +40,28 @@ class LocalAfterFault:
         self._shared, self._local, self._on_fault = shared, local, on_fault
         self.faults = 0
 
-    async def take(self, buckets: Sequence[Bucket]) -> Taken:
+    async def take(self, buckets: Sequence[AnyBucket]) -> Taken:
         """Take from all shared buckets or from none; in a fault, from this process's."""
         try:
             taken = await self._shared.take(buckets)
         except StateError as error:
             self._fault(error)
-            return await self._local.take(buckets)
+            taken = await self._local.take(buckets)
+            return TakenLocally(taken.allowed, taken.retry_after, taken.lacking, taken.at)
         # Counted here too, so that a fault gives nobody a fresh budget
         if taken.allowed:
             await self._local.take(buckets)
         return taken
+
+    async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
+        """Give back what was taken, where it was; the copy of a shared budget stays as it is."""
+        if isinstance(taken, TakenLocally):
+            await self._local.refund(buckets, taken)
+            return
+        try:
+            await self._shared.refund(buckets, taken)
+        except StateError as error:
+            self._fault(error)
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""

@@ -1,6 +1,8 @@
 """Keep budgets and responses of several workers in one Redis (6.2 or later, no cluster).
 
-Each call is one round trip and atomic.
+Each call is one round trip and atomic, but for requests about more than some 250 records: these are
+charged in pieces, each with a time limit of its own, so that no request holds Redis up. Where a
+piece is refused, what the pieces before it took is given back.
 
 The clock is Redis's own. A bucket is kept as the seconds it is from full and when that was; where
 the clock has stepped back since, no time has passed. A step *forwards* cannot be told from time,
@@ -9,29 +11,50 @@ has a time to live: a bucket's ends when it is full again. Redis must not evict 
 (`maxmemory-policy noeviction`): each one evicted would be a fresh budget. A Redis that restarts
 without its data gives fresh budgets too; an append-only file avoids it.
 
-A question that Redis answers too late may have been carried out: its tokens are gone although the
-request was refused.
+A question that Redis answers too late may have been carried out, although its request is refused.
+So each leaves a receipt for some seconds. As soon as Redis answers again, the question is called
+off: by its receipt it is given back, and without one it is marked, so that it does nothing should
+it still come.
 """
 
 from __future__ import annotations
 
+import asyncio
+import secrets
 from collections.abc import Sequence
 from math import ceil
+from typing import Any
 
 from memberscope.guard.state.in_memory import HARDNESS
-from memberscope.guard.state.interface import ActiveResponse, Bucket, Taken
-from memberscope.guard.state.redis_client import RedisLink
+from memberscope.guard.state.interface import (
+    ActiveResponse,
+    AnyBucket,
+    Bucket,
+    RecordBuckets,
+    StateError,
+    Taken,
+)
+from memberscope.guard.state.redis_client import REST, RedisLink
 
-# KEYS: the buckets. ARGV: tokens, size and microseconds of refill of each. A bucket is kept as its
-# debt, the microseconds until it is full, and when that was; tokens are taken from all or none
-TAKE = """
+PIECE = 250  # buckets that are charged at once
+KEEP = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
+local receipt = KEYS[#KEYS]
 local function keep(key, debt)
   redis.call('SET', key, string.format('%.17g %.0f', debt, now), 'PX', math.max(1, math.ceil(debt / 1000)))
 end
+"""
+# KEYS: the buckets and the receipt. ARGV: tokens, size and microseconds of refill of each, then
+# milliseconds that the receipt is kept. A bucket is kept as its debt, the microseconds until it is
+# full, and when that was; tokens are taken from all or none
+TAKE = (
+    KEEP
+    + """
+if redis.call('EXISTS', receipt) == 1 then return {-1, '0', '0'} end
 local wanted, longest, lacking = {}, 0, 0
-for i, key in ipairs(KEYS) do
+for i = 1, #KEYS - 1 do
+  local key = KEYS[i]
   local n, holds, whole = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
   local debt = wanted[key]
   if not debt then
@@ -50,12 +73,40 @@ for i, key in ipairs(KEYS) do
   if wait > math.max(longest, 1e-9 * whole) then longest, lacking = wait, i end
   wanted[key] = debt
 end
-if lacking > 0 then return {lacking, string.format('%.17g', longest)} end
+if lacking > 0 then return {lacking, string.format('%.17g', longest), '0'} end
 for key, debt in pairs(wanted) do
   if debt > 0 then keep(key, debt) end
 end
-return {0, '0'}
+local stamp = string.format('%.0f', now)
+redis.call('SET', receipt, stamp, 'PX', ARGV[#ARGV])
+return {0, '0', stamp}
 """
+)
+# As above, with when the tokens were taken before the last of ARGV; where it is empty, the receipt
+# says it, and afterwards that the question is called off. Without the taking, a bucket would have
+# refilled no more than the time since
+REFUND = (
+    KEEP
+    + """
+local n = #KEYS - 1
+local at = tonumber(ARGV[3 * n + 1])
+if not at then
+  at = tonumber(redis.call('GET', receipt) or '')
+  redis.call('SET', receipt, 'off', 'PX', ARGV[#ARGV])
+  if not at then return 0 end
+end
+for i = 1, n do
+  local kept = redis.call('GET', KEYS[i])
+  local back = ARGV[3 * i - 2] * ARGV[3 * i] / ARGV[3 * i - 1] - math.max(0, now - at)
+  if kept and back > 0 then
+    local was, since = string.match(kept, '^(%S+) (%S+)$')
+    local debt = tonumber(was) - math.max(0, now - tonumber(since)) - back
+    if debt > 0 then keep(KEYS[i], debt) else redis.call('DEL', KEYS[i]) end
+  end
+end
+return 1
+"""
+)
 # A response in force that lasts longer stays: PTTL is below 0 where there is none
 STAND = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
@@ -72,7 +123,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[3])
 class RedisState:
     """State that all workers with one `url` and `prefix` share.
 
-    Every call ends within `timeout` seconds.
+    Every call ends within `timeout` seconds; one about many records, within as many for each 250.
 
     Lines of the access log wait in a stream of about `lines` for the one worker that monitors
     (`Consumer`), for `keep` seconds at most.
@@ -95,24 +146,49 @@ class RedisState:
     ) -> None:
         self._link, self._prefix = RedisLink(url, timeout), prefix
         self._lines, self._keep = lines, ceil(1000 * keep)
+        # As long as a late question may still be on its way
+        self._receipts = max(10.0, 20 * timeout)
+        self._called_off: set[asyncio.Task[None]] = set()
         self._take, self._stand = self._link.script(TAKE), self._link.script(STAND)
+        self._refund = self._link.script(REFUND)
         self._publish = self._link.script(PUBLISH)
 
     def name(self, *parts: str) -> str:
         """Name a key in Redis."""
         return ":".join((self._prefix, *parts))
 
-    async def take(self, buckets: Sequence[Bucket]) -> Taken:
-        """Take from all buckets or from none, atomically across workers."""
-        # The refill time is part of a bucket's name: under another one it is another bucket
-        keys = [self.name("b", f"{bucket.rate.seconds:g}", bucket.key) for bucket in buckets]
-        wanted = [
-            number
-            for bucket in buckets
-            for number in (bucket.n, bucket.rate.n, repr(1e6 * bucket.rate.seconds))
-        ]
-        lacking, wait = await self._take(keys, wanted)
-        return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
+    async def take(self, buckets: Sequence[AnyBucket]) -> Taken:
+        """Take from all buckets or from none; in each piece atomically across workers."""
+        single, places = _split_buckets(buckets)
+        begun: list[tuple[list[Bucket], str]] = []
+        first = 0.0
+        for start in range(0, len(single), PIECE):
+            piece, receipt = single[start : start + PIECE], self.name("q", secrets.token_hex(8))
+            begun.append((piece, receipt))
+            try:
+                lacking, wait, at = await self._take(*self._ask(piece, receipt))
+                if lacking < 0:
+                    raise StateError("The question was called off.")
+            except StateError:
+                # The last piece may have been carried out or not
+                self._begin_calling_off(begun)
+                raise
+            if lacking > 0:
+                if len(begun) > 1:
+                    task = self._begin_calling_off(begun[:-1])
+                    await asyncio.wait([task], timeout=self._link.timeout)
+                return Taken(False, float(wait) / 1e6, places[start + int(lacking) - 1])
+            first = first or float(at) / 1e6
+        return Taken(True, at=first)
+
+    async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
+        """Give back what was taken, less what has refilled since."""
+        single, _ = _split_buckets(buckets)
+        for start in range(0, len(single), PIECE):
+            # Not asked again if it fails: the receipt may be gone that tells whether it was done
+            await self._refund(
+                *self._ask(single[start : start + PIECE], "", f"{1e6 * taken.at:.0f}")
+            )
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
@@ -148,5 +224,52 @@ class RedisState:
         )
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections, after what is called off, if Redis answers."""
+        if self._called_off:
+            await asyncio.wait(self._called_off, timeout=self._link.timeout)
+        for task in self._called_off:
+            task.cancel()
         await self._link.close()
+
+    def _ask(
+        self, piece: Sequence[Bucket], receipt: str, *more: str
+    ) -> tuple[list[str], list[Any]]:
+        """Give the keys and arguments of a script about some buckets."""
+        # The refill time is part of a bucket's name: under another one it is another bucket
+        keys = [self.name("b", f"{bucket.rate.seconds:g}", bucket.key) for bucket in piece]
+        wanted = [
+            number
+            for bucket in piece
+            for number in (bucket.n, bucket.rate.n, repr(1e6 * bucket.rate.seconds))
+        ]
+        return [*keys, receipt], [*wanted, *more, ceil(1000 * self._receipts)]
+
+    def _begin_calling_off(self, begun: list[tuple[list[Bucket], str]]) -> asyncio.Task[None]:
+        """Call questions off in the background, where their request waits for nothing."""
+        task = asyncio.create_task(self._call_off(begun))
+        self._called_off.add(task)
+        task.add_done_callback(self._called_off.discard)
+        return task
+
+    async def _call_off(self, begun: list[tuple[list[Bucket], str]]) -> None:
+        """Undo questions by their receipts, as often as it takes while Redis keeps these."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._receipts
+        for piece, receipt in begun:
+            while loop.time() < end:
+                try:
+                    await self._refund(*self._ask(piece, receipt, ""))
+                    break
+                except StateError:
+                    await asyncio.sleep(REST)
+
+
+def _split_buckets(buckets: Sequence[AnyBucket]) -> tuple[list[Bucket], list[int]]:
+    """Give each bucket by itself, and the place in the request that it belongs to."""
+    single: list[Bucket] = []
+    places: list[int] = []
+    for place, bucket in enumerate(buckets):
+        parts = bucket.split() if isinstance(bucket, RecordBuckets) else [bucket]
+        single += parts
+        places += [place] * len(parts)
+    return single, places
