@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -157,6 +158,21 @@ def test_what_another_version_wrote_is_refused_with_a_sentence(tmp_path):
     log = Log([tmp_path / "log"], parse_guard_policy({"serving": {"n_classes": 3}}), sketcher)
     assert [*log] == [] and (log.lines, log.foreign, log.skipped) == (2, 1, 0)
     assert log.unreadable == 7
+
+
+def test_codes_that_ordinary_clients_write_as_words_stay_words_and_are_read():
+    rng = np.random.default_rng(0)
+    codes = np.array([f"{code:05d}" for code in rng.integers(0, 9999, 60)], dtype=object)
+    batch = Batch(columns={"pay": rng.normal(size=60), "zip": codes})
+    sketcher = Sketcher.fit("tabular", batch, SECRET)
+    form = replace(sketcher.form, coercion="strict")
+    assert (form.numeric, sketcher.table.wordy) == ((0,), (1,))
+    found = sketcher.sketch(canonicalise_records(batch.take([3, 4]), form))
+    other = {"zip": np.array([int(codes[3]), 7]), "pay": batch.columns["pay"][[3, 4]]}
+    again = sketcher.sketch(canonicalise_records(Batch(columns=other), form))
+    assert found[0][0] == again[0][0] and found[0][1] != again[0][1]
+    np.testing.assert_array_equal(found[1][0], again[1][0])
+    assert np.linalg.norm(found[1][1] - again[1][1]) > sketcher.radius
 
 
 def test_another_process_finds_the_same_records():

@@ -38,10 +38,9 @@ class FittedTable:
     ordered: tuple[int, ...] = ()
 
     @classmethod
-    def fit(cls, records: CanonicalBatch) -> FittedTable:
-        """Fit a table to ordinary records."""
-        wordy = tuple(np.flatnonzero(records.wordy).tolist())
-        numeric = tuple(np.flatnonzero(~records.wordy).tolist())
+    def fit(cls, records: CanonicalBatch, wordy: tuple[int, ...]) -> FittedTable:
+        """Fit a table to ordinary records, some of whose columns are `wordy`."""
+        numeric = tuple(j for j in range(records.numbers.shape[1]) if j not in wordy)
         knots = fit_knots(_extract_numeric_columns(records, numeric))
         return cls(numeric, wordy, knots, _choose_ordered_columns(knots, numeric, wordy))
 

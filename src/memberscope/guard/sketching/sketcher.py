@@ -111,7 +111,9 @@ class Sketcher:
             np.zeros((BINS, 9), np.float32),
         )
         if kind == "tabular":
-            plain = replace(plain, table=FittedTable.fit(records))
+            plain = replace(
+                plain, table=FittedTable.fit(records, _list_wordy_places(batch, records, form))
+            )
         if kind == "image":
             # Frequencies that hardly vary would else be blown up by the division
             spread = plain._image_features(records).std(axis=0)
@@ -208,6 +210,25 @@ def list_numeric_places(kind: Kind, table: FittedTable, width: int) -> tuple[int
     if kind == "tabular":
         return table.numeric
     return tuple(range(width)) if kind == "image" else ()
+
+
+def _list_wordy_places(batch: Batch, records: CanonicalBatch, form: RecordForm) -> tuple[int, ...]:
+    """List the columns of ordinary records that are written as words.
+
+    Codes such as "01234" are among them, though they read as numbers: clients may send them so.
+    """
+    columns = (
+        np.asarray(batch.array).reshape(len(batch), -1).T
+        if batch.columns is None
+        else [batch.columns[name] for name in form.columns]
+    )
+    return tuple(
+        place
+        for place, column in enumerate(columns)
+        if records.wordy[place]
+        or column.dtype.kind in "US"
+        or (column.dtype == object and any(isinstance(value, str) for value in column))
+    )
 
 
 def _join_words(records: CanonicalBatch) -> list[str]:
