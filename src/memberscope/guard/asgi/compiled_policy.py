@@ -192,13 +192,6 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
         )
     slots = Slots(policy.limits.concurrency, policy.limits.queue)
     form = load_record_form(policy)
-    if form.size is None and any(group.allowed.per_record for group in groups.values()):
-        log_event(
-            logging.WARNING,
-            "columns_not_declared",
-            why="a server that leaves values out answers about one record under many spellings, and "
-            "per_record counts each; name columns in [serving]",
-        )
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
     return Rules(
         policy,
@@ -224,3 +217,15 @@ def hash_guard_policy(policy: GuardPolicy) -> str:
 def load_guard_policy(source: GuardPolicy | str | Path) -> GuardPolicy:
     """Load a policy, from its file where a name is given."""
     return source if isinstance(source, GuardPolicy) else read_policy(source)
+
+
+def log_undeclared_columns(rules: Rules) -> None:
+    """Warn of budgets for each record where nothing says which values a record has."""
+    limited = any(group.allowed.per_record for group in rules.groups.values())
+    if limited and rules.exchange.form.size is None:
+        log_event(
+            logging.WARNING,
+            "columns_not_declared",
+            why="a server that leaves values out answers about one record under many spellings, and "
+            "per_record counts each; name columns in [serving]",
+        )

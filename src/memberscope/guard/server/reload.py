@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memberscope.errors import MemberscopeError
+from memberscope.guard.asgi.compiled_policy import log_undeclared_columns
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
@@ -65,5 +66,6 @@ class Reloads:
             needs_restart=self.restart,
         )
         log_measured(rules.policy)
+        log_undeclared_columns(rules)
         self.guard.counters.reload(True)
         return True

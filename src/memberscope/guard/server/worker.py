@@ -17,6 +17,7 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import leave_folder
 from memberscope.guard.asgi.asgi_types import App
+from memberscope.guard.asgi.compiled_policy import log_undeclared_columns
 from memberscope.guard.asgi.http_protocol import build_problem_protocol_class, build_protocol_class
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.asgi.proxy import Proxy
@@ -183,6 +184,7 @@ class Worker:
             on_fault=self.guard.rules.policy.guard.on_fault,
         )
         log_measured(self.guard.rules.policy)
+        log_undeclared_columns(self.guard.rules)
         # The admin interface answers until the public one has ended
         within = asyncio.create_task(inside.serve([inward]))
         orphan = asyncio.create_task(self._orphaned(public))
