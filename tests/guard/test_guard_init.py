@@ -28,6 +28,7 @@ from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy, read_policy
+from memberscope.guard.hashing.secret_key import create_key_file
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import load_fitted, with_fitted
@@ -674,7 +675,8 @@ def test_a_fitted_choice_names_its_file(swept, verified, tmp_path):
         "fit it to the served one with `memberscope guard fit --force`" in note
         for note in evidence.notes
     )
-    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept))
+    create_key_file(tmp_path / "guard.key")
+    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept, "guard.key"))
     policy = read_policy(tmp_path / "guard.toml")
     assert policy.default.restrict == "memguard:1" and Classes(policy).defence(
         "default"
@@ -717,11 +719,12 @@ def test_a_sweep_without_its_audits_is_refused(swept, tmp_path):
         read_evidence(tmp_path)
 
 
-POLICY = 'fitted = "f.safetensors"\n[serving]\nmodel_name = "m"\nn_classes = 3\n[default]\nrestrict = "{}"\n'
+POLICY = 'fitted = "f.safetensors"\n[monitor]\nkey = "guard.key"\n[serving]\nmodel_name = "m"\nn_classes = 3\n[default]\nrestrict = "{}"\n'
 
 
 def test_fit_writes_what_the_policy_names(tmp_path):
-    (tmp_path / "guard.toml").write_text(POLICY.format("memguard:1+hamp_output:5"))
+    (tmp_path / "guard.toml").write_text(POLICY.format("memguard:1+hamp_output"))
+    create_key_file(tmp_path / "guard.key")
     rng = np.random.default_rng(0)
     answers = rng.dirichlet(np.ones(3), 60)
     np.savez(
@@ -731,7 +734,7 @@ def test_fit_writes_what_the_policy_names(tmp_path):
         random=rng.dirichlet(np.ones(3), 20),
     )
     code, said = call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
-    assert code == 0 and "Fitted memguard:1, memguard:1+hamp_output:5 to 60 answers" in said
+    assert code == 0 and "Fitted memguard:1, memguard:1+hamp_output to 60 answers" in said
     defence = Classes(read_policy(tmp_path / "guard.toml")).defence("default")
     assert (
         defence(answers).shape == (60, 3)
@@ -769,6 +772,7 @@ def test_fit_writes_what_the_policy_names(tmp_path):
 )
 def test_what_cannot_be_fitted_is_one_sentence(tmp_path, policy, arrays, sentence):
     (tmp_path / "guard.toml").write_text(policy)
+    create_key_file(tmp_path / "guard.key")
     usual = {"outputs": np.full((4, 3), 1 / 3), "member": np.array([0, 1, 0, 1])}
     np.savez(tmp_path / "o.npz", **(usual | arrays))
     with pytest.raises(InputError, match=sentence):
