@@ -28,10 +28,12 @@ from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy, read_policy
-from memberscope.guard.hashing.secret_key import create_key_file
+from memberscope.guard.hashing.secret_key import create_key_file, read_secrets
 from memberscope.guard.identity.client_classes import Classes
+from memberscope.guard.policy.measured_level import find_looser_classes
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import load_fitted, with_fitted
+from memberscope.outputs.noise import OutputNoise
 from memberscope.outputs.ordering import build_restrictiveness_key, can_derive_answers
 from memberscope.policygen.candidates import (
     Candidate,
@@ -408,6 +410,39 @@ def test_serving_is_what_the_audit_was_told(declared):
         "columns", []
     ) == list(declared.columns)
     assert serving.get("path") == ("/score" if declared.protocol == "json" else None)
+
+
+@pytest.mark.parametrize(
+    "restrict", ["noise:0.1:7+round:3", "memguard:1:300:undecided:7", "hamp_output:7"]
+)
+def test_the_seed_of_an_audit_stays_out_of_the_policy(restrict):
+    chosen = replace(evidence_of().candidates[0], restrict=restrict)
+    found = evidence_of(candidates=(chosen,))
+    text = draft_policy(found, chosen, Path("."), "guard.key")
+    policy = parse_guard_policy(tomllib.loads(text))
+    assert "7" not in text and policy.monitor.key == "guard.key"
+    assert not find_looser_classes(policy) and policy.measured.level == policy.default.restrict
+    # A measured level that was written by hand may have the seed still
+    seeded = tomllib.loads(text)
+    seeded["measured"]["level"] = restrict
+    assert not find_looser_classes(parse_guard_policy(seeded))
+
+
+def test_an_audit_of_noise_gives_a_guard_with_a_key_of_its_own(few, tmp_path):
+    plan = replace(PLAN, threat=ThreatModel(restriction="noise:0.03:7"), restrictions=())
+    folder = audited(tmp_path / "audit", served(1.0), plan)
+    code, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml")
+    assert code == 0 and f"Its key is in {tmp_path / 'guard.key'}: keep it secret." in said
+    policy = read_policy(tmp_path / "guard.toml")
+    assert policy.default.restrict == "noise:0.03"
+    defence = Classes(policy).defence("default")
+    key = read_secrets(tmp_path / "guard.key")[0].derive_noise_key()
+    assert defence == OutputNoise(0.03, key=key)
+    assert (tmp_path / "guard.key").stat().st_mode & 0o777 == 0o600
+    # The key that answers were given by is kept
+    code, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml", "--force")
+    assert code == 0 and "Its key, which was there, is in" in said
+    assert Classes(policy).defence("default") == defence
 
 
 def test_a_title_writes_no_keys_of_its_own():

@@ -18,6 +18,7 @@ RandomisedDefence = OutputNoise | MemGuard | HampOutput
 def list_randomised_parts(defence: OutputDefence) -> list[RandomisedDefence]:
     """List the parts whose answers depend on a key or a seed.
 
+    >>> from memberscope.outputs.chain import parse_restriction
     >>> [part.name for part in list_randomised_parts(parse_restriction("noise:0.5:7+round:2"))]
     ['noise:0.5:7']
     """
@@ -27,6 +28,7 @@ def list_randomised_parts(defence: OutputDefence) -> list[RandomisedDefence]:
 def with_noise_key(defence: OutputDefence, key: bytes) -> OutputDefence:
     """Give every randomised part without a seed of its own the secret `key` (16 to 64 bytes).
 
+    >>> from memberscope.outputs.chain import parse_restriction
     >>> with_noise_key(parse_restriction("noise:0.5+top:1"), bytes(32)).name
     'noise:0.5+top:1'
     """
@@ -38,6 +40,7 @@ def with_noise_key(defence: OutputDefence, key: bytes) -> OutputDefence:
 def without_noise_keys(defence: OutputDefence) -> OutputDefence:
     """Take keys and seeds away.
 
+    >>> from memberscope.outputs.chain import parse_restriction
     >>> without_noise_keys(parse_restriction("memguard:1:300:crossed:7")).name
     'memguard:1:300:crossed'
     """
