@@ -102,5 +102,10 @@ def test_a_model_that_stands_behind_noise_already_is_tried_too(forest):
     ]
 
 
+def test_what_is_not_tried_is_said_and_passes_nothing(forest):
+    control = audited(forest, "noise:0.5+round:2", attacks=("gap", "loss"))[0].controls["inversion"]
+    assert control.passed is None and "was not tried to be undone: it is a chain" in control.why
+
+
 def test_without_noise_nothing_is_said(forest):
     assert "inversion" not in audited(forest, "round:2")[0].controls

@@ -23,6 +23,7 @@ from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.inversion import (
     INVERTED,
     Recovery,
+    can_try_recovery,
     explain_unrecovered,
     find_recovery,
     is_inverted,
@@ -76,6 +77,7 @@ __all__ = [
     "TopK",
     "build_restrictiveness_key",
     "can_derive_answers",
+    "can_try_recovery",
     "derive_noise_key",
     "derive_part_keys",
     "explain_unrecovered",

@@ -19,7 +19,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
 from memberscope.outputs.chain import flatten_chain
-from memberscope.outputs.keyed_parts import list_randomised_parts, without_noise_keys
+from memberscope.outputs.keyed_parts import without_noise_keys
 from memberscope.outputs.noise import OutputNoise, multiply_noise
 from memberscope.outputs.noise_keys import derive_public_key
 from memberscope.outputs.rounding import pick_top_classes
@@ -139,20 +139,28 @@ def find_recovery(answers: Floats, defence: OutputDefence) -> Recovery | None:
     return _find_public_seed(rows, noise) or _find_small_noise(rows, noise)
 
 
+def can_try_recovery(defence: OutputDefence) -> bool:
+    """Tell whether undoing a defence is tried: of noise alone.
+
+    >>> can_try_recovery(OutputNoise(0.5))
+    True
+    """
+    return isinstance(defence, OutputNoise)
+
+
 def explain_unrecovered(defence: OutputDefence) -> str:
     """Say what was tried to undo a defence in vain, or why nothing was tried."""
     name = defence.name
-    kinds = [part.name.split(":")[0] for part in list_randomised_parts(defence)]
+    if can_try_recovery(defence):
+        return (
+            f"{name} was tried to be undone with the public seeds 0 to {SEEDS - 1} and on the "
+            f"votes of {VOTES[0]} to {VOTES[-1]} trees, in vain."
+        )
     if len(flatten_chain(defence)) > 1:
         return f"{name} was not tried to be undone: it is a chain, and only noise alone is tried."
-    if kinds != ["noise"]:
-        return (
-            f"{name} was not tried to be undone: what it is fitted to is as secret as its key, and "
-            "no seed is tried without it."
-        )
     return (
-        f"{name} was tried to be undone with the public seeds 0 to {SEEDS - 1} and on the votes of "
-        f"{VOTES[0]} to {VOTES[-1]} trees, in vain."
+        f"{name} was not tried to be undone: what it is fitted to is as secret as its key, and "
+        "no seed is tried without it."
     )
 
 

@@ -1,11 +1,13 @@
 """Draw what randomised output defences need from a secret key and the answer alone.
 
-Who does not have the key cannot tell the draws from coins: they are keyed BLAKE2b [1]. The same
-answer always gets the same draw, so that asking again averages nothing out.
+Who does not have the key cannot tell the draws from coins: they are keyed BLAKE2b [1], and beyond
+its 64 bytes SHAKE-256 of them [2]. The same answer always gets the same draw, so that asking again
+averages nothing out.
 
 References:
     [1] M.-J. Saarinen, J.-P. Aumasson, "The BLAKE2 Cryptographic Hash and Message Authentication
         Code (MAC)", RFC 7693, 2015.
+    [2] NIST, "SHA-3 Standard", FIPS 202, 2015.
 """
 
 from __future__ import annotations
@@ -112,14 +114,8 @@ def draw_words_by_keys(
 
 
 def _expand_digest(digest: bytes, size: int) -> bytes:
-    """Expand 64 secret bytes to `size`, each block hashed with them as the key."""
-    if size <= len(digest):
-        return digest[:size]
-    blocks = -(-size // len(digest))
-    return b"".join(
-        hashlib.blake2b(number.to_bytes(4, "little"), key=digest).digest()
-        for number in range(blocks)
-    )[:size]
+    """Expand 64 secret bytes to `size`."""
+    return digest[:size] if size <= len(digest) else hashlib.shake_256(digest).digest(size)
 
 
 def _encode_answers(answers: Floats) -> list[bytes]:

@@ -11,6 +11,7 @@ from memberscope.auditing.documents.result import Control
 from memberscope.auditing.documents.schedule import Job, Schedule
 from memberscope.outputs import (
     INVERTED,
+    can_try_recovery,
     explain_unrecovered,
     find_recovery,
     list_randomised_parts,
@@ -27,15 +28,17 @@ def add_inverted_levels(
 
     The adversary knows how the noise is made, and not its key. Each level that is undone gets one
     beside it, whose name ends in `inverted`, with the same attacks. The control says what was
-    tried, and is None where no level has noise.
+    tried; there is none where no level has noise.
     """
     levels, jobs, found, said = [], [], dict(evidence), {}
+    is_whole = True
     for level in schedule.levels:
         own = [job for job in schedule.jobs if job.level == level]
         defence = level.defence
         if defence is not None and list_randomised_parts(defence):
             answers = np.asarray(evidence[level].target[:, 0, :], dtype=np.float64)
             recovery = find_recovery(answers, defence)
+            is_whole = is_whole and can_try_recovery(defence)
             if recovery is None:
                 said[level.word] = explain_unrecovered(defence)
             else:
@@ -55,5 +58,7 @@ def add_inverted_levels(
     if not said:
         return schedule, evidence, None
     undone_levels = [level.word for level in levels if level.recovery is not None]
-    control = Control(not undone_levels, " ".join(said.values()), details={"levels": undone_levels})
+    # Where something was not tried, nothing is shown to hold
+    passed = False if undone_levels else True if is_whole else None
+    control = Control(passed, " ".join(said.values()), details={"levels": undone_levels})
     return replace(schedule, levels=tuple(levels), jobs=tuple(jobs)), found, control
