@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def test_a_reload_and_a_newer_key_draw_no_other_noise(served, answers):
 @pytest.mark.parametrize("n_keys", [1, 0])
 def test_replicas_share_the_noise_of_one_key_file_and_no_other(served, answers, tmp_path, n_keys):
     if n_keys:
-        (tmp_path / "guard.key").write_bytes((served.folder / "guard.key").read_bytes())
+        shutil.copy(served.folder / "guard.key", tmp_path)
     else:
         create_key_file(tmp_path / "guard.key")
     (tmp_path / "guard.toml").write_text(KEYED)

@@ -10,6 +10,7 @@ import typer
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_option
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def write_guard_policy(options: GuardInitOptions) -> None:
     evidence = read_evidence(source, accept_limited=options.accept_limited)
     choice = choose_served_outputs(evidence)
     if choice.candidate is None:
-        typer.echo(f"No policy was written. {choice.sentence}")
+        print_line(f"No policy was written. {choice.sentence}")
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
     key = out.with_suffix(".key")
@@ -69,14 +70,14 @@ def write_guard_policy(options: GuardInitOptions) -> None:
     # A key that is there is kept: noise by another one could be averaged with what it gave
     fresh = create_key_file(key)
     write_bytes(out, draft)
-    typer.echo(f"{choice.sentence} Written to {out}.")
-    typer.echo(
+    print_line(f"{choice.sentence} Written to {out}.")
+    print_line(
         f"{'Its key' if fresh else 'Its key, which was there,'} is in {key}: keep it secret."
     )
     for note in evidence.notes:
-        typer.echo(note)
+        print_line(note)
     if not evidence.endpoint:
-        typer.echo(
+        print_line(
             "Edit [serving]: the audit did not ask a server, so it does not know how yours is "
             "asked."
         )
@@ -122,7 +123,7 @@ def fit_guard_defences(options: FitOptions) -> None:
         [fit_parts(build_keyed_defence(declared, name), found, member, random) for name in names],
         path,
     )
-    typer.echo(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
+    print_line(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
 
 
 def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
@@ -135,7 +136,11 @@ def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
 
     import numpy as np
 
+    from memberscope.targets import check_archive
+
     try:
+        # Before numpy reads anything: a small archive can inflate to fill the memory
+        check_archive(file)
         with np.load(file, allow_pickle=False) as opened:
             found: dict[str, Any] = {
                 name: opened[name]

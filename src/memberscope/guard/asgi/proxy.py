@@ -80,7 +80,8 @@ class Proxy:
         ):
             raise InputError(
                 "Expected a URL such as http://localhost:8080 as upstream, got "
-                f"{parts.hostname!r}. Repair --upstream."
+                f"{parts.hostname!r}. Give --upstream a scheme and a host, without a user, a query "
+                "or a fragment."
             )
         self.upstream, self._ca_file = upstream.rstrip("/"), ca_file
         self._session: Any = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
+from memberscope._files import parse_toml, read_regular_file
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import (
     Alerts,
@@ -59,7 +59,8 @@ class GuardPolicy(PolicyTable):
             entry.restrict not in ("none", "label") for entry in (*self.clients, self.default)
         ):
             raise ValueError(
-                "Expected restrict none or label where the server answers labels. Repair restrict."
+                "Expected restrict none or label where the server answers labels. Set restrict to "
+                "one of the two."
             )
         if "jwt" in self.identity.by and self.identity.jwt is None:
             raise ValueError(
@@ -86,14 +87,15 @@ def read_policy(path: str | Path) -> GuardPolicy:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(read_regular_file(path, largest=16 << 20).decode())
     except OSError as error:
         raise InputError(
             f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(
-            f"Expected a TOML policy, got {str(path)!r} with: {error}. Repair the file."
+            f"Expected a TOML policy, got {str(path)!r} with: {error}. Correct the file that "
+            "--policy names."
         ) from error
     return parse_guard_policy({**table, "home": str(path.parent)}, str(path))
 
@@ -123,5 +125,5 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
             else f", got {str(first['input'])[:80]!r}"
         )
         raise InputError(
-            f"Expected a usable {where} in {name}{got}: {said}. Repair the policy."
+            f"Expected a usable {where} in {name}{got}: {said}. Correct it there."
         ) from None

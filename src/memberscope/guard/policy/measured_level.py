@@ -16,7 +16,7 @@ from memberscope.outputs import (
 )
 
 ADVICE = (
-    "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
+    "Change restrict, or audit it and run guard init again; --allow-looser serves it all the same"
 )
 
 
