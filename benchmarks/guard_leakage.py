@@ -29,6 +29,7 @@ from guard_stand import WATCHED, equip, guard, program
 from memberscope import audit
 from memberscope.auditing import Plan
 from memberscope.cli.guard.app import app
+from memberscope.guard import build_keyed_defence, read_policy
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import has_fittable_part, load_fitted, with_fitted
 from memberscope.statistics import auc_interval
@@ -162,7 +163,7 @@ def fitted(name: str, folder: Path, answers: Path) -> OutputDefence | None:
     """The policy's defence as the guard has it."""
     if name == "none":
         return None
-    plain = parse_restriction(name)
+    plain = build_keyed_defence(read_policy(folder / "guard.toml"), name)
     if not has_fittable_part(plain):
         return plain
     done = CliRunner().invoke(

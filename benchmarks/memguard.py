@@ -42,6 +42,8 @@ KNOWN: tuple[Attack, ...] = (
 RANKED: tuple[Attack, ...] = (Confidence(), Entropy(), ModifiedEntropy())
 SHADOW, HIDDEN = (slice(3000, 3500), slice(4000, 4500)), (slice(0, 1000), slice(2000, 3000))
 MEMBER = np.arange(2000) < 1000
+# Of the target's defence, and of the adversary's own copy
+KEY, OWN_KEY = bytes(range(32)), bytes(range(32, 64))
 Network = Callable[[np.ndarray], np.ndarray]
 Guards = tuple[OutputDefence, OutputDefence]
 Judged = tuple[float, float, float]
@@ -240,8 +242,8 @@ def location30(n_targets: int) -> None:
             f"{right[2000:3000].mean():.3f} on others",
             end="; ",
         )
-        guard = MemGuard(1.0).fit(models.target[:2000], MEMBER)
-        own = MemGuard(1.0).fit(models.shadow[3000:4000], np.arange(1000) < 500)
+        guard = MemGuard(1.0, key=KEY).fit(models.target[:2000], MEMBER)
+        own = MemGuard(1.0, key=OWN_KEY).fit(models.shadow[3000:4000], np.arange(1000) < 500)
         asked = both(models.target, HIDDEN)
         chance = guard.classifier.odds(asked) > 0  # type: ignore[union-attr]
         length = guard.noisy(asked)[1]
@@ -259,7 +261,8 @@ def location30(n_targets: int) -> None:
         pairs = [(replace(guard, **changed), replace(own, **changed)) for changed in changes]
         guards: dict[str, Guards] = {pair[0].name: pair for pair in pairs}
         hamp = [
-            HampOutput().fit(random, np.zeros(len(random), dtype=bool)) for random in models.random
+            HampOutput(key=key).fit(random, np.zeros(len(random), dtype=bool))
+            for key, random in zip((KEY, OWN_KEY), models.random, strict=True)
         ]
         guards["hamp_output"] = (hamp[0], hamp[1])
         for name, scores in attacked(models, guards, seed).items():
@@ -281,7 +284,7 @@ def speed() -> None:
         logits = rng.normal(size=(2000, k)) * 2
         logits[np.arange(2000), rng.integers(0, k, 2000)] += np.where(member, 12.0, 7.0)
         answers = softmax(logits)
-        guard = MemGuard(1.0).fit(answers, member)
+        guard = MemGuard(1.0, key=KEY).fit(answers, member)
         asked = answers[np.random.default_rng(1).permutation(2000)[:256]]
         alone, times = [], []
         for row in asked:

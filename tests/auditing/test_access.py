@@ -69,7 +69,7 @@ def test_restrictions_leave_the_label_only_rows_as_they_are(digits, audited):
     Which no restriction changes.
     """
     model, members, non_members = digits
-    for name in ("top:1", "round:1", "temperature:5", "noise:1", "top:2+round:1", "label"):
+    for name in ("top:1", "round:1", "temperature:5", "noise:1:0", "top:2+round:1", "label"):
         behind = RestrictedTarget(SklearnTarget(model), parse_restriction(name))
         result = memberscope.audit(behind, members, non_members, policy="demo", plan=QUICK)
         after = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.top_k import TopK
 
+KEY = bytes(range(32))
+
 
 def bank(n: int = 40, k: int = 6, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).dirichlet(np.full(k, 0.4), n)
 
 
-GUARD = HampOutput().fit(bank(), np.zeros(40, dtype=bool))
+GUARD = HampOutput(key=KEY).fit(bank(), np.zeros(40, dtype=bool))
 
 
 def test_each_answer_is_some_random_input_s_scores_in_its_own_order():
@@ -36,12 +39,12 @@ def test_each_answer_is_some_random_input_s_scores_in_its_own_order():
 
 def test_the_values_say_nothing_of_how_sure_the_model_was():
     sure, unsure = np.array([[0.0, 1.0, 0.0]]), np.array([[0.33, 0.34, 0.33]])
-    guard = HampOutput().fit(np.array([[0.2, 0.3, 0.5]]), np.zeros(1, dtype=bool))
+    guard = HampOutput(key=KEY).fit(np.array([[0.2, 0.3, 0.5]]), np.zeros(1, dtype=bool))
     np.testing.assert_array_equal(guard(sure), guard(unsure))
 
 
 def test_equal_scores_stay_apart_and_the_first_of_equals_leads():
-    guard = HampOutput().fit(np.array([[0.5, 0.5, 0.0, 0.0]]), np.zeros(1, dtype=bool))
+    guard = HampOutput(key=KEY).fit(np.array([[0.5, 0.5, 0.0, 0.0]]), np.zeros(1, dtype=bool))
     seen = guard(np.array([[0.1, 0.4, 0.4, 0.1], [0.25, 0.25, 0.25, 0.25]]))
     assert (np.diff(np.sort(seen, axis=1), axis=1) > 0).all()
     np.testing.assert_array_equal(np.argsort(-seen, axis=1), [[1, 2, 0, 3], [0, 1, 2, 3]])
@@ -55,9 +58,11 @@ def test_it_repeats_whoever_is_asked_beside_and_travels():
 
 
 def test_what_it_is_fitted_to_is_in_its_digest():
-    other = HampOutput().fit(bank(seed=3), np.zeros(40, dtype=bool))
+    other = HampOutput(key=KEY).fit(bank(seed=3), np.zeros(40, dtype=bool))
     assert other.name == GUARD.name and other.digest != GUARD.digest and other != GUARD
-    assert HampOutput().fit(bank(), np.ones(40, dtype=bool)) == GUARD, "who is a member is not read"
+    again = HampOutput(key=KEY).fit(bank(), np.ones(40, dtype=bool))
+    assert again == GUARD, "who is a member is not read"
+    assert replace(GUARD, key=bytes(16)).digest != GUARD.digest
 
 
 def test_unfitted_or_before_hidden_answers_it_says_what_to_do():
@@ -67,7 +72,9 @@ def test_unfitted_or_before_hidden_answers_it_says_what_to_do():
         parse_restriction("hamp_output")(bank())
     with pytest.raises(InputError, match="Expected whole answers of 6 classes before hamp_output"):
         GUARD(TopK(2)(bank()))
+    with pytest.raises(InputError, match="Expected a key for hamp_output, got none"):
+        HampOutput().fit(bank(), np.zeros(40, dtype=bool))(bank())
     with pytest.raises(InputError, match="Expected the model's whole answers"):
         HampOutput().fit(bank()[:0], np.zeros(0, dtype=bool))
-    with pytest.raises(InputError, match="Expected a HAMP seed"):
+    with pytest.raises(InputError, match="Expected a noise seed"):
         parse_restriction("hamp_output:-1")

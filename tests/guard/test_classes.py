@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from memberscope.errors import InputError
+from memberscope.guard.hashing.secret_key import create_key_file, read_secrets
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client
 from memberscope.guard.policy.config import parse_guard_policy
@@ -88,11 +89,14 @@ def test_each_class_has_its_defence():
 
 def test_fitted_parts_come_from_the_policys_file(tmp_path):
     outputs = answers(120)
-    guard = MemGuard(1.0).fit(outputs, outputs.max(axis=1) > 0.8)
+    create_key_file(tmp_path / "guard.key")
+    key = read_secrets(tmp_path / "guard.key")[0].derive_noise_key()
+    guard = MemGuard(1.0, key=key).fit(outputs, outputs.max(axis=1) > 0.8)
     save_fitted([guard], tmp_path / "fitted.safetensors")
     table = {
         "home": str(tmp_path),
         "fitted": "fitted.safetensors",
+        "monitor": {"key": "guard.key"},
         "default": {"restrict": "memguard:1+round:3"},
     }
     classes = Classes(policy({"name": "raw", "who": ["jwt:*"], "restrict": "memguard:1"}, **table))
@@ -110,16 +114,20 @@ def test_fitted_parts_come_from_the_policys_file(tmp_path):
         ({"default": {"restrict": "temperature:2+memguard:1"}}, "Expected a fitted temperature:2"),
         ({"serving": {"n_classes": 4}}, "fitted to 4 classes, got 3"),
         ({"fitted": "absent"}, "Expected a file of fitted defences"),
+        ({"monitor": {}}, r"Expected key in \[monitor\] for memguard:1, got none"),
+        ({"monitor": {"key": "absent"}}, "Expected a key file"),
         ({"respond": {"coarsen": "memguard:3"}}, "Expected a fitted memguard:3"),
     ],
 )
 def test_what_cannot_be_served_is_refused_at_the_start(tmp_path, changed, sentence):
     outputs = answers(100)
     save_fitted([MemGuard(1.0).fit(outputs, outputs[:, 0] > 0.3)], tmp_path / "f")
+    create_key_file(tmp_path / "guard.key")
     table = {
         "serving": {"n_classes": 3},
         "home": str(tmp_path),
         "fitted": "f",
+        "monitor": {"key": "guard.key"},
         "default": {"restrict": "memguard:1"},
     }
     Classes(parse_guard_policy(table))

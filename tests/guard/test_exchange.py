@@ -20,6 +20,7 @@ from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange
 from memberscope.outputs.chain import parse_restriction
+from memberscope.outputs.keyed_parts import with_noise_key
 from memberscope.targets import FunctionTarget, RestrictedTarget
 from memberscope.wire.answers import parse_outputs
 from memberscope.wire.batch import Batch
@@ -116,7 +117,7 @@ def test_through_the_guard_is_to_the_last_bit_what_the_audits_wrapper_gives(
         FunctionTarget(
             lambda x: outputs[:, order], n_classes=3, signal="logits" if logits else "probabilities"
         ),
-        defence := parse_restriction(name),
+        defence := with_noise_key(parse_restriction(name), bytes(32)),
     )
     expected = wrapped.query(np.zeros((len(outputs), 1)))
     body, labels = Exchange.of(declared).answer(

@@ -28,9 +28,12 @@ from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy, read_policy
+from memberscope.guard.hashing.secret_key import create_key_file, read_secrets
 from memberscope.guard.identity.client_classes import Classes
+from memberscope.guard.policy.measured_level import find_looser_classes
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import load_fitted, with_fitted
+from memberscope.outputs.noise import OutputNoise
 from memberscope.outputs.ordering import build_restrictiveness_key, can_derive_answers
 from memberscope.policygen.candidates import (
     Candidate,
@@ -409,6 +412,39 @@ def test_serving_is_what_the_audit_was_told(declared):
     assert serving.get("path") == ("/score" if declared.protocol == "json" else None)
 
 
+@pytest.mark.parametrize(
+    "restrict", ["noise:0.1:7+round:3", "memguard:1:300:undecided:7", "hamp_output:7"]
+)
+def test_the_seed_of_an_audit_stays_out_of_the_policy(restrict):
+    chosen = replace(evidence_of().candidates[0], restrict=restrict)
+    found = evidence_of(candidates=(chosen,))
+    text = draft_policy(found, chosen, Path("."), "guard.key")
+    policy = parse_guard_policy(tomllib.loads(text))
+    assert "7" not in text and policy.monitor.key == "guard.key"
+    assert not find_looser_classes(policy) and policy.measured.level == policy.default.restrict
+    # A measured level that was written by hand may have the seed still
+    seeded = tomllib.loads(text)
+    seeded["measured"]["level"] = restrict
+    assert not find_looser_classes(parse_guard_policy(seeded))
+
+
+def test_an_audit_of_noise_gives_a_guard_with_a_key_of_its_own(few, tmp_path):
+    plan = replace(PLAN, threat=ThreatModel(restriction="noise:0.03:7"), restrictions=())
+    folder = audited(tmp_path / "audit", served(1.0), plan)
+    code, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml")
+    assert code == 0 and f"Its key is in {tmp_path / 'guard.key'}: keep it secret." in said
+    policy = read_policy(tmp_path / "guard.toml")
+    assert policy.default.restrict == "noise:0.03"
+    defence = Classes(policy).defence("default")
+    key = read_secrets(tmp_path / "guard.key")[0].derive_noise_key()
+    assert defence == OutputNoise(0.03, key=key)
+    assert (tmp_path / "guard.key").stat().st_mode & 0o777 == 0o600
+    # The key that answers were given by is kept
+    code, said = call("init", "--from", folder, "--out", tmp_path / "guard.toml", "--force")
+    assert code == 0 and "Its key, which was there, is in" in said
+    assert Classes(policy).defence("default") == defence
+
+
 def test_a_title_writes_no_keys_of_its_own():
     found = evidence_of(title='a"\n[guard]\nmode = "observe"\n\x1b[2J\x7f', notes=("b\n[guard]",))
     text = draft_policy(found, found.candidates[0], Path("."))
@@ -674,7 +710,8 @@ def test_a_fitted_choice_names_its_file(swept, verified, tmp_path):
         "fit it to the served one with `memberscope guard fit --force`" in note
         for note in evidence.notes
     )
-    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept))
+    create_key_file(tmp_path / "guard.key")
+    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept, "guard.key"))
     policy = read_policy(tmp_path / "guard.toml")
     assert policy.default.restrict == "memguard:1" and Classes(policy).defence(
         "default"
@@ -717,11 +754,12 @@ def test_a_sweep_without_its_audits_is_refused(swept, tmp_path):
         read_evidence(tmp_path)
 
 
-POLICY = 'fitted = "f.safetensors"\n[serving]\nmodel_name = "m"\nn_classes = 3\n[default]\nrestrict = "{}"\n'
+POLICY = 'fitted = "f.safetensors"\n[monitor]\nkey = "guard.key"\n[serving]\nmodel_name = "m"\nn_classes = 3\n[default]\nrestrict = "{}"\n'
 
 
 def test_fit_writes_what_the_policy_names(tmp_path):
-    (tmp_path / "guard.toml").write_text(POLICY.format("memguard:1+hamp_output:5"))
+    (tmp_path / "guard.toml").write_text(POLICY.format("memguard:1+hamp_output"))
+    create_key_file(tmp_path / "guard.key")
     rng = np.random.default_rng(0)
     answers = rng.dirichlet(np.ones(3), 60)
     np.savez(
@@ -731,7 +769,7 @@ def test_fit_writes_what_the_policy_names(tmp_path):
         random=rng.dirichlet(np.ones(3), 20),
     )
     code, said = call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
-    assert code == 0 and "Fitted memguard:1, memguard:1+hamp_output:5 to 60 answers" in said
+    assert code == 0 and "Fitted memguard:1, memguard:1+hamp_output to 60 answers" in said
     defence = Classes(read_policy(tmp_path / "guard.toml")).defence("default")
     assert (
         defence(answers).shape == (60, 3)
@@ -769,6 +807,7 @@ def test_fit_writes_what_the_policy_names(tmp_path):
 )
 def test_what_cannot_be_fitted_is_one_sentence(tmp_path, policy, arrays, sentence):
     (tmp_path / "guard.toml").write_text(policy)
+    create_key_file(tmp_path / "guard.key")
     usual = {"outputs": np.full((4, 3), 1 / 3), "member": np.array([0, 1, 0, 1])}
     np.savez(tmp_path / "o.npz", **(usual | arrays))
     with pytest.raises(InputError, match=sentence):

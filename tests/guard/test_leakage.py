@@ -15,7 +15,8 @@ from unruly import serving
 
 from memberscope import audit
 from memberscope.auditing import Plan
-from memberscope.outputs.chain import parse_restriction
+from memberscope.guard.hashing.secret_key import create_key_file
+from memberscope.guard.policy.keyed_defence import build_keyed_defence
 from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.types import Records
 from memberscope.wire.endpoint import Endpoint
@@ -84,13 +85,17 @@ def estimates(target) -> list[str]:
     ("restrict", "declared"),
     [("top:3+round:2", {"top_k": 3}), ("noise:0.5", {}), ("label", {"outputs": "labels"})],
 )
-def test_an_audit_through_the_guard_is_that_of_the_wrapped_model(restrict, declared):
+def test_an_audit_through_the_guard_is_that_of_the_wrapped_model(restrict, declared, tmp_path):
+    create_key_file(tmp_path / "guard.key")
     given = policy(
-        serving=V2, default={"restrict": restrict, "per_client": "100000/h", "per_record": "1000/h"}
+        serving=V2,
+        default={"restrict": restrict, "per_client": "100000/h", "per_record": "1000/h"},
+        monitor={"key": "guard.key"},
+        home=str(tmp_path),
     )
     with serving(model_server) as upstream, guarded(upstream, given) as guard:
         wrapped = RestrictedTarget(
-            FunctionTarget(memorising, n_classes=CLASSES), parse_restriction(restrict)
+            FunctionTarget(memorising, n_classes=CLASSES), build_keyed_defence(given, restrict)
         )
         with HttpTarget(
             Endpoint(guard.url, model_name="m", answer="p", n_classes=CLASSES, **declared)

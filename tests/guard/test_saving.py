@@ -39,7 +39,7 @@ def answers(n: int, k: int = 4, seed: int = 0) -> np.ndarray:
 def fitted():
     outputs = answers(300)
     return fit_parts(
-        parse_restriction("temperature:2+memguard:1:7+hamp_output:3+round:4"),
+        parse_restriction("temperature:2+memguard:1:300:undecided:7+hamp_output:3+round:4"),
         outputs,
         outputs[:, 0] > 0.2,
         answers(90, seed=2),
@@ -69,6 +69,10 @@ def test_what_is_read_back_answers_the_same_to_the_last_bit(file, fitted):
     for seed in range(3):
         asked = answers(200, seed=10 + seed)
         assert np.array_equal(found(asked), fitted(asked))
+    assert list(load_fitted(file)) == [
+        "temperature:2+memguard:1",
+        "temperature:2+memguard:1+hamp_output",
+    ], "seeds are not kept"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
@@ -120,7 +124,7 @@ def test_two_that_differ_under_one_name_are_refused(tmp_path):
 
 
 def test_another_number_of_classes_is_refused(file, fitted):
-    with pytest.raises(InputError, match=r"temperature:2\+memguard:1:7 fitted to 5 classes, got 4"):
+    with pytest.raises(InputError, match=r"temperature:2\+memguard:1 fitted to 5 classes, got 4"):
         with_fitted(parse_restriction(fitted.name), load_fitted(file), 5)
 
 
@@ -148,9 +152,12 @@ CHANGES = {
     "an offset": flip("0/b3"),
     "a score": flip("1/scores"),
     "the digest": lambda arrays, table: table["parts"][0].update(
-        digest="memguard:1:7@0000000000000000"
+        digest="memguard:1@0000000000000000"
     ),
-    "the name": lambda arrays, table: table["parts"][0].update(name="memguard:2:7"),
+    "the name": lambda arrays, table: table["parts"][0].update(name="memguard:2"),
+    "a seed": lambda arrays, table: table["parts"][0].update(
+        name="memguard:1:300:undecided:7", key="temperature:2+memguard:1:300:undecided:7"
+    ),
     "the kind": lambda arrays, table: table["parts"][1].update(name="memguard:1", key="memguard:1"),
     "an unknown name": lambda arrays, table: table["parts"][0].update(name="magic", key="magic"),
     "a name without a fit": lambda arrays, table: table["parts"][0].update(

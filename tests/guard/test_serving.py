@@ -20,10 +20,13 @@ from guarded import JSON, ROWS, Broken, guarded, policy
 from unruly import Unruly, model, serving
 
 from memberscope.guard.counters import Uncounted
+from memberscope.guard.hashing.secret_key import create_key_file, read_secrets
+from memberscope.guard.policy.keyed_defence import build_keyed_defence
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import ActiveResponse
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import save_fitted
+from memberscope.outputs.keyed_parts import with_noise_key
 from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
 from memberscope.wire.endpoint import Endpoint
 
@@ -68,7 +71,9 @@ def audit(name: str) -> dict:
         ("", {"protocol": "v2", "n_classes": 3}),
     ],
 )
-def test_an_audit_through_the_guard_reads_what_it_reads_in_process(path, declared):
+def test_an_audit_through_the_guard_reads_what_it_reads_in_process(path, declared, tmp_path):
+    create_key_file(tmp_path / "guard.key")
+    keyed = {"monitor": {"key": "guard.key"}, "home": str(tmp_path)}
     keys = {key: value for key, value in declared.items() if key in ("protocol", "body", "answer")}
     given = policy(serving=declared)
     with serving(Unruly()) as upstream, guarded(upstream, given) as guard:
@@ -87,10 +92,10 @@ def test_an_audit_through_the_guard_reads_what_it_reads_in_process(path, declare
             expected = (
                 outputs
                 if name == "none"
-                else RestrictedTarget(wrapped, parse_restriction(name)).query(X)
+                else RestrictedTarget(wrapped, build_keyed_defence(policy(**keyed), name)).query(X)
             )
             guard.guard.swap(
-                guard.guard.prepared(policy(serving=declared, default={"restrict": name}))
+                guard.guard.prepared(policy(serving=declared, default={"restrict": name}, **keyed))
             )
             guard.seen.clear()
             endpoint = Endpoint(guard.url + path, model_name="m", **keys | audit(name))
@@ -557,10 +562,16 @@ def test_memguard_behind_the_guard_is_memguard_in_process(tmp_path):
     rng = np.random.default_rng(0)
     member = np.arange(400) < 200
     answers = np.vstack([rng.dirichlet(np.ones(3) * 0.2, 200), rng.dirichlet(np.ones(3), 200)])
-    fitted = parse_restriction("memguard:1:0:30").fit(answers, member)
+    fitted = parse_restriction("memguard:1:30").fit(answers, member)
     save_fitted([fitted], tmp_path / "fitted.safetensors")
+    create_key_file(tmp_path / "guard.key")
     given = policy(
-        default={"restrict": "memguard:1:0:30"}, fitted="fitted.safetensors", home=str(tmp_path)
+        default={"restrict": "memguard:1:30"},
+        fitted="fitted.safetensors",
+        monitor={"key": "guard.key"},
+        home=str(tmp_path),
     )
+    secret = read_secrets(tmp_path / "guard.key")[0]
+    fitted = with_noise_key(fitted, secret.derive_noise_key())
     with serving(Unruly()) as upstream, guarded(upstream, given) as guard:
         np.testing.assert_array_equal(guard.score().json["predictions"], fitted(model(X)))

@@ -22,7 +22,7 @@ from memberscope.types import Access, OutputDefence, Records, SignalSpec
 
 P = np.random.default_rng(0).dirichlet(np.full(4, 0.5), 30)
 POOL = Records(np.arange(30.0)[:, None], P.argmax(axis=1), np.arange(30).astype(str))
-HAMP = HampOutput().fit(
+HAMP = HampOutput(seed=1).fit(
     np.random.default_rng(1).dirichlet(np.full(4, 0.5), 9), np.zeros(9, dtype=bool)
 )
 
@@ -43,10 +43,10 @@ def kept(behind: OutputDefence, seen_through: str | None) -> np.ndarray:
 
 
 def test_a_defence_is_not_applied_twice():
-    np.testing.assert_allclose(kept(HAMP, "hamp_output"), HAMP(P), atol=1e-6)
-    np.testing.assert_allclose(kept(HAMP, "hamp_output+top:2"), TopK(2)(HAMP(P)), atol=1e-6)
+    np.testing.assert_allclose(kept(HAMP, "hamp_output:1"), HAMP(P), atol=1e-6)
+    np.testing.assert_allclose(kept(HAMP, "hamp_output:1+top:2"), TopK(2)(HAMP(P)), atol=1e-6)
     np.testing.assert_allclose(
-        kept(HAMP, "hamp_output+round:2+top:2"), TopK(2)(HAMP(P).round(2)), atol=1e-6
+        kept(HAMP, "hamp_output:1+round:2+top:2"), TopK(2)(HAMP(P).round(2)), atol=1e-6
     )
     np.testing.assert_allclose(
         kept(Temperature(3.0), "temperature:3"), Temperature(3.0)(P), atol=1e-6
@@ -66,7 +66,8 @@ def guarded(records: Records, seed: int) -> RestrictedTarget:
     """A model behind HAMP's outputs, with the scores of its own."""
     model = SklearnTarget(LogisticRegression(C=100.0).fit(records.x, records.y))
     inputs = np.random.default_rng(seed).normal(size=(50, records.x.shape[1]))
-    return RestrictedTarget(model, HampOutput().fit(model.query(inputs), np.zeros(50, dtype=bool)))
+    hidden = HampOutput(key=bytes(32)).fit(model.query(inputs), np.zeros(50, dtype=bool))
+    return RestrictedTarget(model, hidden)
 
 
 def test_an_audit_trains_references_behind_their_own_copies():

@@ -176,7 +176,10 @@ def _estimate_all_attacks(
 def _run_controls(
     plan: Plan, got: Collected, arrays: AuditArrays, report: Progress
 ) -> dict[str, Control]:
-    """Run the controls that bear on the verdict, and the determinism probe, which informs."""
+    """Run the controls that bear on the verdict, and those that inform.
+
+    The determinism probe informs, and what came of undoing noise.
+    """
     report("control", 0, 2)
     subject, unit = got.subject, arrays.unit
     outside = ~subject.member
@@ -207,6 +210,8 @@ def _run_controls(
         ),
         "determinism": _check_determinism(got.observed),
     }
+    if got.inversion is not None:
+        found["inversion"] = got.inversion
     if got.references is not None:
         found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
     # Reference models that all failed are a control that failed, not one that is missing

@@ -15,6 +15,7 @@ import numpy as np
 from memberscope._numerics import softmax
 from memberscope.errors import InputError
 from memberscope.facts import read_recipe_facts
+from memberscope.outputs import derive_noise_key, with_noise_key
 from memberscope.recipes import as_recipe
 from memberscope.recipes.fleet import PLAIN, select_records, train_models
 from memberscope.signals import digest_records, encode_in_domain
@@ -67,7 +68,7 @@ class BehindOutputsRecipe:
     def digest(self) -> str | None:
         """Hash of the base's digest, the defence's name and what it is fitted to."""
         inner, reserve = read_recipe_facts(self.base).digest, self.how.reserve
-        text = f"answering:1:{inner}:{self.how.name}:{self.how.at_random}:{digest_records(reserve) if reserve else None}"
+        text = f"answering:2:{inner}:{self.how.name}:{self.how.at_random}:{digest_records(reserve) if reserve else None}"
         return None if inner is None else hashlib.sha256(text.encode()).hexdigest()
 
     @property
@@ -101,20 +102,25 @@ class BehindOutputsRecipe:
             yield answering
 
     def fitted(self, model: Target, pool: Records, row: Bools, seed: int) -> OutputDefence:
-        """Fit the defence to `model`, which was trained on the records under `row` (n,)."""
+        """Fit the defence to `model`, which was trained on the records under `row` (n,).
+
+        Its draws are keyed by the model's `seed`, so that no model shares them with another.
+        """
+        secret = derive_noise_key(f"seed {seed}".encode(), "behind outputs")
+        output = with_noise_key(self.how.output, secret)
         if self.how.at_random:
             outputs = _query_probabilities(
                 model, _draw_random_inputs(pool.x, np.random.default_rng([seed, 6]))
             )
             # Nobody is a member among inputs drawn at random
-            return self.how.output.fit(outputs, np.zeros(len(outputs), dtype=bool))
+            return output.fit(outputs, np.zeros(len(outputs), dtype=bool))
         assert self.how.reserve is not None
         # The model's own records against records that no model has seen
         sides = [
             _query_probabilities(model, select_records(pool, row).x),
             _query_probabilities(model, self.how.reserve.x),
         ]
-        return self.how.output.fit(
+        return output.fit(
             np.concatenate(sides), np.repeat([True, False], [len(side) for side in sides])
         )
 

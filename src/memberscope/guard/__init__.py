@@ -6,11 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope.errors import InputError
 from memberscope.guard.policy.config import GuardPolicy, parse_guard_policy, read_policy
+from memberscope.guard.policy.keyed_defence import build_keyed_defence
 
 if TYPE_CHECKING:
     from memberscope.guard.server.embedded import GuardMiddleware
 
-__all__ = ["GuardMiddleware", "GuardPolicy", "parse_guard_policy", "read_policy"]
+__all__ = [
+    "GuardMiddleware",
+    "GuardPolicy",
+    "build_keyed_defence",
+    "parse_guard_policy",
+    "read_policy",
+]
 
 
 def __getattr__(name: str) -> Any:

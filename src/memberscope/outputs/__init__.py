@@ -4,7 +4,13 @@ An audit wraps a target in the same object that stands in front of the served mo
 measured is what is served.
 """
 
-from memberscope.outputs.chain import KINDS, Chain, parse_restriction
+from memberscope.outputs.chain import (
+    KINDS,
+    Chain,
+    flatten_chain,
+    join_parts,
+    parse_restriction,
+)
 from memberscope.outputs.fitted_file import (
     fit_parts,
     has_fittable_part,
@@ -14,9 +20,24 @@ from memberscope.outputs.fitted_file import (
     with_fitted,
 )
 from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.inversion import (
+    INVERTED,
+    Recovery,
+    can_try_recovery,
+    explain_unrecovered,
+    find_recovery,
+    is_inverted,
+)
+from memberscope.outputs.keyed_parts import (
+    derive_part_keys,
+    list_randomised_parts,
+    with_noise_key,
+    without_noise_keys,
+)
 from memberscope.outputs.label_only import LabelOnly
 from memberscope.outputs.memguard import MemGuard
 from memberscope.outputs.noise import OutputNoise
+from memberscope.outputs.noise_keys import derive_noise_key
 from memberscope.outputs.ordering import (
     LABEL,
     NONE,
@@ -29,6 +50,7 @@ from memberscope.outputs.temperature import Temperature
 from memberscope.outputs.top_k import TopK
 from memberscope.types import OutputDefence
 
+# Noise comes without a key: whoever applies it adds one
 OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (
     TopK(1),
     TopK(3),
@@ -42,19 +64,30 @@ __all__ = [
     "OUTPUT_DEFENCES",
     "Chain",
     "HampOutput",
+    "INVERTED",
     "KINDS",
     "LABEL",
     "LabelOnly",
     "MemGuard",
     "NONE",
     "OutputNoise",
+    "Recovery",
     "Rounding",
     "Temperature",
     "TopK",
     "build_restrictiveness_key",
     "can_derive_answers",
+    "can_try_recovery",
+    "derive_noise_key",
+    "derive_part_keys",
+    "explain_unrecovered",
+    "find_recovery",
     "fit_parts",
+    "flatten_chain",
     "has_fittable_part",
+    "is_inverted",
+    "join_parts",
+    "list_randomised_parts",
     "load_fitted",
     "name_fitted_file",
     "parse_restriction",
@@ -62,4 +95,6 @@ __all__ = [
     "save_fitted",
     "shorten_defence_name",
     "with_fitted",
+    "with_noise_key",
+    "without_noise_keys",
 ]

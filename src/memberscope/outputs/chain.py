@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -50,10 +50,10 @@ class Chain:
 
     def fit(self, outputs: Floats, member: Bools) -> Chain:
         """Fit the parts in order, each to what those before it answer."""
-        fitted: list[OutputDefence] = []
-        for part in self.parts:
-            fitted.append(part.fit(outputs, member))
+        fitted = [self.parts[0].fit(outputs, member)]
+        for part in self.parts[1:]:
             outputs = fitted[-1](outputs)
+            fitted.append(part.fit(outputs, member))
         return Chain(tuple(fitted))
 
     def __call__(self, outputs: Floats) -> Floats:
@@ -63,24 +63,47 @@ class Chain:
         return outputs
 
 
+def _parse_seed(text: str | None) -> int | None:
+    """Parse the seed at the end of a name, if there is one."""
+    return None if text is None else int(text)
+
+
 KINDS: dict[str, Callable[..., OutputDefence]] = {
     "top": lambda k: TopK(int(k)),
     "round": lambda decimals: Rounding(int(decimals)),
     "temperature": lambda value: Temperature(float(value)),
-    "noise": lambda scale, seed="0": OutputNoise(float(scale), int(seed)),
-    "memguard": lambda distortion, seed="0", steps="300", stop="undecided": MemGuard(
-        float(distortion), int(seed), int(steps), cast(Stop, stop)
+    "noise": lambda scale, seed=None: OutputNoise(float(scale), _parse_seed(seed)),
+    "memguard": lambda distortion, steps="300", stop="undecided", seed=None: MemGuard(
+        float(distortion), int(steps), cast(Stop, stop), _parse_seed(seed)
     ),
-    "hamp_output": lambda seed="0": HampOutput(int(seed)),
+    "hamp_output": lambda seed=None: HampOutput(_parse_seed(seed)),
     "label": LabelOnly,
 }
+
+
+def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
+    """List a chain's parts, nested chains flattened, or the defence alone.
+
+    >>> [part.name for part in flatten_chain(parse_restriction("top:3+round:2"))]
+    ['top:3', 'round:2']
+    """
+    if not isinstance(defence, Chain):
+        return (defence,)
+    return tuple(part for inner in defence.parts for part in flatten_chain(inner))
+
+
+def join_parts(parts: Sequence[OutputDefence]) -> OutputDefence:
+    """Join parts to a chain; one part stays as it is."""
+    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
 
 
 def parse_restriction(name: str) -> OutputDefence:
     """Parse the name of an output defence.
 
     Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
-    `memguard:1` and `hamp_output` come back unfitted, and say so when they are used.
+    `memguard:1` and `hamp_output` come back unfitted, and say so when they are used. `noise`,
+    `memguard` and `hamp_output` come back without a key (see `with_noise_key`), or with the seed
+    that ends their name, as in `noise:0.5:1`.
 
     Raises:
         InputError: The name is unknown, its number does not fit, or something follows `label`.

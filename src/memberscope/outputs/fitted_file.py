@@ -3,7 +3,7 @@
 Each part has its place in the chain, its name and its digest.
 
 A part is kept under the chain up to and with it, such as `temperature:2+memguard:1`: fitted behind
-another part, it is another one.
+another part, it is another one. No key and no seed is kept: what is fitted depends on neither.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from memberscope._files import write_bytes
 from memberscope.errors import InputError
-from memberscope.outputs.chain import Chain, parse_restriction
+from memberscope.outputs.chain import flatten_chain, join_parts, parse_restriction
 from memberscope.outputs.hamp_output import HampOutput
+from memberscope.outputs.keyed_parts import without_noise_keys
 from memberscope.outputs.membership_classifier import SortedClassifier, digest_layers
 from memberscope.outputs.memguard import MemGuard
 from memberscope.types import Bools, Floats, OutputDefence
@@ -32,17 +33,6 @@ META = "memberscope"  # the file's one entry of metadata, in JSON
 # Far more than any classifier has, so that a damaged file is refused early
 MOST_LAYERS = 16
 Tensors = dict[str, NDArray[Any]]
-
-
-def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
-    """List a chain's parts, nested chains flattened, or the defence alone.
-
-    >>> [part.name for part in flatten_chain(parse_restriction("top:3+round:2"))]
-    ['top:3', 'round:2']
-    """
-    if not isinstance(defence, Chain):
-        return (defence,)
-    return tuple(part for inner in defence.parts for part in flatten_chain(inner))
 
 
 def has_fittable_part(defence: OutputDefence) -> bool:
@@ -55,12 +45,12 @@ def has_fittable_part(defence: OutputDefence) -> bool:
 
 
 def _key_fittable_parts(defence: OutputDefence) -> dict[str, OutputDefence]:
-    """Map each part that has to be fitted, by the name of the chain up to it.
+    """Map each part that has to be fitted, without keys, by the name of the chain up to it.
 
     >>> list(_key_fittable_parts(parse_restriction("temperature:2+memguard:1+round:2")))
     ['temperature:2+memguard:1']
     """
-    parts = flatten_chain(defence)
+    parts = flatten_chain(without_noise_keys(defence))
     names = [part.name for part in parts]
     return {
         "+".join(names[: place + 1]): part
@@ -74,10 +64,13 @@ def with_fitted(
 ) -> OutputDefence:
     """Replace the parts that have to be fitted by those in `fitted` (from `load_fitted`).
 
+    Keys and seeds stay those of `defence`.
+
     Raises:
         InputError: A part is not there, or is fitted to another number of classes than `n_classes`.
     """
-    parts, names = [], [part.name for part in flatten_chain(defence)]
+    parts = []
+    names = [part.name for part in flatten_chain(without_noise_keys(defence))]
     for place, part in enumerate(flatten_chain(defence)):
         if has_fittable_part(part):
             key = "+".join(names[: place + 1])
@@ -86,14 +79,16 @@ def with_fitted(
                     f"Expected a fitted {key}, got {', '.join(fitted) or 'none'}. Run `memberscope "
                     "guard fit`, and name its file."
                 )
-            part = fitted[key]
-            if n_classes is not None and _count_fitted_classes(part) != n_classes:
+            found = fitted[key]
+            if n_classes is not None and _count_fitted_classes(found) != n_classes:
                 raise InputError(
                     f"Expected {key} fitted to {n_classes} classes, got "
-                    f"{_count_fitted_classes(part)}. Fit it to this model's answers."
+                    f"{_count_fitted_classes(found)}. Fit it to this model's answers."
                 )
+            # What was learned comes from the file, how it is drawn from the defence
+            part = replace(found, seed=part.seed, key=part.key)  # type: ignore[type-var, attr-defined]
         parts.append(part)
-    return parts[0] if len(parts) == 1 else Chain(tuple(parts))
+    return join_parts(parts)
 
 
 def _count_fitted_classes(part: OutputDefence) -> int:
@@ -112,10 +107,17 @@ def fit_parts(
     `random` (r, k) those about inputs drawn at random, for hamp_output.
 
     Raises:
-        InputError: hamp_output is among the parts without `random`, or the answers are not usable.
+        InputError: hamp_output is among the parts without `random`, the answers are not usable, or
+            a part that draws noise stands before one that is fitted and has no key.
     """
     fitted: list[OutputDefence] = []
+    answered = 0
     for part in flatten_chain(defence):
+        # A part is fitted to what those before it answer; the last ones need no key for that
+        if has_fittable_part(part):
+            for before in fitted[answered:]:
+                outputs, random = before(outputs), None if random is None else before(random)
+            answered = len(fitted)
         if isinstance(part, HampOutput):
             if random is None:
                 raise InputError(
@@ -125,10 +127,8 @@ def fit_parts(
             part = part.fit(random, np.zeros(len(random), dtype=bool))
         else:
             part = part.fit(outputs, member)
-        # The next part is fitted to what this one answers
-        outputs, random = part(outputs), None if random is None else part(random)
         fitted.append(part)
-    return fitted[0] if len(fitted) == 1 else Chain(tuple(fitted))
+    return join_parts(fitted)
 
 
 def name_fitted_file(name: str) -> str:
@@ -178,7 +178,7 @@ def save_fitted(defences: Iterable[OutputDefence], path: str | Path) -> tuple[st
         }
     listed = [{"key": key, "name": part.name, "digest": part.digest} for key, part in parts.items()]
     meta = {META: json.dumps({"format": FORMAT, "parts": listed})}
-    # For their owner alone: a part's name holds the seed, which must stay secret
+    # For their owner alone: what is fitted tells about the records that it was fitted to
     write_bytes(Path(path), save(tensors, metadata=meta), mode=0o600)
     return tuple(parts)
 
@@ -263,6 +263,8 @@ def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
         InputError: The name is unknown.
     """
     empty = parse_restriction(str(entry["name"]))
+    if without_noise_keys(empty) != empty:
+        raise ValueError("a seed in a name, which would not be secret")
     # The key is the chain up to and with the part, so that it ends in its name
     if str(entry["key"]).split("+")[-1] != entry["name"]:
         raise ValueError(f"{entry['name']} under the key {entry['key']}")

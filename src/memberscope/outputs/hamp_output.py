@@ -13,7 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.outputs.noise import hash_rows
+from memberscope.outputs.noise_keys import (
+    check_noise_key,
+    digest_noise_key,
+    draw_keyed_words,
+    require_noise_key,
+)
 from memberscope.types import Bools, Floats, Signal
 
 GAP = 1e-9  # by which equal scores are set apart
@@ -24,29 +29,27 @@ class HampOutput:
     """Replace each answer's values by the sorted scores of a random input; only the order stays.
 
     `fit` takes the model's answers about inputs drawn at random from the whole input space. Which
-    of them is used depends on the answer to six decimals and on `seed`, which must stay secret, so
-    asking again gives the same. Equal scores are set apart a little, the first class of equals
-    leads, and so the top class stays.
+    of them is used depends on the answer to six decimals and on the secret `key`, or on a `seed`
+    that everybody knows, so asking again gives the same. Equal scores are set apart a little, the
+    first class of equals leads, and so the top class stays.
 
-    >>> guard = HampOutput().fit(np.array([[0.2, 0.3, 0.5]]), np.array([False]))
+    >>> guard = HampOutput(key=bytes(32)).fit(np.array([[0.2, 0.3, 0.5]]), np.array([False]))
     >>> np.round(guard(np.array([[0.01, 0.98, 0.01]])), 6).tolist()
     [[0.3, 0.5, 0.2]]
     """
 
-    seed: int = 0
+    seed: int | None = None
     scores_digest: str | None = None
     scores: Floats | None = field(default=None, compare=False, repr=False)
+    key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**64:
-            raise InputError(
-                f"Expected a HAMP seed of 0 to 2^64 - 1, got {self.seed}. Give hamp_output:1."
-            )
+        check_noise_key(self.seed, self.key, "hamp_output:1")
 
     @property
     def name(self) -> str:
-        """Name `hamp_output`, with a seed other than zero."""
-        return "hamp_output" + (f":{self.seed}" if self.seed else "")
+        """Name `hamp_output`, with the seed if there is one."""
+        return "hamp_output" + ("" if self.seed is None else f":{self.seed}")
 
     @property
     def signal(self) -> Signal:
@@ -60,8 +63,9 @@ class HampOutput:
 
     @property
     def digest(self) -> str:
-        """Name with the hash of the random inputs' scores."""
-        return self.name if self.scores_digest is None else f"{self.name}@{self.scores_digest}"
+        """Name with the hashes of the random inputs' scores and of the key, if there are any."""
+        found = [] if self.scores_digest is None else [self.scores_digest]
+        return "@".join([self.name, *found, *([digest_noise_key(self.key)] if self.key else [])])
 
     def fit(self, outputs: Floats, member: Bools) -> HampOutput:
         """Fit to the model's answers `outputs` (n, k) about random inputs; `member` is not read.
@@ -86,7 +90,8 @@ class HampOutput:
         """Answer (n, k).
 
         Raises:
-            InputError: It is not fitted, classes are hidden, or their number is another.
+            InputError: It is not fitted or has no key, classes are hidden, or their number is
+                another.
         """
         if self.scores is None:
             raise InputError(
@@ -104,10 +109,9 @@ class HampOutput:
                 f"shape {outputs.shape} "
                 f"with {int((~np.isfinite(outputs)).sum())} hidden. Put {self.name} first."
             )
-        # Six decimals, as later ones differ between batch sizes and machines; -0.0 becomes 0.0
-        chosen = (
-            hash_rows(np.round(outputs, 6) + 0.0, self.seed) % np.uint64(len(self.scores))
-        ).astype(np.int64)
+        key = require_noise_key(self.name, self.seed, self.key)
+        words = draw_keyed_words(outputs, key, "hamp_output")[:, 0]
+        chosen = (words % np.uint64(len(self.scores))).astype(np.int64)
         # The largest score goes to the top class, the first of equals, and so on down
         answered = np.empty(outputs.shape)
         np.put_along_axis(

@@ -63,7 +63,7 @@ class SortedClassifier:
         return odds.astype(np.float64), found
 
 
-def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int) -> SortedClassifier:
+def fit_sorted_classifier(outputs: Floats, member: Bools, seed: int = 0) -> SortedClassifier:
     """Fit a classifier of `member` (n,) from `outputs` (n, k), deterministically, on equal halves.
 
     Raises:

@@ -9,7 +9,7 @@ References:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -18,7 +18,13 @@ from scipy.special import expit
 from memberscope._numerics import softmax
 from memberscope.errors import InputError
 from memberscope.outputs.membership_classifier import SortedClassifier, fit_sorted_classifier
-from memberscope.outputs.noise import hash_rows, map_to_uniform
+from memberscope.outputs.noise_keys import (
+    check_noise_key,
+    digest_noise_key,
+    draw_keyed_words,
+    map_to_uniform,
+    require_noise_key,
+)
 from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Bools, Floats, Ints, Signal
 
@@ -43,9 +49,9 @@ class MemGuard:
     """Add the smallest noise (L1) at which a membership classifier says 0.5, within a budget.
 
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability
-    min(1, `distortion` / d), drawn by the answer to six decimals and `seed`, which must stay
-    secret: asking again gives the same answer. The expected distortion of each answer is at most
-    `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5,
+    min(1, `distortion` / d), drawn by the answer to six decimals and the secret `key`, or a `seed`
+    that everybody knows: asking again gives the same answer. The expected distortion of each answer
+    is at most `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5,
     but ends with the first step beyond, as in the authors' code: more of it, which hides more.
 
     It misleads attacks that read sorted outputs by thresholds learned elsewhere. Attacks that know
@@ -55,42 +61,38 @@ class MemGuard:
     >>> member = np.arange(400) < 200
     >>> top = np.where(member, rng.uniform(0.8, 1.0, 400), rng.uniform(0.5, 0.9, 400))
     >>> answers = np.column_stack([top, 1 - top])
-    >>> guard = MemGuard(2.0).fit(answers, member)
+    >>> guard = MemGuard(2.0, key=bytes(32)).fit(answers, member)
     >>> chance = 1 / (1 + np.exp(-guard.classifier.odds(guard(answers))))
     >>> bool((abs(chance - 0.5) < 1e-3).all()), bool((guard(answers).argmax(axis=1) == 0).all())
     (True, True)
     """
 
     distortion: float = 1.0
-    seed: int = 0
     steps: int = 300
     stop: Stop = "undecided"
+    seed: int | None = None
     classifier: SortedClassifier | None = None
+    key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.distortion) and self.distortion >= 0):
             raise InputError(
                 f"Expected a distortion of at least 0, got {self.distortion:g}. Give memguard:1."
             )
-        if not 0 <= self.seed < 2**32:
-            raise InputError(
-                f"Expected a MemGuard seed of 0 to 2^32 - 1, got {self.seed}. Give memguard:1:1."
-            )
+        check_noise_key(self.seed, self.key, "memguard:1:300:undecided:1")
         if self.steps < 1:
-            raise InputError(
-                f"Expected at least one step, got {self.steps}. Give memguard:1:0:300."
-            )
+            raise InputError(f"Expected at least one step, got {self.steps}. Give memguard:1:300.")
         if self.stop not in get_args(Stop):
             raise InputError(
                 f"Expected MemGuard to stop at undecided or crossed, got {self.stop!r}. Give "
-                "memguard:1:0:300:crossed."
+                "memguard:1:300:crossed."
             )
 
     @property
     def name(self) -> str:
-        """Name `memguard:d`, with the seed, steps and stop that are not the usual."""
-        # Only what follows the last unusual number is left out, as numbers are read by place
-        rest, usual = (self.seed, self.steps, self.stop), (0, 300, "undecided")
+        """Name `memguard:d`, with the steps, stop and seed that are not the usual."""
+        # Only what follows the last unusual part is left out, as parts are read by place
+        rest, usual = (self.steps, self.stop, self.seed), (300, "undecided", None)
         given = max((place + 1 for place in range(3) if rest[place] != usual[place]), default=0)
         return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, rest[:given])])
 
@@ -106,22 +108,26 @@ class MemGuard:
 
     @property
     def digest(self) -> str:
-        """Name with the hash of the classifier."""
-        return self.name if self.classifier is None else f"{self.name}@{self.classifier.digest}"
+        """Name with the hashes of the classifier and of the secret key, if there are any."""
+        found = [] if self.classifier is None else [self.classifier.digest]
+        return "@".join([self.name, *found, *([digest_noise_key(self.key)] if self.key else [])])
 
     def fit(self, outputs: Floats, member: Bools) -> MemGuard:
         """Fit the classifier to answers (n, k) about records that trained the model, and others."""
-        return replace(self, classifier=fit_sorted_classifier(outputs, member, self.seed))
+        return replace(self, classifier=fit_sorted_classifier(outputs, member))
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k).
 
         Raises:
-            InputError: It is not fitted, classes are hidden, or their number is another.
+            InputError: It is not fitted or has no key, classes are hidden, or their number is
+                another.
         """
         noisy, length = self.noisy(outputs)
-        # Six decimals, as later ones differ between batch sizes and machines; -0.0 becomes 0.0
-        drawn = map_to_uniform(hash_rows(np.round(outputs, 6) + 0.0, self.seed))
+        key = require_noise_key(self.name, self.seed, self.key)
+        # Neither the steps nor the stop change how often noise is used, so both share their draws
+        words = draw_keyed_words(outputs, key, f"memguard:{self.distortion:.15g}")
+        drawn = map_to_uniform(words[:, 0])
         # With probability min(1, distortion / length): the expected distortion stays in the budget
         used = (length > 0) & (drawn * length < self.distortion)
         return np.where(used[:, None], noisy, outputs)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from memberscope.outputs.chain import parse_restriction
-from memberscope.outputs.fitted_file import flatten_chain
+from memberscope.outputs.chain import flatten_chain, parse_restriction
 from memberscope.outputs.rounding import Rounding
 from memberscope.outputs.top_k import TopK
 

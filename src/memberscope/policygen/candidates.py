@@ -37,6 +37,7 @@ from memberscope.outputs import (
     NONE,
     build_restrictiveness_key,
     can_derive_answers,
+    is_inverted,
     name_fitted_file,
     shorten_defence_name,
 )
@@ -49,9 +50,7 @@ Outcome = Literal["meets", "breaks", "undecided"]
 
 @dataclass(frozen=True)
 class MeasuredBound:
-    """Measured limits of one claim.
-
-    They are those of the strongest attack's number, beside the `limit` that it must keep.
+    """Measured limits of one claim: of the strongest attack's number, which must keep `limit`.
 
     The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was
     `able` to break the limit, keeping it shows nothing.
@@ -302,6 +301,9 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
     serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
     found: Levels = {}
     for threat in result.threat_models:
+        # Noise that was undone counts at the level with the noise, and is not served
+        if is_inverted(threat.restriction):
+            continue
         place = (threat.access.word, threat.restriction)
         name = (
             LABEL

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.guard import parse_guard_policy
+from memberscope.outputs import NONE, parse_restriction, without_noise_keys
 from memberscope.policygen.candidates import (
     Candidate,
     GuardEvidence,
@@ -25,10 +26,14 @@ EXAMPLE = {"protocol": "v2", "model_name": "model"}
 BODY = '{"instances": "$records"}'
 
 
-def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> str:
+def draft_policy(
+    evidence: GuardEvidence, chosen: Candidate, folder: Path, key: str | None = None
+) -> str:
     """Draft the text of `guard.toml` that serves `chosen`.
 
-    `folder` is where the evidence lies, for its fitted parts.
+    `folder` is where the evidence lies, for its fitted parts. `key` is the file of the guard's
+    secret, beside the policy. A seed that an audit drew its noise by is left out: the guard's key
+    takes its place.
 
     Raises:
         InputError: What the audit was told of its endpoint makes no policy.
@@ -53,6 +58,7 @@ def draft_policy(evidence: GuardEvidence, chosen: Candidate, folder: Path) -> st
         *_draft_default(evidence, chosen),
         *_draft_identity(),
         *_draft_state(),
+        *([] if key is None else _draft_monitor(key)),
         *_draft_measured(evidence, chosen),
     ]
     text = "\n".join(parts) + "\n"
@@ -84,7 +90,7 @@ def _draft_header(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
             else ""
         )
         outcome = f"{rates}: {entry.outcome}{short}{kept}" if entry.bounds else "not measured"
-        lines.append(f"#   {entry.restrict} ({entry.outputs}): {outcome}")
+        lines.append(f"#   {_drop_seed(entry.restrict)} ({entry.outputs}): {outcome}")
     lines.append(f"# Attacked by: {', '.join(chosen.attacks)}.")
     lines += [f"# {line}" for line in evidence.notes]
     # Titles come from users, and a comment with a line break would become a setting
@@ -128,7 +134,7 @@ def _draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """Draft what every client gets."""
     return [
         "[default]",
-        f"restrict = {_quote_toml_text(chosen.restrict)}",
+        f"restrict = {_quote_toml_text(_drop_seed(chosen.restrict))}",
         f"# The audit's attackers asked at most {evidence.asked} times about a record: with more, "
         "its limits say nothing. The budget is for",
         "# one client and one record exactly; copies with noise are other records, and many "
@@ -165,13 +171,33 @@ def _draft_state() -> list[str]:
     ]
 
 
+def _draft_monitor(key: str) -> list[str]:
+    """Draft where the guard's secret lies."""
+    return [
+        "[monitor]",
+        "# The secret of the noise in answers, of budgets and of the monitor. All workers and replicas "
+        "need this file, nobody else.",
+        f"key = {_quote_toml_text(key)}",
+        "",
+    ]
+
+
+def _drop_seed(restrict: str) -> str:
+    """Name outputs without the seed of an audit's noise.
+
+    >>> _drop_seed("noise:0.1:7+top:1"), _drop_seed("none")
+    ('noise:0.1+top:1', 'none')
+    """
+    return NONE if restrict == NONE else without_noise_keys(parse_restriction(restrict)).name
+
+
 def _draft_measured(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     """Draft the claim with the least room."""
     bound = chosen.tightest()
     return [
         "[measured]",
         f"result = {_quote_toml_text(evidence.digest)}",
-        f"level = {_quote_toml_text(chosen.restrict)}",
+        f"level = {_quote_toml_text(_drop_seed(chosen.restrict))}",
         *([] if bound.fpr is None else [f"fpr = {bound.fpr!r}"]),
         *([f"claim = {_quote_toml_text(bound.claim)}"] if bound.claim else []),
         f"limit = {bound.limit!r}",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from memberscope.auditing.collect.inverted_levels import add_inverted_levels
 from memberscope.auditing.collect.measured_signals import (
     Measurements,
     add_transfer_signal,
@@ -31,6 +32,7 @@ from memberscope.auditing.controls.fitted import describe_unfitted_answers
 from memberscope.auditing.controls.overlap import describe_duplicates
 from memberscope.auditing.documents.access_levels import Level, build_evidence
 from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.result import Control
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.class_order import require_order
 from memberscope.auditing.subject.duplicates import (
@@ -74,6 +76,7 @@ STREAMS = (
 class Collected:
     """The subject after overlap was dealt with, the model's answers, and the plan's random streams.
 
+    `inversion` says what came of undoing randomised restrictions, None where there are none.
     `broken_recipe` says why no reference model at all could be trained, and is empty where some
     could or none were wanted; `broken_targets` says the same of further target models.
     """
@@ -91,6 +94,7 @@ class Collected:
     procedure: Procedure | None = None
     training_seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    inversion: Control | None = None
     broken_recipe: str = ""
     broken_targets: str = ""
 
@@ -172,6 +176,9 @@ def collect_audit_data(
     observed = _ask_target(plan, subject, training, store, report)
     schedule = build_schedule(plan, subject, observed.signal, training)
     evidence = _build_level_evidence(plan, subject, observed, schedule.levels, streams["features"])
+    schedule, evidence, inversion = add_inverted_levels(
+        schedule, evidence, plan.search_queries or 0
+    )
     # Told at once: hours of training are lost on a model that answers at random
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
@@ -228,6 +235,7 @@ def collect_audit_data(
         procedure=procedure,
         training_seconds=time.perf_counter() - started if training is not None else 0.0,
         notes=(*duplicated, *unfitted, *seedless),
+        inversion=inversion,
         broken_recipe=broken,
         broken_targets=further.why if isinstance(further, Failure) else "",
     )

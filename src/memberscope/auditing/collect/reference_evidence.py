@@ -156,12 +156,7 @@ def _reduce_target_answers(
     """
     # Whole answers are kept of the first view only
     chosen = answers[:1] if wanted.spec.name == "outputs" else answers
-    left = replace(
-        wanted,
-        restriction=find_remaining_restriction(
-            wanted.restriction.name if wanted.restriction else None, done
-        ),
-    )
+    left = replace(wanted, restriction=find_remaining_restriction(wanted.restriction, done))
     parts = [reduce_outputs(left, signal, outputs, records.y) for outputs in chosen]
     return parts[0][0], np.stack([values for _, values in parts], axis=1)
 

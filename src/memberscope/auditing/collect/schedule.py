@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from memberscope.auditing.collect.measured_signals import explain_no_search
 from memberscope.auditing.collect.reference_models import Training
-from memberscope.auditing.documents.access_levels import Level, is_worth_running, list_audit_levels
+from memberscope.auditing.documents.access_levels import (
+    Level,
+    derive_audit_key,
+    is_worth_running,
+    list_audit_levels,
+)
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import NotRun
 from memberscope.auditing.documents.schedule import Job, Schedule
@@ -32,7 +37,8 @@ def build_schedule(
     Raises:
         InputError: The signal allows no level that the threat model grants.
     """
-    levels = list_audit_levels(subject.target, signal, plan.threat, plan.restrictions)
+    key = derive_audit_key(plan.seed)
+    levels = list_audit_levels(subject.target, signal, plan.threat, plan.restrictions, key)
     if not levels:
         raise InputError(
             f"Expected signals that access {plan.threat.access.word!r} returns, got {signal}. "

@@ -7,13 +7,24 @@ hold back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
-from memberscope.outputs import Chain, Rounding, TopK, parse_restriction
+from memberscope.outputs import (
+    INVERTED,
+    Chain,
+    Recovery,
+    Rounding,
+    TopK,
+    derive_noise_key,
+    flatten_chain,
+    join_parts,
+    parse_restriction,
+    with_noise_key,
+)
 from memberscope.signals import SignalRequest, is_measured, restrict_to_access, with_query_budget
 from memberscope.types import (
     Access,
@@ -43,11 +54,15 @@ class Level:
     """What one query returns: an access, and the restriction of its outputs by name if any.
 
     `declared` tells the restriction that is in force (or none) from those that are tried beside it.
+    Randomised restrictions draw by `key`, which no attack sees. Where an adversary undoes their
+    noise, the level ends in `inverted`, and `recovery` is how.
     """
 
     access: Access
     restriction: str | None = None
     declared: bool = True
+    key: bytes | None = field(default=None, compare=False, repr=False)
+    recovery: Recovery | None = field(default=None, compare=False, repr=False)
 
     @property
     def word(self) -> str:
@@ -57,6 +72,17 @@ class Level:
         ('probabilities top:1', 'label')
         """
         return format_level(self.access.word, self.restriction)
+
+    @property
+    def defence(self) -> OutputDefence | None:
+        """What is done to the outputs: the restriction with its key, and what undoes it."""
+        if self.restriction is None:
+            return None
+        name = self.restriction.removesuffix(f"+{INVERTED}")
+        found = parse_restriction(name)
+        if self.key is not None:
+            found = with_noise_key(found, self.key)
+        return found if self.recovery is None else Chain((found, self.recovery))
 
     def wanted(self, spec: SignalSpec, queries: int) -> SignalRequest:
         """Request a signal as an adversary here sees it, with `queries` a record for each search.
@@ -69,9 +95,7 @@ class Level:
             return SignalRequest(
                 self.access, with_query_budget(spec, queries) if searched else spec
             )
-        return SignalRequest(
-            self.access, spec, parse_restriction(self.restriction) if self.restriction else None
-        )
+        return SignalRequest(self.access, spec, self.defence)
 
 
 def format_level(access: str, restriction: str | None) -> str:
@@ -95,23 +119,43 @@ def _find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
     return f"{own}+{declared}"
 
 
-def find_remaining_restriction(name: str | None, done: str | None) -> OutputDefence | None:
-    """Find what is left of the restriction `name` for answers that went through `done` already.
+def find_remaining_restriction(
+    restriction: OutputDefence | None, done: str | None
+) -> OutputDefence | None:
+    """Find what is left of a restriction for answers that went through `done` already.
 
-    >>> find_remaining_restriction("top:3+round:2", "top:3"), find_remaining_restriction("top:3", "top:3"), find_remaining_restriction("top:1", None)
+    >>> chain = parse_restriction("top:3+round:2")
+    >>> find_remaining_restriction(chain, "top:3"), find_remaining_restriction(TopK(3), "top:3"), find_remaining_restriction(TopK(1), None)
     (Rounding(decimals=2), None, TopK(k=1))
     """
-    if name is None or name == done:
-        return None
-    return parse_restriction(name if done is None else name.removeprefix(f"{done}+"))
+    if restriction is None or done is None:
+        return restriction
+    parts, gone = flatten_chain(restriction), done.split("+")
+    if [part.name for part in parts[: len(gone)]] != gone:
+        return restriction
+    left = parts[len(gone) :]
+    return join_parts(left) if left else None
+
+
+def derive_audit_key(seed: int) -> bytes:
+    """Derive the key of an audit's randomised restrictions from the plan's seed.
+
+    No attack is given it: whoever queries a guard does not know its key either.
+    """
+    return derive_noise_key(f"seed {seed}".encode(), "audit")
 
 
 def list_audit_levels(
-    target: Target, signal: Signal, threat: ThreatModel, tried: Sequence[str] = ()
+    target: Target,
+    signal: Signal,
+    threat: ThreatModel,
+    tried: Sequence[str] = (),
+    key: bytes | None = None,
 ) -> tuple[Level, ...]:
     """List the levels to audit, weakest first.
 
-    They are those that `signal` can be reduced to, up to the declared one.
+    They are those that `signal` can be reduced to, up to the declared one. Randomised restrictions
+    draw by `key`.
 
     Each restriction of `tried` that would hide something is a level of its own, below all
     probabilities.
@@ -157,8 +201,8 @@ def list_audit_levels(
                     and _is_stricter_restriction(name, declared, target.n_classes)
                 ]
                 names = [name if declared is None else f"{declared}+{name}" for name in beside]
-                found += [Level(access, name, declared=False) for name in names]
-            found.append(Level(access, declared))
+                found += [Level(access, name, declared=False, key=key) for name in names]
+            found.append(Level(access, declared, key=key))
         else:
             found.append(Level(access))
     return tuple(found)
@@ -209,7 +253,7 @@ def build_evidence(
     `done` names the restriction that the outputs went through already. `decided` (n,) are the
     labels that the model itself gives, if these need not be the top ones.
     """
-    defence = find_remaining_restriction(level.restriction, done)
+    defence = find_remaining_restriction(level.defence, done)
     seen, values = restrict_to_access(level.access, signal, outputs, defence)
     # A threshold of its own may make the model decide against its top class
     if decided is not None and level.access == Access.LABEL:

@@ -18,6 +18,7 @@ from memberscope.auditing.estimates.estimates import (
     convert_tpr_to_ppv,
     parse_access,
 )
+from memberscope.outputs import INVERTED, is_inverted
 from memberscope.statistics import (
     Interval,
     auc_interval,
@@ -36,13 +37,13 @@ def find_verdict_level(arrays: AuditArrays, declared: Access) -> AttackScores:
 
     It is the declared one, or the highest that the model offers below it.
     """
+    # Answers whose noise was undone are a way to attack the level with the noise
+    served = [entry for entry in arrays.scored if not is_inverted(entry.restriction)]
     usable = [
-        entry
-        for entry in arrays.scored
-        if entry.declared and parse_access(entry.access) <= declared
+        entry for entry in served if entry.declared and parse_access(entry.access) <= declared
     ]
     # Where nothing was declared, the highest level is all there is to speak of
-    return max(usable or arrays.scored, key=lambda entry: parse_access(entry.access))
+    return max(usable or served, key=lambda entry: parse_access(entry.access))
 
 
 def list_candidate_parts(arrays: AuditArrays, at: AttackScores) -> list[AttackPart]:
@@ -53,14 +54,16 @@ def list_candidate_parts(arrays: AuditArrays, at: AttackScores) -> list[AttackPa
     Under a restriction that is tried beside the declared one these are the attacks made there and
     those on labels.
     """
-    finest: dict[str, AttackScores] = {}
+    finest: dict[tuple[str, bool], AttackScores] = {}
     for scored in arrays.scored:
-        before = finest.get(scored.attack)
+        # Answers with noise, and the same answers without, are two ways to attack
+        way = scored.attack, _is_undone_noise(scored, at)
+        before = finest.get(way)
         # More access never hurts an attack, so its finest version stands for it
         if is_derivable(scored, at) and (
             before is None or parse_access(scored.access) > parse_access(before.access)
         ):
-            finest[scored.attack] = scored
+            finest[way] = scored
     parts = [build_whole_part(scored, arrays) for scored in finest.values()]
     # Equal rankings would be paid for twice in the correction, for nothing
     return [parts[index] for index in find_distinct_rankings([part.scores for part in parts])]
@@ -68,13 +71,18 @@ def list_candidate_parts(arrays: AuditArrays, at: AttackScores) -> list[AttackPa
 
 def is_derivable(scored: AttackScores, at: AttackScores) -> bool:
     """Tell whether what is seen at the level of `scored` follows from what is seen at `at`."""
-    if scored.level == at.level:
+    if scored.level == at.level or _is_undone_noise(scored, at):
         return True
     # A restriction that is tried hides something, so only labels follow from it
     weaker = parse_access(scored.access) < parse_access(at.access)
     return (
         weaker and (at.declared or parse_access(scored.access) == Access.LABEL) and scored.declared
     )
+
+
+def _is_undone_noise(scored: AttackScores, at: AttackScores) -> bool:
+    """Tell whether the level of `scored` is that of `at` with its noise undone."""
+    return scored.level == f"{at.level}+{INVERTED}"
 
 
 def list_scored_levels(arrays: AuditArrays) -> list[AttackScores]:

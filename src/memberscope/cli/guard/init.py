@@ -45,11 +45,12 @@ class FitOptions:
 
 @take_options(GuardInitOptions)
 def write_guard_policy(options: GuardInitOptions) -> None:
-    """Write the least restrictive policy that the audit shows to be safe.
+    """Write the least restrictive policy that the audit shows to be safe, and its key file.
 
     Exit 1 if none is, 3 if that is open.
     """
     from memberscope._files import write_bytes
+    from memberscope.guard.hashing import create_key_file
     from memberscope.policygen import choose_served_outputs, draft_policy, read_evidence
 
     source, out = options.source, options.out
@@ -64,8 +65,15 @@ def write_guard_policy(options: GuardInitOptions) -> None:
         print_line(f"No policy was written. {choice.sentence}")
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
-    write_bytes(out, draft_policy(evidence, choice.candidate, folder).encode())
+    key = out.with_suffix(".key")
+    draft = draft_policy(evidence, choice.candidate, folder, key.name).encode()
+    # A key that is there is kept: noise by another one could be averaged with what it gave
+    fresh = create_key_file(key)
+    write_bytes(out, draft)
     print_line(f"{choice.sentence} Written to {out}.")
+    print_line(
+        f"{'Its key' if fresh else 'Its key, which was there,'} is in {key}: keep it secret."
+    )
     for note in evidence.notes:
         print_line(note)
     if not evidence.endpoint:
@@ -78,7 +86,7 @@ def write_guard_policy(options: GuardInitOptions) -> None:
 @take_options(FitOptions)
 def fit_guard_defences(options: FitOptions) -> None:
     """Fit the policy's memguard and hamp_output to the served model's answers."""
-    from memberscope.guard import read_policy
+    from memberscope.guard import build_keyed_defence, read_policy
     from memberscope.outputs import fit_parts, has_fittable_part, parse_restriction, save_fitted
 
     policy = options.policy
@@ -112,7 +120,8 @@ def fit_guard_defences(options: FitOptions) -> None:
             "Correct one of them."
         )
     kept = save_fitted(
-        [fit_parts(parse_restriction(name), found, member, random) for name in names], path
+        [fit_parts(build_keyed_defence(declared, name), found, member, random) for name in names],
+        path,
     )
     print_line(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
 

@@ -8,7 +8,12 @@ from memberscope.guard.hashing.canonical import (
     canonicalise_records,
     encode_canonical_records,
 )
-from memberscope.guard.hashing.secret_key import Secret, read_secrets, write_secrets
+from memberscope.guard.hashing.secret_key import (
+    Secret,
+    create_key_file,
+    read_secrets,
+    write_secrets,
+)
 
 __all__ = [
     "CANONICAL_VERSION",
@@ -17,6 +22,7 @@ __all__ = [
     "Secret",
     "UnreadableRecord",
     "canonicalise_records",
+    "create_key_file",
     "encode_canonical_records",
     "read_secrets",
     "write_secrets",

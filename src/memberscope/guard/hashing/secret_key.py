@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from memberscope._files import read_json, write_bytes
 from memberscope._text import quote_value
 from memberscope.errors import InputError
+from memberscope.outputs import derive_noise_key
 
 FORMAT = "memberscope-key/1"
 Purpose = Literal["client", "record", "word", "project"]
@@ -79,6 +80,10 @@ class Secret:
             )
         )
 
+    def derive_noise_key(self) -> bytes:
+        """Derive the key of the noise in answers: 32 bytes that tell nothing of the secret."""
+        return derive_noise_key(self.key, "guard")
+
     def _hash(self, purpose: Purpose, text: bytes) -> bytes:
         return hashlib.blake2b(text, digest_size=8, key=self.key, person=purpose.encode()).digest()
 
@@ -136,6 +141,24 @@ def _refuse_readable_key(path: Path) -> None:
             f"Expected a key file that only its owner and group may read, got {str(path)!r}, which "
             f"everybody may. Run chmod 600 {path}, and make a new key if others use this machine."
         )
+
+
+def create_key_file(path: str | Path) -> bool:
+    """Write a fresh secret to a key file, and tell whether it did; one that is there stays.
+
+    Raises:
+        InputError: What is there is no key file.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "guard.key"
+    >>> create_key_file(file), create_key_file(file), len(read_secrets(file))
+    (True, False, 1)
+    """
+    if Path(path).exists():
+        read_secrets(path)
+        return False
+    write_secrets(path, [Secret.new()])
+    return True
 
 
 def write_secrets(path: str | Path, secrets: list[Secret]) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from memberscope.guard.identity.client_identity import Client
 from memberscope.guard.identity.forwarded import Network, parse_network
 from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.keyed_defence import build_keyed_defence
 from memberscope.guard.policy.tables import ClientLimits
-from memberscope.outputs import load_fitted, parse_restriction, with_fitted
+from memberscope.outputs import NONE, load_fitted, with_fitted
 from memberscope.types import OutputDefence
 
 DEFAULT = "default"
@@ -33,8 +34,8 @@ class Classes:
         """Build what the policy names.
 
         Raises:
-            InputError: A network is none, or a defence must be fitted and the policy's file does
-                not hold it for these classes.
+            InputError: A network is none, a defence draws noise and the policy names no key, or a
+                defence must be fitted and the policy's file does not hold it for these classes.
         """
         self.allowed: dict[str, ClientLimits] = {entry.name: entry for entry in policy.clients} | {
             DEFAULT: policy.default
@@ -49,10 +50,10 @@ class Classes:
         # What was fitted to another number of classes is refused
         n_classes = len(serving.classes) if serving.classes else serving.n_classes
         self.defences = {
-            name: _build_output_defence(restrict, parts, n_classes)
+            name: _build_output_defence(policy, restrict, parts, n_classes)
             for name, restrict in names.items()
         }
-        self.coarsened = _build_output_defence(policy.respond.coarsen, parts, n_classes)
+        self.coarsened = _build_output_defence(policy, policy.respond.coarsen, parts, n_classes)
 
     def of(self, client: Client) -> tuple[str, ClientLimits]:
         """Find the first class of a client, else `default`, with its limits."""
@@ -68,20 +69,17 @@ class Classes:
 
 
 def _build_output_defence(
-    restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None
+    policy: GuardPolicy, restrict: str, parts: Mapping[str, OutputDefence], n_classes: int | None
 ) -> OutputDefence | None:
-    """Build the output defence `restrict`, with fitted parts from `parts`.
+    """Build the output defence `restrict`, with fitted parts from `parts` and the guard's key.
 
     Raises:
         InputError: A part must be fitted and is not there, or is fitted to another number of
-            classes.
-
-    >>> _build_output_defence("none", {}, 3), _build_output_defence("top:1+round:2", {}, 3).name
-    (None, 'top:1+round:2')
+            classes, or draws noise and the policy names no key.
     """
-    return (
-        None if restrict == "none" else with_fitted(parse_restriction(restrict), parts, n_classes)
-    )
+    if restrict == NONE:
+        return None
+    return with_fitted(build_keyed_defence(policy, restrict), parts, n_classes)
 
 
 def _parse_client_rule(text: str) -> Holds:

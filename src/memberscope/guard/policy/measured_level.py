@@ -7,7 +7,13 @@ import logging
 from memberscope.errors import InputError
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.outputs import LABEL, NONE, can_derive_answers
+from memberscope.outputs import (
+    LABEL,
+    NONE,
+    can_derive_answers,
+    parse_restriction,
+    without_noise_keys,
+)
 
 ADVICE = (
     "Change restrict, or audit it and run guard init again; --allow-looser serves it all the same"
@@ -19,7 +25,10 @@ def _find_measured_level(policy: GuardPolicy) -> str | None:
     found = policy.measured
     if found is None:
         return None
-    return LABEL if found.outputs == "labels" else found.level
+    if found.outputs == "labels" or found.level == NONE:
+        return LABEL if found.outputs == "labels" else NONE
+    # An audit's noise may have a seed, in whose place the guard has its key
+    return without_noise_keys(parse_restriction(found.level)).name
 
 
 def find_looser_classes(policy: GuardPolicy) -> list[str]:

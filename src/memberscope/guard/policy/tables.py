@@ -10,7 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from memberscope.errors import InputError
 from memberscope.guard.hashing.canonical import Coercion, Dtype, RecordForm
-from memberscope.outputs import parse_restriction
+from memberscope.outputs import (
+    NONE,
+    list_randomised_parts,
+    parse_restriction,
+    without_noise_keys,
+)
 from memberscope.wire import Endpoint
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -61,6 +66,27 @@ class RateLimit(PolicyTable):
         return cls(n=int(found[1]), seconds=int(found[2] or 1) * SECONDS[found[3]])
 
 
+def check_served_defence(name: str) -> str:
+    """Check the name of a defence that a guard serves, and give it back.
+
+    Raises:
+        ValueError: It is unknown, or has a seed, which would make its noise public.
+    """
+    if name == NONE:
+        return name
+    try:
+        defence = parse_restriction(name)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    served = without_noise_keys(defence).name
+    if any(part.seed is not None for part in list_randomised_parts(defence)):
+        raise ValueError(
+            f"Expected a defence without a seed, since whoever knows the seed undoes the noise. "
+            f"Write {served}: the key of [monitor] makes it secret"
+        )
+    return name
+
+
 class ClientLimits(BaseModel):
     """Limits of one class of clients.
 
@@ -89,12 +115,7 @@ class ClientLimits(BaseModel):
     @field_validator("restrict")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value != "none":
-            try:
-                parse_restriction(value)
-            except InputError as error:
-                raise ValueError(str(error)) from None
-        return value
+        return check_served_defence(value)
 
 
 class ClientClass(ClientLimits):
@@ -344,7 +365,7 @@ class GuardLimits(PolicyTable):
 class MonitorConfig(PolicyTable):
     """Files and limits of the monitor. Paths are relative to the policy's folder.
 
-    `key` holds the secret of all hashes, and `sketch` how records are sketched: without it nothing
+    `key` holds the secret of all hashes and of the noise in answers, and `sketch` how records are sketched: without it nothing
     is watched. `fingerprints` of the training set lie elsewhere. `tuned` holds thresholds; without
     it nothing alarms. `log` is the access log of hashes and sketches, kept for `retention_days`.
     What the monitor knows of up to `clients` clients is kept in `memory` over a restart. `socket`
@@ -387,6 +408,11 @@ class Respond(PolicyTable):
     @classmethod
     def _rate(cls, value: Any) -> Any:
         return RateLimit.of(value)
+
+    @field_validator("coarsen")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        return check_served_defence(value)
 
 
 class Alerts(PolicyTable):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope._digests import digest_array
 from memberscope.facts import read_recipe_facts
-from memberscope.signals import digest_records
+from memberscope.signals import SignalRequest, digest_records
 
 if TYPE_CHECKING:
     from memberscope.recipes.fleet.fleet import TrainingJob
@@ -29,7 +29,7 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
     digest = read_recipe_facts(order.recipe).digest
     if digest is None:
         return None
-    wanted = [entry.name for entry in order.wanted]
+    wanted = [_name_wanted_signal(entry) for entry in order.wanted]
     shared = [
         VERSION,
         digest,
@@ -43,6 +43,16 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
     # Added only where it applies, so that keys of earlier runs without it stay valid
     shared += ["whole"] if order.whole else []
     return ["model-" + name for name in _hash_models(order, shared)]
+
+
+def _name_wanted_signal(wanted: SignalRequest) -> str:
+    """Name a signal, with the digest of its restriction where the name does not say it all."""
+    defence = wanted.restriction
+    return (
+        wanted.name
+        if defence is None or defence.digest == defence.name
+        else f"{wanted.name} {defence.digest}"
+    )
 
 
 def build_weight_keys(order: TrainingJob) -> list[str] | None:

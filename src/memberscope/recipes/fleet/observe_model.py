@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._digests import digest_array
 from memberscope._numerics import softmax
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.frames import choose_rows
-from memberscope.outputs import Chain
+from memberscope.outputs import Chain, Recovery, derive_part_keys, flatten_chain
 from memberscope.signals import (
     SignalRequest,
     is_measured,
@@ -108,7 +109,11 @@ def observe_signals(
     """
     # A model behind the target's own defence must not be restricted twice
     look = replace(
-        look, wanted=tuple(_strip_own_restriction(wanted, model) for wanted in look.wanted)
+        look,
+        wanted=tuple(
+            _restrict_own_model(_strip_own_restriction(wanted, model), inside)
+            for wanted in look.wanted
+        ),
     )
     answers = [_query_view(look, model, pool.x, name) for name in look.views]
     # A model that diverged is kept with neutral signals, so that rows still match the design
@@ -160,6 +165,22 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
     parts = wanted.restriction.parts[own.count("+") + 1 :]
     left = parts[0] if len(parts) == 1 else replace(wanted.restriction, parts=parts)
     return replace(wanted, restriction=left)
+
+
+def _restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
+    """Restrict a model that was trained on the records under `inside` as its owner can.
+
+    The target's key is not known, so that noise is drawn by another one for each model. Where the
+    target's noise was undone, models are seen without any.
+    """
+    if wanted.restriction is None:
+        return wanted
+    if isinstance(flatten_chain(wanted.restriction)[-1], Recovery):
+        return replace(wanted, restriction=None)
+    return replace(
+        wanted,
+        restriction=derive_part_keys(wanted.restriction, f"model {digest_array(inside)}"),
+    )
 
 
 def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
