@@ -117,7 +117,7 @@ class Metrics:
         self._lag = self._gauge(
             "monitor_lag_seconds", "Seconds from a query to the monitor's look at it.", "livemax"
         )
-        self._digest: str | None = None
+        self._digests: dict[str, str] = {}  # of the policy in force, for each model's prefix
         # Labelled metrics by kind and status, as looking them up takes longer than counting
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
@@ -159,16 +159,20 @@ class Metrics:
         self._reloads.labels("good" if good else "bad").inc()
         self._good.set(int(good))
 
-    def policy(self, digest: str, since: float) -> None:
-        """Record the digest of the policy in force and since when, in seconds since 1970."""
-        if self._digest is not None:
-            self._policy.labels(self._digest).set(0)
+    def policy(self, digest: str, since: float, prefix: str = "") -> None:
+        """Record the digest of the policy in force and since when, in seconds since 1970.
+
+        Several models have a policy each, told by the prefix of their paths.
+        """
+        # Enough to tell policies apart
+        digest, old = digest[:16], self._digests.get(prefix)
+        self._digests[prefix] = digest
+        if old is not None and old not in self._digests.values():
+            self._policy.labels(old).set(0)
             # Across processes prometheus-client cannot remove a label, so that it stays at 0
             if FOLDER not in os.environ:
-                self._policy.remove(self._digest)
-        # Enough to tell policies apart
-        self._digest = digest[:16]
-        self._policy.labels(self._digest).set(1)
+                self._policy.remove(old)
+        self._policy.labels(digest).set(1)
         self._since.set(since)
 
     def alarm(self, alarm: Alarm) -> None:

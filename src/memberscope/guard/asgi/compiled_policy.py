@@ -149,6 +149,19 @@ class Rules:
             client, group.name, group.allowed, self.policy.guard.total, records, throttle
         )
 
+    def older_buckets(self, group: Group, client: str, batch: Batch, names: Names) -> list[Bucket]:
+        """List the buckets of this query under keys that were rotated away.
+
+        They are drawn from beside those of the new key until all of that time are full again, so
+        that a rotation gives nobody a token. `client` is the text that identifies it.
+        """
+        found = []
+        for older in names.older:
+            buckets = self.buckets(group, older.client(client), batch, older, None)
+            # The budget of all clients together has no name that a key could change
+            found += [bucket for bucket in buckets if not bucket.key.startswith("a:")]
+        return found
+
 
 def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
     """Compile a policy.

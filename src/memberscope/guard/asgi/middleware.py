@@ -52,7 +52,7 @@ from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State, StateError
-from memberscope.guard.state.token_buckets import format_retry_after
+from memberscope.guard.state.token_buckets import format_rate_limits, format_retry_after
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
@@ -243,7 +243,7 @@ class PolicyMiddleware:
         if hold and rest > 0:
             await asyncio.sleep(rest)
         trace.status = reply.status
-        await reply.send(send)
+        await reply._replace(headers=(*reply.headers, *trace.told)).send(send)
 
     def _who(self, rules: Rules, trace: Trace, scope: Scope) -> Group:
         try:
@@ -317,6 +317,7 @@ class PolicyMiddleware:
             if response == "coarsen":
                 defence = group.coarse
             buckets = rules.buckets(group, trace.key, batch, self.names, throttle)
+            buckets += rules.older_buckets(group, trace.client, batch, self.names)
             trace.counted = bool(buckets)
             taken = await self.state.take(buckets) if self.state is not None and buckets else None
         except StateError as error:
@@ -324,6 +325,7 @@ class PolicyMiddleware:
             if rules.policy.guard.on_fault == "closed":
                 raise RequestRefused("unavailable") from None
             return defence
+        trace.told = format_rate_limits(group.allowed, taken)
         if taken is not None and not taken.allowed:
             wait = format_retry_after(taken.retry_after)
             raise RequestRefused(

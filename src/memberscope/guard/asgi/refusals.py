@@ -51,6 +51,10 @@ PROBLEMS: dict[str, ProblemText] = {
     "unsupported-tensor-encoding": ProblemText(
         "Unsupported Media Type", "Send tensor data as JSON, without the binary extension."
     ),
+    "grpc-not-spoken": ProblemText(
+        "Unsupported Media Type",
+        "This service does not speak gRPC. Send the request as JSON over HTTP/1.1.",
+    ),
     "budget-exhausted": ProblemText(
         "Too Many Requests", "Wait before the next request; Retry-After, where sent, says how long."
     ),

@@ -1,6 +1,7 @@
 """Serve the guard: assembly, workers, reload and the admin interface."""
 
+from memberscope.guard.server.inspection import inspect_guard
 from memberscope.guard.server.serve import serve_guard
-from memberscope.guard.server.worker import Run
+from memberscope.guard.server.settings import Run
 
-__all__ = ["Run", "serve_guard"]
+__all__ = ["Run", "inspect_guard", "serve_guard"]

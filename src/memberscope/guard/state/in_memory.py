@@ -94,8 +94,8 @@ class MemoryState:
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
     >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", RateLimit.of("10/h"), n)]))
     >>> ask(10), ask(1)
-    (Taken(allowed=True, retry_after=0.0, lacking=None), Taken(allowed=False, retry_after=360.0,
-    lacking=0))
+    (Taken(allowed=True, retry_after=0.0, lacking=None, full_after=3600.0),
+    Taken(allowed=False, retry_after=360.0, lacking=0, full_after=3600.0))
     """
 
     def __init__(
@@ -133,13 +133,14 @@ class MemoryState:
                 longest, lacking = wait, place
             # The same bucket may be drawn from twice in one request
             wanted[name] = table, key, full_at
+        owed = _find_first_debt(buckets, wanted, now)
         if lacking is not None:
-            return Taken(False, longest, lacking)
+            return Taken(False, longest, lacking, max(0.0, owed - buckets[0].debt))
         # All have enough: only now is anything taken
         for table, key, full_at in wanted.values():
             if full_at > now:
                 table.put(key, full_at, now)
-        return Taken(True)
+        return Taken(True, full_after=owed)
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
@@ -213,3 +214,14 @@ class MemoryState:
         # A tenth at once, so that sorting is not done anew for each client that follows
         for client in order[: max(over, len(order) // 10, 1)]:
             del self._standing[client]
+
+
+def _find_first_debt(
+    buckets: Sequence[Bucket],
+    wanted: dict[tuple[str, float], tuple[BucketTable, int, float]],
+    now: float,
+) -> float:
+    """Find the seconds until the first bucket is full, if all that is asked for is taken."""
+    if not buckets:
+        return 0.0
+    return max(0.0, wanted[buckets[0].key, buckets[0].rate.seconds][2] - now)

@@ -31,6 +31,11 @@ class Bucket:
         if self.n < 0:
             raise InputError(f"Expected tokens to take, got {self.n}. Ask for 0 or more.")
 
+    @property
+    def debt(self) -> float:
+        """Seconds in which the tokens to take refill."""
+        return self.n * self.rate.seconds / self.rate.n
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -38,12 +43,14 @@ class Taken:
 
     Where not all were there, it has the seconds until they are, and the bucket that lacked most.
 
-    `retry_after` is infinite where a bucket never holds so many.
+    `retry_after` is infinite where a bucket never holds so many. `full_after` has the seconds until
+    the first bucket is full again, as it is now.
     """
 
     allowed: bool
     retry_after: float = 0.0
     lacking: int | None = None
+    full_after: float = 0.0
 
 
 @dataclass(frozen=True)

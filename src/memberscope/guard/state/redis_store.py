@@ -50,11 +50,12 @@ for i, key in ipairs(KEYS) do
   if wait > math.max(longest, 1e-9 * whole) then longest, lacking = wait, i end
   wanted[key] = debt
 end
-if lacking > 0 then return {lacking, string.format('%.17g', longest)} end
+local first = string.format('%.17g', wanted[KEYS[1]] or 0)
+if lacking > 0 then return {lacking, string.format('%.17g', longest), first} end
 for key, debt in pairs(wanted) do
   if debt > 0 then keep(key, debt) end
 end
-return {0, '0'}
+return {0, '0', first}
 """
 # A response in force that lasts longer stays: PTTL is below 0 where there is none
 STAND = """
@@ -111,8 +112,11 @@ class RedisState:
             for bucket in buckets
             for number in (bucket.n, bucket.rate.n, repr(1e6 * bucket.rate.seconds))
         ]
-        lacking, wait = await self._take(keys, wanted)
-        return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
+        lacking, wait, first = await self._take(keys, wanted)
+        owed = float(first) / 1e6
+        if not lacking:
+            return Taken(True, full_after=owed)
+        return Taken(False, float(wait) / 1e6, int(lacking) - 1, max(0.0, owed - buckets[0].debt))
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""

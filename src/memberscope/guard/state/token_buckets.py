@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
-from memberscope.guard.state.interface import Bucket
+from memberscope.guard.state.interface import Bucket, Taken
 
 
 def build_buckets(
@@ -43,6 +43,40 @@ def build_buckets(
             for record, often in times.items()
         ]
     return buckets
+
+
+def format_rate_limits(
+    allowed: ClientLimits, taken: Taken | None
+) -> tuple[tuple[bytes, bytes], ...]:
+    """Write RateLimit-Policy and RateLimit [1]: a class's budgets, and what is left of the client's.
+
+    Both are structured fields (RFC 9651). What is left of other budgets is not said: that of all
+    clients together would tell about others.
+
+    References:
+        1. draft-ietf-httpapi-ratelimit-headers-10: RateLimit header fields for HTTP.
+
+    >>> allowed = ClientLimits(per_client="100/h", per_record="5/d")
+    >>> format_rate_limits(allowed, Taken(True, full_after=36.0))
+    ((b'ratelimit-policy', b'"client";q=100;w=3600;qu="records", "record";q=5;w=86400;qu="records"'),
+    (b'ratelimit', b'"client";r=99;t=36'))
+    """
+    rates = (("client", allowed.per_client), ("record", allowed.per_record))
+    policies = [
+        f'"{name}";q={rate.n};w={math.ceil(rate.seconds)};qu="records"'
+        for name, rate in rates
+        if rate is not None
+    ]
+    if not policies:
+        return ()
+    found = [(b"ratelimit-policy", ", ".join(policies).encode())]
+    rate = allowed.per_client
+    if rate is not None and taken is not None:
+        owed = min(taken.full_after, rate.seconds)
+        # A part of a token allows nothing; sums of refills err in the last digits
+        left = math.floor(rate.n * (1.0 - owed / rate.seconds) + 1e-6)
+        found.append((b"ratelimit", f'"client";r={left};t={math.ceil(owed)}'.encode()))
+    return tuple(found)
 
 
 def format_retry_after(seconds: float) -> str | None:
