@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +20,17 @@ from numpy.typing import NDArray
 from memberscope._files import write_bytes
 from memberscope.errors import InputError
 
-FORMAT = "memberscope-key/1"
+FORMAT = "memberscope-key/2"
+EARLIER = "memberscope-key/1"  # without the times of rotations; read, and written as the new one
 Purpose = Literal["client", "record", "word", "project"]
 
 
 @dataclass(frozen=True)
 class Secret:
     """Thirty-two secret bytes and the name that logs and fingerprints call them by.
+
+    `rotated` is when a newer one took its place, in seconds since 1970; until the budgets of that
+    time are full again, they are still looked up by it.
 
     >>> secret = Secret("2026", bytes(32))
     >>> secret.client("api_key:shop") == secret.client("api_key:shop") != secret.client("api_key:other")
@@ -35,6 +39,7 @@ class Secret:
 
     id: str
     key: bytes
+    rotated: float | None = None
 
     def __repr__(self) -> str:
         # Without the key, which must not reach a log
@@ -98,10 +103,21 @@ def read_secrets(path: str | Path) -> list[Secret]:
     """
     try:
         document = json.loads(Path(path).read_text(encoding="utf-8"))
-        if document["format"] != FORMAT:
-            raise ValueError(document["format"])
+        written = str(document["format"])
+        if written.startswith("memberscope-key/") and written not in (FORMAT, EARLIER):
+            raise InputError(
+                f"Expected a key file of this version ({FORMAT}) in {str(path)!r}, got "
+                f"{written[:40]!r}. Use the version of memberscope that wrote it, or a later one."
+            )
+        if written not in (FORMAT, EARLIER):
+            raise ValueError(written)
         found = [
-            Secret(str(entry["id"]), bytes.fromhex(entry["key"])) for entry in document["keys"]
+            Secret(
+                str(entry["id"]),
+                bytes.fromhex(entry["key"]),
+                None if entry.get("rotated") is None else float(entry["rotated"]),
+            )
+            for entry in document["keys"]
         ]
     except OSError as error:
         raise InputError(
@@ -121,6 +137,29 @@ def read_secrets(path: str | Path) -> list[Secret]:
     return found
 
 
+def rotate_secrets(
+    secrets: list[Secret], now: float, *, keep_seconds: float, in_use: str = ""
+) -> list[Secret]:
+    """Put a fresh secret in the place of the newest, at a time in seconds since 1970.
+
+    Those before it are kept while budgets of `keep_seconds` may need them; `in_use` names one that
+    is kept in any case.
+
+    >>> first = Secret("a", bytes(32))
+    >>> second = rotate_secrets([first], 100.0, keep_seconds=60.0)
+    >>> [secret.rotated for secret in second]
+    [100.0, None]
+    >>> len(rotate_secrets(second, 160.0, keep_seconds=60.0)), len(rotate_secrets(second, 161.0, keep_seconds=60.0))
+    (3, 2)
+    """
+    kept = [
+        secret
+        for secret in secrets[:-1]
+        if secret.id == in_use or secret.rotated is None or secret.rotated + keep_seconds >= now
+    ]
+    return [*kept, *(replace(secret, rotated=now) for secret in secrets[-1:]), Secret.new()]
+
+
 def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     """Write a key file that only its owner may read, the newest secret last.
 
@@ -132,6 +171,10 @@ def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     """
     document = {
         "format": FORMAT,
-        "keys": [{"id": secret.id, "key": secret.key.hex()} for secret in secrets],
+        "keys": [
+            {"id": secret.id, "key": secret.key.hex()}
+            | ({} if secret.rotated is None else {"rotated": secret.rotated})
+            for secret in secrets
+        ],
     }
     write_bytes(Path(path), json.dumps(document, indent=1).encode(), mode=0o600)
