@@ -396,6 +396,13 @@ def evidence_of(**changed: object) -> GuardEvidence:
 )
 def test_serving_is_what_the_audit_was_told(declared):
     found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
+    if declared.body is not None and "s3cret" in declared.body:
+        with pytest.raises(InputError, match="--config"):
+            draft_policy(found, found.candidates[0], Path("."))
+        given = draft_policy(found, found.candidates[0], Path("."), declared.body)
+        assert tomllib.loads(given)["serving"]["body"] == declared.body
+        declared = replace(declared, body='{"a": "$records", "raw": true}')
+        found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
     text = draft_policy(found, found.candidates[0], Path("."))
     serving = tomllib.loads(text)["serving"]
     assert (
@@ -406,6 +413,7 @@ def test_serving_is_what_the_audit_was_told(declared):
     assert serving.get("classes", []) == list(declared.classes or ()) and serving.get(
         "columns", []
     ) == list(declared.columns)
+    assert serving.get("body") == declared.body
     assert serving.get("path") == ("/score" if declared.protocol == "json" else None)
 
 
