@@ -12,12 +12,18 @@ import sys
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import typer
 from sklearn.tree import DecisionTreeClassifier
 from typer.testing import CliRunner
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
+
+from guarded import ROWS, guarded
+from unruly import Unruly, model, serving
 
 import memberscope
 from memberscope.attacks import find_attacks
@@ -48,8 +54,10 @@ from memberscope.reports import read_result, read_verified, read_verified_fronti
 from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.targets import FunctionTarget
 from memberscope.types import Access, ThreatModel
+from memberscope.wire.batch import Batch
 from memberscope.wire.endpoint import Endpoint
 
+X = np.array(ROWS["records"])
 N, K = 300, 5
 PLAN = Plan(
     title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,), search_queries=16, seed=1
@@ -782,3 +790,30 @@ def test_what_cannot_be_fitted_is_one_sentence(tmp_path, policy, arrays, sentenc
     with pytest.raises(InputError, match=sentence):
         call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
     assert not (tmp_path / "f.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_name": "iris", "answer": "p"},
+        {"protocol": "mlflow"},
+        {"protocol": "json", "answer": "predictions", "body": '{"records": "$rows", "raw": true}'},
+        {"protocol": "json", "answer": "predictions[0]", "body": '{"record": "$row"}'},
+    ],
+)
+def test_the_audited_server_is_asked_through_the_drafted_policy_as_before(keys):
+    path = "/score" if keys.get("protocol") == "json" else ""
+    with serving(Unruly()) as upstream:
+        declared = Endpoint(upstream + path, n_classes=3, **keys)
+        found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
+        rules = parse_guard_policy(
+            tomllib.loads(draft_policy(found, found.candidates[0], Path(".")))
+        )
+        with guarded(upstream, rules) as guard:
+            batch = Batch(X[:1] if declared.serving.one_by_one else X)
+            place = urlsplit(declared.serving.address(declared.url)).path
+            body = declared.serving.request(batch)
+            answer = guard.ask("POST", place, body, {"content-type": "application/json"})
+            assert answer.status == 200, answer.body
+            labels = np.ravel(declared.serving.answers(answer.json)).astype(int)
+            assert labels.tolist() == model(np.asarray(batch.array)).argmax(axis=1).tolist()

@@ -63,13 +63,26 @@ per_record = "7/365d"
 """
 
 
+class Recorded(Unruly):
+    """A server that keeps the paths of its requests."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.paths: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            self.paths.append(scope["path"])
+        await super().__call__(scope, receive, send)
+
+
 class Running:
     """The guard of this file, what is behind it, and requests to it."""
 
     def __init__(self, process: Process, folder: Path, authority: Authority) -> None:
         self.process, self.folder, self.authority = process, folder, authority
         self.collected: list[tuple[str, bytes]] = []
-        self.first, self.second, self.spare = Unruly(), Unruly(), free_port()
+        self.first, self.second, self.spare = Recorded(), Recorded(), free_port()
         self.ports: dict[str, int] = {}
 
     def score(self, path: str = "/first/score", **headers: str) -> tuple[int, dict[str, str], Any]:
@@ -192,7 +205,8 @@ def test_each_model_has_its_policy_and_its_upstream_sees_no_prefix(guard):
     status, _, document = guard.score("/second/score")
     assert status == 200
     np.testing.assert_array_equal(document["predictions"], np.round(model(X), 1))
-    assert guard.first.requests and guard.second.requests  # each reached its own, at /score
+    assert set(guard.first.paths) == set(guard.second.paths) == {"/score"}
+    assert guard.first.requests and guard.second.requests
     for path in ("/score", "/third/score", "/first", "/firsts/score", "/second/first/score"):
         assert guard.score(path)[0] == 404
 
