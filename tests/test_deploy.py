@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "servers"))
 
+from guarded import guarded
 from running_guard import ask
 from unruly import Unruly, serving
 
@@ -178,6 +180,16 @@ def test_compose_starts_what_there_is_with_a_policy_that_its_files_fit(compose):
     assert scrape["authorization"]["credentials_file"] == policy.admin.token_file
     seconds = int(services["guard"]["stop_grace_period"].removesuffix("s"))
     assert seconds > given["drain"] + 30.0
+
+
+def test_the_sample_is_served_by_the_policy_beside_it():
+    spec = importlib.util.spec_from_file_location("sample_model", DEPLOY / "sample_model.py")
+    sample = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sample)
+    with guarded(sample.app, read_policy(DEPLOY / "guard.toml")) as guard:
+        answer = guard.score({"records": [[5.1, 3.5, 1.4, 0.2]]})
+        assert answer.json == {"predictions": [{"setosa": 1.0}]}
+        assert guard.ask("GET", "/health").json == {"up": True}
 
 
 def test_the_manifest_is_of_its_schema_and_its_parts_fit(manifest):

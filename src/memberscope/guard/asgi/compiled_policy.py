@@ -17,8 +17,12 @@ from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
-from memberscope.guard.state.interface import Bucket
-from memberscope.guard.state.token_buckets import build_buckets
+from memberscope.guard.state.interface import Bucket, Taken
+from memberscope.guard.state.token_buckets import (
+    build_buckets,
+    format_rate_limit,
+    format_rate_policies,
+)
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
@@ -41,6 +45,20 @@ class Group:
     def unlimited(self) -> bool:
         """Whether the class has no budget."""
         return self.allowed.per_client is None and self.allowed.per_record is None
+
+    @cached_property
+    def rate_policies(self) -> bytes:
+        """The class's budgets as a header field, empty where it has none."""
+        return format_rate_policies(self.allowed)
+
+    def tell_limits(self, taken: Taken | None) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the header fields of an answer that tell of budgets."""
+        if not self.rate_policies:
+            return ()
+        policies, rate = (b"ratelimit-policy", self.rate_policies), self.allowed.per_client
+        if rate is None or taken is None:
+            return (policies,)
+        return policies, (b"ratelimit", format_rate_limit(rate, taken))
 
 
 class Slots:

@@ -52,7 +52,7 @@ from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State, StateError
-from memberscope.guard.state.token_buckets import format_rate_limits, format_retry_after
+from memberscope.guard.state.token_buckets import format_retry_after
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
@@ -325,7 +325,7 @@ class PolicyMiddleware:
             if rules.policy.guard.on_fault == "closed":
                 raise RequestRefused("unavailable") from None
             return defence
-        trace.told = format_rate_limits(group.allowed, taken)
+        trace.told = group.tell_limits(taken)
         if taken is not None and not taken.allowed:
             wait = format_retry_after(taken.retry_after)
             raise RequestRefused(

@@ -10,7 +10,7 @@ from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.logs.request_id import REQUEST_ID, choose_request_id
 from memberscope.guard.refused import RequestRefused
 
-HEADER = b"x-request-id"
+HEADER, GRPC = b"x-request-id", b"application/grpc"
 
 
 async def serve_with_request_id(app: App, scope: Scope, receive: Receive, send: Send) -> None:
@@ -22,10 +22,17 @@ async def serve_with_request_id(app: App, scope: Scope, receive: Receive, send: 
     if scope["type"] != "http":
         await app(scope, receive, send)
         return
-    given = [value for name, value in scope["headers"] if name.lower() == HEADER]
+    given, grpc = [], False
+    # One pass, with names in lower case as ASGI has them: this runs for each request
+    for name, value in scope["headers"]:
+        if name == HEADER:
+            given.append(value)
+        elif name == b"content-type" and value[:16].lower() == GRPC:
+            grpc = True
     chosen = choose_request_id(given)
     header = (HEADER, chosen.encode("ascii"))
-    headers = [pair for pair in scope["headers"] if pair[0].lower() != HEADER]
+    headers = [pair for pair in scope["headers"] if pair[0] != HEADER]
+    headers.append(header)
 
     async def marked(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -35,23 +42,11 @@ async def serve_with_request_id(app: App, scope: Scope, receive: Receive, send: 
 
     before = REQUEST_ID.set(chosen)
     try:
-        if _is_grpc(headers):
+        if grpc:
             log_event(logging.INFO, "grpc_refused", path=scope["path"])
             reply = build_refusal_reply(RequestRefused("grpc-not-spoken"))
             await reply.last().send(marked)
         else:
-            await app({**scope, "headers": [*headers, header]}, receive, marked)
+            await app({**scope, "headers": headers}, receive, marked)
     finally:
         REQUEST_ID.reset(before)
-
-
-def _is_grpc(headers: list[tuple[bytes, bytes]]) -> bool:
-    """Tell whether the body is of gRPC, or of its form for browsers.
-
-    >>> _is_grpc([(b"content-type", b"application/grpc+proto")]), _is_grpc([])
-    (True, False)
-    """
-    return any(
-        name.lower() == b"content-type" and value.strip().lower().startswith(b"application/grpc")
-        for name, value in headers
-    )
