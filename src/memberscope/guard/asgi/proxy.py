@@ -139,12 +139,13 @@ class Proxy:
                     timeout=self._patience(),
                     allow_redirects=False,
                 ) as answer:
-                    if replica.failures:
-                        self._note(replica, well=True)
+                    if replica.refused and self.replicas.note_request(replica, connected=True):
+                        self._log_use(replica)
                     await _relay_answer(answer, send)
                 return
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                self._note(replica, well=False)
+                if self.replicas.note_request(replica, connected=False):
+                    self._log_use(replica)
                 tried.append(replica)
                 # A body in parts is used up; one in a single piece can be sent again
                 if not body.alone or len(tried) >= len(self.replicas.entries):
@@ -152,13 +153,12 @@ class Proxy:
             finally:
                 replica.in_flight -= 1
 
-    def _note(self, replica: Replica, *, well: bool) -> None:
-        """Keep whether a replica answered, and log where that puts it in or out of use."""
-        keep = self.replicas.note_success if well else self.replicas.note_failure
-        if keep(replica) and len(self.replicas.entries) > 1:
-            level = logging.INFO if well else logging.WARNING
-            place = "{}:{}".format(*replica.place)
-            log_event(level, "replica_back" if well else "replica_left_out", upstream=place)
+    def _log_use(self, replica: Replica) -> None:
+        """Log that a replica is now left out, or in use again."""
+        out = self.replicas.is_out(replica)
+        place = "{}:{}".format(*replica.place)
+        level = logging.WARNING if out else logging.INFO
+        log_event(level, "replica_left_out" if out else "replica_back", upstream=place)
 
     async def reachable(self) -> bool:
         """Tell whether a replica of the upstream accepts connections."""
@@ -172,9 +172,8 @@ class Proxy:
         entries = list(self.replicas.entries)
         found = await asyncio.gather(*map(self._is_healthy, entries))
         for replica, well in zip(entries, found, strict=True):
-            # A replica that is in use and well has nothing to note
-            if not well or replica.failures:
-                self._note(replica, well=well)
+            if self.replicas.note_check(replica, well=well):
+                self._log_use(replica)
 
     async def _is_healthy(self, replica: Replica) -> bool:
         if self.health.health_path is None:

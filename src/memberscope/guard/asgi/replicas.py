@@ -1,7 +1,8 @@
 """Choose among the addresses of a model's server, and leave out those that do not answer.
 
-Only a connection that cannot be made counts against an address. An error or a late answer does not:
-a client could send what the model fails on, and so take every address out.
+Of requests, only a connection that cannot be made counts against an address. An error or a late
+answer does not: a client could send what the model fails on, and so take every address out. An
+answer does not count for an address either that its own check of health says is not well.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ class Replica:
 
     url: str
     in_flight: int = 0
-    failures: int = 0  # in a row
+    refused: int = 0  # connections that could not be made for requests, in a row
+    unwell: int = 0  # checks that failed, in a row
     last: int = 0  # the number of the request that it got last
 
     @property
@@ -35,12 +37,13 @@ class Replicas:
     """Addresses of one model's server; a request goes to the one with the fewest under way.
 
     Of equals the one that waited longest is taken. An address with `fail_after` failed connections
-    in a row gets nothing until a check of its health succeeds, unless no other is left.
+    or failed checks in a row gets nothing until a check succeeds, unless no other is left.
 
     >>> both = Replicas(["http://a:1", "http://b:1"], fail_after=1)
     >>> [both.pick().url for _ in range(3)]
     ['http://a:1', 'http://b:1', 'http://a:1']
-    >>> _ = both.note_failure(both.entries[0])
+    >>> both.note_request(both.entries[0], connected=False)
+    True
     >>> both.pick().url
     'http://b:1'
     """
@@ -75,22 +78,30 @@ class Replicas:
         """Pick the address for a request, not one of those `tried` for it before."""
         rest = [entry for entry in self.entries if entry not in tried] or self.entries
         # Where none is well, trying one is the only way to learn that it is back
-        well = [entry for entry in rest if entry.failures < self.fail_after] or rest
+        well = [entry for entry in rest if not self.is_out(entry)] or rest
         found = min(well, key=lambda entry: (entry.in_flight, entry.last))
         self._count += 1
         found.last = self._count
         return found
 
-    def note_failure(self, replica: Replica) -> bool:
-        """Count a connection that could not be made; tell whether the address is now left out."""
-        replica.failures += 1
-        return replica.failures == self.fail_after
+    def is_out(self, replica: Replica) -> bool:
+        """Tell whether an address is left out."""
+        return max(replica.refused, replica.unwell) >= self.fail_after
 
-    def note_success(self, replica: Replica) -> bool:
-        """Use an address again; tell whether it was left out."""
-        was_out = replica.failures >= self.fail_after
-        replica.failures = 0
-        return was_out
+    def note_request(self, replica: Replica, *, connected: bool) -> bool:
+        """Keep whether a request could be sent; tell whether that puts the address in or out."""
+        was_out = self.is_out(replica)
+        replica.refused = 0 if connected else replica.refused + 1
+        return self.is_out(replica) != was_out
+
+    def note_check(self, replica: Replica, *, well: bool) -> bool:
+        """Keep what a check of health found; tell whether that puts the address in or out."""
+        was_out = self.is_out(replica)
+        if well:
+            replica.refused = replica.unwell = 0
+        else:
+            replica.unwell += 1
+        return self.is_out(replica) != was_out
 
 
 async def can_connect(replica: Replica, seconds: float) -> bool:
