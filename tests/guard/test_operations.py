@@ -211,6 +211,8 @@ def test_each_model_has_its_policy_and_its_upstream_sees_no_prefix(guard):
     assert guard.first.requests and guard.second.requests
     for path in ("/score", "/third/score", "/first", "/firsts/score", "/second/first/score"):
         assert guard.score(path)[0] == 404
+    described = guard.admin("GET", "/openapi.json")[1]["paths"]
+    assert set(described) == {"/first/score", "/second/score"}
 
 
 def test_a_replica_that_accepts_no_connection_is_left_out_until_it_does(guard):

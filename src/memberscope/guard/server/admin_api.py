@@ -86,7 +86,9 @@ def build_admin_app(parts: AdminParts) -> App:
         return JSONResponse(document) if good else problem("policy-rejected", 409, document)
 
     async def described(request: Request) -> Response:
-        return JSONResponse(build_openapi(parts.reloads[0].guard.rules.policy))
+        documents = [build_openapi(entry.guard.rules.policy) for entry in parts.reloads]
+        paths = {path: about for one in documents for path, about in one["paths"].items()}
+        return JSONResponse({**documents[0], "paths": paths})
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
