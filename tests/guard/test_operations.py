@@ -217,6 +217,7 @@ def test_each_model_has_its_policy_and_its_upstream_sees_no_prefix(guard):
 
 def test_a_replica_that_accepts_no_connection_is_left_out_until_it_does(guard):
     guard.process.said("replica_left_out")
+    assert b"memberscope_guard_replicas_left_out 1.0" in guard.admin("GET", "/metrics")[1]
     before = guard.first.requests
     assert [guard.score()[0] for _ in range(4)] == [200] * 4
     assert guard.first.requests == before + 4
@@ -286,6 +287,12 @@ def test_grpc_is_refused_with_a_sentence(guard):
     status, _, document = guard.score(content_type="application/grpc+proto")
     assert status == 415 and document["type"].endswith("grpc-not-spoken")
     assert "does not speak gRPC" in document["detail"]
+    with (
+        socket.create_connection(("127.0.0.1", guard.ports["port"]), timeout=30) as plain,
+        guard.authority.trusting().wrap_socket(plain, server_hostname="127.0.0.1") as native,
+    ):
+        native.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")  # as a native client begins
+        assert native.recv(4096).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.skipif(otel is None, reason="needs the extra otel")
@@ -405,6 +412,16 @@ def test_check_finds_nothing_or_everything(checked, redis_here):
         "127.0.0.1:1 accepts no connection",
     )
     assert code == 1 and [words for words in wanted if words not in said] == []
+
+
+def test_check_trusts_the_upstream_as_the_guard_does(checked):
+    authority = Authority(checked.parent, "ours")
+    certificate, key = map(str, authority.sign("model"))
+    with serving(Unruly(), ssl_certfile=certificate, ssl_keyfile=key) as upstream:
+        code, said = call("guard", "check", checked, "--upstream", upstream)
+        assert code == 1 and "a certificate that is not trusted" in said
+        trusted = ("--upstream-ca", authority.pem)
+        assert call("guard", "check", checked, "--upstream", upstream, *trusted)[0] == 0
 
 
 def test_check_lists_each_value_that_is_not_usable(checked):

@@ -91,6 +91,9 @@ class Metrics:
             "would_total", "Requests that enforcing would have answered with this status.", "status"
         )
         self._in_flight = self._gauge("in_flight", "Queries under way.", "livesum")
+        self._left_out = self._gauge(
+            "replicas_left_out", "Upstream addresses that get no requests.", "livemax"
+        )
         self._reloads = self._counter("policy_reloads_total", "Policies read.", "outcome")
         self._good = self._gauge(
             "policy_last_reload_good", "1 if the policy read last is in force, else 0.", "livemin"
@@ -153,6 +156,10 @@ class Metrics:
     def in_flight(self, change: int) -> None:
         """Add to the number of queries in flight: 1 at the start, -1 at the end."""
         self._in_flight.inc(change)
+
+    def left_out(self, n: int) -> None:
+        """Set the number of upstream addresses that get no requests, as they do not answer."""
+        self._left_out.set(n)
 
     def reload(self, good: bool) -> None:
         """Record whether a policy was read again; a broken one leaves the old one in force."""

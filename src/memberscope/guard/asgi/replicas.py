@@ -8,6 +8,7 @@ answer does not count for an address either that its own check of health says is
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -104,11 +105,17 @@ class Replicas:
         return self.is_out(replica) != was_out
 
 
-async def can_connect(replica: Replica, seconds: float) -> bool:
-    """Tell whether an address accepts connections within so many seconds."""
+async def can_connect(
+    replica: Replica, seconds: float, context: ssl.SSLContext | None = None
+) -> bool:
+    """Tell whether an address accepts connections within so many seconds.
+
+    With a `context` an address of TLS must show a certificate that this trusts.
+    """
+    wrapped = context if replica.url.startswith("https:") else None
     try:
         async with asyncio.timeout(seconds):
-            _, writer = await asyncio.open_connection(*replica.place)
+            _, writer = await asyncio.open_connection(*replica.place, ssl=wrapped)
     except (OSError, TimeoutError):
         return False
     writer.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +115,17 @@ async def _inspect_services(run: Run, policy: GuardPolicy) -> list[str]:
     except InputError as error:
         found.append(str(error))
     else:
+        context = ssl.create_default_context()
+        # A file that cannot be read was told with the other options
+        if run.upstream_ca is not None:
+            with suppress(OSError):
+                context = ssl.create_default_context(cafile=run.upstream_ca)
         for replica in proxy.replicas.entries:
-            if not await can_connect(replica, policy.limits.connect_timeout):
+            if not await can_connect(replica, policy.limits.connect_timeout, context):
                 host, port = replica.place
                 found.append(
-                    f"The model's server at {host}:{port} accepts no connection: start it, or "
-                    "repair its address."
+                    f"The model's server at {host}:{port} accepts no connection, or shows a "
+                    "certificate that is not trusted: start it, or repair its address."
                 )
     if policy.state.redis is not None:
         found += await _inspect_redis(policy.state.redis)

@@ -55,8 +55,9 @@ class Worker:
         self.app = route_models(self.models)
         self._telemetry = build_telemetry(policies[0].telemetry)
         counters = self.models[0].parts.counters
-        if self._telemetry is not None and isinstance(counters, Metrics):
-            self._telemetry.export(counters)
+        self._metrics = counters if isinstance(counters, Metrics) else None
+        if self._telemetry is not None and self._metrics is not None:
+            self._telemetry.export(self._metrics)
         self._certificates: ServedCertificates | None = None
 
     async def serve(self, listening: socket.socket) -> None:
@@ -161,6 +162,10 @@ class Worker:
         return all([await model.proxy.reachable() for model in self.models])
 
     def _expose_metrics(self) -> bytes:
+        if self._metrics is not None:
+            pools = [model.proxy.replicas for model in self.models]
+            out = [entry for pool in pools for entry in pool.entries if pool.is_out(entry)]
+            self._metrics.left_out(len(out))
         # All models count in the same registry; each has a monitor of its own to ask
         return [model.parts.metrics() for model in self.models][-1]
 
