@@ -45,7 +45,9 @@ def rotate_guard_keys(options: RotateOptions) -> None:
         write_secrets(path, [first])
         typer.echo(f"Drew the first key, {first.id}. Written to {path}.")
         return
-    in_use = "" if policy.monitor.sketch is None else find_monitor_secret(policy).id
+    sketch = policy.monitor.sketch
+    made = sketch is not None and policy.path(sketch).is_file()
+    in_use = find_monitor_secret(policy).id if made else ""
     seconds = policy.longest_refill
     before = read_secrets(path)
     after = rotate_secrets(before, time.time(), keep_seconds=seconds, in_use=in_use)
