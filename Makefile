@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint bench bench-label-only reproduce docs inputs schema clean
+.PHONY: demo test test-all environments system-packages lint bench bench-label-only reproduce docs inputs \
+	schema clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -26,11 +27,18 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
 
 test-all: $(VENV)/.dev
-	sh tests/system-packages.sh
-	PYTHON=$(PYTHON) sh tests/environment.sh clusters
-	PYTHON=$(PYTHON) sh tests/environment.sh servers --no-deps
-	PYTHON=$(PYTHON) sh tests/environment.sh hosts --no-deps
+	$(MAKE) --jobs 3 environments
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# What the tests need besides $(VENV); set up side by side under `make --jobs`.
+environments: system-packages environment-clusters environment-servers environment-hosts
+
+system-packages:
+	sh tests/system-packages.sh
+
+environment-servers environment-hosts: DEPENDENCIES := --no-deps
+environment-%: $(BIN)/python
+	PYTHON=$(PYTHON) sh tests/environment.sh $* $(DEPENDENCIES)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check src tests benchmarks

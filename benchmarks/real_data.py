@@ -7,7 +7,6 @@ halves of what each audit uses.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
 import data
 from memberscope import Access, Plan, Records, ThreatModel, audit
 from memberscope._text import format_percentage

@@ -20,9 +20,6 @@ import jsonschema
 import pytest
 import typer
 import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "servers"))
-
 from guarded import guarded
 from running_guard import ask
 from unruly import Unruly, serving

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import re
 import subprocess
 import sys
 from pathlib import Path
 from statistics import median
 
 import pytest
+from benchmark_scripts import load_benchmark
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "memberscope"
-SPEC = importlib.util.spec_from_file_location(
-    "measure_code", ROOT / "benchmarks" / "measure_code.py"
-)
-measure_code = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(measure_code)
+measure_code = load_benchmark("measure_code")
 FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 FUNCTIONS = [
@@ -113,6 +110,18 @@ def test_folders_are_small_and_say_what_belongs_there():
     assert {folder.name: size for folder, size in sizes.items() if size > 15} == {}
     doors = [folder / "__init__.py" for folder in folders]
     assert [door for door in doors if ast.get_docstring(TREES[door]) is None] == []
+
+
+def test_tests_change_no_paths_of_imports():
+    """What files of tests share is in folders that pyproject.toml names."""
+    # It starts commands as a shell would, whose folder is then among the paths
+    shell = "command_server.py"
+    changing = [
+        path.name
+        for path in (ROOT / "tests").rglob("*.py")
+        if path.name != shell and re.search(r"sys\.path\.(insert|append)", path.read_text())
+    ]
+    assert changing == []
 
 
 def test_no_circles_of_imports_lazy_ones_counted():

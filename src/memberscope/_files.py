@@ -1,14 +1,20 @@
-"""Write files whole or not at all, and turn errors of the disk into sentences."""
+"""Write files whole or not at all, read JSON within limits, and explain errors of the disk."""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
+import stat
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from memberscope.errors import InputError
+
+LARGEST_JSON = 64 << 20  # bytes; the result of a hundred groups and all attacks has a tenth of them
 
 
 @contextmanager
@@ -53,3 +59,62 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def read_json(path: str | Path, largest: int = LARGEST_JSON) -> Any:
+    """Read a JSON document from a regular file of at most `largest` bytes.
+
+    A pipe or device is refused before it is opened, since it could block for ever.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger.
+        ValueError: It is no JSON, or nested too deeply.
+    """
+    return parse_json(read_regular_file(path, largest))
+
+
+def read_regular_file(path: str | Path, largest: int = LARGEST_JSON) -> bytes:
+    """Read a regular file of at most `largest` bytes.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or is larger.
+    """
+    found = os.stat(path)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file")
+    if found.st_size > largest:
+        raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MiB")
+    return Path(path).read_bytes()
+
+
+def explain_read_error(error: OSError | ValueError) -> str:
+    """Say why `read_json` failed, without the name of the file."""
+    return (error.strerror or "") if isinstance(error, OSError) else str(error)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Parse a JSON document.
+
+    Raises:
+        ValueError: It is none, or nested more deeply than Python can follow.
+
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: it is nested too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse a TOML document.
+
+    Raises:
+        ValueError: It is none, or nested more deeply than Python can follow.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

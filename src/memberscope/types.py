@@ -115,7 +115,8 @@ class Records:
 class Target(Protocol):
     """The audited model, seen through what one query returns.
 
-    The only border with frameworks and networks.
+    The only border with frameworks and networks. `memberscope.facts.TargetFacts` lists what a
+    target may offer in addition.
     """
 
     @property
@@ -212,11 +213,8 @@ class OutputDefence(Protocol):
 class Recipe(Protocol):
     """How to train a model like the target: a function of records and a seed.
 
-    A training defence is Recipe -> Recipe.
-
-    A recipe may also have `digest`, a hash of all that decides the training (else nothing trained
-    is kept between runs), and `many(records, inside, seeds)`, which trains one model on each row of
-    `inside` (b, n) together.
+    A training defence is Recipe -> Recipe. `memberscope.facts.RecipeFacts` lists what a recipe may
+    offer in addition, such as a `digest`, without which nothing trained is kept between runs.
     """
 
     def __call__(self, records: Records, seed: int) -> Any:

@@ -5,16 +5,15 @@ A leak that must be found, and a model at chance that must not be accused.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
+from benchmark_scripts import load_benchmark
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import real_data as benchmark
 from memberscope import Access, Plan, ThreatModel, audit
 from memberscope.reports.select import find_estimate
 
+benchmark = load_benchmark("real_data")
 PLAN = Plan(threat=ThreatModel(access=Access.PROBABILITIES))
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -388,47 +389,35 @@ def test_a_reader_that_left_is_no_failed_policy(tmp_path):
     assert done.returncode == 4 and b"Traceback" not in done.stderr
 
 
-def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
-    (tmp_path / "broken.py").write_text(
-        "import os, signal\nclass Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\ndef build():\n    return Model()\n"
+def write_own_model(folder: Path, answer: str) -> tuple[str, ...]:
+    """Write a model whose `predict_proba` runs the lines `answer`, and two tables of records.
+
+    Give the command that audits it.
+    """
+    (folder / "own.py").write_text(
+        "import os, signal\nimport numpy as np\n"
+        "class Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n"
+        + textwrap.indent(answer, " " * 8)
+        + "\ndef build():\n    return Model()\n"
     )
-    for name, first in (("a", 0), ("b", 40)):
-        (tmp_path / f"{name}.csv").write_text(
-            "x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40))
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (folder / f"{name}.csv").write_text(
+            "x,y\n" + "".join(f"{rng.normal():.5f},{i % 2}\n" for i in range(60))
         )
-    done = call(
-        "audit",
-        "--model",
-        "broken:build",
-        "--members",
-        "a.csv",
-        "--non-members",
-        "b.csv",
-        cwd=tmp_path,
-    )
+    sides = ("--members", "a.csv", "--non-members", "b.csv")
+    return ("audit", "--model", "own:build", *sides, "--out", "out")
+
+
+def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
+    command = write_own_model(tmp_path, "os.kill(os.getpid(), signal.SIGINT)")
+    done = call(*command, cwd=tmp_path)
     assert done.returncode == 4 and "Interrupted. Run the same command again" in done.stderr
 
 
 def test_a_failing_model_is_exit_4(tmp_path):
-    (tmp_path / "broken.py").write_text(
-        "class Model:\n    classes_ = [0, 1]\n    def predict_proba(self, x):\n        raise "
-        "RuntimeError('no GPU')\ndef build():\n    return Model()\n"
-    )
-    for name, first in (("a", 0), ("b", 40)):
-        (tmp_path / f"{name}.csv").write_text(
-            "x,y\n" + "".join(f"{i},{i % 2}\n" for i in range(first, first + 40))
-        )
-    done = call(
-        "audit",
-        "--model",
-        "broken:build",
-        "--members",
-        "a.csv",
-        "--non-members",
-        "b.csv",
-        cwd=tmp_path,
-    )
+    command = write_own_model(tmp_path, "raise RuntimeError('no GPU')")
+    done = call(*command, cwd=tmp_path)
     assert (
         done.returncode == 4
         and "RuntimeError: no GPU" in done.stderr
@@ -437,30 +426,10 @@ def test_a_failing_model_is_exit_4(tmp_path):
 
 
 def test_a_killed_audit_goes_on(tmp_path):
-    (tmp_path / "slow.py").write_text(
-        "import os, signal\nimport numpy as np\n"
-        "class Model:\n    classes_ = [0, 1]\n"
-        "    def predict_proba(self, x):\n"
-        "        if os.path.exists('kill'):\n            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "        p = 1 / (1 + np.exp(-np.asarray(x)[:, 0]))\n        return np.stack([1 - p, p], "
-        "axis=1)\n"
-        "def build():\n    return Model()\n"
-    )
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text(
-            "x,y\n" + "".join(f"{rng.normal():.5f},{i % 2}\n" for i in range(60))
-        )
-    command = (
-        "audit",
-        "--model",
-        "slow:build",
-        "--members",
-        "a.csv",
-        "--non-members",
-        "b.csv",
-        "--out",
-        "out",
+    command = write_own_model(
+        tmp_path,
+        "if os.path.exists('kill'):\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "p = 1 / (1 + np.exp(-np.asarray(x)[:, 0]))\nreturn np.stack([1 - p, p], axis=1)",
     )
     (tmp_path / "kill").touch()
     assert call(*command, cwd=tmp_path).returncode == -signal.SIGKILL

@@ -186,7 +186,7 @@ def test_a_budget_of_one_is_kept_and_a_query_too_many_is_a_sentence(folder):
     [
         (["--model", "m.skops"], 2, "got --url and --model"),
         (["--signals", "s.csv"], 2, "got --url and --signals"),
-        (["--protocol", "v9"], 2, "Repair --protocol"),
+        (["--protocol", "v9"], 2, "with --protocol"),
         (["--n-classes", "2"], 2, "Expected labels from 0 to 1"),
         (["--answer", "scores"], 4, "Expected 'scores' in the answer"),
         (["--classes", "a,b"], 2, "Expected labels among a, b"),

@@ -93,15 +93,16 @@ WRITABLE = [row for row in FILED if row[1] != "signals"]
 @pytest.fixture(scope="module")
 def routes(tmp_path_factory) -> dict[str, dict[str, Route]]:
     folder = tmp_path_factory.mktemp("routes")
-    sys.path.insert(0, str(folder))
-    found = {
-        "network": network_routes(folder),
-        **booster_routes(folder),
-        "huggingface": huggingface_routes(folder),
-    }
-    assert {(family, name) for family, table in found.items() for name in table} == set(TABLE)
-    yield found
-    sys.path.remove(str(folder))
+    with pytest.MonkeyPatch.context() as patched:
+        # Where the factories of the routes are
+        patched.syspath_prepend(folder)
+        found = {
+            "network": network_routes(folder),
+            **booster_routes(folder),
+            "huggingface": huggingface_routes(folder),
+        }
+        assert {(family, name) for family, table in found.items() for name in table} == set(TABLE)
+        yield found
 
 
 @pytest.fixture

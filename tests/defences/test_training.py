@@ -5,6 +5,7 @@ And what cannot be done is one sentence.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
+from memberscope import defences, outputs
 from memberscope._numerics import softmax
 from memberscope.defences import (
     HAMP,
@@ -244,6 +246,28 @@ def test_estimators_are_swept_over_their_own_parameters():
 def test_a_name_that_says_nothing_is_one_sentence(name, sentence):
     with pytest.raises(InputError, match=sentence):
         parse_defence(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "l2:0.1+dropout+smooth+mixup",
+        "early_stopping",
+        "augment:flip",
+        "relaxloss:1",
+        "hamp:0.5:0.001+hamp_output",
+        "selena:5:2+memguard:1",
+        "distill:2",
+        "dpsgd:eps=8",
+        "set:epochs=3",
+        "depth:4",
+    ],
+)
+def test_the_code_of_a_defence_calls_what_can_be_imported(name):
+    code = parse_defence(name, records(), records(10)).settings
+    called = re.findall(r"([A-Z]\w*)\(", code)
+    assert len(called) > name.count("+")
+    assert set(called) <= {*defences.__all__, *outputs.__all__}
 
 
 def test_recipes_that_cannot_have_a_defence_say_so():

@@ -17,9 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from watching import START, Live, population, prepared, script
 
 from memberscope.errors import InputError

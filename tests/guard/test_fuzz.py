@@ -5,17 +5,11 @@ And the guard inside a Starlette application.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import JSON, ROWS, guarded, policy
+from hypothesis import HealthCheck, settings
 from unruly import Unruly, model, serving
 
 from memberscope.guard import GuardMiddleware

@@ -9,13 +9,9 @@ import asyncio
 import gc
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from watching import Live, population, prepared, write_limits
 
 from memberscope.guard import read_policy

@@ -17,12 +17,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import typer
+from guarded import ROWS, guarded
 from sklearn.tree import DecisionTreeClassifier
 from typer.testing import CliRunner
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
-from guarded import ROWS, guarded
 from unruly import Unruly, model, serving
 
 import memberscope

@@ -9,7 +9,6 @@ import hashlib
 import json
 import runpy
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from signal import SIGINT
@@ -17,15 +16,11 @@ from signal import SIGINT
 import joblib
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "hosts"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 import real
 from hosting import BIN, HERE, Host, Hosted, block, hosted
 from real import free_port
 from running_guard import frozen
+from sklearn.linear_model import LogisticRegression
 
 from memberscope.guard.hashing.secret_key import Secret, write_secrets
 from memberscope.guard.sketching.sketcher import Sketcher, write_sketcher

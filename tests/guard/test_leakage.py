@@ -5,16 +5,11 @@ And nothing around an answer tells members from others.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import orjson
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import guarded, policy
 from unruly import serving
 

@@ -7,14 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from watching import START, Clock, Live, call, model, population, prepared, script
 
 from memberscope.guard import read_policy

@@ -6,15 +6,11 @@ Every line once and in order, whoever holds the lease, and through a Redis that 
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 import uuid
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from watching import START, Clock, Live, population, prepared, script
 
 from memberscope.guard import read_policy

@@ -10,12 +10,8 @@ import logging
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import ROWS
 from running_guard import POLICY, START, ask, running
 from unruly import Unruly, model, serving
@@ -87,7 +83,7 @@ def test_every_class_of_clients_is_looked_at_and_outputs_too():
     staff = {"name": "staff", "who": ["network:10.0.0.0/8"], "restrict": "top:3"}
     assert find_looser_classes(policy(restrict="label", clients=[staff])) == ["staff"]
     with pytest.raises(
-        InputError, match=r"got restrict = 'top:3' for staff\. Repair restrict, or audit it"
+        InputError, match=r"got restrict = 'top:3' for staff\. Change restrict, or audit it"
     ):
         require_measured(policy(restrict="label", clients=[staff]))
     assert find_looser_classes(

@@ -11,7 +11,6 @@ import http.client
 import json
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,9 +23,6 @@ import numpy as np
 import pytest
 import redis
 import uvicorn
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from certificates import Authority
 from guarded import ROWS, guarded, policy
 from real import free_port

@@ -7,7 +7,6 @@ import gzip
 import http.client
 import json
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +16,9 @@ from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import pytest
-from starlette.testclient import TestClient
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import JSON, ROWS, Broken, guarded, policy
 from running_guard import POLICY, running
+from starlette.testclient import TestClient
 from unruly import Unruly, serving
 
 from memberscope.guard.asgi.http_protocol import build_protocol_class

@@ -5,14 +5,8 @@ An audit through it reads what the audit's wrapper gives in process.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import guarded, policy
 from real import BIN, mlflow, mlserver
 from sklearn.ensemble import RandomForestClassifier

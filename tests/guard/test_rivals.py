@@ -5,15 +5,12 @@ On inputs with known answers and beside their literal descriptions.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
+from benchmark_scripts import load_benchmark
 from scipy.stats import shapiro
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import guard_rivals as rivals
+rivals = load_benchmark("guard_rivals")
 
 
 def naive_prada(x, label):

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,9 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import ROWS
 from running_guard import POLICY, ask, frozen, running
 from unruly import Unruly, model, serving

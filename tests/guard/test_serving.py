@@ -9,18 +9,13 @@ import gzip
 import http.client
 import json
 import socket
-import sys
 import threading
 import time
 import zlib
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from guarded import JSON, ROWS, Broken, guarded, policy
 from unruly import Unruly, model, serving
 

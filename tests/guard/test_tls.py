@@ -9,14 +9,10 @@ import http.client
 import json
 import signal
 import ssl
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "servers"))
-
 from certificates import Authority
 from guarded import ROWS
 from running_guard import POLICY, ask, frozen, running

@@ -5,20 +5,20 @@ What they promise about order, members, repetition and records decided.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from benchmark_scripts import load_benchmark
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import guard_campaigns as attacks
-import guard_traffic as traffic
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.targets import FunctionTarget
 
+attacks = load_benchmark("guard_campaigns")
+traffic = load_benchmark("guard_traffic")
 
-def served(kind: str = "tabular") -> traffic.Deployment:
+
+def served(kind: str = "tabular") -> Any:
     rng = np.random.default_rng(0)
     x = rng.random((3000, 12) if kind == "tabular" else (3000, 1, 8, 8)).astype(np.float32)
 

@@ -1,17 +1,13 @@
 """The documented Ray Serve application on the loopback interface until it is interrupted.
 
-`python ray_serve.py PORT`.
+`python ray_serve.py PORT`, with tests/clusters and the application's folder on PYTHONPATH.
 """
 
 import os
 import signal
 import sys
-from pathlib import Path
 from tempfile import gettempdir
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "clusters"))
-sys.path.insert(0, ".")
 
 from here import HERE, keep
 

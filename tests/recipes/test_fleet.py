@@ -5,15 +5,16 @@ And one sentence when a recipe is wrong.
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from fleet_jobs import HERE, WANTED, order, records, same
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
@@ -24,46 +25,13 @@ from memberscope.recipes import (
     SklearnRecipe,
     TrainingJob,
     as_recipe,
-    build_balanced_design,
     load_recipe,
     train_fleet,
 )
 from memberscope.recipes.fleet.execution import stream_answers
 from memberscope.recipes.fleet.tuning_cache import limit_jobs
-from memberscope.signals import SignalRequest, Store
-from memberscope.types import Access, Records, SignalSpec
-
-HERE = Execution("sequential")
-WANTED = (
-    SignalRequest(Access.PROBABILITIES, SignalSpec("logit_confidence")),
-    SignalRequest(
-        Access.PROBABILITIES, SignalSpec("log_confidence", parameters=(("temperature", 2.0),))
-    ),
-    SignalRequest(Access.PROBABILITIES, SignalSpec()),
-)
-
-
-def records(n: int, seed: int = 0) -> Records:
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(n, 5))
-    y = (x[:, 0] + rng.normal(size=n) > 0).astype(int) + (x[:, 1] > 1)
-    return Records(x, y, np.array([f"r{seed}-{i}" for i in range(n)]))
-
-
-def order(recipe=None, m: int = 6, n: int = 120, **changes) -> TrainingJob:
-    pool = records(n)
-    inside = build_balanced_design(n, n // 2, m, np.random.default_rng(1), strata=pool.y)
-    recipe = recipe or SklearnRecipe(LogisticRegression())
-    given = {"views": ("identity", "noise:0.1"), "population": records(40, 7)} | changes
-    return TrainingJob(recipe, pool, inside, tuple(range(m)), WANTED, "probabilities", 3, **given)
-
-
-def same(first, second) -> bool:
-    pairs = [(first.observed[w], second.observed[w]) for w in WANTED] + [
-        (first.population[w], second.population[w]) for w in first.population
-    ]
-    pairs += [(first.predicted, second.predicted), (first.train_accuracy, second.train_accuracy)]
-    return all(np.asarray(a).tobytes() == np.asarray(b).tobytes() for a, b in pairs)
+from memberscope.signals import Store
+from memberscope.types import Access
 
 
 def test_observed_numbers_are_those_of_models_trained_by_hand():
@@ -130,13 +98,12 @@ def test_a_damaged_or_missing_entry_is_trained_again(tmp_path):
 
 
 SCRIPT = """
-import sys, time
-sys.path.insert(0, {tests!r})
+import time
 from pathlib import Path
 import numpy as np
 from memberscope.recipes import Execution, FunctionRecipe, train_fleet
 from memberscope.signals import Store
-from test_fleet import order
+from fleet_jobs import order
 from sklearn.linear_model import LogisticRegression
 
 def slow(records, seed):
@@ -153,8 +120,9 @@ np.save({out!r}, fleet.observed[order().wanted[0]])
 
 def test_a_killed_run_loses_only_the_model_in_flight(tmp_path):
     store, out = tmp_path / "store", tmp_path / "out.npy"
-    script = SCRIPT.format(tests=str(Path(__file__).parent), store=str(store), out=str(out))
-    killed = subprocess.Popen([sys.executable, "-c", script])
+    script = SCRIPT.format(store=str(store), out=str(out))
+    here = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.Popen([sys.executable, "-c", script], env=here)
     while len(list(store.glob("model-*.safetensors"))) < 2:
         assert killed.poll() is None
         time.sleep(0.02)
@@ -162,7 +130,7 @@ def test_a_killed_run_loses_only_the_model_in_flight(tmp_path):
     killed.wait()
     before = {path.name: path.read_bytes() for path in store.glob("model-*.safetensors")}
     assert 2 <= len(before) < 6
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", script], check=True, env=here)
     assert all((store / name).read_bytes() == data for name, data in before.items())
     np.testing.assert_array_equal(
         np.load(out), train_fleet(order(), None, HERE).observed[WANTED[0]]
@@ -268,19 +236,16 @@ def test_a_model_that_never_saw_a_class_gives_it_no_probability():
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path, n_jobs):
+def test_a_hanging_recipe_ends_the_run_in_a_sentence(tmp_path, monkeypatch, n_jobs):
     module = tmp_path / "hanging_recipe.py"
     module.write_text("import time\ndef recipe(records, seed):\n    time.sleep(600)\n")
-    sys.path.insert(0, str(tmp_path))
-    try:
-        with pytest.raises(TargetError, match="Expected each job within 2 seconds"):
-            train_fleet(
-                order(load_recipe("hanging_recipe:recipe")),
-                None,
-                Execution("loky", n_jobs=n_jobs, timeout=2),
-            )
-    finally:
-        sys.path.remove(str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TargetError, match="Expected each job within 2 seconds"):
+        train_fleet(
+            order(load_recipe("hanging_recipe:recipe")),
+            None,
+            Execution("loky", n_jobs=n_jobs, timeout=2),
+        )
 
 
 def test_a_model_of_labels_that_never_saw_a_class_still_numbers_the_others_as_the_target_does():
@@ -353,7 +318,6 @@ def test_recipes_from_what_people_have(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     import errno
-    import os
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -10,11 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fleet_jobs import HERE, WANTED, order, same
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_fleet import HERE, WANTED, order, same
 
 from memberscope.errors import InputError
 from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, train_fleet

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from families import Gaussian, covers
+from families import Gaussian, covers, people, quantiles
 from scipy.special import ndtr
 from scipy.stats import binom
-from test_auc import people, quantiles
 
 from memberscope.statistics import (
     ConfusionCounts,

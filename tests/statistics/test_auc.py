@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from families import people, quantiles
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
@@ -20,25 +21,6 @@ from memberscope.statistics import (
 )
 
 RUNS = 400
-
-
-def quantiles(n1: int, n0: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
-    """Members at normal quantiles plus `shift`, non-members at normal quantiles."""
-    sides = [ndtri((np.arange(n) + 0.5) / n) for n in (n1, n0)]
-    return np.concatenate([sides[0] + shift, sides[1]]), np.arange(n1 + n0) < n1
-
-
-def people(
-    n: int, rows: int, correlation: float, shift: float, rng: np.random.Generator
-) -> tuple[np.ndarray, ...]:
-    """Scores, membership and units of `n` people a side with `rows` records each."""
-    unit = np.arange(2 * n * rows) // rows
-    own, noise = rng.standard_normal(2 * n)[unit], rng.standard_normal(len(unit))
-    return (
-        correlation**0.5 * own + (1 - correlation) ** 0.5 * noise + shift * (unit < n),
-        unit < n,
-        unit,
-    )
 
 
 def holds(hits: int, runs: int = RUNS, nominal: float = 0.94) -> bool:

@@ -112,6 +112,7 @@ REFUSED = {
     "see": (TargetError, "which was not followed"),
     "moved": (TargetError, "more than 3 redirects"),
     "400:bad input": (TargetError, r"status 400 \(bad input\)"),
+    "400:got -0.25 for -2.5e-07": (TargetError, r"status 400 \(got … for …\)"),
     "401": (InputError, "Check the token"),
     "404": (InputError, "Check --url"),
     "429:1000": (TargetError, "the wish to wait 1000 s"),

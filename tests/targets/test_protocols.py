@@ -211,7 +211,7 @@ def test_paths_say_how_far_they_led():
         pick_value({"predictions": [{"p": 1, "q": 2}]}, parse_path("predictions[*].probs"))
     with pytest.raises(TargetError, match="a list of 1"):
         pick_value({"predictions": [1]}, parse_path("predictions.1"))
-    with pytest.raises(InputError, match="Repair --answer"):
+    with pytest.raises(InputError, match="Correct --answer"):
         parse_path("a[")
 
 

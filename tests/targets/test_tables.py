@@ -503,3 +503,28 @@ def test_words_of_pyarrow_alone_are_made_when_they_are_asked_for(tmp_path, monke
         == words.tolist()[:1]
     )
     assert np.array(words, copy=True) is not np.asarray(words)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\n\n"])
+@pytest.mark.parametrize("late", ["7", "2.5", '"word, quoted"', "7,7"])
+def test_a_large_file_read_in_parts_is_the_file_read_whole(tmp_path, monkeypatch, ending, late):
+    rows = [
+        f"{k},{k % 5},w{k % 7},2024-01-{1 + k % 28:02d},{'' if k % 3 else k}" for k in range(900)
+    ]
+    rows.append(f"900,{late},w,2024-01-01,")
+    path = tmp_path / "a.csv"
+    path.write_text(ending.join(["id,n,word,day,gap", *rows]), newline="")
+    whole = arrow._split_at_lines(path, "utf8")
+    monkeypatch.setattr(arrow, "PART", 1 << 12)
+    monkeypatch.setattr(arrow.os, "cpu_count", lambda: 3)
+    parts = arrow._split_at_lines(path, "utf8")
+    size = path.stat().st_size
+    assert whole == [(0, size)] and len(parts) == (1 if '"' in late else 3)
+    assert [start for start, _ in parts[1:]] == [start + length for start, length in parts[:-1]]
+    assert sum(length for _, length in parts) == size
+    if late == "7,7":
+        with pytest.raises(InputError, match=r"Expected 5 values in each line of .*, got 6 in l"):
+            read_without(monkeypatch, path, "pandas")
+        return
+    read = {name: as_plain(c) for name, c in read_without(monkeypatch, path, "pandas").items()}
+    assert read == {name: as_plain(c) for name, c in read_table(path).columns.items()}

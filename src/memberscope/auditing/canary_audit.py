@@ -15,6 +15,7 @@ from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_
 from memberscope.auditing.resume import resume_audit
 from memberscope.auditing.subject.subject import Subject, make_subject
 from memberscope.errors import InputError
+from memberscope.facts import read_recipe_facts
 from memberscope.frames import stack_sides
 from memberscope.recipes import Proof, TorchRecipe, draw_canaries
 from memberscope.recipes.fleet import select_records, train_models
@@ -105,7 +106,7 @@ def design_canary_audit(
     members = select_records(subject.records, subject.member)
     others = select_records(subject.records, ~subject.member)
     planted, inside = draw_canaries(others, n, kind, plan.seed, subject.target.n_classes)
-    prove = getattr(recipe, "proof", None)
+    prove = read_recipe_facts(recipe).proof
     # Each canary has a coin of its own, whomever it belongs to: units do not count here.
     coins = replace(plan, assignment="independent_coins", assume_class_order=True, unit=None)
     return CanaryDesign(

@@ -9,6 +9,7 @@ from memberscope._digests import digest_array
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.plan import Plan
+from memberscope.facts import read_recipe_facts
 from memberscope.signals import digest_records
 
 
@@ -23,7 +24,7 @@ def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) 
     if got.subject.target.digest:
         found["target"] = got.subject.target.digest
     if training is not None:
-        recipe = getattr(training.recipe, "digest", None)
+        recipe = read_recipe_facts(training.recipe).digest
         if recipe:
             found["recipe"] = recipe
         if training.design is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope._digests import digest_array
-from memberscope._files import write_bytes
+from memberscope._files import read_json, write_bytes
 from memberscope.auditing.collect.collect import Progress
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.plan import Plan
@@ -15,6 +15,7 @@ from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
+from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.signals import Store, digest_records
 
 IDENTITY_FILE = "plan.json"
@@ -69,10 +70,10 @@ def build_audit_identity(
         "member": digest_array(subject.member),
         # Only where there are units, so that other folders keep their identity
         **({} if subject.records.unit is None else {"unit": digest_array(subject.records.unit)}),
-        "target": getattr(subject.target, "identity", subject.target.digest),
+        "target": read_target_facts(subject.target).identity or subject.target.digest,
     }
     if training is not None:
-        identity["recipe"] = getattr(training.recipe, "digest", None)
+        identity["recipe"] = read_recipe_facts(training.recipe).digest
         identity["design"] = None if training.design is None else digest_array(training.design)
         identity["population"] = (
             digest_records(training.population) if training.population else None
@@ -90,7 +91,7 @@ def find_other_audit(
     if not (out / file).exists():
         return None
     try:
-        before = json.loads((out / IDENTITY_FILE).read_text(encoding="utf-8"))
+        before = read_json(out / IDENTITY_FILE)
     except (OSError, ValueError):
         # A result whose plan cannot be read must not be overwritten unasked
         return f"plan ({IDENTITY_FILE} does not say which)"

@@ -20,6 +20,7 @@ from memberscope.auditing.estimates.record_vulnerability import summarise_vulner
 from memberscope.auditing.estimates.strongest import find_verdict_level, list_candidate_parts
 from memberscope.auditing.subject.subject import hash_ids
 from memberscope.auditing.verdict.judge import report_power
+from memberscope.facts import read_target_facts
 from memberscope.statistics import auc_value, roc, smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Floats
@@ -83,7 +84,7 @@ def collect_diagnostics(
         "ratio": int(member.sum()) / count if count else None,
     }
     # What the caller declared of an endpoint is part of the account
-    endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
+    endpoint = read_target_facts(find_metered_target(subject.target)).endpoint
     if endpoint is not None:
         found["endpoint"] = endpoint.declaration
     best = _find_leading_attack(arrays, plan)

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from memberscope.cli.app import add_verb, app
@@ -27,6 +25,7 @@ from memberscope.cli.commands import (
 )
 from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
+from memberscope.cli.output import print_error
 from memberscope.errors import MemberscopeError
 
 add_verb(app, "demo", demo.run_demo)
@@ -50,17 +49,14 @@ def run() -> None:
     try:
         app()
     except MemberscopeError as error:
-        print(f"memberscope: {error}", file=sys.stderr)
+        print_error(str(error))
         raise SystemExit(error.exit_code) from None
     except SystemExit as stop:
         raise SystemExit(_choose_exit_code(stop)) from None
     except KeyboardInterrupt:
         raise SystemExit(_report_interrupt()) from None
     except Exception as error:
-        print(
-            f"memberscope: Internal error: {type(error).__name__}: {error}. Please report it.",
-            file=sys.stderr,
-        )
+        print_error(f"Internal error: {type(error).__name__}: {error}. Please report it.")
         raise SystemExit(4) from error
 
 
@@ -73,19 +69,12 @@ def _choose_exit_code(stop: SystemExit) -> int | str | None:
     if stop.code == 130:
         return _report_interrupt()
     if isinstance(stop.__context__, typer.Abort):
-        print(
-            "memberscope: Expected an answer to each question, got none. Give the answers as "
-            "options.",
-            file=sys.stderr,
-        )
+        print_error("Expected an answer to each question, got none. Give the answers as options.")
         return 2
     return 4 if isinstance(stop.__context__, BrokenPipeError) else stop.code
 
 
 def _report_interrupt() -> int:
     """Say how to go on after Ctrl-C."""
-    print(
-        "memberscope: Interrupted. Run the same command again to go on where it stopped.",
-        file=sys.stderr,
-    )
+    print_error("Interrupted. Run the same command again to go on where it stopped.")
     return 4

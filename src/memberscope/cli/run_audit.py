@@ -95,6 +95,7 @@ def audit_into_folder(
     from rich.console import Console
 
     from memberscope.auditing import resume_audit
+    from memberscope.facts import read_target_facts
     from memberscope.reports import print_summary, write_all
 
     console = Console()
@@ -104,8 +105,9 @@ def audit_into_folder(
         )
     write_all(result, out, records=records, show_ids=show_ids)
     print_summary(result, console, out, arguments)
-    if hasattr(subject.target, "spent"):
-        spent = subject.target.spent()
+    spend = read_target_facts(subject.target).spent
+    if spend is not None:
+        spent = spend()
         if spent.sent > spent.answered:
             console.print(
                 f"The endpoint was sent {spent.sent} records for {spent.answered} answers; the "

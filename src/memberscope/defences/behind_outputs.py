@@ -14,6 +14,7 @@ import numpy as np
 
 from memberscope._numerics import softmax
 from memberscope.errors import InputError
+from memberscope.facts import read_recipe_facts
 from memberscope.recipes import as_recipe
 from memberscope.recipes.fleet import PLAIN, select_records, train_models
 from memberscope.signals import digest_records, encode_in_domain
@@ -65,24 +66,24 @@ class BehindOutputsRecipe:
     @property
     def digest(self) -> str | None:
         """Hash of the base's digest, the defence's name and what it is fitted to."""
-        inner, reserve = getattr(self.base, "digest", None), self.how.reserve
+        inner, reserve = read_recipe_facts(self.base).digest, self.how.reserve
         text = f"answering:1:{inner}:{self.how.name}:{self.how.at_random}:{digest_records(reserve) if reserve else None}"
         return None if inner is None else hashlib.sha256(text.encode()).hexdigest()
 
     @property
     def stack(self) -> int | None:
         """Number of models trained together."""
-        return getattr(self.base, "stack", None)
+        return read_recipe_facts(self.base).stack
 
     @property
     def threads(self) -> int:
         """CPU threads of one training job."""
-        return int(getattr(self.base, "threads", 1))
+        return read_recipe_facts(self.base).threads
 
     @property
     def device(self) -> str:
         """Device on which models are trained."""
-        return str(getattr(self.base, "device", "cpu"))
+        return read_recipe_facts(self.base).device
 
     def __call__(self, records: Records, seed: int) -> RestrictedTarget:
         """Train a model on `records` and put its own defence in front of it."""
@@ -121,7 +122,7 @@ class BehindOutputsRecipe:
         self, pool: Records, size: int, n_models: int
     ) -> tuple[BehindOutputsRecipe, dict[str, Any]]:
         """Choose the base's settings by measurement."""
-        tuned = getattr(self.base, "tuned", None)
+        tuned = read_recipe_facts(self.base).tuned
         if tuned is None:
             return self, dict(PLAIN)
         base, choice = tuned(pool, size, n_models)
@@ -129,7 +130,7 @@ class BehindOutputsRecipe:
 
     def chosen(self, choice: dict[str, Any]) -> BehindOutputsRecipe:
         """Apply an earlier choice to the base."""
-        chosen = getattr(self.base, "chosen", None)
+        chosen = read_recipe_facts(self.base).chosen
         # A base without settings to choose stays as it is
         return self if chosen is None else replace(self, base=chosen(choice))
 

@@ -51,7 +51,8 @@ class Defended:
         for part in self.training:
             # Records cannot be written out in code, so that their names stand for them
             if isinstance(part, BehindOutputs):
-                calls = f"Answering({part.output!r}, {'at_random=True' if part.at_random else 'reserve'})({calls})"
+                fitted_to = "at_random=True" if part.at_random else "reserve"
+                calls = f"BehindOutputs({part.output!r}, {fitted_to})({calls})"
             elif isinstance(part, Distillation):
                 calls = f"Distillation({part.temperature:g}, public)({calls})"
             else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.facts import read_target_facts
 from memberscope.types import Target
 
 
@@ -18,12 +19,8 @@ def list_target_columns(target: Target) -> tuple[str, ...]:
     >>> list_target_columns(FunctionTarget(lambda x: x, n_classes=2))
     ()
     """
-    names = getattr(target, "columns", None)
-    return (
-        tuple(map(str, names))
-        if names
-        else list_estimator_columns(getattr(target, "estimator", None))
-    )
+    facts = read_target_facts(target)
+    return facts.columns or list_estimator_columns(facts.estimator)
 
 
 def list_estimator_columns(estimator: Any) -> tuple[str, ...]:

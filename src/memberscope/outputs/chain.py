@@ -110,5 +110,5 @@ def _parse_output_defence(name: str) -> OutputDefence:
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(
             "Expected a restriction such as top:1, round:2, temperature:2, noise:0.5 or label, "
-            f"got {name!r}. Repair it."
+            f"got {name!r}. Write one of these, or several joined by +."
         ) from error

@@ -9,11 +9,12 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.facts import has_recipe_facts
 from memberscope.recipes.source_digest import digest_source, list_own_modules
 from memberscope.types import Recipe, Records
 
@@ -160,7 +161,7 @@ def as_recipe(given: Any) -> Recipe:
             f"{type(given).__name__}. Wrap it in such a function."
         )
     # It is a recipe already
-    if any(hasattr(given, name) for name in ("digest", "many", "tuned")):
+    if has_recipe_facts(given):
         return given  # type: ignore[no-any-return]
     # The signature of an object is that of its call
     called = (
@@ -191,7 +192,7 @@ def with_precision(recipe: Recipe, precision: str | None) -> Recipe:
     """
     if precision is None:
         return recipe
-    if not (is_dataclass(recipe) and hasattr(recipe, "precision")):
+    if not (is_dataclass(recipe) and "precision" in {entry.name for entry in fields(recipe)}):
         raise InputError(
             f"Expected a TorchRecipe for a precision, got {type(recipe).__name__}. Leave out "
             "--precision."

@@ -14,6 +14,7 @@ from memberscope._files import write_bytes
 from memberscope._text import format_percentage
 from memberscope.auditing import COMPARISON_FORMAT, STRONGEST, Comparison
 from memberscope.auditing.documents import Compared, ValueWithLimits, format_level
+from memberscope.reports.safe_console import escape_console_text
 
 COLOURS = {"LEAKS_MORE": "bold red", "NOT_MORE": "bold green", "INCONCLUSIVE": "bold yellow"}
 WORDS = {"LEAKS_MORE": "LEAKS MORE", "NOT_MORE": "NOT MORE", "INCONCLUSIVE": "INCONCLUSIVE"}
@@ -93,17 +94,18 @@ def format_leaders(entry: Compared) -> str:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print the verdict, what was not alike, the strongest attack at each level, and the trend."""
-    console.print(
-        f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}"
-    )
-    console.print(_build_strongest_table(comparison, wide=console.width >= WIDE))
-    # The first obstacle is the reason of the verdict, which stands above
-    for sentence in comparison.obstacles[1:]:
-        console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
-    for sentence in comparison.notes:
-        console.print(f"  [yellow]note[/] {escape(sentence)}")
-    if len(comparison.releases) > 2:
-        console.print(_build_trend_table(comparison))
+    with escape_console_text(console):
+        console.print(
+            f"[{COLOURS[comparison.verdict]}]{WORDS[comparison.verdict]}[/] {escape(comparison.reason)}"
+        )
+        console.print(_build_strongest_table(comparison, wide=console.width >= WIDE))
+        # The first obstacle is the reason of the verdict, which stands above
+        for sentence in comparison.obstacles[1:]:
+            console.print(f"  [yellow]not comparable[/] {escape(sentence)}")
+        for sentence in comparison.notes:
+            console.print(f"  [yellow]note[/] {escape(sentence)}")
+        if len(comparison.releases) > 2:
+            console.print(_build_trend_table(comparison))
 
 
 def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:

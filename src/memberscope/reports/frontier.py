@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from memberscope._files import write_bytes
+from memberscope._files import read_json, write_bytes
 from memberscope._html import build_content_policy, read_template
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing.defend import FORMAT, Frontier, FrontierRow
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
+from memberscope.reports.safe_console import escape_console_text
 from memberscope.types import Estimate
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 26
@@ -54,7 +55,7 @@ def read_frontier(path: Path) -> Frontier:
     """
     file = path / "frontier.json" if path.is_dir() else path
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file)
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"no {FORMAT}")
         return Frontier.model_validate(document)
@@ -254,20 +255,21 @@ def _scale_y(value: float, y_range: tuple[float, float]) -> float:
 
 def print_frontier(frontier: Frontier, console: Console, out: Path | None = None) -> None:
     """Print the table of choices, what did not run, and what the frontier means."""
-    console.print(_build_frontier_table(frontier))
-    for row in frontier.rows:
-        if row.why_not:
-            console.print(f"  [yellow]not run[/] {escape(row.name)}: {escape(row.why_not)}")
-        for note in row.notes:
-            console.print(f"  [yellow]note[/] {escape(row.name)}: {escape(note)}")
-    for sentence in frontier.advice:
-        console.print(escape(sentence))
-    # No folder where a stored frontier is only shown again
-    if out is not None:
-        console.print(
-            f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each "
-            "way of training"
-        )
+    with escape_console_text(console):
+        console.print(_build_frontier_table(frontier))
+        for row in frontier.rows:
+            if row.why_not:
+                console.print(f"  [yellow]not run[/] {escape(row.name)}: {escape(row.why_not)}")
+            for note in row.notes:
+                console.print(f"  [yellow]note[/] {escape(row.name)}: {escape(note)}")
+        for sentence in frontier.advice:
+            console.print(escape(sentence))
+        # No folder where a stored frontier is only shown again
+        if out is not None:
+            console.print(
+                f"Written to {escape(str(out))}/: frontier.json, frontier.html, and one audit for each "
+                "way of training"
+            )
 
 
 def _build_frontier_table(frontier: Frontier) -> Table:

@@ -21,7 +21,9 @@ def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
     if "level" in conditions:
         conditions["access"], conditions["restriction"] = conditions.pop("level")
     conditions = {"group": None, "target": "target"} | conditions
-    for entry in result.estimates:
+    attack = conditions.get("attack")
+    candidates = result.estimates if attack is None else result.estimates_by_attack.get(attack, ())
+    for entry in candidates:
         if all(getattr(entry, name) == value for name, value in conditions.items()):
             yield entry
 

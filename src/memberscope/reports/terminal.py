@@ -14,6 +14,7 @@ from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import format_level
 from memberscope.auditing.verdict import describe_repeats
 from memberscope.reports.next_step import Arguments, suggest_next_step
+from memberscope.reports.safe_console import escape_console_text
 from memberscope.reports.select import (
     describe_references,
     describe_threat,
@@ -39,65 +40,66 @@ def print_summary(
 
     `arguments` gives what named the model on the command line, for the verb of the next command.
     """
-    # First what was found, then what to do about it
-    limited = " (limited)" if result.limited else ""
-    console.print(
-        f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] "
-        f"{escape(result.title)}: {escape(result.reason)}"
-    )
-    # Many audits until one passes are not one that passed, so it is said at once
-    if (repeats := describe_repeats(result.environment)) is not None:
-        console.print(f"[yellow]{escape(repeats)}[/]")
-    if (step := suggest_next_step(result, arguments, str(out or "DIR"))) is not None:
-        console.print(f"[bold]Next[/]: {escape(step)}")
-    console.print(f"[dim]{escape(describe_threat(result))}[/]")
-    # The numbers, and what they were measured with
-    console.print(_build_levels_table(result))
-    if result.diagnostics.get("targets"):
-        console.print(_build_targets_table(result))
-    for line in _format_model_lines(result):
-        console.print(f"  [dim]{escape(line)}[/]")
-    # Whether the numbers can be trusted
-    for name, control in result.controls.items():
-        mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[
-            control.passed
-        ]
-        console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
-    overlap = result.diagnostics.get("overlap")
-    if overlap and overlap["exact"] + overlap["near"]:
-        named = ", ".join(
-            f"{pair['non_member']}={pair['member']}" for pair in overlap["examples"][:3]
-        )
+    with escape_console_text(console):
+        # First what was found, then what to do about it
+        limited = " (limited)" if result.limited else ""
         console.print(
-            f"  [yellow]duplicates[/] of members among the non-members: {overlap['exact']} exact, "
-            f"{overlap['near']} near, "
-            f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
+            f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] "
+            f"{escape(result.title)}: {escape(result.reason)}"
         )
-    # What the audit could have seen
-    for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
-        limit = f"the limit of {format_percentage(entry['limit'])} in 80% of audits"
-        power = (
-            f"no TPR would have failed {limit}: more records are needed"
-            if entry["tpr"] is None
-            else f"the smallest TPR that would have failed {limit} is {format_percentage(entry['tpr'])}"
-        )
-        console.print(
-            f"  power: at {format_percentage(entry['fpr'])} false positives, "
-            f"{power}{_describe_coarse_scores(entry)}"
-        )
-    # What is missing from it
-    for names, access, why in group_skipped_attacks(result):
-        console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
-    for note in result.diagnostics.get("notes", ()):
-        console.print(f"  note: {escape(note)}")
-    if out is not None:
-        # Files that the caller left out are not named
-        files = (
-            name
-            for name in ("result.json", "report.html", "records.csv", "arrays.safetensors")
-            if (out / name).exists()
-        )
-        console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
+        # Many audits until one passes are not one that passed, so it is said at once
+        if (repeats := describe_repeats(result.environment)) is not None:
+            console.print(f"[yellow]{escape(repeats)}[/]")
+        if (step := suggest_next_step(result, arguments, str(out or "DIR"))) is not None:
+            console.print(f"[bold]Next[/]: {escape(step)}")
+        console.print(f"[dim]{escape(describe_threat(result))}[/]")
+        # The numbers, and what they were measured with
+        console.print(_build_levels_table(result))
+        if result.diagnostics.get("targets"):
+            console.print(_build_targets_table(result))
+        for line in _format_model_lines(result):
+            console.print(f"  [dim]{escape(line)}[/]")
+        # Whether the numbers can be trusted
+        for name, control in result.controls.items():
+            mark = {True: "[green]ok[/]", False: "[red]failed[/]", None: "[yellow]not run[/]"}[
+                control.passed
+            ]
+            console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
+        overlap = result.diagnostics.get("overlap")
+        if overlap and overlap["exact"] + overlap["near"]:
+            named = ", ".join(
+                f"{pair['non_member']}={pair['member']}" for pair in overlap["examples"][:3]
+            )
+            console.print(
+                f"  [yellow]duplicates[/] of members among the non-members: {overlap['exact']} exact, "
+                f"{overlap['near']} near, "
+                f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
+            )
+        # What the audit could have seen
+        for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
+            limit = f"the limit of {format_percentage(entry['limit'])} in 80% of audits"
+            power = (
+                f"no TPR would have failed {limit}: more records are needed"
+                if entry["tpr"] is None
+                else f"the smallest TPR that would have failed {limit} is {format_percentage(entry['tpr'])}"
+            )
+            console.print(
+                f"  power: at {format_percentage(entry['fpr'])} false positives, "
+                f"{power}{_describe_coarse_scores(entry)}"
+            )
+        # What is missing from it
+        for names, access, why in group_skipped_attacks(result):
+            console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
+        for note in result.diagnostics.get("notes", ()):
+            console.print(f"  note: {escape(note)}")
+        if out is not None:
+            # Files that the caller left out are not named
+            files = (
+                name
+                for name in ("result.json", "report.html", "records.csv", "arrays.safetensors")
+                if (out / name).exists()
+            )
+            console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
 def _describe_coarse_scores(entry: dict[str, Any]) -> str:

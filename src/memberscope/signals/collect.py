@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from memberscope import _check
 from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.facts import read_target_facts
 from memberscope.frames import slice_rows
 from memberscope.signals.store import Store, build_signal_key, digest_records
 from memberscope.targets.answers import compute_simplex_tolerance
@@ -69,7 +70,7 @@ def collect_outputs(
     validate_labels(records.y, target.n_classes)
     n = len(records)
     model, data = target.digest, digest_records(records) if store else ""
-    hides = bool(getattr(target, "hides", False))
+    facts = read_target_facts(target)
     counted = find_metered_target(target)
     # A query of an endpoint has a size of its own, by which its budget is counted
     batch_size = batch_size if counted is None else counted.rows_a_query
@@ -83,7 +84,7 @@ def collect_outputs(
                 target, records, start, stop, None if spec is SECOND else progress
             )
             validate_outputs(
-                target.signal, answer, records.ids[start:stop], target.n_classes, hides=hides
+                target.signal, answer, records.ids[start:stop], target.n_classes, hides=facts.hides
             )
             if store and name:
                 store.put(name, answer)
@@ -96,7 +97,7 @@ def collect_outputs(
         if progress:
             progress(stop, n)
     outputs = np.concatenate(parts)
-    labels = None if not hasattr(target, "predict") else _collect_decisions(target, records, store)
+    labels = None if facts.predict is None else _collect_decisions(target, records, store)
     # The model's own labels take a second query of each record
     sent = n if labels is None else 2 * n
     if not probe:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.facts import read_target_facts
 from memberscope.signals.collect import predict_labels
 from memberscope.signals.domain import Domain
 from memberscope.signals.measured import MeasuredSignal, Progress, read_parameter
@@ -97,10 +98,13 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
         TargetError: The model fails, or gives another number of rows.
     """
     # A model's own decision may differ from its top class
-    if hasattr(target, "predict") and not hasattr(target, "same_labels"):
+    facts = read_target_facts(target)
+    if facts.predict is not None and facts.same_labels is None:
         return predict_labels(target, x)
     # No defence changes the top class, so that the model behind it gives the same, faster
-    target = getattr(target, "same_labels", target)
+    if facts.same_labels is not None:
+        target = facts.same_labels
+        facts = read_target_facts(target)
     try:
         whose: dict[str, Any] = (
             {"owners": owners.tolist()}
@@ -122,11 +126,7 @@ def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = 
             f"Expected {rows} rows of outputs, got shape {answer.shape}. Return one row for each "
             "record."
         )
-    odd = (
-        np.isnan(answer).all(axis=1)
-        if getattr(target, "hides", False)
-        else ~np.isfinite(answer).all(axis=1)
-    )
+    odd = np.isnan(answer).all(axis=1) if facts.hides else ~np.isfinite(answer).all(axis=1)
     if odd.any():
         raise TargetError(
             f"Expected finite outputs about moved records, got {int(odd.sum())} rows with NaN or "

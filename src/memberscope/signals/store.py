@@ -88,6 +88,8 @@ class Store:
         write_bytes(
             self.path / f"{key}.safetensors",
             save(contiguous, metadata={"sha256": digest_named_arrays(contiguous)}),
+            # Answers about people's records are nobody else's business
+            mode=0o600,
         )
 
     def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

@@ -4,6 +4,7 @@ Only these packages, recipes and training defences know a framework.
 """
 
 from memberscope.targets.answers.output_kind import Outputs
+from memberscope.targets.files.archives import check_archive
 from memberscope.targets.files.trust import LoadedTarget, TrustSettings
 from memberscope.targets.frameworks.boosters import BoosterTarget
 from memberscope.targets.frameworks.function import FunctionTarget
@@ -37,6 +38,7 @@ __all__ = [
     "TorchTarget",
     "TrustSettings",
     "build_pair",
+    "check_archive",
     "load_target",
     "read_class_names",
     "read_pair",

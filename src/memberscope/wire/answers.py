@@ -51,8 +51,8 @@ class DeclaredOutputs:
             len(set(self.names)) < len(self.names) or len(self.names) < 2
         ):
             raise InputError(
-                f"Expected at least two different classes, got {', '.join(self.names)}. Repair "
-                "--classes."
+                f"Expected at least two different classes, got {', '.join(self.names)}. Name "
+                "each class once with --classes."
             )
         if self.names is not None and self.n not in (None, len(self.names)):
             raise InputError(
@@ -60,7 +60,9 @@ class DeclaredOutputs:
                 "--n-classes."
             )
         if self.n is not None and self.n < 2:
-            raise InputError(f"Expected at least two classes, got {self.n}. Repair --n-classes.")
+            raise InputError(
+                f"Expected at least two classes, got {self.n}. Give --n-classes 2 or more."
+            )
         if self.top_k is not None and (self.top_k < 1 or self.level != "probabilities"):
             raise InputError(
                 f"Expected --top-k of at least 1 with probabilities, got {self.top_k} of "
@@ -279,7 +281,7 @@ def _list_class_scores(answer: Any) -> list[tuple[Any, Any]]:
         if not (isinstance(entry, list | tuple) and len(entry) == 2) or entry[0] is None:
             raise TargetError(
                 f"Expected scores by class, got {describe_json(answer)}. Look at one answer and "
-                "repair --answer."
+                "correct --answer."
             )
         found.append((entry[0], entry[1]))
     return found
@@ -292,7 +294,7 @@ def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
     if values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1):
         if k != 2:
             raise TargetError(
-                f"Expected {k} scores a record, got one. Declare --outputs labels, or repair "
+                f"Expected {k} scores a record, got one. Declare --outputs labels, or correct "
                 "--answer."
             )
         # One score is that of the second of two classes; a logit stands beside a zero
@@ -324,13 +326,13 @@ def _parse_finite_numbers(values: Any) -> Floats:
         found = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
         raise TargetError(
-            "Expected one list of numbers a record, all of one length, got something else. Repair "
-            "--answer."
+            "Expected one list of numbers a record, all of one length, got something else. Correct "
+            "--answer, which says where the scores are."
         ) from None
     if not np.isfinite(found).all():
         raise TargetError(
             f"Expected finite numbers, got {int((~np.isfinite(found)).sum())} that are NaN or "
-            "infinite. Repair the served model."
+            "infinite. Make the served model return finite numbers."
         )
     return found
 

@@ -130,8 +130,8 @@ def _list_json_values(values: NDArray[Any]) -> list[Any]:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         if np.isinf(values).any():
             raise InputError(
-                "Expected finite records, got an infinite value, which JSON cannot say. Repair the "
-                "records."
+                "Expected finite records, got an infinite value, which JSON cannot say. Replace "
+                "it in the records, or leave those records out."
             )
         # JSON has no NaN: what is missing becomes null
         objects = values.astype(object)

@@ -63,7 +63,8 @@ class Endpoint:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(
-                "Expected a URL such as https://models.example/…, got something else. Repair --url."
+                "Expected a URL such as https://models.example/…, got something else. Begin --url "
+                "with https:// or http:// and the name of a host."
             )
         # A password in an address would end up in logs and results
         if parts.username or parts.password:
@@ -73,8 +74,8 @@ class Endpoint:
             )
         if self.protocol not in ("v2", "mlflow", "json"):
             raise InputError(
-                f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Repair "
-                "--protocol."
+                f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Choose one "
+                "of them with --protocol."
             )
         for name in ("batch_size", "concurrency", "max_bytes"):
             _refuse_below_minimum(name, getattr(self, name), 1)
@@ -85,14 +86,16 @@ class Endpoint:
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(
-                    f"Expected a positive {name}, got {value}. Repair --{name.replace('_', '-')}."
+                    f"Expected a positive {name}, got {value}. Give --{name.replace('_', '-')} a "
+                    "number above 0."
                 )
         if self.auth_env is not None:
             # Read once, so that a missing variable is told before anything is asked
             Credential(self.auth_env, self.auth_header).secret()
         if not self.auth_header.replace("-", "").isalnum():
             raise InputError(
-                f"Expected the name of a header, got {self.auth_header!r}. Repair --auth-header."
+                f"Expected the name of a header, got {self.auth_header!r}. Write --auth-header with "
+                "letters, digits and hyphens."
             )
         # Building them finds what does not fit
         _ = self.serving, self.declared
@@ -204,7 +207,8 @@ def _refuse_below_minimum(name: str, value: float | None, least: int) -> None:
     """
     if value is not None and not value >= least:
         raise InputError(
-            f"Expected {name} of at least {least}, got {value}. Repair --{name.replace('_', '-')}."
+            f"Expected {name} of at least {least}, got {value}. Give --{name.replace('_', '-')} "
+            f"{least} or more."
         )
 
 

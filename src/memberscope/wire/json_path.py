@@ -30,7 +30,8 @@ def parse_path(path: str) -> tuple[Step, ...]:
         found = STEP.match(text, at)
         if found is None:
             raise InputError(
-                f"Expected a path such as predictions[*].probs, got {path!r}. Repair --answer."
+                f"Expected a path such as predictions[*].probs, got {path!r}. Correct --answer, or "
+                "answer under [serving] in a guard's policy."
             )
         word = found[1] or found[2]
         steps.append(int(word) if word.isdigit() else word.strip("'\""))
@@ -58,7 +59,7 @@ def pick_value(document: Any, steps: tuple[Step, ...]) -> Any:
         else:
             raise TargetError(
                 f"Expected {step!r} in the answer as --answer says, got {describe_json(document)}. "
-                "Look at one answer and repair --answer."
+                "Look at one answer and correct --answer."
             )
     return document
 

@@ -259,7 +259,8 @@ class TemplatedJSON:
             found = _find_placeholders(json.loads(self.body))
         except json.JSONDecodeError as error:
             raise InputError(
-                f'Expected JSON such as {{"instances": "$records"}} as --body, got: {error}. Repair it.'
+                f'Expected JSON such as {{"instances": "$records"}} as --body, got: {error}. Write '
+                "--body as JSON."
             ) from error
         if len(found) != 1:
             raise InputError(

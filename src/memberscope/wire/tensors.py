@@ -138,6 +138,6 @@ def read_tensor_array(entry: Any) -> NDArray[Any]:
     except (KeyError, TypeError, ValueError, AttributeError):
         shape = entry.get("shape") if isinstance(entry, dict) else None
         raise TargetError(
-            f"Expected the data of an output to fill its shape {shape}, got something else. Repair "
-            "the server."
+            f"Expected the data of an output to fill its shape {shape}, got something else. Make the "
+            "server send as many values as the shape has."
         ) from None

@@ -47,6 +47,7 @@ from memberscope.auditing.subject.subject import (
     take_records,
 )
 from memberscope.errors import InputError, UnmetNeedError
+from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob
 from memberscope.recipes.fleet import Failure, try_train_fleet
 from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
@@ -341,7 +342,7 @@ def _build_level_evidence(
         InputError: The classes seem to stand in another order than the model's.
     """
     # Outputs that went through a defence must not go through it twice
-    done = getattr(subject.target, "restriction", None)
+    done = read_target_facts(subject.target).restriction
     features = subject.features
     if features is not None:
         features = reduce_features(features, np.random.default_rng(seed))

@@ -15,6 +15,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import MemberscopeError, TargetError, UnmetNeedError
+from memberscope.facts import read_target_facts
 from memberscope.recipes.fleet import score_by_transfer
 from memberscope.signals import (
     MeasuredSignal,
@@ -82,7 +83,7 @@ def plan_searches(plan: Plan, subject: Subject) -> Plan:
     costs, never.
     """
     # Stored answers cannot be asked about moved records
-    if getattr(subject.target, "stored", False):
+    if read_target_facts(subject.target).stored:
         return replace(plan, search_queries=0)
     if plan.search_queries is not None:
         return plan
@@ -95,10 +96,10 @@ def _choose_search_queries(plan: Plan, subject: Subject) -> int:
     budget = plan.threat.query_budget
     if budget is None:
         # Queries at an endpoint are paid for, so they are never spent undeclared
-        if getattr(target, "costly", False):
+        if read_target_facts(target).costly:
             return 0
         budget = min(QUERIES, ROWS // max(len(subject.records), 1))
-    elif getattr(target, "costly", False):
+    elif read_target_facts(target).costly:
         # Some queries are lost on the way and sent again, which must stay within the budget
         budget -= budget // RESERVED
     return budget if budget >= LEAST else 0
@@ -106,18 +107,18 @@ def _choose_search_queries(plan: Plan, subject: Subject) -> int:
 
 def explain_no_search(plan: Plan, subject: Subject) -> str:
     """Explain why label-only searches are not made."""
-    if getattr(subject.target, "stored", False):
+    if read_target_facts(subject.target).stored:
         return "Expected a model to search with new queries, got stored signals. Audit the model itself."
     budget = plan.threat.query_budget
     if budget is not None and _choose_search_queries(plan, subject) == 0:
         # The least declared budget that leaves enough after the reserve
         least = (
-            LEAST + LEAST // (RESERVED - 1) if getattr(subject.target, "costly", False) else LEAST
+            LEAST + LEAST // (RESERVED - 1) if read_target_facts(subject.target).costly else LEAST
         )
         return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
     if _choose_search_queries(plan, subject):
         return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
-    if getattr(subject.target, "costly", False):
+    if read_target_facts(subject.target).costly:
         return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
     return (
         f"Expected at most {ROWS // LEAST} records for label-only searches, got "
@@ -173,7 +174,7 @@ def attempt_measuring(
     except MemberscopeError as error:
         # Stored progress lets the audit go on, so a failing endpoint ends it instead of losing
         # signals
-        if isinstance(error, TargetError) and getattr(target, "costly", False):
+        if isinstance(error, TargetError) and read_target_facts(target).costly:
             raise
         return None, str(error)
     # Models of users may raise anything, and one signal is not worth the audit
@@ -207,7 +208,7 @@ def add_transfer_signal(
         values = score_by_transfer(recipe, subject.target, population, subject.records, seeds)
     except MemberscopeError as error:
         # As above: an audit of an endpoint goes on from where it failed
-        if isinstance(error, TargetError) and getattr(subject.target, "costly", False):
+        if isinstance(error, TargetError) and read_target_facts(subject.target).costly:
             raise
         return replace(measured, refused=measured.refused | {spec: str(error)})
     each = -(

@@ -20,6 +20,7 @@ from memberscope.auditing.collect.reference_models import (
 from memberscope.auditing.documents.access_levels import find_remaining_restriction
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
+from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob
 from memberscope.signals import (
     MeasuredSignal,
@@ -62,7 +63,7 @@ def build_references(
         asked += sum(entry.queries for entry in others)
     # Models that did not learn are dropped from every signal, not only from some
     good = mark_converged_models(fleet.train_accuracy, measure_target_accuracy(subject, observed))
-    found, done = measured or Measurements(), getattr(subject.target, "restriction", None)
+    found, done = measured or Measurements(), read_target_facts(subject.target).restriction
     evidence, refused = {}, dict(found.refused)
     for wanted in order.wanted:
         # A signal that a good model lacks would leave holes in its evidence

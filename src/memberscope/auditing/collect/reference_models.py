@@ -15,6 +15,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
+from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.recipes import (
     Execution,
     ReferenceFleet,
@@ -130,7 +131,7 @@ def build_training_job(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
     # Models are read as the target is, or their answers would not compare
-    order = replace(order, like=getattr(target, "reading", None))
+    order = replace(order, like=read_target_facts(target).reading)
     return replace(order, population=training.population, keep_weights=training.keep_weights)
 
 
@@ -160,7 +161,7 @@ def describe_unused_seed(training: Training | None) -> list[str]:
 
     A recipe that looks and forgets is not seen.
     """
-    if training is None or getattr(training.recipe, "reads_seed", True):
+    if training is None or read_recipe_facts(training.recipe).reads_seed:
         return []
     return [
         "The recipe never reads its seed. If its training is random, runs cannot be repeated or "

@@ -17,6 +17,7 @@ from memberscope.auditing.collect.reference_models import (
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob, build_balanced_design
 from memberscope.recipes.fleet import Failure, Progress, try_train_fleet
 from memberscope.signals import SignalRequest, Store
@@ -90,7 +91,7 @@ def build_target_job(
     plain = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
-    plain = replace(plain, like=getattr(target, "reading", None))
+    plain = replace(plain, like=read_target_facts(target).reading)
     return replace(
         # The whole answers are kept, since these models are attacked as the target is
         plain,

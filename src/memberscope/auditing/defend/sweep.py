@@ -46,6 +46,7 @@ from memberscope.auditing.verdict.full_attack_set import (
 )
 from memberscope.defences import BehindOutputs, Defended, expand_sweep, parse_defence
 from memberscope.errors import InputError, MemberscopeError
+from memberscope.facts import read_recipe_facts
 from memberscope.frames import choose_rows
 from memberscope.outputs import Chain, parse_restriction
 from memberscope.recipes import (
@@ -415,7 +416,7 @@ def train_and_audit(
 
     Once with reference models of that recipe, and once with those of the undefended one.
     """
-    proof = getattr(recipe, "proof", None)
+    proof = read_recipe_facts(recipe).proof
     proven = None if proof is None else proof(int(scene.member.sum()))
     target, seconds = _train_sweep_target(recipe, scene, plan.references, store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
@@ -478,7 +479,7 @@ def _train_sweep_target(
     # Settings are tuned as for the reference models, lest they differ from the target
     decided, _ = tune_recipe(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
     started = time.perf_counter()
-    with limit_threads(int(getattr(decided, "threads", 1))):
+    with limit_threads(read_recipe_facts(decided).threads):
         found = train_models(decided, scene.records, scene.member[None], [scene.seed])[0]
     return found, time.perf_counter() - started
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 from memberscope.outputs import Chain, Rounding, TopK, parse_restriction
 from memberscope.signals import SignalRequest, is_measured, restrict_to_access, with_query_budget
 from memberscope.types import (
@@ -87,7 +88,7 @@ def _find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
 
     It is what the target says of itself, and then what the threat model declares.
     """
-    own, declared = getattr(target, "restriction", None), threat.restriction
+    own, declared = read_target_facts(target).restriction, threat.restriction
     if own is None or declared is None or own == declared:
         # A declaration that repeats what the target says is not applied twice
         return declared or own

@@ -92,7 +92,8 @@ class Plan:
         # Attacks that read one answer take the first view, which must be the record itself
         if not self.views or self.views[0] != "identity" or len(set(self.views)) < len(self.views):
             raise InputError(
-                f"Expected different views, identity first, got {list(self.views)}. Repair --views."
+                f"Expected different views, identity first, got {list(self.views)}. Begin --views "
+                "with identity, and name each view once."
             )
         for name in self.views:
             check_view(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib.resources import files
@@ -13,6 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
 from memberscope import _check
+from memberscope._files import parse_toml
 from memberscope.errors import InputError
 
 # A number in quotes, or a misspelt key, must not pass for a limit
@@ -358,10 +358,11 @@ def load_policy(name_or_path: str) -> Policy:
             )
         text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        table = parse_toml(text)
+    except ValueError as error:
         raise InputError(
-            f"Expected a TOML policy, got {name_or_path!r} with: {error}. Repair the file."
+            f"Expected a TOML policy, got {name_or_path!r} with: {error}. Correct the file that "
+            "--policy names."
         ) from error
     if "policy" not in table:
         raise InputError(

@@ -173,6 +173,19 @@ class Result(BaseModel):
     # Scores by record do not belong into a document that is passed on
     arrays: SkipJsonSchema[Any] = Field(default=None, exclude=True, repr=False)
 
+    @property
+    def estimates_by_attack(self) -> dict[str, list[Estimate]]:
+        """The estimates of each attack, in order; grouped at the first use."""
+        kept = self.__dict__.get("_grouped")
+        # A copy with other estimates brings along what was kept for the former
+        if kept is None or kept[0] is not self.estimates:
+            found: dict[str, list[Estimate]] = {}
+            for entry in self.estimates:
+                found.setdefault(entry.attack, []).append(entry)
+            kept = self.__dict__["_grouped"] = (self.estimates, found)
+        grouped: dict[str, list[Estimate]] = kept[1]
+        return grouped
+
 
 BALANCED = "balanced"
 

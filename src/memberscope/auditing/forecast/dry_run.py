@@ -33,6 +33,7 @@ from memberscope.auditing.forecast.time_model import (
 from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
+from memberscope.facts import read_target_facts
 from memberscope.recipes.fleet import (
     ResumeState,
     limit_threads,
@@ -235,7 +236,7 @@ def _estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | No
 
     None where there is no limit, since endpoints are not asked.
     """
-    endpoint = getattr(find_metered_target(subject.target), "endpoint", None)
+    endpoint = read_target_facts(find_metered_target(subject.target)).endpoint
     if endpoint is None or endpoint.rate is None:
         return None
     return float(-(-queries // endpoint.rows_a_request) / endpoint.rate)

@@ -22,6 +22,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject, take_records
 from memberscope.errors import MemberscopeError, TargetError
+from memberscope.facts import read_target_facts
 from memberscope.signals import SignalRequest
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Attack
@@ -129,14 +130,11 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
         TargetError: The model fails.
     """
     target = subject.target
-    if getattr(target, "stored", False):
+    facts = read_target_facts(target)
+    if facts.stored:
         return Timings(0.0, 0.0)
     # What costs money, or has nothing to be asked about, is left unknown
-    if (
-        getattr(target, "costly", False)
-        or find_metered_target(target) is not None
-        or subject.records.x is None
-    ):
+    if facts.costly or find_metered_target(target) is not None or subject.records.x is None:
         return Timings()
     # The larger question repeats the smaller one's records, so both ask about the same
     some = np.arange(min(PROBED, len(subject.records)))

@@ -33,6 +33,7 @@ from memberscope.auditing.subject.unit_hints import (
     find_id_like_columns,
 )
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
 from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
@@ -130,7 +131,7 @@ def make_subject(
     records = Records(x, y, ids, groups, _join_units(inside, outside))
     features = build_feature_matrix(x)
     said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
-    notes = (*notes, *getattr(target, "notes", ()), *said)
+    notes = (*notes, *read_target_facts(target).notes, *said)
     names = tuple(class_names or (str(k) for k in range(target.n_classes)))
     # Units that nobody declared are looked for, since intervals would be too narrow
     if records.unit is None:

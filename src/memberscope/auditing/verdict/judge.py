@@ -44,7 +44,7 @@ DECIDES = tuple(CLAIMS)
 ADVICE = {
     "null": "Do not use these numbers; look for records, labels or outputs that depend on the split.",
     "blind": "Draw members and non-members at random from one source, remove time or origin markers, and audit again.",
-    "references": "Repair the recipe, so that it trains as the target was trained, and audit again.",
+    "references": "Change the recipe so that it trains as the target was trained, and audit again.",
     "direction": "Check that the members are the records that this model was trained on, and audit again.",
     "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
 }

@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from memberscope._files import write_bytes
+from memberscope._files import read_json, write_bytes
 from memberscope.auditing.documents.plan import Plan
 from memberscope.signals import Store
 
@@ -39,7 +39,7 @@ def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
     # A broken count must not lose an audit that is finished
     path = store.path / FILE
     try:
-        past: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        past: list[dict[str, Any]] = read_json(path)
         past = [dict(entry) for entry in past]
     except (OSError, ValueError, TypeError):
         past = []

@@ -6,10 +6,9 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import typer
-
 from memberscope.cli.commands.canaries import format_bound, report_refutation
 from memberscope.cli.options.table import CANARY_KIND, choose_out_folder
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def audit_canaries(options: Options) -> bool:
 
     _refuse_missing_canaries(options)
     design = design_from_options(options, build_plan(options), build_subject(options))
-    typer.echo(f"Training on {describe_training_data(design)}.")
+    print_line(f"Training on {describe_training_data(design)}.")
     out, console = choose_out_folder(options, "audit"), Console()
     with show_progress(console) as report:
         outcome = run_canary_audit(design, out, overwrite=bool(options.overwrite), progress=report)
@@ -45,10 +44,10 @@ def audit_canaries(options: Options) -> bool:
     write_bytes(out / "canaries.json", text.encode())
     for who, found in outcome.bounds.items():
         for bound in found:
-            typer.echo(f"{who}: {format_bound(bound)}")
+            print_line(f"{who}: {format_bound(bound)}")
     proof = outcome.proof
     if proof is not None:
-        typer.echo(f"Proven by accounting: epsilon {proof.epsilon:.3g} at delta {proof.delta:g}.")
+        print_line(f"Proven by accounting: epsilon {proof.epsilon:.3g} at delta {proof.delta:g}.")
     claim = options.claimed
     if claim is None and proof is not None:
         claim = proof.epsilon

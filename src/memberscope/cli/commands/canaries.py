@@ -12,6 +12,7 @@ from memberscope.cli.app import add_verb
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.options.table import CANARY_KIND, LABEL
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -106,11 +107,11 @@ def export_canaries(options: ExportOptions) -> None:
     for name, table in parts.items():
         _write_table(out / f"{name}{members.suffix.lower()}", table)
     inside = int(found.inside.sum())
-    typer.echo(
+    print_line(
         f"Wrote {out}: train with {len(given[label])} + {inside} records, {inside} canaries in, "
         f"{number - inside} out."
     )
-    typer.echo(
+    print_line(
         "Train on train alone, then: memberscope audit --members in --non-members out --coins, and "
         "canaries score."
     )
@@ -141,7 +142,7 @@ def score_canaries(options: ScoreOptions) -> None:
         usable[attack].scores, arrays.member, options.delta, options.confidence
     )
     for bound in bounds:
-        typer.echo(format_bound(bound))
+        print_line(format_bound(bound))
     if options.claimed is not None and report_refutation(bounds, options.claimed):
         raise typer.Exit(1)
 
@@ -164,13 +165,13 @@ def report_refutation(bounds: list[EpsilonBound], claimed: float) -> bool:
     from memberscope.auditing import is_refuted
 
     found = is_refuted(bounds, claimed)
-    typer.echo(
+    print_line(
         f"REFUTED: epsilon {claimed:g} is claimed."
         if found
         else f"Not refuted: epsilon {claimed:g} is claimed."
     )
     if not found and any(bound.epsilon > claimed for bound in bounds):
-        typer.echo(
+        print_line(
             "In doubt: no mechanism whose trade-off curve is a Gaussian one's has that epsilon."
         )
     return found

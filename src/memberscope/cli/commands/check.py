@@ -11,6 +11,7 @@ import typer
 from memberscope.cli.exits import exit_of_verdict
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:
     from memberscope.auditing import Result
@@ -45,7 +46,7 @@ def check_result(options: CheckOptions) -> None:
     if options.junit:
         write_junit(_accept_limited_findings(judged) if accepted else judged, options.junit)
     limited = " (limited)" if judged.limited else ""
-    typer.echo(f"{judged.verdict or 'NO POLICY'}{limited}: {judged.reason}")
+    print_line(f"{judged.verdict or 'NO POLICY'}{limited}: {judged.reason}")
     raise typer.Exit(
         exit_of_verdict(judged.verdict, limited=judged.limited, accept_limited=accepted)
     )

@@ -10,6 +10,7 @@ import typer
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:
     from memberscope.auditing import Result
@@ -65,7 +66,7 @@ def compare_audits(options: CompareOptions) -> None:
     if out is not None:
         page = out if out.suffix == ".html" else out / "comparison.html"
         write_comparison_page(found, page)
-        typer.echo(f"Written to {page}")
+        print_line(f"Written to {page}")
     raise typer.Exit(EXIT[found.verdict])
 
 

@@ -8,7 +8,7 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-import typer
+from memberscope.cli.output import print_line
 
 EXTRAS = {
     "torch": "PyTorch modules (memberscope[torch])",
@@ -27,23 +27,23 @@ def show_environment() -> None:
     """Show versions, extras, processors, disk, devices and precision."""
     from importlib.metadata import version
 
-    typer.echo(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
+    print_line(f"python {platform.python_version()} on {platform.system()} {platform.machine()}")
     for name in ("memberscope", *CORE):
-        typer.echo(f"ok       {name} {version(name)}")
+        print_line(f"ok       {name} {version(name)}")
     for name, use in EXTRAS.items():
-        typer.echo(
+        print_line(
             f"{'ok      ' if find_spec(name) else 'missing '} {name}{_find_extra_version(name)}: "
             f"{use}"
         )
-    typer.echo(f"cores    {os.cpu_count()}")
-    typer.echo(f"disk     {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in this folder")
-    typer.echo(
+    print_line(f"cores    {os.cpu_count()}")
+    print_line(f"disk     {shutil.disk_usage(Path.cwd()).free / 1e9:.1f} GB free in this folder")
+    print_line(
         "writable "
         f"{'yes' if os.access(Path.cwd(), os.W_OK) else 'no: choose another folder with --out'}"
     )
     if find_spec("torch"):
         for line in _list_devices():
-            typer.echo(line)
+            print_line(line)
 
 
 def _find_extra_version(name: str) -> str:

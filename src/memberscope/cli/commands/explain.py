@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.output import print_line
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ def print_explanation(options: ExplainOptions) -> None:
         found = read_result(result)
         if topic is None:
             for finding in found.findings:
-                typer.echo(
+                print_line(
                     f"{finding.verdict}: {finding.claim}\n  Rule: {finding.rule}\n  Do: "
                     f"{finding.advice}"
                 )
             if not found.findings:
-                typer.echo(found.reason)
+                print_line(found.reason)
         else:
-            typer.echo(explain_record(read_arrays(result), topic, found.plan["threat"]["prior"]))
+            print_line(explain_record(read_arrays(result), topic, found.plan["threat"]["prior"]))
         return
-    typer.echo(answer(topic) if topic else "Topics: " + ", ".join(list_topics()))
+    print_line(answer(topic) if topic else "Topics: " + ", ".join(list_topics()))

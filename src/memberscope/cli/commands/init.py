@@ -6,10 +6,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
@@ -92,10 +91,10 @@ def write_audit_config(options: InitOptions) -> None:
     file, target = options.file, options.target
     job = None if options.ci is None else choose_job_file(options.ci)
     write_bytes(file, _render_config(options).encode())
-    typer.echo(f"Written to {file}. Next: memberscope plan {file}")
+    print_line(f"Written to {file}. Next: memberscope plan {file}")
     if job is not None:
         write_bytes(job, render_job(str(options.ci), file.as_posix(), target).encode())
-        typer.echo(
+        print_line(
             f"Written to {job}."
             + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else "")
         )

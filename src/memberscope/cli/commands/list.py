@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-import typer
-
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument
+from memberscope.cli.output import print_line
 
 
 class Kind(StrEnum):
@@ -33,7 +32,7 @@ class ListOptions:
 def print_listing(options: ListOptions) -> None:
     """List attacks with what they need, metrics, policies, standards, topics or access levels."""
     for line in _list_entries(options.kind):
-        typer.echo(line)
+        print_line(line)
 
 
 def _list_entries(kind: Kind) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
-
 from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.endpoint import describe_planned_requests
 from memberscope.cli.options.table import choose_out_folder
+from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Subject, Training
@@ -40,7 +39,7 @@ def preview_audit(options: Options) -> None:
     measure, left = bool(options.measure), out / "signals"
     lines += _list_preview_lines(plan, subject, training, measure=measure, left=left)
     for line in lines:
-        typer.echo(line)
+        print_line(line)
 
 
 def _describe_other_audit(

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.output import print_line
 
 
 @dataclass(frozen=True)
@@ -38,4 +37,4 @@ def rewrite_report(options: ReportOptions) -> None:
     target = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
     write_report(found, target, show_ids=options.show_ids)
     print_summary(found, Console(), folder)
-    typer.echo(f"Written to {target}")
+    print_line(f"Written to {target}")

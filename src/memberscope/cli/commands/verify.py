@@ -9,6 +9,7 @@ import typer
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument
+from memberscope.cli.output import print_line
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ def verify_audit(options: VerifyOptions) -> None:
     if not is_records_file_current(arrays, folder / "records.csv"):
         changed.append("records.csv is not the one that the stored scores give")
     for sentence in changed:
-        typer.echo(f"Differs: {sentence}.")
+        print_line(f"Differs: {sentence}.")
     if changed:
         raise typer.Exit(1)
-    typer.echo(
+    print_line(
         f"Verified: {len(found.estimates)} estimates, the findings and the verdict follow from the "
         "stored scores."
     )

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_option
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 NAMES = ("dashboard.json", "rules.yml")
@@ -40,6 +39,6 @@ def write_dashboard(options: DashboardOptions) -> None:
             )
     for name, data in shipped.items():
         write_bytes(out / name, data)
-    typer.echo(
+    print_line(
         f"Wrote {out}: dashboard.json to import in Grafana, rules.yml for Prometheus' rule_files."
     )

@@ -10,6 +10,7 @@ import typer
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_option
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -65,18 +66,18 @@ def write_guard_policy(options: GuardInitOptions) -> None:
     evidence = read_evidence(source, accept_limited=options.accept_limited)
     choice = choose_served_outputs(evidence)
     if choice.candidate is None:
-        typer.echo(f"No policy was written. {choice.sentence}")
+        print_line(f"No policy was written. {choice.sentence}")
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
     template = None if options.config is None else _read_request_template(options.config)
     text = draft_policy(evidence, choice.candidate, folder, template)
     # A template may hold a secret
     write_bytes(out, text.encode(), mode=0o644 if template is None else 0o600)
-    typer.echo(f"{choice.sentence} Written to {out}.")
+    print_line(f"{choice.sentence} Written to {out}.")
     for note in evidence.notes:
-        typer.echo(note)
+        print_line(note)
     if not evidence.endpoint:
-        typer.echo(
+        print_line(
             "Edit [serving]: the audit did not ask a server, so it does not know how yours is "
             "asked."
         )
@@ -144,7 +145,7 @@ def fit_guard_defences(options: FitOptions) -> None:
     kept = save_fitted(
         [fit_parts(parse_restriction(name), found, member, random) for name in names], path
     )
-    typer.echo(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
+    print_line(f"Fitted {', '.join(kept)} to {len(found)} answers. Written to {path}.")
 
 
 def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
@@ -157,7 +158,11 @@ def _read_answer_arrays(file: Path) -> tuple[Floats, Bools, Floats | None]:
 
     import numpy as np
 
+    from memberscope.targets import check_archive
+
     try:
+        # Before numpy reads anything: a small archive can inflate to fill the memory
+        check_archive(file)
         with np.load(file, allow_pickle=False) as opened:
             found: dict[str, Any] = {
                 name: opened[name]

@@ -10,6 +10,7 @@ import typer
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -116,13 +117,13 @@ def prepare_monitor(options: PrepareOptions) -> None:
         found = Fingerprints.of(inside, planted, secret.id, options.false_rate)
     write_secrets(declared.path(watch.key), secrets)
     write_sketcher(declared.path(watch.sketch), sketcher)
-    typer.echo(
+    print_line(
         f"Sketch of {watch.kind} records with the key {secret.id}; near-duplicates lie within "
         f"{sketcher.radius:.3g}."
     )
     if found is not None:
         write_fingerprints(declared.path(str(watch.fingerprints)), found)
-        typer.echo(
+        print_line(
             f"{len(found.members)} fingerprints, {len(found.honey)} of honey records. Keep them "
             "apart from the key."
         )
@@ -152,7 +153,7 @@ def tune_monitor(options: TuneOptions) -> None:
         raise
     found = replace(found, key=equipment.secret.id)
     write_tuned(declared.path(declared.monitor.tuned), found)
-    typer.echo(
+    print_line(
         f"{found.queries} queries, {found.client_days} client-days"
         + _describe_skipped_lines(blocks, found.queries, equipment.secret)
         + ". "
@@ -190,9 +191,9 @@ def replay_logs(options: ReplayOptions) -> None:
         )
     found = build_replay(paths[-1].name, alarms, counted, declared, equipment.tuned)
     write_replay(found.model_copy(update={"skipped": blocks.skipped}), out)
-    typer.echo(f"{found.verdict()}{told}. Written to {out / 'campaigns.html'}")
+    print_line(f"{found.verdict()}{told}. Written to {out / 'campaigns.html'}")
     if equipment.tuned is None:
-        typer.echo("No thresholds, so nothing could alarm. Find them with memberscope guard tune.")
+        print_line("No thresholds, so nothing could alarm. Find them with memberscope guard tune.")
         raise typer.Exit(3)
     raise typer.Exit(1 if found.campaigns else 0)
 

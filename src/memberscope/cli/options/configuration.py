@@ -5,11 +5,11 @@ Unknown keys and wrong types are refused in a sentence that names the key and th
 
 from __future__ import annotations
 
-import tomllib
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memberscope._files import parse_toml, read_regular_file
 from memberscope.cli.options.table import ALIASES, ROWS, SECTIONS, Options
 from memberscope.errors import InputError
 
@@ -31,8 +31,8 @@ def read_audit_config(path: Path) -> Options:
             "`memberscope init`."
         )
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = parse_toml(read_regular_file(path).decode())
+    except ValueError as error:
         raise InputError(f"Expected TOML in {path}, got: {error}. Correct the file.") from error
     found: dict[str, Any] = {}
     for section, table in document.items():

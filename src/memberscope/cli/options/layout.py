@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def build_table_layout(options: Options, target: Target) -> TableLayout:
     """Say which columns of the user's tables are what, by the options and the model."""
+    from memberscope.facts import read_target_facts
     from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model
@@ -27,5 +28,5 @@ def build_table_layout(options: Options, target: Target) -> TableLayout:
         options.features or (),
         options.unit,
         {**find_fitted_columns(target), **read_kinds(options.types or ())},
-        takes_text=not fitted and is_text_model(getattr(target, "estimator", None)),
+        takes_text=not fitted and is_text_model(read_target_facts(target).estimator),
     )

@@ -55,7 +55,7 @@ class Webhook:
     >>> Webhook("ftp://example.org", None, lambda: 0.0)
     Traceback (most recent call last):
     memberscope.errors.InputError: Expected a webhook that begins with https:// or http://, got
-    'ftp://…'. Repair alerts.webhook.
+    'ftp://…'. Give alerts.webhook such an address.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Webhook:
         if split.scheme not in ("http", "https") or not split.hostname:
             raise InputError(
                 "Expected a webhook that begins with https:// or http://, got "
-                f"{split.scheme + '://…'!r}. Repair alerts.webhook."
+                f"{split.scheme + '://…'!r}. Give alerts.webhook such an address."
             )
         self.url, self.secret, self.clock, self.lost = url, secret, clock, lost
         self.patience = patience or Patience()

@@ -135,6 +135,6 @@ def _parse_upstream_url(url: str) -> str:
     if not usable or parts.query or parts.fragment:
         raise InputError(
             f"Expected a URL such as http://localhost:8080 as upstream, got {parts.hostname!r}. "
-            "Repair --upstream."
+            "Give --upstream a scheme and a host, without a user, a query or a fragment."
         )
     return url.rstrip("/")

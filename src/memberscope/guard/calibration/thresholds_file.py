@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from memberscope._files import write_bytes
+from memberscope._files import read_json, write_bytes
 from memberscope.errors import InputError
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.detectors.boundary_search import BoundaryDetector
@@ -46,7 +46,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
     {'volume.client': 9.0}
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found = read_json(path)
         if (written := str(found.pop("format"))) != FORMAT:
             raise InputError(
                 f"Expected thresholds of this version ({FORMAT}) in {str(path)!r}, got "

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._files import parse_json
 from memberscope.errors import InputError
 from memberscope.guard.detectors.client_history import SEEN, ClientRow, ClientRows
 from memberscope.guard.detectors.monitor import Monitor
@@ -109,8 +110,8 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
 
     try:
         # The library gives arrays without their metadata, which stand in the head
-        kept = json.loads(
-            json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["monitor"]
+        kept = parse_json(
+            parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["monitor"]
         )
         arrays = load(data)
         families = monitor.families

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import write_bytes
+from memberscope._files import read_json, write_bytes
 from memberscope.errors import InputError
 
 FORMAT = "memberscope-key/2"
@@ -102,7 +103,8 @@ def read_secrets(path: str | Path) -> list[Secret]:
         InputError: It cannot be read or is no key file.
     """
     try:
-        document = json.loads(Path(path).read_text(encoding="utf-8"))
+        _refuse_readable_key(Path(path))
+        document = read_json(path, largest=1 << 20)
         written = str(document["format"])
         if written.startswith("memberscope-key/") and written not in (FORMAT, EARLIER):
             raise InputError(
@@ -135,6 +137,20 @@ def read_secrets(path: str | Path) -> list[Secret]:
             "memberscope guard prepare."
         )
     return found
+
+
+def _refuse_readable_key(path: Path) -> None:
+    """Refuse a key file that every user of the machine may read; its group may.
+
+    Raises:
+        InputError: Others may read or write it.
+    """
+    # Windows has no such bits
+    if os.name == "posix" and path.stat().st_mode & stat.S_IRWXO:
+        raise InputError(
+            f"Expected a key file that only its owner and group may read, got {str(path)!r}, which "
+            f"everybody may. Run chmod 600 {path}, and make a new key if others use this machine."
+        )
 
 
 def rotate_secrets(

@@ -150,5 +150,6 @@ def parse_network(text: str) -> Network:
         return ipaddress.ip_network(text.strip())
     except ValueError as error:
         raise InputError(
-            f"Expected a network such as 10.0.0.0/8, got {text!r}: {error}. Repair the policy."
+            f"Expected a network such as 10.0.0.0/8, got {text!r}: {error}. Correct it in "
+            "the policy."
         ) from error

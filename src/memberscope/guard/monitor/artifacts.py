@@ -71,8 +71,8 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
     sketcher = read_sketcher(policy.path(watch.sketch), secret)
     if sketcher.kind != watch.kind:
         raise InputError(
-            f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Repair kind "
-            "in [monitor]."
+            f"Expected a sketch of {watch.kind} records, got one of {sketcher.kind}. Set kind "
+            "under [monitor] to that of the sketch, or fit another sketch."
         )
     fingerprints = (
         None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
+from memberscope._files import parse_toml, read_regular_file
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import (
     AdminConfig,
@@ -65,7 +65,8 @@ class GuardPolicy(PolicyTable):
             entry.restrict not in ("none", "label") for entry in (*self.clients, self.default)
         ):
             raise ValueError(
-                "Expected restrict none or label where the server answers labels. Repair restrict."
+                "Expected restrict none or label where the server answers labels. Set restrict to "
+                "one of the two."
             )
         if "jwt" in self.identity.by and self.identity.jwt is None:
             raise ValueError(
@@ -108,14 +109,15 @@ def read_policy_table(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = parse_toml(read_regular_file(path, largest=16 << 20).decode())
     except OSError as error:
         raise InputError(
             f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise InputError(
-            f"Expected a TOML policy, got {str(path)!r} with: {error}. Repair the file."
+            f"Expected a TOML policy, got {str(path)!r} with: {error}. Correct the file that "
+            "--policy names."
         ) from error
     return {**table, "home": str(path.parent)}
 
@@ -160,4 +162,4 @@ def _describe_policy_error(found: Any, name: str) -> str:
     # Nothing is quoted from tables where keys and passwords are pasted
     hidden = {"identity", "alerts", "state", "admin", "who"} & set(map(str, found["loc"]))
     got = "" if unsaid or hidden else f", got {str(found['input'])[:80]!r}"
-    return f"Expected a usable {where} in {name}{got}: {said}. Repair the policy."
+    return f"Expected a usable {where} in {name}{got}: {said}. Correct it there."

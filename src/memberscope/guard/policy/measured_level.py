@@ -10,7 +10,7 @@ from memberscope.guard.policy.config import GuardPolicy
 from memberscope.outputs import LABEL, NONE, can_derive_answers
 
 ADVICE = (
-    "Repair restrict, or audit it and run guard init again; --allow-looser serves it all the same"
+    "Change restrict, or audit it and run guard init again; --allow-looser serves it all the same"
 )
 
 

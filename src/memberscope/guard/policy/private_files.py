@@ -1,46 +1,38 @@
-"""Refuse files with secrets that others than their owner may read."""
+"""Refuse files with secrets that every user of the machine may read."""
 
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
 from memberscope.errors import InputError
 
 
-def find_other_readers(path: Path) -> str:
-    """Name who else may read or write a file: its group, everybody, or nobody ("").
+def is_open_to_all(path: Path) -> bool:
+    """Tell whether every user of the machine may read or write a file; its group may.
 
-    A file that is not there has no readers. One that belongs to root and is read through its group,
-    as container engines mount secrets, counts as private.
+    Engines of containers mount secrets for a group. A file that is not there is not open.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "guard.key"
     >>> file.touch(mode=0o640)
-    >>> find_other_readers(file), find_other_readers(file.parent / "none")
-    ('its group', '')
+    >>> is_open_to_all(file), is_open_to_all(file.parent / "none")
+    (False, False)
     """
     try:
-        found = path.stat()
+        return bool(path.stat().st_mode & stat.S_IRWXO)
     except OSError:
-        return ""
-    if found.st_mode & stat.S_IRWXO:
-        return "everybody"
-    # Whoever runs without root's rights reads such a mount only through its group
-    mounted = found.st_uid == 0 != os.geteuid() and not found.st_mode & stat.S_IWGRP
-    return "its group" if found.st_mode & stat.S_IRWXG and not mounted else ""
+        return False
 
 
 def require_private_file(path: Path) -> None:
-    """Refuse a file with a secret that others may read.
+    """Refuse a file with a secret that every user of the machine may read.
 
     Raises:
-        InputError: Its group or everybody may.
+        InputError: They may.
     """
-    readers = find_other_readers(path)
-    if readers:
+    if is_open_to_all(path):
         raise InputError(
-            f"Expected {str(path)!r} to be readable by its owner alone, got a file that {readers} "
-            f"can read. Run chmod 600 {path}."
+            f"Expected a file that only its owner and group may read, got {str(path)!r}, which "
+            f"everybody may. Run chmod 600 {path}, and make a new secret if others use this machine."
         )

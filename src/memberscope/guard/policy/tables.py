@@ -104,8 +104,8 @@ class ClientClass(ClientLimits):
                 or not entry.partition(":")[2]
             ):
                 raise ValueError(
-                    f"Expected who as api_key:…, jwt:…, mtls:… or network:…, got {entry!r}. Repair "
-                    "it."
+                    f"Expected who as api_key:…, jwt:…, mtls:… or network:…, got {entry!r}. Write "
+                    "it in one of these forms."
                 )
         return value
 

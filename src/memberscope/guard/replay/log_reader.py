@@ -23,7 +23,7 @@ from memberscope.guard.sketching.observations import (
     Observations,
     join_observations,
     read_line,
-    require_finite_log_values,
+    require_log_time,
 )
 from memberscope.guard.sketching.sketcher import Sketcher
 from memberscope.wire import parse_outputs
@@ -158,9 +158,9 @@ def _parse_timestamp(time: Any) -> float:
     (60.0, 60.0, 60.0)
     """
     if isinstance(time, int | float):
-        return float(require_finite_log_values(time))
+        return require_log_time(time)
     found = time if isinstance(time, datetime) else datetime.fromisoformat(time)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    return require_log_time((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp())
 
 
 def _find_visible_top_classes(outputs: Any) -> Any:

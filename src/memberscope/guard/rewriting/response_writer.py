@@ -32,8 +32,8 @@ def read_answer_outputs(answers: Any, declared: DeclaredOutputs, n: int) -> Floa
     """
     if not isinstance(answers, list | np.ndarray) or len(answers) != n:
         raise TargetError(
-            f"Expected {n} answers from the server, got another number. Repair answer in the "
-            "policy."
+            f"Expected {n} answers from the server, got another number. Correct answer under "
+            "[serving] in the policy."
         )
     if declared.n_classes is None:
         declared = _declare_n_classes(declared, _count_answer_classes(answers, declared))

@@ -21,7 +21,7 @@ from memberscope.guard.policy.config import (
     read_policy_table,
 )
 from memberscope.guard.policy.measured_level import find_looser_classes
-from memberscope.guard.policy.private_files import find_other_readers
+from memberscope.guard.policy.private_files import is_open_to_all
 from memberscope.guard.server.admin_token import read_required_token
 from memberscope.guard.server.settings import Run, require_separate_models
 from memberscope.guard.state.interface import StateError
@@ -102,9 +102,8 @@ def _list_secret_files(policy: GuardPolicy) -> list[Path]:
 
 def _inspect_secret_file(path: Path) -> Iterator[str]:
     """Look at who may read a file with a secret."""
-    readers = find_other_readers(path)
-    if readers:
-        yield f"The file {str(path)!r} holds a secret that {readers} can read: run chmod 600 {path}."
+    if is_open_to_all(path):
+        yield f"The file {str(path)!r} holds a secret that everybody can read: run chmod 600 {path}."
 
 
 async def _inspect_services(run: Run, policy: GuardPolicy) -> list[str]:

@@ -82,7 +82,7 @@ class Run:
         if self.log_level not in ("debug", "info", "warning", "error"):
             raise InputError(
                 f"Expected a log level of debug, info, warning or error, got {self.log_level!r}. "
-                "Repair --log-level."
+                "Choose one of them with --log-level."
             )
         for file, certificate_of in (
             (self.tls_cert, self._own),

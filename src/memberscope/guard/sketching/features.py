@@ -283,7 +283,7 @@ def compute_image_features(flat: Numbers, shape: Sequence[int]) -> Numbers:
     if flat.shape[1] != int(np.prod(shape)):
         raise InputError(
             f"Expected images of shape {tuple(shape)}, got records of {flat.shape[1]} values. "
-            "Repair shape."
+            "Correct shape under [monitor] in the policy."
         )
     images = np.clip(np.nan_to_num(flat), -BRIGHT, BRIGHT).reshape(len(flat), *shape)
     if len(shape) == 3 and shape[-1] <= 4:

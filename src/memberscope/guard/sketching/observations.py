@@ -20,6 +20,7 @@ from memberscope.types import Floats, Ints
 
 POINT, BINS = 16, 8  # numbers in a sketch
 FORMAT = "memberscope-access/1"
+LATEST = 253_402_300_799.0  # the end of the year 9999, in seconds since 1970
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +99,7 @@ def read_line(line: str | bytes) -> Observations:
         # One line is one request, whose records share its time and its client
         n = len(found["record"])
         return Observations(
-            np.full(n, float(require_finite_log_values(found["time"]))),
+            np.full(n, require_log_time(found["time"])),
             np.full(n, int(found["client"], 16), dtype=np.uint64),
             np.array([int(value, 16) for value in found["record"]], dtype=np.uint64),
             require_finite_log_values(
@@ -152,6 +153,20 @@ def require_finite_log_values(value: Any) -> Any:
     if isinstance(value, bool | str) or not np.isfinite(value).all():
         raise ValueError(value)
     return value
+
+
+def require_log_time(value: Any) -> float:
+    """Give a time in seconds since 1970, if it is one that a log may hold.
+
+    A time far from all others would stretch the days that a baseline counts.
+
+    Raises:
+        ValueError: It is before 1970, after the year 9999, or no number.
+    """
+    found = float(require_finite_log_values(value))
+    if not 0 <= found <= LATEST:
+        raise ValueError(value)
+    return found
 
 
 def make_example_observations(n: int) -> Observations:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import write_bytes
+from memberscope._files import parse_json, write_bytes
 from memberscope.errors import InputError
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.policy.tables import Kind
@@ -242,7 +242,7 @@ def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
 
     try:
         with safe_open(path, "numpy") as file:
-            kept = json.loads((file.metadata() or {})["sketch"])
+            kept = parse_json((file.metadata() or {})["sketch"])
             arrays = {name: file.get_tensor(name) for name in ("knots", "spread", "codes")}
         columns, numeric, wordy, ordered = (
             tuple(kept[name]) for name in ("columns", "numeric", "wordy", "ordered")

@@ -34,7 +34,7 @@ class RedisLink:
     >>> RedisLink("http://nowhere", 0.25)
     Traceback (most recent call last):
     memberscope.errors.InputError: Expected redis as redis://host:port/0, got 'http://nowhere'.
-    Repair state.redis.
+    Give state.redis such an address.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -52,7 +52,8 @@ class RedisLink:
             )
         except ValueError as error:
             raise InputError(
-                f"Expected redis as redis://host:port/0, got {url!r}. Repair state.redis."
+                f"Expected redis as redis://host:port/0, got {url!r}. Give state.redis such "
+                "an address."
             ) from error
         self.redis: Any = Redis.from_pool(pool)
 

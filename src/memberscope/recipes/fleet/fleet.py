@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError
+from memberscope.facts import read_recipe_facts
 from memberscope.recipes.fleet import kept_weights as weights
 from memberscope.recipes.fleet.attempts import Failure, attempt_models, is_training_hopeless
 from memberscope.recipes.fleet.execution import Execution, limit_threads, stream_answers
@@ -57,7 +58,7 @@ class TrainingJob:
     def batches(self) -> list[tuple[int, ...]]:
         """Group the models that are trained together, always in the same way."""
         # Always from the first model on, so that a resumed run stacks the same models
-        size = int(getattr(self.recipe, "stack", None) or 1)
+        size = read_recipe_facts(self.recipe).stack or 1
         return [
             tuple(range(start, min(start + size, len(self.inside))))
             for start in range(0, len(self.inside), size)
@@ -225,7 +226,7 @@ def _observe_kept_models(
     if not models or not _has_stored_weights(store, models, batch):
         return False
     found, look = [], order.observation()
-    with limit_threads(int(getattr(order.recipe, "threads", 1))):
+    with limit_threads(read_recipe_facts(order.recipe).threads):
         for model in batch:
             again = weights.load_kept_model(store, models[model], order.recipe)
             if again is None:
@@ -303,7 +304,7 @@ def _train_batches(
 ) -> Iterator[tuple[tuple[int, ...], list[dict[str, NDArray[Any]] | Failure]]]:
     """Yield each batch of models with their answers, as it is done."""
     # A job reserves one GPU in a cluster, so that two models do not share it
-    gpus = int(str(getattr(order.recipe, "device", "cpu")).startswith("cuda"))
+    gpus = int(read_recipe_facts(order.recipe).device.startswith("cuda"))
     # Workers of a cluster need not have the user's own modules
     if execution.backend in ("dask", "ray"):
         order = replace(order, recipe=Parcel(order.recipe))
@@ -323,7 +324,7 @@ def _train_batch(
         }
 
     # Sums are then made in one order, wherever the job runs
-    with limit_threads(int(getattr(order.recipe, "threads", 1))):
+    with limit_threads(read_recipe_facts(order.recipe).threads):
         also = weights_of if order.keep_weights else None
         return batch, attempt_models(
             order.observation(),

@@ -10,6 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from memberscope._digests import digest_array
+from memberscope.facts import read_recipe_facts
 from memberscope.signals import digest_records
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
     no digest. Models trained together share each other's membership and seeds in their keys, since
     sums may depend on what else is in a stack.
     """
-    digest = getattr(order.recipe, "digest", None)
+    digest = read_recipe_facts(order.recipe).digest
     if digest is None:
         return None
     wanted = [entry.name for entry in order.wanted]
@@ -46,7 +47,7 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
 
 def build_weight_keys(order: TrainingJob) -> list[str] | None:
     """Build the key of each model's weights: like `build_model_keys`, without what is observed."""
-    digest = getattr(order.recipe, "digest", None)
+    digest = read_recipe_facts(order.recipe).digest
     if digest is None:
         return None
     return [

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memberscope._files import write_bytes
 from memberscope.errors import InputError
+from memberscope.facts import read_recipe_facts
 from memberscope.signals import Store
 from memberscope.targets import SklearnTarget, TorchTarget
 from memberscope.types import Recipe, Target
@@ -60,7 +61,7 @@ def _find_foreign_types(types: list[str], recipe: Recipe) -> set[str]:
     """
     from skops.io import dumps, get_untrusted_types
 
-    estimator = getattr(recipe, "estimator", None)
+    estimator = read_recipe_facts(recipe).estimator
     own = set() if estimator is None else set(get_untrusted_types(data=dumps(estimator)))
     return {name for name in types if not name.startswith("sklearn.")} - own
 
@@ -105,11 +106,10 @@ def load_kept_model(store: Store, key: str, recipe: Recipe) -> Target | None:
     file = store.path / f"{key}.{SKOPS}"
     if file.is_file():
         return _load_skops_model(file.read_bytes(), recipe)
-    build, arrays = getattr(recipe, "built", getattr(recipe, "model", None)), store.get_all(key)
+    facts, arrays = read_recipe_facts(recipe), store.get_all(key)
+    build = facts.built or facts.model
     return (
-        None
-        if arrays is None or build is None
-        else _load_state_model(build, arrays, str(getattr(recipe, "device", "cpu")))
+        None if arrays is None or build is None else _load_state_model(build, arrays, facts.device)
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.errors import InputError, UnmetNeedError
+from memberscope.facts import read_target_facts
 from memberscope.recipes.fleet.observe_model import align_classes, find_outputs, train_models
 from memberscope.signals import SignalRequest, ask_top_labels, reduce_outputs
 from memberscope.targets.torch_modules import AnswerReader
@@ -42,7 +43,7 @@ def score_by_transfer(
     inside = np.ones((len(seeds), len(population)), dtype=bool)
     found = [
         _compute_logit_confidence(
-            model, target.n_classes, records, getattr(target, "reading", None)
+            model, target.n_classes, records, read_target_facts(target).reading
         )
         for model in train_models(recipe, called, inside, seeds)
     ]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.targets import check_archive
 from memberscope.types import Bools, Ints
 
 
@@ -147,6 +148,8 @@ def read_design(path: str | Path) -> NDArray[np.generic]:
             "the path."
         )
     try:
+        # Before numpy reads anything: a small archive can inflate to fill the memory
+        check_archive(file)
         with np.load(file, allow_pickle=False) as opened:
             return np.asarray(opened["inside"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:

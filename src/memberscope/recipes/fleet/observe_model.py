@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from memberscope._numerics import softmax
 from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.frames import choose_rows
+from memberscope.outputs import Chain
 from memberscope.signals import (
     SignalRequest,
     is_measured,
@@ -63,7 +65,7 @@ def train_models(
         InputError: What it returns is not a model.
     """
     # A recipe that can train several models at once, such as torch's
-    many = getattr(recipe, "many", None)
+    many = read_recipe_facts(recipe).many
     try:
         if many is not None:
             models = list(many(pool, inside, seeds))
@@ -142,12 +144,9 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
     Raises:
         InputError: The model stands behind another defence than the target.
     """
-    own = getattr(model, "restriction", None)
-    if (
-        own is None
-        or getattr(model, "hides", False)
-        or wanted.access in (Access.LABEL, Access.WHITE_BOX)
-    ):
+    facts = read_target_facts(model)
+    own = facts.restriction
+    if own is None or facts.hides or wanted.access in (Access.LABEL, Access.WHITE_BOX):
         return wanted
     name = wanted.restriction.name if wanted.restriction else ""
     if own != name and not name.startswith(f"{own}+"):
@@ -156,12 +155,11 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
             f"behind {own}. Return the model itself from the recipe."
         )
     # A chain of defences is named by its parts, joined by +; the model's own come first
-    parts = getattr(wanted.restriction, "parts", ())[own.count("+") + 1 :]
-    if own == name:
+    if own == name or not isinstance(wanted.restriction, Chain):
         return replace(wanted, restriction=None)
-    if len(parts) == 1:
-        return replace(wanted, restriction=parts[0])
-    return replace(wanted, restriction=replace(wanted.restriction, parts=parts))  # type: ignore[type-var]
+    parts = wanted.restriction.parts[own.count("+") + 1 :]
+    left = parts[0] if len(parts) == 1 else replace(wanted.restriction, parts=parts)
+    return replace(wanted, restriction=left)
 
 
 def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
@@ -182,7 +180,7 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
             "one yourself to see why."
         ) from error
     # An answer that is partly hidden cannot be compared with the target's
-    if getattr(model, "hides", False):
+    if read_target_facts(model).hides:
         raise InputError(
             "Expected reference models without output defences, got one behind a defence. Return "
             "the model itself from the recipe."
@@ -210,7 +208,7 @@ def find_outputs(model: Target, x: Any, n_classes: int, like: AnswerReader | Non
 
     It follows `like` where its answers leave that open.
     """
-    find = getattr(model, "find_outputs", None)
+    find = read_target_facts(model).find_outputs
     if find is not None:
         find(x, n_classes=n_classes, like=like)
 
@@ -224,9 +222,9 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
         InputError: The classes are not the target's.
     """
     width = 1 if model.signal == "labels" else n_classes
-    names = getattr(model, "classes", None)
+    names = read_target_facts(model).classes
     # A model that saw only some classes numbers its columns by those
-    if names is not None and len(names) < n_classes and all(str(name).isdigit() for name in names):
+    if names is not None and len(names) < n_classes and all(name.isdigit() for name in names):
         numbers = np.array([int(name) for name in names])
         # Positions among its own classes become the target's numbers
         if model.signal == "labels" and outputs.shape[1] == 1 and numbers.max() < n_classes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.facts import RecipeFacts, read_recipe_facts
 from memberscope.recipes.fleet.execution import Execution, limit_threads
 from memberscope.signals import Store
 from memberscope.types import Recipe, Records
@@ -32,20 +33,19 @@ def tune_recipe(
 
     It is measured unless the store holds it from an earlier run.
     """
-    tuned: Any = getattr(recipe, "tuned", None)
+    facts = read_recipe_facts(recipe)
     # Most recipes leave nothing open
-    if tuned is None:
+    if facts.tuned is None:
         return recipe, dict(PLAIN)
-    digest = getattr(recipe, "digest", None)
-    # Without a digest the decision is measured anew each time
-    key = None if digest is None else _build_choice_key(digest, pool, size, n_models)
+    # Without a digest, or a way to apply it, the decision is measured anew each time
+    key = _build_choice_key(facts, pool, size, n_models)
     kept = store.get_all(key) if store and key else None
     found = _read_choice(kept)
-    if found is not None:
-        return recipe.chosen(found), found  # type: ignore[attr-defined]
+    if found is not None and facts.chosen is not None:
+        return facts.chosen(found), found
     # Measured as jobs run: one job must not borrow the cores of others
     with limit_threads(1):
-        decided, choice = tuned(pool, size, n_models)
+        decided, choice = facts.tuned(pool, size, n_models)
     if store and key:
         store.put_all(key, {"choice": np.frombuffer(json.dumps(choice).encode(), dtype=np.uint8)})
     return decided, choice
@@ -56,13 +56,11 @@ def is_recipe_tuned(recipe: Recipe, pool: Records, size: int, n_models: int, sto
 
     True if the recipe leaves nothing open, or the store holds the decision.
     """
-    if getattr(recipe, "tuned", None) is None:
+    facts = read_recipe_facts(recipe)
+    if facts.tuned is None:
         return True
-    digest = getattr(recipe, "digest", None)
-    return (
-        digest is not None
-        and _read_choice(store.get_all(_build_choice_key(digest, pool, size, n_models))) is not None
-    )
+    key = _build_choice_key(facts, pool, size, n_models)
+    return key is not None and _read_choice(store.get_all(key)) is not None
 
 
 def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
@@ -77,11 +75,16 @@ def _read_choice(entry: dict[str, Any] | None) -> Choice | None:
         return None
 
 
-def _build_choice_key(digest: str, pool: Records, size: int, n_models: int) -> str:
-    """Build the key of a decision: the recipe, and the shape of the work it was measured on."""
+def _build_choice_key(facts: RecipeFacts, pool: Records, size: int, n_models: int) -> str | None:
+    """Build the key of a decision: the recipe, and the shape of the work it was measured on.
+
+    Give None where the decision cannot be kept, or not be applied again.
+    """
+    if facts.chosen is None or facts.digest is None:
+        return None
     text = json.dumps(
         # Only the shape of the records: their values do not change how fast a step is
-        [1, digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models]
+        [1, facts.digest, list(np.shape(pool.x)), str(getattr(pool.x, "dtype", "")), size, n_models]
     )
     return "choice-" + hashlib.sha256(text.encode()).hexdigest()
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import write_bytes
+from memberscope._files import parse_json, write_bytes
 from memberscope.auditing import AttackScores, AuditArrays
 from memberscope.errors import InputError
 
@@ -148,7 +148,7 @@ def read_arrays(path: str | Path) -> AuditArrays:
     try:
         with safe_open(file, framework="numpy") as opened:
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            meta = json.loads(opened.metadata()[META])
+            meta = parse_json(opened.metadata()[META])
         values, others = meta["groups"], meta["targets"]
         ids = np.array(tensors["ids"].tobytes().decode().split("\n"), dtype=np.str_)
         scored, posterior = _read_scored(tensors, meta["scored"], "")

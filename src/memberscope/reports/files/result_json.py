@@ -11,11 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from memberscope._files import write_bytes
+from memberscope._files import explain_read_error, read_json, write_bytes
 from memberscope.auditing import Result
 from memberscope.auditing.documents import FORMAT
 from memberscope.auditing.verdict import restore_plan
 from memberscope.errors import InputError
+
+MOST_ESTIMATES = 200_000
+MOST_ENTRIES = 10_000
+MOST_LEVELS = 200
 
 
 def format_result_json(result: Result) -> str:
@@ -49,10 +53,11 @@ def read_result(path: str | Path) -> Result:
             "audit."
         )
     try:
-        document: Any = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        document: Any = read_json(file)
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"Expected complete JSON in {file}, got: {error}. Run the audit again."
+            f"Expected complete JSON in {file}, got: {explain_read_error(error)}. Run the "
+            "audit again."
         ) from error
     # The format first, as another version fails the schema with words that help nobody
     found = document.get("format") if isinstance(document, dict) else None
@@ -62,6 +67,7 @@ def read_result(path: str | Path) -> Result:
             "verdicts of other versions "
             f"rest on other rules."
         )
+    _refuse_long_lists(document, file)
     try:
         result = Result.model_validate(document)
         _check_result_fields(result)
@@ -79,6 +85,39 @@ def read_result(path: str | Path) -> Result:
             f"Expected a result as the schema says, got {first['msg']} at {place} in {file}. Run "
             "the audit again."
         ) from error
+
+
+def _refuse_long_lists(document: dict[str, Any], file: Path) -> None:
+    """Refuse a document that no audit wrote and that a report would take hours to lay out.
+
+    Raises:
+        InputError: Some list is longer than any audit makes it.
+    """
+    lists: list[tuple[str, Any]] = list(document.items())
+    while lists:
+        name, value = lists.pop()
+        if isinstance(value, list):
+            most = MOST_ESTIMATES if name in ("estimates", "budgets") else MOST_ENTRIES
+            if len(value) > most:
+                raise InputError(
+                    f"Expected at most {most} entries of {name} in {file}, got {len(value)}. No "
+                    "audit writes so many; run it again."
+                )
+            # Numbers of estimates hold no lists
+            if most == MOST_ENTRIES:
+                lists += [(name, part) for part in value if isinstance(part, dict | list)]
+        elif isinstance(value, dict):
+            lists += value.items()
+    levels = {
+        (str(entry.get("access")), str(entry.get("restriction")))
+        for entry in document.get("estimates") or ()
+        if isinstance(entry, dict)
+    }
+    if len(levels) > MOST_LEVELS:
+        raise InputError(
+            f"Expected at most {MOST_LEVELS} access levels in {file}, got {len(levels)}. No audit "
+            "writes so many; run it again."
+        )
 
 
 def _check_result_fields(result: Result) -> None:

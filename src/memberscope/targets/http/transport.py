@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ HOPS = 3  # redirects within the same origin
 # Seconds that an unused connection is kept: less than servers keep theirs, so that no request meets
 # a closed one
 IDLE = 2.0
+FRACTION = re.compile(r"[-+]?\d*\.\d+(?:[eE][-+]?\d+)?")
 
 
 class Booking(Protocol):
@@ -169,7 +171,7 @@ class Sender:
                 if reply.status < 500:
                     await booking.refund()
                 why, wait = (
-                    f"status {reply.status}{self._said(reply.body)}",
+                    f"status {reply.status}{self._said(reply, body)}",
                     _read_retry_after(reply.headers),
                 )
                 if reply.status not in RETRIED:
@@ -297,11 +299,10 @@ class Sender:
             )
         return self._failed(why, 1)
 
-    def _said(self, body: bytes) -> str:
-        """Quote the start of what a server said with an error, without the token."""
-        text = " ".join(self._redacted(body[:2000].decode("utf-8", "replace")).split())[
-            :160
-        ].rstrip(".")
+    def _said(self, reply: ServerReply, sent: bytes | None) -> str:
+        """Quote the start of what a server said with an error, without token or record."""
+        shown = self._redacted(reply.body[:2000].decode("utf-8", "replace"))
+        text = " ".join(_hide_sent_values(shown, sent or b"").split())[:160].rstrip(".")
         return f" ({text})" if text.isprintable() and text else ""
 
     def _redacted(self, text: str) -> str:
@@ -311,6 +312,22 @@ class Sender:
             # Short parts, such as a scheme's name, would blank ordinary words
             text = text.replace(part, "…") if len(part) > 3 else text
         return text
+
+
+def _hide_sent_values(text: str, sent: bytes) -> str:
+    """Hide words of `sent`, and all fractions, in what a server said; it may repeat a record.
+
+    >>> _hide_sent_values("Expected 5 values, got ['Ada', 0.250]", b'{"inputs": [["Ada", 0.25]]}')
+    "Expected 5 values, got ['…', …]"
+    """
+    words = {
+        found.decode("utf-8", "replace") for found in re.findall(rb"[^\s\"'\[\]{},:]{2,}", sent)
+    }
+    return re.sub(
+        r"[^\s\"'\[\]{},:]{2,}",
+        lambda found: "…" if found[0] in words or FRACTION.fullmatch(found[0]) else found[0],
+        text,
+    )
 
 
 def _read_retry_after(headers: Mapping[str, str]) -> float:

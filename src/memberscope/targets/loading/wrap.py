@@ -9,9 +9,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 from memberscope.frames import slice_rows
 from memberscope.targets.answers.one_vs_all import has_raw_scores
 from memberscope.targets.answers.output_kind import Outputs, parse_declared_outputs
@@ -162,8 +161,7 @@ FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target
 
 def read_class_names(target: Target) -> tuple[str, ...] | None:
     """Read the names of the classes if the target knows them."""
-    names = getattr(target, "classes", None)
-    return None if names is None else tuple(str(name) for name in np.asarray(names))
+    return read_target_facts(target).classes
 
 
 def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
@@ -172,10 +170,10 @@ def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
     Answers to some of the records `x` show it for a torch module; for others the answer to the
     first record does, or where answers are labels alone, the records' own `n_classes`.
     """
-    find = getattr(target, "find_outputs", None)
+    find = read_target_facts(target).find_outputs
     if find is not None and x is not None:
         find(x, n_classes=n_classes)
-    if getattr(target, "known_classes", n_classes) is None:
+    if read_target_facts(target).lacks_class_count:
         if target.signal == "labels":
             # Labels do not show how many classes there are
             target.known_classes = n_classes  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope.facts import read_target_facts
 from memberscope.frames import ColumnSpec, list_estimator_columns
 
 INNER = ("best_estimator_", "estimator_", "classifier_", "estimator")  # one model within another
@@ -28,17 +29,19 @@ def find_fitted_columns(target: Any) -> dict[str, ColumnSpec]:
     >>> find_fitted_columns(types.SimpleNamespace(estimator=encoder))["job"].categories
     ('a', 'b')
     """
-    if hasattr(target, "booster"):
-        return dict(_find_booster_categories(target.booster))
+    facts = read_target_facts(target)
+    if facts.booster is not None:
+        return dict(_find_booster_categories(facts.booster))
     # ONNX declares a type for each input, where each is a column
-    if hasattr(target, "inputs") and not hasattr(target, "estimator"):
+    if len(facts.inputs) > 1 and facts.estimator is None:
         return {
-            entry.name: ColumnSpec("text") for entry in target.inputs if getattr(getattr(entry, "dtype", None), "kind", "") in "OUS"
-        } if len(target.inputs) > 1 else {}  # fmt: skip
+            entry.name: ColumnSpec("text")
+            for entry in facts.inputs
+            if getattr(getattr(entry, "dtype", None), "kind", "") in "OUS"
+        }
     # Without names nothing could be found in a table
-    estimator = getattr(target, "estimator", None)
-    names = list_estimator_columns(estimator)
-    return dict(_find_estimator_columns(estimator, names)) if names else {}
+    names = list_estimator_columns(facts.estimator)
+    return dict(_find_estimator_columns(facts.estimator, names)) if names else {}
 
 
 def is_text_model(estimator: Any) -> bool:

@@ -202,7 +202,7 @@ def _unknown_notes(tables: Sequence[ReadTable], layout: TableLayout) -> list[str
             notes.append(
                 f"In {odd} of {n} records {name} holds values that the model was not fitted with, "
                 f"such as {spell_value(example)!r}. If the "
-                f"file writes them in another way than the training data did, repair it."
+                f"file writes them in another way than the training data did, correct it."
             )
     return notes
 

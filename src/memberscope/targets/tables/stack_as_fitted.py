@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 from memberscope.frames import (
     SIDES,
     ColumnSpec,
@@ -38,7 +39,7 @@ def stack_as_fitted(target: Target, first: Any, second: Any) -> Any:
     """
     # Stacked first, since the two sides must agree before either fits the model
     whole = stack_sides(first, second)
-    estimator = getattr(target, "estimator", None)
+    estimator = read_target_facts(target).estimator
     # Only models of tables know names of columns
     if estimator is None or not is_frame(whole):
         return whole

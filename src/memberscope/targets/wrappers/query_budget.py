@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from memberscope.facts import read_target_facts
 from memberscope.types import Target
 
 
@@ -36,10 +37,8 @@ def find_metered_target(target: Target) -> MeteredTarget | None:
     >>> find_metered_target(RestrictedTarget(served, parse_restriction("top:1"))) is served, find_metered_target(FunctionTarget(len, n_classes=2))
     (True, None)
     """
-    inner: object = target
+    inner: Target | None = target
     # Defences may stand one behind the other
-    while not isinstance(inner, MeteredTarget):
-        if not hasattr(inner, "target"):
-            return None
-        inner = inner.target
+    while inner is not None and not isinstance(inner, MeteredTarget):
+        inner = read_target_facts(inner).target
     return inner

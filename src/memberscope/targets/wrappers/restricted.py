@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from memberscope.errors import InputError, TargetError
+from memberscope.facts import read_target_facts
 from memberscope.types import Access, Floats, OutputDefence, Signal, Target
 
 
@@ -43,14 +44,9 @@ class RestrictedTarget:
         self.n_parameters = target.n_parameters
         # Read by the fleet, so that reference models are seen through the same defence
         self.restriction: str | None = defence.name
-        self.hides = defence.hides or bool(getattr(target, "hides", False))
-        self.costly, self.stored = (
-            bool(getattr(target, "costly", False)),
-            bool(getattr(target, "stored", False)),
-        )
-        names = getattr(target, "classes", None)
-        if names is not None:
-            self.classes = names
+        facts = read_target_facts(target)
+        self.hides = defence.hides or facts.hides
+        self.costly, self.stored, self.classes = facts.costly, facts.stored, facts.classes
 
     @property
     def n_classes(self) -> int:
@@ -60,11 +56,11 @@ class RestrictedTarget:
     @property
     def reading(self) -> Any:
         """How the target's answers are read, if it is a torch module that answered before."""
-        return getattr(self.target, "reading", None)
+        return read_target_facts(self.target).reading
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **how: Any) -> Any:
         """Let the target find out what it returns, if it can."""
-        find = getattr(self.target, "find_outputs", None)
+        find = read_target_facts(self.target).find_outputs
         return None if find is None else find(x, n_classes=n_classes, **how)
 
     @property
@@ -83,7 +79,9 @@ class RestrictedTarget:
 
         No defence changes them.
         """
-        return self if self.signal == "labels" else getattr(self.target, "same_labels", self.target)
+        if self.signal == "labels":
+            return self
+        return read_target_facts(self.target).same_labels or self.target
 
     def query(self, x: Any, **whose: Any) -> Floats:
         """Give what is left (n, k) of the target's answers, or labels (n, 1).
@@ -93,7 +91,7 @@ class RestrictedTarget:
         outputs = self.target.query(x, **whose)
         # A defence hides classes by NaN, which must not be mixed up with a broken answer
         odd = ~np.isfinite(outputs).all(axis=1)
-        if odd.any() and not getattr(self.target, "hides", False):
+        if odd.any() and not read_target_facts(self.target).hides:
             raise TargetError(
                 f"Expected finite outputs behind {self.defence.name}, got {int(odd.sum())} rows "
                 "with NaN or infinity. Make the model answer all records with finite numbers."

@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-HERE = Path(__file__).parent
+HERE = ROOT / "tests" / "hosts"
+CLUSTERS = ROOT / "tests" / "clusters"
 BIN = ROOT / ".venv-hosts" / "bin"
 PAGE = ROOT / "docs" / "guard-hosts.md"
 QUIET = {
@@ -146,6 +147,8 @@ def hosted(host: Host, port: int, folder: Path) -> Iterator[Hosted]:
             env=kept
             | {"HOME": home, "TMPDIR": home, "PATH": f"{host.bin}:{os.environ['PATH']}"}
             | QUIET
+            # A program of the tests finds their modules and the application, as the command does
+            | ({"PYTHONPATH": f"{CLUSTERS}{os.pathsep}{folder}"} if host.program else {})
             | settings,
             stdout=log,
             stderr=log,

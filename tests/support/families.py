@@ -214,3 +214,22 @@ def coverage_cells() -> list[Cell]:
         ("200x10", 0.9, 0.01),
     )
     return cells + [cluster_cell(*entry) for entry in clusters]
+
+
+def quantiles(n1: int, n0: int, shift: float) -> tuple[np.ndarray, np.ndarray]:
+    """Members at normal quantiles plus `shift`, non-members at normal quantiles."""
+    sides = [ndtri((np.arange(n) + 0.5) / n) for n in (n1, n0)]
+    return np.concatenate([sides[0] + shift, sides[1]]), np.arange(n1 + n0) < n1
+
+
+def people(
+    n: int, rows: int, correlation: float, shift: float, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
+    """Scores, membership and units of `n` people a side with `rows` records each."""
+    unit = np.arange(2 * n * rows) // rows
+    own, noise = rng.standard_normal(2 * n)[unit], rng.standard_normal(len(unit))
+    return (
+        correlation**0.5 * own + (1 - correlation) ** 0.5 * noise + shift * (unit < n),
+        unit < n,
+        unit,
+    )
