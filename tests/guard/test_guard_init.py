@@ -12,12 +12,15 @@ import sys
 import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 import typer
+from guarded import ROWS, guarded
 from sklearn.tree import DecisionTreeClassifier
 from typer.testing import CliRunner
+from unruly import Unruly, model, serving
 
 import memberscope
 from memberscope.attacks import find_attacks
@@ -26,7 +29,7 @@ from memberscope.auditing.defend.frontier import Frontier
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.verdict import full_attack_set as full
 from memberscope.cli.guard import init as guard_init
-from memberscope.errors import InputError
+from memberscope.errors import InputError, MemberscopeError
 from memberscope.guard import parse_guard_policy, read_policy
 from memberscope.guard.hashing.secret_key import create_key_file, read_secrets
 from memberscope.guard.identity.client_classes import Classes
@@ -51,8 +54,10 @@ from memberscope.reports import read_result, read_verified, read_verified_fronti
 from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.targets import FunctionTarget
 from memberscope.types import Access, ThreatModel
+from memberscope.wire.batch import Batch
 from memberscope.wire.endpoint import Endpoint
 
+X = np.array(ROWS["records"])
 N, K = 300, 5
 PLAN = Plan(
     title="shop", attacks=("gap", "boundary", "confidence"), fprs=(0.1,), search_queries=16, seed=1
@@ -399,6 +404,13 @@ def evidence_of(**changed: object) -> GuardEvidence:
 )
 def test_serving_is_what_the_audit_was_told(declared):
     found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
+    if declared.body is not None and "s3cret" in declared.body:
+        with pytest.raises(InputError, match="--config"):
+            draft_policy(found, found.candidates[0], Path("."))
+        given = draft_policy(found, found.candidates[0], Path("."), template=declared.body)
+        assert tomllib.loads(given)["serving"]["body"] == declared.body
+        declared = replace(declared, body='{"a": "$records", "raw": true}')
+        found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
     text = draft_policy(found, found.candidates[0], Path("."))
     serving = tomllib.loads(text)["serving"]
     assert (
@@ -409,6 +421,7 @@ def test_serving_is_what_the_audit_was_told(declared):
     assert serving.get("classes", []) == list(declared.classes or ()) and serving.get(
         "columns", []
     ) == list(declared.columns)
+    assert serving.get("body") == declared.body
     assert serving.get("path") == ("/score" if declared.protocol == "json" else None)
 
 
@@ -418,7 +431,7 @@ def test_serving_is_what_the_audit_was_told(declared):
 def test_the_seed_of_an_audit_stays_out_of_the_policy(restrict):
     chosen = replace(evidence_of().candidates[0], restrict=restrict)
     found = evidence_of(candidates=(chosen,))
-    text = draft_policy(found, chosen, Path("."), "guard.key")
+    text = draft_policy(found, chosen, Path("."), key="guard.key")
     policy = parse_guard_policy(tomllib.loads(text))
     assert "7" not in text and policy.monitor.key == "guard.key"
     assert not find_looser_classes(policy) and policy.measured.level == policy.default.restrict
@@ -711,7 +724,7 @@ def test_a_fitted_choice_names_its_file(swept, verified, tmp_path):
         for note in evidence.notes
     )
     create_key_file(tmp_path / "guard.key")
-    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept, "guard.key"))
+    (tmp_path / "guard.toml").write_text(draft_policy(evidence, chosen, swept, key="guard.key"))
     policy = read_policy(tmp_path / "guard.toml")
     assert policy.default.restrict == "memguard:1" and Classes(policy).defence(
         "default"
@@ -801,7 +814,7 @@ def test_fit_writes_what_the_policy_names(tmp_path):
         (
             POLICY.format("memguard:1"),
             {"outputs": np.array([None, 1], dtype=object)},
-            "Expected an NPZ",
+            "Expected plain arrays",
         ),
     ],
 )
@@ -810,6 +823,33 @@ def test_what_cannot_be_fitted_is_one_sentence(tmp_path, policy, arrays, sentenc
     create_key_file(tmp_path / "guard.key")
     usual = {"outputs": np.full((4, 3), 1 / 3), "member": np.array([0, 1, 0, 1])}
     np.savez(tmp_path / "o.npz", **(usual | arrays))
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(MemberscopeError, match=sentence):
         call("fit", "--policy", tmp_path / "guard.toml", "--outputs", tmp_path / "o.npz")
     assert not (tmp_path / "f.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"model_name": "iris", "answer": "p"},
+        {"protocol": "mlflow"},
+        {"protocol": "json", "answer": "predictions", "body": '{"records": "$rows", "raw": true}'},
+        {"protocol": "json", "answer": "predictions[0]", "body": '{"record": "$row"}'},
+    ],
+)
+def test_the_audited_server_is_asked_through_the_drafted_policy_as_before(keys):
+    path = "/score" if keys.get("protocol") == "json" else ""
+    with serving(Unruly()) as upstream:
+        declared = Endpoint(upstream + path, n_classes=3, **keys)
+        found = evidence_of(endpoint=json.loads(json.dumps(declared.declaration)))
+        rules = parse_guard_policy(
+            tomllib.loads(draft_policy(found, found.candidates[0], Path(".")))
+        )
+        with guarded(upstream, rules) as guard:
+            batch = Batch(X[:1] if declared.serving.one_by_one else X)
+            place = urlsplit(declared.serving.address(declared.url)).path
+            body = declared.serving.request(batch)
+            answer = guard.ask("POST", place, body, {"content-type": "application/json"})
+            assert answer.status == 200, answer.body
+            labels = np.ravel(declared.serving.answers(answer.json)).astype(int)
+            assert labels.tolist() == model(np.asarray(batch.array)).argmax(axis=1).tolist()

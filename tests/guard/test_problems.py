@@ -25,7 +25,7 @@ from memberscope.guard.asgi.http_protocol import build_protocol_class
 from memberscope.guard.asgi.openapi import build_openapi
 from memberscope.guard.asgi.refusals import PROBLEMS, list_problems
 from memberscope.guard.refused import STATUSES, RequestRefused
-from memberscope.guard.server.admin_api import build_admin_app
+from memberscope.guard.server.admin_api import AdminParts, build_admin_app
 from memberscope.guard.server.worker import build_server, open_listener
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import ActiveResponse
@@ -296,7 +296,7 @@ def admin_client(*, reachable: bool = True, good: bool = True, broken: str = "")
     def fail() -> bytes:
         raise RuntimeError("a fault")
 
-    app = build_admin_app(reloads, asked, fail, lambda: good)
+    app = build_admin_app(AdminParts([reloads], asked, fail, lambda: good))
     return TestClient(app, raise_server_exceptions=False)
 
 

@@ -91,6 +91,15 @@ def test_without_thresholds_the_exit_code_is_3_and_says_so(copied, tmp_path):
     assert code == 3 and "guard tune" in said
 
 
+def test_a_monitor_goes_on_with_the_key_of_its_sketch_after_a_rotation(copied):
+    before = load_monitor_artifacts(read_policy(copied)).secret
+    code, said = call("guard", "keys", "rotate", "--policy", copied)
+    assert code == 0 and f"still those of the key {before.id}" in said
+    after = load_monitor_artifacts(read_policy(copied)).secret
+    newest = read_secrets(copied.parent / "guard.key")[-1]
+    assert (after.id, after.key) == (before.id, before.key) and newest.key != before.key
+
+
 def test_a_rotated_key_keeps_the_old_one_and_refuses_what_was_made_with_it(copied):
     folder = copied.parent
     old = (folder / "sketch.safetensors").read_bytes()
@@ -123,7 +132,8 @@ def test_a_rotated_key_keeps_the_old_one_and_refuses_what_was_made_with_it(copie
     assert code == 3 and "lines of another key or version left out" in said
     (folder / "sketch.safetensors").write_bytes(old)
     code, said = call("guard", "replay", new, "--policy", copied)
-    assert code == 2 and "Expected a sketch made with the key" in said
+    # The old sketch brings its own key, which the new fingerprints are not made with
+    assert code == 2 and "Expected fingerprints made with the key" in said
 
 
 def test_a_prepare_that_fails_changes_nothing(copied):

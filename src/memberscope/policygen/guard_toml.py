@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy
 from memberscope.outputs import NONE, parse_restriction, without_noise_keys
 from memberscope.policygen.candidates import (
@@ -23,20 +24,25 @@ from memberscope.policygen.candidates import (
 # once
 LIFETIME = "365d"
 EXAMPLE = {"protocol": "v2", "model_name": "model"}
-BODY = '{"instances": "$records"}'
 
 
 def draft_policy(
-    evidence: GuardEvidence, chosen: Candidate, folder: Path, key: str | None = None
+    evidence: GuardEvidence,
+    chosen: Candidate,
+    folder: Path,
+    *,
+    key: str | None = None,
+    template: str | None = None,
 ) -> str:
     """Draft the text of `guard.toml` that serves `chosen`.
 
     `folder` is where the evidence lies, for its fitted parts. `key` is the file of the guard's
     secret, beside the policy. A seed that an audit drew its noise by is left out: the guard's key
-    takes its place.
+    takes its place. `template` is the body of the audit's requests, where its result keeps none.
 
     Raises:
-        InputError: What the audit was told of its endpoint makes no policy.
+        InputError: What the audit was told of its endpoint makes no policy, or the template is
+            neither given nor known.
 
     >>> from memberscope.policygen.candidates import MeasuredBound
     >>> chosen = Candidate("top:1", "probabilities", (MeasuredBound(0.01, 0.03, 0.01, 0.02, "lira"),), "meets")
@@ -54,7 +60,7 @@ def draft_policy(
     parts = [
         *_draft_header(evidence, chosen),
         *fitted,
-        *_draft_serving(evidence, chosen),
+        *_draft_serving(evidence, chosen, template),
         *_draft_default(evidence, chosen),
         *_draft_identity(),
         *_draft_state(),
@@ -106,8 +112,12 @@ def _describe_bound_place(bound: MeasuredBound) -> str:
     )
 
 
-def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
-    """Draft how the server is asked, as the audit asked it, or an example."""
+def _draft_serving(evidence: GuardEvidence, chosen: Candidate, template: str | None) -> list[str]:
+    """Draft how the server is asked, as the audit asked it, or an example.
+
+    Raises:
+        InputError: Requests need a template, which is neither given nor known.
+    """
     known = dict(evidence.endpoint)
     said = known or EXAMPLE
     lines = [
@@ -121,12 +131,20 @@ def _draft_serving(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
     # The guard needs the number of classes, by name or by count
     if "classes" not in said:
         said = {**said, "n_classes": said.get("n_classes", evidence.n_classes)}
-    lines += [f"{name} = {_format_toml_value(value)}" for name, value in said.items()]
     if said["protocol"] == "json":
-        lines += [
-            f"body = {_quote_toml_text(BODY)}  # write the template of your audit.toml; results "
-            "keep none"
-        ]
+        body = template or said.get("body")
+        # Any other template than the audit's would be refused, by the guard or by the server
+        if body is None:
+            raise InputError(
+                "Expected the template of requests to the audited server, got none: a result keeps "
+                "no template that holds texts, which may be secrets. Give --config audit.toml, whose "
+                "[target] has the body."
+            )
+        said = {**said, "body": body}
+    lines += [f"{name} = {_format_toml_value(value)}" for name, value in said.items()]
+    lines += [
+        "# also = []  # what else of the server's answer passes; all that is not named is dropped"
+    ]
     return [*lines, ""]
 
 

@@ -4,7 +4,14 @@ from memberscope.wire.answers import DeclaredOutputs, parse_outputs, simplify_cl
 from memberscope.wire.batch import Batch, build_request_batch
 from memberscope.wire.credentials import Credential, TransportSettings
 from memberscope.wire.endpoint import Endpoint
-from memberscope.wire.json_path import Step, build_document, describe_json, parse_path, pick_value
+from memberscope.wire.json_path import (
+    Step,
+    build_document,
+    describe_json,
+    merge_documents,
+    parse_path,
+    pick_value,
+)
 from memberscope.wire.protocols import (
     OpenInference,
     ServingProtocol,
@@ -29,6 +36,7 @@ __all__ = [
     "cast_tensor_values",
     "describe_json",
     "fill_template",
+    "merge_documents",
     "parse_outputs",
     "parse_path",
     "pick_value",

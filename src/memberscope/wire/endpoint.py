@@ -11,7 +11,13 @@ from urllib.parse import urlsplit
 from memberscope.errors import InputError
 from memberscope.wire.answers import DeclaredOutputs, Level
 from memberscope.wire.credentials import Credential, TransportSettings
-from memberscope.wire.protocols import MLflow, OpenInference, ServingProtocol, TemplatedJSON
+from memberscope.wire.protocols import (
+    MLflow,
+    OpenInference,
+    ServingProtocol,
+    TemplatedJSON,
+    has_texts,
+)
 
 Word = Literal["v2", "mlflow", "json"]
 
@@ -120,13 +126,15 @@ class Endpoint:
     def declaration(self) -> dict[str, Any]:
         """Description of requests and answers for results.
 
-        It has no host, and no template, which may hold a secret.
+        It has no host, and no template that holds texts of its own, which may be secrets.
 
         >>> Endpoint("http://localhost:1/score", model_name="iris", n_classes=3).declaration["path"]
         '/score'
         """
         names = ("protocol", "model_name", "answer", "outputs", "classes", "n_classes", "columns")
         found = {name: getattr(self, name) for name in names} | {"path": urlsplit(self.url).path}
+        if self.body is not None and not has_texts(json.loads(self.body)):
+            found["body"] = self.body
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in found.items()

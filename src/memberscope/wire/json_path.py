@@ -81,6 +81,23 @@ def build_document(steps: tuple[Step, ...], value: Any) -> Any:
     return {step: build_document(rest, value)}
 
 
+def merge_documents(first: Any, second: Any) -> Any:
+    """Merge two documents made by `build_document`; where both have a value, the first one's stays.
+
+    >>> merge_documents({"rows": [{"p": 1}]}, {"rows": [{"q": 2}], "version": "a"})
+    {'rows': [{'p': 1, 'q': 2}], 'version': 'a'}
+    """
+    if isinstance(first, dict) and isinstance(second, dict):
+        return {
+            key: merge_documents(first.get(key), second.get(key)) for key in {**first, **second}
+        }
+    if isinstance(first, list) and isinstance(second, list):
+        both = [merge_documents(*pair) for pair in zip(first, second, strict=False)]
+        return both + first[len(both) :] + second[len(both) :]
+    # None stands at a place that build_document only counts, or where one has no value
+    return second if first is None else first
+
+
 def describe_json(value: Any) -> str:
     """Describe a JSON value in a few words, without its content.
 

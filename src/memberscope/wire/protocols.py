@@ -310,6 +310,18 @@ def _find_placeholders(document: Any) -> list[tuple[tuple[Step, ...], str]]:
     ]
 
 
+def has_texts(document: Any) -> bool:
+    """Tell whether a template holds texts of its own, which may be secrets.
+
+    >>> has_texts({"rows": "$records", "raw": True}), has_texts({"rows": "$records", "token": "s3cret"})
+    (False, True)
+    """
+    if isinstance(document, str):
+        return document not in HOLES
+    entries = document.values() if isinstance(document, dict) else document
+    return isinstance(document, dict | list) and any(map(has_texts, entries))
+
+
 def fill_template(document: Any, steps: tuple[Step, ...], value: Any) -> Any:
     """Fill the template with `value` at the end of the path."""
     if not steps:

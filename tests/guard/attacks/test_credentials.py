@@ -9,7 +9,6 @@ import base64
 import hashlib
 import hmac
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,11 +21,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "servers"))
-
 from guarded import ROWS
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from running_guard import Process, ask, running
 from unruly import Unruly, serving
 
@@ -122,7 +118,9 @@ class Front:
 
     def score(self, *, address: str | None = None, **headers: str) -> tuple[int, Any]:
         """Status and document of an answer to a client of its own network, unless one is given."""
-        address = address or f"10.{next(ADDRESSES)}.0.1"
+        if address is None:
+            number = next(ADDRESSES)
+            address = f"10.{number // 250}.{number % 250}.1"
         status, body = ask(
             self.ports["port"], "POST", "/score", ROWS, **headers, x_forwarded_for=address
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import typer
 
 from memberscope.cli.app import add_verb
+from memberscope.cli.guard import check as guard_check
 from memberscope.cli.guard import dashboard as guard_dashboard
 from memberscope.cli.guard import init as guard_init
+from memberscope.cli.guard import keys as guard_keys
 from memberscope.cli.guard import monitor as guard_watch
 from memberscope.cli.guard import run as guard_run
 
@@ -16,9 +18,14 @@ app = typer.Typer(
 )
 add_verb(app, "init", guard_init.write_guard_policy)
 add_verb(app, "fit", guard_init.fit_guard_defences)
+add_verb(app, "check", guard_check.check_guard)
 add_verb(app, "run", guard_run.serve_guarded_model)
 add_verb(app, "monitor", guard_run.serve_monitor_process)
 add_verb(app, "prepare", guard_watch.prepare_monitor)
 add_verb(app, "tune", guard_watch.tune_monitor)
 add_verb(app, "replay", guard_watch.replay_logs)
 add_verb(app, "dashboard", guard_dashboard.write_dashboard)
+
+keys = typer.Typer(no_args_is_help=True, help="The keys of hashes in budgets, logs and sketches.")
+add_verb(keys, "rotate", guard_keys.rotate_guard_keys)
+app.add_typer(keys, name="keys")

@@ -25,6 +25,11 @@ class GuardInitOptions:
         "Folder or result.json of an audit, or frontier.json of a sweep.", flag="--from"
     )
     out: Path = add_option("The file to write.", default=Path("guard.toml"))
+    config: Path | None = add_option(
+        "audit.toml of the audit of a server, whose [target] has the body of requests; needed only "
+        "where that holds texts of its own, which results do not keep.",
+        default=None,
+    )
     force: bool = add_option("Replace an existing file.", default=False)
     accept_limited: bool = add_option(
         "Do without the reference models that the policy requires.", default=False
@@ -65,11 +70,13 @@ def write_guard_policy(options: GuardInitOptions) -> None:
         print_line(f"No policy was written. {choice.sentence}")
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
+    template = None if options.config is None else _read_request_template(options.config)
     key = out.with_suffix(".key")
-    draft = draft_policy(evidence, choice.candidate, folder, key.name).encode()
+    draft = draft_policy(evidence, choice.candidate, folder, key=key.name, template=template)
     # A key that is there is kept: noise by another one could be averaged with what it gave
     fresh = create_key_file(key)
-    write_bytes(out, draft)
+    # A template may hold a secret
+    write_bytes(out, draft.encode(), mode=0o644 if template is None else 0o600)
     print_line(f"{choice.sentence} Written to {out}.")
     print_line(
         f"{'Its key' if fresh else 'Its key, which was there,'} is in {key}: keep it secret."
@@ -81,6 +88,29 @@ def write_guard_policy(options: GuardInitOptions) -> None:
             "Edit [serving]: the audit did not ask a server, so it does not know how yours is "
             "asked."
         )
+
+
+def _read_request_template(config: Path) -> str:
+    """Read the body of requests in the [target] of `audit.toml`.
+
+    Raises:
+        InputError: The file cannot be read, or names none.
+    """
+    import tomllib
+
+    try:
+        body = tomllib.loads(config.read_text(encoding="utf-8")).get("target", {}).get("body")
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"Expected the configuration of an audit, got {str(config)!r}, which cannot be read as "
+            "one. Check --config."
+        ) from error
+    if not isinstance(body, str):
+        raise InputError(
+            f"Expected body in [target] of {str(config)!r}, got none. Give the file that the audit "
+            "was run with."
+        )
+    return body
 
 
 @take_options(FitOptions)

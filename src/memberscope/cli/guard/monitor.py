@@ -103,7 +103,7 @@ def prepare_monitor(options: PrepareOptions) -> None:
         )
     if honey is not None and members is None:
         raise InputError("Expected --members beside --honey, got none. Both are kept in one file.")
-    secrets = _extend_secrets(declared.path(watch.key), options.rotate)
+    secrets = _extend_secrets(declared, options.rotate)
     secret = secrets[-1]
     sketcher = Sketcher.fit(
         watch.kind,
@@ -228,15 +228,22 @@ def _read_monitor_setup(path: Path) -> tuple[GuardPolicy, MonitorArtifacts]:
     return declared, load_monitor_artifacts(usable)
 
 
-def _extend_secrets(path: Path, rotate: bool) -> list[Secret]:
+def _extend_secrets(policy: GuardPolicy, rotate: bool) -> list[Secret]:
     """Read the secrets of a key file, with a fresh one at the end if there is none or to `rotate`.
 
     Nothing is written.
     """
-    from memberscope.guard.hashing import Secret, read_secrets
+    import time
 
-    kept = read_secrets(path) if path.is_file() else []
-    return [*kept, Secret.new()] if rotate or not kept else kept
+    from memberscope.guard.hashing import Secret, read_secrets, rotate_secrets
+
+    path = policy.path(str(policy.monitor.key))
+    if not path.is_file():
+        return [Secret.new()]
+    kept = read_secrets(path)
+    if not rotate:
+        return kept
+    return rotate_secrets(kept, time.time(), keep_seconds=policy.longest_refill)
 
 
 def _describe_skipped_lines(blocks: Log, queries: int, secret: Secret) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_option
+from memberscope.errors import InputError
 
 NEEDED = (
     "aiohttp",
@@ -22,40 +23,67 @@ NEEDED = (
 )
 
 
-def _show_setting(name: str) -> str:
+def show_setting(name: str) -> str:
     """Give the words for the server's own setting of this name."""
     return f"{{memberscope.guard.server:Run.{name}}}"
+
+
+def require_guard_packages() -> None:
+    """Refuse to go on without the packages of the extra `guard`.
+
+    Raises:
+        InputError: One is missing.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"Expected {missing[0]} for the guard, got none. Run pip install 'memberscope[guard]'."
+        )
 
 
 @dataclass(frozen=True)
 class ServeOptions:
     """The options of `guard run`; where nothing is given, the server's own settings hold."""
 
-    upstream: str = add_option("The server of the model, such as http://localhost:8080.")
     policy: Path = add_option("What clients may see, and how often: guard.toml.")
+    models: tuple[Path, ...] | None = add_option(
+        "The policy of a further model, whose [serving] prefix begins its paths; again for more.",
+        default=None,
+        is_repeated=True,
+        flag="--model",
+    )
+    upstream: tuple[str, ...] | None = add_option(
+        "The server of the model, such as http://localhost:8080; again for replicas. In its place "
+        "the policy may name urls in [upstreams].",
+        default=None,
+        is_repeated=True,
+    )
     host: str | None = add_option(
-        "The address to listen at.", default=None, shown=_show_setting("host")
+        "The address to listen at.", default=None, shown=show_setting("host")
     )
-    port: int | None = add_option(
-        "The port for clients.", default=None, shown=_show_setting("port")
-    )
+    port: int | None = add_option("The port for clients.", default=None, shown=show_setting("port"))
     admin_host: str | None = add_option(
         "The address of health, metrics and reload; never a public one.",
         default=None,
-        shown=_show_setting("admin_host"),
+        shown=show_setting("admin_host"),
     )
     admin_port: int | None = add_option(
         "The port of health, metrics and reload; each further worker has the next one.",
         default=None,
-        shown=_show_setting("admin_port"),
+        shown=show_setting("admin_port"),
     )
     workers: int | None = add_option(
-        "Processes; more than one need [state] redis.", default=None, shown=_show_setting("workers")
+        "Processes; more than one need [state] redis.", default=None, shown=show_setting("workers")
     )
     grace: float | None = add_option(
         "Seconds that queries may take to end at shutdown.",
         default=None,
-        shown=_show_setting("grace"),
+        shown=show_setting("grace"),
+    )
+    drain: float | None = add_option(
+        "Seconds at shutdown in which the guard still serves but says that it is not ready.",
+        default=None,
+        shown=show_setting("drain"),
     )
     tls_cert: Path | None = add_option("Certificate chain (PEM), to speak TLS.", default=None)
     tls_key: Path | None = add_option("The certificate's private key (PEM).", default=None)
@@ -68,7 +96,7 @@ class ServeOptions:
     log_level: str | None = add_option(
         "Level of the log: debug (each query), info, warning or error.",
         default=None,
-        shown=_show_setting("log_level"),
+        shown=show_setting("log_level"),
     )
     allow_looser: bool = add_option(
         "Serve more than [measured] says, with a warning in the log.", default=False
@@ -82,26 +110,10 @@ class MonitorOptions:
     policy: Path = add_option("The policy, guard.toml; its [monitor] names the socket and files.")
 
 
-def require_guard_packages() -> None:
-    """Refuse to go on without the packages of the extra `guard`.
-
-    Raises:
-        InputError: One of them is missing.
-    """
-    from memberscope.errors import InputError
-
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise InputError(
-            f"Expected {missing[0]} for the guard, got none. Run pip install 'memberscope[guard]'."
-        )
-
-
 @take_options(MonitorOptions)
 def serve_monitor_process(options: MonitorOptions) -> None:
     """Watch for a guard that runs as another user, at the Unix socket of its policy."""
     require_guard_packages()
-
     from memberscope.guard.server import serve_monitor
 
     serve_monitor(options.policy)
@@ -111,7 +123,6 @@ def serve_monitor_process(options: MonitorOptions) -> None:
 def serve_guarded_model(options: ServeOptions) -> None:
     """Serve what was measured: restrict answers, keep budgets, and watch for campaigns."""
     require_guard_packages()
-
     from memberscope.guard.server import Run, serve_guard
 
     given = {

@@ -94,6 +94,9 @@ class Metrics:
             "would_total", "Requests that enforcing would have answered with this status.", "status"
         )
         self._in_flight = self._gauge("in_flight", "Queries under way.", "livesum")
+        self._left_out = self._gauge(
+            "replicas_left_out", "Upstream addresses that get no requests.", "livemax"
+        )
         self._reloads = self._counter("policy_reloads_total", "Policies read.", "outcome")
         self._good = self._gauge(
             "policy_last_reload_good", "1 if the policy read last is in force, else 0.", "livemin"
@@ -131,8 +134,11 @@ class Metrics:
         self._unplaced = self._counter(
             "budget_unplaced_total", "Queries refused as a new record's budget found no place."
         )
-        self._digest: str | None = None
-        self._unplaced_before = 0
+        # For each model's prefix: the digest of the policy in force, the share of places in use
+        # and the queries refused for want of one
+        self._digests: dict[str, str] = {}
+        self._used: dict[str, float] = {}
+        self._unplaced_before: dict[str, int] = {}
         # Labelled metrics by kind and status, as looking them up takes longer than counting
         self._children: dict[tuple[str, int], tuple[Any, Any]] = {}
         self._begin()
@@ -169,21 +175,29 @@ class Metrics:
         """Add to the number of queries in flight: 1 at the start, -1 at the end."""
         self._in_flight.inc(change)
 
+    def left_out(self, n: int) -> None:
+        """Set the number of upstream addresses that get no requests, as they do not answer."""
+        self._left_out.set(n)
+
     def reload(self, good: bool) -> None:
         """Record whether a policy was read again; a broken one leaves the old one in force."""
         self._reloads.labels("good" if good else "bad").inc()
         self._good.set(int(good))
 
-    def policy(self, digest: str, since: float) -> None:
-        """Record the digest of the policy in force and since when, in seconds since 1970."""
-        if self._digest is not None:
-            self._policy.labels(self._digest).set(0)
+    def policy(self, digest: str, since: float, prefix: str = "") -> None:
+        """Record the digest of the policy in force and since when, in seconds since 1970.
+
+        Several models have a policy each, told by the prefix of their paths.
+        """
+        # Enough to tell policies apart
+        digest, old = digest[:16], self._digests.get(prefix)
+        self._digests[prefix] = digest
+        if old is not None and old not in self._digests.values():
+            self._policy.labels(old).set(0)
             # Across processes prometheus-client cannot remove a label, so that it stays at 0
             if FOLDER not in os.environ:
-                self._policy.remove(self._digest)
-        # Enough to tell policies apart
-        self._digest = digest[:16]
-        self._policy.labels(self._digest).set(1)
+                self._policy.remove(old)
+        self._policy.labels(digest).set(1)
         self._since.set(since)
 
     def alarm(self, alarm: Alarm) -> None:
@@ -219,11 +233,15 @@ class Metrics:
         """Set the age of the oldest query that waits for the monitor."""
         self._lag.set(seconds)
 
-    def budgets(self, used: float, unplaced: int) -> None:
-        """Set how full the tables of records' budgets are; refusals are counted from the start."""
-        self._places.set(used)
-        self._unplaced.inc(max(0, unplaced - self._unplaced_before))
-        self._unplaced_before = unplaced
+    def budgets(self, used: float, unplaced: int, prefix: str = "") -> None:
+        """Set how full the tables of records' budgets are; refusals are counted from the start.
+
+        Of several models, told by the prefix of their paths, the fullest table is shown.
+        """
+        self._used[prefix] = used
+        self._places.set(max(self._used.values()))
+        self._unplaced.inc(max(0, unplaced - self._unplaced_before.get(prefix, 0)))
+        self._unplaced_before[prefix] = unplaced
 
     def exposition(self) -> bytes:
         """Give all metrics in Prometheus' text format.

@@ -21,8 +21,12 @@ from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.sketching.record_forms import load_record_form
 from memberscope.guard.state.client_shares import find_client_networks
-from memberscope.guard.state.interface import AnyBucket
-from memberscope.guard.state.token_buckets import build_buckets
+from memberscope.guard.state.interface import AnyBucket, Taken
+from memberscope.guard.state.token_buckets import (
+    build_buckets,
+    format_rate_limit,
+    format_rate_policies,
+)
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
 
@@ -45,6 +49,20 @@ class Group:
     def unlimited(self) -> bool:
         """Whether the class has no budget."""
         return self.allowed.per_client is None and self.allowed.per_record is None
+
+    @cached_property
+    def rate_policies(self) -> bytes:
+        """The class's budgets as a header field, empty where it has none."""
+        return format_rate_policies(self.allowed)
+
+    def tell_limits(self, taken: Taken | None) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the header fields of an answer that tell of budgets."""
+        if not self.rate_policies:
+            return ()
+        policies, rate = (b"ratelimit-policy", self.rate_policies), self.allowed.per_client
+        if rate is None or taken is None:
+            return (policies,)
+        return policies, (b"ratelimit", format_rate_limit(rate, taken))
 
 
 class Slots:
@@ -170,6 +188,23 @@ class Rules:
             throttle,
             share=share,
         )
+
+    def older_buckets(
+        self, group: Group, client: str, batch: Batch, names: Names
+    ) -> list[AnyBucket]:
+        """List the buckets of this query under keys that were rotated away.
+
+        They are drawn from beside those of the new key until all of that time are full again, so
+        that a rotation gives nobody a token. `client` is the text that identifies it. Until then a
+        record has a place in the tables for each key.
+        """
+        found: list[AnyBucket] = []
+        for older in names.older:
+            # Shares are named by the same key, as they were when these buckets were made
+            buckets = self.buckets(group, older.client(client), batch, older, None, sender=client)
+            # The budget of all clients together has no name that a key could change
+            found += [bucket for bucket in buckets if not bucket.key.startswith("a:")]
+        return found
 
 
 def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:

@@ -246,7 +246,7 @@ class PolicyMiddleware:
         if hold and rest > 0:
             await asyncio.sleep(rest)
         trace.status = reply.status
-        await reply.send(send)
+        await reply._replace(headers=(*reply.headers, *trace.told)).send(send)
 
     def _who(self, rules: Rules, trace: Trace, scope: Scope) -> Group:
         try:
@@ -340,6 +340,8 @@ class PolicyMiddleware:
             buckets = rules.buckets(
                 group, trace.key, batch, self.names, throttle, sender=trace.client
             )
+            buckets += rules.older_buckets(group, trace.client, batch, self.names)
+            # Those of older keys too are given back where no answer comes
             trace.buckets, trace.counted = buckets, bool(buckets)
             taken = trace.taken = (
                 await self.state.take(buckets) if self.state is not None and buckets else None
@@ -349,6 +351,7 @@ class PolicyMiddleware:
             if rules.policy.guard.on_fault == "closed":
                 raise RequestRefused("unavailable") from None
             return defence
+        trace.told = group.tell_limits(taken)
         if taken is not None and not taken.allowed:
             wait = format_retry_after(taken.retry_after)
             raise RequestRefused(

@@ -69,8 +69,11 @@ def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
         "info": {"title": "A guarded model", "version": "1"},
         "components": {"schemas": {"Problem": PROBLEM}},
         "paths": {
-            **harmless,
-            _find_query_path(serving): {"post": _describe_guarded_query(serving)},
+            serving.prefix + path: about
+            for path, about in {
+                **harmless,
+                _find_query_path(serving): {"post": _describe_guarded_query(serving)},
+            }.items()
         },
     }
 

@@ -1,21 +1,24 @@
 """Forward requests to an upstream server.
 
-Each is sent once, part by part, and never retried.
+Each is sent once, part by part, and never retried; where no connection could be made, nothing was
+sent, and another replica gets it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
 from memberscope.guard.asgi.bodies import read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
+from memberscope.guard.asgi.replicas import Replica, Replicas, can_connect
 from memberscope.guard.identity.client_identity import list_credential_headers
 from memberscope.guard.identity.forwarded import parse_network, read_peer_address
+from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
 
@@ -52,16 +55,18 @@ class UpstreamInterrupted(Exception):
 class Proxy:
     """Forward to `upstream`, without headers in `stripped`.
 
+    `upstream` is one address, or those of several replicas; without one, the policy's hold.
     Credentials do not pass on, unless the policy names their headers in `identity.forward`, or only
     observes. Addresses of forwarded requests are written anew.
 
-    >>> Proxy("http://localhost:8080/", GuardPolicy.model_validate({"serving": {"n_classes": 2}})).upstream
-    'http://localhost:8080'
+    >>> proxy = Proxy("http://localhost:8080/", GuardPolicy.model_validate({"serving": {"n_classes": 2}}))
+    >>> [entry.url for entry in proxy.replicas.entries]
+    ['http://localhost:8080']
     """
 
     def __init__(
         self,
-        upstream: str,
+        upstream: str | Sequence[str],
         policy: GuardPolicy,
         *,
         stripped: tuple[str, ...] = (),
@@ -72,30 +77,22 @@ class Proxy:
         Raises:
             InputError: It is no URL of a server, or a proxy's network cannot be read.
         """
-        parts = urlsplit(upstream)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.query
-            or parts.fragment
-            or parts.username
-        ):
-            raise InputError(
-                "Expected a URL such as http://localhost:8080 as upstream, got "
-                f"{parts.hostname!r}. Give --upstream a scheme and a host, without a user, a query "
-                "or a fragment."
-            )
-        self.upstream, self._ca_file = upstream.rstrip("/"), ca_file
+        self._fixed = (upstream,) if isinstance(upstream, str) else tuple(upstream)
+        self.replicas = Replicas(self._fixed or policy.upstreams.urls, policy.upstreams.fail_after)
+        self._ca_file = ca_file
         self._session: Any = None
         self._stripped = {name.lower().encode("latin-1") for name in stripped}
         self.follow(policy)
 
     def follow(self, policy: GuardPolicy) -> None:
-        """Keep to the time-outs and the listed proxies of `policy`.
+        """Keep to the time-outs, the listed proxies and the upstreams of `policy`.
 
         Raises:
-            InputError: A proxy's network cannot be read.
+            InputError: A proxy's network cannot be read, or an upstream is no URL.
         """
+        if not self._fixed:
+            self.replicas.follow(policy.upstreams.urls)
+        self.health = policy.upstreams
         self.limits, identity = policy.limits, policy.identity
         # In mode observe nothing changes
         observed = policy.guard.mode == "observe"
@@ -118,15 +115,7 @@ class Proxy:
         body = Body(receive)
         try:
             data = await body.start()
-            async with self._client().request(
-                scope["method"],
-                self._url(scope),
-                data=data,
-                headers=self._onward(scope, body.alone),
-                timeout=self._patience(),
-                allow_redirects=False,
-            ) as answer:
-                await _relay_answer(answer, send)
+            await self._ask_replicas(scope, body, data, send)
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             # The client of the upstream wraps what the body raised
             if body.refused is not None:
@@ -138,17 +127,74 @@ class Proxy:
             refused = RequestRefused("gateway-timeout" if late else "bad-gateway")
             await build_refusal_reply(refused).send(send)
 
+    async def _ask_replicas(self, scope: Scope, body: Body, data: Any, send: Send) -> None:
+        """Ask one replica, and another one where no connection could be made."""
+        import aiohttp
+
+        tried: list[Replica] = []
+        while True:
+            replica = self.replicas.pick(tried)
+            replica.in_flight += 1
+            try:
+                async with self._client().request(
+                    scope["method"],
+                    self._url(replica, scope),
+                    data=data,
+                    headers=self._onward(scope, body.alone),
+                    timeout=self._patience(),
+                    allow_redirects=False,
+                ) as answer:
+                    if replica.refused and self.replicas.note_request(replica, connected=True):
+                        self._log_use(replica)
+                    await _relay_answer(answer, send)
+                return
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+                if self.replicas.note_request(replica, connected=False):
+                    self._log_use(replica)
+                tried.append(replica)
+                # A body in parts is used up; one in a single piece can be sent again
+                if not body.alone or len(tried) >= len(self.replicas.entries):
+                    raise
+            finally:
+                replica.in_flight -= 1
+
+    def _log_use(self, replica: Replica) -> None:
+        """Log that a replica is now left out, or in use again."""
+        out = self.replicas.is_out(replica)
+        place = "{}:{}".format(*replica.place)
+        level = logging.WARNING if out else logging.INFO
+        log_event(level, "replica_left_out" if out else "replica_back", upstream=place)
+
     async def reachable(self) -> bool:
-        """Tell whether the upstream accepts connections."""
-        parts = urlsplit(self.upstream)
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        """Tell whether a replica of the upstream accepts connections."""
+        for replica in self.replicas.entries:
+            if await can_connect(replica, self.limits.connect_timeout):
+                return True
+        return False
+
+    async def check_health(self) -> None:
+        """Check every replica once: its health path where the policy names one, else a connection."""
+        entries = list(self.replicas.entries)
+        found = await asyncio.gather(*map(self._is_healthy, entries))
+        for replica, well in zip(entries, found, strict=True):
+            if self.replicas.note_check(replica, well=well):
+                self._log_use(replica)
+
+    async def _is_healthy(self, replica: Replica) -> bool:
+        if self.health.health_path is None:
+            return await can_connect(replica, self.limits.connect_timeout)
+        import aiohttp
+        from yarl import URL
+
+        url, patience = URL(replica.url + self.health.health_path), self._patience()
         try:
             async with asyncio.timeout(self.limits.connect_timeout):
-                _, writer = await asyncio.open_connection(parts.hostname, port)
-        except (OSError, TimeoutError):
+                async with self._client().get(
+                    url, timeout=patience, allow_redirects=False
+                ) as answer:
+                    return bool(200 <= answer.status < 300)
+        except (aiohttp.ClientError, TimeoutError, OSError):
             return False
-        writer.close()
-        return True
 
     async def close(self) -> None:
         """Close the connections."""
@@ -184,7 +230,7 @@ class Proxy:
             total=None, sock_connect=limits.connect_timeout, sock_read=limits.answer_timeout
         )
 
-    def _url(self, scope: Scope) -> Any:
+    def _url(self, replica: Replica, scope: Scope) -> Any:
         from yarl import URL
 
         # The path as it was sent: decoding and encoding it again could make it another one
@@ -193,8 +239,10 @@ class Proxy:
             .decode("latin-1")
             .partition("?")[0]
         )
+        # The server knows nothing of the prefix that tells models apart
+        path = path.removeprefix(str(scope.get("root_path") or ""))
         query = bytes(scope.get("query_string") or b"").decode("latin-1")
-        return URL(self.upstream + path + (f"?{query}" if query else ""), encoded=True)
+        return URL(replica.url + path + (f"?{query}" if query else ""), encoded=True)
 
     def _onward(self, scope: Scope, alone: bool) -> list[tuple[str, str]]:
         """Select the headers for the upstream.

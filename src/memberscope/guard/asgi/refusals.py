@@ -59,6 +59,10 @@ PROBLEMS: dict[str, ProblemText] = {
     "unsupported-tensor-encoding": ProblemText(
         "Unsupported Media Type", "Send tensor data as JSON, without the binary extension."
     ),
+    "grpc-not-spoken": ProblemText(
+        "Unsupported Media Type",
+        "This service does not speak gRPC. Send the request as JSON over HTTP/1.1.",
+    ),
     "unreadable-record": ProblemText(
         "Unprocessable Content",
         "Send records with the service's columns alone, each value of its column's type.",

@@ -34,6 +34,7 @@ class Trace:
     labels: Ints | None = None
     passed: bytes = b""  # the body of an answer that nobody has read, and how it is read
     serving: ServingConfig | None = None
+    told: tuple[tuple[bytes, bytes], ...] = ()  # headers of the answer that tell of budgets
     status: int = 499
     faults: list[str] = field(default_factory=list)
 

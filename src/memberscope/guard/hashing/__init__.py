@@ -12,6 +12,7 @@ from memberscope.guard.hashing.secret_key import (
     Secret,
     create_key_file,
     read_secrets,
+    rotate_secrets,
     write_secrets,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "create_key_file",
     "encode_canonical_records",
     "read_secrets",
+    "rotate_secrets",
     "write_secrets",
 ]

@@ -15,7 +15,12 @@ LONGEST = 300  # characters of a client's text that is remembered
 
 
 class Names(Protocol):
-    """Keyed hashes. Workers that share a state need the same key."""
+    """Keyed hashes. Workers that share a state need the same key.
+
+    `older` are those of keys that were rotated away, while budgets are still kept under them.
+    """
+
+    older: Sequence[Names]
 
     def client(self, text: str) -> str:
         """Hash a client's `kind:subject`, as 16 hexadecimal digits."""
@@ -35,8 +40,9 @@ class KeyedHasher:
     True
     """
 
-    def __init__(self, key: bytes | None = None) -> None:
-        """Take the key, or draw one."""
+    def __init__(self, key: bytes | None = None, older: Sequence[bytes] = ()) -> None:
+        """Take the key, or draw one, and the keys that it took the place of."""
+        self.older: Sequence[Names] = [KeyedHasher(entry) for entry in older]
         self._key = os.urandom(32) if key is None else key
         self._known = lru_cache(maxsize=8192)(self._client)
 

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -23,13 +23,17 @@ from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.outputs import derive_noise_key
 
-FORMAT = "memberscope-key/1"
+FORMAT = "memberscope-key/2"
+EARLIER = "memberscope-key/1"  # without the times of rotations; read, and written as the new one
 Purpose = Literal["client", "record", "word", "project"]
 
 
 @dataclass(frozen=True)
 class Secret:
     """Thirty-two secret bytes and the name that logs and fingerprints call them by.
+
+    `rotated` is when a newer one took its place, in seconds since 1970; until the budgets of that
+    time are full again, they are still looked up by it.
 
     >>> secret = Secret("2026", bytes(32))
     >>> secret.client("api_key:shop") == secret.client("api_key:shop") != secret.client("api_key:other")
@@ -38,6 +42,7 @@ class Secret:
 
     id: str
     key: bytes
+    rotated: float | None = None
 
     def __repr__(self) -> str:
         # Without the key, which must not reach a log
@@ -106,10 +111,21 @@ def read_secrets(path: str | Path) -> list[Secret]:
     try:
         _refuse_readable_key(Path(path))
         document = read_json(path, largest=1 << 20)
-        if document["format"] != FORMAT:
-            raise ValueError(document["format"])
+        written = str(document["format"])
+        if written.startswith("memberscope-key/") and written not in (FORMAT, EARLIER):
+            raise InputError(
+                f"Expected a key file of this version ({FORMAT}) in {str(path)!r}, got "
+                f"{written[:40]!r}. Use the version of memberscope that wrote it, or a later one."
+            )
+        if written not in (FORMAT, EARLIER):
+            raise ValueError(written)
         found = [
-            Secret(str(entry["id"]), bytes.fromhex(entry["key"])) for entry in document["keys"]
+            Secret(
+                str(entry["id"]),
+                bytes.fromhex(entry["key"]),
+                None if entry.get("rotated") is None else float(entry["rotated"]),
+            )
+            for entry in document["keys"]
         ]
     except OSError as error:
         raise InputError(
@@ -161,6 +177,36 @@ def create_key_file(path: str | Path) -> bool:
     return True
 
 
+def rotate_secrets(
+    secrets: list[Secret], now: float, *, keep_seconds: float, in_use: str = ""
+) -> list[Secret]:
+    """Put a fresh secret in the place of the newest, at a time in seconds since 1970.
+
+    Those before it are kept while budgets of `keep_seconds` may need them; `in_use` names one that
+    is kept in any case. The oldest always stays first: noise in answers is drawn by it, and a
+    second draw about a record could be averaged with the first.
+
+    >>> first = Secret("a", bytes(32))
+    >>> second = rotate_secrets([first], 100.0, keep_seconds=60.0)
+    >>> [secret.rotated for secret in second]
+    [100.0, None]
+    >>> third = rotate_secrets(second, 200.0, keep_seconds=60.0)
+    >>> [len(rotate_secrets(third, now, keep_seconds=60.0)) for now in (260.0, 261.0)]
+    [4, 3]
+    >>> rotate_secrets(third, 261.0, keep_seconds=60.0)[0].id
+    'a'
+    """
+    kept = [
+        secret
+        for place, secret in enumerate(secrets[:-1])
+        if place == 0
+        or secret.id == in_use
+        or secret.rotated is None
+        or secret.rotated + keep_seconds >= now
+    ]
+    return [*kept, *(replace(secret, rotated=now) for secret in secrets[-1:]), Secret.new()]
+
+
 def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     """Write a key file that only its owner may read, the newest secret last.
 
@@ -172,6 +218,10 @@ def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     """
     document = {
         "format": FORMAT,
-        "keys": [{"id": secret.id, "key": secret.key.hex()} for secret in secrets],
+        "keys": [
+            {"id": secret.id, "key": secret.key.hex()}
+            | ({} if secret.rotated is None else {"rotated": secret.rotated})
+            for secret in secrets
+        ],
     }
     write_bytes(Path(path), json.dumps(document, indent=1).encode(), mode=0o600)

@@ -8,13 +8,18 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
+from memberscope.guard.logs.request_id import REQUEST_ID
+
 LOGGER = logging.getLogger("memberscope.guard")
 LONGEST = 300  # characters of one value
 
 
 def log_event(level: int, event: str, **fields: Any) -> None:
-    """Log `event` with its fields."""
+    """Log `event` with its fields, and with the ID of the request under way."""
     if LOGGER.isEnabledFor(level):
+        request = REQUEST_ID.get()
+        if request:
+            fields["request"] = request
         LOGGER.log(level, event, extra={"fields": fields})
 
 

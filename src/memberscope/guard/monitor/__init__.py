@@ -2,8 +2,9 @@
 
 from memberscope.guard.monitor.artifacts import (
     MonitorArtifacts,
+    find_monitor_secret,
     has_monitor,
     load_monitor_artifacts,
 )
 
-__all__ = ["MonitorArtifacts", "has_monitor", "load_monitor_artifacts"]
+__all__ = ["MonitorArtifacts", "find_monitor_secret", "has_monitor", "load_monitor_artifacts"]

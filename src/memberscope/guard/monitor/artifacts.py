@@ -8,11 +8,11 @@ from memberscope.errors import InputError
 from memberscope.guard.calibration.thresholds import Tuned
 from memberscope.guard.calibration.thresholds_file import read_tuned
 from memberscope.guard.detectors.monitor import DetectorSettings, Monitor
-from memberscope.guard.hashing.secret_key import Secret, read_secret
+from memberscope.guard.hashing.secret_key import Secret, read_secrets
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.sketching.fingerprints import Fingerprints, read_fingerprints
 from memberscope.guard.sketching.record_forms import join_record_forms
-from memberscope.guard.sketching.sketcher import Sketcher, read_sketcher
+from memberscope.guard.sketching.sketcher import Sketcher, read_sketch_key, read_sketcher
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +39,17 @@ def has_monitor(policy: GuardPolicy) -> bool:
     return policy.monitor.enabled and policy.monitor.sketch is not None
 
 
+def find_monitor_secret(policy: GuardPolicy) -> Secret:
+    """Find the secret that the sketch was made with: the newest, unless keys were rotated since.
+
+    Raises:
+        InputError: The key file is missing or damaged.
+    """
+    secrets = read_secrets(policy.path(str(policy.monitor.key)))
+    made = read_sketch_key(policy.path(str(policy.monitor.sketch)))
+    return next((secret for secret in secrets if secret.id == made), secrets[-1])
+
+
 def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
     """Load all files that [monitor] names.
 
@@ -57,7 +68,7 @@ def load_monitor_artifacts(policy: GuardPolicy) -> MonitorArtifacts:
             "prepare."
         )
     # The key first: all other files say which key they were made with
-    secret = read_secret(policy.path(watch.key))
+    secret = find_monitor_secret(policy)
     sketcher = read_sketcher(policy.path(watch.sketch), secret)
     if sketcher.kind != watch.kind:
         raise InputError(

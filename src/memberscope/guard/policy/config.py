@@ -12,6 +12,7 @@ from memberscope._files import parse_toml, read_regular_file
 from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.guard.policy.tables import (
+    AdminConfig,
     Alerts,
     ClientClass,
     ClientLimits,
@@ -24,6 +25,8 @@ from memberscope.guard.policy.tables import (
     Respond,
     ServingConfig,
     StateConfig,
+    TelemetryConfig,
+    UpstreamsConfig,
 )
 
 
@@ -45,6 +48,9 @@ class GuardPolicy(PolicyTable):
     respond: Respond = Respond()
     alerts: Alerts = Alerts()
     state: StateConfig = StateConfig()
+    admin: AdminConfig = AdminConfig()
+    upstreams: UpstreamsConfig = UpstreamsConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
     measured: MeasuredClaim | None = None
     fitted: str | None = None  # the file of fitted output defences, such as memguard
     home: str = "."  # the folder that paths are relative to
@@ -80,6 +86,13 @@ class GuardPolicy(PolicyTable):
             )
         return self
 
+    @property
+    def longest_refill(self) -> float:
+        """Seconds after which every budget of a client is full again."""
+        limits = (*self.clients, self.default)
+        rates = [rate for entry in limits for rate in (entry.per_client, entry.per_record)]
+        return max((rate.seconds for rate in rates if rate is not None), default=0.0)
+
     def path(self, name: str) -> Path:
         """Give the path of a file that the policy names."""
         return Path(self.home) / name
@@ -91,6 +104,15 @@ def read_policy(path: str | Path) -> GuardPolicy:
     Raises:
         InputError: It cannot be read, is no TOML, or some key or value is not usable; the sentence
             names the key.
+    """
+    return parse_guard_policy(read_policy_table(path), str(path))
+
+
+def read_policy_table(path: str | Path) -> dict[str, Any]:
+    """Read the tables of a policy file, and the folder that its paths are relative to.
+
+    Raises:
+        InputError: It cannot be read, or is no TOML.
     """
     path = Path(path)
     try:
@@ -104,7 +126,7 @@ def read_policy(path: str | Path) -> GuardPolicy:
             f"Expected a TOML policy, got {str(path)!r} with: {error}. Correct the file that "
             "--policy names."
         ) from error
-    return parse_guard_policy({**table, "home": str(path.parent)}, str(path))
+    return {**table, "home": str(path.parent)}
 
 
 def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> GuardPolicy:
@@ -122,18 +144,33 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
         return GuardPolicy.model_validate(table)
     except ValidationError as error:
         # The first error alone: others often follow from it
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "table"
-        said = first["msg"].removeprefix("Value error, ").rstrip(".")
-        # What a check of one value says may quote it
-        said = re.sub(r"'([^']*)'", lambda found: quote_value(found[1]), said)
-        # A whole table says nothing about which of its keys is wrong
-        unsaid = isinstance(first["input"], dict | GuardPolicy)
-        # Nothing is quoted from tables where keys and passwords are pasted
-        hidden = {"identity", "alerts", "state", "who"} & set(map(str, first["loc"]))
-        got = "" if unsaid or hidden else f", got {quote_value(first['input'])}"
-        if hidden:
-            said = said.replace(repr(first["input"]), "another text")
-        raise InputError(
-            f"Expected a usable {where} in {name}{got}: {said}. Correct it there."
-        ) from None
+        raise InputError(_describe_policy_error(error.errors()[0], name)) from None
+
+
+def list_policy_errors(table: dict[str, Any], name: str = "the policy") -> list[str]:
+    """List all that is wrong with a table of a policy, in sentences.
+
+    >>> len(list_policy_errors({"serving": {"n_classes": 3}, "limits": {"queue": -1}, "x": 1}))
+    2
+    """
+    try:
+        GuardPolicy.model_validate(table)
+    except ValidationError as error:
+        return [_describe_policy_error(entry, name) for entry in error.errors()]
+    return []
+
+
+def _describe_policy_error(found: Any, name: str) -> str:
+    """Describe one error of a policy; `found` is one of pydantic's."""
+    where = ".".join(map(str, found["loc"])) or "table"
+    said = found["msg"].removeprefix("Value error, ").rstrip(".")
+    # What a check of one value says may quote it
+    said = re.sub(r"'([^']*)'", lambda quoted: quote_value(quoted[1]), said)
+    # A whole table says nothing about which of its keys is wrong
+    unsaid = isinstance(found["input"], dict | GuardPolicy)
+    # Nothing is quoted from tables where keys and passwords are pasted
+    hidden = {"identity", "alerts", "state", "admin", "who"} & set(map(str, found["loc"]))
+    got = "" if unsaid or hidden else f", got {quote_value(found['input'])}"
+    if hidden:
+        said = said.replace(repr(found["input"]), "another text")
+    return f"Expected a usable {where} in {name}{got}: {said}. Correct it there."

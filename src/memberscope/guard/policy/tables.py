@@ -16,7 +16,7 @@ from memberscope.outputs import (
     parse_restriction,
     without_noise_keys,
 )
-from memberscope.wire import Endpoint
+from memberscope.wire import Endpoint, parse_path
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 Detector = Literal["volume", "probing", "boundary", "membership", "coverage"]
@@ -167,16 +167,18 @@ class ModeConfig(PolicyTable):
 class ServingConfig(PolicyTable):
     """Requests and answers of the model's server, with the keys of an audit's `[target]`.
 
-    `model_name` may be left out: all models then. `also` are further outputs (v2) that pass
-    unchanged; others are dropped. `passed` are further requests, such as `GET /docs`, that pass
+    `model_name` may be left out: all models then. `also` are further outputs (v2), or paths of
+    further values in the answer (mlflow, json), that pass unchanged; others are dropped. `passed` are further requests, such as `GET /docs`, that pass
     unchanged; all that are neither guarded nor known harmless are refused. `path` is where requests
-    in templated JSON are posted.
+    in templated JSON are posted. `prefix` begins the paths of this model where a guard serves
+    several; the server gets the path without it.
 
     `dtype` is what the server casts numbers to, for all or by column: records that are equal then
     are one record. `coercion` says what becomes of a number that is written as a word in a column of
     numbers: "strict" refuses it, and "numbers" reads it as the number, as the server must.
     """
 
+    prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9_.-]+)*$")
     protocol: Literal["v2", "mlflow", "json"] = "v2"
     model_name: str | None = None
     path: str | None = None
@@ -216,6 +218,8 @@ class ServingConfig(PolicyTable):
             raise ValueError(
                 f"Expected dtype of columns that are declared, got {unknown[0]!r}. Name it in columns."
             )
+        if self.protocol != "v2":
+            self._check_kept_paths()
         return self
 
     @property
@@ -230,6 +234,26 @@ class ServingConfig(PolicyTable):
             dtypes=tuple(dtypes.get(name, "float32") for name in self.columns),
             coercion=self.coercion,
         )
+
+    def _check_kept_paths(self) -> None:
+        """Refuse paths of further values that would let the answer itself pass.
+
+        Raises:
+            ValueError: One leads to the answer, into it, or to what holds it.
+        """
+        answer = parse_path(self.answer or ("predictions" if self.protocol == "mlflow" else ""))
+        for text in self.also:
+            try:
+                steps = parse_path(text)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+            # A star stands for each place of a list
+            pairs = zip(map(str, steps), map(str, answer), strict=False)
+            if all(one == other or "*" in (one, other) for one, other in pairs):
+                raise ValueError(
+                    f"Expected paths beside the answer in also, got {text!r}, which leads to the "
+                    "answer or to what holds it. Name single fields."
+                )
 
     def endpoint(self, url: str, model_name: str | None = None) -> Endpoint:
         """Declare the endpoint as an audit of the same server does."""
@@ -446,6 +470,43 @@ class StateConfig(PolicyTable):
     def _one_place(self) -> StateConfig:
         if self.redis is not None and self.folder is not None:
             raise ValueError("Expected redis or folder, got both. Remove one")
+        return self
+
+
+class UpstreamsConfig(PolicyTable):
+    """Addresses of the model's server, used where the command line gives none.
+
+    Every `health_seconds` each of several is asked for `health_path`, or without one whether it
+    accepts a connection; after `fail_after` failures in a row it gets no requests until it answers.
+    """
+
+    urls: tuple[str, ...] = ()
+    health_path: str | None = Field(default=None, pattern=r"^/[\x21-\x7e]*$")
+    health_seconds: float = Field(default=5.0, gt=0)
+    fail_after: int = Field(default=2, ge=1)
+
+
+class TelemetryConfig(PolicyTable):
+    """Traces and metrics for OpenTelemetry, sent as its variables OTEL_* say, under this name."""
+
+    traces: bool = False
+    metrics: bool = False
+    service: str = "memberscope-guard"
+
+
+class AdminConfig(PolicyTable):
+    """Token of the operators' port, in a file or in an environment variable.
+
+    Without one, whoever reaches the port may read the metrics and have the policy read again.
+    """
+
+    token_file: str | None = None
+    token_env: str | None = None
+
+    @model_validator(mode="after")
+    def _single(self) -> AdminConfig:
+        if self.token_file is not None and self.token_env is not None:
+            raise ValueError("Expected token_file or token_env, got both. Keep one of them.")
         return self
 
 

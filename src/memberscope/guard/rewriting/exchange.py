@@ -2,12 +2,13 @@
 
 Answers keep the server's form. Where classes are hidden, templated JSON and MLflow get objects
 `{name: score}`, and the Open Inference Protocol a BYTES tensor of its classification extension; an
-endpoint declared with `top_k` reads both back exactly. One score for two classes is answered as
-two.
+endpoint declared with `top_k` reads both back exactly. One score for two classes is answered as one
+where both may be seen.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,10 +35,12 @@ from memberscope.guard.rewriting.response_writer import (
     NUMPY,
     Pairs,
     copy_answer_metadata,
+    find_single_shape,
     list_visible_classes,
     read_answer_outputs,
     read_v2_tensors,
     write_plain_answers,
+    write_single_scores,
     write_tensor_answer,
 )
 from memberscope.outputs import Chain, pick_top_classes
@@ -48,6 +51,7 @@ from memberscope.wire import (
     Step,
     TemplatedJSON,
     build_document,
+    merge_documents,
     parse_path,
     pick_value,
 )
@@ -57,13 +61,17 @@ from memberscope.wire import (
 class Answer:
     """Answer of a server about n records.
 
-    `outputs` (n, k), or labels (n, 1), and the rest that may pass (v2).
+    `outputs` (n, k), or labels (n, 1), and the rest that may pass: for v2 further tensors and what
+    the answer says of itself, else values with their paths. `single` is the shape of one record's
+    answer where the server gave one score for two classes.
     """
 
     outputs: Floats
     name: str = ""
     beside: tuple[dict[str, Any], ...] = ()
     says: tuple[tuple[str, str], ...] = ()
+    kept: tuple[tuple[tuple[Step, ...], Any], ...] = ()
+    single: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,7 @@ class Exchange:
     place: tuple[Step, ...] = ()
     alone: bool = False
     path: tuple[Step, ...] = ()
+    also: tuple[tuple[Step, ...], ...] = ()
     form: RecordForm = UNDECLARED
     passes_unreadable: bool = False
 
@@ -111,8 +120,9 @@ class Exchange:
             return cls(serving, endpoint.declared)
         served = endpoint.serving
         path = parse_path(serving.answer or ("predictions" if serving.protocol == "mlflow" else ""))
+        also = tuple(map(parse_path, serving.also))
         if not isinstance(served, TemplatedJSON):
-            return cls(serving, endpoint.declared, path=path)
+            return cls(serving, endpoint.declared, path=path, also=also)
         place, hole = served._place()
         return cls(
             serving,
@@ -121,6 +131,7 @@ class Exchange:
             place,
             hole in ("$record", "$row"),
             path,
+            also,
         )
 
     def query(self, body: bytes, *, restricted: bool) -> ParsedQuery:
@@ -194,14 +205,28 @@ class Exchange:
         if self.serving.protocol != "v2":
             found = pick_value(document, self.path)
             # A template for single records is answered without a list around it
-            return Answer(read_answer_outputs([found] if self.alone else found, self.declared, n))
+            listed = [found] if self.alone else found
+            return Answer(
+                read_answer_outputs(listed, self.declared, n),
+                kept=self._pick_kept(document),
+                single=find_single_shape(listed, self.declared),
+            )
         name, values, beside = read_v2_tensors(document, self.serving.answer, self.serving.also)
         return Answer(
             read_answer_outputs(values, self.declared, n),
             name,
             tuple(beside),
             tuple(copy_answer_metadata(document).items()),
+            single=find_single_shape(values, self.declared),
         )
+
+    def _pick_kept(self, document: Any) -> tuple[tuple[tuple[Step, ...], Any], ...]:
+        """Pick the further values of an answer that pass; one that is not there is left out."""
+        found = []
+        for steps in self.also:
+            with suppress(TargetError):
+                found.append((steps, pick_value(document, steps)))
+        return tuple(found)
 
     def write(self, answer: Answer, outputs: Floats, told: Pairs | None, signal: str) -> bytes:
         """Write the answer's body with `outputs` in the place of its own.
@@ -210,13 +235,18 @@ class Exchange:
         """
         if self.serving.protocol == "v2":
             tensor = write_tensor_answer(answer.name, outputs, told, signal, self.declared)
+            if answer.single is not None and told is None and signal != "labels":
+                tensor |= write_single_scores(outputs, self.declared, answer.single, tensor=True)
             return orjson.dumps(
                 {**dict(answer.says), "outputs": [tensor, *answer.beside]}, option=NUMPY
             )
         found = write_plain_answers(outputs, told, signal, self.declared)
-        return orjson.dumps(
-            build_document(self.path, found[0] if self.alone else found), option=NUMPY
-        )
+        if answer.single is not None and told is None and signal != "labels":
+            found = write_single_scores(outputs, self.declared, answer.single)["data"]
+        document = build_document(self.path, found[0] if self.alone else found)
+        for steps, value in answer.kept:
+            document = merge_documents(document, build_document(steps, value))
+        return orjson.dumps(document, option=NUMPY)
 
     def answer(self, body: bytes, n: int, defence: OutputDefence) -> tuple[bytes, Ints]:
         """Apply `defence` to an answer about n records; give the body and its top classes (n,).

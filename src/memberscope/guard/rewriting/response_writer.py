@@ -123,6 +123,36 @@ def _restore_class_order(outputs: Floats, declared: DeclaredOutputs) -> Floats:
     )
 
 
+def find_single_shape(answers: Any, declared: DeclaredOutputs) -> tuple[int, ...] | None:
+    """Find the shape of one record's answer, () or (1,), where it is one score for two classes.
+
+    >>> find_single_shape([0.2, 0.7], DeclaredOutputs(n=2)), find_single_shape([[0.2]], DeclaredOutputs(n=2))
+    ((), (1,))
+    >>> find_single_shape([[0.2, 0.8]], DeclaredOutputs(n=2)) is None
+    True
+    """
+    if declared.level == "labels" or not len(answers):
+        return None
+    first = answers[0]
+    if isinstance(first, int | float | np.number):
+        return ()
+    numbers = isinstance(first, list | np.ndarray) and len(first) == 1
+    return (1,) if numbers and isinstance(first[0], int | float | np.number) else None
+
+
+def write_single_scores(
+    outputs: Floats, declared: DeclaredOutputs, shape: tuple[int, ...], *, tensor: bool = False
+) -> dict[str, Any]:
+    """Write one score a record (n, *shape), of the second of two classes in the server's order.
+
+    >>> write_single_scores(np.array([[0.2, 0.8]]), DeclaredOutputs(n=2), (1,))["data"].tolist()
+    [[0.8]]
+    """
+    found = np.ascontiguousarray(_restore_class_order(outputs, declared)[:, 1])
+    whole = (len(outputs), *shape)
+    return {"shape": list(whole), "data": found if tensor else found.reshape(whole)}
+
+
 def write_tensor_answer(
     name: str, outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
 ) -> dict[str, Any]:

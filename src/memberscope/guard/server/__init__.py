@@ -1,7 +1,8 @@
 """Serve the guard: assembly, workers, reload and the admin interface."""
 
+from memberscope.guard.server.inspection import inspect_guard
 from memberscope.guard.server.monitor_service import serve_monitor
 from memberscope.guard.server.serve import serve_guard
-from memberscope.guard.server.worker import Run
+from memberscope.guard.server.settings import Run
 
-__all__ = ["Run", "serve_guard", "serve_monitor"]
+__all__ = ["Run", "inspect_guard", "serve_guard", "serve_monitor"]

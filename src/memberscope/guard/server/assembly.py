@@ -12,9 +12,13 @@ from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.asgi.compiled_policy import hash_guard_policy
 from memberscope.guard.counters import Counters, Uncounted
 from memberscope.guard.hashing.pseudonyms import KeyedHasher, Names
-from memberscope.guard.hashing.secret_key import read_secret
+from memberscope.guard.hashing.secret_key import Secret, read_secrets
 from memberscope.guard.logs.operational_log import log_event
-from memberscope.guard.monitor.artifacts import has_monitor, load_monitor_artifacts
+from memberscope.guard.monitor.artifacts import (
+    find_monitor_secret,
+    has_monitor,
+    load_monitor_artifacts,
+)
 from memberscope.guard.monitor.child_process import ChildMonitor
 from memberscope.guard.monitor.engine import MonitorEngine
 from memberscope.guard.monitor.in_process import LocalMonitor, SharedMonitor, SketchQueue
@@ -124,19 +128,24 @@ class Watching(Protocol):
         ...
 
 
-def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -> GuardAssembly:
+def assemble_guard(
+    policy: GuardPolicy, secret: bytes, metrics: Metrics | None = None, *, apart: bool = False
+) -> GuardAssembly:
     """Assemble one worker; all workers share `secret`, which is the monitor's if there is one.
 
-    With `apart`, a monitor that no other worker shares gets a process of its own.
+    With `apart`, a monitor that no other worker shares gets a process of its own. Several models of
+    one process share their `metrics`.
 
     Raises:
         InputError: What [monitor] or [alerts] names is not usable.
     """
-    metrics = Metrics()
+    metrics = Metrics() if metrics is None else metrics
     state = build_state(policy, metrics)
-    key = policy.monitor.key
+    key, older = policy.monitor.key, []
     if key is not None:
-        secret = read_secret(policy.path(key)).key
+        *before, newest = read_secrets(policy.path(key))
+        secret = newest.key
+        older = [entry.key for entry in before if _is_still_counted(entry, policy)]
     elif policy.state.folder is not None and isinstance(state, MemoryState):
         # Budgets that are kept must find the same client and record again
         secret = state.secret
@@ -148,19 +157,23 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
         )
 
     def told(new: GuardPolicy) -> None:
-        metrics.policy(hash_guard_policy(new), time.time())
+        metrics.policy(hash_guard_policy(new), time.time(), new.serving.prefix)
 
     def expose_budgets() -> bytes:
         if isinstance(state, MemoryState):
             found = state.saturation()
-            metrics.budgets(found.used, found.unplaced)
+            metrics.budgets(found.used, found.unplaced, policy.serving.prefix)
         return metrics.exposition()
 
     told(policy)
     watching = _build_monitor(policy, metrics, state, apart=apart)
     if watching is None:
         return GuardAssembly(
-            state, KeyedHasher(secret), counters=metrics, metrics=expose_budgets, follow=told
+            state,
+            KeyedHasher(secret, older),
+            counters=metrics,
+            metrics=expose_budgets,
+            follow=told,
         )
 
     def follow(new: GuardPolicy) -> None:
@@ -174,7 +187,7 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
 
     return GuardAssembly(
         state,
-        KeyedHasher(secret),
+        KeyedHasher(secret, older),
         watching.watch,
         metrics,
         exposition,
@@ -184,14 +197,21 @@ def assemble_guard(policy: GuardPolicy, secret: bytes, *, apart: bool = False) -
     )
 
 
-def assemble_serving_guard(policy: GuardPolicy, secret: bytes) -> GuardAssembly:
+def _is_still_counted(secret: Secret, policy: GuardPolicy) -> bool:
+    """Tell whether budgets that were taken from before the secret's rotation may not be full."""
+    return secret.rotated is not None and secret.rotated + policy.longest_refill > time.time()
+
+
+def assemble_serving_guard(
+    policy: GuardPolicy, secret: bytes, metrics: Metrics | None = None
+) -> GuardAssembly:
     """Assemble a process that only serves: its monitor runs in another process.
 
     Raises:
         InputError: What [monitor] names is not usable; what its own process finds so, is told when
             it starts.
     """
-    return assemble_guard(policy, secret, apart=True)
+    return assemble_guard(policy, secret, metrics, apart=True)
 
 
 def _build_monitor(
@@ -212,7 +232,7 @@ def _build_monitor(
     # Workers that share a Redis share one monitor, so that no process of its own is started
     apart = apart or policy.monitor.socket is not None
     if apart and policy.state.redis is None and policy.monitor.key is not None:
-        return ChildMonitor(policy, read_secret(policy.path(policy.monitor.key)).id, metrics, state)
+        return ChildMonitor(policy, find_monitor_secret(policy).id, metrics, state)
     equipment = load_monitor_artifacts(policy)
     sketched, judge = (
         SketchQueue(equipment, metrics),

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from memberscope.errors import InputError
-from memberscope.guard.asgi.asgi_types import App, Message, Receive, Send
+from memberscope.guard.asgi.asgi_types import App, Message, Receive, Scope, Send
 from memberscope.guard.asgi.compiled_policy import Identify, load_guard_policy
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.counters import Counters
@@ -19,6 +19,7 @@ from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.query_event import Watch
 from memberscope.guard.server.assembly import GuardAssembly, assemble_guard
+from memberscope.guard.server.request_entry import serve_with_request_id
 from memberscope.guard.state.interface import State
 
 
@@ -126,6 +127,10 @@ class GuardMiddleware(PolicyMiddleware):
             allow_looser=allow_looser,
             lifecycle=lifecycle,
         )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request under its ID."""
+        await serve_with_request_id(super().__call__, scope, receive, send)
 
 
 def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:

@@ -18,7 +18,8 @@ from memberscope.guard.policy.measured_level import log_measured
 class Reloads:
     """Reload the policy file at `path` for a guard.
 
-    `told` is called with each policy that comes into force.
+    `check` is called with each policy before it comes into force, and may refuse it; `told` is called
+    after that.
 
     Where the state and the monitor's files lie is settled at the start; `restart` names what a new
     policy changes of that.
@@ -33,6 +34,7 @@ class Reloads:
     ) -> None:
         """Begin with the policy that the guard has read."""
         self.guard, self.path, self._told, self._clock = guard, path, told, clock
+        self.check: Callable[[GuardPolicy], None] = lambda policy: None
         self.loaded_at, self.broken, self.restart = clock(), "", ""
         self._first = guard.rules.policy
 
@@ -40,6 +42,7 @@ class Reloads:
         """Read the policy and put it in force; a broken one only sets `broken`."""
         try:
             rules = self.guard.prepared(self.path)
+            self.check(rules.policy)
         # Whatever is wrong with the file, the policy before it stays in force
         except Exception as error:
             self.broken = (
@@ -51,10 +54,11 @@ class Reloads:
             self.guard.counters.reload(False)
             return False
         # What is settled at the start is compared with the first policy, not with the one before
-        settled = ("state", "monitor", "alerts")
+        settled = ("state", "monitor", "alerts", "telemetry")
+        kept = self._first.serving.prefix
         changed = [
             name for name in settled if getattr(rules.policy, name) != getattr(self._first, name)
-        ]
+        ] + (["serving.prefix"] if rules.policy.serving.prefix != kept else [])
         self.broken, self.restart, self.loaded_at = "", ", ".join(changed), self._clock()
         self.guard.swap(rules)
         self._told(rules.policy)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
-from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.server.assembly import GuardAssembly, assemble_serving_guard
-from memberscope.guard.server.worker import Run, open_listener, run_worker
+from memberscope.guard.server.settings import Run
+from memberscope.guard.server.worker import open_listener, run_worker
 
 
-def serve_guard(
-    run: Run, parts: Callable[[GuardPolicy, bytes], GuardAssembly] = assemble_serving_guard
-) -> None:
+def serve_guard(run: Run) -> None:
     """Serve until a signal ends it; queries in flight get `grace` seconds.
 
     Raises:
@@ -27,6 +23,6 @@ def serve_guard(
     if run.workers > 1:
         from memberscope.guard.server.supervisor import supervise_workers
 
-        supervise_workers(run, listening, secret, parts)
+        supervise_workers(run, listening, secret)
     else:
-        run_worker(run, listening, secret, parts)
+        run_worker(run, listening, secret)

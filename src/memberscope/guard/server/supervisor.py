@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,20 +16,14 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard.alerting.prometheus import FOLDER, forget_worker
 from memberscope.guard.logs.operational_log import log_event, log_to_stderr
-from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.server.assembly import GuardAssembly
-from memberscope.guard.server.worker import Run, run_worker
+from memberscope.guard.server.settings import Run
+from memberscope.guard.server.worker import run_worker
 
 # Seconds between looks at the workers, and from a worker's start to its next
 EVERY, SOONEST = 0.1, 1.0
 
 
-def supervise_workers(
-    run: Run,
-    listening: socket.socket,
-    secret: bytes,
-    parts: Callable[[GuardPolicy, bytes], GuardAssembly],
-) -> None:
+def supervise_workers(run: Run, listening: socket.socket, secret: bytes) -> None:
     """Keep `run.workers` processes serving until SIGTERM or SIGINT; SIGHUP goes to each of them.
 
     Each worker exposes what all of them count.
@@ -39,15 +33,10 @@ def supervise_workers(
     """
     log_to_stderr(run.log_level)
     with _create_metrics_folder():
-        _keep_workers_running(run, listening, secret, parts)
+        _keep_workers_running(run, listening, secret)
 
 
-def _keep_workers_running(
-    run: Run,
-    listening: socket.socket,
-    secret: bytes,
-    parts: Callable[[GuardPolicy, bytes], GuardAssembly],
-) -> None:
+def _keep_workers_running(run: Run, listening: socket.socket, secret: bytes) -> None:
     """Begin the workers, begin them again as they die, and wait for their end."""
     asked: list[int] = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -57,7 +46,7 @@ def _keep_workers_running(
     context = multiprocessing.get_context("spawn")
 
     def begun(place: int) -> tuple[Any, float]:
-        process = context.Process(target=run_worker, args=(run, listening, secret, parts, place))
+        process = context.Process(target=run_worker, args=(run, listening, secret, place))
         process.start()
         return process, time.monotonic()
 
@@ -73,7 +62,7 @@ def _keep_workers_running(
                 # Its gauges would stay as they were; its counters are kept
                 forget_worker(process.pid)
                 workers[place] = begun(place)
-    _stop_workers([process for process, _ in workers], run.grace)
+    _stop_workers([process for process, _ in workers], run.drain + run.grace)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Run one serving process: its settings, sockets and applications."""
+"""Run one serving process: its sockets, its models and the admin interface."""
 
 from __future__ import annotations
 
@@ -10,117 +10,29 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
-from memberscope.guard.alerting.prometheus import leave_folder
-from memberscope.guard.asgi.asgi_types import App
+from memberscope.guard.alerting.prometheus import Metrics, leave_folder
+from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.compiled_policy import log_undeclared_columns
 from memberscope.guard.asgi.http_protocol import build_problem_protocol_class, build_protocol_class
-from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.asgi.proxy import Proxy
 from memberscope.guard.logs.operational_log import log_event, log_to_stderr
-from memberscope.guard.policy.config import GuardPolicy, read_policy
-from memberscope.guard.policy.measured_level import log_measured, require_measured
-from memberscope.guard.server.admin_api import build_admin_app
-from memberscope.guard.server.assembly import GuardAssembly
-from memberscope.guard.server.reload import Reloads
+from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.policy.measured_level import log_measured
+from memberscope.guard.server.admin_api import AdminParts, build_admin_app
+from memberscope.guard.server.admin_token import read_required_token
+from memberscope.guard.server.certificates import ServedCertificates
+from memberscope.guard.server.request_entry import serve_with_request_id
+from memberscope.guard.server.served_model import build_served_models, route_models
+from memberscope.guard.server.settings import Run
+from memberscope.guard.server.telemetry import build_telemetry
 
 SPARE = 1000  # connections beyond the requests that may be served and wait
+CERTIFICATES_EVERY = 1.0  # seconds between looks at the files of certificates
 
 
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """Settings of a serving guard; a port of 0 is any free one."""
-
-    upstream: str
-    policy: Path
-    host: str = "127.0.0.1"
-    port: int = 8000
-    admin_host: str = "127.0.0.1"
-    admin_port: int = 9464
-    workers: int = 1
-    grace: float = 30.0
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    client_ca: Path | None = None
-    upstream_ca: Path | None = None
-    log_level: str = "info"
-    allow_looser: bool = False
-
-    def checked(self) -> GuardPolicy:
-        """Check that everything fits together, and read the policy.
-
-        Raises:
-            InputError: It does not; the sentence says what.
-        """
-        policy = read_policy(self.policy)
-        if self.workers < 1 or (self.workers > 1 and policy.state.redis is None):
-            raise InputError(
-                f"Expected [state] redis for {self.workers} workers, got none: each would keep "
-                "budgets by itself. Set it, or use --workers 1."
-            )
-        if (self.tls_cert is None) != (self.tls_key is None) or (
-            self.client_ca is not None and self.tls_cert is None
-        ):
-            raise InputError(
-                "Expected --tls-cert and --tls-key together, --client-ca only beside them, got one "
-                "alone. Give both."
-            )
-        if self.log_level not in ("debug", "info", "warning", "error"):
-            raise InputError(
-                f"Expected a log level of debug, info, warning or error, got {self.log_level!r}. "
-                "Choose one of them with --log-level."
-            )
-        for file, certificate_of in (
-            (self.tls_cert, self._own),
-            (self.client_ca, _read_authorities),
-            (self.upstream_ca, _read_authorities),
-        ):
-            if file is not None:
-                _check_certificates(file, certificate_of)
-        # Building them once finds what is not usable before any worker starts
-        Proxy(self.upstream, policy)
-        if not self.allow_looser:
-            require_measured(policy)
-        # Without `measured`, as each worker logs a looser policy
-        PolicyMiddleware(None, policy=policy.model_copy(update={"measured": None}))
-        return policy
-
-    def _own(self, file: Path) -> None:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(file, self.tls_key)
-
-
-def _read_authorities(file: Path) -> None:
-    """Read the certificates of authorities."""
-    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
-
-
-def _check_certificates(file: Path, read: Callable[[Path], None]) -> None:
-    """Read certificates once, before anybody connects.
-
-    Raises:
-        InputError: They cannot be read, or do not fit their key.
-    """
-    try:
-        read(file)
-    except OSError as error:  # as an error of TLS is, too
-        why = error.strerror or type(error).__name__
-        raise InputError(
-            f"Expected certificates (PEM) in {str(file)!r}, with their key, got none: {why}. Check "
-            "the file."
-        ) from None
-
-
-def run_worker(
-    run: Run,
-    listening: socket.socket,
-    secret: bytes,
-    parts: Callable[[GuardPolicy, bytes], GuardAssembly],
-    place: int = 0,
-) -> None:
+def run_worker(run: Run, listening: socket.socket, secret: bytes, place: int = 0) -> None:
     """Run one worker until a signal ends it."""
     from threadpoolctl import threadpool_limits
 
@@ -128,33 +40,26 @@ def run_worker(
     # The monitor's products are small: threads would only wait for one another
     threadpool_limits(1)
     with asyncio.Runner(loop_factory=find_loop_factory()) as runner:
-        runner.run(Worker(run, parts(run.checked(), secret), place).serve(listening))
+        runner.run(Worker(run, secret, place).serve(listening))
 
 
 class Worker:
-    """Serve in one process: the guard, its proxy, and the admin interface."""
+    """Serve in one process: the guards of its models, and the admin interface."""
 
-    def __init__(self, run: Run, parts: GuardAssembly, place: int = 0) -> None:
+    def __init__(self, run: Run, secret: bytes, place: int = 0) -> None:
         """Put it together."""
-        self.run, self.parts, self.place, self._parent = run, parts, place, os.getppid()
-        policy = read_policy(run.policy)
-        self.proxy = Proxy(
-            run.upstream, policy, ca_file=None if run.upstream_ca is None else str(run.upstream_ca)
-        )
-        self.guard = PolicyMiddleware(
-            self.proxy,
-            policy=policy,
-            state=parts.state,
-            watch=parts.watch,
-            counters=parts.counters,
-            names=parts.names,
-            allow_looser=run.allow_looser,
-        )
-        self.reloads = Reloads(self.guard, run.policy, self._follow)
-
-    def _follow(self, policy: GuardPolicy) -> None:
-        self.proxy.follow(policy)
-        self.parts.follow(policy)
+        self.run, self.place, self._parent = run, place, os.getppid()
+        self.draining = False
+        policies = run.checked()
+        self._token = read_required_token(policies[0], run.admin_host)
+        self.models = build_served_models(run, policies, secret, check=self._read_token)
+        self.app = route_models(self.models)
+        self._telemetry = build_telemetry(policies[0].telemetry)
+        counters = self.models[0].parts.counters
+        self._metrics = counters if isinstance(counters, Metrics) else None
+        if self._telemetry is not None and self._metrics is not None:
+            self._telemetry.export(self._metrics)
+        self._certificates: ServedCertificates | None = None
 
     async def serve(self, listening: socket.socket) -> None:
         """Serve until a signal ends it."""
@@ -163,42 +68,38 @@ class Worker:
             self.run.admin_host, self.run.admin_port + self.place if self.run.admin_port else 0
         )
         public, inside = (
-            build_server(self.guard, self._public()),
+            build_server(self._entry, self._public()),
             build_server(self._admin(), {"http": build_problem_protocol_class()}),
         )
         # Signals that come while the parts start must end it too
         ending = self._signals(public)
         try:
-            await self.parts.start()
+            for model in self.models:
+                await model.parts.start()
         except BaseException:
             ending()
             raise
-        log_event(
-            logging.INFO,
-            "serving",
-            process=os.getpid(),
-            port=listening.getsockname()[1],
-            admin_port=inward.getsockname()[1],
-            digest=self.guard.rules.digest,
-            mode=self.guard.rules.policy.guard.mode,
-            on_fault=self.guard.rules.policy.guard.on_fault,
-        )
-        log_measured(self.guard.rules.policy)
-        log_undeclared_columns(self.guard.rules)
+        self._log_start(listening, inward)
+        self._watch_certificates(public)
         # The admin interface answers until the public one has ended
         within = asyncio.create_task(inside.serve([inward]))
-        orphan = asyncio.create_task(self._orphaned(public))
+        aside = [
+            asyncio.create_task(self._orphaned(public)),
+            asyncio.create_task(self._look_again()),
+            *(asyncio.create_task(model.watch_replicas()) for model in self.models),
+        ]
         try:
             await public.serve([listening])
         finally:
-            orphan.cancel()
+            for task in aside:
+                task.cancel()
             inside.should_exit = True
             await within
             try:
-                # The monitor still uses the state while it stops
-                await self.proxy.close()
-                await self.parts.stop()
-                await self.parts.state.close()
+                for model in self.models:
+                    await model.stop()
+                if self._telemetry is not None:
+                    await self._telemetry.stop()
             finally:
                 ending()
                 # With the first process gone nobody else clears the folder of metrics
@@ -206,12 +107,38 @@ class Worker:
                     leave_folder()
                 log_event(logging.INFO, "ended")
 
+    async def _entry(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await serve_with_request_id(self._traced, scope, receive, send)
+
+    async def _traced(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._telemetry is None:
+            await self.app(scope, receive, send)
+        else:
+            await self._telemetry.trace(self.app, scope, receive, send)
+
+    def _log_start(self, listening: socket.socket, inward: socket.socket) -> None:
+        for model in self.models:
+            rules = model.guard.rules
+            log_event(
+                logging.INFO,
+                "serving",
+                process=os.getpid(),
+                port=listening.getsockname()[1],
+                admin_port=inward.getsockname()[1],
+                prefix=model.prefix,
+                digest=rules.digest,
+                mode=rules.policy.guard.mode,
+                on_fault=rules.policy.guard.on_fault,
+            )
+            log_measured(rules.policy)
+            log_undeclared_columns(rules)
+
     def _public(self) -> dict[str, Any]:
-        limits, run = self.guard.rules.policy.limits, self.run
+        limits, run = [model.guard.rules.policy.limits for model in self.models], self.run
         found: dict[str, Any] = {
-            "http": build_protocol_class(limits.body_timeout),
+            "http": build_protocol_class(max(entry.body_timeout for entry in limits)),
             # More connections than requests: what is too much the guard refuses, not uvicorn
-            "limit_concurrency": limits.concurrency + limits.queue + SPARE,
+            "limit_concurrency": sum(entry.concurrency + entry.queue for entry in limits) + SPARE,
             "timeout_graceful_shutdown": max(1, int(run.grace)),
         }
         if run.tls_cert is not None:
@@ -222,34 +149,88 @@ class Worker:
         return found
 
     def _admin(self) -> App:
-        return build_admin_app(self.reloads, self.proxy.reachable, self.parts.metrics, self._reload)
+        return build_admin_app(
+            AdminParts(
+                [model.reloads for model in self.models],
+                self._reachable,
+                self._expose_metrics,
+                self._reload,
+                lambda: self._token,
+                lambda: self.draining,
+            )
+        )
+
+    async def _reachable(self) -> bool:
+        return all([await model.proxy.reachable() for model in self.models])
+
+    def _expose_metrics(self) -> bytes:
+        if self._metrics is not None:
+            pools = [model.proxy.replicas for model in self.models]
+            out = [entry for pool in pools for entry in pool.entries if pool.is_out(entry)]
+            self._metrics.left_out(len(out))
+        # All models count in the same registry; each has a monitor of its own to ask
+        return [model.parts.metrics() for model in self.models][-1]
+
+    def _read_token(self, policy: GuardPolicy) -> None:
+        self._token = read_required_token(policy, self.run.admin_host)
 
     def _reload(self) -> bool:
-        """Read the policy again; where there are more workers, have the first process tell all."""
-        good = self.reloads()
+        """Read the policies again; where there are more workers, have the first process tell all."""
+        good = self._read_policies()
         if good and self.run.workers > 1:
             os.kill(self._parent, signal.SIGHUP)
         return good
 
+    def _read_policies(self) -> bool:
+        return all([model.reloads() for model in self.models])
+
     def _signals(self, public: Any) -> Callable[[], None]:
         loop = asyncio.get_running_loop()
 
+        def stop() -> None:
+            public.should_exit = True
+
         def end() -> None:
             # A second signal ends it at once
-            public.force_exit, public.should_exit = public.should_exit, True
+            public.force_exit = public.should_exit
+            if self.draining or not self.run.drain:
+                stop()
+            else:
+                # Who looks at readiness sends nothing new before the listener closes
+                log_event(logging.INFO, "draining", seconds=self.run.drain)
+                loop.call_later(self.run.drain, stop)
+            self.draining = True
 
         def again() -> None:
-            self.reloads()
+            self._read_policies()
+            if self._certificates is not None:
+                self._certificates.reload()
 
         handlers = {signal.SIGTERM: end, signal.SIGINT: end, signal.SIGHUP: again}
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
 
-        def stop() -> None:
+        def release() -> None:
             for number in handlers:
                 loop.remove_signal_handler(number)
 
-        return stop
+        return release
+
+    def _watch_certificates(self, public: Any) -> None:
+        run = self.run
+        if run.tls_cert is None or run.tls_key is None:
+            return
+        # Else the context is made only when the server starts
+        public.config.load()
+        self._certificates = ServedCertificates(
+            public.config.ssl, run.tls_cert, run.tls_key, run.client_ca
+        )
+
+    async def _look_again(self) -> None:
+        """Load certificates again whenever their files change."""
+        while self._certificates is not None:
+            await asyncio.sleep(CERTIFICATES_EVERY)
+            self._certificates.reload_changed()
 
     async def _orphaned(self, public: Any) -> None:
         """End when the first process has gone."""
@@ -277,6 +258,8 @@ def build_server(app: App, settings: dict[str, Any]) -> Any:
 
     # proxy_headers stays off, as the guard itself decides whose headers it believes
     base: dict[str, Any] = {
+        # Else uvicorn takes a method for an application of ASGI 2
+        "interface": "asgi3",
         "lifespan": "off",
         "ws": "none",
         "proxy_headers": False,

@@ -275,6 +275,18 @@ def write_sketcher(path: str | Path, found: Sketcher) -> None:
     write_bytes(Path(path), data, mode=0o600)
 
 
+def read_sketch_key(path: str | Path) -> str:
+    """Read the id of the secret that a sketch was made with; empty where there is no sketch."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return str(json.loads((file.metadata() or {})["sketch"])["key"])
+    # What is wrong with the file is told when it is loaded
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+        return ""
+
+
 def read_sketcher(path: str | Path, secret: Secret) -> Sketcher:
     """Read a sketch that was fitted with `secret`.
 

@@ -62,8 +62,8 @@ class MemoryState:
     >>> state = MemoryState(clients=100, clock=lambda: 0.0)
     >>> ask = lambda n: asyncio.run(state.take([Bucket("c:default:ff", RateLimit.of("10/h"), n)]))
     >>> ask(10), ask(1)
-    (Taken(allowed=True, retry_after=0.0, lacking=None), Taken(allowed=False, retry_after=360.0,
-    lacking=0))
+    (Taken(allowed=True, retry_after=0.0, lacking=None, full_after=3600.0),
+    Taken(allowed=False, retry_after=360.0, lacking=0, full_after=3600.0))
     """
 
     def __init__(
@@ -133,15 +133,16 @@ class MemoryState:
             # Sums of refills err in the last digits, which must not refuse the last token
             if wait > longest and wait > ROUNDING * whole:
                 longest, lacking = wait, place
+        owed = _find_first_debt(buckets, wanted, now, taken=lacking is None)
         if lacking is not None:
             for records, changed, tag in reversed(charged):
                 records.undo(changed, tag)
-            return Taken(False, longest, lacking)
+            return Taken(False, longest, lacking, owed)
         # All have enough: only now is anything taken
         for table, key, full_at, at in wanted.values():
             if full_at > now:
                 table.put(key, full_at, now, at)
-        return Taken(True, at=now)
+        return Taken(True, full_after=owed, at=now)
 
     async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
         """Give back what was taken, less what has refilled since.
@@ -325,3 +326,22 @@ class MemoryState:
         # A tenth at once, so that sorting is not done anew for each client that follows
         for client in order[: max(over, len(order) // 10, 1)]:
             del self._standing[client]
+
+
+def _find_first_debt(
+    buckets: Sequence[AnyBucket],
+    wanted: dict[tuple[str, float], tuple[BucketTable, int, float, int]],
+    now: float,
+    *,
+    taken: bool,
+) -> float:
+    """Find the seconds until the first bucket is full, 0 if it is one of records.
+
+    All that is asked for is `taken`, or none of it.
+    """
+    # The client's own bucket comes first, where it has one
+    if not buckets or isinstance(buckets[0], RecordBuckets):
+        return 0.0
+    first = buckets[0]
+    owed = wanted[first.key, first.rate.seconds][2] - now
+    return max(0.0, owed if taken else owed - first.debt)

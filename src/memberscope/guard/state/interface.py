@@ -34,6 +34,11 @@ class Bucket:
         if self.n < 0:
             raise InputError(f"Expected tokens to take, got {self.n}. Ask for 0 or more.")
 
+    @property
+    def debt(self) -> float:
+        """Seconds in which the tokens to take refill."""
+        return self.n * self.rate.seconds / self.rate.n
+
 
 @dataclass(slots=True)
 class RecordBuckets:
@@ -79,13 +84,15 @@ class Taken:
 
     Where not all were there, it has the seconds until they are, and the bucket that lacked most.
 
-    `retry_after` is infinite where a bucket never holds so many. `at` is when it was, in seconds of
-    the state's own clock.
+    `retry_after` is infinite where a bucket never holds so many. `full_after` has the seconds until
+    the first bucket is full again, as it is now, 0 where that is one of records. `at` is when it
+    was, in seconds of the state's own clock.
     """
 
     allowed: bool
     retry_after: float = 0.0
     lacking: int | None = None
+    full_after: float = 0.0
     at: float = field(default=0.0, compare=False, repr=False)
 
 

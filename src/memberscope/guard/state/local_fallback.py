@@ -47,7 +47,9 @@ class LocalAfterFault:
         except StateError as error:
             self._fault(error)
             taken = await self._local.take(buckets)
-            return TakenLocally(taken.allowed, taken.retry_after, taken.lacking, taken.at)
+            return TakenLocally(
+                taken.allowed, taken.retry_after, taken.lacking, taken.full_after, taken.at
+            )
         # Counted here too, so that a fault gives nobody a fresh budget
         if taken.allowed:
             await self._local.take(buckets)

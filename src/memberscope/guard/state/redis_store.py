@@ -51,7 +51,7 @@ end
 TAKE = (
     KEEP
     + """
-if redis.call('EXISTS', receipt) == 1 then return {-1, '0', '0'} end
+if redis.call('EXISTS', receipt) == 1 then return {-1, '0', '0', '0'} end
 local wanted, longest, lacking = {}, 0, 0
 for i = 1, #KEYS - 1 do
   local key = KEYS[i]
@@ -73,13 +73,14 @@ for i = 1, #KEYS - 1 do
   if wait > math.max(longest, 1e-9 * whole) then longest, lacking = wait, i end
   wanted[key] = debt
 end
-if lacking > 0 then return {lacking, string.format('%.17g', longest), '0'} end
+local first = string.format('%.17g', wanted[KEYS[1]] or 0)
+if lacking > 0 then return {lacking, string.format('%.17g', longest), '0', first} end
 for key, debt in pairs(wanted) do
   if debt > 0 then keep(key, debt) end
 end
 local stamp = string.format('%.0f', now)
 redis.call('SET', receipt, stamp, 'PX', ARGV[#ARGV])
-return {0, '0', stamp}
+return {0, '0', stamp, first}
 """
 )
 # As above, with when the tokens were taken before the last of ARGV; where it is empty, the receipt
@@ -161,25 +162,30 @@ class RedisState:
         """Take from all buckets or from none; in each piece atomically across workers."""
         single, places = _split_buckets(buckets)
         begun: list[tuple[list[Bucket], str]] = []
-        first = 0.0
+        began, owed = 0.0, 0.0
         for start in range(0, len(single), PIECE):
             piece, receipt = single[start : start + PIECE], self.name("q", secrets.token_hex(8))
             begun.append((piece, receipt))
             try:
-                lacking, wait, at = await self._take(*self._ask(piece, receipt))
+                lacking, wait, at, first = await self._take(*self._ask(piece, receipt))
                 if lacking < 0:
                     raise StateError("The question was called off.")
             except StateError:
                 # The last piece may have been carried out or not
                 self._begin_calling_off(begun)
                 raise
+            # The client's own bucket is the first of the first piece
+            if start == 0 and isinstance(buckets[0], Bucket):
+                owed = float(first) / 1e6
             if lacking > 0:
                 if len(begun) > 1:
                     task = self._begin_calling_off(begun[:-1])
                     await asyncio.wait([task], timeout=self._link.timeout)
-                return Taken(False, float(wait) / 1e6, places[start + int(lacking) - 1])
-            first = first or float(at) / 1e6
-        return Taken(True, at=first)
+                # Nothing stays taken, also of what the script had added up
+                left = max(0.0, owed - single[0].debt)
+                return Taken(False, float(wait) / 1e6, places[start + int(lacking) - 1], left)
+            began = began or float(at) / 1e6
+        return Taken(True, full_after=owed, at=began)
 
     async def refund(self, buckets: Sequence[AnyBucket], taken: Taken) -> None:
         """Give back what was taken, less what has refilled since."""

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
-from memberscope.guard.state.interface import AnyBucket, Bucket, RecordBuckets
+from memberscope.guard.state.interface import AnyBucket, Bucket, RecordBuckets, Taken
 
 
 def build_buckets(
@@ -52,6 +52,38 @@ def build_buckets(
             )
         )
     return buckets
+
+
+def format_rate_policies(allowed: ClientLimits) -> bytes:
+    """Write RateLimit-Policy [1], a structured field (RFC 9651): the budgets of a class of clients.
+
+    References:
+        1. draft-ietf-httpapi-ratelimit-headers-10: RateLimit header fields for HTTP.
+
+    >>> format_rate_policies(ClientLimits(per_client="100/h", per_record="5/d"))
+    b'"client";q=100;w=3600;qu="records", "record";q=5;w=86400;qu="records"'
+    """
+    rates = (("client", allowed.per_client), ("record", allowed.per_record))
+    policies = [
+        f'"{name}";q={rate.n};w={math.ceil(rate.seconds)};qu="records"'
+        for name, rate in rates
+        if rate is not None
+    ]
+    return ", ".join(policies).encode()
+
+
+def format_rate_limit(rate: RateLimit, taken: Taken) -> bytes:
+    """Write RateLimit, what is left of the client's budget.
+
+    What is left of other budgets is not said: that of all clients together would tell about others.
+
+    >>> format_rate_limit(RateLimit.of("100/h"), Taken(True, full_after=36.0))
+    b'"client";r=99;t=36'
+    """
+    owed = min(taken.full_after, rate.seconds)
+    # A part of a token allows nothing; sums of refills err in the last digits
+    left = math.floor(rate.n * (1.0 - owed / rate.seconds) + 1e-6)
+    return b'"client";r=%d;t=%d' % (left, math.ceil(owed))
 
 
 def format_retry_after(seconds: float) -> str | None:
