@@ -19,6 +19,8 @@ Problem = Literal[
     "unsupported-media-type",
     "unsupported-tensor-encoding",
     "budget-exhausted",
+    "too-many-refusals",
+    "too-many-at-once",
     "bad-gateway",
     "overloaded",
     "unavailable",
@@ -36,11 +38,16 @@ STATUSES: dict[Problem, int] = {
     "unsupported-media-type": 415,
     "unsupported-tensor-encoding": 415,
     "budget-exhausted": 429,
+    "too-many-refusals": 429,
+    "too-many-at-once": 429,
     "bad-gateway": 502,
     "overloaded": 503,
     "unavailable": 503,
     "gateway-timeout": 504,
 }
+
+# Refusals that are the guard's own fault or its upstream's: they cost a client nothing
+AT_FAULT: frozenset[Problem] = frozenset(("overloaded", "unavailable", "gateway-timeout"))
 
 
 class RequestRefused(Exception):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from memberscope.guard.admission.admit import Admission
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client, Identifier
 from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
-from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
+from memberscope.guard.rewriting.request_caps import RequestCaps
 from memberscope.guard.state.interface import Bucket
 from memberscope.guard.state.token_buckets import build_buckets
 from memberscope.types import OutputDefence
@@ -43,65 +44,6 @@ class Group:
         return self.allowed.per_client is None and self.allowed.per_record is None
 
 
-class Slots:
-    """Room for so many requests at once, and for so many that wait."""
-
-    def __init__(self, n: int, queue: int) -> None:
-        """Open `n` places."""
-        self._room, self._queue, self._waiting = asyncio.Semaphore(n), queue, 0
-
-    def check(self) -> None:
-        """Refuse (503) what would wait in a full queue."""
-        if self._room.locked() and self._waiting >= self._queue:
-            raise RequestRefused("overloaded", (("retry-after", "1"),))
-
-    def one(self, seconds: float) -> Slot:
-        """Give a place to enter, waiting at most `seconds`; refuse (503) where there is none."""
-        return Slot(self, seconds)
-
-    async def take(self, seconds: float) -> None:
-        """Take a place.
-
-        Raises:
-            RequestRefused: There is none (503).
-        """
-        self.check()
-        # Waiting needs a timer, which most requests can do without
-        if self._room.locked():
-            await self._wait(seconds)
-        else:
-            await self._room.acquire()  # at once
-
-    def give(self) -> None:
-        """Give a place back."""
-        self._room.release()
-
-    async def _wait(self, seconds: float) -> None:
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(seconds):
-                await self._room.acquire()
-        except TimeoutError:
-            raise RequestRefused("overloaded", (("retry-after", "1"),)) from None
-        finally:
-            self._waiting -= 1
-
-
-class Slot:
-    """Hold one place while its block runs."""
-
-    def __init__(self, slots: Slots, seconds: float) -> None:
-        self._slots, self._seconds = slots, seconds
-
-    async def __aenter__(self) -> None:
-        """Take a place."""
-        await self._slots.take(self._seconds)
-
-    async def __aexit__(self, *error: object) -> None:
-        """Give it back."""
-        self._slots.give()
-
-
 @dataclass(frozen=True, eq=False)
 class Rules:
     """Policy in force, with all that is built from it."""
@@ -111,7 +53,7 @@ class Rules:
     classes: Classes
     groups: Mapping[str, Group]
     identify: Identify
-    slots: Slots
+    admission: Admission
     digest: str
 
     @cached_property
@@ -150,8 +92,12 @@ class Rules:
         )
 
 
-def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
-    """Compile a policy.
+def build_rules(
+    policy: GuardPolicy,
+    identify: Identify | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Rules:
+    """Compile a policy; `clock` is for allowances, in seconds.
 
     Raises:
         InputError: A defence is not fitted, a network cannot be read, or what identifies clients is
@@ -168,15 +114,14 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
         groups[name] = Group(
             name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse)
         )
-    slots = Slots(policy.limits.concurrency, policy.limits.queue)
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
     return Rules(
         policy,
-        Exchange.of(policy.serving),
+        Exchange.of(policy.serving, RequestCaps.of(policy.limits)),
         classes,
         groups,
         identify,
-        slots,
+        Admission(policy.limits, clock),
         hash_guard_policy(policy),
     )
 

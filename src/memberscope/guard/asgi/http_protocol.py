@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from memberscope.guard.admission.connections import ConnectionRoom, Seat
 from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.refusals import PROBLEM_JSON, build_refusal_reply, encode_problem
 from memberscope.guard.refused import RequestRefused
@@ -24,10 +26,14 @@ def build_problem_protocol_class() -> Any:
 
         def send_400_response(self, msg: str) -> None:
             """Refuse what is no HTTP, as a problem document in the place of uvicorn's text."""
+            self.send_problem("malformed-http", 400)
+
+        def send_problem(self, name: str, status: int) -> None:
+            """Send a problem document, and end the connection."""
             # Written by hand: there is no request yet that an application could answer
-            body = encode_problem("malformed-http", 400)
+            body = encode_problem(name, status)
             lines = [
-                b"HTTP/1.1 400 Bad Request",
+                b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()),
                 *(b"%s: %s" % header for header in self.server_state.default_headers),
                 b"content-type: " + PROBLEM_JSON,
                 b"content-length: %d" % len(body),
@@ -53,10 +59,11 @@ def build_problem_protocol_class() -> Any:
     return ProblemConnection
 
 
-def build_protocol_class(patience: float) -> Any:
+def build_protocol_class(patience: float, room: ConnectionRoom | None = None) -> Any:
     """Build uvicorn's protocol class with time limits of `patience` seconds.
 
-    The limits are for a request's head, and for a client that stops reading an answer.
+    The limits are for a request's head, and for a client that stops reading an answer. In a `room`,
+    each address has its share of the connections.
 
     What is sent after an answer, and is no new request, keeps a connection for as long again at
     most: bodies that nobody reads, blank lines.
@@ -72,6 +79,8 @@ def build_protocol_class(patience: float) -> Any:
         _rest: TimerHandle | None = None
         _head = 0
         _heading = True
+        _begun = False
+        _seat: Seat | None = None
 
         def connection_made(self, transport: Any) -> None:
             """Start the clock; read the certificate."""
@@ -80,9 +89,16 @@ def build_protocol_class(patience: float) -> Any:
             if name is not None:
                 self.app = _add_certificate_name(self.app, name)
             self._await_head()
+            if room is not None:
+                peer = None if self.client is None else self.client[0]
+                self._seat = room.enter(peer, self.transport.close)
+                if self._seat is None:
+                    self.send_problem("too-many-at-once", 429)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            """Stop the clocks."""
+            """Stop the clocks, and leave the seat to another."""
+            if self._seat is not None:
+                self._seat.leave()
             self._stop(self._timer, self._reader, self._rest)
             super().connection_lost(exc)
 
@@ -98,18 +114,23 @@ def build_protocol_class(patience: float) -> Any:
         def on_message_begin(self) -> None:
             """Start the clock when a request begins."""
             self._stop(self._timer, self._rest)
+            self._begun = True
+            if self._seat is not None:
+                self._seat.occupy()
             self._await_head()
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
             """Stop the clock when its head is whole."""
-            self._heading = False
+            self._heading = self._begun = False
             self._stop(self._timer)
             super().on_headers_complete()
 
         def on_response_complete(self) -> None:
             """Expect another request after an answer."""
             super().on_response_complete()
+            if self._seat is not None and self.cycle.response_complete and not self._begun:
+                self._seat.rest()
             # What is left of a body that nobody reads must not keep the connection
             if self.cycle.response_complete and not self._heading:
                 self._stop(self._rest)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
-from memberscope.guard.asgi.bodies import read_header
+from memberscope.guard.asgi.bodies import list_hop_headers, read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
 from memberscope.guard.identity.forwarded import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
@@ -200,7 +200,7 @@ class Proxy:
         dropped = (
             HOPS
             | self._stripped
-            | _list_hop_headers(headers)
+            | list_hop_headers(headers)
             | (set() if trusted else self._spoofable)
         )
         # The client of the upstream writes the length of a body in one piece
@@ -275,7 +275,7 @@ async def _relay_answer(answer: Any, send: Send) -> None:
     import aiohttp
 
     raw = answer.raw_headers
-    dropped = OWN | _list_hop_headers(raw)
+    dropped = OWN | list_hop_headers(raw)
     headers = [(name.lower(), value) for name, value in raw if name.lower() not in dropped]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     try:
@@ -284,13 +284,3 @@ async def _relay_answer(answer: Any, send: Send) -> None:
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
         raise UpstreamInterrupted(type(error).__name__) from None
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _list_hop_headers(headers: Headers) -> set[bytes]:
-    """List the headers that the Connection header keeps to this hop.
-
-    >>> sorted(_list_hop_headers([(b"Connection", b"close, X-Once")]))
-    [b'close', b'x-once']
-    """
-    value = read_header(headers, b"connection")
-    return {word.strip().lower() for word in value.split(b",")} if value else set()

@@ -36,9 +36,15 @@ class StreamingSend:
         await self._send(message)
 
 
-def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> Receive:
-    """Refuse a body whose next part takes longer (408) or that exceeds `most` bytes (413)."""
+def limit_receive(
+    receive: Receive, seconds: float, *, total: float | None = None, most: int | None = None
+) -> Receive:
+    """Refuse a body whose next part takes longer than `seconds` (408) or exceeds `most` bytes (413).
+
+    The whole body may take `total` seconds, or `seconds` too where that is not given.
+    """
     size, whole = 0, False
+    end = asyncio.get_running_loop().time() + (seconds if total is None else total)
 
     async def one() -> Message:
         nonlocal size, whole
@@ -46,7 +52,7 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
         if whole:
             return await receive()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + seconds)):
                 message = await receive()
         except TimeoutError:
             raise RequestRefused("request-timeout", CLOSE) from None

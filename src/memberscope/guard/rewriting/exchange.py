@@ -17,7 +17,9 @@ import orjson
 from memberscope.errors import InputError, TargetError
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.request_caps import RequestCaps
 from memberscope.guard.rewriting.request_parser import (
+    CAPS,
     ParsedQuery,
     order_record_columns,
     parse_mlflow_query,
@@ -79,17 +81,18 @@ class Exchange:
     place: tuple[Step, ...] = ()
     alone: bool = False
     path: tuple[Step, ...] = ()
+    caps: RequestCaps = CAPS
 
     @classmethod
-    def of(cls, serving: ServingConfig) -> Exchange:
+    def of(cls, serving: ServingConfig, caps: RequestCaps = CAPS) -> Exchange:
         """Build the exchange that a policy declares."""
         endpoint = serving.endpoint("http://upstream")
         if serving.protocol == "v2":
-            return cls(serving, endpoint.declared)
+            return cls(serving, endpoint.declared, caps=caps)
         served = endpoint.serving
         path = parse_path(serving.answer or ("predictions" if serving.protocol == "mlflow" else ""))
         if not isinstance(served, TemplatedJSON):
-            return cls(serving, endpoint.declared, path=path)
+            return cls(serving, endpoint.declared, path=path, caps=caps)
         place, hole = served._place()
         return cls(
             serving,
@@ -98,6 +101,7 @@ class Exchange:
             place,
             hole in ("$record", "$row"),
             path,
+            caps,
         )
 
     def query(self, body: bytes, *, restricted: bool) -> ParsedQuery:
@@ -106,12 +110,14 @@ class Exchange:
         Where answers are `restricted`, only the declared output is asked for.
 
         Raises:
-            RequestRefused: It is not what the protocol says (400), or in a form that is not read (415).
+            RequestRefused: It is not what the protocol says (400), in a form that is not read (415),
+                or holds too much (413).
         """
-        document, odd = read_request(body)
+        document, odd = read_request(body, self.caps)
         try:
             query = self._query(document, odd, restricted)
             batch = order_record_columns(query.batch, self.serving.columns)
+            self.caps.check_records(len(batch))
             return query if batch is query.batch else ParsedQuery(batch, query.body)
         # Whatever a document lacks or nests too deep is a malformed request, never a fault of ours
         except (
@@ -130,12 +136,14 @@ class Exchange:
 
     def _query(self, document: Any, odd: bool, restricted: bool) -> ParsedQuery:
         if self.serving.protocol == "mlflow":
-            return parse_mlflow_query(document, odd)
+            return parse_mlflow_query(document, odd, self.caps)
         if self.serving.protocol == "json":
-            return parse_template_query(document, odd, self.template, self.place, self.alone)
+            return parse_template_query(
+                document, odd, (self.template, self.place, self.alone), self.caps
+            )
         # Without a declared output the server's choice of one stands
         asked = [self.serving.answer, *self.serving.also] if self.serving.answer else []
-        return parse_v2_query(document, odd, asked if restricted else None)
+        return parse_v2_query(document, odd, asked if restricted else None, self.caps)
 
     def read(self, body: bytes, n: int) -> Answer:
         """Read an answer about n records.

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.guard.admission.connections import ConnectionRoom
 from memberscope.guard.alerting.prometheus import leave_folder
 from memberscope.guard.asgi.asgi_types import App
 from memberscope.guard.asgi.http_protocol import build_problem_protocol_class, build_protocol_class
@@ -27,7 +28,7 @@ from memberscope.guard.server.admin_api import build_admin_app
 from memberscope.guard.server.assembly import GuardAssembly
 from memberscope.guard.server.reload import Reloads
 
-SPARE = 1000  # connections beyond the requests that may be served and wait
+SLACK = 64  # connections that are ending, beyond those that have a seat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,10 +207,11 @@ class Worker:
 
     def _public(self) -> dict[str, Any]:
         limits, run = self.guard.rules.policy.limits, self.run
+        room = ConnectionRoom(self.guard.rules.policy, self.guard.counters)
         found: dict[str, Any] = {
-            "http": build_protocol_class(limits.body_timeout),
+            "http": build_protocol_class(limits.body_timeout, room),
             # More connections than requests: what is too much the guard refuses, not uvicorn
-            "limit_concurrency": limits.concurrency + limits.queue + SPARE,
+            "limit_concurrency": room.most + SLACK,
             "timeout_graceful_shutdown": max(1, int(run.grace)),
         }
         if run.tls_cert is not None:

@@ -141,6 +141,14 @@ class MemoryState:
                 table.put(key, full_at, now)
         return Taken(True)
 
+    async def give(self, buckets: Sequence[Bucket]) -> None:
+        """Give back what was taken, as far as it has not come back by itself."""
+        now = self._now()
+        for bucket in buckets:
+            table, key, full_at = self._found(bucket.key, bucket.rate.seconds, now)
+            if full_at > now:
+                table.put(key, full_at - bucket.n * bucket.rate.seconds / bucket.rate.n, now)
+
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
         if client not in self._standing:

@@ -68,6 +68,10 @@ class State(Protocol):
         """Take from all buckets or from none, atomically across workers."""
         ...
 
+    async def give(self, buckets: Sequence[Bucket]) -> None:
+        """Give back what was taken, as far as it has not come back by itself."""
+        ...
+
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
         ...

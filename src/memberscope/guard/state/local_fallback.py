@@ -45,6 +45,14 @@ class LocalAfterFault:
             await self._local.take(buckets)
         return taken
 
+    async def give(self, buckets: Sequence[Bucket]) -> None:
+        """Give back what was taken, here and for all."""
+        await self._local.give(buckets)
+        try:
+            await self._shared.give(buckets)
+        except StateError as error:
+            self._fault(error)
+
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""
         try:

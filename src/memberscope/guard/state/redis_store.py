@@ -56,6 +56,21 @@ for key, debt in pairs(wanted) do
 end
 return {0, '0'}
 """
+# Debts shrink by what is given back; a bucket that is full, or of nobody, has none
+GIVE = """
+for i, key in ipairs(KEYS) do
+  local kept = redis.call('GET', key)
+  if kept then
+    local was, at = string.match(kept, '^(%S+) (%S+)$')
+    local left = tonumber(was) - tonumber(ARGV[i])
+    if left > 0 then
+      redis.call('SET', key, string.format('%.17g', left) .. ' ' .. at, 'KEEPTTL')
+    else
+      redis.call('DEL', key)
+    end
+  end
+end
+"""
 # A response in force that lasts longer stays: PTTL is below 0 where there is none
 STAND = """
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
@@ -96,7 +111,7 @@ class RedisState:
         self._link, self._prefix = RedisLink(url, timeout), prefix
         self._lines, self._keep = lines, ceil(1000 * keep)
         self._take, self._stand = self._link.script(TAKE), self._link.script(STAND)
-        self._publish = self._link.script(PUBLISH)
+        self._publish, self._give = self._link.script(PUBLISH), self._link.script(GIVE)
 
     def name(self, *parts: str) -> str:
         """Name a key in Redis."""
@@ -104,8 +119,7 @@ class RedisState:
 
     async def take(self, buckets: Sequence[Bucket]) -> Taken:
         """Take from all buckets or from none, atomically across workers."""
-        # The refill time is part of a bucket's name: under another one it is another bucket
-        keys = [self.name("b", f"{bucket.rate.seconds:g}", bucket.key) for bucket in buckets]
+        keys = self._name_buckets(buckets)
         wanted = [
             number
             for bucket in buckets
@@ -113,6 +127,15 @@ class RedisState:
         ]
         lacking, wait = await self._take(keys, wanted)
         return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
+
+    async def give(self, buckets: Sequence[Bucket]) -> None:
+        """Give back what was taken, as far as it has not come back by itself."""
+        given = [repr(1e6 * bucket.n * bucket.rate.seconds / bucket.rate.n) for bucket in buckets]
+        await self._give(self._name_buckets(buckets), given)
+
+    def _name_buckets(self, buckets: Sequence[Bucket]) -> list[str]:
+        # The refill time is part of a bucket's name: under another one it is another bucket
+        return [self.name("b", f"{bucket.rate.seconds:g}", bucket.key) for bucket in buckets]
 
     async def standing(self, client: str) -> ActiveResponse | None:
         """Find the hardest response in force for `client`."""

@@ -1,0 +1,207 @@
+"""Admit a request before it is read, and settle what it costs its sender.
+
+While a request is unread, it and its bytes are held against its sender's allowance of refusals.
+What is held is given back when the request was read, and where the guard itself is at fault; a
+request that is refused because of its sender keeps its charge. So well-formed requests cost
+nothing, and bodies that are refused become dear to send, however fast they are answered.
+
+Whoever proves nothing but a network counts by client and by a wider network, so that the many
+addresses of one subscriber are no fresh allowances. Who is proven counts alone: strangers behind
+the same address take nothing from it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+
+from memberscope.guard.admission.allowance import RefusalAllowance
+from memberscope.guard.admission.shares import SOON, FairPlaces, Load
+from memberscope.guard.identity.client_identity import Client
+from memberscope.guard.identity.forwarded import Address
+from memberscope.guard.policy.tables import GuardLimits
+from memberscope.guard.refused import Problem, RequestRefused
+from memberscope.guard.state.token_buckets import format_retry_after
+
+NETWORK_SCALE = 4  # allowances of one client that a whole network has
+BITS = {4: 24, 6: 48}  # of the wider network: what one subscriber or company usually has
+SPENT = 65_536  # clients of whom is remembered that their budget is spent
+
+
+class Admission:
+    """Shares of the places, allowances of refusals, and who has no budget left.
+
+    >>> admission = Admission(GuardLimits(), clock=lambda: 0.0)
+    >>> visit = admission.enter(Client("network", "192.0.2.7/32", False), "00ff", 100)
+    >>> visit.refuse()
+    >>> visit.leave()
+    """
+
+    def __init__(self, limits: GuardLimits, clock: Callable[[], float] = time.monotonic) -> None:
+        """Open the places."""
+        self.limits, self.clock = limits, clock
+        self.places = FairPlaces(limits.concurrency, limits.queue)
+        self._loads: dict[str, Load] = {}
+        rates = limits.refused, limits.refused_bytes
+        self._allowances = RefusalAllowance(*rates), RefusalAllowance(*rates, NETWORK_SCALE)
+        self._spent: dict[str, float] = {}
+        # One long body is parsed at a time
+        self._parsing = FairPlaces(1, limits.concurrency + limits.queue)
+
+    @property
+    def has_spent(self) -> bool:
+        """Whether some budget is known to be spent."""
+        return bool(self._spent)
+
+    def enter(self, client: Client, key: str, size: int) -> Visit:
+        """Admit a request of `size` bytes, as far as that is known, by the client named `key`.
+
+        Raises:
+            RequestRefused: The client has too many requests under way, or had too many refused.
+        """
+        shares = [(key, self.limits.client_share)]
+        if not client.proven and client.address is not None:
+            shares.append((find_wide_network(client.address), self.limits.network_share))
+        loads = tuple(
+            self._loads.get(name) or self.places.build_load(name, share) for name, share in shares
+        )
+        if any(load.unread >= load.most_unread for load in loads):
+            raise RequestRefused("too-many-at-once", SOON)
+        visit = Visit(self, loads)
+        visit.hold(size)
+        for load in loads:
+            load.visits += 1
+            self._loads[load.key] = load
+        return visit
+
+    def leave(self, loads: tuple[Load, ...]) -> None:
+        """Forget those who have nothing under way any more."""
+        for load in loads:
+            load.visits -= 1
+            if not load.visits:
+                del self._loads[load.key]
+
+    def check_allowances(self, loads: tuple[Load, ...], n: int, size: int) -> None:
+        """Refuse (429) where so many more requests and bytes are beyond an allowance."""
+        now = self.clock()
+        for load, allowance in zip(loads, self._allowances, strict=False):
+            wait = allowance.find_wait(load.key, load.unread + n, load.size + size, now)
+            if wait > 0:
+                raise _build_wait_refusal("too-many-refusals", wait)
+            allowance.forget_paid(load.key, now)
+
+    def charge(self, loads: tuple[Load, ...], n: float, size: float) -> None:
+        """Charge `n` refused requests, or a part of one, and `size` bytes."""
+        now = self.clock()
+        for load, allowance in zip(loads, self._allowances, strict=False):
+            allowance.charge(load.key, n, size, now)
+
+    def enter_parsing(self, visit: Visit) -> Turn:
+        """Give a turn of parsing a long body, to be entered; clients take turns."""
+        key = visit.loads[0].key
+        return Turn(self._parsing, (self._parsing.build_load(key, 1.0),), self.limits)
+
+    def check_spent(self, key: str) -> None:
+        """Refuse (429) a client whose budget is known to hold not one record."""
+        until = self._spent.get(key)
+        if until is None:
+            return
+        wait = until - self.clock()
+        if wait > 0:
+            raise _build_wait_refusal("budget-exhausted", wait)
+        del self._spent[key]
+
+    def note_spent(self, key: str, seconds: float) -> None:
+        """Remember that a client's budget holds nothing for so long."""
+        if seconds <= 0:
+            return
+        if len(self._spent) >= SPENT:
+            del self._spent[next(iter(self._spent))]
+        self._spent[key] = self.clock() + seconds
+
+
+class Visit:
+    """One request, from its head to its answer's end, as it counts against its sender."""
+
+    __slots__ = ("_admission", "_held", "_unread", "loads", "size")
+
+    def __init__(self, admission: Admission, loads: tuple[Load, ...]) -> None:
+        """Hold nothing yet."""
+        self._admission, self.loads = admission, loads
+        self._held, self._unread = 0, False
+        self.size = 0  # bytes that were read or unfolded
+
+    def hold(self, size: int) -> None:
+        """Hold a request of `size` bytes in all until it is read.
+
+        Raises:
+            RequestRefused: The allowance of refusals does not have that much.
+        """
+        more = max(0, size - self._held)
+        if self._unread and not more:
+            return
+        self._admission.check_allowances(self.loads, 0 if self._unread else 1, more)
+        for load in self.loads:
+            load.size += more
+            if not self._unread:
+                load.unread += 1
+        self._held, self._unread = self._held + more, True
+
+    def release(self) -> None:
+        """Give back what is held: the request was read, or the guard is at fault."""
+        if self._unread:
+            for load in self.loads:
+                load.unread -= 1
+                load.size -= self._held
+            self._held, self._unread = 0, False
+
+    def refuse(self, part: float = 1.0) -> None:
+        """Charge the request for good, or a part of it."""
+        self.release()
+        self._admission.charge(self.loads, part, part * self.size)
+
+    def take_place(self) -> Turn:
+        """Give a place among the requests at once, to be entered."""
+        admission = self._admission
+        return Turn(admission.places, self.loads, admission.limits)
+
+    def leave(self) -> None:
+        """End: nothing is under way any more."""
+        self.release()
+        self._admission.leave(self.loads)
+
+
+class Turn:
+    """Hold one place while its block runs, having waited no longer than for an answer."""
+
+    __slots__ = ("_limits", "_loads", "_places")
+
+    def __init__(self, places: FairPlaces, loads: tuple[Load, ...], limits: GuardLimits) -> None:
+        """Take nothing yet."""
+        self._places, self._loads, self._limits = places, loads, limits
+
+    async def __aenter__(self) -> None:
+        """Take a place."""
+        await self._places.take(self._loads, self._limits.answer_timeout)
+
+    async def __aexit__(self, *error: object) -> None:
+        """Give it back."""
+        self._places.give(self._loads)
+
+
+@lru_cache(maxsize=8192)
+def find_wide_network(address: Address) -> str:
+    """Find the network that strangers of one subscriber or company share.
+
+    >>> import ipaddress
+    >>> find_wide_network(ipaddress.ip_address("2001:db8:1:2::3"))
+    '2001:db8:1::/48'
+    """
+    hidden = address.max_prefixlen - BITS[address.version]
+    return f"{type(address)(int(address) >> hidden << hidden)}/{BITS[address.version]}"
+
+
+def _build_wait_refusal(problem: Problem, wait: float) -> RequestRefused:
+    said = format_retry_after(wait)
+    return RequestRefused(problem, () if said is None else (("retry-after", said),))

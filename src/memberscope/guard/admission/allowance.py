@@ -1,0 +1,59 @@
+"""Allow each client so many refused requests and so many bytes of them.
+
+A bucket is the time when it will be full again, as in `state/in_memory.py`. It stays in this
+process, whatever the state is: it protects the processor of this process, and looking at it must
+cost nothing.
+"""
+
+from __future__ import annotations
+
+from memberscope.guard.policy.tables import RateLimit
+
+MOST = 65_536  # clients whose refusals are remembered; the one refused longest ago gives way
+
+
+class RefusalAllowance:
+    """Allowances of `requests` and of bytes (`size`), times `scale`, for each key.
+
+    >>> allowance = RefusalAllowance(RateLimit.of("2/m"), RateLimit.of("1000/m"))
+    >>> allowance.charge("a", 1, 100, now=0.0)
+    >>> allowance.find_wait("a", 1, 0, now=0.0), allowance.find_wait("a", 2, 0, now=0.0)
+    (0.0, 30.0)
+    """
+
+    def __init__(self, requests: RateLimit, size: RateLimit, scale: int = 1) -> None:
+        # Seconds until all is there again, and seconds that a request and a byte cost
+        self._whole = requests.seconds, size.seconds
+        self._costs = requests.seconds / requests.n / scale, size.seconds / size.n / scale
+        self._full_at: dict[str, tuple[float, float]] = {}
+
+    def find_wait(self, key: str, n: int, size: int, now: float) -> float:
+        """Find the seconds until `n` requests of `size` bytes together are allowed: 0 if now."""
+        # One request is allowed to whoever owes nothing, however long it is
+        if key not in self._full_at and n <= 1:
+            return 0.0
+        at = self._full_at.get(key, (now, now))
+        waits = (
+            max(0.0, full_at - now) + more * cost - whole
+            for full_at, more, cost, whole in zip(
+                at, (n, size), self._costs, self._whole, strict=True
+            )
+        )
+        # Sums of costs err in the last digits, which must not refuse the last request
+        return max((wait for wait in waits if wait > 1e-9), default=0.0)
+
+    def charge(self, key: str, n: float, size: float, now: float) -> None:
+        """Charge `n` refused requests of `size` bytes together."""
+        before = self._full_at.pop(key, (now, now))
+        if len(self._full_at) >= MOST:
+            del self._full_at[next(iter(self._full_at))]
+        # Put in again, so that the order is that of the last refusals
+        self._full_at[key] = (
+            max(now, before[0]) + n * self._costs[0],
+            max(now, before[1]) + size * self._costs[1],
+        )
+
+    def forget_paid(self, key: str, now: float) -> None:
+        """Forget a key that owes nothing any more."""
+        if max(self._full_at.get(key, (now,))) <= now:
+            self._full_at.pop(key, None)
