@@ -92,6 +92,9 @@ class Broken:
     async def take(self, buckets: Any) -> Taken:
         raise StateError("away")
 
+    async def refund(self, buckets: Any, taken: Taken) -> None:
+        raise StateError("away")
+
     async def standing(self, client: str) -> ActiveResponse | None:
         raise StateError("away")
 

@@ -19,6 +19,14 @@ ABOUT = {
     b"content-encoding",
     b"inference-header-content-length",
 }  # a request's body
+# What a proxy says of the client, and a client could say of itself
+FORWARDED = {
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+}
 CLOSE = (("connection", "close"),)
 SHORT = 65_536  # bytes of a body that costs little, whatever it holds
 SKIPPING = 1.0  # seconds that a short body may take which nobody reads

@@ -117,7 +117,7 @@ def build_rules(
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
     return Rules(
         policy,
-        Exchange.of(policy.serving, RequestCaps.of(policy.limits)),
+        Exchange.of(policy.serving, caps=RequestCaps.of(policy.limits)),
         classes,
         groups,
         identify,

@@ -103,6 +103,11 @@ class PolicyMiddleware:
         return self.queries.state
 
     @property
+    def names(self) -> Names:
+        """Keyed names of clients and records."""
+        return self.queries.names
+
+    @property
     def counters(self) -> Counters:
         """What counts requests, refusals and faults."""
         return self.queries.counters

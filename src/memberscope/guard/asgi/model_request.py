@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope
-from memberscope.guard.asgi.bodies import JSON, list_hop_headers
+from memberscope.guard.asgi.bodies import FORWARDED, JSON, list_hop_headers
 
 # What described the old body, or asks for another form of answer than the guard reads
 DROPPED = {
@@ -28,7 +28,7 @@ def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     away what the guard writes.
     """
     sent: Headers = scope["headers"]
-    dropped = DROPPED | list_hop_headers(sent)
+    dropped = DROPPED | list_hop_headers(sent) - FORWARDED
     headers: Headers = [(name, value) for name, value in sent if name.lower() not in dropped]
     headers += [
         (b"content-type", JSON),

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
-from memberscope.guard.asgi.bodies import list_hop_headers, read_header
+from memberscope.guard.asgi.bodies import FORWARDED, list_hop_headers, read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
 from memberscope.guard.identity.forwarded import parse_network, read_peer_address
 from memberscope.guard.policy.config import GuardPolicy
@@ -31,14 +31,6 @@ HOPS = {
     b"upgrade",
     b"expect",
     b"host",
-}
-# What a proxy says of the client, and a client could say of itself
-FORWARDED = {
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-    b"x-real-ip",
 }
 OWN = HOPS | {b"server", b"date"}  # of an answer: this server writes its own
 IDLE = 1.5  # seconds that a connection may wait for reuse: less than common servers keep theirs

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ from memberscope.guard.asgi.refusals import (
     build_refusal_reply,
     find_refusal_reason,
 )
-from memberscope.guard.asgi.streaming import StreamingSend, limit_receive
+from memberscope.guard.asgi.streaming import StreamingSend, limit_receive, stream_answer
 from memberscope.guard.asgi.trace import Trace
 from memberscope.guard.counters import Counters, Faulty
 from memberscope.guard.hashing.pseudonyms import Names
@@ -51,7 +51,7 @@ from memberscope.guard.query_event import Watch
 from memberscope.guard.refused import AT_FAULT, RequestRefused
 from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
-from memberscope.guard.state.interface import Bucket, State, StateError
+from memberscope.guard.state.interface import State, StateError, Taken
 from memberscope.guard.state.token_buckets import format_retry_after
 from memberscope.types import OutputDefence
 from memberscope.wire import Batch
@@ -169,8 +169,8 @@ class QueryPipeline:
             query = await self._read(rules, trace, visit, treatment, scope, receive)
             # A query that would find the queue full is refused before it takes from any budget
             rules.admission.places.check(visit.loads)
-            taken = await self.take(rules, trace, group, query.batch, treatment)
-            captured = await self._ask_in_turn(rules, trace, visit, (query, taken), scope, receive)
+            await self.take(rules, trace, group, query.batch, treatment)
+            captured = await self._ask_in_turn(rules, trace, visit, query, scope, receive)
         except (RequestRefused, ClientDisconnected) as error:
             charge_refusal(visit, trace, error)
             raise
@@ -243,36 +243,30 @@ class QueryPipeline:
 
     async def take(
         self, rules: Rules, trace: Trace, group: Group, batch: Batch, treatment: Treatment
-    ) -> Sequence[Bucket]:
-        """Take what a query costs from the budgets, and give what was taken from.
+    ) -> None:
+        """Take what a query costs from the budgets; the trace keeps what was taken.
 
         Raises:
             RequestRefused: A budget does not have that much.
         """
         if self.state is None or treatment.away:
-            return ()
+            return
         buckets = rules.buckets(group, trace.key, batch, self.names, treatment.throttle)
-        trace.counted = bool(buckets)
+        trace.buckets, trace.counted = buckets, bool(buckets)
         if not buckets:
-            return ()
+            return
         try:
             taken = await self.state.take(buckets)
         except StateError as error:
             self._refuse_without_state(rules, trace, error)
-            return ()
-        if taken.allowed:
-            return buckets
-        if taken.lacking is not None:
-            lacking = buckets[taken.lacking]
-            # One record needs less than the whole query: until then nothing need be read
-            rest = taken.retry_after - (lacking.n - 1) * lacking.rate.seconds / lacking.rate.n
-            kind = lacking.key.partition(":")[0]
-            if kind in ("a", "c") and rest < lacking.rate.seconds:
-                rules.admission.note_spent(
-                    "a" if kind == "a" else f"{group.name}:{trace.key}", rest
-                )
-        wait = format_retry_after(taken.retry_after)
-        raise RequestRefused("budget-exhausted", () if wait is None else (("retry-after", wait),))
+            return
+        if not taken.allowed:
+            note_spent_budget(rules, trace, taken)
+            wait = format_retry_after(taken.retry_after)
+            raise RequestRefused(
+                "budget-exhausted", () if wait is None else (("retry-after", wait),)
+            )
+        trace.taken = taken
 
     def _refuse_without_state(self, rules: Rules, trace: Trace, error: StateError) -> None:
         """Record that the state is away, and refuse where the policy fails closed."""
@@ -285,28 +279,28 @@ class QueryPipeline:
         rules: Rules,
         trace: Trace,
         visit: Visit,
-        asked: tuple[ParsedQuery, Sequence[Bucket]],
+        query: ParsedQuery,
         scope: Scope,
         receive: Receive,
     ) -> Captured:
         """Wait for a place and ask; what was taken is given back where no answer came."""
-        query, taken = asked
         try:
             async with visit.take_place():
                 captured = await self._ask(rules, trace, query, scope, receive)
         except RequestRefused as refused:
-            if refused.problem in AT_FAULT:
-                await self._refund(trace, taken)
+            if refused.problem in AT_FAULT or refused.problem == "too-many-at-once":
+                await self._refund(trace)
             raise
         if captured.status in GATEWAY:
-            await self._refund(trace, taken)
+            await self._refund(trace)
         return captured
 
-    async def _refund(self, trace: Trace, taken: Sequence[Bucket]) -> None:
-        if self.state is None or not taken:
+    async def _refund(self, trace: Trace) -> None:
+        """Give back what budgets took for a query that got no answer."""
+        if self.state is None or trace.taken is None:
             return
         try:
-            await self.state.give(taken)
+            await self.state.refund(trace.buckets, trace.taken)
         except StateError as error:
             self.record_fault(trace, "state", error)
             return
@@ -405,6 +399,7 @@ class QueryPipeline:
         send: Send,
     ) -> None:
         """Stream a query and its answer; errors still say nothing about the record."""
+        assert self.app is not None
         limits = rules.policy.limits
         visit = rules.admission.enter(client, trace.key, 0)
         # Nothing of it is parsed
@@ -414,7 +409,14 @@ class QueryPipeline:
         limited = limit_receive(receive, limits.body_timeout, most=limits.max_body_bytes)
         try:
             async with visit.take_place():
-                await self._pass_through(rules, trace, scope, limited, passing)
+                await stream_answer(
+                    self.app,
+                    scope,
+                    limited,
+                    passing,
+                    seconds=limits.answer_timeout,
+                    record=lambda error: self.record_fault(trace, "upstream", error),
+                )
         except RequestRefused as refused:
             charge_refusal(visit, trace, refused)
             raise
@@ -425,30 +427,6 @@ class QueryPipeline:
         if not passing.started:
             failure = build_failure_reply(passing.status, passing.headers)
             await self._send(rules, trace, failure, send)
-
-    async def _pass_through(
-        self, rules: Rules, trace: Trace, scope: Scope, receive: Receive, passing: StreamingSend
-    ) -> None:
-        """Have the application answer in parts, within the time limit."""
-        assert self.app is not None
-        try:
-            async with asyncio.timeout(rules.policy.limits.answer_timeout):
-                await self.app(scope, receive, passing)
-        except Exception as error:
-            # Refusals of limit_receive are the client's fault, all else is the upstream's
-            late, client = isinstance(error, TimeoutError), isinstance(error, RequestRefused)
-            if not client:
-                self.record_fault(trace, "upstream", error)
-            # Too late for another answer: the connection ends
-            if passing.started:
-                raise ClientDisconnected from None
-            raise (
-                error
-                if client
-                else RequestRefused("gateway-timeout")
-                if late
-                else RequestRefused("bad-gateway")
-            ) from None
 
     def record_fault(self, trace: Trace, which: Faulty, error: Exception) -> None:
         """Count and log a fault; foreign errors by type alone, as they may quote inputs."""
@@ -502,3 +480,15 @@ def charge_refusal(visit: Visit, trace: Trace, error: RequestRefused | ClientDis
         visit.refuse(TENTH)
     elif error.problem not in AT_FAULT and trace.batch is None:
         visit.refuse()
+
+
+def note_spent_budget(rules: Rules, trace: Trace, taken: Taken) -> None:
+    """Remember that a client, or all together, have not even one record left."""
+    lacking = None if taken.lacking is None else trace.buckets[taken.lacking]
+    kind = "" if lacking is None else lacking.key.partition(":")[0]
+    if lacking is None or kind not in ("a", "c"):
+        return
+    # One record needs less than the whole query: until then no body need be read
+    rest = taken.retry_after - (lacking.n - 1) * lacking.rate.seconds / lacking.rate.n
+    if rest < lacking.rate.seconds:
+        rules.admission.note_spent("a" if kind == "a" else f"{trace.group}:{trace.key}", rest)

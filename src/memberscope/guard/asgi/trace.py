@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.query_event import QueryEvent
+from memberscope.guard.state.interface import Bucket, Taken
 from memberscope.types import Ints
 from memberscope.wire import Batch
 
@@ -28,6 +30,8 @@ class Trace:
     whole: bool = False  # whether the request's body was read to its end
     batch: Batch | None = None
     counted: bool = False  # whether budgets count its records
+    buckets: Sequence[Bucket] = ()  # what it draws from, and what it got
+    taken: Taken | None = None
     labels: Ints | None = None
     passed: bytes = b""  # the body of an answer that nobody has read, and how it is read
     serving: ServingConfig | None = None

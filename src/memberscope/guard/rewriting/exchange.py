@@ -84,7 +84,7 @@ class Exchange:
     caps: RequestCaps = CAPS
 
     @classmethod
-    def of(cls, serving: ServingConfig, caps: RequestCaps = CAPS) -> Exchange:
+    def of(cls, serving: ServingConfig, *, caps: RequestCaps = CAPS) -> Exchange:
         """Build the exchange that a policy declares."""
         endpoint = serving.endpoint("http://upstream")
         if serving.protocol == "v2":

@@ -105,8 +105,8 @@ def _parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
     columns = zip(*rows, strict=True)
     # Numbers alone are converted at once, which is faster than one column after the other
     if not set(map(type, chain.from_iterable(rows))) - NUMBERS:
-        columns = np.asarray(rows, dtype=np.float64).T
-        return Batch(columns=dict(zip(names, columns, strict=True)))
+        values: NDArray[Any] = np.asarray(rows, dtype=np.float64)
+        return Batch(columns=dict(zip(names, values.T, strict=True)))
     return Batch(columns=dict(zip(names, map(_parse_record_column, columns), strict=True)))
 
 

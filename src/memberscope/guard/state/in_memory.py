@@ -141,7 +141,7 @@ class MemoryState:
                 table.put(key, full_at, now)
         return Taken(True)
 
-    async def give(self, buckets: Sequence[Bucket]) -> None:
+    async def refund(self, buckets: Sequence[Bucket], taken: Taken) -> None:
         """Give back what was taken, as far as it has not come back by itself."""
         now = self._now()
         for bucket in buckets:

@@ -68,7 +68,7 @@ class State(Protocol):
         """Take from all buckets or from none, atomically across workers."""
         ...
 
-    async def give(self, buckets: Sequence[Bucket]) -> None:
+    async def refund(self, buckets: Sequence[Bucket], taken: Taken) -> None:
         """Give back what was taken, as far as it has not come back by itself."""
         ...
 

@@ -45,11 +45,11 @@ class LocalAfterFault:
             await self._local.take(buckets)
         return taken
 
-    async def give(self, buckets: Sequence[Bucket]) -> None:
+    async def refund(self, buckets: Sequence[Bucket], taken: Taken) -> None:
         """Give back what was taken, here and for all."""
-        await self._local.give(buckets)
+        await self._local.refund(buckets, taken)
         try:
-            await self._shared.give(buckets)
+            await self._shared.refund(buckets, taken)
         except StateError as error:
             self._fault(error)
 

@@ -57,7 +57,7 @@ end
 return {0, '0'}
 """
 # Debts shrink by what is given back; a bucket that is full, or of nobody, has none
-GIVE = """
+REFUND = """
 for i, key in ipairs(KEYS) do
   local kept = redis.call('GET', key)
   if kept then
@@ -111,7 +111,7 @@ class RedisState:
         self._link, self._prefix = RedisLink(url, timeout), prefix
         self._lines, self._keep = lines, ceil(1000 * keep)
         self._take, self._stand = self._link.script(TAKE), self._link.script(STAND)
-        self._publish, self._give = self._link.script(PUBLISH), self._link.script(GIVE)
+        self._publish, self._refund = self._link.script(PUBLISH), self._link.script(REFUND)
 
     def name(self, *parts: str) -> str:
         """Name a key in Redis."""
@@ -128,10 +128,10 @@ class RedisState:
         lacking, wait = await self._take(keys, wanted)
         return Taken(False, float(wait) / 1e6, int(lacking) - 1) if lacking else Taken(True)
 
-    async def give(self, buckets: Sequence[Bucket]) -> None:
+    async def refund(self, buckets: Sequence[Bucket], taken: Taken) -> None:
         """Give back what was taken, as far as it has not come back by itself."""
         given = [repr(1e6 * bucket.n * bucket.rate.seconds / bucket.rate.n) for bucket in buckets]
-        await self._give(self._name_buckets(buckets), given)
+        await self._refund(self._name_buckets(buckets), given)
 
     def _name_buckets(self, buckets: Sequence[Bucket]) -> list[str]:
         # The refill time is part of a bucket's name: under another one it is another bucket
