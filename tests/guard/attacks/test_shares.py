@@ -21,7 +21,7 @@ from running_guard import running
 from unruly import Unruly, serving
 
 from memberscope.guard.admission.connections import ConnectionRoom
-from memberscope.guard.admission.shares import FairPlaces
+from memberscope.guard.admission.shares import FairPlaces, Load
 from memberscope.guard.counters import Uncounted
 from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.guard.refused import RequestRefused
@@ -205,7 +205,7 @@ def test_connections_in_use_are_refused_beyond_a_share_and_idle_ones_give_way():
 def test_who_waits_is_served_in_turn_and_who_leaves_frees_its_turn():
     async def play() -> list[str]:
         places, served = FairPlaces(1, 8), []
-        a, b = (places.build_load(name, 1.0) for name in "ab")
+        a, b = (Load(name, *places.find_share(1.0)) for name in "ab")
         await places.take((a,), 60)
 
         async def wait(load: object, name: str) -> None:

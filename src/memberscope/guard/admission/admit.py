@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import lru_cache
 
 from memberscope.guard.admission.allowance import RefusalAllowance
 from memberscope.guard.admission.shares import SOON, FairPlaces, Load
@@ -26,6 +25,7 @@ from memberscope.guard.state.token_buckets import format_retry_after
 
 NETWORK_SCALE = 4  # allowances of one client that a whole network has
 BITS = {4: 24, 6: 48}  # of the wider network: what one subscriber or company usually has
+REMEMBERED = 8192  # addresses whose wider network is
 SPENT = 65_536  # clients of whom is remembered that their budget is spent
 
 
@@ -43,6 +43,9 @@ class Admission:
         self.limits, self.clock = limits, clock
         self.places = FairPlaces(limits.concurrency, limits.queue)
         self._loads: dict[str, Load] = {}
+        self._client = self.places.find_share(limits.client_share)
+        self._network = self.places.find_share(limits.network_share)
+        self._wide: dict[str, str] = {}
         rates = limits.refused, limits.refused_bytes
         self._allowances = RefusalAllowance(*rates), RefusalAllowance(*rates, NETWORK_SCALE)
         self._spent: dict[str, float] = {}
@@ -60,20 +63,29 @@ class Admission:
         Raises:
             RequestRefused: The client has too many requests under way, or had too many refused.
         """
-        shares = [(key, self.limits.client_share)]
+        load = self._loads.get(key) or Load(key, *self._client)
+        loads: tuple[Load, ...] = (load,)
         if not client.proven and client.address is not None:
-            shares.append((find_wide_network(client.address), self.limits.network_share))
-        loads = tuple(
-            self._loads.get(name) or self.places.build_load(name, share) for name, share in shares
-        )
-        if any(load.unread >= load.most_unread for load in loads):
-            raise RequestRefused("too-many-at-once", SOON)
+            wide = self._find_network(client.subject, client.address)
+            loads = load, self._loads.get(wide) or Load(wide, *self._network)
+        for load in loads:
+            if load.unread >= load.most_unread:
+                raise RequestRefused("too-many-at-once", SOON)
         visit = Visit(self, loads)
         visit.hold(size)
         for load in loads:
             load.visits += 1
             self._loads[load.key] = load
         return visit
+
+    def _find_network(self, subject: str, address: Address) -> str:
+        """Find the wide network of an address, remembered by the name that it counts by."""
+        found = self._wide.get(subject)
+        if found is None:
+            if len(self._wide) >= REMEMBERED:
+                self._wide.clear()
+            found = self._wide[subject] = find_wide_network(address)
+        return found
 
     def leave(self, loads: tuple[Load, ...]) -> None:
         """Forget those who have nothing under way any more."""
@@ -89,7 +101,6 @@ class Admission:
             wait = allowance.find_wait(load.key, load.unread + n, load.size + size, now)
             if wait > 0:
                 raise _build_wait_refusal("too-many-refusals", wait)
-            allowance.forget_paid(load.key, now)
 
     def charge(self, loads: tuple[Load, ...], n: float, size: float) -> None:
         """Charge `n` refused requests, or a part of one, and `size` bytes."""
@@ -99,8 +110,8 @@ class Admission:
 
     def enter_parsing(self, visit: Visit) -> Turn:
         """Give a turn of parsing a long body, to be entered; clients take turns."""
-        key = visit.loads[0].key
-        return Turn(self._parsing, (self._parsing.build_load(key, 1.0),), self.limits)
+        load = Load(visit.loads[0].key, *self._parsing.find_share(1.0))
+        return Turn(self._parsing, (load,), self.limits)
 
     def check_spent(self, key: str) -> None:
         """Refuse (429) a client whose budget is known to hold not one record."""
@@ -161,11 +172,6 @@ class Visit:
         self.release()
         self._admission.charge(self.loads, part, part * self.size)
 
-    def take_place(self) -> Turn:
-        """Give a place among the requests at once, to be entered."""
-        admission = self._admission
-        return Turn(admission.places, self.loads, admission.limits)
-
     def leave(self) -> None:
         """End: nothing is under way any more."""
         self.release()
@@ -190,7 +196,6 @@ class Turn:
         self._places.give(self._loads)
 
 
-@lru_cache(maxsize=8192)
 def find_wide_network(address: Address) -> str:
     """Find the network that strangers of one subscriber or company share.
 

@@ -25,14 +25,21 @@ class RefusalAllowance:
         # Seconds until all is there again, and seconds that a request and a byte cost
         self._whole = requests.seconds, size.seconds
         self._costs = requests.seconds / requests.n / scale, size.seconds / size.n / scale
+        self._most = requests.n * scale, size.n * scale
         self._full_at: dict[str, tuple[float, float]] = {}
 
     def find_wait(self, key: str, n: int, size: int, now: float) -> float:
         """Find the seconds until `n` requests of `size` bytes together are allowed: 0 if now."""
-        # One request is allowed to whoever owes nothing, however long it is
-        if key not in self._full_at and n <= 1:
-            return 0.0
-        at = self._full_at.get(key, (now, now))
+        at = self._full_at.get(key)
+        if at is None:
+            # One request is allowed to whoever owes nothing, however long it is
+            if n <= 1 or (n <= self._most[0] and size <= self._most[1]):
+                return 0.0
+            at = now, now
+        elif max(at) <= now:
+            # All is paid, and need not be remembered
+            del self._full_at[key]
+            return self.find_wait(key, n, size, now)
         waits = (
             max(0.0, full_at - now) + more * cost - whole
             for full_at, more, cost, whole in zip(
@@ -52,8 +59,3 @@ class RefusalAllowance:
             max(now, before[0]) + n * self._costs[0],
             max(now, before[1]) + size * self._costs[1],
         )
-
-    def forget_paid(self, key: str, now: float) -> None:
-        """Forget a key that owes nothing any more."""
-        if max(self._full_at.get(key, (now,))) <= now:
-            self._full_at.pop(key, None)

@@ -57,14 +57,13 @@ class FairPlaces:
         self._free, self._waiting = n, 0
         self._lines: OrderedDict[str, deque[tuple[Loads, asyncio.Future[None]]]] = OrderedDict()
 
-    def build_load(self, key: str, share: float) -> Load:
-        """Build the load of somebody who may take a `share` of the places and of the queue.
+    def find_share(self, share: float) -> tuple[int, int]:
+        """Find how many places, and how many in the queue, are such a `share`.
 
-        >>> load = FairPlaces(64, 256).build_load("a", 0.5)
-        >>> load.most_running, load.most_waiting
+        >>> FairPlaces(64, 256).find_share(0.5)
         (32, 128)
         """
-        return Load(key, ceil(share * self._n), ceil(share * self._queue))
+        return ceil(share * self._n), ceil(share * self._queue)
 
     def check(self, loads: Loads) -> None:
         """Refuse what would find the queue full (503), or the client's share of it (429)."""
@@ -75,17 +74,24 @@ class FairPlaces:
         if any(load.waiting >= load.most_waiting for load in loads):
             raise RequestRefused("too-many-at-once", SOON)
 
+    def take_free(self, loads: Loads) -> bool:
+        """Take a place that is free, and tell whether there was one."""
+        if self._free <= 0 or not self._can_run(loads):
+            return False
+        self._free -= 1
+        for load in loads:
+            load.running += 1
+        return True
+
     async def take(self, loads: Loads, seconds: float) -> None:
         """Take a place, waiting at most `seconds`.
 
         Raises:
             RequestRefused: There is none (503), or the client waits often enough (429).
         """
-        self.check(loads)
         # Waiting needs a timer, which most requests can do without
-        if self._free > 0 and self._can_run(loads):
-            self._occupy(loads)
-        else:
+        if not self.take_free(loads):
+            self.check(loads)
             await self._wait(loads, seconds)
 
     def give(self, loads: Loads) -> None:
@@ -98,11 +104,6 @@ class FairPlaces:
     def _can_run(self, loads: Loads) -> bool:
         return all(load.running < load.most_running for load in loads)
 
-    def _occupy(self, loads: Loads) -> None:
-        self._free -= 1
-        for load in loads:
-            load.running += 1
-
     def _admit_waiting(self) -> None:
         """Give free places to those who wait, one client after the other."""
         for client in [*self._lines]:
@@ -111,10 +112,8 @@ class FairPlaces:
             line = self._lines[client]
             while line and line[0][1].done():
                 line.popleft()
-            if line and self._can_run(line[0][0]):
-                loads, turn = line.popleft()
-                self._occupy(loads)
-                turn.set_result(None)
+            if line and self.take_free(line[0][0]):
+                line.popleft()[1].set_result(None)
                 # Whose turn it was comes last now
                 self._lines.move_to_end(client)
             if not line:

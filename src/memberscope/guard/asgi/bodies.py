@@ -73,15 +73,32 @@ class Holder(Protocol):
         ...
 
 
-def read_declared_length(headers: Headers) -> int | None:
-    """Read the length that a request declares; None where it declares none that is a number."""
-    declared = read_header(headers, b"content-length")
+BodyHeaders = dict[bytes, bytes]
+
+
+def read_body_headers(headers: Headers) -> BodyHeaders:
+    """Read what a request's headers say of its body; what is repeated is joined by commas."""
+    found: BodyHeaders = {}
+    for name, value in headers:
+        name = name.lower()
+        if name in ABOUT:
+            found[name] = value if name not in found else found[name] + b"," + value
+    return found
+
+
+def find_declared_length(about: BodyHeaders) -> int | None:
+    """Find the length that a request declares; None where it declares none that is a number.
+
+    >>> find_declared_length({b"content-length": b"17"}), find_declared_length({})
+    (17, None)
+    """
+    declared = about.get(b"content-length")
     # The digits are cut, as long ones take long to parse
     return int(declared[:20]) if declared is not None and declared.isdigit() else None
 
 
 async def read_body(
-    receive: Receive, headers: Headers, most: int, seconds: float, held: Holder | None = None
+    receive: Receive, about: BodyHeaders, most: int, seconds: float, held: Holder | None = None
 ) -> RequestBody:
     """Read a request's body of at most `most` bytes within `seconds`, still compressed.
 
@@ -89,27 +106,22 @@ async def read_body(
         RequestRefused: It is too long (413), too slow (408), or of another form than JSON (415).
         ClientDisconnected: The client left.
     """
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        name = name.lower()
-        if name in ABOUT:
-            found[name] = value if name not in found else found[name] + b"," + value
-    declared = found.get(b"content-length")
-    # Refused before anything is read; the digits are cut, as long ones take long to parse
-    if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
+    # Refused before anything is read
+    declared = find_declared_length(about)
+    if b"content-length" in about and (declared is None or declared > most):
         raise RequestRefused("content-too-large", CLOSE)
-    kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
+    kind = (about.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
     # With the binary extension, JSON is followed by what nobody would count
     if (
         kind != JSON and not kind.endswith(b"+json")
-    ) or b"inference-header-content-length" in found:
+    ) or b"inference-header-content-length" in about:
         raise RequestRefused("unsupported-media-type", CLOSE)
     try:
         async with asyncio.timeout(seconds):
             raw = await _collect_body(receive, most, held)
     except TimeoutError:
         raise RequestRefused("request-timeout", CLOSE) from None
-    return RequestBody(raw, found.get(b"content-encoding"))
+    return RequestBody(raw, about.get(b"content-encoding"))
 
 
 async def _collect_body(receive: Receive, most: int, held: Holder | None) -> bytes:
@@ -137,7 +149,7 @@ async def skip_body(receive: Receive, headers: Headers, seconds: float = SKIPPIN
 
     So a refusal need not end the connection, which would cost both sides a new one.
     """
-    declared = read_declared_length(headers)
+    declared = find_declared_length(read_body_headers(headers))
     if declared is None or declared > SHORT:
         return False
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from memberscope.guard.asgi.asgi_types import Message, Receive, Scope, Send
-from memberscope.guard.asgi.bodies import Captured, UnreadableAnswer, read_body
+from memberscope.guard.asgi.bodies import Captured, UnreadableAnswer, read_body, read_body_headers
 from memberscope.guard.asgi.body_parsing import parse_query
 from memberscope.guard.asgi.compiled_policy import Rules
 from memberscope.guard.asgi.query_pipeline import QueryPipeline, charge_refusal
@@ -91,14 +91,13 @@ async def _judge_query(
     who = queries.identify(rules, trace, scope)
     treatment = await queries.find_treatment(rules, trace, who[1])
     # Here too, so that bodies which enforcing would not read cost nothing
-    visit = queries.admit(rules, trace, who, scope)
+    about = read_body_headers(scope["headers"])
+    visit = queries.admit(rules, trace, who, about)
     try:
         if heard.too_long:
             raise RequestRefused("content-too-large")
         # The body has been heard whole, so that the time limit does not matter
-        body = await read_body(
-            heard.again, scope["headers"], rules.policy.limits.max_body_bytes, 1.0, visit
-        )
+        body = await read_body(heard.again, about, rules.policy.limits.max_body_bytes, 1.0, visit)
         queries.counters.parsed()
         query = await parse_query(rules, visit, body, restricted=treatment.defence is not None)
         trace.batch = query.batch

@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from memberscope.errors import MemberscopeError
-from memberscope.guard.admission.admit import Visit
+from memberscope.guard.admission.admit import Turn, Visit
 from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.bodies import (
     CLOSE,
     JSON,
+    BodyHeaders,
     Captured,
     ClientDisconnected,
     GuardReply,
     UnreadableAnswer,
+    find_declared_length,
     read_body,
-    read_declared_length,
+    read_body_headers,
     read_header,
     select_neutral_headers,
     skip_body,
@@ -164,9 +166,10 @@ class QueryPipeline:
     ) -> GuardReply:
         group = who[1]
         treatment = await self.find_treatment(rules, trace, group)
-        visit = self.admit(rules, trace, who, scope)
+        about = read_body_headers(scope["headers"])
+        visit = self.admit(rules, trace, who, about)
         try:
-            query = await self._read(rules, trace, visit, treatment, scope, receive)
+            query = await self._read(rules, trace, visit, treatment, (about, receive))
             # A query that would find the queue full is refused before it takes from any budget
             rules.admission.places.check(visit.loads)
             await self.take(rules, trace, group, query.batch, treatment)
@@ -178,7 +181,9 @@ class QueryPipeline:
             visit.leave()
         return await self.protect(rules, trace, captured, len(query.batch), treatment.defence)
 
-    def admit(self, rules: Rules, trace: Trace, who: tuple[Client, Group], scope: Scope) -> Visit:
+    def admit(
+        self, rules: Rules, trace: Trace, who: tuple[Client, Group], about: BodyHeaders
+    ) -> Visit:
         """Admit a request before anything of its body is read.
 
         Raises:
@@ -190,7 +195,7 @@ class QueryPipeline:
         if admission.has_spent:
             admission.check_spent("a")
             admission.check_spent(f"{group.name}:{trace.key}")
-        return admission.enter(client, trace.key, read_declared_length(scope["headers"]) or 0)
+        return admission.enter(client, trace.key, find_declared_length(about) or 0)
 
     async def _read(
         self,
@@ -198,15 +203,13 @@ class QueryPipeline:
         trace: Trace,
         visit: Visit,
         treatment: Treatment,
-        scope: Scope,
-        receive: Receive,
+        sent: tuple[BodyHeaders, Receive],
     ) -> ParsedQuery:
         """Read the body, unfold it and parse it."""
         limits = rules.policy.limits
+        about, receive = sent
         trace.begun = True
-        body = await read_body(
-            receive, scope["headers"], limits.max_body_bytes, limits.body_timeout, visit
-        )
+        body = await read_body(receive, about, limits.max_body_bytes, limits.body_timeout, visit)
         trace.whole = True
         self.counters.parsed()
         query = await parse_query(rules, visit, body, restricted=treatment.defence is not None)
@@ -284,9 +287,14 @@ class QueryPipeline:
         receive: Receive,
     ) -> Captured:
         """Wait for a place and ask; what was taken is given back where no answer came."""
+        places = rules.admission.places
         try:
-            async with visit.take_place():
+            if not places.take_free(visit.loads):
+                await places.take(visit.loads, rules.policy.limits.answer_timeout)
+            try:
                 captured = await self._ask(rules, trace, query, scope, receive)
+            finally:
+                places.give(visit.loads)
         except RequestRefused as refused:
             if refused.problem in AT_FAULT or refused.problem == "too-many-at-once":
                 await self._refund(trace)
@@ -408,7 +416,7 @@ class QueryPipeline:
         passing = StreamingSend(send, neutral=True)
         limited = limit_receive(receive, limits.body_timeout, most=limits.max_body_bytes)
         try:
-            async with visit.take_place():
+            async with Turn(rules.admission.places, visit.loads, limits):
                 await stream_answer(
                     self.app,
                     scope,

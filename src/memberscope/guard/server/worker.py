@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -173,6 +174,8 @@ class Worker:
         except BaseException:
             ending()
             raise
+        # What lives from the start on is no garbage: collections need not look at it each time
+        gc.freeze()
         log_event(
             logging.INFO,
             "serving",
