@@ -52,6 +52,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/memguard.py speed
 	$(BIN)/python benchmarks/dp_sgd.py speed
 	$(BIN)/python benchmarks/defended_training.py
+	$(BIN)/python benchmarks/guard_flood.py
 	$(BIN)/python benchmarks/guard_load.py
 	$(BIN)/python benchmarks/guard_state.py
 	$(MAKE) bench-label-only

@@ -19,7 +19,11 @@ from guarded import JSON, guarded, policy
 from running_guard import running
 from unruly import Unruly, serving
 
+from memberscope.errors import InputError
+from memberscope.guard.calibration.thresholds_file import read_tuned
 from memberscope.guard.counters import Uncounted
+from memberscope.guard.hashing.secret_key import read_secrets
+from memberscope.guard.policy.config import read_policy
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import ActiveResponse
 
@@ -247,3 +251,10 @@ def test_a_response_in_force_comes_before_the_body(response, status, mode):
         found = [guard.score().status for _ in range(2)]
     assert found == ([status] * 2 if mode == "enforce" else [200] * 2)
     assert counters.n == 0 and app.requests == (0 if mode == "enforce" else 2)
+
+
+@pytest.mark.parametrize("read", [read_policy, read_secrets, lambda path: read_tuned(path, "k")])
+def test_files_that_nest_too_deep_are_refused_with_a_sentence(read, tmp_path):
+    (tmp_path / "deep").write_text(("a = " if read is read_policy else "") + "[" * 100_000)
+    with pytest.raises(InputError, match="Expected"):
+        read(tmp_path / "deep")

@@ -108,7 +108,7 @@ def read_secrets(path: str | Path) -> list[Secret]:
             f"Expected a key file, got {str(path)!r}: {error.strerror}. Make one with memberscope "
             "guard prepare."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"Expected a key file, got something else in {str(path)!r}. Make one with memberscope "
             "guard prepare."

@@ -91,7 +91,7 @@ def read_policy(path: str | Path) -> GuardPolicy:
         raise InputError(
             f"Expected a guard policy, got {str(path)!r}: {error.strerror}. Check --policy."
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             f"Expected a TOML policy, got {str(path)!r} with: {error}. Repair the file."
         ) from error
