@@ -94,11 +94,11 @@ class Admission:
             if not load.visits:
                 del self._loads[load.key]
 
-    def check_allowances(self, loads: tuple[Load, ...], n: int, size: int) -> None:
-        """Refuse (429) where so many more requests and bytes are beyond an allowance."""
+    def check_allowances(self, loads: tuple[Load, ...], size: int) -> None:
+        """Refuse (429) where one more request, or so many more bytes, are beyond an allowance."""
         now = self.clock()
         for load, allowance in zip(loads, self._allowances, strict=False):
-            wait = allowance.find_wait(load.key, load.unread + n, load.size + size, now)
+            wait = allowance.find_wait(load.key, load.size, size, now)
             if wait > 0:
                 raise _build_wait_refusal("too-many-refusals", wait)
 
@@ -143,16 +143,18 @@ class Visit:
         self._held, self._unread = 0, False
         self.size = 0  # bytes that were read or unfolded
 
-    def hold(self, size: int) -> None:
+    def hold(self, size: int, *, again: bool = False) -> None:
         """Hold a request of `size` bytes in all until it is read.
+
+        With `again`, check it even if it is no longer than before.
 
         Raises:
             RequestRefused: The allowance of refusals does not have that much.
         """
         more = max(0, size - self._held)
-        if self._unread and not more:
+        if self._unread and not more and not again:
             return
-        self._admission.check_allowances(self.loads, 0 if self._unread else 1, more)
+        self._admission.check_allowances(self.loads, more)
         for load in self.loads:
             load.size += more
             if not self._unread:

@@ -16,35 +16,36 @@ class RefusalAllowance:
     """Allowances of `requests` and of bytes (`size`), times `scale`, for each key.
 
     >>> allowance = RefusalAllowance(RateLimit.of("2/m"), RateLimit.of("1000/m"))
-    >>> allowance.charge("a", 1, 100, now=0.0)
-    >>> allowance.find_wait("a", 1, 0, now=0.0), allowance.find_wait("a", 2, 0, now=0.0)
-    (0.0, 30.0)
+    >>> allowance.charge("a", 2, 100, now=0.0)
+    >>> allowance.find_wait("a", 0, 0, now=0.0), allowance.find_wait("a", 0, 0, now=30.0)
+    (30.0, 0.0)
     """
 
     def __init__(self, requests: RateLimit, size: RateLimit, scale: int = 1) -> None:
         # Seconds until all is there again, and seconds that a request and a byte cost
         self._whole = requests.seconds, size.seconds
         self._costs = requests.seconds / requests.n / scale, size.seconds / size.n / scale
-        self._most = requests.n * scale, size.n * scale
         self._full_at: dict[str, tuple[float, float]] = {}
 
-    def find_wait(self, key: str, n: int, size: int, now: float) -> float:
-        """Find the seconds until `n` requests of `size` bytes together are allowed: 0 if now."""
+    def find_wait(self, key: str, held: int, size: int, now: float) -> float:
+        """Find the seconds until a request of `size` bytes is allowed, 0 if it is now.
+
+        Beside it, `held` bytes of the same key are not read yet. Their number does not count: it is
+        bounded elsewhere, and one refusal must not turn away what is under way beside it.
+        """
         at = self._full_at.get(key)
         if at is None:
             # One request is allowed to whoever owes nothing, however long it is
-            if n <= 1 or (n <= self._most[0] and size <= self._most[1]):
+            if not held:
                 return 0.0
             at = now, now
         elif max(at) <= now:
             # All is paid, and need not be remembered
             del self._full_at[key]
-            return self.find_wait(key, n, size, now)
+            return self.find_wait(key, held, size, now)
         waits = (
-            max(0.0, full_at - now) + more * cost - whole
-            for full_at, more, cost, whole in zip(
-                at, (n, size), self._costs, self._whole, strict=True
-            )
+            max(0.0, at[0] - now) + self._costs[0] - self._whole[0],
+            max(0.0, at[1] - now) + (held + size) * self._costs[1] - self._whole[1],
         )
         # Sums of costs err in the last digits, which must not refuse the last request
         return max((wait for wait in waits if wait > 1e-9), default=0.0)

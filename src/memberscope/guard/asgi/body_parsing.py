@@ -36,7 +36,8 @@ async def parse_query(
     try:
         async with asyncio.timeout(limits.parse_timeout), turn:
             # What others of this client cost by now may leave it nothing
-            visit.hold(find_unfolded_bound(body, limits.max_body_bytes, limits.max_unfold))
+            bound = find_unfolded_bound(body, limits.max_body_bytes, limits.max_unfold)
+            visit.hold(bound, again=True)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
                 _find_executor(), _parse_whole, rules, visit, body, restricted

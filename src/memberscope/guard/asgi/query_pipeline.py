@@ -60,6 +60,8 @@ from memberscope.wire import Batch
 
 LATER = 16  # records up to which an answer that passes as it is is read by the monitor
 UNKNOWN = Client("network", "unknown", False)  # all who cannot be identified, as one client
+# What was turned away unread is not charged for that
+UNCHARGED = AT_FAULT | {"too-many-refusals", "too-many-at-once"}
 TENTH = 0.1  # of a charge: a query that only lacks a budget costs no more than an answered one
 
 
@@ -486,7 +488,7 @@ def charge_refusal(visit: Visit, trace: Trace, error: RequestRefused | ClientDis
             visit.refuse()
     elif error.problem == "budget-exhausted":
         visit.refuse(TENTH)
-    elif error.problem not in AT_FAULT and trace.batch is None:
+    elif error.problem not in UNCHARGED and trace.batch is None:
         visit.refuse()
 
 
