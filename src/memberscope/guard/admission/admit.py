@@ -66,11 +66,8 @@ class Admission:
         load = self._loads.get(key) or Load(key, *self._client)
         loads: tuple[Load, ...] = (load,)
         if not client.proven and client.address is not None:
-            wide = self._find_network(client.subject, client.address)
+            wide = self._wide.get(client.subject) or self._find_network(client)
             loads = load, self._loads.get(wide) or Load(wide, *self._network)
-        for load in loads:
-            if load.unread >= load.most_unread:
-                raise RequestRefused("too-many-at-once", SOON)
         visit = Visit(self, loads)
         visit.hold(size)
         for load in loads:
@@ -78,13 +75,12 @@ class Admission:
             self._loads[load.key] = load
         return visit
 
-    def _find_network(self, subject: str, address: Address) -> str:
-        """Find the wide network of an address, remembered by the name that it counts by."""
-        found = self._wide.get(subject)
-        if found is None:
-            if len(self._wide) >= REMEMBERED:
-                self._wide.clear()
-            found = self._wide[subject] = find_wide_network(address)
+    def _find_network(self, client: Client) -> str:
+        """Find the wide network of a client, remembered by the name that it counts by."""
+        if len(self._wide) >= REMEMBERED:
+            self._wide.clear()
+        assert client.address is not None
+        found = self._wide[client.subject] = find_wide_network(client.address)
         return found
 
     def leave(self, loads: tuple[Load, ...]) -> None:
@@ -96,9 +92,11 @@ class Admission:
 
     def check_allowances(self, loads: tuple[Load, ...], size: int) -> None:
         """Refuse (429) where one more request, or so many more bytes, are beyond an allowance."""
-        now = self.clock()
         for load, allowance in zip(loads, self._allowances, strict=False):
-            wait = allowance.find_wait(load.key, load.size, size, now)
+            # Who owes nothing and has nothing unread needs no look at the clock
+            if not load.size and load.key not in allowance.owed:
+                continue
+            wait = allowance.find_wait(load.key, load.size, size, self.clock())
             if wait > 0:
                 raise _build_wait_refusal("too-many-refusals", wait)
 
@@ -149,16 +147,20 @@ class Visit:
         With `again`, check it even if it is no longer than before.
 
         Raises:
-            RequestRefused: The allowance of refusals does not have that much.
+            RequestRefused: The allowance of refusals does not have that much, or the client has too
+                many requests under way that are not read.
         """
         more = max(0, size - self._held)
         if self._unread and not more and not again:
             return
+        if not self._unread:
+            for load in self.loads:
+                if load.unread >= load.most_unread:
+                    raise RequestRefused("too-many-at-once", SOON)
         self._admission.check_allowances(self.loads, more)
         for load in self.loads:
             load.size += more
-            if not self._unread:
-                load.unread += 1
+            load.unread += not self._unread
         self._held, self._unread = self._held + more, True
 
     def release(self) -> None:

@@ -25,7 +25,8 @@ class RefusalAllowance:
         # Seconds until all is there again, and seconds that a request and a byte cost
         self._whole = requests.seconds, size.seconds
         self._costs = requests.seconds / requests.n / scale, size.seconds / size.n / scale
-        self._full_at: dict[str, tuple[float, float]] = {}
+        # When all that a key owes is paid, in requests and in bytes
+        self.owed: dict[str, tuple[float, float]] = {}
 
     def find_wait(self, key: str, held: int, size: int, now: float) -> float:
         """Find the seconds until a request of `size` bytes is allowed, 0 if it is now.
@@ -33,7 +34,7 @@ class RefusalAllowance:
         Beside it, `held` bytes of the same key are not read yet. Their number does not count: it is
         bounded elsewhere, and one refusal must not turn away what is under way beside it.
         """
-        at = self._full_at.get(key)
+        at = self.owed.get(key)
         if at is None:
             # One request is allowed to whoever owes nothing, however long it is
             if not held:
@@ -41,7 +42,7 @@ class RefusalAllowance:
             at = now, now
         elif max(at) <= now:
             # All is paid, and need not be remembered
-            del self._full_at[key]
+            del self.owed[key]
             return self.find_wait(key, held, size, now)
         waits = (
             max(0.0, at[0] - now) + self._costs[0] - self._whole[0],
@@ -52,11 +53,11 @@ class RefusalAllowance:
 
     def charge(self, key: str, n: float, size: float, now: float) -> None:
         """Charge `n` refused requests of `size` bytes together."""
-        before = self._full_at.pop(key, (now, now))
-        if len(self._full_at) >= MOST:
-            del self._full_at[next(iter(self._full_at))]
+        before = self.owed.pop(key, (now, now))
+        if len(self.owed) >= MOST:
+            del self.owed[next(iter(self.owed))]
         # Put in again, so that the order is that of the last refusals
-        self._full_at[key] = (
+        self.owed[key] = (
             max(now, before[0]) + n * self._costs[0],
             max(now, before[1]) + size * self._costs[1],
         )

@@ -29,16 +29,12 @@ class Load:
     key: str
     most_running: int
     most_waiting: int
+    most_unread: int
     visits: int = 0
     unread: int = 0
     size: int = 0
     running: int = 0
     waiting: int = 0
-
-    @property
-    def most_unread(self) -> int:
-        """Requests that may be read at once."""
-        return max(FEWEST_UNREAD, self.most_running + self.most_waiting)
 
 
 Loads = tuple[Load, ...]
@@ -57,13 +53,14 @@ class FairPlaces:
         self._free, self._waiting = n, 0
         self._lines: OrderedDict[str, deque[tuple[Loads, asyncio.Future[None]]]] = OrderedDict()
 
-    def find_share(self, share: float) -> tuple[int, int]:
-        """Find how many places, and how many in the queue, are such a `share`.
+    def find_share(self, share: float) -> tuple[int, int, int]:
+        """Find how many may run, wait, and be read at once, by such a `share`.
 
         >>> FairPlaces(64, 256).find_share(0.5)
-        (32, 128)
+        (32, 128, 160)
         """
-        return ceil(share * self._n), ceil(share * self._queue)
+        running, waiting = ceil(share * self._n), ceil(share * self._queue)
+        return running, waiting, max(FEWEST_UNREAD, running + waiting)
 
     def check(self, loads: Loads) -> None:
         """Refuse what would find the queue full (503), or the client's share of it (429)."""
@@ -102,7 +99,8 @@ class FairPlaces:
         self._admit_waiting()
 
     def _can_run(self, loads: Loads) -> bool:
-        return all(load.running < load.most_running for load in loads)
+        first, last = loads[0], loads[-1]
+        return first.running < first.most_running and last.running < last.most_running
 
     def _admit_waiting(self) -> None:
         """Give free places to those who wait, one client after the other."""
