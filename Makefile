@@ -60,6 +60,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/memguard.py speed
 	$(BIN)/python benchmarks/dp_sgd.py speed
 	$(BIN)/python benchmarks/defended_training.py
+	$(BIN)/python benchmarks/guard_flood.py
 	$(BIN)/python benchmarks/guard_load.py
 	$(BIN)/python benchmarks/keyed_noise.py
 	$(BIN)/python benchmarks/guard_state.py

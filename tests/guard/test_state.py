@@ -80,6 +80,23 @@ def test_a_budget_is_granted_to_the_last_token_and_no_further(state_here):
     assert with_state(state_here, body) == [True] * 1000 + [False] * 2
 
 
+def test_what_is_given_back_can_be_taken_again_and_no_more(state_here):
+    async def body(state):
+        asked = [bucket("c:x", 8), bucket("c:y", 10)]
+        taken = await state.take(asked)
+        await state.refund(asked, taken)
+        again = await state.take([bucket("c:x", 10), bucket("c:y", 4)])
+        # No bucket ever holds more than a full one
+        await state.refund([bucket("c:y", 4), bucket("c:z", 3)], again)
+        await state.refund([bucket("c:y", 4)], again)
+        return [
+            (await state.take([entry])).allowed
+            for entry in (bucket("c:x", 1), bucket("c:y", 10), bucket("c:y", 1), bucket("c:z", 10))
+        ]
+
+    assert with_state(state_here, body) == [False, True, False, True]
+
+
 def test_all_buckets_or_none(state_here):
     async def body(state):
         await state.take([bucket("c:b", 8)])

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from memberscope.guard.asgi.http_protocol import build_protocol_class
 from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.asgi.proxy import Proxy
+from memberscope.guard.forwarding.proxy import Proxy
 from memberscope.guard.policy.config import GuardPolicy, parse_guard_policy
 from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.server.worker import build_server, open_listener
@@ -90,6 +90,9 @@ class Broken:
     """A state that cannot be reached."""
 
     async def take(self, buckets: Any) -> Taken:
+        raise StateError("away")
+
+    async def refund(self, buckets: Any, taken: Taken) -> None:
         raise StateError("away")
 
     async def standing(self, client: str) -> ActiveResponse | None:

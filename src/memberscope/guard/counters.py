@@ -34,6 +34,18 @@ class Counters(Protocol):
         """Add to the queries in flight: 1 at the start, -1 at the end."""
         ...
 
+    def parsed(self) -> None:
+        """Count a query whose body was unfolded and parsed, or where that was tried."""
+        ...
+
+    def refunded(self) -> None:
+        """Count a query that took from budgets, was not answered, and got its records back."""
+        ...
+
+    def connection_ended(self, why: str) -> None:
+        """Count a connection that was ended for its client's share: `idle` or `share`."""
+        ...
+
     def reload(self, good: bool) -> None:
         """Count a policy that was read again."""
         ...
@@ -61,6 +73,15 @@ class Uncounted:
         """Count nothing."""
 
     def in_flight(self, change: int) -> None:
+        """Count nothing."""
+
+    def parsed(self) -> None:
+        """Count nothing."""
+
+    def refunded(self) -> None:
+        """Count nothing."""
+
+    def connection_ended(self, why: str) -> None:
         """Count nothing."""
 
     def reload(self, good: bool) -> None:

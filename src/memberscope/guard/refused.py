@@ -23,6 +23,8 @@ Problem = Literal[
     "grpc-not-spoken",
     "unreadable-record",
     "budget-exhausted",
+    "too-many-refusals",
+    "too-many-at-once",
     "bad-gateway",
     "overloaded",
     "unavailable",
@@ -44,11 +46,16 @@ STATUSES: dict[Problem, int] = {
     "grpc-not-spoken": 415,
     "unreadable-record": 422,
     "budget-exhausted": 429,
+    "too-many-refusals": 429,
+    "too-many-at-once": 429,
     "bad-gateway": 502,
     "overloaded": 503,
     "unavailable": 503,
     "gateway-timeout": 504,
 }
+
+# Refusals that are the guard's own fault or its upstream's: they cost a client nothing
+AT_FAULT: frozenset[Problem] = frozenset(("overloaded", "unavailable", "gateway-timeout"))
 
 
 class RequestRefused(Exception):

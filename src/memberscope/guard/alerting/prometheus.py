@@ -45,7 +45,9 @@ REASONS = (
     "guesses",
     "identity",
     "record",
+    "refusals",
     "route",
+    "share",
     "size",
     "slow",
     "step_up",
@@ -54,6 +56,7 @@ REASONS = (
 )
 FAULTS = ("identity", "state", "upstream", "answer", "defence", "watch", "internal")
 LOST = ("queue", "log", "webhook")
+ENDED = ("idle", "share")
 STATUSES = tuple(str(int(status)) for status in HTTPStatus)
 OTHER = "other"
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
@@ -96,6 +99,16 @@ class Metrics:
         self._in_flight = self._gauge("in_flight", "Queries under way.", "livesum")
         self._left_out = self._gauge(
             "replicas_left_out", "Upstream addresses that get no requests.", "livemax"
+        )
+        self._parsed = self._counter(
+            "bodies_parsed_total", "Queries whose body was unfolded and parsed, or tried to be."
+        )
+        self._refunded = self._counter(
+            "refunds_total",
+            "Queries that got their records back: unanswered, by no fault of theirs.",
+        )
+        self._ended = self._counter(
+            "connections_ended_total", "Connections ended for their client's share.", "why"
         )
         self._reloads = self._counter("policy_reloads_total", "Policies read.", "outcome")
         self._good = self._gauge(
@@ -178,6 +191,18 @@ class Metrics:
     def left_out(self, n: int) -> None:
         """Set the number of upstream addresses that get no requests, as they do not answer."""
         self._left_out.set(n)
+
+    def parsed(self) -> None:
+        """Count a query whose body was unfolded and parsed, or where that was tried."""
+        self._parsed.inc()
+
+    def refunded(self) -> None:
+        """Count a query that took from budgets, was not answered, and got its records back."""
+        self._refunded.inc()
+
+    def connection_ended(self, why: str) -> None:
+        """Count a connection that was ended for its client's share, `idle` or not."""
+        self._ended.labels(_restrict_label(why, ENDED)).inc()
 
     def reload(self, good: bool) -> None:
         """Record whether a policy was read again; a broken one leaves the old one in force."""
@@ -270,6 +295,8 @@ class Metrics:
             self._faults.labels(which)
         for where in LOST:
             self._lost.labels(where)
+        for why in ENDED:
+            self._ended.labels(why)
         for outcome in ("good", "bad"):
             self._reloads.labels(outcome)
         for detector in get_args(Detector):

@@ -1,4 +1,4 @@
-"""Read and write bodies within limits of bytes, seconds and decompressed size."""
+"""Read, unfold and write bodies within limits of bytes and seconds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
 from memberscope.guard.refused import RequestRefused
@@ -19,7 +19,17 @@ ABOUT = {
     b"content-encoding",
     b"inference-header-content-length",
 }  # a request's body
+# What a proxy says of the client, and a client could say of itself
+FORWARDED = {
+    b"forwarded",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+}
 CLOSE = (("connection", "close"),)
+SHORT = 65_536  # bytes of a body that costs little, whatever it holds
+SKIPPING = 1.0  # seconds that a short body may take which nobody reads
 
 
 class ClientDisconnected(Exception):
@@ -36,43 +46,85 @@ def read_header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | 
     return b",".join(found) if found else None
 
 
-async def read_body(receive: Receive, headers: Headers, most: int, seconds: float) -> bytes:
-    """Read a request's body of at most `most` bytes within `seconds`, decompressed.
+def list_hop_headers(headers: Headers) -> set[bytes]:
+    """List the headers that the Connection header keeps to this hop.
+
+    >>> sorted(list_hop_headers([(b"Connection", b"close, X-Once")]))
+    [b'close', b'x-once']
+    """
+    value = read_header(headers, b"connection")
+    return {word.strip().lower() for word in value.split(b",")} if value else set()
+
+
+class RequestBody(NamedTuple):
+    """Body of a request as it was sent, and the coding that it is in."""
+
+    raw: bytes
+    coding: bytes | None = None
+
+
+class Holder(Protocol):
+    """Interface of what counts a request's bytes while they come."""
+
+    size: int
+
+    def hold(self, size: int) -> None:
+        """Count so many bytes in all."""
+        ...
+
+
+BodyHeaders = dict[bytes, bytes]
+
+
+def read_body_headers(headers: Headers) -> BodyHeaders:
+    """Read what a request's headers say of its body; what is repeated is joined by commas."""
+    found: BodyHeaders = {}
+    for name, value in headers:
+        name = name.lower()
+        if name in ABOUT:
+            found[name] = value if name not in found else found[name] + b"," + value
+    return found
+
+
+def find_declared_length(about: BodyHeaders) -> int | None:
+    """Find the length that a request declares; None where it declares none that is a number.
+
+    >>> find_declared_length({b"content-length": b"17"}), find_declared_length({})
+    (17, None)
+    """
+    declared = about.get(b"content-length")
+    # The digits are cut, as long ones take long to parse
+    return int(declared[:20]) if declared is not None and declared.isdigit() else None
+
+
+async def read_body(
+    receive: Receive, about: BodyHeaders, most: int, seconds: float, held: Holder | None = None
+) -> RequestBody:
+    """Read a request's body of at most `most` bytes within `seconds`, still compressed.
 
     Raises:
         RequestRefused: It is too long (413), too slow (408), or of another form than JSON (415).
         ClientDisconnected: The client left.
     """
-    found: dict[bytes, bytes] = {}
-    for name, value in headers:
-        name = name.lower()
-        if name in ABOUT:
-            found[name] = value if name not in found else found[name] + b"," + value
-    declared = found.get(b"content-length")
-    # Refused before anything is read; the digits are cut, as long ones take long to parse
-    if declared is not None and not (declared.isdigit() and int(declared[:20]) <= most):
+    # Refused before anything is read
+    declared = find_declared_length(about)
+    if b"content-length" in about and (declared is None or declared > most):
         raise RequestRefused("content-too-large", CLOSE)
-    kind = (found.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
+    kind = (about.get(b"content-type") or JSON).partition(b";")[0].strip().lower()
     # With the binary extension, JSON is followed by what nobody would count
     if (
         kind != JSON and not kind.endswith(b"+json")
-    ) or b"inference-header-content-length" in found:
+    ) or b"inference-header-content-length" in about:
         raise RequestRefused("unsupported-media-type", CLOSE)
     try:
         async with asyncio.timeout(seconds):
-            raw = await _collect_body(receive, most)
+            raw = await _collect_body(receive, most, held)
     except TimeoutError:
         raise RequestRefused("request-timeout", CLOSE) from None
-    coding = found.get(b"content-encoding")
-    try:
-        return raw if coding is None else _decompress_body(raw, coding, most)
-    except UnreadableAnswer:
-        raise RequestRefused("content-too-large") from None
-    except ValueError:
-        raise RequestRefused("unsupported-media-type") from None
+    return RequestBody(raw, about.get(b"content-encoding"))
 
 
-async def _collect_body(receive: Receive, most: int) -> bytes:
+async def _collect_body(receive: Receive, most: int, held: Holder | None) -> bytes:
     """Join the body's parts."""
     parts: list[bytes] = []
     size = 0
@@ -84,9 +136,56 @@ async def _collect_body(receive: Receive, most: int) -> bytes:
         size += len(part)
         if size > most:
             raise RequestRefused("content-too-large", CLOSE)
+        if held is not None:
+            held.size = size
+            held.hold(size)
         parts.append(part)
         if not message.get("more_body", False):
             return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+async def skip_body(receive: Receive, headers: Headers, seconds: float = SKIPPING) -> bool:
+    """Read and forget a short body, and tell whether it came whole.
+
+    So a refusal need not end the connection, which would cost both sides a new one.
+    """
+    declared = find_declared_length(read_body_headers(headers))
+    if declared is None or declared > SHORT:
+        return False
+    try:
+        async with asyncio.timeout(seconds):
+            while (message := await receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        return False
+    return bool(message["type"] == "http.request")
+
+
+def find_unfolded_bound(body: RequestBody, most: int, ratio: float) -> int:
+    """Find how many bytes a body may have when it is decompressed."""
+    if body.coding is None:
+        return len(body.raw)
+    # A few records that are all zeros may unfold further without being much
+    return min(most, max(SHORT, int(ratio * len(body.raw))))
+
+
+def unfold_body(body: RequestBody, most: int, ratio: float) -> bytes:
+    """Decompress a request's body to at most `most` bytes, and `ratio` times its length.
+
+    Raises:
+        RequestRefused: It unfolds to more (413), or is in a coding that is not read (415).
+
+    >>> unfold_body(RequestBody(zlib.compress(b"[1]"), b"deflate"), 10, 100.0)
+    b'[1]'
+    """
+    if body.coding is None:
+        return body.raw
+    try:
+        return _decompress_body(body.raw, body.coding, find_unfolded_bound(body, most, ratio))
+    except UnreadableAnswer:
+        raise RequestRefused("content-too-large") from None
+    except ValueError:
+        raise RequestRefused("unsupported-media-type") from None
 
 
 def _decompress_body(raw: bytes, coding: bytes, most: int) -> bytes:

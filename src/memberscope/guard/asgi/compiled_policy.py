@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from memberscope.guard.admission.admit import Admission
 from memberscope.guard.hashing.pseudonyms import Names
 from memberscope.guard.identity.client_classes import Classes
 from memberscope.guard.identity.client_identity import Client, Identifier
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
-from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
+from memberscope.guard.rewriting.request_caps import RequestCaps
 from memberscope.guard.sketching.record_forms import load_record_form
 from memberscope.guard.state.client_shares import find_client_networks
 from memberscope.guard.state.interface import AnyBucket, Taken
@@ -65,65 +66,6 @@ class Group:
         return policies, (b"ratelimit", format_rate_limit(rate, taken))
 
 
-class Slots:
-    """Room for so many requests at once, and for so many that wait."""
-
-    def __init__(self, n: int, queue: int) -> None:
-        """Open `n` places."""
-        self._room, self._queue, self._waiting = asyncio.Semaphore(n), queue, 0
-
-    def check(self) -> None:
-        """Refuse (503) what would wait in a full queue."""
-        if self._room.locked() and self._waiting >= self._queue:
-            raise RequestRefused("overloaded", (("retry-after", "1"),))
-
-    def one(self, seconds: float) -> Slot:
-        """Give a place to enter, waiting at most `seconds`; refuse (503) where there is none."""
-        return Slot(self, seconds)
-
-    async def take(self, seconds: float) -> None:
-        """Take a place.
-
-        Raises:
-            RequestRefused: There is none (503).
-        """
-        self.check()
-        # Waiting needs a timer, which most requests can do without
-        if self._room.locked():
-            await self._wait(seconds)
-        else:
-            await self._room.acquire()  # at once
-
-    def give(self) -> None:
-        """Give a place back."""
-        self._room.release()
-
-    async def _wait(self, seconds: float) -> None:
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(seconds):
-                await self._room.acquire()
-        except TimeoutError:
-            raise RequestRefused("overloaded", (("retry-after", "1"),)) from None
-        finally:
-            self._waiting -= 1
-
-
-class Slot:
-    """Hold one place while its block runs."""
-
-    def __init__(self, slots: Slots, seconds: float) -> None:
-        self._slots, self._seconds = slots, seconds
-
-    async def __aenter__(self) -> None:
-        """Take a place."""
-        await self._slots.take(self._seconds)
-
-    async def __aexit__(self, *error: object) -> None:
-        """Give it back."""
-        self._slots.give()
-
-
 @dataclass(frozen=True, eq=False)
 class Rules:
     """Policy in force, with all that is built from it."""
@@ -133,7 +75,7 @@ class Rules:
     classes: Classes
     groups: Mapping[str, Group]
     identify: Identify
-    slots: Slots
+    admission: Admission
     digest: str
 
     @cached_property
@@ -207,8 +149,12 @@ class Rules:
         return found
 
 
-def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
-    """Compile a policy.
+def build_rules(
+    policy: GuardPolicy,
+    identify: Identify | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Rules:
+    """Compile a policy; `clock` is for allowances, in seconds.
 
     Raises:
         InputError: A defence is not fitted, a network cannot be read, or what identifies clients is
@@ -225,20 +171,20 @@ def build_rules(policy: GuardPolicy, identify: Identify | None = None) -> Rules:
         groups[name] = Group(
             name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse)
         )
-    slots = Slots(policy.limits.concurrency, policy.limits.queue)
-    form = load_record_form(policy)
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
+    exchange = Exchange.of(
+        policy.serving,
+        load_record_form(policy),
+        passes_unreadable=policy.monitor.unreadable == "log",
+        caps=RequestCaps.of(policy.limits),
+    )
     return Rules(
         policy,
-        Exchange.of(
-            policy.serving,
-            form,
-            passes_unreadable=policy.monitor.unreadable == "log",
-        ),
+        exchange,
         classes,
         groups,
         identify,
-        slots,
+        Admission(policy.limits, clock),
         hash_guard_policy(policy),
     )
 

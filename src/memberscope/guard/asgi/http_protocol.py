@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from memberscope.guard.admission.connections import ConnectionRoom, Seat
 from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.refusals import PROBLEM_JSON, build_refusal_reply, encode_problem
 from memberscope.guard.refused import RequestRefused
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from asyncio import TimerHandle
 
 LONGEST_HEAD = 2**16  # bytes of a request's line and headers
+PROTOCOL: Any = object  # uvicorn's class comes in behind it, without an import at the start
 
 
 def build_problem_protocol_class() -> Any:
@@ -24,10 +27,14 @@ def build_problem_protocol_class() -> Any:
 
         def send_400_response(self, msg: str) -> None:
             """Refuse what is no HTTP, as a problem document in the place of uvicorn's text."""
+            self.send_problem("malformed-http", 400)
+
+        def send_problem(self, name: str, status: int) -> None:
+            """Send a problem document, and end the connection."""
             # Written by hand: there is no request yet that an application could answer
-            body = encode_problem("malformed-http", 400)
+            body = encode_problem(name, status)
             lines = [
-                b"HTTP/1.1 400 Bad Request",
+                b"HTTP/1.1 %d %s" % (status, HTTPStatus(status).phrase.encode()),
                 *(b"%s: %s" % header for header in self.server_state.default_headers),
                 b"content-type: " + PROBLEM_JSON,
                 b"content-length: %d" % len(body),
@@ -53,90 +60,107 @@ def build_problem_protocol_class() -> Any:
     return ProblemConnection
 
 
-def build_protocol_class(patience: float) -> Any:
+def build_protocol_class(patience: float, room: ConnectionRoom | None = None) -> Any:
     """Build uvicorn's protocol class with time limits of `patience` seconds.
 
-    The limits are for a request's head, and for a client that stops reading an answer.
+    The limits are for a request's head, and for a client that stops reading an answer. In a `room`,
+    each address has its share of the connections.
 
     What is sent after an answer, and is no new request, keeps a connection for as long again at
     most: bodies that nobody reads, blank lines.
     """
-    base: Any = build_problem_protocol_class()
+    limits = {"patience": patience, "room": room}
+    return type("Connection", (LimitedConnection, build_problem_protocol_class()), limits)
 
-    class Connection(base):  # type: ignore[misc]
-        """Close a connection whose client is too slow."""
 
-        app: App
-        _timer: TimerHandle | None = None
-        _reader: TimerHandle | None = None
-        _rest: TimerHandle | None = None
-        _head = 0
-        _heading = True
+class LimitedConnection(PROTOCOL):  # type: ignore[misc]
+    """Close a connection whose client is too slow, or whose address has too many."""
 
-        def connection_made(self, transport: Any) -> None:
-            """Start the clock; read the certificate."""
-            super().connection_made(transport)
-            name = _read_certificate_name(transport.get_extra_info("ssl_object"))
-            if name is not None:
-                self.app = _add_certificate_name(self.app, name)
-            self._await_head()
+    patience: float
+    room: ConnectionRoom | None
+    app: App
+    _timer: TimerHandle | None = None
+    _reader: TimerHandle | None = None
+    _rest: TimerHandle | None = None
+    _head = 0
+    _heading = True
+    _begun = False
+    _seat: Seat | None = None
 
-        def connection_lost(self, exc: Exception | None) -> None:
-            """Stop the clocks."""
-            self._stop(self._timer, self._reader, self._rest)
-            super().connection_lost(exc)
+    def connection_made(self, transport: Any) -> None:
+        """Start the clock; read the certificate."""
+        super().connection_made(transport)
+        name = _read_certificate_name(transport.get_extra_info("ssl_object"))
+        if name is not None:
+            self.app = _add_certificate_name(self.app, name)
+        self._await_head()
+        if self.room is not None:
+            peer = None if self.client is None else self.client[0]
+            self._seat = self.room.enter(peer, self.transport.close)
+            if self._seat is None:
+                self.send_problem("too-many-at-once", 429)
 
-        def data_received(self, data: bytes) -> None:
-            """Parse, unless the head grows without end."""
-            before = self._heading
-            super().data_received(data)
-            # Only a head that was begun before these bytes and is not over grows
-            self._head = self._head + len(data) if before and self._heading else 0
-            if self._head > LONGEST_HEAD:
-                self.transport.abort()
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clocks, and leave the seat to another."""
+        if self._seat is not None:
+            self._seat.leave()
+        self._stop(self._timer, self._reader, self._rest)
+        super().connection_lost(exc)
 
-        def on_message_begin(self) -> None:
-            """Start the clock when a request begins."""
-            self._stop(self._timer, self._rest)
-            self._await_head()
-            super().on_message_begin()
+    def data_received(self, data: bytes) -> None:
+        """Parse, unless the head grows without end."""
+        before = self._heading
+        super().data_received(data)
+        # Only a head that was begun before these bytes and is not over grows
+        self._head = self._head + len(data) if before and self._heading else 0
+        if self._head > LONGEST_HEAD:
+            self.transport.abort()
 
-        def on_headers_complete(self) -> None:
-            """Stop the clock when its head is whole."""
-            self._heading = False
-            self._stop(self._timer)
-            super().on_headers_complete()
+    def on_message_begin(self) -> None:
+        """Start the clock when a request begins."""
+        self._stop(self._timer, self._rest)
+        self._begun = True
+        if self._seat is not None:
+            self._seat.occupy()
+        self._await_head()
+        super().on_message_begin()
 
-        def on_response_complete(self) -> None:
-            """Expect another request after an answer."""
-            super().on_response_complete()
-            # What is left of a body that nobody reads must not keep the connection
-            if self.cycle.response_complete and not self._heading:
-                self._stop(self._rest)
-                self._rest = self.loop.call_later(
-                    self.timeout_keep_alive + patience, self.transport.abort
-                )
+    def on_headers_complete(self) -> None:
+        """Stop the clock when its head is whole."""
+        self._heading = self._begun = False
+        self._stop(self._timer)
+        super().on_headers_complete()
 
-        def pause_writing(self) -> None:
-            """Start the clock when the client stops reading."""
-            super().pause_writing()
-            self._reader = self.loop.call_later(patience, self.transport.abort)
+    def on_response_complete(self) -> None:
+        """Expect another request after an answer."""
+        super().on_response_complete()
+        if self._seat is not None and self.cycle.response_complete and not self._begun:
+            self._seat.rest()
+        # What is left of a body that nobody reads must not keep the connection
+        if self.cycle.response_complete and not self._heading:
+            self._stop(self._rest)
+            self._rest = self.loop.call_later(
+                self.timeout_keep_alive + self.patience, self.transport.abort
+            )
 
-        def resume_writing(self) -> None:
-            """Stop the clock when it reads again."""
-            self._stop(self._reader)
-            super().resume_writing()
+    def pause_writing(self) -> None:
+        """Start the clock when the client stops reading."""
+        super().pause_writing()
+        self._reader = self.loop.call_later(self.patience, self.transport.abort)
 
-        def _await_head(self) -> None:
-            self._heading = True
-            self._timer = self.loop.call_later(patience, self.transport.abort)
+    def resume_writing(self) -> None:
+        """Stop the clock when it reads again."""
+        self._stop(self._reader)
+        super().resume_writing()
 
-        def _stop(self, *timers: asyncio.TimerHandle | None) -> None:
-            for timer in timers:
-                if timer is not None:
-                    timer.cancel()
+    def _await_head(self) -> None:
+        self._heading = True
+        self._timer = self.loop.call_later(self.patience, self.transport.abort)
 
-    return Connection
+    def _stop(self, *timers: asyncio.TimerHandle | None) -> None:
+        for timer in timers:
+            if timer is not None:
+                timer.cancel()
 
 
 async def _refuse_overload(scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope
-from memberscope.guard.asgi.bodies import JSON
+from memberscope.guard.asgi.bodies import FORWARDED, JSON, list_hop_headers
 
 # What described the old body, or asks for another form of answer than the guard reads
 DROPPED = {
@@ -13,6 +13,7 @@ DROPPED = {
     b"transfer-encoding",
     b"accept",
     b"accept-encoding",
+    b"connection",
     b"expect",
     b"range",
     b"inference-header-content-length",
@@ -23,10 +24,12 @@ def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     """Build the scope of a query whose body was written anew.
 
     Headers and extensions that ask for another form of answer are dropped: the guard reads JSON.
+    Those that the client keeps to its own connection end here, so that what it lists cannot take
+    away what the guard writes.
     """
-    headers: Headers = [
-        (name, value) for name, value in scope["headers"] if name.lower() not in DROPPED
-    ]
+    sent: Headers = scope["headers"]
+    dropped = DROPPED | list_hop_headers(sent) - FORWARDED
+    headers: Headers = [(name, value) for name, value in sent if name.lower() not in dropped]
     headers += [
         (b"content-type", JSON),
         (b"accept", JSON),

@@ -70,6 +70,13 @@ PROBLEMS: dict[str, ProblemText] = {
     "budget-exhausted": ProblemText(
         "Too Many Requests", "Wait before the next request; Retry-After, where sent, says how long."
     ),
+    "too-many-refusals": ProblemText(
+        "Too Many Requests",
+        "Too many of your requests were refused; correct them, and wait as Retry-After says.",
+    ),
+    "too-many-at-once": ProblemText(
+        "Too Many Requests", "Have fewer requests and connections under way at once."
+    ),
     "bad-gateway": ProblemText("Bad Gateway"),
     "overloaded": ProblemText("Service Unavailable", "Send the request again later."),
     "unavailable": ProblemText("Service Unavailable", "Send the request again later."),
@@ -97,6 +104,20 @@ REASONS: dict[int, str] = {
     429: "budget",
     503: "busy",
 }
+# Where the problem type says more than the status
+TELLING_REASONS: dict[Problem, str] = {
+    "too-many-refusals": "refusals",
+    "too-many-at-once": "share",
+}
+
+
+def find_refusal_reason(refused: RequestRefused) -> str:
+    """Find how a refused query is counted and logged.
+
+    >>> find_refusal_reason(RequestRefused("too-many-at-once")), find_refusal_reason(RequestRefused("forbidden"))
+    ('share', 'blocked')
+    """
+    return TELLING_REASONS.get(refused.problem) or REASONS.get(refused.status, "other")
 
 
 def list_problems(status: int) -> list[str]:

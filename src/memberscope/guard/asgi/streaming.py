@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
-from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
-from memberscope.guard.asgi.bodies import CLOSE, select_neutral_headers
+from memberscope.guard.asgi.asgi_types import App, Headers, Message, Receive, Scope, Send
+from memberscope.guard.asgi.bodies import CLOSE, ClientDisconnected, select_neutral_headers
 from memberscope.guard.refused import RequestRefused
 
 
@@ -36,9 +37,46 @@ class StreamingSend:
         await self._send(message)
 
 
-def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> Receive:
-    """Refuse a body whose next part takes longer (408) or that exceeds `most` bytes (413)."""
+async def stream_answer(
+    app: App,
+    scope: Scope,
+    receive: Receive,
+    passing: StreamingSend,
+    *,
+    seconds: float,
+    record: Callable[[Exception], None],
+) -> None:
+    """Have `app` answer in parts within `seconds`; `record` hears of a fault of its own.
+
+    Raises:
+        RequestRefused: The request's body is refused, or no answer came.
+        ClientDisconnected: An answer has begun and did not end: so must the connection.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await app(scope, receive, passing)
+    except Exception as error:
+        # Refusals of limit_receive are the client's fault, all else is the upstream's
+        if not isinstance(error, RequestRefused):
+            record(error)
+        # Too late for another answer: the connection ends
+        if passing.started:
+            raise ClientDisconnected from None
+        if isinstance(error, RequestRefused):
+            raise
+        late = isinstance(error, TimeoutError)
+        raise RequestRefused("gateway-timeout" if late else "bad-gateway") from None
+
+
+def limit_receive(
+    receive: Receive, seconds: float, *, total: float | None = None, most: int | None = None
+) -> Receive:
+    """Refuse a body whose next part takes longer than `seconds` (408) or exceeds `most` bytes (413).
+
+    The whole body may take `total` seconds, or `seconds` too where that is not given.
+    """
     size, whole = 0, False
+    end = asyncio.get_running_loop().time() + (seconds if total is None else total)
 
     async def one() -> Message:
         nonlocal size, whole
@@ -46,7 +84,7 @@ def limit_receive(receive: Receive, seconds: float, most: int | None = None) -> 
         if whole:
             return await receive()
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + seconds)):
                 message = await receive()
         except TimeoutError:
             raise RequestRefused("request-timeout", CLOSE) from None

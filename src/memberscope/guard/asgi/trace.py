@@ -26,6 +26,7 @@ class Trace:
     key: str = ""
     group: str = ""
     reason: str = ""
+    begun: bool = False  # whether reading the request's body has begun
     whole: bool = False  # whether the request's body was read to its end
     batch: Batch | None = None
     counted: bool = False  # whether budgets count its records

@@ -132,7 +132,7 @@ def read_secrets(path: str | Path) -> list[Secret]:
             f"Expected a key file, got {quote_value(path)}: {error.strerror}. Make one with "
             "memberscope guard prepare."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"Expected a key file, got something else in {quote_value(path)}. Make one with "
             "memberscope guard prepare."

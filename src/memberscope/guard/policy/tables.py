@@ -371,19 +371,38 @@ class Identity(PolicyTable):
 class GuardLimits(PolicyTable):
     """Limits in bytes, records, seconds and requests at once.
 
-    A request beyond `queue` gets 503.
+    A request beyond `queue` gets 503. One client may take `client_share` of `concurrency`, of
+    `queue` and of the connections, and those of one network that prove nothing `network_share`.
+
+    A body may unfold to `max_unfold` times its length, and hold `max_values` JSON values and
+    `max_columns` named columns or tensors. Requests that a client had refused, and their bytes, are
+    allowed as `refused` and `refused_bytes` say; beyond that its requests are not read.
     """
 
     max_body_bytes: int = Field(default=8 * 2**20, ge=1024)
     max_answer_bytes: int = Field(default=64 * 2**20, ge=1024)
     max_records: int = Field(default=4096, ge=1)
+    max_unfold: float = Field(default=100.0, ge=1)
+    max_values: int = Field(default=2**20, ge=1)
+    max_columns: int = Field(default=16384, ge=1)
+    refused: RateLimit = RateLimit(n=60, seconds=60.0)
+    refused_bytes: RateLimit = RateLimit(n=2**27, seconds=120.0)
     body_timeout: float = Field(default=10.0, gt=0)
+    parse_timeout: float = Field(default=5.0, gt=0)
+    passed_timeout: float = Field(default=300.0, gt=0)
     connect_timeout: float = Field(default=5.0, gt=0)
     answer_timeout: float = Field(default=60.0, gt=0)
     concurrency: int = Field(default=64, ge=1)
     queue: int = Field(default=256, ge=0)
+    client_share: float = Field(default=0.5, gt=0, le=1)
+    network_share: float = Field(default=0.75, gt=0, le=1)
     # Answers are held until so long after the request, so that time tells less
     least_seconds: float = Field(default=0.0, ge=0)
+
+    @field_validator("refused", "refused_bytes", mode="before")
+    @classmethod
+    def _rate(cls, value: Any) -> Any:
+        return RateLimit.of(value)
 
 
 class MonitorConfig(PolicyTable):

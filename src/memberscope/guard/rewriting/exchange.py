@@ -24,7 +24,9 @@ from memberscope.guard.hashing.canonical import (
 )
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.request_caps import RequestCaps
 from memberscope.guard.rewriting.request_parser import (
+    CAPS,
     ParsedQuery,
     parse_mlflow_query,
     parse_template_query,
@@ -96,6 +98,7 @@ class Exchange:
     also: tuple[tuple[Step, ...], ...] = ()
     form: RecordForm = UNDECLARED
     passes_unreadable: bool = False
+    caps: RequestCaps = CAPS
 
     @classmethod
     def of(
@@ -104,14 +107,18 @@ class Exchange:
         form: RecordForm | None = None,
         *,
         passes_unreadable: bool = False,
+        caps: RequestCaps = CAPS,
     ) -> Exchange:
         """Build the exchange that a policy declares.
 
         `form` is that of records, which `serving` declares where there is no sketch. Records of
-        another form are refused, unless it `passes_unreadable` ones.
+        another form are refused, unless it `passes_unreadable` ones. `caps` are what a request may
+        hold.
         """
         found = cls._declared(serving)
-        return replace(found, form=form or serving.form, passes_unreadable=passes_unreadable)
+        return replace(
+            found, form=form or serving.form, passes_unreadable=passes_unreadable, caps=caps
+        )
 
     @classmethod
     def _declared(cls, serving: ServingConfig) -> Exchange:
@@ -141,11 +148,13 @@ class Exchange:
 
         Raises:
             RequestRefused: It is not what the protocol says (400), in a form that is not read (415),
-                or has records that the sketch cannot read (422).
+                holds too much (413), or has records that the sketch cannot read (422).
         """
-        document, odd = read_request(body)
+        document, odd = read_request(body, self.caps)
         try:
             query = self._query(document, odd, restricted)
+            # Before anything is made of the records
+            self.caps.check_records(len(query.batch))
             return ParsedQuery(self._canonicalise(query.batch), query.body)
         # Whatever a document lacks or nests too deep is a malformed request, never a fault of ours
         except (
@@ -181,12 +190,14 @@ class Exchange:
 
     def _query(self, document: Any, odd: bool, restricted: bool) -> ParsedQuery:
         if self.serving.protocol == "mlflow":
-            return parse_mlflow_query(document, odd)
+            return parse_mlflow_query(document, odd, self.caps)
         if self.serving.protocol == "json":
-            return parse_template_query(document, odd, self.template, self.place, self.alone)
+            return parse_template_query(
+                document, odd, (self.template, self.place, self.alone), self.caps
+            )
         # Without a declared output the server's choice of one stands
         asked = [self.serving.answer, *self.serving.also] if self.serving.answer else []
-        return parse_v2_query(document, odd, asked if restricted else None)
+        return parse_v2_query(document, odd, asked if restricted else None, self.caps)
 
     def read(self, body: bytes, n: int) -> Answer:
         """Read an answer about n records.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +16,12 @@ import orjson
 from numpy.typing import NDArray
 
 from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.request_caps import DEEPEST, RequestCaps, is_too_deep
 from memberscope.wire import Batch, Step, cast_tensor_values, fill_template, pick_value
 
-DEEPEST = 16  # lists within lists in a record
 KEYS = frozenset(("id", "inputs", "outputs", "parameters"))
+CAPS = RequestCaps()
+NUMBERS = {int, float, bool, type(None)}
 FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
@@ -32,17 +36,18 @@ class MalformedRequest(ValueError):
     """Raised for a request that is not what the protocol says."""
 
 
-def read_request(body: bytes) -> tuple[Any, bool]:
+def read_request(body: bytes, caps: RequestCaps = CAPS) -> tuple[Any, bool]:
     """Parse the JSON of a body, and tell whether it holds NaN or infinity.
 
     Only Python's own parser accepts those.
 
     Raises:
-        RequestRefused: It is none.
+        RequestRefused: It is none, or holds more values than allowed.
 
     >>> read_request(b'{"a": [1]}')
     ({'a': [1]}, False)
     """
+    caps.check_values(body)
     try:
         return orjson.loads(body), False
     except ValueError:
@@ -50,6 +55,7 @@ def read_request(body: bytes) -> tuple[Any, bool]:
     try:
         # The slow parser runs only for bodies that could need it
         if b"NaN" in body or b"Infinity" in body:
+            caps.check_values(body, slow=True)
             return json.loads(body), True
     except (ValueError, RecursionError):
         pass
@@ -69,8 +75,8 @@ def _parse_record_array(found: Any, text: bytes) -> NDArray[Any]:
     >>> _parse_record_array([[1, None]], b"[[1,null]]").tolist(), _parse_record_array(["a", 2], b'["a",2]').tolist()
     ([[1.0, nan]], ['a', 2.0])
     """
-    if not isinstance(found, list) or not found:
-        raise MalformedRequest("a list of records")
+    if not isinstance(found, list) or not found or is_too_deep(found):
+        raise MalformedRequest("a list of records, not too deep")
     # Without a quote there is no word, so that all are numbers or null
     if b'"' not in text:
         values: NDArray[Any] = np.asarray(found, dtype=np.float64)
@@ -93,17 +99,20 @@ def _parse_record_columns(names: Sequence[Any], rows: Any) -> Batch:
     ):
         raise MalformedRequest("named columns")
     if len(set(names)) < len(names) or any(
-        not isinstance(row, list) or len(row) != len(names) for row in rows
+        not isinstance(row, list | tuple) or len(row) != len(names) for row in rows
     ):
         raise MalformedRequest("a value for each column")
-    return Batch(
-        columns=dict(zip(names, map(_parse_record_column, zip(*rows, strict=True)), strict=True))
-    )
+    columns = zip(*rows, strict=True)
+    # Numbers alone are converted at once, which is faster than one column after the other
+    if not set(map(type, chain.from_iterable(rows))) - NUMBERS:
+        values: NDArray[Any] = np.asarray(rows, dtype=np.float64)
+        return Batch(columns=dict(zip(names, values.T, strict=True)))
+    return Batch(columns=dict(zip(names, map(_parse_record_column, columns), strict=True)))
 
 
 def _parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
     """Build one column, as numbers or as objects."""
-    if not any(isinstance(value, str) for value in values):
+    if str not in set(map(type, values)):
         found: NDArray[Any] = np.asarray(values, dtype=np.float64)
         if found.ndim != 1:
             raise MalformedRequest("one value in each cell")
@@ -113,11 +122,12 @@ def _parse_record_column(values: Sequence[Any]) -> NDArray[Any]:
 
 def _convert_words(values: Sequence[Any]) -> NDArray[Any]:
     """Build an object array of values with words among them; numbers are floats."""
-    if any(isinstance(value, list | dict) for value in values):
+    kinds = set(map(type, values))
+    if kinds & {list, dict}:
         raise MalformedRequest("one value in each place")
-    return np.array(
-        [float(value) if isinstance(value, int) else value for value in values], dtype=object
-    )
+    if kinds & {int, bool}:
+        values = [float(value) if isinstance(value, int) else value for value in values]
+    return np.array(values, dtype=object)
 
 
 def _parse_request_records(found: Any, text: bytes) -> Batch:
@@ -141,11 +151,12 @@ def _parse_request_records(found: Any, text: bytes) -> Batch:
         names = list(found[0])
         if any(not isinstance(row, dict) or len(row) != len(names) for row in found):
             raise MalformedRequest("objects with the same keys")
-        return _parse_record_columns(names, [[row[name] for name in names] for row in found])
+        pick = itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
+        return _parse_record_columns(names, [*map(pick, found)])
     return Batch(_parse_record_array(found, text))
 
 
-def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
+def parse_mlflow_query(document: Any, odd: bool, caps: RequestCaps = CAPS) -> ParsedQuery:
     """Parse a request to `/invocations`: one form of the records, and nothing beside it."""
     # One key alone: unpacking fails for more, which is a malformed request
     (form,) = document
@@ -155,6 +166,10 @@ def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
     if form == "dataframe_split":
         # Other keys, such as an index, do not reach the model
         found = {"columns": found["columns"], "data": found["data"]}
+        caps.check_columns(len(found["columns"]))
+        caps.check_records(len(found["data"]))
+    else:
+        caps.check_form(found)
     text = _encode_json_value(found, odd)
     batch = (
         _parse_record_columns(found["columns"], found["data"])
@@ -165,10 +180,19 @@ def parse_mlflow_query(document: Any, odd: bool) -> ParsedQuery:
 
 
 def parse_template_query(
-    document: Any, odd: bool, template: bytes, steps: tuple[Step, ...], alone: bool
+    document: Any,
+    odd: bool,
+    template: tuple[bytes, tuple[Step, ...], bool],
+    caps: RequestCaps = CAPS,
 ) -> ParsedQuery:
-    """Parse a request in templated JSON: the template with the records in their place."""
+    """Parse a request in templated JSON: the template with the records in their place.
+
+    `template` has its text, where the records stand in it, and whether one record stands alone.
+    """
+    written, steps, alone = template
     found = pick_value(document, steps)
+    if not alone:
+        caps.check_form(found)
     text = _encode_json_value(found, odd)
     batch = (
         _parse_request_records([found], b"[%b]" % text)
@@ -176,20 +200,23 @@ def parse_template_query(
         else _parse_request_records(found, text)
     )
     return ParsedQuery(
-        batch, orjson.dumps(fill_template(orjson.loads(template), steps, orjson.Fragment(text)))
+        batch, orjson.dumps(fill_template(orjson.loads(written), steps, orjson.Fragment(text)))
     )
 
 
-def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> ParsedQuery:
+def parse_v2_query(
+    document: Any, odd: bool, outputs: Sequence[str] | None, caps: RequestCaps = CAPS
+) -> ParsedQuery:
     """Parse a request of the Open Inference Protocol and ask for `outputs` alone.
 
     None keeps the client's choice of names.
     """
     if not isinstance(document, dict) or not document.keys() <= KEYS:
         raise MalformedRequest("the protocol's keys")
+    caps.check_columns(len(document["inputs"]))
     tensors, texts = {}, []
     for entry in document["inputs"]:
-        name, values, text = _parse_tensor(entry, odd)
+        name, values, text = _parse_tensor(entry, odd, caps)
         if name in tensors:
             raise MalformedRequest("different names")
         tensors[name] = values
@@ -213,7 +240,9 @@ def parse_v2_query(document: Any, odd: bool, outputs: Sequence[str] | None) -> P
     )
 
 
-def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, Any]]:
+def _parse_tensor(
+    entry: Any, odd: bool, caps: RequestCaps
+) -> tuple[str, NDArray[Any], dict[str, Any]]:
     """Parse one input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
@@ -225,6 +254,8 @@ def _parse_tensor(entry: Any, odd: bool) -> tuple[str, NDArray[Any], dict[str, A
         # Not isinstance, for which True is a number too
         if type(size) is not int or size < 1:
             raise MalformedRequest("a shape of positive sizes")
+    if isinstance(entry["data"], list):
+        caps.check_records(min(shape[0], len(entry["data"])))
     text = _encode_json_value(entry["data"], odd)
     values = _parse_record_array(entry["data"], text)
     if kind != "BYTES":

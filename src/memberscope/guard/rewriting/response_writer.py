@@ -15,6 +15,7 @@ from memberscope.errors import TargetError
 from memberscope.types import Floats
 from memberscope.wire import DeclaredOutputs, parse_outputs, read_list, read_tensor_array
 
+FEW = 256  # scores of an answer
 NUMPY = orjson.OPT_SERIALIZE_NUMPY
 NAMED = ("model_name", "model_version", "id")
 MOST = 65_536  # classes that an answer may imply where none were declared
@@ -81,16 +82,25 @@ def list_visible_classes(outputs: Floats) -> Pairs | None:
     >>> list_visible_classes(np.array([[0.2, np.nan, 0.7]])), list_visible_classes(np.array([[0.3, 0.7]]))
     ([[(2, 0.7), (0, 0.2)]], None)
     """
-    hidden = np.isnan(outputs)
-    if not hidden.any():
-        return None
-    shown = ~hidden
-    rows, columns = np.nonzero(shown)
-    found: Pairs = [[] for _ in outputs]
-    for row, column, value in zip(
-        rows.tolist(), columns.tolist(), outputs[shown].tolist(), strict=True
-    ):
-        found[row].append((column, value))
+    found: Pairs
+    # For few scores a loop is faster than numpy
+    if outputs.size <= FEW:
+        found = [
+            [(column, value) for column, value in enumerate(row) if value == value]
+            for row in outputs.tolist()
+        ]
+        if sum(map(len, found)) == outputs.size:
+            return None
+    else:
+        shown = ~np.isnan(outputs)
+        if shown.all():
+            return None
+        rows, columns = np.nonzero(shown)
+        found = [[] for _ in outputs]
+        for row, column, value in zip(
+            rows.tolist(), columns.tolist(), outputs[shown].tolist(), strict=True
+        ):
+            found[row].append((column, value))
     for pairs in found:
         # Sorting is stable: of equal scores the first class stays first
         pairs.sort(key=lambda pair: -pair[1])

@@ -6,21 +6,18 @@ Its monitor starts and ends with the application, or starts at the first request
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Unpack
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import App, Message, Receive, Scope, Send
-from memberscope.guard.asgi.compiled_policy import Identify, load_guard_policy
-from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.counters import Counters
-from memberscope.guard.hashing.pseudonyms import Names
+from memberscope.guard.asgi.compiled_policy import load_guard_policy
+from memberscope.guard.asgi.middleware import GivenParts, PolicyMiddleware
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.query_event import Watch
 from memberscope.guard.server.assembly import GuardAssembly, assemble_guard
 from memberscope.guard.server.request_entry import serve_with_request_id
-from memberscope.guard.state.interface import State
+
+ASSEMBLED = ("state", "watch", "names", "counters")  # parts that the policy names
 
 
 class Embedded:
@@ -83,13 +80,7 @@ class GuardMiddleware(PolicyMiddleware):
         app: App | None,
         *,
         policy: GuardPolicy | str | Path,
-        state: State | None = None,
-        identify: Identify | None = None,
-        watch: Watch | None = None,
-        counters: Counters | None = None,
-        names: Names | None = None,
-        clock: Callable[[], float] = time.monotonic,
-        allow_looser: bool = False,
+        **parts: Unpack[GivenParts],
     ) -> None:
         """Read the policy, and assemble what it names.
 
@@ -99,34 +90,13 @@ class GuardMiddleware(PolicyMiddleware):
         """
         lifecycle = None
         # Whoever gives one of the parts puts the guard together alone
-        if (
-            app is not None
-            and state is None
-            and watch is None
-            and names is None
-            and counters is None
-        ):
+        if app is not None and not any(parts.get(name) is not None for name in ASSEMBLED):
             lifecycle = _build_embedded_parts(load_guard_policy(policy))
             if lifecycle is not None:
-                parts = lifecycle.parts
-                state, watch, names, counters = (
-                    parts.state,
-                    parts.watch,
-                    parts.names,
-                    parts.counters,
-                )
-        super().__init__(
-            app,
-            policy=policy,
-            state=state,
-            identify=identify,
-            watch=watch,
-            counters=counters,
-            names=names,
-            clock=clock,
-            allow_looser=allow_looser,
-            lifecycle=lifecycle,
-        )
+                found = lifecycle.parts
+                parts["state"], parts["watch"] = found.state, found.watch
+                parts["names"], parts["counters"] = found.names, found.counters
+        super().__init__(app, policy=policy, lifecycle=lifecycle, **parts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request under its ID."""

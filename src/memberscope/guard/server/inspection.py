@@ -11,8 +11,8 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.asgi.proxy import Proxy
-from memberscope.guard.asgi.replicas import can_connect
+from memberscope.guard.forwarding.proxy import Proxy
+from memberscope.guard.forwarding.replicas import can_connect
 from memberscope.guard.monitor import has_monitor, load_monitor_artifacts
 from memberscope.guard.policy.config import (
     GuardPolicy,

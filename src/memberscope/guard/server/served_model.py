@@ -10,8 +10,8 @@ from pathlib import Path
 from memberscope.guard.alerting.prometheus import Metrics
 from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.asgi.proxy import Proxy
 from memberscope.guard.asgi.refusals import build_refusal_reply
+from memberscope.guard.forwarding.proxy import Proxy
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.server.assembly import GuardAssembly, assemble_serving_guard

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.middleware import PolicyMiddleware
-from memberscope.guard.asgi.proxy import Proxy
+from memberscope.guard.forwarding.proxy import Proxy
 from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.measured_level import require_measured
 from memberscope.guard.server.admin_token import read_required_token

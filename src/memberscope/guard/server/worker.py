@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from memberscope.errors import InputError
+from memberscope.guard.admission.connections import SPARE, ConnectionRoom
 from memberscope.guard.alerting.prometheus import Metrics, leave_folder
 from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.compiled_policy import log_undeclared_columns
@@ -28,7 +30,7 @@ from memberscope.guard.server.served_model import build_served_models, route_mod
 from memberscope.guard.server.settings import Run
 from memberscope.guard.server.telemetry import build_telemetry
 
-SPARE = 1000  # connections beyond the requests that may be served and wait
+SLACK = 64  # connections that are ending, beyond those that have a seat
 CERTIFICATES_EVERY = 1.0  # seconds between looks at the files of certificates
 
 
@@ -79,6 +81,8 @@ class Worker:
         except BaseException:
             ending()
             raise
+        # What lives from the start on is no garbage: collections need not look at it each time
+        gc.freeze()
         self._log_start(listening, inward)
         self._watch_certificates(public)
         # The admin interface answers until the public one has ended
@@ -135,10 +139,15 @@ class Worker:
 
     def _public(self) -> dict[str, Any]:
         limits, run = [model.guard.rules.policy.limits for model in self.models], self.run
+        # A connection is there before anything says which model it is for: shares and proxies are
+        # those of the first policy, room is for all
+        first = self.models[0]
+        most = sum(entry.concurrency + entry.queue for entry in limits) + SPARE
+        room = ConnectionRoom(first.guard.rules.policy, first.guard.counters, most)
         found: dict[str, Any] = {
-            "http": build_protocol_class(max(entry.body_timeout for entry in limits)),
+            "http": build_protocol_class(max(entry.body_timeout for entry in limits), room),
             # More connections than requests: what is too much the guard refuses, not uvicorn
-            "limit_concurrency": sum(entry.concurrency + entry.queue for entry in limits) + SPARE,
+            "limit_concurrency": room.most + SLACK,
             "timeout_graceful_shutdown": max(1, int(run.grace)),
         }
         if run.tls_cert is not None:

@@ -13,9 +13,9 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
-from memberscope.guard.asgi.bodies import read_header
+from memberscope.guard.asgi.bodies import FORWARDED, list_hop_headers, read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
-from memberscope.guard.asgi.replicas import Replica, Replicas, can_connect
+from memberscope.guard.forwarding.replicas import Replica, Replicas, can_connect
 from memberscope.guard.identity.client_identity import list_credential_headers
 from memberscope.guard.identity.forwarded import parse_network, read_peer_address
 from memberscope.guard.logs.operational_log import log_event
@@ -35,14 +35,6 @@ HOPS = {
     b"upgrade",
     b"expect",
     b"host",
-}
-# What a proxy says of the client, and a client could say of itself
-FORWARDED = {
-    b"forwarded",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-proto",
-    b"x-real-ip",
 }
 OWN = HOPS | {b"server", b"date"}  # of an answer: this server writes its own
 IDLE = 1.5  # seconds that a connection may wait for reuse: less than common servers keep theirs
@@ -255,7 +247,7 @@ class Proxy:
             HOPS
             | self._stripped
             | self._credentials
-            | _list_hop_headers(headers)
+            | list_hop_headers(headers)
             | (set() if trusted else self._spoofable)
         )
         # The client of the upstream writes the length of a body in one piece
@@ -330,7 +322,7 @@ async def _relay_answer(answer: Any, send: Send) -> None:
     import aiohttp
 
     raw = answer.raw_headers
-    dropped = OWN | _list_hop_headers(raw)
+    dropped = OWN | list_hop_headers(raw)
     headers = [(name.lower(), value) for name, value in raw if name.lower() not in dropped]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     try:
@@ -339,13 +331,3 @@ async def _relay_answer(answer: Any, send: Send) -> None:
     except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
         raise UpstreamInterrupted(type(error).__name__) from None
     await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-def _list_hop_headers(headers: Headers) -> set[bytes]:
-    """List the headers that the Connection header keeps to this hop.
-
-    >>> sorted(_list_hop_headers([(b"Connection", b"close, X-Once")]))
-    [b'close', b'x-once']
-    """
-    value = read_header(headers, b"connection")
-    return {word.strip().lower() for word in value.split(b",")} if value else set()
