@@ -338,7 +338,7 @@ def test_a_refused_piece_gives_back_those_before_it(redis_here, prefix):
     "url", ["http://:pa55word@host/0", "redis://x:pa/55word@host", "pa55word", "redis://x:pa55word"]
 )
 def test_no_sentence_quotes_a_password(url):
-    with pytest.raises(InputError, match="Repair state.redis") as error:
+    with pytest.raises(InputError, match=r"Repair state\.redis") as error:
         RedisState(url)
     assert "55word" not in str(error.value) and error.value.__cause__ is None
 
