@@ -219,7 +219,7 @@ def test_further_targets_are_audited_at_the_levels_that_are_tried_too():
     result = memberscope.audit(
         target, (x[:200], y[:200]), (x[200:], y[200:]), plan=plan, recipe=recipe
     )
-    rows = {(row["attack"], row["restriction"]) for row in result.diagnostics["targets"]["rows"]}
+    rows = {(row.attack, row.restriction) for row in result.diagnostics.targets.rows}
     assert ("loss", "round:1") in rows and ("loss", None) in rows
 
 

@@ -85,9 +85,9 @@ def test_records_are_private_and_safe_in_a_spreadsheet(result, tmp_path):
     assert len(rows) == len(result.arrays.member)
     assert all(row["id"][0] not in "=+-@" for row in rows)
     assert {entry.record for entry in result.exposed} <= {row["hash"] for row in rows}
-    leading = result.diagnostics["leading"]
+    leading = result.diagnostics.leading
     one = {row["hash"]: row for row in rows}[result.exposed[0].record]
-    assert float(one[f"risk:{leading['attack']}@{leading['access']}"]) == pytest.approx(
+    assert float(one[f"risk:{leading.attack}@{leading.access}"]) == pytest.approx(
         result.exposed[0].posterior
     )
 
@@ -122,7 +122,8 @@ def test_a_disk_that_fills_while_the_folder_is_written_leaves_it_as_it_was(
 
 
 def test_exposed_records_stand_by_their_position_among_non_members(result):
-    scores = result.arrays.comparable["{attack}@{access}".format(**result.diagnostics["leading"])]
+    leading = result.diagnostics.leading
+    scores = result.arrays.comparable[f"{leading.attack}@{leading.access}"]
     top = result.exposed[0]
     i = hash_ids(result.arrays.ids).index(top.record)
     others = scores[~result.arrays.member]
@@ -211,13 +212,19 @@ def test_missing_and_damaged_arrays(result, tmp_path):
         read_arrays(tmp_path)
 
 
-@pytest.mark.parametrize("part", ["plan", "diagnostics"])
-def test_results_without_what_the_schema_leaves_open_are_one_sentence(result, tmp_path, part):
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("plan", "Expected the plan and the numbers of records"),
+        ("diagnostics", "Expected a result as the schema says, got Field required at diagnostics"),
+    ],
+)
+def test_results_without_a_part_are_one_sentence(result, tmp_path, part, sentence):
     write_all(result, tmp_path)
     document = json.loads((tmp_path / "result.json").read_text())
     document[part] = {}
     (tmp_path / "result.json").write_text(json.dumps(document))
-    with pytest.raises(InputError, match="Expected the plan and the numbers of records"):
+    with pytest.raises(InputError, match=sentence):
         read_result(tmp_path)
 
 

@@ -23,12 +23,14 @@ from memberscope.auditing.documents import EpsilonClaim
 from memberscope.auditing.verdict import (
     AttackCoverage,
     Place,
+    Ranking,
     Tested,
     count_excess_records,
     count_good_references,
     examine_claims,
     measure_attack_coverage,
     restore_plan,
+    restore_ranking,
     select_parts,
 )
 from memberscope.defences import BehindOutputs, parse_defence
@@ -235,10 +237,10 @@ def build_result_evidence(
 ) -> GuardEvidence:
     """Collect the evidence in an audit with its arrays."""
     plan = restore_plan(result)
-    searches = result.diagnostics.get("searches", {})
-    n_classes = len(result.diagnostics["class_sizes"])
+    searches = result.diagnostics.searches
+    n_classes = len(result.diagnostics.class_sizes)
     # A search spends its own budget, so the guard must allow what the longest one asked
-    asked = max([len(plan.views), *(int(entry["budget"]) for entry in searches.values())])
+    asked = max([len(plan.views), *(entry.budget for entry in searches.values())])
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
     # Answers that vary tell more when asked again, which the audit's attackers did not do
@@ -247,7 +249,8 @@ def build_result_evidence(
             1,
             [f"{result.controls['determinism'].why} So one answer a record is allowed."],
         )
-    endpoint = result.diagnostics.get("endpoint", {})
+    declared = result.diagnostics.endpoint
+    endpoint = {} if declared is None else declared.model_dump(mode="json")
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
@@ -258,8 +261,8 @@ def build_result_evidence(
     # The widest access describes the adversary: each level contains the ones before it
     granted = max(result.threat_models, key=lambda threat: threat.access)
     words = (
-        f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and "
-        f"{result.diagnostics['n_non_members']} "
+        f"access {plan.threat.access.word}, {result.diagnostics.n_members} members and "
+        f"{result.diagnostics.n_non_members} "
         f"non-members, {granted.references} reference models, {asked} queries a record at most"
     )
     return GuardEvidence(
@@ -301,6 +304,7 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
     logits = any(threat.access == Access.LOGITS for threat in result.threat_models)
     serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
     found: Levels = {}
+    ranking = restore_ranking(result, result.arrays)
     for threat in result.threat_models:
         place = (threat.access.word, threat.restriction)
         name = (
@@ -314,15 +318,17 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
         found[name, outputs] = Measurement(
-            _collect_measured_bounds(result, plan, place),
+            _collect_measured_bounds(result, plan, ranking, place),
             measure_attack_coverage(result, result.arrays, place),
         )
     return found
 
 
-def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
+def _collect_measured_bounds(
+    result: Result, plan: Plan, ranking: Ranking, place: Place
+) -> tuple[MeasuredBound, ...]:
     """Bound each claim of the policy, for each value of its group; empty where nothing ran."""
-    parts = select_parts(result.arrays, place)
+    parts = select_parts(ranking, place)
     if not parts or plan.policy is None:
         return ()
     # Records on both sides beyond chance are taken in the worst case by every claim
@@ -379,7 +385,7 @@ def _list_result_gaps(
             "Audit with --drop-overlap."
         )
     # Labels are what a guard falls back on, so an audit that did not search them is no evidence
-    if not result.diagnostics.get("searches"):
+    if not result.diagnostics.searches:
         why = next(
             (entry.why for entry in result.not_run if entry.access == "label"),
             "no such attack was among the plan's.",
@@ -462,10 +468,8 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
     it.
     """
     claims = _read_rate_limits(frontier)
-    access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
-    asked = max(
-        [1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())]
-    )
+    access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics.class_sizes)
+    asked = max([1, *(entry.budget for entry in bare.diagnostics.searches.values())])
     served = [
         row
         for row in frontier.rows
@@ -577,7 +581,7 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
             f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the "
             "least that was told. Give more records."
         )
-    if not bare.diagnostics.get("searches"):
+    if not bare.diagnostics.searches:
         found.append(
             "Labels alone were not searched. Run the sweep with the attack boundary and "
             "--search-queries 64."

@@ -7,16 +7,32 @@ from memberscope.auditing.documents.comparison import (
     TrendPoint,
     ValueWithLimits,
 )
+from memberscope.auditing.documents.diagnostics import (
+    DetectableRate,
+    Diagnostics,
+    LeadingAttack,
+    MeasuredValue,
+    MissingHalves,
+    TargetSpread,
+    TargetsSummary,
+)
 from memberscope.auditing.documents.policy import EXAMPLES, KINDS, EpsilonClaim
 from memberscope.auditing.documents.result import FORMAT
 
 __all__ = [
     "Baseline",
     "Compared",
+    "DetectableRate",
+    "Diagnostics",
     "EXAMPLES",
     "EpsilonClaim",
     "FORMAT",
     "KINDS",
+    "LeadingAttack",
+    "MeasuredValue",
+    "MissingHalves",
+    "TargetSpread",
+    "TargetsSummary",
     "TrendPoint",
     "ValueWithLimits",
     "format_level",

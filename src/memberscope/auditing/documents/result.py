@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from memberscope._version import Tool
 from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents.diagnostics import Diagnostics
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
 
 FORMAT = "memberscope-result/2"
@@ -165,7 +166,7 @@ class Result(BaseModel):
     budgets: list[Estimate]
     controls: dict[str, Control]
     not_run: list[NotRun]
-    diagnostics: dict[str, Any]
+    diagnostics: Diagnostics
     exposed: list[ExposedRecord]
     cost: Cost
     environment: dict[str, str]

@@ -23,7 +23,8 @@ from memberscope.auditing.estimates.estimates import (
     estimate_group,
     estimate_main_numbers,
 )
-from memberscope.auditing.estimates.strongest import estimate_strongest, list_scored_levels
+from memberscope.auditing.estimates.ranking import Ranking, build_ranking, rank_levels
+from memberscope.auditing.estimates.strongest import estimate_strongest
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
 from memberscope.types import Access, Estimate, ThreatModel
@@ -31,14 +32,15 @@ from memberscope.types import Access, Estimate, ThreatModel
 
 def recompute_estimates(
     arrays: AuditArrays,
+    ranking: Ranking,
     settings: EstimateSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Estimate]:
-    """Recompute the estimates that follow from the stored arrays alone."""
+    """Recompute the estimates that follow from the stored arrays and their ranking alone."""
     found: list[Estimate] = []
     # The order is that of the audit, since documents are compared entry by entry
-    for at in list_scored_levels(arrays):
-        found.extend(estimate_strongest(arrays, at, settings))
+    for level in ranking.levels:
+        found.extend(estimate_strongest(level, settings))
     for entries in map_in_parallel(
         lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress
     ):
@@ -57,11 +59,9 @@ def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) 
     AUC, TPR and FPR at each rate and the balanced point.
     """
     found: list[Estimate] = []
-    for at in list_scored_levels(arrays):
+    for level in rank_levels(arrays):
         found.extend(
-            entry
-            for entry in estimate_strongest(arrays, at, settings)
-            if entry.metric in ("auc", "tpr")
+            entry for entry in estimate_strongest(level, settings) if entry.metric in ("auc", "tpr")
         )
     for entries in map_in_parallel(
         lambda entry: _estimate_headlines(entry, arrays, settings), arrays.scored
@@ -176,18 +176,24 @@ def restore_settings(result: Result) -> EstimateSettings:
     """Restore rates, priors and confidence of a result."""
     plan = restore_plan(result)
     return EstimateSettings(
-        plan.resolvable_fprs(result.diagnostics["n_non_members"]),
+        plan.resolvable_fprs(result.diagnostics.n_non_members),
         plan.all_priors(),
         plan.confidence,
     )
 
 
-def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
+def restore_ranking(result: Result, arrays: AuditArrays) -> Ranking:
+    """Rank the attacks of stored arrays as the audit of `result` ranked them."""
+    return build_ranking(arrays, restore_plan(result).threat.access)
+
+
+def verify_arrays(result: Result, arrays: AuditArrays, ranking: Ranking | None = None) -> list[str]:
     """List what does not agree between a result and its arrays, in sentences.
 
-    Empty if everything does.
+    Empty if everything does. `ranking` is that of `arrays`, which is built where it is not given.
     """
     found = []
+    ranking = ranking or restore_ranking(result, arrays)
     # Digests first: they find any change, though not which number it makes wrong
     if result.digests.get("arrays") != digest_audit_arrays(arrays):
         found.append("arrays.safetensors is not the one that this result was computed from")
@@ -210,7 +216,7 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     }
     again = {
         _identify_estimate(entry): entry
-        for entry in recompute_estimates(arrays, restore_settings(result))
+        for entry in recompute_estimates(arrays, ranking, restore_settings(result))
     }
     if set(stored) != set(again):
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
@@ -234,8 +240,8 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     seen = {(threat.access.word, threat.restriction) for threat in result.threat_models}
     if not {(entry.access, entry.restriction) for entry in arrays.scored} <= seen:
         found.append("the threat models are not the levels that were attacked")
-    between, plan = result.diagnostics.get("targets"), restore_plan(result)
-    if between and between["rows"] != summarise_spread(
+    between = result.diagnostics.targets
+    if between and between.rows != summarise_spread(
         result.estimates, plan.claim_fprs() or restore_settings(result).fprs
     ):
         found.append("mean and spread between targets do not follow from their estimates")
@@ -247,16 +253,16 @@ def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
 
     In sentences.
     """
-    told = result.diagnostics.get("searches", {})
+    told = result.diagnostics.searches
     most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
     found = [
         f"the queries of the search {name} are not those of its scores"
         for name in most
-        if told.get(name, {}).get("most") != most[name]
+        if name not in told or told[name].most != most[name]
     ]
     # Every other attack shares one answer a record
     least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
-    total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
+    total = sum(entry.mean for entry in told.values()) * len(arrays.member) + least
     return found + (
         [f"{result.cost.queries} queries are fewer than were asked"]
         # A mean times a count is a whole number only up to rounding
@@ -297,16 +303,23 @@ def verify_verdict(result: Result, judgement: Judgement) -> list[str]:
     return []
 
 
-def judge_again(result: Result, arrays: AuditArrays, policy: Policy | None) -> Judgement:
+def judge_again(
+    result: Result,
+    arrays: AuditArrays,
+    policy: Policy | None,
+    ranking: Ranking | None = None,
+) -> Judgement:
     """Judge stored scores by `policy`, or by the plan's own if None.
 
+    `ranking` is that of `arrays`, which is built where it is not given.
+
     Raises:
-        InputError: The records do not resolve a rate of the policy.
+        InputError: The records do not resolve a rate of the policy, or no attack was scored.
     """
     plan = restore_plan(result)
     plan = replace(plan, policy=policy or plan.policy)
     # Raises before anything is judged at a rate that the records cannot resolve
-    plan.resolvable_fprs(result.diagnostics["n_non_members"])
+    plan.resolvable_fprs(result.diagnostics.n_non_members)
     # The blind control was judged at the audit's rates, and says nothing of others
     controls = dict(result.controls)
     blind = controls.get("blind")
@@ -316,4 +329,5 @@ def judge_again(result: Result, arrays: AuditArrays, policy: Policy | None) -> J
         if untried:
             why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
             controls["blind"] = replace(blind, passed=None, why=why)
-    return judge_audit(plan, arrays, result.estimates, controls, result.not_run)
+    ranking = ranking or build_ranking(arrays, plan.threat.access)
+    return judge_audit(plan, arrays, ranking, result.estimates, controls, result.not_run)

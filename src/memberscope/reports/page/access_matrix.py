@@ -163,7 +163,7 @@ def _explain_missing_level(result: Result, access: Access) -> str:
 def name_omitted_attacks(result: Result) -> str:
     """Name the kinds of attack that were no part of this audit, in words."""
     ran = {entry.access for entry in select_estimates(result, metric="auc")}
-    searched = bool(result.diagnostics.get("searches"))
+    searched = bool(result.diagnostics.searches)
     missing = ["attacks with reference models"] * (
         not any(threat.references for threat in result.threat_models)
     )

@@ -42,11 +42,11 @@ def _build_engineer_section(result: Result) -> Section:
     found = result.diagnostics
     sentences = []
     # Losses have no accuracy, and so no gap
-    if "generalisation_gap" in found:
+    if found.train_accuracy and found.test_accuracy and found.generalisation_gap:
         sentences.append(
-            f"Training accuracy is {format_interval(found['train_accuracy'])} and hold-out "
-            f"accuracy {format_interval(found['test_accuracy'])}: a gap "
-            f"of {format_interval(found['generalisation_gap'])}. The gap attack turns exactly this "
+            f"Training accuracy is {format_interval(found.train_accuracy)} and hold-out "
+            f"accuracy {format_interval(found.test_accuracy)}: a gap "
+            f"of {format_interval(found.generalisation_gap)}. The gap attack turns exactly this "
             "into membership."
         )
     best = find_headline(result)
@@ -159,11 +159,9 @@ def _build_red_team_section(result: Result) -> Section:
 
 def _describe_models(result: Result) -> str:
     """Describe which models were trained for this audit."""
-    found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
+    found, further = result.diagnostics.references, result.diagnostics.targets
     if not found:
         words = "No reference models were trained."
     else:
-        words = (
-            f"{found['models']} reference models were trained, {found['failed']} of them left out."
-        )
-    return words + (f" {further['trained']} further targets were audited." if further else "")
+        words = f"{found.models} reference models were trained, {found.failed} of them left out."
+    return words + (f" {further.trained} further targets were audited." if further else "")

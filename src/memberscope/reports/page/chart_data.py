@@ -5,11 +5,13 @@ They are plain lists, small enough for one file.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from memberscope.auditing import AuditArrays, Result
+from memberscope.auditing.documents import LeadingAttack
 from memberscope.auditing.estimates import build_whole_part
 from memberscope.reports.select import find_headline
 from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
@@ -29,8 +31,10 @@ def build_charts(result: Result) -> dict[str, Any]:
     They are empty without arrays.
     """
     arrays: AuditArrays | None = result.arrays
+    diagram = result.diagnostics.reliability
+    reliability = None if diagram is None else asdict(diagram)
     if arrays is None:
-        return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
+        return {"roc": None, "histograms": {}, "reliability": reliability}
     names = _order_attacks(arrays)
     confidence = float(result.plan["confidence"])
     grid = _build_false_positive_grid(int((~arrays.member).sum()))
@@ -45,7 +49,7 @@ def build_charts(result: Result) -> dict[str, Any]:
             "curves": {name: _evaluate_curve(parts[name], grid, confidence) for name in names},
         },
         "histograms": {name: _build_histogram(arrays, name) for name in names},
-        "reliability": result.diagnostics.get("reliability"),
+        "reliability": reliability,
     }
 
 
@@ -121,7 +125,7 @@ def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
 MOST_ROWS = 150
 
 
-def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
+def build_group_rows(result: Result, leading: LeadingAttack) -> list[dict[str, Any]]:
     """Build one row a class or group, the most exposed first.
 
     Size, AUC, TPR at its own FPR, and what global thresholds give it.
@@ -130,7 +134,7 @@ def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, 
     for entry in result.estimates:
         # Only the leading attack: a table of all would have too many rows to read
         if entry.group is None or any(
-            getattr(entry, name) != value for name, value in leading.items()
+            getattr(entry, name) != value for name, value in asdict(leading).items()
         ):
             continue
         row = rows.setdefault(

@@ -83,7 +83,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         "percent": format_percentage,
         "level_word": format_level,
     }
-    leading = result.diagnostics.get("leading")
+    leading = result.diagnostics.leading
     groups = build_group_rows(result, leading) if leading else []
     text = environment.from_string(read_template("report.html.j2")).render(
         result=result,
@@ -150,14 +150,14 @@ def _restore_record_ids(result: Result) -> Result:
         replace(entry, record=str(names.get(entry.record, entry.record)))
         for entry in result.exposed
     ]
-    # A copy, since results are shared and frozen
-    found = dict(result.diagnostics)
-    if found.get("vulnerability"):
+    # Copies, since results are shared and frozen
+    found = result.diagnostics
+    if (before := found.vulnerability) is not None:
         most = [
-            {**entry, "record": str(names.get(entry["record"], entry["record"]))}
-            for entry in found["vulnerability"]["most"]
+            replace(entry, record=str(names.get(entry.record, entry.record)))
+            for entry in before.most
         ]
-        found["vulnerability"] = {**found["vulnerability"], "most": most}
+        found = found.model_copy(update={"vulnerability": replace(before, most=most)})
     return result.model_copy(update={"exposed": shown, "diagnostics": found})
 
 
