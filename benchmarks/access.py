@@ -102,7 +102,7 @@ def table(result: Result) -> None:
 
     And the share of the leakage it recovers.
     """
-    prior = result.plan["threat"]["prior"]
+    prior = result.plan.threat.prior
     whole = find_estimate(result, attack="strongest", level=("probabilities", None), metric="auc")
     assert whole is not None
     print(

@@ -290,7 +290,9 @@ def test_levels_that_say_the_same_are_tried_once():
 def test_a_changed_restriction_is_found_out(audited, tmp_path):
     forged = audited.model_copy(
         update={
-            "plan": {**audited.plan, "threat": {**audited.plan["threat"], "restriction": "top:1"}}
+            "plan": audited.plan.model_copy(
+                update={"threat": replace(audited.plan.threat, restriction="top:1")}
+            )
         }
     )
     assert "the plan is not the one that this result was made by" in verify_arrays(

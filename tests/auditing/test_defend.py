@@ -325,7 +325,9 @@ def test_a_row_that_its_audit_does_not_bear_out_is_refused():
     with pytest.raises(InputError, match="another rate"):
         verify_frontier(found.model_copy(update={"fpr": 0.2}), kept)
     with pytest.raises(InputError, match="made by the sweep's plan"):
-        verify_frontier(found.model_copy(update={"plan": {**found.plan, "references": 5}}), kept)
+        verify_frontier(
+            found.model_copy(update={"plan": found.plan.model_copy(update={"references": 5})}), kept
+        )
 
 
 def test_where_nothing_is_learned_nothing_is_found():

@@ -214,7 +214,7 @@ def test_a_design_of_the_users_own_is_used_as_it_is():
 
     result = audited(recipe, design=design.astype(int))
     assert [set(rows.tolist()) for rows in seen] == [set(everyone[row].tolist()) for row in design]
-    assert result.plan["references"] == 6 == result.diagnostics.references.models
+    assert result.plan.references == 6 == result.diagnostics.references.models
     assert result.diagnostics.references.records_per_model == round(design.sum() / 6)
     other = audited(recipe, design=~design)
     assert result.digests["design"] != other.digests["design"]

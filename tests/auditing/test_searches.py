@@ -95,7 +95,7 @@ def test_every_query_is_counted_and_none_exceeds_the_budget(searched):
 @pytest.mark.parametrize("budget", [16, 40])
 def test_a_declared_budget_holds_for_each_search(sides, network, budget):
     result = memberscope.audit(network, *sides, plan=QUICK, threat=ThreatModel(query_budget=budget))
-    assert result.plan["search_queries"] == budget
+    assert result.plan.search_queries == budget
     assert all(entry.most <= budget for entry in result.diagnostics.searches.values())
     assert max(entry.queries for entry in result.estimates) <= budget
 

@@ -62,7 +62,7 @@ def test_folds_designs_and_targets_keep_a_unit_together(result):
     for other in arrays.targets.values():
         assert whole(arrays.unit, other.fold) and whole(arrays.unit, other.member)
         assert (other.unit == arrays.unit).all()
-    assert result.plan["unit"] == "unit" and result.diagnostics.units.n_members == N // ROWS
+    assert result.plan.unit == "unit" and result.diagnostics.units.n_members == N // ROWS
 
 
 def test_references_are_trained_on_whole_units():

@@ -212,19 +212,13 @@ def test_missing_and_damaged_arrays(result, tmp_path):
         read_arrays(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("part", "sentence"),
-    [
-        ("plan", "Expected the plan and the numbers of records"),
-        ("diagnostics", "Expected a result as the schema says, got Field required at diagnostics"),
-    ],
-)
-def test_results_without_a_part_are_one_sentence(result, tmp_path, part, sentence):
+@pytest.mark.parametrize("part", ["plan", "diagnostics"])
+def test_results_without_a_part_are_one_sentence(result, tmp_path, part):
     write_all(result, tmp_path)
     document = json.loads((tmp_path / "result.json").read_text())
     document[part] = {}
     (tmp_path / "result.json").write_text(json.dumps(document))
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=f"as the schema says, got Field required at {part}."):
         read_result(tmp_path)
 
 
@@ -279,7 +273,7 @@ def test_reports_say_whether_reference_models_were_used(result):
         and "No reference models were trained." in build_sections(result)[-1].sentences[1]
     )
     assert "Not part of this audit: attacks with reference models" in render_report(result)
-    plan = result.plan | {"views": ["identity", "flip"]}
+    plan = result.plan.model_copy(update={"views": ["identity", "flip"]})
     threats = [replace(threat, references=7) for threat in result.threat_models]
     estimates = [replace(entry, queries=2) for entry in result.estimates]
     trained = result.model_copy(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -97,7 +96,7 @@ def audit_subject(
         limited=judgement.limited,
         reason=judgement.reason,
         title=plan.title,
-        plan=plan.document() | _describe_execution(got),
+        plan=plan.document(None if got.references is None else got.references.fleet.choice),
         threat_models=[
             replace(
                 _build_granted_threat(plan, got), access=level.access, restriction=level.restriction
@@ -131,14 +130,6 @@ def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str,
         return {}
     # A model without a digest is told by its answers
     return count_audit(store, plan, got.subject.target.digest or digest_array(got.observed.outputs))
-
-
-def _describe_execution(got: Collected) -> dict[str, Any]:
-    """Describe how the reference models were trained.
-
-    Only what their recipe left open, and a measurement decided, is told.
-    """
-    return {} if got.references is None else {"execution": got.references.fleet.choice}
 
 
 def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:

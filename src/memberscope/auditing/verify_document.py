@@ -17,7 +17,7 @@ from memberscope.auditing.defend.frontier import (
     decide_policy_outcome,
     estimate_largest_tpr,
 )
-from memberscope.auditing.documents.policy import Policy, parse_policy_table
+from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AuditArrays, Result
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.verdict.full_attack_set import build_adversary_view
@@ -111,7 +111,7 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
     for name, audit in audits.items():
         verify_result(audit, audit.arrays, ranking=rankings[name])
         # An audit of another plan may agree with itself and still be no part of this sweep
-        if any(audit.plan[key] != frontier.plan[key] for key in SHARED):
+        if any(getattr(audit.plan, key) != getattr(frontier.plan, key) for key in SHARED):
             raise InputError(
                 f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the "
                 "sweep again."
@@ -166,12 +166,15 @@ def _is_weaker_outcome(said: str | None, found: str | None) -> bool:
 
 def _rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierView:
     """Rebuild what the rows of a sweep were made of, from the arrays of one of its audits."""
-    policy = None if frontier.policy is None else parse_policy_table(frontier.policy)
     kinds = np.full(len(arrays.member), NATURAL)
     # Without canaries the records have no such group, and all are natural
     if GROUP in arrays.groups:
         kinds = np.asarray(arrays.group_values[GROUP])[arrays.groups[GROUP]]
-    confidence = float(frontier.plan["confidence"])
     return FrontierView.of_kinds(
-        kinds, arrays.labels, arrays.member, policy, confidence, len(frontier.rows)
+        kinds,
+        arrays.labels,
+        arrays.member,
+        frontier.policy,
+        frontier.plan.confidence,
+        len(frontier.rows),
     )

@@ -468,7 +468,7 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
     it.
     """
     claims = _read_rate_limits(frontier)
-    access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics.class_sizes)
+    access, n_classes = frontier.plan.threat.access, len(bare.diagnostics.class_sizes)
     asked = max([1, *(entry.budget for entry in bare.diagnostics.searches.values())])
     served = [
         row
@@ -501,9 +501,9 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         hashlib.sha256(file.read_bytes()).hexdigest(),
         frontier.title,
         f"access {access}, a sweep of {len(frontier.rows)} choices with "
-        f"{frontier.plan['references']} reference models each, "
+        f"{frontier.plan.references} reference models each, "
         f"{asked} queries a record at most",
-        float(frontier.plan["confidence"]),
+        frontier.plan.confidence,
         n_classes,
         asked,
         found,
@@ -556,13 +556,13 @@ def _build_row_candidate(
 
 def _read_rate_limits(frontier: Frontier) -> dict[float, float]:
     """Read the limit of the TPR on all records at each rate of a sweep's policy."""
-    claims = (frontier.policy or {}).get("max_tpr", ())
-    return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
+    claims = () if frontier.policy is None else frontier.policy.max_tpr
+    return {claim.fpr: claim.tpr for claim in claims if claim.group is None}
 
 
 def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
     """Say why nothing can be concluded from a sweep, in sentences; empty if something can."""
-    if frontier.policy is None or not frontier.policy["max_tpr"]:
+    if frontier.policy is None or not frontier.policy.max_tpr:
         return [
             "The sweep was judged by no policy, so there is no limit to keep. Run it again with a "
             "[policy]."
@@ -571,7 +571,7 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
     for name in ("null", "blind", "references"):
         passed = frontier.rows[0].controls.get(name, True)
         # An open control may be overruled by the plan's own assumption; a failed one never is
-        if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
+        if passed is False or (passed is None and not frontier.plan.assume_exchangeable):
             found.append(
                 f"The {name} control of the sweep did not pass, so its numbers decide nothing. See "
                 "its audits."

@@ -274,7 +274,7 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
 
 def _build_frontier_table(frontier: Frontier) -> Table:
     """Build the table with one row a choice, undominated ones marked."""
-    confidence = format_percentage(frontier.plan["confidence"])
+    confidence = format_percentage(frontier.plan.confidence)
     table = Table(
         title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)",
         title_justify="left",

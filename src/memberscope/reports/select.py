@@ -123,27 +123,27 @@ def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
 
 def describe_threat(result: Result) -> str:
     """Describe the threat model in a sentence."""
-    threat = result.plan["threat"]
+    threat = result.plan.threat
     returns = {
         "label": "only the predicted label",
         "probabilities": "the probability of every class",
         "logits": "the raw logits",
         "white_box": "everything about the model",
-    }[threat["access"]]
-    budget = threat.get("query_budget")
+    }[threat.access]
+    budget = threat.query_budget
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
     # What was spent may be far below what was granted
     used = max((entry.queries for entry in select_estimates(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
-    if threat.get("restriction"):
-        returns = f"what {threat['restriction']} lets through of {returns}"
+    if threat.restriction:
+        returns = f"what {threat.restriction} lets through of {returns}"
     trained = count_references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
         f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who "
         "knows the truth about some "
         f"other records{trains}, and who tries records of which "
-        f"{format_percentage(threat['prior'])} are members."
+        f"{format_percentage(threat.prior)} are members."
     )
 
 
@@ -185,14 +185,14 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
 
 def _describe_training(result: Result) -> str:
     """Describe how the reference models were trained, in words."""
-    found = result.plan.get("execution", {})
+    found = result.plan.execution or {}
     words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []
     words += [
         f"{found[key]} {name}"
         for key, name in (("threads", "threads a job"), ("processes", "jobs"))
         if key in found
     ]
-    words += [found[key] for key in ("precision", "device") if key in found]
+    words += [str(found[key]) for key in ("precision", "device") if key in found]
     return ", ".join(words) + (f" ({found['note']})" if found.get("note") else "")
 
 

@@ -120,8 +120,8 @@ def _build_levels_table(result: Result) -> Table:
 
     TPR at each rate with its interval, precision at the prior, AUC.
     """
-    prior = result.plan["threat"]["prior"]
-    confidence = format_percentage(result.plan["confidence"])
+    prior = result.plan.threat.prior
+    confidence = format_percentage(result.plan.confidence)
     table = Table(
         title=f"Strongest attack by access ({confidence} intervals, simultaneous)",
         title_justify="left",

@@ -94,7 +94,7 @@ def compare(
     _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
     before, after = results[place], results[-1]
-    confidence = float(after.plan["confidence"])
+    confidence = after.plan.confidence
     # Obstacles stop the verdict, not the numbers, which are shown anyway
     hindrances = list_obstacles(before, after)
     measures, notes = _measure_changes(before, after)

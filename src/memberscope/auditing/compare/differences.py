@@ -399,7 +399,7 @@ def compare_accuracies(before: Result, after: Result) -> Iterator[Measure]:
         sides = [
             _rescale_limits(
                 Interval(entry.value, entry.low, entry.high, ""),
-                float(result.plan["confidence"]),
+                result.plan.confidence,
             )
             for result in (before, after)
             if (entry := getattr(result.diagnostics, name)) is not None

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan_document import PlanDocument, PolicyDocument
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
 from memberscope.auditing.documents.result import AttackScores, Result
 from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
@@ -460,8 +461,8 @@ class Frontier(BaseModel):
     format: Literal["memberscope-frontier/1"] = "memberscope-frontier/1"
     tool: Tool
     title: str
-    plan: dict[str, Any]
-    policy: dict[str, Any] | None
+    plan: PlanDocument
+    policy: PolicyDocument
     fpr: float
     canary_fpr: float | None
     rows: list[FrontierRow]
@@ -487,7 +488,7 @@ def build_frontier(
         tool=Tool(version=get_tool_version()),
         title=plan.title,
         plan=plan.document(),
-        policy=None if policy is None else asdict(policy),
+        policy=policy,
         fpr=shown.fpr,
         canary_fpr=shown.canary_fpr,
         rows=rows,

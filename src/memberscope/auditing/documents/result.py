@@ -13,6 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from memberscope._version import Tool
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.diagnostics import Diagnostics
+from memberscope.auditing.documents.plan_document import PlanDocument
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
 
 FORMAT = "memberscope-result/2"
@@ -159,7 +160,7 @@ class Result(BaseModel):
     reason: str
     limited: bool = False
     title: str
-    plan: dict[str, Any]
+    plan: PlanDocument
     threat_models: list[ThreatModel]
     findings: list[Finding]
     estimates: list[Estimate]

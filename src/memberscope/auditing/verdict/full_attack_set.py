@@ -125,7 +125,7 @@ def _is_excused(attack: Attack, place: Place, result: Result) -> bool:
     """Tell whether an attack of the plan could not run at `place`, as the result says."""
     search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
     # What was left out by choice is no excuse, nor is a search without queries
-    if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
+    if attack.name not in result.plan.attacks or (search and not result.plan.search_queries):
         return False
     return any(
         entry.attack == attack.name and _is_about_place(entry, place, result)
@@ -141,7 +141,7 @@ def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
     # The last of each access is the one in force
     last = {threat.access: threat for threat in result.threat_models}
     in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
-    return entry.access in {format_level(*place), *in_force, result.plan["threat"]["access"]}
+    return entry.access in {format_level(*place), *in_force, result.plan.threat.access}
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +164,7 @@ def build_adversary_view(
     `ranking` is that of the result's attacks, and `unaware` that of an adversary who does not know
     the defence; the same one where nothing is defended.
     """
-    place = _find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
+    place = _find_place(limit, result.threat_models, result.plan.threat.restriction)
     parts, others = (
         select_parts(ranking, place),
         [] if unaware is None else select_parts(unaware, place),

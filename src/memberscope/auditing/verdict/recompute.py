@@ -15,7 +15,7 @@ from memberscope._digests import digest_array
 from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
-from memberscope.auditing.documents.policy import Policy, parse_policy_table
+from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.estimates import (
     build_whole_part,
@@ -27,7 +27,7 @@ from memberscope.auditing.estimates.ranking import Ranking, build_ranking, rank_
 from memberscope.auditing.estimates.strongest import estimate_strongest
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
-from memberscope.types import Access, Estimate, ThreatModel
+from memberscope.types import Estimate
 
 
 def recompute_estimates(
@@ -157,19 +157,7 @@ def digest_account(result: Result) -> str:
 
 def restore_plan(result: Result) -> Plan:
     """Restore the plan as it stands in a result."""
-    document = dict(result.plan)
-    # These two are written beside the plan and are no part of it
-    document.pop("versions", None)
-    document.pop("execution", None)
-    threat = dict(document.pop("threat"))
-    threat["access"] = Access[threat["access"].upper()]
-    policy = document.pop("policy")
-    # JSON has lists where the plan has tuples
-    for name in ("attacks", "fprs", "priors", "views", "restrictions"):
-        document[name] = None if document[name] is None else tuple(document[name])
-    return Plan(
-        threat=ThreatModel(**threat), policy=policy and parse_policy_table(policy), **document
-    )
+    return Plan.restore(result.plan)
 
 
 def restore_settings(result: Result) -> EstimateSettings:

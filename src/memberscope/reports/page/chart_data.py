@@ -36,7 +36,7 @@ def build_charts(result: Result) -> dict[str, Any]:
     if arrays is None:
         return {"roc": None, "histograms": {}, "reliability": reliability}
     names = _order_attacks(arrays)
-    confidence = float(result.plan["confidence"])
+    confidence = result.plan.confidence
     grid = _build_false_positive_grid(int((~arrays.member).sum()))
     parts = {
         entry.name: build_whole_part(entry, arrays).curves()

@@ -96,8 +96,8 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         headline=lookup.find_headline(result),
         levels=lookup.list_levels(result),
         fprs=lookup.list_fprs(result),
-        prior=result.plan["threat"]["prior"],
-        slider=f"{math.log10(result.plan['threat']['prior']):.4f}",
+        prior=result.plan.threat.prior,
+        slider=f"{math.log10(result.plan.threat.prior):.4f}",
         strongest=STRONGEST,
         sections=build_sections(result),
         standards=read_standards(),
@@ -126,7 +126,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
                 {
                     "charts": build_charts(result) | {"budgets": build_budget_curves(result)},
                     "priors": _build_prior_table(result),
-                    "prior": result.plan["threat"]["prior"],
+                    "prior": result.plan.threat.prior,
                 }
             )
         ),
