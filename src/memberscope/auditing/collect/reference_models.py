@@ -6,7 +6,7 @@ They are trained as the plan says, compared with the target, and judged.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from memberscope.recipes import (
 from memberscope.recipes.fleet import find_top_confidence
 from memberscope.signals import Observed, SignalRequest
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
-from memberscope.types import Bools, Evidence, Floats, Recipe, Records, SignalSpec
+from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec
 
 # A model is left out if it learned less than this share of what the others, and the target, learned
 CONVERGED = 0.9
@@ -172,8 +172,15 @@ def describe_unused_seed(training: Training | None) -> list[str]:
     ]
 
 
-def describe_design_constraints(subject: Subject) -> dict[str, Any]:
-    """Describe what a design holds to: each class's share, and units that stay whole."""
+class DesignConstraints(TypedDict):
+    """What a design holds to: each class's share `strata` (n,), and units (n,) that stay whole."""
+
+    strata: Ints
+    unit: NDArray[np.generic] | None
+
+
+def describe_design_constraints(subject: Subject) -> DesignConstraints:
+    """Describe what a design holds to, as arguments of `build_balanced_design`."""
     return {"strata": subject.records.y, "unit": subject.records.unit}
 
 

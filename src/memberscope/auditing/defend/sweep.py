@@ -394,15 +394,15 @@ def _draw_unit_membership(
     for kind in dict.fromkeys(kinds.tolist()):
         own = kinds == kind
         n = int(own.sum())
-        held: dict[str, Any] = {}
         # Natural records keep the shares of classes and their units; canaries move alone
-        if kind == NATURAL:
-            held = {
-                "strata": records.y[own],
-                "unit": None if records.unit is None else records.unit[own],
-            }
+        natural = kind == NATURAL
         inside[:, own] = build_balanced_design(
-            n, size if kind == NATURAL else n // 2, n_models, rng, **held
+            n,
+            size if natural else n // 2,
+            n_models,
+            rng,
+            strata=records.y[own] if natural else None,
+            unit=records.unit[own] if natural and records.unit is not None else None,
         )
     return inside
 

@@ -6,7 +6,6 @@ Accuracy, calibration, sizes, power, reference models, single records, duplicate
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
@@ -284,7 +283,7 @@ class EndpointDeclaration(BaseModel):
     path: str
 
     @model_serializer(mode="wrap")
-    def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         return {name: value for name, value in write(self).items() if value is not None}
 
 
@@ -321,7 +320,7 @@ class Diagnostics(BaseModel):
     searches: dict[str, SpentQueries]
 
     @model_serializer(mode="wrap")
-    def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         kept = {"overlap", "targets"}
         kept |= {"vulnerability"} if self.references is not None else set()
         return {

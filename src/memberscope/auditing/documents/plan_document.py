@@ -85,8 +85,8 @@ class PlanDocument(BaseModel):
     execution: dict[str, Setting] | None = None
 
     @model_serializer(mode="wrap")
-    def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        found: dict[str, Any] = write(self)
+    def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
+        found: dict[str, object] = write(self)
         return {
             name: value for name, value in found.items() if value is not None or name != "execution"
         }

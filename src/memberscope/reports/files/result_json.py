@@ -82,13 +82,13 @@ def read_result(path: str | Path) -> Result:
         ) from error
 
 
-def _refuse_long_lists(document: dict[str, Any], file: Path) -> None:
+def _refuse_long_lists(document: dict[str, object], file: Path) -> None:
     """Refuse a document that no audit wrote and that a report would take hours to lay out.
 
     Raises:
         InputError: Some list is longer than any audit makes it.
     """
-    lists: list[tuple[str, Any]] = list(document.items())
+    lists: list[tuple[str, object]] = list(document.items())
     while lists:
         name, value = lists.pop()
         if isinstance(value, list):
@@ -115,7 +115,7 @@ def _refuse_long_lists(document: dict[str, Any], file: Path) -> None:
         )
 
 
-def result_schema() -> dict[str, Any]:
+def result_schema() -> dict[str, object]:
     """Build the JSON Schema of the result document."""
-    found: dict[str, Any] = Result.model_json_schema()
+    found: dict[str, object] = Result.model_json_schema()
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": FORMAT, **found}

@@ -37,7 +37,7 @@ def _embed_json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _build_prior_table(result: Result) -> list[dict[str, Any]]:
+def _build_prior_table(result: Result) -> list[dict[str, object]]:
     """Build what the prior's slider needs.
 
     The strongest attack's TPR with limits at each level and rate.
