@@ -236,11 +236,10 @@ def build_result_evidence(
     result: Result, file: Path, *, accept_limited: bool = False
 ) -> GuardEvidence:
     """Collect the evidence in an audit with its arrays."""
-    plan = restore_plan(result)
-    searches = result.diagnostics.searches
-    n_classes = len(result.diagnostics.class_sizes)
+    plan, told = restore_plan(result), result.diagnostics
+    n_classes = len(told.class_sizes)
     # A search spends its own budget, so the guard must allow what the longest one asked
-    asked = max([len(plan.views), *(entry.budget for entry in searches.values())])
+    asked = max([len(plan.views), *(entry.budget for entry in told.searches.values())])
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
     # Answers that vary tell more when asked again, which the audit's attackers did not do
@@ -249,8 +248,7 @@ def build_result_evidence(
             1,
             [f"{result.controls['determinism'].why} So one answer a record is allowed."],
         )
-    declared = result.diagnostics.endpoint
-    endpoint = {} if declared is None else declared.model_dump(mode="json")
+    endpoint = {} if told.endpoint is None else told.endpoint.model_dump(mode="json")
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
@@ -261,8 +259,7 @@ def build_result_evidence(
     # The widest access describes the adversary: each level contains the ones before it
     granted = max(result.threat_models, key=lambda threat: threat.access)
     words = (
-        f"access {plan.threat.access.word}, {result.diagnostics.n_members} members and "
-        f"{result.diagnostics.n_non_members} "
+        f"access {plan.threat.access.word}, {told.n_members} members and {told.n_non_members} "
         f"non-members, {granted.references} reference models, {asked} queries a record at most"
     )
     return GuardEvidence(

@@ -1,4 +1,4 @@
-"""What is written and read: plan, policy, result, access levels and comparison."""
+"""What is written and read: plan, policy, result, diagnostics, access levels and comparison."""
 
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.comparison import (
