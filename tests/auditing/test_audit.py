@@ -23,6 +23,7 @@ from memberscope.auditing import (
     restore_ranking,
     verify_arrays,
 )
+from memberscope.auditing.documents.plan_document import PlanDocument
 from memberscope.auditing.verdict.recompute import restore_plan, restore_settings
 from memberscope.errors import InputError
 from memberscope.reports import format_result_json
@@ -225,6 +226,17 @@ def test_the_plan_survives_the_document(leaky):
     ranking = restore_ranking(leaky, leaky.arrays)
     found = recompute_estimates(leaky.arrays, ranking, restore_settings(leaky))
     assert len(found) == len(leaky.estimates)
+
+
+def test_how_models_were_trained_stands_in_the_plan_as_it_was_decided():
+    choice = {"engine": "own", "stack": 2, "note": "by hand", "parts": [1, 0.5]}
+    written = Plan(seed=3).document(choice).model_dump(mode="json")
+    assert written["execution"] == choice and restore_written(written) == Plan(seed=3)
+    assert "execution" not in Plan().document().model_dump(mode="json")
+
+
+def restore_written(written):
+    return Plan.restore(PlanDocument.model_validate(written))
 
 
 def test_another_policy_judges_stored_scores(leaky):

@@ -10,12 +10,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
+from pydantic import JsonValue
+
 from memberscope import _check
 from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.documents.plan_document import (
     Assignment,
     PlanDocument,
-    Setting,
     ThreatDocument,
 )
 from memberscope.auditing.documents.policy import Policy
@@ -201,7 +202,7 @@ class Plan:
         )
         return tuple(sorted({*asked, *defaults}, reverse=True))
 
-    def document(self, execution: Mapping[str, Setting] | None = None) -> PlanDocument:
+    def document(self, execution: Mapping[str, JsonValue] | None = None) -> PlanDocument:
         """Write the plan as data, as it stands in the result.
 
         `execution` says how reference models were trained; None where there were none.

@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    JsonValue,
     SerializerFunctionWrapHandler,
     model_serializer,
 )
@@ -19,7 +20,6 @@ from memberscope.types import Access, ThreatModel
 
 AccessWord = Literal["label", "probabilities", "logits", "white_box"]
 Assignment = Literal["unknown", "independent_coins"]
-Setting = str | bool | int | float | None
 
 
 def _read_policy(value: Any) -> Any:
@@ -82,7 +82,7 @@ class PlanDocument(BaseModel):
     search_queries: int | None
     assume_class_order: bool
     versions: dict[str, int]
-    execution: dict[str, Setting] | None = None
+    execution: dict[str, JsonValue] | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
