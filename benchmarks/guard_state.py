@@ -8,20 +8,22 @@ other and 16 at a time. Then bytes, and what newcomers lose to a flood.
 from __future__ import annotations
 
 import asyncio
+import mmap
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import tracemalloc
 from collections.abc import Callable
 from itertools import count
 from statistics import median
 
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
-from memberscope.guard.state.in_memory import MemoryState
+from memberscope.guard.state.bucket_table import BucketTable
+from memberscope.guard.state.in_memory import RECORD_BYTES, MemoryState
 from memberscope.guard.state.interface import Bucket, State, StateError
+from memberscope.guard.state.record_table import RecordTable
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.token_buckets import build_buckets
 
@@ -80,16 +82,13 @@ async def speeds(redis_url: str | None) -> None:
 
 
 def weight() -> None:
-    """Bytes for 100,000 clients with four records each."""
-    tracemalloc.start()
-    state = MemoryState(CLIENTS)
-    request = requests(4)
-    asyncio.run(state.take(request(0)))
-    traced = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
+    """Bytes for 100,000 clients, and for records."""
+    size = BucketTable.count_bytes(CLIENTS)
+    places = RecordTable(mmap.mmap(-1, RECORD_BYTES), 86400.0).places
     print(
-        f"memory for {CLIENTS:,} clients: {traced / 2**20:.1f} MiB, {traced / CLIENTS / 5:.0f} "
-        "bytes a bucket, all at the start"
+        f"memory for {CLIENTS:,} clients: {size / 2**20:.1f} MiB, {size / CLIENTS:.0f} bytes a "
+        f"bucket; {RECORD_BYTES / 2**20:g} MiB for {places:,} records, {RECORD_BYTES / places:.1f} "
+        "bytes each"
     )
 
 

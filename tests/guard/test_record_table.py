@@ -96,14 +96,29 @@ def test_budgets_are_those_of_exact_buckets_while_there_is_room(requests, holds)
 @given(requests=REQUESTS, bits=st.integers(0, 5))
 @settings(max_examples=60)
 def test_nobody_exceeds_a_budget_however_full_the_table_is(requests, bits):
-    """Three sets and hashes of few bits: places run out, and records have each other's prints."""
+    """Three sets and few fingerprints: places run out, and records are taken for each other."""
     table, naive, now = table_of(96), Naive(), 0
     table.sets, table.places = 3, 96
     for step, records, n, tag in requests:
         now += step
-        keys = [(i + 1) * SPREAD % 2**64 & (2**bits - 1 << 59) | i for i in records]
+        keys = [i % 2**bits << 36 | (i + 1) * SPREAD % 2**36 for i in records]
         if take(table, keys, [n] * len(keys), tag << 4, 4, now):
             assert naive.take([(tag, key) for key in keys], [n] * len(keys), 4, now)
+
+
+def test_a_record_that_is_taken_for_another_has_no_more_than_its_own():
+    """Many records, eight fingerprints, five sets: both sets of a record often have its own."""
+    rng = np.random.default_rng(0)
+    table, naive, refused = table_of(160), Naive(), 0
+    table.sets, table.places = 5, 80
+    keys = [int(rng.integers(8)) << 36 | int(rng.integers(2**36)) for _ in range(60)]
+    for now in range(6000):
+        key, n = keys[int(rng.integers(60))], int(rng.integers(1, 4))
+        if take(table, [key], [n], 3, 4, now * TICKS // 200):
+            assert naive.take([(3, key)], [n], 4, now * TICKS // 200)
+        else:
+            refused += 1
+    assert 0 < refused < 6000
 
 
 def test_one_in_a_thousand_is_refused_wrongly_at_most_at_the_stated_load():

@@ -488,7 +488,7 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         if row.meets == "meets" and _has_training_change(row.name)
     ]
     fitted = next(
-        (_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None
+        (_find_fitted_file(row) for row in served if shorten_defence_name(row.name) == chosen), None
     )
     if fitted is not None:
         notes.append(
@@ -529,11 +529,6 @@ def _has_training_change(name: str) -> bool:
     )
 
 
-def _name_restriction(row: FrontierRow) -> str:
-    """Name what a guard has to do to outputs for a row that changes nothing else."""
-    return shorten_defence_name(row.name)
-
-
 def _build_row_candidate(
     row: FrontierRow, rows: list[FrontierRow], outputs: Outputs, claims: Mapping[float, float]
 ) -> Candidate:
@@ -541,8 +536,8 @@ def _build_row_candidate(
 
     It meets the policy if it and every row that can be worked out from it do.
     """
-    name = _name_restriction(row)
-    weaker = [other for other in rows if can_derive_answers(name, _name_restriction(other))]
+    name = shorten_defence_name(row.name)
+    weaker = [other for other in rows if can_derive_answers(name, shorten_defence_name(other.name))]
     seen = [other.average for other in weaker if other.average is not None]
     top = max(seen, key=lambda entry: entry.high)
     fpr = top.fpr or 0.0
@@ -585,7 +580,7 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
             "Labels alone were not searched. Run the sweep with the attack boundary and "
             "--search-queries 64."
         )
-    if not any(_name_restriction(row) == LABEL for row in served):
+    if not any(shorten_defence_name(row.name) == LABEL for row in served):
         found.append(
             "Labels alone are not among the choices that were judged. Add label to --defences."
         )
