@@ -10,9 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "servers"))
-
 from running_guard import POLICY, START, Process, ask
 from unruly import Unruly, serving
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import signal
-import sys
 import threading
 import time
 import tomllib
@@ -22,9 +21,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "servers"))
-
 from running_guard import ask, running
 
 from memberscope.guard import parse_guard_policy

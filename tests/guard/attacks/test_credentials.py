@@ -9,7 +9,6 @@ import base64
 import hashlib
 import hmac
 import json
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,11 +21,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "servers"))
-
 from guarded import ROWS
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from running_guard import Process, ask, running
 from unruly import Unruly, serving
 

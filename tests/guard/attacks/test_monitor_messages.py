@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "servers"))
-
 from running_guard import Process, ask, running
 from unruly import serving
 from watching import population, prepared, upstream
