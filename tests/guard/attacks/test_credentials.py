@@ -118,7 +118,9 @@ class Front:
 
     def score(self, *, address: str | None = None, **headers: str) -> tuple[int, Any]:
         """Status and document of an answer to a client of its own network, unless one is given."""
-        address = address or f"10.{next(ADDRESSES)}.0.1"
+        if address is None:
+            high, low = divmod(next(ADDRESSES), 250)
+            address = f"10.{high}.{low}.1"
         status, body = ask(
             self.ports["port"], "POST", "/score", ROWS, **headers, x_forwarded_for=address
         )
