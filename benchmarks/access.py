@@ -102,7 +102,7 @@ def table(result: Result) -> None:
 
     And the share of the leakage it recovers.
     """
-    prior = result.plan["threat"]["prior"]
+    prior = result.plan.threat.prior
     whole = find_estimate(result, attack="strongest", level=("probabilities", None), metric="auc")
     assert whole is not None
     print(
@@ -178,7 +178,7 @@ def main() -> None:
     for name in sys.argv[1:] or CASES:
         result = audited(name)
         accuracy = [
-            format_interval(result.diagnostics[side])
+            format_interval(getattr(result.diagnostics, side))
             for side in ("train_accuracy", "test_accuracy")
         ]
         print(
@@ -188,7 +188,7 @@ def main() -> None:
         table(result)
         attacks(result)
         budgets(result)
-        print(f"\nQueries: {result.diagnostics['searches']}")
+        print(f"\nQueries: {result.diagnostics.searches}")
         print({name: control.passed for name, control in result.controls.items()})
         for entry in result.not_run:
             print(f"not run: {entry.attack} ({entry.access}): {entry.why}")

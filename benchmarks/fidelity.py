@@ -29,6 +29,7 @@ from memberscope.auditing.collect.reference_models import (
     measure_fidelity,
     run_reference_control,
 )
+from memberscope.auditing.documents.diagnostics import ReferenceFidelity
 from memberscope.auditing.subject.subject import Subject
 from memberscope.recipes import (
     Execution,
@@ -183,7 +184,7 @@ def cell(values: list[list[float]], *, limits: bool = True) -> str:
 
 def judged(
     targets: ReferenceFleet, model: int, references: ReferenceFleet
-) -> tuple[dict[str, Any], bool]:
+) -> tuple[ReferenceFidelity, bool]:
     """The fidelity that an audit of this target reports.
 
     And whether its control of the references passes.
@@ -209,10 +210,10 @@ def line(name: str, targets: ReferenceFleet, references: ReferenceFleet) -> str:
     """
     found = [judged(targets, model, references) for model in range(TARGETS)]
     mean = {
-        key: np.mean([entry[0][key] for entry in found])
+        key: np.mean([getattr(entry[0], key) for entry in found])
         for key in ("agreement", "calibration_distance")
     }
-    gaps = [entry[0]["held_out_accuracy"] - entry[0]["target_held_out_accuracy"] for entry in found]
+    gaps = [entry[0].held_out_accuracy - entry[0].target_held_out_accuracy for entry in found]
     trained = np.mean([entry[0]["train_accuracy"] for entry in found])
     passed = sum(entry[1] for entry in found)
     cells = [

@@ -90,8 +90,8 @@ def main() -> None:
         auc = find_estimate(result, attack="confidence", metric="auc")
         tpr = find_estimate(result, attack="confidence", metric="tpr", fpr=0.01, threshold="best")
         found = {
-            "training accuracy": result.diagnostics["train_accuracy"]["value"],
-            "hold-out accuracy": result.diagnostics["test_accuracy"]["value"],
+            "training accuracy": result.diagnostics.train_accuracy.value,
+            "hold-out accuracy": result.diagnostics.test_accuracy.value,
             "correctness (gap attack)": gap.value,
             "AUC of confidence": auc.value,
             "TPR at 1% FPR of confidence": tpr.value,

@@ -130,9 +130,9 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
     found = result.diagnostics
     cells = [
         name,
-        str(found["n_members"]),
-        format_interval(found["train_accuracy"]),
-        format_interval(found["test_accuracy"]),
+        str(found.n_members),
+        format_interval(found.train_accuracy),
+        format_interval(found.test_accuracy),
     ]
     top = {"attack": "strongest", "access": access}
     auc = find_estimate(result, metric="auc", **top)
@@ -149,7 +149,7 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
             for k, c in result.controls.items()
         )
     )
-    cells.append(f"{found['overlap']['exact']} exact, {found['overlap']['near']} near")
+    cells.append(f"{found.overlap.exact} exact, {found.overlap.near} near")
     print(
         f"{name}: {time.perf_counter() - started:.1f} s to audit; {result.controls['blind'].why}",
         flush=True,

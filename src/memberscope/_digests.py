@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ def _format_objects(values: Any) -> Any:
     )
 
 
-def digest_named_arrays(arrays: dict[str, Any]) -> str:
+def digest_named_arrays(arrays: Mapping[str, object]) -> str:
     """Give the SHA-256 of named arrays."""
     # Sorted, so that the digest does not depend on the order in which the caller filled the dict
     parts = [f"{name}:{digest_array(arrays[name])}" for name in sorted(arrays)]

@@ -219,7 +219,7 @@ def test_further_targets_are_audited_at_the_levels_that_are_tried_too():
     result = memberscope.audit(
         target, (x[:200], y[:200]), (x[200:], y[200:]), plan=plan, recipe=recipe
     )
-    rows = {(row["attack"], row["restriction"]) for row in result.diagnostics["targets"]["rows"]}
+    rows = {(row.attack, row.restriction) for row in result.diagnostics.targets.rows}
     assert ("loss", "round:1") in rows and ("loss", None) in rows
 
 
@@ -290,7 +290,9 @@ def test_levels_that_say_the_same_are_tried_once():
 def test_a_changed_restriction_is_found_out(audited, tmp_path):
     forged = audited.model_copy(
         update={
-            "plan": {**audited.plan, "threat": {**audited.plan["threat"], "restriction": "top:1"}}
+            "plan": audited.plan.model_copy(
+                update={"threat": replace(audited.plan.threat, restriction="top:1")}
+            )
         }
     )
     assert "the plan is not the one that this result was made by" in verify_arrays(

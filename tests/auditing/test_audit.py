@@ -20,8 +20,10 @@ from memberscope.auditing import (
     judge_again,
     load_policy,
     recompute_estimates,
+    restore_ranking,
     verify_arrays,
 )
+from memberscope.auditing.documents.plan_document import PlanDocument
 from memberscope.auditing.verdict.recompute import restore_plan, restore_settings
 from memberscope.errors import InputError
 from memberscope.reports import format_result_json
@@ -221,7 +223,20 @@ def test_estimates_follow_from_the_stored_arrays(leaky):
 def test_the_plan_survives_the_document(leaky):
     again = restore_plan(leaky)
     assert again.digest() == leaky.digests["plan"] and again.policy == load_policy("demo")
-    assert len(recompute_estimates(leaky.arrays, restore_settings(leaky))) == len(leaky.estimates)
+    ranking = restore_ranking(leaky, leaky.arrays)
+    found = recompute_estimates(leaky.arrays, ranking, restore_settings(leaky))
+    assert len(found) == len(leaky.estimates)
+
+
+def test_how_models_were_trained_stands_in_the_plan_as_it_was_decided():
+    choice = {"engine": "own", "stack": 2, "note": "by hand", "parts": [1, 0.5]}
+    written = Plan(seed=3).document(choice).model_dump(mode="json")
+    assert written["execution"] == choice and restore_written(written) == Plan(seed=3)
+    assert "execution" not in Plan().document().model_dump(mode="json")
+
+
+def restore_written(written):
+    return Plan.restore(PlanDocument.model_validate(written))
 
 
 def test_another_policy_judges_stored_scores(leaky):
@@ -235,7 +250,7 @@ def test_verdict_pass_states_its_power_and_wide_intervals_are_inconclusive():
         gaussian_signals(3000, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.12),))
     )
     assert clean.verdict == "PASS" and "in 80% of audits, on a true rate of" in clean.reason
-    assert clean.diagnostics["minimum_detectable_tpr"][0]["tpr"] > 0.12
+    assert clean.diagnostics.minimum_detectable_tpr[0].tpr > 0.12
     assert "Exchangeability was declared" in clean.reason
     few = audit_signals(
         gaussian_signals(100, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.06),))
@@ -320,10 +335,10 @@ def test_a_model_in_memory():
         (x[300:], y[300:]),
         policy="demo",
     )
-    assert tree.diagnostics["train_accuracy"]["value"] == 1.0
-    assert tree.diagnostics["generalisation_gap"]["value"] > 0.5
-    assert tree.diagnostics["records_per_parameter"]["n_parameters"] > 100
-    searches = sum(entry["mean"] for entry in tree.diagnostics["searches"].values())
+    assert tree.diagnostics.train_accuracy.value == 1.0
+    assert tree.diagnostics.generalisation_gap.value > 0.5
+    assert tree.diagnostics.records_per_parameter.n_parameters > 100
+    searches = sum(entry.mean for entry in tree.diagnostics.searches.values())
     assert tree.cost.queries == 632 + round(600 * searches), (
         "each record once, 32 of them twice, and the searches"
     )
@@ -352,13 +367,10 @@ def test_overlap_is_counted_and_dropped():
     model = LogisticRegression().fit(x[:200], y[:200])
     sides = ((x[:200], y[:200]), (x[200:], y[200:]))
     kept = memberscope.audit(model, *sides)
-    assert kept.diagnostics["overlap"]["exact"] == 10 and kept.diagnostics["n_non_members"] == 200
-    assert kept.diagnostics["overlap"]["examples"][0]["kind"] == "exact"
+    assert kept.diagnostics.overlap.exact == 10 and kept.diagnostics.n_non_members == 200
+    assert kept.diagnostics.overlap.examples[0].kind == "exact"
     dropped = memberscope.audit(model, *sides, plan=Plan(drop_overlap=True))
-    assert (
-        dropped.diagnostics["n_non_members"] == 190
-        and dropped.diagnostics["overlap"]["dropped"] == 10
-    )
+    assert dropped.diagnostics.n_non_members == 190 and dropped.diagnostics.overlap.dropped == 10
 
 
 def small():
@@ -509,11 +521,11 @@ def test_data_frames_words_and_missing_values():
         frame[:300], y[:300]
     )
     result = memberscope.audit(model, (frame[:300], y[:300]), (frame[300:], y[300:]), policy="demo")
-    assert result.diagnostics["class_sizes"] == {
+    assert result.diagnostics.class_sizes == {
         "no": int((y == "no").sum()),
         "yes": int((y == "yes").sum()),
     }
-    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(
+    assert result.diagnostics.train_accuracy.value == pytest.approx(
         (model.predict(frame[:300]) == y[:300]).mean()
     )
     assert result.controls["blind"].passed is True
@@ -528,9 +540,7 @@ def test_sparse_records():
     x, y = sparse.random(300, 40, 0.2, format="csr", random_state=0), rng.integers(0, 2, 300)
     model = LogisticRegression(C=100).fit(x[:150], y[:150])
     result = memberscope.audit(model, (x[:150], y[:150]), (x[150:], y[150:]))
-    assert (
-        result.diagnostics["train_accuracy"]["value"] > result.diagnostics["test_accuracy"]["value"]
-    )
+    assert result.diagnostics.train_accuracy.value > result.diagnostics.test_accuracy.value
 
 
 def test_classes_that_do_not_start_at_zero_are_the_models_own():
@@ -538,8 +548,8 @@ def test_classes_that_do_not_start_at_zero_are_the_models_own():
     x, y = rng.normal(size=(200, 3)), rng.choice([3, 5, 9], 200)
     model = DecisionTreeClassifier(random_state=0).fit(x[:100], y[:100])
     result = memberscope.audit(model, (x[:100], y[:100]), (x[100:], y[100:]))
-    assert result.diagnostics["train_accuracy"]["value"] == 1.0
-    assert set(result.diagnostics["class_sizes"]) == {"3", "5", "9"}
+    assert result.diagnostics.train_accuracy.value == 1.0
+    assert set(result.diagnostics.class_sizes) == {"3", "5", "9"}
 
 
 def test_labels_of_both_sides_are_read_in_one_way():

@@ -234,11 +234,12 @@ def changed(result, **parts):
 
 def test_what_is_not_like_with_like_is_one_sentence_each(releases):
     before, after = releases[:2]
-    plan = {
-        **after.plan,
-        "threat": {**after.plan["threat"], "prior": 0.2},
-        "versions": {**after.plan["versions"], "logit": 99},
-    }
+    plan = after.plan.model_copy(
+        update={
+            "threat": replace(after.plan.threat, prior=0.2),
+            "versions": {**after.plan.versions, "logit": 99},
+        }
+    )
     last = replace(after.threat_models[-1], references=16, query_budget=7)
     other = changed(
         after,

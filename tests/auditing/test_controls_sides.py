@@ -313,4 +313,4 @@ def test_a_random_model_is_said_to_look_unfitted_before_scoring():
     assert result.controls["fitted"].passed is False
     note = next(stage for stage in stages if stage.startswith("note: "))
     assert "unfitted" in note and stages.index(note) < stages.index("attack")
-    assert any("unfitted" in sentence for sentence in result.diagnostics["notes"])
+    assert any("unfitted" in sentence for sentence in result.diagnostics.notes)

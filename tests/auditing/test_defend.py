@@ -12,7 +12,7 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 
-from memberscope.auditing import Plan, Policy, Training, make_subject
+from memberscope.auditing import Plan, Policy, Training, make_subject, restore_ranking
 from memberscope.auditing.defend.frontier import (
     Frontier,
     FrontierRow,
@@ -260,7 +260,8 @@ def test_labels_that_only_attacks_with_references_break_do_not_meet_the_policy()
         kept["none"].arrays,
         scored=tuple(e for e in kept["none"].arrays.scored if e.attack in SWEPT),
     )
-    simple = build_adversary_view("label", kept["none"].model_copy(update={"arrays": only}), None)
+    cut = kept["none"].model_copy(update={"arrays": only})
+    simple = build_adversary_view("label", cut, restore_ranking(cut, only), None)
     shown = FrontierView.of_kinds(
         np.full(500, NATURAL), only.labels, only.member, plan.policy, 0.95, 2
     )
@@ -324,7 +325,9 @@ def test_a_row_that_its_audit_does_not_bear_out_is_refused():
     with pytest.raises(InputError, match="another rate"):
         verify_frontier(found.model_copy(update={"fpr": 0.2}), kept)
     with pytest.raises(InputError, match="made by the sweep's plan"):
-        verify_frontier(found.model_copy(update={"plan": {**found.plan, "references": 5}}), kept)
+        verify_frontier(
+            found.model_copy(update={"plan": found.plan.model_copy(update={"references": 5})}), kept
+        )
 
 
 def test_where_nothing_is_learned_nothing_is_found():
@@ -359,11 +362,10 @@ def test_nothing_meets_a_policy_where_a_control_failed_or_a_required_attack_did_
     plan = replace(
         PLAN, attacks=("gap", "loss"), search_queries=0, assume_class_order=True, restrictions=()
     )
-    result = train_and_audit(
-        plan, scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None
-    ).result
+    tried = train_and_audit(plan, scene, RECIPE, Training(RECIPE, HERE), None, lambda *_: None)
+    result = tried.result
     shown = FrontierView.of(plan, policy, scene.records, scene.member, 1)
-    found = build_adversary_view(None, result, None)
+    found = build_adversary_view(None, result, tried.ranking, None)
     seen = replace(found, covered=AttackCoverage(found.covered.ran))
     assert (
         decide_policy_outcome(seen, shown, with_controls(result, null=True, blind=True)) == "meets"
@@ -422,7 +424,7 @@ def test_each_restriction_is_read_at_its_own_level(scene):
         levels = {
             name: {
                 part.scored.restriction
-                for part in build_adversary_view(name, tried.result, None).parts
+                for part in build_adversary_view(name, tried.result, tried.ranking, None).parts
             }
             for name in names
         }

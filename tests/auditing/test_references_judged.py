@@ -165,8 +165,8 @@ def test_a_recipe_that_never_reads_its_seed_is_told_so():
     assert not as_recipe(deaf).reads_seed
     assert as_recipe(hears).reads_seed and as_recipe(in_a_closure).reads_seed
     assert not FunctionRecipe(Trainer().deaf).reads_seed and FunctionRecipe(print).reads_seed
-    assert any("never reads its seed" in note for note in audited(deaf).diagnostics["notes"])
-    assert not any("seed" in note for note in audited(hears).diagnostics["notes"])
+    assert any("never reads its seed" in note for note in audited(deaf).diagnostics.notes)
+    assert not any("seed" in note for note in audited(hears).diagnostics.notes)
     members, others = planted_sides(N)
     subject = make_subject(Planted(INSIDE, 1, 1.0, 2 * N), members, others)
     assert any(
@@ -199,7 +199,7 @@ def test_fewer_models_than_an_attack_needs_are_a_reason_and_a_requirement_is_not
         entry for entry in result.not_run if entry.attack == "lira" and entry.access == "logits"
     ]
     assert "at least 2 reference model(s) trained with each record" in missing.why
-    assert result.verdict == "INCONCLUSIVE" and result.diagnostics["vulnerability"] is None
+    assert result.verdict == "INCONCLUSIVE" and result.diagnostics.vulnerability is None
 
 
 def test_a_design_of_the_users_own_is_used_as_it_is():
@@ -214,8 +214,8 @@ def test_a_design_of_the_users_own_is_used_as_it_is():
 
     result = audited(recipe, design=design.astype(int))
     assert [set(rows.tolist()) for rows in seen] == [set(everyone[row].tolist()) for row in design]
-    assert result.plan["references"] == 6 == result.diagnostics["references"]["models"]
-    assert result.diagnostics["references"]["records_per_model"] == round(design.sum() / 6)
+    assert result.plan.references == 6 == result.diagnostics.references.models
+    assert result.diagnostics.references.records_per_model == round(design.sum() / 6)
     other = audited(recipe, design=~design)
     assert result.digests["design"] != other.digests["design"]
     assert verify_arrays(result, result.arrays) == []
@@ -234,8 +234,8 @@ def test_a_record_in_all_or_none_of_the_models_is_a_reason_and_not_a_crash():
     assert set(reasons) == {"lira", "calibrated", "attack_r"} and all(
         "each record" in why for why in reasons.values()
     )
-    found = result.diagnostics["references"]
-    assert (found["records_in_every_model"], found["records_in_no_model"]) == (1, 1)
+    found = result.diagnostics.references
+    assert (found.records_in_every_model, found.records_in_no_model) == (1, 1)
     assert {entry.attack for entry in result.estimates} == {"logit", "strongest"}
 
 
@@ -281,4 +281,4 @@ def test_a_design_follows_the_records_when_duplicates_are_left_out():
         assert set(seen.tolist()) == {names[i] for i in np.flatnonzero(row)} & set(
             result.arrays.ids.tolist()
         )
-    assert result.diagnostics["overlap"]["dropped"] >= 1 and "non-member:0" not in result.arrays.ids
+    assert result.diagnostics.overlap.dropped >= 1 and "non-member:0" not in result.arrays.ids

@@ -87,16 +87,16 @@ def test_every_query_is_counted_and_none_exceeds_the_budget(searched):
     result, target = searched
     assert result.cost.queries == target.rows
     for attack in ("boundary", "noise"):
-        spent = result.diagnostics["searches"][attack]
-        assert 1 < spent["mean"] <= spent["most"] <= spent["budget"] == 128
-        assert area(result, attack).queries == spent["most"] and area(result, "gap").queries == 1
+        spent = result.diagnostics.searches[attack]
+        assert 1 < spent.mean <= spent.most <= spent.budget == 128
+        assert area(result, attack).queries == spent.most and area(result, "gap").queries == 1
 
 
 @pytest.mark.parametrize("budget", [16, 40])
 def test_a_declared_budget_holds_for_each_search(sides, network, budget):
     result = memberscope.audit(network, *sides, plan=QUICK, threat=ThreatModel(query_budget=budget))
-    assert result.plan["search_queries"] == budget
-    assert all(entry["most"] <= budget for entry in result.diagnostics["searches"].values())
+    assert result.plan.search_queries == budget
+    assert all(entry.most <= budget for entry in result.diagnostics.searches.values())
     assert max(entry.queries for entry in result.estimates) <= budget
 
 
@@ -141,6 +141,11 @@ def redigested(result):
     )
 
 
+def with_searches(result, searches):
+    found = result.diagnostics.model_copy(update={"searches": searches})
+    return result.model_copy(update={"diagnostics": found})
+
+
 def test_stored_and_read_back_the_curve_can_be_computed_again(searched, tmp_path):
     write_all(searched[0], tmp_path)
     result, arrays = read_result(tmp_path), read_arrays(tmp_path)
@@ -156,16 +161,16 @@ def test_stored_and_read_back_the_curve_can_be_computed_again(searched, tmp_path
     )
     assert "estimates differ" in verify_arrays(cheap, arrays)[0]
     searches = {
-        name: entry | {"most": 1, "mean": 1.0}
-        for name, entry in result.diagnostics["searches"].items()
+        name: replace(entry, most=1, mean=1.0)
+        for name, entry in result.diagnostics.searches.items()
     }
-    modest = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": searches}})
+    modest = with_searches(result, searches)
     assert "the controls, diagnostics or reasons" in verify_arrays(modest, arrays)[0]
     assert (
         verify_arrays(redigested(modest), arrays)[0]
         == "the queries of the search boundary are not those of its scores"
     )
-    silent = result.model_copy(update={"diagnostics": result.diagnostics | {"searches": {}}})
+    silent = with_searches(result, {})
     assert len(verify_arrays(redigested(silent), arrays)) == 2, "one for each search"
     free = result.model_copy(update={"cost": replace(result.cost, queries=5)})
     assert verify_arrays(free, arrays) == ["5 queries are fewer than were asked"]

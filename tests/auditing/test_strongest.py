@@ -11,6 +11,7 @@ from scipy.stats import binom
 
 from memberscope.auditing import AttackScores, AuditArrays, EstimateSettings
 from memberscope.auditing.estimates.diagnostics import measure_overconfidence
+from memberscope.auditing.estimates.ranking import rank_levels
 from memberscope.auditing.estimates.strongest import estimate_strongest
 
 
@@ -37,9 +38,8 @@ def test_the_interval_holds_although_the_best_was_picked():
     truth = {"auc": ndtr(0.2 / 2**0.5), "tpr": ndtr(0.2 + ndtri(0.1))}
     hits, picked_above = dict.fromkeys(truth, 0), 0
     for _ in range(runs):
-        for entry in estimate_strongest(
-            scene := arrays(200, shifts, rng), scene.scored[0], settings
-        ):
+        (level,) = rank_levels(arrays(200, shifts, rng))
+        for entry in estimate_strongest(level, settings):
             if entry.metric in truth:
                 hits[entry.metric] += entry.low <= truth[entry.metric] <= entry.high
                 picked_above += entry.value > truth[entry.metric]
@@ -55,7 +55,7 @@ def test_candidates_of_equal_ranking_count_once():
     twin = AttackScores("twin", "probabilities", False, np.exp(two.scored[0].scores), {})
     three = AuditArrays(two.ids, two.member, two.labels, two.fold, (*two.scored, twin))
     settings = EstimateSettings((0.1,), (0.01,), 0.95)
-    first, second = (estimate_strongest(entry, entry.scored[0], settings) for entry in (two, three))
+    first, second = (estimate_strongest(rank_levels(entry)[0], settings) for entry in (two, three))
     assert [(e.low, e.high) for e in first] == [(e.low, e.high) for e in second]
     assert "simultaneous over 2 candidates" in second[0].method
 
@@ -68,5 +68,5 @@ def test_overconfidence_covers():
             spread = min(level, 1 - level)
             top = rng.uniform(level - spread, level + spread, n)
             found = measure_overconfidence(top, rng.random(n) < 0.9 * top, 0.95)
-            hits += found["low"] <= 0.1 * level <= found["high"]
+            hits += found.low <= 0.1 * level <= found.high
         assert hits >= binom.ppf(0.001, runs, 0.95), (n, level)

@@ -48,15 +48,15 @@ def leaky():
 def rows(result, **conditions):
     return [
         row
-        for row in result.diagnostics["targets"]["rows"]
-        if all(row[k] == v for k, v in conditions.items())
+        for row in result.diagnostics.targets.rows
+        if all(getattr(row, k) == v for k, v in conditions.items())
     ]
 
 
 def test_the_mean_over_targets_is_the_planted_leak_and_agrees_with_the_single_target(leaky):
     truth = ndtr(1.5 / 2**0.5)
     (row,) = rows(leaky, attack="logit", access="logits", metric="auc")
-    assert abs(row["mean"] - truth) < 4 * 0.013 / 5**0.5, (
+    assert abs(row.mean - truth) < 4 * 0.013 / 5**0.5, (
         "0.013 is the standard error of an AUC of 400 and 400"
     )
     (own,) = [
@@ -65,7 +65,7 @@ def test_the_mean_over_targets_is_the_planted_leak_and_agrees_with_the_single_ta
         if (e.attack, e.access, e.metric, e.target, e.group)
         == ("logit", "logits", "auc", "target", None)
     ]
-    assert row["own"] == own.value and own.low < row["mean"] < own.high
+    assert row.own == own.value and own.low < row.mean < own.high
     for attack in ("lira", "base"):
         (found,) = rows(leaky, attack=attack, access="logits", metric="auc")
         (single,) = [
@@ -74,8 +74,8 @@ def test_the_mean_over_targets_is_the_planted_leak_and_agrees_with_the_single_ta
             if (e.attack, e.access, e.metric, e.target, e.group)
             == (attack, "logits", "auc", "target", None)
         ]
-        assert single.low < found["mean"] < single.high
-        assert 0 < found["spread"] < 0.05 and found["lowest"] < found["mean"] < found["highest"]
+        assert single.low < found.mean < single.high
+        assert 0 < found.spread < 0.05 and found.lowest < found.mean < found.highest
 
 
 def test_each_target_has_every_attack_with_its_own_interval(leaky):
@@ -147,8 +147,8 @@ def test_no_leak_is_chance_in_every_target():
     ]
     assert len(areas) >= 250 and np.mean([e.low <= 0.5 <= e.high for e in areas]) > 0.88
     for row in rows(result, metric="auc", access="logits"):
-        if row["attack"] != "strongest":
-            assert abs(row["mean"] - 0.5) < 4 * row["spread"] / 5 and row["n_targets"] == 25
+        if row.attack != "strongest":
+            assert abs(row.mean - 0.5) < 4 * row.spread / 5 and row.n_targets == 25
 
 
 def test_stored_scores_give_everything_again(leaky, tmp_path):
@@ -159,8 +159,8 @@ def test_stored_scores_give_everything_again(leaky, tmp_path):
     assert list(arrays.targets) == [f"target {k}" for k in range(1, 6)]
     changed = replace(arrays, targets={**arrays.targets, "target 2": arrays.targets["target 1"]})
     assert any("estimates differ" in sentence for sentence in verify_arrays(found, changed))
-    entry = found.diagnostics["targets"]["rows"][0]
-    entry["mean"] += 0.01
+    rows = found.diagnostics.targets.rows
+    rows[0] = replace(rows[0], mean=rows[0].mean + 0.01)
     assert verify_arrays(found, arrays)[1:] == [
         "mean and spread between targets do not follow from their estimates"
     ]
@@ -185,24 +185,20 @@ def test_a_target_that_does_not_learn_is_left_out_and_counted():
     plan = Plan(targets=6, references=4, attacks=("logit", "lira"))
     recipe = PlantedRecipe(1.0, 300, diverges=lambda seed: seed % 3 == 0)
     result = audited(1.0, plan, n=150, recipe=recipe)
-    found = result.diagnostics["targets"]
+    found = result.diagnostics.targets
     names = {entry.target for entry in result.estimates} - {"target"}
-    assert found["failed"] >= 1 and len(names) == 6 - found["failed"] == len(
-        found["train_accuracy"]
-    )
-    assert result.cost.models_trained == 10 and result.cost.models_failed >= found["failed"]
+    assert found.failed >= 1 and len(names) == 6 - found.failed == len(found.train_accuracy)
+    assert result.cost.models_trained == 10 and result.cost.models_failed >= found.failed
 
 
 def test_one_target_has_no_spread_and_none_no_rows():
     one = audited(1.0, Plan(targets=1, references=4, attacks=("logit",)), n=100)
-    assert {row["spread"] for row in one.diagnostics["targets"]["rows"]} == {None}
+    assert {row.spread for row in one.diagnostics.targets.rows} == {None}
     assert (
         summarise_spread([entry for entry in one.estimates if entry.target == "target"], (0.1,))
         == []
     )
-    assert (
-        audited(1.0, Plan(references=4, attacks=("logit",)), n=100).diagnostics["targets"] is None
-    )
+    assert audited(1.0, Plan(references=4, attacks=("logit",)), n=100).diagnostics.targets is None
 
 
 def test_targets_need_a_recipe():

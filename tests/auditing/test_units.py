@@ -62,7 +62,7 @@ def test_folds_designs_and_targets_keep_a_unit_together(result):
     for other in arrays.targets.values():
         assert whole(arrays.unit, other.fold) and whole(arrays.unit, other.member)
         assert (other.unit == arrays.unit).all()
-    assert result.plan["unit"] == "unit" and result.diagnostics["units"]["n_members"] == N // ROWS
+    assert result.plan.unit == "unit" and result.diagnostics.units.n_members == N // ROWS
 
 
 def test_references_are_trained_on_whole_units():
@@ -204,10 +204,10 @@ def test_an_id_like_column_is_noted_in_the_result_and_a_named_unit_is_not(tmp_pa
     plain = memberscope.audit_signals(read_signals(tmp_path / "s.csv"), plan=plan)
     assert any(
         "The column person has 80 values with 5 records each" in note
-        for note in plain.diagnostics["notes"]
+        for note in plain.diagnostics.notes
     )
     named = memberscope.audit_signals(read_signals(tmp_path / "s.csv", unit="person"), plan=plan)
-    assert named.diagnostics["notes"] == [] and whole(named.arrays.unit, named.arrays.fold)
+    assert named.diagnostics.notes == [] and whole(named.arrays.unit, named.arrays.fold)
     with pytest.raises(InputError, match="Expected the column 'patient'"):
         read_signals(tmp_path / "s.csv", unit="patient")
 

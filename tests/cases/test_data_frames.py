@@ -99,7 +99,7 @@ POLARS_PIPE = make_pipeline(ENCODER, forest()).fit(POLARS[:HALF], YA)
 def accuracies(model, members, others, plan=QUICK, **more):
     result = audit(model, members, others, plan=plan, **more)
     found = result.diagnostics
-    return result, found["train_accuracy"]["value"], found["test_accuracy"]["value"]
+    return result, found.train_accuracy.value, found.test_accuracy.value
 
 
 def check_alone(model, members, others, plan=QUICK, **more):
@@ -441,5 +441,5 @@ def test_a_model_of_categories_gets_its_own(library, change):
     model, frame, held, y = unlike(make, change)
     result = audit(model, (held[:200], y[:200]), (held[200:], y[200:]), plan=Plan(attacks=("gap",)))
     right = model.predict(frame) == y
-    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(right[:200].mean())
-    assert result.diagnostics["test_accuracy"]["value"] == pytest.approx(right[200:].mean())
+    assert result.diagnostics.train_accuracy.value == pytest.approx(right[:200].mean())
+    assert result.diagnostics.test_accuracy.value == pytest.approx(right[200:].mean())

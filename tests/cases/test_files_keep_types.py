@@ -46,9 +46,8 @@ def accuracies_of(model, folder, files, **options):
     given = Options(model=str(folder / "model.pkl"), trust_code=True, **files, **PLAN, **options)
     subject = build_subject(given)
     result = audit_subject(build_plan(given), subject)
-    return [
-        result.diagnostics[side]["value"] for side in ("train_accuracy", "test_accuracy")
-    ], subject.notes
+    found = result.diagnostics
+    return [found.train_accuracy.value, found.test_accuracy.value], subject.notes
 
 
 def right(model, x, y):

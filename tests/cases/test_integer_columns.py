@@ -33,7 +33,7 @@ FOREST = RandomForestClassifier(10, random_state=0)
 def train_accuracy(model, first, second, plan=PLAN, **more):
     result = audit(model, (first, Y[:HALF]), (second, Y[HALF:]), plan=plan, **more)
     moved = [entry for entry in result.not_run if entry.attack in ("boundary", "noise")]
-    return result.diagnostics["train_accuracy"]["value"], bool(moved)
+    return result.diagnostics.train_accuracy.value, bool(moved)
 
 
 def named(names) -> pd.DataFrame:
@@ -64,7 +64,7 @@ def test_column_names_may_be_anything(name):
     )
     for side, part in (("train", slice(None, HALF)), ("test", slice(HALF, None))):
         assert (
-            result.diagnostics[f"{side}_accuracy"]["value"]
+            getattr(result.diagnostics, f"{side}_accuracy").value
             == (by_place.predict(values[part]) == Y[part]).mean()
         )
     assert not [entry for entry in result.not_run if entry.attack in ("boundary", "noise")]
@@ -83,10 +83,7 @@ def test_numbers_as_names_and_their_words_are_the_same():
     result = audit(
         forest, (frame[:HALF], Y[:HALF]), (words[HALF:][words.columns[::-1]], Y[HALF:]), plan=PLAN
     )
-    assert (
-        result.diagnostics["test_accuracy"]["value"]
-        == (forest.predict(X[HALF:]) == Y[HALF:]).mean()
-    )
+    assert result.diagnostics.test_accuracy.value == (forest.predict(X[HALF:]) == Y[HALF:]).mean()
 
 
 def test_a_name_twice_is_read_by_place_or_refused_in_one_sentence():

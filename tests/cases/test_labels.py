@@ -31,11 +31,11 @@ def audited(model, x, y, **options):
 
 
 def notes_of(result):
-    return result.diagnostics["notes"]
+    return result.diagnostics.notes
 
 
 def accuracies(result):
-    return tuple(result.diagnostics[side]["value"] for side in ("train_accuracy", "test_accuracy"))
+    return result.diagnostics.train_accuracy.value, result.diagnostics.test_accuracy.value
 
 
 FORMS = {

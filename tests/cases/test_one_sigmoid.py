@@ -73,7 +73,7 @@ def test_one_sigmoid_as_given_is_what_it_is_declared(sigmoid, access):
         audited(model, plan=plan, policy="demo")
         for model in (sigmoid, wrap(sigmoid, outputs="probabilities"))
     )
-    assert given.diagnostics["train_accuracy"]["value"] > 0.95
+    assert given.diagnostics.train_accuracy.value > 0.95
     assert given.verdict == declared.verdict and numbers(given) == numbers(declared)
 
 
@@ -204,7 +204,7 @@ def test_two_outputs_are_read_right(last, loss, signal):
     found, _ = probability(model)
     assert found == signal
     result = audited(model)
-    assert result.diagnostics["train_accuracy"]["value"] > 0.95
+    assert result.diagnostics.train_accuracy.value > 0.95
     if signal == "probabilities":
         assert numbers(result) == numbers(audited(wrap(model, outputs="probabilities")))
 
@@ -214,13 +214,11 @@ def test_two_sigmoids_are_divided_by_their_sum_and_that_is_said():
     given, declared = audited(model), audited(wrap(model, outputs="probabilities"))
     assert numbers(given) == numbers(declared)
     assert any(
-        "one sigmoid a class, whose sum is not 1" in note for note in given.diagnostics["notes"]
+        "one sigmoid a class, whose sum is not 1" in note for note in given.diagnostics.notes
     )
     with torch.no_grad():
         right = model(torch.tensor(X[A])).argmax(1) == CODES
-    assert given.diagnostics["train_accuracy"]["value"] == pytest.approx(
-        float(right.float().mean())
-    )
+    assert given.diagnostics.train_accuracy.value == pytest.approx(float(right.float().mean()))
 
 
 @pytest.mark.parametrize("last", [(), (nn.Sigmoid(),)])

@@ -83,8 +83,8 @@ def test_accuracy_and_the_gap_are_those_of_predict(name):
     assert right[B].mean() != top[B].mean()
     plan = memberscope.Plan(attacks=("gap",), threat=ThreatModel(access=Access.LABEL))
     result = memberscope.audit(model, (X[A], y[A]), (X[B], y[B]), plan=plan)
-    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(right[A].mean())
-    assert result.diagnostics["test_accuracy"]["value"] == pytest.approx(right[B].mean())
+    assert result.diagnostics.train_accuracy.value == pytest.approx(right[A].mean())
+    assert result.diagnostics.test_accuracy.value == pytest.approx(right[B].mean())
     auc = next(
         e.value
         for e in result.estimates

@@ -96,7 +96,7 @@ def test_a_small_overlap_of_an_honest_fail_buys_nothing_and_can_be_dropped(noise
     assert result.verdict in ("FAIL", "INCONCLUSIVE")
     dropped = audited(noise, other, drop_overlap=True)
     assert dropped.verdict == "FAIL" and dropped.controls["overlap"].passed is True
-    assert dropped.diagnostics["n_members"] == dropped.diagnostics["n_non_members"] == N - N // 10
+    assert dropped.diagnostics.n_members == dropped.diagnostics.n_non_members == N - N // 10
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 1.0])

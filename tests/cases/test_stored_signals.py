@@ -180,7 +180,7 @@ def test_odd_names_are_read_right_and_said(tmp_path, columns, outputs, said):
     notes = " ".join(found.notes)
     assert all(words in notes for words in said) and bool(notes) == bool(said)
     result = audit_signals(found, plan=FAST)
-    assert all(note in result.diagnostics["notes"] for note in found.notes)
+    assert all(note in result.diagnostics.notes for note in found.notes)
 
 
 @pytest.mark.parametrize(

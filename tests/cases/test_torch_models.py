@@ -181,7 +181,7 @@ def test_opacus_modules_are_looked_into_and_left_as_they_were(weights, probabili
     assert any(estimate.attack == "gradient_norm" for estimate in result.estimates)
     assert hooks == [len(part._forward_hooks) for part in private.modules()]
     assert next(private.parameters()).grad_sample.shape[0] == MEMBERS
-    assert result.diagnostics["train_accuracy"]["value"] == pytest.approx(
+    assert result.diagnostics.train_accuracy.value == pytest.approx(
         (probabilities[A].argmax(1) == Y[A]).mean()
     )
 

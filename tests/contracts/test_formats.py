@@ -232,10 +232,7 @@ def test_every_format_gives_the_verdict_of_the_frame(tmp_path, kind):
                 a.metric,
                 a.group,
             )
-        assert (
-            expected.diagnostics["train_accuracy"]["value"]
-            == found.diagnostics["train_accuracy"]["value"]
-        )
+        assert expected.diagnostics.train_accuracy.value == found.diagnostics.train_accuracy.value
 
 
 def test_the_page_of_inputs_lists_the_tests():

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -491,7 +491,7 @@ def test_a_title_writes_no_keys_of_its_own():
 )
 def test_every_kind_of_claim_is_kept(few, folders, tmp_path, policy, code, sentence):
     result, arrays = read_verified(folders["clean"])
-    plan = {**result.plan, "policy": json.loads(json.dumps(asdict(policy)))}
+    plan = result.plan.model_copy(update={"policy": policy})
     found = judge_again(result.model_copy(update={"plan": plan}), arrays, policy)
     changed = result.model_copy(update={"plan": plan, "findings": found.findings, "arrays": arrays})
     choice = choose_served_outputs(build_result_evidence(changed, folders["clean"] / "result.json"))

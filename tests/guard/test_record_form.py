@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy
-from memberscope.guard.asgi.compiled_policy import build_rules
+from memberscope.guard.asgi.compiled_policy import build_rules, log_undeclared_columns
 from memberscope.guard.hashing import (
     RecordForm,
     Secret,
@@ -192,5 +192,5 @@ def test_another_process_finds_the_same_records():
 def test_a_budget_for_records_of_any_width_is_warned_of(caplog, columns, n):
     policy = {"serving": {"n_classes": 3, "columns": columns}, "default": {"per_record": "1/d"}}
     with caplog.at_level("WARNING", "memberscope.guard"):
-        build_rules(parse_guard_policy(policy))
+        log_undeclared_columns(build_rules(parse_guard_policy(policy)))
     assert sum(record.getMessage() == "columns_not_declared" for record in caplog.records) == n

@@ -6,6 +6,7 @@ Everything works by keyboard.
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -102,7 +103,7 @@ def test_the_priors_slider_moves_the_precision_by_bayes_rule(page):
 
 
 def test_the_prior_starts_where_the_threat_model_puts_it(browser, result, tmp_path):
-    plan = {**result.plan, "threat": {**result.plan["threat"], "prior": 0.1}}
+    plan = result.plan.model_copy(update={"threat": replace(result.plan.threat, prior=0.1)})
     write_report(result.model_copy(update={"plan": plan}), tmp_path / "report.html")
     page = browser.new_page()
     page.goto((tmp_path / "report.html").as_uri())

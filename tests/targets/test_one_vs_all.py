@@ -36,7 +36,7 @@ def test_one_vs_all_probabilities_are_divided_by_their_sum_and_said(library):
     target = wrap(model)
     np.testing.assert_allclose(target.query(X), own / own.sum(axis=1, keepdims=True))
     result = audit(model, (X[:200], Y[:200]), (X[200:], Y[200:]), plan=PLAN)
-    assert any("one-vs-all" in note for note in result.diagnostics["notes"])
+    assert any("one-vs-all" in note for note in result.diagnostics.notes)
     inside = make_pipeline(StandardScaler(), one_vs_all(library)).fit(X[:200], Y[:200])
     np.testing.assert_allclose(wrap(inside).query(X).sum(axis=1), 1)
 

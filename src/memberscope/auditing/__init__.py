@@ -43,6 +43,7 @@ from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.auditing.verdict.recompute import (
     judge_again,
     recompute_estimates,
+    restore_ranking,
     verify_arrays,
     verify_verdict,
 )
@@ -97,6 +98,7 @@ __all__ = [
     "recompute_controls",
     "recompute_estimates",
     "refuse_other_audit",
+    "restore_ranking",
     "resume_audit",
     "run_canary_audit",
     "verify_arrays",

@@ -78,7 +78,7 @@ def audit(
     >>> x, y = rng.normal(size=(400, 5)), rng.integers(0, 2, 400)
     >>> model = DecisionTreeClassifier(random_state=0).fit(x[:200], y[:200])
     >>> result = audit(model, (x[:200], y[:200]), (x[200:], y[200:]), policy="demo")
-    >>> result.diagnostics["train_accuracy"]["value"]
+    >>> result.diagnostics.train_accuracy.value
     1.0
     """
     if references is not None and recipe is None:

@@ -71,7 +71,7 @@ class CanaryOutcome:
         """List the bounds of every adversary."""
         return [bound for found in self.bounds.values() for bound in found]
 
-    def build_document(self) -> dict[str, Any]:
+    def build_document(self) -> dict[str, object]:
         """Build the content of canaries.json."""
         return {
             "format": FORMAT,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from memberscope._digests import digest_array
 from memberscope._files import read_json, write_bytes
@@ -58,13 +57,13 @@ def resume_audit(
 
 def build_audit_identity(
     plan: Plan, subject: Subject, training: Training | None = None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Give the digests that make an audit the same one.
 
     Those of the plan, the records, their membership and units, the model, the recipe with its
     design and its population.
     """
-    identity: dict[str, Any] = {
+    identity: dict[str, object] = {
         "plan": plan.digest(),
         "records": digest_records(subject.records),
         "member": digest_array(subject.member),
@@ -82,7 +81,7 @@ def build_audit_identity(
 
 
 def find_other_audit(
-    out: Path, identity: dict[str, Any], *, file: str = "result.json"
+    out: Path, identity: dict[str, object], *, file: str = "result.json"
 ) -> str | None:
     """Name what differs in the audit whose result `file` is in the folder `out`.
 
@@ -101,7 +100,7 @@ def find_other_audit(
 
 
 def refuse_other_audit(
-    out: Path, identity: dict[str, Any], *, overwrite: bool = False, file: str = "result.json"
+    out: Path, identity: dict[str, object], *, overwrite: bool = False, file: str = "result.json"
 ) -> None:
     """Refuse a folder that holds the result of another audit.
 
@@ -120,7 +119,7 @@ def refuse_other_audit(
         )
 
 
-def write_audit_identity(out: Path, identity: dict[str, Any]) -> None:
+def write_audit_identity(out: Path, identity: dict[str, object]) -> None:
     """Write the identity beside a result, for the run that comes next."""
     text = json.dumps(identity, indent=1, sort_keys=True) + "\n"
     write_bytes(out / IDENTITY_FILE, text.encode())

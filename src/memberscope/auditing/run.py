@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from memberscope._digests import digest_array
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.collect.collect import Collected, Progress, collect_audit_data
-from memberscope.auditing.collect.measured_signals import (
-    TRANSFERRED,
-    plan_searches,
-    summarise_spent_queries,
-)
+from memberscope.auditing.collect.measured_signals import TRANSFERRED, plan_searches
 from memberscope.auditing.collect.reference_models import (
     Training,
     fit_plan_to_design,
@@ -31,13 +26,14 @@ from memberscope.auditing.controls.overlap import mark_duplicates, run_overlap_c
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Result
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
+from memberscope.auditing.estimates.ranking import Ranking, build_ranking
 from memberscope.auditing.estimates.record_vulnerability import collect_separations
 from memberscope.auditing.provenance import collect_environment, digest_inputs
 from memberscope.auditing.scoring.null_control import run_null_control, select_non_member_evidence
 from memberscope.auditing.scoring.score import score_attacks
-from memberscope.auditing.scoring.score_targets import score_targets, summarise_targets
+from memberscope.auditing.scoring.score_targets import score_targets
 from memberscope.auditing.subject.subject import Subject
-from memberscope.auditing.summary import collect_diagnostics, list_exposed_records, pick_best_scores
+from memberscope.auditing.summary import collect_diagnostics, list_exposed_records
 from memberscope.auditing.verdict.judge import judge_audit
 from memberscope.auditing.verdict.recompute import (
     digest_account,
@@ -47,7 +43,7 @@ from memberscope.auditing.verdict.recompute import (
 )
 from memberscope.auditing.verdict.repeated_audits import count_audit
 from memberscope.signals import Observed, Store
-from memberscope.types import Estimate, Ints, ThreatModel
+from memberscope.types import Estimate, ThreatModel
 
 
 def audit_subject(
@@ -81,12 +77,13 @@ def audit_subject(
     arrays, not_run = score_attacks(plan, got, settings, report)
     targets, missing = score_targets(plan, got, settings, not_run, report)
     arrays, not_run = replace(arrays, targets=targets), not_run + missing
+    ranking = build_ranking(arrays, plan.threat.access)
     marked = mark_duplicates(got.overlap, dropped=plan.drop_overlap)
-    arrays = replace(arrays, vulnerability=collect_separations(plan, got, arrays), overlap=marked)
+    arrays = replace(arrays, vulnerability=collect_separations(plan, got, ranking), overlap=marked)
     # Estimate, control and judge
-    estimates = _estimate_all_attacks(plan, got, arrays, settings, report)
-    controls = _run_controls(plan, got, arrays, report)
-    judgement = judge_audit(plan, arrays, estimates, controls, not_run)
+    estimates = _estimate_all_attacks(plan, got, arrays, ranking, settings, report)
+    controls = _run_controls(plan, got, arrays, ranking, report)
+    judgement = judge_audit(plan, arrays, ranking, estimates, controls, not_run)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
     # Numbers that a claim rests on are no longer exploratory
     estimates = [
@@ -99,7 +96,7 @@ def audit_subject(
         limited=judgement.limited,
         reason=judgement.reason,
         title=plan.title,
-        plan=plan.document() | _describe_execution(got),
+        plan=plan.document(None if got.references is None else got.references.fleet.choice),
         threat_models=[
             replace(
                 _build_granted_threat(plan, got), access=level.access, restriction=level.restriction
@@ -110,13 +107,9 @@ def audit_subject(
         estimates=estimates,
         controls=controls,
         not_run=not_run,
-        diagnostics=collect_diagnostics(plan, got, arrays, settings)
-        | {
-            "targets": summarise_targets(plan, got, estimates, settings),
-            "searches": summarise_spent_queries(got.measured),
-        },
+        diagnostics=collect_diagnostics(plan, got, arrays, ranking, estimates, settings),
         budgets=estimate_by_budget(arrays, settings),
-        exposed=list_exposed_records(plan, got, arrays),
+        exposed=list_exposed_records(arrays, ranking),
         cost=_compute_audit_cost(got, time.perf_counter() - started, plan.references),
         environment=collect_environment() | _count_repeats(plan, got, store),
         digests=digest_inputs(plan, got, training) | {"arrays": digest_audit_arrays(arrays)},
@@ -139,14 +132,6 @@ def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str,
     return count_audit(store, plan, got.subject.target.digest or digest_array(got.observed.outputs))
 
 
-def _describe_execution(got: Collected) -> dict[str, Any]:
-    """Describe how the reference models were trained.
-
-    Only what their recipe left open, and a measurement decided, is told.
-    """
-    return {} if got.references is None else {"execution": got.references.fleet.choice}
-
-
 def _build_granted_threat(plan: Plan, got: Collected) -> ThreatModel:
     """Build the plan's threat model with what the audit really gave the adversary.
 
@@ -164,17 +149,24 @@ def _count_transfer_models(got: Collected) -> int:
 
 
 def _estimate_all_attacks(
-    plan: Plan, got: Collected, arrays: AuditArrays, settings: EstimateSettings, report: Progress
+    plan: Plan,
+    got: Collected,
+    arrays: AuditArrays,
+    ranking: Ranking,
+    settings: EstimateSettings,
+    report: Progress,
 ) -> list[Estimate]:
     """Estimate everything: the strongest attack at each level first, then each attack."""
-    found = recompute_estimates(arrays, settings, lambda done, n: report("estimate", done, n))
+    found = recompute_estimates(
+        arrays, ranking, settings, lambda done, n: report("estimate", done, n)
+    )
     return found + estimate_one_run_epsilon(
         plan, arrays, np.random.default_rng(got.streams["guesses"])
     )
 
 
 def _run_controls(
-    plan: Plan, got: Collected, arrays: AuditArrays, report: Progress
+    plan: Plan, got: Collected, arrays: AuditArrays, ranking: Ranking, report: Progress
 ) -> dict[str, Control]:
     """Run the controls that bear on the verdict, and those that inform.
 
@@ -196,7 +188,7 @@ def _run_controls(
         unit=None if unit is None else unit[outside],
     )
     report("control", 1, 2)
-    blind = _check_blind_control(plan, got, arrays, unit)
+    blind = _check_blind_control(plan, got, arrays, ranking)
     report("control", 2, 2)
     predicted, probabilities = select_answers(got.evidence)
     hits = None if predicted is None else predicted == subject.records.y
@@ -224,7 +216,7 @@ def _run_controls(
 
 
 def _check_blind_control(
-    plan: Plan, got: Collected, arrays: AuditArrays, unit: Ints | None
+    plan: Plan, got: Collected, arrays: AuditArrays, ranking: Ranking
 ) -> Control:
     """Run the blind control on the audit's records.
 
@@ -232,7 +224,8 @@ def _check_blind_control(
     """
     subject = got.subject
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
-    best = pick_best_scores(arrays, plan)
+    leading, unit = ranking.leading, arrays.unit
+    best = None if leading is None else arrays.comparable[leading.name]
     return run_blind_control(
         None if subject.features is None else subject.features[alone],
         subject.records.y[alone],

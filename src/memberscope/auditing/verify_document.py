@@ -17,12 +17,18 @@ from memberscope.auditing.defend.frontier import (
     decide_policy_outcome,
     estimate_largest_tpr,
 )
-from memberscope.auditing.documents.policy import Policy, parse_policy_table
+from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AuditArrays, Result
+from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.verdict.full_attack_set import build_adversary_view
 from memberscope.auditing.verdict.judge import Judgement
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
-from memberscope.auditing.verdict.recompute import judge_again, verify_arrays, verify_verdict
+from memberscope.auditing.verdict.recompute import (
+    judge_again,
+    restore_ranking,
+    verify_arrays,
+    verify_verdict,
+)
 from memberscope.defences import parse_defence
 from memberscope.errors import InputError
 from memberscope.recipes import GROUP, NATURAL
@@ -40,23 +46,31 @@ SHARED = (
 )  # of the plans of a sweep and of its audits
 
 
-def verify_result(result: Result, arrays: AuditArrays, policy: Policy | None = None) -> Judgement:
+def verify_result(
+    result: Result,
+    arrays: AuditArrays,
+    policy: Policy | None = None,
+    ranking: Ranking | None = None,
+) -> Judgement:
     """Judge a result by `policy`, or by its own, once it is shown to agree with its arrays.
+
+    `ranking` is that of `arrays`, which is built where it is not given.
 
     Raises:
         InputError: A digest, an estimate, the plan, a finding or the verdict is not what the arrays
     give.
     """
     # Numbers first, then the verdict: a verdict on changed numbers would say nothing
-    changed = verify_arrays(result, arrays) + recompute_controls(result, arrays)
+    ranking = ranking or restore_ranking(result, arrays)
+    changed = verify_arrays(result, arrays, ranking) + recompute_controls(result, arrays)
     if changed:
         raise InputError(
             f"Expected a result that agrees with its arrays, got: {changed[0]}. Run the audit "
             "again."
         )
-    own = judge_again(result, arrays, None)
+    own = judge_again(result, arrays, None, ranking)
     changed = verify_verdict(result, own)
-    judgement = judge_again(result, arrays, policy) if policy else own
+    judgement = judge_again(result, arrays, policy, ranking) if policy else own
     if changed:
         raise InputError(
             f"Expected a result that its scores bear out, got: {changed[0]}. Run the audit again."
@@ -93,18 +107,20 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
     Raises:
         InputError: An audit or a row is not what the stored scores give.
     """
+    rankings = {name: restore_ranking(audit, audit.arrays) for name, audit in audits.items()}
     for name, audit in audits.items():
-        verify_result(audit, audit.arrays)
+        verify_result(audit, audit.arrays, ranking=rankings[name])
         # An audit of another plan may agree with itself and still be no part of this sweep
-        if any(audit.plan[key] != frontier.plan[key] for key in SHARED):
+        if any(getattr(audit.plan, key) != getattr(frontier.plan, key) for key in SHARED):
             raise InputError(
                 f"Expected audits made by the sweep's plan, got another one in {name!r}. Run the "
                 "sweep again."
             )
     for row in frontier.rows:
+        name = parse_training_name(row.name)
         # Rows that did not run claim nothing
         if row.why_not is None and (
-            changed := _find_row_difference(row, frontier, audits[parse_training_name(row.name)])
+            changed := _find_row_difference(row, frontier, audits[name], rankings[name])
         ):
             raise InputError(
                 f"Expected a sweep that its audits bear out, got another {changed} of "
@@ -112,8 +128,10 @@ def verify_frontier(frontier: Frontier, audits: Mapping[str, Result]) -> None:
             )
 
 
-def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) -> str | None:
-    """Find what of a row its audit does not bear out.
+def _find_row_difference(
+    row: FrontierRow, frontier: Frontier, audit: Result, ranking: Ranking
+) -> str | None:
+    """Find what of a row its audit, with the ranking of its attacks, does not bear out.
 
     `rate`, `leakage`, `outcome`, `controls` or `attacks`; None if all agrees.
     """
@@ -121,7 +139,7 @@ def _find_row_difference(row: FrontierRow, frontier: Frontier, audit: Result) ->
     if shown.fpr != frontier.fpr:
         return "rate"
     limit = parse_defence(row.name, NOBODY, NOBODY).restriction
-    seen = build_adversary_view(limit, audit, None)
+    seen = build_adversary_view(limit, audit, ranking, None)
     average = estimate_largest_tpr(seen.parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     outcome = decide_policy_outcome(seen, shown, audit)
     if row.controls != {name: control.passed for name, control in audit.controls.items()}:
@@ -148,12 +166,15 @@ def _is_weaker_outcome(said: str | None, found: str | None) -> bool:
 
 def _rebuild_frontier_view(frontier: Frontier, arrays: AuditArrays) -> FrontierView:
     """Rebuild what the rows of a sweep were made of, from the arrays of one of its audits."""
-    policy = None if frontier.policy is None else parse_policy_table(frontier.policy)
     kinds = np.full(len(arrays.member), NATURAL)
     # Without canaries the records have no such group, and all are natural
     if GROUP in arrays.groups:
         kinds = np.asarray(arrays.group_values[GROUP])[arrays.groups[GROUP]]
-    confidence = float(frontier.plan["confidence"])
     return FrontierView.of_kinds(
-        kinds, arrays.labels, arrays.member, policy, confidence, len(frontier.rows)
+        kinds,
+        arrays.labels,
+        arrays.member,
+        frontier.policy,
+        frontier.plan.confidence,
+        len(frontier.rows),
     )

@@ -255,7 +255,7 @@ def _select_part_tensors(tensors: Tensors, place: int) -> Tensors:
     }
 
 
-def _rebuild_part(entry: dict[str, Any], tensors: Tensors) -> OutputDefence:
+def _rebuild_part(entry: dict[str, object], tensors: Tensors) -> OutputDefence:
     """Rebuild a part from its name and its arrays.
 
     Raises:

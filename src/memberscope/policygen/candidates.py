@@ -23,12 +23,14 @@ from memberscope.auditing.documents import EpsilonClaim
 from memberscope.auditing.verdict import (
     AttackCoverage,
     Place,
+    Ranking,
     Tested,
     count_excess_records,
     count_good_references,
     examine_claims,
     measure_attack_coverage,
     restore_plan,
+    restore_ranking,
     select_parts,
 )
 from memberscope.defences import BehindOutputs, parse_defence
@@ -233,11 +235,10 @@ def build_result_evidence(
     result: Result, file: Path, *, accept_limited: bool = False
 ) -> GuardEvidence:
     """Collect the evidence in an audit with its arrays."""
-    plan = restore_plan(result)
-    searches = result.diagnostics.get("searches", {})
-    n_classes = len(result.diagnostics["class_sizes"])
+    plan, told = restore_plan(result), result.diagnostics
+    n_classes = len(told.class_sizes)
     # A search spends its own budget, so the guard must allow what the longest one asked
-    asked = max([len(plan.views), *(int(entry["budget"]) for entry in searches.values())])
+    asked = max([len(plan.views), *(entry.budget for entry in told.searches.values())])
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
     # Answers that vary tell more when asked again, which the audit's attackers did not do
@@ -246,7 +247,7 @@ def build_result_evidence(
             1,
             [f"{result.controls['determinism'].why} So one answer a record is allowed."],
         )
-    endpoint = result.diagnostics.get("endpoint", {})
+    endpoint = {} if told.endpoint is None else told.endpoint.model_dump(mode="json")
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)
     found = [] if gaps else [build_candidate(name, outputs, levels) for name, outputs in levels]
@@ -257,8 +258,7 @@ def build_result_evidence(
     # The widest access describes the adversary: each level contains the ones before it
     granted = max(result.threat_models, key=lambda threat: threat.access)
     words = (
-        f"access {plan.threat.access.word}, {result.diagnostics['n_members']} members and "
-        f"{result.diagnostics['n_non_members']} "
+        f"access {plan.threat.access.word}, {told.n_members} members and {told.n_non_members} "
         f"non-members, {granted.references} reference models, {asked} queries a record at most"
     )
     return GuardEvidence(
@@ -300,6 +300,7 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
     logits = any(threat.access == Access.LOGITS for threat in result.threat_models)
     serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
     found: Levels = {}
+    ranking = restore_ranking(result, result.arrays)
     for threat in result.threat_models:
         # Noise that was undone counts at the level with the noise, and is not served
         if is_inverted(threat.restriction):
@@ -316,15 +317,17 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
             continue
         outputs: Outputs = "probabilities" if unrestricted else serves
         found[name, outputs] = Measurement(
-            _collect_measured_bounds(result, plan, place),
+            _collect_measured_bounds(result, plan, ranking, place),
             measure_attack_coverage(result, result.arrays, place),
         )
     return found
 
 
-def _collect_measured_bounds(result: Result, plan: Plan, place: Place) -> tuple[MeasuredBound, ...]:
+def _collect_measured_bounds(
+    result: Result, plan: Plan, ranking: Ranking, place: Place
+) -> tuple[MeasuredBound, ...]:
     """Bound each claim of the policy, for each value of its group; empty where nothing ran."""
-    parts = select_parts(result.arrays, place)
+    parts = select_parts(ranking, place)
     if not parts or plan.policy is None:
         return ()
     # Records on both sides beyond chance are taken in the worst case by every claim
@@ -381,7 +384,7 @@ def _list_result_gaps(
             "Audit with --drop-overlap."
         )
     # Labels are what a guard falls back on, so an audit that did not search them is no evidence
-    if not result.diagnostics.get("searches"):
+    if not result.diagnostics.searches:
         why = next(
             (entry.why for entry in result.not_run if entry.access == "label"),
             "no such attack was among the plan's.",
@@ -464,10 +467,8 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
     it.
     """
     claims = _read_rate_limits(frontier)
-    access, n_classes = frontier.plan["threat"]["access"], len(bare.diagnostics["class_sizes"])
-    asked = max(
-        [1, *(int(entry["budget"]) for entry in bare.diagnostics.get("searches", {}).values())]
-    )
+    access, n_classes = frontier.plan.threat.access, len(bare.diagnostics.class_sizes)
+    asked = max([1, *(entry.budget for entry in bare.diagnostics.searches.values())])
     served = [
         row
         for row in frontier.rows
@@ -487,7 +488,7 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         if row.meets == "meets" and _has_training_change(row.name)
     ]
     fitted = next(
-        (_find_fitted_file(row) for row in served if _name_restriction(row) == chosen), None
+        (_find_fitted_file(row) for row in served if shorten_defence_name(row.name) == chosen), None
     )
     if fitted is not None:
         notes.append(
@@ -499,9 +500,9 @@ def build_frontier_evidence(frontier: Frontier, bare: Result, file: Path) -> Gua
         hashlib.sha256(file.read_bytes()).hexdigest(),
         frontier.title,
         f"access {access}, a sweep of {len(frontier.rows)} choices with "
-        f"{frontier.plan['references']} reference models each, "
+        f"{frontier.plan.references} reference models each, "
         f"{asked} queries a record at most",
-        float(frontier.plan["confidence"]),
+        frontier.plan.confidence,
         n_classes,
         asked,
         found,
@@ -528,11 +529,6 @@ def _has_training_change(name: str) -> bool:
     )
 
 
-def _name_restriction(row: FrontierRow) -> str:
-    """Name what a guard has to do to outputs for a row that changes nothing else."""
-    return shorten_defence_name(row.name)
-
-
 def _build_row_candidate(
     row: FrontierRow, rows: list[FrontierRow], outputs: Outputs, claims: Mapping[float, float]
 ) -> Candidate:
@@ -540,8 +536,8 @@ def _build_row_candidate(
 
     It meets the policy if it and every row that can be worked out from it do.
     """
-    name = _name_restriction(row)
-    weaker = [other for other in rows if can_derive_answers(name, _name_restriction(other))]
+    name = shorten_defence_name(row.name)
+    weaker = [other for other in rows if can_derive_answers(name, shorten_defence_name(other.name))]
     seen = [other.average for other in weaker if other.average is not None]
     top = max(seen, key=lambda entry: entry.high)
     fpr = top.fpr or 0.0
@@ -554,13 +550,13 @@ def _build_row_candidate(
 
 def _read_rate_limits(frontier: Frontier) -> dict[float, float]:
     """Read the limit of the TPR on all records at each rate of a sweep's policy."""
-    claims = (frontier.policy or {}).get("max_tpr", ())
-    return {claim["fpr"]: claim["tpr"] for claim in claims if claim.get("group") is None}
+    claims = () if frontier.policy is None else frontier.policy.max_tpr
+    return {claim.fpr: claim.tpr for claim in claims if claim.group is None}
 
 
 def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierRow]) -> list[str]:
     """Say why nothing can be concluded from a sweep, in sentences; empty if something can."""
-    if frontier.policy is None or not frontier.policy["max_tpr"]:
+    if frontier.policy is None or not frontier.policy.max_tpr:
         return [
             "The sweep was judged by no policy, so there is no limit to keep. Run it again with a "
             "[policy]."
@@ -569,7 +565,7 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
     for name in ("null", "blind", "references"):
         passed = frontier.rows[0].controls.get(name, True)
         # An open control may be overruled by the plan's own assumption; a failed one never is
-        if passed is False or (passed is None and not frontier.plan["assume_exchangeable"]):
+        if passed is False or (passed is None and not frontier.plan.assume_exchangeable):
             found.append(
                 f"The {name} control of the sweep did not pass, so its numbers decide nothing. See "
                 "its audits."
@@ -579,12 +575,12 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
             f"The policy says nothing of {format_rate_percent(frontier.fpr)} false positives, the "
             "least that was told. Give more records."
         )
-    if not bare.diagnostics.get("searches"):
+    if not bare.diagnostics.searches:
         found.append(
             "Labels alone were not searched. Run the sweep with the attack boundary and "
             "--search-queries 64."
         )
-    if not any(_name_restriction(row) == LABEL for row in served):
+    if not any(shorten_defence_name(row.name) == LABEL for row in served):
         found.append(
             "Labels alone are not among the choices that were judged. Add label to --defences."
         )

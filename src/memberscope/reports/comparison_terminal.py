@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -45,9 +44,9 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     write_bytes(path, format_comparison_json(comparison).encode())
 
 
-def comparison_schema() -> dict[str, Any]:
+def comparison_schema() -> dict[str, object]:
     """Build the JSON Schema of the comparison document."""
-    found: dict[str, Any] = Comparison.model_json_schema()
+    found: dict[str, object] = Comparison.model_json_schema()
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": COMPARISON_FORMAT,

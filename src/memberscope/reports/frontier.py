@@ -6,6 +6,7 @@ There is `frontier.json`, one HTML file with two pictures, and a table in the te
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def read_frontier(path: Path) -> Frontier:
         ) from error
 
 
-def frontier_schema() -> dict[str, Any]:
+def frontier_schema() -> dict[str, object]:
     """Build the JSON Schema of the document."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -134,7 +135,23 @@ def name_canary_kind(entry: Estimate | None) -> str:
     )
 
 
-def _build_picture(frontier: Frontier, axis: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class PlottedChoice:
+    """A choice in a picture: its place, its limits in pixels, and the words that it shows."""
+
+    number: int
+    name: str
+    x: float
+    y: float
+    x_low: float
+    x_high: float
+    y_low: float
+    y_high: float
+    good: bool
+    title: str
+
+
+def _build_picture(frontier: Frontier, axis: str) -> dict[str, object]:
     """Build what the template draws of accuracy (up) by leakage (to the right).
 
     Dots with limits, ticks, and the frontier's steps.
@@ -183,34 +200,34 @@ def _build_dot(
     x_range: tuple[float, float],
     y_range: tuple[float, float],
     number: int,
-) -> dict[str, Any]:
+) -> PlottedChoice:
     """Build one choice's place, limits and words."""
     assert row.accuracy is not None
-    return {
-        "number": number,
-        "name": row.name,
-        "x": _scale_x(entry.value, x_range),
-        "y": _scale_y(row.accuracy.value, y_range),
-        "x_low": _scale_x(entry.low, x_range),
-        "x_high": _scale_x(entry.high, x_range),
-        "y_low": _scale_y(row.accuracy.low, y_range),
-        "y_high": _scale_y(row.accuracy.high, y_range),
-        "good": row.average is not None and not row.dominated_by,
-        "title": f"{row.name}: accuracy {_format_cell(row.accuracy)}, TPR {_format_cell(entry)}",
-    }
+    return PlottedChoice(
+        number=number,
+        name=row.name,
+        x=_scale_x(entry.value, x_range),
+        y=_scale_y(row.accuracy.value, y_range),
+        x_low=_scale_x(entry.low, x_range),
+        x_high=_scale_x(entry.high, x_range),
+        y_low=_scale_y(row.accuracy.low, y_range),
+        y_high=_scale_y(row.accuracy.high, y_range),
+        good=row.average is not None and not row.dominated_by,
+        title=f"{row.name}: accuracy {_format_cell(row.accuracy)}, TPR {_format_cell(entry)}",
+    )
 
 
-def _format_staircase(dots: list[dict[str, Any]]) -> str:
+def _format_staircase(dots: list[PlottedChoice]) -> str:
     """Format the staircase of choices that no other beats in this picture, as a line's points."""
     best = float("inf")
     points: list[str] = []
     # From the least leakage; SVG counts from the top, so a smaller y is more accuracy
-    for found in sorted(dots, key=lambda entry: (entry["x"], entry["y"])):
-        if found["y"] < best:
+    for found in sorted(dots, key=lambda entry: (entry.x, entry.y)):
+        if found.y < best:
             if points:
-                points.append(f"{found['x']:.1f},{best:.1f}")
-            points.append(f"{found['x']:.1f},{found['y']:.1f}")
-            best = found["y"]
+                points.append(f"{found.x:.1f},{best:.1f}")
+            points.append(f"{found.x:.1f},{found.y:.1f}")
+            best = found.y
     return " ".join(points)
 
 
@@ -274,7 +291,7 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
 
 def _build_frontier_table(frontier: Frontier) -> Table:
     """Build the table with one row a choice, undominated ones marked."""
-    confidence = format_percentage(frontier.plan["confidence"])
+    confidence = format_percentage(frontier.plan.confidence)
     table = Table(
         title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)",
         title_justify="left",

@@ -37,7 +37,7 @@ def suggest_next_step(
         if not result.limited:
             return f"Nothing to fix. As a gate for the next release: memberscope check {out}"
         # The policy's own number, or four where it names none
-        n = (result.plan.get("policy") or {}).get("references", 4)
+        n = 4 if result.plan.policy is None else result.plan.policy.references
         trained = f"--recipe my_module:train --references {n}"
         # Stored signals have no recipe that could train models
         if "--signals" in named("audit"):
@@ -67,7 +67,7 @@ def _after_inconclusive(result: Result, named: Arguments, out: str) -> str:
     if first.attack == STRONGEST:
         return _after_claim(first, result, named)
     if first.claim.startswith("The policy requires the attack"):
-        return f"To run it: memberscope audit {named('audit')} --attacks {','.join([*result.plan['attacks'], first.attack])}"
+        return f"To run it: memberscope audit {named('audit')} --attacks {','.join([*result.plan.attacks, first.attack])}"
     return read
 
 

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing.documents import TargetSpread
 from memberscope.types import Estimate
 
 Place = tuple[str, str | None]
+
+
+class NumberWithLimits(Protocol):
+    """A number with its limits: an estimate, a share, or a part of the diagnostics."""
+
+    @property
+    def value(self) -> float:
+        """The number itself."""
+
+    @property
+    def low(self) -> float:
+        """The lower limit."""
+
+    @property
+    def high(self) -> float:
+        """The upper limit."""
 
 
 def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
@@ -80,16 +97,15 @@ def find_headline(result: Result) -> Estimate | None:
     return find_estimate(result, attack=STRONGEST, level=found[-1], metric="tpr", fpr=min(rates))
 
 
-def format_interval(entry: Any, *, rate: bool = True) -> str:
+def format_interval(entry: NumberWithLimits, *, rate: bool = True) -> str:
     """Format an estimate with its limits: as percentages, or as plain numbers.
 
-    >>> format_interval({"value": 0.5, "low": 0.25, "high": 0.75})
+    >>> from memberscope.auditing.documents import ValueWithLimits
+    >>> format_interval(ValueWithLimits(0.5, 0.25, 0.75))
     '50% (25% to 75%)'
     """
-    # Diagnostics hold plain data where estimates are objects
-    get = entry.get if isinstance(entry, dict) else lambda name: getattr(entry, name)
     write = format_percentage if rate else (lambda value: f"{value:.3f}")
-    return f"{write(get('value'))} ({write(get('low'))} to {write(get('high'))})"
+    return f"{write(entry.value)} ({write(entry.low)} to {write(entry.high)})"
 
 
 def count_references(result: Result) -> int:
@@ -107,27 +123,27 @@ def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
 
 def describe_threat(result: Result) -> str:
     """Describe the threat model in a sentence."""
-    threat = result.plan["threat"]
+    threat = result.plan.threat
     returns = {
         "label": "only the predicted label",
         "probabilities": "the probability of every class",
         "logits": "the raw logits",
         "white_box": "everything about the model",
-    }[threat["access"]]
-    budget = threat.get("query_budget")
+    }[threat.access]
+    budget = threat.query_budget
     asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
     # What was spent may be far below what was granted
     used = max((entry.queries for entry in select_estimates(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
-    if threat.get("restriction"):
-        returns = f"what {threat['restriction']} lets through of {returns}"
+    if threat.restriction:
+        returns = f"what {threat.restriction} lets through of {returns}"
     trained = count_references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
         f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who "
         "knows the truth about some "
         f"other records{trains}, and who tries records of which "
-        f"{format_percentage(threat['prior'])} are members."
+        f"{format_percentage(threat.prior)} are members."
     )
 
 
@@ -137,32 +153,31 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     Agreement and calibration are on records that were new to the target and to each reference
     model.
     """
-    found = result.diagnostics.get("references")
+    found = result.diagnostics.references
     if not found:
         return []
-    own, others = found["train_accuracy"], found["held_out_accuracy"]
+    own, others = found.train_accuracy, found.held_out_accuracy
     # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
-    target_gap = found["target_train_accuracy"] - found["target_held_out_accuracy"]
+    target_gap = found.target_train_accuracy - found.target_held_out_accuracy
     return [
         (
             "trained and left out",
-            f"{found['models']} trained on {found['records_per_model']} records each, "
-            f"{found['failed']} left out",
+            f"{found.models} trained on {found.records_per_model} records each, "
+            f"{found.failed} left out",
         ),
         (
             "accuracy on their own records",
-            f"{format_percentage(own)} (target "
-            f"{format_percentage(found['target_train_accuracy'])})",
+            f"{format_percentage(own)} (target {format_percentage(found.target_train_accuracy)})",
         ),
         (
             "accuracy on other records",
             f"{format_percentage(others)} (target "
-            f"{format_percentage(found['target_held_out_accuracy'])})",
+            f"{format_percentage(found.target_held_out_accuracy)})",
         ),
         ("accuracy gap", f"{format_percentage(gap)} (target {format_percentage(target_gap)})"),
-        ("agreement", format_percentage(found["agreement"])),
-        ("calibration distance", f"{found['calibration_distance']:.3f}"),
+        ("agreement", format_percentage(found.agreement)),
+        ("calibration distance", f"{found.calibration_distance:.3f}"),
         ("time spent training", f"{result.cost.training_seconds:.1f} s"),
         ("trained by", _describe_training(result)),
     ]
@@ -170,30 +185,30 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
 
 def _describe_training(result: Result) -> str:
     """Describe how the reference models were trained, in words."""
-    found = result.plan.get("execution", {})
+    found = result.plan.execution or {}
     words = [f"engine {found['engine']}", f"{found['stack']} at a time"] if found else []
     words += [
         f"{found[key]} {name}"
         for key, name in (("threads", "threads a job"), ("processes", "jobs"))
         if key in found
     ]
-    words += [found[key] for key in ("precision", "device") if key in found]
+    words += [str(found[key]) for key in ("precision", "device") if key in found]
     return ", ".join(words) + (f" ({found['note']})" if found.get("note") else "")
 
 
-def summarise_further_targets(result: Result, *, rows: int | None = None) -> list[dict[str, Any]]:
+def summarise_further_targets(result: Result, *, rows: int | None = None) -> list[TargetSpread]:
     """Summarise mean and spread between further targets.
 
     The strongest attack comes first, then by mean AUC at its highest level of access.
     """
-    found = result.diagnostics.get("targets")
+    found = result.diagnostics.targets
     if not found:
         return []
     access = list_levels(result)[-1]
     areas = {
-        (r["attack"], (r["access"], r["restriction"])): r["mean"]
-        for r in found["rows"]
-        if r["metric"] == "auc"
+        (row.attack, (row.access, row.restriction)): row.mean
+        for row in found.rows
+        if row.metric == "auc"
     }
     names = sorted(
         (
@@ -208,6 +223,6 @@ def summarise_further_targets(result: Result, *, rows: int | None = None) -> lis
     return [
         row
         for name in chosen
-        for row in found["rows"]
-        if (row["attack"], (row["access"], row["restriction"])) == name
+        for row in found.rows
+        if (row.attack, (row.access, row.restriction)) == name
     ]

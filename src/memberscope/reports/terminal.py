@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,7 +10,12 @@ from rich.table import Table
 
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import format_level
+from memberscope.auditing.documents import (
+    DetectableRate,
+    MissingHalves,
+    TargetsSummary,
+    format_level,
+)
 from memberscope.auditing.verdict import describe_repeats
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.safe_console import escape_console_text
@@ -55,8 +59,8 @@ def print_summary(
         console.print(f"[dim]{escape(describe_threat(result))}[/]")
         # The numbers, and what they were measured with
         console.print(_build_levels_table(result))
-        if result.diagnostics.get("targets"):
-            console.print(_build_targets_table(result))
+        if (further := result.diagnostics.targets) is not None:
+            console.print(_build_targets_table(result, further))
         for line in _format_model_lines(result):
             console.print(f"  [dim]{escape(line)}[/]")
         # Whether the numbers can be trusted
@@ -65,32 +69,30 @@ def print_summary(
                 control.passed
             ]
             console.print(f"  {name}: {mark} [dim]{escape(control.why)}[/]")
-        overlap = result.diagnostics.get("overlap")
-        if overlap and overlap["exact"] + overlap["near"]:
-            named = ", ".join(
-                f"{pair['non_member']}={pair['member']}" for pair in overlap["examples"][:3]
-            )
+        overlap = result.diagnostics.overlap
+        if overlap and overlap.exact + overlap.near:
+            named = ", ".join(f"{pair.non_member}={pair.member}" for pair in overlap.examples[:3])
             console.print(
-                f"  [yellow]duplicates[/] of members among the non-members: {overlap['exact']} exact, "
-                f"{overlap['near']} near, "
-                f"{overlap['dropped']} left out (hashes {named}); --drop-overlap leaves them out"
+                f"  [yellow]duplicates[/] of members among the non-members: {overlap.exact} exact, "
+                f"{overlap.near} near, "
+                f"{overlap.dropped} left out (hashes {named}); --drop-overlap leaves them out"
             )
         # What the audit could have seen
-        for entry in result.diagnostics.get("minimum_detectable_tpr", ()):
-            limit = f"the limit of {format_percentage(entry['limit'])} in 80% of audits"
+        for entry in result.diagnostics.minimum_detectable_tpr:
+            limit = f"the limit of {format_percentage(entry.limit)} in 80% of audits"
             power = (
                 f"no TPR would have failed {limit}: more records are needed"
-                if entry["tpr"] is None
-                else f"the smallest TPR that would have failed {limit} is {format_percentage(entry['tpr'])}"
+                if entry.tpr is None
+                else f"the smallest TPR that would have failed {limit} is {format_percentage(entry.tpr)}"
             )
             console.print(
-                f"  power: at {format_percentage(entry['fpr'])} false positives, "
+                f"  power: at {format_percentage(entry.fpr)} false positives, "
                 f"{power}{_describe_coarse_scores(entry)}"
             )
         # What is missing from it
         for names, access, why in group_skipped_attacks(result):
             console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
-        for note in result.diagnostics.get("notes", ()):
+        for note in result.diagnostics.notes:
             console.print(f"  note: {escape(note)}")
         if out is not None:
             # Files that the caller left out are not named
@@ -102,9 +104,9 @@ def print_summary(
             console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
-def _describe_coarse_scores(entry: dict[str, Any]) -> str:
+def _describe_coarse_scores(entry: DetectableRate) -> str:
     """Describe what attacks whose scores tie would have taken, as the end of a sentence."""
-    rows = sorted(entry.get("coarse", {}).items())
+    rows = sorted(entry.coarse.items())
     if not rows:
         return ""
     told = ", ".join(
@@ -118,8 +120,8 @@ def _build_levels_table(result: Result) -> Table:
 
     TPR at each rate with its interval, precision at the prior, AUC.
     """
-    prior = result.plan["threat"]["prior"]
-    confidence = format_percentage(result.plan["confidence"])
+    prior = result.plan.threat.prior
+    confidence = format_percentage(result.plan.confidence)
     table = Table(
         title=f"Strongest attack by access ({confidence} intervals, simultaneous)",
         title_justify="left",
@@ -178,31 +180,30 @@ def _format_model_lines(result: Result) -> list[str]:
             f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance "
             f"{words['calibration distance']} (descriptive); {words['trained by']}"
         )
-    found = result.diagnostics.get("vulnerability")
+    found = result.diagnostics.vulnerability
     if found:
-        halves = found["stability"]["halves"]
-        order = halves.get("rank_correlation")
+        halves = found.stability.halves
         stable = (
-            halves["why"]
-            if "why" in halves
-            else f"order between halves of the models: {format_number(order)} rank correlation"
+            halves.why
+            if isinstance(halves, MissingHalves)
+            else f"order between halves of the models: {format_number(halves.rank_correlation)} "
+            "rank correlation"
         )
         lines.append(
-            f"single records: {format_percentage(found['above_zero'])} are separated by the "
-            f"reference models (at most {format_percentage(found['by_chance'])} "
+            f"single records: {format_percentage(found.above_zero)} are separated by the "
+            f"reference models (at most {format_percentage(found.by_chance)} "
             f"would be by chance); {stable} (descriptive)"
         )
     return lines
 
 
-def _build_targets_table(result: Result) -> Table:
+def _build_targets_table(result: Result, found: TargetsSummary) -> Table:
     """Build the table of the leading attacks on the audited model and the further targets.
 
     For the latter it has mean and spread.
     """
-    found = result.diagnostics["targets"]
-    left_out = f", {found['failed']} left out" if found["failed"] else ""
-    title = f"The training procedure: {found['trained']} further targets{left_out}"
+    left_out = f", {found.failed} left out" if found.failed else ""
+    title = f"The training procedure: {found.trained} further targets{left_out}"
     table = Table(
         title=title,
         title_justify="left",
@@ -213,15 +214,15 @@ def _build_targets_table(result: Result) -> Table:
         table.add_column(name)
     # The strongest and three more; the page has all
     for row in summarise_further_targets(result, rows=4):
-        write = format_number if row["metric"] == "auc" else format_percentage
-        what = "AUC" if row["metric"] == "auc" else f"TPR at {format_percentage(row['fpr'])}"
-        spread = "one target" if row["spread"] is None else write(row["spread"])
+        write = format_number if row.metric == "auc" else format_percentage
+        what = "AUC" if row.metric == "auc" else f"TPR at {format_percentage(row.fpr)}"
+        spread = "one target" if row.spread is None else write(row.spread)
         table.add_row(
-            row["attack"],
-            format_level(row["access"], row["restriction"]),
+            row.attack,
+            format_level(row.access, row.restriction),
             what,
-            write(row["own"]),
-            write(row["mean"]),
+            write(row.own),
+            write(row.mean),
             spread,
         )
     return table

@@ -119,8 +119,8 @@ class Front:
     def score(self, *, address: str | None = None, **headers: str) -> tuple[int, Any]:
         """Status and document of an answer to a client of its own network, unless one is given."""
         if address is None:
-            number = next(ADDRESSES)
-            address = f"10.{number // 250}.{number % 250}.1"
+            high, low = divmod(next(ADDRESSES), 250)
+            address = f"10.{high}.{low}.1"
         status, body = ask(
             self.ports["port"], "POST", "/score", ROWS, **headers, x_forwarded_for=address
         )

@@ -31,6 +31,7 @@ from memberscope.auditing.collect.target_models import Procedure, train_target_m
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
 from memberscope.auditing.controls.overlap import describe_duplicates
 from memberscope.auditing.documents.access_levels import Level, build_evidence
+from memberscope.auditing.documents.diagnostics import DuplicatePair
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.documents.schedule import Schedule
@@ -84,7 +85,7 @@ class Collected:
     subject: Subject
     observed: Observed
     overlap: Overlap | None
-    overlap_examples: list[dict[str, str]]
+    overlap_examples: list[DuplicatePair]
     schedule: Schedule
     evidence: dict[Level, Evidence]
     streams: dict[str, np.random.SeedSequence]
@@ -282,7 +283,7 @@ def _train_references(
     )
 
 
-def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[dict[str, str]]]:
+def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePair]]:
     """Find records that stand on both sides, with the keyed hashes of the first pairs.
 
     None where that cannot be known. Without the records, stored answers are compared.
@@ -379,13 +380,10 @@ def derive_streams(plan: Plan) -> dict[str, np.random.SeedSequence]:
     return dict(zip(STREAMS, np.random.SeedSequence(plan.seed).spawn(len(STREAMS)), strict=True))
 
 
-def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[dict[str, str]]:
+def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[DuplicatePair]:
     """Hash the first pairs of duplicates by the ids of their records."""
     pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
     if not pairs:
         return []
     hashes = hash_ids(subject.records.ids)
-    return [
-        {"kind": kind, "non_member": hashes[a], "member": hashes[b]}
-        for kind, (a, b) in pairs[:EXAMPLES]
-    ]
+    return [DuplicatePair(kind, hashes[a], hashes[b]) for kind, (a, b) in pairs[:EXAMPLES]]

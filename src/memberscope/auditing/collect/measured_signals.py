@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
+from memberscope.auditing.documents.diagnostics import SpentQueries
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject
@@ -236,17 +236,17 @@ def _name_search(spec: SignalSpec) -> str:
     )
 
 
-def summarise_spent_queries(measured: Measurements) -> dict[str, dict[str, Any]]:
+def summarise_spent_queries(measured: Measurements) -> dict[str, SpentQueries]:
     """Summarise the queries a record of each label-only search, for the report.
 
     The budget, the mean and the most.
     """
     return {
-        _name_search(spec): {
-            "budget": int(dict(spec.parameters).get("queries", 0)),
-            "mean": float(entry.queries[:, -1].mean()),
-            "most": int(entry.queries[:, -1].max()),
-        }
+        _name_search(spec): SpentQueries(
+            budget=int(dict(spec.parameters).get("queries", 0)),
+            mean=float(entry.queries[:, -1].mean()),
+            most=int(entry.queries[:, -1].max()),
+        )
         for spec, entry in measured.found.items()
         if entry.queries.any() and spec.source != "student"
     }

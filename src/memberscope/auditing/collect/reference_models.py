@@ -5,12 +5,13 @@ They are trained as the plan says, compared with the target, and judged.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.auditing.documents.diagnostics import ReferenceFidelity
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
@@ -26,7 +27,7 @@ from memberscope.recipes import (
 from memberscope.recipes.fleet import find_top_confidence
 from memberscope.signals import Observed, SignalRequest
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
-from memberscope.types import Bools, Evidence, Floats, Recipe, Records, SignalSpec
+from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec
 
 # A model is left out if it learned less than this share of what the others, and the target, learned
 CONVERGED = 0.9
@@ -171,8 +172,15 @@ def describe_unused_seed(training: Training | None) -> list[str]:
     ]
 
 
-def describe_design_constraints(subject: Subject) -> dict[str, Any]:
-    """Describe what a design holds to: each class's share, and units that stay whole."""
+class DesignConstraints(TypedDict):
+    """What a design holds to: each class's share `strata` (n,), and units (n,) that stay whole."""
+
+    strata: Ints
+    unit: NDArray[np.generic] | None
+
+
+def describe_design_constraints(subject: Subject) -> DesignConstraints:
+    """Describe what a design holds to, as arguments of `build_balanced_design`."""
     return {"strata": subject.records.y, "unit": subject.records.unit}
 
 
@@ -199,7 +207,8 @@ def mark_converged_models(train_accuracy: Floats, of_target: float) -> Bools:
 def run_reference_control(found: References, subject: Subject, confidence: float) -> Control:
     """Check that enough models trained, and know their own records better than others."""
     fleet, good = found.fleet, found.good
-    details = measure_fidelity(found, subject)
+    fidelity = measure_fidelity(found, subject)
+    details = asdict(fidelity)
     m, failed = len(good), found.n_failed
     copies = len(_find_copied_models(fleet))
     broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
@@ -260,9 +269,9 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     why = (
         f"{m - failed} reference models reach {100 * inside:.3g}% on their records and "
         f"{100 * outside:.3g}% on others, the "
-        f"target {100 * details['target_train_accuracy']:.3g}% and "
-        f"{100 * details['target_held_out_accuracy']:.3g}%; on "
-        f"records new to both they agree with it in {100 * details['agreement']:.3g}%{left_out}."
+        f"target {100 * fidelity.target_train_accuracy:.3g}% and "
+        f"{100 * fidelity.target_held_out_accuracy:.3g}%; on "
+        f"records new to both they agree with it in {100 * fidelity.agreement:.3g}%{left_out}."
     )
     return Control(True, why, details=details)
 
@@ -294,7 +303,7 @@ def _mark_correct_records(found: References, subject: Subject) -> Bools:
     return np.asarray(top == subject.records.y)
 
 
-def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
+def measure_fidelity(found: References, subject: Subject) -> ReferenceFidelity:
     """Measure how like the target the reference models are.
 
     On non-members of the target that each was not trained on.
@@ -313,19 +322,17 @@ def measure_fidelity(found: References, subject: Subject) -> dict[str, Any]:
     # The target is weighted as the models were asked, so that both are about the same records
     weight = new.sum(axis=0)
     own = float(((sure - right) * weight).sum()) / count
-    return {
-        "models": len(good),
-        "failed": found.n_failed,
-        "records_per_model": round(float(fleet.inside.sum(axis=1).mean())),
-        "records_in_every_model": int(fleet.inside[good].all(axis=0).sum()),
-        "records_in_no_model": int((~fleet.inside[good]).all(axis=0).sum()),
-        "train_accuracy": float(np.nanmean(fleet.train_accuracy[good])) if good.any() else None,
-        "held_out_accuracy": float(np.nanmean(fleet.held_out_accuracy[good]))
-        if good.any()
-        else None,
-        "target_train_accuracy": float(right[member].mean()),
-        "target_held_out_accuracy": float(right[~member].mean()),
-        "agreement": float(((fleet.predicted[good] == top) & new).sum()) / count,
-        "calibration_distance": abs(theirs - own),
-        "method": DESCRIPTIVE,
-    }
+    return ReferenceFidelity(
+        models=len(good),
+        failed=found.n_failed,
+        records_per_model=round(float(fleet.inside.sum(axis=1).mean())),
+        records_in_every_model=int(fleet.inside[good].all(axis=0).sum()),
+        records_in_no_model=int((~fleet.inside[good]).all(axis=0).sum()),
+        train_accuracy=float(np.nanmean(fleet.train_accuracy[good])) if good.any() else None,
+        held_out_accuracy=float(np.nanmean(fleet.held_out_accuracy[good])) if good.any() else None,
+        target_train_accuracy=float(right[member].mean()),
+        target_held_out_accuracy=float(right[~member].mean()),
+        agreement=float(((fleet.predicted[good] == top) & new).sum()) / count,
+        calibration_distance=abs(theirs - own),
+        method=DESCRIPTIVE,
+    )

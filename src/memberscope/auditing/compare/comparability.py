@@ -36,8 +36,7 @@ def describe_verdict_level(result: Result) -> str:
 def collect_attack_versions(result: Result) -> dict[str, int]:
     """Collect the attacks with estimates, and the version of each."""
     names = dict.fromkeys(entry.attack for entry in result.estimates if entry.attack != STRONGEST)
-    versions = result.plan.get("versions", {})
-    return {name: int(versions.get(name, 0)) for name in names}
+    return {name: result.plan.versions.get(name, 0) for name in names}
 
 
 def find_shared_attacks(before: Result, after: Result) -> set[str]:
@@ -64,13 +63,13 @@ def list_obstacles(before: Result, after: Result) -> list[str]:
     # Another access or restriction is another adversary, whose numbers do not compare
     found = []
     if (
-        before.plan["threat"]["access"] != after.plan["threat"]["access"]
+        before.plan.threat.access != after.plan.threat.access
         or get_verdict_threat_model(before).access != get_verdict_threat_model(after).access
     ):
         found.append(
             f"The access differs: {describe_verdict_level(before)} before (declared "
-            f"{before.plan['threat']['access']}), {describe_verdict_level(after)} "
-            f"after (declared {after.plan['threat']['access']}). Audit both at one level."
+            f"{before.plan.threat.access}), {describe_verdict_level(after)} "
+            f"after (declared {after.plan.threat.access}). Audit both at one level."
         )
     elif (
         get_verdict_threat_model(before).restriction != get_verdict_threat_model(after).restriction
@@ -99,10 +98,10 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
     """List what was not like with like though the two are compared."""
     found = _list_attack_differences(before, after)
     # A precision depends on the prior, and nothing else here does
-    if before.plan["threat"]["prior"] != after.plan["threat"]["prior"]:
+    if before.plan.threat.prior != after.plan.threat.prior:
         found.append(
-            f"Another prior: {before.plan['threat']['prior']:g} before, "
-            f"{after.plan['threat']['prior']:g} after; precision is not compared."
+            f"Another prior: {before.plan.threat.prior:g} before, "
+            f"{after.plan.threat.prior:g} after; precision is not compared."
         )
     # What the adversary was granted may explain a change as well as the model
     granted = [
@@ -116,13 +115,14 @@ def list_audit_differences(before: Result, after: Result) -> list[str]:
                 f"Another threat model: {what} {_describe_grant(values[0])} before, "
                 f"{_describe_grant(values[1])} after."
             )
-    if before.plan.get("views") != after.plan.get("views"):
+    if before.plan.views != after.plan.views:
         found.append("Another threat model: each record was asked about in other views.")
     if before.tool.version != after.tool.version:
         found.append(
             f"Other tool versions: {before.tool.version} before, {after.tool.version} after."
         )
-    claims = [(result.plan["policy"] or {}).get("max_tpr") for result in (before, after)]
+    policies = before.plan.policy, after.plan.policy
+    claims = [None if policy is None else policy.max_tpr for policy in policies]
     if claims[0] != claims[1]:
         found.append(
             "Another policy: the false-positive rates compared are those of the later one."

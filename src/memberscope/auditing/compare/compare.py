@@ -36,8 +36,8 @@ from memberscope.auditing.documents.comparison import (
     ValueWithLimits,
 )
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
+from memberscope.auditing.estimates.ranking import drop_reference_attacks
 from memberscope.auditing.estimates.strongest import STRONGEST
-from memberscope.auditing.verdict.judge import drop_reference_attacks
 from memberscope.auditing.verdict.recompute import digest_audit_arrays, restore_plan
 from memberscope.errors import InputError
 from memberscope.statistics import Interval, can_resolve_fpr, difference_p_value, holm
@@ -94,7 +94,7 @@ def compare(
     _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
     before, after = results[place], results[-1]
-    confidence = float(after.plan["confidence"])
+    confidence = after.plan.confidence
     # Obstacles stop the verdict, not the numbers, which are shown anyway
     hindrances = list_obstacles(before, after)
     measures, notes = _measure_changes(before, after)
@@ -238,8 +238,8 @@ def _select_common_levels(mine: AuditArrays, other: AuditArrays) -> tuple[Attack
 def _find_common_rates(before: Result, after: Result) -> tuple[float, ...]:
     """Find the false-positive rates of the later audit that both resolve, from large to small."""
     # The smaller audit decides what both resolve
-    n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
-    rates = restore_plan(after).resolvable_fprs(int(after.diagnostics["n_non_members"]))
+    n = min(result.diagnostics.n_non_members for result in (before, after))
+    rates = restore_plan(after).resolvable_fprs(after.diagnostics.n_non_members)
     return tuple(fpr for fpr in rates if can_resolve_fpr(fpr, n))
 
 
@@ -262,7 +262,7 @@ def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> se
 
     Where none does, it is the largest that they resolve.
     """
-    n = min(int(result.diagnostics["n_non_members"]) for result in (before, after))
+    n = min(result.diagnostics.n_non_members for result in (before, after))
     rates = sorted(entry.fpr for entry in found if entry.fpr in USUAL and entry.fpr)
     # The slack keeps 0.001 of 10000 from missing ten by rounding
     ample = [fpr for fpr in rates if fpr * n >= 10 - 1e-9]
@@ -385,14 +385,13 @@ def _describe_claim_subject(entry: Compared) -> str:
 
 def _summarise_release(result: Result, name: str) -> Release:
     """Summarise one audit in a line."""
-    n_members, n_others = (int(result.diagnostics[key]) for key in ("n_members", "n_non_members"))
     return Release(
         name,
         result.title,
         result.tool.version,
         result.verdict,
-        n_members,
-        n_others,
+        result.diagnostics.n_members,
+        result.diagnostics.n_non_members,
         result.arrays is not None,
     )
 

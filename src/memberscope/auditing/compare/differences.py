@@ -14,12 +14,8 @@ from scipy.special import ndtri
 
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part
-from memberscope.auditing.estimates.strongest import (
-    STRONGEST,
-    list_candidate_parts,
-    list_scored_levels,
-    pick_strongest,
-)
+from memberscope.auditing.estimates.ranking import LevelRanking, rank_levels
+from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
 from memberscope.auditing.estimates.training_variance import (
     BetweenTrainings,
     TargetNumbers,
@@ -139,19 +135,20 @@ def compare_scores(
     # Only equal records can be drawn together
     if together:
         first, second = _resample_together(first, second, fprs)
-    levels = {entry.level: entry for entry in list_scored_levels(after)}
-    for at in list_scored_levels(before):
-        if at.level in levels:
-            names = tuple(
-                tuple(p.scored.name for p in list_candidate_parts(arrays, at))
-                for arrays in (before, after)
-            )
-            yield from _compare_attack(first, second, (STRONGEST, at), (names[0], names[1]), fprs)
+    levels = {level.at.level: level for level in rank_levels(after)}
+    for level in rank_levels(before):
+        if other := levels.get(level.at.level):
+            names = _name_candidates(level), _name_candidates(other)
+            yield from _compare_attack(first, second, (STRONGEST, level.at), names, fprs)
     for entry in before.scored:
         if entry.name in second.parts:
             yield from _compare_attack(
                 first, second, (entry.attack, entry), ((entry.name,), (entry.name,)), fprs
             )
+
+
+def _name_candidates(level: LevelRanking) -> tuple[str, ...]:
+    return tuple(entry.name for entry in level.candidates)
 
 
 Names = tuple[tuple[str, ...], tuple[str, ...]]
@@ -401,11 +398,11 @@ def compare_accuracies(before: Result, after: Result) -> Iterator[Measure]:
     for name in ACCURACIES:
         sides = [
             _rescale_limits(
-                Interval(entry["value"], entry["low"], entry["high"], ""),
-                float(result.plan["confidence"]),
+                Interval(entry.value, entry.low, entry.high, ""),
+                result.plan.confidence,
             )
             for result in (before, after)
-            if (entry := result.diagnostics.get(name))
+            if (entry := getattr(result.diagnostics, name)) is not None
         ]
         if len(sides) == 2:
             yield Measure(

@@ -435,11 +435,12 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     # What an audit of this size would have seen with a chance of 80%
     smallest = min(1.0, 0.5 + (reach + float(ndtri(0.8))) * sharper.error)
     lowest = min(found, key=lambda entry: entry.z)
-    details: dict[str, Any] = {
+    corrected = min(1.0, p_value * n_tests)
+    details: dict[str, object] = {
         "n_members": int(member.sum()),
         "n_non_members": int((~member).sum()),
         "confidence": 1 - 2 * ALPHA / n_tests,
-        "p_value": min(1.0, p_value * n_tests),
+        "p_value": corrected,
         "alpha": ALPHA,
         "classifier": chief.model,
         "tpr": [
@@ -450,14 +451,14 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
         "below": bool(float(ndtr(lowest.z)) * len(found) < ALPHA_BELOW),
         "lowest_auc": lowest.auc,
     }
-    passed = details["p_value"] >= ALPHA
+    passed = corrected >= ALPHA
     where = f"AUC {sharper.auc:.3f} ({low:.3f} to {high:.3f})"
     # Name the rate only where it, and not the AUC, is what failed
     if rate is not None and not passed:
         where = (
             f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of "
             "the others "
-            f"(p = {details['p_value']:.1g}); {where}"
+            f"(p = {corrected:.1g}); {where}"
         )
     if passed:
         why = f"A classifier that never asks the model does not tell members apart: {where}; it would have seen {smallest:.3f}."

@@ -16,14 +16,12 @@ References:
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from memberscope.auditing.controls.fitted import read_correct_predictions
 from memberscope.auditing.documents.result import AuditArrays, Control
 from memberscope.statistics import Interval, auc_interval, find_distinct_rankings
-from memberscope.types import Bools, Floats, Ints
+from memberscope.types import Bools, Floats
 
 # Chance that a clean audit fails this control, over all its tests; the blind one's share comes on
 # top
@@ -63,7 +61,7 @@ def run_direction_control(
         )
     # The lowest is shown, as the one nearest to failing
     lowest = min(distinct, key=lambda name: found[name].value) if distinct else None
-    details: dict[str, Any] = {
+    details: dict[str, object] = {
         "tests": len(distinct),
         "alpha": ALPHA,
         "inverted": wrong,
@@ -112,10 +110,8 @@ def _find_inverted_tests(
 ) -> dict[str, Interval]:
     """Find the AUC of each test with one-sided limits that hold together over `total` of them."""
     confidence = 1 - 2 * ALPHA / max(total, 1)
-    unit: Ints | None = arrays.unit
-    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
     return {
-        name: auc_interval(tests[name], arrays.member, confidence, **by_unit) for name in distinct
+        name: auc_interval(tests[name], arrays.member, confidence, arrays.unit) for name in distinct
     }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.duplicates import Overlap
 from memberscope.types import Bools
@@ -55,7 +53,7 @@ def run_overlap_control(
     return Control(False, why, value, None, excess / n_others, None, details)
 
 
-def _count_overlap(overlap: Overlap, excess: int) -> dict[str, Any]:
+def _count_overlap(overlap: Overlap, excess: int) -> dict[str, object]:
     """Count what is behind the control as plain data."""
     return {
         "exact": len(overlap.exact),

@@ -13,15 +13,15 @@ from pydantic import BaseModel, ConfigDict
 
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan_document import PlanDocument, PolicyDocument
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
-from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
+from memberscope.auditing.documents.result import AttackScores, Result
 from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
 from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
 from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
 from memberscope.auditing.verdict.claims import can_refute_claim
 from memberscope.auditing.verdict.full_attack_set import (
     AdversaryView,
-    build_adversary_view,
     has_searched,
 )
 from memberscope.auditing.verdict.judge import count_good_references
@@ -194,14 +194,13 @@ def pick_resolvable_rate(wanted: float, n: int) -> float | None:
 
 
 def build_frontier_row(
-    limit: str | None, result: Result, unaware: AuditArrays | None, shown: FrontierView, proof: Any
+    seen: AdversaryView, limit: str | None, result: Result, shown: FrontierView, proof: Any
 ) -> FrontierRow:
     """Build the row of a choice from its audit; `limit` is the restriction of outputs it goes with.
 
-    `unaware` are the scores of an adversary who does not know the defence; None where there is no
-    such evaluation.
+    `seen` are the attacks of the row's adversary, and of one who does not know the defence.
     """
-    arrays, seen = result.arrays, build_adversary_view(limit, result, unaware)
+    arrays = result.arrays
     parts, others, covered = seen.parts, seen.others, seen.covered
     average = estimate_largest_tpr(parts, shown.natural, shown.fpr, shown.confidence, NATURAL)
     rows = _estimate_canary_rates(parts, shown)
@@ -462,8 +461,8 @@ class Frontier(BaseModel):
     format: Literal["memberscope-frontier/1"] = "memberscope-frontier/1"
     tool: Tool
     title: str
-    plan: dict[str, Any]
-    policy: dict[str, Any] | None
+    plan: PlanDocument
+    policy: PolicyDocument
     fpr: float
     canary_fpr: float | None
     rows: list[FrontierRow]
@@ -489,7 +488,7 @@ def build_frontier(
         tool=Tool(version=get_tool_version()),
         title=plan.title,
         plan=plan.document(),
-        policy=None if policy is None else asdict(policy),
+        policy=policy,
         fpr=shown.fpr,
         canary_fpr=shown.canary_fpr,
         rows=rows,

@@ -36,10 +36,12 @@ from memberscope.auditing.defend.frontier import (
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AuditArrays, Result
+from memberscope.auditing.estimates.ranking import Ranking, build_ranking
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.subject.subject import Subject, make_subject
 from memberscope.auditing.verdict.full_attack_set import (
+    AdversaryView,
     AttackCoverage,
     build_adversary_view,
     list_full_set,
@@ -118,11 +120,14 @@ class SweepOutcome:
 
     One adversary trains the same way, the other trains undefended models.
 
-    `subject` is the target that was trained once, with its records.
+    `ranking` is that of the attacks of `result`, and `unaware` that of the adversary who trains
+    undefended models; the same one where nothing is defended. `subject` is the target that was
+    trained once, with its records.
     """
 
     result: Result
-    unaware: AuditArrays | None
+    ranking: Ranking
+    unaware: Ranking | None
     seconds: float
     subject: Subject
     proof: Any = None
@@ -216,7 +221,7 @@ def sweep_defences(
                 again = _attack_twice(
                     own, found.subject, scene, recipe, training, store=store, report=report
                 )
-                found = replace(found, result=again[0], unaware=again[1])
+                found = replace(found, result=again[0], ranking=again[1], unaware=again[2])
         except Exception as error:  # hours of other choices must not be lost with one
             if name == "none":
                 raise
@@ -262,9 +267,7 @@ def _can_meet_policy(
     # Without queries the full set cannot run, so a second pass would change nothing
     if shown.policy is None or not plan.search_queries:
         return False
-    seen = build_adversary_view(
-        choice.restriction, tried.result, _get_unaware_arrays(choice, tried)
-    )
+    seen = _view_adversary(choice, tried)
     if not seen.covered.lacking:
         return False
     # What is required runs in the second pass, so it must not count as missing now
@@ -277,12 +280,13 @@ def _can_meet_policy(
     )
 
 
-def _get_unaware_arrays(choice: Defended, tried: SweepOutcome) -> AuditArrays | None:
-    """Get the scores of an adversary who does not know the defence.
+def _view_adversary(choice: Defended, tried: SweepOutcome) -> AdversaryView:
+    """Build the view of a choice's adversary, and of one who does not know the defence.
 
-    There is none where outputs alone are restricted.
+    There is none of the latter where outputs alone are restricted.
     """
-    return None if choice.trains == "none" and choice.restriction else tried.unaware
+    unaware = None if choice.trains == "none" and choice.restriction else tried.unaware
+    return build_adversary_view(choice.restriction, tried.result, tried.ranking, unaware)
 
 
 def _build_choice_row(
@@ -291,9 +295,8 @@ def _build_choice_row(
     """Build the row of one choice, or of its failure."""
     if isinstance(tried, str):
         return FrontierRow(choice.name, choice.settings, choice.restriction, why_not=tried)
-    row = build_frontier_row(
-        choice.restriction, tried.result, _get_unaware_arrays(choice, tried), shown, tried.proof
-    )
+    seen = _view_adversary(choice, tried)
+    row = build_frontier_row(seen, choice.restriction, tried.result, shown, tried.proof)
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
 
 
@@ -391,15 +394,15 @@ def _draw_unit_membership(
     for kind in dict.fromkeys(kinds.tolist()):
         own = kinds == kind
         n = int(own.sum())
-        held: dict[str, Any] = {}
         # Natural records keep the shares of classes and their units; canaries move alone
-        if kind == NATURAL:
-            held = {
-                "strata": records.y[own],
-                "unit": None if records.unit is None else records.unit[own],
-            }
+        natural = kind == NATURAL
         inside[:, own] = build_balanced_design(
-            n, size if kind == NATURAL else n // 2, n_models, rng, **held
+            n,
+            size if natural else n // 2,
+            n_models,
+            rng,
+            strata=records.y[own] if natural else None,
+            unit=records.unit[own] if natural and records.unit is not None else None,
         )
     return inside
 
@@ -423,10 +426,8 @@ def train_and_audit(
     # The blind control would know a copy from its near-duplicate, so it leaves copies out
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
-    result, unaware = _attack_twice(
-        plan, subject, scene, recipe, training, store=store, report=report
-    )
-    return SweepOutcome(result, unaware, seconds, subject, proven, _collect_fitted_defences(target))
+    attacked = _attack_twice(plan, subject, scene, recipe, training, store=store, report=report)
+    return SweepOutcome(*attacked, seconds, subject, proven, _collect_fitted_defences(target))
 
 
 def _attack_twice(
@@ -438,20 +439,23 @@ def _attack_twice(
     *,
     store: Store | None,
     report: Progress,
-) -> tuple[Result, AuditArrays | None]:
-    """Audit a trained target with reference models of its own recipe and undefended ones."""
+) -> tuple[Result, Ranking, Ranking | None]:
+    """Audit a trained target with reference models of its own recipe and undefended ones.
+
+    The result comes with the ranking of its attacks, and that of the attacks with undefended ones.
+    """
     undefended = recipe is training.recipe
     own = replace(
         training, recipe=recipe, design=scene.design, keep_weights=_is_keeping_models(recipe, store)
     )
     result = audit_subject(plan, subject, training=own, store=store, progress=report)
+    ranking = build_ranking(result.arrays, plan.threat.access)
     # Where nothing is defended, both adversaries are the same
-    unaware = (
-        result.arrays
-        if undefended
-        else _score_unaware_adversary(plan, subject, training, scene, store, report)
-    )
-    return result, unaware
+    if undefended:
+        return result, ranking, ranking
+    unaware = _score_unaware_adversary(plan, subject, training, scene, store, report)
+    theirs = None if unaware is None else build_ranking(unaware, plan.threat.access)
+    return result, ranking, theirs
 
 
 def _collect_fitted_defences(target: Target) -> OutputDefence | None:

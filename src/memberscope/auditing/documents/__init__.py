@@ -1,4 +1,4 @@
-"""What is written and read: plan, policy, result, access levels and comparison."""
+"""What is written and read: plan, policy, result, diagnostics, access levels and comparison."""
 
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.comparison import (
@@ -7,16 +7,32 @@ from memberscope.auditing.documents.comparison import (
     TrendPoint,
     ValueWithLimits,
 )
+from memberscope.auditing.documents.diagnostics import (
+    DetectableRate,
+    Diagnostics,
+    LeadingAttack,
+    MeasuredValue,
+    MissingHalves,
+    TargetSpread,
+    TargetsSummary,
+)
 from memberscope.auditing.documents.policy import EXAMPLES, KINDS, EpsilonClaim
 from memberscope.auditing.documents.result import FORMAT
 
 __all__ = [
     "Baseline",
     "Compared",
+    "DetectableRate",
+    "Diagnostics",
     "EXAMPLES",
     "EpsilonClaim",
     "FORMAT",
     "KINDS",
+    "LeadingAttack",
+    "MeasuredValue",
+    "MissingHalves",
+    "TargetSpread",
+    "TargetsSummary",
     "TrendPoint",
     "ValueWithLimits",
     "format_level",

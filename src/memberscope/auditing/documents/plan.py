@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+
+from pydantic import JsonValue
 
 from memberscope import _check
 from memberscope.attacks import find_attacks, list_attacks
+from memberscope.auditing.documents.plan_document import (
+    Assignment,
+    PlanDocument,
+    ThreatDocument,
+)
 from memberscope.auditing.documents.policy import Policy
 from memberscope.errors import InputError
 from memberscope.outputs import parse_restriction
@@ -20,7 +27,6 @@ from memberscope.statistics import can_resolve_fpr, smallest_fpr
 from memberscope.types import Attack, ThreatModel
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
-Assignment = Literal["unknown", "independent_coins"]
 
 
 @dataclass(frozen=True)
@@ -196,14 +202,24 @@ class Plan:
         )
         return tuple(sorted({*asked, *defaults}, reverse=True))
 
-    def document(self) -> dict[str, Any]:
-        """Write the plan as plain JSON data, as it stands in the result."""
-        # Through JSON, so that it compares equal to a plan that was read back
-        plan: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        plan["threat"]["access"] = self.threat.access.word
+    def document(self, execution: Mapping[str, JsonValue] | None = None) -> PlanDocument:
+        """Write the plan as data, as it stands in the result.
+
+        `execution` says how reference models were trained; None where there were none.
+        """
+        found = {name.name: getattr(self, name.name) for name in fields(self)}
+        found["threat"] = ThreatDocument.of(self.threat)
         # Versions are kept, as another version of an attack gives other scores
-        plan["versions"] = {attack.name: attack.version for attack in find_attacks(self.attacks)}
-        return plan
+        found["versions"] = {attack.name: attack.version for attack in find_attacks(self.attacks)}
+        return PlanDocument.model_validate({**found, "execution": execution})
+
+    @classmethod
+    def restore(cls, document: PlanDocument) -> Plan:
+        """Restore the plan that was written as `document`."""
+        found = {name.name: getattr(document, name.name) for name in fields(cls)}
+        # Documents have lists where the plan has tuples
+        found |= {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
+        return cls(**{**found, "threat": document.threat.restore()})
 
     def digest(self) -> str:
         """Compute the SHA-256 of the plan.
@@ -211,7 +227,8 @@ class Plan:
         >>> Plan().digest() == Plan().digest() != Plan(seed=1).digest()
         True
         """
-        return hashlib.sha256(json.dumps(self.document(), sort_keys=True).encode()).hexdigest()
+        found = self.document().model_dump(mode="json")
+        return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

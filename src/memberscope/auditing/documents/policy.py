@@ -151,7 +151,7 @@ class EpsilonClaim:
 
 
 AnyClaim = Claim | AucClaim | PpvClaim | EpsilonClaim
-KINDS: dict[str, Any] = {
+KINDS: dict[str, type[AnyClaim]] = {
     "max_tpr": Claim,
     "max_auc": AucClaim,
     "max_ppv": PpvClaim,

@@ -12,6 +12,8 @@ from pydantic.json_schema import SkipJsonSchema
 
 from memberscope._version import Tool
 from memberscope.auditing.documents.access_levels import format_level
+from memberscope.auditing.documents.diagnostics import Diagnostics
+from memberscope.auditing.documents.plan_document import PlanDocument
 from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
 
 FORMAT = "memberscope-result/2"
@@ -158,14 +160,14 @@ class Result(BaseModel):
     reason: str
     limited: bool = False
     title: str
-    plan: dict[str, Any]
+    plan: PlanDocument
     threat_models: list[ThreatModel]
     findings: list[Finding]
     estimates: list[Estimate]
     budgets: list[Estimate]
     controls: dict[str, Control]
     not_run: list[NotRun]
-    diagnostics: dict[str, Any]
+    diagnostics: Diagnostics
     exposed: list[ExposedRecord]
     cost: Cost
     environment: dict[str, str]

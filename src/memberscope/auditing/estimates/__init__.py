@@ -1,4 +1,4 @@
-"""Turn scores into estimates: rates with intervals, diagnostics, epsilon, and single records."""
+"""Rank the attacks and turn scores into estimates: rates with intervals, epsilon, single records."""
 
 from memberscope.auditing.estimates.estimates import build_whole_part
 

@@ -5,12 +5,19 @@ Accuracy, its gap, calibration, sizes, and the most exposed records.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import stdtrit
 
 from memberscope._numerics import fill_hidden_probabilities
+from memberscope.auditing.documents.comparison import ValueWithLimits
+from memberscope.auditing.documents.diagnostics import (
+    CalibrationSides,
+    MeasuredValue,
+    ReliabilityBin,
+    ReliabilityDiagram,
+)
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, ExposedRecord
 from memberscope.statistics import (
     DESCRIPTIVE,
@@ -25,7 +32,7 @@ from memberscope.types import Bools, Evidence, Floats, Ints
 N_EXPOSED = 30
 
 
-def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> dict[str, float]:
+def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) -> MeasuredValue:
     """Measure the share of right answers with its Clopper-Pearson interval.
 
     Records of one `unit` (n,) may depend.
@@ -33,12 +40,21 @@ def _measure_accuracy(hits: Bools, confidence: float, unit: Ints | None = None) 
     # Records that depend count for less, which the design effect says
     effect = 1.0 if unit is None else design_effect(hits, np.unique(unit, return_inverse=True)[1])
     low, high = clopper_pearson(int(hits.sum()) / effect, len(hits) / effect, confidence)
-    return {"value": float(hits.mean()), "low": float(low), "high": float(high), "n": len(hits)}
+    return MeasuredValue(float(hits.mean()), float(low), float(high), len(hits))
+
+
+@dataclass(frozen=True)
+class Generalisation:
+    """Accuracy on members and on non-members, and the gap between them."""
+
+    train: MeasuredValue
+    test: MeasuredValue
+    gap: ValueWithLimits
 
 
 def measure_generalisation(
     hits: Bools, member: Bools, confidence: float, unit: Ints | None = None
-) -> dict[str, Any]:
+) -> Generalisation:
     """Measure accuracy on members and on non-members, and their difference with a MOVER interval.
 
     Records of one `unit` (n,) may depend.
@@ -47,25 +63,21 @@ def measure_generalisation(
         _measure_accuracy(hits[side], confidence, None if unit is None else unit[side])
         for side in (member, ~member)
     )
-    gap = train["value"] - test["value"]
+    gap = train.value - test.value
     # MOVER combines the distances to the limits that face each other
-    down = np.hypot(train["value"] - train["low"], test["high"] - test["value"])
-    up = np.hypot(train["high"] - train["value"], test["value"] - test["low"])
-    return {
-        "train_accuracy": train,
-        "test_accuracy": test,
-        "generalisation_gap": {"value": gap, "low": gap - float(down), "high": gap + float(up)},
-    }
+    down = np.hypot(train.value - train.low, test.high - test.value)
+    up = np.hypot(train.high - train.value, test.value - test.low)
+    return Generalisation(train, test, ValueWithLimits(gap, gap - float(down), gap + float(up)))
 
 
 def measure_overconfidence(
     confidences: Floats, hits: Bools, confidence: float, unit: Ints | None = None
-) -> dict[str, float]:
+) -> MeasuredValue:
     """Measure mean confidence (n,) minus accuracy, with MOVER limits.
 
     They take the two as independent, which only widens them.
 
-    >>> measure_overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95)["value"]
+    >>> measure_overconfidence(np.array([0.9, 0.9]), np.array([True, False]), 0.95).value
     0.4
     """
     n = len(hits)
@@ -79,15 +91,15 @@ def measure_overconfidence(
         sums, size = np.bincount(codes, weights=confidences - mean), kish_size(np.bincount(codes))
         error = max(error, float((sums**2).sum() * len(sums) / max(len(sums) - 1, 1)) ** 0.5 / n)
     reach = float(stdtrit(max(size - 1, 1), (1 + confidence) / 2)) * error
-    low = mean - right["value"] - float(np.hypot(reach, right["high"] - right["value"]))
-    high = mean - right["value"] + float(np.hypot(reach, right["value"] - right["low"]))
+    low = mean - right.value - float(np.hypot(reach, right.high - right.value))
+    high = mean - right.value + float(np.hypot(reach, right.value - right.low))
     # Rounded so that a difference of zero is not told as a rest of 1e-17
-    return {"value": round(mean - right["value"], 12), "low": low, "high": high, "n": n}
+    return MeasuredValue(round(mean - right.value, 12), low, high, n)
 
 
 def measure_calibration(
     evidence: Evidence, member: Bools, confidence: float, unit: Ints | None = None
-) -> dict[str, Any]:
+) -> CalibrationSides:
     """Measure overconfidence on members and on non-members, from probabilities (n, 1, k).
 
     Records of one `unit` (n,) may depend.
@@ -95,13 +107,13 @@ def measure_calibration(
     # A restriction may hide classes, whose share is spread over them
     values = fill_hidden_probabilities(np.asarray(evidence.target[:, 0, :], dtype=np.float64))
     hits, top = values.argmax(axis=1) == evidence.labels, values.max(axis=1)
-    sides = {"member": member, "non_member": ~member}
-    return {
-        name: measure_overconfidence(
+    inside, outside = (
+        measure_overconfidence(
             top[side], hits[side], confidence, None if unit is None else unit[side]
         )
-        for name, side in sides.items()
-    }
+        for side in (member, ~member)
+    )
+    return CalibrationSides(inside, outside)
 
 
 def count_class_records(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
@@ -152,15 +164,10 @@ def _describe_separation(arrays: AuditArrays, i: int) -> dict[str, float]:
 
 def build_reliability_diagram(
     arrays: AuditArrays, best: AttackScores, prior: float
-) -> dict[str, Any]:
+) -> ReliabilityDiagram:
     """Build the reliability diagram of one attack's posterior at `prior`."""
     bins = build_reliability_bins(arrays.posterior[best.name], arrays.member, prior)
     words = f"{DESCRIPTIVE}; limits are exact for a bin fixed beforehand, and these bins are cut at quantiles of the same data"
-    at = {"attack": best.attack, "access": best.access, "prior": prior, "method": words}
-    return {**at, "bins": [_dump_reliability_bin(entry) for entry in bins]}
-
-
-def _dump_reliability_bin(entry: Any) -> dict[str, float]:
-    """Dump a bin as plain JSON data."""
-    fields: dict[str, float] = entry if isinstance(entry, dict) else entry._asdict()
-    return {name: float(value) for name, value in fields.items()}
+    # Counts are written as floats, as the other numbers of a bin
+    rows = [ReliabilityBin(*map(float, entry)) for entry in bins]
+    return ReliabilityDiagram(best.attack, best.access, prior, words, rows)

@@ -261,7 +261,7 @@ def _estimate_at_best_threshold(
     if not part.resolves(fpr):
         return []
     confidence = settings.confidence
-    at: dict[str, Any] = {
+    at: dict[str, object] = {
         "fpr": fpr,
         "threshold": "best",
         "warning": build_resolution_warning(fpr, part.n_compared()),
@@ -305,7 +305,7 @@ def _estimate_at_transferred_threshold(
     ):
         return []
     confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))
-    at: dict[str, Any] = {"fpr": fpr, "threshold": "transferred"}
+    at: dict[str, object] = {"fpr": fpr, "threshold": "transferred"}
     # Both rates are counted, since a transferred threshold does not hit its FPR exactly
     found = [
         part.estimate(

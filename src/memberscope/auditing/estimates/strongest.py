@@ -11,84 +11,18 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.documents.plan import EstimateSettings
-from memberscope.auditing.documents.result import AttackScores, AuditArrays
-from memberscope.auditing.estimates.estimates import (
-    AttackPart,
-    build_whole_part,
-    convert_tpr_to_ppv,
-    parse_access,
-)
-from memberscope.outputs import INVERTED, is_inverted
+from memberscope.auditing.estimates.estimates import AttackPart, convert_tpr_to_ppv
+from memberscope.auditing.estimates.ranking import LevelRanking
 from memberscope.statistics import (
     Interval,
     auc_interval,
     build_resolution_warning,
-    find_distinct_rankings,
     simultaneous_confidence,
     tpr_at_fpr,
 )
-from memberscope.types import Access, Estimate, Metric
+from memberscope.types import Estimate, Metric
 
 STRONGEST = "strongest"
-
-
-def find_verdict_level(arrays: AuditArrays, declared: Access) -> AttackScores:
-    """Find an entry of the level that a verdict speaks of.
-
-    It is the declared one, or the highest that the model offers below it.
-    """
-    # Answers whose noise was undone are a way to attack the level with the noise
-    served = [entry for entry in arrays.scored if not is_inverted(entry.restriction)]
-    usable = [
-        entry for entry in served if entry.declared and parse_access(entry.access) <= declared
-    ]
-    # Where nothing was declared, the highest level is all there is to speak of
-    return max(usable or served, key=lambda entry: parse_access(entry.access))
-
-
-def list_candidate_parts(arrays: AuditArrays, at: AttackScores) -> list[AttackPart]:
-    """List attacks that an adversary at the level of `at` could use.
-
-    Each at its highest level, those with identical rankings once.
-
-    Under a restriction that is tried beside the declared one these are the attacks made there and
-    those on labels.
-    """
-    finest: dict[tuple[str, bool], AttackScores] = {}
-    for scored in arrays.scored:
-        # Answers with noise, and the same answers without, are two ways to attack
-        way = scored.attack, _is_undone_noise(scored, at)
-        before = finest.get(way)
-        # More access never hurts an attack, so its finest version stands for it
-        if is_derivable(scored, at) and (
-            before is None or parse_access(scored.access) > parse_access(before.access)
-        ):
-            finest[way] = scored
-    parts = [build_whole_part(scored, arrays) for scored in finest.values()]
-    # Equal rankings would be paid for twice in the correction, for nothing
-    return [parts[index] for index in find_distinct_rankings([part.scores for part in parts])]
-
-
-def is_derivable(scored: AttackScores, at: AttackScores) -> bool:
-    """Tell whether what is seen at the level of `scored` follows from what is seen at `at`."""
-    if scored.level == at.level or _is_undone_noise(scored, at):
-        return True
-    # A restriction that is tried hides something, so only labels follow from it
-    weaker = parse_access(scored.access) < parse_access(at.access)
-    return (
-        weaker and (at.declared or parse_access(scored.access) == Access.LABEL) and scored.declared
-    )
-
-
-def _is_undone_noise(scored: AttackScores, at: AttackScores) -> bool:
-    """Tell whether the level of `scored` is that of `at` with its noise undone."""
-    return scored.level == f"{at.level}+{INVERTED}"
-
-
-def list_scored_levels(arrays: AuditArrays) -> list[AttackScores]:
-    """List one entry of each level, in the order of the scores."""
-    # Reversed twice: the first entry of a level wins and the order stays
-    return list({entry.level: entry for entry in reversed(arrays.scored)}.values())[::-1]
 
 
 def pick_strongest(intervals: list[Interval], names: list[str]) -> tuple[Interval, str]:
@@ -101,16 +35,12 @@ def pick_strongest(intervals: list[Interval], names: list[str]) -> tuple[Interva
     return Interval(intervals[best].value, low, high, method), names[best]
 
 
-def estimate_strongest(
-    arrays: AuditArrays, at: AttackScores, settings: EstimateSettings
-) -> list[Estimate]:
-    """Estimate AUC, TPR and precision of the strongest attack at the level of `at`.
+def estimate_strongest(level: LevelRanking, settings: EstimateSettings) -> list[Estimate]:
+    """Estimate AUC, TPR and precision of the strongest attack at a level.
 
     Candidates that a rate does not resolve are left out at that rate.
     """
-    parts = list_candidate_parts(arrays, at)
-    if not parts:
-        return []
+    parts, at = level.build_parts(), level.at
     found = [estimate_strongest_auc(parts, settings.confidence)]
     for fpr in settings.fprs:
         usable = [part for part in parts if part.resolves(fpr)]

@@ -171,7 +171,7 @@ def _list_detectable_rows(
     n_claims = count_questions(plan.policy, encode_groups(subject)[1]) if plan.policy else 1
     fprs = plan.resolvable_fprs(int((~subject.member).sum()))
     rows = compute_detectable_rates(plan, attacks, *sides, fprs, n_claims)
-    return [(row["fpr"], row["limit"], row["tpr"]) for row in rows]
+    return [(row.fpr, row.limit, row.tpr) for row in rows]
 
 
 def _count_target_queries(

@@ -64,7 +64,6 @@ def run_null_control(
     if len(ids) < SMALLEST:
         return Control(None, f"Only {len(ids)} non-members; the null control needs {SMALLEST}.")
     truth = choose_pseudo_members(ids, unit)
-    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
     # Each fold needs a unit of either side
     if (
         unit is not None
@@ -73,7 +72,7 @@ def run_null_control(
         return Control(
             None, f"Too few units among the non-members; the null control needs {2 * n_folds}."
         )
-    fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed), **by_unit)
+    fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed), unit)
 
     def pooled(attack: Attack) -> Floats | None:
         try:
@@ -105,10 +104,7 @@ def judge_null_scores(
     names = list(scored)
     distinct = [names[index] for index in find_distinct_rankings(list(scored.values()))]
     confidence = 1 - ALPHA / (tests or len(distinct))
-    by_unit: dict[str, Any] = {} if unit is None else {"unit": unit}
-    intervals = {
-        name: auc_interval(scored[name], truth, confidence, **by_unit) for name in distinct
-    }
+    intervals = {name: auc_interval(scored[name], truth, confidence, unit) for name in distinct}
     # A pass tells how far the furthest attack was from chance
     worst = max(distinct, key=lambda name: abs(intervals[name].value - 0.5))
     broken = [name for name in distinct if not intervals[name].low <= 0.5 <= intervals[name].high]

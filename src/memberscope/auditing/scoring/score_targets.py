@@ -13,6 +13,7 @@ import numpy as np
 from memberscope.auditing.collect.collect import Collected, Progress
 from memberscope.auditing.collect.measured_signals import Measurements
 from memberscope.auditing.documents.access_levels import build_evidence
+from memberscope.auditing.documents.diagnostics import TargetSpread, TargetsSummary
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays, NotRun
 from memberscope.auditing.scoring.crossfit import flatten_seed
@@ -123,7 +124,7 @@ def score_targets(
     return found, missing
 
 
-def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list[TargetSpread]:
     """Summarise each attack's AUC and TPR at `fprs` over the further targets.
 
     Mean and standard deviation, at best thresholds. `own` is the audited model's value, which is
@@ -149,26 +150,26 @@ def summarise_spread(estimates: list[Estimate], fprs: tuple[float, ...]) -> list
         if not others:
             continue
         found.append(
-            {
-                **{
-                    "attack": attack,
-                    "access": access,
-                    "restriction": limits,
-                    "metric": metric,
-                    "fpr": fpr,
-                },
-                "n_targets": len(others),
-                "mean": float(np.mean(others)),
-                "spread": float(np.std(others, ddof=1)) if len(others) > 1 else None,
-                **{"lowest": min(others), "highest": max(others), "own": values.get(OWN)},
-            }
+            TargetSpread(
+                attack,
+                access,
+                limits,
+                metric,
+                fpr,
+                n_targets=len(others),
+                mean=float(np.mean(others)),
+                spread=float(np.std(others, ddof=1)) if len(others) > 1 else None,
+                lowest=min(others),
+                highest=max(others),
+                own=values.get(OWN),
+            )
         )
     return found
 
 
 def summarise_targets(
     plan: Plan, got: Collected, estimates: list[Estimate], settings: EstimateSettings
-) -> dict[str, Any] | None:
+) -> TargetsSummary | None:
     """Summarise how many target models there are, how well they learned, and what they share.
 
     None without any.
@@ -176,12 +177,12 @@ def summarise_targets(
     if got.procedure is None:
         return None
     fleet, good = got.procedure.fleet, got.procedure.good
-    return {
-        "trained": len(good),
-        "failed": got.procedure.n_failed,
-        "records_per_model": int(fleet.inside[0].sum()),
-        "train_accuracy": [float(value) for value in fleet.train_accuracy[good]],
-        "held_out_accuracy": [float(value) for value in fleet.held_out_accuracy[good]],
-        "method": METHOD,
-        "rows": summarise_spread(estimates, plan.claim_fprs() or settings.fprs),
-    }
+    return TargetsSummary(
+        trained=len(good),
+        failed=got.procedure.n_failed,
+        records_per_model=int(fleet.inside[0].sum()),
+        train_accuracy=[float(value) for value in fleet.train_accuracy[good]],
+        held_out_accuracy=[float(value) for value in fleet.held_out_accuracy[good]],
+        method=METHOD,
+        rows=summarise_spread(estimates, plan.claim_fprs() or settings.fprs),
+    )

@@ -3,6 +3,7 @@
 A stored result is checked again here as well.
 """
 
+from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.verdict.claims import Tested, examine_claims
 from memberscope.auditing.verdict.full_attack_set import (
     AttackCoverage,
@@ -11,12 +12,13 @@ from memberscope.auditing.verdict.full_attack_set import (
     select_parts,
 )
 from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
-from memberscope.auditing.verdict.recompute import restore_plan
+from memberscope.auditing.verdict.recompute import restore_plan, restore_ranking
 from memberscope.auditing.verdict.repeated_audits import describe_repeats
 
 __all__ = [
     "AttackCoverage",
     "Place",
+    "Ranking",
     "Tested",
     "count_excess_records",
     "count_good_references",
@@ -24,5 +26,6 @@ __all__ = [
     "examine_claims",
     "measure_attack_coverage",
     "restore_plan",
+    "restore_ranking",
     "select_parts",
 ]

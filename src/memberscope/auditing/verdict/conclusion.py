@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from memberscope.attacks import find_attacks, list_attacks
+from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim, PpvClaim
 from memberscope.auditing.verdict.claims import Tested
@@ -34,7 +34,7 @@ class Judgement:
 def conclude_verdict(
     plan: Plan,
     findings: list[Finding],
-    seen: Sequence[dict[str, Any]],
+    seen: Sequence[DetectableRate],
     ran: Sequence[str],
     n_references: int,
     tested: Sequence[Tested],
@@ -83,7 +83,7 @@ def conclude_verdict(
 def _build_pass(
     plan: Plan,
     findings: list[Finding],
-    seen: Sequence[dict[str, Any]],
+    seen: Sequence[DetectableRate],
     ran: Sequence[str],
     n_references: int,
     tested: Sequence[Tested],
@@ -126,10 +126,10 @@ def _build_pass(
     # The power, without which a pass may come of too few records
     powers = "; ".join(
         dict.fromkeys(
-            f"a true rate of {100 * entry['tpr']:.3g}% or more at {100 * (entry['fpr'] or 0):.3g}% "
+            f"a true rate of {100 * entry.tpr:.3g}% or more at {100 * entry.fpr:.3g}% "
             "false positives"
             for entry in seen
-            if entry["tpr"] is not None
+            if entry.tpr is not None
         )
     )
     power_words = " No true rate would have failed it in 80% of audits: give more records for that."

@@ -12,7 +12,7 @@ from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.documents.access_levels import Level, format_level, is_worth_running
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun, Result
 from memberscope.auditing.estimates.estimates import AttackPart
-from memberscope.auditing.estimates.strongest import list_candidate_parts
+from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.outputs import parse_restriction
 from memberscope.signals import is_measured
 from memberscope.types import Access, Attack, ThreatModel
@@ -61,16 +61,16 @@ def _find_place(
     return places[-1]
 
 
-def select_parts(arrays: AuditArrays, place: Place) -> list[AttackPart]:
+def select_parts(ranking: Ranking, place: Place) -> list[AttackPart]:
     """Select the attacks of an adversary at `place`.
 
     There are none where nothing ran there, or labels were not searched.
     """
-    own = [entry for entry in arrays.scored if (entry.access, entry.restriction) == place]
+    level = ranking.find_level(*place)
     # Labels that were not searched look safer than they are
-    if not own or (place == LABEL and not has_searched(own)):
+    if level is None or (place == LABEL and not has_searched(level.list_own())):
         return []
-    return list_candidate_parts(arrays, own[0])
+    return level.build_parts()
 
 
 def has_searched(scored: Sequence[AttackScores]) -> bool:
@@ -125,7 +125,7 @@ def _is_excused(attack: Attack, place: Place, result: Result) -> bool:
     """Tell whether an attack of the plan could not run at `place`, as the result says."""
     search = attack.needs.access == Access.LABEL and is_measured(attack.needs.spec)
     # What was left out by choice is no excuse, nor is a search without queries
-    if attack.name not in result.plan["attacks"] or (search and not result.plan["search_queries"]):
+    if attack.name not in result.plan.attacks or (search and not result.plan.search_queries):
         return False
     return any(
         entry.attack == attack.name and _is_about_place(entry, place, result)
@@ -141,7 +141,7 @@ def _is_about_place(entry: NotRun, place: Place, result: Result) -> bool:
     # The last of each access is the one in force
     last = {threat.access: threat for threat in result.threat_models}
     in_force = {format_level(threat.access.word, threat.restriction) for threat in last.values()}
-    return entry.access in {format_level(*place), *in_force, result.plan["threat"]["access"]}
+    return entry.access in {format_level(*place), *in_force, result.plan.threat.access}
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,16 +157,20 @@ class AdversaryView:
 
 
 def build_adversary_view(
-    limit: str | None, result: Result, unaware: AuditArrays | None
+    limit: str | None, result: Result, ranking: Ranking, unaware: Ranking | None
 ) -> AdversaryView:
-    """Build the view of a row's adversary, who sees outputs through the restriction `limit`."""
-    place = _find_place(limit, result.threat_models, result.plan["threat"]["restriction"])
+    """Build the view of a row's adversary, who sees outputs through the restriction `limit`.
+
+    `ranking` is that of the result's attacks, and `unaware` that of an adversary who does not know
+    the defence; the same one where nothing is defended.
+    """
+    place = _find_place(limit, result.threat_models, result.plan.threat.restriction)
     parts, others = (
-        select_parts(result.arrays, place),
+        select_parts(ranking, place),
         [] if unaware is None else select_parts(unaware, place),
     )
     # Undefended training has nothing to add: both adversaries are the same
-    more = [] if unaware is result.arrays or not parts else _label_undefended_attacks(others)
+    more = [] if unaware is ranking or not parts else _label_undefended_attacks(others)
     return AdversaryView(
         parts + more, others, measure_attack_coverage(result, result.arrays, place)
     )

@@ -8,18 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log
-from typing import Any
 
-from memberscope.attacks import find_attacks
+from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.documents.result import AuditArrays, Control, NotRun
 from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part, parse_access
-from memberscope.auditing.estimates.strongest import (
-    STRONGEST,
-    find_verdict_level,
-    list_candidate_parts,
-)
+from memberscope.auditing.estimates.ranking import Ranking
+from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.verdict.claims import Tested, count_records_needed, examine_claims
 from memberscope.auditing.verdict.conclusion import Judgement, conclude_verdict
 from memberscope.auditing.verdict.power import compute_audit_power
@@ -50,7 +46,7 @@ ADVICE = {
 }
 EXCHANGEABLE = "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
 
-__all__ = ["Judgement", "judge_audit", "list_verdict_parts", "drop_reference_attacks"]
+__all__ = ["Judgement", "judge_audit"]
 
 
 @dataclass(frozen=True)
@@ -70,22 +66,27 @@ class _Family:
 def judge_audit(
     plan: Plan,
     arrays: AuditArrays,
+    ranking: Ranking,
     estimates: list[Estimate],
     controls: dict[str, Control],
     not_run: list[NotRun],
 ) -> Judgement:
-    """Judge an audit: a verdict, its reason, and one finding a claim, control and requirement."""
+    """Judge an audit: a verdict, its reason, and one finding a claim, control and requirement.
+
+    `ranking` is that of `arrays` at the plan's access.
+    """
     if plan.policy is None:
         return Judgement(
             None,
             "No policy was given, so nothing was judged; the numbers below are exploratory.",
             [],
         )
-    at = find_verdict_level(arrays, plan.threat.access)
+    judged = ranking.get_judged_level()
+    at = judged.at
     # Reference models that failed their control may mislead either way, so their attacks are left
     # out
     untrusted = "references" in controls and controls["references"].passed is False
-    parts = list_candidate_parts(drop_reference_attacks(arrays) if untrusted else arrays, at)
+    parts = (ranking.rank_without_references() if untrusted else judged).build_parts()
     excess = count_excess_records(controls)
     # Each estimate is told at the judged level, though an attack from below may have reached it
     tested = [
@@ -111,7 +112,7 @@ def judge_audit(
         _build_control_finding(name, controls[name], plan) for name in DECIDES if name in controls
     ]
     findings += _find_missing_attacks(plan, arrays, not_run, at.access)
-    seen = compute_audit_power(plan, arrays, parts, plan.claim_fprs())
+    seen = compute_audit_power(plan, judged, parts, plan.claim_fprs())
     # An attack counts as run only if it resolves every rate that is claimed
     ran = [
         part.scored.attack for part in parts if all(part.resolves(fpr) for fpr in plan.claim_fprs())
@@ -135,22 +136,6 @@ def _describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
         " Records on both sides were not looked for."
         if overlap is None or overlap.passed is None
         else ""
-    )
-
-
-def list_verdict_parts(plan: Plan, arrays: AuditArrays) -> list[AttackPart]:
-    """List the attacks that a verdict speaks of."""
-    return list_candidate_parts(arrays, find_verdict_level(arrays, plan.threat.access))
-
-
-def drop_reference_attacks(arrays: AuditArrays) -> AuditArrays:
-    """Keep only the attacks that use no reference models."""
-    needs = {
-        scored.attack: find_attacks((scored.attack,))[0].needs.references
-        for scored in arrays.scored
-    }
-    return replace(
-        arrays, scored=tuple(scored for scored in arrays.scored if not sum(needs[scored.attack]))
     )
 
 
@@ -368,9 +353,10 @@ def _build_absent_finding(name: str, access: str, why: str, advice: str) -> Find
     return Finding("NOT_RUN", f"The policy requires the attack {name}.", name, access, why, advice)
 
 
-def report_power(plan: Plan, arrays: AuditArrays, fprs: tuple[float, ...]) -> list[dict[str, Any]]:
+def report_power(plan: Plan, ranking: Ranking, fprs: tuple[float, ...]) -> list[DetectableRate]:
     """Report the smallest TPR that this audit would have failed.
 
     One for each claim about a rate, or for each rate without a policy.
     """
-    return compute_audit_power(plan, arrays, list_verdict_parts(plan, arrays), fprs)
+    judged = ranking.get_judged_level()
+    return compute_audit_power(plan, judged, judged.build_parts(), fprs)

@@ -5,16 +5,16 @@ One function serves the forecast of `plan` and the statement of `audit`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AnyClaim, Claim, PpvClaim
-from memberscope.auditing.documents.result import AuditArrays
 from memberscope.auditing.estimates.estimates import AttackPart
-from memberscope.auditing.estimates.strongest import find_verdict_level, is_derivable
+from memberscope.auditing.estimates.ranking import LevelRanking
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.statistics import (
     can_resolve_fpr,
@@ -36,7 +36,7 @@ def compute_detectable_rates(
     n_non_members: int,
     fprs: Sequence[float],
     n_claims: int = 1,
-) -> list[dict[str, Any]]:
+) -> list[DetectableRate]:
     """Compute the smallest TPR that an audit fails in 80% of cases, for each claim about a rate.
 
     Without a policy there is one for each of `fprs`.
@@ -72,9 +72,7 @@ def compute_detectable_rates(
             )
             for learns in sorted(set(resolving.values()))
         }
-        found.append(
-            {"fpr": fpr, "limit": limit, "tpr": _take_largest(values.values()), "n_tests": n_tests}
-        )
+        found.append(DetectableRate(fpr, limit, _take_largest(values.values()), n_tests, {}))
     return found
 
 
@@ -106,56 +104,59 @@ def _can_resolve_rate(plan: Plan, fpr: float, n_non_members: int, *, learns: boo
     return can_resolve_fpr(fpr, n)
 
 
-def _take_largest(values: Any) -> float | None:
+def _take_largest(values: Iterable[float | None]) -> float | None:
     """Take the largest of `values`, None if one of them is None."""
-    found = list(values)
-    # None stands for a TPR above one, which is the largest there is
-    return None if any(value is None for value in found) else max(found)
+    largest = 0.0
+    for value in values:
+        # None stands for a TPR above one, which is the largest there is
+        if value is None:
+            return None
+        largest = max(largest, value)
+    return largest
 
 
 def compute_audit_power(
-    plan: Plan, arrays: AuditArrays, parts: Sequence[AttackPart], fprs: Sequence[float]
-) -> list[dict[str, Any]]:
+    plan: Plan, judged: LevelRanking, parts: Sequence[AttackPart], fprs: Sequence[float]
+) -> list[DetectableRate]:
     """Compute what this audit would have failed, as `compute_detectable_rates` says.
 
     Attacks whose scores tie are set apart.
 
-    `parts` are the judged attacks. `coarse` holds, for each attack whose scores tie at a rate, the
+    `parts` are the attacks that are judged at the level `judged`. `coarse` holds, for each attack whose scores tie at a rate, the
     TPR that it would have taken; where every attack's scores tie, `tpr` is the largest of these.
     """
+    arrays = judged.arrays
     # Records of one person move together, so they count less than their number
     n_members, n_others = count_sides(arrays.member, arrays.unit)
     n_claims = count_questions(plan.policy, arrays.group_values) if plan.policy else 1
-    at = find_verdict_level(arrays, plan.threat.access)
-    attacks = {
-        scored.attack: scored.learned for scored in arrays.scored if is_derivable(scored, at)
-    }
+    attacks = {scored.attack: scored.learned for scored in judged.list_derivable()}
     # First as if no scores tied, as a forecast would say
-    found = compute_detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims)
-    for row in found:
-        own = [part for part in parts if part.resolves(row["fpr"])]
+    found = []
+    for row in compute_detectable_rates(plan, attacks, n_members, n_others, fprs, n_claims):
+        own = [part for part in parts if part.resolves(row.fpr)]
         # Folds have curves of their own, so learned attacks are left out of the ties
         blocks = {
-            part.scored.attack: _find_tied_blocks(part, row["fpr"])
+            part.scored.attack: _find_tied_blocks(part, row.fpr)
             for part in own
             if not part.scored.learned
         }
-        row["coarse"] = {
+        coarse = {
             name: minimum_detectable_tpr(
                 n_members,
                 n_others,
-                row["fpr"],
-                row["limit"],
+                row.fpr,
+                row.limit,
                 confidence=plan.confidence,
-                n_candidates=row["n_tests"],
+                n_candidates=row.n_tests,
                 blocks=ends,
             )
             for name, ends in blocks.items()
             if ends is not None
         }
         # An attack whose scores do not tie still reaches the better number
-        if own and len(row["coarse"]) == len(own):
-            row["tpr"] = _take_largest(row["coarse"].values())
+        every = bool(own) and len(coarse) == len(own)
+        tpr = _take_largest(coarse.values()) if every else row.tpr
+        found.append(replace(row, tpr=tpr, coarse=coarse))
     return found
 
 

@@ -161,7 +161,7 @@ def _recheck_blind(stored: Control) -> list[str]:
 def _recheck_overlap(stored: Control, result: Result, arrays: AuditArrays) -> list[str]:
     """Recheck the overlap control's counts against the marked records and the diagnostics."""
     marked = arrays.overlap
-    shown = result.diagnostics.get("overlap")
+    shown = result.diagnostics.overlap
     if stored.passed is None:
         return (
             ["the overlap control is said not to have run, though duplicates were counted"]
@@ -172,7 +172,7 @@ def _recheck_overlap(stored: Control, result: Result, arrays: AuditArrays) -> li
     if stored.passed != (excess == 0):
         return ["the overlap control's outcome contradicts its own excess"]
     counted = [int(stored.details.get(kind, -1)) for kind in ("exact", "near")]
-    if not shown or counted != [shown["exact"], shown["near"]]:
+    if not shown or counted != [shown.exact, shown.near]:
         return ["the overlap control does not count the duplicates that the diagnostics count"]
     if marked is not None and int(np.sum(marked)) != sum(counted):
         return ["the overlap control does not count the records that are marked as duplicates"]

@@ -15,7 +15,7 @@ from memberscope._digests import digest_array
 from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
-from memberscope.auditing.documents.policy import Policy, parse_policy_table
+from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.estimates import (
     build_whole_part,
@@ -23,22 +23,24 @@ from memberscope.auditing.estimates.estimates import (
     estimate_group,
     estimate_main_numbers,
 )
-from memberscope.auditing.estimates.strongest import estimate_strongest, list_scored_levels
+from memberscope.auditing.estimates.ranking import Ranking, build_ranking, rank_levels
+from memberscope.auditing.estimates.strongest import estimate_strongest
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
-from memberscope.types import Access, Estimate, ThreatModel
+from memberscope.types import Estimate
 
 
 def recompute_estimates(
     arrays: AuditArrays,
+    ranking: Ranking,
     settings: EstimateSettings,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Estimate]:
-    """Recompute the estimates that follow from the stored arrays alone."""
+    """Recompute the estimates that follow from the stored arrays and their ranking alone."""
     found: list[Estimate] = []
     # The order is that of the audit, since documents are compared entry by entry
-    for at in list_scored_levels(arrays):
-        found.extend(estimate_strongest(arrays, at, settings))
+    for level in ranking.levels:
+        found.extend(estimate_strongest(level, settings))
     for entries in map_in_parallel(
         lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress
     ):
@@ -57,11 +59,9 @@ def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) 
     AUC, TPR and FPR at each rate and the balanced point.
     """
     found: list[Estimate] = []
-    for at in list_scored_levels(arrays):
+    for level in rank_levels(arrays):
         found.extend(
-            entry
-            for entry in estimate_strongest(arrays, at, settings)
-            if entry.metric in ("auc", "tpr")
+            entry for entry in estimate_strongest(level, settings) if entry.metric in ("auc", "tpr")
         )
     for entries in map_in_parallel(
         lambda entry: _estimate_headlines(entry, arrays, settings), arrays.scored
@@ -157,37 +157,31 @@ def digest_account(result: Result) -> str:
 
 def restore_plan(result: Result) -> Plan:
     """Restore the plan as it stands in a result."""
-    document = dict(result.plan)
-    # These two are written beside the plan and are no part of it
-    document.pop("versions", None)
-    document.pop("execution", None)
-    threat = dict(document.pop("threat"))
-    threat["access"] = Access[threat["access"].upper()]
-    policy = document.pop("policy")
-    # JSON has lists where the plan has tuples
-    for name in ("attacks", "fprs", "priors", "views", "restrictions"):
-        document[name] = None if document[name] is None else tuple(document[name])
-    return Plan(
-        threat=ThreatModel(**threat), policy=policy and parse_policy_table(policy), **document
-    )
+    return Plan.restore(result.plan)
 
 
 def restore_settings(result: Result) -> EstimateSettings:
     """Restore rates, priors and confidence of a result."""
     plan = restore_plan(result)
     return EstimateSettings(
-        plan.resolvable_fprs(result.diagnostics["n_non_members"]),
+        plan.resolvable_fprs(result.diagnostics.n_non_members),
         plan.all_priors(),
         plan.confidence,
     )
 
 
-def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
+def restore_ranking(result: Result, arrays: AuditArrays) -> Ranking:
+    """Rank the attacks of stored arrays as the audit of `result` ranked them."""
+    return build_ranking(arrays, restore_plan(result).threat.access)
+
+
+def verify_arrays(result: Result, arrays: AuditArrays, ranking: Ranking | None = None) -> list[str]:
     """List what does not agree between a result and its arrays, in sentences.
 
-    Empty if everything does.
+    Empty if everything does. `ranking` is that of `arrays`, which is built where it is not given.
     """
     found = []
+    ranking = ranking or restore_ranking(result, arrays)
     # Digests first: they find any change, though not which number it makes wrong
     if result.digests.get("arrays") != digest_audit_arrays(arrays):
         found.append("arrays.safetensors is not the one that this result was computed from")
@@ -210,7 +204,7 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     }
     again = {
         _identify_estimate(entry): entry
-        for entry in recompute_estimates(arrays, restore_settings(result))
+        for entry in recompute_estimates(arrays, ranking, restore_settings(result))
     }
     if set(stored) != set(again):
         found.append(f"{len(set(stored) ^ set(again))} estimates are on one side only")
@@ -234,8 +228,8 @@ def verify_arrays(result: Result, arrays: AuditArrays) -> list[str]:
     seen = {(threat.access.word, threat.restriction) for threat in result.threat_models}
     if not {(entry.access, entry.restriction) for entry in arrays.scored} <= seen:
         found.append("the threat models are not the levels that were attacked")
-    between, plan = result.diagnostics.get("targets"), restore_plan(result)
-    if between and between["rows"] != summarise_spread(
+    between = result.diagnostics.targets
+    if between and between.rows != summarise_spread(
         result.estimates, plan.claim_fprs() or restore_settings(result).fprs
     ):
         found.append("mean and spread between targets do not follow from their estimates")
@@ -247,16 +241,16 @@ def _check_search_queries(result: Result, arrays: AuditArrays) -> list[str]:
 
     In sentences.
     """
-    told = result.diagnostics.get("searches", {})
+    told = result.diagnostics.searches
     most = {entry.attack: entry.queries for entry in arrays.scored if entry.stages is not None}
     found = [
         f"the queries of the search {name} are not those of its scores"
         for name in most
-        if told.get(name, {}).get("most") != most[name]
+        if name not in told or told[name].most != most[name]
     ]
     # Every other attack shares one answer a record
     least = len(arrays.member) if any(entry.queries for entry in arrays.scored) else 0
-    total = sum(told[name]["mean"] for name in told) * len(arrays.member) + least
+    total = sum(entry.mean for entry in told.values()) * len(arrays.member) + least
     return found + (
         [f"{result.cost.queries} queries are fewer than were asked"]
         # A mean times a count is a whole number only up to rounding
@@ -297,16 +291,23 @@ def verify_verdict(result: Result, judgement: Judgement) -> list[str]:
     return []
 
 
-def judge_again(result: Result, arrays: AuditArrays, policy: Policy | None) -> Judgement:
+def judge_again(
+    result: Result,
+    arrays: AuditArrays,
+    policy: Policy | None,
+    ranking: Ranking | None = None,
+) -> Judgement:
     """Judge stored scores by `policy`, or by the plan's own if None.
 
+    `ranking` is that of `arrays`, which is built where it is not given.
+
     Raises:
-        InputError: The records do not resolve a rate of the policy.
+        InputError: The records do not resolve a rate of the policy, or no attack was scored.
     """
     plan = restore_plan(result)
     plan = replace(plan, policy=policy or plan.policy)
     # Raises before anything is judged at a rate that the records cannot resolve
-    plan.resolvable_fprs(result.diagnostics["n_non_members"])
+    plan.resolvable_fprs(result.diagnostics.n_non_members)
     # The blind control was judged at the audit's rates, and says nothing of others
     controls = dict(result.controls)
     blind = controls.get("blind")
@@ -316,4 +317,5 @@ def judge_again(result: Result, arrays: AuditArrays, policy: Policy | None) -> J
         if untried:
             why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
             controls["blind"] = replace(blind, passed=None, why=why)
-    return judge_audit(plan, arrays, result.estimates, controls, result.not_run)
+    ranking = ranking or build_ranking(arrays, plan.threat.access)
+    return judge_audit(plan, arrays, ranking, result.estimates, controls, result.not_run)

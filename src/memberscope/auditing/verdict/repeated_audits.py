@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Any
 
 from memberscope._files import read_json, write_bytes
 from memberscope.auditing.documents.plan import Plan
@@ -39,7 +38,7 @@ def count_audit(store: Store, plan: Plan, model: str) -> dict[str, str]:
     # A broken count must not lose an audit that is finished
     path = store.path / FILE
     try:
-        past: list[dict[str, Any]] = read_json(path)
+        past: list[dict[str, object]] = read_json(path)
         past = [dict(entry) for entry in past]
     except (OSError, ValueError, TypeError):
         past = []

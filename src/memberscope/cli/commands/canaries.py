@@ -124,7 +124,7 @@ def score_canaries(options: ScoreOptions) -> None:
     from memberscope.reports import read_arrays, read_result
 
     found, arrays = read_result(options.result), read_arrays(options.result)
-    if found.plan["assignment"] != "independent_coins":
+    if found.plan.assignment != "independent_coins":
         raise InputError(
             "Expected an audit of canaries that coins put in or left out, got another. Audit them "
             "with --coins."

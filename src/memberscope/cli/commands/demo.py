@@ -55,7 +55,7 @@ def _split_digits() -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     return (x[order[:half]], y[order[:half]]), (x[order[half:]], y[order[half:]])
 
 
-def _train_demo_models(members: tuple[Any, Any]) -> dict[str, Any]:
+def _train_demo_models(members: tuple[Any, Any]) -> dict[str, object]:
     """Train a forest that remembers its records, and a strongly regularised linear model."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

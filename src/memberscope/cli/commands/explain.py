@@ -43,6 +43,6 @@ def print_explanation(options: ExplainOptions) -> None:
             if not found.findings:
                 print_line(found.reason)
         else:
-            print_line(explain_record(read_arrays(result), topic, found.plan["threat"]["prior"]))
+            print_line(explain_record(read_arrays(result), topic, found.plan.threat.prior))
         return
     print_line(answer(topic) if topic else "Topics: " + ", ".join(list_topics()))

@@ -25,15 +25,22 @@ def verify_audit(options: VerifyOptions) -> None:
 
     Exit 1 if something differs.
     """
-    from memberscope.auditing import judge_again, recompute_controls, verify_arrays, verify_verdict
+    from memberscope.auditing import (
+        judge_again,
+        recompute_controls,
+        restore_ranking,
+        verify_arrays,
+        verify_verdict,
+    )
     from memberscope.reports import is_records_file_current, read_arrays, read_result
 
     result = options.result
     found = read_result(result)
     folder = result if result.is_dir() else result.parent
     arrays = read_arrays(folder)
-    changed = verify_arrays(found, arrays) + recompute_controls(found, arrays)
-    changed += verify_verdict(found, judge_again(found, arrays, None))
+    ranking = restore_ranking(found, arrays)
+    changed = verify_arrays(found, arrays, ranking) + recompute_controls(found, arrays)
+    changed += verify_verdict(found, judge_again(found, arrays, None, ranking))
     if not is_records_file_current(arrays, folder / "records.csv"):
         changed.append("records.csv is not the one that the stored scores give")
     for sentence in changed:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from memberscope.guard.asgi.refusals import PREFIX, PROBLEM_JSON, list_problems
 from memberscope.guard.asgi.routes import OPEN
 from memberscope.guard.policy.config import GuardPolicy
@@ -48,7 +46,7 @@ TENSOR = {
 }
 
 
-def build_openapi(policy: GuardPolicy) -> dict[str, Any]:
+def build_openapi(policy: GuardPolicy) -> dict[str, object]:
     """Build the OpenAPI document of the guarded requests and of those that pass.
 
     >>> from memberscope.guard.policy.config import parse_guard_policy
@@ -89,12 +87,12 @@ def _find_query_path(serving: ServingConfig) -> str:
     )
 
 
-def _describe_passed_request() -> dict[str, Any]:
+def _describe_passed_request() -> dict[str, object]:
     """Describe a request that passes unchanged."""
     return {"responses": {"default": {"description": "What the server answers."}}}
 
 
-def _describe_answer(status: str) -> dict[str, Any]:
+def _describe_answer(status: str) -> dict[str, object]:
     """Describe the content of an answer with a status."""
     if status == "200":
         return {"application/json": {"schema": {}}}
@@ -105,13 +103,13 @@ def _describe_answer(status: str) -> dict[str, Any]:
     return {PROBLEM_JSON.decode(): {"schema": schema}}
 
 
-def _describe_guarded_query(serving: ServingConfig) -> dict[str, Any]:
+def _describe_guarded_query(serving: ServingConfig) -> dict[str, object]:
     """Describe a query, its answer and its problem documents."""
-    answers: dict[str, Any] = {
+    answers: dict[str, object] = {
         status: {"description": words, "content": _describe_answer(status)}
         for status, words in ANSWERS.items()
     }
-    body: dict[str, Any] = {"type": "object"}
+    body: dict[str, object] = {"type": "object"}
     if serving.protocol == "v2":
         body |= {
             "required": ["inputs"],

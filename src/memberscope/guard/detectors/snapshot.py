@@ -78,7 +78,7 @@ def _encode_safetensors(
 
     There are never two copies of what may be large.
     """
-    head: dict[str, Any] = {"__metadata__": metadata}
+    head: dict[str, object] = {"__metadata__": metadata}
     end = 0
     for name, (kind, shape, _) in parts.items():
         begin, end = end, end + int(np.prod(shape)) * int(kind[1:]) // 8

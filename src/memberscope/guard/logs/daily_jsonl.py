@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 DAY, STAMP = 86400.0, "%Y%m%dT%H%M%SZ"
 HEAD = 65536  # bytes of the first line in which its time is looked for
@@ -128,7 +128,7 @@ def remove_expired_files(path: Path, days: float, now: float) -> None:
                 file.unlink()
 
 
-def format_alert_line(document: dict[str, Any]) -> str:
+def format_alert_line(document: dict[str, object]) -> str:
     r"""Format a document as one line of printable ASCII, without control characters.
 
     >>> format_alert_line({"subject": "a\n\x7f\u2028"})

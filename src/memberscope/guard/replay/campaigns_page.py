@@ -6,7 +6,6 @@ import json
 import math
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
@@ -52,7 +51,7 @@ def read_replay(path: Path) -> Replay:
         ) from error
 
 
-def build_campaigns_schema() -> dict[str, Any]:
+def build_campaigns_schema() -> dict[str, object]:
     """Build the JSON Schema of the document."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -93,7 +92,7 @@ def render_campaigns_page(replay: Replay) -> str:
     return str(text)
 
 
-def _build_day_chart(replay: Replay) -> dict[str, Any] | None:
+def _build_day_chart(replay: Replay) -> dict[str, object] | None:
     """Build bars of queries and counts of alarms a day; None for less than two days."""
     if len(replay.days) < 2:
         return None

@@ -202,7 +202,7 @@ def _read_log_lines(path: Path) -> Iterator[bytes]:
         ) from error
 
 
-def _read_parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+def _read_parquet_rows(path: Path) -> Iterator[dict[str, object]]:
     """Read the rows of a Parquet file, a few thousand at a time.
 
     Raises:

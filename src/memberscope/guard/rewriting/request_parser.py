@@ -222,7 +222,7 @@ def parse_v2_query(
         tensors[name] = values
         texts.append(text)
     # The body is written anew from what was read, key by key
-    kept: dict[str, Any] = {"inputs": texts}
+    kept: dict[str, object] = {"inputs": texts}
     if outputs is None:
         outputs = (
             [entry["name"] for entry in document["outputs"] or ()] if "outputs" in document else ()
@@ -242,7 +242,7 @@ def parse_v2_query(
 
 def _parse_tensor(
     entry: Any, odd: bool, caps: RequestCaps
-) -> tuple[str, NDArray[Any], dict[str, Any]]:
+) -> tuple[str, NDArray[Any], dict[str, object]]:
     """Parse one input: its name, its values (n, …), and its document for the server."""
     name, shape, kind = entry["name"], entry["shape"], entry["datatype"]
     if "parameters" in entry and "binary_data_size" in (entry["parameters"] or {}):
@@ -266,7 +266,7 @@ def _parse_tensor(
     # Data may be flat or nested as the shape says; else two readers could see different records
     if values.shape != tuple(shape) and values.ndim != 1:
         raise MalformedRequest("data that are flat, or of the shape")
-    document: dict[str, Any] = {
+    document: dict[str, object] = {
         "name": name,
         "shape": shape,
         "datatype": kind,

@@ -87,7 +87,11 @@ def build_admin_app(parts: AdminParts) -> App:
 
     async def described(request: Request) -> Response:
         documents = [build_openapi(entry.guard.rules.policy) for entry in parts.reloads]
-        paths = {path: about for one in documents for path, about in one["paths"].items()}
+        paths: dict[str, object] = {}
+        for document in documents:
+            found = document["paths"]
+            assert isinstance(found, dict)
+            paths |= found
         return JSONResponse({**documents[0], "paths": paths})
 
     async def refused(request: Request, error: Exception) -> Response:

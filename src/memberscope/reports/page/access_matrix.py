@@ -66,7 +66,7 @@ class Matrix:
 def build_matrix(result: Result) -> Matrix:
     """Build the table of a result; levels that were not audited say why."""
     # One rate for all rows, so that they compare
-    best, prior = find_headline(result), result.plan["threat"]["prior"]
+    best, prior = find_headline(result), result.plan.threat.prior
     fpr = None if best is None else best.fpr
     attacks = _find_leading_attacks(result)
     rows = [_build_matrix_row(result, level, attacks, fpr, prior) for level in list_levels(result)]
@@ -155,7 +155,7 @@ def _explain_missing_level(result: Result, access: Access) -> str:
     for entry in result.not_run:
         if entry.attack == "all" and entry.access == access.word:
             return entry.why
-    if Access[result.plan["threat"]["access"].upper()] < access:
+    if Access[result.plan.threat.access.upper()] < access:
         return "Not granted by the threat model."
     return "The model does not offer it."
 
@@ -163,7 +163,7 @@ def _explain_missing_level(result: Result, access: Access) -> str:
 def name_omitted_attacks(result: Result) -> str:
     """Name the kinds of attack that were no part of this audit, in words."""
     ran = {entry.access for entry in select_estimates(result, metric="auc")}
-    searched = bool(result.diagnostics.get("searches"))
+    searched = bool(result.diagnostics.searches)
     missing = ["attacks with reference models"] * (
         not any(threat.references for threat in result.threat_models)
     )

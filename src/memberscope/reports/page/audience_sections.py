@@ -42,11 +42,11 @@ def _build_engineer_section(result: Result) -> Section:
     found = result.diagnostics
     sentences = []
     # Losses have no accuracy, and so no gap
-    if "generalisation_gap" in found:
+    if found.train_accuracy and found.test_accuracy and found.generalisation_gap:
         sentences.append(
-            f"Training accuracy is {format_interval(found['train_accuracy'])} and hold-out "
-            f"accuracy {format_interval(found['test_accuracy'])}: a gap "
-            f"of {format_interval(found['generalisation_gap'])}. The gap attack turns exactly this "
+            f"Training accuracy is {format_interval(found.train_accuracy)} and hold-out "
+            f"accuracy {format_interval(found.test_accuracy)}: a gap "
+            f"of {format_interval(found.generalisation_gap)}. The gap attack turns exactly this "
             "into membership."
         )
     best = find_headline(result)
@@ -91,7 +91,7 @@ def _find_strongest_tpr(result: Result, level: Place) -> Estimate | None:
 
 def _build_privacy_section(result: Result) -> Section:
     """Build the section on who could be identified, with what certainty, at the base rate."""
-    prior = result.plan["threat"]["prior"]
+    prior = result.plan.threat.prior
     best = find_headline(result)
     sentences = []
     if best:
@@ -134,7 +134,7 @@ def _build_operations_section(result: Result) -> Section:
     control = result.controls.get("determinism")
     if control is not None:
         sentences.append(control.why)
-    views = len(result.plan.get("views", ("identity",)))
+    views = len(result.plan.views)
     each = "one query a record" if views == 1 else f"{views} queries a record"
     sentences.append(f"The audit sent {result.cost.queries} records to the model, {each}.")
     return Section("MLOps", sentences)
@@ -148,7 +148,7 @@ def _build_red_team_section(result: Result) -> Section:
         "Red team and research",
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at "
-            f"{format_percentage(result.plan['confidence'])}.",
+            f"{format_percentage(result.plan.confidence)}.",
             f"Did not run: {len(result.not_run)} entries, listed with reasons. "
             f"{_describe_models(result)}",
             "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command "
@@ -159,11 +159,9 @@ def _build_red_team_section(result: Result) -> Section:
 
 def _describe_models(result: Result) -> str:
     """Describe which models were trained for this audit."""
-    found, further = result.diagnostics.get("references"), result.diagnostics.get("targets")
+    found, further = result.diagnostics.references, result.diagnostics.targets
     if not found:
         words = "No reference models were trained."
     else:
-        words = (
-            f"{found['models']} reference models were trained, {found['failed']} of them left out."
-        )
-    return words + (f" {further['trained']} further targets were audited." if further else "")
+        words = f"{found.models} reference models were trained, {found.failed} of them left out."
+    return words + (f" {further.trained} further targets were audited." if further else "")

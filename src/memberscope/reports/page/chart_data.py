@@ -5,15 +5,17 @@ They are plain lists, small enough for one file.
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from memberscope.auditing import AuditArrays, Result
+from memberscope.auditing.documents import LeadingAttack
 from memberscope.auditing.estimates import build_whole_part
 from memberscope.reports.select import find_headline
 from memberscope.statistics import Roc, randomised_tpr, roc, roc_band
-from memberscope.types import Floats
+from memberscope.types import Estimate, Floats
 
 # The first false positives are drawn one by one, since low rates are what counts
 EXACT_CORNERS = 40
@@ -23,16 +25,18 @@ BAND_EVERY = 6
 HISTOGRAM_BINS = 60
 
 
-def build_charts(result: Result) -> dict[str, Any]:
+def build_charts(result: Result) -> dict[str, object]:
     """Build ROC curves with bands, score histograms and the reliability diagram.
 
     They are empty without arrays.
     """
     arrays: AuditArrays | None = result.arrays
+    diagram = result.diagnostics.reliability
+    reliability = None if diagram is None else asdict(diagram)
     if arrays is None:
-        return {"roc": None, "histograms": {}, "reliability": result.diagnostics.get("reliability")}
+        return {"roc": None, "histograms": {}, "reliability": reliability}
     names = _order_attacks(arrays)
-    confidence = float(result.plan["confidence"])
+    confidence = result.plan.confidence
     grid = _build_false_positive_grid(int((~arrays.member).sum()))
     parts = {
         entry.name: build_whole_part(entry, arrays).curves()
@@ -45,7 +49,7 @@ def build_charts(result: Result) -> dict[str, Any]:
             "curves": {name: _evaluate_curve(parts[name], grid, confidence) for name in names},
         },
         "histograms": {name: _build_histogram(arrays, name) for name in names},
-        "reliability": result.diagnostics.get("reliability"),
+        "reliability": reliability,
     }
 
 
@@ -99,7 +103,7 @@ def _round_values(values: Any) -> list[float | None]:
     return [float(f"{value:.4g}") for value in values]
 
 
-def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
+def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, object]:
     """Build shares of members and of non-members by score, over the central 99.8% of scores."""
     scores = next(entry.scores for entry in arrays.scored if entry.name == name)
     # A few extreme scores would squeeze all others into one bar
@@ -121,50 +125,63 @@ def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, Any]:
 MOST_ROWS = 150
 
 
-def build_group_rows(result: Result, leading: dict[str, Any]) -> list[dict[str, Any]]:
+@dataclass
+class GroupRow:
+    """A class or group: its size, its AUC, and its rates by FPR, metric and kind of threshold."""
+
+    group: str
+    n_members: int
+    n_non_members: int
+    auc: Estimate | None = None
+    rates: dict[tuple[float, str, str | None], Estimate] = field(default_factory=dict)
+
+
+def build_group_rows(result: Result, leading: LeadingAttack) -> list[GroupRow]:
     """Build one row a class or group, the most exposed first.
 
     Size, AUC, TPR at its own FPR, and what global thresholds give it.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, GroupRow] = {}
     for entry in result.estimates:
         # Only the leading attack: a table of all would have too many rows to read
         if entry.group is None or any(
-            getattr(entry, name) != value for name, value in leading.items()
+            getattr(entry, name) != value for name, value in asdict(leading).items()
         ):
             continue
         row = rows.setdefault(
-            entry.group,
-            {
-                "group": entry.group,
-                "n_members": entry.n_members,
-                "n_non_members": entry.n_non_members,
-                "rates": {},
-            },
+            entry.group, GroupRow(entry.group, entry.n_members, entry.n_non_members)
         )
         if entry.metric == "auc":
-            row["auc"] = entry
+            row.auc = entry
         elif entry.metric in ("tpr", "fpr") and entry.fpr is not None:
-            row["rates"][entry.fpr, entry.metric, entry.threshold] = entry
-    return sorted(rows.values(), key=lambda row: -row["auc"].value)[:MOST_ROWS]
+            row.rates[entry.fpr, entry.metric, entry.threshold] = entry
+    found = [(row.auc.value, row) for row in rows.values() if row.auc is not None]
+    return [row for _, row in sorted(found, key=lambda entry: -entry[0])][:MOST_ROWS]
 
 
-def build_budget_rows(result: Result) -> list[dict[str, Any]]:
+@dataclass
+class BudgetRow:
+    """A label-only search stopped after `queries` a record: its AUC, and its TPR where resolved."""
+
+    attack: str
+    queries: int
+    auc: Estimate | None = None
+    tpr: Estimate | None = None
+
+
+def build_budget_rows(result: Result) -> list[BudgetRow]:
     """Build one row for each label-only search and number of queries.
 
     AUC, and TPR at the headline's rate.
     """
     best = find_headline(result)
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, int], BudgetRow] = {}
     for entry in result.budgets:
-        row = rows.setdefault(
-            (entry.attack, entry.queries),
-            {"attack": entry.attack, "queries": entry.queries, "tpr": None},
-        )
+        row = rows.setdefault((entry.attack, entry.queries), BudgetRow(entry.attack, entry.queries))
         if entry.metric == "auc":
-            row["auc"] = entry
+            row.auc = entry
         elif best is not None and entry.fpr == best.fpr:
-            row["tpr"] = entry
+            row.tpr = entry
     return list(rows.values())
 
 
@@ -172,9 +189,10 @@ def build_budget_curves(result: Result) -> dict[str, dict[str, list[float]]]:
     """Build AUC with limits by queries a record, for each label-only search."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in build_budget_rows(result):
-        curve = found.setdefault(row["attack"], {"queries": [], "auc": [], "low": [], "high": []})
-        for name, value in zip(
-            curve, (row["queries"], row["auc"].value, row["auc"].low, row["auc"].high), strict=True
-        ):
+        if row.auc is None:
+            continue
+        curve = found.setdefault(row.attack, {"queries": [], "auc": [], "low": [], "high": []})
+        values = (row.queries, row.auc.value, row.auc.low, row.auc.high)
+        for name, value in zip(curve, values, strict=True):
             curve[name].append(value)
     return found

@@ -37,7 +37,7 @@ def _embed_json(data: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _build_prior_table(result: Result) -> list[dict[str, Any]]:
+def _build_prior_table(result: Result) -> list[dict[str, object]]:
     """Build what the prior's slider needs.
 
     The strongest attack's TPR with limits at each level and rate.
@@ -83,7 +83,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         "percent": format_percentage,
         "level_word": format_level,
     }
-    leading = result.diagnostics.get("leading")
+    leading = result.diagnostics.leading
     groups = build_group_rows(result, leading) if leading else []
     text = environment.from_string(read_template("report.html.j2")).render(
         result=result,
@@ -96,8 +96,8 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         headline=lookup.find_headline(result),
         levels=lookup.list_levels(result),
         fprs=lookup.list_fprs(result),
-        prior=result.plan["threat"]["prior"],
-        slider=f"{math.log10(result.plan['threat']['prior']):.4f}",
+        prior=result.plan.threat.prior,
+        slider=f"{math.log10(result.plan.threat.prior):.4f}",
         strongest=STRONGEST,
         sections=build_sections(result),
         standards=read_standards(),
@@ -126,7 +126,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
                 {
                     "charts": build_charts(result) | {"budgets": build_budget_curves(result)},
                     "priors": _build_prior_table(result),
-                    "prior": result.plan["threat"]["prior"],
+                    "prior": result.plan.threat.prior,
                 }
             )
         ),
@@ -150,14 +150,14 @@ def _restore_record_ids(result: Result) -> Result:
         replace(entry, record=str(names.get(entry.record, entry.record)))
         for entry in result.exposed
     ]
-    # A copy, since results are shared and frozen
-    found = dict(result.diagnostics)
-    if found.get("vulnerability"):
+    # Copies, since results are shared and frozen
+    found = result.diagnostics
+    if (before := found.vulnerability) is not None:
         most = [
-            {**entry, "record": str(names.get(entry["record"], entry["record"]))}
-            for entry in found["vulnerability"]["most"]
+            replace(entry, record=str(names.get(entry.record, entry.record)))
+            for entry in before.most
         ]
-        found["vulnerability"] = {**found["vulnerability"], "most": most}
+        found = found.model_copy(update={"vulnerability": replace(before, most=most)})
     return result.model_copy(update={"exposed": shown, "diagnostics": found})
 
 

@@ -34,20 +34,20 @@ def compose_annex_paragraph(result: Result) -> str:
         return "No estimate could be made; nothing is said about this model."
     # The power at the rate that the paragraph speaks of
     detectable = next(
-        (entry for entry in found.get("minimum_detectable_tpr", ()) if entry["fpr"] == best.fpr),
+        (entry for entry in found.minimum_detectable_tpr if entry.fpr == best.fpr),
         None,
     )
     power = ""
-    if detectable and detectable["tpr"] is not None:
+    if detectable and detectable.tpr is not None:
         power = (
-            f" It would have failed a limit of {format_percentage(detectable['limit'])} with 80% "
+            f" It would have failed a limit of {format_percentage(detectable.limit)} with 80% "
             "power had the true rate been "
-            f"{format_percentage(detectable['tpr'])} or more."
+            f"{format_percentage(detectable.tpr)} or more."
         )
     return (
-        f"A membership inference audit of {result.title!r} compared {found['n_members']} training "
+        f"A membership inference audit of {result.title!r} compared {found.n_members} training "
         "records with "
-        f"{found['n_non_members']} records that were not used for training. Threat model: "
+        f"{found.n_non_members} records that were not used for training. Threat model: "
         f"{describe_threat(result)} The strongest of the "
         f"attacks that ran found {format_interval(best)} of members at a false-positive rate of "
         f"{format_percentage(best.fpr)} "

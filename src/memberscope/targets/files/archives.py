@@ -146,7 +146,7 @@ def _check_size(
         )
 
 
-def refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def refuse_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, object]:
     """Make a dict of a JSON object, and refuse names that repeat.
 
     Otherwise another reader could take another one of two values.

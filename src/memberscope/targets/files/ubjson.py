@@ -88,9 +88,9 @@ class _Reader:
             raise ValueError("a length is not a whole number")
         return found
 
-    def members(self, depth: int) -> dict[str, Any]:
+    def members(self, depth: int) -> dict[str, object]:
         """Read the members of an object, up to its end."""
-        found: dict[str, Any] = {}
+        found: dict[str, object] = {}
         while (mark := self.mark()) != ord("}"):
             name = self.take(self.length(mark)).decode("utf-8")
             # Two readers could otherwise see two different models in one file

@@ -23,6 +23,8 @@ from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
 from memberscope.targets.torch_modules.target import hash_weights
 from memberscope.types import Access, Floats, Ints, Signal
 
+ModelInputs = dict[str, Any]  # what one call of a model is given, by argument
+
 # Ends of architectures that are audited, and what of transformers loads them
 TASKS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
@@ -143,13 +145,13 @@ class HuggingFaceTarget:
             self.model.train(training)
         return values
 
-    def _batches(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
+    def _batches(self, x: Any) -> Iterator[tuple[Ints, ModelInputs]]:
         """Yield batches as the model takes them, and the positions of their records."""
         if isinstance(x, Inputs):
             return self._tokens(x)
         return self._texts(x) if self.tokenizer is not None else self._arrays(make_dense_array(x))
 
-    def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, dict[str, Any]]]:
+    def _tokens(self, x: Inputs) -> Iterator[tuple[Ints, ModelInputs]]:
         """Yield batches of what a tokenizer gave: token ids, their mask, other inputs by name."""
         import torch
 
@@ -165,7 +167,7 @@ class HuggingFaceTarget:
             ]
             yield np.arange(start, start + len(part)), dict(zip(names, typed, strict=False))
 
-    def _texts(self, x: Any) -> Iterator[tuple[Ints, dict[str, Any]]]:
+    def _texts(self, x: Any) -> Iterator[tuple[Ints, ModelInputs]]:
         """Yield batches of tokenised texts, shortest first, and the positions of their records."""
         columns = _split_text_columns(x)
         pad = self.tokenizer.pad_token is not None
@@ -183,7 +185,7 @@ class HuggingFaceTarget:
             # Padded to the longest of the batch, not of all
             yield where, dict(self.tokenizer.pad(batch, padding=pad, return_tensors="pt"))
 
-    def _arrays(self, values: NDArray[Any]) -> Iterator[tuple[Ints, dict[str, Any]]]:
+    def _arrays(self, values: NDArray[Any]) -> Iterator[tuple[Ints, ModelInputs]]:
         """Yield batches of token ids, or of pixel values."""
         import torch
 

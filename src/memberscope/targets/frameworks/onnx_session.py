@@ -105,7 +105,7 @@ def build_feeds(inputs: Sequence[Input], x: Any) -> Feeds:
 
 def run_batches(
     session: Any, inputs: Sequence[Input], feeds: Feeds, names: Sequence[str], size: int
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     """Yield the answers of one batch of `size` after another, by name.
 
     Where the model fixes the size, the last batch is padded.

@@ -16,6 +16,8 @@ from memberscope.frames import Inputs
 from memberscope.targets.white_box.loss_gradient import OutputError, compute_output_error
 from memberscope.types import Floats, Ints, Signal
 
+NamedTensors = dict[str, Any]  # tensors, or layers, by the name of their parameter
+
 
 @dataclass(frozen=True, eq=False)
 class OpenModule:
@@ -30,7 +32,7 @@ class OpenModule:
     trained: tuple[str, ...]  # names of the parameters that training changed
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> NamedTensors:
         """Trained parameters by name, each once."""
         return {name: part for name, part in self.module.named_parameters() if name in self.trained}
 

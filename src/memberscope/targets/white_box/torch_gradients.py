@@ -18,7 +18,12 @@ import numpy as np
 
 from memberscope.errors import UnmetNeedError
 from memberscope.targets.white_box.loss_gradient import OutputError
-from memberscope.targets.white_box.torch_access import OpenModule, as_inputs, measure_output_error
+from memberscope.targets.white_box.torch_access import (
+    NamedTensors,
+    OpenModule,
+    as_inputs,
+    measure_output_error,
+)
 from memberscope.targets.white_box.torch_layer_norms import CELLS, find_closed_form
 from memberscope.types import Bools, Floats, Ints
 
@@ -145,7 +150,7 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
     # The norm of a sum is not the sum of norms where two layers share weights
     if None in forms.values() or _has_shared_parameters(opened.module):
         raise NoClosedFormError
-    seen: dict[str, Any] = {}
+    seen: NamedTensors = {}
     starts: list[Any] = []
     watches = {
         name: _build_norm_hook(name, form, opened, seen, starts) for name, form in forms.items()
@@ -169,7 +174,7 @@ def measure_norms_in_closed_form(opened: OpenModule, x: Any, y: Ints) -> Iterato
 
 
 def _build_norm_hook(
-    name: str, form: Any, opened: OpenModule, seen: dict[str, Any], starts: list[Any]
+    name: str, form: Any, opened: OpenModule, seen: NamedTensors, starts: list[Any]
 ) -> Any:
     """Build a forward hook that keeps a layer's input until its gradient comes back.
 
@@ -227,7 +232,7 @@ def measure_norms_by_vmap(opened: OpenModule, x: Any, y: Ints) -> Iterator[Norms
         yield Norms(np.asarray(torch.stack(whole, dim=1).cpu().numpy()), error)
 
 
-def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> dict[str, Any]:
+def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> NamedTensors:
     """Compute the gradients (b, ...) of each trained parameter for `errors` at the outputs.
 
     They take b times the memory of the parameters.
@@ -237,20 +242,20 @@ def compute_example_gradients(opened: OpenModule, inputs: Any, errors: Any) -> d
 
     own, rest = _split_state(opened)
 
-    def linearised(parts: dict[str, Any], row: Any, error: Any) -> Any:
+    def linearised(parts: NamedTensors, row: Any, error: Any) -> Any:
         one = tree_map(lambda part: part[None], row)  # several inputs are a tuple or a dict
         return (functional_call(opened.module, {**parts, **rest}, (one,))[0] * error).sum()
 
     with warnings.catch_warnings():
         # torch warns of operations that it can only take one record at a time
         warnings.simplefilter("ignore")
-        found: dict[str, Any] = vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(
+        found: NamedTensors = vmap(grad(linearised), in_dims=(None, 0, 0), randomness="same")(
             own, inputs, errors
         )
     return found
 
 
-def _split_state(opened: OpenModule) -> tuple[dict[str, Any], dict[str, Any]]:
+def _split_state(opened: OpenModule) -> tuple[NamedTensors, NamedTensors]:
     """Split the module's state into trained parameters by name, and everything else."""
     own = {name: part.detach() for name, part in opened.parameters.items()}
     rest = {

@@ -21,6 +21,7 @@ from memberscope.targets.white_box.self_influence import (
     solve_influences,
 )
 from memberscope.targets.white_box.torch_access import (
+    NamedTensors,
     OpenModule,
     as_columns,
     as_inputs,
@@ -90,7 +91,7 @@ def compute_influence(
     return solve_influences(curvature, len(some), parts, chosen.get("damping", DAMPING))
 
 
-def _find_outer_product_layers(opened: OpenModule, x: Any) -> dict[str, Any]:
+def _find_outer_product_layers(opened: OpenModule, x: Any) -> NamedTensors:
     """Find the linear layers by name whose gradient is one outer product a record.
 
     These are layers that get no sequences.
@@ -130,7 +131,7 @@ def _measure_batch_error(opened: OpenModule, x: Any, y: Ints) -> tuple[OutputErr
 
 
 def _build_curvature(
-    opened: OpenModule, pairs: dict[str, Any], x: Any, y: Ints, room: int
+    opened: OpenModule, pairs: NamedTensors, x: Any, y: Ints, room: int
 ) -> Gradients:
     """Build the columns of the Gauss-Newton matrix as gradients, at most `room`."""
     import torch
@@ -163,7 +164,7 @@ def _build_curvature(
 
 
 def _compute_factored_gradients(
-    opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
+    opened: OpenModule, pairs: NamedTensors, x: Any, unit: Any
 ) -> Gradients:
     """Compute gradients of the errors `unit` at the outputs of one batch, in factors."""
     seen, inputs = _collect_linear_factors(opened, pairs, x, unit)
@@ -179,7 +180,7 @@ def _compute_factored_gradients(
 
 
 def _collect_linear_factors(
-    opened: OpenModule, pairs: dict[str, Any], x: Any, unit: Any
+    opened: OpenModule, pairs: NamedTensors, x: Any, unit: Any
 ) -> tuple[dict[str, tuple[Floats, Floats]], Any]:
     """Collect each linear layer's input and the error at its output.
 
