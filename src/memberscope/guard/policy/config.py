@@ -108,7 +108,7 @@ def read_policy(path: str | Path) -> GuardPolicy:
     return parse_guard_policy(read_policy_table(path), str(path))
 
 
-def read_policy_table(path: str | Path) -> dict[str, Any]:
+def read_policy_table(path: str | Path) -> dict[str, object]:
     """Read the tables of a policy file, and the folder that its paths are relative to.
 
     Raises:
@@ -129,7 +129,7 @@ def read_policy_table(path: str | Path) -> dict[str, Any]:
     return {**table, "home": str(path.parent)}
 
 
-def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> GuardPolicy:
+def parse_guard_policy(table: dict[str, object], name: str = "the policy") -> GuardPolicy:
     """Parse a policy from a table.
 
     Raises:
@@ -147,7 +147,7 @@ def parse_guard_policy(table: dict[str, Any], name: str = "the policy") -> Guard
         raise InputError(_describe_policy_error(error.errors()[0], name)) from None
 
 
-def list_policy_errors(table: dict[str, Any], name: str = "the policy") -> list[str]:
+def list_policy_errors(table: dict[str, object], name: str = "the policy") -> list[str]:
     """List all that is wrong with a table of a policy, in sentences.
 
     >>> len(list_policy_errors({"serving": {"n_classes": 3}, "limits": {"queue": -1}, "x": 1}))

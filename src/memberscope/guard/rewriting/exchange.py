@@ -70,7 +70,7 @@ class Answer:
 
     outputs: Floats
     name: str = ""
-    beside: tuple[dict[str, Any], ...] = ()
+    beside: tuple[dict[str, object], ...] = ()
     says: tuple[tuple[str, str], ...] = ()
     kept: tuple[tuple[tuple[Step, ...], Any], ...] = ()
     single: tuple[int, ...] | None = None

@@ -152,7 +152,7 @@ def find_single_shape(answers: Any, declared: DeclaredOutputs) -> tuple[int, ...
 
 def write_single_scores(
     outputs: Floats, declared: DeclaredOutputs, shape: tuple[int, ...], *, tensor: bool = False
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write one score a record (n, *shape), of the second of two classes in the server's order.
 
     >>> write_single_scores(np.array([[0.2, 0.8]]), DeclaredOutputs(n=2), (1,))["data"].tolist()
@@ -165,7 +165,7 @@ def write_single_scores(
 
 def write_tensor_answer(
     name: str, outputs: Floats, told: Pairs | None, signal: str, declared: DeclaredOutputs
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the output tensor: FP64 (n, k), labels (n, 1), or BYTES (n, shown).
 
     BYTES elements, `score:place[:name]`, are written where classes are hidden, as in the protocol's
@@ -203,7 +203,7 @@ def write_tensor_answer(
 
 def read_v2_tensors(
     document: Any, answer: str | None, also: Sequence[str]
-) -> tuple[str, NDArray[Any], list[dict[str, Any]]]:
+) -> tuple[str, NDArray[Any], list[dict[str, object]]]:
     """Read the declared output's name and values, and the outputs that pass beside it.
 
     Raises:

@@ -38,20 +38,20 @@ class AdminParts:
     token: Callable[[], AdminToken] = lambda: AdminToken(None)
     draining: Callable[[], bool] = lambda: False
 
-    async def check(self, *, details: bool) -> dict[str, Any]:
+    async def check(self, *, details: bool) -> dict[str, object]:
         """Find out whether the guard can serve; `details` are for operators alone."""
         reloads = self.reloads
         states = [await _is_state_reachable(entry.guard.state) for entry in reloads]
         found = {"upstream": await self.reachable(), "state": all(states)}
         ready = all(found.values()) and not self.draining()
-        document: dict[str, Any] = {"ready": ready, "draining": self.draining(), **found}
+        document: dict[str, object] = {"ready": ready, "draining": self.draining(), **found}
         if details:
             broken = "; ".join(entry.broken for entry in reloads if entry.broken)
             restart = "; ".join(entry.restart for entry in reloads if entry.restart)
             document |= {"policy_broken": broken or None, "needs_restart": restart or None}
         return document
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """Describe the policies in force: the first, and those of further models."""
         first, *others = map(_describe_active_policy, self.reloads)
         return first | ({"models": others} if others else {})
@@ -142,7 +142,7 @@ def require_admin_token(app: App, token: Callable[[], AdminToken]) -> App:
     return checked
 
 
-def _describe_active_policy(reloads: Reloads) -> dict[str, Any]:
+def _describe_active_policy(reloads: Reloads) -> dict[str, object]:
     """Describe the policy in force, and what is wrong with the file if it is broken."""
     rules = reloads.guard.rules
     return {
