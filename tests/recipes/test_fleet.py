@@ -308,6 +308,8 @@ def test_recipes_from_what_people_have(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="importable"):
         load_recipe("nowhere:at_all")
     (tmp_path / "mine.py").write_text("def train(records, seed):\n    return None\n")
+    # Another test may have imported a module of this name
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     recipe = load_recipe("mine:train")
