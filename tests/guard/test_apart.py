@@ -48,7 +48,7 @@ class LiveApart(Live):
             policy, read_secret(policy.path("guard.key")).id, self.metrics, self.state
         )
         self.apart.queue.clock = self.clock
-        self.guard.watch = self.apart.watch
+        self.guard.queries.watch = self.apart.watch
 
     async def settled(self) -> None:
         """Wait until all was judged."""

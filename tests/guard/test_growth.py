@@ -36,7 +36,7 @@ def beside(live: Live, policy) -> None:
     live.worker = ChildMonitor(
         policy, read_secret(policy.path("guard.key")).id, live.metrics, live.state
     )
-    live.sketched, live.guard.watch = live.worker.queue, live.worker.watch
+    live.sketched, live.guard.queries.watch = live.worker.queue, live.worker.watch
 
 
 @pytest.mark.parametrize("apart", [False, True])

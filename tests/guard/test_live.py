@@ -153,7 +153,7 @@ def test_answers_and_state_do_not_depend_on_fingerprints(tmp_path):
         (tmp_path / "memory.safetensors").unlink(missing_ok=True)
         file.write_text(text.replace('fingerprints = "members.safetensors"\n', fingerprints))
         live = Live(read_policy(file))
-        live.guard.state = live.judge.state = noted = Noted(live.state)
+        live.guard.queries.state = live.judge.state = noted = Noted(live.state)
         found.append(
             (play(live, script(700)), noted.asked, {alarm.detector for alarm in live.alarms})
         )

@@ -31,7 +31,7 @@ class Worker(Live):
     ) -> None:
         policy = read_policy(file)
         super().__init__(policy, clock)
-        self.state = self.guard.state = self.judge.state = build_state(policy, self.metrics)
+        self.state = self.guard.queries.state = self.judge.state = build_state(policy, self.metrics)
         stored = policy.state
         self.consumer = Consumer(
             stored.redis, stored.prefix, stored.timeout, lease=lease, poll=0.01

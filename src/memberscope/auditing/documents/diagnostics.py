@@ -281,6 +281,7 @@ class EndpointDeclaration(BaseModel):
     n_classes: int | None = None
     columns: list[str] | None = None
     path: str
+    body: str | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:

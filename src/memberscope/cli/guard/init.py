@@ -26,7 +26,7 @@ class GuardInitOptions:
     )
     out: Path = add_option("The file to write.", default=Path("guard.toml"))
     config: Path | None = add_option(
-        "audit.toml of the audit of a server, whose [target] has the body of requests; needed only "
+        "The audit.toml of the audit of a server, whose [target] has the body of requests; needed only "
         "where that holds texts of its own, which results do not keep.",
         default=None,
     )
