@@ -199,7 +199,7 @@ def assemble_guard(
 
 def _is_still_counted(secret: Secret, policy: GuardPolicy) -> bool:
     """Tell whether budgets that were taken from before the secret's rotation may not be full."""
-    return secret.rotated is not None and secret.rotated + policy.longest_refill > time.time()
+    return secret.rotated is not None and secret.is_counted(policy.longest_refill, time.time())
 
 
 def assemble_serving_guard(
