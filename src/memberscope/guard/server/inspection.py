@@ -13,6 +13,7 @@ from memberscope.errors import InputError
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.forwarding.proxy import Proxy
 from memberscope.guard.forwarding.replicas import can_connect
+from memberscope.guard.hashing import read_secrets
 from memberscope.guard.monitor import has_monitor, load_monitor_artifacts
 from memberscope.guard.policy.config import (
     GuardPolicy,
@@ -80,6 +81,10 @@ def _inspect_policy(run: Run, policy: GuardPolicy) -> Iterator[str]:
             )
     plain = policy.model_copy(update={"measured": None})
     yield from _list_errors(lambda: PolicyMiddleware(None, policy=plain))
+    key = policy.monitor.key
+    # A key that everybody can read is told with the other secrets
+    if key is not None and not is_open_to_all(policy.path(key)):
+        yield from _list_errors(lambda: read_secrets(policy.path(key)))
     for path in _list_secret_files(policy):
         yield from _inspect_secret_file(path)
     if has_monitor(policy):
