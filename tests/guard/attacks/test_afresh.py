@@ -1,0 +1,388 @@
+"""Attempts on features together: two models with one key file, rotation, restart and refunds."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from running_guard import Process
+from unruly import Unruly, serving
+from watching import call
+
+from memberscope.guard.hashing import Secret, read_secrets, write_secrets
+
+KEY, TOKEN = "partner-key-" + "7" * 20, "t0ken-" * 6
+FIRST = """
+[serving]
+protocol = "json"
+prefix = "/a"
+path = "/score"
+body = '{"records": "$records"}'
+answer = "predictions"
+n_classes = 3
+columns = ["x", "y"]
+passed = ["GET /docs"]
+[identity]
+by = ["api_key", "network"]
+trusted_proxies = ["127.0.0.1/32"]
+failures = "1000/m"
+[[identity.keys]]
+name = "partner"
+sha256 = "HASH"
+[default]
+restrict = "top:1+round:1"
+per_client = "1000/d"
+per_record = "1/365d"
+[limits]
+answer_timeout = 1.0
+refused = "1000/m"
+[monitor]
+key = "guard.key"
+[state]
+folder = "first"
+record_megabytes = 1
+[admin]
+token_file = "admin.token"
+"""
+SECOND = """
+[serving]
+protocol = "json"
+prefix = "/a/b"
+path = "/score"
+body = '{"records": "$records"}'
+answer = "predictions"
+n_classes = 3
+columns = ["x", "y"]
+[identity]
+trusted_proxies = ["127.0.0.1/32"]
+[default]
+restrict = "label"
+per_record = "1/h"
+[monitor]
+key = "guard.key"
+[state]
+folder = "second"
+record_megabytes = 1
+"""
+
+
+class Running:
+    """A guard of two models, each on two upstreams, that can be killed and started again."""
+
+    def __init__(self, folder: Path, app: Unruly, upstreams: tuple[str, ...]) -> None:
+        self.folder, self.app, self.upstreams = folder, app, upstreams
+        self.files = folder / "first.toml", folder / "second.toml"
+        hashed = hashlib.sha256(KEY.encode()).hexdigest()
+        self.files[0].write_text(FIRST.replace("HASH", hashed))
+        self.files[1].write_text(SECOND)
+        token = folder / "admin.token"
+        token.touch(0o600)
+        token.write_text(TOKEN)
+        self.rotate()
+        self.start()
+
+    def rotate(self) -> None:
+        assert call("guard", "keys", "rotate", "--policy", self.files[0])[0] == 0
+
+    def start(self) -> None:
+        options = [word for url in self.upstreams for word in ("--upstream", url)]
+        files = ["--policy", str(self.files[0]), "--model", str(self.files[1])]
+        self.process = Process(*options, *files)
+        self.ports = self.process.said("serving")
+
+    def kill(self) -> None:
+        self.process.process.kill()
+        self.process.process.wait()
+        self.process.process.stderr.close()
+
+    def send(
+        self,
+        body: bytes,
+        headers: list[tuple[str, str]] | tuple[()] = (),
+        path: str = "/a/score",
+        method: str = "POST",
+        port: str = "port",
+    ) -> tuple[int, bytes, dict[str, str]]:
+        """Status, body and headers of the answer to one request, sent as it is."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[port], timeout=30)
+        try:
+            connection.putrequest(method, path, skip_accept_encoding=True)
+            for name, value in [("content-length", str(len(body))), *headers]:
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            answer = connection.getresponse()
+            return answer.status, answer.read(), {k.lower(): v for k, v in answer.getheaders()}
+        finally:
+            connection.close()
+
+    def score(self, record: list[float], address: str, path: str = "/a/score") -> int:
+        body = json.dumps({"records": [record]}).encode()
+        return self.send(body, [("x-forwarded-for", address)], path)[0]
+
+
+@pytest.fixture(scope="module")
+def guard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder, app = tmp_path_factory.mktemp("guard"), Unruly()
+    with serving(app) as one, serving(app) as other:
+        running = Running(folder, app, (one, other))
+        yield running
+        running.kill()
+
+
+def test_after_refunds_rotations_and_restarts_a_record_is_answered_once(guard):
+    """Late answers are given back under all keys, and no more than they took."""
+    for order in ("503:", "hang", "502:"):
+        guard.app.orders.append(order)
+        assert guard.score([5.0, 1.0], "192.0.2.1") in (502, 503, 504)
+    guard.rotate()
+    guard.kill()
+    guard.start()
+    guard.app.orders.append("503:")
+    assert [guard.score([5.0, 1.0], "192.0.2.1") for _ in range(3)] == [503, 200, 429]
+    guard.rotate()
+    guard.kill()
+    guard.start()
+    assert [guard.score([5.0, 1.0], "192.0.2.1") for _ in range(2)] == [429, 429]
+    # One refund is no token for another record, client or model
+    guard.app.orders.extend(["503:"] * 5)
+    assert [guard.score([5.0, 2.0], "192.0.2.1") for _ in range(7)] == [503] * 5 + [200, 429]
+    assert guard.score([5.0, 1.0], "192.0.2.1") == 429
+    assert [guard.score([5.0, 1.0], "192.0.2.1", "/a/b/score") for _ in range(2)] == [200, 429]
+    token = ("authorization", f"Bearer {TOKEN}")
+    assert guard.send(b"", [token], "/reload", port="admin_port")[0] == 200
+    assert guard.score([5.0, 1.0], "192.0.2.1") == 429
+
+
+def age_keys(file: Path, seconds: float) -> None:
+    """Have all rotations be so much longer ago."""
+    kept = [
+        Secret(one.id, one.key, one.rotated and one.rotated - seconds) for one in read_secrets(file)
+    ]
+    write_secrets(file, kept)
+
+
+def test_a_late_start_after_a_rotation_gives_nobody_a_fresh_budget(guard):
+    """Until it is started again a guard takes by the old key, also after a refill time."""
+    guard.rotate()
+    age_keys(guard.folder / "guard.key", 2 * 3600.0)
+    assert guard.score([5.0, 3.0], "192.0.2.1", "/a/b/score") == 200
+    guard.kill()
+    guard.start()
+    assert guard.score([5.0, 3.0], "192.0.2.1", "/a/b/score") == 429
+
+
+def test_a_rotation_for_one_model_leaves_the_keys_of_another(guard, tmp_path):
+    """Two models have one key file, and budgets of an hour and of a year."""
+    before = (guard.folder / "guard.key").read_bytes()
+    age_keys(guard.folder / "guard.key", 30 * 86400.0)
+    kept = {secret.id for secret in read_secrets(guard.folder / "guard.key")}
+    code, said = call(
+        "guard", "keys", "rotate", "--policy", guard.files[1], "--model", guard.files[0]
+    )
+    assert code == 0 and "for 372 days" in said
+    assert kept <= {secret.id for secret in read_secrets(guard.folder / "guard.key")}
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text(SECOND)
+    code, said = call("guard", "keys", "rotate", "--policy", guard.files[0], "--model", elsewhere)
+    assert code == 2 and "got another file or none" in said
+    (guard.folder / "guard.key").write_bytes(before)
+
+
+@pytest.mark.parametrize("content", [None, "", "{}", "folder"])
+def test_a_check_finds_a_key_file_that_no_guard_can_read(tmp_path, content):
+    file, key = tmp_path / "guard.toml", tmp_path / "guard.key"
+    file.write_text(SECOND)
+    if content == "folder":
+        key.mkdir(0o700)
+    elif content is not None:
+        key.touch(0o600)
+        key.write_text(content)
+    code, said = call("guard", "check", file, "--upstream", "http://127.0.0.1:1")
+    assert code == 1 and "Expected a key file" in said
+
+
+def test_who_leaves_before_the_answer_has_asked(guard):
+    body = b'{"records": [[6.0, 1.0]]}'
+    head = "POST /a/score HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.2\r\n"
+    guard.app.orders.append("wait")
+    guard.app.open.clear()
+    with socket.create_connection(("127.0.0.1", guard.ports["port"])) as connection:
+        connection.sendall(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        while not guard.app.active:
+            pass
+    guard.app.open.set()
+    assert [guard.score([6.0, 1.0], "192.0.2.2") for _ in range(2)] == [429, 429]
+
+
+SPELLINGS: dict[str, tuple[bytes, list[tuple[str, str]], str]] = {
+    "whole numbers": (b'{"records": [[1, 2]]}', [], "/a/score"),
+    "exponents": (b'{"records": [[10e-1, 0.2e1]]}', [], "/a/score"),
+    "truth": (b'{"records": [[true, 2]]}', [], "/a/score"),
+    "words": (b'{"records": [["1", "2"]]}', [], "/a/score"),
+    "a digit that single precision drops": (b'{"records": [[1.00000000001, 2]]}', [], "/a/score"),
+    "deeper": (b'{"records": [[[1, 2]]]}', [], "/a/score"),
+    "a key twice": (b'{"records": [[9, 9]], "records": [[1, 2]]}', [], "/a/score"),
+    "an escaped key": (b'{"record\\u0073": [[1, 2]]}', [], "/a/score"),
+    "compressed": (
+        gzip.compress(b'{"records": [[1, 2]]}'),
+        [("content-encoding", "gzip")],
+        "/a/score",
+    ),
+    "a mark before it": (b'\xef\xbb\xbf{"records": [[1, 2]]}', [], "/a/score"),
+    "UTF-16": ('{"records": [[1, 2]]}'.encode("utf-16"), [], "/a/score"),
+    "beside another": (b'{"records": [[1, 2], [7, 7.5]]}', [], "/a/score"),
+    "a value more": (b'{"records": [[1, 2, 3]]}', [], "/a/score"),
+    "flat": (b'{"records": [1, 2]}', [], "/a/score"),
+    "by name": (b'{"records": [{"y": 2, "x": 1}]}', [], "/a/score"),
+    "a query string": (b'{"records": [[1, 2]]}', [], "/a/score?a=1"),
+    "a slash": (b'{"records": [[1, 2]]}', [], "/a/score/"),
+    "an escaped path": (b'{"records": [[1, 2]]}', [], "/%61/score"),
+    "two slashes": (b'{"records": [[1, 2]]}', [], "//a/score"),
+    "dots": (b'{"records": [[1, 2]]}', [], "/a/b/../score"),
+    "whole address": (b'{"records": [[1, 2]]}', [], "http://127.0.0.1/a/score"),
+    "another port": (b'{"records": [[1, 2]]}', [("x-forwarded-for", "192.0.2.3:99")], "/a/score"),
+    "an IPv4 address in IPv6": (
+        b'{"records": [[1, 2]]}',
+        [("x-forwarded-for", "::ffff:192.0.2.3")],
+        "/a/score",
+    ),
+    "a longer chain": (
+        b'{"records": [[1, 2]]}',
+        [("x-forwarded-for", "9.9.9.9, 192.0.2.3")],
+        "/a/score",
+    ),
+    "two chains": (
+        b'{"records": [[1, 2]]}',
+        [("x-forwarded-for", "9.9.9.9"), ("x-forwarded-for", "192.0.2.3")],
+        "/a/score",
+    ),
+    "a proxy at the end": (
+        b'{"records": [[1, 2]]}',
+        [("x-forwarded-for", "9.9.9.9, 192.0.2.3, 127.0.0.1")],
+        "/a/score",
+    ),
+    "a key of nobody": (b'{"records": [[1, 2]]}', [("x-api-key", "made-up")], "/a/score"),
+    "an empty key": (b'{"records": [[1, 2]]}', [("x-api-key", " ")], "/a/score"),
+    "the key twice": (
+        b'{"records": [[1, 2]]}',
+        [("x-api-key", KEY), ("x-api-key", KEY)],
+        "/a/score",
+    ),
+    "the key quoted": (b'{"records": [[1, 2]]}', [("x-api-key", f'"{KEY}"')], "/a/score"),
+    "the key with another header": (b'{"records": [[1, 2]]}', [("x_api_key", KEY)], "/a/score"),
+    "the key as a token": (
+        b'{"records": [[1, 2]]}',
+        [("authorization", f"Bearer {KEY}")],
+        "/a/score",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_no_spelling_of_a_record_a_path_or_a_client_is_another(guard, name):
+    guard.score([1.0, 2.0], "192.0.2.3")
+    reached = guard.app.reached[1.0, 2.0]
+    body, headers, path = SPELLINGS[name]
+    if not any(key == "x-forwarded-for" for key, _ in headers):
+        headers = [*headers, ("x-forwarded-for", "192.0.2.3")]
+    status = guard.send(body, headers, path)[0]
+    assert status in (400, 401, 404, 415, 422, 429), status
+    assert guard.app.reached[1.0, 2.0] == reached
+
+
+OTHER_FORMS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
+    "HEAD": ("HEAD", "/a/score", []),
+    "OPTIONS": ("OPTIONS", "/a/score", []),
+    "PUT": ("PUT", "/a/score", []),
+    "GET": ("GET", "/a/score", []),
+    "another method by a header": ("POST", "/a/score", [("x-http-method-override", "GET")]),
+    "binary": ("POST", "/a/score", [("accept", "application/octet-stream")]),
+    "another path by a header": (
+        "POST",
+        "/a/score",
+        [("x-original-url", "/raw"), ("x-rewrite-url", "/raw")],
+    ),
+    "a part": ("POST", "/a/score", [("range", "bytes=0-100000")]),
+    "an upgrade": ("POST", "/a/score", [("connection", "upgrade"), ("upgrade", "h2c")]),
+    "the other model's prefix": ("POST", "/a/b/score", []),
+    "both prefixes": ("POST", "/a/a/b/score", []),
+    "no prefix": ("POST", "/score", []),
+    "half a prefix": ("POST", "/a/bscore", []),
+    "a connection of its own": (
+        "POST",
+        "/a/score",
+        [("connection", "content-type, x-forwarded-for")],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHER_FORMS)
+def test_no_method_header_or_prefix_gives_a_finer_answer(guard, name):
+    method, path, headers = OTHER_FORMS[name]
+    number = float(list(OTHER_FORMS).index(name))
+    body = json.dumps({"records": [[number / 10, 8.0]]}).encode()
+    status, found, told = guard.send(
+        body, [*headers, ("x-forwarded-for", "192.0.2.4")], path, method
+    )
+    assert set(told) <= {
+        "content-type", "content-length", "date", "server", "connection", "allow",
+        "x-request-id", "ratelimit", "ratelimit-policy", "retry-after",
+    }  # fmt: skip
+    if status != 200 or method == "OPTIONS":
+        assert status in (200, 400, 404, 405) and b"predictions" not in found
+        return
+    (told_of,) = json.loads(found)["predictions"]
+    if path == "/a/b/score":
+        assert isinstance(told_of, int)
+    else:
+        assert len(told_of) == 1 and all(round(p, 1) == p for p in told_of.values())
+
+
+WITHHELD = (
+    "if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range",
+    "x-original-url", "x-rewrite-url", "x-http-method", "x-http-method-override",
+)  # fmt: skip
+
+
+def test_the_server_gets_no_guess_of_its_answer_and_no_other_path(guard):
+    """One that knows its answers by a hash would say whether a guess of the true one is right."""
+    sent = [(name, '"guess"') for name in WITHHELD]
+    headers = [*sent, ("x-forwarded-for", "192.0.2.5"), ("x-kept", "1")]
+    assert guard.send(b'{"records": [[9.0, 1.0]]}', headers)[0] == 200
+    assert "x-kept" in guard.app.seen[-1] and not set(WITHHELD) & set(guard.app.seen[-1])
+    # Another path could be one of those that are refused
+    assert guard.send(b"", headers, "/a/docs", "GET")[0] == 404
+    assert "x-kept" in guard.app.seen[-1] and "x-original-url" not in guard.app.seen[-1]
+
+
+ADMIN: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
+    "no token": ("GET", "/metrics", []),
+    "a part of it": ("GET", "/metrics", [("authorization", f"Bearer {TOKEN[:-1]}")]),
+    "another scheme": ("GET", "/metrics", [("authorization", f"Basic {TOKEN}")]),
+    "twice": ("GET", "/metrics", [("authorization", f"Bearer {TOKEN}")] * 2),
+    "an underscore": ("GET", "/metrics", [("authorization_", f"Bearer {TOKEN}")]),
+    "a free path before it": ("GET", "/health/live/../../metrics", []),
+    "escaped": ("GET", "/health/live%2f..%2f..%2fmetrics", []),
+    "two slashes": ("GET", "//metrics", []),
+    "a free path behind it": ("GET", "/metrics?/health/live", []),
+    "whole address": ("GET", "http://127.0.0.1/health/live/../../metrics", []),
+    "as a parameter": ("GET", f"/metrics?token={TOKEN}", []),
+    "HEAD": ("HEAD", "/metrics", []),
+    "reload": ("POST", "/reload", []),
+    "policy": ("GET", "/policy", []),
+    "as the free path's method": ("POST", "/reload", [("x-original-url", "/health/live")]),
+}
+
+
+@pytest.mark.parametrize("name", ADMIN)
+def test_nothing_but_the_token_opens_the_operators_port(guard, name):
+    method, path, headers = ADMIN[name]
+    status, found, _ = guard.send(b"", headers, path, method, "admin_port")
+    assert status in (400, 401, 404) and b"memberscope_guard_" not in found
+    assert TOKEN.encode() not in found
