@@ -296,6 +296,54 @@ def test_no_spelling_of_a_record_a_path_or_a_client_is_another(guard, name):
     assert guard.app.reached[1.0, 2.0] == reached
 
 
+CHUNKED = b'16\r\n{"records": [[1, 2]]}\n\r\n0\r\n'
+FRAMES: dict[str, tuple[bytes, bytes]] = {
+    "an address behind the body": (
+        b"transfer-encoding: chunked",
+        CHUNKED + b"x-forwarded-for: 9.9.9.9\r\n",
+    ),
+    "a key behind the body": (
+        b"transfer-encoding: chunked",
+        CHUNKED + f"x-api-key: {KEY}\r\n".encode(),
+    ),
+    "two lengths": (b"content-length: 1\r\ncontent-length: 22", b'{"records": [[1, 2]]}\n'),
+    "a length and chunks": (b"content-length: 4\r\ntransfer-encoding: chunked", CHUNKED),
+    "chunks of another name": (
+        b"content-length: 22\r\ntransfer-encoding: xchunked",
+        b'{"records": [[1, 2]]}\n',
+    ),
+    "a folded line": (b"content-length: 22\r\nx-a: 1,\r\n 2", b'{"records": [[1, 2]]}\n'),
+    "a blank in a name": (
+        b"content-length: 22\r\nx-forwarded-for : 9.9.9.9",
+        b'{"records": [[1, 2]]}\n',
+    ),
+    "an underscore": (
+        b"content-length: 22\r\nx_forwarded_for: 9.9.9.9",
+        b'{"records": [[1, 2]]}\n',
+    ),
+    "other headers of addresses": (
+        b"content-length: 22\r\nforwarded: for=9.9.9.9\r\nx-real-ip: 9.9.9.9",
+        b'{"records": [[1, 2]]}\n',
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_no_frame_of_a_request_makes_another_client_or_a_second_request(guard, name):
+    guard.score([1.0, 2.0], "192.0.2.3")
+    head, body = FRAMES[name]
+    reached = guard.app.reached[1.0, 2.0]
+    start = (
+        b"POST /a/score HTTP/1.1\r\nhost: a\r\nconnection: close\r\nx-forwarded-for: 192.0.2.3\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", guard.ports["port"]), timeout=30) as connection:
+        connection.sendall(start + head + b"\r\n\r\n" + body + b"\r\n")
+        with connection.makefile("rb") as answer:
+            found = answer.read()
+    assert found[:12] in (b"HTTP/1.1 400", b"HTTP/1.1 429") and found.count(b"HTTP/1.1") == 1
+    assert guard.app.reached[1.0, 2.0] == reached
+
+
 OTHER_FORMS: dict[str, tuple[str, str, list[tuple[str, str]]]] = {
     "HEAD": ("HEAD", "/a/score", []),
     "OPTIONS": ("OPTIONS", "/a/score", []),
