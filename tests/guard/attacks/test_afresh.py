@@ -177,6 +177,25 @@ def test_a_late_start_after_a_rotation_gives_nobody_a_fresh_budget(guard):
     assert guard.score([5.0, 3.0], "192.0.2.1", "/a/b/score") == 429
 
 
+def test_a_policy_with_longer_budgets_again_gives_nobody_a_fresh_budget(guard):
+    """By a reload, after a start under a policy whose budgets needed no older key."""
+    token = ("authorization", f"Bearer {TOKEN}")
+    longer = SECOND.replace("1/h", "1/365d")
+    guard.files[1].write_text(longer)
+    assert guard.send(b"", [token], "/reload", port="admin_port")[0] == 200
+    assert guard.score([5.0, 4.0], "192.0.2.1", "/a/b/score") == 200
+    guard.rotate()
+    age_keys(guard.folder / "guard.key", 30 * 86400.0)
+    guard.files[1].write_text(SECOND)
+    guard.kill()
+    guard.start()
+    guard.files[1].write_text(longer)
+    assert guard.send(b"", [token], "/reload", port="admin_port")[0] == 200
+    assert guard.score([5.0, 4.0], "192.0.2.1", "/a/b/score") == 429
+    guard.files[1].write_text(SECOND)
+    assert guard.send(b"", [token], "/reload", port="admin_port")[0] == 200
+
+
 def test_a_rotation_for_one_model_leaves_the_keys_of_another(guard, tmp_path):
     """Two models have one key file, and budgets of an hour and of a year."""
     before = (guard.folder / "guard.key").read_bytes()
