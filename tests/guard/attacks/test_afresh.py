@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.client
 import json
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,6 +225,50 @@ def test_a_check_finds_a_key_file_that_no_guard_can_read(tmp_path, content):
         key.write_text(content)
     code, said = call("guard", "check", file, "--upstream", "http://127.0.0.1:1")
     assert code == 1 and "Expected a key file" in said
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "guard.toml/key", "folder"])
+def test_a_rotation_that_cannot_be_written_says_so(tmp_path, name):
+    policy = tmp_path / "guard.toml"
+    policy.write_text(SECOND.replace("guard.key", name))
+    (tmp_path / "folder").mkdir(0o700)
+    code, said = call("guard", "keys", "rotate", "--policy", policy)
+    assert code == 2 and said.startswith("Expected")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "guard.toml"]
+
+
+def test_a_policy_is_not_written_over_its_own_key(tmp_path):
+    code, said = call("guard", "init", "--from", tmp_path, "--out", tmp_path / "guard.key")
+    assert code == 2 and "which is the name of its key file" in said
+
+
+@pytest.mark.parametrize("place", ["guard.toml", "guard.toml/budgets"])
+def test_a_check_finds_a_folder_that_is_none(tmp_path, place):
+    file = tmp_path / "guard.toml"
+    file.write_text(SECOND.replace('"second"', f'"{place}"').replace("[monitor]\nkey", "# key"))
+    code, said = call("guard", "check", file, "--upstream", "http://127.0.0.1:1")
+    assert code == 1 and "Budgets cannot be kept" in said
+
+
+def test_a_rotation_leaves_a_key_file_to_who_could_read_it(tmp_path):
+    """A guard that runs as a member of its group would not start again; a link stays a link."""
+    file, link = tmp_path / "guard.key", tmp_path / "link.key"
+    write_secrets(file, [Secret.new()])
+    file.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(file, 10001, 10002)
+    link.symlink_to(file)
+    before = file.stat()
+    policy = tmp_path / "guard.toml"
+    policy.write_text(SECOND.replace("guard.key", "link.key"))
+    assert call("guard", "keys", "rotate", "--policy", policy)[0] == 0
+    after = file.stat()
+    assert len(read_secrets(file)) == 2 and link.is_symlink()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (
+        before.st_mode,
+        before.st_uid,
+        before.st_gid,
+    )
 
 
 def test_who_leaves_before_the_answer_has_asked(guard):

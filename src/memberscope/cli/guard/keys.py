@@ -32,6 +32,7 @@ def rotate_guard_keys(options: RotateOptions) -> None:
 
     Where there is no key file, it is made.
     """
+    import os
     import time
 
     from memberscope.guard import read_policy
@@ -59,7 +60,8 @@ def rotate_guard_keys(options: RotateOptions) -> None:
                 f"Expected {str(path)!r} as key in [monitor] of {str(file)!r}, got another file or "
                 "none. Rotate the key of that model by itself."
             )
-    if not path.exists():
+    # Also where a name is too long, or a folder on the way is closed
+    if not os.access(path, os.F_OK):
         first = Secret.new()
         write_secrets(path, [first])
         print_line(f"Drew the first key, {first.id}. Written to {path}.")

@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import read_json, write_bytes
+from memberscope._files import read_json, translate_disk_errors, write_bytes
 from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.outputs import derive_noise_key
@@ -220,6 +221,8 @@ def rotate_secrets(
 def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     """Write a key file that only its owner may read, the newest secret last.
 
+    One that is there keeps its owner, and the rights of its group.
+
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "guard.key"
     >>> write_secrets(file, [Secret("old", bytes(32)), Secret("new", bytes(32))])
@@ -234,4 +237,12 @@ def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
             for secret in secrets
         ],
     }
-    write_bytes(Path(path), json.dumps(document, indent=1).encode(), mode=0o600)
+    # A guard that reads it by way of a link, or as a member of its group, must find the new one
+    with translate_disk_errors(Path(path)):
+        file = Path(path).resolve()
+        before = file.stat() if file.is_file() else None
+    write_bytes(file, json.dumps(document, indent=1).encode(), mode=0o600)
+    if before is not None and os.name == "posix":
+        with suppress(PermissionError):
+            os.chown(file, before.st_uid, before.st_gid)
+            file.chmod(0o600 | before.st_mode & stat.S_IRWXG)
