@@ -227,7 +227,7 @@ def test_a_check_finds_a_key_file_that_no_guard_can_read(tmp_path, content):
     assert code == 1 and "Expected a key file" in said
 
 
-@pytest.mark.parametrize("name", ["a" * 300, "guard.toml/key", "folder"])
+@pytest.mark.parametrize("name", ["a" * 300, "guard.toml/key", "folder", r"a\u0000b"])
 def test_a_rotation_that_cannot_be_written_says_so(tmp_path, name):
     policy = tmp_path / "guard.toml"
     policy.write_text(SECOND.replace("guard.key", name))
