@@ -271,6 +271,14 @@ def test_a_rotation_leaves_a_key_file_to_who_could_read_it(tmp_path):
     )
 
 
+@pytest.mark.parametrize("order", ["500:", "400:", "truncated", "html", "nan", "fewer", "other"])
+def test_a_record_whose_answer_was_not_readable_has_been_asked_about(guard, order):
+    guard.app.orders.append(order)
+    record = [float(len(order)) / 8, 4.0 + ord(order[0]) / 256]
+    assert guard.score(record, "192.0.2.6") in (400, 500, 502)
+    assert guard.score(record, "192.0.2.6") == 429
+
+
 def test_who_leaves_before_the_answer_has_asked(guard):
     body = b'{"records": [[6.0, 1.0]]}'
     head = "POST /a/score HTTP/1.1\r\nhost: a\r\nx-forwarded-for: 192.0.2.2\r\n"
