@@ -480,7 +480,7 @@ def test_a_rotated_key_gives_nobody_a_token(checked, redis_here, budget, kept):
     checked.write_text(f"{limited}[limits]\nanswer_timeout = 0.2\n[state]\n{state}")
     assert Scored(checked).ask(3) == [200] * 3
     code, said = call("guard", "keys", "rotate", "--policy", checked)
-    assert code == 0 and "for 365 days" in said
+    assert code == 0 and "for 372 days" in said
     # What a late answer took is given back under both keys
     assert Scored(checked, keep_silent).ask(3) == [504] * 3
     assert Scored(checked).ask(1) == [200]
@@ -491,7 +491,7 @@ def test_a_rotated_key_gives_nobody_a_token(checked, redis_here, budget, kept):
     assert len(secrets) == 3 and len({secret.key for secret in secrets}) == 3
     # A year later the budgets under the first keys are full again: those are needed no more, but
     # for the oldest, by which noise is drawn
-    old = [Secret(one.id, one.key, one.rotated and one.rotated - 366 * 86400) for one in secrets]
+    old = [Secret(one.id, one.key, one.rotated and one.rotated - 373 * 86400) for one in secrets]
     write_secrets(path, old)
     assert Scored(checked).ask(1) == [200]
     assert call("guard", "keys", "rotate", "--policy", checked)[0] == 0

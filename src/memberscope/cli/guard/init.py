@@ -64,6 +64,12 @@ def write_guard_policy(options: GuardInitOptions) -> None:
             f"Expected a new file, got {str(out)!r}, which is there. Choose another name or add "
             "--force."
         )
+    key = out.with_suffix(".key")
+    if key == out:
+        raise InputError(
+            f"Expected another name for the policy, got {str(out)!r}, which is the name of its key "
+            "file. Write --out guard.toml."
+        )
     evidence = read_evidence(source, accept_limited=options.accept_limited)
     choice = choose_served_outputs(evidence)
     if choice.candidate is None:
@@ -71,7 +77,6 @@ def write_guard_policy(options: GuardInitOptions) -> None:
         raise typer.Exit(choice.code)
     folder = source if source.is_dir() else source.parent
     template = None if options.config is None else _read_request_template(options.config)
-    key = out.with_suffix(".key")
     draft = draft_policy(evidence, choice.candidate, folder, key=key.name, template=template)
     # A key that is there is kept: noise by another one could be averaged with what it gave
     fresh = create_key_file(key)

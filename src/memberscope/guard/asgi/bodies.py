@@ -27,6 +27,14 @@ FORWARDED = {
     b"x-forwarded-proto",
     b"x-real-ip",
 }
+# What some servers take for the path or the method in the place of the request's own
+REROUTING = {
+    b"x-original-url",
+    b"x-rewrite-url",
+    b"x-http-method",
+    b"x-http-method-override",
+    b"x-method-override",
+}
 CLOSE = (("connection", "close"),)
 SHORT = 65_536  # bytes of a body that costs little, whatever it holds
 SKIPPING = 1.0  # seconds that a short body may take which nobody reads

@@ -51,6 +51,9 @@ def build_problem_protocol_class() -> Any:
                 self.app = _refuse_overload
             # Else uvicorn would answer first, with a text of its own
             self.limit_concurrency = None
+            # A copy: uvicorn adds the trailers behind a body to the same list, and a proxy that
+            # strips or writes headers leaves those as the client sent them
+            self.scope["headers"] = [*self.scope["headers"]]
             try:
                 super().on_headers_complete()
             finally:

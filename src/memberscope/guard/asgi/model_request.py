@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope
-from memberscope.guard.asgi.bodies import FORWARDED, JSON, list_hop_headers
+from memberscope.guard.asgi.bodies import FORWARDED, JSON, REROUTING, list_hop_headers
 
-# What described the old body, or asks for another form of answer than the guard reads
+# What described the old body, or asks for another form of answer than the guard reads, or makes the
+# answer depend on whether a guess of it is right
 DROPPED = {
     b"content-length",
     b"content-type",
@@ -17,7 +18,12 @@ DROPPED = {
     b"expect",
     b"range",
     b"inference-header-content-length",
-}
+    b"if-match",
+    b"if-none-match",
+    b"if-modified-since",
+    b"if-unmodified-since",
+    b"if-range",
+} | REROUTING
 
 
 def rewrite_scope(scope: Scope, body: bytes) -> Scope:

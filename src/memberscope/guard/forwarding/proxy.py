@@ -13,7 +13,7 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import Headers, Receive, Scope, Send
-from memberscope.guard.asgi.bodies import FORWARDED, list_hop_headers, read_header
+from memberscope.guard.asgi.bodies import FORWARDED, REROUTING, list_hop_headers, read_header
 from memberscope.guard.asgi.refusals import build_refusal_reply
 from memberscope.guard.forwarding.replicas import Replica, Replicas, can_connect
 from memberscope.guard.identity.client_identity import list_credential_headers
@@ -88,7 +88,7 @@ class Proxy:
         self.limits, identity = policy.limits, policy.identity
         # In mode observe nothing changes
         observed = policy.guard.mode == "observe"
-        self._credentials = set() if observed else list_credential_headers(identity)
+        self._withheld = set() if observed else list_credential_headers(identity) | REROUTING
         # Connections over a Unix socket have no address to look for in a network
         listed = [entry for entry in identity.trusted_proxies if entry != "unix"]
         self._trusted = [parse_network(entry) for entry in listed]
@@ -246,7 +246,7 @@ class Proxy:
         dropped = (
             HOPS
             | self._stripped
-            | self._credentials
+            | self._withheld
             | list_hop_headers(headers)
             | (set() if trusted else self._spoofable)
         )

@@ -9,6 +9,7 @@ from memberscope.guard.hashing.canonical import (
     encode_canonical_records,
 )
 from memberscope.guard.hashing.secret_key import (
+    RESTART,
     Secret,
     create_key_file,
     read_secrets,
@@ -19,6 +20,7 @@ from memberscope.guard.hashing.secret_key import (
 __all__ = [
     "CANONICAL_VERSION",
     "CanonicalBatch",
+    "RESTART",
     "RecordForm",
     "Secret",
     "UnreadableRecord",

@@ -40,9 +40,9 @@ class KeyedHasher:
     True
     """
 
-    def __init__(self, key: bytes | None = None, older: Sequence[bytes] = ()) -> None:
-        """Take the key, or draw one, and the keys that it took the place of."""
-        self.older: Sequence[Names] = [KeyedHasher(entry) for entry in older]
+    def __init__(self, key: bytes | None = None) -> None:
+        """Take the key, or draw one."""
+        self.older: Sequence[Names] = ()
         self._key = os.urandom(32) if key is None else key
         self._known = lru_cache(maxsize=8192)(self._client)
 

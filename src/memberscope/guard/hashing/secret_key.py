@@ -11,6 +11,7 @@ import json
 import os
 import stat
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -18,13 +19,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import read_json, write_bytes
+from memberscope._files import read_json, translate_disk_errors, write_bytes
 from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.outputs import derive_noise_key
 
 FORMAT = "memberscope-key/2"
 EARLIER = "memberscope-key/1"  # without the times of rotations; read, and written as the new one
+RESTART = 7 * 86400.0  # seconds after a rotation in which every guard is started again
 Purpose = Literal["client", "record", "word", "project"]
 
 
@@ -52,6 +54,17 @@ class Secret:
     def new(cls) -> Secret:
         """Create a secret from the system's source of randomness."""
         return cls(os.urandom(4).hex(), os.urandom(32))
+
+    def is_counted(self, seconds: float, now: float) -> bool:
+        """Tell whether budgets of `seconds` may still be kept by it.
+
+        A guard takes from them by it until it is started again, `RESTART` after the rotation at
+        most.
+
+        >>> Secret("a", bytes(32), 100.0).is_counted(60.0, 160.0 + RESTART)
+        True
+        """
+        return self.rotated is None or self.rotated + seconds + RESTART >= now
 
     def hash64(self, purpose: Purpose, text: bytes) -> int:
         """Hash `text` to 64 keyed bits; the same text has other bits for another purpose."""
@@ -191,24 +204,24 @@ def rotate_secrets(
     >>> [secret.rotated for secret in second]
     [100.0, None]
     >>> third = rotate_secrets(second, 200.0, keep_seconds=60.0)
-    >>> [len(rotate_secrets(third, now, keep_seconds=60.0)) for now in (260.0, 261.0)]
+    >>> late = 260.0 + RESTART
+    >>> [len(rotate_secrets(third, now, keep_seconds=60.0)) for now in (late, late + 1.0)]
     [4, 3]
-    >>> rotate_secrets(third, 261.0, keep_seconds=60.0)[0].id
+    >>> rotate_secrets(third, late + 1.0, keep_seconds=60.0)[0].id
     'a'
     """
     kept = [
         secret
         for place, secret in enumerate(secrets[:-1])
-        if place == 0
-        or secret.id == in_use
-        or secret.rotated is None
-        or secret.rotated + keep_seconds >= now
+        if place == 0 or secret.id == in_use or secret.is_counted(keep_seconds, now)
     ]
     return [*kept, *(replace(secret, rotated=now) for secret in secrets[-1:]), Secret.new()]
 
 
 def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
     """Write a key file that only its owner may read, the newest secret last.
+
+    One that is there keeps its owner, and the rights of its group.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "guard.key"
@@ -224,4 +237,12 @@ def write_secrets(path: str | Path, secrets: list[Secret]) -> None:
             for secret in secrets
         ],
     }
-    write_bytes(Path(path), json.dumps(document, indent=1).encode(), mode=0o600)
+    # A guard that reads it by way of a link, or as a member of its group, must find the new one
+    with translate_disk_errors(Path(path)):
+        file = Path(path).resolve()
+        before = file.stat() if file.is_file() else None
+    write_bytes(file, json.dumps(document, indent=1).encode(), mode=0o600)
+    if before is not None and os.name == "posix":
+        with suppress(PermissionError):
+            os.chown(file, before.st_uid, before.st_gid)
+            file.chmod(0o600 | before.st_mode & stat.S_IRWXG)

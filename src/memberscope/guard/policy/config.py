@@ -94,7 +94,16 @@ class GuardPolicy(PolicyTable):
         return max((rate.seconds for rate in rates if rate is not None), default=0.0)
 
     def path(self, name: str) -> Path:
-        """Give the path of a file that the policy names."""
+        """Give the path of a file that the policy names.
+
+        Raises:
+            InputError: No file can have that name.
+        """
+        if "\0" in name:
+            raise InputError(
+                f"Expected the name of a file in the policy, got {quote_value(name)}. Take the null "
+                "character out."
+            )
         return Path(self.home) / name
 
 

@@ -141,11 +141,10 @@ def assemble_guard(
     """
     metrics = Metrics() if metrics is None else metrics
     state = build_state(policy, metrics)
-    key, older = policy.monitor.key, []
+    key, before = policy.monitor.key, list[Secret]()
     if key is not None:
         *before, newest = read_secrets(policy.path(key))
         secret = newest.key
-        older = [entry.key for entry in before if _is_still_counted(entry, policy)]
     elif policy.state.folder is not None and isinstance(state, MemoryState):
         # Budgets that are kept must find the same client and record again
         secret = state.secret
@@ -156,7 +155,11 @@ def assemble_guard(
             why="[monitor] names no key, so that budgets in Redis begin anew at each start",
         )
 
+    names = KeyedHasher(secret)
+
     def told(new: GuardPolicy) -> None:
+        # A policy with longer budgets than before needs older keys
+        names.older = [KeyedHasher(one.key) for one in before if _is_still_counted(one, new)]
         metrics.policy(hash_guard_policy(new), time.time(), new.serving.prefix)
 
     def expose_budgets() -> bytes:
@@ -170,7 +173,7 @@ def assemble_guard(
     if watching is None:
         return GuardAssembly(
             state,
-            KeyedHasher(secret, older),
+            names,
             counters=metrics,
             metrics=expose_budgets,
             follow=told,
@@ -187,7 +190,7 @@ def assemble_guard(
 
     return GuardAssembly(
         state,
-        KeyedHasher(secret, older),
+        names,
         watching.watch,
         metrics,
         exposition,
@@ -199,7 +202,7 @@ def assemble_guard(
 
 def _is_still_counted(secret: Secret, policy: GuardPolicy) -> bool:
     """Tell whether budgets that were taken from before the secret's rotation may not be full."""
-    return secret.rotated is not None and secret.rotated + policy.longest_refill > time.time()
+    return secret.rotated is not None and secret.is_counted(policy.longest_refill, time.time())
 
 
 def assemble_serving_guard(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +14,7 @@ from memberscope.errors import InputError
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.forwarding.proxy import Proxy
 from memberscope.guard.forwarding.replicas import can_connect
+from memberscope.guard.hashing import read_secrets
 from memberscope.guard.monitor import has_monitor, load_monitor_artifacts
 from memberscope.guard.policy.config import (
     GuardPolicy,
@@ -80,14 +82,30 @@ def _inspect_policy(run: Run, policy: GuardPolicy) -> Iterator[str]:
             )
     plain = policy.model_copy(update={"measured": None})
     yield from _list_errors(lambda: PolicyMiddleware(None, policy=plain))
+    key = policy.monitor.key
+    # A key that everybody can read is told with the other secrets
+    if key is not None and not is_open_to_all(policy.path(key)):
+        yield from _list_errors(lambda: read_secrets(policy.path(key)))
     for path in _list_secret_files(policy):
         yield from _inspect_secret_file(path)
+    if policy.state.folder is not None:
+        yield from _inspect_budget_folder(policy.path(policy.state.folder))
     if has_monitor(policy):
         yield from _list_errors(lambda: load_monitor_artifacts(policy))
     if policy.state.redis is not None and policy.monitor.key is None:
         yield (
             "Budgets in Redis would begin anew at each start, as [monitor] names no key to know "
             "clients by: name a key file, and make it with memberscope guard prepare."
+        )
+
+
+def _inspect_budget_folder(path: Path) -> Iterator[str]:
+    """Look whether budgets can be kept in a folder, or the folder be made; nothing is made."""
+    there = next(entry for entry in (path, *path.absolute().parents) if os.access(entry, os.F_OK))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        yield (
+            f"Budgets cannot be kept in {str(path)!r}: {str(there)!r} is no folder that can be "
+            "written. Name another folder in [state]."
         )
 
 
