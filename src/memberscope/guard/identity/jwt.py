@@ -68,13 +68,13 @@ class Tokens:
 
     def _verify(
         self, token: bytes, algorithm: str, keys: Sequence[TokenKey]
-    ) -> dict[str, Any] | WrongCredential:
+    ) -> dict[str, object] | WrongCredential:
         """Give the claims of a token that one of the keys has signed."""
         import jwt
 
         for key in keys:
             try:
-                claims: dict[str, Any] = jwt.decode(
+                claims: dict[str, object] = jwt.decode(
                     token,
                     key.key,
                     algorithms=[algorithm],

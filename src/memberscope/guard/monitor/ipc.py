@@ -54,7 +54,7 @@ def encode_question(message: Begin | Look) -> list[Buffer]:
     """
     packed = PackedArrays()
     if isinstance(message, Begin):
-        document: dict[str, Any] = {
+        document: dict[str, object] = {
             "begin": _dump_monitor_policy(message.policy),
             "key": message.key,
             "log_level": message.log_level,
@@ -71,13 +71,13 @@ def encode_question(message: Begin | Look) -> list[Buffer]:
     return _join_short_parts([build_frame_head(len(data), sum(sizes)), data, *packed.parts])
 
 
-def _dump_monitor_policy(policy: GuardPolicy) -> dict[str, Any]:
+def _dump_monitor_policy(policy: GuardPolicy) -> dict[str, object]:
     """Dump what the monitor needs of a policy: neither credentials nor the address of Redis."""
     kept = {"serving", "monitor", "respond", "alerts", "home"}
     return policy.model_dump(mode="json", include=kept)
 
 
-def _encode_head(document: dict[str, Any]) -> bytes:
+def _encode_head(document: dict[str, object]) -> bytes:
     """Encode as JSON; Python's own encoder takes lone surrogates in names, and is slower."""
     try:
         return orjson.dumps(document)

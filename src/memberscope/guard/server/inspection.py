@@ -166,7 +166,7 @@ async def _inspect_redis(url: str) -> list[str]:
     return list(_judge_redis(about))
 
 
-def _judge_redis(about: dict[str, Any]) -> Iterator[str]:
+def _judge_redis(about: dict[str, object]) -> Iterator[str]:
     """Say what is wrong with a Redis by what it says about itself.
 
     >>> good = {"redis_version": "7.2.1", "maxmemory_policy": "noeviction", "redis_mode": "standalone"}
