@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.guard.identity.key_sources import open_key_source
