@@ -13,19 +13,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.outputs._bases import WholeProbabilities
 from memberscope.outputs.noise_keys import (
     check_noise_key,
     digest_noise_key,
     draw_keyed_words,
     require_noise_key,
 )
-from memberscope.types import Bools, Floats, Signal
+from memberscope.types import Bools, Floats
 
 GAP = 1e-9  # by which equal scores are set apart
 
 
 @dataclass(frozen=True)
-class HampOutput:
+class HampOutput(WholeProbabilities):
     """Replace each answer's values by the sorted scores of a random input; only the order stays.
 
     `fit` takes the model's answers about inputs drawn at random from the whole input space. Which
@@ -50,16 +51,6 @@ class HampOutput:
     def name(self) -> str:
         """Name `hamp_output`, with the seed if there is one."""
         return "hamp_output" + ("" if self.seed is None else f":{self.seed}")
-
-    @property
-    def signal(self) -> Signal:
-        """Kind of the answers: probabilities."""
-        return "probabilities"
-
-    @property
-    def hides(self) -> bool:
-        """Whether something is left out: nothing is."""
-        return False
 
     @property
     def digest(self) -> str:

@@ -18,12 +18,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from memberscope.outputs._bases import Stateless, WholeProbabilities
 from memberscope.outputs.chain import flatten_chain
 from memberscope.outputs.keyed_parts import without_noise_keys
 from memberscope.outputs.noise import OutputNoise, multiply_noise
 from memberscope.outputs.noise_keys import derive_public_key
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Bools, Floats, Ints, OutputDefence, Signal
+from memberscope.types import Floats, Ints, OutputDefence
 
 INVERTED = "inverted"
 SEEDS = 2048  # small seeds that are tried as keys: 0, 1, 2, …
@@ -40,7 +41,7 @@ LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class Recovery:
+class Recovery(WholeProbabilities, Stateless):
     """What undoes the noise of `defence`: grid points of `votes` trees, under a `seed` or nearest.
 
     Applied to answers with noise it gives answers without, where a grid point explains them.
@@ -63,25 +64,11 @@ class Recovery:
         return f"{INVERTED}@{self.defence.name}/{self.votes}/{self.seed}"
 
     @property
-    def signal(self) -> Signal:
-        """Kind of the answers: probabilities."""
-        return "probabilities"
-
-    @property
-    def hides(self) -> bool:
-        """Whether something is left out: nothing is."""
-        return False
-
-    @property
     def words(self) -> str:
         """Say how the noise was undone, as the end of a sentence."""
         how = "to the nearest votes" if self.seed is None else f"with the public seed {self.seed}"
         sure = "expected to be right" if self.seed is None else "explained exactly"
         return f"{how} of {self.votes} trees, {100 * self.share:.3g}% of the answers {sure}"
-
-    def fit(self, outputs: Floats, member: Bools) -> Recovery:
-        """Return itself: there is nothing to fit."""
-        return self
 
     def __call__(self, outputs: Floats) -> Floats:
         """Recover answers (n, k)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memberscope.outputs._stateless import Stateless
+from memberscope.outputs._bases import Stateless
 from memberscope.outputs.rounding import pick_top_classes
 from memberscope.types import Floats, Signal
 

@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from memberscope._numerics import softmax
 from memberscope.errors import InputError
+from memberscope.outputs._bases import WholeProbabilities
 from memberscope.outputs.membership_classifier import SortedClassifier, fit_sorted_classifier
 from memberscope.outputs.noise_keys import (
     check_noise_key,
@@ -26,7 +27,7 @@ from memberscope.outputs.noise_keys import (
     require_noise_key,
 )
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Bools, Floats, Ints, Signal
+from memberscope.types import Bools, Floats, Ints
 
 KEPT = 10.0  # weight of keeping the top class
 # Length of a step in the logits; the published 0.1 takes off a tenth of a percent of the noise
@@ -45,7 +46,7 @@ Stop = Literal["undecided", "crossed"]
 
 
 @dataclass(frozen=True)
-class MemGuard:
+class MemGuard(WholeProbabilities):
     """Add the smallest noise (L1) at which a membership classifier says 0.5, within a budget.
 
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability
@@ -95,16 +96,6 @@ class MemGuard:
         rest, usual = (self.steps, self.stop, self.seed), (300, "undecided", None)
         given = max((place + 1 for place in range(3) if rest[place] != usual[place]), default=0)
         return ":".join(["memguard", f"{self.distortion:.15g}", *map(str, rest[:given])])
-
-    @property
-    def signal(self) -> Signal:
-        """Kind of the answers: probabilities."""
-        return "probabilities"
-
-    @property
-    def hides(self) -> bool:
-        """Whether something is left out: nothing is."""
-        return False
 
     @property
     def digest(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from memberscope.errors import InputError
-from memberscope.outputs._stateless import Stateless
+from memberscope.outputs._bases import Stateless, WholeProbabilities
 from memberscope.outputs.noise_keys import (
     check_noise_key,
     digest_noise_key,
@@ -18,11 +18,11 @@ from memberscope.outputs.noise_keys import (
     require_noise_key,
 )
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Floats, Signal
+from memberscope.types import Floats
 
 
 @dataclass(frozen=True)
-class OutputNoise(Stateless):
+class OutputNoise(WholeProbabilities, Stateless):
     """Multiply each probability by exp(`scale` times normal noise) and normalise.
 
     The top class keeps the largest, and a probability of zero stays zero.
@@ -59,16 +59,6 @@ class OutputNoise(Stateless):
     def digest(self) -> str:
         """Name, with a hash of the secret key if there is one."""
         return self.name if self.key is None else f"{self.name}@{digest_noise_key(self.key)}"
-
-    @property
-    def signal(self) -> Signal:
-        """Kind of the answers: probabilities."""
-        return "probabilities"
-
-    @property
-    def hides(self) -> bool:
-        """Whether something is left out: nothing is."""
-        return False
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.outputs._stateless import Stateless
+from memberscope.outputs._bases import Stateless
 from memberscope.types import Floats, Ints, Signal
 
 WIDE = 64  # classes from which on it takes less time to look for those that are told

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.outputs._stateless import Stateless
+from memberscope.outputs._bases import Stateless, WholeProbabilities
 from memberscope.outputs.rounding import pick_top_classes
-from memberscope.types import Floats, Signal
+from memberscope.types import Floats
 
 
 @dataclass(frozen=True)
-class Temperature(Stateless):
+class Temperature(WholeProbabilities, Stateless):
     """Raise probabilities to 1 / `temperature`, scaled to the sum that they had.
 
     >>> np.round(Temperature(2.0)(np.array([[0.64, 0.36]])), 4).tolist()
@@ -36,16 +36,6 @@ class Temperature(Stateless):
     def name(self) -> str:
         """Name `temperature:t`."""
         return f"temperature:{self.temperature:.15g}"
-
-    @property
-    def signal(self) -> Signal:
-        """Kind of the answers: probabilities."""
-        return "probabilities"
-
-    @property
-    def hides(self) -> bool:
-        """Whether something is left out: nothing is."""
-        return False
 
     def __call__(self, outputs: Floats) -> Floats:
         """Answer (n, k)."""

@@ -1,11 +1,11 @@
-"""What output defences without anything to fit have in common."""
+"""What output defences have in common: nothing to fit, or whole probabilities as answers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Self
 
-from memberscope.types import Bools, Floats
+from memberscope.types import Bools, Floats, Signal
 
 
 class Stateless(ABC):
@@ -24,3 +24,17 @@ class Stateless(ABC):
     def fit(self, outputs: Floats, member: Bools) -> Self:
         """Return itself: there is nothing to fit."""
         return self
+
+
+class WholeProbabilities:
+    """An output defence whose answers are probabilities of all classes."""
+
+    @property
+    def signal(self) -> Signal:
+        """Kind of the answers: probabilities."""
+        return "probabilities"
+
+    @property
+    def hides(self) -> bool:
+        """Whether something is left out: nothing is."""
+        return False
