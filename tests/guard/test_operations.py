@@ -26,7 +26,7 @@ import uvicorn
 from certificates import Authority
 from guarded import ROWS, guarded, policy
 from real import free_port
-from running_guard import POLICY, Process, ask
+from running_guard import POLICY, SERVING, Process, ask
 from unruly import Unruly, model, serving
 from watching import call
 
@@ -358,14 +358,7 @@ def test_it_says_that_it_is_not_ready_before_queries_in_flight_have_ended(guard)
     assert guard.process.process.wait(20) == 0 and answers == [200]
 
 
-CHECKED = """
-[serving]
-protocol = "json"
-path = "/score"
-body = '{"records": "$records"}'
-answer = "predictions"
-n_classes = 3
-[default]
+CHECKED = f"""{SERVING}[default]
 restrict = "label"
 [monitor]
 key = "guard.key"

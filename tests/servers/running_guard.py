@@ -15,13 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-POLICY = """
+SERVING = """
 [serving]
 protocol = "json"
 path = "/score"
 body = '{"records": "$records"}'
 answer = "predictions"
 n_classes = 3
+"""
+POLICY = f"""{SERVING}
 [default]
 restrict = "RESTRICT"
 """
@@ -103,6 +105,20 @@ def ask(
         return answer.status, answer.read()
     finally:
         connection.close()
+
+
+def read_metric(admin_port: int, name: str) -> float:
+    """A number of the guard's metrics; over all labels, unless `name` has them."""
+    text = ask(admin_port, "GET", "/metrics")[1].decode()
+    full, bare = f"memberscope_guard_{name}", f"memberscope_guard_{name.partition('{')[0]}"
+    # A misspelt name is no zero
+    assert f"# TYPE {bare} " in text or f"# TYPE {bare.removesuffix('_total')} " in text, name
+    samples = (line.rpartition(" ") for line in text.splitlines() if not line.startswith("#"))
+    return sum(
+        float(value)
+        for label, _, value in samples
+        if label == full or ("{" not in name and label.startswith(full + "{"))
+    )
 
 
 @contextmanager

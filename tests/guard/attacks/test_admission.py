@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from guarded import JSON, guarded, policy
-from running_guard import running
+from running_guard import SERVING, read_metric, running
 from unruly import Unruly, serving
 
 from memberscope.errors import InputError
@@ -24,14 +24,7 @@ from memberscope.guard.policy.config import read_policy
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import ActiveResponse
 
-POLICY = """
-[serving]
-protocol = "json"
-path = "/score"
-body = '{"records": "$records"}'
-answer = "predictions"
-n_classes = 3
-passed = ["POST /upload"]
+POLICY = f"""{SERVING}passed = ["POST /upload"]
 [identity]
 trusted_proxies = ["127.0.0.1/32"]
 [limits]
@@ -93,16 +86,7 @@ class Here:
         return json.loads(answer.body)["type"].rpartition(":")[2]  # type: ignore[attr-defined]
 
     def count(self, name: str) -> float:
-        """A number of the metrics."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
-        return sum(
-            float(line.split()[-1])
-            for line in lines
-            if line.startswith(f"memberscope_guard_{name}") and "_created" not in line
-        )
+        return read_metric(self.admin_port, name)
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
-from running_guard import POLICY, START, Process, ask
+from running_guard import POLICY, START, Process, ask, read_metric
 from unruly import Unruly, serving
 
 KEPT = """
@@ -49,13 +48,7 @@ class Running:
         return ask(self.ports["port"], "POST", "/score", document, x_forwarded_for=address)[0]
 
     def metric(self, name: str) -> float:
-        text = ask(self.ports["admin_port"], "GET", "/metrics")[1].decode()
-        found = {
-            sample.name: sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
-        return found[f"memberscope_guard_{name}"]
+        return read_metric(self.ports["admin_port"], name)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from guarded import ROWS
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
-from running_guard import Process, ask, running
+from running_guard import SERVING, Process, ask, read_metric, running
 from unruly import Unruly, serving
 
 from memberscope.errors import InputError
@@ -33,14 +33,7 @@ from memberscope.guard.policy.tables import Jwt
 from memberscope.wire import Credential
 
 KEY = "s3cret-partner-key"
-POLICY = f"""
-[serving]
-protocol = "json"
-path = "/score"
-body = '{{"records": "$records"}}'
-answer = "predictions"
-n_classes = 3
-[default]
+POLICY = f"""{SERVING}[default]
 restrict = "label"
 [[clients]]
 name = "partners"
@@ -141,9 +134,7 @@ class Front:
 
     def refused(self, reason: str) -> float:
         """How many queries were refused for a reason."""
-        lines = ask(self.ports["admin_port"], "GET", "/metrics")[1].decode().splitlines()
-        name = f'memberscope_guard_refused_total{{reason="{reason}"}} '
-        return next(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+        return read_metric(self.ports["admin_port"], f'refused_total{{reason="{reason}"}}')
 
 
 @pytest.fixture(scope="module")

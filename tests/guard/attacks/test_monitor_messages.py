@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running_guard import Process, ask, running
+from running_guard import Process, ask, read_metric, running
 from unruly import serving
 from watching import population, prepared, upstream
 
@@ -92,12 +92,7 @@ class Attacked:
         return ask(self.ports["port"], "POST", "/score", body)[0]
 
     def metric(self, name: str) -> float:
-        lines = ask(self.ports["admin_port"], "GET", "/metrics")[1].decode().splitlines()
-        return sum(
-            float(line.split()[-1])
-            for line in lines
-            if line.startswith(f"memberscope_guard_{name}")
-        )
+        return read_metric(self.ports["admin_port"], name)
 
 
 @pytest.fixture(scope="module")

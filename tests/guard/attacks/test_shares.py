@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from running_guard import running
+from running_guard import SERVING, read_metric, running
 from unruly import Unruly, serving
 
 from memberscope.guard.admission.connections import ConnectionRoom
@@ -21,14 +21,7 @@ from memberscope.guard.counters import Uncounted
 from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.guard.refused import RequestRefused
 
-POLICY = """
-[serving]
-protocol = "json"
-path = "/score"
-body = '{"records": "$records"}'
-answer = "predictions"
-n_classes = 3
-[identity]
+POLICY = f"""{SERVING}[identity]
 by = ["api_key", "network"]
 trusted_proxies = ["127.0.0.1/32"]
 [[identity.keys]]
@@ -85,16 +78,7 @@ class Here:
             time.sleep(0.01)
 
     def count(self, name: str) -> float:
-        """A number of the metrics."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.admin_port, timeout=30)
-        connection.request("GET", "/metrics")
-        lines = connection.getresponse().read().decode().splitlines()
-        connection.close()
-        return sum(
-            float(line.split()[-1])
-            for line in lines
-            if line.startswith(f"memberscope_guard_{name}")
-        )
+        return read_metric(self.admin_port, name)
 
     @contextmanager
     def held(self) -> Iterator[None]:
