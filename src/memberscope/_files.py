@@ -1,4 +1,4 @@
-"""Write files whole or not at all, read JSON within limits, and explain errors of the disk."""
+"""Write files whole or not at all, read them within limits, and explain errors of the disk."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 def read_json(path: str | Path, largest: int = LARGEST_JSON) -> Any:
     """Read a JSON document from a regular file of at most `largest` bytes.
 
-    A pipe or device is refused before it is opened, since it could block for ever.
+    A pipe or device is refused before it is read, since it could block for ever.
 
     Raises:
         OSError: It cannot be read, is no regular file, or is larger.
@@ -79,12 +79,18 @@ def read_regular_file(path: str | Path, largest: int = LARGEST_JSON) -> bytes:
     Raises:
         OSError: It cannot be read, is no regular file, or is larger.
     """
-    found = os.stat(path)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file")
-    if found.st_size > largest:
-        raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MiB")
-    return Path(path).read_bytes()
+    # Without waiting: a pipe may have taken the file's place, and nobody may write to it
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        if found.st_size > largest:
+            raise OSError(errno.EFBIG, f"it has more than {largest >> 20} MiB")
+        with open(handle, "rb", closefd=False) as file:
+            return file.read(found.st_size)
+    finally:
+        os.close(handle)
 
 
 def explain_read_error(error: OSError | ValueError) -> str:
@@ -118,3 +124,34 @@ def parse_toml(text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def is_open_to_all(path: Path) -> bool:
+    """Tell whether every user of the machine may read or write a file; its group may.
+
+    Engines of containers mount secrets for a group. A file that is not there is not open.
+
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "guard.key"
+    >>> file.touch(mode=0o640)
+    >>> is_open_to_all(file), is_open_to_all(file.parent / "none")
+    (False, False)
+    """
+    try:
+        # Windows has no such bits
+        return os.name == "posix" and bool(path.stat().st_mode & stat.S_IRWXO)
+    except OSError:
+        return False
+
+
+def require_private_file(path: Path) -> None:
+    """Refuse a file with a secret that every user of the machine may read.
+
+    Raises:
+        InputError: They may.
+    """
+    if is_open_to_all(path):
+        raise InputError(
+            f"Expected a file that only its owner and group may read, got {str(path)!r}, which "
+            f"everybody may. Run chmod 600 {path}, and make a new secret if others use this machine."
+        )

@@ -392,12 +392,7 @@ class QueryPipeline:
                     trace.labels = rules.exchange.tops(body, n)
                 else:
                     trace.passed, trace.serving = body, rules.policy.serving
-                return GuardReply(
-                    captured.status,
-                    body,
-                    select_neutral_headers(captured.headers),
-                    read_header(captured.headers, b"content-type") or JSON,
-                )
+                return build_unchanged_reply(captured, body)
             # MemGuard searches for milliseconds a record, in which others would wait
             if "memguard" in defence.name:
                 found, labels = await asyncio.to_thread(rules.exchange.answer, body, n, defence)
@@ -416,12 +411,7 @@ class QueryPipeline:
                 raise RequestRefused("bad-gateway") from None
             self.counters.exposed()
             log_event(logging.ERROR, "exposed", client=trace.key)
-            return GuardReply(
-                captured.status,
-                body,
-                select_neutral_headers(captured.headers),
-                read_header(captured.headers, b"content-type") or JSON,
-            )
+            return build_unchanged_reply(captured, body)
         trace.labels = labels
         return GuardReply(captured.status, found, select_neutral_headers(captured.headers))
 
@@ -505,6 +495,12 @@ class QueryPipeline:
             self.watch(trace.build_event(trace.batch, seconds))
         except Exception as error:
             self.record_fault(trace, "watch", error)
+
+
+def build_unchanged_reply(captured: Captured, body: bytes) -> GuardReply:
+    """Build the reply of an answer that passes as it is."""
+    kind = read_header(captured.headers, b"content-type") or JSON
+    return GuardReply(captured.status, body, select_neutral_headers(captured.headers), kind)
 
 
 def charge_refusal(visit: Visit, trace: Trace, error: RequestRefused | ClientDisconnected) -> None:

@@ -80,7 +80,7 @@ def read_tuned(path: str | Path, key: str | None = None) -> Tuned:
             f"Expected thresholds in {str(path)!r}, got: {error.strerror}. Make them with "
             "memberscope guard tune."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected thresholds in {str(path)!r}, got something else. Make them with memberscope "
             "guard tune."

@@ -146,7 +146,7 @@ def restore_monitor(monitor: Monitor, data: bytes) -> None:
         }
         monitor.told = {(stream, subject): time for stream, subject, time in kept["told"]}
         monitor.now = float(kept["now"])
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, SafetensorError) as error:
         raise InputError(
             "Expected what a monitor with these settings remembers, got something else. Start "
             "without it."

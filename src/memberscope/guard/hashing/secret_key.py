@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._files import read_json, translate_disk_errors, write_bytes
+from memberscope._files import read_json, require_private_file, translate_disk_errors, write_bytes
 from memberscope._text import quote_value
 from memberscope.errors import InputError
 from memberscope.outputs import derive_noise_key
@@ -122,7 +122,7 @@ def read_secrets(path: str | Path) -> list[Secret]:
         InputError: It cannot be read or is no key file.
     """
     try:
-        _refuse_readable_key(Path(path))
+        require_private_file(Path(path))
         document = read_json(path, largest=1 << 20)
         written = str(document["format"])
         if written.startswith("memberscope-key/") and written not in (FORMAT, EARLIER):
@@ -145,7 +145,7 @@ def read_secrets(path: str | Path) -> list[Secret]:
             f"Expected a key file, got {quote_value(path)}: {error.strerror}. Make one with "
             "memberscope guard prepare."
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"Expected a key file, got something else in {quote_value(path)}. Make one with "
             "memberscope guard prepare."
@@ -156,20 +156,6 @@ def read_secrets(path: str | Path) -> list[Secret]:
             "memberscope guard prepare."
         )
     return found
-
-
-def _refuse_readable_key(path: Path) -> None:
-    """Refuse a key file that every user of the machine may read; its group may.
-
-    Raises:
-        InputError: Others may read or write it.
-    """
-    # Windows has no such bits
-    if os.name == "posix" and path.stat().st_mode & stat.S_IRWXO:
-        raise InputError(
-            f"Expected a key file that only its owner and group may read, got {str(path)!r}, which "
-            f"everybody may. Run chmod 600 {path}, and make a new key if others use this machine."
-        )
 
 
 def create_key_file(path: str | Path) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from weakref import WeakValueDictionary, finalize, ref
 
+from memberscope._files import is_open_to_all
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.guard.identity.token_keys import LONGEST, TokenKey, parse_token_keys
 from memberscope.guard.logs.operational_log import log_event
@@ -93,7 +94,7 @@ class FileKeys:
         self._jwt, self._path, self._clock = jwt, path, clock
         try:
             self._form = _describe_file(path)
-            if jwt.algorithms[0].startswith("HS") and path.stat().st_mode & stat.S_IRWXO:
+            if jwt.algorithms[0].startswith("HS") and is_open_to_all(path):
                 raise InputError(
                     "Expected a secret in key_file of [identity.jwt] that its owner and group "
                     "alone may read, got one for everybody. Run chmod 640 on it."

@@ -8,9 +8,9 @@ import ipaddress
 import os
 from collections.abc import Iterable
 
+from memberscope._files import require_private_file
 from memberscope.errors import InputError
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.guard.policy.private_files import require_private_file
 
 SHORTEST = 16  # characters of a token: fewer can be guessed
 

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from memberscope._files import is_open_to_all
 from memberscope.errors import InputError
 from memberscope.guard.asgi.middleware import PolicyMiddleware
 from memberscope.guard.forwarding.proxy import Proxy
@@ -23,7 +24,6 @@ from memberscope.guard.policy.config import (
     read_policy_table,
 )
 from memberscope.guard.policy.measured_level import find_looser_classes
-from memberscope.guard.policy.private_files import is_open_to_all
 from memberscope.guard.server.admin_token import read_required_token
 from memberscope.guard.server.settings import Run, require_separate_models
 from memberscope.guard.state.interface import StateError

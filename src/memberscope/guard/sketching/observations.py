@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,23 +147,6 @@ def read_line(line: str | bytes) -> Observations:
             f"Expected a line of a guard's access log, got {start!r}. Replay the log that the "
             "guard wrote."
         ) from error
-
-
-def _read_observation_blocks(
-    lines: Iterable[str | bytes], size: int = 4096
-) -> Iterator[Observations]:
-    """Read the log in blocks of about `size` queries, so that it need not fit into memory."""
-    parts: list[Observations] = []
-    n = 0
-    for line in lines:
-        if line.strip():
-            parts.append(read_line(line))
-            n += len(parts[-1])
-        if n >= size:
-            yield join_observations(parts)
-            parts, n = [], 0
-    if parts:
-        yield join_observations(parts)
 
 
 def _encode_base64_array(values: NDArray[Any]) -> str:
