@@ -12,13 +12,14 @@ import numpy as np
 
 from memberscope._digests import digest_array
 from memberscope._version import Tool, get_tool_version
-from memberscope.auditing.collect.collect import Collected, Progress, collect_audit_data
-from memberscope.auditing.collect.measured_signals import TRANSFERRED, plan_searches
-from memberscope.auditing.collect.reference_models import (
-    Training,
-    fit_plan_to_design,
-    run_reference_control,
+from memberscope.auditing.collect.collect import (
+    Collected,
+    Progress,
+    ask_first_answers,
+    collect_audit_data,
 )
+from memberscope.auditing.collect.measured_signals import TRANSFERRED
+from memberscope.auditing.collect.reference_models import Training, run_reference_control
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
@@ -28,6 +29,7 @@ from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Re
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
 from memberscope.auditing.estimates.ranking import Ranking, build_ranking
 from memberscope.auditing.estimates.record_vulnerability import collect_separations
+from memberscope.auditing.forecast.settle_effort import keep_answers, settle_effort
 from memberscope.auditing.provenance import collect_environment, digest_inputs
 from memberscope.auditing.scoring.null_control import run_null_control, select_non_member_evidence
 from memberscope.auditing.scoring.score import score_attacks
@@ -63,12 +65,28 @@ def audit_subject(
         InputError: The data do not allow what the plan asks for.
         TargetError: The model failed.
     """
+    with keep_answers(store) as kept:
+        return _audit_with_store(plan, subject, training, (store, kept), progress)
+
+
+def _audit_with_store(
+    plan: Plan,
+    subject: Subject,
+    training: Training | None,
+    stores: tuple[Store | None, Store | None],
+    progress: Progress | None,
+) -> Result:
+    """Audit with the user's store, and with the one that keeps answers during the audit."""
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
-    plan = plan_searches(fit_plan_to_design(plan, training), subject)
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
-    got = collect_audit_data(plan, subject, store, report, training)
+    first = ask_first_answers(plan, subject, stores[0], report, training)
+    settled = settle_effort(plan, first, stores[1], report)
+    plan = settled.plan
+    for note in settled.notes:
+        report(f"note: {note}", 1, 1)
+    got = collect_audit_data(plan, first, stores[1], report)
     member = got.subject.member
     # Once more, since duplicates may have been dropped
     fprs = plan.resolvable_fprs(int((~member).sum()))
@@ -110,8 +128,10 @@ def audit_subject(
         diagnostics=collect_diagnostics(plan, got, arrays, ranking, estimates, settings),
         budgets=estimate_by_budget(arrays, settings),
         exposed=list_exposed_records(arrays, ranking),
-        cost=_compute_audit_cost(got, time.perf_counter() - started, plan.references),
-        environment=collect_environment() | _count_repeats(plan, got, store),
+        cost=_compute_audit_cost(
+            got, time.perf_counter() - started, plan.count_references(), settled.training_seconds
+        ),
+        environment=collect_environment() | _count_repeats(plan, got, stores[0]),
         digests=digest_inputs(plan, got, training) | {"arrays": digest_audit_arrays(arrays)},
         arrays=arrays,
     )
@@ -208,7 +228,7 @@ def _run_controls(
         found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
     # Reference models that all failed are a control that failed, not one that is missing
     elif got.broken_recipe:
-        details = {"models": plan.references, "failed": plan.references}
+        details = {"models": plan.count_references(), "failed": plan.count_references()}
         found["references"] = Control(
             False, f"No reference model could be trained. {got.broken_recipe}", details=details
         )
@@ -236,7 +256,9 @@ def _check_blind_control(
     )
 
 
-def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Cost:
+def _compute_audit_cost(
+    got: Collected, seconds: float, n_references: int, training_seconds: float
+) -> Cost:
     """Compute what was spent, with `n_references` models if none could be trained.
 
     Models and queries of an earlier, interrupted run of the same plan are counted too.
@@ -253,7 +275,7 @@ def _compute_audit_cost(got: Collected, seconds: float, n_references: int) -> Co
         got.queries,
         trained + _count_transfer_models(got),
         failed,
-        round(got.training_seconds, 3),
+        round(got.training_seconds + training_seconds, 3),
     )
 
 

@@ -5,6 +5,7 @@ Outputs are checked before anything is computed from them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ PROBE = 32  # records asked twice, to see whether the model answers the same
 SECOND = SignalSpec("outputs", parameters=(("again", 1.0),))  # key of the second answers
 # Key of the labels that the model itself decides on
 LABELS = SignalSpec("outputs", parameters=(("labels", 1.0),))
+BUSY = 0.2  # share of a call's time from which the processor, not waiting, is what takes it
 Progress = Callable[[int, int], None]
 
 
@@ -37,7 +39,8 @@ class Observed:
     `deterministic` is true if asking twice gave the same, and None where nothing was asked twice,
     since one query is the budget. What an earlier run sent and stored counts too, so that a resumed
     audit says the same as one that was never interrupted. `labels` (n,) are the classes that the
-    model itself decides on, None where these are the top ones of `outputs`.
+    model itself decides on, None where these are the top ones of `outputs`. `timed` lists the calls
+    of this run as (records, seconds); what was read from the store took none.
     """
 
     outputs: Floats
@@ -46,6 +49,7 @@ class Observed:
     deterministic: bool | None
     largest_change: float
     labels: Ints | None = None
+    timed: tuple[tuple[int, float], ...] = ()
 
 
 def collect_outputs(
@@ -75,14 +79,18 @@ def collect_outputs(
     # A query of an endpoint has a size of its own, by which its budget is counted
     batch_size = batch_size if counted is None else counted.rows_a_query
 
+    timed: list[tuple[int, float]] = []
+
     def answered(start: int, stop: int, spec: SignalSpec) -> Floats:
         # Without a digest the target cannot be told from another one, and nothing is stored
         name = build_signal_key(model, data, spec, (start, stop)) if store and model else None
         answer = store.get(name) if store and name else None
         if answer is None:
+            started = time.perf_counter(), time.process_time()
             answer = query_records(
                 target, records, start, stop, None if spec is SECOND else progress
             )
+            timed.append((stop - start, _measure_own_seconds(*started)))
             validate_outputs(
                 target.signal, answer, records.ids[start:stop], target.n_classes, hides=facts.hides
             )
@@ -101,13 +109,24 @@ def collect_outputs(
     # The model's own labels take a second query of each record
     sent = n if labels is None else 2 * n
     if not probe:
-        return Observed(outputs, target.signal, sent, None, 0.0, labels)
+        return Observed(outputs, target.signal, sent, None, 0.0, labels, tuple(timed))
     twice = min(PROBE, n)
     first, second = np.nan_to_num(outputs[:twice]), np.nan_to_num(answered(0, twice, SECOND))
     change = float(np.max(np.abs(second - first)))
     # Batching and threads move the last digits of float32
     allowed = 1e-5 * max(1.0, float(np.abs(first).max()))
-    return Observed(outputs, target.signal, sent + twice, change <= allowed, change, labels)
+    return Observed(
+        outputs, target.signal, sent + twice, change <= allowed, change, labels, tuple(timed)
+    )
+
+
+def _measure_own_seconds(wall: float, processor: float) -> float:
+    """Measure the seconds since two readings of the clocks, less what other programs took.
+
+    Processor time says so, unless the model waits for something else, such as a graphics card.
+    """
+    passed, used = time.perf_counter() - wall, time.process_time() - processor
+    return min(passed, used) if used > BUSY * passed else passed
 
 
 def _collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memberscope.auditing.collect.inverted_levels import add_inverted_levels
+from memberscope.auditing.collect.inverted_levels import TriedLevels, add_inverted_levels
 from memberscope.auditing.collect.measured_signals import (
     Measurements,
     add_transfer_signal,
@@ -32,6 +32,7 @@ from memberscope.auditing.controls.fitted import describe_unfitted_answers
 from memberscope.auditing.controls.overlap import describe_duplicates
 from memberscope.auditing.documents.access_levels import Level, build_evidence
 from memberscope.auditing.documents.diagnostics import DuplicatePair
+from memberscope.auditing.documents.effort import SearchBudget
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.documents.schedule import Schedule
@@ -90,7 +91,7 @@ class Collected:
     evidence: dict[Level, Evidence]
     streams: dict[str, np.random.SeedSequence]
     measured: Measurements = field(default_factory=Measurements)
-    search_queries: int = 0
+    search_budget: SearchBudget = field(default_factory=SearchBudget)
     references: References | None = None
     procedure: Procedure | None = None
     training_seconds: float = 0.0
@@ -106,7 +107,7 @@ class Collected:
 
     def wanted(self, attack: Attack, level: Level) -> SignalRequest:
         """Give the signal of an attack at a level."""
-        return level.wanted(attack.needs.spec, self.search_queries)
+        return level.wanted(attack.needs.spec, self.search_budget.count(attack.needs.spec))
 
     def evidence_for(self, attack: Attack, level: Level) -> Evidence:
         """Give what an attack sees at a level.
@@ -147,26 +148,39 @@ class Collected:
         )
 
 
-def collect_audit_data(
+@dataclass(frozen=True, eq=False)
+class FirstAnswers:
+    """What the target answered about every record, before anything else is paid for.
+
+    The subject and the training are those of the audit, without the duplicates that the plan
+    drops. `notes` say what was found on the way.
+    """
+
+    subject: Subject
+    training: Training | None
+    observed: Observed
+    overlap: Overlap | None
+    overlap_examples: list[DuplicatePair]
+    notes: list[str]
+
+
+def ask_first_answers(
     plan: Plan,
     subject: Subject,
     store: Store | None,
     report: Progress,
     training: Training | None = None,
-) -> Collected:
-    """Find duplicates, ask the model about every record once, and train the other models.
-
-    Duplicates are dropped if the plan says so.
+) -> FirstAnswers:
+    """Find duplicates, drop them if the plan says so, and ask the model about every record once.
 
     Raises:
         InputError: The records do not allow what the plan asks for, or further targets are wanted
-        and there is no recipe.
-        TargetError: The model or the recipe fails.
+            and there is no recipe.
+        TargetError: The model fails.
     """
     # What the plan and the records do not allow is refused before anything is paid for
     require_named_units(plan.unit, subject)
     training = fit_training(plan, subject, training)
-    streams = derive_streams(plan)
     overlap, examples = find_duplicates(subject)
     duplicated = describe_duplicates(
         overlap, subject.member, by_unit=subject.records.unit is not None
@@ -175,11 +189,21 @@ def collect_audit_data(
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     observed = _ask_target(plan, subject, training, store, report)
-    schedule = build_schedule(plan, subject, observed.signal, training)
-    evidence = _build_level_evidence(plan, subject, observed, schedule.levels, streams["features"])
-    schedule, evidence, inversion = add_inverted_levels(
-        schedule, evidence, plan.search_queries or 0
-    )
+    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated))
+
+
+def collect_audit_data(
+    plan: Plan, first: FirstAnswers, store: Store | None, report: Progress
+) -> Collected:
+    """Collect what the plan needs besides the first answers: searches, and other models.
+
+    Raises:
+        InputError: The records do not allow what the plan asks for.
+        TargetError: The model or the recipe fails.
+    """
+    subject, training, observed = first.subject, first.training, first.observed
+    streams = derive_streams(plan)
+    schedule, evidence, inversion = schedule_attacks(plan, first)
     # Told at once: hours of training are lost on a model that answers at random
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
@@ -187,7 +211,7 @@ def collect_audit_data(
     # Models are trained before searches, which take long: what the first model shows of the recipe
     # is known at once.
     started = time.perf_counter()
-    order, fleet = _train_references(
+    order, fleet = train_references(
         plan, subject, training, schedule, streams["references"], store=store, report=report
     )
     trained = time.perf_counter() - started
@@ -225,21 +249,35 @@ def collect_audit_data(
     return Collected(
         subject=subject,
         observed=observed,
-        overlap=overlap,
-        overlap_examples=examples,
+        overlap=first.overlap,
+        overlap_examples=first.overlap_examples,
         schedule=schedule,
         evidence=evidence,
         streams=streams,
         measured=measured,
-        search_queries=plan.search_queries or 0,
+        search_budget=plan.search_budget,
         references=references,
         procedure=procedure,
         training_seconds=time.perf_counter() - started if training is not None else 0.0,
-        notes=(*duplicated, *unfitted, *seedless),
+        notes=(*first.notes, *unfitted, *seedless),
         inversion=inversion,
         broken_recipe=broken,
         broken_targets=further.why if isinstance(further, Failure) else "",
     )
+
+
+def schedule_attacks(plan: Plan, first: FirstAnswers) -> TriedLevels:
+    """Schedule the attacks on the first answers, with the evidence at each level.
+
+    Levels whose noise can be undone are added, with what came of trying.
+
+    Raises:
+        InputError: The classes seem to stand in another order than the model's.
+    """
+    observed, seed = first.observed, derive_streams(plan)["features"]
+    schedule = build_schedule(plan, first.subject, observed.signal, first.training)
+    evidence = _build_level_evidence(plan, first.subject, observed, schedule.levels, seed)
+    return add_inverted_levels(schedule, evidence, plan.search_budget)
 
 
 def _ask_target(
@@ -256,7 +294,7 @@ def _ask_target(
     )
 
 
-def _train_references(
+def train_references(
     plan: Plan,
     subject: Subject,
     training: Training | None,

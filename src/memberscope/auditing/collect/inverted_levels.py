@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope.auditing.documents.access_levels import Level
+from memberscope.auditing.documents.effort import SearchBudget
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.documents.schedule import Job, Schedule
 from memberscope.outputs import (
@@ -22,7 +23,7 @@ TriedLevels = tuple[Schedule, dict[Level, Evidence], Control | None]
 
 
 def add_inverted_levels(
-    schedule: Schedule, evidence: dict[Level, Evidence], search_queries: int
+    schedule: Schedule, evidence: dict[Level, Evidence], budget: SearchBudget
 ) -> TriedLevels:
     """Try to undo the noise at every level that has some, and attack what that recovers.
 
@@ -49,10 +50,7 @@ def add_inverted_levels(
                 )
                 levels.append(undone)
                 found[undone] = replace(evidence[level], target=recovery(answers)[:, None, :])
-                jobs += [
-                    Job(job.attack, undone, undone.wanted(job.attack.needs.spec, search_queries))
-                    for job in own
-                ]
+                jobs += [_move_job(job, undone, budget) for job in own]
         levels.append(level)
         jobs += own
     if not said:
@@ -62,3 +60,9 @@ def add_inverted_levels(
     passed = False if undone_levels else True if is_whole else None
     control = Control(passed, " ".join(said.values()), details={"levels": undone_levels})
     return replace(schedule, levels=tuple(levels), jobs=tuple(jobs)), found, control
+
+
+def _move_job(job: Job, level: Level, budget: SearchBudget) -> Job:
+    """Move an attack to another level, where it reads its signal as that level shows it."""
+    spec = job.attack.needs.spec
+    return Job(job.attack, level, level.wanted(spec, budget.count(spec)))

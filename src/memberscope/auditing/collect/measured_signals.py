@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from memberscope.auditing.documents.diagnostics import SpentQueries
+from memberscope.auditing.documents.effort import EFFORTS
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.subject.subject import Subject
@@ -27,12 +28,9 @@ from memberscope.types import Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
 
-QUERIES = 128  # a record for each label-only search, unless the threat model gives another budget
 TRANSFERRED = 4  # models trained on the target's labels for the transfer attack
 LEAST = 16  # queries a record below which a search is not worth its name
 RESERVED = 10  # of so many queries at an endpoint one is kept for those that have to be sent again
-# Records sent for one signal beyond which the budget a record shrinks, unless it is declared
-ROWS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,18 +74,42 @@ class Measurements:
 
 
 def plan_searches(plan: Plan, subject: Subject) -> Plan:
-    """Settle the number of queries for each label-only search, 0 where none can be made.
+    """Fill in the queries for each label-only search that the plan leaves open, 0 for none.
 
-    A declared query budget is taken as it is. Without one a local model is asked `QUERIES` times a
-    record, fewer where that would be more than `ROWS` in all, and an endpoint, where each query
-    costs, never.
+    A declared query budget is taken as it is. Without one a local model is asked as often as the
+    effort allows, fewer times where that would be more records in all than it allows, and an
+    endpoint, where each query costs, never. The boundary search gets as many queries as the others
+    where somebody gave their number.
     """
     # Stored answers cannot be asked about moved records
     if read_target_facts(subject.target).stored:
-        return replace(plan, search_queries=0)
-    if plan.search_queries is not None:
-        return plan
-    return replace(plan, search_queries=_choose_search_queries(plan, subject))
+        return replace(plan, search_queries=0, boundary_queries=0)
+    limits = EFFORTS[plan.effort]
+    is_given = plan.search_queries is not None or plan.threat.query_budget is not None
+    other = (
+        _choose_search_queries(plan, subject)
+        if plan.search_queries is None
+        else plan.search_queries
+    )
+    boundary = plan.boundary_queries
+    if boundary is None:
+        boundary = other if is_given else min(other, limits.boundary_queries)
+    return replace(plan, search_queries=other, boundary_queries=boundary)
+
+
+def has_open_searches(plan: Plan, subject: Subject) -> bool:
+    """Tell whether the effort alone decides how long searches are.
+
+    It does not where their number or the adversary's budget is given, or where none can be made.
+    """
+    facts = read_target_facts(subject.target)
+    return (
+        plan.search_queries is None
+        and plan.boundary_queries is None
+        and plan.threat.query_budget is None
+        and not facts.stored
+        and not facts.costly
+    )
 
 
 def _choose_search_queries(plan: Plan, subject: Subject) -> int:
@@ -98,7 +120,10 @@ def _choose_search_queries(plan: Plan, subject: Subject) -> int:
         # Queries at an endpoint are paid for, so they are never spent undeclared
         if read_target_facts(target).costly:
             return 0
-        budget = min(QUERIES, ROWS // max(len(subject.records), 1))
+        limits = EFFORTS[plan.effort]
+        budget = limits.search_queries
+        if limits.rows is not None:
+            budget = min(budget, limits.rows // max(len(subject.records), 1))
     elif read_target_facts(target).costly:
         # Some queries are lost on the way and sent again, which must stay within the budget
         budget -= budget // RESERVED
@@ -116,14 +141,20 @@ def explain_no_search(plan: Plan, subject: Subject) -> str:
             LEAST + LEAST // (RESERVED - 1) if read_target_facts(subject.target).costly else LEAST
         )
         return f"Expected a budget of at least {least} queries a record for a label-only search, got {budget}. Grant more."
-    if _choose_search_queries(plan, subject):
-        return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
     if read_target_facts(subject.target).costly:
         return "Expected a query budget for searches at an endpoint, got none. Add --query-budget 256 if so many may be sent."
+    if plan.effort == "quick" and _choose_search_queries(plan, subject):
+        return (
+            "Expected queries for label-only searches, got none: there is no time for them in a "
+            "quick audit, or --search-queries is 0. Give --effort normal."
+        )
+    if _choose_search_queries(plan, subject):
+        return "Expected queries for label-only searches, got --search-queries 0. Leave it out."
+    most = (EFFORTS[plan.effort].rows or 0) // LEAST
     return (
-        f"Expected at most {ROWS // LEAST} records for label-only searches, got "
+        f"Expected at most {most} records for label-only searches, got "
         f"{len(subject.records)}. "
-        f"Declare a --query-budget, or audit fewer records."
+        f"Declare a --query-budget, audit fewer records, or give --effort thorough."
     )
 
 

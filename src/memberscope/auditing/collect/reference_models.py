@@ -123,7 +123,7 @@ def build_training_job(
     else:
         size = plan.reference_size or int(member.sum())
         inside = build_balanced_design(
-            len(records), size, plan.references, rng, **describe_design_constraints(subject)
+            len(records), size, plan.count_references(), rng, **describe_design_constraints(subject)
         )
     # Seeds fit into 31 bits, which every framework takes
     seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
@@ -147,7 +147,8 @@ def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
     granted = plan.threat.references
     # A grant of none is left to the schedule, which says why attacks do not run
     if training is None or training.design is None:
-        return replace(plan, references=granted) if granted and granted < plan.references else plan
+        most = plan.count_references()
+        return replace(plan, references=granted) if granted and granted < most else plan
     if granted is not None and granted < len(training.design):
         raise InputError(
             f"Expected a design of at most {granted} reference models, as the threat model grants, "

@@ -6,6 +6,7 @@ does not run with the same reasons.
 
 from __future__ import annotations
 
+from memberscope.attacks import list_attacks
 from memberscope.auditing.collect.measured_signals import explain_no_search
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.access_levels import (
@@ -20,6 +21,8 @@ from memberscope.auditing.documents.schedule import Job, Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.types import Access, Attack, Signal
+
+LIRA_MODELS = 4  # reference models from which LiRA is run unasked; RMIA needs two
 
 
 def build_schedule(
@@ -53,7 +56,8 @@ def build_schedule(
                 continue
             why = _explain_blocked(attack, level, plan, subject, signal, training=training)
             if why is None:
-                request = level.wanted(attack.needs.spec, plan.search_queries or 0)
+                queries = plan.search_budget.count(attack.needs.spec)
+                request = level.wanted(attack.needs.spec, queries)
                 jobs.append(Job(attack, level, request))
             else:
                 blocked.append((NotRun(attack.name, level.word, why), level))
@@ -118,7 +122,7 @@ def _explain_blocked(
             "Expected a recipe and a population that the target labels, got none. Give --recipe "
             "and --population."
         )
-    if needs.spec.source == "search" and not plan.search_queries:
+    if needs.spec.source == "search" and not plan.search_budget.count(needs.spec):
         return explain_no_search(plan, subject)
     shape = getattr(subject.records.x, "shape", ())
     if needs.spec.name == "augmentation" and len(shape) < 3:
@@ -128,6 +132,12 @@ def _explain_blocked(
         )
     if any(needs.references) and training is None:
         return "Expected reference models, got none. Give a recipe that trains them."
+    if needs.spec.source != "student" and _is_starved_lira(attack, plan):
+        return (
+            f"Expected at least {LIRA_MODELS} reference models for {attack.name}, got "
+            f"{plan.count_references()}: fewer are too few to fit a spread to, and rmia is the "
+            "attack for them. Give --references 4, or name it in --attacks."
+        )
     # Losses are one number, from which other attacks cannot take what they read
     if needs.spec.name == "outputs" and signal == "loss" and "loss" not in needs.signals:
         return (
@@ -140,3 +150,11 @@ def _explain_blocked(
             "--features."
         )
     return None
+
+
+def _is_starved_lira(attack: Attack, plan: Plan) -> bool:
+    """Tell whether an attack that fits spreads has too few models, and nobody asked for it."""
+    if not attack.name.startswith("lira") or plan.count_references() >= LIRA_MODELS:
+        return False
+    required = plan.policy.require if plan.policy else ()
+    return plan.attacks == tuple(list_attacks()) and attack.name not in required

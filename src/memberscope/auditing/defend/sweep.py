@@ -19,6 +19,7 @@ import numpy as np
 from memberscope.attacks import find_attacks
 from memberscope.auditing.collect.collect import (
     Progress,
+    ask_first_answers,
     collect_audit_data,
     find_duplicates,
     remove_duplicates,
@@ -366,7 +367,8 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
     member = np.where(kinds[:n] == NATURAL, subject.member, rng.random(n) < 0.5)
     # Reference models are as large as the target unless the plan says otherwise
     size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
-    inside = _draw_unit_membership(kinds[:n], subject.records, size, plan.references, rng)[:, unit]
+    n_models = plan.count_references()
+    inside = _draw_unit_membership(kinds[:n], subject.records, size, n_models, rng)[:, unit]
     member = member[unit]
     # Members come first, as `sides` splits and joins them again
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
@@ -421,7 +423,7 @@ def train_and_audit(
     """
     proof = read_recipe_facts(recipe).proof
     proven = None if proof is None else proof(int(scene.member.sum()))
-    target, seconds = _train_sweep_target(recipe, scene, plan.references, store)
+    target, seconds = _train_sweep_target(recipe, scene, plan.count_references(), store)
     subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
     # The blind control would know a copy from its near-duplicate, so it leaves copies out
     if GROUP in subject.records.groups:
@@ -510,7 +512,8 @@ def _score_unaware_adversary(
     own = replace(
         training, design=scene.design, keep_weights=_is_keeping_models(training.recipe, store)
     )
-    got = collect_audit_data(plan, subject, store, report, own)
+    first = ask_first_answers(plan, subject, store, report, own)
+    got = collect_audit_data(plan, first, store, report)
     settings = EstimateSettings(
         plan.resolvable_fprs(int((~subject.member).sum())), plan.all_priors(), plan.confidence
     )

@@ -9,11 +9,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from pydantic import JsonValue
 
 from memberscope import _check
 from memberscope.attacks import find_attacks, list_attacks
+from memberscope.auditing.documents.effort import EFFORTS, Effort, SearchBudget
 from memberscope.auditing.documents.plan_document import (
     Assignment,
     PlanDocument,
@@ -45,9 +47,13 @@ class Plan:
     besides what this one model does.
 
     `restrictions` are output defences (see `defences.restriction`) tried beside the level in force,
-    one level each. `search_queries` a record are spent on each label-only search, 0 for none; None
-    decides by the query budget and the records. `assume_class_order` declares that the classes
-    stand in the model's order although the labels fit another one better.
+    one level each. `assume_class_order` declares that the classes stand in the model's order
+    although the labels fit another one better.
+
+    `effort` decides the numbers that are None: `references`, `search_queries` a record for each
+    label-only search (0 for none) and `boundary_queries` for the boundary search. `quick` chooses
+    them so that the audit takes `time_budget` seconds or so, as measured on the first answers; the
+    numbers stand in the result's plan, which gives the same result wherever it is run again.
     """
 
     title: str = "audit"
@@ -62,7 +68,7 @@ class Plan:
     assume_exchangeable: bool = False
     assignment: Assignment = "unknown"
     drop_overlap: bool = False
-    references: int = 16
+    references: int | None = None
     reference_size: int | None = None
     views: tuple[str, ...] = ("identity",)
     unit: str | None = None
@@ -70,6 +76,9 @@ class Plan:
     restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
     search_queries: int | None = None
     assume_class_order: bool = False
+    effort: Effort = "quick"
+    boundary_queries: int | None = None
+    time_budget: float | None = None
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -103,7 +112,8 @@ class Plan:
             )
         for name in self.views:
             check_view(name)
-        if self.references < 1:
+        self._check_effort()
+        if self.references is not None and self.references < 1:
             raise InputError(
                 f"Expected at least one reference model, got {self.references}. Give --references "
                 "16."
@@ -130,15 +140,91 @@ class Plan:
                 f"Expected no or some search queries, got {self.search_queries}. Give "
                 "--search-queries 256."
             )
-        if budget is not None and self.search_queries is not None and self.search_queries > budget:
-            raise InputError(
-                f"Expected at most {budget} search queries for the query budget, got "
-                f"{self.search_queries}. Lower --search-queries."
-            )
+        for flag, queries in (
+            ("--search-queries", self.search_queries),
+            ("--boundary-queries", self.boundary_queries),
+        ):
+            if budget is not None and queries is not None and queries > budget:
+                raise InputError(
+                    f"Expected at most {budget} search queries for the query budget, got "
+                    f"{queries}. Lower {flag}."
+                )
         # Unknown attacks fail here as well, those that the policy requires among them
         find_attacks(self.attacks)
         if self.policy is not None:
             find_attacks(self.policy.require)
+
+    def _check_effort(self) -> None:
+        """Refuse an unknown effort, and numbers that it cannot mean.
+
+        Raises:
+            InputError: The effort is unknown, or a number is out of range.
+        """
+        if self.effort not in EFFORTS:
+            raise InputError(
+                f"Expected an effort of {', '.join(EFFORTS)}, got {self.effort!r}. Give --effort "
+                "quick for a first answer."
+            )
+        if self.boundary_queries is not None and self.boundary_queries < 0:
+            raise InputError(
+                f"Expected no or some queries for the boundary search, got {self.boundary_queries}. "
+                "Give --boundary-queries 20."
+            )
+        if self.time_budget is None:
+            return
+        if not 0 < self.time_budget < float("inf"):
+            raise InputError(
+                f"Expected a time budget of more than 0 seconds, got {self.time_budget}. Give "
+                "--time-budget 20."
+            )
+        if self.effort != "quick":
+            raise InputError(
+                f"Expected --effort quick for a time budget, got {self.effort}. Leave --time-budget "
+                "out: other efforts take as long as they need."
+            )
+
+    @classmethod
+    def quick(cls, **changes: Any) -> Plan:
+        """Plan a first answer within seconds: what an audit does when nobody says.
+
+        >>> Plan.quick(seed=1) == Plan(seed=1)
+        True
+        """
+        return cls(effort="quick", **changes)
+
+    @classmethod
+    def normal(cls, **changes: Any) -> Plan:
+        """Plan an audit with whole searches and 16 reference models.
+
+        >>> Plan.normal().count_references()
+        16
+        """
+        return cls(effort="normal", **changes)
+
+    @classmethod
+    def thorough(cls, **changes: Any) -> Plan:
+        """Plan the most that the attacks use: long searches and 64 reference models.
+
+        >>> Plan.thorough().count_references()
+        64
+        """
+        return cls(effort="thorough", **changes)
+
+    def count_references(self) -> int:
+        """Count the reference models: those given, or the most of the effort.
+
+        >>> Plan(references=3).count_references()
+        3
+        """
+        return EFFORTS[self.effort].references if self.references is None else self.references
+
+    @property
+    def search_budget(self) -> SearchBudget:
+        """Queries a record for each search, none where the plan does not say."""
+        other = self.search_queries or 0
+        return SearchBudget(
+            other if self.boundary_queries is None else self.boundary_queries, other
+        )
 
     def chosen(self) -> tuple[Attack, ...]:
         """List the attacks of the plan that the threat model allows, in order."""

@@ -15,6 +15,7 @@ from pydantic import (
     model_serializer,
 )
 
+from memberscope.auditing.documents.effort import Effort
 from memberscope.auditing.documents.policy import Policy, parse_policy_table
 from memberscope.types import Access, ThreatModel
 
@@ -73,7 +74,7 @@ class PlanDocument(BaseModel):
     assume_exchangeable: bool
     assignment: Assignment
     drop_overlap: bool
-    references: int
+    references: int | None
     reference_size: int | None
     views: list[str]
     unit: str | None
@@ -81,6 +82,9 @@ class PlanDocument(BaseModel):
     restrictions: list[str]
     search_queries: int | None
     assume_class_order: bool
+    effort: Effort = "normal"
+    boundary_queries: int | None = None
+    time_budget: float | None = None
     versions: dict[str, int]
     execution: dict[str, JsonValue] | None = None
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from memberscope.auditing.collect.collect import can_ask_twice, derive_streams
-from memberscope.auditing.collect.measured_signals import plan_searches
 from memberscope.auditing.collect.reference_models import (
     Training,
     build_training_job,
     describe_unused_seed,
-    fit_plan_to_design,
     fit_training,
 )
 from memberscope.auditing.collect.schedule import build_schedule
@@ -24,6 +22,12 @@ from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.result import NotRun
 from memberscope.auditing.documents.schedule import Schedule
+from memberscope.auditing.forecast.choose_effort import (
+    choose_references,
+    choose_search_queries,
+    count_least_references,
+    fill_plan,
+)
 from memberscope.auditing.forecast.time_model import (
     Seconds,
     Timings,
@@ -41,7 +45,7 @@ from memberscope.recipes.fleet import (
     train_models,
     tune_recipe,
 )
-from memberscope.signals import PROBE, Store, is_measured
+from memberscope.signals import PROBE, SignalRequest, Store, is_measured
 from memberscope.statistics import smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack
@@ -98,10 +102,18 @@ def forecast_audit(
     """
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     require_named_units(plan.unit, subject)
-    plan = plan_searches(fit_plan_to_design(plan, training), subject)
-    training = fit_training(plan, subject, training)
-    schedule = build_schedule(plan, subject, subject.target.signal, training)
     timings = timings or Timings()
+    full = fill_plan(plan, subject, training, plan.effort)
+    training = fit_training(plan, subject, training)
+    schedule = build_schedule(full, subject, subject.target.signal, training)
+    trains = training is not None and bool(schedule.list_reference_requests())
+    if trains and timings.model is not None and plan.references is None and plan.effort == "quick":
+        at_once = count_parallel_jobs(training)
+        seconds = timings.model * -(-count_least_references(plan) // at_once)
+        plan = choose_references(plan, seconds, at_once)
+    found = choose_search_queries(plan, subject, schedule, timings, trains=trains)
+    plan = fill_plan(found, subject, training, plan.effort)
+    schedule = build_schedule(plan, subject, subject.target.signal, training)
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, runs = n_members + n_others, _order_runs(plan, schedule)
     # Counted by the job itself, which knows the user's own design
@@ -133,7 +145,7 @@ def forecast_audit(
         n_non_members=n_others,
         queries=queries,
         model_queries=_count_model_queries(plan, subject, training, schedule, models),
-        minutes=rest.wall(cores, _count_parallel_jobs(training)) / 60,
+        minutes=rest.wall(cores, count_parallel_jobs(training)) / 60,
         seconds=rest,
         unknown=_describe_unknown_times(plan, subject, runs, rest, left),
         megabytes=stored / 1e6,
@@ -195,12 +207,11 @@ def _count_target_queries(
     if any(attack.needs.spec.source == "student" for attack, _ in runs):
         asked += n_others
     # Attacks that read one signal share its search
-    wanted = {level.wanted(attack.needs.spec, plan.search_queries or 0) for attack, level in runs}
-    asked += (
-        (n + (n_others if models else 0))
-        * len({entry.spec for entry in wanted if is_search(entry)})
-        * (plan.search_queries or 0)
-    )
+    budget = plan.search_budget
+    wanted = {
+        level.wanted(attack.needs.spec, budget.count(attack.needs.spec)) for attack, level in runs
+    }
+    asked += (n + (n_others if models else 0)) * _sum_search_queries(plan, wanted)
     return asked + (min(PROBE, n) if can_ask_twice(plan, training) else 0)
 
 
@@ -219,16 +230,18 @@ def _count_model_queries(
 
     # Further targets are searched for attacks without reference models, too
     def asked(*, alone: bool) -> int:
-        searched = {
-            entry.spec
-            for entry in (
-                schedule.list_target_requests() if alone else schedule.list_reference_requests()
-            )
-            if is_search(entry)
-        }
-        return n * (len(plan.views) + len(searched) * (plan.search_queries or 0))
+        wanted = schedule.list_target_requests() if alone else schedule.list_reference_requests()
+        return n * (len(plan.views) + _sum_search_queries(plan, wanted))
 
     return models * asked(alone=False) + plan.targets * asked(alone=True)
+
+
+def _sum_search_queries(plan: Plan, wanted: Iterable[SignalRequest]) -> int:
+    """Sum the queries a record of all searches among the signals `wanted`, each search once."""
+    return sum(
+        plan.search_budget.count(spec)
+        for spec in {entry.spec for entry in wanted if is_search(entry)}
+    )
 
 
 def _estimate_rate_limited_seconds(subject: Subject, queries: int) -> float | None:
@@ -275,7 +288,7 @@ def _describe_unknown_times(
     return found
 
 
-def _count_parallel_jobs(training: Training | None) -> int:
+def count_parallel_jobs(training: Training | None) -> int:
     """Count the models that are trained at a time on this machine."""
     jobs = (
         1

@@ -9,7 +9,7 @@ or slower, run `python benchmarks/forecast.py constants` and copy the lines that
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import comb
@@ -159,6 +159,28 @@ def time_target(subject: Subject, clock: Callable[[], float] = time.perf_counter
     return Timings(max(seconds[0] - record * len(some), 0.0), record)
 
 
+def read_timings(timed: Sequence[tuple[int, float]]) -> Timings:
+    """Read the seconds of a question and of a record from the calls (records, seconds) of a run.
+
+    The fastest of the largest calls and of the smallest ones give a line. Nothing is known without
+    calls.
+
+    >>> found = read_timings([(4096, 0.51), (4096, 0.42), (32, 0.0136)])
+    >>> round(found.question, 4), round(found.record, 4)
+    (0.0104, 0.0001)
+    >>> read_timings([])
+    Timings(question=None, record=None, model=None)
+    """
+    if not timed:
+        return Timings()
+    fastest = {n: min(seconds for size, seconds in timed if size == n) for n, _ in timed}
+    few, many = min(fastest), max(fastest)
+    if few == many:
+        return Timings(0.0, fastest[many] / many)
+    record = max(fastest[many] - fastest[few], 0.0) / (many - few)
+    return Timings(max(fastest[few] - record * few, 0.0), record)
+
+
 def _measure_seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
     """Measure the seconds by the `clock` that `work` takes."""
     started = clock()
@@ -175,7 +197,7 @@ def estimate_audit_seconds(
 ) -> Seconds:
     """Add up what an audit of this plan does by its schedule."""
     runs, wanted = schedule.runs, schedule.list_reference_requests()
-    models = plan.references if training is not None and wanted else 0
+    models = plan.count_references() if training is not None and wanted else 0
     n, width = len(subject.records), _count_columns(subject)
     own = tuple(dict.fromkeys(job.request for job in schedule.jobs))
     of_target = _sum_question_seconds(plan, subject, own, timings)
@@ -263,10 +285,10 @@ def _sum_question_seconds(
     n = len(subject.records)
     # Long inputs are asked about in several questions
     plain = timings.question * (1 + n // 4096) + timings.record * n
-    return plain * len(plan.views) + _sum_search_seconds(plan, subject, wanted, timings)
+    return plain * len(plan.views) + sum_search_seconds(plan, subject, wanted, timings)
 
 
-def _sum_search_seconds(
+def sum_search_seconds(
     plan: Plan, subject: Subject, wanted: tuple[SignalRequest, ...], timings: Timings
 ) -> float:
     """Sum the seconds of the label-only searches of one model.
@@ -274,8 +296,8 @@ def _sum_search_seconds(
     In each step all records that still search are asked once.
     """
     assert timings.question is not None and timings.record is not None
-    n_searches = len({entry.spec for entry in wanted if is_search(entry)})
-    steps, n = SPENT * (plan.search_queries or 0) * n_searches, len(subject.records)
+    specs, n = {entry.spec for entry in wanted if is_search(entry)}, len(subject.records)
+    steps = SPENT * sum(plan.search_budget.count(spec) for spec in specs)
     return steps * (
         timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _count_columns(subject))
     )
@@ -299,12 +321,10 @@ def _sum_observation_seconds(
         return None
     n = len(subject.records) + (0 if training.population is None else len(training.population))
     plain = (timings.question + timings.record * n) * len(plan.views)
-    of_reference = plain + _sum_search_seconds(
+    of_reference = plain + sum_search_seconds(
         plan, subject, schedule.list_reference_requests(), timings
     )
-    of_further = plain + _sum_search_seconds(
-        plan, subject, schedule.list_target_requests(), timings
-    )
+    of_further = plain + sum_search_seconds(plan, subject, schedule.list_target_requests(), timings)
     return models * of_reference + plan.targets * of_further
 
 
@@ -325,5 +345,7 @@ __all__ = [
     "is_search",
     "estimate_attack_seconds",
     "estimate_audit_seconds",
+    "read_timings",
+    "sum_search_seconds",
     "time_target",
 ]

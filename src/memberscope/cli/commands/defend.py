@@ -83,7 +83,8 @@ def _build_sweep_plan(options: Options) -> Plan:
 
     if options.search_queries is None:
         options = replace(options, search_queries=SEARCHED)
-    plan = build_plan(options)
+    # Defences are compared by whole audits, whatever time they take
+    plan = replace(build_plan(options), effort="normal")
     if options.attacks is None:
         plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy))
     return plan

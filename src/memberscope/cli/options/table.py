@@ -113,6 +113,24 @@ class Options:
         is_path=True,
     )
 
+    effort: str | None = add_key(
+        "audit",
+        'How much is spent where no number is given: "quick" (searches and 2 to 8 reference models '
+        "as time_budget allows), "
+        '"normal" (128 queries a record for each search, 16 models) or "thorough" (512, 64).',
+        "{memberscope.auditing:Plan.effort}",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+    time_budget: float | None = add_key(
+        "audit",
+        "Seconds that a quick audit may take, or so.",
+        "{memberscope.auditing.forecast.choose_effort:SECONDS}, "
+        "{memberscope.auditing.forecast.choose_effort:WITH_MODELS} with a recipe",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
+
     factory: str | None = add_key(
         "target",
         "The function `module:function` that builds the torch module for weights.",
@@ -285,7 +303,12 @@ class Options:
     references: int | None = add_key(
         "recipe",
         "Reference models to train.",
-        "{memberscope.auditing:Plan.references}",
+        "as --effort says; {memberscope.auditing.documents.effort:NORMAL.references} for defend",
+        shown_in={
+            "audit": "as --effort says",
+            "plan": "as --effort says",
+            "defend": "{memberscope.auditing.documents.effort:NORMAL.references}",
+        },
         panel=REFERENCES,
     )
     reference_size: int | None = add_key(
@@ -393,13 +416,19 @@ class Options:
     search_queries: int | None = add_key(
         "threat",
         "Queries about a record for each label-only search, 0 for none.",
-        "up to {memberscope.auditing.collect.measured_signals:QUERIES}, "
-        "{memberscope.auditing.defend:SEARCHED} for defend",
+        "as --effort says; {memberscope.auditing.defend:SEARCHED} for defend",
         shown_in={
-            "audit": "up to {memberscope.auditing.collect.measured_signals:QUERIES}",
-            "plan": "up to {memberscope.auditing.collect.measured_signals:QUERIES}",
+            "audit": "as --effort says",
+            "plan": "as --effort says",
             "defend": "{memberscope.auditing.defend:SEARCHED}",
         },
+        panel=THREAT,
+    )
+    boundary_queries: int | None = add_key(
+        "threat",
+        "Queries about a record for the search of the decision boundary alone.",
+        "as search_queries, where that is given; else as --effort says",
+        verbs=AUDIT,
         panel=THREAT,
     )
     prior: float | None = add_key(
