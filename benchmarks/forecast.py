@@ -76,7 +76,7 @@ def forest() -> Work:
     members, others = records(500, 8)
     estimator = RandomForestClassifier(50, random_state=0)
     subject = make_subject(wrap(estimator.fit(*members)), members, others)
-    plan = Plan(threat=PROBABILITIES, references=2, assume_exchangeable=True)
+    plan = Plan.normal(threat=PROBABILITIES, references=2, assume_exchangeable=True)
     return Work(
         "forest, 500 + 500, searches, 2 references",
         plan,
@@ -92,7 +92,7 @@ def lightgbm() -> Work:
     members, others = records(2000, 10)
     estimator = LGBMClassifier(n_estimators=100, n_jobs=1, verbose=-1)
     subject = make_subject(wrap(estimator.fit(*members)), members, others)
-    plan = Plan(threat=PROBABILITIES, references=8, search_queries=32, assume_exchangeable=True)
+    plan = Plan.normal(threat=PROBABILITIES, references=8, search_queries=32, assume_exchangeable=True)
     return Work(
         "LightGBM, 2,000 + 2,000, 8 references",
         plan,
@@ -110,7 +110,7 @@ def fleet() -> Work:
 
     target = recipe(select_records(pool, np.arange(2000) < 1000), 0)
     subject = make_subject(target, members, others)
-    plan = Plan(threat=PROBABILITIES, references=16, search_queries=0, assume_exchangeable=True)
+    plan = Plan.normal(threat=PROBABILITIES, references=16, search_queries=0, assume_exchangeable=True)
     return Work("torch, 1,000 + 1,000, 16 references", plan, subject, Training(recipe, HERE))
 
 
@@ -130,7 +130,7 @@ def stored() -> Work:
     """100,000 + 100,000 stored signals of ten classes and twenty groups, with features."""
     return Work(
         "stored signals, 100,000 + 100,000",
-        Plan(threat=PROBABILITIES, assume_exchangeable=True),
+        Plan.normal(threat=PROBABILITIES, assume_exchangeable=True),
         make_signals_subject(signals()),
     )
 
@@ -181,7 +181,7 @@ def http() -> None:
             rate=4.0,
         )
         with HttpTarget(endpoint) as target:
-            compare(Work("HTTP endpoint, 1,000 + 1,000, 4 requests a second", Plan(threat=PROBABILITIES, assume_exchangeable=True),
+            compare(Work("HTTP endpoint, 1,000 + 1,000, 4 requests a second", Plan.normal(threat=PROBABILITIES, assume_exchangeable=True),
                          make_subject(target, members, others)), waits=True)  # fmt: skip
 
 
@@ -239,7 +239,7 @@ def constants() -> None:
     for n in (1000, 5000, 20_000):
         bare = replace(make_signals_subject(signals(n)), features=None)
         for subject in (bare, make_signals_subject(signals(n))):
-            plan = Plan(threat=PROBABILITIES, assume_exchangeable=True)
+            plan = Plan.normal(threat=PROBABILITIES, assume_exchangeable=True)
             said = forecast_audit(plan, subject).seconds
             spent: dict[str, float] = {}
             last = [time.process_time()]

@@ -125,7 +125,7 @@ def row(name: str, build: Callable[[], tuple[Any, Any, Any, str]]) -> str:
     """Train, audit, and give one line of the table."""
     model, members, non_members, access = build()
     started = time.perf_counter()
-    plan = Plan(threat=ThreatModel(access=Access[access.upper()]))
+    plan = Plan.normal(threat=ThreatModel(access=Access[access.upper()]))
     result = audit(model, members, non_members, plan=plan)
     found = result.diagnostics
     cells = [
