@@ -8,7 +8,7 @@ from typing import Literal
 from memberscope.types import SignalSpec
 
 Effort = Literal["quick", "normal", "thorough"]
-BOUNDARY = 20  # queries a record from which the boundary search gains no AUC (docs/effort.md)
+BOUNDARY = 64  # queries a record from which the boundary search gains no AUC (docs/effort.md)
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class SearchBudget:
 
         HopSkipJump spends some tens on each of its steps, so it gets those of other searches.
 
-        >>> SearchBudget(20, 128).count(SignalSpec("boundary"))
-        20
+        >>> SearchBudget(64, 128).count(SignalSpec("boundary"))
+        64
         """
         is_walk = spec.name == "boundary" and not dict(spec.parameters).get("hopskipjump")
         return self.boundary if is_walk else self.other

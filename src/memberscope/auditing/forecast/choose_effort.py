@@ -7,7 +7,7 @@ from dataclasses import replace
 from memberscope.attacks import find_attacks
 from memberscope.auditing.collect.measured_signals import has_open_searches, plan_searches
 from memberscope.auditing.collect.reference_models import Training, fit_plan_to_design
-from memberscope.auditing.documents.effort import BOUNDARY, Effort, SearchBudget
+from memberscope.auditing.documents.effort import BOUNDARY, QUICK, Effort, SearchBudget
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.forecast.time_model import Timings, sum_search_seconds
@@ -20,8 +20,16 @@ SEARCHED = 8.0  # seconds of either that searches may take
 TRAINED = 40.0  # seconds that training and asking reference models may take
 # Queries a record for the boundary search and for the others, from the best choice to the cheapest
 SEARCHES = tuple(
-    SearchBudget(BOUNDARY if boundary else 0, other)
-    for boundary, other in ((1, 128), (1, 96), (1, 64), (1, 48), (1, 32), (1, 0), (0, 0))
+    SearchBudget(boundary, other)
+    for boundary, other in (
+        (BOUNDARY, QUICK.search_queries),
+        (BOUNDARY, 64),
+        (32, 64),
+        (20, 64),
+        (20, 32),
+        (20, 0),
+        (0, 0),
+    )
 )
 MODELS = (8, 4, 2)  # numbers of reference models, from the best choice to the cheapest
 
