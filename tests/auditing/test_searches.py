@@ -27,7 +27,7 @@ from memberscope.targets import FunctionTarget, SklearnTarget
 from memberscope.types import Access, ThreatModel
 
 LABELS = ("gap", "boundary", "noise")
-QUICK = Plan(attacks=(*LABELS, "loss"), restrictions=(), assume_exchangeable=True, fprs=(0.1,))
+WHOLE = Plan.normal(attacks=(*LABELS, "loss"), restrictions=(), assume_exchangeable=True, fprs=(0.1,))
 
 
 def blobs(n: int = 600, seed: int = 0):
@@ -63,7 +63,7 @@ class Counting:
 @pytest.fixture(scope="module")
 def searched(sides, network):
     target = Counting(network)
-    return memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL)), target
+    return memberscope.audit(target, *sides, plan=WHOLE, threat=ThreatModel(Access.LABEL)), target
 
 
 def area(result, attack, **conditions):
@@ -94,14 +94,14 @@ def test_every_query_is_counted_and_none_exceeds_the_budget(searched):
 
 @pytest.mark.parametrize("budget", [16, 40])
 def test_a_declared_budget_holds_for_each_search(sides, network, budget):
-    result = memberscope.audit(network, *sides, plan=QUICK, threat=ThreatModel(query_budget=budget))
+    result = memberscope.audit(network, *sides, plan=WHOLE, threat=ThreatModel(query_budget=budget))
     assert result.plan.search_queries == budget
     assert all(entry.most <= budget for entry in result.diagnostics.searches.values())
     assert max(entry.queries for entry in result.estimates) <= budget
 
 
 def test_too_small_a_budget_is_said_and_the_gap_still_runs(sides, network):
-    result = memberscope.audit(network, *sides, plan=QUICK, threat=ThreatModel(query_budget=1))
+    result = memberscope.audit(network, *sides, plan=WHOLE, threat=ThreatModel(query_budget=1))
     why = {entry.attack: entry.why for entry in result.not_run}
     assert "budget of at least 16 queries" in why["boundary"] and "got 1" in why["noise"]
     assert area(result, "gap").queries == 1 and result.cost.queries == 600
@@ -109,14 +109,14 @@ def test_too_small_a_budget_is_said_and_the_gap_still_runs(sides, network):
 
 def test_an_endpoint_is_never_searched_unasked(sides, network):
     target = Counting(network, costly=True)
-    result = memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL))
+    result = memberscope.audit(target, *sides, plan=WHOLE, threat=ThreatModel(Access.LABEL))
     assert target.rows == 600 + 32
     assert all(
         "query budget for searches at an endpoint" in e.why
         for e in result.not_run
         if e.attack in LABELS
     )
-    memberscope.audit(target, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL, query_budget=20))
+    memberscope.audit(target, *sides, plan=WHOLE, threat=ThreatModel(Access.LABEL, query_budget=20))
     assert target.rows > 600 + 32 + 600 * 4
 
 
@@ -178,19 +178,19 @@ def test_stored_and_read_back_the_curve_can_be_computed_again(searched, tmp_path
 
 def test_an_interrupted_search_is_not_paid_for_twice(sides, network, tmp_path):
     store = Store(tmp_path)
-    first = memberscope.audit(SklearnTarget(network), *sides, plan=QUICK, store=store)
+    first = memberscope.audit(SklearnTarget(network), *sides, plan=WHOLE, store=store)
 
     class Dead(SklearnTarget):
         def query(self, x):
             raise AssertionError("asked again")
 
-    again = memberscope.audit(Dead(network, digest=None), *sides, plan=QUICK, store=store)
+    again = memberscope.audit(Dead(network, digest=None), *sides, plan=WHOLE, store=store)
     assert again.estimates == first.estimates and again.cost.queries == first.cost.queries
 
 
 def test_a_constant_model_ends_and_tells_nothing(sides):
     model = DummyClassifier(strategy="most_frequent").fit(*sides[0])
-    result = memberscope.audit(model, *sides, plan=QUICK)
+    result = memberscope.audit(model, *sides, plan=WHOLE)
     for attack in ("boundary", "noise"):
         assert abs(area(result, attack).value - area(result, "gap").value) < 1e-9
 
@@ -201,7 +201,7 @@ def test_no_leak_no_finding(sides):
         pair = blobs(400, 100 + seed)
         other, _ = blobs(400, 200 + seed)
         model = LogisticRegression(max_iter=500).fit(*other)
-        result = memberscope.audit(model, *pair, plan=QUICK)
+        result = memberscope.audit(model, *pair, plan=WHOLE)
         outside += sum(
             not area(result, attack).low <= 0.5 <= area(result, attack).high
             for attack in ("boundary", "noise")
@@ -230,7 +230,7 @@ def test_likelihood_ratios_on_labels_run_by_default_with_a_recipe(sides, network
 
 
 def test_transfer_needs_a_population_and_asks_nothing_about_the_records(sides, network):
-    plan = replace(QUICK, attacks=("gap", "transfer"), references=4)
+    plan = replace(WHOLE, attacks=("gap", "transfer"), references=4)
     recipe = MLPClassifier((32,), max_iter=2000)
     without = memberscope.audit(network, *sides, plan=plan)
     assert "Give --recipe and --population" in next(
@@ -245,7 +245,7 @@ def test_transfer_needs_a_population_and_asks_nothing_about_the_records(sides, n
 
 
 def test_white_box_is_a_row_of_its_own_above_the_others(sides, network):
-    plan = replace(QUICK, attacks=("gap", "loss", "gradient_norm", "self_influence", "nasr"))
+    plan = replace(WHOLE, attacks=("gap", "loss", "gradient_norm", "self_influence", "nasr"))
     result = memberscope.audit(network, *sides, plan=plan, threat=ThreatModel(Access.WHITE_BOX))
     assert [threat.access for threat in result.threat_models] == [
         Access.LABEL,
@@ -264,7 +264,7 @@ def test_white_box_is_a_row_of_its_own_above_the_others(sides, network):
 
 def test_a_model_that_does_not_open_is_said_not_to(sides, network):
     closed = FunctionTarget(network.predict_proba, n_classes=4)
-    result = memberscope.audit(closed, *sides, plan=QUICK, threat=ThreatModel(Access.WHITE_BOX))
+    result = memberscope.audit(closed, *sides, plan=WHOLE, threat=ThreatModel(Access.WHITE_BOX))
     assert any(
         entry.access == "white_box" and "returns probabilities only" in entry.why
         for entry in result.not_run
@@ -273,7 +273,7 @@ def test_a_model_that_does_not_open_is_said_not_to(sides, network):
 
 def test_stored_signals_cannot_be_searched():
     result = audit_signals(
-        gaussian_signals(200, 1.0), plan=replace(QUICK, attacks=(*LABELS, "loss"))
+        gaussian_signals(200, 1.0), plan=replace(WHOLE, attacks=(*LABELS, "loss"))
     )
     assert all(
         "got stored signals" in entry.why
@@ -284,7 +284,7 @@ def test_stored_signals_cannot_be_searched():
 
 
 def test_stored_signals_are_not_searched_even_if_asked_to():
-    plan = replace(QUICK, attacks=(*LABELS, "loss"), search_queries=64)
+    plan = replace(WHOLE, attacks=(*LABELS, "loss"), search_queries=64)
     result = audit_signals(gaussian_signals(200, 1.0), plan=plan)
     assert {entry.attack for entry in result.estimates} == {"gap", "loss", "strongest"}
 
@@ -304,7 +304,7 @@ def test_a_model_that_fails_on_moved_copies_is_not_searched_and_gives_no_label(s
         )
         return np.where(seen[:, None], p, np.nan)
 
-    result = memberscope.audit(FunctionTarget(broken, n_classes=4), *sides, plan=QUICK)
+    result = memberscope.audit(FunctionTarget(broken, n_classes=4), *sides, plan=WHOLE)
     reasons = {entry.attack: entry.why for entry in result.not_run}
     assert {
         name
@@ -320,14 +320,14 @@ def test_labels_that_are_no_classes_are_refused(sides):
             lambda x, label=label: np.full((len(x), 1), label), n_classes=4, signal="labels"
         )
         with pytest.raises(InputError, match="Expected labels as whole numbers from 0 to 3"):
-            memberscope.audit(strange, *sides, plan=QUICK, threat=ThreatModel(Access.LABEL))
+            memberscope.audit(strange, *sides, plan=WHOLE, threat=ThreatModel(Access.LABEL))
 
 
 def test_the_dry_run_counts_the_queries_to_come(sides, network):
     target = Counting(network)
-    found = forecast_audit(QUICK, make_subject(target, *sides))
+    found = forecast_audit(WHOLE, make_subject(target, *sides))
     assert target.rows == 0 and found.queries == 600 + 32 + 2 * 600 * 128
-    none = forecast_audit(replace(QUICK, search_queries=0), make_subject(target, *sides))
+    none = forecast_audit(replace(WHOLE, search_queries=0), make_subject(target, *sides))
     assert none.queries == 632 and {"boundary", "noise"} <= {entry.attack for entry in none.not_run}
 
 
