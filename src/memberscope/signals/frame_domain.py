@@ -32,7 +32,8 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
     """
     import narwhals as nw
 
-    frame, names, plain = open_frame(x), name_columns(x), _is_plain_pandas(x)
+    frame, names = open_frame(x), name_columns(x)
+    plain = frame.implementation.is_pandas()
     numbers: list[Floats] = []
     makers: list[Column] = []
     words: list[int] = []
@@ -91,21 +92,13 @@ def _can_hold_numbers(column: Any) -> bool:
     )
 
 
-def _is_plain_pandas(x: Any) -> bool:
-    """Check whether `x` is a data frame of pandas itself, of no other library or subclass."""
-    return f"{type(x).__module__}.{type(x).__name__}" in (
-        "pandas.DataFrame",
-        "pandas.core.frame.DataFrame",
-    )
-
-
 def _build_frame(frame: Any, columns: list[Any]) -> Any:
     """Build a frame of the library of the opened `frame` from narwhals columns (r,)."""
     import narwhals as nw
 
     named = [part.alias(place) for part, place in zip(columns, frame.columns, strict=True)]
     if frame.implementation.is_pandas_like():
-        # Rows of the frame itself, so that a subclass stays one
+        # Columns of these libraries are matched by their index
         base = nw.maybe_reset_index(frame[np.zeros(len(columns[0]), dtype=np.int64)])
         return nw.to_native(base.with_columns(*named))
     return nw.to_native(named[0].to_frame().with_columns(*named[1:]))
@@ -121,7 +114,7 @@ def _build_pandas_frame(frame: Any, columns: list[Any]) -> Any:
 
 
 def _build_number_column(column: Any, *, plain: bool) -> Column:
-    """Make a column of the same type from numbers (r,), or an array of it where pandas is `plain`."""
+    """Make a column of the same type from numbers (r,), or an array of `plain` pandas."""
     import narwhals as nw
 
     whole = column.dtype.is_integer()
