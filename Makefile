@@ -53,6 +53,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/searches.py
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2

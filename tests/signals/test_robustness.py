@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from labelled import Labels, assert_depth_is_seen, linear, memorised, records, spec
+from labelled import Labels, assert_depth_is_seen, linear, memorised, mixed, records, spec
 from scipy.special import ndtr, ndtri
 from scipy.stats import spearmanr
 
@@ -13,6 +13,12 @@ from memberscope.signals import measure_signal
 from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.signals.perturbation import (
     AGREE,
+    BELOW,
+    GROUP,
+    LADDER,
+    LEAST,
+    MOST,
+    STEP,
     WRONG,
     list_transforms,
     measure_augmentation,
@@ -82,6 +88,49 @@ def test_lockstep_is_one_record_at_a_time(bits):
     right = model.label(x) == y
     share = (naive(x, y, model, 1.5, 4, 29) + 0.5) / 30
     np.testing.assert_allclose(found.final[right, 0], np.log(share / (1 - share))[right], atol=1e-9)
+
+
+def naive_staircase(z, domain, keeps, i: int, budget: int) -> float:
+    """Log-strength of record `i`, a copy at a time, from the draws of seed 0."""
+    rng, f, spent, trace, strength = np.random.default_rng(0), z.shape[1], 1, [], 0.0
+
+    def count(levels) -> int:
+        draws = rng.standard_normal((len(levels), 2, f))
+        copies = (
+            perturb_records(domain, z[[i]], np.exp([level]), pair)
+            for level, pair in zip(levels, draws, strict=True)
+        )
+        return sum(keeps(i, copy) for copy in copies)
+
+    while spent < budget:
+        if not trace:
+            width = np.log(LADDER[-1] / LADDER[0]) / len(LADDER)
+            broke = np.log(LADDER[0]) + width * (count(np.log(LADDER)) - 0.5)
+            strength, spent = max(broke - BELOW, LEAST), spent + len(LADDER)
+        else:
+            copies = min(GROUP, budget - spent)
+            step = STEP / len(trace) ** 0.5
+            moved = strength + step * (count([strength] * copies) / copies - AGREE)
+            strength, spent = min(max(moved, LEAST), MOST), spent + copies
+        trace.append(strength)
+    return float(np.mean(trace[len(trace) // 4 :]))
+
+
+def test_the_staircase_is_one_record_at_a_time_in_frames_with_missing_values():
+    x, y, model = mixed(40)
+    domain, z = encode_in_domain(x)
+    found = measure_noise(model, records(x, y), spec("noise", queries=40))
+    right = model.label(x) == y
+
+    def keeps(i: int, copy: np.ndarray) -> bool:
+        return bool(model.label(domain.decode(copy))[0] == y[i])
+
+    # Stages end at 16 and 32 queries, where a move has fewer copies
+    alone = [naive_staircase(z, domain, keeps, i, 16) for i in np.flatnonzero(right)]
+    np.testing.assert_allclose(found.values[right, 0, 0], alone, atol=1e-12)
+    np.testing.assert_array_equal(found.queries[right], [[16, 32, 40]] * int(right.sum()))
+    # The record itself, the ladder, and moves up to 16, 24, 32 and 40 queries
+    assert [len(batch) // right.sum() for batch in model.batches[1:]] == [8, 7, 8, 8, 8]
 
 
 def test_bits_flip_and_categories_are_drawn_as_often_as_said():

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from labelled import Labels, assert_depth_is_seen, linear, memorised, records, spec
+from labelled import Labels, assert_depth_is_seen, linear, memorised, mixed, records, spec
 from scipy.stats import spearmanr
 
 from memberscope.errors import InputError, TargetError, UnmetNeedError
+from memberscope.signals import measure_signal
 from memberscope.signals.boundary import measure_boundary
 from memberscope.signals.boundary_walk import CEILING, FLOOR, NEAR, STARTS, STEEP, BoundaryWalk
 from memberscope.signals.feature_domain import encode_in_domain
@@ -60,7 +61,7 @@ def naive(walk: BoundaryWalk, model: Labels, i: int, budget: int) -> tuple[float
 
     def point(path: int, aim: float, low: float | None) -> tuple[np.ndarray, float]:
         """As far as `aim`, but when halving at least one feature beyond `low`."""
-        end = walk.pool[walk.ends[i, path]]
+        end = domain.movable(z[None], walk.pool[walk.ends[i, path]][None])[0]
         if not walk.replaces:
             return z + aim / walk.lengths[i, path] * (end - z), aim
         now, squares = z.copy(), 0.0
@@ -72,19 +73,23 @@ def naive(walk: BoundaryWalk, model: Labels, i: int, budget: int) -> tuple[float
             now[feature], squares = end[feature], more
         return now, squares**0.5
 
-    best = walk.lengths[i, 0]
+    def keeps(now: np.ndarray) -> bool:
+        return bool(model.label(domain.decode(now[None]))[0] == walk.oracle.labels[i])
+
+    best = walk.lengths[i, 0] if walk.certain[i, 0] else np.inf
     for path in range(walk.ends.shape[1]):
         low, high = 0.0, walk.lengths[i, path]
         if not np.isfinite(high):
             break
-        if path and high > best * (1 - NEAR):
+        first = path == 0 and walk.certain[i, 0]
+        if not first and not (walk.certain[i, path] and high <= best * (1 - NEAR)):
             now, reached = point(path, min(best * (1 - NEAR), high), None)
             if reached <= 0:
                 continue
             if asked == budget:
                 return best, asked
             asked += 1
-            if model.label(now[None])[0] == walk.oracle.labels[i]:
+            if keeps(now):
                 continue
             high = reached
         best = min(best, high)
@@ -95,11 +100,31 @@ def naive(walk: BoundaryWalk, model: Labels, i: int, budget: int) -> tuple[float
             if asked == budget:
                 return best, asked
             asked += 1
-            if model.label(now[None])[0] == walk.oracle.labels[i]:
+            if keeps(now):
                 low = reached
             else:
                 high, best = reached, min(best, reached)
     return best, asked
+
+
+def compare_with_one_at_a_time(x, y, model, budget: int) -> BoundaryWalk:
+    """Check the best distances and the queries of all records against `naive`; give the walk."""
+    domain, z = encode_in_domain(x)
+    predicted = model.label(x).astype(int)
+    asked = np.ones(len(y), dtype=np.int64)
+    walk = BoundaryWalk(Oracle(model, domain, y, asked), z, predicted, 0)
+    alone = [naive(walk, model, i, budget) for i in range(len(y))]
+    walk.advance(budget)
+    right = predicted == y
+    np.testing.assert_allclose(
+        walk.best[right], np.array([best for best, _ in alone])[right], rtol=1e-9
+    )
+    np.testing.assert_array_equal(
+        walk.oracle.asked[right], np.array([asked for _, asked in alone])[right]
+    )
+    # Each call asks about every record that still has a query
+    assert len(model.batches) == walk.oracle.asked[right].max() - 1
+    return walk
 
 
 @pytest.mark.parametrize("bits", [False, True])
@@ -110,19 +135,29 @@ def test_lockstep_is_one_record_at_a_time(bits, budget):
         x = (x > 0).astype(np.float64)
         w = np.random.default_rng(1).standard_normal(12)
         model = Labels(lambda z: (z @ w > 0.3).astype(int))
-    domain, z = encode_in_domain(x)
-    predicted = model.label(x).astype(int)
-    walk = BoundaryWalk(Oracle(model, domain, y, np.ones(80, dtype=np.int64)), z, predicted, 0)
-    assert walk.replaces == bits
-    alone = [naive(walk, model, i, budget) for i in range(80)]
-    walk.advance(budget)
-    right = predicted == y
-    np.testing.assert_allclose(
-        walk.best[right], np.array([best for best, _ in alone])[right], rtol=1e-9
-    )
-    np.testing.assert_array_equal(
-        walk.oracle.asked[right], np.array([asked for _, asked in alone])[right]
-    )
+    assert compare_with_one_at_a_time(x, y, model, budget).replaces == bits
+
+
+@pytest.mark.parametrize("budget", [7, 60])
+def test_lockstep_is_one_record_at_a_time_in_frames_with_missing_values(budget):
+    x, y, model = mixed(60)
+    walk = compare_with_one_at_a_time(x, y, model, budget)
+    assert not walk.certain.all() and np.isnan(walk.z).any()
+
+
+def test_batches_hold_no_more_than_memory_allows(monkeypatch):
+    x, y, model = mixed(60)
+    few, whole = (Labels(model.label) for _ in range(2))
+    expected = [
+        measure_signal(whole, records(x, y), spec(name, queries=20))
+        for name in ("boundary", "noise")
+    ]
+    monkeypatch.setattr("memberscope.signals.label_oracle.CELLS", 7 * x.shape[1])
+    for name, wanted in zip(("boundary", "noise"), expected, strict=True):
+        found = measure_signal(few, records(x, y), spec(name, queries=20))
+        np.testing.assert_array_equal(found.values, wanted.values)
+        np.testing.assert_array_equal(found.queries, wanted.queries)
+    assert max(map(len, few.batches)) == 7 and max(map(len, whole.batches)) > 60
 
 
 def test_paths_lead_to_the_nearest_records_with_another_label():

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from memberscope.signals import measure_signal
 from memberscope.statistics import auc_value, roc
@@ -63,6 +64,38 @@ def memorised(n: int, f: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, La
     member = np.arange(n) < n // 2
     model = KNeighborsClassifier(1).fit(x[member], y[member])
     return x, y, Labels(model.predict), member
+
+
+def mixed(n: int, seed: int = 0) -> tuple[pd.DataFrame, np.ndarray, Labels]:
+    """A frame of words, categories and numbers, some of them missing, a model of it.
+
+    And labels, of which a tenth are not the model's.
+    """
+    rng = np.random.default_rng(seed)
+    town = rng.choice(["here", "there", "elsewhere"], n).astype(object)
+    x = pd.DataFrame(
+        {
+            "job": rng.choice(["clerk", "farmer", "nurse"], n),
+            "town": np.where(rng.random(n) < 0.1, None, town),
+            "size": pd.Categorical(rng.choice(["low", "mid"], n), categories=["no", "low", "mid"]),
+            "age": rng.integers(18, 90, n),
+            "income": np.where(rng.random(n) < 0.2, np.nan, rng.gamma(2.0, 1e4, n)),
+            "rich": rng.random(n) < 0.5,
+        }
+    )
+
+    def label(frame: pd.DataFrame) -> np.ndarray:
+        return (
+            (frame["age"] - 50) / 20
+            + frame["income"].fillna(2e4) / 2e4
+            + (frame["job"] == "nurse")
+            - (frame["town"] == "here")
+            + 0.5 * (frame["size"] == "low")
+            > 1
+        ).to_numpy(dtype=np.int64)
+
+    y = label(x)
+    return x, np.where(np.arange(n) % 10 == 3, 1 - y, y), Labels(label)
 
 
 def deeper(

@@ -86,10 +86,32 @@ class BoundaryWalk:
             if not going.any():
                 return score_distances(self.best, self.right, self.unit)
             for rows in split_rows(np.flatnonzero(going), self.z.shape[1]):
-                self.step(rows)
+                self.ask_next(rows)
 
-    def step(self, rows: NDArray[np.int64]) -> None:
-        """Make one query for each record in `rows` (r,), or move it to its next path."""
+    def ask_next(self, rows: NDArray[np.int64]) -> None:
+        """Make one query for each record in `rows` (r,) that has one left, all in one call."""
+        blocks = []
+        moving = rows
+        # What needs no query would make calls of few rows, so that all go on until they need one
+        while len(moving):
+            ask, points, distance = self.find_queries(moving)
+            blocks.append((moving[ask], points, distance))
+            moving = np.delete(moving, ask)
+            moving = moving[self.path[moving] < self.ends.shape[1]]
+        asked, points, distance = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        keeps = self.oracle.keeps(asked, points)
+        # Records whose new path comes no closer go on to the next
+        passed = asked[keeps & ~self.halving[asked]]
+        self.low[asked[keeps]] = distance[keeps]
+        self.halve(asked[~keeps], distance[~keeps])
+        self.leave(passed)
+
+    def find_queries(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Floats, Floats]:
+        """Find the queries of the records in `rows` (r,), and move those without one a step on.
+
+        Give the positions in `rows` that have one (q,), the points to ask about (q, f), and their
+        distances (q,).
+        """
         length = self.lengths[rows, self.path[rows]]
         halving, best = self.halving[rows], self.best[rows]
         # The middle of a stretch, or as far along a new path as could still be closer
@@ -105,15 +127,16 @@ class BoundaryWalk:
         # A discrete path may have no point strictly between what is known: a query there would be
         # wasted
         worth = (distance > 0) & (~halving[ask] | (distance < self.high[rows[ask]] * (1 - 1e-9)))
-        asked = ask[worth]
-        keeps = self.oracle.keeps(rows[asked], points[worth])
-        self.low[rows[asked[keeps]]] = distance[worth][keeps]
-        self.halve(rows[asked[~keeps]], distance[worth][~keeps])
         # A path is left when its stretch is fine, or when it cannot come closer
-        left = np.ones(len(rows), dtype=bool)
-        left[known], left[asked[~keeps]], left[asked[halving[asked]]] = False, False, False
-        self.path[rows[left]] += 1
-        self.halving[rows[left]] = False
+        left = ~known
+        left[ask[worth]] = False
+        self.leave(rows[left])
+        return ask[worth], points[worth], distance[worth]
+
+    def leave(self, rows: NDArray[np.int64]) -> None:
+        """Go on to the next path of the records `rows` (r,)."""
+        self.path[rows] += 1
+        self.halving[rows] = False
 
     def halve(self, rows: NDArray[np.int64], distance: Floats) -> None:
         """Continue with the stretch up to `distance` (r,), where the label is another."""

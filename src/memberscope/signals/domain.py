@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,11 @@ class Domain:
         real = int((~self.discrete & (self.high > self.low) & (self.scale > 0)).sum())
         return 0.1 * float(np.sqrt(max(apart + 2 * real, 1e-12)))
 
+    @cached_property
+    def bit_sums(self) -> Floats:
+        """Sum of both values of each discrete feature (f,) with exactly two; NaN for others."""
+        return np.array([_add_bit_values(seen) for seen in self.levels])
+
     def inside(self, z: Floats) -> Floats:
         """Move numbers (n, f) to the nearest ones of the domain.
 
@@ -98,6 +104,13 @@ class Domain:
         # An entry that is missing on either side is no distance
         missing = np.isnan(apart)
         return np.where(missing, 0.0, squares) if missing.any() else squares
+
+
+def _add_bit_values(seen: Floats) -> float:
+    """Give the sum of the two values in `seen` (s,), sorted; NaN if they are not two."""
+    if not len(seen) or seen[0] == seen[-1] or not np.isin(seen, (seen[0], seen[-1])).all():
+        return float("nan")
+    return float(seen[0] + seen[-1])
 
 
 def _encode_values(values: Floats) -> NDArray[np.int64]:

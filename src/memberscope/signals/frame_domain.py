@@ -33,6 +33,7 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
     import narwhals as nw
 
     frame, names = open_frame(x), name_columns(x)
+    plain = frame.implementation.is_pandas()
     numbers: list[Floats] = []
     makers: list[Column] = []
     words: list[int] = []
@@ -40,7 +41,7 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
     for place, values in enumerate(list_values(x)):
         column = frame[str(place)]
         if values.dtype.kind in "uif" and _can_hold_numbers(column):
-            z, maker = values.astype(np.float64), _build_number_column(column, values)
+            z, maker = values.astype(np.float64), _build_number_column(column, plain=plain)
             # No noise could move an infinite number
             if np.isinf(z).any():
                 raise UnmetNeedError(
@@ -52,7 +53,7 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
             is_scale = values.dtype.kind in "mMuif" and not isinstance(
                 column.dtype, nw.Categorical | nw.Enum | nw.Boolean
             )
-            z, levels, maker = _encode_levels(column, values, is_scale=is_scale)
+            z, levels, maker = _encode_levels(column, values, is_scale=is_scale, plain=plain)
             if not is_scale:
                 (fixed if len(levels) > max(FEW, len(values) // 2) else words).append(place)
         numbers.append(z)
@@ -65,15 +66,13 @@ def encode_frame(x: Any) -> tuple[Domain, Floats]:
             f"Run attacks that need one query, or give other columns."
         )
 
+    build = _build_pandas_frame if plain else _build_frame
+    titles = x.columns if hasattr(x, "iloc") else names
+
     def decode(z: Floats) -> Any:
-        columns = [
-            maker(part).alias(str(place))
-            for place, (maker, part) in enumerate(zip(makers, z.T, strict=True))
-        ]
-        # Rows of the frame itself, so that fixed columns keep real values and types
-        base = nw.maybe_reset_index(frame[np.zeros(len(z), dtype=np.int64)])
-        native = nw.to_native(base.with_columns(*columns))
-        return rename_frame(native, x.columns if hasattr(x, "iloc") else names)
+        parts = np.ascontiguousarray(z.T)
+        columns = [make(part) for make, part in zip(makers, parts, strict=True)]
+        return rename_frame(build(frame, columns), titles)
 
     z = np.column_stack(numbers)
     return build_column_domain(z, z.shape[1:], decode, words, fixed), z
@@ -93,33 +92,55 @@ def _can_hold_numbers(column: Any) -> bool:
     )
 
 
-def _build_number_column(column: Any, values: NDArray[Any]) -> Column:
-    """Make a column of the same type from numbers (r,)."""
+def _build_frame(frame: Any, columns: list[Any]) -> Any:
+    """Build a frame of the library of the opened `frame` from narwhals columns (r,)."""
+    import narwhals as nw
+
+    named = [part.alias(place) for part, place in zip(columns, frame.columns, strict=True)]
+    if frame.implementation.is_pandas_like():
+        # Columns of these libraries are matched by their index
+        base = nw.maybe_reset_index(frame[np.zeros(len(columns[0]), dtype=np.int64)])
+        return nw.to_native(base.with_columns(*named))
+    return nw.to_native(named[0].to_frame().with_columns(*named[1:]))
+
+
+def _build_pandas_frame(frame: Any, columns: list[Any]) -> Any:
+    """Build a frame of pandas from arrays (r,), all at once, in a fraction of the time."""
+    pandas = frame.implementation.to_native_namespace()
+    index = pandas.RangeIndex(len(columns[0]))
+    # The type is given, as pandas would turn objects into its own words
+    parts = [pandas.Series(part, index=index, dtype=part.dtype, copy=False) for part in columns]
+    return pandas.DataFrame(dict(enumerate(parts)), index=index, copy=False)
+
+
+def _build_number_column(column: Any, *, plain: bool) -> Column:
+    """Make a column of the same type from numbers (r,), or an array of `plain` pandas."""
     import narwhals as nw
 
     whole = column.dtype.is_integer()
-    nulls = bool(column.is_null().any())
     pandas_like = column.implementation.is_pandas_like()
+    kind = getattr(column.to_native(), "dtype", None)
+    nulls = bool(column.is_null().any())
 
     def make(z: Floats) -> Any:
         # Types of whole numbers cannot hold what lies between
         z = np.rint(z) if whole else z
-        if pandas_like:
-            plain = nw.new_series("x", z, nw.Float64(), backend=column.implementation).to_native()
-            return nw.from_native(plain.astype(column.to_native().dtype), series_only=True)
-        # Their types hold None, not NaN, for what is missing
-        if nulls and np.isnan(z).any():
-            known = [None if value != value else value for value in z.tolist()]
-            return nw.new_series("x", known, nw.Float64(), backend=column.implementation).cast(
-                column.dtype
-            )
-        return nw.new_series("x", z, nw.Float64(), backend=column.implementation).cast(column.dtype)
+        if plain and isinstance(kind, np.dtype):
+            return z.astype(kind)
+        # Other libraries hold None, not NaN, for what is missing
+        lacking = nulls and not pandas_like and np.isnan(z).any()
+        known = [None if value != value else value for value in z.tolist()] if lacking else z
+        made = nw.new_series("x", known, nw.Float64(), backend=column.implementation)
+        if not pandas_like:
+            return made.cast(column.dtype)
+        native = made.to_native().astype(kind)
+        return native.array if plain else nw.from_native(native, series_only=True)
 
     return make
 
 
 def _encode_levels(
-    column: Any, values: NDArray[Any], *, is_scale: bool
+    column: Any, values: NDArray[Any], *, is_scale: bool, plain: bool
 ) -> tuple[Floats, NDArray[np.int64], Column]:
     """Encode the values (n,) of a column whose decoded values are taken from the column itself.
 
@@ -143,12 +164,18 @@ def _encode_levels(
     holder = np.zeros(len(levels), dtype=np.int64)
     # Backwards, so that the first record with each value holds it
     holder[inverse[::-1]] = np.flatnonzero(~missing)[::-1]
-    absent, middles = int(np.argmax(missing)), (known[1:] + known[:-1]) / 2
+    middles = (known[1:] + known[:-1]) / 2
+    # One record of each value, and last one whose value is missing
+    kept = np.append(holder, np.argmax(missing))
+    few = column[kept].to_native().array if plain else column[kept]
 
     def make(moved: Floats) -> Any:
-        # The nearest value that the column has
-        near = holder[np.searchsorted(middles, moved)] if len(holder) else absent
-        return nw.maybe_reset_index(column[np.where(np.isnan(moved), absent, near)])
+        # The nearest value that the column has; the last where there is none. Codes are their own
+        # places, which takes a tenth of the time of a search
+        near = np.searchsorted(middles, moved) if is_scale else np.ceil(moved - 0.5)
+        near = np.clip(near, 0, len(holder) - 1)
+        near = np.where(np.isnan(moved), len(holder), near).astype(np.int64)
+        return few.take(near) if plain else nw.maybe_reset_index(few[near])
 
     return z, holder, make
 

@@ -5,13 +5,14 @@ All label-only searches use it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope._parallel import limit_threads
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.facts import read_target_facts
 from memberscope.signals.collect import predict_labels
@@ -26,6 +27,9 @@ FIRST = 16  # queries up to the first stage; each later stage doubles them
 SETTLED = 0.99  # rank correlation between two stages from which more queries are not worth asking
 # And the mean change of the values, so that models searched to other stages stay comparable
 DRIFT = 0.1
+
+# Records (r,), of which each may stand more than once, and a copy of each (r, f)
+Block = tuple[NDArray[np.int64], Floats]
 
 
 @dataclass(eq=False)
@@ -50,17 +54,52 @@ class Oracle:
         """
         # A record may stand in several rows, each of which is a query
         self.asked += np.bincount(rows, minlength=len(self.asked))
-        step = max(1, CELLS // z.shape[1])
+        step = self.rows_a_call(z.shape[1])
         parts = [
-            ask_top_labels(
-                self.target, self.domain.decode(z[i : i + step]), self.owners_of(rows[i : i + step])
-            )
-            for i in range(0, len(z), step)
+            self.ask(rows[start : start + step], z[start : start + step])
+            for start in range(0, len(z), step)
         ]
         same: Bools = (
             np.concatenate(parts) == self.labels[rows] if parts else np.zeros(0, dtype=bool)
         )
         return same
+
+    def keeps_each(self, blocks: Iterable[Block]) -> list[tuple[NDArray[np.int64], Bools]]:
+        """Check blocks of copies as `keeps` does, in as few calls as memory allows.
+
+        A call costs time however few rows it has. Give the rows and the answers of each block.
+        """
+        found: list[tuple[NDArray[np.int64], Bools]] = []
+        waiting: list[Block] = []
+        # Blocks are made when their turn comes, so that few are held at a time
+        for rows, z in blocks:
+            held = len(rows) + sum(len(other) for other, _ in waiting)
+            if held > self.rows_a_call(z.shape[1]):
+                found += self._check_together(waiting)
+                waiting = []
+            waiting.append((rows, z))
+        return found + self._check_together(waiting)
+
+    def _check_together(self, blocks: list[Block]) -> list[tuple[NDArray[np.int64], Bools]]:
+        """Check the copies of several blocks in one call."""
+        if not blocks:
+            return []
+        rows, z = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        ends = np.cumsum([len(part) for part, _ in blocks])[:-1]
+        kept = self.keeps(rows, z)
+        return list(zip(np.split(rows, ends), np.split(kept, ends), strict=True))
+
+    def ask(self, rows: NDArray[np.int64], z: Floats) -> Ints:
+        """Query the top labels (r,) of copies `z` (r, f) of the records `rows` (r,), in one call."""
+        x, owners = self.domain.decode(z), self.owners_of(rows)
+        with limit_threads(z.size):
+            return ask_top_labels(self.target, x, owners)
+
+    def rows_a_call(self, width: int) -> int:
+        """Count the rows of `width` numbers that one call may have."""
+        metered = find_metered_target(self.target)
+        rows = max(1, CELLS // width)
+        return rows if metered is None else min(rows, metered.rows_a_query)
 
     def owners_of(self, rows: NDArray[np.int64]) -> NDArray[np.str_] | None:
         """Name whose budget the queries about the records `rows` (r,) are taken from."""
@@ -81,12 +120,7 @@ def ask_first_labels(oracle: Oracle, z: Floats) -> Ints:
     # A record's first answer counts against its budget as well
     oracle.asked += 1
     parts = split_rows(np.arange(len(z)), z.shape[1])
-    return np.concatenate(
-        [
-            ask_top_labels(oracle.target, oracle.domain.decode(z[part]), oracle.owners_of(part))
-            for part in parts
-        ]
-    )
+    return np.concatenate([oracle.ask(part, z[part]) for part in parts])
 
 
 def ask_top_labels(target: Target, x: object, owners: NDArray[np.str_] | None = None) -> Ints:

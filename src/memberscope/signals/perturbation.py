@@ -18,6 +18,8 @@ Control 30, 1992.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,7 @@ from memberscope.errors import UnmetNeedError
 from memberscope.signals.domain import Domain
 from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.signals.label_oracle import (
+    Block,
     Oracle,
     ask_first_labels,
     build_oracle,
@@ -162,12 +165,16 @@ class Staircase:
         kept = np.zeros(len(self.z))
         # The same draws for all records: what differs between them is then not the noise
         draws = self.rng.standard_normal((len(strengths), 2, self.z.shape[1]))
-        for level, (normal, other) in zip(strengths, draws, strict=True):
-            for rows in split_rows(np.flatnonzero(self.right), self.z.shape[1]):
-                copies = perturb_records(
-                    self.oracle.domain, self.z[rows], np.exp(level[rows]), (normal, other)
-                )
-                kept[rows] += self.oracle.keeps(rows, copies)
+
+        def perturb() -> Iterator[Block]:
+            for level, pair in zip(strengths, draws, strict=True):
+                for rows in split_rows(np.flatnonzero(self.right), self.z.shape[1]):
+                    strength = np.exp(level[rows])
+                    yield rows, perturb_records(self.oracle.domain, self.z[rows], strength, pair)
+
+        # Copies do not depend on each other's answers
+        for rows, same in self.oracle.keeps_each(perturb()):
+            kept[rows] += same
         self.spent += len(strengths)
         return kept
 
@@ -195,23 +202,12 @@ def perturb_records(
             ]
         )
         # A bit flips: the sum of both values, less the one it has, is the other
-        two = np.array(
-            [
-                domain.levels[j][0] + domain.levels[j][-1] if _is_bit(domain, int(j)) else np.nan
-                for j in places
-            ]
-        )
+        two = domain.bit_sums[places]
         now = z[:, places]
         # What is missing stays missing
         hit &= ~np.isnan(now)
         copies[:, places] = np.where(hit, np.where(np.isnan(two), drawn, two - now), now)
     return copies
-
-
-def _is_bit(domain: Domain, feature: int) -> bool:
-    """Check whether a discrete feature has exactly two values."""
-    seen = domain.levels[feature]
-    return seen[0] != seen[-1] and bool(np.isin(seen, (seen[0], seen[-1])).all())
 
 
 def measure_augmentation(
@@ -240,12 +236,16 @@ def measure_augmentation(
     kept = np.zeros(len(z))
     done = 0
 
-    def advance(until: int) -> Floats:
-        nonlocal done
-        for kind in kinds[done : until - 1]:
+    def transform(start: int, stop: int) -> Iterator[Block]:
+        for kind in kinds[start:stop]:
             for rows in split_rows(np.flatnonzero(right), z.shape[1]):
                 moved = transform_images(z[rows].reshape(-1, *domain.shape), *kind)
-                kept[rows] += oracle.keeps(rows, domain.inside(moved.reshape(len(rows), -1)))
+                yield rows, domain.inside(moved.reshape(len(rows), -1))
+
+    def advance(until: int) -> Floats:
+        nonlocal done
+        for rows, same in oracle.keeps_each(transform(done, until - 1)):
+            kept[rows] += same
         done = until - 1
         # Half a pseudo-copy keeps the logit finite
         share = (kept + 0.5) / (done + 1)
