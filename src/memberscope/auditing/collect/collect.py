@@ -177,9 +177,7 @@ def collect_audit_data(
     observed = _ask_target(plan, subject, training, store, report)
     schedule = build_schedule(plan, subject, observed.signal, training)
     evidence = _build_level_evidence(plan, subject, observed, schedule.levels, streams["features"])
-    schedule, evidence, inversion = add_inverted_levels(
-        schedule, evidence, plan.search_queries or 0
-    )
+    schedule, evidence, inversion = add_inverted_levels(schedule, evidence, plan, subject.target)
     # Told at once: hours of training are lost on a model that answers at random
     unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
     for note in unfitted:
