@@ -28,10 +28,11 @@ TriedLevels = tuple[Schedule, dict[Level, Evidence], Control | None]
 
 @dataclass
 class _Tries:
-    """What came of each try: sentences by what was tried, levels and shares undone."""
+    """What came of each try: sentences by what was tried, levels added, and shares undone."""
 
     said: dict[str, str] = field(default_factory=dict)
-    undone: list[str] = field(default_factory=list)
+    levels: list[str] = field(default_factory=list)
+    is_undone: bool = False
     shares: dict[str, float] = field(default_factory=dict)
     is_whole: bool = True
 
@@ -39,6 +40,7 @@ class _Tries:
         """Add what came of one try."""
         self.said[word] = attempt.why
         self.is_whole = self.is_whole and attempt.is_whole
+        self.is_undone = self.is_undone or attempt.is_undone
         if attempt.share:
             self.shares[word] = attempt.share
 
@@ -47,8 +49,8 @@ class _Tries:
         if not self.said:
             return None
         # Where something was not tried, nothing is shown to hold
-        passed = False if self.undone else True if self.is_whole else None
-        details = {"levels": self.undone, "shares": self.shares}
+        passed = False if self.is_undone else True if self.is_whole else None
+        details = {"levels": self.levels, "shares": self.shares}
         return Control(passed, " ".join(dict.fromkeys(self.said.values())), details=details)
 
 
@@ -77,7 +79,7 @@ def add_inverted_levels(
                     level, restriction=f"{level.restriction}+{INVERTED}", recovery=attempt.recovery
                 )
                 levels.append(undone)
-                tries.undone.append(undone.word)
+                tries.levels.append(undone.word)
                 found[undone] = replace(
                     evidence[level], target=attempt.recovery(answers)[:, None, :]
                 )

@@ -45,6 +45,11 @@ class InversionAttempt:
     is_whole: bool = True
     share: float = 0.0
 
+    @property
+    def is_undone(self) -> bool:
+        """Whether as many answers came back as count as undone."""
+        return self.recovery is not None and self.share >= LEAST_SHARE
+
 
 def is_inverted(restriction: str | None) -> bool:
     """Tell whether a level's restriction says that its noise was undone.
@@ -164,9 +169,9 @@ def _try_guarded(answers: Floats, defence: OutputDefence, name: str) -> Inversio
         return InversionAttempt(f"{name} was not tried: too few answers.", is_whole=False)
     if found.share >= LEAST_SHARE:
         return InversionAttempt(f"{name} can be undone {found.words}.", found, share=found.share)
-    return InversionAttempt(
+    why = (
         f"{name} was tried to be undone with its fitted classifier and another key: of made-up "
         f"answers that it moves by more than {TOLERANCE:g}, {100 * found.share:.3g}% come back to "
-        f"within that, fewer than the {100 * LEAST_SHARE:.3g}% from which on they are attacked.",
-        share=found.share,
+        "within that. What comes back is attacked too."
     )
+    return InversionAttempt(why, found, share=found.share)

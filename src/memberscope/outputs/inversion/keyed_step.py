@@ -144,7 +144,7 @@ class KeyedStep:
         lost = (seen > 0).astype(float) @ (sites == 0).astype(float).T > 0
         if isinstance(self.keyed, OutputNoise):
             loss[impossible | lost] = np.inf
-            return np.maximum(loss, 0.0)
+            return np.asarray(np.maximum(loss, 0.0), dtype=np.float64)
         # Nothing but the order is left of an answer
         same = _have_same_order(seen, self.apply_before(points))
         return np.asarray(np.where(same, 0.0, np.inf), dtype=np.float64)
