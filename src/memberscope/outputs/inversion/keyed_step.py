@@ -178,10 +178,11 @@ def split_keyed_step(defence: OutputDefence) -> KeyedStep | None:
 
 def keep_noisy_answers(rows: Floats) -> Floats:
     """Keep the different answers (m, k) of `rows` (n, k) that can carry noise."""
-    shown = np.unique(rows, axis=0)
+    shown: Floats = np.unique(rows, axis=0)
     top = np.nanmax(np.where(np.isnan(shown), -np.inf, shown), axis=1)
     # A certain answer has no noise, so it says nothing about a key
-    return shown[(top < CERTAIN) & ((shown > 0).sum(axis=1) > 0)]
+    kept: Floats = shown[(top < CERTAIN) & ((shown > 0).sum(axis=1) > 0)]
+    return kept
 
 
 def _apply_parts(parts: Sequence[OutputDefence], outputs: Floats) -> Floats:
