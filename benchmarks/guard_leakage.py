@@ -30,6 +30,7 @@ from memberscope import audit
 from memberscope.auditing import Plan
 from memberscope.cli.guard.app import app
 from memberscope.guard import build_keyed_defence, read_policy
+from memberscope.outputs import is_inverted
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import has_fittable_part, load_fitted, with_fitted
 from memberscope.statistics import auc_interval
@@ -203,13 +204,17 @@ def estimates(target: Target, work: Work) -> dict[tuple, dict]:
     result = audit(target, *work.sides, plan=PLAN)
     keys = ("attack", "access", "metric", "fpr", "prior", "group", "threshold", "target")
     found = {}
-    for estimate in result.estimates:
+    # An endpoint does not say what is in force behind it, so nothing is undone there
+    compared = [entry for entry in result.estimates if not is_inverted(entry.restriction)]
+    if (tried := result.controls.get("inversion")) is not None:
+        print(f"  {tried.why}", flush=True)
+    for estimate in compared:
         document = (
             asdict(estimate) if not hasattr(estimate, "model_dump") else estimate.model_dump()
         )
         document.pop("restriction", None)  # an endpoint does not say what is in force behind it
         found[tuple(str(document.get(key)) for key in keys)] = document
-    assert len(found) == len(result.estimates)
+    assert len(found) == len(compared)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
@@ -12,7 +13,7 @@ import memberscope
 from memberscope.auditing import Plan
 from memberscope.auditing.documents.access_levels import derive_audit_key
 from memberscope.auditing.verdict.recompute import verify_arrays
-from memberscope.outputs import OutputNoise
+from memberscope.outputs import HampOutput, MemGuard, OutputNoise
 from memberscope.targets import RestrictedTarget, SklearnTarget
 from memberscope.types import ThreatModel
 
@@ -102,9 +103,50 @@ def test_a_model_that_stands_behind_noise_already_is_tried_too(forest):
     ]
 
 
+def test_a_chain_is_undone_too(forest, plain):
+    result, found = audited(forest, "noise:0.5:7+round:2", attacks=("gap", "loss"))
+    assert found["noise:0.5:7+round:2+inverted"] == pytest.approx(plain, abs=0.01)
+    control = result.controls["inversion"]
+    assert control.passed is False and control.details["shares"] == {
+        "probabilities noise:0.5:7+round:2": 1.0
+    }
+
+
+def test_behind_labels_there_is_nothing_to_undo_and_it_is_said(forest):
+    control = audited(forest, "noise:0.5+label", attacks=("gap",))[0].controls["inversion"]
+    assert control.passed is True and "noise:0.5+label shows labels alone" in control.why
+
+
 def test_what_is_not_tried_is_said_and_passes_nothing(forest):
-    control = audited(forest, "noise:0.5+round:2", attacks=("gap", "loss"))[0].controls["inversion"]
-    assert control.passed is None and "was not tried to be undone: it is a chain" in control.why
+    restriction = "noise:0.5+noise:0.1"
+    control = audited(forest, restriction, attacks=("gap", "loss"))[0].controls["inversion"]
+    assert control.passed is None and "it has 2 parts with draws of their own" in control.why
+
+
+def test_fitted_defences_are_tried_with_what_they_are_fitted_to(forest, plain):
+    model, members, others = forest
+    target = SklearnTarget(model)
+    known = target.query(np.concatenate([members[0], others[0]]))
+    guard = MemGuard(1.0, key=bytes(32)).fit(known, np.arange(800) < 400)
+    result = memberscope.audit(RestrictedTarget(target, guard), members, others, plan=PLAN)
+    found = {
+        entry.restriction: entry.value
+        for entry in result.estimates
+        if (entry.attack, entry.metric) == ("loss", "auc")
+    }
+    assert found["memguard:1"] < plain - 0.02
+    assert found["memguard:1+inverted"] == pytest.approx(plain, abs=0.01)
+    assert "by whoever has its fitted classifier" in result.controls["inversion"].why
+    assert not verify_arrays(result, result.arrays)
+    random = np.random.default_rng(0).dirichlet(np.ones(3), 500)
+    scores = HampOutput(key=bytes(32)).fit(random, np.zeros(500, dtype=bool))
+    behind = RestrictedTarget(target, scores)
+    control = memberscope.audit(behind, members, others, plan=PLAN).controls["inversion"]
+    assert control.passed is True and "Nothing but the order" in control.why
+    # A recipe that fits a defence to each model does not name it as a restriction
+    behind.restriction = None
+    control = memberscope.audit(behind, members, others, plan=PLAN).controls["inversion"]
+    assert control.passed is None and "It belongs to the training" in control.why
 
 
 def test_without_noise_nothing_is_said(forest):

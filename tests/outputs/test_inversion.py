@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import os
+import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import roc_auc_score
+from sklearn.neural_network import MLPClassifier
 
 from memberscope.errors import InputError
 from memberscope.outputs import (
+    HampOutput,
+    MemGuard,
     find_recovery,
     list_randomised_parts,
     parse_restriction,
+    try_inversion,
     with_noise_key,
     without_noise_keys,
 )
 from memberscope.outputs.noise import OutputNoise
 from memberscope.outputs.noise_keys import draw_keyed_words
+
+KEY = bytes(range(32))
 
 
 def votes(n: int, k: int, trees: int, seed: int = 0) -> np.ndarray:
@@ -48,6 +59,124 @@ def test_noise_that_is_small_beside_the_grid_is_snapped_away_without_any_key():
     assert found.seed is None and found.votes == 20 and found.share > 0.9
     right = (np.abs(found(seen) - true) < 1e-9).all(axis=1).mean()
     assert right > 0.9 and abs(right - found.share) < 0.1, "it knows how often it is right"
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "seed", "right"),
+    [
+        ("noise:0.3:7+round:2", 3, 7, 0.9),
+        ("noise:0.3:5+top:1", 3, 5, 1.0),
+        ("noise:0.3:4+top:2+round:2", 3, 4, 0.9),
+        ("top:3+noise:0.1:5", 5, 5, 1.0),
+        ("temperature:2+noise:0.5:3", 4, 3, 1.0),
+        ("noise:0.5:2+temperature:2", 4, 2, 1.0),
+    ],
+)
+def test_parts_without_a_key_before_and_after_do_not_hide_a_public_seed(name, k, seed, right):
+    true, defence = votes(600, k, 20), parse_restriction(name)
+    seen = defence(true)
+    tried = try_inversion(seen, without_noise_keys(defence))
+    assert tried.recovery.seed == seed and tried.share > 0.99
+    assert tried.recovery.is_comparable != name.startswith("top")
+    found = tried.recovery(seen)
+    same = np.isnan(found) | (np.abs(found - true) < 1e-9)
+    assert same.all(axis=1).mean() >= right
+    assert np.isnan(found).any() == name.startswith("top"), "what was hidden first stays hidden"
+
+
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [("noise:0.05+round:2", 3), ("top:3+noise:0.05", 30), ("temperature:2+noise:0.03", 3)],
+)
+def test_small_noise_in_a_chain_is_snapped_away_and_large_noise_is_not(name, k):
+    true = votes(200, k, 20)
+    seen = with_noise_key(parse_restriction(name), os.urandom(32))(true)
+    tried = try_inversion(seen, parse_restriction(name))
+    found = tried.recovery(seen)
+    right = (np.isnan(found) | (np.abs(found - true) < 1e-9)).all(axis=1).mean()
+    assert right > 0.85 and abs(right - tried.share) < 0.1, "it knows how often it is right"
+    large = name.replace("noise:0.05", "noise:0.7").replace("noise:0.03", "noise:0.7")
+    seen = with_noise_key(parse_restriction(large), os.urandom(32))(true)
+    tried = try_inversion(seen, parse_restriction(large))
+    assert tried.recovery is None and "in vain" in tried.why
+
+
+@pytest.mark.parametrize(
+    ("name", "k", "why", "is_whole"),
+    [
+        ("noise:0.5+label", 3, "shows labels alone", True),
+        ("noise:0.05+round:2", 30, "the others were not tried", False),
+        ("noise:0.5+noise:0.1", 3, "it has 2 parts with draws of their own", False),
+        ("memguard:1", 3, "what memguard:1 is fitted to is not known", False),
+        ("hamp_output+round:2", 3, "what hamp_output is fitted to is not known", False),
+    ],
+)
+def test_what_cannot_be_tried_is_said(name, k, why, is_whole):
+    tried = try_inversion(votes(100, k, 20), parse_restriction(name))
+    assert tried.recovery is None and why in tried.why and tried.is_whole == is_whole
+
+
+@pytest.mark.parametrize("name", ["noise:0.05", "noise:0.05+round:3", "top:2+noise:0.05"])
+def test_nothing_comes_back_of_pure_noise(name):
+    pure = np.random.default_rng(4).dirichlet(np.ones(3), 150)
+    defence = with_noise_key(parse_restriction(name), os.urandom(32))
+    assert find_recovery(defence(pure), defence) is None
+
+
+def test_of_hamp_only_the_order_is_left_but_with_a_public_seed_votes_come_back():
+    random = np.random.default_rng(1).dirichlet(np.ones(3), 1000)
+    outside, true = np.zeros(1000, dtype=bool), votes(600, 3, 20)
+    secret = HampOutput(key=os.urandom(32)).fit(random, outside)
+    tried = try_inversion(secret(true), secret, secret)
+    assert tried.recovery is None and tried.is_whole
+    assert "Nothing but the order of the classes is left in hamp_output" in tried.why
+    public = HampOutput(seed=3).fit(random, outside)
+    found = find_recovery(public(true), without_noise_keys(public))
+    assert found.seed == 3
+    assert (np.abs(found(public(true)) - true).max(axis=1) < 1e-9).mean() > 0.9
+
+
+@pytest.mark.parametrize("stop", ["undecided", "crossed"])
+def test_memguard_hides_no_votes_from_whoever_has_its_classifier(stop):
+    """The noise follows from the answer; the key decides only whether it is used."""
+    true = votes(200, 3, 20)
+    guard = MemGuard(0.3, stop=stop, key=os.urandom(32)).fit(true, true.max(axis=1) > 0.7)
+    seen = guard(true)
+    assert (np.abs(seen - true).max(axis=1) < 1e-9).mean() < 0.8
+    tried = try_inversion(seen, parse_restriction(guard.name), guard)
+    assert tried.share > 0.95 and "by whoever has its fitted classifier" in tried.why
+    # Noise can end at one point for several answers
+    assert (np.abs(tried.recovery(seen) - true).max(axis=1) < 1e-9).mean() > 0.75
+
+
+def test_memguard_on_real_data_comes_back_only_where_it_stops_beyond(real_data: Path):
+    """Location-30, by the AUC of the label's probability."""
+    stored = np.load(real_data / "location30.npz")
+    order = np.random.default_rng(0).permutation(len(stored["y"]))
+    x, y = stored["X"][order].astype(float), stored["y"][order].astype(int)
+    model = MLPClassifier((256, 128), max_iter=60, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        plain = model.fit(x[:1000], y[:1000]).predict_proba(x)
+    member = np.arange(2000) < 1000
+    guard = MemGuard(1.0, key=KEY).fit(plain[:2000], member)
+    rows = np.r_[0:1000, 3000:4000]
+
+    def area(answers: np.ndarray) -> float:
+        return roc_auc_score(member, answers[np.arange(2000), y[rows]])
+
+    undefended, before, after, share = area(plain[rows]), {}, {}, {}
+    for stop in ("undecided", "crossed"):
+        guarded = replace(guard, stop=stop)
+        seen = guarded(plain[rows])
+        tried = try_inversion(seen, parse_restriction(guarded.name), guarded)
+        before[stop], after[stop] = area(seen), area(tried.recovery(seen))
+        share[stop] = tried.share
+        assert tried.is_undone == (stop == "crossed")
+    assert before["undecided"] < undefended - 0.1 and before["crossed"] < undefended - 0.2
+    assert after["crossed"] > undefended - 0.05, "all but all comes back"
+    assert after["undecided"] < before["undecided"] + 0.03, "next to nothing comes back"
+    assert 0 < share["undecided"] < 0.5 < share["crossed"]
 
 
 def test_answers_on_no_grid_are_left_alone():

@@ -22,11 +22,12 @@ from memberscope.outputs.fitted_file import (
 from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.inversion import (
     INVERTED,
+    AnyRecovery,
+    InversionAttempt,
     Recovery,
-    can_try_recovery,
-    explain_unrecovered,
     find_recovery,
     is_inverted,
+    try_inversion,
 )
 from memberscope.outputs.keyed_parts import (
     derive_part_keys,
@@ -62,9 +63,11 @@ OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (
 
 __all__ = [
     "OUTPUT_DEFENCES",
+    "AnyRecovery",
     "Chain",
     "HampOutput",
     "INVERTED",
+    "InversionAttempt",
     "KINDS",
     "LABEL",
     "LabelOnly",
@@ -77,10 +80,8 @@ __all__ = [
     "TopK",
     "build_restrictiveness_key",
     "can_derive_answers",
-    "can_try_recovery",
     "derive_noise_key",
     "derive_part_keys",
-    "explain_unrecovered",
     "find_recovery",
     "fit_parts",
     "flatten_chain",
@@ -94,6 +95,7 @@ __all__ = [
     "pick_top_classes",
     "save_fitted",
     "shorten_defence_name",
+    "try_inversion",
     "with_fitted",
     "with_noise_key",
     "without_noise_keys",

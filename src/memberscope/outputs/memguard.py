@@ -41,6 +41,8 @@ FLOOR = 1e-6  # smallest probability that a search starts from, so that it can l
 DECIDED = 1e-5  # how far from 0.5 the classifier must be for noise to be worth it
 UNMOVED = 1e-12  # differences below which are rounding
 UNDECIDED, CUTS = 1e-5, 20  # log-odds near enough to zero, and how often the way to it is cut
+# Parts of the way: by which the slope is measured, and that a last step may have
+BACK, FARTHEST = 1e-4, 1e-2
 
 Stop = Literal["undecided", "crossed"]
 
@@ -52,8 +54,12 @@ class MemGuard(WholeProbabilities):
     `fit` trains the classifier. The top class stays. Noise of norm d is used with probability
     min(1, `distortion` / d), drawn by the answer to six decimals and the secret `key`, or a `seed`
     that everybody knows: asking again gives the same answer. The expected distortion of each answer
-    is at most `distortion`. With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5,
-    but ends with the first step beyond, as in the authors' code: more of it, which hides more.
+    is at most `distortion`. The key also draws on which side of 0.5 noise ends, all but on it, so that
+    who has the classifier does not read there what it said before.
+
+    With `stop` at `crossed`, noise is not shortened to where the classifier says 0.5, but ends with
+    the first step beyond, as in the authors' code: more of it, which hides more from other
+    classifiers. This one's decision can be read from it.
 
     It misleads attacks that read sorted outputs by thresholds learned elsewhere. Attacks that know
     the label get at least what the top class tells [2].
@@ -117,10 +123,14 @@ class MemGuard(WholeProbabilities):
         noisy, length = self.noisy(outputs)
         key = require_noise_key(self.name, self.seed, self.key)
         # Neither the steps nor the stop change how often noise is used, so both share their draws
-        words = draw_keyed_words(outputs, key, f"memguard:{self.distortion:.15g}")
+        words = draw_keyed_words(outputs, key, f"memguard:{self.distortion:.15g}", 2)
         drawn = map_to_uniform(words[:, 0])
         # With probability min(1, distortion / length): the expected distortion stays in the budget
         used = (length > 0) & (drawn * length < self.distortion)
+        if self.stop == "undecided" and self.classifier is not None:
+            # Noise that always ends beyond 0.5 would tell on which side of it the answer was
+            wanted = UNDECIDED * (2 * map_to_uniform(words[used, 1]) - 1)
+            noisy[used] = _end_near_zero(self.classifier, outputs[used], noisy[used], wanted)
         return np.where(used[:, None], noisy, outputs)
 
     def noisy(self, outputs: Floats) -> tuple[Floats, Floats]:
@@ -276,3 +286,25 @@ def _find_undecided_points(judge: SortedClassifier, outputs: Floats, crossed: Fl
         if not len(rows):
             break
     return np.asarray(outputs + high[:, None] * (crossed - outputs), dtype=np.float64)
+
+
+def _end_near_zero(
+    judge: SortedClassifier, outputs: Floats, noisy: Floats, wanted: Floats
+) -> Floats:
+    """Move answers (n, k) just beyond 0.5 to log-odds `wanted` (n,), on the line from `outputs`.
+
+    Where that fails, they stay.
+    """
+    way, beyond = outputs - noisy, judge.odds(noisy)
+    slope = (judge.odds(noisy + BACK * way) - beyond) / BACK
+    part, odds = np.zeros(len(slope)), beyond
+    # The second step takes back what the first is off, which would hang on the side it came from
+    for _ in range(2):
+        # A flat place leads nowhere
+        part += np.divide(wanted - odds, slope, out=np.zeros(len(slope)), where=slope != 0)
+        moved = noisy + part[:, None] * way
+        odds = judge.odds(moved)
+    good = (np.abs(part) < FARTHEST) & (moved >= 0).all(axis=1)
+    good &= pick_top_classes(moved) == pick_top_classes(outputs)
+    good &= np.abs(odds) < 2 * UNDECIDED
+    return np.where(good[:, None], moved, noisy)

@@ -277,7 +277,7 @@ def schedule_attacks(plan: Plan, first: FirstAnswers) -> TriedLevels:
     observed, seed = first.observed, derive_streams(plan)["features"]
     schedule = build_schedule(plan, first.subject, observed.signal, first.training)
     evidence = _build_level_evidence(plan, first.subject, observed, schedule.levels, seed)
-    return add_inverted_levels(schedule, evidence, plan.search_budget)
+    return add_inverted_levels(schedule, evidence, plan, first.subject.target)
 
 
 def _ask_target(

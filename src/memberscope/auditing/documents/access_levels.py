@@ -15,8 +15,8 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.outputs import (
     INVERTED,
+    AnyRecovery,
     Chain,
-    Recovery,
     Rounding,
     TopK,
     derive_noise_key,
@@ -62,7 +62,7 @@ class Level:
     restriction: str | None = None
     declared: bool = True
     key: bytes | None = field(default=None, compare=False, repr=False)
-    recovery: Recovery | None = field(default=None, compare=False, repr=False)
+    recovery: AnyRecovery | None = field(default=None, compare=False, repr=False)
 
     @property
     def word(self) -> str:
@@ -107,7 +107,7 @@ def format_level(access: str, restriction: str | None) -> str:
     return access if restriction is None else f"{access} {restriction}"
 
 
-def _find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
+def find_active_restriction(threat: ThreatModel, target: Target) -> str | None:
     """Find the restriction under which the model answers.
 
     It is what the target says of itself, and then what the threat model declares.
@@ -169,7 +169,7 @@ def list_audit_levels(
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
     # What is in force bounds every level, so it is settled before any is listed
-    declared = _find_active_restriction(threat, target)
+    declared = find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
         raise InputError(
             f"Expected probabilities or logits for the restriction {declared}, got losses. Give "
