@@ -15,7 +15,7 @@ import memberscope
 from memberscope import Plan, ThreatModel
 from memberscope.auditing import Training, make_signals_subject, make_subject
 from memberscope.auditing.forecast.dry_run import forecast_audit
-from memberscope.auditing.forecast.time_model import PROBED, SPENT, Timings, time_target
+from memberscope.auditing.forecast.time_model import COPIES, PROBED, SPENT, Timings, time_target
 from memberscope.errors import TargetError
 from memberscope.recipes import Execution
 from memberscope.targets import FunctionTarget, HttpTarget
@@ -78,10 +78,12 @@ def test_seconds_follow_what_was_measured(scene):
     timings = Timings(question=0.1, record=0.01, model=7.0)
     found = forecast_audit(SEARCHING, subject, training, timings=timings)
     assert found.seconds.training == 7.0 * 6 and found.unknown == []
-    plain, search = 0.1 + 0.01 * 2 * N, SPENT * QUERIES * (0.1 + 0.01 * 2 * N)
-    assert found.seconds.asking == pytest.approx(plain + 2 * search, rel=0.01)
+    # Noise asks several copies in a call, the boundary one point of each record
+    plain, steps = 0.1 + 0.01 * 2 * N, SPENT * QUERIES
+    walk, noise = steps * (0.1 + 0.01 * 2 * N), steps * (0.1 / COPIES + 0.01 * 2 * N)
+    assert found.seconds.asking == pytest.approx(plain + walk + noise, rel=0.01)
     assert found.seconds.observing == pytest.approx(
-        4 * (plain + search) + 2 * (plain + 2 * search), rel=0.01
+        4 * (plain + walk) + 2 * (plain + walk + noise), rel=0.01
     )
     quiet = forecast_audit(replace(SEARCHING, search_queries=0), subject, training, timings=timings)
     assert quiet.seconds.observing == pytest.approx(6 * plain) and quiet.minutes < found.minutes

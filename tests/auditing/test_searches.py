@@ -27,7 +27,9 @@ from memberscope.targets import FunctionTarget, SklearnTarget
 from memberscope.types import Access, ThreatModel
 
 LABELS = ("gap", "boundary", "noise")
-WHOLE = Plan.normal(attacks=(*LABELS, "loss"), restrictions=(), assume_exchangeable=True, fprs=(0.1,))
+WHOLE = Plan.normal(
+    attacks=(*LABELS, "loss"), restrictions=(), assume_exchangeable=True, fprs=(0.1,)
+)
 
 
 def blobs(n: int = 600, seed: int = 0):

@@ -64,6 +64,7 @@ MOVED = (
 )
 # Share of the queries granted that a search spends, since many records are done before
 SPENT = 0.75
+COPIES = 8  # copies of a record in one call of a search that does not walk to the boundary
 PROBED = 48  # the records that a local model is timed on
 LARGE = 512  # and the size of the larger of two questions, made of the same records
 
@@ -293,14 +294,15 @@ def sum_search_seconds(
 ) -> float:
     """Sum the seconds of the label-only searches of one model.
 
-    In each step all records that still search are asked once.
+    In each call all records that still search are asked: once on the way to the boundary, where
+    each answer decides the next query, and with several copies by other searches.
     """
     assert timings.question is not None and timings.record is not None
     specs, n = {entry.spec for entry in wanted if is_search(entry)}, len(subject.records)
-    steps = SPENT * sum(plan.search_budget.count(spec) for spec in specs)
-    return steps * (
-        timings.question + n * (timings.record + MOVED[0] + MOVED[1] * _count_columns(subject))
-    )
+    steps = {spec: SPENT * plan.search_budget.count(spec) for spec in specs}
+    calls = sum(count / (1 if spec.name == "boundary" else COPIES) for spec, count in steps.items())
+    each = timings.record + MOVED[0] + MOVED[1] * _count_columns(subject)
+    return calls * timings.question + sum(steps.values()) * n * each
 
 
 def _sum_observation_seconds(
