@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._views import load_view
 from memberscope.auditing.collect.collect import Progress
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.plan import Plan
@@ -48,7 +49,7 @@ def audit(
     n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     store: Store | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Audit a trained classifier for membership inference.
 
@@ -106,7 +107,8 @@ def audit(
             )
         own = None if design is None else np.asarray(design)
         training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
-    return audit_subject(plan, subject, training=training, store=store, progress=progress)
+    with load_view("open_progress")(progress) as report:
+        return audit_subject(plan, subject, training=training, store=store, progress=report)
 
 
 def audit_signals(
@@ -115,17 +117,17 @@ def audit_signals(
     threat: ThreatModel | None = None,
     policy: Policy | str | None = None,
     plan: Plan | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
-    """Audit stored signals, as `read_signals` gives them.
+    """Audit stored signals, as `read_signals` gives them; `progress` as for `audit`.
 
     Raises:
         InputError: The signals or the plan are not usable.
     """
     subject = make_signals_subject(signals)
-    return audit_subject(
-        _fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress
-    )
+    plan = _fill_unit_name(complete_plan(plan, threat, policy), subject)
+    with load_view("open_progress")(progress) as report:
+        return audit_subject(plan, subject, progress=report)
 
 
 def make_signals_subject(signals: StoredSignals) -> Subject:

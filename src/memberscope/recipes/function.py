@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from memberscope._own_code import digest_source, list_own_modules
 from memberscope.errors import InputError
 from memberscope.facts import has_recipe_facts
-from memberscope.recipes.source_digest import digest_source, list_own_modules
 from memberscope.types import Recipe, Records
 
 
