@@ -175,7 +175,7 @@ def test_works_behind_the_attacks_are_cited(result):
     assert found["carlini2022"].arxiv == "2112.03570" and "zarifzadeh2024" not in found
     page = render_report(result)
     for work in found.values():
-        assert work.title in page and "eprint" in work.bibtex or not work.arxiv
+        assert (work.title in page and "eprint" in work.bibtex) or not work.arxiv
     assert list_citations(result) == result.citations()
 
 

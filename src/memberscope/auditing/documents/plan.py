@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, fields
 from pydantic import JsonValue
 
 from memberscope import _check
-from memberscope.attacks import find_attacks, list_attacks
+from memberscope.attacks import find_attacks, is_shipped, list_attacks
 from memberscope.auditing.documents.plan_document import (
     Assignment,
+    CustomDocument,
     PlanDocument,
     ThreatDocument,
 )
@@ -47,7 +48,8 @@ class Plan:
     `restrictions` are output defences (see `defences.restriction`) tried beside the level in force,
     one level each. `search_queries` a record are spent on each label-only search, 0 for none; None
     decides by the query budget and the records. `assume_class_order` declares that the classes
-    stand in the model's order although the labels fit another one better.
+    stand in the model's order although the labels fit another one better. `custom` are attacks that
+    `attacks` names and that neither this package nor an installed one has.
     """
 
     title: str = "audit"
@@ -70,6 +72,7 @@ class Plan:
     restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
     search_queries: int | None = None
     assume_class_order: bool = False
+    custom: tuple[Attack, ...] = ()
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -135,20 +138,33 @@ class Plan:
                 f"Expected at most {budget} search queries for the query budget, got "
                 f"{self.search_queries}. Lower --search-queries."
             )
+        if taken := [attack.name for attack in self.custom if is_shipped(attack.name)]:
+            raise InputError(
+                f"Expected another name for an attack of your own than {taken[0]!r}, which comes "
+                "with memberscope. Rename it."
+            )
         # Unknown attacks fail here as well, those that the policy requires among them
-        find_attacks(self.attacks)
+        self.find(self.attacks)
         if self.policy is not None:
-            find_attacks(self.policy.require)
+            self.find(self.policy.require)
+
+    def find(self, names: tuple[str, ...]) -> tuple[Attack, ...]:
+        """Find attacks by name, the plan's own among them.
+
+        Raises:
+            InputError: A name is unknown.
+        """
+        return find_attacks(names, self.custom)
 
     def chosen(self) -> tuple[Attack, ...]:
         """List the attacks of the plan that the threat model allows, in order."""
         return tuple(
-            attack for attack in find_attacks(self.attacks) if self.withheld_from(attack) is None
+            attack for attack in self.find(self.attacks) if self.withheld_from(attack) is None
         )
 
     def withheld(self) -> list[tuple[Attack, str]]:
         """List the attacks that need what the threat model does not grant, each with the reason."""
-        reasons = [(attack, self.withheld_from(attack)) for attack in find_attacks(self.attacks)]
+        reasons = [(attack, self.withheld_from(attack)) for attack in self.find(self.attacks)]
         return [(attack, why) for attack, why in reasons if why is not None]
 
     def withheld_from(self, attack: Attack) -> str | None:
@@ -210,7 +226,11 @@ class Plan:
         found = {name.name: getattr(self, name.name) for name in fields(self)}
         found["threat"] = ThreatDocument.of(self.threat)
         # Versions are kept, as another version of an attack gives other scores
-        found["versions"] = {attack.name: attack.version for attack in find_attacks(self.attacks)}
+        attacks = self.find(self.attacks)
+        found["versions"] = {attack.name: attack.version for attack in attacks}
+        # With the hash of their code, so that changed code makes another plan
+        own = [CustomDocument.of(attack) for attack in attacks if not is_shipped(attack.name)]
+        found["custom"] = own or None
         return PlanDocument.model_validate({**found, "execution": execution})
 
     @classmethod
@@ -219,7 +239,8 @@ class Plan:
         found = {name.name: getattr(document, name.name) for name in fields(cls)}
         # Documents have lists where the plan has tuples
         found |= {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
-        return cls(**{**found, "threat": document.threat.restore()})
+        own = [entry.restore(document.versions[entry.name]) for entry in document.custom or ()]
+        return cls(**{**found, "threat": document.threat.restore(), "custom": tuple(own)})
 
     def digest(self) -> str:
         """Compute the SHA-256 of the plan.

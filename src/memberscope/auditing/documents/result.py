@@ -14,10 +14,11 @@ from pydantic.json_schema import SkipJsonSchema
 
 from memberscope._version import Tool
 from memberscope._views import load_view
+from memberscope.attacks import find_attacks
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.diagnostics import Diagnostics
-from memberscope.auditing.documents.plan_document import PlanDocument
-from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
+from memberscope.auditing.documents.plan_document import CustomDocument, PlanDocument
+from memberscope.types import Bools, Estimate, Finding, Floats, Ints, Needs, ThreatModel
 
 FORMAT = "memberscope-result/2"
 
@@ -31,7 +32,8 @@ class AttackScores:
     fold was given by records outside it. `queries` a record were spent at most. `restriction` names
     what the outputs were put through; a level that is not `declared` is tried beside the one in
     force: it has no thresholds and no groups. `budgets` (b,) with `stages` (b, n) are the scores
-    that fewer queries would have given.
+    that fewer queries would have given. `own` declares an attack that does not come with this
+    package; None where the name is enough.
     """
 
     attack: str
@@ -44,6 +46,12 @@ class AttackScores:
     declared: bool = True
     budgets: Ints | None = None
     stages: Floats | None = None
+    own: CustomDocument | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """What the attack needs."""
+        return self.own.restore_needs() if self.own else find_attacks((self.attack,))[0].needs
 
     @property
     def level(self) -> str:
