@@ -35,7 +35,6 @@ if TYPE_CHECKING:
         Result,
         audit,
         audit_signals,
-        compare,
         load_policy,
     )
     from memberscope.recipes import Execution
@@ -60,7 +59,6 @@ _HOMES = {
     "TorchTarget": "memberscope.targets",
     "audit": "memberscope.auditing",
     "audit_signals": "memberscope.auditing",
-    "compare": "memberscope.auditing",
     "load": "memberscope.reports",
     "load_policy": "memberscope.auditing",
     "read_result": "memberscope.reports",
@@ -98,7 +96,6 @@ __all__ = [
     "audit",
     "audit_signals",
     "auditing",
-    "compare",
     "defences",
     "load",
     "load_policy",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from memberscope.attacks.threshold import GradientNorm
 from memberscope.types import Attack, Evidence, Floats, Needs
 
 # A shipped signal of one number a record, in whose place the custom one is read
-STAND_IN = "gradient_norm"
+STAND_IN: Literal["gradient_norm"] = "gradient_norm"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from memberscope.errors import InputError
 from memberscope.statistics import roc
 from memberscope.types import Estimate, Floats
 
-BACKENDS = ("pandas", "polars")
+Backend = Literal["pandas", "polars"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +144,7 @@ def _name_records(arrays: AuditArrays, show_ids: bool) -> dict[str, Any]:
     return {"record": names, "member": arrays.member}
 
 
-def choose_backend(backend: str | None) -> str:
+def choose_backend(backend: str | None) -> Backend:
     """Choose the library for frames: the one asked for, in use, or installed.
 
     Raises:
@@ -164,15 +165,16 @@ def choose_backend(backend: str | None) -> str:
                 "example with: pip install pandas"
             )
         return (loaded or installed)[0]
-    if backend not in BACKENDS:
+    chosen = next((name for name in BACKENDS if name == backend), None)
+    if chosen is None:
         raise InputError(
             f"Expected a backend pandas or polars, got {backend!r}. Name one of these."
         )
-    if find_spec(backend) is None:
+    if find_spec(chosen) is None:
         raise InputError(
             f"Expected {backend} for a data frame, got none installed. Run: pip install {backend}"
         )
-    return backend
+    return chosen
 
 
 def _build_frame(
