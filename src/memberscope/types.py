@@ -28,6 +28,7 @@ Measurement = Literal[
     "gradient_layers",
     "activations",
     "influence",
+    "custom",
 ]
 # What one answer can be, and then what takes more than one answer
 Signal = (
@@ -236,6 +237,35 @@ class TrainingDefence(Protocol):
         ...
 
 
+@runtime_checkable
+class OneNumberSignal(Protocol):
+    """A signal of somebody's own: one number a record, as `attacks.CustomSignal` declares it."""
+
+    @property
+    def name(self) -> str:
+        """Its name, unique within a plan."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """What a query has to return for it."""
+        ...
+
+    @property
+    def queries(self) -> int:
+        """The most queries a record that it makes."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Hash of the code that measures it."""
+        ...
+
+    def measure_records(self, target: Target, records: Records) -> Floats:
+        """Measure the records (n,), higher for likelier members."""
+        ...
+
+
 @dataclass(frozen=True)
 class SignalSpec:
     """What is observed about a record under a model.
@@ -247,7 +277,7 @@ class SignalSpec:
     `temperature` among the parameters. `views` names the transformed copies queried. A
     `Measurement` takes more than one answer (label-only search) or more than answers (gradients).
     Where it is one number a record it lies on the scale of a logit: higher for likelier members,
-    sigmoid(value) in the place of the confidence.
+    sigmoid(value) in the place of the confidence. `own` is what measures the signal `custom`.
     """
 
     name: Literal["outputs", "logit_confidence", "log_confidence"] | Measurement = "outputs"
@@ -255,17 +285,25 @@ class SignalSpec:
     parameters: tuple[tuple[str, float], ...] = ()
     # Raised whenever some signal gets other values, so that nothing older is taken from a store
     version: int = 2
+    own: OneNumberSignal | None = None
 
     @property
-    def source(self) -> Literal["answer", "search", "white_box", "student"]:
+    def title(self) -> str:
+        """What a reader knows it by."""
+        return self.name if self.own is None else self.own.name
+
+    @property
+    def source(self) -> Literal["answer", "search", "white_box", "student", "custom"]:
         """What it is observed on.
 
-        It is the answer to one query, new queries about moved records, the inside of the model, or
-        models that were trained on the target's labels.
+        It is the answer to one query, new queries about moved records, the inside of the model,
+        models that were trained on the target's labels, or whatever a signal of one's own asks.
 
         >>> SignalSpec().source, SignalSpec("boundary").source, SignalSpec("transfer").source
         ('answer', 'search', 'student')
         """
+        if self.name == "custom":
+            return "custom"
         # Searched at labels as well, but on models of one's own
         if self.name == "transfer":
             return "student"

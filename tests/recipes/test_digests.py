@@ -16,8 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
+from memberscope._own_code import is_own
 from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, as_recipe
-from memberscope.recipes.source_digest import is_own
 
 
 def made(carried, default=0):

@@ -5,19 +5,31 @@ They are named as the literature names them.
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
 them. `WHITE_BOX` are those that look inside the model. `VARIANTS` run where a plan names them:
 published settings that differ from the default, for comparison with other work. Other packages add
-theirs through the entry-point group `memberscope.attacks`, each entry naming an attack object.
+theirs through the entry-point groups `memberscope.attacks` and `memberscope.signals`, each entry
+naming an attack or a signal.
 """
 
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
 from memberscope.attacks._reference_stats import iterate_reference_blocks
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.bayes_base import BASE
 from memberscope.attacks.calibrated import Calibrated
+from memberscope.attacks.custom import (
+    CustomAttack,
+    CustomSignal,
+    SignalAttack,
+    as_signal,
+    is_attack,
+    is_signal,
+    list_signal_attacks,
+    wrap_attack,
+)
 from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
@@ -121,6 +133,7 @@ VARIANTS: tuple[Attack, ...] = (
 )
 
 GROUP = "memberscope.attacks"
+SIGNALS_GROUP = "memberscope.signals"
 
 __all__ = [
     "ATTACKS",
@@ -130,6 +143,8 @@ __all__ = [
     "Boundary",
     "Calibrated",
     "Confidence",
+    "CustomAttack",
+    "CustomSignal",
     "Entropy",
     "Gap",
     "GradientNorm",
@@ -146,14 +161,21 @@ __all__ = [
     "RobustLiRA",
     "SelfInfluence",
     "Shokri",
+    "SignalAttack",
     "Transfer",
     "VARIANTS",
     "WHITE_BOX",
+    "as_signal",
     "find_attacks",
+    "is_attack",
+    "is_shipped",
+    "is_signal",
     "iterate_reference_blocks",
     "list_attacks",
+    "list_signal_attacks",
     "true_class_log_probability",
     "true_class_logit",
+    "wrap_attack",
 ]
 
 
@@ -176,11 +198,46 @@ def _load_registered_attacks() -> tuple[Attack, ...]:
 
     Once a process: each look reads the metadata of every package.
     """
-    return tuple(entry.load() for entry in entry_points(group=GROUP))
+    found: list[Attack] = [wrap_attack(_load_entry(entry)) for entry in entry_points(group=GROUP)]
+    for entry in entry_points(group=SIGNALS_GROUP):
+        found += list_signal_attacks(as_signal(_load_entry(entry)))
+    return tuple(found)
 
 
-def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
-    """Find the attacks called `names`, variants included, in that order.
+def _load_entry(entry: EntryPoint) -> Any:
+    """Load what an installed package registers.
+
+    Raises:
+        InputError: It cannot be imported.
+    """
+    try:
+        return entry.load()
+    # Code of others may raise anything when it is imported
+    except Exception as error:
+        package = entry.dist.name if entry.dist else "a package"
+        raise InputError(
+            f"Expected {entry.name} of {package} ({entry.value}), got {type(error).__name__}: "
+            f"{error}. Repair or uninstall {package}."
+        ) from error
+
+
+def is_shipped(name: str) -> bool:
+    """Tell whether an attack of this name comes with this package.
+
+    >>> is_shipped("gap"), is_shipped("my_attack")
+    (True, False)
+    """
+    return name in _list_shipped_names()
+
+
+@cache
+def _list_shipped_names() -> frozenset[str]:
+    """List the names of the attacks that come with this package."""
+    return frozenset(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS))
+
+
+def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tuple[Attack, ...]:
+    """Find the attacks called `names`, variants and those of `custom` included, in that order.
 
     Raises:
         InputError: A name is unknown.
@@ -190,6 +247,8 @@ def find_attacks(names: tuple[str, ...]) -> tuple[Attack, ...]:
     """
     usual = list_attacks()
     known = {attack.name: attack for attack in VARIANTS} | usual
+    # A plan's own code comes before that of an installed package
+    known |= {attack.name: attack for attack in custom}
     for name in names:
         if name not in known:
             raise InputError(

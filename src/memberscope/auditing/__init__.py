@@ -11,6 +11,7 @@ from memberscope.auditing.canary_audit import (
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.compare.compare import compare
 from memberscope.auditing.documents.comparison import COMPARISON_FORMAT, Comparison
+from memberscope.auditing.documents.own_attacks import add_own_attacks, load_attack_file
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import (
     Claim,
@@ -76,6 +77,7 @@ __all__ = [
     "STRONGEST",
     "Subject",
     "Training",
+    "add_own_attacks",
     "audit",
     "audit_signals",
     "audit_subject",
@@ -90,6 +92,7 @@ __all__ = [
     "judge_again",
     "list_bundled_policies",
     "load_policy",
+    "load_attack_file",
     "make_signals_subject",
     "make_subject",
     "name_audit_folder",

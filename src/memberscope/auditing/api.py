@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._views import load_view
 from memberscope.auditing.collect.collect import Progress
 from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.documents.own_attacks import add_own_attacks
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
@@ -38,6 +40,8 @@ def audit(
     threat: ThreatModel | None = None,
     policy: Policy | str | None = None,
     plan: Plan | None = None,
+    attacks: Sequence[Any] | None = None,
+    signals: Sequence[Any] = (),
     recipe: Any = None,
     references: int | None = None,
     population: Records | Pair | None = None,
@@ -48,7 +52,7 @@ def audit(
     n_classes: int | None = None,
     class_names: Sequence[str] | None = None,
     store: Store | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
     """Audit a trained classifier for membership inference.
 
@@ -56,7 +60,12 @@ def audit(
     (with `n_classes`) or a Target. `members` and `non_members` are pairs (x, y), y holding the
     classes a scikit-learn model was fitted with or else 0-based ones, or `Records` with 0-based
     labels. `policy` is a shipped policy's name, a file or a Policy; without one nothing is judged.
-    `plan` gives everything else; `threat`, `policy` and `references` replace its own.
+    `plan` gives everything else; `threat`, `policy`, `attacks` and `references` replace its own.
+
+    `attacks` lists names of shipped attacks and objects with `name`, `needs` and `score`, and
+    `signals` objects with `name`, `measure(target, records) -> (n,)` and `higher` (`member` or
+    `non_member`), on each of which a threshold, LiRA and RMIA run too. One that fails is listed as
+    not run.
 
     With a `recipe` (a function (records, seed) -> model, an unfitted estimator, a `TorchRecipe`),
     models like the target are trained for the attacks that need them, where `execution` says.
@@ -92,6 +101,8 @@ def audit(
     subject = make_subject(
         wrapped, members, non_members, class_names=class_names or lookup, unit=unit
     )
+    # A policy may require an attack of the caller's own, so it comes last
+    plan = add_own_attacks(plan or Plan(), attacks, signals)
     plan = _fill_unit_name(complete_plan(plan, threat, policy), subject)
     if references is not None:
         plan = replace(plan, references=references)
@@ -106,7 +117,8 @@ def audit(
             )
         own = None if design is None else np.asarray(design)
         training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
-    return audit_subject(plan, subject, training=training, store=store, progress=progress)
+    with load_view("open_progress")(progress) as report:
+        return audit_subject(plan, subject, training=training, store=store, progress=report)
 
 
 def audit_signals(
@@ -115,17 +127,17 @@ def audit_signals(
     threat: ThreatModel | None = None,
     policy: Policy | str | None = None,
     plan: Plan | None = None,
-    progress: Progress | None = None,
+    progress: Progress | bool | None = None,
 ) -> Result:
-    """Audit stored signals, as `read_signals` gives them.
+    """Audit stored signals, as `read_signals` gives them; `progress` as for `audit`.
 
     Raises:
         InputError: The signals or the plan are not usable.
     """
     subject = make_signals_subject(signals)
-    return audit_subject(
-        _fill_unit_name(complete_plan(plan, threat, policy), subject), subject, progress=progress
-    )
+    plan = _fill_unit_name(complete_plan(plan, threat, policy), subject)
+    with load_view("open_progress")(progress) as report:
+        return audit_subject(plan, subject, progress=report)
 
 
 def make_signals_subject(signals: StoredSignals) -> Subject:

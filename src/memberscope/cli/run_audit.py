@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from memberscope.cli.options.table import choose_out_folder
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
     from memberscope.cli.options.table import Options
-
-STAGES = {
-    "query": "asking the model",
-    "train": "training references",
-    "train targets": "training targets",
-    "attack": "attacking",
-    "targets": "attacking targets",
-    "defences": "defences",
-    "estimate": "estimating",
-    "control": "running controls",
-}
 
 
 def audit_from_options(options: Options) -> Result:
@@ -96,7 +84,7 @@ def audit_into_folder(
 
     from memberscope.auditing import resume_audit
     from memberscope.facts import read_target_facts
-    from memberscope.reports import print_summary, write_all
+    from memberscope.reports import print_summary, show_progress, write_all
 
     console = Console()
     with show_progress(console) as report:
@@ -114,34 +102,3 @@ def audit_into_folder(
                 "ledger has both."
             )
     return result
-
-
-@contextmanager
-def show_progress(console: Any) -> Iterator[Callable[[str, int, int], None]]:
-    """Give a callback (stage, done, total) that draws one bar a stage."""
-    from rich.progress import (
-        BarColumn,
-        Progress,
-        TaskProgressColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description:<18}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        tasks: dict[str, Any] = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage.startswith("note: "):
-                progress.console.print(stage.removeprefix("note: "), style="yellow")
-                return
-            if stage not in tasks:
-                tasks[stage] = progress.add_task(STAGES.get(stage, stage), total=total)
-            progress.update(tasks[stage], completed=done, total=total)
-
-        yield report

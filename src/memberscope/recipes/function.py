@@ -13,9 +13,9 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from memberscope._own_code import digest_source, pickle_by_value
 from memberscope.errors import InputError
 from memberscope.facts import has_recipe_facts
-from memberscope.recipes.source_digest import digest_source, list_own_modules
 from memberscope.types import Recipe, Records
 
 
@@ -109,23 +109,6 @@ class Parcel:
 def _as_names(value: Any) -> tuple[Any, ...]:
     """Give the names that an instruction loads: one, or a pair where the interpreter joins two."""
     return value if isinstance(value, tuple) else (value,)
-
-
-def pickle_by_value(thing: Any) -> bytes:
-    """Pickle an object with the code of the user's own modules."""
-    import cloudpickle
-
-    # A recipe that pickles its function is pickled itself, too: only what is new here is undone
-    already = cloudpickle.list_registry_pickle_by_value()
-    own = [module for module in list_own_modules() if module.__name__ not in already]
-    # cloudpickle sends a module's functions by name unless it is told otherwise
-    for module in own:
-        cloudpickle.register_pickle_by_value(module)
-    try:
-        return bytes(cloudpickle.dumps(thing))
-    finally:
-        for module in own:
-            cloudpickle.unregister_pickle_by_value(module)
 
 
 def _load_pickled(data: bytes) -> Any:

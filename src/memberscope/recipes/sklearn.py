@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from memberscope._own_code import digest_source, digest_value, join_digests
 from memberscope.errors import InputError
-from memberscope.recipes.source_digest import digest_source, digest_value, join_digests
 from memberscope.targets import SklearnTarget
 from memberscope.types import Records
 

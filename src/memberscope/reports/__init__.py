@@ -1,5 +1,6 @@
 """Write reports: the result as a document, page, summary, table of records and CI verdict."""
 
+from memberscope.reports.citations import Citation, list_citations
 from memberscope.reports.comparison_html import render_comparison, write_comparison_page
 from memberscope.reports.comparison_terminal import (
     comparison_schema,
@@ -25,18 +26,45 @@ from memberscope.reports.frontier import (
     read_frontier,
     write_frontier,
 )
+from memberscope.reports.notebook import (
+    Plots,
+    RocPoints,
+    build_estimate_frame,
+    build_plots,
+    build_record_frame,
+    build_roc_points,
+    build_score_frame,
+    describe_result,
+    load,
+    open_progress,
+    render_card,
+    save_result,
+    show_progress,
+)
 from memberscope.reports.page.report_html import render_report, write_report
 from memberscope.reports.terminal import print_summary
 
 __all__ = [
+    "Citation",
+    "Plots",
+    "RocPoints",
+    "build_estimate_frame",
+    "build_plots",
+    "build_record_frame",
+    "build_roc_points",
+    "build_score_frame",
     "comparison_schema",
+    "describe_result",
     "explain",
     "explain_record",
     "format_comparison_json",
     "format_result_json",
     "frontier_schema",
     "is_records_file_current",
+    "list_citations",
     "list_topics",
+    "load",
+    "open_progress",
     "print_comparison",
     "print_frontier",
     "print_summary",
@@ -45,10 +73,13 @@ __all__ = [
     "read_result",
     "read_verified",
     "read_verified_frontier",
+    "render_card",
     "render_comparison",
     "render_junit",
     "render_report",
     "result_schema",
+    "save_result",
+    "show_progress",
     "write_all",
     "write_arrays",
     "write_comparison",

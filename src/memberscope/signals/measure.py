@@ -23,12 +23,14 @@ def _load_measures() -> dict[str, Measure]:
     """
     from memberscope.signals import white_box as gradient
     from memberscope.signals.boundary import measure_boundary
+    from memberscope.signals.custom import measure_custom
     from memberscope.signals.perturbation import measure_augmentation, measure_noise
 
     return {
         "boundary": measure_boundary,
         "noise": measure_noise,
         "augmentation": measure_augmentation,
+        "custom": measure_custom,
         **gradient.MEASURES,
     }
 

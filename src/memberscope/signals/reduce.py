@@ -44,7 +44,8 @@ class SignalRequest:
         """
         parameters = "".join(f" {key}={value:g}" for key, value in self.spec.parameters)
         limits = f" {self.restriction.name}" if self.restriction else ""
-        return f"{self.spec.name}{parameters} @{self.access.word}{limits}"
+        own = "" if self.spec.own is None else f" {self.spec.own.digest[:16]}"
+        return f"{self.spec.title}{own}{parameters} @{self.access.word}{limits}"
 
 
 def restrict_to_access(

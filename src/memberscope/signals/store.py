@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,5 +153,10 @@ def build_signal_key(
 
     It is a hash of target, records, signal and position.
     """
-    text = json.dumps([target_digest, records_digest, asdict(spec), part], sort_keys=True)
+    described = asdict(replace(spec, own=None))
+    del described["own"]
+    # Signals of one's own are told apart by their code
+    if spec.own is not None:
+        described["own"] = [spec.own.name, spec.own.digest]
+    text = json.dumps([target_digest, records_digest, described, part], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()

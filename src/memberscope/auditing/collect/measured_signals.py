@@ -55,7 +55,8 @@ class Measurements:
         if spec not in self.found:
             raise UnmetNeedError(
                 self.refused.get(
-                    spec, f"Expected the signal {spec.name} measured, got none. Audit with a model."
+                    spec,
+                    f"Expected the signal {spec.title} measured, got none. Audit with a model.",
                 )
             )
         values = self.found[spec].final[:, None, :]
@@ -158,6 +159,19 @@ def explain_no_search(plan: Plan, subject: Subject) -> str:
     )
 
 
+def explain_no_custom(spec: SignalSpec, plan: Plan, subject: Subject) -> str | None:
+    """Explain why a signal of somebody's own cannot be measured; None if it can."""
+    facts, budget = read_target_facts(subject.target), plan.threat.query_budget
+    if facts.stored:
+        return f"Expected a model to measure {spec.title} of, got stored signals. Audit the model itself."
+    if facts.costly and budget is None:
+        return f"Expected a query budget to measure {spec.title} at an endpoint, got none. Add --query-budget 256 if so many may be sent."
+    needed = 1 if spec.own is None else spec.own.queries
+    if budget is not None and budget < needed:
+        return f"Expected a budget of at least {needed} queries a record for {spec.title}, got {budget}. Grant more."
+    return None
+
+
 def measure_target(
     schedule: Schedule,
     subject: Subject,
@@ -177,7 +191,7 @@ def measure_target(
             subject.records,
             spec,
             store,
-            _build_stage_callback(report, f"measure {spec.name}"),
+            _build_stage_callback(report, f"measure {spec.title}"),
         )
         if measured is None:
             refused[spec] = why
@@ -212,7 +226,7 @@ def attempt_measuring(
     except Exception as error:
         first = (str(error).splitlines() or [""])[0]
         return None, (
-            f"Expected {spec.name} measured of this model, got {type(error).__name__}: {first}. "
+            f"Expected {spec.title} measured of this model, got {type(error).__name__}: {first}. "
             "Remove hooks and wrappers that the "
             f"training put on it, or do without attacks that need it."
         )
@@ -263,7 +277,7 @@ def _name_search(spec: SignalSpec) -> str:
     'boundary_hopskipjump'
     """
     return "_".join(
-        [spec.name, *(name for name, value in spec.parameters if name == "hopskipjump" and value)]
+        [spec.title, *(name for name, value in spec.parameters if name == "hopskipjump" and value)]
     )
 
 

@@ -126,7 +126,7 @@ def _explain_unmeasured(wanted: SignalRequest, fleet: ReferenceFleet, good: Bool
     if not lacking:
         return None
     return (
-        f"Expected reference models of which {wanted.spec.name} can be measured as of the target, "
+        f"Expected reference models of which {wanted.spec.title} can be measured as of the target, "
         f"got {len(lacking)} of "
         f"{int(good.sum())} of which it cannot. Let the recipe return a model like the target."
     )

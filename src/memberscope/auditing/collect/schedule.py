@@ -7,7 +7,7 @@ does not run with the same reasons.
 from __future__ import annotations
 
 from memberscope.attacks import list_attacks
-from memberscope.auditing.collect.measured_signals import explain_no_search
+from memberscope.auditing.collect.measured_signals import explain_no_custom, explain_no_search
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.documents.access_levels import (
     Level,
@@ -95,6 +95,9 @@ def _note_unoffered_access(plan: Plan, highest: Level, signal: Signal) -> list[N
 def _explain_no_level(attack: Attack, plan: Plan, signal: Signal) -> str:
     """Say why an attack has no level to run at."""
     needed = attack.needs.access
+    limits = plan.threat.restriction
+    if attack.needs.spec.source == "custom" and limits is not None:
+        return f"It measures whole answers; the threat model grants them restricted to {limits}."
     if needed > plan.threat.access:
         granted = plan.threat.access.word
         return f"It needs access {needed.word!r}; the threat model grants {granted!r}."
@@ -124,6 +127,8 @@ def _explain_blocked(
         )
     if needs.spec.source == "search" and not plan.search_budget.count(needs.spec):
         return explain_no_search(plan, subject)
+    if needs.spec.source == "custom" and (why := explain_no_custom(needs.spec, plan, subject)):
+        return why
     shape = getattr(subject.records.x, "shape", ())
     if needs.spec.name == "augmentation" and len(shape) < 3:
         return (

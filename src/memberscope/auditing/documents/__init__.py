@@ -16,12 +16,14 @@ from memberscope.auditing.documents.diagnostics import (
     TargetSpread,
     TargetsSummary,
 )
+from memberscope.auditing.documents.plan_document import CustomDocument
 from memberscope.auditing.documents.policy import EXAMPLES, KINDS, EpsilonClaim
 from memberscope.auditing.documents.result import FORMAT
 
 __all__ = [
     "Baseline",
     "Compared",
+    "CustomDocument",
     "DetectableRate",
     "Diagnostics",
     "EXAMPLES",

@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import JsonValue
 
 from memberscope import _check
-from memberscope.attacks import find_attacks, list_attacks
+from memberscope.attacks import find_attacks, is_shipped, list_attacks
 from memberscope.auditing.documents.effort import EFFORTS, Effort, SearchBudget
 from memberscope.auditing.documents.plan_document import (
     Assignment,
+    CustomDocument,
     PlanDocument,
     ThreatDocument,
 )
@@ -48,7 +49,8 @@ class Plan:
 
     `restrictions` are output defences (see `defences.restriction`) tried beside the level in force,
     one level each. `assume_class_order` declares that the classes stand in the model's order
-    although the labels fit another one better.
+    although the labels fit another one better. `custom` are attacks that `attacks` names and that
+    neither this package nor an installed one has.
 
     `effort` decides the numbers that are None: `references`, `search_queries` a record for each
     label-only search (0 for none) and `boundary_queries` for the boundary search. `quick` chooses
@@ -79,6 +81,7 @@ class Plan:
     effort: Effort = "quick"
     boundary_queries: int | None = None
     time_budget: float | None = None
+    custom: tuple[Attack, ...] = ()
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -149,10 +152,23 @@ class Plan:
                     f"Expected at most {budget} search queries for the query budget, got "
                     f"{queries}. Lower {flag}."
                 )
+        if taken := [attack.name for attack in self.custom if is_shipped(attack.name)]:
+            raise InputError(
+                f"Expected another name for an attack of your own than {taken[0]!r}, which comes "
+                "with memberscope. Rename it."
+            )
         # Unknown attacks fail here as well, those that the policy requires among them
-        find_attacks(self.attacks)
+        self.find(self.attacks)
         if self.policy is not None:
-            find_attacks(self.policy.require)
+            self.find(self.policy.require)
+
+    def find(self, names: tuple[str, ...]) -> tuple[Attack, ...]:
+        """Find attacks by name, the plan's own among them.
+
+        Raises:
+            InputError: A name is unknown.
+        """
+        return find_attacks(names, self.custom)
 
     def _check_effort(self) -> None:
         """Refuse an unknown effort, and numbers that it cannot mean.
@@ -229,12 +245,12 @@ class Plan:
     def chosen(self) -> tuple[Attack, ...]:
         """List the attacks of the plan that the threat model allows, in order."""
         return tuple(
-            attack for attack in find_attacks(self.attacks) if self.withheld_from(attack) is None
+            attack for attack in self.find(self.attacks) if self.withheld_from(attack) is None
         )
 
     def withheld(self) -> list[tuple[Attack, str]]:
         """List the attacks that need what the threat model does not grant, each with the reason."""
-        reasons = [(attack, self.withheld_from(attack)) for attack in find_attacks(self.attacks)]
+        reasons = [(attack, self.withheld_from(attack)) for attack in self.find(self.attacks)]
         return [(attack, why) for attack, why in reasons if why is not None]
 
     def withheld_from(self, attack: Attack) -> str | None:
@@ -296,7 +312,11 @@ class Plan:
         found = {name.name: getattr(self, name.name) for name in fields(self)}
         found["threat"] = ThreatDocument.of(self.threat)
         # Versions are kept, as another version of an attack gives other scores
-        found["versions"] = {attack.name: attack.version for attack in find_attacks(self.attacks)}
+        attacks = self.find(self.attacks)
+        found["versions"] = {attack.name: attack.version for attack in attacks}
+        # With the hash of their code, so that changed code makes another plan
+        own = [CustomDocument.of(attack) for attack in attacks if not is_shipped(attack.name)]
+        found["custom"] = own or None
         return PlanDocument.model_validate({**found, "execution": execution})
 
     @classmethod
@@ -305,7 +325,8 @@ class Plan:
         found = {name.name: getattr(document, name.name) for name in fields(cls)}
         # Documents have lists where the plan has tuples
         found |= {name: tuple(value) for name, value in found.items() if isinstance(value, list)}
-        return cls(**{**found, "threat": document.threat.restore()})
+        own = [entry.restore(document.versions[entry.name]) for entry in document.custom or ()]
+        return cls(**{**found, "threat": document.threat.restore(), "custom": tuple(own)})
 
     def digest(self) -> str:
         """Compute the SHA-256 of the plan.

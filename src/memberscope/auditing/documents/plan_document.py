@@ -15,9 +15,10 @@ from pydantic import (
     model_serializer,
 )
 
+from memberscope.attacks import CustomAttack
 from memberscope.auditing.documents.effort import Effort
 from memberscope.auditing.documents.policy import Policy, parse_policy_table
-from memberscope.types import Access, ThreatModel
+from memberscope.types import Access, Attack, Needs, SignalSpec, ThreatModel
 
 AccessWord = Literal["label", "probabilities", "logits", "white_box"]
 Assignment = Literal["unknown", "independent_coins"]
@@ -53,8 +54,61 @@ class ThreatDocument:
         return ThreatModel(**{**asdict(self), "access": Access[self.access.upper()]})
 
 
+@dataclass(frozen=True)
+class CustomDocument:
+    """An attack of somebody's own as data: the hash of its code, and what it needs.
+
+    `signal` names what it reads. With this a result is verified where the code is not at hand.
+    """
+
+    name: str
+    digest: str
+    access: AccessWord
+    signals: list[str]
+    known: Literal["none", "non_members", "both"]
+    features: bool
+    population: bool
+    references: tuple[int, int]
+    signal: str
+
+    @classmethod
+    def of(cls, attack: Attack) -> CustomDocument:
+        """Write an attack as data."""
+        needs = attack.needs
+        return cls(
+            attack.name,
+            getattr(attack, "digest", ""),
+            needs.access.word,  # type: ignore[arg-type]
+            list(needs.signals),
+            needs.known,
+            needs.features,
+            needs.population,
+            (int(needs.references[0]), int(needs.references[1])),
+            needs.spec.name,
+        )
+
+    def restore_needs(self) -> Needs:
+        """Restore what the attack needs."""
+        return Needs(
+            Access[self.access.upper()],
+            tuple(self.signals),  # type: ignore[arg-type]
+            SignalSpec(self.signal),  # type: ignore[arg-type]
+            self.known,
+            self.features,
+            self.population,
+            (self.references[0], self.references[1]),
+        )
+
+    def restore(self, version: int) -> CustomAttack:
+        """Restore the attack without its code."""
+        return CustomAttack(self.name, version, self.restore_needs(), self.digest)
+
+
 class PlanDocument(BaseModel):
     """The fields of a `Plan`, with the `versions` of its attacks.
+
+    `custom` are the attacks that do not come with this package; it is left out where there are
+    none.
 
     `execution` says how reference models were trained, where their recipe left it open; it is left
     out of the document where there were none.
@@ -86,11 +140,14 @@ class PlanDocument(BaseModel):
     boundary_queries: int | None = None
     time_budget: float | None = None
     versions: dict[str, int]
+    custom: list[CustomDocument] | None = None
     execution: dict[str, JsonValue] | None = None
 
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         found: dict[str, object] = write(self)
         return {
-            name: value for name, value in found.items() if value is not None or name != "execution"
+            name: value
+            for name, value in found.items()
+            if value is not None or name not in ("custom", "execution")
         }

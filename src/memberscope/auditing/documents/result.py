@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any, Literal
 
 import numpy as np
@@ -11,10 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from memberscope._version import Tool
+from memberscope._views import load_view
+from memberscope.attacks import find_attacks
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.diagnostics import Diagnostics
-from memberscope.auditing.documents.plan_document import PlanDocument
-from memberscope.types import Bools, Estimate, Finding, Floats, Ints, ThreatModel
+from memberscope.auditing.documents.plan_document import CustomDocument, PlanDocument
+from memberscope.types import Bools, Estimate, Finding, Floats, Ints, Needs, ThreatModel
 
 FORMAT = "memberscope-result/2"
 
@@ -28,7 +32,8 @@ class AttackScores:
     fold was given by records outside it. `queries` a record were spent at most. `restriction` names
     what the outputs were put through; a level that is not `declared` is tried beside the one in
     force: it has no thresholds and no groups. `budgets` (b,) with `stages` (b, n) are the scores
-    that fewer queries would have given.
+    that fewer queries would have given. `own` declares an attack that does not come with this
+    package; None where the name is enough.
     """
 
     attack: str
@@ -41,6 +46,12 @@ class AttackScores:
     declared: bool = True
     budgets: Ints | None = None
     stages: Floats | None = None
+    own: CustomDocument | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """What the attack needs."""
+        return self.own.restore_needs() if self.own else find_attacks((self.attack,))[0].needs
 
     @property
     def level(self) -> str:
@@ -149,7 +160,8 @@ class ExposedRecord:
 class Result(BaseModel):
     """The whole account of an audit.
 
-    `arrays` stays in memory and in `arrays.safetensors`, never in the document.
+    In a notebook it shows as a card. `arrays` stays in memory and in `arrays.safetensors`, never in
+    the document.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -187,6 +199,97 @@ class Result(BaseModel):
             kept = self.__dict__["_grouped"] = (self.estimates, found)
         grouped: dict[str, list[Estimate]] = kept[1]
         return grouped
+
+    def __repr__(self) -> str:
+        """Describe the verdict and the headline in at most five lines."""
+        return str(load_view("describe_result")(self))
+
+    __str__ = __repr__
+
+    def __rich_repr__(self) -> Iterator[Any]:
+        yield from (("verdict", self.verdict), ("title", self.title), ("reason", self.reason))
+
+    def _repr_html_(self) -> str:
+        """Render the summary of the report as a card, as notebooks show it."""
+        return str(load_view("render_card")(self))
+
+    def to_frame(self, backend: Literal["pandas", "polars"] | None = None) -> Any:
+        """Give the estimates as a data frame, one row an estimate.
+
+        Args:
+            backend: The library of the frame; None takes the one that is loaded, or else installed,
+                pandas before polars.
+
+        Raises:
+            InputError: The library is not installed.
+        """
+        return load_view("build_estimate_frame")(self, backend)
+
+    def scores(
+        self, backend: Literal["pandas", "polars"] | None = None, *, show_ids: bool = False
+    ) -> Any:
+        """Give the scores as a data frame, one row a record and one column an `attack@level`.
+
+        Records are named by keyed hashes, as in the report, or by their ids if `show_ids`. Scores
+        of attacks that were fitted fold by fold compare within a `fold` only.
+
+        Raises:
+            InputError: The result has no arrays, or the library is not installed.
+        """
+        return load_view("build_score_frame")(self, backend, show_ids=show_ids)
+
+    def records(
+        self, backend: Literal["pandas", "polars"] | None = None, *, show_ids: bool = False
+    ) -> Any:
+        """Give the records as a data frame: side, class, groups, and each attack's risk.
+
+        `risk:attack@level` is the probability of membership at the threat model's prior.
+
+        Raises:
+            InputError: The result has no arrays, or the library is not installed.
+        """
+        return load_view("build_record_frame")(self, backend, show_ids=show_ids)
+
+    def roc(self, attack: str, access: str | None = None) -> Any:
+        """Give the ROC of an attack as arrays `fpr`, `tpr` and `threshold` (v,).
+
+        Args:
+            attack: The name of an attack that ran.
+            access: The level, such as `label` or `probabilities top:1`; None takes the highest
+                in force.
+
+        Raises:
+            InputError: The result has no arrays, or the attack did not run there.
+        """
+        return load_view("build_roc_points")(self, attack, access)
+
+    @property
+    def plot(self) -> Any:
+        """The charts `roc()` and `groups()`, drawn by matplotlib on given or new axes."""
+        return load_view("build_plots")(self)
+
+    def save(
+        self, folder: str | PathLike[str], *, records: bool = True, show_ids: bool = False
+    ) -> Any:
+        """Save result.json, report.html, records.csv and arrays.safetensors in `folder`.
+
+        Args:
+            folder: Where to write; it is made where it does not exist.
+            records: Whether to write records.csv, and the ids into arrays.safetensors.
+            show_ids: Whether the report names records by their ids.
+
+        Returns:
+            The path of the folder, which `memberscope.load` reads.
+
+        Raises:
+            InputError: The folder cannot be written.
+        """
+        return load_view("save_result")(self, folder, records=records, show_ids=show_ids)
+
+    def citations(self) -> list[Any]:
+        """List the works behind the attacks that ran, each with `arxiv`, `bibtex`, `attacks`."""
+        found: list[Any] = load_view("list_citations")(self)
+        return found
 
 
 BALANCED = "balanced"

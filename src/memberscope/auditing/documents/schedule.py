@@ -9,6 +9,9 @@ from memberscope.auditing.documents.result import NotRun
 from memberscope.signals import SignalRequest
 from memberscope.types import Attack
 
+# Sources of signals that take more than the one answer that every record is asked for
+MEASURED = ("search", "white_box", "custom")
+
 
 @dataclass(frozen=True)
 class Job:
@@ -55,16 +58,12 @@ class Schedule:
             dict.fromkeys(
                 job.request
                 for job in self.jobs
-                if job.needs_references or job.request.spec.source in ("search", "white_box")
+                if job.needs_references or job.request.spec.source in MEASURED
             )
         )
 
     def list_measured_requests(self) -> tuple[SignalRequest, ...]:
         """List the signals that are measured of the target itself, each once."""
         return tuple(
-            dict.fromkeys(
-                job.request
-                for job in self.jobs
-                if job.request.spec.source in ("search", "white_box")
-            )
+            dict.fromkeys(job.request for job in self.jobs if job.request.spec.source in MEASURED)
         )

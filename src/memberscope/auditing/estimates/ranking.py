@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from memberscope.attacks import find_attacks
 from memberscope.auditing.documents.result import AttackScores, AuditArrays
 from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part, parse_access
 from memberscope.errors import InputError
@@ -166,7 +165,7 @@ def drop_reference_attacks(arrays: AuditArrays) -> AuditArrays:
 
 def _needs_references(scored: AttackScores) -> bool:
     """Tell whether an attack uses reference models."""
-    return sum(find_attacks((scored.attack,))[0].needs.references) > 0
+    return sum(scored.needs.references) > 0
 
 
 def _find_largest_auc(parts: Sequence[AttackPart]) -> AttackScores | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memberscope.attacks import find_attacks
 from memberscope.auditing.collect.measured_signals import has_open_searches, plan_searches
 from memberscope.auditing.collect.reference_models import Training, fit_plan_to_design
 from memberscope.auditing.documents.effort import BOUNDARY, QUICK, Effort, SearchBudget
@@ -51,7 +50,7 @@ def choose_search_queries(
     own = tuple(dict.fromkeys(job.request for job in schedule.jobs))
     required = [
         attack.needs.spec
-        for attack in find_attacks(plan.policy.require if plan.policy else ())
+        for attack in plan.find(plan.policy.require if plan.policy else ())
         if attack.needs.spec.source == "search"
     ]
     allowed = [

@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from memberscope._parallel import map_in_parallel
+from memberscope.attacks import is_shipped
 from memberscope.auditing.collect.collect import Collected, Progress
 from memberscope.auditing.collect.schedule import drop_repeated_reasons
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.plan_document import CustomDocument
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun
 from memberscope.auditing.documents.schedule import Job
 from memberscope.auditing.scoring import crossfit as fitting
@@ -134,6 +136,7 @@ def _score_job(
         _count_attack_queries(got, attack, level, seen),
         level.restriction,
         level.declared,
+        own=None if is_shipped(attack.name) else CustomDocument.of(attack),
     )
     return ScoredJob(_add_budget_stages(got, attack, level, entry, seen), posterior)
 
@@ -181,7 +184,11 @@ def _add_budget_stages(
         replace(seen, target=measured.values[:, stage, None, :], known=hidden)
         for stage in range(stages)
     ]
-    scores = np.stack([attack.score(part, rng) for part in parts])
+    try:
+        scores = np.stack([attack.score(part, rng) for part in parts])
+    # Somebody's own attack may refuse what an earlier stage has; its scores stay
+    except UnmetNeedError:
+        return entry
     return replace(entry, budgets=measured.queries.max(axis=0).astype(np.int64), stages=scores)
 
 

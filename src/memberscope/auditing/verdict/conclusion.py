@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memberscope.attacks import find_attacks, list_attacks
+from memberscope.attacks import list_attacks
 from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim, PpvClaim
 from memberscope.auditing.verdict.claims import Tested
-from memberscope.signals import is_measured
 from memberscope.statistics import minimum_detectable_auc
-from memberscope.types import MEASURED_AT, Access, Attack, Estimate, Finding
+from memberscope.types import Access, Attack, Estimate, Finding
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _build_pass(
     """Build a pass, with the strongest class of attack that ran, what did not, and its power."""
     assert plan.policy is not None
     # Reference models that no judged attack read do not strengthen the pass
-    used = [name for name in ran if sum(_get_attack(name).needs.references)]
+    used = [attack.name for attack in plan.find(tuple(ran)) if sum(attack.needs.references)]
     limited = plan.policy.references > (n_references if used else 0)
     words = _list_omitted_attacks(plan, ran)
     against = (
@@ -152,7 +151,7 @@ def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
 
     The number of attacks that the plan leaves out is listed, too.
     """
-    attacks = [_get_attack(name) for name in ran]
+    attacks = plan.find(tuple(ran))
     found = []
     if not any(sum(attack.needs.references) for attack in attacks):
         found.append("attacks with reference models")
@@ -194,14 +193,10 @@ def _describe_worst_case(tested: Tested) -> str:
     return f" With the records that stand on both sides left out in the worst way it is at most {most}."
 
 
-def _get_attack(name: str) -> Attack:
-    return find_attacks((name,))[0]
-
-
 def _is_search_attack(attack: Attack) -> bool:
     """Tell whether an attack searches with new queries and sees labels alone."""
     spec = attack.needs.spec
-    return is_measured(spec) and MEASURED_AT[spec.name] == Access.LABEL  # type: ignore[index]
+    return spec.source in ("search", "student")
 
 
 def _find_tested_claim(finding: Finding, tested: Sequence[Tested]) -> Tested | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memberscope.attacks import find_attacks, list_attacks
+from memberscope.attacks import list_attacks
 from memberscope.auditing.documents.access_levels import Level, format_level, is_worth_running
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun, Result
 from memberscope.auditing.estimates.estimates import AttackPart
@@ -75,10 +75,9 @@ def select_parts(ranking: Ranking, place: Place) -> list[AttackPart]:
 
 def has_searched(scored: Sequence[AttackScores]) -> bool:
     """Tell whether some attack asked more of labels than one answer a record."""
-    at_label = tuple(
-        dict.fromkeys(entry.attack for entry in scored if entry.access == Access.LABEL.word)
+    return any(
+        is_measured(entry.needs.spec) for entry in scored if entry.access == Access.LABEL.word
     )
-    return any(is_measured(attack.needs.spec) for attack in find_attacks(at_label))
 
 
 def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -> AttackCoverage:
@@ -181,12 +180,8 @@ def _label_undefended_attacks(parts: list[AttackPart]) -> list[AttackPart]:
 
     Who knows the defence can still use them.
     """
-    needed = {
-        attack.name: attack.needs.references
-        for attack in find_attacks(tuple(part.scored.attack for part in parts))
-    }
     # Only attacks with reference models differ from what the adversary has already
-    own = [part for part in parts if sum(needed[part.scored.attack])]
+    own = [part for part in parts if sum(part.scored.needs.references)]
     return [
         replace(part, scored=replace(part.scored, attack=f"{part.scored.attack} (undefended)"))
         for part in own

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from memberscope.attacks import find_attacks
 from memberscope.auditing.controls.direction import FIXED, run_direction_control
 from memberscope.auditing.controls.fitted import is_better_than_constant, read_correct_predictions
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Control, Result
@@ -31,7 +30,7 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
         return [f"the {name} control is missing" for name in absent]
     controls = result.controls
     # Attacks with reference models cannot have run without their control
-    used = any(sum(find_attacks((entry.attack,))[0].needs.references) for entry in arrays.scored)
+    used = any(sum(entry.needs.references) for entry in arrays.scored)
     if used and "references" not in controls:
         return ["the references control is missing"]
     # More models than the adversary was granted would lift a limited pass
@@ -93,7 +92,7 @@ def _recheck_fitted(stored: Control, arrays: AuditArrays) -> list[str]:
 
 def _is_unlearned_attack(entry: AttackScores) -> bool:
     """Tell whether a stored score depends on its own record's answers only."""
-    needs = find_attacks((entry.attack,))[0].needs
+    needs = entry.needs
     return (
         entry.declared
         and not entry.learned

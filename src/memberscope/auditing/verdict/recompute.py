@@ -192,6 +192,9 @@ def verify_arrays(result: Result, arrays: AuditArrays, ranking: Ranking | None =
         name for entry in result.not_run for name in entry.attack.split(", ")
     }
     absent = [name for name in restore_plan(result).attacks if name not in accounted]
+    own = {entry.name: entry for entry in result.plan.custom or ()}
+    if any(entry.own != own.get(entry.attack) for entry in arrays.scored):
+        found.append("what an attack of one's own needs is not what the plan says")
     if absent:
         found.append(
             f"attacks of the plan are neither scored nor listed as not run: {', '.join(absent)}"

@@ -29,8 +29,7 @@ def audit_canaries(options: Options) -> bool:
     from memberscope._files import write_bytes
     from memberscope.auditing import run_canary_audit
     from memberscope.cli.options.build import build_plan, build_subject
-    from memberscope.cli.run_audit import show_progress
-    from memberscope.reports import print_summary, write_all
+    from memberscope.reports import print_summary, show_progress, write_all
 
     _refuse_missing_canaries(options)
     design = design_from_options(options, build_plan(options), build_subject(options))

@@ -44,8 +44,7 @@ def _run_sweep(options: Options) -> Frontier:
         sweep_defences,
     )
     from memberscope.cli.options.build import build_subject, build_training
-    from memberscope.cli.run_audit import show_progress
-    from memberscope.reports import print_frontier, write_frontier
+    from memberscope.reports import print_frontier, show_progress, write_frontier
     from memberscope.signals import Store
 
     if options.recipe is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
@@ -21,7 +21,7 @@ def build_plan(options: Options) -> Plan:
     Raises:
         InputError: A value is out of range, or an attack, level or policy is unknown.
     """
-    from dataclasses import fields
+    from dataclasses import fields, replace
 
     from memberscope.auditing import Plan
     from memberscope.types import ThreatModel
@@ -40,13 +40,37 @@ def build_plan(options: Options) -> Plan:
         if entry.name in ROWS and entry.name != "policy"
     }
     given |= {
-        "policy": _build_policy(options.policy),
         "assignment": "independent_coins" if options.coins else None,
         "restrictions": None
         if options.restrictions is None
         else tuple(name for name in options.restrictions if name != "none"),
     }
-    return Plan(threat=ThreatModel(**_drop_missing(threat)), **_drop_missing(given))
+    # Names of attacks may be those of a file, which the plan knows only with its attacks
+    names = given.pop("attacks", None)
+    plan = Plan(threat=ThreatModel(**_drop_missing(threat)), **_drop_missing(given))
+    plan = _add_attack_files(plan, names, options.attack_file or ())
+    return replace(plan, policy=_build_policy(options.policy))
+
+
+def _add_attack_files(plan: Plan, names: Sequence[str] | None, files: Sequence[str]) -> Plan:
+    """Add the attacks and signals of files to a plan of the attacks `names`, None for all.
+
+    Raises:
+        InputError: A file cannot be run or defines none, or an attack is unknown.
+    """
+    from memberscope.auditing import add_own_attacks, load_attack_file
+
+    attacks: list[Any] = []
+    signals: list[Any] = []
+    for file in files:
+        found = load_attack_file(file)
+        attacks += found[0]
+        signals += found[1]
+    if not attacks and not signals:
+        return plan if names is None else add_own_attacks(plan, names)
+    own = [getattr(attack, "name", None) for attack in attacks]
+    chosen = [name for name in (plan.attacks if names is None else names) if name not in own]
+    return add_own_attacks(plan, [*chosen, *attacks], signals)
 
 
 def _drop_missing(values: dict[str, Any]) -> dict[str, Any]:

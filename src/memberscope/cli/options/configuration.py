@@ -42,7 +42,13 @@ def read_audit_config(path: Path) -> Options:
             found |= _read_section(section, table, path)
     for name in found:
         if ROWS[name].is_path:
-            found[name] = str(path.parent / found[name])
+            value = found[name]
+            # Paths of a file are read from where it is
+            found[name] = (
+                tuple(str(path.parent / part) for part in value)
+                if ROWS[name].is_list
+                else str(path.parent / value)
+            )
     if "model" in found and (Path(found["model"]).suffix or ":" not in found["model"]):
         found["model"] = str(path.parent / found["model"])
     return Options(**found)

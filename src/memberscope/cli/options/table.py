@@ -456,6 +456,15 @@ class Options:
         },
         panel=MEASURING,
     )
+    attack_file: tuple[str, ...] | None = add_key(
+        "audit",
+        "A Python file with attacks or signals of your own, which run too; its code is run.",
+        "none",
+        verbs=AUDIT,
+        panel=MEASURING,
+        is_path=True,
+        is_repeated=True,
+    )
     fprs: tuple[float, ...] | None = add_key(
         "audit",
         "False-positive rates to report, such as 0.01,0.001.",

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from memberscope._own_code import digest_source, pickle_by_value
 from memberscope.errors import InputError
 from memberscope.recipes.dp_accounting import Proof, prove_epsilon
-from memberscope.recipes.function import pickle_by_value
-from memberscope.recipes.source_digest import digest_source
 from memberscope.recipes.torch.engines.choice import choose_engine_settings, select_engine
 from memberscope.recipes.torch.task import (
     Task,

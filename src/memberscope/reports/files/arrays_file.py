@@ -6,7 +6,7 @@ Every estimate can be computed again from it.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from memberscope._files import parse_json, write_bytes
 from memberscope.auditing import AttackScores, AuditArrays
+from memberscope.auditing.documents import CustomDocument
 from memberscope.errors import InputError
 
 META = "memberscope"  # the file's one entry of metadata, in JSON
@@ -70,6 +71,7 @@ def _describe_scores(arrays: AuditArrays) -> list[dict[str, Any]]:
             "restriction": entry.restriction,
             "declared": entry.declared,
             "staged": entry.stages is not None,
+            **({} if entry.own is None else {"own": asdict(entry.own)}),
         }
         for entry in arrays.scored
     ]
@@ -112,6 +114,7 @@ def _read_scored(
             queries=entry["queries"],
             restriction=entry["restriction"],
             declared=entry["declared"],
+            own=_read_custom(entry.get("own")),
         )
         name, staged = one.name, entry["staged"]
         found = replace(
@@ -128,6 +131,14 @@ def _read_scored(
         if not prefix and found.declared:
             posterior[name] = tensors[f"posterior/{name}"]
     return tuple(scored), posterior
+
+
+def _read_custom(found: dict[str, Any] | None) -> CustomDocument | None:
+    """Read what declares an attack of somebody's own, None for a shipped one."""
+    if found is None:
+        return None
+    with_in, without = found["references"]
+    return CustomDocument(**{**found, "references": (int(with_in), int(without))})
 
 
 def read_arrays(path: str | Path) -> AuditArrays:

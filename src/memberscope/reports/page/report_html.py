@@ -13,12 +13,12 @@ from typing import Any
 
 from memberscope._files import write_bytes
 from memberscope._html import build_content_policy, read_template
-from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result, hash_ids
 from memberscope.auditing.documents import format_level
 from memberscope.auditing.verdict import describe_repeats
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
+from memberscope.reports.citations import list_citations
 from memberscope.reports.page.access_matrix import build_matrix, name_omitted_attacks
 from memberscope.reports.page.audience_sections import build_sections
 from memberscope.reports.page.chart_data import (
@@ -27,6 +27,7 @@ from memberscope.reports.page.chart_data import (
     build_charts,
     build_group_rows,
 )
+from memberscope.reports.page.environment import build_environment
 from memberscope.reports.page.standards_annex import compose_annex_paragraph, read_standards
 
 
@@ -60,7 +61,6 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
     """Render the report as one HTML text; records by keyed hash, or by id if `show_ids`."""
     # Ids are put back before anything is rendered, so that no place is forgotten
     result = _restore_record_ids(result) if show_ids else result
-    from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     blocks = {
@@ -69,23 +69,10 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         "chart_script": read_template("vendor/uPlot.iife.min.js"),
         "script": read_template("report.js"),
     }
-    # Escaping is on: titles, groups and ids come from users
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {
-        "percent": format_percentage,
-        "interval": lookup.format_interval,
-    }
-    environment.globals |= {"select": lookup.select_estimates, "first": lookup.find_estimate}
-    environment.globals |= {
-        "number": format_number,
-        "percent": format_percentage,
-        "level_word": format_level,
-    }
+    environment = build_environment()
     leading = result.diagnostics.leading
     groups = build_group_rows(result, leading) if leading else []
-    text = environment.from_string(read_template("report.html.j2")).render(
+    text = environment.get_template("report.html.j2").render(
         result=result,
         diagnostics=result.diagnostics,
         show_ids=show_ids,
@@ -115,6 +102,7 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         matrix=build_matrix(result),
         outside=name_omitted_attacks(result),
         budget_rows=build_budget_rows(result),
+        citations=list_citations(result),
         # Scripts and styles are allowed by their hashes, so nothing else can run
         policy=Markup(
             build_content_policy(

@@ -1,4 +1,4 @@
-"""Hash the user's own code.
+"""Hash the user's own code, and pickle things together with it.
 
 Source files, and the values that functions carry with them. A stored model is used again only if
 this hash is the same, so what cannot be hashed has none, and nothing is stored.
@@ -199,3 +199,66 @@ def _list_used_modules(name: str, seen: set[str] | None = None) -> list[str]:
         found += _list_used_modules(other.__name__, seen)
     # Sorted, since the order of imports does not matter
     return sorted(found)
+
+
+def digest_object(thing: Any) -> str:
+    """Hash an object by the code of its class and by its values; always gives a hash.
+
+    Code of a notebook or a shell has no file, and is hashed as it was typed or compiled.
+
+    >>> class Scaled:
+    ...     def __init__(self, by): self.by = by
+    >>> digest_object(Scaled(2)) == digest_object(Scaled(2)) != digest_object(Scaled(3))
+    True
+    """
+    if inspect.isroutine(thing) or isinstance(thing, type | functools.partial):
+        return digest_source(thing) or _digest_typed_code(thing)
+    parts = [digest_object(type(thing))]
+    slots = {name: getattr(thing, name) for name in getattr(thing, "__slots__", ())}
+    for name, value in sorted({**slots, **getattr(thing, "__dict__", {})}.items()):
+        parts.append(f"{name}={digest_value(value) or _digest_typed_code(value)}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _digest_typed_code(thing: Any) -> str:
+    """Hash code without a file by its text, or else by what it was compiled to."""
+    name = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', type(thing))}"
+    # Two functions made by one factory differ in the values that they carry
+    if inspect.isroutine(thing):
+        name += "".join(f" {digest_value(value)}" for value in _list_carried_values(thing))
+    with suppress(OSError, TypeError):
+        return hashlib.sha256(f"{name}\n{inspect.getsource(thing)}".encode()).hexdigest()
+    functions = [thing, *vars(thing).values()] if isinstance(thing, type) else [thing]
+    compiled = [
+        f"{code.co_code.hex()} {code.co_names} {_list_constants(code)}"
+        for code in (getattr(function, "__code__", None) for function in functions)
+        if code is not None
+    ]
+    return hashlib.sha256("\n".join([name, *compiled]).encode()).hexdigest()
+
+
+def _list_constants(code: Any) -> list[str]:
+    """List the constants of compiled code; of code inside it, what it was compiled to."""
+    return [
+        f"{value.co_code.hex()} {_list_constants(value)}"
+        if hasattr(value, "co_code")
+        else repr(value)
+        for value in code.co_consts
+    ]
+
+
+def pickle_by_value(thing: Any) -> bytes:
+    """Pickle an object with the code of the user's own modules."""
+    import cloudpickle
+
+    # A recipe that pickles its function is pickled itself, too: only what is new here is undone
+    already = cloudpickle.list_registry_pickle_by_value()
+    own = [module for module in list_own_modules() if module.__name__ not in already]
+    # cloudpickle sends a module's functions by name unless it is told otherwise
+    for module in own:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(thing))
+    finally:
+        for module in own:
+            cloudpickle.unregister_pickle_by_value(module)

@@ -1,0 +1,82 @@
+"""Run the shipped attacks on a signal of one's own: a threshold, LiRA and RMIA."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks.custom.signal import CustomSignal
+from memberscope.attacks.lira import LiRA
+from memberscope.attacks.lira_robust import RobustLiRA
+from memberscope.attacks.rmia import RMIA
+from memberscope.attacks.threshold import GradientNorm
+from memberscope.types import Attack, Evidence, Floats, Needs
+
+# A shipped signal of one number a record, in whose place the custom one is read
+STAND_IN: Literal["gradient_norm"] = "gradient_norm"
+
+
+@dataclass(frozen=True)
+class SignalAttack:
+    """A shipped attack on one number a record, which reads another one in its place.
+
+    >>> signal = CustomSignal("top_share", lambda target, records: records.y, higher="member")
+    >>> [attack.name for attack in list_signal_attacks(signal)][:3]
+    ['top_share', 'top_share_per_class', 'lira_top_share']
+    """
+
+    base: Attack
+    signal: CustomSignal
+
+    @property
+    def name(self) -> str:
+        """Name of the shipped attack, with the signal's."""
+        return self.base.name.replace(STAND_IN, self.signal.name)
+
+    @property
+    def version(self) -> int:
+        """The version of the shipped attack."""
+        return self.base.version
+
+    @property
+    def digest(self) -> str:
+        """Hash of the code that measures the signal."""
+        return self.signal.digest
+
+    @property
+    def needs(self) -> Needs:
+        """What the shipped attack needs, at the signal's access."""
+        return replace(
+            self.base.needs,
+            access=self.signal.access,
+            signals=("custom",),
+            spec=self.signal.spec,
+        )
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give the shipped attack's scores (n,); NaN where a record is not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence holds another signal, or too few reference models.
+        """
+        require_needs(self, evidence)
+        outside = evidence.population
+        renamed = None if outside is None else replace(outside, signal=STAND_IN)
+        return self.base.score(replace(evidence, signal=STAND_IN, population=renamed), rng)
+
+
+def list_signal_attacks(signal: CustomSignal) -> tuple[SignalAttack, ...]:
+    """List the attacks on a signal: a threshold, one a class, and those with reference models."""
+    shipped: tuple[Attack, ...] = (
+        GradientNorm(),
+        GradientNorm("per_class"),
+        LiRA(signal=STAND_IN),
+        LiRA("offline", signal=STAND_IN),
+        RobustLiRA(STAND_IN),
+        RMIA(signal=STAND_IN),
+        RMIA("offline", signal=STAND_IN),
+    )
+    return tuple(SignalAttack(attack, signal) for attack in shipped)
