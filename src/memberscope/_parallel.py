@@ -5,6 +5,7 @@ NumPy and the tree learners release the interpreter's lock, so that threads do r
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -43,11 +44,13 @@ def map_in_parallel(
     # The longest first: one that starts last would leave the other cores idle at the end
     order = sorted(range(len(items)), key=lambda index: not long(items[index]))
     answers: dict[int, Answer] = {}
-    results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-        delayed(alone)(index) for index in order
-    )
-    for index, answer in zip(order, results, strict=True):
-        answers[index] = answer
-        if progress:
-            progress(len(answers), len(items))
+    # scikit-learn swaps the process's warning filters in each thread, which may leave another's
+    with warnings.catch_warnings():
+        results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+            delayed(alone)(index) for index in order
+        )
+        for index, answer in zip(order, results, strict=True):
+            answers[index] = answer
+            if progress:
+                progress(len(answers), len(items))
     return [answers[index] for index in range(len(items))]

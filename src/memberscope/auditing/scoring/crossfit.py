@@ -32,7 +32,6 @@ from memberscope.statistics import (
 )
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
-
 # The scores (h,) of the hidden folds' records, in their order, by the folds that were hidden
 FoldScores = dict[tuple[int, ...], Floats]
 
