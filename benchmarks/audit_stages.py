@@ -77,7 +77,7 @@ def draw_records(side: int, columns: int, classes: int) -> tuple[np.ndarray, np.
 def time_audit(side: int, columns: int, classes: int) -> None:
     """Print what each step takes, the floor, and whether the aims hold."""
     x, y = draw_records(side, columns, classes)
-    model = lightgbm.LGBMClassifier(n_estimators=100, n_jobs=2, verbose=-1)
+    model = lightgbm.LGBMClassifier(n_estimators=50, n_jobs=1, verbose=-1)
     model.fit(x[:side], y[:side])
     clock = Clock()
     clock.time("floor: predictions", model.predict_proba)(x)
