@@ -49,6 +49,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/scale.py
+	$(BIN)/python benchmarks/audit_stages.py
+	$(BIN)/python benchmarks/audit_stages.py --busy
+	$(BIN)/python benchmarks/audit_stages.py 10000 779 10
 	$(BIN)/python benchmarks/reading.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/forecast.py

@@ -6,6 +6,7 @@ NumPy and the tree learners release the interpreter's lock, so that threads do r
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
@@ -61,20 +62,25 @@ def map_in_parallel(
     import sklearn.ensemble
     import sklearn.linear_model  # noqa: F401
     from joblib import Parallel, delayed
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import ThreadpoolController
+
+    # Finding the libraries takes milliseconds, so it is done once for all items
+    libraries = ThreadpoolController()
 
     def alone(index: int) -> Answer:
-        with threadpool_limits(limits=1, user_api="openmp"):
+        with libraries.limit(limits=1, user_api="openmp"):
             return work(items[index])
 
     # The longest first: one that starts last would leave the other cores idle at the end
     order = sorted(range(len(items)), key=lambda index: not long(items[index]))
     answers: dict[int, Answer] = {}
-    results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
-        delayed(alone)(index) for index in order
-    )
-    for index, answer in zip(order, results, strict=True):
-        answers[index] = answer
-        if progress:
-            progress(len(answers), len(items))
+    # scikit-learn swaps the process's warning filters in each thread, which may leave another's
+    with warnings.catch_warnings():
+        results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
+            delayed(alone)(index) for index in order
+        )
+        for index, answer in zip(order, results, strict=True):
+            answers[index] = answer
+            if progress:
+                progress(len(answers), len(items))
     return [answers[index] for index in range(len(items))]

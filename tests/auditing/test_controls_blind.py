@@ -11,6 +11,7 @@ from scenes import gaussian_signals
 from scipy.stats import binom
 
 from memberscope.auditing import Plan, audit_signals
+from memberscope.auditing.controls import blind
 from memberscope.auditing.controls.blind import (
     compute_null_distribution,
     count_expected_above,
@@ -18,6 +19,7 @@ from memberscope.auditing.controls.blind import (
     run_blind_control,
     stratified_auc,
 )
+from memberscope.auditing.controls.linear_walk import predict_linear_by_block
 
 FPRS = (0.01,)
 
@@ -127,3 +129,58 @@ def test_rows_of_one_person_count_once():
 def test_few_records_are_not_judged():
     x, y, member = drawn(6, 0)
     assert run_blind_control(x, y, member, None).passed is None
+
+
+def test_the_linear_model_of_many_columns_is_ridge_regression_on_standardised_inputs():
+    """Held against scikit-learn.
+
+    With a constant column, one constant but for a later block, and one of large numbers.
+    """
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rng = np.random.default_rng(0)
+    x, member = rng.normal(size=(300, 40)), rng.random(300) < 0.4
+    block = rng.integers(0, 4, 300)
+    x[:, 0], x[:, 1], x[:, 2] = 5.0, block == 3, 1e9 + 1e3 * x[:, 2]
+    found = predict_linear_by_block(x, member, block)
+    for b in (1, 2, 3):
+        model = make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0))
+        model.fit(x[block < b], member[block < b])
+        expected = model.decision_function(x[block == b])
+        np.testing.assert_allclose(found[block == b], expected, rtol=1e-6, atol=1e-6)
+    assert np.isnan(found[block == 0]).all()
+
+
+def test_many_columns_change_nothing_about_the_outcome(monkeypatch):
+    """The sums of products decide as scikit-learn's ridge classifier does, number for number."""
+    x, y, member = drawn(300, 2, 70)
+    x[:300, :9] += 0.15
+    fast = run_blind_control(x, y, member, None, fprs=FPRS)
+
+    def slowly(wide, side, block):
+        return blind._predict_by_block(blind._make_linear_model, wide, side, block)
+
+    monkeypatch.setattr(blind, "predict_linear_by_block", slowly)
+    slow = run_blind_control(x, y, member, None, fprs=FPRS)
+    assert (fast.passed, fast.details["tpr"]) == (slow.passed, slow.details["tpr"])
+    assert fast.value == pytest.approx(slow.value, abs=1e-9)
+
+
+@pytest.mark.parametrize(("n_members", "kept"), [(60, (60, 140)), (150, (100, 100))])
+def test_many_records_are_drawn_by_their_content(monkeypatch, n_members, kept):
+    """At most so many of both sides together, whatever their order, and the control says so."""
+    x, y, _ = drawn(150, 3)
+    member = np.arange(300) < n_members
+    whole = run_blind_control(x, y, member, None)
+    assert "drawn_from" not in whole.details
+    monkeypatch.setattr(blind, "MAX_RECORDS", 200)
+    first = run_blind_control(x, y, member, None)
+    assert (first.details["n_members"], first.details["n_non_members"]) == kept
+    assert first.details["drawn_from"] == 300
+    order = np.random.default_rng(0).permutation(300)
+    assert run_blind_control(x[order], y[order], member[order], None) == first
+    # No more records than are compared are all looked at
+    monkeypatch.setattr(blind, "MAX_RECORDS", 300)
+    assert run_blind_control(x, y, member, None) == whole

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from memberscope.attacks import Confidence, Loss
+from memberscope.attacks import Confidence, Loss, Quantile
 from memberscope.auditing.scoring.crossfit import (
     assign_folds,
     crossfit_attack,
     estimate_posteriors,
     transfer_thresholds,
 )
+from memberscope.auditing.scoring.null_control import run_null_control
+from memberscope.auditing.scoring.parallel_fits import fit_slow_attacks
 from memberscope.statistics import auc_value, ranks_within_fold, roc
 from memberscope.types import Evidence, Needs
 
@@ -85,6 +87,47 @@ def test_a_fold_keeps_its_scores_and_thresholds_whatever_its_own_truth():
             for fit, truth in ((a, member), (b, turned))
         ]
         np.testing.assert_array_equal(*risks)
+
+
+def test_fits_side_by_side_give_the_scores_of_fits_one_after_another():
+    """Slow attacks are fitted ahead, bit for bit as cross-fitting does, and not once more."""
+    facts, member = evidence(60)
+    facts = replace(facts, features=np.random.default_rng(1).normal(size=(120, 3)))
+    fold = assign_folds(member, 3, np.random.default_rng(0))
+    attacks = (Quantile(), Loss(), Quantile())
+    fits = fit_slow_attacks(
+        attacks, lambda index: facts, member, fold, SEED, pairs=(True, True, False)
+    )
+    assert [len(found) for found in fits] == [6, 0, 3]
+    alone = crossfit_attack(attacks[0], facts, member, fold, SEED)
+    ahead = crossfit_attack(attacks[0], facts, member, fold, SEED, fitted=fits[0])
+    np.testing.assert_array_equal(ahead.scores, alone.scores)
+    np.testing.assert_array_equal(ahead.elsewhere, alone.elsewhere)
+    np.testing.assert_array_equal(
+        crossfit_attack(attacks[2], facts, member, fold, SEED, pairs=False, fitted=fits[2]).scores,
+        alone.scores,
+    )
+    seen: list = []
+    known = {(f,): np.zeros(int((fold == f).sum())) for f in range(3)}
+    crossfit_attack(Spy(seen), facts, member, fold, SEED, pairs=False, fitted=known)
+    assert not seen
+
+
+def test_an_attack_that_cannot_run_has_no_fits():
+    facts, member = evidence(60)
+    fold = assign_folds(member, 3, np.random.default_rng(0))
+    assert fit_slow_attacks(
+        (Quantile(),), lambda index: facts, member, fold, SEED, pairs=(True,)
+    ) == [{}]
+
+
+def test_the_null_control_fits_once_a_fold():
+    """No thresholds are learned there, so pairs of folds are not hidden."""
+    seen: list = []
+    facts, _ = evidence(50)
+    ids = np.arange(100).astype(np.str_)
+    run_null_control((Spy(seen),), lambda attack: facts, ids, 5, SEED)
+    assert len(seen) == 5
 
 
 def test_fitted_attacks_look_like_chance_where_nothing_leaks():

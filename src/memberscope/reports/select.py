@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Any, Protocol
 
 from memberscope._text import format_percentage
@@ -40,8 +41,10 @@ def select_estimates(result: Result, **conditions: Any) -> Iterator[Estimate]:
     conditions = {"group": None, "target": "target"} | conditions
     attack = conditions.get("attack")
     candidates = result.estimates if attack is None else result.estimates_by_attack.get(attack, ())
+    # All fields in one call, as a report asks thousands of times
+    read, wanted = attrgetter(*conditions), tuple(conditions.values())
     for entry in candidates:
-        if all(getattr(entry, name) == value for name, value in conditions.items()):
+        if read(entry) == wanted:
             yield entry
 
 

@@ -27,8 +27,10 @@ import numpy as np
 from scipy.special import gammaln, ndtr, ndtri
 
 from memberscope._parallel import map_in_parallel
+from memberscope.auditing.controls.linear_walk import BLOCKS, PENALTY, predict_linear_by_block
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.feature_matrix import (
+    WIDE,
     Keys,
     average_features,
     hash_feature_rows,
@@ -41,9 +43,8 @@ from memberscope.types import Bools, Floats, Ints
 # The chance that a clean audit fails, over both classifiers, the AUC and all rates together
 ALPHA = 0.005
 ALPHA_BELOW = 0.0025  # chance that a clean audit is found surely below one half
-MAX_RECORDS = 20_000  # a side; enough to see an AUC of 0.51
+MAX_RECORDS = 20_000  # of both sides; enough to see an AUC of 0.52
 ORDERS = 2  # orders by hash; each is gone through forwards and backwards
-BLOCKS = 3  # blocks that are scored, after a first third that is only learned from
 FEWEST = 8  # units a side below which nothing can be told
 LEAST_Z = -2.0  # a count of none, whose p-value is 1, must not outweigh the other orders
 
@@ -129,7 +130,7 @@ def run_blind_control(
     ]
     # The first in the first order are kept, which is a random draw that anyone can repeat
     chosen = _subsample_records(places[0][code], keys, member)
-    code = code[chosen]
+    n_given, code = len(member), code[chosen]
     places = [place[code] for place in places]
     walks = _score_along_orders(features[chosen], labels[chosen], member[chosen], places)
     found = [
@@ -137,6 +138,8 @@ def run_blind_control(
         for name in ("linear", "trees")
     ]
     control = _judge_classifiers(found, member[chosen])
+    if len(chosen) < n_given:
+        control.details["drawn_from"] = n_given
     # How far the attack goes beyond the records alone is told, not judged
     if strongest is not None:
         scores = _average_positions(walks, member[chosen])
@@ -179,15 +182,16 @@ def _number_units(keys: Keys, member: Bools, unit: Ints | None) -> tuple[Ints, K
 
 
 def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
-    """Choose positions of at most `MAX_RECORDS` members and as many non-members.
+    """Choose positions of at most `MAX_RECORDS` records, in an order that follows from content.
 
-    They come in an order that follows from their content.
+    Each side may fill its half and what the other side leaves.
     """
     sides = []
-    # The sides are cut alike, so that the larger one does not crowd out the other
     for side in (True, False):
         where = np.flatnonzero(member == side)
-        sides.append(where[np.lexsort((keys[where], place[where]))][:MAX_RECORDS])
+        # Larger sides are cut alike, so that neither crowds out the other
+        most = max(MAX_RECORDS // 2, MAX_RECORDS - (len(member) - len(where)))
+        sides.append(where[np.lexsort((keys[where], place[where]))][:most])
     both = np.concatenate(sides)
     return both[np.lexsort((member[both], keys[both], place[both]))].astype(np.int64)
 
@@ -209,17 +213,20 @@ def _score_along_orders(
     blocks = [
         block for place in places for block in (_assign_blocks(place), _assign_blocks(~place))
     ]
-    models = {"linear": (_make_linear_model, wide), "trees": (_make_tree_model, narrow)}
+    walks = [(name, block) for name in ("linear", "trees") for block in blocks]
 
-    def along(name: str) -> list[OrderedScores]:
-        return [
-            OrderedScores(name, _predict_by_block(*models[name], member, block), block)
-            for block in blocks
-        ]
+    def score(walk: tuple[str, Ints]) -> OrderedScores:
+        name, block = walk
+        if name == "trees":
+            scores = _predict_by_block(_make_tree_model, narrow, member, block)
+        # Sums of products spare copies of many columns; few columns cost little either way
+        elif WIDE < wide.shape[1] <= int((block == 0).sum()):
+            scores = predict_linear_by_block(wide, member, block)
+        else:
+            scores = _predict_by_block(_make_linear_model, wide, member, block)
+        return OrderedScores(name, scores, block)
 
-    # One model's walks one after another: the tree learner swaps the process's warning filters,
-    # which threads share.
-    return [walk for found in map_in_parallel(along, list(models)) for walk in found]
+    return map_in_parallel(score, walks, long=lambda walk: walk[0] == "trees")
 
 
 def _assign_blocks(place: Keys) -> Ints:
@@ -257,11 +264,12 @@ def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> 
         before, own = block < b, block == b
         # A classifier needs both sides to learn from; other blocks stay unscored
         if own.any() and 0 < member[before].sum() < before.sum():
-            known = ~np.isnan(inputs[before]).all(
-                axis=0
-            )  # trees cannot bin a column that is missing throughout
-            part = inputs if known.all() else inputs[:, known]
-            scores[own] = make().fit(part[before], member[before]).decision_function(part[own])
+            learned, asked = inputs[before], inputs[own]
+            # Trees cannot bin a column that is missing throughout
+            known = ~np.isnan(learned).all(axis=0)
+            if not known.all():
+                learned, asked = learned[:, known], asked[:, known]
+            scores[own] = make().fit(learned, member[before]).decision_function(asked)
     return scores
 
 
@@ -271,7 +279,7 @@ def _make_linear_model() -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=10.0))
+    return make_pipeline(StandardScaler(), RidgeClassifier(alpha=PENALTY))
 
 
 def _make_tree_model() -> Any:

@@ -50,7 +50,7 @@ PART = (
 BLIND = (
     0.1,
     4.0e-7,
-    40_000,
+    20_000,
 )
 # The search for duplicates: for each record and column, and the most records it looks at
 COMPARE = (

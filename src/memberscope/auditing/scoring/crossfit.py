@@ -32,6 +32,9 @@ from memberscope.statistics import (
 )
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
 
+# The scores (h,) of the hidden folds' records, in their order, by the folds that were hidden
+FoldScores = dict[tuple[int, ...], Floats]
+
 
 @dataclass(frozen=True, eq=False)
 class CrossFit:
@@ -106,6 +109,41 @@ def _mark_known_records(
     return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
 
 
+def list_hidden_folds(attack: Attack, n_folds: int, *, pairs: bool = True) -> list[tuple[int, ...]]:
+    """List the sets of folds that an attack is to score without their truth, one fit a set.
+
+    Without `pairs`, the sets of two are left out.
+
+    >>> from memberscope.attacks import Loss, Quantile
+    >>> list_hidden_folds(Loss(), 3), list_hidden_folds(Quantile(), 3)
+    ([(0, 1, 2)], [(0,), (1,), (2,), (0, 1), (0, 2), (1, 2)])
+    """
+    # Nothing is learned, so one pass over all records does
+    if attack.needs.known == "none":
+        return [tuple(range(n_folds))]
+    return [(f,) for f in range(n_folds)] + (list(combinations(range(n_folds), 2)) if pairs else [])
+
+
+def score_hidden_folds(
+    attack: Attack,
+    evidence: Evidence,
+    member: Bools,
+    fold: Ints,
+    seed: np.random.SeedSequence,
+    hidden: tuple[int, ...],
+) -> Floats:
+    """Score the records (h,) of the `hidden` folds by a fit on all others.
+
+    Raises:
+        UnmetNeedError: The evidence lacks what the attack needs.
+    """
+    # A stream for each set of hidden folds, so that fits do not depend on each other's order
+    stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
+    known = _mark_known_records(member, fold, hidden)
+    scores: Floats = attack.score(replace(evidence, known=known), stream)[known < 0]
+    return scores
+
+
 def crossfit_attack(
     attack: Attack,
     evidence: Evidence,
@@ -114,36 +152,37 @@ def crossfit_attack(
     seed: np.random.SeedSequence,
     *,
     pairs: bool = True,
+    fitted: FoldScores | None = None,
 ) -> CrossFit:
     """Score every record of `evidence`, whose own `known` is replaced, by fits that did not see it.
 
     Without `pairs` the fits that thresholds and posteriors are learned from are left out
-    (`elsewhere` is NaN): a third of the work.
+    (`elsewhere` is NaN): a third of the work. What `fitted` holds is not fitted again.
 
     Raises:
         UnmetNeedError: The evidence lacks what the attack needs.
     """
     n_folds = int(fold.max()) + 1
+    ready = fitted or {}
 
     def scored(hidden: tuple[int, ...]) -> Floats:
-        # A stream for each set of hidden folds, so that fits do not depend on each other's order
-        stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
-        return attack.score(
-            replace(evidence, known=_mark_known_records(member, fold, hidden)), stream
-        )
+        found = ready.get(hidden)
+        if found is not None:
+            return found
+        return score_hidden_folds(attack, evidence, member, fold, seed, hidden)
 
-    # Nothing is learned, so one pass over all records does
     if attack.needs.known == "none":
         return CrossFit(scored(tuple(range(n_folds))), None)
     scores = np.full(len(member), np.nan)
-    # Each pair of folds is fitted once and serves both: f's thresholds from g, and g's from f
     elsewhere = np.full((n_folds, len(member)), np.nan)
-    for f in range(n_folds):
-        scores[fold == f] = scored((f,))[fold == f]
-    for f, g in combinations(range(n_folds), 2) if pairs else ():
-        both = scored((f, g))
-        elsewhere[f, fold == g] = both[fold == g]
-        elsewhere[g, fold == f] = both[fold == f]
+    for hidden in list_hidden_folds(attack, n_folds, pairs=pairs):
+        own, found = np.isin(fold, hidden), scored(hidden)
+        if len(hidden) == 1:
+            scores[own] = found
+            continue
+        # Each pair of folds is fitted once and serves both: f's thresholds from g, and g's from f
+        for place, other in (hidden, hidden[::-1]):
+            elsewhere[place, fold == other] = found[fold[own] == other]
     return CrossFit(scores, elsewhere)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.scoring import crossfit as fitting
+from memberscope.auditing.scoring.parallel_fits import fit_slow_attacks
 from memberscope.errors import UnmetNeedError
 from memberscope.statistics import auc_interval, find_distinct_rankings, ranks_within_fold
 from memberscope.types import Attack, Bools, Evidence, Floats, Ints
@@ -74,9 +75,22 @@ def run_null_control(
         )
     fold = fitting.assign_folds(truth, n_folds, np.random.default_rng(seed), unit)
 
-    def pooled(attack: Attack) -> Floats | None:
+    fitted = fit_slow_attacks(
+        attacks,
+        lambda index: evidence(attacks[index]),
+        truth,
+        fold,
+        seed,
+        pairs=[False] * len(attacks),
+    )
+
+    def pooled(index: int) -> Floats | None:
+        attack = attacks[index]
         try:
-            fit = fitting.crossfit_attack(attack, evidence(attack), truth, fold, seed)
+            # Neither thresholds nor posteriors are read here, so fits of pairs are spared
+            fit = fitting.crossfit_attack(
+                attack, evidence(attack), truth, fold, seed, pairs=False, fitted=fitted[index]
+            )
         # An attack that cannot run here is no failure of the control
         except UnmetNeedError:
             return None
@@ -85,7 +99,7 @@ def run_null_control(
 
     answers = zip(
         attacks,
-        map_in_parallel(pooled, attacks, long=lambda attack: attack.needs.features),
+        map_in_parallel(pooled, range(len(attacks))),
         strict=True,
     )
     scored = {attack.name: scores for attack, scores in answers if scores is not None}

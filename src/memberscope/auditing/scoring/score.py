@@ -19,7 +19,8 @@ from memberscope.auditing.documents.plan_document import CustomDocument
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun
 from memberscope.auditing.documents.schedule import Job
 from memberscope.auditing.scoring import crossfit as fitting
-from memberscope.auditing.scoring.crossfit import pool_scores
+from memberscope.auditing.scoring.crossfit import FoldScores, pool_scores
+from memberscope.auditing.scoring.parallel_fits import fit_slow_attacks
 from memberscope.auditing.subject.subject import encode_groups
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import can_resolve_fpr, smallest_fpr
@@ -53,12 +54,12 @@ def score_attacks(
         member, plan.folds, np.random.default_rng(got.streams["folds"]), unit
     )
     jobs = got.schedule.jobs
-    # Attacks on features take longest, so they are started first
+    fitted = _fit_slow_jobs(got, fold, report)
+    n_fits = sum(map(len, fitted))
     answers = map_in_parallel(
-        lambda job: _score_job(plan, got, settings, fold, job),
-        jobs,
-        lambda done, n: report("attack", done, n),
-        long=lambda job: job.attack.needs.features,
+        lambda index: _score_job(plan, got, settings, fold, jobs[index], fitted[index]),
+        range(len(jobs)),
+        lambda done, n: report("attack", n_fits + done, n_fits + n),
     )
     ran_well = [answer for answer in answers if isinstance(answer, ScoredJob)]
     refused = [
@@ -90,6 +91,21 @@ def score_attacks(
     return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
 
 
+def _fit_slow_jobs(got: Collected, fold: Ints, report: Progress) -> list[FoldScores]:
+    """Fit the attacks that take longest at all levels side by side, fold by fold."""
+    jobs = got.schedule.jobs
+    return fit_slow_attacks(
+        [job.attack for job in jobs],
+        lambda index: got.evidence_for(jobs[index].attack, jobs[index].level),
+        got.subject.member,
+        fold,
+        got.streams["scores"],
+        # Levels that are tried get no thresholds and no posterior, so fits of pairs are spared
+        pairs=[job.level.declared for job in jobs],
+        progress=lambda done, n: report("attack", done, n + len(jobs)),
+    )
+
+
 def _require_enough_records(plan: Plan, got: Collected) -> None:
     """Refuse records too few for the folds.
 
@@ -105,20 +121,28 @@ def _require_enough_records(plan: Plan, got: Collected) -> None:
 
 
 def _score_job(
-    plan: Plan, got: Collected, settings: EstimateSettings, fold: Ints, job: Job
+    plan: Plan,
+    got: Collected,
+    settings: EstimateSettings,
+    fold: Ints,
+    job: Job,
+    fitted: FoldScores,
 ) -> ScoredJob | NotRun:
-    """Run one attack at one level, or say why it cannot run there."""
+    """Run one attack at one level, or say why it cannot run there.
+
+    What is `fitted` already is not fitted again.
+    """
     member, attack, level = got.subject.member, job.attack, job.level
     try:
         seen = got.evidence_for(attack, level)
         fit = fitting.crossfit_attack(
-            # Levels that are tried get no thresholds and no posterior, so fits of pairs are spared
             attack,
             seen,
             member,
             fold,
             got.streams["scores"],
             pairs=level.declared,
+            fitted=fitted,
         )
     except UnmetNeedError as error:
         why = f"{error}{_explain_missing_references(attack, got)}"

@@ -38,6 +38,7 @@ MAX_RECORDS = 7_000  # a side, in the near search
 MOST_EDGES = 2_000_000  # near pairs beyond which nearness says nothing about copies
 # Random projections that are left of many features, enough to keep distances roughly
 SKETCH = 32
+BLOCK = 500_000  # distances at a time in the search for each record's nearest fellow
 EXAMPLES = 10
 
 
@@ -274,13 +275,18 @@ def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floa
     # Members first, so that each side is a slice of the distances
     ordered = np.concatenate([sides[True], sides[False]])
     moved, border = points[ordered], len(sides[True])
-    # About 160 MB of distances at a time
-    block = max(1, 20_000_000 // n)
+    # One product gives the squared distances less the row's own norm, which no minimum needs
+    left = np.column_stack([moved * -2, np.ones(n)])
+    right = np.ascontiguousarray(np.column_stack([moved, (moved**2).sum(axis=1)]).T)
+    # Small enough to stay in the processor's cache between the product and the minimum
+    block = max(1, BLOCK // n)
+    products = np.empty((block, n))
     nearest = np.empty((n, 2))
     for start in range(0, n, block):
         rows = np.arange(start, min(start + block, n))
-        squared = _compute_row_distances(moved, rows)
-        for column, part in enumerate((squared[:, :border], squared[:, border:])):
+        found = np.matmul(left[rows[0] : rows[-1] + 1], right, out=products[: len(rows)])
+        found[np.arange(len(rows)), rows] = np.inf
+        for column, part in enumerate((found[:, :border], found[:, border:])):
             # The formula with dot products rounds badly for near points, so the distance is taken
             # anew
             index = part.argmin(axis=1) + column * border
