@@ -7,10 +7,11 @@ its own name needs nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from memberscope.cli.options.choices import VALUES
 from memberscope.cli.options.rows import (
     ALL_VERBS,
     Row,
@@ -546,6 +547,13 @@ class Options:
         verbs=ALL_VERBS,
         panel=OUTPUT,
     )
+    verbose: bool | None = add_option(
+        "Print the long tables and every note, not the summary alone.",
+        default=None,
+        shown="false",
+        verbs=AUDIT,
+        panel=OUTPUT,
+    )
     measure: bool | None = add_option(
         "Train some reference models to see how long they take.",
         default=None,
@@ -555,7 +563,7 @@ class Options:
     )
 
 
-ROWS = read_rows(Options)
+ROWS = {name: replace(row, **VALUES.get(name, {})) for name, row in read_rows(Options).items()}
 ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
 SECTIONS: dict[str, tuple[str, ...]] = {
     section: tuple(name for name, row in ROWS.items() if row.section == section)
