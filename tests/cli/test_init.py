@@ -69,6 +69,7 @@ def interrupt_after(answers, folder):
     while shown.count(b"]: ") <= len(answers):
         shown += os.read(started.stdout.fileno(), 4096)
     started.send_signal(signal.SIGINT)
+    started.wait(timeout=300)  # before its input is closed, which would be another end
     out, error = started.communicate(timeout=120)
     return started.returncode, (shown + out).decode(), error.decode()
 
