@@ -160,7 +160,7 @@ def _list_level_rows(result: Result, level: Place) -> list[tuple[str, ...]]:
     """List the rows of one level without its name: one a rate, and the AUC."""
     found, best = list_levels(result), find_headline(result)
     prior = result.plan.threat.prior
-    rows = []
+    rows: list[tuple[str, ...]] = []
     # Levels that are tried are shown at one rate, or they would crowd out the declared ones
     beside = level[1] not in (None, found[-1][1])
     for fpr in [best.fpr] if beside and best is not None and best.fpr else list_fprs(result):
