@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from memberscope.reports.select import Place
 
-Row = tuple[str, ...]
+Cells = tuple[str, ...]
 
 
 def merge_levels(
-    rows: Mapping[Place, Sequence[Row]],
-) -> list[tuple[list[Place], Sequence[Row]]]:
+    rows: Mapping[Place, Sequence[Cells]],
+) -> list[tuple[list[Place], Sequence[Cells]]]:
     """Merge the levels whose rows all stand among those of another level.
 
     The order is that of the levels, and within an entry the one whose rows are shown comes first.

@@ -58,7 +58,7 @@ def print_short_summary(
     rest = _list_rest(result, out)
     taken = sum(len(console.render_lines(part, pad=False)) for part in (*parts, *rest))
     taken += 0 if command is None else -(-len(command) // console.width)
-    console.print(_shorten(_write_verdict(result), console, max(REASON, LINES - taken)))
+    console.print(_cut_lines(_write_verdict(result), console, max(REASON, LINES - taken)))
     for part in parts:
         console.print(part)
     if command is not None:
@@ -78,7 +78,7 @@ def _write_verdict(result: Result) -> Text:
     )
 
 
-def _shorten(text: Text, console: Console, most: int) -> Text:
+def _cut_lines(text: Text, console: Console, most: int) -> Text:
     """Cut a text to `most` lines of the console; three dots say that it goes on."""
     lines = text.wrap(console, console.width)
     if len(lines) <= most:
