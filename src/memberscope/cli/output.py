@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
+import textwrap
 
 import typer
 
@@ -17,8 +19,12 @@ def print_line(text: str) -> None:
 
 
 def print_error(text: str) -> None:
-    """Print to standard error after the name of the program."""
-    print(f"memberscope: {escape_controls(text)}", file=sys.stderr)
+    """Print to standard error after the name of the program; a terminal gets whole words a line."""
+    said = f"memberscope: {escape_controls(text)}"
+    if sys.stderr.isatty():
+        columns = shutil.get_terminal_size().columns
+        said = textwrap.fill(said, columns, break_long_words=False, break_on_hyphens=False)
+    print(said, file=sys.stderr)
 
 
 class _PipeFile(io.FileIO):
