@@ -191,3 +191,17 @@ def test_an_output_without_the_letters_gets_escapes(installed, tmp_path):
         check=True,
     )
     assert done.stdout.isascii() and b"standard: No attack" in done.stdout
+
+
+def test_signals_under_a_policy_name_the_flag_that_decides_before_anything_is_measured(tmp_path):
+    write_signals(tmp_path / "s.csv", 150, base=1.0)
+    base = ("--signals", "s.csv", "--attacks", "gap", "--policy", "demo")
+    note = "so the verdict will be INCONCLUSIVE. Add --assume-exchangeable if they were"
+    audit = run_command("audit", *base, cwd=tmp_path)
+    assert audit.returncode == 3 and note in audit.stdout.splitlines()[0]
+    plan = run_command("plan", *base, cwd=tmp_path)
+    assert plan.returncode == 0 and note in plan.stdout.splitlines()[0]
+    for more in (["--assume-exchangeable"], ["--features", "x0"]):
+        decided = run_command("plan", *base, *more, cwd=tmp_path)
+        assert decided.returncode == 0 and note not in decided.stdout
+    assert note not in run_command("plan", *base[:4], cwd=tmp_path).stdout
