@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 # Controls other than tab and line feed, marks that change the direction of writing, line and
 # paragraph separators, and lone surrogates
@@ -60,3 +62,13 @@ def quote_value(value: object, longest: int = 80) -> str:
     if MARKED.search(text) or LONG_WORD.search(text):
         return f"a text of {len(text)} characters that may be a secret"
     return repr(text[:longest])
+
+
+def suggest_nearest(name: str, known: Iterable[object]) -> str:
+    """Ask whether the known name spelt most like `name` was meant; empty where none is like it.
+
+    >>> suggest_nearest("lyra", ["lira", "rmia"]), suggest_nearest("xyz", ["lira", "rmia"])
+    (" Did you mean 'lira'?", '')
+    """
+    found = get_close_matches(name.lower(), [str(entry) for entry in known], n=1, cutoff=0.6)
+    return f" Did you mean {found[0]!r}?" if found else ""

@@ -80,6 +80,7 @@ def test_colours_of_the_console_stay(folder):
     console = Console(file=stream, force_terminal=True, color_system="standard", width=120)
     result = read_result(folder)
     print_summary(result, console)
+    print_summary(result, console, verbose=True)
     print_comparison(compare([result, make_result(f"{HOSTILE} again")]), console)
     shown = stream.getvalue()
     plain = re.sub("\x1b\\[[0-9;]*m", "", shown)

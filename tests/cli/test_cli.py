@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import shutil
 import signal
@@ -15,28 +14,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from commands import COMMAND, run_command
+from commands import run_command
+from signal_files import write_signals
 
 
 def call(
     *arguments: object, cwd: Path, stdin: str = "", fresh: bool = False
 ) -> subprocess.CompletedProcess[str]:
     return run_command(*arguments, cwd=cwd, stdin=stdin, fresh=fresh)
-
-
-def write_signals(path: Path, n: int = 400, shift: float = 2.0, *, features: bool = True) -> Path:
-    rng = np.random.default_rng(0)
-    member = np.arange(2 * n) < n
-    labels = rng.integers(0, 2, 2 * n)
-    logit = rng.standard_normal(2 * n) + shift * member
-    p = 1 / (1 + np.exp(-np.where(labels == 1, logit, -logit)))
-    lines = ["id,member,label,p0,p1,sex,x0"]
-    lines += [
-        f"r{i},{int(member[i])},{labels[i]},{1 - p[i]:.9f},{p[i]:.9f},{'fm'[i % 2]},{rng.standard_normal():.6f}"
-        for i in range(2 * n)
-    ]
-    path.write_text("\n".join(lines) + "\n")
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -377,16 +362,6 @@ def test_an_unanswered_question_is_no_failed_policy(tmp_path):
     done = call("init", "new.toml", cwd=tmp_path)
     assert done.returncode == 2 and "Expected an answer to each question" in done.stderr
     assert not list(tmp_path.iterdir())
-
-
-def test_a_reader_that_left_is_no_failed_policy(tmp_path):
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [*COMMAND, "list"], cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, check=False
-    )
-    os.close(write)
-    assert done.returncode == 4 and b"Traceback" not in done.stderr
 
 
 def write_own_model(folder: Path, answer: str) -> tuple[str, ...]:

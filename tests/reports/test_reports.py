@@ -180,7 +180,7 @@ def test_junit(result, clean, tmp_path):
 @pytest.mark.parametrize("width", [80, 160])
 def test_terminal_summary(result, width):
     console = Console(width=width, record=True, file=io.StringIO(), force_terminal=False)
-    print_summary(result, console, Path("out"))
+    print_summary(result, console, Path("out"), verbose=True)
     text = console.export_text()
     assert text.startswith("FAIL") and "blind: ok" in text and "power:" in text
     assert max(map(len, text.splitlines())) <= width
@@ -294,7 +294,7 @@ def test_attacks_that_did_not_run_for_one_reason_share_a_line_and_none_is_left_o
         {entry.access for entry in result.not_run if "reference" in entry.why}
     )
     stream = io.StringIO()
-    print_summary(result, Console(file=stream, width=400))
+    print_summary(result, Console(file=stream, width=400), verbose=True)
     assert all(
         name in stream.getvalue() and name in render_report(result)
         for name in ("lira_robust", "shokri_statistics")

@@ -25,29 +25,32 @@ from memberscope.cli.commands import (
 )
 from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
-from memberscope.cli.output import print_error
+from memberscope.cli.output import outlive_readers, print_error
 from memberscope.errors import MemberscopeError
 
-add_verb(app, "demo", demo.run_demo)
-add_verb(app, "init", init.write_audit_config)
-add_verb(app, "doctor", doctor.show_environment)
-add_verb(app, "plan", plan.preview_audit)
-add_verb(app, "audit", audit.audit_model)
-add_verb(app, "check", check.check_result)
-add_verb(app, "compare", compare.compare_audits)
-add_verb(app, "defend", defend.compare_defences)
-add_verb(app, "report", report.rewrite_report)
-add_verb(app, "explain", explain.print_explanation)
-add_verb(app, "verify", verify.verify_audit)
-app.add_typer(canaries.app, name="canaries")
-app.add_typer(guard.app, name="guard")
-add_verb(app, "list", listing.print_listing)
+START, READ, MORE = "Audit a model", "Read and judge an audit", "Defend, guard and look up"
+
+add_verb(app, "demo", demo.run_demo, START)
+add_verb(app, "init", init.write_audit_config, START)
+add_verb(app, "doctor", doctor.show_environment, START)
+add_verb(app, "plan", plan.preview_audit, START)
+add_verb(app, "audit", audit.audit_model, START)
+add_verb(app, "check", check.check_result, READ)
+add_verb(app, "report", report.rewrite_report, READ)
+add_verb(app, "explain", explain.print_explanation, READ)
+add_verb(app, "compare", compare.compare_audits, READ)
+add_verb(app, "verify", verify.verify_audit, READ)
+add_verb(app, "defend", defend.compare_defences, MORE)
+app.add_typer(canaries.app, name="canaries", rich_help_panel=MORE)
+app.add_typer(guard.app, name="guard", rich_help_panel=MORE)
+add_verb(app, "list", listing.print_listing, MORE)
 
 
 def run() -> None:
     """Run the command line; a user's mistake prints one sentence and never a traceback."""
+    outlive_readers()
     try:
-        app()
+        app(prog_name="memberscope")
     except MemberscopeError as error:
         print_error(str(error))
         raise SystemExit(error.exit_code) from None
@@ -63,15 +66,14 @@ def run() -> None:
 def _choose_exit_code(stop: SystemExit) -> int | str | None:
     """Choose the exit code of a command that stopped.
 
-    typer's own for an aborted question, or for a reader that left, is 1: that would read as a
-    failed policy.
+    typer's own for an aborted question is 1: that would read as a failed policy.
     """
     if stop.code == 130:
         return _report_interrupt()
     if isinstance(stop.__context__, typer.Abort):
         print_error("Expected an answer to each question, got none. Give the answers as options.")
         return 2
-    return 4 if isinstance(stop.__context__, BrokenPipeError) else stop.code
+    return stop.code
 
 
 def _report_interrupt() -> int:

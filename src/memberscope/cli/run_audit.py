@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memberscope.cli.options.table import choose_out_folder
+from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
@@ -21,6 +22,8 @@ def audit_from_options(options: Options) -> Result:
             another audit.
     """
     plan, subject, training = build_audit(options)
+    if (missing := find_missing_declaration(plan, subject)) is not None:
+        print_line(missing)
     return audit_into_folder(
         plan,
         subject,
@@ -30,6 +33,7 @@ def audit_from_options(options: Options) -> Result:
         show_ids=bool(options.show_ids),
         overwrite=bool(options.overwrite),
         arguments=_find_typed_arguments(),
+        verbose=bool(options.verbose),
     )
 
 
@@ -49,6 +53,22 @@ def build_audit(options: Options) -> tuple[Plan, Subject, Training | None]:
         name = Path(options.signals or options.model or name_endpoint(options)).name
         plan = replace(plan, title=name)
     return plan, subject, build_training(options, subject)
+
+
+def find_missing_declaration(plan: Plan, subject: Subject) -> str | None:
+    """Say which flag lets signals without features pass or fail, before anything is measured."""
+    # Records that cannot be looked at cannot show that the split was random
+    if plan.policy is None or plan.assume_exchangeable or subject.features is not None:
+        return None
+    from memberscope.facts import read_target_facts
+
+    if not read_target_facts(subject.target).stored:
+        return None
+    return (
+        "Signals without features cannot show that members and non-members were split at random, so "
+        "the verdict will be INCONCLUSIVE. Add --assume-exchangeable if they were, or name the "
+        "columns of the records with --features: then the policy can pass or fail."
+    )
 
 
 def _find_typed_arguments() -> Callable[[str], str] | None:
@@ -75,6 +95,7 @@ def audit_into_folder(
     show_ids: bool = False,
     overwrite: bool = False,
     arguments: Callable[[str], str] | None = None,
+    verbose: bool = False,
 ) -> Result:
     """Run `plan` on `subject` into the folder `out`, with progress bars, reports and a summary.
 
@@ -92,7 +113,7 @@ def audit_into_folder(
             plan, subject, out, training=training, overwrite=overwrite, progress=report
         )
     write_all(result, out, records=records, show_ids=show_ids)
-    print_summary(result, console, out, arguments)
+    print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent
     if spend is not None:
         spent = spend()

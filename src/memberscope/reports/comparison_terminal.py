@@ -13,7 +13,9 @@ from memberscope._files import write_bytes
 from memberscope._text import format_percentage
 from memberscope.auditing import COMPARISON_FORMAT, STRONGEST, Comparison
 from memberscope.auditing.documents import Compared, ValueWithLimits, format_level
+from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.safe_console import escape_console_text
+from memberscope.reports.select import Place
 
 COLOURS = {"LEAKS_MORE": "bold red", "NOT_MORE": "bold green", "INCONCLUSIVE": "bold yellow"}
 WORDS = {"LEAKS_MORE": "LEAKS MORE", "NOT_MORE": "NOT MORE", "INCONCLUSIVE": "INCONCLUSIVE"}
@@ -22,6 +24,7 @@ ACCURACIES = {
     "test_accuracy": "test accuracy",
     "generalisation_gap": "accuracy gap",
 }
+EVERYBODY = "all records"  # what stands in for a level with accuracies
 WIDE = 100  # columns of a terminal from which the attacks are named too
 
 
@@ -80,7 +83,7 @@ def format_difference(entry: Compared) -> str:
 
 def format_compared_level(entry: Compared) -> str:
     """Format the level of an entry, or what stands in for it with accuracies."""
-    return "all records" if entry.access is None else format_level(entry.access, entry.restriction)
+    return EVERYBODY if entry.access is None else format_level(entry.access, entry.restriction)
 
 
 def format_leaders(entry: Compared) -> str:
@@ -122,26 +125,23 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     table.add_column("change (limits)")
     if wide:
         table.add_column("reached by")
-    # A level is named once, in the first of its rows
-    shown = None
+    rows: dict[Place, list[tuple[str, ...]]] = {}
     for entry in comparison.compared:
         if entry.attack not in (STRONGEST, None):
             continue
-        if shown is not None and format_compared_level(entry) != shown:
-            table.add_section()
-        name = name_number(entry) + (" *" if entry.claim else "")
         values = (
+            name_number(entry) + (" *" if entry.claim else ""),
             format_value(entry, entry.before.value),
             format_value(entry, entry.after.value),
             format_difference(entry),
         )
-        table.add_row(
-            "" if format_compared_level(entry) == shown else format_compared_level(entry),
-            name,
-            *values,
-            *([format_leaders(entry)] if wide else []),
-        )
-        shown = format_compared_level(entry)
+        place = (entry.access or EVERYBODY, entry.restriction)
+        rows.setdefault(place, []).append((*values, format_leaders(entry)) if wide else values)
+    for places, shown in merge_levels(rows):
+        # A level is named once, in the first of its rows
+        for name, row in zip([name_levels(places), *[""] * len(shown)], shown, strict=False):
+            table.add_row(name, *row)
+        table.add_section()
     claims = [entry for entry in comparison.compared if entry.claim]
     if claims:
         tests = "; ".join(f"{name_number(entry)}: p = {entry.p_value:.2g}" for entry in claims)

@@ -8,7 +8,7 @@ from importlib.resources import files
 
 import numpy as np
 
-from memberscope._text import format_percentage
+from memberscope._text import format_percentage, suggest_nearest
 from memberscope.auditing import AuditArrays
 from memberscope.errors import InputError
 
@@ -45,8 +45,9 @@ def explain(topic: str) -> str:
         name = name.removesuffix("-per-class")
     if name not in _read_topics():
         raise InputError(
-            f"Expected a topic among {', '.join(list_topics())}, got {topic!r}. Or give --result "
-            "DIR with a record's id."
+            f"Expected a topic among {', '.join(list_topics())}, got "
+            f"{topic!r}.{suggest_nearest(name, list_topics())} Or give --result DIR with a "
+            "record's id."
         )
     found = _read_topics()[name]
     return f"{found['title']}\n\n{found['text'].strip()}\n\nSee it: {found['command']}"

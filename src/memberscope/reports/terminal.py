@@ -1,4 +1,4 @@
-"""Print the summary that a person reads after an audit, in a terminal of any width."""
+"""Print what a person reads after an audit: a short summary, or all tables and notes."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ from memberscope.auditing.documents import (
     format_level,
 )
 from memberscope.auditing.verdict import describe_repeats
+from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.safe_console import escape_console_text
 from memberscope.reports.select import (
+    Place,
     describe_references,
     describe_threat,
     find_estimate,
@@ -31,20 +33,27 @@ from memberscope.reports.select import (
     list_unmeasured_levels,
     summarise_further_targets,
 )
-
-COLOURS = {"PASS": "bold green", "FAIL": "bold red", "INCONCLUSIVE": "bold yellow", None: "bold"}
+from memberscope.reports.short_summary import COLOURS, print_short_summary
 
 
 def print_summary(
-    result: Result, console: Console, out: Path | None = None, arguments: Arguments | None = None
+    result: Result,
+    console: Console,
+    out: Path | None = None,
+    arguments: Arguments | None = None,
+    *,
+    verbose: bool = False,
 ) -> None:
-    """Print verdict, threat model, strongest attacks, controls, power, and the next command.
+    """Print verdict, headline, levels of access, worst group, controls and the next command.
 
-    What did not run is listed as well.
-
-    `arguments` gives what named the model on the command line, for the verb of the next command.
+    With `verbose` everything that the audit found is printed, with each control, power, and what
+    did not run. `arguments` gives what named the model on the command line, for the verb of the
+    next command.
     """
     with escape_console_text(console):
+        if not verbose:
+            print_short_summary(result, console, out, arguments)
+            return
         # First what was found, then what to do about it
         limited = " (limited)" if result.limited else ""
         console.print(
@@ -131,31 +140,11 @@ def _build_levels_table(result: Result) -> Table:
     table.add_column("TPR")
     table.add_column(f"precision at prior {format_percentage(prior)}")
     table.add_column("reached by")
-    found, best = list_levels(result), find_headline(result)
-    for level in found:
-        shown = format_level(*level)
-        # Levels that are tried are shown at one rate, or they would crowd out the declared ones
-        beside = level[1] not in (None, found[-1][1])
-        for fpr in [best.fpr] if beside and best is not None and best.fpr else list_fprs(result):
-            tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
-            ppv = find_estimate(
-                result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior
-            )
-            if tpr is None or ppv is None:
-                continue
-            mark = " *" if tpr.warning else ""
-            table.add_row(
-                shown,
-                format_percentage(fpr),
-                format_interval(tpr) + mark,
-                format_interval(ppv),
-                tpr.reaching_attack,
-            )
-            # A level is named once, in the first of its rows
-            shown = ""
-        auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
-        if auc:
-            table.add_row(shown, "AUC", format_interval(auc, rate=False), "", auc.reaching_attack)
+    rows = {level: _list_level_rows(result, level) for level in list_levels(result)}
+    for places, shown in merge_levels(rows):
+        # A level is named once, in the first of its rows
+        for name, row in zip([name_levels(places), *[""] * len(shown)], shown, strict=False):
+            table.add_row(name, *row)
         table.add_section()
     for place in list_unmeasured_levels(result):
         table.add_row(format_level(*place), "", "not measured", "", "")
@@ -165,6 +154,29 @@ def _build_levels_table(result: Result) -> Table:
         )
         table.caption_justify = "left"
     return table
+
+
+def _list_level_rows(result: Result, level: Place) -> list[tuple[str, ...]]:
+    """List the rows of one level without its name: one a rate, and the AUC."""
+    found, best = list_levels(result), find_headline(result)
+    prior = result.plan.threat.prior
+    rows: list[tuple[str, ...]] = []
+    # Levels that are tried are shown at one rate, or they would crowd out the declared ones
+    beside = level[1] not in (None, found[-1][1])
+    for fpr in [best.fpr] if beside and best is not None and best.fpr else list_fprs(result):
+        tpr = find_estimate(result, attack=STRONGEST, level=level, metric="tpr", fpr=fpr)
+        ppv = find_estimate(
+            result, attack=STRONGEST, level=level, metric="ppv", fpr=fpr, prior=prior
+        )
+        if tpr is None or ppv is None:
+            continue
+        mark = " *" if tpr.warning else ""
+        numbers = (format_percentage(fpr), format_interval(tpr) + mark, format_interval(ppv))
+        rows.append((*numbers, tpr.reaching_attack))
+    auc = find_estimate(result, attack=STRONGEST, level=level, metric="auc")
+    if auc:
+        rows.append(("AUC", format_interval(auc, rate=False), "", auc.reaching_attack))
+    return rows
 
 
 def _format_model_lines(result: Result) -> list[str]:

@@ -38,7 +38,7 @@ def audit_canaries(options: Options) -> bool:
     with show_progress(console) as report:
         outcome = run_canary_audit(design, out, overwrite=bool(options.overwrite), progress=report)
     write_all(outcome.result, out, records=not options.no_records, show_ids=bool(options.show_ids))
-    print_summary(outcome.result, console, out)
+    print_summary(outcome.result, console, out, verbose=bool(options.verbose))
     text = json.dumps(outcome.build_document(), indent=1) + "\n"
     write_bytes(out / "canaries.json", text.encode())
     for who, found in outcome.bounds.items():

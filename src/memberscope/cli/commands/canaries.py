@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from memberscope.cli.app import add_verb
+from memberscope.cli.app import add_verb, build_group
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.options.table import CANARY_KIND, LABEL
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from memberscope.auditing import EpsilonBound
     from memberscope.targets.tables import Columns
 
-app = typer.Typer(
-    help="Plant canaries in a training run, and bound epsilon by them.", no_args_is_help=True
-)
+app = build_group("Plant canaries in a training run, and bound epsilon by them.")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from memberscope.cli.exits import exit_of_verdict
+from memberscope.cli.options.choices import POLICIES
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
@@ -23,7 +24,10 @@ class CheckOptions:
 
     result: Path = add_argument("The folder of an audit, or its result.json.")
     policy: str | None = add_option(
-        "Judge by this policy instead of the audit's own.", default=None
+        "Judge by this policy instead of the audit's own.",
+        default=None,
+        choices=POLICIES,
+        value="name|path",
     )
     junit: Path | None = add_option("Also write JUnit XML here.", default=None)
     accept_limited: bool = add_option(

@@ -17,6 +17,9 @@ class DemoOptions:
     """The options of `demo`."""
 
     out: Path = add_option("The folder to write.", default=Path("demo-out"))
+    verbose: bool = add_option(
+        "Print the long tables and every note, not the summaries alone.", default=False
+    )
 
 
 @take_options(DemoOptions)
@@ -39,8 +42,10 @@ def run_demo(options: DemoOptions) -> None:
         console.rule(f"{name} model")
         plan = Plan(title=f"{name} model of handwritten digits", policy=load_policy("demo"))
         subject = make_subject(wrap(model), members, non_members)
-        verdicts[name] = audit_into_folder(plan, subject, out / name, overwrite=True).verdict
-        console.print(f"Open {out / name / 'report.html'} in a browser.")
+        result = audit_into_folder(
+            plan, subject, out / name, overwrite=True, verbose=options.verbose
+        )
+        verdicts[name] = result.verdict
     raise typer.Exit(0 if verdicts == expected else 4)
 
 

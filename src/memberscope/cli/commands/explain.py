@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from memberscope.cli.options.choices import TOPICS
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
@@ -15,7 +16,9 @@ class ExplainOptions:
     """The options of `explain`."""
 
     topic: str | None = add_argument(
-        "A question, attack, control, metric or verdict; or a record's id.", default=None
+        "A question, attack, control, metric or verdict; or a record's id.",
+        default=None,
+        choices=TOPICS,
     )
     result: Path | None = add_option(
         "The folder of an audit: explains its findings, or a record of it.", default=None

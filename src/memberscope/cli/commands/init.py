@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+from memberscope.cli.options.choices import ACCESS
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
+from memberscope.cli.questions import Question, ask_questions, drop_draft
 from memberscope.errors import InputError
 
+ASKED = "asked"
 HARMS = {"low": "demo", "medium": "standard", "high": "strict"}
 ENDPOINT = """# protocol = "v2"         # or "mlflow", or "json" with body and answer
 # classes = ["no", "yes"]  # in the order of the server's scores
@@ -44,112 +49,178 @@ out = "memberscope-out"
 
 @dataclass(frozen=True)
 class InitOptions:
-    """The options of `init`; those with a question are asked about where they are not given."""
+    """The options of `init`; what QUESTIONS has is asked where it is not given."""
 
     file: Path = add_argument("The file to write.", default=Path("audit.toml"))
-    title: str = add_option("Title of the report.", default="my model", prompt="What is audited?")
-    who: str = add_option(
-        "Who can query the model.", default="customers through an API", prompt="Who can query it?"
+    title: str | None = add_option("Title of the report.", default=None, shown=ASKED)
+    who: str | None = add_option("Who can query the model.", default=None, shown=ASKED)
+    access: str | None = add_option(
+        "What one query returns.", default=None, shown=ASKED, choices=ACCESS
     )
-    access: str = add_option(
-        "What one query returns: label, probabilities, logits or white_box.",
-        default="probabilities",
-        prompt="What does one query return (label, probabilities, logits, white_box)?",
+    queries: int | None = add_option(
+        "Queries that one may make about a record.", default=None, shown=ASKED
     )
-    queries: int = add_option(
-        "Queries that one may make about a record.",
-        default=1000,
-        prompt="How many queries may one make per record?",
+    prior: float | None = add_option(
+        "Share of members among the records that somebody would try.", default=None, shown=ASKED
     )
-    prior: float = add_option(
-        "Share of members among the records that somebody would try.",
-        default=0.01,
-        prompt="Share of members among the records that somebody would try?",
+    harm: str | None = add_option(
+        "How bad a disclosure would be for a person, which chooses the policy.",
+        default=None,
+        shown=ASKED,
+        choices=tuple(HARMS),
     )
-    harm: str = add_option(
-        "How bad a disclosure would be for a person, which chooses the policy: low, medium or "
-        "high.",
-        default="medium",
-        prompt="How bad would it be for a person (low, medium, high)?",
-    )
-    target: str = add_option(
+    target: str | None = add_option(
         "The model (module:factory or file), the URL of an endpoint, or a signals file.",
-        default="model.skops",
-        prompt="Model (module:factory or file), URL of an endpoint, or signals file?",
+        default=None,
+        shown=ASKED,
     )
-    ci: str | None = add_option("Also write a CI job: github or gitlab.", default=None)
+    ci: str | None = add_option(
+        "Also write a CI job: github or gitlab.", default=None, choices=("github", "gitlab")
+    )
     force: bool = add_option("Replace an existing file.", default=False)
 
 
 @take_options(InitOptions)
 def write_audit_config(options: InitOptions) -> None:
-    """Ask about the threat model and write audit.toml, and a CI job for each release if asked to."""
+    """Ask about the threat model and write audit.toml, and a CI job for each release if asked to.
+
+    Each answer is checked as it is given. Interrupt with Ctrl-C: the next call goes on from there.
+    """
     from memberscope._files import write_bytes
     from memberscope.cli.commands.ci_job import INCLUDE, choose_job_file, render_job
 
-    _check_answers(options)
-    file, target = options.file, options.target
+    file = options.file
+    # Before the questions, so that nobody answers them in vain
+    if file.exists() and not options.force:
+        raise InputError(
+            f"Expected a new file, got {str(file)!r}, which is there. Choose another name or add "
+            "--force."
+        )
     job = None if options.ci is None else choose_job_file(options.ci)
-    write_bytes(file, _render_config(options).encode())
+    draft = file.with_name(f"{file.name}.draft")
+    answers = ask_questions(QUESTIONS, asdict(options), draft)
+    write_bytes(file, _render_config(file, answers).encode())
+    drop_draft(draft)
     print_line(f"Written to {file}. Next: memberscope plan {file}")
     if job is not None:
-        write_bytes(job, render_job(str(options.ci), file.as_posix(), target).encode())
+        text = render_job(str(options.ci), file.as_posix(), answers["target"])
+        write_bytes(job, text.encode())
         print_line(
             f"Written to {job}."
             + (f" {INCLUDE}" if job.name == "memberscope.gitlab-ci.yml" else "")
         )
 
 
-def _check_answers(options: InitOptions) -> None:
-    """Refuse answers that no audit can use.
+def _read_queries(answer: str) -> int:
+    """Read a number of queries.
 
     Raises:
-        InputError: An answer is out of range, or the file is there.
+        InputError: It is no whole number, or less than one.
+    """
+    if not answer.strip().isdecimal() or int(answer) < 1:
+        raise InputError(
+            f"Expected at least 1 query per record, got {answer!r}. Every attack asks once; give a "
+            "whole number such as 1000."
+        )
+    return int(answer)
+
+
+def _read_prior(answer: str) -> float:
+    """Read a share, as a fraction or in percent.
+
+    Raises:
+        InputError: It is no number strictly between 0 and 1.
+
+    >>> _read_prior("0.01"), _read_prior("5%")
+    (0.01, 0.05)
     """
     from memberscope import _check
-    from memberscope.types import Access
 
-    _check.check_rate("prior", options.prior)
-    if options.queries < 1:
+    number, percent, _ = answer.strip().partition("%")
+    try:
+        return _check.check_rate("prior", float(number) / (100 if percent else 1))
+    except ValueError:
         raise InputError(
-            f"Expected at least 1 query per record, got {options.queries}. Every attack asks once."
-        )
-    if options.file.exists() and not options.force:
-        raise InputError(
-            f"Expected a new file, got {str(options.file)!r}, which is there. Choose another name "
-            "or add --force."
-        )
-    if options.harm not in HARMS:
-        raise InputError(
-            f"Expected harm low, medium or high, got {options.harm!r}. Choose one of them."
-        )
-    if options.access.upper() not in Access.__members__:
-        raise InputError(
-            f"Expected access label, probabilities, logits or white_box, got {options.access!r}. "
-            "Choose one of them."
-        )
+            f"Expected prior strictly between 0 and 1, got {answer!r}. Give it as a fraction, for "
+            "example 0.01 for 1%."
+        ) from None
 
 
-def _render_config(options: InitOptions) -> str:
+def _read_target(answer: str) -> str:
+    """Read what names a model: a function, a file or folder, or an address.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    name = answer.strip()
+    if not (":" in name or Path(name).suffix or Path(name).exists()):
+        raise InputError(
+            f"Expected module:factory, a model file, the URL of an endpoint or a table of signals, "
+            f"got {answer!r}. Give one of these."
+        )
+    return name
+
+
+QUESTIONS = (
+    Question("title", "What is audited? It is the title of the report.", "my model"),
+    Question("who", "Who can query it?", "customers through an API"),
+    Question(
+        "access",
+        "What does one query return?",
+        "probabilities",
+        choices={
+            "label": "only the predicted class or value",
+            "probabilities": "a probability for every class",
+            "logits": "the raw scores before the softmax",
+            "white_box": "everything: the model itself is given away",
+        },
+    ),
+    Question("queries", "How many queries may one make per record?", "1000", _read_queries),
+    Question(
+        "prior",
+        "What share of the records that somebody would try are members? (0.01 is 1%)",
+        "0.01",
+        _read_prior,
+    ),
+    Question(
+        "harm",
+        "How bad would it be for a person to be known as a member? It chooses the policy.",
+        "medium",
+        choices={
+            "low": "policy demo: at most 15% of members found at 5% false positives",
+            "medium": "policy standard: at most 3% found at 1% false positives",
+            "high": "policy strict: at most 1% found at 0.1% false positives as well",
+        },
+    ),
+    Question(
+        "target",
+        "Where is the model? A file, module:factory, the URL of an endpoint, or a table of signals.",
+        "model.skops",
+        _read_target,
+    ),
+)
+
+
+def _render_config(file: Path, answers: Mapping[str, Any]) -> str:
     """Write the answers as the text of an audit.toml."""
-    target = options.target
+    target = answers["target"]
     if Path(target).suffix in (".csv", ".npz", ".parquet"):
         kind, data = "signals", COLUMNS
     else:
         kind = "url" if target.startswith(("http://", "https://")) else "model"
         data = f'members = "train.csv"\nnon_members = "holdout.csv"\nlabel = "y"\n{COLUMNS}'
-    who = " ".join(options.who.split())
+    who = " ".join(answers["who"].split())
     return TEMPLATE.format(
-        file=options.file.name,
-        title=_quote_toml(options.title),
+        file=file.name,
+        title=_quote_toml(answers["title"]),
         who="".join(letter for letter in who if letter.isprintable()),
         target=f"{kind} = {_quote_toml(target)}\n" + (ENDPOINT if kind == "url" else ""),
         data=data,
-        access=_quote_toml(options.access.lower()),
-        budget=options.queries,
-        prior=options.prior,
-        harm=options.harm,
-        policy=_quote_toml(HARMS[options.harm]),
+        access=_quote_toml(answers["access"]),
+        budget=answers["queries"],
+        prior=answers["prior"],
+        harm=answers["harm"],
+        policy=_quote_toml(HARMS[answers["harm"]]),
     )
 
 

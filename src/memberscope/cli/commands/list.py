@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
+from memberscope._text import suggest_nearest
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument
 from memberscope.cli.output import print_line
+from memberscope.errors import InputError
 
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    ATTACKS = "attacks"
-    METRICS = "metrics"
-    POLICIES = "policies"
-    STANDARDS = "standards"
-    TOPICS = "topics"
-    ACCESS = "access"
+KINDS = ("attacks", "metrics", "policies", "standards", "topics", "access")
 
 
 @dataclass(frozen=True)
 class ListOptions:
     """The options of `list`."""
 
-    kind: Kind = add_argument("What to list.", default=Kind.ATTACKS)
+    kind: str = add_argument(f"What to list: {', '.join(KINDS)}.", default=KINDS[0], choices=KINDS)
 
 
 @take_options(ListOptions)
@@ -35,34 +27,42 @@ def print_listing(options: ListOptions) -> None:
         print_line(line)
 
 
-def _list_entries(kind: Kind) -> list[str]:
-    """List the entries of a kind, one line each."""
-    if kind is Kind.ATTACKS:
+def _list_entries(kind: str) -> list[str]:
+    """List the entries of a kind, one line each.
+
+    Raises:
+        InputError: There is no such kind.
+    """
+    if kind == "attacks":
         return _format_attack_lines()
-    if kind is Kind.METRICS:
+    if kind == "metrics":
         from typing import get_args
 
         from memberscope.types import Metric
 
         return list(get_args(Metric))
-    if kind is Kind.POLICIES:
+    if kind == "policies":
         from memberscope.auditing import list_bundled_policies, load_policy
 
         return [
             f"{name}: {' '.join(claim.sentence() for claim in load_policy(name).claims())}"
             for name in list_bundled_policies()
         ]
-    if kind is Kind.STANDARDS:
+    if kind == "standards":
         from memberscope.reports.page import read_standards
 
         return [f"{entry['id']}: {entry['title']}" for entry in read_standards()]
-    if kind is Kind.TOPICS:
+    if kind == "topics":
         from memberscope.reports import list_topics
 
         return list(list_topics())
-    from memberscope.types import Access
+    if kind == "access":
+        from memberscope.types import Access
 
-    return [level.word for level in Access]
+        return [level.word for level in Access]
+    raise InputError(
+        f"Expected one of {', '.join(KINDS)}, got {kind!r}.{suggest_nearest(kind, KINDS)}"
+    )
 
 
 def _format_attack_lines() -> list[str]:

@@ -24,11 +24,12 @@ def preview_audit(options: Options) -> None:
     FPR that the records resolve, and what the audit could detect.
     """
     from memberscope.cli.commands.audit_canaries import describe_training_data, design_from_options
-    from memberscope.cli.run_audit import build_audit
+    from memberscope.cli.run_audit import build_audit, find_missing_declaration
 
     plan, subject, training = build_audit(options)
     out = choose_out_folder(options, "plan")
-    lines = []
+    missing = find_missing_declaration(plan, subject)
+    lines = [] if missing is None else [f"note     {missing}"]
     if options.audit_canaries is not None or options.claimed is not None:
         design = design_from_options(options, plan, subject)
         lines.append(f"canaries one model to train, on {describe_training_data(design)}")

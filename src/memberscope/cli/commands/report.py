@@ -21,6 +21,9 @@ class ReportOptions:
         shown="the folder of the audit",
     )
     show_ids: bool = add_option("Show ids instead of hashes.", default=False)
+    verbose: bool = add_option(
+        "Print the long tables and every note, not the summary alone.", default=False
+    )
 
 
 @take_options(ReportOptions)
@@ -36,5 +39,5 @@ def rewrite_report(options: ReportOptions) -> None:
     found = read_result(result).model_copy(update={"arrays": arrays})
     target = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
     write_report(found, target, show_ids=options.show_ids)
-    print_summary(found, Console(), folder)
+    print_summary(found, Console(), folder, verbose=options.verbose)
     print_line(f"Written to {target}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import typer
-
-from memberscope.cli.app import add_verb
+from memberscope.cli.app import add_verb, build_group
 from memberscope.cli.guard import check as guard_check
 from memberscope.cli.guard import dashboard as guard_dashboard
 from memberscope.cli.guard import init as guard_init
@@ -12,10 +10,7 @@ from memberscope.cli.guard import keys as guard_keys
 from memberscope.cli.guard import monitor as guard_watch
 from memberscope.cli.guard import run as guard_run
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Guard a served model with what an audit measured, and watch for campaigns.",
-)
+app = build_group("Guard a served model with what an audit measured, and watch for campaigns.")
 add_verb(app, "init", guard_init.write_guard_policy)
 add_verb(app, "fit", guard_init.fit_guard_defences)
 add_verb(app, "check", guard_check.check_guard)
@@ -26,6 +21,6 @@ add_verb(app, "tune", guard_watch.tune_monitor)
 add_verb(app, "replay", guard_watch.replay_logs)
 add_verb(app, "dashboard", guard_dashboard.write_dashboard)
 
-keys = typer.Typer(no_args_is_help=True, help="The keys of hashes in budgets, logs and sketches.")
+keys = build_group("The keys of hashes in budgets, logs and sketches.")
 add_verb(keys, "rotate", guard_keys.rotate_guard_keys)
 app.add_typer(keys, name="keys")

@@ -10,7 +10,15 @@ import typer
 
 from memberscope.cli.app import app
 
-DROPPED = {"--out", "--overwrite", "--no-records", "--show-ids", "--title", "--attacks"}
+DROPPED = {
+    "--out",
+    "--overwrite",
+    "--no-records",
+    "--show-ids",
+    "--title",
+    "--attacks",
+    "--verbose",
+}
 
 
 def quote_shared_arguments(arguments: Sequence[str], verb: str) -> str:

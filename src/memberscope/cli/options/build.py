@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from memberscope._text import suggest_nearest
 from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
 from memberscope.cli.options.layout import build_table_layout
+from memberscope.cli.options.mistakes import find_misspelt_name
 from memberscope.cli.options.table import ROWS, Options
 from memberscope.errors import InputError
 
@@ -48,8 +51,26 @@ def build_plan(options: Options) -> Plan:
     # Names of attacks may be those of a file, which the plan knows only with its attacks
     names = given.pop("attacks", None)
     plan = Plan(threat=ThreatModel(**_drop_missing(threat)), **_drop_missing(given))
-    plan = _add_attack_files(plan, names, options.attack_file or ())
+    try:
+        plan = _add_attack_files(plan, names, options.attack_file or ())
+    except InputError as error:
+        raise _suggest_attack(names, error) from error
     return replace(plan, policy=_build_policy(options.policy))
+
+
+def _suggest_attack(names: Sequence[str] | None, error: InputError) -> InputError:
+    """Name the attack that was meant, where `error` is about a misspelt one; else give the error."""
+    from memberscope.attacks import list_attacks
+
+    # The plan knows more attacks than are listed, so it decides which of them are unknown
+    misspelt = find_misspelt_name(names, list_attacks())
+    if misspelt is None or repr(misspelt[0]) not in str(error):
+        return error
+    name, meant = misspelt
+    return InputError(
+        f"Expected names of attacks, got {name!r}.{meant} `memberscope list attacks` describes "
+        "each."
+    )
 
 
 def _add_attack_files(plan: Plan, names: Sequence[str] | None, files: Sequence[str]) -> Plan:
@@ -91,7 +112,10 @@ def _find_access(word: str | None) -> Access | None:
     name = word.upper().replace("-", "_")
     if name not in Access.__members__:
         known = ", ".join(level.word for level in Access)
-        raise InputError(f"Expected access {known}, got {word!r}. Say what one query returns.")
+        raise InputError(
+            f"Expected access {known}, got {word!r}.{suggest_nearest(word, (level.word for level in Access))} "
+            "Say what one query returns."
+        )
     return Access[name]
 
 
@@ -157,11 +181,18 @@ def _build_policy(given: Any) -> Policy | None:
     Raises:
         InputError: There is no such policy.
     """
-    from memberscope.auditing import load_policy, parse_policy_table
+    from memberscope.auditing import list_bundled_policies, load_policy, parse_policy_table
 
     if given is None:
         return None
-    return parse_policy_table(given) if isinstance(given, Mapping) else load_policy(str(given))
+    if isinstance(given, Mapping):
+        return parse_policy_table(given)
+    try:
+        return load_policy(str(given))
+    except InputError as error:
+        # A misspelt name is taken for a file that is not there
+        meant = "" if Path(given).is_file() else suggest_nearest(given, list_bundled_policies())
+        raise InputError(f"{error}{meant}") from error
 
 
 def build_subject(options: Options) -> Subject:

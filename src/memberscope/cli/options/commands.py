@@ -102,17 +102,16 @@ def _describe_command(
 
 def _make_parameter(row: Row) -> inspect.Parameter:
     """Make the parameter of a command that stands for a row."""
-    text = row.help.replace("`", "")
+    shared: Any = {
+        "help": row.help.replace("`", ""),
+        "show_default": False,
+        "autocompletion": _make_completion(row) if row.choices else None,
+    }
     if row.is_argument:
-        about: Any = typer.Argument(help=text, show_default=False)
+        about: Any = typer.Argument(**shared)
     else:
-        about = typer.Option(
-            *row.flags,
-            help=text,
-            prompt=row.prompt or False,
-            show_default=False,
-            metavar=_choose_metavar(row),
-        )
+        # A switch has no value, and typer knows the members of an enumeration
+        about = typer.Option(*row.flags, metavar=row.describe_value() or None, **shared)
     default = inspect.Parameter.empty if row.default is MISSING else row.default
     return inspect.Parameter(
         row.name,
@@ -122,12 +121,16 @@ def _make_parameter(row: Row) -> inspect.Parameter:
     )
 
 
-def _choose_metavar(row: Row) -> str | None:
-    """Choose what stands for the value of a list in the help; other types have typer's word."""
-    if not row.is_list:
-        return None
-    item: str = row.kind.__args__[0].__name__ if isinstance(row.kind.__args__[0], type) else "str"
-    return f"<{item}>" if row.is_repeated else f"<{item},...>"
+def _make_completion(row: Row) -> Callable[[str], list[str]]:
+    """Make the function by which a shell completes a value; in a list, its last part."""
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, _ = incomplete.rpartition(",") if row.is_list else ("", "", incomplete)
+        return [f"{before}{comma}{choice}" for choice in row.list_choices()]
+
+    # typer reads the types of a completion's parameters, which are text in this file
+    complete.__annotations__ = {"incomplete": str, "return": list[str]}
+    return complete
 
 
 def _choose_flag_type(row: Row) -> Any:

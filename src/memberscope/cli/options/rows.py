@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from importlib import import_module
+from pathlib import Path
 from types import GenericAlias, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 PREFIX = "MEMBERSCOPE_"
 ALL_VERBS = ("audit", "plan", "defend")  # those that read audit.toml
 COMMON = "Options"  # the panel of options that need no panel of their own
+VALUES = {int: "int", float: "float"}
 CONSTANT = re.compile(r"\{([\w.]+:[\w.]+)\}")
 
 
@@ -28,7 +30,9 @@ class Row:
     its place in `audit.toml`, empty for an option that only a command line has; `verbs` are the
     commands that have it as a flag, empty in the table of a single verb. `shown` says what holds
     where nothing is given, `shown_in` the same for verbs that differ: words in which
-    `{module:name}` stands for that constant of the code, read when the words are shown.
+    `{module:name}` stands for that constant of the code, read when the words are shown. `choices`
+    are the values that a shell completes: words, or `module:function` that lists them. `value` is
+    what the help writes for the value where neither its type nor its choices say enough.
     """
 
     name: str
@@ -44,7 +48,8 @@ class Row:
     is_argument: bool = False
     is_path: bool = False
     is_repeated: bool = False
-    prompt: str | None = None
+    choices: tuple[str, ...] | str = ()
+    value: str = ""
 
     @property
     def variable(self) -> str:
@@ -60,6 +65,27 @@ class Row:
     def is_list(self) -> bool:
         """Whether the value is a list."""
         return get_origin(self.kind) is list
+
+    def describe_value(self) -> str:
+        """Write what the value of a flag is, for the help; empty for a switch.
+
+        >>> Row("seed", int, "Seed.").describe_value(), Row("fprs", list[float], "Rates.").describe_value()
+        ('<int>', '<float,...>')
+        """
+        if self.kind is bool:
+            return ""
+        item = self.kind.__args__[0] if self.is_list else self.kind
+        word = "path" if self.is_path or item is Path else VALUES.get(item, "text")
+        if isinstance(self.choices, tuple) and self.choices:
+            word = "|".join(self.choices)
+        many = ",..." if self.is_list and not self.is_repeated else ""
+        return f"<{self.value or word}{many}>"
+
+    def list_choices(self) -> list[str]:
+        """List the values that a shell may complete, empty where they are not known."""
+        if not isinstance(self.choices, str):
+            return list(self.choices)
+        return list(read_constant(self.choices)())
 
     def describe_default(self, verb: str = "") -> str:
         """Say what holds where nothing is given, with the constants that the code uses."""

@@ -7,10 +7,11 @@ its own name needs nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from memberscope.cli.options.choices import VALUES
 from memberscope.cli.options.rows import (
     ALL_VERBS,
     Row,
@@ -274,10 +275,7 @@ class Options:
     )
     id: str | None = add_key("data", "The column of unique ids.", "file and row", panel=COLUMNS)
     groups: tuple[str, ...] | None = add_key(
-        "data",
-        "Columns to report by; the model gets them too.",
-        "none",
-        panel=COLUMNS,
+        "data", "Columns to report by; the model gets them too.", "none", panel=COLUMNS
     )
     unit: str | None = add_key(
         "data",
@@ -332,11 +330,7 @@ class Options:
         panel=REFERENCES,
     )
     population: str | None = add_key(
-        "recipe",
-        "Records that no model was trained on.",
-        "none",
-        panel=REFERENCES,
-        is_path=True,
+        "recipe", "Records that no model was trained on.", "none", panel=REFERENCES, is_path=True
     )
     design: str | None = add_key(
         "recipe",
@@ -378,10 +372,7 @@ class Options:
         panel=REFERENCES,
     )
     model_timeout: float | None = add_key(
-        "recipe",
-        "Seconds that training one model may take.",
-        "no limit",
-        panel=REFERENCES,
+        "recipe", "Seconds that training one model may take.", "no limit", panel=REFERENCES
     )
 
     restrict: str | None = add_key(
@@ -449,11 +440,7 @@ class Options:
         "audit",
         "Attacks to run.",
         "all; for defend without those that seldom win",
-        shown_in={
-            "audit": "all",
-            "plan": "all",
-            "defend": "all but those that seldom win",
-        },
+        shown_in={"audit": "all", "plan": "all", "defend": "all but those that seldom win"},
         panel=MEASURING,
     )
     attack_file: tuple[str, ...] | None = add_key(
@@ -486,10 +473,7 @@ class Options:
         panel=MEASURING,
     )
     seed: int | None = add_key(
-        "audit",
-        "Seed of every random choice.",
-        "{memberscope.auditing:Plan.seed}",
-        panel=MEASURING,
+        "audit", "Seed of every random choice.", "{memberscope.auditing:Plan.seed}", panel=MEASURING
     )
     assume_exchangeable: bool | None = add_key(
         "audit",
@@ -584,6 +568,13 @@ class Options:
         verbs=ALL_VERBS,
         panel=OUTPUT,
     )
+    verbose: bool | None = add_option(
+        "Print the long tables and every note, not the summary alone.",
+        default=None,
+        shown="false",
+        verbs=AUDIT,
+        panel=OUTPUT,
+    )
     measure: bool | None = add_option(
         "Train some reference models to see how long they take.",
         default=None,
@@ -593,7 +584,7 @@ class Options:
     )
 
 
-ROWS = read_rows(Options)
+ROWS = {name: replace(row, **VALUES.get(name, {})) for name, row in read_rows(Options).items()}
 ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
 SECTIONS: dict[str, tuple[str, ...]] = {
     section: tuple(name for name, row in ROWS.items() if row.section == section)

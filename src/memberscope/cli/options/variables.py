@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from memberscope.cli.options.mistakes import EXPECTED
 from memberscope.cli.options.rows import Row
 from memberscope.cli.options.table import ROWS
 from memberscope.errors import InputError
@@ -15,11 +16,6 @@ from memberscope.errors import InputError
 SWITCH = {
     **dict.fromkeys(("true", "1", "yes", "on"), True),
     **dict.fromkeys(("false", "0", "no", "off"), False),
-}
-EXPECTED = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
 }
 
 

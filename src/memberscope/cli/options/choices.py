@@ -1,0 +1,40 @@
+"""The values that options take: what a shell completes, and what the help writes for a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+# Words of the code, written out since the help must not import numpy
+ACCESS = ("label", "probabilities", "logits", "white_box")
+ATTACKS = "memberscope.attacks:list_attacks"
+POLICIES = "memberscope.auditing:list_bundled_policies"
+TOPICS = "memberscope.reports:list_topics"
+FUNCTION = "module:function"
+
+# By the names of `Options`: an option that is not here has any value of its type
+VALUES: Mapping[str, Mapping[str, Any]] = {
+    "model": {"value": "module:factory|path"},
+    "url": {"value": "url"},
+    "label": {"value": "column"},
+    "recipe": {"value": FUNCTION},
+    "access": {"choices": ACCESS},
+    "policy": {"choices": POLICIES, "value": "name|path"},
+    "factory": {"value": FUNCTION},
+    "outputs": {"choices": ("labels", "probabilities", "logits")},
+    "protocol": {"choices": ("v2", "mlflow", "json")},
+    "member": {"value": "column"},
+    "id": {"value": "column"},
+    "groups": {"value": "column"},
+    "unit": {"value": "column"},
+    "features": {"value": "column"},
+    "drop": {"value": "column"},
+    "types": {"value": "column=type"},
+    "precision": {"choices": ("float32", "bfloat16", "float64")},
+    "backend": {"choices": ("loky", "sequential", "dask", "ray")},
+    "attacks": {"choices": ATTACKS, "value": "name"},
+    "defences": {"value": "defence"},
+    "effort": {"choices": ("quick", "normal", "thorough")},
+    "attack_file": {"value": "path"},
+    "canary_kind": {"choices": ("natural", "mislabelled")},
+}
