@@ -5,6 +5,7 @@ Small CNN) against a plain PyTorch loop, in one run.
 `python benchmarks/training.py w1|w2 [device]`. A model's work is counted from its matrix products
 and convolutions, forward and backward; the peak is that of a large square product on all cores.
 Seconds of ours include measuring, starting processes and observing all records under each model.
+bfloat16 is left out where the processor only emulates it.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from memberscope.attacks import LiRA
 from memberscope.recipes import (
     SGD,
     Execution,
+    ProductRates,
     TorchRecipe,
     TrainingJob,
     build_balanced_design,
+    measure_product_rates,
     train_fleet,
 )
 from memberscope.signals import SignalRequest, reduce_outputs
@@ -163,11 +166,21 @@ def ours(order: TrainingJob, member: np.ndarray) -> tuple[float, str]:
     return seconds, f"{accuracy}, LiRA AUC {auc:.3f}; {choice}"
 
 
+def list_precisions(rates: ProductRates) -> dict[str, str | None]:
+    """Precisions to train in, each with the reason why it is left out, or None."""
+    fast = rates.is_bfloat16_fast
+    return {"float32": None, "bfloat16": None if fast else f"not on this processor ({rates})"}
+
+
 def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[int, ...]) -> None:
     """Print one workload; the plain loop trains `counts[0]` models and the target."""
     flop = flop_a_record(recipe.model(), torch.from_numpy(pool.x)) * size * recipe.epochs
+    # A large product would take minutes where bfloat16 is emulated: a small one tells
+    precisions = list_precisions(measure_product_rates(recipe.device))
     peaks = {
-        dtype: gemm_peak(getattr(torch, dtype), recipe.device) for dtype in ("float32", "bfloat16")
+        dtype: gemm_peak(getattr(torch, dtype), recipe.device)
+        for dtype, why_not in precisions.items()
+        if why_not is None
     }
     shown = ", ".join(f"{peak:.0f} GFLOP/s {dtype}" for dtype, peak in peaks.items())
     print(f"{name}: {flop / 1e9:.0f} GFLOP a model; peak of a matrix product {shown}", flush=True)
@@ -182,7 +195,10 @@ def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[
         f"GFLOP/s; LiRA AUC {auc:.3f}",
         flush=True,
     )
-    for precision in ("float32", "bfloat16"):
+    for precision, why_not in precisions.items():
+        if why_not is not None:
+            print(f"{precision}: {why_not}", flush=True)
+            continue
         for n_models in counts:
             seconds, reached = ours(
                 make_order(replace(recipe, precision=precision), pool, n_models, size), member
