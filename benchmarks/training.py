@@ -6,6 +6,8 @@ Small CNN) against a plain PyTorch loop, in one run.
 and convolutions, forward and backward; the peak is that of a large square product on all cores.
 Seconds of ours include measuring, starting processes and observing all records under each model.
 bfloat16 is left out where the processor only emulates it.
+
+`python benchmarks/training.py stacks` compares W1's engine alone, by processor time.
 """
 
 from __future__ import annotations
@@ -208,11 +210,41 @@ def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[
             print(f"{precision}, {n_models} models: {seconds:.1f} s, {part}; {reached}", flush=True)
 
 
+def compare_engines(recipe: TorchRecipe, pool: Records, size: int, rounds: int = 5) -> None:
+    """Print how many times faster than the plain loop each stack is, on one thread.
+
+    The ways alternate in this process, and processor time is taken: other programs add little to
+    it. Nothing is started, chosen or observed.
+    """
+    torch.set_num_threads(1)
+    inside = build_balanced_design(len(pool), size, 8, np.random.default_rng(0))
+    seconds: dict[int, list[float]] = {}
+    for _ in range(rounds):
+        for stack in (0, 1, 4, 8):
+            started = time.process_time()
+            if stack:
+                fixed = replace(recipe, engine="matrices", stack=stack)
+                fixed.many(pool, inside[:stack], range(stack))
+            else:
+                plain_loop(recipe, pool, inside[:1])
+            seconds.setdefault(stack, []).append((time.process_time() - started) / max(stack, 1))
+    plain = np.array(seconds.pop(0))
+    print(f"plain loop: {np.median(plain):.2f} s a model")
+    for stack, found in seconds.items():
+        ratios = np.sort(plain / found)
+        print(
+            f"stacks of {stack}: {np.median(ratios):.2f} x the plain loop, {ratios[0]:.2f} to "
+            f"{ratios[-1]:.2f} in {rounds} rounds"
+        )
+
+
 def main() -> None:
     name, device = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "cpu"
-    x, y = location30() if name == "w1" else cifar10(10_000)
+    x, y = location30() if name != "w2" else cifar10(10_000)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y, np.arange(len(y)).astype(str))
-    if name == "w1":
+    if name == "stacks":
+        compare_engines(TorchRecipe(mlp, SGD(0.05), epochs=5, batch_size=128), pool, 2505)
+    elif name == "w1":
         run(
             "W1",
             TorchRecipe(mlp, SGD(0.05), epochs=50, batch_size=128, device=device),
