@@ -243,7 +243,7 @@ def main() -> None:
     x, y = location30() if name != "w2" else cifar10(10_000)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y, np.arange(len(y)).astype(str))
     if name == "stacks":
-        compare_engines(TorchRecipe(mlp, SGD(0.05), epochs=5, batch_size=128), pool, 2505)
+        compare_engines(TorchRecipe(mlp, SGD(0.05), epochs=2, batch_size=128), pool, 2505)
     elif name == "w1":
         run(
             "W1",
