@@ -219,7 +219,8 @@ def compare_engines(recipe: TorchRecipe, pool: Records, size: int, rounds: int =
     torch.set_num_threads(1)
     inside = build_balanced_design(len(pool), size, 8, np.random.default_rng(0))
     seconds: dict[int, list[float]] = {}
-    for _ in range(rounds):
+    # The first round loads libraries and is not counted
+    for _ in range(rounds + 1):
         for stack in (0, 1, 4, 8):
             started = time.process_time()
             if stack:
@@ -228,10 +229,10 @@ def compare_engines(recipe: TorchRecipe, pool: Records, size: int, rounds: int =
             else:
                 plain_loop(recipe, pool, inside[:1])
             seconds.setdefault(stack, []).append((time.process_time() - started) / max(stack, 1))
-    plain = np.array(seconds.pop(0))
+    plain = np.array(seconds.pop(0)[1:])
     print(f"plain loop: {np.median(plain):.2f} s a model")
     for stack, found in seconds.items():
-        ratios = np.sort(plain / found)
+        ratios = np.sort(plain / found[1:])
         print(
             f"stacks of {stack}: {np.median(ratios):.2f} x the plain loop, {ratios[0]:.2f} to "
             f"{ratios[-1]:.2f} in {rounds} rounds"
