@@ -5,6 +5,9 @@ Small CNN) against a plain PyTorch loop, in one run.
 `python benchmarks/training.py w1|w2 [device]`. A model's work is counted from its matrix products
 and convolutions, forward and backward; the peak is that of a large square product on all cores.
 Seconds of ours include measuring, starting processes and observing all records under each model.
+bfloat16 is left out where the processor only emulates it.
+
+`python benchmarks/training.py stacks` compares W1's engine alone, by processor time.
 """
 
 from __future__ import annotations
@@ -22,9 +25,11 @@ from memberscope.attacks import LiRA
 from memberscope.recipes import (
     SGD,
     Execution,
+    ProductRates,
     TorchRecipe,
     TrainingJob,
     build_balanced_design,
+    measure_product_rates,
     train_fleet,
 )
 from memberscope.signals import SignalRequest, reduce_outputs
@@ -163,11 +168,21 @@ def ours(order: TrainingJob, member: np.ndarray) -> tuple[float, str]:
     return seconds, f"{accuracy}, LiRA AUC {auc:.3f}; {choice}"
 
 
+def list_precisions(rates: ProductRates) -> dict[str, str | None]:
+    """Precisions to train in, each with the reason why it is left out, or None."""
+    fast = rates.is_bfloat16_fast
+    return {"float32": None, "bfloat16": None if fast else f"not on this processor ({rates})"}
+
+
 def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[int, ...]) -> None:
     """Print one workload; the plain loop trains `counts[0]` models and the target."""
     flop = flop_a_record(recipe.model(), torch.from_numpy(pool.x)) * size * recipe.epochs
+    # A large product would take minutes where bfloat16 is emulated: a small one tells
+    precisions = list_precisions(measure_product_rates(recipe.device))
     peaks = {
-        dtype: gemm_peak(getattr(torch, dtype), recipe.device) for dtype in ("float32", "bfloat16")
+        dtype: gemm_peak(getattr(torch, dtype), recipe.device)
+        for dtype, why_not in precisions.items()
+        if why_not is None
     }
     shown = ", ".join(f"{peak:.0f} GFLOP/s {dtype}" for dtype, peak in peaks.items())
     print(f"{name}: {flop / 1e9:.0f} GFLOP a model; peak of a matrix product {shown}", flush=True)
@@ -182,7 +197,10 @@ def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[
         f"GFLOP/s; LiRA AUC {auc:.3f}",
         flush=True,
     )
-    for precision in ("float32", "bfloat16"):
+    for precision, why_not in precisions.items():
+        if why_not is not None:
+            print(f"{precision}: {why_not}", flush=True)
+            continue
         for n_models in counts:
             seconds, reached = ours(
                 make_order(replace(recipe, precision=precision), pool, n_models, size), member
@@ -192,11 +210,42 @@ def run(name: str, recipe: TorchRecipe, pool: Records, size: int, counts: tuple[
             print(f"{precision}, {n_models} models: {seconds:.1f} s, {part}; {reached}", flush=True)
 
 
+def compare_engines(recipe: TorchRecipe, pool: Records, size: int, rounds: int = 5) -> None:
+    """Print how many times faster than the plain loop each stack is, on one thread.
+
+    The ways alternate in this process, and processor time is taken: other programs add little to
+    it. Nothing is started, chosen or observed.
+    """
+    torch.set_num_threads(1)
+    inside = build_balanced_design(len(pool), size, 8, np.random.default_rng(0))
+    seconds: dict[int, list[float]] = {}
+    # The first round loads libraries and is not counted
+    for _ in range(rounds + 1):
+        for stack in (0, 1, 4, 8):
+            started = time.process_time()
+            if stack:
+                fixed = replace(recipe, engine="matrices", stack=stack)
+                fixed.many(pool, inside[:stack], range(stack))
+            else:
+                plain_loop(recipe, pool, inside[:1])
+            seconds.setdefault(stack, []).append((time.process_time() - started) / max(stack, 1))
+    plain = np.array(seconds.pop(0)[1:])
+    print(f"plain loop: {np.median(plain):.2f} s a model")
+    for stack, found in seconds.items():
+        ratios = np.sort(plain / found[1:])
+        print(
+            f"stacks of {stack}: {np.median(ratios):.2f} x the plain loop, {ratios[0]:.2f} to "
+            f"{ratios[-1]:.2f} in {rounds} rounds"
+        )
+
+
 def main() -> None:
     name, device = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "cpu"
-    x, y = location30() if name == "w1" else cifar10(10_000)
+    x, y = location30() if name != "w2" else cifar10(10_000)
     pool = Records(np.ascontiguousarray(x, dtype=np.float32), y, np.arange(len(y)).astype(str))
-    if name == "w1":
+    if name == "stacks":
+        compare_engines(TorchRecipe(mlp, SGD(0.05), epochs=2, batch_size=128), pool, 2505)
+    elif name == "w1":
         run(
             "W1",
             TorchRecipe(mlp, SGD(0.05), epochs=50, batch_size=128, device=device),

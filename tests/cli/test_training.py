@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from commands import run_command
 
+from memberscope.recipes import measure_product_rates
+
 MODULE = """
 import numpy as np, torch
 from sklearn.linear_model import LogisticRegression
@@ -68,16 +70,26 @@ def without_times(folder: Path) -> dict[str, object]:
 
 
 def test_precision_is_a_flag_and_the_choice_stands_in_the_result(work):
-    done = call(*asked("audit", "own:recipe", "--precision", "bfloat16", "--out", "half"), cwd=work)
+    done = call(*asked("audit", "own:recipe", "--precision", "float64", "--out", "exact"), cwd=work)
     assert done.returncode == 0, done.stderr
-    found = json.loads((work / "half/result.json").read_text())["plan"]["execution"]
+    found = json.loads((work / "exact/result.json").read_text())["plan"]["execution"]
     assert (
-        found["precision"] == "bfloat16"
+        found["precision"] == "float64"
         and found["engine"] in ("matrices", "loop")
         and found["stack"] >= 1
     )
     assert f"engine {found['engine']}" in " ".join(done.stdout.split())
-    assert call("verify", "half", cwd=work).returncode == 0
+    assert call("verify", "exact", cwd=work).returncode == 0
+
+
+def test_bfloat16_is_refused_by_plan_and_audit_where_it_is_emulated(work):
+    if measure_product_rates().is_bfloat16_fast:
+        pytest.skip("this processor has bfloat16")
+    for verb in ("plan", "audit"):
+        done = call(*asked(verb, "own:recipe", "--precision", "bfloat16", "--out", "h"), cwd=work)
+        assert done.returncode == 2 and "Leave out --precision" in done.stderr
+        assert "GFLOP/s in bfloat16" in " ".join(done.stderr.split())
+    assert not (work / "h").exists()
 
 
 def signals_of(out):

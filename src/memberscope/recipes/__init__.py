@@ -9,7 +9,8 @@ from memberscope.recipes.fleet.membership_design import (
     check_design,
     read_design,
 )
-from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe, with_precision
+from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
+from memberscope.recipes.precision import ProductRates, measure_product_rates, with_precision
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective
 from memberscope.recipes.torch.recipe import TorchRecipe
@@ -27,6 +28,7 @@ __all__ = [
     "HighEntropy",
     "NATURAL",
     "Privacy",
+    "ProductRates",
     "Proof",
     "ReferenceFleet",
     "RelaxLossObjective",
@@ -41,6 +43,7 @@ __all__ = [
     "draw_canaries",
     "draw_canary_rows",
     "load_recipe",
+    "measure_product_rates",
     "plant_canaries",
     "prove_epsilon",
     "read_design",

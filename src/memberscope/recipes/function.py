@@ -9,7 +9,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -165,22 +165,6 @@ def as_recipe(given: Any) -> Recipe:
             "function both parameters."
         ) from error
     return FunctionRecipe(called)
-
-
-def with_precision(recipe: Recipe, precision: str | None) -> Recipe:
-    """Give the recipe another precision; leave it unchanged if `precision` is None.
-
-    Raises:
-        InputError: The recipe has no precision to choose, or not this one.
-    """
-    if precision is None:
-        return recipe
-    if not (is_dataclass(recipe) and "precision" in {entry.name for entry in fields(recipe)}):
-        raise InputError(
-            f"Expected a TorchRecipe for a precision, got {type(recipe).__name__}. Leave out "
-            "--precision."
-        )
-    return replace(recipe, precision=precision)
 
 
 def load_recipe(spec: str) -> Recipe:

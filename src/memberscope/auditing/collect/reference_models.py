@@ -125,8 +125,7 @@ def build_training_job(
         inside = build_balanced_design(
             len(records), size, plan.count_references(), rng, **describe_design_constraints(subject)
         )
-    # Seeds fit into 31 bits, which every framework takes
-    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, len(inside)))
+    seeds = draw_model_seeds(seed, len(inside))
     target = subject.target
     order = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
@@ -134,6 +133,20 @@ def build_training_job(
     # Models are read as the target is, or their answers would not compare
     order = replace(order, like=read_target_facts(target).reading)
     return replace(order, population=training.population, keep_weights=training.keep_weights)
+
+
+def draw_model_seeds(seed: np.random.SeedSequence, n_models: int) -> tuple[int, ...]:
+    """Draw the seed of each model, of which more models change none.
+
+    >>> sequence = np.random.SeedSequence(0)
+    >>> draw_model_seeds(sequence, 9)[:4] == draw_model_seeds(sequence, 4)
+    True
+    """
+    # Apart from the draws of the design, of which there are more with more models
+    apart = np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, 0))
+    # 31 bits, which every framework takes
+    values = np.random.default_rng(apart).integers(0, 2**31 - 1, n_models)
+    return tuple(int(value) for value in values)
 
 
 def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:

@@ -12,6 +12,7 @@ import numpy as np
 from memberscope.auditing.collect.reference_models import (
     Training,
     describe_design_constraints,
+    draw_model_seeds,
     mark_converged_models,
 )
 from memberscope.auditing.documents.plan import Plan
@@ -86,7 +87,7 @@ def build_target_job(
         )
     rng = np.random.default_rng(seed)
     inside = draw_target_membership(plan, subject, rng)
-    seeds = tuple(int(value) for value in rng.integers(0, 2**31 - 1, plan.targets))
+    seeds = draw_model_seeds(seed, plan.targets)
     target = subject.target
     plain = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views

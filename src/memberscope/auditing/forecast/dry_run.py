@@ -355,19 +355,30 @@ def _count_bytes_per_model(
 
 
 def measure_training_seconds(
-    plan: Plan, subject: Subject, training: Training, clock: Callable[[], float] = time.perf_counter
+    plan: Plan,
+    subject: Subject,
+    training: Training,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    store: Store | None = None,
 ) -> float:
     """Measure the seconds that training one batch takes here on one core, by model.
 
-    Nothing is kept.
+    The `store` keeps how models are trained, as far as that was measured: an audit with the same
+    store trains them so. The models are not kept.
     """
+    # Of as many models as the audit trains: the choice depends on it
+    plan = plan_searches(fit_plan_to_design(plan, training), subject)
     schedule = build_schedule(plan, subject, subject.target.signal, training)
     wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)
     order = build_training_job(plan, subject, training, wanted, seed)
     # Tuned first, or the time of tuning would be taken for that of training
     recipe, _ = tune_recipe(
-        order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), None
+        order.recipe, order.pool, int(order.inside[0].sum()), len(order.inside), store
     )
+    if plan.targets and store is not None:
+        further = build_target_job(plan, subject, training, schedule.list_target_requests(), seed)
+        tune_recipe(further.recipe, further.pool, int(further.inside[0].sum()), plan.targets, store)
     order = replace(order, recipe=recipe)
     batch = list(order.batches()[0])
     started = clock()

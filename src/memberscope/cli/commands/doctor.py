@@ -57,15 +57,30 @@ def _find_extra_version(name: str) -> str:
 
 
 def _list_devices() -> list[str]:
-    """List the accelerators and precisions that torch sees."""
+    """List the accelerators that torch sees, each with the precisions it computes itself."""
     import torch
 
     found = [
         f"device   cpu, {torch.get_num_threads()} threads, "
-        f"{torch.backends.cpu.get_cpu_capability()}"
+        f"{torch.backends.cpu.get_cpu_capability()}",
+        _describe_bfloat16("cpu"),
     ]
-    found += [
-        f"device   cuda:{i} {torch.cuda.get_device_name(i)}"
-        for i in range(torch.cuda.device_count())
-    ]
+    for i in range(torch.cuda.device_count()):
+        found += [
+            f"device   cuda:{i} {torch.cuda.get_device_name(i)}",
+            _describe_bfloat16(f"cuda:{i}"),
+        ]
     return found
+
+
+def _describe_bfloat16(device: str) -> str:
+    """Say whether `--precision bfloat16` is any use on a device, by a measured product."""
+    from memberscope.recipes import measure_product_rates
+
+    rates = measure_product_rates(device)
+    if rates.is_bfloat16_fast:
+        return f"ok       bfloat16 on {device}: {rates}"
+    return (
+        f"missing  bfloat16 on {device}: emulated, {rates.float32 / rates.bfloat16:.0f} times "
+        f"slower ({rates}); --precision bfloat16 is refused"
+    )

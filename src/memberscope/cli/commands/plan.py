@@ -85,7 +85,9 @@ def _list_preview_lines(
     found = forecast_audit(plan, subject, training, store)
     timings = time_target(subject)
     if measure and training is not None and found.standing.to_train:
-        timings = replace(timings, model=measure_training_seconds(plan, subject, training))
+        timings = replace(
+            timings, model=measure_training_seconds(plan, subject, training, store=store)
+        )
     found = forecast_audit(plan, subject, training, store, timings)
     lines = [f"note     {sentence}" for sentence in (*subject.notes, *found.notes)]
     lines += [f"runs     {attack} at {access}" for attack, access in found.runs]

@@ -20,7 +20,12 @@ from memberscope.recipes.fleet.attempts import Failure, attempt_models, is_train
 from memberscope.recipes.fleet.execution import Execution, limit_threads, stream_answers
 from memberscope.recipes.fleet.fleet_keys import build_model_keys, build_weight_keys
 from memberscope.recipes.fleet.observe_model import Observation, observe_signals
-from memberscope.recipes.fleet.tuning_cache import Choice, is_recipe_tuned, limit_jobs, tune_recipe
+from memberscope.recipes.fleet.tuning_cache import (
+    Choice,
+    find_tuned_recipe,
+    limit_jobs,
+    tune_recipe,
+)
 from memberscope.recipes.function import Parcel
 from memberscope.signals import SignalRequest, Store, is_measured
 from memberscope.targets.torch_modules import AnswerReader
@@ -263,10 +268,10 @@ def read_resume_state(order: TrainingJob, store: Store | None) -> ResumeState:
     """Read what an earlier run left of a job; nothing is trained, queried or measured."""
     size, m = int(order.inside[0].sum()), len(order.inside)
     # Its keys depend on the tuning, which would have to be measured
-    if store is None or not is_recipe_tuned(order.recipe, order.pool, size, m, store):
+    recipe = find_tuned_recipe(order.recipe, order.pool, size, m, store) if store else None
+    if store is None or recipe is None:
         return ResumeState(0, 0, m)
-    # Stored already, as was checked above, so that nothing is measured
-    order = replace(order, recipe=tune_recipe(order.recipe, order.pool, size, m, store)[0])
+    order = replace(order, recipe=recipe)
     kept, models = build_model_keys(order), build_weight_keys(order)
     if kept is None or models is None:
         return ResumeState(0, 0, m)

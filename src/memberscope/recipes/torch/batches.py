@@ -70,7 +70,8 @@ def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
     """
     shape = step.index.shape
     flat = step.index.reshape(-1)
-    x = task.x[flat].reshape(*shape, *task.x.shape[1:])
+    # Several times faster than indexing, with the same result
+    x = task.x.index_select(0, flat).reshape(*shape, *task.x.shape[1:])
     for name in task.recipe.augmentation:
         # Seeded by the step: an engine that skips or repeats a draw would change no other step
         draws = [np.random.default_rng([seed, 2, step.epoch, step.number]) for seed in task.seeds]

@@ -25,7 +25,7 @@ from memberscope.recipes.torch.task import (
 from memberscope.targets import TorchTarget
 from memberscope.types import Bools, Floats, Records
 
-VERSION = 1  # raised whenever the same settings give other weights
+VERSION = 2  # raised whenever the same settings give other weights
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,10 @@ class TorchRecipe(TorchSettings):
     float64.
 
     `stack` models are trained together by `engine`: `matrices` multiplies stacked weights of fully
-    connected networks, `vmap` stacks any module without running statistics, `loop` goes one by one.
-    None and `auto` leave both to a measurement made once, before the first model. The same seed
-    gives the same initial weights, batches and augmentation in every engine. `privacy` trains by
-    DP-SGD: batches are then drawn by a coin for each record, and `batch_size` is their expected
-    size.
+    connected networks, `vmap` stacks any module, `loop` goes one by one. None and `auto` leave both
+    to a measurement made once, before the first model. The same seed gives the same initial
+    weights, batches and augmentation in every engine. `privacy` trains by DP-SGD: batches are then
+    drawn by a coin for each record, and `batch_size` is their expected size.
 
     >>> import torch
     >>> recipe = TorchRecipe(lambda: torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2)), epochs=3)

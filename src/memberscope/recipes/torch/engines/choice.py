@@ -31,6 +31,11 @@ Settings = TypeVar("Settings", bound=TorchSettings)
 STEPS = 6  # measured steps a candidate, after a first one that is not counted
 WORTH = 0.97  # a larger stack loses more when a run is killed: it must be this much faster
 STACKS = {"cpu": (1, 2, 4, 8), "cuda": (1, 4, 16, 64)}  # numbers of models tried in a stack
+# Layers without convolution, recurrence or attention, as far as torch.func stacks them on a CPU
+LIGHT = (
+    *("Linear", "BatchNorm1d", "LayerNorm", "Dropout", "Flatten", "Identity"),
+    *("ReLU", "LeakyReLU", "ELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Softmax", "LogSoftmax"),
+)
 ENGINES: dict[str, Callable[[Task], None]] = {
     "matrices": stacked.train_stacked_networks,
     "vmap": vmap.train_with_vmap,
@@ -75,15 +80,29 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
     """
     if recipe.privacy is not None:
         return _list_private_engines(module)
-    if not callable(recipe.loss) and find_linear_layers(module) is not None:
+    # Written out, the backward pass would also change what is frozen
+    frozen = any(not value.requires_grad for value in module.parameters())
+    if not callable(recipe.loss) and not frozen and find_linear_layers(module) is not None:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
     # vmap runs all models for as many steps
     odd = vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)
     if odd is not None:
         return ("loop",), f"one by one, since {odd}"
-    if recipe.device == "cpu":
-        return ("loop",), "one by one: on a CPU such layers gain nothing from stacking"
-    return ("vmap", "loop"), "stacked with torch.func.vmap"
+    if recipe.device != "cpu":
+        return ("vmap", "loop"), "stacked with torch.func.vmap"
+    if _has_light_layers(module):
+        # Large ones gain nothing: that is left to the measurement
+        return ("loop", "vmap"), "stacked with torch.func.vmap where the layers are small"
+    return ("loop",), "one by one: on a CPU such layers gain nothing from stacking"
+
+
+def _has_light_layers(module: Any) -> bool:
+    """Tell whether all layers are such that a step of a small network is mostly overhead."""
+    leaves = [part for part in module.modules() if next(part.children(), None) is None]
+    return all(
+        type(part).__name__ in LIGHT and type(part).__module__.startswith("torch.nn")
+        for part in leaves
+    )
 
 
 def _list_private_engines(module: Any) -> tuple[tuple[Engine, ...], str]:
@@ -151,20 +170,20 @@ def _find_fastest_recipe(
     trials: list[Settings], pool: Records, size: int
 ) -> tuple[Settings, float]:
     """Find the quickest of `trials` by seconds a model and step, and those seconds."""
-    best, least = trials[-1], float("inf")
+    best, least, failed = trials[-1], float("inf"), None
     for trial in trials:
         try:
             seconds = measure_step_seconds(trial, pool, size)
         # Too large for the memory, or a layer or loss that cannot be stacked
-        except (RuntimeError, NotImplementedError):
-            # The last trial is the smallest that is left: if that fails too, the work itself cannot
-            # be done
-            if trial == trials[-1]:
-                raise
+        except (RuntimeError, NotImplementedError) as error:
+            failed = error
             continue
         # Small stacks come first, and a larger one must be clearly faster
         if seconds < WORTH * least:
             best, least = trial, seconds
+    # If all fail, the work itself cannot be done
+    if failed is not None and least == float("inf"):
+        raise failed
     return best, least
 
 

@@ -72,12 +72,7 @@ def _train_module(task: Task) -> None:
     import torch
 
     recipe, module = task.recipe, task.modules[0]
-    # Convolutions on CPUs are faster with channels last
-    layout = (
-        torch.channels_last
-        if any(p.ndim == 4 for p in module.parameters())
-        else torch.preserve_format
-    )
+    layout = choose_memory_layout(module)
     _ = task.head  # determined now: training mode would change what the module returns
     module.train().to(memory_format=layout)
     optimiser, watch = build_optimiser(recipe, module.parameters()), build_stopping_state(task)
@@ -108,6 +103,23 @@ def _train_module(task: Task) -> None:
         if watch is not None:
             # The weights of the best epoch, not of the last one
             module.load_state_dict(watch.kept[0])
+
+
+def choose_memory_layout(module: Any) -> Any:
+    """Choose torch's memory format for a module: convolutions are faster with channels last."""
+    import torch
+
+    if not any(value.ndim == 4 for value in module.parameters()):
+        return torch.preserve_format
+    # oneDNN 3 writes past its memory there, and the process dies
+    broken = any(
+        isinstance(part, torch.nn.Conv2d)
+        and part.kernel_size == (1, 1)
+        and max(part.stride) > 1
+        and part.in_channels < 8
+        for part in module.modules()
+    )
+    return torch.preserve_format if broken else torch.channels_last
 
 
 def read_outputs(task: Task, outputs: Any) -> Any:

@@ -13,7 +13,11 @@ from typing import Any
 
 from memberscope.recipes.torch.batches import build_batch, iterate_steps
 from memberscope.recipes.torch.early_stopping import build_stopping_state
-from memberscope.recipes.torch.engines.loop import build_loss, derive_dropout_seed
+from memberscope.recipes.torch.engines.loop import (
+    build_loss,
+    derive_dropout_seed,
+    retain_freed_memory,
+)
 from memberscope.recipes.torch.linear_layers import Layer, find_linear_layers
 from memberscope.recipes.torch.settings import SGD, Adam
 from memberscope.recipes.torch.task import Task, TorchSettings
@@ -53,7 +57,7 @@ def train_stacked_networks(task: Task) -> None:
     ]
     watch = build_stopping_state(task)
     # The backward pass is written out, and nothing needs to be recorded
-    with torch.no_grad():
+    with retain_freed_memory(), torch.no_grad():
         for number, step in enumerate(iterate_steps(flat), start=1):
             inputs, labels = build_batch(flat, step)
             inputs = inputs.reshape(*labels.shape[:2], width).to(low or stacks[0].values[0].dtype)

@@ -2,8 +2,8 @@
 
 It serves processors that are fast on large steps.
 
-Elementwise optimisers act on stacked weights as on each model's own. Modules with running
-statistics cannot be stacked.
+Elementwise optimisers act on stacked weights as on each model's own. Running statistics are
+stacked like the weights, so that each model keeps its own.
 """
 
 from __future__ import annotations
@@ -29,25 +29,38 @@ def train_with_vmap(task: Task) -> None:
     _ = task.head  # determined now: training mode would change what the module returns
     # All modules have one architecture: the first lends its code to all weights
     base = task.modules[0].train()
-    parameters, _ = stack_module_state(task.modules)
-    weights = {name: value.detach().requires_grad_() for name, value in parameters.items()}
+    parameters, buffers = stack_module_state(task.modules)
+    trained = {name for name, value in base.named_parameters() if value.requires_grad}
+    weights = {name: parameters[name].detach().requires_grad_() for name in sorted(trained)}
+    # What the optimiser leaves alone: running statistics, and weights that are frozen
+    rest = {
+        name: value.detach()
+        for name, value in (parameters | buffers).items()
+        if name not in trained
+    }
     optimiser = build_optimiser(recipe, list(weights.values()))
     low = recipe.precision == "bfloat16"
 
-    def of_model(own: dict[str, Any], x: Any, y: Any, epoch: int) -> Any:
+    def of_model(own: dict[str, Any], kept: dict[str, Any], x: Any, y: Any, epoch: int) -> Any:
+        state = own | kept
         with torch.autocast(task.x.device.type, torch.bfloat16, enabled=low):
-            outputs = functional_call(base, own, (x,))
-        return build_loss(recipe, epoch)(read_outputs(task, outputs), y)
+            outputs = functional_call(base, state, (x,))
+        loss = build_loss(recipe, epoch)(read_outputs(task, outputs), y)
+        # The call has put into `state` what the forward pass made of the statistics
+        return loss, {name: state[name].detach() for name in kept}
 
     # Each model draws its own dropout
-    gradients = vmap(grad(of_model), in_dims=(0, 0, 0, None), randomness="different")
+    gradients = vmap(
+        grad(of_model, has_aux=True), in_dims=(0, 0, 0, 0, None), randomness="different"
+    )
     with torch.random.fork_rng(devices=[task.x.device] if task.x.is_cuda else []):
         torch.manual_seed(derive_dropout_seed(task.seeds[0]))
         for step in iterate_steps(task):
             for group in optimiser.param_groups:
                 group["lr"] = step.rate
-            found = gradients(
+            found, rest = gradients(
                 {name: value.detach() for name, value in weights.items()},
+                rest,
                 *build_batch(task, step),
                 step.epoch,
             )
@@ -57,15 +70,17 @@ def train_with_vmap(task: Task) -> None:
             optimiser.step()
     with torch.no_grad():
         for i, module in enumerate(task.modules):
-            for name, value in module.named_parameters():
-                value.copy_(weights[name][i])
+            own = dict(module.named_parameters()) | dict(module.named_buffers())
+            for name, values in (weights | rest).items():
+                own[name].copy_(values[i])
 
 
 def find_stacking_obstacle(module: Any) -> str | None:
     """Say why modules like this cannot be stacked, or give None if they can."""
-    if next(module.buffers(), None) is not None:
-        named = next(name for name, _ in module.named_buffers())
-        return f"the module keeps running statistics ({named})"
     if next(module.parameters(), None) is None:
         return "the module has no parameters"
+    for name, part in module.named_modules():
+        # Its weight is read as a Python number, of which a stack has several
+        if getattr(part, "track_running_stats", False) and part.momentum is None:
+            return f"the layer {name!r} averages its statistics over all batches"
     return None
