@@ -92,7 +92,9 @@ def lightgbm() -> Work:
     members, others = records(2000, 10)
     estimator = LGBMClassifier(n_estimators=100, n_jobs=1, verbose=-1)
     subject = make_subject(wrap(estimator.fit(*members)), members, others)
-    plan = Plan.normal(threat=PROBABILITIES, references=8, search_queries=32, assume_exchangeable=True)
+    plan = Plan.normal(
+        threat=PROBABILITIES, references=8, search_queries=32, assume_exchangeable=True
+    )
     return Work(
         "LightGBM, 2,000 + 2,000, 8 references",
         plan,
@@ -110,7 +112,9 @@ def fleet() -> Work:
 
     target = recipe(select_records(pool, np.arange(2000) < 1000), 0)
     subject = make_subject(target, members, others)
-    plan = Plan.normal(threat=PROBABILITIES, references=16, search_queries=0, assume_exchangeable=True)
+    plan = Plan.normal(
+        threat=PROBABILITIES, references=16, search_queries=0, assume_exchangeable=True
+    )
     return Work("torch, 1,000 + 1,000, 16 references", plan, subject, Training(recipe, HERE))
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from memberscope.cli.exits import exit_of_verdict
 from memberscope.cli.options.configuration import read_audit_config
+from memberscope.cli.options.lookup import ROWS, SECTIONS
 from memberscope.cli.options.reference import render_configuration_page
-from memberscope.cli.options.table import ROWS, SECTIONS
 from memberscope.errors import InputError
 
 VALUES = {bool: "true", int: "3", float: "0.5", str: '"x"'}

@@ -18,7 +18,7 @@ from commands import COMMAND, run_command
 from unruly import Unruly, model, serving
 
 from memberscope.cli.options.commands import merge_options
-from memberscope.cli.options.table import ENDPOINT_KEYS, ROWS
+from memberscope.cli.options.lookup import ENDPOINT_KEYS, ROWS
 from memberscope.errors import InputError
 
 TOKEN = "s3cret-token-of-the-test"

@@ -13,7 +13,8 @@ import pytest
 import typer
 
 from memberscope.cli.main import app
-from memberscope.cli.options.table import FIRST, ROWS, list_rows
+from memberscope.cli.options.lookup import ROWS, list_rows
+from memberscope.cli.options.table import FIRST
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "memberscope" / "cli"
 
@@ -52,14 +53,15 @@ def test_the_first_panel_holds_what_most_audits_need(verb):
 
 def test_defaults_in_the_help_are_those_of_the_code():
     from memberscope.auditing import Plan
-    from memberscope.auditing.collect import measured_signals
+    from memberscope.auditing.documents.effort import EFFORTS
     from memberscope.auditing.defend import SEARCHED
 
     shown = {verb: " ".join(show_help(verb).split()) for verb in ("audit", "defend")}
-    assert f"0 for none. [default: up to {measured_signals.QUERIES}]" in shown["audit"]
+    assert "0 for none. [default: as --effort says]" in shown["audit"]
     assert f"0 for none. [default: {SEARCHED}]" in shown["defend"]
     plan = Plan()
-    for name in ("references", "targets", "confidence", "folds", "seed", "priors", "restrictions"):
+    assert ROWS["references"].describe_default("defend") == str(EFFORTS["normal"].references)
+    for name in ("effort", "targets", "confidence", "folds", "seed", "priors", "restrictions"):
         value = getattr(plan, name)
         words = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
         assert ROWS[name].describe_default("audit") == words

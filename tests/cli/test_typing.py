@@ -14,7 +14,7 @@ from signal_files import write_signals
 
 from memberscope.attacks import list_attacks
 from memberscope.cli.options.choices import ACCESS, VALUES
-from memberscope.cli.options.table import ROWS
+from memberscope.cli.options.lookup import ROWS
 from memberscope.types import Access
 
 

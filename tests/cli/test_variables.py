@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from memberscope.cli.options.commands import merge_options
-from memberscope.cli.options.table import ROWS
+from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.variables import read_variables
 from memberscope.errors import InputError
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memberscope.cli.options.table import choose_out_folder
+from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:

@@ -368,7 +368,7 @@ def measure_training_seconds(
     store trains them so. The models are not kept.
     """
     # Of as many models as the audit trains: the choice depends on it
-    plan = plan_searches(fit_plan_to_design(plan, training), subject)
+    plan = fill_plan(plan, subject, training, plan.effort)
     schedule = build_schedule(plan, subject, subject.target.signal, training)
     wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)
     order = build_training_job(plan, subject, training, wanted, seed)

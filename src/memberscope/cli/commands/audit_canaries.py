@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from memberscope.cli.commands.canaries import format_bound, report_refutation
-from memberscope.cli.options.table import CANARY_KIND, choose_out_folder
+from memberscope.cli.options.lookup import choose_out_folder
+from memberscope.cli.options.table import CANARY_KIND
 from memberscope.cli.output import print_line
 from memberscope.errors import InputError
 

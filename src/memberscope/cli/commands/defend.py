@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from memberscope.cli.options.commands import take_audit_options
-from memberscope.cli.options.table import choose_out_folder
+from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.endpoint import describe_planned_requests
-from memberscope.cli.options.table import choose_out_folder
+from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:

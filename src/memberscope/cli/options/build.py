@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from memberscope._text import suggest_nearest
 from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
 from memberscope.cli.options.layout import build_table_layout
+from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.mistakes import find_misspelt_name
-from memberscope.cli.options.table import ROWS, Options
+from memberscope.cli.options.table import Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from memberscope.cli.options.lookup import ROWS, list_rows
 from memberscope.cli.options.rows import Row, read_rows
-from memberscope.cli.options.table import ROWS, Options, list_rows
+from memberscope.cli.options.table import Options
 from memberscope.cli.options.variables import name_variables_in_message, read_variables
 from memberscope.errors import InputError, MemberscopeError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope._files import parse_toml, read_regular_file
-from memberscope.cli.options.table import ALIASES, ROWS, SECTIONS, Options
+from memberscope.cli.options.lookup import ALIASES, ROWS, SECTIONS
+from memberscope.cli.options.table import Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:

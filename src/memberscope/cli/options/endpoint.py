@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from memberscope.cli.options.table import ENDPOINT_KEYS, ROWS, choose_out_folder
+from memberscope.cli.options.lookup import ENDPOINT_KEYS, ROWS, choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, get_type_hints
 
+from memberscope.cli.options.lookup import ROWS, SECTIONS
 from memberscope.cli.options.rows import PREFIX, Row
-from memberscope.cli.options.table import ROWS, SECTIONS
 
 HEAD = f"""# Configuration
 

@@ -7,18 +7,15 @@ its own name needs nothing else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memberscope.cli.options.choices import VALUES
 from memberscope.cli.options.rows import (
     ALL_VERBS,
-    Row,
     add_argument,
     add_key,
     add_option,
-    read_rows,
 )
 
 AUDIT = ("audit", "plan")
@@ -582,28 +579,3 @@ class Options:
         verbs=("plan",),
         panel=OUTPUT,
     )
-
-
-ROWS = {name: replace(row, **VALUES.get(name, {})) for name, row in read_rows(Options).items()}
-ALIASES = {"train": "recipe"}  # [recipe] train = "module:function"
-SECTIONS: dict[str, tuple[str, ...]] = {
-    section: tuple(name for name, row in ROWS.items() if row.section == section)
-    for section in ("target", "data", "recipe", "defend", "threat", "audit")
-}
-ENDPOINT_KEYS = ("url", "outputs", *(name for name, row in ROWS.items() if row.panel == SERVED))
-
-
-def list_rows(verb: str) -> dict[str, Row]:
-    """List the rows that a verb has as flags.
-
-    >>> "audit_canaries" in list_rows("plan"), "canaries" in list_rows("plan")
-    (True, False)
-    """
-    return {name: row for name, row in ROWS.items() if verb in row.verbs}
-
-
-def choose_out_folder(options: Options, verb: str) -> Path:
-    """Choose the folder that a verb writes."""
-    if options.out is None and options.audit_canaries is not None:
-        return Path(CANARY_OUT)
-    return Path(options.out or OUT[verb])

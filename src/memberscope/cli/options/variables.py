@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.mistakes import EXPECTED
 from memberscope.cli.options.rows import Row
-from memberscope.cli.options.table import ROWS
 from memberscope.errors import InputError
 
 SWITCH = {
