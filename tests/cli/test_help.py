@@ -53,8 +53,8 @@ def test_the_first_panel_holds_what_most_audits_need(verb):
 
 def test_defaults_in_the_help_are_those_of_the_code():
     from memberscope.auditing import Plan
-    from memberscope.auditing.documents.effort import EFFORTS
     from memberscope.auditing.defend import SEARCHED
+    from memberscope.auditing.documents.effort import EFFORTS
 
     shown = {verb: " ".join(show_help(verb).split()) for verb in ("audit", "defend")}
     assert "0 for none. [default: as --effort says]" in shown["audit"]
