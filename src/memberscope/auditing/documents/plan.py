@@ -47,7 +47,8 @@ class Plan:
     `restrictions` are output defences (see `defences.restriction`) tried beside the level in force,
     one level each. `search_queries` a record are spent on each label-only search, 0 for none; None
     decides by the query budget and the records. `assume_class_order` declares that the classes
-    stand in the model's order although the labels fit another one better.
+    stand in the model's order although the labels fit another one better. `all_estimates` estimates
+    every attack by class and group, not only the leading one of each level.
     """
 
     title: str = "audit"
@@ -70,6 +71,7 @@ class Plan:
     restrictions: tuple[str, ...] = ("top:1", "top:3", "round:2")
     search_queries: int | None = None
     assume_class_order: bool = False
+    all_estimates: bool = False
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -235,9 +237,10 @@ class Plan:
 class EstimateSettings:
     """What the estimates depend on besides the arrays: rates, priors and confidence.
 
-    The threat model's prior comes first.
+    The threat model's prior comes first. `all_estimates` takes every attack by class and group.
     """
 
     fprs: tuple[float, ...]
     priors: tuple[float, ...]
     confidence: float
+    all_estimates: bool = False

@@ -81,6 +81,7 @@ class PlanDocument(BaseModel):
     restrictions: list[str]
     search_queries: int | None
     assume_class_order: bool
+    all_estimates: bool
     versions: dict[str, int]
     execution: dict[str, JsonValue] | None = None
 
