@@ -228,7 +228,7 @@ def build_whole_part(
 
 def restrict_part(part: AttackPart, chosen: Bools | Ints, group: str | None) -> AttackPart:
     """Restrict the part to its records that are `chosen`: a mask (n,) or their places."""
-    places = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+    places: Ints = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.int64)
     return AttackPart(
         part.scored,
         group,

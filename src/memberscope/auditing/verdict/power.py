@@ -47,7 +47,8 @@ def compute_detectable_rates(
     `n_claims` counts the claims that are tested together, one for each value of a group. Scores are
     taken not to tie.
     """
-    rows, cases = [], []
+    rows: list[DetectableRate] = []
+    cases: list[tuple[int, DetectableRate, bool]] = []
     for fpr, limit in _list_rate_limits(plan, fprs):
         if not can_resolve_fpr(fpr, n_non_members):
             continue
