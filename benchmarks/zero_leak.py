@@ -22,7 +22,7 @@ from joblib import Parallel, delayed
 from coverage import old_limits
 from memberscope.auditing.documents.policy import Claim, Policy
 from memberscope.auditing.documents.result import AttackScores, AuditArrays
-from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.auditing.estimates.attack_part import build_whole_part
 from memberscope.auditing.verdict.claims import examine_claims
 from memberscope.auditing.verdict.judge import _Family, build_claim_findings
 from memberscope.statistics import clopper_pearson, roc

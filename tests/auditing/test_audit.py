@@ -123,9 +123,10 @@ def test_priors_groups_and_classes_are_reported(leaky):
     assert {entry.prior for entry in find(leaky, metric="ppv", attack="logit")} == {0.01, 0.1, 0.5}
     groups = {entry.group for entry in leaky.estimates if entry.group}
     assert groups == {"class=0", "class=1", "sex=f", "sex=m"}
+    leading = leaky.diagnostics.leading
     own = find(
         leaky,
-        attack="logit",
+        attack=leading.attack,
         access="logits",
         metric="tpr",
         group="sex=f",
@@ -134,7 +135,7 @@ def test_priors_groups_and_classes_are_reported(leaky):
     )
     given = find(
         leaky,
-        attack="logit",
+        attack=leading.attack,
         access="logits",
         metric="fpr",
         group="sex=f",

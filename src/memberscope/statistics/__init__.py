@@ -8,6 +8,7 @@ from memberscope.statistics.curves.auc import (
     auc_difference,
     auc_interval,
     estimate_auc,
+    estimate_curve_auc,
 )
 from memberscope.statistics.curves.bootstrap import bootstrap_rates
 from memberscope.statistics.curves.effective_sizes import EffectiveSizes, effective_sizes
@@ -55,6 +56,7 @@ from memberscope.statistics.likelihood_ratio import (
     fit_likelihood_ratio,
 )
 from memberscope.statistics.multiplicity import (
+    digest_ranking,
     find_distinct_rankings,
     holm,
     simultaneous_confidence,
@@ -109,6 +111,7 @@ __all__ = [
     "correlate_estimates",
     "difference_p_value",
     "design_effect",
+    "digest_ranking",
     "find_distinct_rankings",
     "shared_resamples",
     "effective_sizes",
@@ -120,6 +123,7 @@ __all__ = [
     "epsilon_one_run",
     "epsilon_one_run_fdp",
     "estimate_auc",
+    "estimate_curve_auc",
     "fit_likelihood_ratio",
     "holm",
     "kish_size",

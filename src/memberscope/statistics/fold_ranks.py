@@ -23,14 +23,24 @@ def ranks_within_fold(scores: Floats, member: Bools, fold: Ints) -> Floats:
     found = np.empty(len(scores))
     # Scores of different fits do not compare, so each fold is ranked by itself
     for f in np.unique(fold):
-        own = fold == f
-        others = np.sort(scores[own & ~member])
+        own, ranked, others = _sort_fold(scores, member, fold == f)
         n = len(others)
-        not_below = n - np.searchsorted(others, scores[own], side="left")
-        above = n - np.searchsorted(others, scores[own], side="right")
+        not_below = n - np.searchsorted(others, ranked, side="left")
+        above = n - np.searchsorted(others, ranked, side="right")
         # Ties share the middle of their places
         found[own] = 1 - (not_below + above + 1) / (2 * (n + 1))
     return found
+
+
+def _sort_fold(scores: Floats, member: Bools, mask: Bools) -> tuple[Ints, Floats, Floats]:
+    """Sort the records under `mask` (n,): their places (k,), scores (k,) and non-members' (m,).
+
+    Sorted scores are looked up many times faster among sorted scores than scattered ones.
+    """
+    own = np.flatnonzero(mask)
+    own = own[np.argsort(scores[own])]
+    ranked = scores[own]
+    return own, ranked, ranked[~member[own]]
 
 
 def ranks_for_lower_limit(scores: Floats, member: Bools, fold: Ints) -> Floats:
@@ -48,11 +58,10 @@ def ranks_for_lower_limit(scores: Floats, member: Bools, fold: Ints) -> Floats:
     """
     found = np.empty(len(scores))
     for f in np.unique(fold):
-        own = fold == f
-        others = np.sort(scores[own & ~member])
+        own, ranked, others = _sort_fold(scores, member, fold == f)
         n = len(others)
         # The non-member whose place the record shares: itself, or the next lower one
-        at_or_below = np.searchsorted(others, scores[own], side="right") - 1
+        at_or_below = np.searchsorted(others, ranked, side="right") - 1
         level = others[np.maximum(at_or_below, 0)]
         accused = n - np.searchsorted(others, level, side="left")
         # A record below all non-members stands beyond the last of them

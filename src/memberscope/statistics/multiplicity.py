@@ -43,6 +43,19 @@ def simultaneous_confidence(confidence: float, n: int) -> float:
     return 1 - (1 - check_rate("confidence", confidence)) / max(n, 1)
 
 
+def digest_ranking(scores: Floats) -> bytes:
+    """Digest how `scores` (n,) rank the records, ties included.
+
+    >>> digest_ranking(np.array([1.0, 2, 3])) == digest_ranking(np.array([10.0, 20, 30]))
+    True
+    """
+    order = np.argsort(scores)
+    ranked = scores[order]
+    ranks = np.empty(len(scores), dtype=np.int32)
+    ranks[order] = np.cumsum(np.append(False, ranked[1:] > ranked[:-1]))
+    return hashlib.blake2b(ranks.tobytes(), digest_size=16).digest()
+
+
 def find_distinct_rankings(scores: Sequence[Floats]) -> list[int]:
     """Find the candidates (n,) whose ranking, ties included, no earlier candidate has.
 
@@ -52,12 +65,8 @@ def find_distinct_rankings(scores: Sequence[Floats]) -> list[int]:
     seen: set[bytes] = set()
     kept = []
     for index, values in enumerate(scores):
-        # Ranks tell rankings apart; a digest of them spares keeping all of them
-        order = np.argsort(values)
-        steps = np.append(False, values[order][1:] > values[order][:-1])
-        ranks = np.empty(len(values), dtype=np.int32)
-        ranks[order] = np.cumsum(steps)
-        digest = hashlib.blake2b(ranks.tobytes(), digest_size=16).digest()
+        # A digest of each ranking spares keeping all of them
+        digest = digest_ranking(values)
         if digest not in seen:
             seen.add(digest)
             kept.append(index)

@@ -21,6 +21,7 @@ from memberscope.types import Floats, Ints
 STEPS = 14  # halvings of the search, which leave an error below the simulation's own
 RUNS = 1200  # simulated audits; the power is known to one point in a hundred
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
+MANY = 25_000  # non-members, from which on those above every rank are drawn as one cell
 
 
 class CellLayout(NamedTuple):
@@ -86,15 +87,17 @@ def minimum_detectable_tpr(
     # Refuses a rate that the non-members do not resolve
     allowed_false_positives(fpr, n_non_members)
     tail = (1 - check_rate("confidence", confidence)) / 2 / max(n_candidates, 1)
-    # Everything that does not depend on the TPR is simulated once
+    # Everything that does not depend on the TPR is simulated and computed once
     ranks, weights = mixture_weights(n_non_members, fpr)
     layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
     sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
     # Looking p-values up is far faster than beta functions in each step of the search
     table = _p_value_table(n_members, limit)
 
+    places = ndtri(layout.edges)
+
     def detected(shift: float) -> bool:
-        heights = ndtr(ndtri(layout.edges) + shift)
+        heights = ndtr(places + shift)
         counts = _counts_at_ranks(_member_counts(heights, sizes, layout.fold), layout)
         # The p-value of each rank, weighted as in the lower limit's mixture
         below = np.interp(counts * TABLE_STEPS, np.arange(len(table)), table)
@@ -196,7 +199,7 @@ def _build_layout(
     fold = np.repeat(np.arange(n_folds), n_cells)
     # Folds are compared on the strict curve, where thresholds stand at non-members
     if n_folds > 1:
-        place = _strict_places(counts.reshape(RUNS, n_folds, n_cells), sizes)
+        place = _strict_places(counts.reshape(len(counts), n_folds, n_cells), sizes)
     else:
         place = np.broadcast_to(np.arange(n_cells, dtype=np.float64), counts.shape)
     return _read_layout(edges, fold, counts, place, ranks)
@@ -205,7 +208,8 @@ def _build_layout(
 def _strict_places(counts: Ints, sizes: Ints) -> Floats:
     """Give the places (r, f * c) of each fold's cells on the strict curve.
 
-    `counts` (r, f, c) are the cells' non-members, `sizes` (f,) those of each fold. The members of a
+    `counts` (r, f, c) are the cells' non-members, one row if every run has the same, and `sizes`
+    (f,) those of each fold. The members of a
     cell without non-members stand at the next lower one that has some.
     """
     # Cells without non-members take the place of the next lower one that has some
@@ -244,7 +248,9 @@ def _fold_cells(
 ) -> tuple[Floats, Ints]:
     """Give the lower edges (r, c) of a fold's cells, and the non-members (r, c) in each.
 
-    Non-members stand one by one, or in blocks of tied scores.
+    Non-members stand one by one, in the same numbers (1, c) in every run, or in blocks of tied
+    scores. Where there are many, those that stand above every rank are one first cell: members
+    there are counted at all ranks, wherever in the cell they stand.
     """
     if blocks is not None:
         edges = np.append(np.asarray(blocks)[np.asarray(blocks) < n] / n, 1.0)
@@ -256,12 +262,15 @@ def _fold_cells(
         return edges[None, :].repeat(RUNS, 0), counts
     # Only the strictest ranks matter; the rest of the fold is one last cell
     n_cells = min(size, int(ranks[-1] / n_folds) + 8)
-    gaps = rng.standard_gamma(np.append(np.ones(n_cells), size + 1 - n_cells), (RUNS, n_cells + 1))
-    places = np.cumsum(gaps, axis=1)
+    counts = np.append(np.ones(n_cells, dtype=np.int64), size - n_cells)
+    merged = int(max(ranks[0] - 1, 0) // n_folds)
+    if merged and n >= MANY:
+        counts = np.append(merged, counts[merged:])
+    # The gap up to the k-th non-member is the sum of k single ones
+    shapes = np.append(counts[:-1].astype(np.float64), size + 1 - n_cells)
+    places = np.cumsum(rng.standard_gamma(shapes, (RUNS, len(shapes))), axis=1)
     edges = np.append(places[:, :-1] / places[:, -1:], np.ones((RUNS, 1)), axis=1)
-    return edges, np.append(
-        np.ones((RUNS, n_cells), dtype=np.int64), np.full((RUNS, 1), size - n_cells), axis=1
-    )
+    return edges, counts[None, :]
 
 
 def _read_layout(
@@ -269,12 +278,13 @@ def _read_layout(
 ) -> CellLayout:
     """Order the cells of each run by `place` (r, c), and find each rank's vertex.
 
-    Cells at one place form one vertex.
+    Cells at one place form one vertex. One row of `place` and `counts` stands for all runs.
     """
+    n_rows = len(place)
     vertex = np.empty(place.shape, dtype=np.int64)
-    below, share = np.zeros((RUNS, len(ranks)), dtype=np.int64), np.zeros((RUNS, len(ranks)))
-    # Run by run, since each has vertices of its own
-    for run in range(RUNS):
+    below, share = np.zeros((n_rows, len(ranks)), dtype=np.int64), np.zeros((n_rows, len(ranks)))
+    # Row by row, since each has vertices of its own
+    for run in range(n_rows):
         _, vertex[run] = np.unique(place[run], return_inverse=True)
         tied = np.bincount(vertex[run], weights=counts[run])
         ends = np.cumsum(tied)

@@ -82,6 +82,11 @@ def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
     >>> _sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
     [2.0, 5.0]
     """
+    # Where each code occurs once there is nothing to sum; zero is added so that -0.0 becomes 0.0
+    if len(codes) <= n and np.bincount(codes, minlength=n).max(initial=0) <= 1:
+        alone = np.zeros(n)
+        alone[codes] = values + 0.0
+        return alone
     order = np.lexsort((values, codes))
     return np.bincount(codes[order], weights=values[order], minlength=n).astype(np.float64)
 

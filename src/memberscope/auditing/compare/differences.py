@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
-from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part
+from memberscope.auditing.estimates.attack_part import AttackPart, build_whole_part
 from memberscope.auditing.estimates.ranking import LevelRanking, rank_levels
 from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
 from memberscope.auditing.estimates.training_variance import (

@@ -16,8 +16,8 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.plan_document import PlanDocument, PolicyDocument
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
 from memberscope.auditing.documents.result import AttackScores, Result
+from memberscope.auditing.estimates.attack_part import AttackPart, restrict_part
 from memberscope.auditing.estimates.epsilon_bounds import compute_privacy_bounds
-from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
 from memberscope.auditing.estimates.strongest import STRONGEST, pick_strongest
 from memberscope.auditing.verdict.claims import can_refute_claim
 from memberscope.auditing.verdict.full_attack_set import (

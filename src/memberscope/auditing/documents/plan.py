@@ -50,7 +50,8 @@ class Plan:
     `restrictions` are output defences (see `defences.restriction`) tried beside the level in force,
     one level each. `assume_class_order` declares that the classes stand in the model's order
     although the labels fit another one better. `custom` are attacks that `attacks` names and that
-    neither this package nor an installed one has.
+    neither this package nor an installed one has. `all_estimates` estimates every attack by class
+    and group, not only the leading one of each level.
 
     `effort` decides the numbers that are None: `references`, `search_queries` a record for each
     label-only search (0 for none) and `boundary_queries` for the boundary search. `quick` chooses
@@ -82,6 +83,7 @@ class Plan:
     boundary_queries: int | None = None
     time_budget: float | None = None
     custom: tuple[Attack, ...] = ()
+    all_estimates: bool = False
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -342,9 +344,10 @@ class Plan:
 class EstimateSettings:
     """What the estimates depend on besides the arrays: rates, priors and confidence.
 
-    The threat model's prior comes first.
+    The threat model's prior comes first. `all_estimates` takes every attack by class and group.
     """
 
     fprs: tuple[float, ...]
     priors: tuple[float, ...]
     confidence: float
+    all_estimates: bool = False

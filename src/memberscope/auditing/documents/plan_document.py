@@ -139,6 +139,7 @@ class PlanDocument(BaseModel):
     effort: Effort = "normal"
     boundary_queries: int | None = None
     time_budget: float | None = None
+    all_estimates: bool = False
     versions: dict[str, int]
     custom: list[CustomDocument] | None = None
     execution: dict[str, JsonValue] | None = None

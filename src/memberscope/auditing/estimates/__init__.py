@@ -1,5 +1,5 @@
 """Rank the attacks and turn scores into estimates: rates with intervals, epsilon, single records."""
 
-from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.auditing.estimates.attack_part import build_whole_part
 
 __all__ = ["build_whole_part"]

@@ -6,154 +6,44 @@ So a result can be recomputed without the model.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from memberscope.auditing.documents.plan import EstimateSettings
 from memberscope.auditing.documents.result import (
     BALANCED,
-    AttackScores,
     AuditArrays,
     name_operating_point,
 )
-from memberscope.auditing.scoring.crossfit import pool_scores
+from memberscope.auditing.estimates.attack_part import AttackPart, restrict_part
 from memberscope.statistics import (
-    ConfusionCounts,
     Interval,
-    Roc,
-    auc_interval,
-    best_rates,
     build_resolution_warning,
     can_resolve_fpr,
     clopper_pearson,
-    effective_counts,
     epsilon_empirical,
     ppv,
     ppv_from_counts,
-    ranks_for_lower_limit,
-    roc,
     threshold_rates,
-    tpr_at_fpr,
-    tpr_staircase_at_fpr,
 )
-from memberscope.types import Access, Bools, Estimate, Floats, Ints, Metric, Threshold
+from memberscope.types import Access, Estimate, Ints, Metric, Threshold
 
-FITTED = "; conditional on the fitted attack, ranks within each fold"
 SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimates
 
 
-@dataclass(frozen=True, eq=False)
-class AttackPart:
-    """One attack on one set of records.
-
-    It holds comparable scores, the truth, and the decisions at transferred thresholds.
-
-    `strict` places records for the lower limits of learned attacks, see `ranks_for_lower_limit`;
-    None for the others.
-    """
-
-    scored: AttackScores
-    group: str | None
-    scores: Floats
-    strict: Floats | None
-    member: Bools
-    decisions: dict[str, Bools]
-    smallest_fold: int
-    unit: Ints | None = None
-
-    def estimate(
-        self, metric: Metric, interval: Interval, confidence: float, **conditions: Any
-    ) -> Estimate:
-        """Build an estimate of `metric` with this part's attack, group and counts filled in."""
-        n_members = int(self.member.sum())
-        # Transferred thresholds come from other records, so they are not conditional on the fit
-        best = conditions.get("threshold") != "transferred"
-        method = interval.method + (FITTED if self.scored.learned and best else "")
-        return Estimate(
-            attack=self.scored.attack,
-            access=self.scored.access,
-            restriction=self.scored.restriction,
-            metric=metric,
-            value=float(interval.value),
-            low=float(interval.low),
-            high=float(interval.high),
-            confidence=confidence,
-            method=method,
-            n_members=n_members,
-            n_non_members=len(self.member) - n_members,
-            queries=self.scored.queries,
-            group=self.group,
-            **conditions,
-        )
-
-    def curves(self) -> tuple[Roc, Roc | None]:
-        """Build the ROC staircase, and the one for lower limits if it is another."""
-        curve = roc(self.scores, self.member, self.unit)
-        return curve, None if self.strict is None else roc(self.strict, self.member, self.unit)
-
-    def counts(self, point: str) -> ConfusionCounts:
-        """Count true and false positives at the transferred threshold of an operating point.
-
-        Records in units count as no more than are independent.
-        """
-        return effective_counts(self.decisions[point], self.member, self.unit)
-
-    def resolves(self, fpr: float) -> bool:
-        """Tell whether the non-members that are compared with one another resolve this rate."""
-        return can_resolve_fpr(fpr, self.n_compared())
-
-    def n_compared(self) -> int:
-        """Count non-members whose scores are compared: a fold's, for learned attacks."""
-        n = int((~self.member).sum())
-        return min(n, self.smallest_fold) if self.scored.learned else n
-
-
-def build_whole_part(scored: AttackScores, arrays: AuditArrays) -> AttackPart:
-    """Take all records as one part."""
-    scores = arrays.comparable.get(scored.name)
-    # Scores of a fresh audit are pooled here; stored ones were pooled before
-    if scores is None:
-        scores = pool_scores(scored, arrays)
-    strict = (
-        ranks_for_lower_limit(scored.scores, arrays.member, arrays.fold) if scored.learned else None
-    )
-    # Each record is judged by the threshold that its own fold was given
-    decisions = {name: scored.scores >= cut[arrays.fold] for name, cut in scored.thresholds.items()}
-    # The smallest fold decides which rates a learned attack resolves
-    folds = np.bincount(arrays.fold[~arrays.member])
-    return AttackPart(
-        scored, None, scores, strict, arrays.member, decisions, int(folds.min()), arrays.unit
-    )
-
-
-def restrict_part(part: AttackPart, mask: Bools, group: str) -> AttackPart:
-    """Restrict the part to its records under `mask` (n,)."""
-    decisions = {name: called[mask] for name, called in part.decisions.items()}
-    strict = None if part.strict is None else part.strict[mask]
-    unit = None if part.unit is None else part.unit[mask]
-    return replace(
-        part,
-        group=group,
-        scores=part.scores[mask],
-        strict=strict,
-        member=part.member[mask],
-        decisions=decisions,
-        unit=unit,
-    )
-
-
-def _iterate_group_masks(arrays: AuditArrays) -> Iterator[tuple[str, Bools]]:
-    """Iterate over groups large enough for estimates, as `group=value` with their records (n,)."""
+def _iterate_groups(arrays: AuditArrays) -> Iterator[tuple[str, Ints]]:
+    """Iterate over groups large enough for estimates, as `group=value` with their places (k,)."""
     for name, codes in arrays.groups.items():
-        if name == "class" and len(arrays.group_values[name]) == 1:
+        values = arrays.group_values[name]
+        if name == "class" and len(values) == 1:
             continue  # losses without labels: the one class is everything
-        members = np.bincount(codes[arrays.member], minlength=len(arrays.group_values[name]))
-        others = np.bincount(codes[~arrays.member], minlength=len(arrays.group_values[name]))
-        for code, value in enumerate(arrays.group_values[name]):
-            if min(members[code], others[code]) >= SMALLEST_GROUP:
-                yield f"{name}={value}", codes == code
+        members = np.bincount(codes[arrays.member], minlength=len(values))
+        counts = np.bincount(codes, minlength=len(values))
+        # Sorted by group once, every group is a segment; stable, so that places rise within it
+        order, ends = np.argsort(codes, kind="stable"), np.cumsum(counts)
+        for code, value in enumerate(values):
+            if min(members[code], counts[code] - members[code]) >= SMALLEST_GROUP:
+                yield f"{name}={value}", order[ends[code] - counts[code] : ends[code]]
 
 
 def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list[str]:
@@ -166,32 +56,31 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
     >>> list_small_groups(AuditArrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
     ['sex=f at 1%', 'sex=m at 1%']
     """
-    masks = dict(_iterate_group_masks(arrays))
+    groups = dict(_iterate_groups(arrays))
     every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
-    found = [name for name in every if name not in masks]
+    found = [name for name in every if name not in groups]
     for fpr in fprs:
         short = [
             name
-            for name, mask in masks.items()
-            if not can_resolve_fpr(fpr, int((mask & ~arrays.member).sum()))
+            for name, places in groups.items()
+            if not can_resolve_fpr(fpr, int((~arrays.member[places]).sum()))
         ]
         found += [f"{name} at {100 * fpr:g}%" for name in short]
     return found
 
 
 def estimate_attack(
-    scored: AttackScores, arrays: AuditArrays, settings: EstimateSettings
+    part: AttackPart, arrays: AuditArrays, settings: EstimateSettings, *, by_group: bool
 ) -> list[Estimate]:
-    """Estimate everything of one attack: overall first, then by class and by group.
+    """Estimate everything of one attack: overall first, then by class and by group if `by_group`.
 
     At a level tried beside there are only AUC and best thresholds.
     """
-    part = build_whole_part(scored, arrays)
-    if not scored.declared:
+    if not part.scored.declared:
         return estimate_main_numbers(part, settings)
     found = _estimate_overall(part, settings)
-    for name, mask in _iterate_group_masks(arrays):
-        found.extend(estimate_group(restrict_part(part, mask, name), settings))
+    for name, places in _iterate_groups(arrays) if by_group else ():
+        found.extend(estimate_group(restrict_part(part, places, name), settings))
     return found
 
 
@@ -200,23 +89,19 @@ def _estimate_overall(part: AttackPart, settings: EstimateSettings) -> list[Esti
 
     Rates come with their precision and empirical epsilon.
     """
-    curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
-        found.extend(_estimate_at_best_threshold(part, curve, strict, fpr, settings))
+        found.extend(_estimate_at_best_threshold(part, fpr, settings))
         found.extend(_estimate_at_transferred_threshold(part, fpr, settings))
     found.extend(_estimate_balanced_point(part, settings, "transferred"))
-    found.extend(_estimate_balanced_point(part, settings, "best", curve))
+    found.extend(_estimate_balanced_point(part, settings, "best"))
     return found
 
 
 def estimate_main_numbers(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """Estimate the AUC, and each rate at the best threshold with its precision."""
-    curve, strict = part.curves()
     return [_estimate_part_auc(part, settings)] + [
-        entry
-        for fpr in settings.fprs
-        for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
+        entry for fpr in settings.fprs for entry in _estimate_at_best_threshold(part, fpr, settings)
     ]
 
 
@@ -225,13 +110,12 @@ def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimat
 
     The rates that the global thresholds really have in the group are estimated as well.
     """
-    curve, strict = part.curves()
     found = [_estimate_part_auc(part, settings)]
     for fpr in settings.fprs:
         # Precision depends on a prior, which is about all records
         found.extend(
             entry
-            for entry in _estimate_at_best_threshold(part, curve, strict, fpr, settings)
+            for entry in _estimate_at_best_threshold(part, fpr, settings)
             if entry.metric == "tpr"
         )
         wanted = ("tpr", "fpr")
@@ -247,12 +131,12 @@ def estimate_group(part: AttackPart, settings: EstimateSettings) -> list[Estimat
 
 def _estimate_part_auc(part: AttackPart, settings: EstimateSettings) -> Estimate:
     """Estimate the area under the ROC curve."""
-    interval = auc_interval(part.scores, part.member, settings.confidence, part.unit)
+    interval = part.measure_auc().limits(settings.confidence)
     return part.estimate("auc", interval, settings.confidence)
 
 
 def _estimate_at_best_threshold(
-    part: AttackPart, curve: Roc, strict: Roc | None, fpr: float, settings: EstimateSettings
+    part: AttackPart, fpr: float, settings: EstimateSettings
 ) -> list[Estimate]:
     """Estimate TPR and precision at the best threshold on these data.
 
@@ -266,12 +150,12 @@ def _estimate_at_best_threshold(
         "threshold": "best",
         "warning": build_resolution_warning(fpr, part.n_compared()),
     }
-    tpr = tpr_at_fpr(curve, fpr, confidence, strict=strict)
+    tpr = part.measure_tpr(fpr, confidence)
     # The TPR between vertices, which a coin between two thresholds reaches
     found = [part.estimate("tpr", tpr, confidence, **at)]
     # The staircase is what single thresholds reach, told for all records only
     if part.group is None:
-        staircase = tpr_staircase_at_fpr(curve, fpr, confidence, strict=strict)
+        staircase = part.measure_staircase(fpr, confidence)
         found.append(part.estimate("tpr_staircase", staircase, confidence, **at))
         for prior in settings.priors:
             found.append(
@@ -300,8 +184,8 @@ def _estimate_at_transferred_threshold(
     They are those at the threshold learned on other folds.
     """
     # A group may lack the non-members for a rate that all records resolve
-    if name_operating_point(fpr) not in part.decisions or not can_resolve_fpr(
-        fpr, int((~part.member).sum())
+    if name_operating_point(fpr) not in part.scored.thresholds or not can_resolve_fpr(
+        fpr, len(part.member) - part.n_members
     ):
         return []
     confidence, counts = settings.confidence, part.counts(name_operating_point(fpr))
@@ -347,12 +231,11 @@ def _estimate_exact_share(k: float, n: float, confidence: float) -> Interval:
 
 
 def _estimate_balanced_point(
-    part: AttackPart, settings: EstimateSettings, threshold: Threshold, curve: Roc | None = None
+    part: AttackPart, settings: EstimateSettings, threshold: Threshold
 ) -> list[Estimate]:
     """Estimate accuracy, precision, recall and their kin at the best balanced accuracy."""
     if threshold == "best":
-        assert curve is not None
-        found = best_rates(curve, settings.confidence)
+        found = part.measure_best_rates(settings.confidence)
     else:
         found = threshold_rates(part.counts(BALANCED), settings.confidence)
     # Precision is told at the share of members in these records, its own prior

@@ -9,7 +9,7 @@ import numpy as np
 
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays
-from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.auditing.estimates.attack_part import build_whole_part
 from memberscope.statistics import (
     Interval,
     count_right_guesses,

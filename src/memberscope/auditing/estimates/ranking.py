@@ -5,16 +5,46 @@ Estimates, power, the verdict, diagnostics and comparisons all read this one ran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from memberscope._digests import digest_array
 from memberscope.auditing.documents.result import AttackScores, AuditArrays
-from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part, parse_access
+from memberscope.auditing.estimates.attack_part import (
+    AttackPart,
+    SharedNumbers,
+    build_whole_part,
+    get_comparable_scores,
+)
+from memberscope.auditing.estimates.estimates import parse_access
 from memberscope.errors import InputError
 from memberscope.outputs import INVERTED, is_inverted
-from memberscope.statistics import auc_value, find_distinct_rankings, roc
+from memberscope.statistics import digest_ranking
 from memberscope.types import Access
+
+
+@dataclass(frozen=True, eq=False)
+class ScoreRanking:
+    """How one attack's scores rank the records, and the numbers that follow from it.
+
+    Attacks with the same ranking share `numbers`. Attacks that learn do so only where their scores
+    are the same, as their lower limits are taken fold by fold.
+    """
+
+    digest: bytes
+    numbers: SharedNumbers
+
+
+def rank_score_vectors(arrays: AuditArrays) -> dict[str, ScoreRanking]:
+    """Rank the scores of each attack by `attack@level`, once for the whole audit."""
+    kept: dict[tuple[bytes, str | None], SharedNumbers] = {}
+    found = {}
+    for entry in arrays.scored:
+        digest = digest_ranking(get_comparable_scores(entry, arrays))
+        own = digest_array(entry.scores) if entry.learned else None
+        found[entry.name] = ScoreRanking(digest, kept.setdefault((digest, own), {}))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,11 +59,23 @@ class LevelRanking:
     at: AttackScores
     candidates: tuple[AttackScores, ...]
     arrays: AuditArrays
+    rankings: Mapping[str, ScoreRanking]
+
+    def build_part(self, entry: AttackScores) -> AttackPart:
+        """Build the part of an attack on all records, with the numbers that are known of it."""
+        return build_whole_part(entry, self.arrays, self.rankings[entry.name].numbers)
 
     def build_parts(self) -> list[AttackPart]:
         """Build the candidates on all records, in the order of the scores."""
         # Built when they are read: kept for the whole audit they would double its memory
-        return [build_whole_part(entry, self.arrays) for entry in self.candidates]
+        return [self.build_part(entry) for entry in self.candidates]
+
+    @cached_property
+    def leading(self) -> AttackScores:
+        """The candidate with the highest AUC, the first of equal ones."""
+        best = _find_largest_auc(self.build_parts())
+        assert best is not None
+        return best
 
     def list_own(self) -> list[AttackScores]:
         """List the entries of this level itself."""
@@ -57,7 +99,7 @@ class Ranking:
     @cached_property
     def leading(self) -> AttackScores | None:
         """The candidate with the highest AUC at the judged level; None where nothing was scored."""
-        return None if self.judged is None else _find_largest_auc(self.judged.build_parts())
+        return None if self.judged is None else self.judged.leading
 
     @cached_property
     def leading_reference(self) -> AttackScores | None:
@@ -87,7 +129,7 @@ class Ranking:
             InputError: No attack was scored.
         """
         judged = self.get_judged_level()
-        return _rank_level(judged.at, drop_reference_attacks(judged.arrays))
+        return _rank_level(judged.at, drop_reference_attacks(judged.arrays), judged.rankings)
 
     def find_level(self, access: str, restriction: str | None) -> LevelRanking | None:
         """Find the level of `access` under `restriction`; None where nothing was scored there."""
@@ -119,10 +161,13 @@ def rank_levels(arrays: AuditArrays) -> tuple[LevelRanking, ...]:
     """List the candidates of each level, the level whose last score comes first first."""
     # Reversed twice, so that the first entry of a level stands for it
     entries = list({entry.level: entry for entry in reversed(arrays.scored)}.values())[::-1]
-    return tuple(_rank_level(entry, arrays) for entry in entries)
+    rankings = rank_score_vectors(arrays)
+    return tuple(_rank_level(entry, arrays, rankings) for entry in entries)
 
 
-def _rank_level(at: AttackScores, arrays: AuditArrays) -> LevelRanking:
+def _rank_level(
+    at: AttackScores, arrays: AuditArrays, rankings: Mapping[str, ScoreRanking]
+) -> LevelRanking:
     """List the candidates at the level of `at`."""
     finest: dict[tuple[str, bool], AttackScores] = {}
     for scored in arrays.scored:
@@ -134,10 +179,11 @@ def _rank_level(at: AttackScores, arrays: AuditArrays) -> LevelRanking:
             before is None or parse_access(scored.access) > parse_access(before.access)
         ):
             finest[way] = scored
-    entries = list(finest.values())
     # Equal rankings would be paid for twice in the correction, for nothing
-    kept = find_distinct_rankings([build_whole_part(entry, arrays).scores for entry in entries])
-    return LevelRanking(at, tuple(entries[index] for index in kept), arrays)
+    kept: dict[bytes, AttackScores] = {}
+    for entry in finest.values():
+        kept.setdefault(rankings[entry.name].digest, entry)
+    return LevelRanking(at, tuple(kept.values()), arrays, rankings)
 
 
 def _is_derivable(scored: AttackScores, at: AttackScores) -> bool:
@@ -172,4 +218,12 @@ def _find_largest_auc(parts: Sequence[AttackPart]) -> AttackScores | None:
     """Find the entry with the highest AUC, the first of equal ones; None without any."""
     if not parts:
         return None
-    return max(parts, key=lambda part: auc_value(roc(part.scores, part.member))).scored
+    # Curves are built in turn and dropped, since all at once would double the audit's memory
+    return max(parts, key=_measure_area_alone).scored
+
+
+def _measure_area_alone(part: AttackPart) -> float:
+    """Measure a part's area and drop its curve."""
+    area = part.measure_area()
+    part.drop_curves()
+    return area

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.documents.plan import EstimateSettings
-from memberscope.auditing.estimates.estimates import AttackPart, convert_tpr_to_ppv
+from memberscope.auditing.documents.result import AttackScores
+from memberscope.auditing.estimates.attack_part import AttackPart
+from memberscope.auditing.estimates.estimates import convert_tpr_to_ppv
 from memberscope.auditing.estimates.ranking import LevelRanking
 from memberscope.statistics import (
     Interval,
-    auc_interval,
     build_resolution_warning,
     simultaneous_confidence,
-    tpr_at_fpr,
 )
 from memberscope.types import Estimate, Metric
 
@@ -33,6 +33,21 @@ def pick_strongest(intervals: list[Interval], names: list[str]) -> tuple[Interva
     high = max(interval.high for interval in intervals)
     method = f"{intervals[best].method}; simultaneous over {len(intervals)} candidates; reached by {names[best]}"
     return Interval(intervals[best].value, low, high, method), names[best]
+
+
+def list_lower_confidences(
+    level: LevelRanking, settings: EstimateSettings
+) -> list[tuple[AttackScores, float, float]]:
+    """List which lower limits `estimate_strongest` asks of the candidates of a level.
+
+    Each is an attack, a rate that it resolves and the confidence of the limit.
+    """
+    parts, found = level.build_parts(), []
+    for fpr in settings.fprs:
+        usable = [part for part in parts if part.resolves(fpr)]
+        corrected = simultaneous_confidence(settings.confidence, len(usable))
+        found += [(part.scored, fpr, corrected) for part in usable]
+    return found
 
 
 def estimate_strongest(level: LevelRanking, settings: EstimateSettings) -> list[Estimate]:
@@ -63,12 +78,9 @@ def estimate_strongest_auc(parts: list[AttackPart], confidence: float) -> Estima
     corrected = simultaneous_confidence(confidence, len(parts))
     intervals = []
     for part in parts:
-        plain = auc_interval(part.scores, part.member, confidence, part.unit)
-        low = (
-            auc_interval(part.scores, part.member, corrected, part.unit).low
-            if len(parts) > 1
-            else plain.low
-        )
+        found = part.measure_auc()
+        plain = found.limits(confidence)
+        low = found.limits(corrected).low if len(parts) > 1 else plain.low
         intervals.append(plain._replace(low=low))
     return _build_candidate_estimate(parts, intervals, confidence, "auc")
 
@@ -79,12 +91,7 @@ def estimate_strongest_tpr(parts: list[AttackPart], fpr: float, confidence: floa
     Limits are as for the AUC.
     """
     corrected = simultaneous_confidence(confidence, len(parts))
-    intervals = []
-    for part in parts:
-        curve, strict = part.curves()
-        intervals.append(
-            tpr_at_fpr(curve, fpr, confidence, strict=strict, low_confidence=corrected)
-        )
+    intervals = [part.measure_tpr(fpr, confidence, corrected) for part in parts]
     # The candidate with the fewest non-members decides whether a warning is due
     n = min(part.n_compared() for part in parts)
     return _build_candidate_estimate(

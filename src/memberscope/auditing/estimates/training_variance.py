@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from memberscope.auditing.documents.result import AuditArrays
-from memberscope.auditing.estimates.estimates import build_whole_part
+from memberscope.auditing.estimates.attack_part import build_whole_part
 from memberscope.statistics import Interval, Roc, add_variance, auc_value, roc
 from memberscope.types import Floats
 

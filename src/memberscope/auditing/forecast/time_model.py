@@ -205,7 +205,7 @@ def estimate_audit_seconds(
     observing = _sum_observation_seconds(plan, subject, training, schedule, models, timings)
     scoring = estimate_attack_seconds(plan, subject, runs, models, n)
     # Further targets are attacked and estimated as the target is
-    further = plan.targets * (scoring + _sum_estimate_seconds(subject, runs, n))
+    further = plan.targets * (scoring + _sum_estimate_seconds(plan, subject, runs, n))
     # The null control runs every attack once more on the non-members
     controls = estimate_attack_seconds(plan, subject, runs, models, int((~subject.member).sum()))
     if subject.features is not None:
@@ -219,7 +219,7 @@ def estimate_audit_seconds(
         training=None if timings.model is None else timings.model * (models + plan.targets),
         observing=observing,
         scoring=START + scoring + further,
-        estimating=_sum_estimate_seconds(subject, runs, n),
+        estimating=_sum_estimate_seconds(plan, subject, runs, n),
         controls=controls,
     )
 
@@ -260,16 +260,20 @@ def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
     return (plan.folds + comb(plan.folds, 2)) * sum(one_fit.get(name, 0) for name in names)
 
 
-def _sum_estimate_seconds(subject: Subject, runs: list[tuple[Attack, Level]], n: int) -> float:
+def _sum_estimate_seconds(
+    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], n: int
+) -> float:
     """Add up the estimates of all attacks.
 
-    At a declared level on all records, by class and by group; on all alone at others.
+    All are estimated on all records, and one of each declared level by class and by group; with
+    `all_estimates` every one there.
     """
     # Classes of fewer than ten members or non-members get no estimates
     groups = min(subject.target.n_classes, n // 20) + sum(
         len(np.unique(values)) for values in subject.records.groups.values()
     )
-    whole = sum(1 for _, level in runs if level.declared)
+    declared = [level for _, level in runs if level.declared]
+    whole = len(declared if plan.all_estimates else set(declared))
     parts, kinds = len(runs) + whole * groups, 1 + len(subject.records.groups)
     return PART[0] * parts + PART[1] * n * (len(runs) + whole * kinds)
 

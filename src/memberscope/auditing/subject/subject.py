@@ -397,4 +397,5 @@ def hash_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
     """
     # Without the other ids, nobody can test a guess against a hash
     key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
-    return [hmac.new(key, str(name).encode(), hashlib.sha256).hexdigest()[:12] for name in ids]
+    # In one call, which takes a third of the time of an object for each id
+    return [hmac.digest(key, str(name).encode(), "sha256").hex()[:12] for name in ids]

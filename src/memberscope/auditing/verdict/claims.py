@@ -29,18 +29,16 @@ from memberscope.auditing.documents.policy import (
     PpvClaim,
 )
 from memberscope.auditing.documents.result import AuditArrays
-from memberscope.auditing.estimates.estimates import AttackPart, restrict_part
+from memberscope.auditing.estimates.attack_part import AttackPart, restrict_part
 from memberscope.auditing.estimates.strongest import (
     estimate_strongest_auc,
     estimate_strongest_ppv,
     estimate_strongest_tpr,
 )
 from memberscope.statistics import (
-    auc_interval,
     can_fail,
     ppv,
     records_needed_to_fail,
-    tpr_at_fpr,
     tpr_p_value,
 )
 from memberscope.types import Bools, Estimate
@@ -149,16 +147,24 @@ def examine_claims(
     audit's own, where bounds on epsilon are found. The access of each result is that of the attack
     that reached it.
     """
-    return [
-        _test_question(question, arrays, parts, estimates, confidence, excess)
-        for question in _list_questions(policy, arrays)
-    ]
+    questions = _list_questions(policy, arrays)
+    found: dict[int, Tested] = {}
+    # Group by group, so that all claims about one group share its parts and their curves
+    for group in dict.fromkeys(question.group for question in questions):
+        own = [(k, question) for k, question in enumerate(questions) if question.group == group]
+        mask, inside = own[0][1].mask, parts
+        # Without a group the parts already hold all records
+        if group is not None and mask is not None:
+            inside = [restrict_part(part, mask, group) for part in parts]
+        for k, question in own:
+            found[k] = _test_question(question, arrays, inside, estimates, confidence, excess)
+    return [found[k] for k in range(len(questions))]
 
 
 def _test_question(
     question: Question,
     arrays: AuditArrays,
-    parts: list[AttackPart],
+    own: list[AttackPart],
     estimates: list[Estimate],
     confidence: float,
     excess: int,
@@ -173,12 +179,6 @@ def _test_question(
         )
     if isinstance(claim, EpsilonClaim):
         return _test_epsilon(question, estimates, confidence)
-    # Without a group the parts already hold all records
-    own = (
-        parts
-        if question.group is None
-        else [restrict_part(part, question.mask, question.group) for part in parts]
-    )
     members = int(own[0].member.sum()) if own else 0
     # An interval needs at least two records a side
     if own and (members < 2 or len(own[0].member) - members < 2):
@@ -267,15 +267,14 @@ def _measure_claim(
 ) -> tuple[float, float]:
     """Measure a claim's p-value by one attack, and its upper limit on the scale of the claim."""
     if isinstance(claim, AucClaim):
-        interval = auc_interval(part.scores, part.member, confidence, part.unit)
-        return _compute_auc_p_value(part, claim.auc), interval.high
+        return _compute_auc_p_value(part, claim.auc), part.measure_auc().limits(confidence).high
     # What cannot be resolved neither refutes nor shows
     if not part.resolves(claim.fpr):
         return 1.0, 1.0
     curve, strict = part.curves()
     # A precision at a rate and a prior is a TPR, and is tested as one
     tpr = claim.tpr if isinstance(claim, Claim) else claim.as_tpr()
-    high = tpr_at_fpr(curve, claim.fpr, confidence, strict=strict).high
+    high = part.measure_tpr(claim.fpr, confidence).high
     p = tpr_p_value(curve, claim.fpr, tpr, strict=strict)
     return p, high if isinstance(claim, Claim) else ppv(high, claim.fpr, claim.prior)
 
@@ -285,12 +284,10 @@ def _compute_auc_p_value(part: AttackPart, limit: float) -> float:
 
     It is below a exactly when the lower limit at tail a exceeds it.
     """
+    found = part.measure_auc()
 
     def excess(log_tail: float) -> float:
-        return (
-            auc_interval(part.scores, part.member, 1 - 2 * float(np.exp(log_tail)), part.unit).low
-            - limit
-        )
+        return found.limits(1 - 2 * float(np.exp(log_tail))).low - limit
 
     # The lower limit rises with the tail, so the p-value is where it crosses the limit
     first, last = float(np.log(SMALLEST_P)), float(np.log(0.4999))
@@ -359,7 +356,7 @@ def _find_worst_case(
 
 def _select_part_records(part: AttackPart, keep: Bools) -> AttackPart:
     """Keep the records of a part under `keep` (n,) alone, in the same group."""
-    return replace(restrict_part(part, keep, ""), group=part.group)
+    return restrict_part(part, keep, part.group)
 
 
 def _estimate_claim(

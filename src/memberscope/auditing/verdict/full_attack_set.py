@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from memberscope.attacks import list_attacks
 from memberscope.auditing.documents.access_levels import Level, format_level, is_worth_running
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, NotRun, Result
-from memberscope.auditing.estimates.estimates import AttackPart
+from memberscope.auditing.estimates.attack_part import AttackPart
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.outputs import parse_restriction
 from memberscope.signals import is_measured

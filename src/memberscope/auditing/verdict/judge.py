@@ -13,7 +13,8 @@ from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
 from memberscope.auditing.documents.result import AuditArrays, Control, NotRun
-from memberscope.auditing.estimates.estimates import AttackPart, build_whole_part, parse_access
+from memberscope.auditing.estimates.attack_part import AttackPart, build_whole_part
+from memberscope.auditing.estimates.estimates import parse_access
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.verdict.claims import Tested, count_records_needed, examine_claims

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AnyClaim, Claim, PpvClaim
-from memberscope.auditing.estimates.estimates import AttackPart
+from memberscope.auditing.estimates.attack_part import AttackPart
 from memberscope.auditing.estimates.ranking import LevelRanking
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.statistics import (
@@ -27,6 +28,7 @@ from memberscope.types import Bools, Ints
 # Share of the allowed false positives that tie at the threshold beyond which an attack counts as
 # coarse
 COARSE = 0.1
+MANY = 25_000  # non-members from which on the cases of a forecast are computed in threads
 
 
 def compute_detectable_rates(
@@ -45,7 +47,8 @@ def compute_detectable_rates(
     `n_claims` counts the claims that are tested together, one for each value of a group. Scores are
     taken not to tie.
     """
-    found = []
+    rows: list[DetectableRate] = []
+    cases: list[tuple[int, DetectableRate, bool]] = []
     for fpr, limit in _list_rate_limits(plan, fprs):
         if not can_resolve_fpr(fpr, n_non_members):
             continue
@@ -58,22 +61,29 @@ def compute_detectable_rates(
         if not resolving:
             continue
         # Every attack is tested for every claim, and Holm's first step divides by all of them
-        n_tests = len(resolving) * max(n_claims, 1)
+        row = DetectableRate(fpr, limit, None, len(resolving) * max(n_claims, 1), {})
         # Only whether an attack learns matters, so at most two cases are computed
-        values = {
-            learns: minimum_detectable_tpr(
-                n_members,
-                n_non_members,
-                fpr,
-                limit,
-                confidence=plan.confidence,
-                n_candidates=n_tests,
-                n_folds=plan.folds if learns else None,
-            )
-            for learns in sorted(set(resolving.values()))
-        }
-        found.append(DetectableRate(fpr, limit, _take_largest(values.values()), n_tests, {}))
-    return found
+        cases += [(len(rows), row, learns) for learns in sorted(set(resolving.values()))]
+        rows.append(row)
+
+    def detect(case: tuple[int, DetectableRate, bool]) -> float | None:
+        _, row, learns = case
+        return minimum_detectable_tpr(
+            n_members,
+            n_non_members,
+            row.fpr,
+            row.limit,
+            confidence=plan.confidence,
+            n_candidates=row.n_tests,
+            n_folds=plan.folds if learns else None,
+        )
+
+    # Simulations of few records are done before threads are started
+    values = map_in_parallel(detect, cases) if n_non_members >= MANY else map(detect, cases)
+    found: dict[int, list[float | None]] = {}
+    for (k, _, _), value in zip(cases, values, strict=True):
+        found.setdefault(k, []).append(value)
+    return [replace(row, tpr=_take_largest(found[k])) for k, row in enumerate(rows)]
 
 
 def _list_rate_limits(plan: Plan, fprs: Sequence[float]) -> list[tuple[float, float]]:

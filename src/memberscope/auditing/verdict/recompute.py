@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,14 +17,23 @@ from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
+from memberscope.auditing.estimates.attack_part import AttackPart, build_whole_part
 from memberscope.auditing.estimates.estimates import (
-    build_whole_part,
     estimate_attack,
     estimate_group,
     estimate_main_numbers,
 )
-from memberscope.auditing.estimates.ranking import Ranking, build_ranking, rank_levels
-from memberscope.auditing.estimates.strongest import estimate_strongest
+from memberscope.auditing.estimates.ranking import (
+    LevelRanking,
+    Ranking,
+    build_ranking,
+    rank_levels,
+)
+from memberscope.auditing.estimates.strongest import (
+    STRONGEST,
+    estimate_strongest,
+    list_lower_confidences,
+)
 from memberscope.auditing.scoring.score_targets import summarise_spread
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
 from memberscope.types import Estimate
@@ -37,14 +46,17 @@ def recompute_estimates(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Estimate]:
     """Recompute the estimates that follow from the stored arrays and their ranking alone."""
-    found: list[Estimate] = []
+    # Only one attack a level is read by group, and the whole list is made on demand
+    chosen = {level.leading.name for level in ranking.levels if level.at.declared}
+    if settings.all_estimates:
+        chosen = {entry.name for entry in arrays.scored}
     # The order is that of the audit, since documents are compared entry by entry
-    for level in ranking.levels:
-        found.extend(estimate_strongest(level, settings))
-    for entries in map_in_parallel(
-        lambda entry: estimate_attack(entry, arrays, settings), arrays.scored, progress
-    ):
-        found.extend(entries)
+    found = _estimate_level_by_level(
+        ranking.levels,
+        settings,
+        lambda part: estimate_attack(part, arrays, settings, by_group=part.scored.name in chosen),
+        progress,
+    )
     # Further targets tell only how numbers vary between trainings
     for name, other in arrays.targets.items():
         found.extend(
@@ -58,29 +70,60 @@ def _estimate_target_headlines(arrays: AuditArrays, settings: EstimateSettings) 
 
     AUC, TPR and FPR at each rate and the balanced point.
     """
-    found: list[Estimate] = []
-    for level in rank_levels(arrays):
-        found.extend(
-            entry for entry in estimate_strongest(level, settings) if entry.metric in ("auc", "tpr")
+    return [
+        entry
+        for entry in _estimate_level_by_level(
+            rank_levels(arrays), settings, lambda part: _estimate_headlines(part, settings)
         )
-    for entries in map_in_parallel(
-        lambda entry: _estimate_headlines(entry, arrays, settings), arrays.scored
-    ):
-        found.extend(entries)
-    return found
+        if entry.attack != STRONGEST or entry.metric in ("auc", "tpr")
+    ]
 
 
-def _estimate_headlines(
-    entry: AttackScores, arrays: AuditArrays, settings: EstimateSettings
-) -> list[Estimate]:
+def _estimate_headlines(part: AttackPart, settings: EstimateSettings) -> list[Estimate]:
     """Estimate one attack's headlines.
 
     At a level tried beside the declared one there are no transferred thresholds.
     """
-    part = build_whole_part(entry, arrays)
-    return (
-        estimate_group(part, settings) if entry.declared else estimate_main_numbers(part, settings)
-    )
+    if part.scored.declared:
+        return estimate_group(part, settings)
+    return estimate_main_numbers(part, settings)
+
+
+def _estimate_level_by_level(
+    levels: Sequence[LevelRanking],
+    settings: EstimateSettings,
+    estimate: Callable[[AttackPart], list[Estimate]],
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Estimate]:
+    """Estimate the strongest attack of each level, then apply `estimate` to every attack.
+
+    Everything that one ranking is asked for is computed while its curve is at hand.
+    """
+    if not levels:
+        return []
+    wanted: dict[str, list[tuple[float, float]]] = {}
+    for level in levels:
+        for entry, fpr, confidence in list_lower_confidences(level, settings):
+            wanted.setdefault(entry.name, []).append((fpr, confidence))
+    # Attacks with the same numbers are one piece of work, so that no two threads compute them
+    alike: dict[int, list[AttackScores]] = {}
+    for entry in levels[0].arrays.scored:
+        alike.setdefault(id(levels[0].rankings[entry.name].numbers), []).append(entry)
+
+    def estimate_alike(entries: list[AttackScores]) -> dict[str, list[Estimate]]:
+        found = {}
+        for entry in entries:
+            part = levels[0].build_part(entry)
+            for fpr, confidence in wanted.get(entry.name, ()):
+                part.measure_tpr(fpr, settings.confidence, confidence)
+            found[entry.name] = estimate(part)
+        return found
+
+    by_name: dict[str, list[Estimate]] = {}
+    for answers in map_in_parallel(estimate_alike, list(alike.values()), progress):
+        by_name |= answers
+    found = [entry for level in levels for entry in estimate_strongest(level, settings)]
+    return found + [each for entry in levels[0].arrays.scored for each in by_name[entry.name]]
 
 
 def estimate_by_budget(arrays: AuditArrays, settings: EstimateSettings) -> list[Estimate]:
@@ -167,6 +210,7 @@ def restore_settings(result: Result) -> EstimateSettings:
         plan.resolvable_fprs(result.diagnostics.n_non_members),
         plan.all_priors(),
         plan.confidence,
+        plan.all_estimates,
     )
 
 

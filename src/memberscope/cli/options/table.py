@@ -486,6 +486,13 @@ class Options:
         verbs=AUDIT,
         panel=MEASURING,
     )
+    all_estimates: bool | None = add_key(
+        "audit",
+        "Estimate every attack by class and group, not only the leading one of each level.",
+        "{memberscope.auditing:Plan.all_estimates}",
+        verbs=AUDIT,
+        panel=MEASURING,
+    )
     coins: bool | None = add_key(
         "audit",
         "Declare that fair coins decided membership.",

@@ -23,6 +23,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, ndtri, stdtrit
 
 from memberscope import _check
+from memberscope.statistics.curves.roc import Roc, roc
 from memberscope.statistics.intervals import Interval
 from memberscope.statistics.units import Sides, cluster_sides
 from memberscope.types import Bools, Floats, Ints
@@ -113,14 +114,37 @@ def estimate_auc(scores: Floats, member: Bools, unit: Ints | None = None) -> Auc
     >>> estimate_auc(np.arange(8.0), np.arange(8) >= 4).limits().value
     1.0
     """
-    scores, member = np.asarray(scores, dtype=np.float64), np.asarray(member, dtype=bool)
-    _check.check_binary_scores(scores, member)
-    inside, outside = compute_placements(scores, member)
+    return estimate_curve_auc(roc(scores, member, unit))
+
+
+def estimate_curve_auc(curve: Roc) -> AucEstimate:
+    """Estimate the AUC from a staircase, whose records are sorted already.
+
+    >>> curve = roc(np.array([0.0, 4, 6, 7, 1, 2, 3, 5]), np.arange(8) < 4)
+    >>> estimate_curve_auc(curve).value
+    0.6875
+    """
+    inside, outside, sides = _place_curve_records(curve)
     value = float(np.sort(inside).mean())  # sums must not depend on the records' order
-    sides = cluster_sides(member, unit)
     # DeLong's variance: the spread of the placements on either side
     variance, freedom = sides.variance_of_mean(inside - value, outside - value)
-    return AucEstimate(value, variance, freedom, sides.sizes, "" if unit is None else ", by unit")
+    words = "" if curve.rows is None else ", by unit"
+    return AucEstimate(value, variance, freedom, sides.sizes, words)
+
+
+def _place_curve_records(curve: Roc) -> tuple[Floats, Floats, Sides]:
+    """Give the placements of `compute_placements`, and the units, in the order of the curve."""
+    n1, n0 = curve.n_members, curve.n_non_members
+    # The records of one block tie, so that they share their placement
+    inside = (2 * n0 - curve.fp[1:] - curve.fp[:-1]) / (2.0 * n0)
+    outside = 1.0 - (2 * n1 - curve.tp[1:] - curve.tp[:-1]) / (2.0 * n1)
+    if curve.rows is None:
+        inside = np.repeat(inside, np.diff(curve.tp))
+        outside = np.repeat(outside, np.diff(curve.fp))
+        return inside, outside, cluster_sides(np.arange(n1 + n0) < n1)
+    member, block = curve.rows.member, curve.rows.vertex - 1
+    sides = cluster_sides(member, curve.rows.unit)
+    return inside[block[member]], outside[block[~member]], sides
 
 
 def auc_interval(

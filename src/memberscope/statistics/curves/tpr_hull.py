@@ -137,7 +137,8 @@ def _find_hull_line(grid: Floats, limits: Floats, exact: Bools, at: int) -> tupl
     return float(limits[at]), float(middle)
 
 
-@lru_cache(maxsize=16)
+# Groups of every size are asked about in turn, each at every rate
+@lru_cache(maxsize=128)
 def _near_tails(n: int, fpr: float, alpha: float) -> NearTails:
     """Give the tails of the rates up to four times `fpr`, where the hull's corners usually are."""
     # Four times, as `hull_grid` is dense so far
