@@ -5,11 +5,11 @@ What is of another form than most answers is left to the arrays, which also say 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from memberscope.outputs import Rounding, TopK, flatten_chain
+from memberscope.outputs import Chain, Rounding, TopK
 from memberscope.types import Floats, OutputDefence
 from memberscope.wire import DeclaredOutputs
 
@@ -46,7 +46,7 @@ def find_single_tensor(
     return name, scores
 
 
-def is_plain_score_list(found: Any, declared: DeclaredOutputs) -> bool:
+def is_plain_score_list(found: Any, declared: DeclaredOutputs) -> TypeGuard[list[float]]:
     """Tell whether a value has a probability of each declared class, in the audit's order.
 
     >>> is_plain_score_list([0.2, 0.8], DeclaredOutputs(n=2)), is_plain_score_list([0.8], DeclaredOutputs(n=2))
@@ -70,7 +70,7 @@ def pick_single_pairs(
     >>> pick_single_pairs([0.26, 0.41, 0.33], parse_restriction("top:2+round:1"))
     [(1, 0.4), (2, 0.3)]
     """
-    first, *rest = flatten_chain(defence)
+    first, *rest = defence.parts if isinstance(defence, Chain) else (defence,)
     # Others may need all scores, or draw noise
     if not isinstance(first, TopK) or not all(isinstance(part, Rounding) for part in rest):
         return None
