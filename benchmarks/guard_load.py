@@ -29,7 +29,7 @@ from statistics import median
 
 import numpy as np
 
-from guard_stand import WATCHED, Served, equip, guard, program, resident
+from guard_stand import WATCHED, Served, equip, family, guard, program, resident
 
 FEATURES, BODIES, KEPT, CONNECTIONS = 30, 20_000, 20_000, 16
 # Requests after which all records came three times, more than the monitor remembers, and all
@@ -55,6 +55,19 @@ GUARDED = (
     + "\n"
     + 'per_client = "100000000/h"\nper_record = "100000/h"\n'
     + WATCHED
+)
+
+ALONE = (
+    GUARDED.replace(RESTRICTED, 'restrict = "none"')
+    .replace("total = ", "# total = ")
+    .replace("per_", "# per_")
+)
+# What is on, the classes of the model, the policy, and the share of pass-through that is aimed at
+CASES = (
+    ("all, 1,000 classes", 1000, GUARDED, 0.50),
+    ("all, 10 classes", 10, GUARDED, 0.60),
+    ("detectors alone, 1,000 classes", 1000, ALONE, 0.70),
+    ("detectors alone, 10 classes", 10, ALONE, 0.70),
 )
 
 
@@ -231,32 +244,25 @@ def throughput(blocks: int = 12, seconds: int = 2) -> None:
 
     Everything, and detectors alone, over 1,000 classes and over 10.
     """
-    alone = (
-        GUARDED.replace(RESTRICTED, 'restrict = "none"')
-        .replace("total = ", "# total = ")
-        .replace("per_", "# per_")
-    )
-    for title, classes, policy in (
-        ("all, 1,000 classes", 1000, GUARDED),
-        ("all, 10 classes", 10, GUARDED),
-        ("detectors alone, 1,000 classes", 1000, alone),
-        ("detectors alone, 10 classes", 10, alone),
-    ):
+    for title, classes, policy, aim in CASES:
         rates: list[list[float]] = [[], []]
         spent = np.zeros((2, 2))  # of each side, by the process that serves and by its monitor's
         with both(classes, policy) as sides:
             for block in range(-1, blocks):
                 for side, served in enumerate(sides):
-                    before = shares(served.pids)
+                    before = shares(served)
                     requests, taken = wrk(served.port, clients=100, seconds=seconds)
                     if block >= 0:
                         rates[side].append(requests / taken)
-                        spent[side] += (shares(served.pids) - before) / requests / blocks
+                        spent[side] += (shares(served) - before) / requests / blocks
+        if not spent[1, 1]:
+            raise SystemExit("Expected a monitor's process that works, found none.")
         ratios = [whole / passing for passing, whole in zip(*rates, strict=True)]
         print(
             f"throughput ({title}): pass-through {median(rates[0]):.0f}/s, guarded "
             f"{median(rates[1]):.0f}/s, ratio {median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least 0.70; median of {blocks} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least {aim:.2f}: "
+            f"{'holds' if median(ratios) >= aim else 'missed'}; median of {blocks} "
             f"pairs of blocks of {seconds} s, {CONNECTIONS} "
             f"connections); CPU {1e6 * spent[0, 0]:.0f} and {1e6 * spent[1, 0]:.0f} microseconds "
             f"a request, and {1e6 * spent[1, 1]:.0f} of the monitor's process",
@@ -425,8 +431,12 @@ def busy(pids: tuple[int, ...]) -> float:
     return sum(int(fields[11]) + int(fields[12]) for fields in found) / os.sysconf("SC_CLK_TCK")
 
 
-def shares(pids: tuple[int, ...]) -> np.ndarray:
-    """Seconds of CPU that the first process and that the others have spent."""
+def shares(served: Served) -> np.ndarray:
+    """Seconds of CPU that the process that serves and that those it has started have spent.
+
+    They are looked up each time, as a monitor that ended is started again.
+    """
+    pids = family(served.pids[0])
     return np.array([busy(pids[:1]), busy(pids[1:])])
 
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,9 +112,17 @@ def guard(policy: Path, upstream: str, workers: int = 1) -> Iterator[Served]:
 
 
 def family(pid: int) -> tuple[int, ...]:
-    """A process and those that it has started, such as a monitor's."""
-    found = Path(f"/proc/{pid}/task").glob("*/children")
-    return (pid, *(int(word) for file in found for word in file.read_text().split()))
+    """A process and those that it has started, such as a monitor's, as of now.
+
+    By the parent that each process names: the kernel's lists of children may lack some.
+    """
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        # Others end meanwhile
+        with suppress(OSError):
+            parent = file.read_text().rsplit(")", 1)[1].split()[1]
+            found += [int(file.parent.name)] if int(parent) == pid else []
+    return (pid, *sorted(found))
 
 
 def drain(stream: object) -> None:

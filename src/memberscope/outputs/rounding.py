@@ -63,6 +63,29 @@ class Rounding(Stateless):
         known[hidden] = np.nan
         return known
 
+    def round_pairs(self, pairs: list[tuple[int, float]]) -> list[tuple[int, float]] | None:
+        """Round one record's classes and scores, the likeliest first, as the array form does.
+
+        None where only that can tell: what is no probability.
+
+        >>> Rounding(1).round_pairs([(2, 0.34), (0, 0.31), (1, 0.02)])
+        [(2, 0.4), (0, 0.3), (1, 0.0)]
+        """
+        if not 0 <= pairs[-1][1] <= pairs[0][1] <= 1:
+            return None
+        scale = 10.0**self.decimals
+        # A zero stays as it is, as it may have a sign
+        found = [
+            (column, round(score * scale) / scale if score else score) for column, score in pairs
+        ]
+        found.sort(key=lambda pair: (-pair[1], pair[0]))
+        top = pairs[0][0]
+        if found[0][0] != top:
+            # As in `_rounded`: a tie went to an earlier class
+            raised = round((found[0][1] + 10.0**-self.decimals) * scale) / scale
+            found = [(top, raised), *(pair for pair in found if pair[0] != top)]
+        return found
+
     def _rounded(self, known: Floats) -> Floats:
         """Round answers without NaN."""
         rounded: Floats = known.round(self.decimals)

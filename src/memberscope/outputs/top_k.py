@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +11,9 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.outputs._bases import Stateless
 from memberscope.types import Floats, Signal
+
+FEW = 64  # scores up to which sorting takes less time than making an array
+SEARCHES = 8  # searches for the largest that take less time than the arrays of `__call__`
 
 
 @dataclass(frozen=True)
@@ -58,3 +63,41 @@ class TopK(Stateless):
                 equal & (np.cumsum(equal, axis=1) <= self.k - more.sum(axis=1, keepdims=True))
             )
         return np.where(kept, outputs, np.nan)
+
+    def pick(self, scores: Sequence[float]) -> list[tuple[int, float]] | None:
+        """Pick what one record's answer keeps, as classes and scores, the likeliest first.
+
+        It is what the array form keeps, in less time; None where only that can tell.
+
+        >>> TopK(2).pick([0.2, 0.5, 0.2]), TopK(3).pick([0.2, 0.5, 0.2])
+        ([(1, 0.5), (0, 0.2)], None)
+        """
+        if self.k >= len(scores):
+            return None
+        if len(scores) <= FEW:
+            # All other kinds, such as truth values and words, are left to the array form
+            if not set(map(type, scores)) <= {float, int}:
+                return None
+            # Infinity and NaN are told by what they make of a sum
+            if sum(scores) - sum(scores) != 0:
+                return None
+            order = sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+            return [(column, float(scores[column])) for column in order[: self.k]]
+        return None if self.k > SEARCHES else self._search(scores)
+
+    def _search(self, scores: Sequence[float]) -> list[tuple[int, float]] | None:
+        """Pick from many scores; None where they are no finite numbers."""
+        # Packed first, which takes a third of the time in which numpy reads a list
+        try:
+            values = np.frombuffer(bytearray(struct.pack(f"{len(scores)}d", *scores)))
+        except (struct.error, OverflowError):
+            return None
+        if not np.isfinite(values).all():
+            return None
+        found = []
+        for _ in range(self.k):
+            # The first of equals
+            column = int(values.argmax())
+            found.append((column, float(values[column])))
+            values[column] = -np.inf
+        return found

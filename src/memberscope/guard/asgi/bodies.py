@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Iterable
+from collections.abc import Coroutine, Generator, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
 from memberscope.guard.refused import RequestRefused
@@ -124,12 +125,51 @@ async def read_body(
         kind != JSON and not kind.endswith(b"+json")
     ) or b"inference-header-content-length" in about:
         raise RequestRefused("unsupported-media-type", CLOSE)
+    collecting = BegunCoroutine(_collect_body(receive, most, held))
+    # Most bodies are there with their head, and need no timer
+    if collecting.result is not None:
+        return RequestBody(collecting.result, about.get(b"content-encoding"))
     try:
         async with asyncio.timeout(seconds):
-            raw = await _collect_body(receive, most, held)
+            raw = await collecting
     except TimeoutError:
         raise RequestRefused("request-timeout", CLOSE) from None
     return RequestBody(raw, about.get(b"content-encoding"))
+
+
+class BegunCoroutine:
+    """Run a coroutine that gives bytes up to where it first waits; await this for the rest.
+
+    `result` is what it gave, None while it waits.
+
+    >>> async def read() -> bytes:
+    ...     return b"[1]"
+    >>> BegunCoroutine(read()).result
+    b'[1]'
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, bytes]) -> None:
+        self._coroutine = coroutine
+        self.result: bytes | None = None
+        try:
+            self._awaited = coroutine.send(None)
+        except StopIteration as ended:
+            self.result = ended.value
+
+    def __await__(self) -> Generator[Any, Any, bytes]:
+        """Go on as the coroutine itself would: what it waits for, and what ends it, passes."""
+        while self.result is None:
+            try:
+                sent = yield self._awaited
+            except BaseException as error:
+                step = partial(self._coroutine.throw, error)
+            else:
+                step = partial(self._coroutine.send, sent)
+            try:
+                self._awaited = step()
+            except StopIteration as ended:
+                self.result = ended.value
+        return self.result
 
 
 async def _collect_body(receive: Receive, most: int, held: Holder | None) -> bytes:

@@ -34,7 +34,8 @@ def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     away what the guard writes.
     """
     sent: Headers = scope["headers"]
-    dropped = DROPPED | list_hop_headers(sent) - FORWARDED
+    hops = list_hop_headers(sent)
+    dropped = DROPPED | hops - FORWARDED if hops else DROPPED
     headers: Headers = [(name, value) for name, value in sent if name.lower() not in dropped]
     headers += [
         (b"content-type", JSON),

@@ -140,7 +140,9 @@ class QueryPipeline:
         if hold and rest > 0:
             await asyncio.sleep(rest)
         trace.status = reply.status
-        await reply._replace(headers=(*reply.headers, *trace.told)).send(send)
+        if trace.told:
+            reply = GuardReply(reply.status, reply.body, (*reply.headers, *trace.told), reply.kind)
+        await reply.send(send)
 
     def identify(self, rules: Rules, trace: Trace, scope: Scope) -> tuple[Client, Group]:
         """Find out who asks, and the class of the client."""

@@ -17,7 +17,7 @@ NO_LABELS = np.full(64, -1, dtype=np.int64)  # shared by all queries of usual le
 NO_LABELS.flags.writeable = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Trace:
     """Collect what the log, the counters and the monitor need to know of one query."""
 

@@ -326,9 +326,9 @@ def _cast_numbers(values: NDArray[Any], form: RecordForm) -> NDArray[Any]:
         found = values.astype(form.precision, order="C")
         # Adding zero makes -0.0 into 0.0
         found += 0
-        # The least value is NaN where any is
-        least = found.min()
-    if least != least:
+        # The sum of squares is NaN where any value is, and takes less time than the least value
+        squares = np.vdot(found, found)
+    if squares != squares:
         # NaN has many bit patterns
         found[np.isnan(found)] = np.nan
     return found

@@ -45,6 +45,8 @@ class KeyedHasher:
         self.older: Sequence[Names] = ()
         self._key = os.urandom(32) if key is None else key
         self._known = lru_cache(maxsize=8192)(self._client)
+        # Set up once: copying it is faster than setting up the key for each record
+        self._start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
 
     def client(self, text: str) -> str:
         """Hash a client's `kind:subject`, as 16 hexadecimal digits."""
@@ -59,11 +61,9 @@ class KeyedHasher:
 
     def records(self, batch: Batch) -> Sequence[int]:
         """Hash each record by its values in canonical form, whatever the shape."""
-        # Set up once: copying it is faster than setting up the key for each record
-        start = hashlib.blake2b(digest_size=8, key=self._key, person=b"record")
         found = []
         for text in encode_canonical_records(canonicalise_records(batch)):
-            one = start.copy()
+            one = self._start.copy()
             one.update(text)
             found.append(int.from_bytes(one.digest(), "little"))
         return found

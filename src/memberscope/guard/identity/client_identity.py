@@ -130,7 +130,10 @@ class Identifier:
         """
         # One pass over the headers for all sources
         found = self.headers(scope)
-        trusted, address, network = self.origins.origin(scope, found.get("network", []))
+        trusted, address, network = self.origins.origin(scope, found.pop("network", []))
+        # Most strangers send nothing that could prove anything
+        if not found and not self.identity.required and not scope.get("extensions"):
+            return Client("network", network, False, address)
         # Certificates are not among them, as nobody guesses those
         offered = tuple(
             value

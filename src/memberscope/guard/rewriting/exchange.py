@@ -45,6 +45,12 @@ from memberscope.guard.rewriting.response_writer import (
     write_single_scores,
     write_tensor_answer,
 )
+from memberscope.guard.rewriting.single_answers import (
+    NO_OUTPUTS,
+    find_single_tensor,
+    is_plain_score_list,
+    pick_single_pairs,
+)
 from memberscope.outputs import Chain, pick_top_classes
 from memberscope.types import Floats, Ints, OutputDefence
 from memberscope.wire import (
@@ -205,13 +211,10 @@ class Exchange:
         Raises:
             TargetError: It cannot be read, or is not what was declared.
         """
-        try:
-            document = orjson.loads(body)
-        except ValueError:
-            raise TargetError(
-                f"Expected JSON from the server, got {len(body)} bytes that are none. Check the "
-                "server."
-            ) from None
+        return self._read_document(_load_answer(body), n)
+
+    def _read_document(self, document: Any, n: int) -> Answer:
+        """Read an answer about n records from its JSON."""
         # The protocols without tensors answer with a list, or with one value for a single record
         if self.serving.protocol != "v2":
             found = pick_value(document, self.path)
@@ -266,7 +269,12 @@ class Exchange:
             TargetError: It cannot be read, or is not what was declared.
             InputError: The defence cannot be applied to it.
         """
-        answer = self.read(body, n)
+        document = _load_answer(body)
+        if n == 1 and not self.serving.also:
+            alone = self._answer_single(document, defence)
+            if alone is not None:
+                return alone
+        answer = self._read_document(document, n)
         outputs, signal = _defend_answer_outputs(answer.outputs, self.declared, defence)
         # Labels hide no class: there is only one to show
         told = None if signal == "labels" else list_visible_classes(outputs)
@@ -277,6 +285,31 @@ class Exchange:
         )
         return self.write(answer, outputs, told, signal), first
 
+    def _answer_single(self, document: Any, defence: OutputDefence) -> tuple[bytes, Ints] | None:
+        """Answer about one record without arrays, as `answer` does with them.
+
+        None where the answer is of another form than most, or the defence does more than to pick
+        the top classes and round them.
+        """
+        says: tuple[tuple[str, str], ...] = ()
+        if self.serving.protocol == "v2":
+            found = find_single_tensor(document, self.serving.answer, self.declared)
+            says = () if found is None else tuple(copy_answer_metadata(document).items())
+        else:
+            found = self._find_single_scores(document)
+        pairs = None if found is None else pick_single_pairs(found[1], defence)
+        if found is None or pairs is None:
+            return None
+        answer = Answer(NO_OUTPUTS, found[0], says=says)
+        return self.write(answer, NO_OUTPUTS, [pairs], "probabilities"), np.array([pairs[0][0]])
+
+    def _find_single_scores(self, document: Any) -> tuple[str, list[float]] | None:
+        """Find the list of one record's scores in an answer without tensors."""
+        found = pick_value(document, self.path)
+        if not self.alone:
+            found = found[0] if isinstance(found, list) and len(found) == 1 else None
+        return ("", found) if is_plain_score_list(found, self.declared) else None
+
     def tops(self, body: bytes, n: int) -> Ints:
         """Read the top classes (n,) of an answer that passes as it is, -1 where unreadable."""
         try:
@@ -285,6 +318,20 @@ class Exchange:
             # The answer passes all the same; only the monitor does not know its classes
             return np.full(n, -1, dtype=np.int64)
         return find_answered_classes(outputs, self.declared.level)
+
+
+def _load_answer(body: bytes) -> Any:
+    """Parse the JSON of an answer.
+
+    Raises:
+        TargetError: It is none.
+    """
+    try:
+        return orjson.loads(body)
+    except ValueError:
+        raise TargetError(
+            f"Expected JSON from the server, got {len(body)} bytes that are none. Check the server."
+        ) from None
 
 
 def _defend_answer_outputs(

@@ -154,7 +154,7 @@ class MemoryState:
             rate = bucket.rate
             if isinstance(bucket, RecordBuckets):
                 table = self._record_table(rate.seconds, now)
-                keys, costs, tag = self._address(bucket, table)
+                keys, costs, tag = self._address(bucket, table.price_token(rate.n)[0])
                 # Without the taking, a bucket would have refilled no more than this since
                 since = int(now / table.tick) - int(taken.at / table.tick)
                 table.give_back(
@@ -238,8 +238,9 @@ class MemoryState:
         """Charge some records' buckets, note what is to be undone, and give the seconds to wait."""
         whole, holds = bucket.rate.seconds, bucket.rate.n
         table = self._records.get(whole) or self._record_table(whole, now)
-        keys, costs, tag = self._address(bucket, table)
-        found = table.charge(keys, costs, tag, table.price_token(holds)[1], table.count_ticks(now))
+        token, most = table.price_token(holds)
+        keys, costs, tag = self._address(bucket, token)
+        found = table.charge(keys, costs, tag, most, table.count_ticks(now))
         charged.append((table, found, tag))
         if found.unplaced:
             self._unplaced += 1
@@ -249,13 +250,13 @@ class MemoryState:
             return 0.0
         return inf if max(bucket.times) > holds else (found.excess + 1) * table.tick
 
-    def _address(
-        self, bucket: RecordBuckets, table: RecordTable
-    ) -> tuple[list[int], list[int], int]:
-        """Give the hashes, the costs and the share's tag of some records' buckets."""
+    def _address(self, bucket: RecordBuckets, token: int) -> tuple[list[int], list[int], int]:
+        """Give the hashes, the costs and the share's tag of some records' buckets.
+
+        `token` is the cost of one.
+        """
         # Both are keyed hashes: which client's a bucket is shifts where all of them lie
-        owner, token = self._hash(bucket.key), table.price_token(bucket.rate.n)[0]
-        tag = self._tag(bucket.share)
+        owner, tag = self._hash(bucket.key), self._tag(bucket.share)
         if len(bucket.records) == 1:
             return [owner ^ bucket.records[0]], [token * bucket.times[0]], tag
         return [owner ^ record for record in bucket.records], [token * n for n in bucket.times], tag
