@@ -103,17 +103,10 @@ def forecast_audit(
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     require_named_units(plan.unit, subject)
     timings = timings or Timings()
+    # Checked against the full plan first: a design and a population must fit whatever is chosen
     full = fill_plan(plan, subject, training, plan.effort)
-    training = fit_training(plan, subject, training)
-    schedule = build_schedule(full, subject, subject.target.signal, training)
-    trains = training is not None and bool(schedule.list_reference_requests())
-    if trains and timings.model is not None and plan.references is None and plan.effort == "quick":
-        at_once = count_parallel_jobs(training)
-        seconds = timings.model * -(-count_least_references(plan) // at_once)
-        plan = choose_references(plan, seconds, at_once)
-    found = choose_search_queries(plan, subject, schedule, timings, trains=trains)
-    plan = fill_plan(found, subject, training, plan.effort)
-    schedule = build_schedule(plan, subject, subject.target.signal, training)
+    training = fit_training(full, subject, training)
+    plan, schedule = _choose_numbers(plan, full, subject, training, timings)
     n_members, n_others = int(subject.member.sum()), int((~subject.member).sum())
     n, runs = n_members + n_others, _order_runs(plan, schedule)
     # Counted by the job itself, which knows the user's own design
@@ -157,6 +150,24 @@ def forecast_audit(
         notes=describe_unused_seed(training),
         standing=left,
     )
+
+
+def _choose_numbers(
+    plan: Plan, full: Plan, subject: Subject, training: Training | None, timings: Timings
+) -> tuple[Plan, Schedule]:
+    """Choose the numbers that the plan leaves open as the audit will, with what then runs.
+
+    `full` is the plan with the most of its effort. What nobody timed is taken to fit.
+    """
+    schedule = build_schedule(full, subject, subject.target.signal, training)
+    trains = training is not None and bool(schedule.list_reference_requests())
+    if trains and timings.model is not None and plan.references is None and plan.effort == "quick":
+        at_once = count_parallel_jobs(training)
+        rounds = -(-count_least_references(plan) // at_once)
+        plan = choose_references(plan, timings.model * rounds, at_once)
+    plan = choose_search_queries(plan, subject, schedule, timings, trains=trains)
+    plan = fill_plan(plan, subject, training, plan.effort)
+    return plan, build_schedule(plan, subject, subject.target.signal, training)
 
 
 def _order_runs(plan: Plan, schedule: Schedule) -> list[tuple[Attack, Level]]:

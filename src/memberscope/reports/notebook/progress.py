@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from html import escape
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from memberscope._text import escape_controls
@@ -145,23 +146,22 @@ def _follow_stages(bars: Bars, note: Callable[[str], None]) -> Report:
 def _show_cell() -> Iterator[Report]:
     """Give a callback that draws the bars below the cell that runs; they go at the end."""
     # Through the front end's own updates, as rich needs ipywidgets for a live display
-    from IPython.display import HTML, display
-
+    screen: Any = import_module("IPython.display")
     bars, notes = _build_bars(hidden=True), list[str]()
     follow, drawn = _follow_stages(bars, notes.append), [0.0]
-    handle = display(HTML(""), display_id=True)
+    handle = screen.display(screen.HTML(""), display_id=True)
 
     def report(stage: str, done: int, total: int) -> None:
         follow(stage, done, total)
         now = time.monotonic()
         if now - drawn[0] >= REDRAWN or done >= total:
             drawn[0] = now
-            handle.update(HTML(_render_bars(bars, notes)))
+            handle.update(screen.HTML(_render_bars(bars, notes)))
 
     try:
         yield report
     finally:
-        handle.update(HTML(_render_notes(notes)))
+        handle.update(screen.HTML(_render_notes(notes)))
 
 
 def _render_bars(bars: Bars, notes: list[str]) -> str:
