@@ -200,11 +200,10 @@ def test_the_first_lines_say_what_a_longer_audit_adds():
         progress=lambda stage, done, n: said.append(stage),
     )
     notes = [line.removeprefix("note: ") for line in said if line.startswith("note: ")]
-    assert notes[0].startswith(f"Effort quick: label-only searches of {BOUNDARY}")
-    assert notes[1].startswith(
-        "--effort normal: label-only searches of 128 queries a record; about"
-    )
-    assert notes[2].startswith("--effort thorough: label-only searches of 512 queries a record")
+    assert notes[0].startswith(f"Effort quick: searches of {BOUNDARY} (boundary) and 128 (noise)")
+    assert notes[1].startswith("--effort normal: searches of 128 queries a record, about")
+    assert "; --effort thorough: searches of 512 queries a record, about" in notes[1]
+    assert len(notes) == 2
 
 
 def test_timings_are_read_from_calls_of_two_sizes():

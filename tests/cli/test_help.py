@@ -47,7 +47,7 @@ def test_the_first_panel_holds_what_most_audits_need(verb):
     first = shown.partition(FIRST)[2].partition("\n\n")[0]
     flags = re.findall(r"^  (--[\w-]+)", first, flags=re.MULTILINE)
     assert flags == [row.flag for row in list_rows(verb).values() if row.panel == FIRST]
-    assert len(flags) == (8 if verb == "defend" else 10)
+    assert len(flags) == (7 if verb == "defend" else 10)
     assert "MEMBERSCOPE_QUERY_BUDGET" in shown
 
 

@@ -166,11 +166,11 @@ def describe_effort(asked: Plan, plan: Plan, first: FirstAnswers, timings: Timin
     if plan.effort == "quick" and any(
         _list_numbers(of, first) != _list_numbers(plan, first) for of in longer.values()
     ):
-        others = [
-            f"--effort {name}: {_describe_spending(of, first, timings)}."
+        others = "; ".join(
+            f"--effort {name}: {_describe_spending(of, first, timings)}"
             for name, of in longer.items()
-        ]
-        return [f"Effort quick: {spent}.", *others]
+        )
+        return [f"Effort quick: {spent}.", f"{others}."]
     seconds = _estimate_seconds(plan, first, timings)
     return [f"Effort {plan.effort}: {spent}."] if seconds is not None and seconds > LONG else []
 
@@ -185,23 +185,22 @@ def _describe_spending(plan: Plan, first: FirstAnswers, timings: Timings) -> str
         return numbers
     trains = first.training is not None and bool(plan.references)
     besides = " besides training" if trains and timings.model is None else ""
-    return f"{numbers}; about {format_duration(seconds)}{besides}"
+    return f"{numbers}, about {format_duration(seconds)}{besides}"
 
 
 def _list_numbers(plan: Plan, first: FirstAnswers) -> list[str]:
     """List what a plan spends, in words."""
-    budget = plan.search_budget
-    if not budget.boundary:
-        found = ["no label-only searches"]
+    budget, needs = plan.search_budget, [attack.needs for attack in plan.chosen()]
+    if not any(entry.spec.source == "search" for entry in needs):
+        found = ["one query a record"]
+    elif not budget.boundary:
+        found = ["no searches"]
     elif budget.boundary == budget.other:
-        found = [f"label-only searches of {budget.other} queries a record"]
+        found = [f"searches of {budget.other} queries a record"]
     else:
-        others = f"{budget.other} (noise)" if budget.other else "none (noise)"
-        found = [
-            f"label-only searches of {budget.boundary} (decision boundary) and {others} queries a "
-            "record"
-        ]
-    if first.training is not None and plan.references:
+        others = f" and {budget.other} (noise)" if budget.other else ""
+        found = [f"searches of {budget.boundary} (boundary){others} queries a record"]
+    if first.training is not None and plan.references and any(any(e.references) for e in needs):
         found.append(f"{plan.references} reference models")
     return found
 

@@ -98,19 +98,6 @@ class Options:
         "none, and no verdict",
         panel=FIRST,
     )
-    out: str | None = add_key(
-        "audit",
-        "The folder to write, and to resume where an earlier run left off.",
-        f"{OUT['audit']}; {CANARY_OUT} with --canaries; {OUT['defend']} for defend",
-        shown_in={
-            "audit": f"{OUT['audit']}; {CANARY_OUT} with --canaries",
-            "plan": f"{OUT['plan']}; {CANARY_OUT} with --canaries",
-            "defend": OUT["defend"],
-        },
-        panel=FIRST,
-        is_path=True,
-    )
-
     effort: str | None = add_key(
         "audit",
         'How much is spent where no number is given: "quick" (searches and 2 to 8 reference models '
@@ -118,7 +105,7 @@ class Options:
         '"normal" (128 queries a record for each search, 16 models) or "thorough" (512, 64).',
         "{memberscope.auditing:Plan.effort}",
         verbs=AUDIT,
-        panel=MEASURING,
+        panel=FIRST,
     )
     time_budget: float | None = add_key(
         "audit",
@@ -550,6 +537,19 @@ class Options:
         shown="what accounting proves of the recipe",
         verbs=AUDIT,
         panel=CANARIES,
+    )
+
+    out: str | None = add_key(
+        "audit",
+        "The folder to write, and to resume where an earlier run left off.",
+        f"{OUT['audit']}; {CANARY_OUT} with --canaries; {OUT['defend']} for defend",
+        shown_in={
+            "audit": f"{OUT['audit']}; {CANARY_OUT} with --canaries",
+            "plan": f"{OUT['plan']}; {CANARY_OUT} with --canaries",
+            "defend": OUT["defend"],
+        },
+        panel=OUTPUT,
+        is_path=True,
     )
 
     title: str | None = add_key(
