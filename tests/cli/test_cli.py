@@ -390,6 +390,21 @@ def test_an_interrupted_audit_says_how_to_go_on(tmp_path):
     assert done.returncode == 4 and "Interrupted. Run the same command again" in done.stderr
 
 
+def test_an_interrupted_search_says_what_is_kept_and_goes_on(tmp_path):
+    # The first questions are answered; the search is interrupted, and the second run is not
+    stop = "if len(x) < 60 and not os.path.exists('once'):\n    open('once', 'w').close()\n"
+    stop += "    os.kill(os.getpid(), signal.SIGINT)\n"
+    command = write_own_model(
+        tmp_path,
+        stop + "p = 1 / (1 + np.exp(-np.asarray(x)[:, 0]))\nreturn np.stack([1 - p, p], 1)",
+    )
+    command += ("--attacks", "gap,boundary", "--fpr", "0.1")
+    done = call(*command, cwd=tmp_path)
+    assert done.returncode == 4 and "What was finished is kept in out." in done.stderr
+    assert "Stopped at: asking the model, 120 of 120." in done.stderr
+    assert call(*command, cwd=tmp_path).returncode == 0
+
+
 def test_a_failing_model_is_exit_4(tmp_path):
     command = write_own_model(tmp_path, "raise RuntimeError('no GPU')")
     done = call(*command, cwd=tmp_path)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memberscope.cli.options.lookup import choose_out_folder
-from memberscope.cli.output import print_line
+from memberscope.cli.output import print_error, print_line
+
+Progress = Callable[[str, int, int], None]
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
@@ -108,9 +111,9 @@ def audit_into_folder(
     from memberscope.reports import print_summary, show_progress, write_all
 
     console = Console()
-    with show_progress(console) as report:
+    with show_progress(console) as report, _tell_what_is_kept(report, out) as follow:
         result = resume_audit(
-            plan, subject, out, training=training, overwrite=overwrite, progress=report
+            plan, subject, out, training=training, overwrite=overwrite, progress=follow
         )
     write_all(result, out, records=records, show_ids=show_ids)
     print_summary(result, console, out, arguments, verbose=verbose)
@@ -123,3 +126,24 @@ def audit_into_folder(
                 "ledger has both."
             )
     return result
+
+
+@contextmanager
+def _tell_what_is_kept(report: Progress, out: Path) -> Iterator[Progress]:
+    """Give a callback that reports on, and say how far the audit came if it is interrupted."""
+    from memberscope.reports import name_stage
+
+    reached = ""
+
+    def follow(stage: str, done: int, total: int) -> None:
+        nonlocal reached
+        report(stage, done, total)
+        if not stage.startswith("note: "):
+            reached = f"{name_stage(stage)}, {done} of {total}"
+
+    try:
+        yield follow
+    except KeyboardInterrupt:
+        if reached:
+            print_error(f"Stopped at: {reached}. What was finished is kept in {out}.")
+        raise

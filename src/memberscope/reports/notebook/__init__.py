@@ -2,7 +2,7 @@
 
 from memberscope.reports.notebook.card import describe_result, render_card
 from memberscope.reports.notebook.plots import Plots, build_plots
-from memberscope.reports.notebook.progress import open_progress, show_progress
+from memberscope.reports.notebook.progress import name_stage, open_progress, show_progress
 from memberscope.reports.notebook.saved import load, save_result
 from memberscope.reports.notebook.tables import (
     RocPoints,
@@ -25,5 +25,6 @@ __all__ = [
     "open_progress",
     "render_card",
     "save_result",
+    "name_stage",
     "show_progress",
 ]
