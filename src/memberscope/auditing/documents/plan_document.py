@@ -77,7 +77,7 @@ class CustomDocument:
         needs = attack.needs
         return cls(
             attack.name,
-            getattr(attack, "digest", ""),
+            attack.digest if isinstance(attack, CustomAttack) else "",
             needs.access.word,  # type: ignore[arg-type]
             list(needs.signals),
             needs.known,
