@@ -62,6 +62,8 @@ def interrupt_after(answers, folder):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        # Where tests run in the background of a shell, Ctrl-C is ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     started.stdin.write("".join(f"{answer}\n" for answer in answers).encode())
     started.stdin.flush()

@@ -70,7 +70,8 @@ def without_times(folder: Path) -> dict[str, object]:
 
 
 def test_precision_is_a_flag_and_the_choice_stands_in_the_result(work):
-    done = call(*asked("audit", "own:recipe", "--precision", "float64", "--out", "exact"), cwd=work)
+    command = asked("audit", "own:recipe", "--precision", "float64", "--out", "exact", "--verbose")
+    done = call(*command, cwd=work)
     assert done.returncode == 0, done.stderr
     found = json.loads((work / "exact/result.json").read_text())["plan"]["execution"]
     assert (

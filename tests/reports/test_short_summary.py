@@ -58,10 +58,12 @@ def test_the_worst_group_is_the_largest_of_the_leading_attack(result):
     best = next(e for e in result.estimates if e.attack == STRONGEST and not e.exploratory)
     groups = [
         entry
-        for entry in result.estimates_by_attack[best.reaching_attack]
+        for entry in result.estimates
         if entry.group and entry.metric == "tpr" and entry.threshold == "best"
         if (entry.fpr, entry.access, entry.restriction) == (best.fpr, best.access, None)
     ]
+    # By default one attack of a level is estimated by group
+    assert len({entry.attack for entry in groups}) == 1
     worst = max(groups, key=lambda entry: entry.value)
     assert f"(largest of {len(groups)})" in text and f"{100 * worst.value:.3g}% (" in text
 

@@ -16,6 +16,7 @@ def merge_levels(
 
     The order is that of the levels, and within an entry the one whose rows are shown comes first.
 
+    >>> from memberscope.auditing.documents import format_level
     >>> label, two, three = ("label", None), ("probabilities", "top:2"), ("probabilities", None)
     >>> rows = {label: [("AUC", ".6")], two: [("AUC", ".7")], three: [("TPR", ".1"), ("AUC", ".7")]}
     >>> [[format_level(*place) for place in places] for places, _ in merge_levels(rows)]

@@ -68,6 +68,7 @@ def try_inversion(
     `fitted` is the same restriction with what its parts are fitted to, where that is known: only
     the key counts as secret.
 
+    >>> import numpy as np
     >>> from memberscope.outputs.noise import OutputNoise
     >>> p = np.random.default_rng(0).dirichlet(np.ones(3), 50)
     >>> try_inversion(p, OutputNoise(0.5)).why
@@ -109,6 +110,7 @@ def try_inversion(
 def find_recovery(answers: Floats, defence: OutputDefence) -> AnyRecovery | None:
     """Find out how a restriction on `answers` (n, k) can be undone; None if it cannot.
 
+    >>> import numpy as np
     >>> from memberscope.outputs.noise import OutputNoise
     >>> rng = np.random.default_rng(0)
     >>> votes = rng.integers(1, 20, 200)[:, None] / 20
