@@ -121,12 +121,13 @@ def collect_outputs(
 
 
 def _measure_own_seconds(wall: float, processor: float) -> float:
-    """Measure the seconds since two readings of the clocks, less what other programs took.
+    """Measure the seconds of one core since two readings of the clocks.
 
-    Processor time says so, unless the model waits for something else, such as a graphics card.
+    What other programs took does not count, as processor time tells, unless the model waits for
+    something else, such as a graphics card.
     """
     passed, used = time.perf_counter() - wall, time.process_time() - processor
-    return min(passed, used) if used > BUSY * passed else passed
+    return used if used > BUSY * passed else passed
 
 
 def _collect_decisions(target: Any, records: Records, store: Store | None = None) -> Ints:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 from memberscope.auditing.collect.measured_signals import has_open_searches, plan_searches
@@ -9,14 +10,18 @@ from memberscope.auditing.collect.reference_models import Training, fit_plan_to_
 from memberscope.auditing.documents.effort import BOUNDARY, QUICK, Effort, SearchBudget
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.schedule import Schedule
-from memberscope.auditing.forecast.time_model import Timings, sum_search_seconds
+from memberscope.auditing.forecast.time_model import (
+    Timings,
+    estimate_audit_seconds,
+    sum_search_seconds,
+)
 from memberscope.auditing.subject.subject import Subject
-from memberscope.signals import SignalRequest
 
 SECONDS = 20.0  # what a quick audit takes or so, without reference models
 WITH_MODELS = 60.0  # and with them
-SEARCHED = 8.0  # seconds of either that searches may take
-TRAINED = 40.0  # seconds that training and asking reference models may take
+TRAINED = 40.0  # seconds of these that training and asking reference models may take
+# Share of the other seconds that searches may take, however long everything else takes
+LEAST_SHARE = 0.15
 # Queries a record for the boundary search and for the others, from the best choice to the cheapest
 SEARCHES = tuple(
     SearchBudget(boundary, other)
@@ -58,19 +63,23 @@ def choose_search_queries(
         for budget in SEARCHES
         if all(budget.count(spec) == SEARCHES[0].count(spec) for spec in required)
     ]
+    seconds = compute_search_seconds(plan, subject, schedule, timings, trains=trains)
     for budget in allowed:
         tried = replace(plan, search_queries=budget.other, boundary_queries=budget.boundary)
         # The cheapest is taken even if it is too slow: nothing less meets the policy
-        if budget == allowed[-1] or _fits_searches(tried, subject, own, timings, trains=trains):
+        if budget == allowed[-1] or sum_search_seconds(tried, subject, own, timings) <= seconds:
             return tried
     raise AssertionError("the first choice is always allowed")
 
 
-def _fits_searches(
-    plan: Plan, subject: Subject, own: tuple[SignalRequest, ...], timings: Timings, *, trains: bool
-) -> bool:
-    """Tell whether the searches of a plan fit into the time for them."""
-    return sum_search_seconds(plan, subject, own, timings) <= SEARCHED * _scale_time(plan, trains)
+def compute_search_seconds(
+    plan: Plan, subject: Subject, schedule: Schedule, timings: Timings, *, trains: bool
+) -> float:
+    """Compute the seconds that are left for searches beside the rest of the audit."""
+    given = SECONDS * _scale_time(plan, trains)
+    none = replace(plan, search_queries=0, boundary_queries=0)
+    rest = estimate_audit_seconds(none, subject, None, schedule, timings)
+    return max(given - rest.wall(os.cpu_count() or 1, 1), LEAST_SHARE * given)
 
 
 def count_least_references(plan: Plan) -> int:
