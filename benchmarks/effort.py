@@ -203,9 +203,9 @@ def time_audits(only: str | None, *, busy: bool, references: bool) -> None:
             seconds = time.perf_counter() - started
         plan = result.plan
         spent = f"boundary {plan.boundary_queries}, noise {plan.search_queries}"
-        spent += f", {plan.references} references" if references else ""
+        spent += " queries" + (f", {plan.references} references" if references else "")
         print(
-            f"{name}: {seconds:.1f} s to {result.verdict} ({spent} queries; own answers "
+            f"{name}: {seconds:.1f} s to {result.verdict} ({spent}; own answers "
             f"{floor:.2f} s; aim {aim:.0f} s{' beside a busy process' if busy else ''}: "
             f"{'holds' if seconds < aim else 'does not hold'})",
             flush=True,
