@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
@@ -19,6 +21,21 @@ PRECEDENCE = (
 )
 
 
+@contextmanager
+def _refuse_mistakes(ctx: Any, args: list[str]) -> Iterator[None]:
+    """Turn the parser's error about an option into one sentence that names what was meant.
+
+    Raises:
+        InputError: There is no such option, or its value has another type.
+    """
+    given = tuple(args)
+    try:
+        yield
+    except Exception as error:
+        refuse_mistaken_option(error, ctx, given)
+        raise
+
+
 class PanelCommand(TyperCommand):
     """A command whose help groups the options by the panels of their rows."""
 
@@ -28,12 +45,8 @@ class PanelCommand(TyperCommand):
         Raises:
             InputError: There is no such option, or its value has another type.
         """
-        given = tuple(args)
-        try:
+        with _refuse_mistakes(ctx, args):
             return super().parse_args(ctx, args)
-        except Exception as error:
-            refuse_mistaken_option(error, ctx, given)
-            raise
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write each panel's options."""
@@ -55,12 +68,8 @@ class PanelGroup(TyperGroup):
         Raises:
             InputError: There is no such option, or its value has another type.
         """
-        given = tuple(args)
-        try:
+        with _refuse_mistakes(ctx, args):
             return super().parse_args(ctx, args)
-        except Exception as error:
-            refuse_mistaken_option(error, ctx, given)
-            raise
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command; an unknown one is told with the nearest.
