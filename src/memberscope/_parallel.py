@@ -22,13 +22,13 @@ SMALL = 2**20
 _found: tuple[int, Any] | None = None
 
 
-def limit_threads(numbers: int) -> AbstractContextManager[object]:
+def limit_small_call(numbers: int) -> AbstractContextManager[object]:
     """Keep OpenMP to one thread during a call about so many `numbers`, if they are few.
 
     Threads save a small call a few milliseconds. Beside another busy process they wait for each
     other after every tree, which takes up to a hundred times as long as the call itself.
 
-    >>> with limit_threads(1000):
+    >>> with limit_small_call(1000):
     ...     pass
     """
     global _found

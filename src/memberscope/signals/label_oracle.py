@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope._parallel import limit_threads
+from memberscope._parallel import limit_small_call
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.facts import read_target_facts
 from memberscope.signals.collect import predict_labels
@@ -92,7 +92,7 @@ class Oracle:
     def ask(self, rows: NDArray[np.int64], z: Floats) -> Ints:
         """Query the top labels (r,) of copies `z` (r, f) of the records `rows` (r,), in one call."""
         x, owners = self.domain.decode(z), self.owners_of(rows)
-        with limit_threads(z.size):
+        with limit_small_call(z.size):
             return ask_top_labels(self.target, x, owners)
 
     def rows_a_call(self, width: int) -> int:
