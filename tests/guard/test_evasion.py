@@ -184,6 +184,20 @@ def test_certificates_that_cannot_be_read_are_told_before_serving(tmp_path, opti
         run.checked()
 
 
+def listen_after_free_port() -> tuple[int, socket.socket]:
+    """A port that is free, and a socket that listens at the next one.
+
+    Below the ports that the system gives to others, so that none takes the free one meanwhile.
+    """
+    for first in range(20_000, 32_000, 2):
+        try:
+            open_listener("127.0.0.1", first).close()
+            return first, open_listener("127.0.0.1", first + 1)
+        except InputError:
+            continue
+    raise AssertionError("no two ports are free")
+
+
 def test_an_operators_port_that_is_taken_is_told_before_workers_start(tmp_path, monkeypatch):
     started = []
     monkeypatch.setattr(
@@ -200,10 +214,9 @@ def test_an_operators_port_that_is_taken_is_told_before_workers_start(tmp_path, 
         "port": 0,
         "workers": 2,
     }
-    with open_listener("127.0.0.1", 0) as taken:
-        second = taken.getsockname()[1]
-        with pytest.raises(InputError, match=f"free address, got 127.0.0.1:{second}"):
-            serve_guard(Run(**given, admin_port=second - 1))
+    first, taken = listen_after_free_port()
+    with taken, pytest.raises(InputError, match=f"free address, got 127.0.0.1:{first + 1}:"):
+        serve_guard(Run(**given, admin_port=first))
     assert not started
     serve_guard(Run(**given, admin_port=0))
     assert len(started) == 1
