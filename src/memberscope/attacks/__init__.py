@@ -47,6 +47,7 @@ from memberscope.attacks.threshold import (
     Loss,
     Margin,
     ModifiedEntropy,
+    prepare_attack,
 )
 from memberscope.errors import InputError
 from memberscope.types import Attack

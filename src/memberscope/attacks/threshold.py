@@ -30,6 +30,7 @@ import numpy as np
 
 from memberscope._numerics import round_to_40_bits
 from memberscope.attacks._class_thresholds import (
+    PreparedAttack,
     Thresholds,
     build_threshold_needs,
     name_attack,
@@ -46,7 +47,7 @@ from memberscope.attacks._inputs import (
     true_class_margin,
     true_class_probability,
 )
-from memberscope.types import Access, Evidence, Floats, Needs, Signal, SignalSpec
+from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal, SignalSpec
 
 PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
 
@@ -129,9 +130,24 @@ class _OneStatistic(ABC):
         """
         return score_statistic(self._statistic, self, evidence)
 
+    def prepare(self) -> Attack:
+        """Give this attack with one computation of the statistic for all sets of known records."""
+        return self if self.thresholds == "global" else PreparedAttack(self, self._statistic)
+
     @abstractmethod
     def _statistic(self, evidence: Evidence) -> Floats:
         """Give the number (n,) of each record; higher for likelier members."""
+
+
+def prepare_attack(attack: Attack) -> Attack:
+    """Prepare an attack to be fitted again and again on evidence of which only `known` changes.
+
+    The scores are the same; what does not depend on `known` is computed once.
+
+    >>> prepare_attack(Loss("per_class")).name
+    'loss_per_class'
+    """
+    return attack.prepare() if isinstance(attack, _OneStatistic) else attack
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ STEPS = 14  # halvings of the search, which leave an error below the simulation'
 RUNS = 1200  # simulated audits; the power is known to one point in a hundred
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
 MANY = 25_000  # non-members, from which on those above every rank are drawn as one cell
+RANKS = 96  # ranks, and cells of one fold, beyond which neighbours are taken together
 
 
 class CellLayout(NamedTuple):
@@ -88,7 +89,7 @@ def minimum_detectable_tpr(
     allowed_false_positives(fpr, n_non_members)
     tail = (1 - check_rate("confidence", confidence)) / 2 / max(n_candidates, 1)
     # Everything that does not depend on the TPR is simulated and computed once
-    ranks, weights = mixture_weights(n_non_members, fpr)
+    ranks, weights = _group_ranks(*mixture_weights(n_non_members, fpr))
     layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
     sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
     # Looking p-values up is far faster than beta functions in each step of the search
@@ -111,6 +112,26 @@ def minimum_detectable_tpr(
         middle = (low + high) / 2
         low, high = (low, middle) if detected(middle) else (middle, high)
     return _true_tpr(high, fpr, n_non_members, blocks)
+
+
+def _group_ranks(ranks: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Take neighbouring ranks (k,) together at their weighted mean, so that few are left.
+
+    The weights are a smooth curve, of which a group is a small part of the spread.
+
+    >>> ranks, weights = _group_ranks(np.arange(1.0, 385.0), np.full(384, 1 / 384))
+    >>> len(ranks), ranks[:2].tolist(), round(float(weights.sum()), 12)
+    (96, [2.5, 6.5], 1.0)
+    """
+    if len(ranks) <= RANKS:
+        return ranks, weights
+    group = np.arange(len(ranks)) * RANKS // len(ranks)
+    together = np.bincount(group, weights=weights)
+    mean = np.bincount(group, weights=ranks) / np.bincount(group)
+    # Weights far from the middle may be zero
+    heavy = together > 0
+    mean[heavy] = np.bincount(group, weights=ranks * weights)[heavy] / together[heavy]
+    return mean, together
 
 
 def can_fail(
@@ -266,8 +287,13 @@ def _fold_cells(
     merged = int(max(ranks[0] - 1, 0) // n_folds)
     if merged and n >= MANY:
         counts = np.append(merged, counts[merged:])
+    width = -(-len(counts) // RANKS)
+    if width > 1:
+        # The rest beyond the last rank stays a cell of its own
+        groups = np.add.reduceat(counts[:-1], np.arange(0, len(counts) - 1, width))
+        counts = np.append(groups, counts[-1])
     # The gap up to the k-th non-member is the sum of k single ones
-    shapes = np.append(counts[:-1].astype(np.float64), size + 1 - n_cells)
+    shapes = np.append(counts[:-1].astype(np.float64), counts[-1] + 1)
     places = np.cumsum(rng.standard_gamma(shapes, (RUNS, len(shapes))), axis=1)
     edges = np.append(places[:, :-1] / places[:, -1:], np.ones((RUNS, 1)), axis=1)
     return edges, counts[None, :]

@@ -15,6 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
+from memberscope.attacks import prepare_attack
 from memberscope.auditing.documents.result import (
     BALANCED,
     AttackScores,
@@ -163,7 +164,7 @@ def crossfit_attack(
         UnmetNeedError: The evidence lacks what the attack needs.
     """
     n_folds = int(fold.max()) + 1
-    ready = fitted or {}
+    ready, attack = fitted or {}, prepare_attack(attack)
 
     def scored(hidden: tuple[int, ...]) -> Floats:
         found = ready.get(hidden)
