@@ -10,7 +10,9 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -41,7 +43,8 @@ class Quantile:
     given: Literal["features", "class"] = "features"
     model: Literal["gaussian", "pinball"] = "gaussian"
     max_fit: int = 20_000
-    version: ClassVar[int] = 1
+    max_bins: int = 63
+    version: ClassVar[int] = 2
 
     @property
     def name(self) -> str:
@@ -80,11 +83,14 @@ class Quantile:
             scores = parts(statistic, evidence.labels, learn)
         else:
             fit = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
+            regressor = partial(_fit_regressor, self.max_bins)
             scores = np.full(len(statistic), np.nan)
             inputs = _append_class(evidence)
             # The learner cannot bin a column that is missing throughout
             known = ~np.isnan(inputs[learn]).all(axis=0)
-            scores[evidence.hidden] = fit(inputs[:, known], statistic, learn, evidence.hidden)
+            scores[evidence.hidden] = fit(
+                inputs[:, known], statistic, learn, evidence.hidden, regressor
+            )
         return np.where(evidence.hidden, scores, np.nan)
 
 
@@ -132,13 +138,13 @@ def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floa
 
 
 def _score_feature_gaussian(
-    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools
+    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools, fit: Callable[..., Any]
 ) -> Floats:
     """Compute the z-score of the hidden records under a predicted mean and spread."""
-    centre = _fit_regressor(inputs[learn], statistic[learn], "squared_error")
+    centre = fit(inputs[learn], statistic[learn], "squared_error")
     # The spread is predicted too, since some records are harder to predict than others
     residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
-    spread = _fit_regressor(inputs[learn], residual, "squared_error")
+    spread = fit(inputs[learn], residual, "squared_error")
     # A predicted spread near zero would let a tiny residual outrank all others
     floor = 0.1 * float(residual.mean()) + 1e-12
     scale = np.maximum(spread.predict(inputs[hidden]), floor)
@@ -148,18 +154,18 @@ def _score_feature_gaussian(
 
 
 def _score_feature_quantiles(
-    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools
+    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools, fit: Callable[..., Any]
 ) -> Floats:
     """Find the position of the hidden records among the quantiles predicted at `LEVELS`."""
-    models = [
-        _fit_regressor(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS
-    ]
+    models = [fit(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS]
     quantiles = np.column_stack([model.predict(inputs[hidden]) for model in models])
     # Quantiles are fitted one by one and may cross: made to rise
     return _interpolate_score(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
 
 
-def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | None = None) -> Any:
+def _fit_regressor(
+    max_bins: int, inputs: Floats, outcome: Floats, loss: str, level: float | None = None
+) -> Any:
     """Fit boosted trees to `outcome` (n,) from `inputs` (n, f), deterministically."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
@@ -171,6 +177,7 @@ def _fit_regressor(inputs: Floats, outcome: Floats, loss: str, level: float | No
         max_leaf_nodes=15,
         min_samples_leaf=20,
         early_stopping=False,
+        max_bins=max_bins,
     )
     return model.fit(inputs, outcome)
 
