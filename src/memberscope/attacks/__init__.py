@@ -177,6 +177,7 @@ __all__ = [
     "true_class_log_probability",
     "true_class_logit",
     "wrap_attack",
+    "prepare_attack",
 ]
 
 

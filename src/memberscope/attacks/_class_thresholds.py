@@ -128,6 +128,15 @@ def _find_best_thresholds(ranked: SortedScores, known: Bools, member: Bools) -> 
     return found
 
 
+class Thresholded(Attack, Protocol):
+    """An attack on one statistic with a choice of thresholds."""
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """One global threshold, or one for each class."""
+        ...
+
+
 def score_statistic(
     statistic: Callable[[Evidence], Floats], attack: Thresholded, evidence: Evidence
 ) -> Floats:
