@@ -21,7 +21,8 @@ import typer
 from memberscope.attacks import ATTACKS, VARIANTS, WHITE_BOX
 from memberscope.cli.main import app
 from memberscope.guard.policy.config import GuardPolicy
-from memberscope.reports import cite_attacks, explain
+from memberscope.reports import explain
+from memberscope.reports.citations import cite_attacks
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
