@@ -27,13 +27,14 @@ from memberscope.reports.citations import cite_attacks
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "reference"
 FORMULAS = ROOT / "benchmarks" / "attack_formulas.toml"
+MEANINGS = tomllib.loads((ROOT / "benchmarks" / "key_meanings.toml").read_text(encoding="utf-8"))
 MADE = "This page is made from the code by `make schema`."
 ORDERS = {"none": "nothing", "non_members": "known non-members", "both": "known records"}
 SCHEMAS = {
     "result": ("result.json", "audit"),
     "comparison": ("comparison.json", "compare --json"),
     "frontier": ("frontier.json", "defend"),
-    "campaigns": ("campaigns.json", "guard replay"),
+    "campaigns": ("replay.json", "guard replay"),
 }
 
 
@@ -346,6 +347,19 @@ def name_json_type(schema: dict[str, Any]) -> str:
     return str({"integer": "whole number", "string": "text", "boolean": "true or false"}.get(kind, kind))
 
 
+def find_json_meaning(name: str, key: str, about: dict[str, Any]) -> str:
+    """Find what a key of an object means.
+
+    Raises:
+        ValueError: Nothing says so.
+    """
+    own, shared = MEANINGS["json"].get(name, {}), MEANINGS["json"]["any"]
+    found = about.get("description") or own.get(key) or shared.get(key)
+    if not found:
+        raise ValueError(f"Expected a meaning of {key} in {name}, got none. See {Path(__file__).parent}")
+    return str(found)
+
+
 def format_json_object(name: str, schema: dict[str, Any], level: str) -> list[str]:
     """Write the section of one object of a JSON schema."""
     lines = [f"{level} {name}", ""]
@@ -357,7 +371,7 @@ def format_json_object(name: str, schema: dict[str, Any], level: str) -> list[st
             f"`{key}`",
             name_json_type(about),
             "always" if key in required else "if there is one" if about.get("default") is None else "always",
-            about.get("description", ""),
+            find_json_meaning(name, key, about),
         )
         for key, about in schema.get("properties", {}).items()
     ]
@@ -374,8 +388,8 @@ def render_result_keys_page() -> str:
         "# Keys of the JSON files",
         "",
         "Look up every key of the JSON files that commands write. The [schemas](https://json-schema.org/) that these tables come from are in",
-        "the folder `schema/` of the repository, and a test compares them with what the code writes. Keys that do not explain themselves are",
-        "explained in the paragraph above their table; [what an audit writes](../files.md) describes the other files.",
+        "the folder `schema/` of the repository, and a test compares them with what the code writes. [What an",
+        "audit writes](../files.md) describes the other files.",
         MADE,
         "",
     ]
@@ -478,12 +492,17 @@ def render_guard_policy_page() -> str:
         for part in read_prose(model.__doc__):
             lines += [part, ""]
         rows = [
-            (f"`{key}`", name_guard_type(entry.annotation), write_guard_default(entry))
+            (
+                f"`{key}`",
+                name_guard_type(entry.annotation),
+                write_guard_default(entry),
+                MEANINGS["guard"][name][key],
+            )
             for key, entry in model.model_fields.items()
             if find_model(entry.annotation)[0] is None
             or find_model(entry.annotation)[0].__name__ == "RateLimit"
         ]
-        lines += [*format_table(("key", "type", "default"), rows), ""]
+        lines += [*format_table(("key", "type", "default", "meaning"), rows), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
