@@ -356,7 +356,7 @@ def find_json_meaning(name: str, key: str, about: dict[str, Any]) -> str:
     own, shared = MEANINGS["json"].get(name, {}), MEANINGS["json"]["any"]
     found = about.get("description") or own.get(key) or shared.get(key)
     if not found:
-        raise ValueError(f"Expected a meaning of {key} in {name}, got none. See {Path(__file__).parent}")
+        raise ValueError(f"Expected a meaning of {key} in {name}, got none. Add it to key_meanings.toml")
     return str(found)
 
 
