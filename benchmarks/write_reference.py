@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, fields
@@ -29,6 +30,7 @@ FOLDER = ROOT / "docs" / "reference"
 FORMULAS = ROOT / "benchmarks" / "attack_formulas.toml"
 MEANINGS = tomllib.loads((ROOT / "benchmarks" / "key_meanings.toml").read_text(encoding="utf-8"))
 MADE = "This page is made from the code by `make schema`."
+HIDDEN_SETTINGS = ("key", "classifier", "public")  # what no name of a defence says
 ORDERS = {"none": "nothing", "non_members": "known non-members", "both": "known records"}
 SCHEMAS = {
     "result": ("result.json", "audit"),
@@ -145,7 +147,8 @@ def describe_use(attack: Any) -> str:
 def format_family(name: str, attacks: list[Any], notes: dict[str, str]) -> list[str]:
     """Write the section of one class of attacks."""
     lines = [f"## {name}", ""]
-    topic = next((text for text in map(find_explanation, attacks) if text), None)
+    topic = [notes["text"]] if "text" in notes else None
+    topic = topic or next((text for text in map(find_explanation, attacks) if text), None)
     lines += [*(topic or read_prose(type(attacks[0]).__doc__)), ""]
     lines += ["```text", notes["formula"].strip(), "```", ""]
     if notes.get("note"):
@@ -235,7 +238,6 @@ def render_attacks_page() -> str:
 def list_training_defences() -> dict[str, Any]:
     """List one example of every defence of training, by its word."""
     from memberscope.defences import Distillation, parse_defence
-    from memberscope.defences.estimator_parameter import KNOBS
     from memberscope.defences.spec import TRAINING
 
     examples = {
@@ -250,9 +252,8 @@ def list_training_defences() -> dict[str, Any]:
         "selena": "selena:25:10",
         "dpsgd": "dpsgd:eps=8",
         "set": "set:max_depth=4",
-        **{knob: f"{knob}:4" for knob in KNOBS},
     }
-    if examples.keys() != TRAINING.keys() | KNOBS.keys():
+    if examples.keys() != TRAINING.keys():
         raise ValueError(f"Expected an example a word, got {examples.keys() ^ TRAINING.keys()}")
     found = {word: parse_defence(name).training[0] for word, name in examples.items()}
     return {**found, "distill": Distillation(1.0)}
@@ -278,8 +279,6 @@ def list_restrictions() -> dict[str, Any]:
 
 def format_defence(word: str, defence: Any) -> list[str]:
     """Write the section of one defence."""
-    import sys
-
     kind = type(defence)
     lines = [f"### {word}", ""]
     for part in read_prose(kind.__doc__):
@@ -287,21 +286,47 @@ def format_defence(word: str, defence: Any) -> list[str]:
     settings = [
         f"`{entry.name}`" + ("" if entry.default is MISSING else f" = `{entry.default!r}`")
         for entry in fields(defence)
-        if entry.repr and entry.name not in ("key", "classifier", "public")
+        if entry.repr and entry.name not in HIDDEN_SETTINGS
     ]
-    lines += [f"Example: `{defence.name}`. In Python: `{kind.__name__}`"]
-    lines[-1] += f" with {', '.join(settings)}." if settings else "."
-    lines.append("")
-    sources = re.findall(
-        r"\[\d+\] (.*?arXiv:[\d.]*\d)", sys.modules[kind.__module__].__doc__ or "", re.DOTALL
-    )
-    own = re.findall(r"\[(\d+)\]", kind.__doc__ or "")
-    listed = re.findall(r"\[(\d+)\]", (sys.modules[kind.__module__].__doc__ or ""))
-    for number, source in zip(dict.fromkeys(listed), sources, strict=False):
-        if number in own or not own:
-            text, _, arxiv = " ".join(source.split()).rpartition("arXiv:")
-            lines.append(f"- {text}[arXiv:{arxiv}](https://arxiv.org/abs/{arxiv})")
-    return [*lines, ""] if lines[-1] else lines
+    taken = f" with {', '.join(settings)}" if settings else ""
+    lines += [f"Example: `{defence.name}`. In Python: `{kind.__name__}`{taken}.", ""]
+    sources = list_sources(kind)
+    return [*lines, *sources, ""] if sources else lines
+
+
+def list_sources(kind: type[Any]) -> list[str]:
+    """List the works with an arXiv id that a class's docstring cites, or all of its module."""
+    _, _, works = (sys.modules[kind.__module__].__doc__ or "").partition("References:")
+    parts = re.split(r"\[(\d+)\] ", works)[1:]
+    cited = re.findall(r"\d+", " ".join(re.findall(r"\[[\d, ]+\]", kind.__doc__ or "")))
+    found = []
+    for number, text in zip(parts[::2], parts[1::2], strict=True):
+        whole = " ".join(text.split())
+        said = re.search(r"arXiv:(\d[\d.]*\d)", whole)
+        if said and (number in cited or not cited):
+            before = whole[: said.start()]
+            found.append(f"- {before}[arXiv:{said[1]}](https://arxiv.org/abs/{said[1]})")
+    return found
+
+
+def format_knobs() -> list[str]:
+    """Write the section of the settings that estimators have under names of their own."""
+    from memberscope.defences.estimator_parameter import KNOBS
+
+    rows = [
+        (f"`{knob}`", ", ".join(f"`{name}`" + (" (its inverse)" if inverse else "") for name, inverse in names))
+        for knob, names in KNOBS.items()
+    ]
+    return [
+        "### depth, leaves, leaf_size, rate, subsample, strength",
+        "",
+        "Set an estimator's own parameter: the first of these names that it has. In a pipeline it is that of the last step.",
+        "",
+        *format_table(("word", "parameter"), rows),
+        "",
+        "Example: `depth:4`. In Python: `EstimatorParameter` with `knob`, `value`.",
+        "",
+    ]
 
 
 def render_defences_page() -> str:
@@ -319,6 +344,7 @@ def render_defences_page() -> str:
     ]
     for word, defence in list_training_defences().items():
         lines += format_defence(word, defence)
+    lines += format_knobs()
     lines += ["## Restrictions of outputs", ""]
     for word, defence in list_restrictions().items():
         lines += format_defence(word, defence)
@@ -365,18 +391,16 @@ def format_json_object(name: str, schema: dict[str, Any], level: str) -> list[st
     lines = [f"{level} {name}", ""]
     for part in read_prose(schema.get("description")):
         lines += [part, ""]
-    required = set(schema.get("required", ()))
     rows = [
         (
             f"`{key}`",
             name_json_type(about),
-            "always" if key in required else "if there is one" if about.get("default") is None else "always",
             find_json_meaning(name, key, about),
         )
         for key, about in schema.get("properties", {}).items()
     ]
     if rows:
-        lines += [*format_table(("key", "type", "there", "meaning"), rows), ""]
+        lines += [*format_table(("key", "type", "meaning"), rows), ""]
     elif "enum" in schema:
         lines += [f"One of {name_json_type(schema)}.", ""]
     return lines
@@ -423,7 +447,8 @@ def name_guard_type(hint: Any) -> str:
     if args and all(isinstance(part, str) for part in args):
         return " or ".join(f'`"{part}"`' for part in args)
     if getattr(hint, "__origin__", None) is tuple:
-        return f"list of {name_guard_type(args[0])}"
+        pairs = getattr(args[0], "__origin__", None) is tuple
+        return "table" if pairs else f"list of {name_guard_type(args[0])}"
     if hasattr(hint, "model_fields"):
         return "table"
     # An annotated type is its first argument

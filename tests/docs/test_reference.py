@@ -63,5 +63,5 @@ def test_every_defence_has_its_settings_on_the_page():
         section = page.partition(f"### {word}\n")[2].partition("\n### ")[0]
         assert f"Example: `{defence.name}`" in section
         for entry in fields(defence):
-            if entry.repr and entry.name not in ("key", "classifier", "public"):
+            if entry.repr and entry.name not in reference.HIDDEN_SETTINGS:
                 assert f"`{entry.name}`" in section
