@@ -73,7 +73,8 @@ def list_commands(group: Any, prefix: str = "memberscope") -> Iterator[tuple[str
 
 def format_command(name: str, command: Any) -> list[str]:
     """Write the section of a command."""
-    rows, verb = command.callback.rows, command.callback.verb
+    # A command without options has no rows
+    rows, verb = getattr(command.callback, "rows", {}), getattr(command.callback, "verb", "")
     lines = [f"## {name}", ""]
     for part in read_prose(command.callback.__doc__):
         lines += [part, ""]
@@ -85,7 +86,9 @@ def format_command(name: str, command: Any) -> list[str]:
     for place, row in enumerate(rows.values()):
         default = "required" if row.default is MISSING else row.describe_default(verb)
         value = row.describe_value() or "switch"
-        meanings.append((taken[place], f"`{value}`" if value != "switch" else value, default, row.help))
+        meanings.append(
+            (taken[place], f"`{value}`" if value != "switch" else value, default, row.help)
+        )
     if meanings:
         lines += [*format_table(("option", "value", "default", "meaning"), meanings), ""]
     if verb:
@@ -314,7 +317,12 @@ def format_knobs() -> list[str]:
     from memberscope.defences.estimator_parameter import KNOBS
 
     rows = [
-        (f"`{knob}`", ", ".join(f"`{name}`" + (" (its inverse)" if inverse else "") for name, inverse in names))
+        (
+            f"`{knob}`",
+            ", ".join(
+                f"`{name}`" + (" (its inverse)" if inverse else "") for name, inverse in names
+            ),
+        )
         for knob, names in KNOBS.items()
     ]
     return [
@@ -366,11 +374,17 @@ def name_json_type(schema: dict[str, Any]) -> str:
     kind = schema.get("type", "any value")
     if kind == "array":
         parts = schema.get("prefixItems")
-        inner = ", ".join(map(name_json_type, parts)) if parts else name_json_type(schema.get("items", {}))
+        inner = (
+            ", ".join(map(name_json_type, parts))
+            if parts
+            else name_json_type(schema.get("items", {}))
+        )
         return f"list of {inner}"
     if kind == "object" and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {name_json_type(schema['additionalProperties'])}"
-    return str({"integer": "whole number", "string": "text", "boolean": "true or false"}.get(kind, kind))
+    return str(
+        {"integer": "whole number", "string": "text", "boolean": "true or false"}.get(kind, kind)
+    )
 
 
 def find_json_meaning(name: str, key: str, about: dict[str, Any]) -> str:
@@ -382,7 +396,9 @@ def find_json_meaning(name: str, key: str, about: dict[str, Any]) -> str:
     own, shared = MEANINGS["json"].get(name, {}), MEANINGS["json"]["any"]
     found = about.get("description") or own.get(key) or shared.get(key)
     if not found:
-        raise ValueError(f"Expected a meaning of {key} in {name}, got none. Add it to key_meanings.toml")
+        raise ValueError(
+            f"Expected a meaning of {key} in {name}, got none. Add it to key_meanings.toml"
+        )
     return str(found)
 
 
@@ -421,7 +437,11 @@ def render_result_keys_page() -> str:
     for name, (file, command) in SCHEMAS.items():
         schema = json.loads((ROOT / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
         parts = format_json_object(file, schema, "##")
-        lines += [*parts[:2], f"Written by `memberscope {command}`; [schema](../../schema/{name}.schema.json).", ""]
+        lines += [
+            *parts[:2],
+            f"Written by `memberscope {command}`; [schema](../../schema/{name}.schema.json).",
+            "",
+        ]
         lines += parts[2:]
         for inner, about in schema.get("$defs", {}).items():
             # Objects that several files share are described once
@@ -484,7 +504,11 @@ def find_tables() -> Iterator[tuple[str, Any]]:
         inner = []
         for key, entry in model.model_fields.items():
             table, is_list = find_model(entry.annotation)
-            if table is not None and hasattr(table, "model_fields") and table.__name__ != "RateLimit":
+            if (
+                table is not None
+                and hasattr(table, "model_fields")
+                and table.__name__ != "RateLimit"
+            ):
                 whole = f"{name.strip('[]')}.{key}".strip(".")
                 inner.append((f"[[{whole}]]" if is_list else f"[{whole}]", table))
         pending = inner + pending

@@ -81,10 +81,14 @@ def test_the_workflow_builds_checks_and_tests_the_package():
     # YAML reads the key `on` as true
     assert found.keys() == {"name", True, "permissions", "jobs"}
     assert found["permissions"] == {"contents": "read"}
-    steps = [
-        step.get("run", "") for job in found["jobs"].values() for step in job["steps"]
-    ]
-    for words in ("hatchling build", "pip check", "memberscope --version", "make test", "make lint"):
+    steps = [step.get("run", "") for job in found["jobs"].values() for step in job["steps"]]
+    for words in (
+        "hatchling build",
+        "pip check",
+        "memberscope --version",
+        "make test",
+        "make lint",
+    ):
         assert any(words in step for step in steps), words
 
 

@@ -66,7 +66,9 @@ def clean(built, tmp_path_factory):
 
 
 def build_environment(folder: Path) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MEMBERSCOPE", "PIP"))}
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "MEMBERSCOPE", "PIP"))
+    }
     return kept | {"HOME": str(folder), "PIP_CONFIG_FILE": os.devnull}
 
 

@@ -79,8 +79,8 @@ WITH_REFERENCES = {
         - normal(PHI[i], columns(PHI_REF, i)[1].mean(), pooled_variance(1))
     ),
     "lira_offline": lambda i: (PHI[i] - columns(PHI_REF, i)[1].mean()) / pooled_variance(1) ** 0.5,
-    "lira_offline_two_sided": lambda i: -normal(
-        PHI[i], columns(PHI_REF, i)[1].mean(), pooled_variance(1)
+    "lira_offline_two_sided": lambda i: (
+        -normal(PHI[i], columns(PHI_REF, i)[1].mean(), pooled_variance(1))
     ),
     "calibrated": lambda i: PHI[i] - columns(PHI_REF, i)[1].mean(),
     "calibrated_loss": lambda i: LOG_P[i] - columns(LOG_REF, i)[1].mean(),

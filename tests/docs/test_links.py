@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = [
     *(page for page in sorted(DOCS.rglob("*.md")) if "_build" not in page.parts),
-    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
+    ),
 ]
 LINK = re.compile(r"(?<!`)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^()\s]+)\)")
 FENCE = re.compile(r"^(`{3,}).*?^\1`*$", re.MULTILINE | re.DOTALL)
@@ -56,9 +59,9 @@ def test_relative_links_lead_somewhere(page):
             continue
         name, _, anchor = link.partition("#")
         leads_to = (page.parent / name).resolve() if name else page
-        if not leads_to.exists():
-            broken.append(link)
-        elif anchor and leads_to.suffix == ".md" and anchor not in list_anchors(leads_to):
+        if not leads_to.exists() or (
+            anchor and leads_to.suffix == ".md" and anchor not in list_anchors(leads_to)
+        ):
             broken.append(link)
     assert broken == []
 

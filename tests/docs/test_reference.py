@@ -48,7 +48,13 @@ def test_every_attack_has_a_formula_and_a_source():
 def test_every_key_of_a_guard_policy_is_on_the_page():
     page = (reference.FOLDER / "guard-policy.md").read_text(encoding="utf-8")
     tables = dict(reference.find_tables())
-    assert {"[serving]", "[default]", "[[clients]]", "[identity.jwt]", "[measured]"} <= tables.keys()
+    assert {
+        "[serving]",
+        "[default]",
+        "[[clients]]",
+        "[identity.jwt]",
+        "[measured]",
+    } <= tables.keys()
     for name, model in tables.items():
         section = page.partition(f"## {name}\n")[2].partition("\n## ")[0]
         for key in model.model_fields:

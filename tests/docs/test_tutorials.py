@@ -126,9 +126,7 @@ def test_a_tutorial_does_what_it_says(name, tmp_path):
     assert commands >= 2
 
 
-def check_command(
-    command: str, printed: str, folder: Path, environment: dict[str, str]
-) -> None:
+def check_command(command: str, printed: str, folder: Path, environment: dict[str, str]) -> None:
     """Run a command and compare its exit code and its output with the page."""
     done = subprocess.run(
         ["sh", "-c", command],
