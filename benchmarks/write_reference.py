@@ -298,15 +298,17 @@ def format_defence(word: str, defence: Any) -> list[str]:
 
 
 def list_sources(kind: type[Any]) -> list[str]:
-    """List the works with an arXiv id that a class's docstring cites, or all of its module."""
+    """List the works with an arXiv id behind a defence."""
     _, _, works = (sys.modules[kind.__module__].__doc__ or "").partition("References:")
     parts = re.split(r"\[(\d+)\] ", works)[1:]
     cited = re.findall(r"\d+", " ".join(re.findall(r"\[[\d, ]+\]", kind.__doc__ or "")))
+    # Modules with several defences share a list of works
+    shared = kind.__module__.endswith(("regularization", "relaxloss"))
     found = []
     for number, text in zip(parts[::2], parts[1::2], strict=True):
         whole = " ".join(text.split())
         said = re.search(r"arXiv:(\d[\d.]*\d)", whole)
-        if said and (number in cited or not cited):
+        if said and (number in cited or not shared):
             before = whole[: said.start()]
             found.append(f"- {before}[arXiv:{said[1]}](https://arxiv.org/abs/{said[1]})")
     return found
