@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: demo test test-all environments system-packages lint bench bench-label-only reproduce docs inputs \
-	schema clean
+	schema package check-versions clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -121,6 +121,23 @@ inputs: $(VENV)/.dev
 schema: $(VENV)/.dev
 	$(BIN)/python benchmarks/write_schema.py
 	$(BIN)/python benchmarks/write_configuration.py
+	$(BIN)/python benchmarks/write_reference.py
+
+# The wheel and the sdist, in dist/.
+package: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m hatchling build
+
+# Whether the core and each extra resolve to wheels for each version of Python; asks the package index, and installs nothing.
+VERSIONS := 3.11 3.12 3.13 3.14
+EXTRAS := torch dp parquet onnx boost hf dask ray http guard otel plot docs
+check-versions: package
+	@for version in $(VERSIONS); do for extra in core $(EXTRAS); do \
+		wheel=$$(ls dist/memberscope-*.whl); [ $$extra = core ] || wheel="$$wheel[$$extra]"; \
+		if $(BIN)/pip install --quiet --disable-pip-version-check --dry-run --ignore-installed --only-binary :all: \
+			--python-version $$version --target build/none "$$wheel"; \
+		then echo "Python $$version: $$extra resolves"; else echo "Python $$version: $$extra does not resolve"; failed=1; fi; \
+	done; done; [ -z "$$failed" ]
 
 clean:
 	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-bench demo-out docs/_build

@@ -83,13 +83,3 @@ def test_each_step_of_a_walk_is_in_its_file():
         if not (SOURCE / path).exists() or name not in defined_names(SOURCE / path)
     ]
     assert wrong == []
-
-
-def test_each_page_is_in_the_table_of_contents():
-    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines()
-    pages = [
-        page.relative_to(ROOT / "docs").with_suffix("").as_posix()
-        for page in (ROOT / "docs").rglob("*.md")
-        if page.name != "index.md"
-    ]
-    assert sorted(set(pages) - set(index)) == []
