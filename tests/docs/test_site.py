@@ -1,4 +1,4 @@
-"""The built documentation: no warning, one search box, six sections, nothing loaded from elsewhere."""
+"""The built documentation: no warning, one search box, six sections, nothing from elsewhere."""
 
 from __future__ import annotations
 
