@@ -1,4 +1,4 @@
-"""The files that a repository's host reads: forms of issues, the workflow, and the pages beside them."""
+"""What a repository's host reads: forms of issues, the workflow, and the pages beside them."""
 
 from __future__ import annotations
 

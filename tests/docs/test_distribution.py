@@ -1,4 +1,4 @@
-"""What `pip install memberscope` brings: wheel and sdist built here, and installed by themselves."""
+"""What `pip install memberscope` brings: wheel and sdist, built here and installed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The built documentation: no warning, one search box, six sections, nothing loaded from elsewhere."""
+"""The built documentation: no warning, one search box, six sections, nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Page(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.searches = 0
+        self.depth = 0  # of elements within the sidebar's tree
         self.loaded: list[str] = []
         self.sections: list[str] = []
 
@@ -28,8 +29,14 @@ class Page(HTMLParser):
         self.searches += tag == "form" and given.get("role") == "search"
         source = given.get("src") or (given.get("href") if tag == "link" else None)
         self.loaded += [source] if source else []
-        if tag == "li" and "toctree-l1" in (given.get("class") or ""):
-            self.sections.append(given.get("class") or "")
+        kinds = (given.get("class") or "").split()
+        if tag == "div" and (self.depth or "sidebar-tree" in kinds):
+            self.depth += 1
+        if tag == "li" and self.depth and "toctree-l1" in kinds:
+            self.sections.append(" ".join(kinds))
+
+    def handle_endtag(self, tag: str) -> None:
+        self.depth -= tag == "div" and self.depth > 0
 
 
 def test_the_site_builds_without_a_warning_and_has_one_search_box(tmp_path):
