@@ -21,6 +21,9 @@ features = ["x0"]
 
 [policy]
 use = "demo"
+
+[audit]
+attacks = ["loss", "gap"]
 """
 
 
@@ -72,8 +75,8 @@ def test_a_model_of_the_command_line_has_no_line(audited):
     call("audit", "ml/audit.toml", "--signals", "t.csv", "--out", "other", cwd=audited)
     call("check", "other", "--write", "o.sarif", cwd=audited)
     assert read_place(audited / "o.sarif") == ("ml/audit.toml", 1)
-    flags = ("--signals", "s.csv", "--features", "x0", "--policy", "demo", "--out", "flags")
-    call("audit", *flags, cwd=audited)
+    flags = ("--signals", "s.csv", "--features", "x0", "--policy", "demo", "--attacks", "loss,gap")
+    call("audit", *flags, "--out", "flags", cwd=audited)
     call("check", "flags", "--write", "f.sarif", cwd=audited)
     assert read_place(audited / "f.sarif") == ("flags/result.json", 1)
 
