@@ -98,7 +98,7 @@ def _build_component(result: Result) -> dict[str, object]:
 
 def _build_metrics(result: Result) -> list[dict[str, object]]:
     """Build one metric for each number, with its interval, and what it holds for as its slice."""
-    found = []
+    found: list[dict[str, object]] = []
     for entry in list_key_estimates(result):
         numbers = collect_numbers(entry)
         limits = {

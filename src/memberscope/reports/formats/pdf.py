@@ -77,7 +77,7 @@ def _print_page(text: str) -> bytes:
                 page.evaluate(OPEN_FOLDS)
                 return page.pdf(
                     format="A4",
-                    margin=dict.fromkeys(("left", "right", "top"), MARGIN) | {"bottom": "15mm"},
+                    margin={"left": MARGIN, "right": MARGIN, "top": MARGIN, "bottom": "15mm"},
                     print_background=True,
                     display_header_footer=True,
                     header_template="<span></span>",

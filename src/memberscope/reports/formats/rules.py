@@ -99,7 +99,7 @@ def _match_group(claim: AnyClaim, sentence: str) -> str | None:
     if claim.group is None or "=" in claim.group:
         return None
     # The claim's own words around a value, since the values stand in the data alone
-    head, _, tail = replace(claim, group=ANY_VALUE).sentence().partition(ANY_VALUE)  # type: ignore[call-arg]
+    head, _, tail = replace(claim, group=ANY_VALUE).sentence().partition(ANY_VALUE)
     if not (sentence.startswith(head) and sentence.endswith(tail)):
         return None
     value = sentence[len(head) : len(sentence) - len(tail)]
