@@ -16,7 +16,9 @@ PAGES = [
     ROOT / "README.md",
     *(page for page in sorted((ROOT / "docs").rglob("*.md")) if page.name != "renamed.md"),
 ]
-DOTTED = re.compile(r"(?<![\w./@-])memberscope(?!\.xml\b)((?:[.:][A-Za-z_]\w*)+)(?![\w/])")
+DOTTED = re.compile(
+    r"(?<![\w./@-])memberscope(?!\.(?:xml|sarif)\b)((?:[.:][A-Za-z_]\w*)+)(?![\w/])"
+)
 IMPORTED = re.compile(r"from (memberscope[\w.]*) import ([\w, ]+)")
 # a path from the root, or one below src/memberscope in code quotes
 PLACED = re.compile(r"(?<![\w./-])((?:src|tests|benchmarks)/[\w./-]*\w)(?![\w*{<$])")

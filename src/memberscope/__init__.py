@@ -125,6 +125,7 @@ register_views(
             "open_progress",
             "render_card",
             "save_result",
+            "write_format",
         ),
         "memberscope.reports",
     )

@@ -155,3 +155,18 @@ def require_private_file(path: Path) -> None:
             f"Expected a file that only its owner and group may read, got {str(path)!r}, which "
             f"everybody may. Run chmod 600 {path}, and make a new secret if others use this machine."
         )
+
+
+def name_repository_path(path: Path) -> str:
+    """Name a file as its repository does: from the root that has `.git`, else from the working folder.
+
+    A file outside both is its name alone, since other machines have other folders.
+
+    >>> name_repository_path(Path.cwd() / "made" / "up.toml").endswith("made/up.toml")
+    True
+    >>> name_repository_path(Path("/elsewhere/audit.toml"))
+    'audit.toml'
+    """
+    place = Path(os.path.abspath(path))
+    root = next((folder for folder in place.parents if (folder / ".git").exists()), Path.cwd())
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else place.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_error, print_line
 
 Progress = Callable[[str, int, int], None]
+NO_PLACE: Mapping[str, str] = {}
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
@@ -24,6 +25,10 @@ def audit_from_options(options: Options) -> Result:
         InputError: The options or the data are not usable, or the folder holds the result of
             another audit.
     """
+    from memberscope.cli.options.configuration import describe_model_place
+
+    # Read before the audit, since the file may have changed or gone when it ends
+    place = describe_model_place(options)
     plan, subject, training = build_audit(options)
     if (missing := find_missing_declaration(plan, subject)) is not None:
         print_line(missing)
@@ -35,6 +40,7 @@ def audit_from_options(options: Options) -> Result:
         records=not options.no_records,
         show_ids=bool(options.show_ids),
         overwrite=bool(options.overwrite),
+        place=place,
         arguments=_find_typed_arguments(),
         verbose=bool(options.verbose),
     )
@@ -97,12 +103,14 @@ def audit_into_folder(
     records: bool = True,
     show_ids: bool = False,
     overwrite: bool = False,
+    place: Mapping[str, str] = NO_PLACE,
     arguments: Callable[[str], str] | None = None,
     verbose: bool = False,
 ) -> Result:
     """Run `plan` on `subject` into the folder `out`, with progress bars, reports and a summary.
 
-    What an earlier run of the same audit left there is used.
+    What an earlier run of the same audit left there is used. `place` says where a configuration names
+    the model, for the environment of the result.
     """
     from rich.console import Console
 
@@ -115,6 +123,8 @@ def audit_into_folder(
         result = resume_audit(
             plan, subject, out, training=training, overwrite=overwrite, progress=follow
         )
+    # The environment is what may differ between two runs of the same audit
+    result = result.model_copy(update={"environment": {**result.environment, **place}})
     write_all(result, out, records=records, show_ids=show_ids)
     print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent

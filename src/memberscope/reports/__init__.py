@@ -11,7 +11,6 @@ from memberscope.reports.comparison_terminal import (
 from memberscope.reports.explain import explain, explain_record, list_topics
 from memberscope.reports.files.arrays_file import read_arrays, write_arrays
 from memberscope.reports.files.audit_folder import write_all
-from memberscope.reports.files.junit_xml import render_junit, write_junit
 from memberscope.reports.files.records_csv import is_records_file_current, write_records
 from memberscope.reports.files.result_json import (
     format_result_json,
@@ -20,6 +19,16 @@ from memberscope.reports.files.result_json import (
     write_result,
 )
 from memberscope.reports.files.verified_files import read_verified, read_verified_frontier
+from memberscope.reports.formats import (
+    find_format,
+    list_formats,
+    refuse_mistaken_files,
+    render_format,
+    render_junit,
+    write_format,
+    write_formats,
+    write_junit,
+)
 from memberscope.reports.frontier import (
     frontier_schema,
     print_frontier,
@@ -58,11 +67,13 @@ __all__ = [
     "describe_result",
     "explain",
     "explain_record",
+    "find_format",
     "format_comparison_json",
     "format_result_json",
     "frontier_schema",
     "is_records_file_current",
     "list_citations",
+    "list_formats",
     "list_topics",
     "load",
     "open_progress",
@@ -74,8 +85,10 @@ __all__ = [
     "read_result",
     "read_verified",
     "read_verified_frontier",
+    "refuse_mistaken_files",
     "render_card",
     "render_comparison",
+    "render_format",
     "render_junit",
     "render_report",
     "result_schema",
@@ -86,6 +99,8 @@ __all__ = [
     "write_arrays",
     "write_comparison",
     "write_comparison_page",
+    "write_format",
+    "write_formats",
     "write_frontier",
     "write_junit",
     "write_records",

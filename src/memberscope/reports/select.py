@@ -100,6 +100,28 @@ def find_headline(result: Result) -> Estimate | None:
     return find_estimate(result, attack=STRONGEST, level=found[-1], metric="tpr", fpr=min(rates))
 
 
+def list_group_estimates(result: Result) -> list[Estimate]:
+    """List what the leading attack finds in each class and group at the headline's rate and level.
+
+    Groups are estimated for the attack that leads over all rates, which need not be the one that
+    finds most at this rate.
+    """
+    best = find_headline(result)
+    if best is None:
+        return []
+    found = [
+        entry
+        for entry in result.estimates
+        if entry.group is not None
+        and entry.attack != STRONGEST
+        and entry.target == "target"
+        and (entry.metric, entry.fpr, entry.threshold) == ("tpr", best.fpr, "best")
+        and (entry.access, entry.restriction) == (best.access, best.restriction)
+    ]
+    # Where every attack was estimated by group, the one of the headline is meant
+    return [entry for entry in found if entry.attack == best.reaching_attack] or found
+
+
 def format_interval(entry: NumberWithLimits, *, rate: bool = True) -> str:
     """Format an estimate with its limits: as percentages, or as plain numbers.
 

@@ -24,6 +24,7 @@ from memberscope.reports.select import (
     find_headline,
     format_interval,
     group_skipped_attacks,
+    list_group_estimates,
     list_levels,
     list_unmeasured_levels,
 )
@@ -183,25 +184,8 @@ def _choose_entries(shares: list[float]) -> list[int]:
 
 
 def _list_worst_group(result: Result) -> list[Text]:
-    """Say in which class or group the leading attack finds most.
-
-    Groups are estimated for the attack that leads over all rates, which need not be the one that
-    finds most at this rate.
-    """
-    best = find_headline(result)
-    if best is None:
-        return []
-    found = [
-        entry
-        for entry in result.estimates
-        if entry.group is not None
-        and entry.attack != STRONGEST
-        and entry.target == "target"
-        and (entry.metric, entry.fpr, entry.threshold) == ("tpr", best.fpr, "best")
-        and (entry.access, entry.restriction) == (best.access, best.restriction)
-    ]
-    # Where every attack was estimated by group, the one of the headline is meant
-    groups = [entry for entry in found if entry.attack == best.reaching_attack] or found
+    """Say in which class or group the leading attack finds most."""
+    groups = list_group_estimates(result)
     if not groups:
         return []
     worst = max(groups, key=lambda entry: entry.value)

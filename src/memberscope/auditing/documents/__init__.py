@@ -17,10 +17,11 @@ from memberscope.auditing.documents.diagnostics import (
     TargetsSummary,
 )
 from memberscope.auditing.documents.plan_document import CustomDocument
-from memberscope.auditing.documents.policy import EXAMPLES, KINDS, EpsilonClaim
+from memberscope.auditing.documents.policy import EXAMPLES, KINDS, AnyClaim, EpsilonClaim
 from memberscope.auditing.documents.result import FORMAT
 
 __all__ = [
+    "AnyClaim",
     "Baseline",
     "Compared",
     "CustomDocument",

@@ -286,6 +286,21 @@ class Result(BaseModel):
         """
         return load_view("save_result")(self, folder, records=records, show_ids=show_ids)
 
+    def write(self, path: str | PathLike[str], format: str | None = None) -> Any:
+        """Write the result as a file that another program reads, such as `audit.sarif`.
+
+        Args:
+            path: The file; its suffix says the format (`memberscope.reports.list_formats`).
+            format: The format, where the suffix does not say it.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: There is no such format, or the file cannot be written.
+        """
+        return load_view("write_format")(self, path, format)
+
     def citations(self) -> list[Any]:
         """List the works behind the attacks that ran, each with `arxiv`, `bibtex`, `attacks`."""
         found: list[Any] = load_view("list_citations")(self)

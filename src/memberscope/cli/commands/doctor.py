@@ -18,6 +18,7 @@ EXTRAS = {
     "lightgbm": "LightGBM models (memberscope[boost])",
     "xgboost": "XGBoost models (pip install xgboost, or xgboost-cpu)",
     "transformers": "Hugging Face classifiers (memberscope[hf])",
+    "playwright": "PDF reports (memberscope[pdf], with Chromium or Chrome)",
     "keras": "Keras models (pip install keras, with torch or another backend)",
 }
 CORE = ("numpy", "scipy", "scikit-learn", "pydantic", "safetensors", "skops")

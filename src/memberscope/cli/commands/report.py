@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from memberscope.cli.options.choices import FORMATS
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
@@ -20,6 +21,18 @@ class ReportOptions:
         default=None,
         shown="the folder of the audit",
     )
+    write: tuple[Path, ...] | None = add_option(
+        "Write this file instead; its suffix says the format: .sarif, .xml (JUnit), .md, .card.md, "
+        ".cdx.json or .pdf.",
+        default=None,
+        is_repeated=True,
+    )
+    format: str | None = add_option(
+        "The format of the one --write, where its suffix does not say it.",
+        default=None,
+        choices=FORMATS,
+        value="format",
+    )
     show_ids: bool = add_option("Show ids instead of hashes.", default=False)
     verbose: bool = add_option(
         "Print the long tables and every note, not the summary alone.", default=False
@@ -28,16 +41,34 @@ class ReportOptions:
 
 @take_options(ReportOptions)
 def rewrite_report(options: ReportOptions) -> None:
-    """Write report.html again from result.json and arrays.safetensors, and print the summary."""
+    """Write report.html again from result.json and arrays.safetensors, and print the summary.
+
+    With --write it writes the files named there, and report.html only beside --out.
+    """
     from rich.console import Console
 
-    from memberscope.reports import print_summary, read_arrays, read_result, write_report
+    from memberscope.reports import (
+        print_summary,
+        read_arrays,
+        read_result,
+        refuse_mistaken_files,
+        write_formats,
+        write_report,
+    )
 
+    files = options.write or ()
+    refuse_mistaken_files(files, options.format)
     result, out = options.result, options.out
     folder = result if result.is_dir() else result.parent
+    found = read_result(result)
     arrays = read_arrays(folder) if (folder / "arrays.safetensors").is_file() else None
-    found = read_result(result).model_copy(update={"arrays": arrays})
-    target = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
-    write_report(found, target, show_ids=options.show_ids)
+    found = found.model_copy(update={"arrays": arrays})
+    ids = options.show_ids
+    written = write_formats(found, files, options.format, document=result, show_ids=ids)
+    if out is not None or not files:
+        page = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
+        write_report(found, page, show_ids=ids)
+        written.append(page)
     print_summary(found, Console(), folder, verbose=options.verbose)
-    print_line(f"Written to {target}")
+    for file in written:
+        print_line(f"Written to {file}")

@@ -10,6 +10,7 @@ ACCESS = ("label", "probabilities", "logits", "white_box")
 ATTACKS = "memberscope.attacks:list_attacks"
 POLICIES = "memberscope.auditing:list_bundled_policies"
 TOPICS = "memberscope.reports:list_topics"
+FORMATS = "memberscope.reports:list_formats"
 FUNCTION = "module:function"
 
 # By the names of `Options`: an option that is not here has any value of its type

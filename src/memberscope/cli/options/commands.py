@@ -84,7 +84,7 @@ def merge_options(
 
     base = read_audit_config(config) if config else Options()
     given = {name: value for name, value in flags.items() if value is not None}
-    return replace(base, **{**variables, **given})
+    return replace(base, **{"config": config, **variables, **given})
 
 
 def _describe_command(

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope._files import parse_toml, read_regular_file
+from memberscope._files import name_repository_path, parse_toml, read_regular_file
 from memberscope.cli.options.lookup import ALIASES, ROWS, SECTIONS
 from memberscope.cli.options.table import Options
 from memberscope.errors import InputError
@@ -17,6 +17,7 @@ from memberscope.errors import InputError
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+MODEL_KEYS = ("signals", "url", "model")  # the order in which they are taken
 WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes"}
 
 
@@ -170,3 +171,35 @@ def _read_policy_section(table: Any, path: Path) -> Any:
     return (
         table["use"] if table["use"] in list_bundled_policies() else str(path.parent / table["use"])
     )
+
+
+def describe_model_place(options: Options) -> dict[str, str]:
+    """Say where a configuration names the audited model, for a result's environment.
+
+    `config_file` is its path in the repository, and `config_line` the line of the model, left out
+    where a flag or a variable named another one. Empty without a configuration.
+    """
+    if options.config is None:
+        return {}
+    found = {"config_file": name_repository_path(options.config)}
+    key = next((name for name in MODEL_KEYS if getattr(options, name)), None)
+    if key is None or getattr(read_audit_config(options.config), key) != getattr(options, key):
+        return found
+    line = _find_model_line(options.config, key)
+    return found if line is None else {**found, "config_line": str(line)}
+
+
+def _find_model_line(path: Path, key: str) -> int | None:
+    """Find the line, from 1, that gives `key` below [target]; None where several lines do."""
+    lines = read_regular_file(path).decode().split("\n")
+    for number, line in enumerate(lines, 1):
+        if key not in line:
+            continue
+        # TOML's own reader decides, so that comments and other sections are not taken for it
+        try:
+            document = parse_toml("\n".join(lines[:number]))
+        except ValueError:
+            continue
+        if key in document.get("target", {}):
+            return number
+    return None

@@ -1,1 +1,1 @@
-"""The files of an audit's folder: result, arrays, records and JUnit."""
+"""The files of an audit's folder: result, arrays and records."""
