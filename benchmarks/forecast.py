@@ -4,8 +4,7 @@ Forecast, truth and their ratio.
 
     python benchmarks/forecast.py              # all five
     python benchmarks/forecast.py forest http  # some
-    python benchmarks/forecast.py constants    # the constants of auditing/costs.py as they are on
-    this machine
+    python benchmarks/forecast.py constants    # factors for the constants of this machine
 
 Processor seconds are compared, since they do not depend on what else the machine does; what an
 endpoint's rate limit makes the audit wait is added on both sides. Wall time stands beside. Each
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from aims import judge
 from memberscope.auditing import (
     Plan,
     Subject,
@@ -224,10 +224,9 @@ def report(
 ) -> None:
     """Print one workload."""
     said = found.seconds.total
-    mark = "" if 0.5 <= said / truth <= 2 else "  BEYOND A FACTOR OF TWO"
     print(
-        f"{work.name}: forecast {said:.1f} s, truth {truth:.1f} s, ratio {said / truth:.2f}{mark} "
-        f"(wall {wall:.1f} s)"
+        f"{work.name}: forecast {said:.1f} s, truth {truth:.1f} s (wall {wall:.1f} s), ratio "
+        f"{said / truth:.2f} {judge(work.name, said / truth, at_least=0.5, at_most=2)}"
     )
     parts = {name: value for name, value in vars(found.seconds).items() if value}
     print("  forecast: " + ", ".join(f"{name} {value:.1f}" for name, value in parts.items()))
