@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betainc, ndtr, ndtri
+from scipy.special import bdtr, betainc, ndtr, ndtri
 
 from memberscope._check import check_rate
 from memberscope.statistics.curves.effective_sizes import effective_sizes, kish_members
@@ -20,6 +20,8 @@ from memberscope.types import Floats, Ints
 
 STEPS = 14  # halvings of the search, which leave an error below the simulation's own
 RUNS = 1200  # simulated audits; the power is known to one point in a hundred
+FEW = 120  # of them, which decide where the power is far from the one asked for
+DOUBT = 1e-6  # chance beyond which the few do not decide
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
 MANY = 25_000  # non-members, from which on those above every rank are drawn as one cell
 
@@ -94,14 +96,25 @@ def minimum_detectable_tpr(
     # Looking p-values up is far faster than beta functions in each step of the search
     table = _p_value_table(n_members, limit)
 
-    places = ndtri(layout.edges)
+    # On the scale on which the curve of a larger TPR is shifted
+    layout = layout._replace(edges=ndtri(layout.edges))
+    few = _take_runs(layout, FEW)
 
-    def detected(shift: float) -> bool:
-        heights = ndtr(places + shift)
-        counts = _counts_at_ranks(_member_counts(heights, sizes, layout.fold), layout)
+    def count_detected(runs: CellLayout, shift: float) -> int:
+        heights = ndtr(runs.edges + shift)
+        counts = _counts_at_ranks(_member_counts(heights, sizes, runs.fold), runs)
         # The p-value of each rank, weighted as in the lower limit's mixture
         below = np.interp(counts * TABLE_STEPS, np.arange(len(table)), table)
-        return bool(np.mean(below @ weights < tail) >= power)
+        return int((below @ weights < tail).sum())
+
+    def detected(shift: float) -> bool:
+        # Most steps of the search are far from its end, where a tenth of the audits tells
+        seen = count_detected(few, shift)
+        if bdtr(seen, FEW, power) < DOUBT:
+            return False
+        if 1 - bdtr(seen - 1, FEW, power) < DOUBT:
+            return True
+        return count_detected(layout, shift) >= power * len(layout.edges)
 
     # From the shift at which the TPR is `limit` itself to one at which it is all but 1
     low, high = -float(ndtri(fpr)) + float(ndtri(max(limit, fpr))), 7.0 - float(ndtri(fpr))
@@ -216,6 +229,12 @@ def _strict_places(counts: Ints, sizes: Ints) -> Floats:
     accused = np.where(counts > 0, np.cumsum(counts, axis=2), sizes.max() + 1)
     accused = np.minimum.accumulate(accused[:, :, ::-1], axis=2)[:, :, ::-1]
     return np.asarray((accused / sizes[None, :, None]).reshape(len(counts), -1), dtype=np.float64)
+
+
+def _take_runs(layout: CellLayout, n: int) -> CellLayout:
+    """Take the first `n` simulated audits; what all share has one row, which stays."""
+    edges, fold, vertex, below, share = layout
+    return CellLayout(edges[:n], fold, vertex[:n], below[:n], share[:n])
 
 
 def _untied_layout(ranks: Floats, n: int) -> CellLayout:

@@ -28,7 +28,7 @@ from memberscope.types import Bools, Ints
 # Share of the allowed false positives that tie at the threshold beyond which an attack counts as
 # coarse
 COARSE = 0.1
-MANY = 25_000  # non-members from which on the cases of a forecast are computed in threads
+MANY = 5_000  # non-members from which on the cases of a forecast are computed in threads
 
 
 def compute_detectable_rates(
