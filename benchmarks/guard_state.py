@@ -67,7 +67,8 @@ async def microseconds(state: State, wanted: list[list[Bucket]], at_once: int) -
 async def speeds(redis_url: str | None) -> None:
     """The table of speeds."""
     print(
-        "microseconds of take(), no aim".ljust(34) + "".join(f"{n:>5} records" for n in (1, 10, 100))
+        "microseconds of take(), no aim".ljust(34)
+        + "".join(f"{n:>5} records" for n in (1, 10, 100))
     )
     rows: list[tuple[str, State, int]] = [("memory", MemoryState(CLIENTS), 1)]
     if redis_url:
