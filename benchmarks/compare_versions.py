@@ -116,8 +116,8 @@ def audit_stored(signal: str) -> Any:
     from memberscope.targets import StoredSignals
 
     rng, member = np.random.default_rng(6), np.arange(2 * N) < N
-    losses = signal == "losses"
-    labels = np.zeros(2 * N, dtype=np.int64) if losses else rng.integers(0, 5, 2 * N)
+    losses = signal == "loss"
+    labels = rng.integers(0, 5, 2 * N)
     logits = rng.normal(size=(2 * N, 5))
     logits[np.arange(2 * N), labels] += 1 + member
     p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -151,7 +151,7 @@ SCENES: dict[str, Callable[[], Any]] = {
     "unit": lambda: audit_model(10, 5, unit=list_people()),
     "wide": lambda: audit_model(779, 0),
     "stored": lambda: audit_stored("probabilities"),
-    "losses": lambda: audit_stored("losses"),
+    "losses": lambda: audit_stored("loss"),
 }
 
 
