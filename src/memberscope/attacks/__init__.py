@@ -47,6 +47,7 @@ from memberscope.attacks.threshold import (
     Loss,
     Margin,
     ModifiedEntropy,
+    build_fold_scorer,
 )
 from memberscope.errors import InputError
 from memberscope.types import Attack
@@ -166,6 +167,7 @@ __all__ = [
     "VARIANTS",
     "WHITE_BOX",
     "as_signal",
+    "build_fold_scorer",
     "find_attacks",
     "is_attack",
     "is_shipped",

@@ -14,13 +14,14 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from memberscope._check import check_binary_scores
 from memberscope.attacks._inputs import require_needs
-from memberscope.statistics import find_best_balanced_threshold, roc
-from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal
+from memberscope.types import Access, Attack, Bools, Evidence, Floats, Ints, Needs, Signal
 
 Thresholds = Literal["global", "per_class"]
 
@@ -44,21 +45,54 @@ def build_threshold_needs(
     return Needs(access=access, signals=signals, known="none" if thresholds == "global" else "both")
 
 
-def _learn_class_thresholds(scores: Floats, evidence: Evidence) -> Floats:
-    """Learn a threshold (n,) for each record's class from known records.
+@dataclass(frozen=True, eq=False)
+class RankedScores:
+    """Scores (n,) with the places of the records from the highest score down.
+
+    `order` (n,) are those of all records, `classes` those of each class.
+    """
+
+    scores: Floats
+    order: Ints
+    classes: list[Ints]
+
+
+def _rank_scores(scores: Floats, labels: Ints) -> RankedScores:
+    """Sort once what every choice of known records is compared by."""
+    order = np.argsort(-scores)
+    by_class = order[np.argsort(labels[order], kind="stable")]
+    ends = np.cumsum(np.bincount(labels))
+    classes = [own for own in np.split(by_class, ends[:-1]) if len(own)]
+    return RankedScores(scores, order, classes)
+
+
+def _find_balanced_threshold(scores: Floats, member: Bools) -> float:
+    """Find the strictest threshold with the best balanced accuracy for scores that descend."""
+    ends = np.flatnonzero(np.append(scores[1:] != scores[:-1], True))
+    tp = np.cumsum(member)[ends]
+    n_members = int(tp[-1])
+    # Whole numbers, so that equals are equal
+    advantage = tp * (len(member) - n_members) - (ends + 1 - tp) * n_members
+    return float(scores[ends[np.argmax(advantage)]])
+
+
+def _shift_by_class(ranked: RankedScores, evidence: Evidence) -> Floats:
+    """Subtract from each score (n,) the threshold of its class, learned from known records.
 
     A class that lacks known members or known non-members gets the global threshold.
     """
-    known, member = evidence.known >= 0, evidence.known == 1
+    scores, known, member = ranked.scores, evidence.known >= 0, evidence.known == 1
+    check_binary_scores(scores[known], member[known])
     # Learned first: classes without known records of both kinds fall back on it
-    everywhere = find_best_balanced_threshold(roc(scores[known], member[known]))
+    learn = ranked.order[known[ranked.order]]
+    everywhere = _find_balanced_threshold(scores[learn], member[learn])
     thresholds = np.full(len(scores), everywhere)
-    for label in np.unique(evidence.labels):
-        of_class = evidence.labels == label
-        learn = of_class & known
+    for own in ranked.classes:
+        learn = own[known[own]]
         if member[learn].any() and not member[learn].all():
-            thresholds[of_class] = find_best_balanced_threshold(roc(scores[learn], member[learn]))
-    return thresholds
+            thresholds[own] = _find_balanced_threshold(scores[learn], member[learn])
+    # Shifted, so that one threshold at zero serves all classes
+    return scores - thresholds
 
 
 class Thresholded(Attack, Protocol):
@@ -83,6 +117,28 @@ def score_statistic(
     require_needs(attack, evidence)
     scores = statistic(evidence)
     if attack.thresholds == "per_class":
-        # Shifted, so that one threshold at zero serves all classes
-        scores = scores - _learn_class_thresholds(scores, evidence)
+        scores = _shift_by_class(_rank_scores(scores, evidence.labels), evidence)
     return np.where(evidence.hidden, scores, np.nan)
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedStatistic:
+    """A thresholded attack on one evidence, of which other records are known at each call.
+
+    The statistic does not depend on who is known, so it is computed and sorted once.
+    """
+
+    attack: Any
+    statistic: Callable[[Evidence], Floats]
+    _kept: list[RankedScores] = field(default_factory=list, init=False)
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give the shifted statistic (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks what the attack needs.
+        """
+        require_needs(self.attack, evidence)
+        if not self._kept:
+            self._kept.append(_rank_scores(self.statistic(evidence), evidence.labels))
+        return np.where(evidence.hidden, _shift_by_class(self._kept[0], evidence), np.nan)

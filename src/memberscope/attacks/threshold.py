@@ -23,6 +23,7 @@ arXiv:2005.13702.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ import numpy as np
 
 from memberscope._numerics import round_to_40_bits
 from memberscope.attacks._class_thresholds import (
+    FoldedStatistic,
     Thresholds,
     build_threshold_needs,
     name_attack,
@@ -46,7 +48,7 @@ from memberscope.attacks._inputs import (
     true_class_margin,
     true_class_probability,
 )
-from memberscope.types import Access, Evidence, Floats, Needs, Signal, SignalSpec
+from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal, SignalSpec
 
 PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
 
@@ -132,6 +134,20 @@ class _OneStatistic(ABC):
     @abstractmethod
     def _statistic(self, evidence: Evidence) -> Floats:
         """Give the number (n,) of each record; higher for likelier members."""
+
+
+def build_fold_scorer(attack: Attack) -> Callable[[Evidence, np.random.Generator], Floats]:
+    """Build what scores one evidence several times as `attack` does, other records known each time.
+
+    What does not depend on the known records is computed once.
+
+    >>> evidence = Evidence("labels", np.array([[[0.0]], [[1]], [[0]]]), np.zeros(3, int), np.array([1, 0, -1]))
+    >>> build_fold_scorer(Gap("per_class"))(evidence, np.random.default_rng(0)).tolist()
+    [nan, nan, 0.0]
+    """
+    if isinstance(attack, _OneStatistic) and attack.thresholds == "per_class":
+        return FoldedStatistic(attack, attack._statistic).score
+    return attack.score
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ RUNS = 1200  # simulated audits; the power is known to one point in a hundred
 FEW = 120  # of them, which decide where the power is far from the one asked for
 DOUBT = 1e-6  # chance beyond which the few do not decide
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
-MANY = 25_000  # non-members, from which on those above every rank are drawn as one cell
+MANY = 5_000  # non-members, from which on those above every rank are drawn as one cell
 
 
 class CellLayout(NamedTuple):
