@@ -92,7 +92,8 @@ def _shift_by_class(ranked: RankedScores, evidence: Evidence) -> Floats:
         if member[learn].any() and not member[learn].all():
             thresholds[own] = _find_balanced_threshold(scores[learn], member[learn])
     # Shifted, so that one threshold at zero serves all classes
-    return scores - thresholds
+    shifted: Floats = scores - thresholds
+    return shifted
 
 
 class Thresholded(Attack, Protocol):

@@ -29,7 +29,7 @@ from memberscope.types import Attack
 
 START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
-FITTED = (0.03, 1.2e-5)  # one that is fitted once a fold and once a pair of folds
+FITTED = (0.03, 8.0e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
 # Quantile regression on features, all folds: in all, for each record, and the records up to which
 # fitting takes longer
