@@ -46,7 +46,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Each figure with an aim is printed with whether it holds, and all of them again at the end.
+bench: export BENCH_FIGURES = $(CURDIR)/.bench-figures.jsonl
 bench: $(VENV)/.dev
+	rm -f $(BENCH_FIGURES)
 	$(BIN)/python benchmarks/bootstrap.py
 	$(BIN)/python benchmarks/scale.py
 	$(BIN)/python benchmarks/audit_stages.py
@@ -58,6 +61,10 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/searches.py
+	$(BIN)/python benchmarks/effort.py time
+	$(BIN)/python benchmarks/effort.py references
+	$(BIN)/python benchmarks/effort.py pipeline
+	$(BIN)/python benchmarks/effort.py pipeline --busy
 	$(BIN)/python benchmarks/gradients.py
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2
@@ -70,6 +77,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/keyed_noise.py
 	$(BIN)/python benchmarks/guard_state.py
 	$(MAKE) bench-label-only
+	$(BIN)/python benchmarks/aims.py $(BENCH_FIGURES)
 
 # What benchmarks compare with lives in an environment of its own.
 .venv-bench/.done: benchmarks/requirements.txt constraints.txt pyproject.toml

@@ -18,6 +18,7 @@ import lightgbm
 import numpy as np
 
 import memberscope
+from aims import judge
 from memberscope.auditing import Plan, run
 from memberscope.auditing.collect import collect
 from memberscope.reports import write_all
@@ -74,7 +75,7 @@ def draw_records(side: int, columns: int, classes: int) -> tuple[np.ndarray, np.
     return x, (x @ rng.normal(size=(columns, classes)) + noise).argmax(axis=1)
 
 
-def time_audit(side: int, columns: int, classes: int) -> None:
+def time_audit(side: int, columns: int, classes: int, *, busy: bool) -> None:
     """Print what each step takes, the floor, and whether the aims hold."""
     x, y = draw_records(side, columns, classes)
     model = lightgbm.LGBMClassifier(n_estimators=50, n_jobs=1, verbose=-1)
@@ -96,10 +97,13 @@ def time_audit(side: int, columns: int, classes: int) -> None:
         sum(pair) for pair in zip(clock.found["whole audit"], clock.found["report"], strict=True)
     )
     floor = clock.found["floor: predictions"][0]
-    print(f"audit and report: {spent / floor:.0f} times the floor's processor time")
-    for what, value, aim in (("processor", spent, AIM_WORK), ("wait", waited, AIM_WAIT)):
-        word = "holds" if value <= aim else "does not hold"
-        print(f"{what} {value:.1f} s, aim {aim:.0f} s: {word}")
+    print(f"audit and report: {spent / floor:.0f} times the floor's processor time (no aim)")
+    # What a person waits has an aim on an idle machine only
+    for what, value, aim in (
+        ("processor", spent, AIM_WORK),
+        ("wait", waited, None if busy else AIM_WAIT),
+    ):
+        print(f"{what} {value:.1f} s {judge(what, value, 's', at_most=aim)}")
 
 
 def main() -> None:
@@ -113,7 +117,7 @@ def main() -> None:
         environment = {"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2"}
         other = subprocess.Popen([sys.executable, "-c", BUSY], env=environment)
     try:
-        time_audit(*sizes)
+        time_audit(*sizes, busy=busy)
     finally:
         if other is not None:
             other.kill()

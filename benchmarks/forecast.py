@@ -4,8 +4,8 @@ Forecast, truth and their ratio.
 
     python benchmarks/forecast.py              # all five
     python benchmarks/forecast.py forest http  # some
-    python benchmarks/forecast.py constants    # the constants of auditing/costs.py as they are on
-    this machine
+    python benchmarks/forecast.py constants [n ...]  # factors for the constants of this machine, from
+    audits of so many members
 
 Processor seconds are compared, since they do not depend on what else the machine does; what an
 endpoint's rate limit makes the audit wait is added on both sides. Wall time stands beside. Each
@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 
+from aims import judge
 from memberscope.auditing import (
     Plan,
     Subject,
@@ -224,10 +225,9 @@ def report(
 ) -> None:
     """Print one workload."""
     said = found.seconds.total
-    mark = "" if 0.5 <= said / truth <= 2 else "  BEYOND A FACTOR OF TWO"
     print(
-        f"{work.name}: forecast {said:.1f} s, truth {truth:.1f} s, ratio {said / truth:.2f}{mark} "
-        f"(wall {wall:.1f} s)"
+        f"{work.name}: forecast {said:.1f} s, truth {truth:.1f} s (wall {wall:.1f} s), ratio "
+        f"{said / truth:.2f} {judge(work.name, said / truth, at_least=0.5, at_most=2)}"
     )
     parts = {name: value for name, value in vars(found.seconds).items() if value}
     print("  forecast: " + ", ".join(f"{name} {value:.1f}" for name, value in parts.items()))
@@ -237,10 +237,10 @@ def report(
     )
 
 
-def constants() -> None:
-    """Print each constant of `costs` multiplied by what its stage really took over what was forecast, at three sizes."""
+def constants(sizes: list[int]) -> None:
+    """Print by what each constant of `costs` is to be multiplied, and the stages that tell it."""
     ratios: dict[str, list[float]] = {}
-    for n in (1000, 5000, 20_000):
+    for n in sizes or (1000, 5000, 20_000):
         bare = replace(make_signals_subject(signals(n)), features=None)
         for subject in (bare, make_signals_subject(signals(n))):
             plan = Plan.normal(threat=PROBABILITIES, assume_exchangeable=True)
@@ -255,6 +255,8 @@ def constants() -> None:
                 last[0] = time.process_time()
 
             audit_subject(plan, subject, progress=note)
+            # Judging, most of which is the simulation of what could have been seen
+            spent["estimate"] += time.process_time() - last[0]
             kind = "with features" if subject.features is not None else "signals alone"
             for name, stage, value in (
                 (
@@ -262,7 +264,7 @@ def constants() -> None:
                     "attack",
                     said.scoring,
                 ),
-                ("PART", "estimate", said.estimating),
+                ("PART, SIMULATED", "estimate", said.estimating),
                 (
                     "BLIND, QUANTILE"
                     if kind != "signals alone"
@@ -284,7 +286,7 @@ def constants() -> None:
         )
     print(
         f"now: ATTACK {costs.ATTACK}, FITTED {costs.FITTED}, QUANTILE {costs.QUANTILE}, PART "
-        f"{costs.PART}, BLIND {costs.BLIND}"
+        f"{costs.PART}, SIMULATED {costs.SIMULATED}, BLIND {costs.BLIND}"
     )
 
 
@@ -298,8 +300,8 @@ WORKLOADS: dict[str, Callable[[], None]] = {
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["constants"]:
-        constants()
+    if sys.argv[1:2] == ["constants"]:
+        constants([int(size) for size in sys.argv[2:]])
     else:
         for chosen in sys.argv[1:] or WORKLOADS:
             WORKLOADS[chosen]()

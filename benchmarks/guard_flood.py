@@ -23,6 +23,7 @@ from statistics import median
 
 import numpy as np
 
+from aims import judge
 from guard_load import FEATURES, STAND, Client, bodies, written_policy
 from guard_stand import Served, guard, program
 
@@ -215,10 +216,12 @@ def main() -> None:
                 flush=True,
             )
     ratio = found["hostile"]["median"] / found["well-formed"]["median"]
+    errors = found["hostile"]["errors"]
     print(
-        f"flood: hostile beside well-formed, ratio of medians {ratio:.2f} (aim at most 2), errors "
-        f"{found['hostile']['errors']} (aim 0); {args.workers} workers, {args.connections} "
-        f"connections, {args.seconds:g} s each"
+        f"flood, {args.workers} workers, {args.connections} connections, {args.seconds:g} s each: "
+        f"hostile beside well-formed, ratio of medians {ratio:.2f} "
+        f"{judge('flood: ratio of medians', ratio, at_most=2)}, errors {errors} "
+        f"{judge('flood: errors', errors, at_most=0)}"
     )
 
 

@@ -29,6 +29,7 @@ from statistics import median
 
 import numpy as np
 
+from aims import judge
 from guard_stand import WATCHED, Served, equip, family, guard, program, resident
 
 FEATURES, BODIES, KEPT, CONNECTIONS = 30, 20_000, 20_000, 16
@@ -183,8 +184,9 @@ def latency(blocks: int = 40, size: int = 250) -> None:
         print(
             f"latency at {share}%: pass-through {np.median(passing):.2f} ms, guarded "
             f"{np.median(whole):.2f} ms, added "
-            f"{np.median(whole - passing):.2f} ms [{low:.2f}, {high:.2f}] (aim under {aim:g}; "
-            f"medians of {blocks} pairs of blocks of {size}, bootstrap over pairs)",
+            f"{np.median(whole - passing):.2f} ms [{low:.2f}, {high:.2f}], medians of {blocks} "
+            f"pairs of blocks of {size}, bootstrap over pairs "
+            f"{judge(f'latency added at {share}%', np.median(whole - passing), 'ms', at_most=aim)}",
             flush=True,
         )
 
@@ -261,11 +263,10 @@ def throughput(blocks: int = 12, seconds: int = 2) -> None:
         print(
             f"throughput ({title}): pass-through {median(rates[0]):.0f}/s, guarded "
             f"{median(rates[1]):.0f}/s, ratio {median(ratios):.2f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f}) (aim at least {aim:.2f}: "
-            f"{'holds' if median(ratios) >= aim else 'missed'}; median of {blocks} "
-            f"pairs of blocks of {seconds} s, {CONNECTIONS} "
-            f"connections); CPU {1e6 * spent[0, 0]:.0f} and {1e6 * spent[1, 0]:.0f} microseconds "
-            f"a request, and {1e6 * spent[1, 1]:.0f} of the monitor's process",
+            f"({min(ratios):.2f} to {max(ratios):.2f}), median of {blocks} pairs of blocks of "
+            f"{seconds} s, {CONNECTIONS} connections; CPU {1e6 * spent[0, 0]:.0f} and {1e6 * spent[1, 0]:.0f} microseconds "
+            f"a request, and {1e6 * spent[1, 1]:.0f} of the monitor's process "
+            f"{judge(f'throughput ({title})', median(ratios), at_least=aim)}",
             flush=True,
         )
 
@@ -289,10 +290,11 @@ def clients(n: int = 100_000) -> None:
             asked += wrk(served.port, clients=1 << 24, first=asked, seconds=10)[0]
         settled(served)
         kept = gauge(served, "memberscope_guard_monitor_clients")
+        more = resident(served.pids) - idle
         print(
-            f"memory: {idle:.0f} MB idle, {resident(served.pids) - idle:.0f} MB more after {asked} "
+            f"memory: {idle:.0f} MB idle, {more:.0f} MB more after {asked} "
             "requests of as many clients, "
-            f"of which the monitor holds {kept:.0f} (aim under 200)",
+            f"of which the monitor holds {kept:.0f} {judge('memory of clients', more, 'MB', at_most=200)}",
             flush=True,
         )
 
@@ -322,7 +324,7 @@ def hour(n: int = 500_000) -> None:
             )
             print(
                 f"hour: {name}: {shown} MB at even steps; {whole:+.2f} MB in 100,000 requests, "
-                f"over the last half {late:+.2f}"
+                f"over the last half {late:+.2f} (no aim)"
             )
         print(
             f"hour: {gauge(served, 'memberscope_guard_monitor_dropped_total'):.0f} queries not "
@@ -405,11 +407,11 @@ def workers(budget: int = 2000) -> None:
         server.wait()
     answered = sum(statuses)
     refill = budget * seconds / 86400
+    beyond = 100 * (answered / budget - 1)
     print(
         f"two workers: {answered} of a budget of {budget} records "
-        f"({100 * (answered / budget - 1):+.2f}%, of which {refill:.1f} were refilled; aim "
-        f"within 1%) in {seconds:.1f} s; the workers spent {shares[0]:.1f} and {shares[1]:.1f} s "
-        "of CPU",
+        f"({beyond:+.2f}%, of which {refill:.1f} were refilled) in {seconds:.1f} s; the workers spent {shares[0]:.1f} and {shares[1]:.1f} s "
+        f"of CPU {judge('two workers: beyond the budget', beyond, '%', at_least=-1, at_most=1)}",
         flush=True,
     )
 

@@ -67,7 +67,8 @@ async def microseconds(state: State, wanted: list[list[Bucket]], at_once: int) -
 async def speeds(redis_url: str | None) -> None:
     """The table of speeds."""
     print(
-        "microseconds a call of take()".ljust(34) + "".join(f"{n:>5} records" for n in (1, 10, 100))
+        "microseconds of take(), no aim".ljust(34)
+        + "".join(f"{n:>5} records" for n in (1, 10, 100))
     )
     rows: list[tuple[str, State, int]] = [("memory", MemoryState(CLIENTS), 1)]
     if redis_url:
@@ -88,7 +89,7 @@ def weight() -> None:
     print(
         f"memory for {CLIENTS:,} clients: {size / 2**20:.1f} MiB, {size / CLIENTS:.0f} bytes a "
         f"bucket; {RECORD_BYTES / 2**20:g} MiB for {places:,} records, {RECORD_BYTES / places:.1f} "
-        "bytes each"
+        "bytes each (no aim)"
     )
 
 
@@ -107,7 +108,7 @@ async def flood() -> None:
             left.append(n)
         print(
             f"{times:>3} identities a client's place: newcomers get {min(left)} to {max(left)} of "
-            f"100, median {median(left):g}"
+            f"100, median {median(left):g} (no aim)"
         )
 
 

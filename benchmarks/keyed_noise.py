@@ -57,7 +57,7 @@ def main() -> None:
         how = "votes" if found.seed is None else f"seed {found.seed}"
         return f"by {how}: {100 * exact:.0f}% right, AUC {area(found(seen))}"
 
-    print(f"Without noise: AUC {area(plain)}\n")
+    print(f"Without noise: AUC {area(plain)}; what these tables show has no aim\n")
     print("| noise | AUC | with the seed 0 | with a secret key |\n|---|---|---|---|")
     for scale in SCALES:
         public = OutputNoise(scale, seed=0)(plain)

@@ -16,8 +16,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from aims import judge
+
 READERS = {"pandas": (), "memberscope": (), "memberscope, pyarrow only": ("pandas",)}
 CORE = "memberscope, core"
+AIM = 1.5  # times pandas' seconds and memory, where pyarrow or pandas is installed
 
 CHILD = """
 import json, sys, time
@@ -118,7 +121,15 @@ def main() -> None:
                 seconds, megabytes = measure(name, path, blocked, repeats)
                 if name == "pandas":
                     base = (seconds, megabytes)
-                ratios = f"{seconds / base[0]:.2f} | {megabytes / base[1]:.2f}"
+                aim = AIM if name in READERS and name != "pandas" else None
+                cells = []
+                for what, ratio in (
+                    ("time", seconds / base[0]),
+                    ("memory", megabytes / base[1]),
+                ):
+                    verdict = judge(f"{kind}, {name}: {what} / pandas", ratio, at_most=aim)
+                    cells.append(f"{ratio:.2f} {verdict}")
+                ratios = " | ".join(cells)
                 print(
                     f"| {kind} | {name} | {seconds:.2f} | {megabytes:.0f} | {ratios} |", flush=True
                 )

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from aims import judge
 from memberscope.auditing import Plan, audit_subject, make_signals_subject
 from memberscope.targets import StoredSignals
 from memberscope.types import Access, ThreatModel
@@ -74,8 +75,7 @@ class Stages:
 
 def show_aim(name: str, value: float, aim: float, unit: str) -> None:
     """Print a number beside its aim, and whether it holds."""
-    holds = "holds" if value <= aim else "does not hold"
-    print(f"  {name}: {value:.2f} {unit}, aim {aim:g} {unit}: {holds}")
+    print(f"  {name}: {value:.2f} {unit} {judge(name, value, unit, at_most=aim)}")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.stats import norm
 
+from aims import judge
 from memberscope.attacks import BASE, RMIA, AttackR, Calibrated, LiRA, RobustLiRA
 from memberscope.types import Attack, Evidence
 
@@ -25,6 +26,7 @@ LOOPED, PAIRED, BLOCK = (
     2_000,
     500,
 )  # records of the slow ways, and rows a block of the pairwise matrix
+AIM = 0.1  # seconds of LiRA and of RMIA online
 
 
 def scene(signal: str, n: int, seed: int, *, outside: bool = False) -> Evidence:
@@ -102,11 +104,11 @@ def lira_row(evidence: Evidence) -> None:
     read = evidence.references.nbytes / fast / 1e9
     print(
         f"LiRA online, {N} records x {MODELS} models: {fast * 1e3:.1f} ms ({read:.1f} GB/s of "
-        "references)"
+        f"references) {judge('LiRA online', fast, 's', at_most=AIM)}"
     )
     print(
         f"  loop over records {slow:.1f} s (scaled from {LOOPED}): ratio {slow / fast:.0f}; "
-        f"relative difference {apart:.1e}"
+        f"relative difference {apart:.1e} (no aim)"
     )
 
 
@@ -120,7 +122,7 @@ def rmia_row(evidence: Evidence) -> None:
     equal = np.mean(scores[:PAIRED] == paired)
     print(
         f"RMIA online, {N} records x {OTHERS} population records x {MODELS} models: "
-        f"{fast * 1e3:.1f} ms"
+        f"{fast * 1e3:.1f} ms {judge('RMIA online', fast, 's', at_most=AIM)}"
     )
     print(
         f"  all pairs {slow:.1f} s (scaled from {PAIRED}, {N * OTHERS * 8 / 1e9:.0f} GB if held "
@@ -133,7 +135,7 @@ def rmia_row(evidence: Evidence) -> None:
     )
     print(
         f"largest difference {np.abs(scores[:PAIRED] - paired).max() * OTHERS:.0f} of {OTHERS} "
-        "pairs"
+        "pairs (no aim)"
     )
 
 
@@ -158,7 +160,7 @@ def main() -> None:
             ),
             3,
         )
-        print(f"{attack.name}: {took * 1e3:.1f} ms")
+        print(f"{attack.name}: {took * 1e3:.1f} ms {judge(attack.name, took, 's')}")
 
 
 if __name__ == "__main__":

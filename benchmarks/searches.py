@@ -28,6 +28,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OrdinalEncoder
 from threadpoolctl import threadpool_limits
 
+from aims import judge
 from memberscope.signals import measure_signal
 from memberscope.targets import SklearnTarget
 from memberscope.types import Records, SignalSpec
@@ -136,8 +137,8 @@ def print_timings(where: str, estimator: Pipeline, records: Records) -> None:
         )
     seconds = sum(timing.seconds for timing in timings.values())
     ratio = seconds / sum(timing.floor for timing in timings.values())
-    held = "holds" if ratio <= AIM else "does not hold"
-    print(f"both, {where}: {seconds:.1f} s, {ratio:.2f} floors (aim {AIM}: {held})", flush=True)
+    verdict = judge(f"both searches, {where}", ratio, "floors", at_most=AIM)
+    print(f"both, {where}: {seconds:.1f} s, {ratio:.2f} floors {verdict}", flush=True)
 
 
 def main() -> None:

@@ -70,3 +70,22 @@ def test_non_members_above_every_rank_may_be_drawn_as_one(monkeypatch):
     monkeypatch.setattr(power, "MANY", 1)
     merged = find(3000, 3000, 0.1, 0.15, n_folds=3)
     assert merged == pytest.approx(one_by_one, rel=0.01) and merged != one_by_one
+
+
+@pytest.mark.parametrize(
+    ("n", "fpr", "limit", "more"),
+    [
+        (300, 0.1, 0.15, {}),
+        (2000, 0.01, 0.03, {}),
+        (400, 0.1, 0.1, {"n_folds": 4}),
+        (500, 0.1, 0.15, {"blocks": (20.0, 60.0, 200.0)}),
+        (20_000, 0.001, 0.002, {"n_candidates": 20}),
+        (300, 0.05, 0.05, {"power": 0.5}),
+        (200, 0.01, 0.9, {}),
+    ],
+)
+def test_few_audits_decide_as_all_of_them_do(n, fpr, limit, more, monkeypatch):
+    find = minimum_detectable_tpr.__wrapped__
+    found = find(n, n, fpr, limit, **more)
+    monkeypatch.setattr(power, "DOUBT", 0.0)
+    assert find(n, n, fpr, limit, **more) == found

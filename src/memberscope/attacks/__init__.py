@@ -47,7 +47,7 @@ from memberscope.attacks.threshold import (
     Loss,
     Margin,
     ModifiedEntropy,
-    prepare_attack,
+    build_fold_scorer,
 )
 from memberscope.errors import InputError
 from memberscope.types import Attack
@@ -167,6 +167,7 @@ __all__ = [
     "VARIANTS",
     "WHITE_BOX",
     "as_signal",
+    "build_fold_scorer",
     "find_attacks",
     "is_attack",
     "is_shipped",
@@ -177,7 +178,6 @@ __all__ = [
     "true_class_log_probability",
     "true_class_logit",
     "wrap_attack",
-    "prepare_attack",
 ]
 
 

@@ -23,6 +23,7 @@ arXiv:2005.13702.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -30,7 +31,7 @@ import numpy as np
 
 from memberscope._numerics import round_to_40_bits
 from memberscope.attacks._class_thresholds import (
-    PreparedAttack,
+    FoldedStatistic,
     Thresholds,
     build_threshold_needs,
     name_attack,
@@ -130,24 +131,23 @@ class _OneStatistic(ABC):
         """
         return score_statistic(self._statistic, self, evidence)
 
-    def prepare(self) -> Attack:
-        """Give this attack with one computation of the statistic for all sets of known records."""
-        return self if self.thresholds == "global" else PreparedAttack(self, self._statistic)
-
     @abstractmethod
     def _statistic(self, evidence: Evidence) -> Floats:
         """Give the number (n,) of each record; higher for likelier members."""
 
 
-def prepare_attack(attack: Attack) -> Attack:
-    """Prepare an attack to be fitted again and again on evidence of which only `known` changes.
+def build_fold_scorer(attack: Attack) -> Callable[[Evidence, np.random.Generator], Floats]:
+    """Build what scores one evidence several times as `attack` does, other records known each time.
 
-    The scores are the same; what does not depend on `known` is computed once.
+    What does not depend on the known records is computed once.
 
-    >>> prepare_attack(Loss("per_class")).name
-    'loss_per_class'
+    >>> evidence = Evidence("labels", np.array([[[0.0]], [[1]], [[0]]]), np.zeros(3, int), np.array([1, 0, -1]))
+    >>> build_fold_scorer(Gap("per_class"))(evidence, np.random.default_rng(0)).tolist()
+    [nan, nan, 0.0]
     """
-    return attack.prepare() if isinstance(attack, _OneStatistic) else attack
+    if isinstance(attack, _OneStatistic) and attack.thresholds == "per_class":
+        return FoldedStatistic(attack, attack._statistic).score
+    return attack.score
 
 
 @dataclass(frozen=True)

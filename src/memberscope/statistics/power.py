@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betainc, ndtr, ndtri
+from scipy.special import bdtr, betainc, ndtr, ndtri
 
 from memberscope._check import check_rate
 from memberscope.statistics.curves.effective_sizes import effective_sizes, kish_members
@@ -20,9 +20,10 @@ from memberscope.types import Floats, Ints
 
 STEPS = 14  # halvings of the search, which leave an error below the simulation's own
 RUNS = 1200  # simulated audits; the power is known to one point in a hundred
+FEW = 120  # of them, which decide where the power is far from the one asked for
+DOUBT = 1e-6  # chance beyond which the few do not decide
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
-MANY = 25_000  # non-members, from which on those above every rank are drawn as one cell
-RANKS = 96  # ranks, and cells of one fold, beyond which neighbours are taken together
+MANY = 5_000  # non-members, from which on those above every rank are drawn as one cell
 
 
 class CellLayout(NamedTuple):
@@ -89,20 +90,31 @@ def minimum_detectable_tpr(
     allowed_false_positives(fpr, n_non_members)
     tail = (1 - check_rate("confidence", confidence)) / 2 / max(n_candidates, 1)
     # Everything that does not depend on the TPR is simulated and computed once
-    ranks, weights = _group_ranks(*mixture_weights(n_non_members, fpr))
+    ranks, weights = mixture_weights(n_non_members, fpr)
     layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
     sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
     # Looking p-values up is far faster than beta functions in each step of the search
     table = _p_value_table(n_members, limit)
 
-    places = ndtri(layout.edges)
+    # On the scale on which the curve of a larger TPR is shifted
+    layout = layout._replace(edges=ndtri(layout.edges))
+    few = _take_runs(layout, FEW)
 
-    def detected(shift: float) -> bool:
-        heights = ndtr(places + shift)
-        counts = _counts_at_ranks(_member_counts(heights, sizes, layout.fold), layout)
+    def count_detected(runs: CellLayout, shift: float) -> int:
+        heights = ndtr(runs.edges + shift)
+        counts = _counts_at_ranks(_member_counts(heights, sizes, runs.fold), runs)
         # The p-value of each rank, weighted as in the lower limit's mixture
         below = np.interp(counts * TABLE_STEPS, np.arange(len(table)), table)
-        return bool(np.mean(below @ weights < tail) >= power)
+        return int((below @ weights < tail).sum())
+
+    def detected(shift: float) -> bool:
+        # Most steps of the search are far from its end, where a tenth of the audits tells
+        seen = count_detected(few, shift)
+        if bdtr(seen, FEW, power) < DOUBT:
+            return False
+        if 1 - bdtr(seen - 1, FEW, power) < DOUBT:
+            return True
+        return count_detected(layout, shift) >= power * len(layout.edges)
 
     # From the shift at which the TPR is `limit` itself to one at which it is all but 1
     low, high = -float(ndtri(fpr)) + float(ndtri(max(limit, fpr))), 7.0 - float(ndtri(fpr))
@@ -112,26 +124,6 @@ def minimum_detectable_tpr(
         middle = (low + high) / 2
         low, high = (low, middle) if detected(middle) else (middle, high)
     return _true_tpr(high, fpr, n_non_members, blocks)
-
-
-def _group_ranks(ranks: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Take neighbouring ranks (k,) together at their weighted mean, so that few are left.
-
-    The weights are a smooth curve, of which a group is a small part of the spread.
-
-    >>> ranks, weights = _group_ranks(np.arange(1.0, 385.0), np.full(384, 1 / 384))
-    >>> len(ranks), ranks[:2].tolist(), round(float(weights.sum()), 12)
-    (96, [2.5, 6.5], 1.0)
-    """
-    if len(ranks) <= RANKS:
-        return ranks, weights
-    group = np.arange(len(ranks)) * RANKS // len(ranks)
-    together = np.bincount(group, weights=weights)
-    mean = np.bincount(group, weights=ranks) / np.bincount(group)
-    # Weights far from the middle may be zero
-    heavy = together > 0
-    mean[heavy] = np.bincount(group, weights=ranks * weights)[heavy] / together[heavy]
-    return mean, together
 
 
 def can_fail(
@@ -239,6 +231,12 @@ def _strict_places(counts: Ints, sizes: Ints) -> Floats:
     return np.asarray((accused / sizes[None, :, None]).reshape(len(counts), -1), dtype=np.float64)
 
 
+def _take_runs(layout: CellLayout, n: int) -> CellLayout:
+    """Take the first `n` simulated audits; what all share has one row, which stays."""
+    edges, fold, vertex, below, share = layout
+    return CellLayout(edges[:n], fold, vertex[:n], below[:n], share[:n])
+
+
 def _untied_layout(ranks: Floats, n: int) -> CellLayout:
     """Place the non-members at `ranks` (k,) by the law of order statistics.
 
@@ -287,13 +285,8 @@ def _fold_cells(
     merged = int(max(ranks[0] - 1, 0) // n_folds)
     if merged and n >= MANY:
         counts = np.append(merged, counts[merged:])
-    width = -(-len(counts) // RANKS)
-    if width > 1:
-        # The rest beyond the last rank stays a cell of its own
-        groups = np.add.reduceat(counts[:-1], np.arange(0, len(counts) - 1, width))
-        counts = np.append(groups, counts[-1])
     # The gap up to the k-th non-member is the sum of k single ones
-    shapes = np.append(counts[:-1].astype(np.float64), counts[-1] + 1)
+    shapes = np.append(counts[:-1].astype(np.float64), size + 1 - n_cells)
     places = np.cumsum(rng.standard_gamma(shapes, (RUNS, len(shapes))), axis=1)
     edges = np.append(places[:, :-1] / places[:, -1:], np.ones((RUNS, 1)), axis=1)
     return edges, counts[None, :]

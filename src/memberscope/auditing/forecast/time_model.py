@@ -29,23 +29,22 @@ from memberscope.types import Attack
 
 START = 1.5  # an audit of next to nothing
 ATTACK = (0.005, 8.0e-7)  # an attack that learns nothing at one level: in all, and for each record
-FITTED = (0.03, 8.5e-6)  # one that is fitted once a fold and once a pair of folds
+FITTED = (0.03, 8.0e-6)  # one that is fitted once a fold and once a pair of folds
 COMPARED = 2.5e-7  # one that compares with reference models: for each record and model, besides
 # Quantile regression on features, all folds: in all, for each record, and the records up to which
 # fitting takes longer
 QUANTILE = (
-    2.8,
-    1.4e-4,
+    5.5,
+    2.3e-4,
     50_000,
 )
-FURTHER = 0.3  # share of that which a record beyond them takes: it is scored only
+FURTHER = 0.05  # share of that which a record beyond them takes: it is scored only
 # An attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
 CLASSIFIER = 0.06
-# All numbers of one attack on one group of records: in all, and for each record
-PART = (
-    4.0e-3,
-    2.2e-6,
-)
+# All numbers of one attack on some records, by the root of their number: so many ranks matter
+PART = 4.5e-4
+# The simulation of what the audit could have seen, by the root of the number of non-members
+SIMULATED = 0.03
 # The blind control: in all, for each record and column, and the most records it looks at
 BLIND = (
     0.1,
@@ -54,7 +53,7 @@ BLIND = (
 )
 # The search for duplicates: for each record and column, and the most records it looks at
 COMPARE = (
-    7.0e-6,
+    2.5e-6,
     20_000,
 )
 # A moved record of a label-only search, besides the model: each, and for each of its columns
@@ -67,6 +66,8 @@ SPENT = 0.75
 COPIES = 8  # copies of a record in one call of a search that does not walk to the boundary
 PROBED = 48  # the records that a local model is timed on
 LARGE = 512  # and the size of the larger of two questions, made of the same records
+# Share of a further core that work in threads gains: some of it waits for the interpreter
+SHARED = 0.3
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,14 @@ class Seconds:
     def wall(self, cores: int, at_once: int) -> float:
         """Compute the seconds that will pass.
 
-        The target is asked by one thread, models are trained `at_once`, the rest shares `cores`.
+        The target is asked by one thread, models are trained `at_once`, the rest shares `cores`, of
+        which each further one gains less than the first.
         """
         models = (self.training or 0.0) + (self.observing or 0.0)
         return (
             (self.asking or 0.0)
             + models / max(at_once, 1)
-            + (self.scoring + self.estimating + self.controls) / max(cores, 1)
+            + (self.scoring + self.estimating + self.controls) / (1 + SHARED * max(cores - 1, 0))
         )
 
 
@@ -206,8 +208,10 @@ def estimate_audit_seconds(
     scoring = estimate_attack_seconds(plan, subject, runs, models, n)
     # Further targets are attacked and estimated as the target is
     further = plan.targets * (scoring + _sum_estimate_seconds(plan, subject, runs, n))
-    # The null control runs every attack once more on the non-members
-    controls = estimate_attack_seconds(plan, subject, runs, models, int((~subject.member).sum()))
+    # The null control runs each attack once more on the non-members, at its highest level
+    n_outside = int((~subject.member).sum())
+    highest = list({attack: level for attack, level in runs if level.declared}.items())
+    controls = estimate_attack_seconds(plan, subject, highest, models, n_outside, pairs=False)
     if subject.features is not None:
         controls += COMPARE[0] * min(n, COMPARE[1]) * width
         controls += (
@@ -219,18 +223,27 @@ def estimate_audit_seconds(
         training=None if timings.model is None else timings.model * (models + plan.targets),
         observing=observing,
         scoring=START + scoring + further,
-        estimating=_sum_estimate_seconds(plan, subject, runs, n),
+        estimating=_sum_estimate_seconds(plan, subject, runs, n) + SIMULATED * n_outside**0.5,
         controls=controls,
     )
 
 
 def estimate_attack_seconds(
-    plan: Plan, subject: Subject, runs: list[tuple[Attack, Level]], models: int, n: int
+    plan: Plan,
+    subject: Subject,
+    runs: list[tuple[Attack, Level]],
+    models: int,
+    n: int,
+    *,
+    pairs: bool = True,
 ) -> float:
-    """Add up what the attacks of `runs` take on `n` records beside `models` reference models."""
-    seconds = 0.0
+    """Add up what the attacks of `runs` take on `n` records beside `models` reference models.
+
+    Without `pairs`, attacks are fitted once a fold only, as those of levels that are tried are.
+    """
+    seconds, alone = 0.0, plan.folds / (plan.folds + comb(plan.folds, 2))
     # Attacks on features are the slowest by far, then those that are fitted once a fold
-    for attack, _ in runs:
+    for attack, level in runs:
         fixed, each = (
             ATTACK
             if attack.needs.known == "none"
@@ -238,14 +251,16 @@ def estimate_attack_seconds(
             if attack.needs.features
             else FITTED
         )
-        seconds += fixed + each * (
+        whole = fixed + each * (
             min(n, QUANTILE[2]) + FURTHER * max(n - QUANTILE[2], 0) if attack.needs.features else n
         )
+        spared = attack.needs.known != "none" and not (pairs and level.declared)
+        seconds += whole * alone if spared else whole
         if sum(attack.needs.references):
             seconds += COMPARED * n * models
-    return seconds + CLASSIFIER * count_classifiers(
-        plan, [attack.name for attack, _ in runs], subject.target.n_classes
-    )
+    names = [attack.name for attack, _ in runs]
+    n_classifiers = count_classifiers(plan, names, subject.target.n_classes)
+    return seconds + CLASSIFIER * n_classifiers * (1.0 if pairs else alone)
 
 
 def count_classifiers(plan: Plan, names: list[str], n_classes: int) -> int:
@@ -269,13 +284,12 @@ def _sum_estimate_seconds(
     `all_estimates` every one there.
     """
     # Classes of fewer than ten members or non-members get no estimates
-    groups = min(subject.target.n_classes, n // 20) + sum(
-        len(np.unique(values)) for values in subject.records.groups.values()
-    )
+    values = [min(subject.target.n_classes, n // 20)]
+    values += [len(np.unique(codes)) for codes in subject.records.groups.values()]
     declared = [level for _, level in runs if level.declared]
     whole = len(declared if plan.all_estimates else set(declared))
-    parts, kinds = len(runs) + whole * groups, 1 + len(subject.records.groups)
-    return PART[0] * parts + PART[1] * n * (len(runs) + whole * kinds)
+    # k groups of n / k records each
+    return float(PART * n**0.5 * (len(runs) + whole * sum(k**0.5 for k in values)))
 
 
 def _sum_question_seconds(

@@ -15,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 
-from memberscope.attacks import prepare_attack
+from memberscope.attacks import build_fold_scorer
 from memberscope.auditing.documents.result import (
     BALANCED,
     AttackScores,
@@ -126,14 +126,14 @@ def list_hidden_folds(attack: Attack, n_folds: int, *, pairs: bool = True) -> li
 
 
 def score_hidden_folds(
-    attack: Attack,
+    score: Callable[[Evidence, np.random.Generator], Floats],
     evidence: Evidence,
     member: Bools,
     fold: Ints,
     seed: np.random.SeedSequence,
     hidden: tuple[int, ...],
 ) -> Floats:
-    """Score the records (h,) of the `hidden` folds by a fit on all others.
+    """Score the records (h,) of the `hidden` folds by a fit of the attack's `score` on all others.
 
     Raises:
         UnmetNeedError: The evidence lacks what the attack needs.
@@ -141,8 +141,7 @@ def score_hidden_folds(
     # A stream for each set of hidden folds, so that fits do not depend on each other's order
     stream = np.random.default_rng(np.random.SeedSequence([*flatten_seed(seed), *hidden]))
     known = _mark_known_records(member, fold, hidden)
-    scores: Floats = attack.score(replace(evidence, known=known), stream)[known < 0]
-    return scores
+    return score(replace(evidence, known=known), stream)[known < 0]
 
 
 def crossfit_attack(
@@ -164,13 +163,13 @@ def crossfit_attack(
         UnmetNeedError: The evidence lacks what the attack needs.
     """
     n_folds = int(fold.max()) + 1
-    ready, attack = fitted or {}, prepare_attack(attack)
+    ready, score = fitted or {}, build_fold_scorer(attack)
 
     def scored(hidden: tuple[int, ...]) -> Floats:
         found = ready.get(hidden)
         if found is not None:
             return found
-        return score_hidden_folds(attack, evidence, member, fold, seed, hidden)
+        return score_hidden_folds(score, evidence, member, fold, seed, hidden)
 
     if attack.needs.known == "none":
         return CrossFit(scored(tuple(range(n_folds))), None)

@@ -52,7 +52,8 @@ def fit_slow_attacks(
     def fit(task: tuple[int, tuple[int, ...]]) -> Floats | None:
         index, hidden = task
         try:
-            return score_hidden_folds(attacks[index], evidence(index), member, fold, seed, hidden)
+            score = attacks[index].score
+            return score_hidden_folds(score, evidence(index), member, fold, seed, hidden)
         # Cross-fitting raises it again, where the reason is wanted
         except UnmetNeedError:
             return None
