@@ -63,7 +63,7 @@ n_classes = 30
 [default]
 restrict = "RESTRICT"
 per_client = "100000000/h"
-per_record = "100000000/h"
+per_record = "100000/h"
 [limits]
 least_seconds = HELD
 """

@@ -123,7 +123,7 @@ def mark_access_line(line: str, id: str) -> str:
     >>> mark_access_line('{"format":"memberscope-access/2"}', "1700000000000-0/42")
     '{"format":"memberscope-access/2","line":"1700000000000-0/42"}'
     """
-    return f"{line[:-1]},\"line\":{orjson.dumps(id).decode()}}}"
+    return f'{line[:-1]},"line":{orjson.dumps(id).decode()}}}'
 
 
 def read_line(line: str | bytes) -> Observations:

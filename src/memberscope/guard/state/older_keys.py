@@ -27,6 +27,13 @@ class OlderKeys:
     A key counts for the time after its rotation in which every guard is started again, and for a
     refill time after its last use, as far as `uses` knows one. Until that is known every key
     counts. `clock` is in seconds since 1970.
+
+    >>> names, old = KeyedHasher(bytes(32)), Secret("old", bytes(32), rotated=0.0)
+    >>> limits = {"per_client": "5/d"}
+    >>> policy = GuardPolicy.model_validate({"serving": {"n_classes": 3}, "default": limits})
+    >>> OlderKeys(names, [old, Secret.new()], None, clock=lambda: 86400.0).follow(policy)
+    >>> len(names.older)
+    1
     """
 
     def __init__(
