@@ -212,6 +212,13 @@ def test_the_manifest_is_of_its_schema_and_its_parts_fit(manifest):
         assert {mount["name"] for mount in container["volumeMounts"]} <= there
 
 
+def test_the_manifest_is_what_kubernetes_itself_takes(manifest):
+    """By the strict schemas of its API, where the package that has them is installed: 111 MB."""
+    validator = pytest.importorskip("kubernetes_validate")
+    for entry in manifest:
+        assert validator.validate(entry, "1.31", strict=True) == "1.31"
+
+
 def test_the_manifest_starts_what_there_is_and_ends_in_time(manifest):
     deployment = next(entry for entry in manifest if entry["kind"] == "Deployment")
     pod = deployment["spec"]["template"]["spec"]

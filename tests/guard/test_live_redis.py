@@ -39,8 +39,10 @@ class Worker(Live):
         self.worker = SharedMonitor(self.sketched, self.judge, self.consumer, self.state)
 
     async def die(self) -> None:
-        """End as a process that was killed: nothing is stored, the lease is not given back."""
+        """End as a process that was killed: nothing is stored, and the lease ends by itself."""
         await cancel_tasks(self.worker.tasks, asyncio.Lock())
+        # Its time is over, however long it was
+        await self.consumer._link.redis.delete(self.consumer._keys[0])
         await self.consumer._link.close()
         await self.state.close()
         self.judge.alerter.close()
@@ -63,7 +65,7 @@ def shared(folder: Path, redis, *, open: bool = False, timeout: float = 5.0) -> 
     return file
 
 
-async def until(condition, limit: float = 30.0) -> None:
+async def until(condition, limit: float = 120.0) -> None:
     end = time.monotonic() + limit
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -90,7 +92,8 @@ def test_a_holder_that_dies_is_followed_by_another_and_each_line_is_logged_once(
     n = [sum(len(records) for _, _, records in steps[:end]) for end in (200, 400)]
 
     async def run():
-        one, two = Worker(file, clock), Worker(file, clock)
+        # So long that a busy machine cannot end it
+        one, two = (Worker(file, clock, lease=300.0) for _ in range(2))
         await one.worker.start()
         await until(lambda: one.consumer._token)
         await two.worker.start()
@@ -117,6 +120,47 @@ def test_a_holder_that_dies_is_followed_by_another_and_each_line_is_logged_once(
     assert len(told) <= len(alarms) + len(
         one.alarms
     )  # what came after the last checkpoint is told again
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["before it is stored", "before it is told"])
+def test_no_line_is_lost_where_a_holder_dies_in_a_checkpoint(
+    tmp_path, redis_here, monkeypatch, stored
+):
+    """Between the log and the stored checkpoint, or before its answer has come."""
+    monkeypatch.setattr(module, "CHECKED", 0.05)
+    file, clock = shared(tmp_path, redis_here), Clock()
+
+    async def run():
+        one, two = (Worker(file, clock, lease=300.0) for _ in range(2))
+        await one.worker.start()
+        await until(lambda: one.consumer._token)
+        await two.worker.start()
+        checkpoint, reached = one.consumer.checkpoint, asyncio.Event()
+
+        async def cut(id, snapshot):
+            if stored:
+                await checkpoint(id, snapshot)
+            reached.set()
+            await asyncio.Event().wait()
+
+        for i in range(20):
+            if i == 10:
+                await until(lambda: queries(one) == 20 and not one.worker.last)
+                monkeypatch.setattr(one.consumer, "checkpoint", cut)
+            await one.ask("10.0.0.1", population(2, seed=i))
+        await reached.wait()
+        # What was answered and not yet published is lost with its worker
+        await one.sketched.finished(20.0)
+        await one.die()
+        await until(lambda: queries(two) == 40)
+        await two.end()
+
+    asyncio.run(run())
+    policy = read_policy(file)
+    log = Log(list_log_files([policy.path(policy.monitor.log)]), policy)
+    assert sum(map(len, log)) == 40
+    # What stands behind the last stored checkpoint was written by both
+    assert (log.repeated == 0) == stored and log.lines == 20 + log.repeated
 
 
 def test_a_stop_hands_over_all_that_was_judged(tmp_path, redis_here):

@@ -61,7 +61,7 @@ class Process:
     def said(self, event: str) -> dict:
         """The next line about `event`."""
         while True:
-            self.lines.append(self._queue.get(timeout=40))
+            self.lines.append(self._queue.get(timeout=120))
             if self.lines[-1]["event"] == event:
                 return self.lines[-1]
 

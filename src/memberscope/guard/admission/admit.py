@@ -27,6 +27,7 @@ NETWORK_SCALE = 4  # allowances of one client that a whole network has
 BITS = {4: 24, 6: 48}  # of the wider network: what one subscriber or company usually has
 REMEMBERED = 8192  # addresses whose wider network is
 SPENT = 65_536  # clients of whom is remembered that their budget is spent
+BELIEVED = 5.0  # seconds for which a shared budget that was spent is not looked at again
 
 
 class Admission:
@@ -48,8 +49,8 @@ class Admission:
         self._wide: dict[str, str] = {}
         rates = limits.refused, limits.refused_bytes
         self._allowances = RefusalAllowance(*rates), RefusalAllowance(*rates, NETWORK_SCALE)
-        # When a budget has a record again, and when it is full, by the clock
-        self._spent: dict[str, tuple[float, float]] = {}
+        # When a budget has a record again, when it is full, and until when that is believed
+        self._spent: dict[str, tuple[float, float, float]] = {}
         # One long body is parsed at a time
         self._parsing = FairPlaces(1, limits.concurrency + limits.queue)
 
@@ -117,8 +118,9 @@ class Admission:
         noted = self._spent.get(key)
         if noted is None:
             return
-        wait = noted[0] - self.clock()
-        if wait > 0:
+        now = self.clock()
+        wait = noted[0] - now
+        if wait > 0 and now < noted[2]:
             raise _build_wait_refusal("budget-exhausted", wait)
         del self._spent[key]
 
@@ -127,14 +129,21 @@ class Admission:
         noted = self._spent.get(key)
         return None if noted is None else max(0.0, noted[1] - self.clock())
 
-    def note_spent(self, key: str, seconds: float, full_after: float) -> None:
-        """Remember that a client's budget holds nothing for so long, and when it is full."""
+    def note_spent(
+        self, key: str, seconds: float, full_after: float, *, is_shared: bool = False
+    ) -> None:
+        """Remember that a client's budget holds nothing for so long, and when it is full.
+
+        Where it `is_shared` with other processes one of them may give back to it, of which nobody
+        hears here. So it is looked at again after `BELIEVED` seconds.
+        """
         if seconds <= 0:
             return
         if len(self._spent) >= SPENT:
             del self._spent[next(iter(self._spent))]
         now = self.clock()
-        self._spent[key] = now + seconds, now + full_after
+        believed = min(seconds, BELIEVED) if is_shared else seconds
+        self._spent[key] = now + seconds, now + full_after, now + believed
 
     def forget_spent(self, *keys: str) -> None:
         """Look again at budgets that got something back, and may have been found spent meanwhile."""

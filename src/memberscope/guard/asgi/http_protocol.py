@@ -14,7 +14,7 @@ from memberscope.guard.refused import RequestRefused
 if TYPE_CHECKING:
     from asyncio import TimerHandle
 
-LONGEST_HEAD = 2**16  # bytes of a request's line and headers
+LONGEST_HEAD = 2**16  # bytes of a request's line and headers, and of what is no body behind them
 PROTOCOL: Any = object  # uvicorn's class comes in behind it, without an import at the start
 
 
@@ -85,7 +85,7 @@ class LimitedConnection(PROTOCOL):  # type: ignore[misc]
     _timer: TimerHandle | None = None
     _reader: TimerHandle | None = None
     _rest: TimerHandle | None = None
-    _head = 0
+    _overhead = 0  # bytes since the last whole head or part of a body
     _heading = True
     _begun = False
     _seat: Seat | None = None
@@ -111,13 +111,24 @@ class LimitedConnection(PROTOCOL):  # type: ignore[misc]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse, unless the head grows without end."""
-        before = self._heading
+        """Parse, unless what is neither a whole head nor body grows without end.
+
+        That may be a head, trailers, the extensions of a chunk, or blank lines.
+        """
+        self._overhead += len(data)
         super().data_received(data)
-        # Only a head that was begun before these bytes and is not over grows
-        self._head = self._head + len(data) if before and self._heading else 0
-        if self._head > LONGEST_HEAD:
+        if self._overhead > LONGEST_HEAD:
             self.transport.abort()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header, and leave out trailers, which come when the head is over."""
+        if self._heading:
+            super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, for which there are other limits."""
+        self._overhead = 0
+        super().on_body(body)
 
     def on_message_begin(self) -> None:
         """Start the clock when a request begins."""
@@ -131,6 +142,7 @@ class LimitedConnection(PROTOCOL):  # type: ignore[misc]
     def on_headers_complete(self) -> None:
         """Stop the clock when its head is whole."""
         self._heading = self._begun = False
+        self._overhead = 0
         self._stop(self._timer)
         super().on_headers_complete()
 

@@ -36,7 +36,8 @@ class GivenParts(TypedDict, total=False):
     `state` keeps budgets and responses, `watch` is told of each query after it was answered,
     `counters` count, and `names` are the keyed names of clients and records. `identify` tells who
     sent an ASGI scope. A policy that serves more than its `[measured]` is refused, or with
-    `allow_looser` logged.
+    `allow_looser` logged. `trailers_apart` says that the server leaves the trailers of a body out of
+    its headers.
     """
 
     state: State | None
@@ -46,6 +47,7 @@ class GivenParts(TypedDict, total=False):
     names: Names | None
     clock: Callable[[], float]
     allow_looser: bool
+    trailers_apart: bool
 
 
 class Lifecycle(Protocol):

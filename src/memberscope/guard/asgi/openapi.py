@@ -13,6 +13,7 @@ ANSWERS = {
     "401": "Credentials are missing, or stronger ones are needed.",
     "403": "The client may not ask now.",
     "408": "The request took too long to arrive.",
+    "411": "The body came in chunks, and must come with its length.",
     "413": "The request is too long, or holds too many records, columns or values.",
     "415": "The request is in a form that is not read.",
     "422": "The model's server did not accept the request.",

@@ -53,6 +53,7 @@ from memberscope.guard.query_event import Watch
 from memberscope.guard.refused import AT_FAULT, CredentialRefused, RequestRefused
 from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
+from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import Bucket, State, StateError, Taken
 from memberscope.guard.state.token_buckets import format_retry_after
 from memberscope.types import OutputDefence
@@ -293,7 +294,8 @@ class QueryPipeline:
             return
         trace.told = group.tell_limits(taken)
         if not taken.allowed:
-            note_spent_budget(rules, trace, taken)
+            is_shared = not isinstance(self.state, MemoryState)
+            note_spent_budget(rules, trace, taken, is_shared=is_shared)
             wait = format_retry_after(taken.retry_after)
             raise RequestRefused(
                 "budget-exhausted", () if wait is None else (("retry-after", wait),)
@@ -516,7 +518,7 @@ def charge_refusal(visit: Visit, trace: Trace, error: RequestRefused | ClientDis
         visit.refuse()
 
 
-def note_spent_budget(rules: Rules, trace: Trace, taken: Taken) -> None:
+def note_spent_budget(rules: Rules, trace: Trace, taken: Taken, *, is_shared: bool) -> None:
     """Remember that a client, or all together, have not even one record left."""
     lacking = None if taken.lacking is None else trace.buckets[taken.lacking]
     # A bucket under an older key is the same client's: while it is empty, no query is allowed
@@ -527,4 +529,4 @@ def note_spent_budget(rules: Rules, trace: Trace, taken: Taken) -> None:
     rest = taken.retry_after - (lacking.n - 1) * lacking.rate.seconds / lacking.rate.n
     if rest < lacking.rate.seconds:
         name = "a" if kind == "a" else f"{trace.group}:{trace.key}"
-        rules.admission.note_spent(name, rest, taken.full_after)
+        rules.admission.note_spent(name, rest, taken.full_after, is_shared=is_shared)

@@ -51,6 +51,9 @@ PROBLEMS: dict[str, ProblemText] = {
     "not-found": ProblemText("Not Found"),
     "method-not-allowed": ProblemText("Method Not Allowed"),
     "request-timeout": ProblemText("Request Timeout", "Send the whole body without pauses."),
+    "length-required": ProblemText(
+        "Length Required", "Send the body with Content-Length, not in chunks."
+    ),
     "content-too-large": ProblemText("Content Too Large", "Send fewer records in one request."),
     "unsupported-media-type": ProblemText(
         "Unsupported Media Type",
@@ -98,6 +101,7 @@ REASONS: dict[int, str] = {
     401: "identity",
     403: "blocked",
     408: "slow",
+    411: "form",
     413: "size",
     415: "form",
     422: "record",

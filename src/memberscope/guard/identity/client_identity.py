@@ -36,6 +36,8 @@ from memberscope.guard.refused import CredentialRefused, RequestRefused
 
 # Bytes of a credential that is looked at; longer ones are wrong
 KEY_LENGTH, TOKEN_LENGTH = 1024, 8192
+# An ASGI extension: the trailers behind this body in chunks may stand among the headers
+MIXED_TRAILERS = "memberscope.mixed_trailers"
 
 
 @dataclass(frozen=True)
@@ -125,11 +127,14 @@ class Identifier:
 
         Raises:
             CredentialRefused: A credential proves nothing, or too many of this network did not.
-            RequestRefused: The policy requires a proof, and none was sent.
+            RequestRefused: The policy requires a proof, and none was sent; or what is sent could be a
+                trailer.
             TokenKeysUnavailable: There are no keys to verify a token with.
         """
         # One pass over the headers for all sources
         found = self.headers(scope)
+        if found and MIXED_TRAILERS in (scope.get("extensions") or {}):
+            self._require_no_counted_header(found)
         trusted, address, network = self.origins.origin(scope, found.pop("network", []))
         # Most strangers send nothing that could prove anything
         if not found and not self.identity.required and not scope.get("extensions"):
@@ -169,6 +174,21 @@ class Identifier:
                 (("www-authenticate", "Bearer" if self.tokens else "ApiKey"),),
             )
         return Client("network", network, False, address)
+
+    def _require_no_counted_header(self, found: Mapping[str, list[bytes]]) -> None:
+        """Refuse a header that says who asks, where it could be a trailer behind the body.
+
+        A proxy strips or writes headers, and leaves trailers as the client sent them.
+
+        Raises:
+            RequestRefused: There is one that would count.
+        """
+        counted = {*self.sources, "network"}
+        # Addresses and certificates count from listed proxies alone
+        if not self.origins.trusted and not self.origins.trusts_sockets:
+            counted -= {"network", "mtls"}
+        if counted & found.keys():
+            raise RequestRefused("length-required", (("connection", "close"),))
 
     def _require_few_failures(self, network: str, site: str, offered: tuple[bytes, ...]) -> None:
         """Refuse credentials of a network that has sent too many wrong ones, before any hash.

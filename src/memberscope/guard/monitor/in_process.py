@@ -17,7 +17,7 @@ from memberscope.guard.monitor.artifacts import MonitorArtifacts
 from memberscope.guard.monitor.engine import SAVED, MonitorCounters, MonitorEngine
 from memberscope.guard.monitor.observe_queries import Lines, build_log_lines
 from memberscope.guard.monitor.query_queue import Queue, split_into_pieces
-from memberscope.guard.sketching.observations import read_line
+from memberscope.guard.sketching.observations import mark_access_line, read_line
 from memberscope.guard.state.interface import State, StateError
 from memberscope.guard.state.stream_lease import Consumer, LeaseLost
 
@@ -114,9 +114,10 @@ class SharedMonitor:
 
     Each publishes its queries, and the one that holds the lease judges all of them.
 
-    Lines go to the access log when the checkpoint that contains them is stored, so that whoever
-    takes over writes none again. Alarms are told at once: one after the last checkpoint of a holder
-    that died is told twice.
+    Lines go to the access log before the checkpoint that contains them is stored, so that none is
+    lost if the holder dies in between; whoever takes over writes those again. Each has its ID in
+    the stream, by which readers of the log count it once. Alarms are told at once: one after the
+    last checkpoint of a holder that died is told twice.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class SharedMonitor:
                 async for id, line in self.consumer.lines():
                     async with self.lock:
                         await self._one(line)
-                        self.judged.append(line)
+                        self.judged.append(mark_access_line(line, id))
                         self.last = id
                         if time.monotonic() > self.due:
                             await self._checkpoint()
@@ -213,22 +214,23 @@ class SharedMonitor:
             log_event(logging.ERROR, "monitor_failed", error=type(error).__name__)
 
     async def _checkpoint(self) -> None:
-        """Store the monitor's memory with the place it has reached, and log the lines up to there.
+        """Log the lines that were judged, and store the monitor's memory with their last place.
 
         Raises:
-            StateError: Redis does not answer, or another worker holds the lease; what was judged
-                goes with the next one.
+            StateError: Redis does not answer, or another worker holds the lease; the memory goes with
+                the next one.
         """
         if not self.last:
             return
         begin = time.monotonic()
         # Also after a failure: memory that is not stored at once is not stored at every line
         self.due = begin + CHECKED
+        # The log first: lines before a stored checkpoint are never read from the stream again
+        self._write()
         await self.consumer.checkpoint(self.last, take_snapshot(self.judge.monitor))
         # A large memory is stored less often, so that storing takes a small share of the time
         self.due = begin + max(CHECKED, SHARE * (time.monotonic() - begin))
         self.last = ""
-        self._write()
 
     def _write(self) -> None:
         lines, self.judged = self.judged, []

@@ -19,6 +19,7 @@ import numpy as np
 from memberscope.errors import InputError, MemberscopeError
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.sketching.observations import (
+    EMPTY,
     FORMAT,
     Observations,
     join_observations,
@@ -32,6 +33,7 @@ from memberscope.wire import parse_outputs
 SIZE = 4096
 ACCESS = FORMAT.partition("/")[0] + "/"
 LONGEST = 2**26  # bytes of a line
+RECENT = 100_000  # lines among which one that stands twice is found
 UNREADABLE = (
     MemberscopeError,
     ValueError,
@@ -55,6 +57,8 @@ class Log:
     sketch. Lines that cannot be read are left out and counted in `skipped`; those of the guard's
     own that were made with another key than the sketch's, or by another version, in `foreign`:
     their hashes match none of this sketch's. Records without a sketch are counted in `unreadable`.
+    A line with the ID of one of the `RECENT` before it stands there again, as the process that wrote
+    it died, and is counted in `repeated` alone.
 
     Raises:
         InputError: There is no such file.
@@ -73,10 +77,11 @@ class Log:
                 "no file. Check the path."
             )
         self.paths, self.policy, self.sketcher = tuple(paths), policy, sketcher
-        self.skipped = self.lines = self.foreign = self.unreadable = 0
+        self.skipped = self.lines = self.foreign = self.unreadable = self.repeated = 0
 
     def __iter__(self) -> Iterator[Observations]:
-        self.skipped = self.lines = self.foreign = self.unreadable = 0
+        self.skipped = self.lines = self.foreign = self.unreadable = self.repeated = 0
+        self._recent: dict[int, None] = {}
         parts: list[Observations] = []
         n = 0
         for document in self._documents():
@@ -119,8 +124,24 @@ class Log:
             self.sketcher.secret.id,
         ):
             return None
+        if self._is_repeated(found.get("line")):
+            self.repeated += 1
+            return EMPTY
         self.unreadable += int(found.get("unreadable", 0))
         return read_line(document if isinstance(document, bytes) else json.dumps(found))
+
+    def _is_repeated(self, id: object) -> bool:
+        """Tell whether a line with this ID was read lately, and remember it."""
+        if not isinstance(id, str):
+            return False
+        # Hashes take less memory than the IDs
+        place = hash(id)
+        if place in self._recent:
+            return True
+        if len(self._recent) >= RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._recent[place] = None
+        return False
 
     def _sketched(self, found: Any) -> Observations:
         if self.policy is None or self.sketcher is None:

@@ -28,7 +28,9 @@ from memberscope.guard.sketching.observations import read_line
 from memberscope.guard.state.budget_folder import BudgetFolder
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import State
+from memberscope.guard.state.key_uses import FileKeyUses, KeyUses, RedisKeyUses
 from memberscope.guard.state.local_fallback import LocalAfterFault
+from memberscope.guard.state.older_keys import OlderKeys
 from memberscope.guard.state.redis_store import RedisState
 from memberscope.guard.state.stream_lease import Consumer
 
@@ -141,10 +143,10 @@ def assemble_guard(
     """
     metrics = Metrics() if metrics is None else metrics
     state = build_state(policy, metrics)
-    key, before = policy.monitor.key, list[Secret]()
+    key, secrets = policy.monitor.key, list[Secret]()
     if key is not None:
-        *before, newest = read_secrets(policy.path(key))
-        secret = newest.key
+        secrets = read_secrets(policy.path(key))
+        secret = secrets[-1].key
     elif policy.state.folder is not None and isinstance(state, MemoryState):
         # Budgets that are kept must find the same client and record again
         secret = state.secret
@@ -154,12 +156,12 @@ def assemble_guard(
             "no_key",
             why="[monitor] names no key, so that budgets in Redis begin anew at each start",
         )
-
     names = KeyedHasher(secret)
+    older = OlderKeys(names, secrets, _build_key_uses(policy) if secrets else None)
 
     def told(new: GuardPolicy) -> None:
         # A policy with longer budgets than before needs older keys
-        names.older = [KeyedHasher(one.key) for one in before if _is_still_counted(one, new)]
+        older.follow(new)
         metrics.policy(hash_guard_policy(new), time.time(), new.serving.prefix)
 
     def expose_budgets() -> bytes:
@@ -170,39 +172,38 @@ def assemble_guard(
 
     told(policy)
     watching = _build_monitor(policy, metrics, state, apart=apart)
-    if watching is None:
-        return GuardAssembly(
-            state,
-            names,
-            counters=metrics,
-            metrics=expose_budgets,
-            follow=told,
-        )
 
     def follow(new: GuardPolicy) -> None:
         told(new)
-        watching.follow(new)
+        if watching is not None:
+            watching.follow(new)
+
+    async def start() -> None:
+        await older.start()
+        if watching is not None:
+            await watching.start()
+
+    async def stop() -> None:
+        if watching is not None:
+            await watching.stop()
+        await older.stop()
 
     def exposition() -> bytes:
         # A scrape shows what waits as of now, also where the monitor takes nothing
-        watching.tell()
+        if watching is not None:
+            watching.tell()
         return expose_budgets()
 
-    return GuardAssembly(
-        state,
-        names,
-        watching.watch,
-        metrics,
-        exposition,
-        watching.start,
-        watching.stop,
-        follow,
-    )
+    watch = None if watching is None else watching.watch
+    return GuardAssembly(state, names, watch, metrics, exposition, start, stop, follow)
 
 
-def _is_still_counted(secret: Secret, policy: GuardPolicy) -> bool:
-    """Tell whether budgets that were taken from before the secret's rotation may not be full."""
-    return secret.rotated is not None and secret.is_counted(policy.longest_refill, time.time())
+def _build_key_uses(policy: GuardPolicy) -> KeyUses | None:
+    """Build what keeps the last uses of keys: it lies where budgets outlive a restart, if they do."""
+    kept = policy.state
+    if kept.redis is not None:
+        return RedisKeyUses(kept.redis, kept.prefix, kept.timeout)
+    return None if kept.folder is None else FileKeyUses(policy.path(kept.folder) / "keys.json")
 
 
 def assemble_serving_guard(

@@ -6,18 +6,24 @@ Its monitor starts and ends with the application, or starts at the first request
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack
+from typing import Any, Unpack
 
 from memberscope.errors import InputError
 from memberscope.guard.asgi.asgi_types import App, Message, Receive, Scope, Send
-from memberscope.guard.asgi.compiled_policy import load_guard_policy
+from memberscope.guard.asgi.compiled_policy import Identify, load_guard_policy
 from memberscope.guard.asgi.middleware import GivenParts, PolicyMiddleware
+from memberscope.guard.identity.client_identity import MIXED_TRAILERS, Client
+from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.policy.config import GuardPolicy
+from memberscope.guard.refused import RequestRefused
 from memberscope.guard.server.assembly import GuardAssembly, assemble_guard
 from memberscope.guard.server.request_entry import serve_with_request_id
 
 ASSEMBLED = ("state", "watch", "names", "counters")  # parts that the policy names
+APART = "uvicorn.protocols.http.h11_impl"  # the module of a server that drops trailers
 
 
 class Embedded:
@@ -88,6 +94,10 @@ class GuardMiddleware(PolicyMiddleware):
             InputError: It is not usable, or workers that share a Redis have no key to know clients
                 by.
         """
+        self._apart, self._told = parts.get("trailers_apart", False), False
+        identify = parts.get("identify")
+        if identify is not None:
+            parts["identify"] = _refuse_mixed_trailers(identify)
         lifecycle = None
         # Whoever gives one of the parts puts the guard together alone
         if app is not None and not any(parts.get(name) is not None for name in ASSEMBLED):
@@ -98,9 +108,48 @@ class GuardMiddleware(PolicyMiddleware):
                 parts["names"], parts["counters"] = found.names, found.counters
         super().__init__(app, policy=policy, lifecycle=lifecycle, **parts)
 
+    def _tell_once(self) -> None:
+        """Log, once a process, that headers of bodies in chunks do not count."""
+        if not self._told:
+            self._told = True
+            log_event(
+                logging.WARNING,
+                "trailers_not_told_apart",
+                why="the server may put trailers behind a body among its headers, so that requests "
+                "with a body in chunks and a header that says who asks get 411; run uvicorn with "
+                "--http h11, or give trailers_apart=True for a server that leaves trailers out",
+            )
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request under its ID."""
+        if scope["type"] == "http" and not self._apart and _has_mixed_trailers(scope, receive):
+            self._tell_once()
+            extensions = {**(scope.get("extensions") or {}), MIXED_TRAILERS: {}}
+            scope = {**scope, "extensions": extensions}
         await serve_with_request_id(super().__call__, scope, receive, send)
+
+
+def _has_mixed_trailers(scope: Scope, receive: Receive) -> bool:
+    """Tell whether the headers of a request may hold trailers of its body.
+
+    uvicorn with httptools adds them to the same list. With h11 it drops them; other servers are not
+    known here.
+    """
+    if not any(name.lower() == b"transfer-encoding" for name, _ in scope["headers"]):
+        return False
+    server = type(getattr(receive, "__self__", None)).__module__
+    return not server.startswith(APART)
+
+
+def _refuse_mixed_trailers(identify: Identify) -> Identify:
+    """Wrap a caller's `identify`, which may read any header, to refuse where that may be a trailer."""
+
+    def identify_or_refuse(scope: Mapping[str, Any]) -> Client:
+        if MIXED_TRAILERS in (scope.get("extensions") or {}):
+            raise RequestRefused("length-required", (("connection", "close"),))
+        return identify(scope)
+
+    return identify_or_refuse
 
 
 def _build_embedded_parts(policy: GuardPolicy) -> Embedded | None:

@@ -26,6 +26,7 @@ from memberscope.guard.policy.config import (
 from memberscope.guard.policy.measured_level import find_looser_classes
 from memberscope.guard.server.admin_token import read_required_token
 from memberscope.guard.server.settings import Run, require_separate_models
+from memberscope.guard.state.budget_folder import is_writable_by_all
 from memberscope.guard.state.interface import StateError
 from memberscope.guard.state.redis_client import RedisLink
 
@@ -107,6 +108,11 @@ def _inspect_budget_folder(path: Path) -> Iterator[str]:
             f"Budgets cannot be kept in {str(path)!r}: {str(there)!r} is no folder that can be "
             "written. Name another folder in [state]."
         )
+    elif there == path and is_writable_by_all(path):
+        yield (
+            f"Budgets in {str(path)!r} can be made fresh, as everybody can write that folder: run "
+            f"chmod 700 {path}."
+        )
 
 
 def _list_secret_files(policy: GuardPolicy) -> list[Path]:
@@ -114,7 +120,8 @@ def _list_secret_files(policy: GuardPolicy) -> list[Path]:
     jwt = policy.identity.jwt
     # The key of other algorithms is public
     shared = jwt is not None and any(word.startswith("HS") for word in jwt.algorithms)
-    names = (policy.monitor.key, jwt.key_file if jwt is not None and shared else None)
+    token_key = jwt.key_file if jwt is not None and shared else None
+    names = (policy.monitor.key, policy.fitted, token_key)
     return [policy.path(name) for name in names if name is not None]
 
 

@@ -18,7 +18,7 @@ from memberscope.guard.admission.connections import SPARE, ConnectionRoom
 from memberscope.guard.alerting.prometheus import Metrics, leave_folder
 from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
 from memberscope.guard.asgi.compiled_policy import log_undeclared_columns
-from memberscope.guard.asgi.http_protocol import build_problem_protocol_class, build_protocol_class
+from memberscope.guard.asgi.http_protocol import build_protocol_class
 from memberscope.guard.logs.operational_log import log_event, log_to_stderr
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.measured_level import log_measured
@@ -32,6 +32,7 @@ from memberscope.guard.server.telemetry import build_telemetry
 
 SLACK = 64  # connections that are ending, beyond those that have a seat
 CERTIFICATES_EVERY = 1.0  # seconds between looks at the files of certificates
+ADMIN_PATIENCE = 10.0  # seconds for the head of a request to the operators' port
 
 
 def run_worker(run: Run, listening: socket.socket, secret: bytes, place: int = 0) -> None:
@@ -71,7 +72,7 @@ class Worker:
         )
         public, inside = (
             build_server(self._entry, self._public()),
-            build_server(self._admin(), {"http": build_problem_protocol_class()}),
+            build_server(self._admin(), {"http": build_protocol_class(ADMIN_PATIENCE)}),
         )
         # Signals that come while the parts start must end it too
         ending = self._signals(public)

@@ -114,6 +114,18 @@ def format_unsketched_line(
     return orjson.dumps(document).decode()
 
 
+def mark_access_line(line: str, id: str) -> str:
+    """Add the ID of its stream to a line of the access log.
+
+    Where a line stands twice in a log, since one process died and another went on, its ID is the
+    same.
+
+    >>> mark_access_line('{"format":"memberscope-access/2"}', "1700000000000-0/42")
+    '{"format":"memberscope-access/2","line":"1700000000000-0/42"}'
+    """
+    return f'{line[:-1]},"line":{orjson.dumps(id).decode()}}}'
+
+
 def read_line(line: str | bytes) -> Observations:
     """Parse the observations of a line of the access log; none where nothing was sketched.
 

@@ -10,8 +10,10 @@ that passed by the system's clock is added, none where that clock has stepped ba
 from __future__ import annotations
 
 import logging
+import math
 import mmap
 import os
+import stat
 import struct
 import threading
 import time
@@ -45,6 +47,11 @@ class BudgetFolder:
         self.path = path
         with translate_disk_errors(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_writable_by_all(path):
+            raise InputError(
+                f"Expected a folder of budgets that only its owner can write, got {str(path)!r}, which "
+                f"everybody can write, and so make budgets fresh. Run chmod 700 {path}."
+            )
         self._lock = self._lock_folder()
         self._files: dict[str, int] = {}
         self._changes, self._ended = threading.Lock(), threading.Event()
@@ -56,8 +63,18 @@ class BudgetFolder:
         threading.Thread(target=self._write_often, daemon=True).start()
 
     def resume(self, wall: float) -> float:
-        """Give the time of the budgets by a clock on the wall, never less than was kept."""
+        """Give the time of the budgets by a clock on the wall, never less than was kept.
+
+        Raises:
+            InputError: What was kept is no time.
+        """
         kept, ahead = struct.unpack_from("<dd", self._clock, TIME_AT)
+        # By an infinite time all budgets would be full, and by NaN none would ever lack anything
+        if not (math.isfinite(kept) and math.isfinite(ahead)):
+            raise InputError(
+                f"Expected the time of the budgets in {str(self.path / 'clock')!r}, got {kept}. "
+                "Move the folder away; what its budgets have counted goes with it."
+            )
         # Beginning later than 0, which stands for a file that is new
         return max(kept, wall + ahead) if kept else 1.0
 
@@ -174,3 +191,14 @@ class BudgetFolder:
             except OSError as error:
                 # The memory is right, and the next round tries again
                 log_event(logging.ERROR, "budgets_not_written", why=error.strerror)
+
+
+def is_writable_by_all(path: Path) -> bool:
+    """Tell whether every user of the machine may put other files into a folder.
+
+    >>> import tempfile
+    >>> is_writable_by_all(Path(tempfile.mkdtemp()))
+    False
+    """
+    # Windows has no such bits
+    return os.name == "posix" and bool(path.stat().st_mode & stat.S_IWOTH)
