@@ -31,6 +31,15 @@ from memberscope.auditing.documents.result import (
 )
 from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_privacy_bounds
 from memberscope.auditing.estimates.strongest import STRONGEST
+from memberscope.auditing.gate import (
+    BaselineOutcome,
+    GateOutcome,
+    Waiver,
+    conclude_gate,
+    judge_against_baseline,
+    parse_date,
+    read_waivers,
+)
 from memberscope.auditing.resume import (
     build_audit_identity,
     find_other_audit,
@@ -59,6 +68,7 @@ from memberscope.auditing.verify_document import (
 __all__ = [
     "AttackScores",
     "AuditArrays",
+    "BaselineOutcome",
     "COMPARISON_FORMAT",
     "CanaryDesign",
     "CanaryOutcome",
@@ -69,6 +79,7 @@ __all__ = [
     "EpsilonBound",
     "EstimateSettings",
     "ExposedRecord",
+    "GateOutcome",
     "NOBODY",
     "NotRun",
     "Plan",
@@ -77,6 +88,7 @@ __all__ = [
     "STRONGEST",
     "Subject",
     "Training",
+    "Waiver",
     "add_own_attacks",
     "audit",
     "audit_signals",
@@ -85,19 +97,23 @@ __all__ = [
     "compare",
     "complete_plan",
     "compute_privacy_bounds",
+    "conclude_gate",
     "design_canary_audit",
     "find_other_audit",
     "hash_ids",
     "is_refuted",
     "judge_again",
+    "judge_against_baseline",
     "list_bundled_policies",
     "load_policy",
     "load_attack_file",
     "make_signals_subject",
     "make_subject",
     "name_audit_folder",
+    "parse_date",
     "parse_policy_table",
     "parse_training_name",
+    "read_waivers",
     "recompute_controls",
     "recompute_estimates",
     "refuse_other_audit",
