@@ -12,12 +12,15 @@ from memberscope.auditing import (
     Claim,
     Control,
     Policy,
+    WaivedFinding,
     conclude_gate,
     judge_against_baseline,
     read_waivers,
+    show_gate,
 )
 from memberscope.auditing.gate.waivers import Waiver
 from memberscope.errors import InputError
+from memberscope.reports import format_result_json
 from memberscope.types import Access
 
 DAY = date(2026, 11, 30)
@@ -96,7 +99,7 @@ def test_a_baseline_of_another_model_is_refused(clean, more, words):
     ("more", "words"),
     [
         ({"access": Access.LABEL}, "The access differs"),
-        ({"attacks": ("gap",)}, "ran confidence, loss, and this one did not"),
+        ({"attacks": ("gap", "loss")}, "ran confidence, and this one did not"),
         ({"confidence": 0.99}, "the confidence is 0.99, and 0.95 in the baseline"),
     ],
 )
@@ -125,7 +128,28 @@ def test_a_waived_failure_leaves_the_rest_to_decide(failing):
     found = conclude_gate(failing, [waiver()])
     assert (found.verdict, found.limited, found.notes) == ("PASS", False, ())
     assert list(found.waived) == ["No attack finds more than 15% of members at 5% false positives."]
-    assert [found.find_waiver(entry) is not None for entry in failing.findings].count(True) == 1
+
+
+def test_what_is_written_shows_what_is_waived_and_stores_nothing_of_it(failing):
+    shown = show_gate(failing, conclude_gate(failing, [waiver()]))
+    (found,) = [entry for entry in shown.findings if isinstance(entry, WaivedFinding)]
+    assert (found.verdict, found.waiver) == ("FAIL", waiver())
+    assert shown.verdict == "PASS" and shown.reason.startswith("Failed claims that are waived: 1.")
+    assert "Ada" not in format_result_json(shown)
+    unwaived = show_gate(failing, conclude_gate(failing))
+    assert format_result_json(unwaived) == format_result_json(failing)
+
+
+def test_what_is_written_shows_the_baseline_as_one_more_finding(clean, worse):
+    gate = conclude_gate(worse, baseline=judge_against_baseline(clean, worse, ("v1", "v2")))
+    shown = show_gate(worse, gate)
+    assert (shown.verdict, shown.findings[-1].verdict) == ("FAIL", "FAIL")
+    assert shown.findings[-1].claim == "This release leaks no more than its baseline."
+    assert shown.reason.startswith("v2 leaks more than v1") and worse.reason in shown.reason
+    gate = conclude_gate(clean, baseline=judge_against_baseline(worse, clean))
+    shown = show_gate(clean, gate)
+    assert (shown.verdict, shown.reason) == ("PASS", clean.reason)
+    assert shown.findings[-1].verdict == "PASS" and len(shown.findings) == len(clean.findings) + 1
 
 
 def test_a_waiver_leaves_a_limited_pass_limited():
@@ -145,7 +169,7 @@ def test_what_is_not_waived_still_fails():
 
 
 def test_a_group_may_be_waived_whole_or_by_value():
-    failing = audit_release(1.0, policy=Policy("p", (Claim(0.05, 0.15, "sex"),)))
+    failing = audit_release(1.8, policy=Policy("p", (Claim(0.05, 0.15, "sex"),)))
     assert len(conclude_gate(failing, [waiver(group="sex")]).waived) == 2
     one = conclude_gate(failing, [waiver(group="sex=f")])
     assert (one.verdict, list(one.waived)) == (
@@ -231,7 +255,7 @@ def test_a_waiver_holds_up_to_and_with_its_last_day(tmp_path):
     file = tmp_path / "waivers.toml"
     file.write_text(ENTRY.replace("2027-01-31", '"2027-01-31"'))
     assert len(read_waivers(file, date(2027, 1, 31))) == 1
-    with pytest.raises(InputError, match="owner Ada Jones.*expired on 2027-01-31"):
+    with pytest.raises(InputError, match=r"owner Ada Jones.*expired on 2027-01-31"):
         read_waivers(file, date(2027, 2, 1))
 
 

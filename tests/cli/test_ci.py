@@ -14,13 +14,15 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from commands import COMMAND, run_command
+from command_socket import serve_command
+from commands import run_command
 from workflows import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,12 +90,10 @@ def validate(file: Path, schema: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def tools(tmp_path_factory) -> Path:
-    """The commands of a runner: the real memberscope, gh, and a pip that notes what it was asked."""
+def tools(tmp_path_factory) -> Iterator[Path]:
+    """The commands of a runner: memberscope, gh, and a pip that notes what it was asked."""
     folder = tmp_path_factory.mktemp("tools")
-    started = f'exec {sys.executable} -c \'{COMMAND[2]}\' "$@"'
     scripts = {
-        "memberscope": f'#!/bin/sh\necho "$@" >> {folder}/ran.txt\n{started}\n',
         "pip": f'#!/bin/sh\necho "$@" >> {folder}/pip.txt\n',
         "python": f'#!/bin/sh\necho "$@" >> {folder}/pip.txt\n',
         "gh": GH,
@@ -101,7 +101,8 @@ def tools(tmp_path_factory) -> Path:
     for name, text in scripts.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-    return folder
+    with serve_command(folder / "memberscope"):
+        yield folder
 
 
 class Hub:
@@ -133,10 +134,10 @@ class Hub:
         given = step["with"]
         if name == "actions/upload-artifact":
             self.uploads.append(given["name"])
-        if name == "actions/upload-artifact" and given["name"] == "memberscope-kept":
-            if any((folder / given["path"]).iterdir()):
-                shutil.copytree(folder / given["path"], self.kept / str(self.turn))
-                self.add_artifact(self.turn)
+        kept = name == "actions/upload-artifact" and given["name"] == "memberscope-kept"
+        if kept and any((folder / given["path"]).iterdir()):
+            shutil.copytree(folder / given["path"], self.kept / str(self.turn))
+            self.add_artifact(self.turn)
 
     def run(self, event: str, shift: float, seed: int = 0, ref: str = "main", **inputs) -> Runner:
         self.turn += 1
@@ -442,7 +443,9 @@ def test_the_action_of_this_repository_judges_and_tells_its_exit_code(tmp_path, 
 
 def test_the_hooks_run_what_they_say(tmp_path, tools):
     validate(ROOT / ".pre-commit-hooks.yaml", "pre-commit-hooks")
-    hooks = {hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+    hooks = {
+        hook["id"]: hook for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    }
     folder = make_repository(tmp_path / "repository", "github")
     write_signals(folder / "s.csv", 0.0)
 

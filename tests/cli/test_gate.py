@@ -49,18 +49,16 @@ def audits(tmp_path_factory) -> Path:
     write_release(folder / "better", 0.0)
     write_release(folder / "failing", 1.2, policy=STRICT)
     write_release(folder / "churn", 0.3, title="churn")
+    done = check("v1", "--keep-baseline", "last", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Kept as the baseline in last." in done.stdout
     return folder
 
 
 @pytest.fixture
 def work(audits, tmp_path) -> Path:
     """A copy of the audits, with v1 kept as the baseline."""
-    folder = tmp_path / "work"
-    shutil.copytree(audits, folder)
-    done = check("v1", "--keep-baseline", "last", cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "Kept as the baseline in last." in done.stdout
-    return folder
+    return shutil.copytree(audits, tmp_path / "work")
 
 
 def test_the_baseline_is_the_audit_without_ids(work):
@@ -78,7 +76,9 @@ def test_a_worse_release_fails_and_does_not_replace_the_baseline(work):
     assert check("worse", cwd=work).returncode == 0
     done = check("worse", "--baseline", "last", "--junit", "j.xml", cwd=work)
     assert done.returncode == 1
-    assert "PASS:" in done.stdout and "Baseline: LEAKS MORE: worse leaks more than last" in done.stdout
+    assert (
+        "PASS:" in done.stdout and "Baseline: LEAKS MORE: worse leaks more than last" in done.stdout
+    )
     suite = ElementTree.parse(work / "j.xml").getroot()
     assert (suite.get("failures"), suite.get("tests")) == ("1", str(len(suite)))
     case = suite.find("testcase[@classname='memberscope.baseline']")

@@ -38,7 +38,12 @@ def audit_release(
         "logits", logits, labels, member, ids, groups, rng.standard_normal((N, 2)), str(shift)
     )
     plan = Plan(
-        title=title, threat=ThreatModel(access=access), attacks=attacks, policy=policy, **more
+        title=title,
+        threat=ThreatModel(access=access),
+        attacks=attacks,
+        policy=policy,
+        restrictions=(),
+        **more,
     )
     return audit_signals(signals, plan=plan)
 

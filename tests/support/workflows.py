@@ -89,7 +89,9 @@ class Runner:
 
     @staticmethod
     def _write(value: object) -> str:
-        return "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        return (
+            "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        )
 
     def evaluate(self, text: str) -> Any:
         """Evaluate an expression of GitHub, in the subset that the templates use."""

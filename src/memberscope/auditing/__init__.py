@@ -34,11 +34,13 @@ from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.gate import (
     BaselineOutcome,
     GateOutcome,
+    WaivedFinding,
     Waiver,
     conclude_gate,
     judge_against_baseline,
     parse_date,
     read_waivers,
+    show_gate,
 )
 from memberscope.auditing.resume import (
     build_audit_identity,
@@ -88,6 +90,7 @@ __all__ = [
     "STRONGEST",
     "Subject",
     "Training",
+    "WaivedFinding",
     "Waiver",
     "add_own_attacks",
     "audit",
@@ -120,6 +123,7 @@ __all__ = [
     "restore_ranking",
     "resume_audit",
     "run_canary_audit",
+    "show_gate",
     "verify_arrays",
     "verify_frontier",
     "verify_result",

@@ -68,9 +68,7 @@ def judge_against_baseline(
     if before.digests == after.digests:
         return BaselineOutcome("NOT_MORE", f"{names[0]} is this very audit.")
     if policy is not None:
-        after = after.model_copy(
-            update={"plan": after.plan.model_copy(update={"policy": policy})}
-        )
+        after = after.model_copy(update={"plan": after.plan.model_copy(update={"policy": policy})})
     found = compare([before, after], names=names)
     weaker = next(_list_weaknesses(before, after), None)
     # More leakage found by a weaker audit is more leakage all the same

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from memberscope.auditing.documents.policy import Policy
@@ -12,7 +12,9 @@ from memberscope.auditing.gate.baseline import BaselineOutcome
 from memberscope.auditing.gate.waivers import Waiver, match_waivers
 from memberscope.auditing.verdict.judge import count_good_references
 from memberscope.auditing.verdict.recompute import restore_plan
-from memberscope.types import Finding
+from memberscope.types import Finding, Verdict
+
+BASELINE = "This release leaks no more than its baseline."
 
 
 @dataclass(frozen=True)
@@ -29,10 +31,6 @@ class GateOutcome:
     waived: Mapping[str, Waiver] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     baseline: BaselineOutcome | None = None
-
-    def find_waiver(self, finding: Finding) -> Waiver | None:
-        """Find the waiver of a finding, None for one that is not waived."""
-        return self.waived.get(finding.claim) if finding.verdict == "FAIL" else None
 
 
 def conclude_gate(
@@ -57,8 +55,7 @@ def conclude_gate(
     left = [
         finding
         for finding in result.findings
-        if finding.verdict != "PASS"
-        and not (finding.verdict == "FAIL" and finding.claim in waived)
+        if finding.verdict != "PASS" and not (finding.verdict == "FAIL" and finding.claim in waived)
     ]
     if any(finding.verdict == "FAIL" for finding in left):
         return GateOutcome("FAIL", False, waived, tuple(notes), baseline)
@@ -82,3 +79,64 @@ def _lacks_references(result: Result, policy: Policy | None) -> bool:
     known = [name for name in ran if name in plan.attacks]
     used = any(sum(attack.needs.references) for attack in plan.find(tuple(known)))
     return policy.references > (count_good_references(result.controls) if used else 0)
+
+
+@dataclass(frozen=True)
+class WaivedFinding(Finding):
+    """A failed claim that is waived: what is written shows it as such, with its waiver.
+
+    It is made for readers of a gate and never stored.
+    """
+
+    waiver: Waiver | None = None
+
+
+def show_gate(result: Result, gate: GateOutcome) -> Result:
+    """Give the result as the gate sees it, for what is written of it.
+
+    Claims that are waived are `WaivedFinding`, the baseline is one more finding, and verdict and
+    reason are the gate's.
+    """
+    findings = [_mark_waived(finding, gate.waived) for finding in result.findings]
+    verdict, reason = gate.verdict, result.reason
+    if gate.waived:
+        reason = f"Failed claims that are waived: {len(gate.waived)}. {reason}"
+    if gate.baseline is not None:
+        found = _build_baseline_finding(result, gate.baseline)
+        findings.append(found)
+        # What the policy lets pass may still leak more, and then that is why the gate fails
+        if found.verdict != "PASS" and verdict in ("PASS", None):
+            verdict = "FAIL" if found.verdict == "FAIL" else "INCONCLUSIVE"
+            reason = f"{gate.baseline.reason} Without the baseline: {reason}"
+        elif found.verdict == "FAIL":
+            verdict = "FAIL"
+    return result.model_copy(
+        update={
+            "findings": findings,
+            "verdict": verdict,
+            "reason": reason,
+            "limited": gate.limited and verdict == "PASS",
+        }
+    )
+
+
+def _mark_waived(finding: Finding, waived: Mapping[str, Waiver]) -> Finding:
+    """Give the finding with its waiver, if its claim failed and has one."""
+    waiver = waived.get(finding.claim) if finding.verdict == "FAIL" else None
+    if waiver is None:
+        return finding
+    told = {entry.name: getattr(finding, entry.name) for entry in fields(Finding)}
+    return WaivedFinding(**told, waiver=waiver)
+
+
+def _build_baseline_finding(result: Result, baseline: BaselineOutcome) -> Finding:
+    """Build the finding that the release leaks no more than its baseline."""
+    verdict: Verdict = "INCONCLUSIVE"
+    advice = "Audit both under the same plan, or begin a new baseline."
+    if baseline.verdict == "NOT_MORE":
+        verdict, advice = "PASS", "Nothing to do."
+    elif baseline.verdict == "LEAKS_MORE":
+        verdict = "FAIL"
+        advice = "Find what changed since the baseline, or begin a new one if it is accepted."
+    access = result.threat_models[-1].access.word
+    return Finding(verdict, BASELINE, "baseline", access, baseline.reason, advice)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import typer
 
 from memberscope.cli.exits import exit_of_baseline, exit_of_verdict, find_strictest_exit
-from memberscope.cli.pipeline.gate_options import choose_baseline, name_audit, read_gate_waivers
 from memberscope.cli.options.choices import POLICIES
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
+from memberscope.cli.pipeline.gate_options import choose_baseline, name_audit, read_gate_waivers
 
 if TYPE_CHECKING:
     from memberscope.auditing import AuditArrays, GateOutcome, Policy, Result
@@ -63,15 +63,16 @@ def check_result(options: CheckOptions) -> None:
     Exit 1 also if it leaks more than a baseline, 3 if it is inconclusive, was not judged or cannot
     be compared, 2 if something cannot be read.
     """
-    from memberscope.auditing import load_policy
+    from memberscope.auditing import load_policy, show_gate
     from memberscope.reports import read_verified, write_junit
 
     policy = load_policy(options.policy) if options.policy else None
     judged, arrays = read_verified(options.result, policy)
     gate = _judge_gate(options, judged.model_copy(update={"arrays": arrays}), policy)
     accepted = options.accept_limited
+    written = show_gate(judged, gate)
     if options.junit:
-        write_junit(_accept_limited_findings(judged) if accepted else judged, options.junit, gate)
+        write_junit(_accept_limited_findings(written) if accepted else written, options.junit)
     _print_gate(judged, gate)
     code = find_strictest_exit(
         exit_of_verdict(gate.verdict, limited=gate.limited, accept_limited=accepted),

@@ -38,7 +38,7 @@ class LogOptions:
 
 @take_options(LogOptions)
 def log_audit(options: LogOptions) -> None:
-    """Log an audit to MLflow: metrics with limits, the report, and tags on the model's version.
+    """Log an audit to MLflow: numbers, report, and tags on the model.
 
     Records stay where they are unless --records is given.
     """

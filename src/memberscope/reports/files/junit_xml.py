@@ -7,28 +7,28 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from memberscope._files import write_bytes
-from memberscope.auditing import BaselineOutcome, GateOutcome, Result
+from memberscope.auditing import Result, WaivedFinding
 
 # Characters that XML 1.0 forbids even when escaped
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def render_junit(result: Result, gate: GateOutcome | None = None) -> str:
+def render_junit(result: Result) -> str:
     """Render XML text, in which FAIL is a failure.
 
-    What is not decided, and a limited pass, is an error, so that no viewer shows it as passed. With
-    a `gate`, failures that are waived are skipped, and the baseline is one more test.
+    What is not decided, and a limited pass, is an error, so that no viewer shows it as passed. A
+    claim that failed and is waived is skipped.
     """
     suite = ElementTree.Element(
         "testsuite",
         name=_strip_forbidden_characters(f"memberscope {result.title}"),
-        tests=str(len(result.findings) + (gate is not None and gate.baseline is not None)),
+        tests=str(len(result.findings)),
     )
     counts = {"FAIL": 0, "INCONCLUSIVE": 0, "NOT_RUN": 0, "PASS": 0, "WAIVED": 0}
     for finding in result.findings:
         # A limited pass is not what the policy asked for, so the gate must not show it as one
         verdict: str = "INCONCLUSIVE" if finding.limited else finding.verdict
-        waiver = None if gate is None else gate.find_waiver(finding)
+        waiver = finding.waiver if isinstance(finding, WaivedFinding) else None
         verdict = verdict if waiver is None else "WAIVED"
         counts[verdict] += 1
         name = f"{finding.claim} [{finding.access}]"
@@ -53,10 +53,7 @@ def render_junit(result: Result, gate: GateOutcome | None = None) -> str:
             case, kind, message=_strip_forbidden_characters(said), type=verdict
         )
         node.text = _strip_forbidden_characters(finding.advice)
-    if gate is not None and gate.baseline is not None:
-        counts[_add_baseline_case(suite, gate.baseline)] += 1
-    if gate is not None:
-        suite.set("skipped", str(counts["WAIVED"]))
+    suite.set("skipped", str(counts["WAIVED"]))
     suite.set("failures", str(counts["FAIL"]))
     suite.set("errors", str(counts["INCONCLUSIVE"] + counts["NOT_RUN"]))
     suite.set("time", str(result.cost.seconds))
@@ -68,28 +65,15 @@ def render_junit(result: Result, gate: GateOutcome | None = None) -> str:
     )
 
 
-def _add_baseline_case(suite: ElementTree.Element, baseline: BaselineOutcome) -> str:
-    """Add the test that the release leaks no more than its baseline, and give its verdict."""
-    verdict = {"NOT_MORE": "PASS", "LEAKS_MORE": "FAIL"}.get(baseline.verdict, "INCONCLUSIVE")
-    case = ElementTree.SubElement(
-        suite, "testcase", classname="memberscope.baseline", name="Leaks no more than the baseline."
-    )
-    if verdict != "PASS":
-        kind = "failure" if verdict == "FAIL" else "error"
-        said = _strip_forbidden_characters(baseline.reason)
-        ElementTree.SubElement(case, kind, message=said, type=baseline.verdict)
-    return verdict
-
-
 def _strip_forbidden_characters(text: str) -> str:
     """Strip the characters that XML forbids from a text."""
     return FORBIDDEN.sub("�", text)
 
 
-def write_junit(result: Result, path: Path, gate: GateOutcome | None = None) -> None:
+def write_junit(result: Result, path: Path) -> None:
     """Write the XML, whole or not at all.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, render_junit(result, gate).encode())
+    write_bytes(path, render_junit(result).encode())
