@@ -36,6 +36,9 @@ ANSWERS = {
     "harm": "low",
 }
 POLICY = "max_tpr = [{ fpr = 0.05, tpr = 0.6 }]"
+# Attacks and levels enough for a verdict
+ATTACKS = 'attacks = ["gap", "loss", "confidence"]\n'
+LEVELS = 'restrictions = ["none"]\n\n[policy]'
 WORSE = 1.2  # passes the policy, and leaks more than a release that shifts nothing
 # The first answers from what a test keeps, as GitHub would; jq is what gh has inside
 GH = """#!/bin/sh
@@ -78,6 +81,7 @@ def make_repository(folder: Path, system: str) -> Path:
     text = (folder / "audit.toml").read_text()
     text = text.replace('# features = ["x0", "x1"]', 'features = ["x0"]')
     text = re.sub(r"^use = .*$", POLICY, text, flags=re.MULTILINE)
+    text = text.replace("\n[policy]", LEVELS, 1) + ATTACKS
     (folder / "audit.toml").write_text(text)
     return folder
 

@@ -123,8 +123,9 @@ def test_an_interrupted_exchange_loses_nothing(work):
     os.replace(work / "last", work / ".last.former")
     done = check("worse", "--keep-baseline", "last", cwd=work)
     assert done.returncode == 1 and snapshot(work / "last") == before
-    os.replace(work / "last", work / ".last.former")
-    assert check("v1", "--baseline", "last", cwd=work).returncode == 0
+    shutil.copytree(work / "last", work / ".last.former")
+    assert check("better", "--keep-baseline", "last", cwd=work).returncode == 0
+    assert snapshot(work / "last") != before and not (work / ".last.former").exists()
 
 
 def test_a_full_disk_leaves_the_baseline_as_it_was(work):

@@ -83,6 +83,8 @@ def keep_baseline(source: Path, arrays: AuditArrays, folder: Path) -> None:
         with translate_disk_errors(folder):
             former = _name_former(folder)
             if folder.exists():
+                # Left by a run that was interrupted after the new baseline was in place
+                shutil.rmtree(former, ignore_errors=True)
                 os.replace(folder, former)
             os.replace(aside, folder)
             shutil.rmtree(former, ignore_errors=True)
