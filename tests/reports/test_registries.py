@@ -123,6 +123,12 @@ def work(result, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def trained(work) -> str:
+    """The run that trained a model, version 1 of which is registered."""
+    return run_python(MAKE, work)
+
+
 def test_metrics_are_the_strongest_attacks_with_limits(result):
     found = list_logged_metrics(result)
     told = next(
@@ -164,8 +170,7 @@ def test_tags_and_parameters_find_an_audit_again(result):
 
 
 @needs_registries
-def test_a_run_is_read_back_from_a_real_store(work, result):
-    trained = run_python(MAKE, work)
+def test_a_run_is_read_back_from_a_real_store(work, result, trained):
     done = log("out", "--mlflow", STORE, "--model", "credit", "--version", "1", cwd=work)
     assert done.returncode == 0, done.stderr
     run_id = re.search(r"Logged FAIL to the run (\w+)\.", done.stdout)[1]
@@ -181,6 +186,9 @@ def test_a_run_is_read_back_from_a_real_store(work, result):
     assert "secret-" not in "".join(run["files"].values())
     assert read["tags"] == list_logged_tags(result) | {"membership_audit.run_id": run_id}
 
+
+@needs_registries
+def test_an_audit_is_logged_to_the_run_that_trained_the_model(work, result, trained):
     done = log("out", "--mlflow", STORE, "--run", trained, "--records", cwd=work)
     assert done.returncode == 0, done.stderr
     read = json.loads(run_python(READ, work))
@@ -190,13 +198,17 @@ def test_a_run_is_read_back_from_a_real_store(work, result):
     assert sorted(run["listed"]) == [f"memberscope/{name}" for name in names]
     assert run["metrics"] == list_logged_metrics(result)
 
-    n = len(read["runs"])
+
+@needs_registries
+def test_a_mistake_leaves_no_run_behind(work, trained):
+    assert log("out", "--mlflow", STORE, "--run", trained, cwd=work).returncode == 0
+    n = len(json.loads(run_python(READ, work))["runs"])
     write_all(audit_release(0.0), work / "other", records=False)
     for arguments, words in (
         (("out", "--run", "0" * 32), "Run with id=" + "0" * 32),
         (("out", "--model", "credit", "--version", "2"), "version=2"),
         (("out", "--model", "churn", "--version", "1"), "churn"),
-        (("other", "--run", trained), "log to a new run"),
+        (("other", "--run", trained), "Changing param values is not allowed"),
         (("other", "--records"), "Expected records.csv"),
     ):
         done = log(*arguments, "--mlflow", STORE, cwd=work)
@@ -204,7 +216,7 @@ def test_a_run_is_read_back_from_a_real_store(work, result):
         last = done.stderr.splitlines()[-1]
         assert last.startswith("memberscope: Expected") and words in last
         assert "Traceback" not in done.stderr
-    assert len(json.loads(run_python(READ, work))["runs"]) == n, "a mistake leaves no run behind"
+    assert len(json.loads(run_python(READ, work))["runs"]) == n
 
 
 @needs_registries
