@@ -54,7 +54,7 @@ def _add_with_limits(
 
 def _name_metric(entry: Estimate) -> str:
     """Name a number of the strongest attack by level, metric, rate and prior."""
-    words = [entry.metric]
+    words: list[str] = [entry.metric]
     words += [] if entry.fpr is None else [f"at_fpr_{entry.fpr:g}"]
     words += [] if entry.prior is None else [f"at_prior_{entry.prior:g}"]
     level = format_level(entry.access, entry.restriction)
