@@ -58,24 +58,28 @@ tags = client.get_model_version("credit", "1").tags
 print(json.dumps({"runs": found, "tags": tags}))
 """
 OFFLINE = """
-import glob, json
+import glob, json, struct
 from wandb.proto import wandb_internal_pb2
-from wandb.sdk.internal.datastore import DataStore
-store = DataStore()
 (file,) = glob.glob("wandb/offline-run-*/*.wandb")
-store.open_for_scan(file)
-summary, kinds, artifacts = {}, [], {}
-while (data := store.scan_data()) is not None:
-    record = wandb_internal_pb2.Record()
-    record.ParseFromString(data)
-    kinds.append(record.WhichOneof("record_type"))
+data, at, parts, records = open(file, "rb").read(), 7, b"", []
+while at + 7 <= len(data):
+    # A log of records in blocks of 32 KiB, whose ends are padded: checksum, length, kind
+    if 32768 - at % 32768 < 7:
+        at += 32768 - at % 32768
+        continue
+    _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+    parts += data[at + 7 : at + 7 + length]
+    at += 7 + length
+    if kind in (1, 4):
+        records.append(wandb_internal_pb2.Record.FromString(parts))
+        parts = b""
+summary, artifacts = {}, {}
+for record in records:
     for item in record.summary.update:
         summary[item.key or item.nested_key[0]] = json.loads(item.value_json)
-    if kinds[-1] == "request" and record.request.HasField("log_artifact"):
-        artifact = record.request.log_artifact.artifact
-        artifacts[artifact.name] = [entry.path for entry in artifact.manifest.contents]
-    if kinds[-1] == "artifact":
-        artifacts[record.artifact.name] = [entry.path for entry in record.artifact.manifest.contents]
+    told = record.request.log_artifact.artifact if record.HasField("request") else record.artifact
+    if told.name:
+        artifacts[told.name] = [entry.path for entry in told.manifest.contents]
 print(json.dumps([summary, artifacts]))
 """
 needs_registries = pytest.mark.skipif(
