@@ -31,12 +31,13 @@ test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # What the tests need besides $(VENV); set up side by side under `make --jobs`.
-environments: system-packages environment-clusters environment-servers environment-hosts
+environments: system-packages environment-clusters environment-servers environment-hosts \
+	environment-registries
 
 system-packages:
 	sh tests/system-packages.sh
 
-environment-servers environment-hosts: DEPENDENCIES := --no-deps
+environment-servers environment-hosts environment-registries: DEPENDENCIES := --no-deps
 environment-%: $(BIN)/python
 	PYTHON=$(PYTHON) sh tests/environment.sh $* $(DEPENDENCIES)
 
@@ -148,4 +149,4 @@ check-versions: package
 	done; done; [ -z "$$failed" ]
 
 clean:
-	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-bench demo-out docs/_build
+	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-registries .venv-bench demo-out docs/_build

@@ -1,6 +1,7 @@
 #!/bin/sh
 # What the tests need besides Python packages: a browser for the report, openssl for a certificate, the OpenMP library that LightGBM
-# loads, Redis for guards with several workers, and promtool (in Debian's prometheus) for the alert rules.
+# loads, Redis for guards with several workers, promtool (in Debian's prometheus) for the alert rules, and jq
+# for what gh does in a job of CI.
 # Installed where the package manager is at hand. `few` is what `make test` needs: the OpenMP library.
 set -eu
 wanted=""
@@ -8,6 +9,7 @@ if [ "${1:-all}" = all ]; then
     command -v chromium >/dev/null 2>&1 || wanted="chromium"
     command -v openssl >/dev/null 2>&1 || wanted="$wanted openssl"
     command -v redis-server >/dev/null 2>&1 || wanted="$wanted redis-server"
+    command -v jq >/dev/null 2>&1 || wanted="$wanted jq"
     command -v promtool >/dev/null 2>&1 || wanted="$wanted prometheus"
 fi
 ldconfig -p 2>/dev/null | grep -q "libgomp\.so\.1" || wanted="$wanted libgomp1"

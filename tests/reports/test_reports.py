@@ -29,10 +29,12 @@ from memberscope.reports import (
     print_summary,
     read_arrays,
     read_result,
+    read_verified,
     render_junit,
     render_report,
     result_schema,
     write_all,
+    write_arrays,
     write_junit,
 )
 from memberscope.reports.page.audience_sections import build_sections
@@ -97,6 +99,18 @@ def test_no_records_means_no_ids_anywhere(result, tmp_path):
     assert not (tmp_path / "records.csv").exists()
     for path in tmp_path.iterdir():
         assert b"secret-" not in path.read_bytes(), path.name
+
+
+def test_an_audit_without_ids_is_verified_like_one_with_them(result, clean, tmp_path):
+    """The null control is drawn by ids, so without them its draw is kept."""
+    for name, entry in (("leaky", result), ("clean", clean)):
+        write_all(entry, tmp_path / name, records=False)
+        judged, arrays = read_verified(tmp_path / name)
+        assert (judged.verdict, judged.controls) == (entry.verdict, entry.controls)
+        write_arrays(arrays, tmp_path / "again.safetensors", ids=False)
+        again = read_arrays(tmp_path / "again.safetensors")
+        assert (again.null_draw == arrays.null_draw).all() and arrays.null_draw.any()
+        assert not arrays.null_draw[arrays.member].any()
 
 
 def test_ids_of_an_earlier_run_do_not_stay_where_none_are_asked_for(result, tmp_path):

@@ -11,6 +11,11 @@ from memberscope.reports.comparison_terminal import (
 from memberscope.reports.explain import explain, explain_record, list_topics
 from memberscope.reports.files.arrays_file import read_arrays, write_arrays
 from memberscope.reports.files.audit_folder import write_all
+from memberscope.reports.files.baseline_folder import (
+    check_baseline_folder,
+    keep_baseline,
+    read_baseline,
+)
 from memberscope.reports.files.records_csv import is_records_file_current, write_records
 from memberscope.reports.files.result_json import (
     format_result_json,
@@ -52,10 +57,18 @@ from memberscope.reports.notebook import (
     show_progress,
 )
 from memberscope.reports.page.report_html import render_report, write_report
+from memberscope.reports.registries import (
+    MlflowPlace,
+    list_logged_metrics,
+    list_logged_params,
+    list_logged_tags,
+    log_to_mlflow,
+)
 from memberscope.reports.terminal import print_summary
 
 __all__ = [
     "Citation",
+    "MlflowPlace",
     "Plots",
     "RocPoints",
     "build_estimate_frame",
@@ -63,6 +76,7 @@ __all__ = [
     "build_record_frame",
     "build_roc_points",
     "build_score_frame",
+    "check_baseline_folder",
     "comparison_schema",
     "describe_result",
     "explain",
@@ -72,15 +86,21 @@ __all__ = [
     "format_result_json",
     "frontier_schema",
     "is_records_file_current",
+    "keep_baseline",
     "list_citations",
     "list_formats",
+    "list_logged_metrics",
+    "list_logged_params",
+    "list_logged_tags",
     "list_topics",
     "load",
+    "log_to_mlflow",
     "open_progress",
     "print_comparison",
     "print_frontier",
     "print_summary",
     "read_arrays",
+    "read_baseline",
     "read_frontier",
     "read_result",
     "read_verified",

@@ -76,7 +76,8 @@ class AuditArrays:
     NaN where it has none. `overlap` (n,) marks non-members that duplicate a member. `targets` holds
     the same of each further target model by its name; the records are the same, `member` and `fold`
     its own. `unit` (n,) numbers the people or documents that records belong to; None where each
-    record stands for itself.
+    record stands for itself. `null_draw` (n,) marks the non-members that the null control took for
+    members; None where it follows from the ids.
     """
 
     ids: NDArray[np.str_]
@@ -92,6 +93,7 @@ class AuditArrays:
     vulnerability: Floats | None = None
     overlap: Bools | None = None
     unit: Ints | None = None
+    null_draw: Bools | None = None
 
 
 @dataclass(frozen=True)

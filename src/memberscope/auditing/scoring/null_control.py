@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from memberscope._parallel import map_in_parallel
-from memberscope.auditing.documents.result import Control
+from memberscope.auditing.documents.result import AuditArrays, Control
 from memberscope.auditing.scoring import crossfit as fitting
 from memberscope.auditing.scoring.parallel_fits import fit_slow_attacks
 from memberscope.errors import UnmetNeedError
@@ -45,6 +45,17 @@ def choose_pseudo_members(
     chosen = np.zeros(len(ids), dtype=bool)
     chosen[order[: len(ids) // 2]] = True
     return chosen
+
+
+def find_pseudo_members(arrays: AuditArrays) -> Bools:
+    """Find the pseudo members of an audit (n,): those that were kept, or that follow from its ids."""
+    if arrays.null_draw is not None:
+        return arrays.null_draw
+    outside = ~arrays.member
+    unit = None if arrays.unit is None else arrays.unit[outside]
+    found = np.zeros(len(outside), dtype=bool)
+    found[outside] = choose_pseudo_members(arrays.ids[outside], unit)
+    return found
 
 
 def run_null_control(

@@ -10,7 +10,7 @@ import numpy as np
 from memberscope.auditing.controls.direction import FIXED, run_direction_control
 from memberscope.auditing.controls.fitted import is_better_than_constant, read_correct_predictions
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Control, Result
-from memberscope.auditing.scoring.null_control import choose_pseudo_members, judge_null_scores
+from memberscope.auditing.scoring.null_control import find_pseudo_members, judge_null_scores
 from memberscope.types import Bools, Floats
 
 CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
@@ -114,10 +114,10 @@ def _recheck_null(stored: Control, arrays: AuditArrays) -> list[str]:
     # What the document says must agree with itself, before it is held against scores
     if stored.passed != (stored.low <= 0.5 <= stored.high):
         return ["the null control's outcome contradicts its own interval"]
-    # The pseudo members follow from the records' ids, so the draw is the same again
+    # The draw of pseudo members is the same again, from the ids or as it was kept without them
     outside, unit = ~arrays.member, arrays.unit
     own_unit = None if unit is None else unit[outside]
-    truth: Bools = choose_pseudo_members(arrays.ids[outside], own_unit)
+    truth: Bools = find_pseudo_members(arrays)[outside]
     scored: dict[str, Floats] = {
         e.attack: e.scores[outside] for e in arrays.scored if _is_unlearned_attack(e)
     }

@@ -87,7 +87,7 @@ def write_audit_config(options: InitOptions) -> None:
     Each answer is checked as it is given. Interrupt with Ctrl-C: the next call goes on from there.
     """
     from memberscope._files import write_bytes
-    from memberscope.cli.commands.ci_job import INCLUDE, choose_job_file, render_job
+    from memberscope.cli.pipeline.ci_job import INCLUDE, choose_job_file, render_job
 
     file = options.file
     # Before the questions, so that nobody answers them in vain

@@ -29,6 +29,8 @@ def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
     """
     from safetensors.numpy import save
 
+    from memberscope.auditing.scoring import find_pseudo_members
+
     # Ids may be names of people, so they are left out if asked
     names = arrays.ids if ids else np.arange(len(arrays.ids)).astype(np.str_)
     tensors: dict[str, NDArray[Any]] = {
@@ -46,6 +48,9 @@ def write_arrays(arrays: AuditArrays, path: Path, *, ids: bool = True) -> None:
         tensors["overlap"] = arrays.overlap.astype(np.uint8)
     if arrays.unit is not None:
         tensors["unit"] = arrays.unit
+    # Verification repeats the null control, whose draw follows from ids that are not written
+    if not ids or arrays.null_draw is not None:
+        tensors["null_draw"] = find_pseudo_members(arrays).astype(np.uint8)
     for group, codes in arrays.groups.items():
         tensors[f"groups/{group}"] = codes
     meta = {
@@ -176,6 +181,7 @@ def read_arrays(path: str | Path) -> AuditArrays:
             vulnerability=tensors.get("vulnerability"),
             overlap=tensors["overlap"].astype(bool) if "overlap" in tensors else None,
             unit=tensors.get("unit"),
+            null_draw=tensors["null_draw"].astype(bool) if "null_draw" in tensors else None,
         )
         for name, listed in others.items():
             member, fold = tensors[f"{name}/member"].astype(bool), tensors[f"{name}/fold"]

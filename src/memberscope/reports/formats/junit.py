@@ -8,9 +8,15 @@ from xml.etree import ElementTree
 
 from memberscope._files import write_bytes
 from memberscope._text import escape_controls
-from memberscope.auditing import Result
+from memberscope.auditing import Result, WaivedFinding
 from memberscope.reports.formats.key_numbers import collect_numbers, describe_number, name_number
-from memberscope.reports.formats.rules import VERDICT, identify_rule, list_open_findings
+from memberscope.reports.formats.rules import (
+    VERDICT,
+    explain_waiver,
+    identify_rule,
+    list_open_findings,
+    list_waived_findings,
+)
 from memberscope.types import Estimate, Finding
 
 # Characters that XML 1.0 forbids even when escaped
@@ -20,7 +26,8 @@ FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 def render_junit(result: Result) -> str:
     """Render XML text, in which FAIL is a failure.
 
-    What is not decided, and a limited pass, is an error, so that no viewer shows it as passed.
+    What is not decided, and a limited pass, is an error, so that no viewer shows it as passed. A
+    claim that failed and is waived is skipped.
     """
     open_findings = list_open_findings(result)
     # What stands for an audit that was not judged is none of its findings
@@ -32,6 +39,7 @@ def render_junit(result: Result) -> str:
         tests=str(len(cases)),
         failures=str(failures),
         errors=str(len(open_findings) - failures),
+        skipped=str(len(list_waived_findings(result))),
         time=str(result.cost.seconds),
     )
     properties = ElementTree.SubElement(suite, "properties")
@@ -68,7 +76,10 @@ def _build_case(result: Result, finding: Finding) -> ElementTree.Element:
         classname=_clean_xml(f"memberscope.{finding.attack}"),
         name=_clean_xml(f"{finding.claim} [{finding.access}]"),
     )
-    if finding.verdict != "PASS" or finding.limited:
+    if isinstance(finding, WaivedFinding):
+        said = _clean_xml(f"WAIVED. {explain_waiver(finding)}")
+        ElementTree.SubElement(case, "skipped", message=said)
+    elif finding.verdict != "PASS" or finding.limited:
         # JUnit knows failures and errors; what could not be told is the latter
         kind = "failure" if finding.verdict == "FAIL" else "error"
         # A limited pass is not what the policy asked for, so the gate must not show it as one

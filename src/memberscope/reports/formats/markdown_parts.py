@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memberscope._text import format_percentage
-from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing import STRONGEST, Result, WaivedFinding
 from memberscope.auditing.documents import format_level
 from memberscope.reports.formats.key_numbers import describe_number
 from memberscope.reports.formats.plain_text import escape_markdown
+from memberscope.reports.formats.rules import explain_waiver, name_outcome
 from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.select import (
     Place,
@@ -23,6 +24,7 @@ from memberscope.reports.select import (
     list_levels,
     list_unmeasured_levels,
 )
+from memberscope.types import Finding
 
 CELL = 120  # characters of a name or a text in a table
 MOST_ROWS = 20  # of a table; a comment on a pull request has at most 65,536 characters
@@ -111,10 +113,10 @@ def build_findings_table(result: Result) -> list[str]:
     order = sorted(result.findings, key=lambda entry: (entry.verdict == "PASS", entry.limited))
     rows = [
         (
-            f"{entry.verdict}{' (limited)' if entry.limited else ''}",
+            name_outcome(entry),
             entry.claim,
             "" if entry.estimate is None else describe_number(entry.estimate),
-            "" if entry.verdict == "PASS" and not entry.limited else entry.advice,
+            _describe_action(entry),
         )
         for entry in order[:MOST_ROWS]
     ]
@@ -122,6 +124,13 @@ def build_findings_table(result: Result) -> list[str]:
     if len(order) > MOST_ROWS:
         lines += ["", f"{len(order) - MOST_ROWS} more are in result.json."]
     return lines
+
+
+def _describe_action(finding: Finding) -> str:
+    """Write what to do about a finding, or who accepts it; empty for one that passed."""
+    if isinstance(finding, WaivedFinding):
+        return explain_waiver(finding)
+    return "" if finding.verdict == "PASS" and not finding.limited else finding.advice
 
 
 def write_worst_group(result: Result) -> str:

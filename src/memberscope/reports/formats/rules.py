@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing import STRONGEST, Result, WaivedFinding
 from memberscope.auditing.documents import KINDS, AnyClaim
 from memberscope.types import Finding
 
@@ -39,12 +39,16 @@ VERDICT: Literal["verdict"] = "verdict"  # stands for the attack where nothing w
 
 
 def list_open_findings(result: Result) -> list[Finding]:
-    """List the findings that did not pass, or passed with a limit.
+    """List the findings that did not pass and are not waived, or passed with a limit.
 
     Where there are none and the audit did not pass either, there is one that says so: an empty file
     would read as a pass.
     """
-    found = [entry for entry in result.findings if entry.verdict != "PASS" or entry.limited]
+    found = [
+        entry
+        for entry in result.findings
+        if (entry.verdict != "PASS" or entry.limited) and not isinstance(entry, WaivedFinding)
+    ]
     if found or (result.verdict == "PASS" and result.findings):
         return found
     advice = "Give a policy with --policy, and check again."
@@ -53,6 +57,23 @@ def list_open_findings(result: Result) -> list[Finding]:
     claim = "The audit was judged by a policy."
     access = result.plan.threat.access
     return [Finding("NOT_RUN", claim, VERDICT, access, result.reason, advice)]
+
+
+def list_waived_findings(result: Result) -> list[WaivedFinding]:
+    """List the findings that failed and are waived; only what a gate writes has some."""
+    return [entry for entry in result.findings if isinstance(entry, WaivedFinding)]
+
+
+def explain_waiver(finding: WaivedFinding) -> str:
+    """Write who accepts a failed claim, why, and until when."""
+    return "" if finding.waiver is None else finding.waiver.explain()
+
+
+def name_outcome(finding: Finding) -> str:
+    """Name how a finding was judged, as tables and messages show it."""
+    if isinstance(finding, WaivedFinding):
+        return "WAIVED"
+    return "PASS (limited)" if finding.limited else finding.verdict
 
 
 def identify_rule(result: Result, finding: Finding) -> JudgedRule:

@@ -11,7 +11,7 @@ import json
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-from memberscope.auditing import Result
+from memberscope.auditing import Result, WaivedFinding
 from memberscope.reports.formats.key_numbers import (
     collect_numbers,
     describe_number,
@@ -22,8 +22,10 @@ from memberscope.reports.formats.plain_text import LONGEST, escape_markdown, fla
 from memberscope.reports.formats.rules import (
     JudgedRule,
     RuleKind,
+    explain_waiver,
     identify_rule,
     list_open_findings,
+    list_waived_findings,
 )
 from memberscope.types import Finding
 
@@ -75,10 +77,12 @@ EXPLAIN = "memberscope explain --result FOLDER"
 def render_sarif(result: Result, document: str | None = None) -> str:
     """Render SARIF text: FAIL is an error, what is open a warning, a limited pass a note.
 
-    A finding that passed is not in it, so that code scanning closes its alert. `document` is the
+    A finding that passed is not in it, so that code scanning closes its alert; one that is waived is
+    suppressed. `document` is the
     path of result.json in the repository, for a result that no configuration is known of.
     """
-    judged = [(entry, identify_rule(result, entry)) for entry in list_open_findings(result)]
+    shown = [*list_open_findings(result), *list_waived_findings(result)]
+    judged = [(entry, identify_rule(result, entry)) for entry in shown]
     # One rule may be about several groups, and is as severe as the worst of them
     worst: dict[str, tuple[float, Finding, JudgedRule]] = {}
     for finding, rule in judged:
@@ -182,6 +186,7 @@ def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[st
             "primaryLocationLineHash": f"{digest[:16]}:1",
             "memberscopeFinding/v1": digest,
         },
+        **_build_suppressions(finding),
         "properties": {
             "verdict": finding.verdict,
             "limited": finding.limited,
@@ -191,6 +196,14 @@ def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[st
             },
         },
     }
+
+
+def _build_suppressions(finding: Finding) -> dict[str, object]:
+    """Build what says that a failed claim is waived, by whom and until when."""
+    if not isinstance(finding, WaivedFinding):
+        return {}
+    why = _escape_message(explain_waiver(finding))
+    return {"suppressions": [{"kind": "external", "status": "accepted", "justification": why}]}
 
 
 def _build_location(result: Result, document: str | None) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""What a pipeline of releases runs besides the audit: jobs of CI, options of the gate, `log`."""
