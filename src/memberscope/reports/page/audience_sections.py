@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import format_level
+from memberscope.auditing.documents import ValueWithLimits, format_level
+from memberscope.auditing.verdict import describe_measures
 from memberscope.reports.select import (
     Place,
     find_estimate,
@@ -46,21 +47,43 @@ def _build_engineer_section(result: Result) -> Section:
         sentences.append(
             f"Training accuracy is {format_interval(found.train_accuracy)} and hold-out "
             f"accuracy {format_interval(found.test_accuracy)}: a gap "
-            f"of {format_interval(found.generalisation_gap)}. The gap attack turns exactly this "
-            "into membership."
+            f"of {format_interval(found.generalisation_gap)}. "
+            f"{_describe_gap(found.generalisation_gap)}"
         )
     best = find_headline(result)
     if best:
         sentences.append(
             f"The strongest attack ({best.reaching_attack}) finds {format_interval(best)} "
-            f"of members at {format_percentage(best.fpr)} false positives; what "
-            f"exceeds the gap attack there is memorisation that accuracy does not show."
+            f"of members at {format_percentage(best.fpr)} false positives. What it finds beyond the "
+            "gap attack comes from records that the model has memorised, which accuracy does not show."
         )
     sentences.append(
-        "Try, in order of cost: earlier stopping, more regularisation, augmentation, DP-SGD; audit "
-        "each candidate."
+        f"To lower the leakage, {describe_measures(found.model)}; the command memberscope defend shows "
+        "what each gains and costs."
     )
     return Section("ML engineer", sentences)
+
+
+def _describe_gap(gap: ValueWithLimits) -> str:
+    """Say what the gap between the accuracies tells of membership.
+
+    >>> _describe_gap(ValueWithLimits(0.02, -0.01, 0.05))
+    'It is no larger than chance explains, so whether an answer is right says next to nothing about membership.'
+    """
+    if gap.low > 0:
+        return (
+            "A right answer is therefore a hint that a record was in the training data: that is all "
+            "that the gap attack uses."
+        )
+    if gap.high < 0:
+        return (
+            "The model does better on records that it has not seen, which is unusual: check that "
+            "the two files are not swapped."
+        )
+    return (
+        "It is no larger than chance explains, so whether an answer is right says next to nothing "
+        "about membership."
+    )
 
 
 def _build_security_section(result: Result) -> Section:
@@ -74,7 +97,7 @@ def _build_security_section(result: Result) -> Section:
                 f"{format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
             )
     sentences.append(
-        "Restricting outputs below the row that you can accept is what the endpoint must enforce."
+        "Choose the most that you can accept: the endpoint must then answer no more than that level."
     )
     return Section("Application security", sentences)
 
@@ -113,9 +136,9 @@ def _build_privacy_section(result: Result) -> Section:
     if result.exposed:
         top = result.exposed[0]
         sentences.append(
-            "The most exposed member would be believed to be one with probability "
-            f"{format_percentage(top.posterior)}; "
-            f"{len(result.exposed)} are listed above under keyed hashes."
+            "Of the most exposed member an attacker would believe with a probability of "
+            f"{format_percentage(top.posterior)} that it was in the training data; "
+            f"{len(result.exposed)} such members are listed above under hashes of their ids."
         )
     sentences.append(
         "The annex has a paragraph for an assessment. It is evidence about one risk and no "
@@ -134,9 +157,11 @@ def _build_operations_section(result: Result) -> Section:
     control = result.controls.get("determinism")
     if control is not None:
         sentences.append(control.why)
-    views = len(result.plan.views)
-    each = "one query a record" if views == 1 else f"{views} queries a record"
-    sentences.append(f"The audit sent {result.cost.queries} records to the model, {each}.")
+    n_records = result.diagnostics.n_members + result.diagnostics.n_non_members
+    sentences.append(
+        f"The audit asked the model {result.cost.queries} times about {n_records} records: "
+        f"{result.cost.queries / max(n_records, 1):.3g} queries a record on average."
+    )
     return Section("MLOps", sentences)
 
 
@@ -149,7 +174,7 @@ def _build_red_team_section(result: Result) -> Section:
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at "
             f"{format_percentage(result.plan.confidence)}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. "
+            f"Did not run: {len(result.not_run)} entries, listed above with the reasons. "
             f"{_describe_models(result)}",
             "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command "
             "memberscope verify computes every estimate again from them.",
