@@ -6,7 +6,7 @@ There is `frontier.json`, one HTML file with two pictures, and a table in the te
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,9 @@ def _build_summary_cards(frontier: Frontier) -> list[SummaryCard]:
     if not measured:
         return []
     # Undefended training comes first in every sweep
-    cards = [_build_card("Without a defence", frontier.rows[0], frontier)]
+    first = _build_card("Without a defence", frontier.rows[0], frontier)
+    found = frontier.rows[0].average
+    cards = [replace(first, figure=_format_cell(found)) if found else first]
     good = [row for row in measured if row.meets == "meets"]
     if good:
         best = max(good, key=lambda row: row.accuracy.value if row.accuracy else 0.0)

@@ -62,8 +62,8 @@ def describe_model(target: Target) -> ModelDescription:
     if facts.estimator is not None:
         return _describe_estimator(facts.estimator, facts)
     if facts.booster is not None:
-        library = type(facts.booster).__module__.split(".")[0]
-        return ModelDescription("boosted_trees", library, "Booster", "")
+        owner = type(facts.booster).__module__.split(".")[0]
+        return ModelDescription("boosted_trees", owner, "Booster", "")
     library = next((name for kind, name in NETWORKS.items() if isinstance(inner, kind)), None)
     return ModelDescription(facts.model_kind or "unknown", library)
 
