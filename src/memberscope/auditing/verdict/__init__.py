@@ -12,10 +12,6 @@ from memberscope.auditing.verdict.full_attack_set import (
     select_parts,
 )
 from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
-from memberscope.auditing.verdict.model_advice import (
-    describe_measures,
-    list_training_defences,
-)
 from memberscope.auditing.verdict.recompute import restore_plan, restore_ranking
 from memberscope.auditing.verdict.repeated_audits import describe_repeats
 
@@ -26,10 +22,8 @@ __all__ = [
     "Tested",
     "count_excess_records",
     "count_good_references",
-    "describe_measures",
     "describe_repeats",
     "examine_claims",
-    "list_training_defences",
     "measure_attack_coverage",
     "restore_plan",
     "restore_ranking",

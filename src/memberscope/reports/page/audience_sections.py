@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import ValueWithLimits, format_level
-from memberscope.auditing.verdict import describe_measures
+from memberscope.auditing.documents import format_level
 from memberscope.reports.select import (
+    NumberWithLimits,
     Place,
     find_estimate,
     find_headline,
@@ -17,6 +17,12 @@ from memberscope.reports.select import (
     list_levels,
 )
 from memberscope.types import Estimate
+
+LESS_LEAK = (
+    "What usually lowers leakage: stopping earlier, a smaller or more regularised model (for boosted "
+    "trees fewer leaves, a lower rate and subsampling; for networks weight decay and augmentation), "
+    "and training with differential privacy. Audit each candidate again."
+)
 
 
 @dataclass(frozen=True)
@@ -45,51 +51,41 @@ def _build_engineer_section(result: Result) -> Section:
     # Losses have no accuracy, and so no gap
     if found.train_accuracy and found.test_accuracy and found.generalisation_gap:
         sentences.append(
-            f"Training accuracy is {format_interval(found.train_accuracy)} and hold-out "
-            f"accuracy {format_interval(found.test_accuracy)}: a gap "
-            f"of {format_interval(found.generalisation_gap)}. "
-            f"{_describe_gap(found.generalisation_gap)}"
+            f"Accuracy is {format_interval(found.train_accuracy)} on the training records and "
+            f"{format_interval(found.test_accuracy)} on the others: a gap of "
+            f"{format_interval(found.generalisation_gap)}. {_describe_gap(found.generalisation_gap)}"
         )
     best = find_headline(result)
     if best:
         sentences.append(
             f"The strongest attack ({best.reaching_attack}) finds {format_interval(best)} "
-            f"of members at {format_percentage(best.fpr)} false positives. What it finds beyond the "
-            "gap attack comes from records that the model has memorised, which accuracy does not show."
+            f"of members at {format_percentage(best.fpr)} false positives. What it finds beyond "
+            "the gap attack is memorisation that accuracy does not show."
         )
-    sentences.append(
-        f"To lower the leakage, {describe_measures(found.model)}; the command memberscope defend shows "
-        "what each gains and costs."
-    )
+    sentences.append(next((f.advice for f in result.findings if f.verdict == "FAIL"), LESS_LEAK))
     return Section("ML engineer", sentences)
 
 
-def _describe_gap(gap: ValueWithLimits) -> str:
-    """Say what the gap between the accuracies tells of membership.
-
-    >>> _describe_gap(ValueWithLimits(0.02, -0.01, 0.05))
-    'It is no larger than chance explains, so whether an answer is right says next to nothing about membership.'
-    """
+def _describe_gap(gap: NumberWithLimits) -> str:
+    """Describe what an attacker makes of the gap between the two accuracies."""
     if gap.low > 0:
         return (
-            "A right answer is therefore a hint that a record was in the training data: that is all "
-            "that the gap attack uses."
+            "An attacker uses it by guessing that every record the model gets right was in the "
+            "training data (the gap attack)."
         )
-    if gap.high < 0:
-        return (
-            "The model does better on records that it has not seen, which is unusual: check that "
-            "the two files are not swapped."
-        )
+    # Without a gap there is nothing in right and wrong answers to use
     return (
-        "It is no larger than chance explains, so whether an answer is right says next to nothing "
-        "about membership."
+        "That is no sign of overfitting: right and wrong answers alone give an attacker nothing. "
+        "How sure the answers are may still give members away."
     )
 
 
 def _build_security_section(result: Result) -> Section:
     """Build the section on what each level of access gives an attacker."""
     sentences = []
-    for level in list_levels(result):
+    levels = list_levels(result)
+    # The weakest and the declared level: the table has those between
+    for level in dict.fromkeys([*levels[:1], *levels[-1:]]):
         tpr = _find_strongest_tpr(result, level)
         if tpr:
             sentences.append(
@@ -97,7 +93,7 @@ def _build_security_section(result: Result) -> Section:
                 f"{format_interval(tpr)} at {format_percentage(tpr.fpr)} false positives."
             )
     sentences.append(
-        "Choose the most that you can accept: the endpoint must then answer no more than that level."
+        "Restricting outputs below the row that you can accept is what the endpoint must enforce."
     )
     return Section("Application security", sentences)
 
@@ -136,9 +132,9 @@ def _build_privacy_section(result: Result) -> Section:
     if result.exposed:
         top = result.exposed[0]
         sentences.append(
-            "Of the most exposed member an attacker would believe with a probability of "
-            f"{format_percentage(top.posterior)} that it was in the training data; "
-            f"{len(result.exposed)} such members are listed above under hashes of their ids."
+            "The most exposed member would be believed to be one with probability "
+            f"{format_percentage(top.posterior)}; "
+            f"{len(result.exposed)} are listed above under keyed hashes."
         )
     sentences.append(
         "The annex has a paragraph for an assessment. It is evidence about one risk and no "
@@ -157,12 +153,23 @@ def _build_operations_section(result: Result) -> Section:
     control = result.controls.get("determinism")
     if control is not None:
         sentences.append(control.why)
-    n_records = result.diagnostics.n_members + result.diagnostics.n_non_members
-    sentences.append(
-        f"The audit asked the model {result.cost.queries} times about {n_records} records: "
-        f"{result.cost.queries / max(n_records, 1):.3g} queries a record on average."
-    )
+    sentences.append(_describe_queries(result))
     return Section("MLOps", sentences)
+
+
+def _describe_queries(result: Result) -> str:
+    """Describe how many queries the audit sent, and what for."""
+    counts, views = result.diagnostics, len(result.plan.views)
+    each = "once" if views == 1 else f"{views} times"
+    own = views * (counts.n_members + counts.n_non_members)
+    rest = result.cost.queries - own
+    words = f"The audit asked the model about each record {each}"
+    if rest <= 0:
+        return f"{words}: {result.cost.queries:,} queries in all."
+    return (
+        f"{words} ({own:,} queries), and sent {rest:,} more for searches, repeated checks and "
+        "models trained for comparison."
+    )
 
 
 def _build_red_team_section(result: Result) -> Section:
@@ -174,7 +181,7 @@ def _build_red_team_section(result: Result) -> Section:
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at "
             f"{format_percentage(result.plan.confidence)}.",
-            f"Did not run: {len(result.not_run)} entries, listed above with the reasons. "
+            f"Did not run: {len(result.not_run)} entries, listed with reasons. "
             f"{_describe_models(result)}",
             "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command "
             "memberscope verify computes every estimate again from them.",
