@@ -84,7 +84,8 @@ def test_nothing_that_writes_for_readers_has_such_a_sentence():
     assert len(files) > 100
     text = {path.name: path.read_text(encoding="utf-8") for path in files}
     # These stand in docstrings, for people who read code
-    for words in set(STUMBLED_OVER) - {"corrected by Holm", "would have failed", "accuses"}:
+    in_docstrings = {"corrected by Holm", "would have failed", "accuses", "fitted once a fold"}
+    for words in set(STUMBLED_OVER) - in_docstrings:
         assert [name for name, found in text.items() if words in found] == [], words
 
 
