@@ -132,7 +132,7 @@ def told(frontier: Frontier) -> None:
     low, worst = 100 * frontier.fpr, 100 * (frontier.canary_fpr or 0)
     print(
         f"\n| defence | accuracy, % | AUC | average TPR at {low:g}% | labels alone | worst-case "
-        f"TPR at {worst:g}% | unaware: average; worst | ε proven; measured (if Gaussian) |"
+        f"TPR at {worst:g}% | defence not known: average; worst | ε proven; measured (if Gaussian) |"
     )
     print("|---|---|---|---|---|---|---|---|")
     for row in frontier.rows:

@@ -13,12 +13,14 @@ import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from memberscope.errors import InputError
 from memberscope.types import Bools, Recipe, Records, Target
+
+ModelKind = Literal["boosted_trees", "forest", "tree", "linear", "neural_network"]
 
 
 def _convert_flag(value: Any) -> bool:
@@ -33,6 +35,13 @@ def _convert_text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
     return str(value)
+
+
+def _convert_model_kind(value: Any) -> ModelKind:
+    """Convert one of the known kinds of model."""
+    if value not in get_args(ModelKind):
+        raise ValueError
+    return value  # type: ignore[no-any-return]
 
 
 def _convert_class_names(value: Any) -> tuple[str, ...]:
@@ -83,6 +92,10 @@ _COUNT = {"words": "a whole number", "convert": operator.index}
 _TEXT = {"words": "a string", "convert": _convert_text}
 _CLASS_NAMES = {"words": "a list of names", "convert": _convert_class_names}
 _NAMES = {"words": "a list of names", "convert": _convert_names}
+_MODEL_KIND = {
+    "words": f"one of {', '.join(get_args(ModelKind))}",
+    "convert": _convert_model_kind,
+}
 _SENTENCES = {"words": "a list of strings", "convert": _convert_sentences}
 _FUNCTION = {"words": "a function or a method", "convert": _convert_function}
 _TARGET = {"words": "a target", "convert": _convert_target}
@@ -109,6 +122,8 @@ class TargetFacts:
         estimator: The fitted scikit-learn estimator behind the target. Columns, their kinds and
             categories are looked up in it.
         booster: The booster of LightGBM or XGBoost behind the target, which names categories.
+        model_kind: What the model is: boosted_trees, forest, tree, linear or neural_network. The
+            advice of a result fits it; of an `estimator` or a `booster` it is known anyway.
         inputs: The inputs of a model that takes each column by itself, with `name` and `dtype`.
         restriction: Name of the output defence that its answers went through already, such as
             `top:3`. They are not restricted by it again.
@@ -136,6 +151,7 @@ class TargetFacts:
     columns: tuple[str, ...] = field(default=(), metadata=_NAMES)
     estimator: Any = field(default=None, metadata=_ANYTHING)
     booster: Any = field(default=None, metadata=_ANYTHING)
+    model_kind: ModelKind | None = field(default=None, metadata=_MODEL_KIND)
     inputs: tuple[Any, ...] = field(default=(), metadata=_ENTRIES_IF_ANY)
     restriction: str | None = field(default=None, metadata=_TEXT)
     hides: bool = field(default=False, metadata=_FLAG)

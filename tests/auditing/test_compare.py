@@ -178,19 +178,19 @@ def test_more_than_two_releases_have_a_trend_and_a_baseline(releases):
     )
     assert [point.release for point in first.trend if point.metric == "auc"] == ["a", "b", "c"]
     page = render_comparison(first)
-    assert page.count('<svg class="trend"') == 2 and page.count('<circle class="value" cx') > 6
-    assert '<svg class="trend"' not in render_comparison(compare(releases[:2]))
+    assert page.count('<svg class="plot trend"') == 2 and page.count('<circle class="value" cx') > 6
+    assert '<svg class="plot trend"' not in render_comparison(compare(releases[:2]))
 
 
 def test_without_scores_the_intervals_are_independent_and_it_says_so(releases):
     bare = [result.model_copy(update={"arrays": None}) for result in releases[:2]]
     found, paired = compare(bare), compare(releases[:2])
     assert (
-        any("scores of both are not at hand" in note for note in found.notes)
+        any("scores of both audits are missing" in note for note in found.notes)
         and found.verdict == "LEAKS_MORE"
     )
     assert any(
-        "scores of one are not at hand" in note for note in compare([bare[0], releases[1]]).notes
+        "scores of one audit are missing" in note for note in compare([bare[0], releases[1]]).notes
     )
     one, two = (found_in(entry, "logit", "auc").difference for entry in (found, paired))
     assert one.high - one.low > 1.3 * (two.high - two.low) and one.value == pytest.approx(two.value)
@@ -200,13 +200,17 @@ def test_other_records_are_compared_with_independent_intervals(releases):
     other = audited(pair(400, (0.3, 1.5), 9)[1])
     found = compare([releases[0], other])
     assert (
-        any(note.startswith("Other records") for note in found.notes)
+        any(
+            note.startswith("The records, or which of them were members, differ")
+            for note in found.notes
+        )
         and found.verdict == "LEAKS_MORE"
     )
     assert "independent" in found_in(found, "logit", "auc").method
     swapped = replace(pair(500, (0.3, 1.5), 0)[1], member=np.arange(1000) >= 500)
     assert any(
-        "others of them members" in note for note in compare([releases[0], audited(swapped)]).notes
+        "which of them were members, differ" in note
+        for note in compare([releases[0], audited(swapped)]).notes
     )
 
 

@@ -293,7 +293,7 @@ def test_labels_that_were_not_searched_are_not_measured():
     assert (
         lines.count("not measured") == 3
         and "0%" not in "".join(lines)
-        and "<td>not measured" in page_text
+        and "<span>not measured" in page_text
     )
 
 
@@ -525,7 +525,9 @@ def test_dominated_means_at_least_as_bad_everywhere_and_worse_once():
     found = build_frontier(PLAN, None, rows, shown)
     assert found.undominated == ["better", "same", "safe"]
     assert [
-        row.name for row in found.rows if any("Destroys accuracy" in note for note in row.notes)
+        row.name
+        for row in found.rows
+        if any("costs most of the accuracy" in note for note in row.notes)
     ] == ["useless"]
 
 

@@ -217,11 +217,11 @@ def test_plan_is_a_dry_run(tmp_path):
     for words in (
         "runs     logit at probabilities",
         "not run  quantile: Expected features for the attack quantile, got none.",
-        "smallest FPR",
+        "lowest false-positive rate",
         "queries  832",
     ):
         assert words in done.stdout
-    assert "power    at FPR 0.05" in done.stdout
+    assert "power    at 5% false positives" in done.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"s.csv"}
 
 
@@ -437,7 +437,7 @@ def test_the_demo_fails_one_model_and_passes_the_other(tmp_path):
         for name in ("leaky", "clean")
     }
     assert verdicts == {"leaky": "FAIL", "clean": "PASS"}
-    assert "It would have failed, in 80% of audits, on" in " ".join(done.stdout.split())
+    assert "An audit of this size fails a model" in " ".join(done.stdout.split())
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):

@@ -76,14 +76,14 @@ def test_the_table_is_whole_at_either_width(releases, columns):
     assert max(map(len, lines)) <= columns and "…" not in done.stdout
     for words in (
         "probabilities",
-        "TPR at 1% *",
+        "found at 1% *",
         "AUC *",
         "train accuracy",
         "Over the releases",
         "decides the verdict",
     ):
         assert words in done.stdout
-    assert ("reached by" in done.stdout.split("Over the releases")[0]) is (columns == 120)
+    assert ("by the attack" in done.stdout.split("Over the releases")[0]) is (columns == 120)
 
 
 def test_the_page_and_the_document(releases, tmp_path):
@@ -121,7 +121,7 @@ def test_without_the_scores_it_still_compares_and_says_so(releases, tmp_path):
         (tmp_path / name).mkdir()
         shutil.copy(releases / name / "result.json", tmp_path / name)
     done = call("compare", "v1", "v2", cwd=tmp_path)
-    assert done.returncode == 1 and "The scores of both are not at hand" in " ".join(
+    assert done.returncode == 1 and "The scores of both audits are missing" in " ".join(
         done.stdout.split()
     )
 

@@ -129,11 +129,17 @@ def served() -> HttpTarget:
 TARGETS: dict[str, tuple[Callable[[Path], Target], dict[str, Any]]] = {
     "FunctionTarget": (lambda folder: FunctionTarget(len, n_classes=2), {}),
     "SklearnTarget": (lambda folder: wrap(fitted()), {"classes": ("no", "yes")}),
-    "TorchTarget": (lambda folder: wrap(net()), {"lacks_class_count": True}),
+    "TorchTarget": (
+        lambda folder: wrap(net()),
+        {"lacks_class_count": True, "model_kind": "neural_network"},
+    ),
     "OnnxTarget": (lambda folder: wrap(onnx_session()), {"columns": ("a", "b")}),
     "BoosterTarget": (lambda folder: wrap(booster()), {"columns": ("age",)}),
-    "KerasTarget": (lambda folder: wrap(keras_model()), {"lacks_class_count": False}),
-    "HuggingFaceTarget": (lambda folder: wrap(bert()), {}),
+    "KerasTarget": (
+        lambda folder: wrap(keras_model()),
+        {"lacks_class_count": False, "model_kind": "neural_network"},
+    ),
+    "HuggingFaceTarget": (lambda folder: wrap(bert()), {"model_kind": "neural_network"}),
     "StoredTarget": (stored, {"stored": True}),
     "HttpTarget": (
         lambda folder: served(),
@@ -293,6 +299,7 @@ def test_a_device_of_torch_is_named():
         ("restriction", parse_restriction("top:1"), r"a string, got TopK\(k=1\)"),
         ("hides", "no", "True or False, got 'no'"),
         ("costly", 0.5, "True or False, got 0.5"),
+        ("model_kind", "gbdt", "one of boosted_trees, forest, .*, got 'gbdt'"),
         ("predict", ["yes"], r"a function or a method, got \['yes'\]"),
         ("same_labels", "other", "a target, got 'other'"),
     ],

@@ -19,6 +19,7 @@ from memberscope.auditing.collect.collect import (
     collect_audit_data,
 )
 from memberscope.auditing.collect.measured_signals import TRANSFERRED
+from memberscope.auditing.collect.model_kind import describe_model
 from memberscope.auditing.collect.reference_models import Training, run_reference_control
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
@@ -101,7 +102,8 @@ def _audit_with_store(
     # Estimate, control and judge
     estimates = _estimate_all_attacks(plan, got, arrays, ranking, settings, report)
     controls = _run_controls(plan, got, arrays, ranking, report)
-    judgement = judge_audit(plan, arrays, ranking, estimates, controls, not_run)
+    model = describe_model(got.subject.target)
+    judgement = judge_audit(plan, arrays, ranking, estimates, controls, not_run, model=model)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
     # Numbers that a claim rests on are no longer exploratory
     estimates = [

@@ -9,6 +9,7 @@ import numpy as np
 
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.measured_signals import summarise_spent_queries
+from memberscope.auditing.collect.model_kind import describe_model
 from memberscope.auditing.collect.reference_models import measure_fidelity
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.diagnostics import (
@@ -68,6 +69,7 @@ def collect_diagnostics(
         generalisation_gap=None if learned is None else learned.gap,
         calibration=_measure_sides_calibration(plan, got, arrays),
         records_per_parameter=_measure_parameter_ratio(got),
+        model=describe_model(subject.target),
         endpoint=_describe_endpoint(got),
         reliability=None
         if best is None

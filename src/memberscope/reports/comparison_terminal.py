@@ -58,11 +58,11 @@ def comparison_schema() -> dict[str, object]:
 
 
 def name_number(entry: Compared) -> str:
-    """Name what a number is, in words."""
+    """Name what a number is, in few words: `found` is the share of members that are found."""
     if entry.metric == "auc":
         return "AUC"
     return (
-        f"TPR at {format_percentage(entry.fpr)}"
+        f"found at {format_percentage(entry.fpr)}"
         if entry.metric == "tpr"
         else ACCURACIES[entry.metric]
     )
@@ -115,7 +115,10 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
 
     The attacks that reached it are named if `wide`.
     """
-    title = f"{escape(comparison.before)} and {escape(comparison.after)}: the strongest attack ({format_percentage(comparison.confidence)} intervals)"
+    title = (
+        f"{escape(comparison.after)} compared with {escape(comparison.before)}: the strongest attack "
+        f"({format_percentage(comparison.confidence)} intervals)"
+    )
     table = Table(title=title, title_justify="left")
     # A narrow terminal wraps the level rather than the numbers
     table.add_column("access", min_width=13, max_width=None if wide else 13)
@@ -124,7 +127,7 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("change (limits)")
     if wide:
-        table.add_column("reached by")
+        table.add_column("by the attack")
     rows: dict[Place, list[tuple[str, ...]]] = {}
     for entry in comparison.compared:
         if entry.attack not in (STRONGEST, None):
@@ -144,22 +147,25 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
         table.add_section()
     claims = [entry for entry in comparison.compared if entry.claim]
     if claims:
-        tests = "; ".join(f"{name_number(entry)}: p = {entry.p_value:.2g}" for entry in claims)
-        table.caption = f"Changes of rates in percentage points.\n* decides the verdict, corrected by Holm: {tests}"
+        tests = "; ".join(f"{name_number(entry)} {entry.p_value:.2g}" for entry in claims)
+        table.caption = (
+            "Changes of rates in percentage points.\n* decides the verdict; probability of such a rise by "
+            f"chance, all claims allowed for: {tests}"
+        )
         table.caption_justify = "left"
     return table
 
 
 def _build_trend_table(comparison: Comparison) -> Table:
     """Build the table of the strongest attack in each release."""
-    table = Table(title="Over the releases, at the level of the last one", title_justify="left")
+    table = Table(title="Over the releases, at the access of the last one", title_justify="left")
     table.add_column("release")
     table.add_column("number")
-    table.add_column("strongest attack, with its own audit's limits")
-    table.add_column("reached by")
+    table.add_column("strongest attack, with the interval of its audit")
+    table.add_column("by the attack")
     for point in comparison.trend:
         write = (lambda value: f"{value:.3f}") if point.metric == "auc" else format_percentage
-        name = "AUC" if point.metric == "auc" else f"TPR at {format_percentage(point.fpr)}"
+        name = "AUC" if point.metric == "auc" else f"found at {format_percentage(point.fpr)}"
         span = f"{write(point.value)} ({write(point.low)} to {write(point.high)})"
         table.add_row(escape(point.release), name, span, point.reached_by)
     return table

@@ -6,7 +6,7 @@ There is `frontier.json`, one HTML file with two pictures, and a table in the te
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from memberscope._text import format_number, format_percentage
 from memberscope.auditing.defend import FORMAT, Frontier, FrontierRow
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
+from memberscope.reports.axis_ticks import choose_ticks
+from memberscope.reports.defence_words import describe_defence
 from memberscope.reports.safe_console import escape_console_text
 from memberscope.types import Estimate
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 360, 52, 46, 12, 26
+WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 400, 88, 62, 14, 26
 WORDS = {
-    "meets": "meets it",
-    "breaks": "breaks it",
+    "meets": "met",
+    "breaks": "not met",
     "undecided": "undecided",
     "not measured": "not measured",
     None: "",
@@ -78,40 +80,112 @@ def frontier_schema() -> dict[str, object]:
     }
 
 
+@dataclass(frozen=True)
+class SummaryCard:
+    """One number of the summary: what it is, the number, and what stands below it."""
+
+    label: str
+    figure: str
+    below: str
+
+
 def render_frontier(frontier: Frontier) -> str:
     """Render the frontier as one HTML text that lets nothing else in."""
     # Imported here, since most commands render nothing
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
-    style = read_template("report.css") + read_template("frontier.css")
+    style = "".join(map(read_template, ("plain_page.css", "frontier.css")))
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": format_percentage, "interval": lookup.format_interval}
+    environment.filters |= {
+        "percent": format_percentage,
+        "interval": lookup.format_interval,
+        "in_words": describe_defence,
+    }
     environment.globals |= {
         "number": format_number,
         "cell": _format_cell,
         "leak": _format_leakage,
-        "epsilons": format_epsilons,
+        "measured": _format_measured_epsilon,
         "canary": name_canary_kind,
         "words": WORDS,
     }
-    # The numbers of the rows in the table, by which dominating choices are named
-    place = {
-        row.name: number
-        for number, row in enumerate((row for row in frontier.rows if row.why_not is None), start=1)
-    }
+    place = _number_rows(frontier)
     environment.globals["number_of"] = lambda names: (
         ", ".join(str(place[name]) for name in names) or "–"
     )
     text = environment.from_string(read_template("frontier.html.j2")).render(
         frontier=frontier,
+        tone=_choose_tone(frontier),
+        cards=_build_summary_cards(frontier),
         pictures=[_build_picture(frontier, "worst"), _build_picture(frontier, "average")],
         policy=Markup(build_content_policy([], [style])),
         style=Markup(style),
     )
     return str(text)
+
+
+def _number_rows(frontier: Frontier) -> dict[str, int]:
+    """Number the rows of the table by name; dots and dominating choices are named so."""
+    shown = (row.name for row in frontier.rows if row.why_not is None)
+    return {name: number for number, name in enumerate(shown, start=1)}
+
+
+def _choose_tone(frontier: Frontier) -> str:
+    """Choose the colour of the heading: whether some choice meets the policy."""
+    outcomes = {row.meets for row in frontier.rows}
+    if frontier.policy is None:
+        return "none"
+    if "meets" in outcomes:
+        return "pass"
+    return "inconclusive" if outcomes & {"undecided", "not measured", None} else "fail"
+
+
+def _build_summary_cards(frontier: Frontier) -> list[SummaryCard]:
+    """Build the summary: without a defence, the choice that is best, and what leaks least."""
+    measured = [
+        row for row in frontier.rows if row.average is not None and row.accuracy is not None
+    ]
+    if not measured:
+        return []
+    # Undefended training comes first in every sweep
+    first = _build_card("Without a defence", frontier.rows[0], frontier)
+    found = frontier.rows[0].average
+    cards = [replace(first, figure=_format_cell(found)) if found else first]
+    good = [row for row in measured if row.meets == "meets"]
+    if good:
+        best = max(good, key=lambda row: row.accuracy.value if row.accuracy else 0.0)
+        cards.append(_build_card("Most accurate that meets the policy", best, frontier))
+    least = min(measured, key=lambda row: row.average.value if row.average else 1.0)
+    cards.append(_build_card("Fewest members found on average", least, frontier))
+    worst = [row for row in measured if row.worst is not None]
+    if worst:
+        least = min(worst, key=lambda row: row.worst.value if row.worst else 1.0)
+        cards.append(_build_card("Fewest found in the worst case", least, frontier, worst=True))
+    return cards
+
+
+def _build_card(
+    label: str, row: FrontierRow, frontier: Frontier, *, worst: bool = False
+) -> SummaryCard:
+    """Build the card of one choice: which it is, what is found, and its accuracy."""
+    found, fpr = (row.worst, frontier.canary_fpr) if worst else (row.average, frontier.fpr)
+    share = "not measured" if found is None else format_percentage(found.value)
+    where = "inserted records of the worst kind" if worst else "members"
+    return SummaryCard(
+        label,
+        describe_defence(row.name),
+        f"{share} of {where} found at {format_percentage(fpr)} false positives; test accuracy "
+        f"{_format_cell(row.accuracy)}",
+    )
+
+
+def _format_measured_epsilon(row: FrontierRow) -> str:
+    """Format what the inserted records prove of epsilon, in brackets for a Gaussian mechanism."""
+    measured = [f"{bound['epsilon']:.2f}" for bound in row.measured]
+    return f"{measured[0]} ({measured[1]})" if len(measured) == 2 else "–"
 
 
 def _format_cell(entry: Any) -> str:
@@ -168,22 +242,18 @@ def _build_picture(frontier: Frontier, axis: str) -> dict[str, object]:
     y_range = _pad_range(min(lows), max(highs))
     # Leakage starts at zero, so that half of it looks like half
     x_range = (0.0, min(1.0, 1.08 * max(entry.high for _, entry in shown) + 0.01))
-    dots = [
-        _build_dot(row, entry, x_range, y_range, number)
-        for number, (row, entry) in enumerate(shown, start=1)
-    ]
+    numbers = _number_rows(frontier)
+    dots = [_build_dot(row, entry, x_range, y_range, numbers[row.name]) for row, entry in shown]
     return {
         "axis": axis,
         "fpr": shown[0][1].fpr,
         "dots": dots,
         "steps": _format_staircase(dots),
         "x_ticks": [
-            (_scale_x(value, x_range), format_percentage(value))
-            for value in _choose_ticks(*x_range)
+            (_scale_x(value, x_range), format_percentage(value)) for value in choose_ticks(*x_range)
         ],
         "y_ticks": [
-            (_scale_y(value, y_range), format_percentage(value))
-            for value in _choose_ticks(*y_range)
+            (_scale_y(value, y_range), format_percentage(value)) for value in choose_ticks(*y_range)
         ],
         "width": WIDTH,
         "height": HEIGHT,
@@ -213,7 +283,8 @@ def _build_dot(
         y_low=_scale_y(row.accuracy.low, y_range),
         y_high=_scale_y(row.accuracy.high, y_range),
         good=row.average is not None and not row.dominated_by,
-        title=f"{row.name}: accuracy {_format_cell(row.accuracy)}, TPR {_format_cell(entry)}",
+        title=f"{describe_defence(row.name)}: test accuracy {_format_cell(row.accuracy)}, "
+        f"members found {_format_cell(entry)}",
     )
 
 
@@ -235,22 +306,6 @@ def _pad_range(low: float, high: float) -> tuple[float, float]:
     """Pad a range with some room at both ends, within 0 and 1."""
     room = max(0.01, 0.08 * (high - low))
     return max(0.0, low - room), min(1.0, high + room)
-
-
-def _choose_ticks(low: float, high: float) -> list[float]:
-    """Choose about five round numbers in a range.
-
-    >>> _choose_ticks(0.0, 1.0), _choose_ticks(0.52, 0.61)
-    ([0.0, 0.2, 0.4, 0.6, 0.8, 1.0], [0.52, 0.54, 0.56, 0.58, 0.6])
-    """
-    # The finest step that gives at most six ticks, and the widest for any range
-    step = next(
-        step
-        for step in (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
-        if (high - low) / step <= 6 or step == 0.2
-    )
-    found = [round(step * number, 6) for number in range(int(low / step), int(high / step) + 2)]
-    return [value for value in found if low - 1e-9 <= value <= high + 1e-9]
 
 
 def _scale_x(value: float, x_range: tuple[float, float]) -> float:
@@ -290,29 +345,29 @@ def print_frontier(frontier: Frontier, console: Console, out: Path | None = None
 
 
 def _build_frontier_table(frontier: Frontier) -> Table:
-    """Build the table with one row a choice, undominated ones marked."""
+    """Build the table with one row a choice; those that no other one beats are marked."""
     confidence = format_percentage(frontier.plan.confidence)
     table = Table(
-        title=f"Accuracy and leakage to an attacker who knows the defence ({confidence} intervals)",
+        title=f"Accuracy, and members found by an attacker who knows the defence ({confidence} intervals)",
         title_justify="left",
     )
     table.add_column("defence", overflow="fold")
     table.add_column("accuracy")
-    table.add_column(f"average TPR at {format_percentage(frontier.fpr)}")
+    table.add_column(f"found on average at {format_percentage(frontier.fpr)}")
     worst = "" if frontier.canary_fpr is None else f" at {format_percentage(frontier.canary_fpr)}"
-    table.add_column(f"worst-case TPR{worst}")
-    table.add_column("unaware: both")
+    table.add_column(f"found in the worst case{worst}")
+    table.add_column("if defence not known")
     # Columns that no row could fill are left out
     if any(row.proven for row in frontier.rows):
-        table.add_column("ε proven, measured")
+        table.add_column("epsilon proven; measured")
     if frontier.policy:
         table.add_column("policy")
     for row in frontier.rows:
         if row.why_not is None:
             table.add_row(*format_frontier_cells(row, frontier))
     table.caption = (
-        "TPR at this FPR of the strongest attack; unaware: of one who trains reference models "
-        "without the defence. "
+        "Members that the strongest attack finds at so many false positives. If the attacker does not "
+        "know the defence: the same two numbers, average and worst case. "
         "* no other choice is at least as good in accuracy, average and worst case"
     )
     table.caption_justify = "left"

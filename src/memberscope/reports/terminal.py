@@ -88,16 +88,7 @@ def print_summary(
             )
         # What the audit could have seen
         for entry in result.diagnostics.minimum_detectable_tpr:
-            limit = f"the limit of {format_percentage(entry.limit)} in 80% of audits"
-            power = (
-                f"no TPR would have failed {limit}: more records are needed"
-                if entry.tpr is None
-                else f"the smallest TPR that would have failed {limit} is {format_percentage(entry.tpr)}"
-            )
-            console.print(
-                f"  power: at {format_percentage(entry.fpr)} false positives, "
-                f"{power}{_describe_coarse_scores(entry)}"
-            )
+            console.print(f"  power: {_format_power(entry)}{_describe_coarse_scores(entry)}")
         # What is missing from it
         for names, access, why in group_skipped_attacks(result):
             console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
@@ -113,15 +104,26 @@ def print_summary(
             console.print(f"Written to {escape(str(out))}/: {', '.join(files)}")
 
 
+def _format_power(entry: DetectableRate) -> str:
+    """Describe how large a leak an audit of this size notices at a rate."""
+    where = f"a limit of {format_percentage(entry.limit)} at {format_percentage(entry.fpr)} false positives"
+    if entry.tpr is None:
+        return f"too few records to fail any model at {where} with a probability of 80%"
+    return (
+        f"an audit of this size fails {where} with a probability of 80% if "
+        f"{format_percentage(entry.tpr)} or more of the members can be found"
+    )
+
+
 def _describe_coarse_scores(entry: DetectableRate) -> str:
-    """Describe what attacks whose scores tie would have taken, as the end of a sentence."""
+    """Describe what attacks that give many records one score need, as the end of a sentence."""
     rows = sorted(entry.coarse.items())
     if not rows:
         return ""
-    told = ", ".join(
-        f"{name} {'never' if tpr is None else format_percentage(tpr)}" for name, tpr in rows
+    needed = ", ".join(
+        f"{name} {'cannot' if tpr is None else format_percentage(tpr)}" for name, tpr in rows
     )
-    return f"; where scores tie: {told}"
+    return f"; attacks that give many records one score need more: {needed}"
 
 
 def _build_levels_table(result: Result) -> Table:
@@ -132,14 +134,14 @@ def _build_levels_table(result: Result) -> Table:
     prior = result.plan.threat.prior
     confidence = format_percentage(result.plan.confidence)
     table = Table(
-        title=f"Strongest attack by access ({confidence} intervals, simultaneous)",
+        title=f"Strongest attack by access ({confidence} intervals, for all attacks at once)",
         title_justify="left",
     )
     table.add_column("access")
-    table.add_column("FPR", justify="right")
-    table.add_column("TPR")
+    table.add_column("false positives", justify="right")
+    table.add_column("members found")
     table.add_column(f"precision at prior {format_percentage(prior)}")
-    table.add_column("reached by")
+    table.add_column("by the attack")
     rows = {level: _list_level_rows(result, level) for level in list_levels(result)}
     for places, shown in merge_levels(rows):
         # A level is named once, in the first of its rows
@@ -190,7 +192,7 @@ def _format_model_lines(result: Result) -> list[str]:
             f"reference models: {words['trained and left out']}, in "
             f"{words['time spent training']}; accuracy gap "
             f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance "
-            f"{words['calibration distance']} (descriptive); {words['trained by']}"
+            f"{words['calibration distance']}; {words['trained by']}"
         )
     found = result.diagnostics.vulnerability
     if found:
@@ -198,13 +200,13 @@ def _format_model_lines(result: Result) -> list[str]:
         stable = (
             halves.why
             if isinstance(halves, MissingHalves)
-            else f"order between halves of the models: {format_number(halves.rank_correlation)} "
-            "rank correlation"
+            else "two halves of the models order the records with a rank correlation of "
+            f"{format_number(halves.rank_correlation)}"
         )
         lines.append(
-            f"single records: {format_percentage(found.above_zero)} are separated by the "
-            f"reference models (at most {format_percentage(found.by_chance)} "
-            f"would be by chance); {stable} (descriptive)"
+            f"single records: for {format_percentage(found.above_zero)} the answers of reference models "
+            "show whether they were trained on the record (by chance at most "
+            f"{format_percentage(found.by_chance)}); {stable}"
         )
     return lines
 
@@ -219,7 +221,7 @@ def _build_targets_table(result: Result, found: TargetsSummary) -> Table:
     table = Table(
         title=title,
         title_justify="left",
-        caption="spread: standard deviation between targets; descriptive, not a confidence interval",
+        caption="spread: how much the targets differ (standard deviation); it is no confidence interval",
     )
     table.caption_justify = "left"
     for name in ("attack", "access", "number", "this model", "mean of targets", "spread"):

@@ -233,9 +233,9 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         return Control(False, why, details=details)
     if failed > MOST_FAILED * m:
         why = (
-            f"{failed} of {m} reference models did not learn (training accuracy below "
-            f"{CONVERGED:g} of what the others or the "
-            f"target reached): too few are left to trust. Give the recipe the target's settings."
+            f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of "
+            "what the others or the audited model reached): too few are left to trust. Give the recipe "
+            "the settings that the audited model was trained with."
         )
         return Control(False, why, details=details)
     if copies:
@@ -261,19 +261,18 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         why = (
             f"Reference models do as well on records they were not given ({100 * outside:.3g}%) as "
             "on those they were "
-            f"({100 * inside:.3g}%), while the target's gap is at least {100 * target_gap:.2g} "
-            "points: the recipe trains on "
-            f"everything, or not like the target."
+            f"({100 * inside:.3g}%), while the audited model is at least {100 * target_gap:.2g} points "
+            "better on its own: the recipe trains on everything, or not like the audited model."
         )
         return Control(False, why, details=details)
     most = float(limits[0][1] - limits[1][0])
     # And not far more than it can have: twice as much, and ten points
     if inside - outside > 2 * max(most, 0.0) + 0.1:
         why = (
-            f"Reference models overfit as the target does not: {100 * inside:.3g}% on their "
-            f"records and {100 * outside:.3g}% on "
-            f"others, where the target's gap is at most {100 * most:.2g} points. Attacks with them "
-            "say little of it."
+            f"Reference models overfit as the audited model does not: they are right about "
+            f"{100 * inside:.3g}% of their own records and {100 * outside:.3g}% of others, where the "
+            f"audited model differs by at most {100 * most:.2g} points. Attacks with them say little "
+            "of it."
         )
         return Control(False, why, details=details)
     # Passed, with what was left out
@@ -281,11 +280,11 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     if first is not None:
         left_out += f"; {broken} left out, which could not be trained ({first.why.rstrip('.')})"
     why = (
-        f"{m - failed} reference models reach {100 * inside:.3g}% on their records and "
-        f"{100 * outside:.3g}% on others, the "
-        f"target {100 * fidelity.target_train_accuracy:.3g}% and "
-        f"{100 * fidelity.target_held_out_accuracy:.3g}%; on "
-        f"records new to both they agree with it in {100 * fidelity.agreement:.3g}%{left_out}."
+        f"{m - failed} reference models are right about {100 * inside:.3g}% of their own records and "
+        f"{100 * outside:.3g}% of others, the audited model about "
+        f"{100 * fidelity.target_train_accuracy:.3g}% and "
+        f"{100 * fidelity.target_held_out_accuracy:.3g}%; on records new to both they agree with it "
+        f"in {100 * fidelity.agreement:.3g}%{left_out}."
     )
     return Control(True, why, details=details)
 

@@ -47,7 +47,7 @@ USUAL = (
     0.001,
     0.01,
 )
-INDEPENDENT = "intervals take the two as independent"
+INDEPENDENT = "intervals are wider, as if the two had nothing in common"
 
 
 def compare(
@@ -172,7 +172,7 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
     first, second = before.arrays, after.arrays
     if first is None or second is None:
         notes.append(
-            f"The scores of {'both' if first is second else 'one'} are not at hand "
+            f"The scores of {'both audits' if first is second else 'one audit'} are missing "
             f"(arrays.safetensors): {INDEPENDENT}."
         )
         # The stored strongest is over all attacks of its audit, so they must be the same in both
@@ -184,15 +184,15 @@ def _measure_changes(before: Result, after: Result) -> tuple[list[Measure], list
         )
         if not even:
             notes.append(
-                "Without the scores, the strongest attack cannot be taken over the attacks that "
-                "both ran."
+                "The strongest attack is not compared: that takes the scores, as the audits did not run "
+                "the same attacks."
             )
         found = list(compare_estimates(before, after, shared, strongest=even))
     else:
         # Equal records allow paired intervals, which are narrower
         together = has_same_records(before, after, first, second)
         if not together:
-            notes.append(f"Other records, or others of them members: {INDEPENDENT}.")
+            notes.append(f"The records, or which of them were members, differ: {INDEPENDENT}.")
         sides = [
             _limit_to_shared_attacks(arrays, shared, untrusted=untrusted)
             for arrays in (first, second)
@@ -307,8 +307,8 @@ def _conclude_comparison(
     if not claims:
         return (
             "INCONCLUSIVE",
-            "Not compared: the strongest attack at the declared access is not known at any "
-            "claimed rate in both.",
+            "Not compared: at the declared access the two audits have no number of the strongest "
+            "attack in common.",
         )
     # Only a rise is tested, so each claim gets one tail of the interval
     alpha = (1 - confidence) / 2
@@ -323,14 +323,14 @@ def _conclude_comparison(
         )
     # A rise that was not shown is not excluded, so the upper limits are told
     still = "; ".join(
-        f"by {_format_change(entry, max(entry.difference.high, 0))} in "
+        f"by up to {_format_change(entry, max(entry.difference.high, 0))} in "
         f"{_describe_claim_subject(entry)}"
         for entry in claims
     )
     return (
         "NOT_MORE",
-        f"{names[1]} is not shown to leak more than {names[0]}{beyond}. What cannot be excluded "
-        f"is an increase {still}.",
+        f"{names[1]} is not shown to leak more than {names[0]}{beyond}. An increase cannot be excluded: "
+        f"{still}.",
     )
 
 

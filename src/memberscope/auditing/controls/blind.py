@@ -113,7 +113,7 @@ def run_blind_control(
     if features is None:
         return Control(
             None,
-            "The records were not given, so nothing could be told from them alone (blind control).",
+            "The records were not given, so whether they alone tell members from non-members (blind control) was not checked.",
         )
     # The order follows from content, so that shuffling the input changes nothing
     keys = hash_feature_rows(features, labels)
@@ -440,7 +440,7 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
         max(0.0, sharper.auc - reach * sharper.error),
         min(1.0, sharper.auc + reach * sharper.error),
     )
-    # What an audit of this size would have seen with a chance of 80%
+    # What an audit of this size notices with a probability of 80%
     smallest = min(1.0, 0.5 + (reach + float(ndtri(0.8))) * sharper.error)
     lowest = min(found, key=lambda entry: entry.z)
     corrected = min(1.0, p_value * n_tests)
@@ -464,14 +464,18 @@ def _judge_classifiers(found: list[ClassifierResult], member: Bools) -> Control:
     # Name the rate only where it, and not the AUC, is what failed
     if rate is not None and not passed:
         where = (
-            f"{100 * rate.value:.3g}% of the {rate.kind} where it errs on {100 * rate.fpr:g}% of "
-            "the others "
-            f"(p = {corrected:.1g}); {where}"
+            f"it finds {100 * rate.value:.3g}% of the {rate.kind} where it errs on "
+            f"{100 * rate.fpr:g}% of the others (by chance with a probability of {corrected:.1g}); "
+            f"{where}"
         )
     if passed:
-        why = f"A classifier that never asks the model does not tell members apart: {where}; it would have seen {smallest:.3f}."
+        why = (
+            "A classifier that never asks the model does not tell members from non-members: "
+            f"{where}, where 0.5 is guessing. With so many records it notices an AUC of "
+            f"{smallest:.3f} or more with a probability of 80%."
+        )
     else:
-        why = f"A classifier that never asks the model tells members from non-members: {where}; the samples differ."
+        why = f"A classifier that never asks the model tells members from non-members: {where}. The two samples differ."
     return Control(passed, why, sharper.auc, low, high, smallest, details)
 
 

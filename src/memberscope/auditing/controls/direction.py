@@ -57,7 +57,7 @@ def run_direction_control(
     # Nothing was tested, so nothing can be said
     if not distinct and (blind is None or blind.passed is None):
         return Control(
-            None, "No attack with a fixed direction ran, so swapped files could not be noticed."
+            None, "No attack ran that could show swapped files (gap, loss or confidence)."
         )
     # The lowest is shown, as the one nearest to failing
     lowest = min(distinct, key=lambda name: found[name].value) if distinct else None
@@ -74,7 +74,7 @@ def run_direction_control(
     if not wrong and not below:
         return Control(
             True,
-            "No attack of fixed direction points to non-members.",
+            "Neither the accuracy nor an attack points to non-members in place of members.",
             value,
             low,
             high,
@@ -86,7 +86,7 @@ def run_direction_control(
     ]
     if below and blind is not None:
         reasons.append(
-            "the records alone point the wrong way (blind AUC "
+            "the records alone point the wrong way (AUC of the blind control "
             f"{blind.details.get('lowest_auc', 0.5):.3f})"
         )
     why = f"{'; '.join(reasons)}. {QUESTION}"
@@ -124,4 +124,4 @@ def _describe_inverted_test(
     if right is not None and name.split("@")[0] in ("gap", "accuracy"):
         train, test = float(right[member].mean()), float(right[~member].mean())
         return f"the hold-out is predicted better ({test:.1%}) than the training set ({train:.1%}; {found})"
-    return f"{name.split('@')[0]} points to non-members, {found}"
+    return f"{name.split('@')[0]} finds non-members in place of members, {found}"

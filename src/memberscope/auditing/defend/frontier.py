@@ -1,6 +1,6 @@
-"""What each defence buys and costs.
+"""What each defence gains and costs.
 
-Accuracy beside leakage on average and in the worst case, and which choices are undominated.
+Accuracy beside leakage on average and in the worst case, and which choices no other one beats.
 """
 
 from __future__ import annotations
@@ -428,8 +428,8 @@ def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
     found = []
     if shown.policy is not None and row.lacking and row.meets == "undecided":
         found.append(
-            "It was not attacked with the full set, so it meets nothing yet: "
-            f"{', '.join(row.lacking)} did not run."
+            "Not decided yet, since some attacks that apply to it did not run: "
+            f"{', '.join(row.lacking)}."
         )
     if row.proven is not None and any(
         bound["epsilon"] > row.proven["epsilon"]
@@ -438,23 +438,25 @@ def _list_row_notes(row: FrontierRow, shown: FrontierView) -> list[str]:
         if bound["form"] == "one_run"
     ):
         found.append(
-            "The canaries refute the proven epsilon: training is not what the accounting says."
+            "The inserted records leak more than the proven epsilon allows: training does not do what "
+            "the proof assumes."
         )
     if row.controls.get("null") is False:
         found.append("The null control failed: do not use this row.")
     if row.controls.get("blind") is False:
         found.append(
-            "Members and non-members differ without the model: its numbers mix that with leakage."
+            "Members and non-members differ even without the model, so these numbers are not leakage "
+            "alone."
         )
     if row.controls.get("references") is False:
         found.append(
-            "The reference models failed their control: an adaptive attacker may do better."
+            "The reference models failed their control, so a real attacker may do better than shown."
         )
     return found
 
 
 class Frontier(BaseModel):
-    """All choices with what they buy and cost, the undominated ones by name, and advice."""
+    """All choices with what they gain and cost, those that no other beats by name, and advice."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -482,7 +484,7 @@ def build_frontier(
         )
         for row in rows
     ]
-    # What was not measured cannot be undominated
+    # What was not measured cannot be better than others
     undominated = [row.name for row in rows if row.average is not None and not row.dominated_by]
     return Frontier(
         tool=Tool(version=get_tool_version()),
@@ -530,21 +532,24 @@ def _note_destroyed_accuracy(
     # Judged by the upper limit, so that few records do not ruin a defence by chance
     if row.accuracy.high - shown.chance >= RUINED * (base.accuracy.value - shown.chance):
         return row
-    words = f"Destroys accuracy: {100 * row.accuracy.value:.3g}% where {100 * base.accuracy.value:.3g}% is had without it."
+    words = (
+        f"It costs most of the accuracy: {100 * row.accuracy.value:.3g}% with it, "
+        f"{100 * base.accuracy.value:.3g}% without a defence."
+    )
     return replace(row, notes=[*row.notes, words])
 
 
 def _describe_canary_costs(shown: FrontierView) -> list[str]:
     """Say what the inserted records cost, and whether they were enough."""
     if not shown.kinds:
-        return ["No records were inserted, so nothing is said of the worst case."]
+        return ["No worst-case records were inserted, so nothing is known of the worst case."]
     found = [
         f"{100 * shown.wrong:.2g}% of the target's training records were inserted with wrong "
         "labels, which costs accuracy in every row."
     ]
     if shown.canary_fpr is None:
         found.append(
-            "Too few records were inserted to say anything of the worst case: raise --canaries."
+            "Too few worst-case records were inserted to measure the worst case: raise --canaries."
         )
     return found
 
@@ -560,11 +565,11 @@ def _write_frontier_advice(
         else "accuracy and average leakage"
     )
     found = (
-        [f"Undominated in {axes_words}: {', '.join(undominated)}."]
+        [f"No other choice beats these in {axes_words} together: {', '.join(undominated)}."]
         if undominated
         else ["No choice was measured."]
     )
-    # Undominated is not the same as good enough: name the most accurate that meets the policy
+    # The best of all may not be good enough: name the most accurate that meets the policy
     if policy is not None:
         good = [row for row in rows if row.meets == "meets" and row.accuracy is not None]
         if good:
@@ -576,7 +581,9 @@ def _write_frontier_advice(
             )
         else:
             open_rows = [row.name for row in rows if row.meets in ("undecided", "not measured")]
-            more = f" Undecided with these records: {', '.join(open_rows)}." if open_rows else ""
+            more = (
+                f" These records do not decide about: {', '.join(open_rows)}." if open_rows else ""
+            )
             found.append(f"No choice meets the policy {policy.name!r} on natural records.{more}")
     # A choice that failed is named, lest its absence look like a result
     failed = [row.name for row in rows if row.why_not is not None]

@@ -4,6 +4,7 @@ from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.comparison import (
     Baseline,
     Compared,
+    Release,
     TrendPoint,
     ValueWithLimits,
 )
@@ -13,6 +14,7 @@ from memberscope.auditing.documents.diagnostics import (
     LeadingAttack,
     MeasuredValue,
     MissingHalves,
+    ModelDescription,
     TargetSpread,
     TargetsSummary,
 )
@@ -34,6 +36,8 @@ __all__ = [
     "LeadingAttack",
     "MeasuredValue",
     "MissingHalves",
+    "ModelDescription",
+    "Release",
     "TargetSpread",
     "TargetsSummary",
     "TrendPoint",

@@ -6,10 +6,12 @@ Accuracy, calibration, sizes, power, reference models, single records, duplicate
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from memberscope.auditing.documents.comparison import ValueWithLimits
+from memberscope.facts import ModelKind
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class ParameterRatio:
 
 @dataclass(frozen=True)
 class DetectableRate:
-    """The smallest TPR at `fpr` that fails `limit` in 80% of audits; null where none would.
+    """The smallest TPR at `fpr` that fails `limit` with a probability of 80%; null where none does.
 
     `n_tests` are corrected for. `coarse` has, for each attack whose scores tie at this rate, the
     TPR that it would have taken.
@@ -268,6 +270,23 @@ class SpentQueries:
     most: int
 
 
+@dataclass(frozen=True)
+class ModelDescription:
+    """What kind of model was audited, as far as its target says.
+
+    `library` and `name` are those of its class. `prefix` stands before the names of its parameters
+    in the estimator that was given: empty for the estimator itself, `step__` for the last step of a
+    pipeline, null where its parameters are not reached by name. `source` is `signals` where answers
+    were stored, and `endpoint` where a server gave them.
+    """
+
+    kind: ModelKind | Literal["unknown"]
+    library: str | None = None
+    name: str | None = None
+    prefix: str | None = None
+    source: Literal["model", "endpoint", "signals"] = "model"
+
+
 class EndpointDeclaration(BaseModel):
     """What was declared of the endpoint that was audited; what was not is left out."""
 
@@ -311,6 +330,7 @@ class Diagnostics(BaseModel):
     generalisation_gap: ValueWithLimits | None = None
     calibration: CalibrationSides | None = None
     records_per_parameter: ParameterRatio
+    model: ModelDescription | None = None
     endpoint: EndpointDeclaration | None = None
     reliability: ReliabilityDiagram | None = None
     leading: LeadingAttack | None = None

@@ -22,7 +22,7 @@ _GROUP = "Judge every value of this group by itself, such as sex; without it all
 
 @dataclass(frozen=True, config=STRICT)
 class Claim:
-    """No attack finds more than `tpr` of the members while accusing `fpr` of the non-members.
+    """No attack finds more than `tpr` of the members at `fpr` false positives.
 
     >>> Claim(fpr=0.01, tpr=0.03).sentence()
     'No attack finds more than 3% of members at 1% false positives.'
@@ -78,7 +78,7 @@ class AucClaim:
 
 @dataclass(frozen=True, config=STRICT)
 class PpvClaim:
-    """At most a share `ppv` of the accused are members, where `fpr` of the non-members are accused.
+    """At most a share `ppv` of the records named as members are members, at `fpr` false positives.
 
     `prior` is the share of members among the records tried.
 
@@ -86,8 +86,12 @@ class PpvClaim:
     0.09
     """
 
-    ppv: float = Field(description="Largest precision: members among the records that are accused.")
-    fpr: float = Field(description="False-positive rate at which records are accused.")
+    ppv: float = Field(
+        description="Largest precision: members among the records that an attack names as members."
+    )
+    fpr: float = Field(
+        description="False-positive rate: the share of non-members that are named as members."
+    )
     prior: float = Field(
         description="Share of members among the records that an adversary would try."
     )
@@ -116,9 +120,9 @@ class PpvClaim:
     def sentence(self) -> str:
         """Write the claim in words."""
         return (
-            f"At most {100 * self.ppv:.4g}% of the accused are "
-            f"members{_describe_group(self.group)}, at "
-            f"{100 * self.fpr:.4g}% false positives and a prior of {100 * self.prior:.4g}%."
+            f"At most {100 * self.ppv:.4g}% of the records named as members are members"
+            f"{_describe_group(self.group)}, at {100 * self.fpr:.4g}% false positives and with "
+            f"{100 * self.prior:.4g}% of the records tried being members."
         )
 
 

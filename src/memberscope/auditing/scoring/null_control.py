@@ -137,9 +137,18 @@ def judge_null_scores(
     interval = intervals[shown]
     found = f"AUC {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {shown}"
     if broken:
-        why = f"Non-members split at random are told apart ({found}): the audit itself leaks, so its numbers mean nothing."
+        why = (
+            f"The attacks find a difference between two random halves of the non-members ({found}), "
+            "where there is none: the audit itself leaks, so its numbers mean nothing."
+        )
     else:
-        why = f"On non-members split at random all {len(distinct)} distinct attacks look like chance; furthest is {found}."
+        many = (
+            f"All {len(distinct)} attacks that rank records differently" if distinct[1:] else shown
+        )
+        why = (
+            f"{many} could not tell two random halves of the non-members apart, as it should be; "
+            f"furthest from guessing (0.5) is {found}."
+        )
     details = {"confidence": confidence, "attacks": len(distinct), "furthest": shown}
     return Control(not broken, why, interval.value, interval.low, interval.high, None, details)
 

@@ -226,8 +226,9 @@ def _note_unresolved_rates(
         NotRun(
             ", ".join(learned),
             plan.threat.access.word,
-            f"At an FPR of {fpr:g}: fitted once a fold, and {smallest} non-members a fold resolve "
-            f"{smallest_fpr(smallest):.2g}.",
+            f"Too few non-members for a false-positive rate of {100 * fpr:g}%: these attacks learn on "
+            f"one part of the records and are tested on another, which holds {smallest} non-members; "
+            f"with so many the lowest rate is {100 * smallest_fpr(smallest):.2g}%.",
         )
         for fpr in settings.fprs
         if learned and not can_resolve_fpr(fpr, smallest)

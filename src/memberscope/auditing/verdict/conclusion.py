@@ -16,6 +16,11 @@ from memberscope.auditing.verdict.claims import Tested
 from memberscope.statistics import minimum_detectable_auc
 from memberscope.types import Access, Attack, Estimate, Finding
 
+# Words in the rule of a finding by which the reason knows it
+POWERLESS = "no model could have failed"
+ON_BOTH_SIDES = "stand on both sides"
+SHARED_RECORDS = "shared records"
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -62,7 +67,7 @@ def conclude_verdict(
     if failed:
         reason = f"Failed: {_describe_finding(failed[0], tested)}.{untried}"
         if "references" in by_name_of:
-            reason += " It needs no reference models, which failed their control."
+            reason += " It needs no reference models: those failed their control."
         return Judgement("FAIL", reason, findings)
     # These can only hide leakage, so they stand in the way of a pass alone
     for name in ("references", "direction", "fitted"):
@@ -122,28 +127,36 @@ def _build_pass(
     number = f": {_describe_number(closest)}" if closest is not None and not limited else ""
     if closest is not None and limited:
         number = f". Of the attacks that ran, {_describe_number(closest)}"
-    # The power, without which a pass may come of too few records
-    powers = "; ".join(
+    shared = "" if closest is None else _describe_worst_case(closest)
+    power = _describe_power(plan, seen, closest)
+    return Judgement("PASS", f"{head}{number}.{shared} {power}", findings, limited)
+
+
+def _describe_power(plan: Plan, seen: Sequence[DetectableRate], closest: Tested | None) -> str:
+    """Say which leak an audit of this size notices; a pass may come of too few records."""
+    powers = ", or ".join(
         dict.fromkeys(
-            f"a true rate of {100 * entry.tpr:.3g}% or more at {100 * entry.fpr:.3g}% "
-            "false positives"
+            f"{100 * entry.tpr:.3g}% or more of its members can be found at "
+            f"{100 * entry.fpr:.3g}% false positives"
             for entry in seen
             if entry.tpr is not None
         )
     )
-    power_words = " No true rate would have failed it in 80% of audits: give more records for that."
     if powers:
-        power_words = f" It would have failed, in 80% of audits, on {powers}."
-    # A policy of AUC claims alone has no rates, so the power is told as an AUC
-    elif not seen and closest is not None and closest.estimate is not None:
+        return f"An audit of this size fails a model with a probability of 80% if {powers}."
+    # A policy of AUC claims alone has no rates, so the power is given as an AUC
+    if not seen and closest is not None and closest.estimate is not None:
         area = minimum_detectable_auc(
             closest.estimate.n_members, closest.estimate.n_non_members, confidence=plan.confidence
         )
-        power_words = (
-            f" Against guessing it would have seen, in 80% of audits, an AUC of {area:.3f} or more."
+        return (
+            "An audit of this size tells a leak from guessing with a probability of 80% if the AUC "
+            f"of an attack is {area:.3f} or more."
         )
-    shared = "" if closest is None else _describe_worst_case(closest)
-    return Judgement("PASS", f"{head}{number}.{shared}{power_words}", findings, limited)
+    return (
+        "So few records do not fail any model with a probability of 80%, however much it leaks: "
+        "give more."
+    )
 
 
 def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
@@ -185,12 +198,9 @@ def _describe_worst_case(tested: Tested) -> str:
     """
     if tested.estimate is None or not tested.worst_high > tested.high:
         return ""
-    most = (
-        f"{tested.worst_high:.3f}"
-        if tested.estimate.metric == "auc"
-        else f"{100 * tested.worst_high:.3g}%"
-    )
-    return f" With the records that stand on both sides left out in the worst way it is at most {most}."
+    area = tested.estimate.metric == "auc"
+    most = f"{tested.worst_high:.3f}" if area else f"{100 * tested.worst_high:.3g}%"
+    return f" Whichever of the records that {ON_BOTH_SIDES} are left out, it is at most {most}."
 
 
 def _is_search_attack(attack: Attack) -> bool:
@@ -220,15 +230,28 @@ def _describe_number(tested: Tested) -> str:
     if estimate.metric == "auc":
         return f"{name} has an AUC of {_format_plain(estimate)}{where}, where at most {limit:.3g} is allowed"
     if estimate.metric == "epsilon_lower":
-        return f"{estimate.attack} refutes an epsilon below {estimate.low:.3g} (nats), where at most {limit:.3g} is claimed"
+        return f"{estimate.attack} shows that epsilon is at least {estimate.low:.3g} (nats), where at most {limit:.3g} is claimed"
     at = f"at {100 * (estimate.fpr or 0):.3g}% false positives"
     if estimate.metric == "ppv":
         return (
-            f"of the records that {name} accuses {_format_percent(estimate)} are members{where} "
-            f"{at} and a prior of "
-            f"{100 * (estimate.prior or 0):.3g}%, where at most {100 * limit:.3g}% is allowed"
+            f"of the records that {name} names as members {_format_percent(estimate)} are{where}, {at} "
+            f"and with {100 * (estimate.prior or 0):.3g}% of the records tried being members, where at "
+            f"most {100 * limit:.3g}% is allowed"
         )
     return f"{name} finds {_format_percent(estimate)} of members{where} {at}, where at most {100 * limit:.3g}% is allowed"
+
+
+def format_limit(tested: Tested, value: float | None = None) -> str:
+    """Write the limit of a claim, or another `value` on its scale: rates as percentages.
+
+    >>> from memberscope.auditing.documents.policy import Claim
+    >>> from memberscope.auditing.verdict.claims import Question
+    >>> format_limit(Tested(Question(Claim(0.01, 0.03), None, None)))
+    '3%'
+    """
+    value = tested.limit if value is None else value
+    plain = isinstance(tested.question.claim, AucClaim | EpsilonClaim)
+    return f"{value:.4g}" if plain else f"{100 * value:.4g}%"
 
 
 def _format_percent(estimate: Estimate) -> str:
@@ -246,24 +269,24 @@ def _format_plain(estimate: Estimate) -> str:
 
 
 def _describe_open_question(finding: Finding, tested: Sequence[Tested]) -> str:
-    """Say what could not be told, as a question and never the claim as a fact, and what to do."""
+    """Say what stays open, as a question and never the claim as a fact, and what to do."""
     entry = _find_tested_claim(finding, tested)
     # Not a claim but a control or a requirement
     if entry is None:
         return f"{finding.claim} It did not run: {finding.rule.rstrip('.')}. {finding.advice}"
     if entry.estimate is None:
         return f"{_phrase_question(entry)}: {finding.rule.rstrip('.')}. {finding.advice}"
-    # The interval says nothing here, so only the lack of power is told
-    if "no model could have failed" in finding.rule:
-        return f"no model could have failed. {_phrase_question(entry)[:1].upper()}{_phrase_question(entry)[1:]}. {finding.advice}"
+    # The interval says nothing here, so only the lack of power is stated
+    if POWERLESS in finding.rule:
+        return f"{POWERLESS}. {_phrase_question(entry)[:1].upper()}{_phrase_question(entry)[1:]}. {finding.advice}"
     # Shared records may hide leakage, or be all there is of it
     shared = (
-        " Records stand on both sides, and could change this."
-        if "shared records" in finding.rule
+        f" Some records {ON_BOTH_SIDES}, and could change this."
+        if SHARED_RECORDS in finding.rule
         else ""
     )
-    if "both sides" in finding.rule:
-        shared = " It is more only with the records that stand on both sides."
+    if ON_BOTH_SIDES in finding.rule:
+        shared = f" It is more only with the records that {ON_BOTH_SIDES}."
     return f"{_phrase_question(entry)}: {_phrase_answer(entry)}.{shared} {finding.advice}"
 
 
@@ -276,7 +299,7 @@ def _phrase_question(tested: Tested) -> str:
     if isinstance(claim, EpsilonClaim):
         return f"cannot tell whether epsilon is at most {limit:.3g}"
     if isinstance(claim, PpvClaim):
-        return f"cannot tell whether more than {100 * limit:.3g}% of the accused are members{where}"
+        return f"cannot tell whether more than {100 * limit:.3g}% of the records named as members are{where}"
     return f"cannot tell whether more than {100 * limit:.3g}% are found{where}"
 
 

@@ -9,42 +9,50 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log
 
-from memberscope.auditing.documents.diagnostics import DetectableRate
+from memberscope.auditing.documents.diagnostics import DetectableRate, ModelDescription
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
-from memberscope.auditing.documents.result import AuditArrays, Control, NotRun
+from memberscope.auditing.documents.result import AttackScores, AuditArrays, Control, NotRun
 from memberscope.auditing.estimates.attack_part import AttackPart, build_whole_part
 from memberscope.auditing.estimates.estimates import parse_access
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.verdict.claims import Tested, count_records_needed, examine_claims
-from memberscope.auditing.verdict.conclusion import Judgement, conclude_verdict
+from memberscope.auditing.verdict.conclusion import (
+    ON_BOTH_SIDES,
+    POWERLESS,
+    Judgement,
+    conclude_verdict,
+    format_limit,
+)
+from memberscope.auditing.verdict.model_advice import ServingSetting, advise_on_leak, choose_limits
 from memberscope.auditing.verdict.power import compute_audit_power
 from memberscope.statistics import holm
 from memberscope.types import Estimate, Finding, Verdict
 
 RULE = (
-    "FAIL if a p-value, corrected by Holm over {tests} test(s) of claims and attacks, is below "
-    "{alpha:.3g}; PASS if the upper limit "
-    "of every attack is at most {limit:.4g} and some attack could have failed"
+    "FAIL if a model that keeps the limit of {limit} would show a value as high as this with a "
+    "probability below {alpha:.3g}, after allowing for {tests}. PASS if the upper limit of every "
+    "attack is at most {limit} and some attack could have exceeded it."
 )
-ALONE = "attacks with reference models are left out, since those failed their control"
+ALONE = "Attacks with reference models are left out, since those failed their control."
 CLAIMS = {
-    "null": "The audit finds nothing where there is nothing to find.",
+    "null": "The attacks find no difference between two random halves of the non-members.",
     "blind": "Members and non-members cannot be told apart without the model.",
-    "references": "Reference models trained like the target.",
-    "direction": "Neither attacks nor accuracies point to non-members.",
+    "references": "The reference models learned as the audited model did.",
+    "direction": "Members and non-members are not swapped.",
     "fitted": "The model's answers fit the members' labels better than chance.",
 }
 # Every control with a claim decides; the others only inform
 DECIDES = tuple(CLAIMS)
 ADVICE = {
-    "null": "Do not use these numbers; look for records, labels or outputs that depend on the split.",
-    "blind": "Draw members and non-members at random from one source, remove time or origin markers, and audit again.",
-    "references": "Change the recipe so that it trains as the target was trained, and audit again.",
+    "null": "Do not use these numbers. Look for anything in records, labels or answers that depends on which side a record is on.",
+    "blind": "Draw members and non-members at random from one source, remove columns that tell when or where a record was taken, and audit again.",
+    "references": "Change the recipe so that it trains as the audited model was trained, and audit again.",
     "direction": "Check that the members are the records that this model was trained on, and audit again.",
     "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
 }
+OF_LOSSES = ("loss", "loss_per_class", "quantile", "quantile_class")  # run on losses alone
 EXCHANGEABLE = "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
 
 __all__ = ["Judgement", "judge_audit"]
@@ -54,7 +62,8 @@ __all__ = ["Judgement", "judge_audit"]
 class _Family:
     """What all claims of a policy share.
 
-    The number of tests, the significance, the access, and words added to each rule.
+    The number of tests, the significance, the access, words added to each rule, and the advice
+    where a claim failed.
     """
 
     n_tests: int
@@ -62,6 +71,7 @@ class _Family:
     access: str
     words: str
     excess: int
+    advice: str
 
 
 def judge_audit(
@@ -71,15 +81,18 @@ def judge_audit(
     estimates: list[Estimate],
     controls: dict[str, Control],
     not_run: list[NotRun],
+    *,
+    model: ModelDescription | None = None,
 ) -> Judgement:
     """Judge an audit: a verdict, its reason, and one finding a claim, control and requirement.
 
-    `ranking` is that of `arrays` at the plan's access.
+    `ranking` is that of `arrays` at the plan's access. `model` says what was audited, which the
+    advice depends on.
     """
     if plan.policy is None:
         return Judgement(
             None,
-            "No policy was given, so nothing was judged; the numbers below are exploratory.",
+            "No policy was given, so nothing was judged. The numbers below are for information.",
             [],
         )
     judged = ranking.get_judged_level()
@@ -104,8 +117,9 @@ def judge_audit(
         sum(len(entry.p_values) for entry in tested),
         alpha,
         at.access,
-        f"; {ALONE}" if untrusted else "",
+        f" {ALONE}" if untrusted else "",
         excess,
+        advise_on_leak(model, _describe_setting(arrays, at, controls)),
     )
     # Claims first, then controls, then what the policy requires
     findings = build_claim_findings(tested, family)
@@ -129,12 +143,27 @@ def judge_audit(
     return found
 
 
+def _describe_setting(
+    arrays: AuditArrays, at: AttackScores, controls: dict[str, Control]
+) -> ServingSetting:
+    """Describe how the model at the level of `at` is served, and what could be changed."""
+    # Losses alone are no answers that could be restricted
+    restrictable = any(entry.attack not in OF_LOSSES for entry in arrays.scored)
+    n_classes = len(arrays.group_values.get("class", ()))
+    limits = choose_limits(at.access, at.restriction, n_classes) if restrictable else None
+    return ServingSetting(at.access, limits, has_recipe="references" in controls)
+
+
 def _describe_unchecked(plan: Plan, controls: dict[str, Control]) -> str:
     """Say what a pass took for granted, as the end of a sentence."""
-    words = " Exchangeability was declared, not checked." if plan.assume_exchangeable else ""
+    words = (
+        " That members and non-members come from one source was declared, not checked."
+        if plan.assume_exchangeable
+        else ""
+    )
     overlap = controls.get("overlap")
     return words + (
-        " Records on both sides were not looked for."
+        " Whether records stand on both sides was not checked."
         if overlap is None or overlap.passed is None
         else ""
     )
@@ -180,7 +209,10 @@ def _correct_p_values(p_values: Sequence[tuple[float, ...]]) -> list[float]:
 def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Family) -> Finding:
     """Find FAIL, PASS, INCONCLUSIVE or NOT_RUN for one claim."""
     sentence, limit = tested.question.sentence(), tested.limit
-    rule = RULE.format(tests=family.n_tests, alpha=family.alpha, limit=limit) + family.words
+    tests = "the one comparison that was made"
+    if family.n_tests > 1:
+        tests = f"all {family.n_tests} comparisons of claims and attacks"
+    rule = RULE.format(tests=tests, alpha=family.alpha, limit=format_limit(tested)) + family.words
 
     def finding(verdict: Verdict, advice: str, why: str = "") -> Finding:
         return Finding(
@@ -197,20 +229,16 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
         return finding(
             "INCONCLUSIVE",
             DROP_OVERLAP,
-            f"{rule}; it fails only with the records that stand on both sides",
+            f"{rule} It fails only with the records that {ON_BOTH_SIDES}.",
         )
     if fails:
-        return finding(
-            "FAIL",
-            "Regularise or train less, restrict the outputs, or train with differential privacy; "
-            "then audit again.",
-        )
+        return finding("FAIL", family.advice)
     # An epsilon that was not refuted is not thereby shown
     if isinstance(tested.question.claim, EpsilonClaim):
         return finding(
             "INCONCLUSIVE",
-            "A lower bound on epsilon can refute a claim and never show it; prove it by "
-            "accounting.",
+            "An audit can show that epsilon is larger than claimed, and never that it is not: prove "
+            "that by accounting.",
         )
     if not passes:
         return finding(
@@ -221,22 +249,25 @@ def _build_claim_finding(tested: Tested, p: float, p_worst: float, family: _Fami
         return finding(
             "INCONCLUSIVE",
             _advise_record_counts(tested, family),
-            f"{rule}; no model could have failed",
+            f"{rule} With these records {POWERLESS}.",
         )
     # A pass must survive the worst case over the shared records, too
     if family.excess and tested.worst_high > limit:
         return finding(
             "INCONCLUSIVE",
             DROP_OVERLAP,
-            f"{rule}; with {family.excess} shared records left out in the worst way the upper "
-            f"limit is {tested.worst_high:.3g}",
+            f"{rule} Whichever {family.excess} of the shared records are left out, the upper limit is "
+            f"at most {format_limit(tested, tested.worst_high)}, which is too much.",
         )
     words = ""
     if family.excess:
-        words = f"{rule}; with {family.excess} shared records left out in the worst way still at most {tested.worst_high:.3g}"
+        words = (
+            f"{rule} Whichever {family.excess} of the shared records are left out, it is still at "
+            f"most {format_limit(tested, tested.worst_high)}."
+        )
     return finding(
         "PASS",
-        "Keep auditing each release; the pass holds for the attacks that ran and the power stated.",
+        "Keep auditing each release: the pass holds for the attacks that ran, and for leaks as large as the verdict names.",
         words,
     )
 
@@ -253,13 +284,12 @@ def _advise_record_counts(tested: Tested, family: _Family) -> str:
     if isinstance(claim, AucClaim) or needed is None:
         return "Give more members and non-members, so that some attack could exceed the limit."
     have = tested.estimate.n_non_members if tested.estimate else 0
-    # Holm's correction asks more of the first of many tests, so both counts are told
+    # Holm's correction asks more of the first of many tests, so both counts are given
     if have < needed:
         corrected = count_records_needed(claim, family.alpha / max(family.n_tests, 1))
         return (
-            f"Give at least {needed} non-members ({corrected} with these {family.n_tests} tests) "
-            "so that a model could fail "
-            f"at this rate; there are {have}."
+            f"Give at least {needed} non-members ({corrected} to allow for {family.n_tests} comparisons) "
+            f"so that a model could fail at this rate; there are {have}."
         )
     # With k members all found, the lower limit is alpha to the power of 1 / k
     members = ceil(log(family.alpha) / log(tested.limit)) if 0 < tested.limit < 1 else 0
@@ -267,9 +297,8 @@ def _advise_record_counts(tested: Tested, family: _Family) -> str:
         return f"Give at least {members} members so that more than the limit can be shown; there are {tested.estimate.n_members}."
     # Records are enough, so only ties can be in the way
     return (
-        "The scores of every attack tie too coarsely for this rate: audit finer outputs, add "
-        "attacks, or judge a larger "
-        "false-positive rate."
+        "Every attack gives too many records the same score for this rate: audit outputs with more "
+        "digits, add attacks, or judge a larger false-positive rate."
     )
 
 
@@ -284,7 +313,7 @@ def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
     if control.passed is None and name in ("direction", "fitted"):
         return Finding("PASS", CLAIMS[name], name, access, control.why, "Nothing to do.")
     if control.passed is None and name == "blind" and plan.assume_exchangeable:
-        why = "Not checked: the caller declares members and non-members exchangeable (--assume-exchangeable)."
+        why = "Not checked: the caller declares that members and non-members come from one source (--assume-exchangeable)."
         return Finding("PASS", CLAIMS[name], name, access, "declared by the caller", why)
     # A control that failed makes an audit inconclusive, never a failure of the model
     verdicts: dict[bool | None, Verdict] = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
@@ -355,7 +384,7 @@ def _build_absent_finding(name: str, access: str, why: str, advice: str) -> Find
 
 
 def report_power(plan: Plan, ranking: Ranking, fprs: tuple[float, ...]) -> list[DetectableRate]:
-    """Report the smallest TPR that this audit would have failed.
+    """Report the smallest TPR that an audit of this size fails.
 
     One for each claim about a rate, or for each rate without a policy.
     """

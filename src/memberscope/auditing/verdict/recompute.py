@@ -365,4 +365,12 @@ def judge_again(
             why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
             controls["blind"] = replace(blind, passed=None, why=why)
     ranking = ranking or build_ranking(arrays, plan.threat.access)
-    return judge_audit(plan, arrays, ranking, result.estimates, controls, result.not_run)
+    return judge_audit(
+        plan,
+        arrays,
+        ranking,
+        result.estimates,
+        controls,
+        result.not_run,
+        model=result.diagnostics.model,
+    )

@@ -113,7 +113,7 @@ def _write_each_audit(sweep: SweepOptions, out: Path, console: Any) -> SweepOpti
 
 
 def _exit_of_frontier(frontier: Frontier) -> int:
-    """Give exit code 0 if a choice meets the policy or there is none, 1 if every choice breaks it.
+    """Give exit code 0 if a choice meets the policy or there is none, 1 if no choice can meet it.
 
     3 if that is open or something did not run.
     """

@@ -113,13 +113,17 @@ def _list_preview_lines(
         *(f"time     {sentence}" for sentence in found.unknown),
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of "
         "reference signals",
-        f"smallest FPR that the hold-out resolves: {found.smallest_fpr:.4g}",
+        f"rates    the lowest false-positive rate that so many non-members resolve is "
+        f"{100 * found.smallest_fpr:.4g}%",
     ]
     for fpr, limit, tpr in found.detectable:
-        seen = "nothing" if tpr is None else f"a TPR of {tpr:.3g} or more"
+        at = f"power    at {100 * fpr:g}% false positives"
         lines.append(
-            f"power    at FPR {fpr:g}: against a limit of {limit:g} it would fail, in 80% of "
-            f"audits, on {seen}"
+            f"{at}: with a limit of {100 * limit:.4g}%, too few records to fail any model with a "
+            "probability of 80%"
+            if tpr is None
+            else f"{at}: it fails a limit of {100 * limit:.4g}% with a probability of 80% if "
+            f"{100 * tpr:.3g}% or more of the members can be found"
         )
     return lines
 

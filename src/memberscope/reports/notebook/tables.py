@@ -23,7 +23,7 @@ BACKENDS: tuple[Backend, ...] = get_args(Backend)
 class RocPoints:
     """The ROC of one attack: `fpr`, `tpr` and `threshold`, each (v,).
 
-    At each point the records that score at least `threshold` are accused. The first point accuses
+    At each point the records that score at least `threshold` are named as members. The first names
     nobody, at an infinite threshold.
     """
 

@@ -40,9 +40,9 @@ def compose_annex_paragraph(result: Result) -> str:
     power = ""
     if detectable and detectable.tpr is not None:
         power = (
-            f" It would have failed a limit of {format_percentage(detectable.limit)} with 80% "
-            "power had the true rate been "
-            f"{format_percentage(detectable.tpr)} or more."
+            f" An audit of this size fails a limit of {format_percentage(detectable.limit)} with a "
+            f"probability of 80% if {format_percentage(detectable.tpr)} or more of the members can be "
+            "found."
         )
     return (
         f"A membership inference audit of {result.title!r} compared {found.n_members} training "
@@ -51,7 +51,7 @@ def compose_annex_paragraph(result: Result) -> str:
         f"{describe_threat(result)} The strongest of the "
         f"attacks that ran found {format_interval(best)} of members at a false-positive rate of "
         f"{format_percentage(best.fpr)} "
-        f"({format_percentage(best.confidence)} interval, simultaneous over the attacks).{power} "
+        f"({format_percentage(best.confidence)} interval, which holds for all attacks at once).{power} "
         "Verdict under the stated policy: "
         f"{result.verdict or 'none (no policy was stated)'}{' (limited)' if result.limited else ''}. "
         "This is evidence about the attacks listed, on this model and these "

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+from memberscope.facts import ModelKind
 from memberscope.frames import Inputs, make_dense_array
 from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
 from memberscope.targets.frameworks.huggingface_tasks import require_classifier
@@ -60,6 +61,7 @@ class HuggingFaceTarget:
 
     access = Access.LOGITS
     signal: Signal = "logits"
+    model_kind: ModelKind = "neural_network"
 
     def __init__(
         self,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, UnsafeFileError
+from memberscope.facts import ModelKind
 from memberscope.frames import Inputs, cast_values, make_dense_array, reshape_values
 from memberscope.targets.answers import output_kind as kinds
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
@@ -68,6 +69,8 @@ class KerasTarget:
     >>> target.signal, target.query(np.zeros((5, 3))).shape
     ('probabilities', (5, 3))
     """
+
+    model_kind: ModelKind = "neural_network"
 
     def __init__(
         self,

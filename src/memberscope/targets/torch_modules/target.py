@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, TargetError
+from memberscope.facts import ModelKind
 from memberscope.frames import Inputs
 from memberscope.targets.answers.output_kind import find_signal_access, parse_declared_outputs
 from memberscope.targets.code_digest import find_defining_module, hash_source_code
@@ -75,6 +76,7 @@ class TorchTarget:
         # A first guess, until answers show what they are
         self._announce(self.declared or "logits")
 
+    model_kind: ModelKind = "neural_network"
     access: Access
     signal: Signal
 
