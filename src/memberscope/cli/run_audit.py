@@ -115,7 +115,7 @@ def audit_into_folder(
         result = resume_audit(
             plan, subject, out, training=training, overwrite=overwrite, progress=follow
         )
-    write_all(result, out, records=records, show_ids=show_ids)
+    write_all(result, out, records=records, show_ids=show_ids, arguments=arguments)
     print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent
     if spend is not None:

@@ -22,6 +22,7 @@ from memberscope.reports.select import (
     Place,
     find_estimate,
     find_headline,
+    find_worst_group,
     format_interval,
     group_skipped_attacks,
     list_levels,
@@ -183,33 +184,16 @@ def _choose_entries(shares: list[float]) -> list[int]:
 
 
 def _list_worst_group(result: Result) -> list[Text]:
-    """Say in which class or group the leading attack finds most.
-
-    Groups are estimated for the attack that leads over all rates, which need not be the one that
-    finds most at this rate.
-    """
-    best = find_headline(result)
-    if best is None:
+    """Say in which class or group the leading attack finds most."""
+    found = find_worst_group(result)
+    if found is None:
         return []
-    found = [
-        entry
-        for entry in result.estimates
-        if entry.group is not None
-        and entry.attack != STRONGEST
-        and entry.target == "target"
-        and (entry.metric, entry.fpr, entry.threshold) == ("tpr", best.fpr, "best")
-        and (entry.access, entry.restriction) == (best.access, best.restriction)
-    ]
-    # Where every attack was estimated by group, the one of the headline is meant
-    groups = [entry for entry in found if entry.attack == best.reaching_attack] or found
-    if not groups:
-        return []
-    worst = max(groups, key=lambda entry: entry.value)
+    worst, n_groups = found
     name = " ".join(escape_controls(str(worst.group)).split())[:TITLE]
     return [
         Text(
             f"Worst group: {name}, {format_interval(worst)} found by {worst.attack} (largest of "
-            f"{len(groups)})."
+            f"{n_groups})."
         )
     ]
 

@@ -38,6 +38,6 @@ def rewrite_report(options: ReportOptions) -> None:
     arrays = read_arrays(folder) if (folder / "arrays.safetensors").is_file() else None
     found = read_result(result).model_copy(update={"arrays": arrays})
     target = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
-    write_report(found, target, show_ids=options.show_ids)
+    write_report(found, target, show_ids=options.show_ids, out=folder)
     print_summary(found, Console(), folder, verbose=options.verbose)
     print_line(f"Written to {target}")

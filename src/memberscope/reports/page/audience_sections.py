@@ -8,6 +8,7 @@ from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import format_level
 from memberscope.reports.select import (
+    NumberWithLimits,
     Place,
     find_estimate,
     find_headline,
@@ -16,6 +17,12 @@ from memberscope.reports.select import (
     list_levels,
 )
 from memberscope.types import Estimate
+
+LESS_LEAK = (
+    "What usually lowers leakage: stopping earlier, a smaller or more regularised model (for boosted "
+    "trees fewer leaves, a lower rate and subsampling; for networks weight decay and augmentation), "
+    "and training with differential privacy. Audit each candidate again."
+)
 
 
 @dataclass(frozen=True)
@@ -44,29 +51,41 @@ def _build_engineer_section(result: Result) -> Section:
     # Losses have no accuracy, and so no gap
     if found.train_accuracy and found.test_accuracy and found.generalisation_gap:
         sentences.append(
-            f"Training accuracy is {format_interval(found.train_accuracy)} and hold-out "
-            f"accuracy {format_interval(found.test_accuracy)}: a gap "
-            f"of {format_interval(found.generalisation_gap)}. The gap attack turns exactly this "
-            "into membership."
+            f"Accuracy is {format_interval(found.train_accuracy)} on the training records and "
+            f"{format_interval(found.test_accuracy)} on the others: a gap of "
+            f"{format_interval(found.generalisation_gap)}. {_describe_gap(found.generalisation_gap)}"
         )
     best = find_headline(result)
     if best:
         sentences.append(
             f"The strongest attack ({best.reaching_attack}) finds {format_interval(best)} "
-            f"of members at {format_percentage(best.fpr)} false positives; what "
-            f"exceeds the gap attack there is memorisation that accuracy does not show."
+            f"of members at {format_percentage(best.fpr)} false positives. What it finds beyond "
+            "the gap attack is memorisation that accuracy does not show."
         )
-    sentences.append(
-        "Try, in order of cost: earlier stopping, more regularisation, augmentation, DP-SGD; audit "
-        "each candidate."
-    )
+    sentences.append(next((f.advice for f in result.findings if f.verdict == "FAIL"), LESS_LEAK))
     return Section("ML engineer", sentences)
+
+
+def _describe_gap(gap: NumberWithLimits) -> str:
+    """Describe what an attacker makes of the gap between the two accuracies."""
+    if gap.low > 0:
+        return (
+            "An attacker uses it by guessing that every record the model gets right was in the "
+            "training data (the gap attack)."
+        )
+    # Without a gap there is nothing in right and wrong answers to use
+    return (
+        "That is no sign of overfitting: right and wrong answers alone give an attacker nothing. "
+        "How sure the answers are may still give members away."
+    )
 
 
 def _build_security_section(result: Result) -> Section:
     """Build the section on what each level of access gives an attacker."""
     sentences = []
-    for level in list_levels(result):
+    levels = list_levels(result)
+    # The weakest and the declared level: the table has those between
+    for level in dict.fromkeys([*levels[:1], *levels[-1:]]):
         tpr = _find_strongest_tpr(result, level)
         if tpr:
             sentences.append(
@@ -134,10 +153,23 @@ def _build_operations_section(result: Result) -> Section:
     control = result.controls.get("determinism")
     if control is not None:
         sentences.append(control.why)
-    views = len(result.plan.views)
-    each = "one query a record" if views == 1 else f"{views} queries a record"
-    sentences.append(f"The audit sent {result.cost.queries} records to the model, {each}.")
+    sentences.append(_describe_queries(result))
     return Section("MLOps", sentences)
+
+
+def _describe_queries(result: Result) -> str:
+    """Describe how many queries the audit sent, and what for."""
+    counts, views = result.diagnostics, len(result.plan.views)
+    each = "once" if views == 1 else f"{views} times"
+    own = views * (counts.n_members + counts.n_non_members)
+    rest = result.cost.queries - own
+    words = f"The audit asked the model about each record {each}"
+    if rest <= 0:
+        return f"{words}: {result.cost.queries:,} queries in all."
+    return (
+        f"{words} ({own:,} queries), and sent {rest:,} more for searches, repeated checks and "
+        "models trained for comparison."
+    )
 
 
 def _build_red_team_section(result: Result) -> Section:

@@ -1,0 +1,186 @@
+"""Build the tables of groups, of single records and of the models trained for the audit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memberscope._text import format_number, format_percentage
+from memberscope.auditing import Result
+from memberscope.auditing.documents import format_level
+from memberscope.reports.page.chart_data import GroupRow
+from memberscope.reports.page.table import Cell, Row, Table, format_estimate
+from memberscope.reports.select import describe_references, list_fprs, summarise_further_targets
+
+SHOWN = 5  # rows of groups and records that are open
+RATES = 2  # false-positive rates that groups are shown at
+
+
+def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
+    """Build the table of classes and groups, the most exposed first."""
+    fprs = list_fprs(result)[:RATES]
+    head = ["group", "members, others", "AUC"]
+    for fpr in fprs:
+        rate = format_percentage(fpr)
+        head += [
+            f"found, if {rate} of its own others are accused",
+            f"at one threshold for all ({rate}): found; wrongly accused",
+        ]
+    return Table("Classes and groups, the most exposed first", head, [_list_cells(row, fprs) for row in rows], SHOWN)
+
+
+def _list_cells(row: GroupRow, fprs: Sequence[float]) -> Row:
+    """List the cells of one group."""
+    cells: list[Cell | str] = [
+        row.group,
+        f"{row.n_members:,}, {row.n_non_members:,}",
+        Cell(format_estimate(row.auc, rate=False), drawn=row.auc),
+    ]
+    for fpr in fprs:
+        found = row.rates.get((fpr, "tpr", "transferred"))
+        accused = row.rates.get((fpr, "fpr", "transferred"))
+        both = f"{format_estimate(found)}; {format_estimate(accused)}"
+        cells += [
+            format_estimate(row.rates.get((fpr, "tpr", "best"))),
+            format_estimate(None) if found is None or accused is None else both,
+        ]
+    return tuple(cells)
+
+
+def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
+    """Build the table of the members that the leading attack is surest of."""
+    vulnerable = result.diagnostics.vulnerability is not None
+    head = [
+        name_record_column(show_ids=show_ids),
+        "class",
+        f"probability of membership, if {format_percentage(result.plan.threat.prior)} are members",
+        "other records that score lower",
+    ]
+    rows: list[Row] = []
+    for entry in result.exposed:
+        cells: list[Cell | str] = [
+            Cell(entry.record, code=True),
+            entry.label,
+            format_percentage(entry.posterior),
+            format_percentage(entry.score),
+        ]
+        if vulnerable:
+            limits = (entry.vulnerability_low, entry.vulnerability_high)
+            cells.append(_format_effect(entry.vulnerability, *limits))
+        rows.append(tuple(cells))
+    return Table("Members that are easiest to recognise", [*head, *[EFFECT] * vulnerable], rows, SHOWN)
+
+
+EFFECT = "effect of training on the record"
+
+
+def name_record_column(*, show_ids: bool) -> str:
+    """Name the column of records.
+
+    >>> name_record_column(show_ids=False)
+    'record (keyed hash)'
+    """
+    return f"record ({'id' if show_ids else 'keyed hash'})"
+
+
+def _format_effect(value: float | None, low: float | None, high: float | None) -> str:
+    """Format how many standard deviations training on a record moves the model's answer."""
+    if value is None or low is None or high is None:
+        return "not available"
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def build_vulnerable_table(result: Result, *, show_ids: bool) -> Table | None:
+    """Build the table of records that any model trained on them would show; None without one."""
+    found = result.diagnostics.vulnerability
+    if found is None:
+        return None
+    rows: list[Row] = [
+        (
+            Cell(entry.record, code=True),
+            entry.label,
+            "yes" if entry.member else "no",
+            _format_effect(entry.value, entry.low, entry.high),
+        )
+        for entry in found.most[:10]
+    ]
+    head = (name_record_column(show_ids=show_ids), "class", "member of this model", EFFECT)
+    return Table("Records that any model trained on them would show most", head, rows, SHOWN)
+
+
+def build_reliability_table(result: Result) -> Table | None:
+    """Build the table of predicted and observed shares of members; None where none was made."""
+    found = result.diagnostics.reliability
+    if found is None:
+        return None
+    return Table(
+        f"Predicted and observed share of members ({found.attack}, if {format_percentage(found.prior)} are members)",
+        ("predicted", "observed", "members, others"),
+        [
+            (
+                format_percentage(entry.predicted),
+                f"{format_percentage(entry.observed)} ({format_percentage(entry.low)} to {format_percentage(entry.high)})",
+                f"{entry.n_members:,.0f}, {entry.n_non_members:,.0f}",
+            )
+            for entry in found.bins
+        ],
+        0,
+    )
+
+
+def build_reference_table(result: Result) -> Table | None:
+    """Build the table of how like the target the reference models are; None without them."""
+    rows: list[Row] = list(describe_references(result))
+    if not rows:
+        return None
+    return Table("Reference models, and how like the target they are", ("property", "value"), rows)
+
+
+def build_target_table(result: Result) -> Table | None:
+    """Build the table of the further target models; None without them."""
+    found = result.diagnostics.targets
+    if found is None:
+        return None
+    rows: list[Row] = []
+    for row in summarise_further_targets(result):
+        area = row.metric == "auc"
+        write = format_number if area else format_percentage
+        rows.append(
+            (
+                row.attack,
+                format_level(row.access, row.restriction),
+                "AUC" if area else f"members found at {format_percentage(row.fpr)} false positives",
+                write(row.own),
+                write(row.mean),
+                "one target" if row.spread is None else write(row.spread),
+                f"{write(row.lowest)} to {write(row.highest)}",
+            )
+        )
+    left_out = f", {found.failed} left out" if found.failed else ""
+    return Table(
+        f"The training procedure: {found.trained} further models, each on random records of its own{left_out}",
+        ("attack", "one query returns", "number", "this model", "mean of the others", "their spread", "from, to"),
+        rows,
+        SHOWN,
+    )
+
+
+def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None:
+    """Build the short table of groups that an assessment needs; None without groups."""
+    fprs = list_fprs(result)[:RATES]
+    if not rows or not fprs:
+        return None
+    rate = format_percentage(fprs[-1])
+    return Table(
+        f"Groups: members found if {rate} of a group's other records are accused",
+        ("group", "training records", "other records", "members found"),
+        [
+            (
+                row.group,
+                f"{row.n_members:,}",
+                f"{row.n_non_members:,}",
+                format_estimate(row.rates.get((fprs[-1], "tpr", "best"))),
+            )
+            for row in rows
+        ],
+        SHOWN,
+    )
