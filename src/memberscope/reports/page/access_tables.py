@@ -26,7 +26,7 @@ def build_level_table(result: Result, matrix: Matrix) -> Table:
     searched = not list_missing_searches(result)
     return Table(
         f"The strongest attack at each level of access{at}",
-        ("one query returns", "members found", right, "AUC", "attack", "queries a record"),
+        ("one query returns", "members found", right, "AUC", "attack, queries a record"),
         [_build_level_row(row, searched=searched) for row in matrix.rows],
     )
 
@@ -44,8 +44,7 @@ def _build_level_row(row: MatrixRow, *, searched: bool) -> Row:
         format_estimate(row.tpr),
         format_estimate(row.ppv, missing=""),
         format_estimate(row.auc, rate=False, missing=""),
-        row.attack,
-        "" if leading is None else f"{leading.queries:,}",
+        row.attack if leading is None else f"{row.attack}, {leading.queries:,}",
     )
 
 

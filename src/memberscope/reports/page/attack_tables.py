@@ -11,8 +11,6 @@ from memberscope.reports.page.table import Table, format_estimate
 from memberscope.reports.select import Place, find_estimate, list_fprs, select_estimates
 from memberscope.types import Estimate
 
-SHOWN = 5  # rows that are open
-
 Cells = tuple[str, ...]
 Name = tuple[str, str]  # an attack and the level that it ran at
 
@@ -41,7 +39,7 @@ def build_attack_tables(result: Result) -> tuple[Table, Table]:
             "Members found by each attack, at the threshold that is best on these records",
             ("attack", "one query returns", "AUC", *(f"at {rate} false positives" for rate in rates)),
             merge_attacks(best),
-            SHOWN,
+            0,
         ),
         Table(
             "The same with thresholds learned on other records: members found; others wrongly accused",

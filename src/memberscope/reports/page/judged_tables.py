@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from memberscope.auditing import Result
+from memberscope.auditing import STRONGEST, Result
 from memberscope.reports.page.standards_annex import read_standards
 from memberscope.reports.page.table import Cell, Table, format_measured
 from memberscope.reports.select import group_skipped_attacks
+from memberscope.types import Finding
 
 
 
 def build_finding_table(result: Result) -> Table | None:
-    """Build the table of findings: claims first, then controls; None without a policy."""
+    """Build the table of findings, claims and what did not pass open; None without a policy."""
     if not result.findings:
         return None
+    # Controls that passed stand among the controls, too, so they are folded here
+    first = [entry for entry in result.findings if _is_open(entry)]
+    rest = [entry for entry in result.findings if not _is_open(entry)]
     rows = []
-    for entry in result.findings:
+    for entry in (*first, *rest):
         number = entry.estimate
-        measured = "" if number is None else format_measured(number)
         rows.append(
             (
-                Cell(entry.claim),
+                entry.claim,
                 Cell(entry.verdict, tag=entry.verdict.lower()),
-                Cell(measured, note=entry.rule),
+                Cell("" if number is None else format_measured(number), note=entry.rule),
                 entry.advice,
             )
         )
-    return Table("What was judged, and how", ("claim", "verdict", "measured", "what to do"), rows)
+    head = ("claim", "verdict", "measured, and the rule", "what to do")
+    return Table("What was judged, and how", head, rows, len(first))
+
+
+def _is_open(entry: Finding) -> bool:
+    """Tell whether a finding is shown at once."""
+    return entry.attack == STRONGEST or entry.verdict != "PASS"
 
 
 def build_missing_table(result: Result) -> Table | None:

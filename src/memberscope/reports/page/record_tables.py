@@ -9,41 +9,48 @@ from memberscope.auditing import Result
 from memberscope.auditing.documents import format_level
 from memberscope.reports.page.chart_data import GroupRow
 from memberscope.reports.page.table import Cell, Row, Table, format_estimate
-from memberscope.reports.select import describe_references, list_fprs, summarise_further_targets
+from memberscope.reports.select import (
+    describe_references,
+    find_headline,
+    summarise_further_targets,
+)
 
-SHOWN = 5  # rows of groups and records that are open
-RATES = 2  # false-positive rates that groups are shown at
+SHOWN = 4  # rows of groups and records that are open
 
 
 def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
-    """Build the table of classes and groups, the most exposed first."""
-    fprs = list_fprs(result)[:RATES]
-    head = ["group", "members, others", "AUC"]
-    for fpr in fprs:
-        rate = format_percentage(fpr)
-        head += [
-            f"found, if {rate} of its own others are accused",
-            f"at one threshold for all ({rate}): found; wrongly accused",
-        ]
-    return Table("Classes and groups, the most exposed first", head, [_list_cells(row, fprs) for row in rows], SHOWN)
+    """Build the table of classes and groups at the headline's rate, the most exposed first."""
+    fpr = _choose_rate(result)
+    rate = format_percentage(fpr)
+    head = (
+        "group",
+        "members, others",
+        "AUC",
+        f"found, if {rate} of its own others are accused",
+        f"at one threshold for all (aimed at {rate}): found; wrongly accused",
+    )
+    shown = [_list_cells(row, fpr) for row in rows]
+    return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
 
 
-def _list_cells(row: GroupRow, fprs: Sequence[float]) -> Row:
+def _choose_rate(result: Result) -> float:
+    """Choose the rate at which groups are shown: that of the headline."""
+    best = find_headline(result)
+    return 0.0 if best is None or best.fpr is None else best.fpr
+
+
+def _list_cells(row: GroupRow, fpr: float) -> Row:
     """List the cells of one group."""
-    cells: list[Cell | str] = [
+    found = row.rates.get((fpr, "tpr", "transferred"))
+    accused = row.rates.get((fpr, "fpr", "transferred"))
+    both = f"{format_estimate(found)}; {format_estimate(accused)}"
+    return (
         row.group,
         f"{row.n_members:,}, {row.n_non_members:,}",
         Cell(format_estimate(row.auc, rate=False), drawn=row.auc),
-    ]
-    for fpr in fprs:
-        found = row.rates.get((fpr, "tpr", "transferred"))
-        accused = row.rates.get((fpr, "fpr", "transferred"))
-        both = f"{format_estimate(found)}; {format_estimate(accused)}"
-        cells += [
-            format_estimate(row.rates.get((fpr, "tpr", "best"))),
-            format_estimate(None) if found is None or accused is None else both,
-        ]
-    return tuple(cells)
+        format_estimate(row.rates.get((fpr, "tpr", "best"))),
+        format_estimate(None) if found is None or accused is None else both,
+    )
 
 
 def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
@@ -132,7 +139,7 @@ def build_reference_table(result: Result) -> Table | None:
     rows: list[Row] = list(describe_references(result))
     if not rows:
         return None
-    return Table("Reference models, and how like the target they are", ("property", "value"), rows)
+    return Table("Reference models, and how like the target they are", ("property", "value"), rows, 3)
 
 
 def build_target_table(result: Result) -> Table | None:
@@ -166,21 +173,20 @@ def build_target_table(result: Result) -> Table | None:
 
 def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None:
     """Build the short table of groups that an assessment needs; None without groups."""
-    fprs = list_fprs(result)[:RATES]
-    if not rows or not fprs:
+    if not rows:
         return None
-    rate = format_percentage(fprs[-1])
+    fpr = _choose_rate(result)
     return Table(
-        f"Groups: members found if {rate} of a group's other records are accused",
+        f"Groups: members found if {format_percentage(fpr)} of a group's other records are accused",
         ("group", "training records", "other records", "members found"),
         [
             (
                 row.group,
                 f"{row.n_members:,}",
                 f"{row.n_non_members:,}",
-                format_estimate(row.rates.get((fprs[-1], "tpr", "best"))),
+                format_estimate(row.rates.get((fpr, "tpr", "best"))),
             )
             for row in rows
         ],
-        SHOWN,
+        0,
     )

@@ -19,7 +19,9 @@
 
   // The prior's slider: precision follows from TPR and FPR by Bayes' rule, limits included.
   const ppv = (tpr, fpr, prior) => (prior * tpr) / (prior * tpr + (1 - prior) * fpr || 1);
-  const priors = data.priors.filter((row) => row.fpr === data.fpr);
+  const atRate = data.priors.filter((row) => row.fpr === data.fpr);
+  // The weakest level of access and the declared one: the table above has those between
+  const priors = atRate.filter((row, i) => i === 0 || i === atRate.length - 1);
   let moved = false;
   function showPrior() {
     const prior = moved ? 10 ** Number(byId("prior").value) : data.prior;
@@ -78,7 +80,7 @@
     });
     const hover = byId("roc-hover");
     const chart = show(byId("roc"), {
-      height: 360, series, bands,
+      height: 310, series, bands,
       scales: { x: { distr: 3, time: false, range: [roc.fpr[0], 1] }, y: { distr: 3, range: [roc.fpr[0], 1] } },
       axes: [axis({ label: "other records accused (false-positive rate)", values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) }),
         axis({ label: "members found (true-positive rate)", size: 64, values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) })],
@@ -122,7 +124,7 @@
     const steps = uPlot.paths.stepped({ align: 0 });
     const line = (label, colour) => ({ label, stroke: colour, fill: colour + "33", width: 2, paths: steps, points: { show: false } });
     shown = show(byId("hist"), {
-      height: 360, scales: { x: { time: false } },
+      height: 310, scales: { x: { time: false } },
       series: [{ label: "score" }, line("members", palette[1]), line("others", palette[0])],
       axes: [axis({ label: "score (members orange, others blue)" }), axis({ label: "share of records", size: 64, values: (u, ticks) => ticks.map(percent) })],
     }, [one.x, one.members, one.non_members]);
@@ -160,10 +162,10 @@
       bands.push({ series: [series.length - 2, series.length - 1], fill: stroke + "22" });
       values.push(on(name, "auc"), on(name, "high"), on(name, "low"));
     });
-    show(byId("budgets"), {
+    whenOpen(byId("budgets"), () => show(byId("budgets"), {
       height: 240, series, bands, scales: { x: { time: false, distr: 3 } },
       axes: [axis({ label: "queries a record" }), axis({ label: "AUC", size: 64 })],
-    }, values);
+    }, values));
     curves.forEach((name, i) => {
       const word = document.createElement("span"), mark = document.createElement("span");
       mark.style.color = palette[i % palette.length];
@@ -185,15 +187,16 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.forEach(([chart]) => chart.redraw(false)));
 
   // Everything is open on paper, and as it was afterwards
-  let closed = [];
   function print(starts) {
-    if (starts === printing) return;
     printing = starts;
-    if (starts) closed = [...document.querySelectorAll("main details:not([open])")];
-    closed.forEach((fold) => { fold.open = starts; });
+    const chosen = starts ? "main details:not([open])" : "main details[data-opened]";
+    document.querySelectorAll(chosen).forEach((fold) => {
+      fold.open = starts;
+      fold.toggleAttribute("data-opened", starts);
+    });
+    resize();
     // The chart of a fold is drawn by an event that comes after this one
     setTimeout(resize, 0);
-    resize();
   }
   addEventListener("beforeprint", () => print(true));
   addEventListener("afterprint", () => print(false));
