@@ -29,8 +29,6 @@ ARGUMENTS = [
 ]
 
 
-
-
 def signals(shift: float) -> StoredSignals:
     rng = np.random.default_rng(0)
     n = 800

@@ -121,7 +121,7 @@ def test_hovering_tells_values(page):
 
 FOCUSABLE = "a[href], summary, input, select, button, [tabindex='0']"
 SEEN = (
-    f"[...document.querySelectorAll(\"{FOCUSABLE}\")]"
+    f'[...document.querySelectorAll("{FOCUSABLE}")]'
     ".filter((e) => e.checkVisibility({ visibilityProperty: true }))"
 )
 

@@ -17,6 +17,7 @@ from memberscope.reports import write_report
 WIDTHS = (375, 768, 1280)
 PAPER = 718  # pixels of an A4 page between the margins that browsers take
 OPEN_ALL = "document.querySelectorAll('details').forEach((fold) => { fold.open = true; })"
+CLOSED = "document.querySelectorAll('main details:not([open])')"
 SERIOUS = ("serious", "critical")
 
 
@@ -92,12 +93,12 @@ def test_contents_stay_beside_the_page_and_are_folded_on_a_phone(open_page):
     targets = [link.get_attribute("href") for link in links.all()]
     assert len(targets) > 12 and all(page.locator(target).count() == 1 for target in targets)
     page.mouse.wheel(0, 2500)
-    page.wait_for_timeout(200)
+    page.wait_for_function("scrollY > 2000")
     assert 0 <= page.locator(".beside").bounding_box()["y"] < 40
     assert not page.locator(".narrow").is_visible()
     links.nth(8).click()
-    page.wait_for_timeout(900)
-    assert -5 <= page.locator(targets[8]).bounding_box()["y"] <= 780
+    at = f"document.querySelector('{targets[8]}').getBoundingClientRect().top"
+    page.wait_for_function(f"{at} > -5 && {at} < 780")
     phone = open_page(375)
     assert not phone.locator(".beside").is_visible()
     assert not phone.locator(".narrow a").first.is_visible()
@@ -140,8 +141,10 @@ def test_on_paper_everything_is_open_and_nothing_is_cut(open_page, pictures):
     page = open_page(PAPER, color_scheme="dark")
     folded = page.locator("main details:not([open])").count()
     page.emulate_media(media="print")
-    page.wait_for_timeout(300)
-    assert folded > 5 and page.locator("main details:not([open])").count() == 0
+    assert folded > 5
+    page.wait_for_function(
+        f"{CLOSED}.length === 0 && document.querySelectorAll('main canvas').length > 2"
+    )
     page.screenshot(path=pictures / "report-print.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= PAPER
     for chart in page.locator("main canvas").all():
@@ -153,8 +156,7 @@ def test_on_paper_everything_is_open_and_nothing_is_cut(open_page, pictures):
     breaks = "[...document.querySelectorAll('h1, h2, h3, caption, figcaption, summary')].map((e) => getComputedStyle(e).breakAfter)"
     assert set(page.evaluate(breaks)) == {"avoid"}
     page.emulate_media(media="screen")
-    page.wait_for_timeout(300)
-    assert page.locator("main details:not([open])").count() == folded
+    page.wait_for_function(f"{CLOSED}.length === {folded}")
 
 
 def test_no_heading_is_the_last_line_of_a_printed_page(open_page, tmp_path):
@@ -207,5 +209,5 @@ def test_a_folded_chart_is_drawn_when_it_is_opened(open_page):
     page = open_page()
     assert page.locator("#reliability canvas").count() == 0
     page.locator("details:has(#reliability) > summary").click()
-    page.wait_for_timeout(200)
+    page.locator("#reliability canvas").wait_for()
     assert page.locator("#reliability canvas").bounding_box()["width"] > 400

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import memberscope
-from memberscope.targets import FunctionTarget
 from memberscope import Plan
 from memberscope.auditing import Policy
 from memberscope.auditing.documents.diagnostics import DetectableRate
@@ -23,6 +22,7 @@ from memberscope.reports.page.glossary import read_glossary
 from memberscope.reports.page.statements import compose_statements
 from memberscope.reports.page.summary import build_longer_table, build_summary
 from memberscope.reports.select import find_worst_group, list_missing_searches
+from memberscope.targets import FunctionTarget
 
 
 def change_environment(result, **values):
@@ -49,10 +49,16 @@ def vary_verdict(result, clean, verdict):
 def test_three_sentences_of_evidence_for_each_verdict(result, clean, verdict):
     chosen = vary_verdict(result, clean, verdict)
     said = compose_statements(change_environment(chosen, date="2026-03-01"))
-    assert len(said) == 3 and all(sentence.strip().endswith(".") or "”" in sentence[-2:] for sentence in said)
+    assert len(said) == 3 and all(
+        sentence.strip().endswith(".") or "”" in sentence[-2:] for sentence in said
+    )
     assert said[0].startswith("On 2026-03-01 the model") and "800 records" in said[0]
     # Each verdict has words that no other has
-    words = {"PASS": "No attack that ran exceeded", "FAIL": "evidence that a limit", "INCONCLUSIVE": "could not decide"}
+    words = {
+        "PASS": "No attack that ran exceeded",
+        "FAIL": "evidence that a limit",
+        "INCONCLUSIVE": "could not decide",
+    }
     assert [name for name, text in words.items() if text in said[1]] == [verdict]
     assert not re.search(r"\b(complies|compliant|safe|anonymous)\b", " ".join(said))
     assert "policy “gate”" in said[1]
@@ -83,7 +89,9 @@ def test_a_date_is_the_audits_or_none(result):
     undated = change_environment(result, date="")
     assert compose_statements(undated)[0].startswith("The model")
     page = render_report(undated)
-    assert "does not name the day" in page and not re.search(r"\b20\d\d-\d\d-\d\d\b", page.split("s-annex")[0])
+    assert "does not name the day" in page and not re.search(
+        r"\b20\d\d-\d\d-\d\d\b", page.split("s-annex")[0]
+    )
 
 
 def test_the_summary_names_the_worst_group_the_exposed_and_the_command(result, tmp_path):
@@ -100,7 +108,10 @@ def test_the_summary_names_the_worst_group_the_exposed_and_the_command(result, t
     assert [record for record, _ in found.exposed] == [row.record for row in result.exposed[:3]]
     assert found.step.command == "memberscope guard init --from out"
     write_all(result, tmp_path / "mine")
-    assert f"memberscope guard init --from {tmp_path / 'mine'}" in (tmp_path / "mine" / "report.html").read_text()
+    assert (
+        f"memberscope guard init --from {tmp_path / 'mine'}"
+        in (tmp_path / "mine" / "report.html").read_text()
+    )
 
 
 def test_the_typed_arguments_stand_in_the_command(clean):

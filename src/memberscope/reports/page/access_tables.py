@@ -54,7 +54,10 @@ def build_area_table(matrix: Matrix) -> Table:
         "AUC of the leading attacks at each level",
         ("one query returns", *(name.replace("_", " ") for name in matrix.attacks)),
         [
-            (row.level, *("" if entry is None else format_number(entry.value) for entry in row.areas))
+            (
+                row.level,
+                *("" if entry is None else format_number(entry.value) for entry in row.areas),
+            )
             for row in matrix.rows
             if row.why is None
         ],
@@ -86,7 +89,14 @@ def build_rate_table(result: Result) -> Table:
     right = f"accusations that are right, if {format_percentage(prior)} are members"
     return Table(
         "The strongest attack at every rate of false positives; * fewer than ten false positives",
-        ("one query returns", "false positives", "members found", right, "attack", "queries a record"),
+        (
+            "one query returns",
+            "false positives",
+            "members found",
+            right,
+            "attack",
+            "queries a record",
+        ),
         rows,
         0,
     )
@@ -97,7 +107,9 @@ def build_budget_table(result: Result) -> Table | None:
     if not result.budgets:
         return None
     best = find_headline(result)
-    rate = () if best is None else (f"members found at {format_percentage(best.fpr)} false positives",)
+    rate = (
+        () if best is None else (f"members found at {format_percentage(best.fpr)} false positives",)
+    )
     return Table(
         "Label-only searches, had they stopped earlier",
         ("attack", "queries a record, at most", "AUC", *rate),

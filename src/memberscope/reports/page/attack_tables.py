@@ -37,13 +37,23 @@ def build_attack_tables(result: Result) -> tuple[Table, Table]:
     return (
         Table(
             "Members found by each attack, at the threshold that is best on these records",
-            ("attack", "one query returns", "AUC", *(f"at {rate} false positives" for rate in rates)),
+            (
+                "attack",
+                "one query returns",
+                "AUC",
+                *(f"at {rate} false positives" for rate in rates),
+            ),
             merge_attacks(best),
             0,
         ),
         Table(
             "The same with thresholds learned on other records: members found; others wrongly accused",
-            ("attack", "one query returns", "balanced accuracy", *(f"aimed at {rate}" for rate in rates)),
+            (
+                "attack",
+                "one query returns",
+                "balanced accuracy",
+                *(f"aimed at {rate}" for rate in rates),
+            ),
             merge_attacks(transferred),
             0,
         ),

@@ -9,7 +9,6 @@ from memberscope.reports.select import group_skipped_attacks
 from memberscope.types import Finding
 
 
-
 def build_finding_table(result: Result) -> Table | None:
     """Build the table of findings, claims and what did not pass open; None without a policy."""
     if not result.findings:
@@ -54,7 +53,12 @@ def build_standard_table() -> Table:
         "Standards that this evidence may bear on",
         ("standard", "title", "words of the source", "what this audit has to do with it"),
         [
-            (entry["id"], f"{entry['title']} ({entry['version']})", f"“{entry['quote']}”", entry["bears"])
+            (
+                entry["id"],
+                f"{entry['title']} ({entry['version']})",
+                f"“{entry['quote']}”",
+                entry["bears"],
+            )
             for entry in read_standards()
         ],
         0,

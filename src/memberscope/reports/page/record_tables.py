@@ -29,7 +29,7 @@ def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
         f"found, if {rate} of its own others are accused",
         f"at one threshold for all (aimed at {rate}): found; wrongly accused",
     )
-    shown = [_list_cells(row, fpr) for row in rows]
+    shown = [_list_cells(row, fpr) for row in _rank_rows(rows, fpr)]
     return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
 
 
@@ -37,6 +37,16 @@ def _choose_rate(result: Result) -> float:
     """Choose the rate at which groups are shown: that of the headline."""
     best = find_headline(result)
     return 0.0 if best is None or best.fpr is None else best.fpr
+
+
+def _rank_rows(rows: Sequence[GroupRow], fpr: float) -> list[GroupRow]:
+    """Rank groups by what is found at a rate, as the summary does; the others keep their order."""
+
+    def find_share(row: GroupRow) -> float:
+        entry = row.rates.get((fpr, "tpr", "best"))
+        return -1.0 if entry is None else entry.value
+
+    return sorted(rows, key=find_share, reverse=True)
 
 
 def _list_cells(row: GroupRow, fpr: float) -> Row:
@@ -74,7 +84,9 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
             limits = (entry.vulnerability_low, entry.vulnerability_high)
             cells.append(_format_effect(entry.vulnerability, *limits))
         rows.append(tuple(cells))
-    return Table("Members that are easiest to recognise", [*head, *[EFFECT] * vulnerable], rows, SHOWN)
+    return Table(
+        "Members that are easiest to recognise", [*head, *[EFFECT] * vulnerable], rows, SHOWN
+    )
 
 
 EFFECT = "effect of training on the record"
@@ -139,7 +151,9 @@ def build_reference_table(result: Result) -> Table | None:
     rows: list[Row] = list(describe_references(result))
     if not rows:
         return None
-    return Table("Reference models, and how like the target they are", ("property", "value"), rows, 3)
+    return Table(
+        "Reference models, and how like the target they are", ("property", "value"), rows, 3
+    )
 
 
 def build_target_table(result: Result) -> Table | None:
@@ -165,7 +179,15 @@ def build_target_table(result: Result) -> Table | None:
     left_out = f", {found.failed} left out" if found.failed else ""
     return Table(
         f"The training procedure: {found.trained} further models, each on random records of its own{left_out}",
-        ("attack", "one query returns", "number", "this model", "mean of the others", "their spread", "from, to"),
+        (
+            "attack",
+            "one query returns",
+            "number",
+            "this model",
+            "mean of the others",
+            "their spread",
+            "from, to",
+        ),
         rows,
         SHOWN,
     )
@@ -186,7 +208,7 @@ def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None
                 f"{row.n_non_members:,}",
                 format_estimate(row.rates.get((fpr, "tpr", "best"))),
             )
-            for row in rows
+            for row in _rank_rows(rows, fpr)
         ],
         0,
     )

@@ -10,7 +10,6 @@ from memberscope.reports.select import find_headline, format_interval
 from memberscope.types import Finding
 
 
-
 def get_audit_date(result: Result) -> str | None:
     """Get the day (UTC, ISO 8601) on which the audit ran; None where the result does not name it.
 
