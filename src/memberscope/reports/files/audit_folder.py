@@ -29,8 +29,8 @@ def write_all(
 
     They are written aside and moved in once all are whole, so that a full disk leaves the folder as
     it was. What an earlier run left of a file that this one does not write is removed, since ids
-    that were not asked for must not stay. `arguments` gives what named the model on the command line,
-    for the next command in the report.
+    that were not asked for must not stay. `arguments` gives what named the model on the command
+    line, for the next command in the report.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.

@@ -132,12 +132,14 @@ def build_reliability_table(result: Result) -> Table | None:
     if found is None:
         return None
     return Table(
-        f"Predicted and observed share of members ({found.attack}, if {format_percentage(found.prior)} are members)",
+        f"Predicted and observed share of members ({found.attack}, if "
+        f"{format_percentage(found.prior)} are members)",
         ("predicted", "observed", "members, others"),
         [
             (
                 format_percentage(entry.predicted),
-                f"{format_percentage(entry.observed)} ({format_percentage(entry.low)} to {format_percentage(entry.high)})",
+                f"{format_percentage(entry.observed)} ({format_percentage(entry.low)} to "
+                f"{format_percentage(entry.high)})",
                 f"{entry.n_members:,.0f}, {entry.n_non_members:,.0f}",
             )
             for entry in found.bins
@@ -178,7 +180,8 @@ def build_target_table(result: Result) -> Table | None:
         )
     left_out = f", {found.failed} left out" if found.failed else ""
     return Table(
-        f"The training procedure: {found.trained} further models, each on random records of its own{left_out}",
+        f"The training procedure: {found.trained} further models, each on random records of its "
+        f"own{left_out}",
         (
             "attack",
             "one query returns",

@@ -48,8 +48,8 @@ def compose_annex_paragraph(result: Result) -> str:
             f"{format_percentage(detectable.tpr)} or more."
         )
     return (
-        f"A membership inference audit of {result.title!r}{when} compared {found.n_members} training "
-        "records with "
+        f"A membership inference audit of {result.title!r}{when} compared {found.n_members} "
+        "training records with "
         f"{found.n_non_members} records that were not used for training. Threat model: "
         f"{describe_threat(result)} The strongest of the "
         f"attacks that ran found {format_interval(best)} of members at a false-positive rate of "

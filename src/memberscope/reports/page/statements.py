@@ -41,7 +41,8 @@ def _state_failure(result: Result) -> list[str]:
     return [
         f"The test found evidence that a limit of the {_name_policy(result)} is exceeded{refuted}"
         f"{_describe_measured(failed)}.",
-        f"This is evidence about the attacks that ran, on this model and these records{_name_untried(result)}; "
+        "This is evidence about the attacks that ran, on this model and these records"
+        f"{_name_untried(result)}; "
         "other attacks may find more, and by itself it does not say whether any law is breached.",
     ]
 
@@ -59,7 +60,8 @@ def _state_pass(result: Result) -> list[str]:
         "",
     )
     limited = (
-        ", in a limited pass: attacks with the reference models that the policy requires did not run"
+        ", in a limited pass: attacks with the reference models that the policy requires did not "
+        "run"
         if result.limited
         else ""
     )
@@ -75,7 +77,8 @@ def _state_open(result: Result) -> list[str]:
     first = next((entry for entry in result.findings if entry.verdict != "PASS"), None)
     missing = "" if first is None else f"; what could not be shown is: “{first.claim}”"
     return [
-        f"The test could not decide whether the limits of the {_name_policy(result)} are kept{missing}",
+        f"The test could not decide whether the limits of the {_name_policy(result)} are kept"
+        f"{missing}",
         "No statement about the risk can rest on it, neither that there is a leak nor that there "
         "is none; the test is to be repeated with what was missing.",
     ]

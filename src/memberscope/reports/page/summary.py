@@ -84,7 +84,7 @@ def build_longer_table(result: Result) -> Table | None:
     if not rows:
         return None
     return Table(
-        "What a longer audit of the same inputs would do, and how long it would take on this machine",
+        "What a longer audit of the same inputs would do, and how long on this machine",
         ("audit again with", "it would run"),
         rows,
     )
