@@ -37,6 +37,8 @@ def picture(page, chart: str) -> str:
 
 
 def test_charts_are_drawn_and_nothing_else_is_asked_for(page):
+    page.locator("details:has(#reliability) > summary").click()
+    page.locator("#reliability canvas").wait_for()
     for chart in ("#roc", "#hist", "#reliability"):
         assert page.locator(f"{chart} canvas").count() == 1
         assert page.locator(f"{chart} canvas").bounding_box()["height"] > 200
