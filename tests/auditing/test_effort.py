@@ -208,6 +208,21 @@ def test_the_first_lines_say_what_a_longer_audit_adds():
     assert sum("ffort" in note for note in notes) == 2
 
 
+def test_a_resumed_audit_knows_what_longer_ones_would_run(tmp_path):
+    records = build_subject().records
+    tree = DecisionTreeClassifier(max_depth=3, random_state=0).fit(records.x[:N], records.y[:N])
+    sides = [(records.x[part], records.y[part]) for part in (slice(N), slice(N, None))]
+    subject = make_subject(wrap(tree), *sides)
+    first, again = (resume_audit(Plan(**QUIET), subject, tmp_path / "out") for _ in range(2))
+    said = first.environment["longer_audit_thorough"]
+    assert said.startswith("searches of 512 queries a record, about")
+    # Nothing is timed again, so the time is not told
+    assert again.environment["longer_audit_thorough"] == said.partition(", about")[0]
+    thorough = Plan(**QUIET, effort="thorough", search_queries=4)
+    last = resume_audit(thorough, subject, tmp_path / "other")
+    assert last.environment["longer_audit"] == "none"
+
+
 def test_timings_are_read_from_calls_of_two_sizes():
     calls = [(4096, 0.9), (4096, 0.42), (100, 0.5), (32, 0.0132)]
     found = read_timings(calls)

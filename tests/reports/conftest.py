@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,21 @@ from memberscope.auditing import Plan, audit_signals
 from memberscope.auditing.documents.policy import Claim, Policy
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import order_signals
+from memberscope.reports import write_report
 from memberscope.targets import StoredSignals, StoredTarget
 from memberscope.types import Access, ThreatModel
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def signals(shift: float) -> StoredSignals:
@@ -52,3 +64,21 @@ def clean():
     found = audit_signals(signals(0.0), policy=Policy("gate", (Claim(0.1, 0.3),)))
     assert found.verdict == "PASS"
     return found
+
+
+@pytest.fixture(scope="module")
+def browser():  # of a module: its event loop must not be there when notebooks run theirs
+    if CHROMIUM is None:
+        pytest.skip("needs chromium: tests/system-packages.sh installs it")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def page_file(result, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(result, path)
+    return path

@@ -296,7 +296,7 @@ def test_reports_say_whether_reference_models_were_used(result):
     assert "used up to 2 a record" in describe_threat(
         trained
     ) and "who can train 7 models like it" in compose_annex_paragraph(trained)
-    assert "2 queries a record" in build_sections(trained)[3].sentences[-1]
+    assert "about each record 2 times" in build_sections(trained)[3].sentences[-1]
     assert "Not part of this audit: label-only search" in render_report(trained)
 
 

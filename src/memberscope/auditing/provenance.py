@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import version
 
 from memberscope._digests import digest_array
@@ -35,8 +36,9 @@ def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) 
 
 
 def collect_environment() -> dict[str, str]:
-    """Collect the versions that the numbers may depend on in their last digits."""
+    """Collect the date (UTC), and the versions that the last digits of numbers may depend on."""
     found = {
+        "date": datetime.now(UTC).date().isoformat(),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "system": platform.system(),

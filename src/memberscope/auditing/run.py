@@ -133,7 +133,7 @@ def _audit_with_store(
         cost=_compute_audit_cost(
             got, time.perf_counter() - started, plan.count_references(), settled.training_seconds
         ),
-        environment=collect_environment() | _count_repeats(plan, got, stores[0]),
+        environment=collect_environment() | settled.longer | _count_repeats(plan, got, stores[0]),
         digests=digest_inputs(plan, got, training) | {"arrays": digest_audit_arrays(arrays)},
         arrays=arrays,
     )

@@ -125,7 +125,7 @@ def audit_into_folder(
         )
     # The environment is what may differ between two runs of the same audit
     result = result.model_copy(update={"environment": {**result.environment, **place}})
-    write_all(result, out, records=records, show_ids=show_ids)
+    write_all(result, out, records=records, show_ids=show_ids, arguments=arguments)
     print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent
     if spend is not None:

@@ -7,6 +7,7 @@ from operator import attrgetter
 from typing import Any, Protocol
 
 from memberscope._text import format_percentage
+from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import TargetSpread
 from memberscope.types import Estimate
@@ -251,3 +252,26 @@ def summarise_further_targets(result: Result, *, rows: int | None = None) -> lis
         for row in found.rows
         if (row.attack, (row.access, row.restriction)) == name
     ]
+
+
+def find_worst_group(result: Result) -> tuple[Estimate, int] | None:
+    """Find the class or group in which most is found at the headline's rate, and their number."""
+    groups = list_group_estimates(result)
+    return (max(groups, key=lambda entry: entry.value), len(groups)) if groups else None
+
+
+def list_missing_searches(result: Result) -> list[tuple[str, str]]:
+    """List the label-only searches that did not run, those with one reason together."""
+    searches = {
+        attack.name
+        for attack in list_attacks().values()
+        if attack.needs.spec.source in ("search", "student")
+    }
+    found: dict[str, list[str]] = {}
+    for entry in result.not_run:
+        if entry.attack in searches:
+            found.setdefault(entry.why, []).append(entry.attack)
+    absent = sorted(searches - set(result.plan.attacks))
+    if absent:
+        found["The plan leaves them out."] = absent
+    return [(", ".join(dict.fromkeys(names)), why) for why, names in found.items()]

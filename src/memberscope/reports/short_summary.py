@@ -22,9 +22,9 @@ from memberscope.reports.select import (
     Place,
     find_estimate,
     find_headline,
+    find_worst_group,
     format_interval,
     group_skipped_attacks,
-    list_group_estimates,
     list_levels,
     list_unmeasured_levels,
 )
@@ -185,15 +185,15 @@ def _choose_entries(shares: list[float]) -> list[int]:
 
 def _list_worst_group(result: Result) -> list[Text]:
     """Say in which class or group the leading attack finds most."""
-    groups = list_group_estimates(result)
-    if not groups:
+    found = find_worst_group(result)
+    if found is None:
         return []
-    worst = max(groups, key=lambda entry: entry.value)
+    worst, n_groups = found
     name = " ".join(escape_controls(str(worst.group)).split())[:TITLE]
     return [
         Text(
             f"Worst group: {name}, {format_interval(worst)} found by {worst.attack} (largest of "
-            f"{len(groups)})."
+            f"{n_groups})."
         )
     ]
 

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -45,18 +45,21 @@ from memberscope.facts import read_recipe_facts
 from memberscope.signals import Store, digest_records
 
 LONG = 60.0  # seconds from which an audit says beforehand how long it will take
+LONGER = "longer_audit_"  # with an effort, a key of the environment of a result
 
 
 @dataclass(frozen=True)
 class SettledPlan:
     """A plan whose numbers are all given, and sentences about what it takes and leaves out.
 
-    `training_seconds` went into the first reference models.
+    `training_seconds` went into the first reference models. `longer` says what longer audits would
+    take, under keys of the result's environment.
     """
 
     plan: Plan
     notes: tuple[str, ...] = ()
     training_seconds: float = 0.0
+    longer: dict[str, str] = field(default_factory=dict)
 
 
 def settle_effort(
@@ -78,14 +81,21 @@ def settle_effort(
         boundary, other, references = (int(number) for number in kept)
         chosen = replace(plan, search_queries=other, boundary_queries=boundary)
         chosen = replace(chosen, references=references or None)
-        return SettledPlan(fill_plan(chosen, first.subject, first.training, plan.effort))
+        filled = fill_plan(chosen, first.subject, first.training, plan.effort)
+        # The answers come from the store, so nothing was timed
+        longer = describe_longer_audits(plan, filled, first, Timings())
+        return SettledPlan(filled, longer=longer)
     timings = read_timings(first.observed.timed)
     settled, timings = _choose_numbers(plan, first, store, report, timings)
     if store and key:
         budget, references = settled.plan.search_budget, settled.plan.references or 0
         numbers = (budget.boundary, budget.other, references)
         store.put(key, np.array(numbers, dtype=np.float64))
-    return replace(settled, notes=tuple(describe_effort(plan, settled.plan, first, timings)))
+    return replace(
+        settled,
+        notes=tuple(describe_effort(plan, settled.plan, first, timings)),
+        longer=describe_longer_audits(plan, settled.plan, first, timings),
+    )
 
 
 def _choose_numbers(
@@ -173,6 +183,27 @@ def describe_effort(asked: Plan, plan: Plan, first: FirstAnswers, timings: Timin
         return [f"Effort quick: {spent}.", f"{others}."]
     seconds = _estimate_seconds(plan, first, timings)
     return [f"Effort {plan.effort}: {spent}."] if seconds is not None and seconds > LONG else []
+
+
+def describe_longer_audits(
+    asked: Plan, plan: Plan, first: FirstAnswers, timings: Timings
+) -> dict[str, str]:
+    """Describe what longer audits than `plan` would spend and take, by keys of the environment.
+
+    Times differ between runs, so this stands where a result may differ: beside versions and dates.
+    """
+    names = list(EFFORTS)
+    longer = {
+        name: fill_plan(asked, first.subject, first.training, name)
+        for name in names[names.index(plan.effort) + 1 :]
+    }
+    own = _list_numbers(plan, first)
+    found = {
+        f"{LONGER}{name}": _describe_spending(of, first, timings)
+        for name, of in longer.items()
+        if _list_numbers(of, first) != own
+    }
+    return found or {LONGER.rstrip("_"): "none"}
 
 
 def _describe_spending(plan: Plan, first: FirstAnswers, timings: Timings) -> str:

@@ -67,7 +67,7 @@ def rewrite_report(options: ReportOptions) -> None:
     written = write_formats(found, files, options.format, document=result, show_ids=ids)
     if out is not None or not files:
         page = (out or folder) / "report.html" if out is None or out.suffix != ".html" else out
-        write_report(found, page, show_ids=ids)
+        write_report(found, page, show_ids=ids, out=folder)
         written.append(page)
     print_summary(found, Console(), folder, verbose=options.verbose)
     for file in written:

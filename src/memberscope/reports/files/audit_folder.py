@@ -11,19 +11,26 @@ from memberscope.auditing import Result
 from memberscope.reports.files.arrays_file import write_arrays
 from memberscope.reports.files.records_csv import write_records
 from memberscope.reports.files.result_json import write_result
+from memberscope.reports.next_step import Arguments
 from memberscope.reports.page.report_html import write_report
 
 FILES = ("arrays.safetensors", "records.csv", "report.html", "result.json")
 
 
 def write_all(
-    result: Result, out: str | Path, *, records: bool = True, show_ids: bool = False
+    result: Result,
+    out: str | Path,
+    *,
+    records: bool = True,
+    show_ids: bool = False,
+    arguments: Arguments | None = None,
 ) -> None:
     """Write arrays.safetensors, records.csv (if `records`), report.html and result.json.
 
     They are written aside and moved in once all are whole, so that a full disk leaves the folder as
     it was. What an earlier run left of a file that this one does not write is removed, since ids
-    that were not asked for must not stay.
+    that were not asked for must not stay. `arguments` gives what named the model on the command
+    line, for the next command in the report.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
@@ -36,7 +43,9 @@ def write_all(
             write_arrays(result.arrays, aside / "arrays.safetensors", ids=records)
             if records:
                 write_records(result.arrays, aside / "records.csv")
-        write_report(result, aside / "report.html", show_ids=show_ids)
+        write_report(
+            result, aside / "report.html", show_ids=show_ids, arguments=arguments, out=folder
+        )
         write_result(result, aside / "result.json")
         with translate_disk_errors(folder):
             for name in FILES:

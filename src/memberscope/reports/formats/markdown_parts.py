@@ -18,9 +18,9 @@ from memberscope.reports.select import (
     Place,
     find_estimate,
     find_headline,
+    find_worst_group,
     format_interval,
     group_skipped_attacks,
-    list_group_estimates,
     list_levels,
     list_unmeasured_levels,
 )
@@ -135,14 +135,14 @@ def _describe_action(finding: Finding) -> str:
 
 def write_worst_group(result: Result) -> str:
     """Write in which class or group most members are found; empty without groups."""
-    groups = list_group_estimates(result)
-    if not groups:
+    found = find_worst_group(result)
+    if found is None:
         return ""
-    worst = max(groups, key=lambda entry: entry.value)
+    worst, n_groups = found
     return (
         f"{escape_markdown(str(worst.group), CELL)}, where "
         f"{escape_markdown(worst.attack, CELL)} finds {format_interval(worst)} of the members "
-        f"(the largest of {len(groups)} classes and groups)"
+        f"(the largest of {n_groups} classes and groups)"
     )
 
 

@@ -19,9 +19,9 @@ from memberscope.reports.select import (
 from memberscope.types import Estimate
 
 LESS_LEAK = (
-    "What usually lowers leakage: stopping earlier, a smaller or more regularised model (for boosted "
-    "trees fewer leaves, a lower rate and subsampling; for networks weight decay and augmentation), "
-    "and training with differential privacy. Audit each candidate again."
+    "What usually lowers leakage: stopping earlier, a smaller or more regularised model (for "
+    "boosted trees fewer leaves, a lower rate and subsampling; for networks weight decay and "
+    "augmentation), and training with differential privacy. Audit each candidate again."
 )
 
 
@@ -50,10 +50,11 @@ def _build_engineer_section(result: Result) -> Section:
     sentences = []
     # Losses have no accuracy, and so no gap
     if found.train_accuracy and found.test_accuracy and found.generalisation_gap:
+        gap = found.generalisation_gap
         sentences.append(
             f"Accuracy is {format_interval(found.train_accuracy)} on the training records and "
             f"{format_interval(found.test_accuracy)} on the others: a gap of "
-            f"{format_interval(found.generalisation_gap)}. {_describe_gap(found.generalisation_gap)}"
+            f"{format_interval(gap)}. {_describe_gap(gap)}"
         )
     best = find_headline(result)
     if best:

@@ -5,6 +5,7 @@ They are plain lists, small enough for one file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,14 +44,30 @@ def build_charts(result: Result) -> dict[str, object]:
         for entry in arrays.scored
         if entry.declared
     }
+    merged = _merge_curves(names, parts)
     return {
         "roc": {
             "fpr": _round_values(grid / (~arrays.member).sum()),
-            "curves": {name: _evaluate_curve(parts[name], grid, confidence) for name in names},
+            "curves": {name: _evaluate_curve(parts[name], grid, confidence) for name in merged},
+            "same": merged,
         },
         "histograms": {name: _build_histogram(arrays, name) for name in names},
         "reliability": reliability,
     }
+
+
+def _merge_curves(
+    names: list[str], parts: Mapping[str, tuple[Roc, Roc | None]]
+) -> dict[str, list[str]]:
+    """Merge attacks that order the records alike: the first of each, and the others by it."""
+    first: dict[tuple[bytes, ...], str] = {}
+    found: dict[str, list[str]] = {}
+    for name in names:
+        curves = [curve for curve in parts[name] if curve is not None]
+        key = tuple(part.tobytes() for curve in curves for part in (curve.fp, curve.tp))
+        leader = first.setdefault(key, name)
+        found.setdefault(leader, []).extend([name] * (name != leader))
+    return found
 
 
 def _order_attacks(arrays: AuditArrays) -> list[str]:

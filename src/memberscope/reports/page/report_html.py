@@ -19,16 +19,47 @@ from memberscope.auditing.verdict import describe_repeats
 from memberscope.errors import InputError
 from memberscope.reports import select as lookup
 from memberscope.reports.citations import list_citations
-from memberscope.reports.page.access_matrix import build_matrix, name_omitted_attacks
+from memberscope.reports.next_step import Arguments
+from memberscope.reports.page.access_matrix import build_matrix
+from memberscope.reports.page.access_tables import (
+    build_area_table,
+    build_budget_table,
+    build_level_table,
+    build_rate_table,
+)
+from memberscope.reports.page.attack_tables import build_attack_tables
 from memberscope.reports.page.audience_sections import build_sections
 from memberscope.reports.page.chart_data import (
     build_budget_curves,
-    build_budget_rows,
     build_charts,
     build_group_rows,
 )
 from memberscope.reports.page.environment import build_environment
-from memberscope.reports.page.standards_annex import compose_annex_paragraph, read_standards
+from memberscope.reports.page.glossary import read_glossary
+from memberscope.reports.page.judged_tables import (
+    build_finding_table,
+    build_missing_table,
+    build_standard_table,
+)
+from memberscope.reports.page.record_tables import (
+    build_annex_groups,
+    build_exposed_table,
+    build_group_table,
+    build_reference_table,
+    build_reliability_table,
+    build_target_table,
+    build_vulnerable_table,
+)
+from memberscope.reports.page.standards_annex import compose_annex_paragraph
+from memberscope.reports.page.statements import compose_statements, get_audit_date
+from memberscope.reports.page.summary import (
+    build_longer_table,
+    build_summary,
+    explain_no_longer_audit,
+)
+from memberscope.reports.page.table import Table
+
+TOLD = ("date", "longer_audit", "audits_of_this_plan", "seeds_of")  # stand elsewhere on the page
 
 
 def _embed_json(data: Any) -> str:
@@ -57,8 +88,18 @@ def _build_prior_table(result: Result) -> list[dict[str, object]]:
     ]
 
 
-def render_report(result: Result, *, show_ids: bool = False) -> str:
-    """Render the report as one HTML text; records by keyed hash, or by id if `show_ids`."""
+def render_report(
+    result: Result,
+    *,
+    show_ids: bool = False,
+    arguments: Arguments | None = None,
+    out: str = "DIR",
+) -> str:
+    """Render the report as one HTML text; records by keyed hash, or by id if `show_ids`.
+
+    `arguments` gives what named the model on the command line, and `out` the folder of the audit,
+    for the command of the next step.
+    """
     # Ids are put back before anything is rendered, so that no place is forgotten
     result = _restore_record_ids(result) if show_ids else result
     from markupsafe import Markup
@@ -69,58 +110,79 @@ def render_report(result: Result, *, show_ids: bool = False) -> str:
         "chart_script": read_template("vendor/uPlot.iife.min.js"),
         "script": read_template("report.js"),
     }
-    environment = build_environment()
-    leading = result.diagnostics.leading
-    groups = build_group_rows(result, leading) if leading else []
-    text = environment.get_template("report.html.j2").render(
-        result=result,
-        diagnostics=result.diagnostics,
-        show_ids=show_ids,
-        repeats=describe_repeats(result.environment),
-        threat=lookup.describe_threat(result),
-        gaps=lookup.group_skipped_attacks(result),
-        references=lookup.count_references(result),
-        headline=lookup.find_headline(result),
-        levels=lookup.list_levels(result),
-        fprs=lookup.list_fprs(result),
-        prior=result.plan.threat.prior,
-        slider=f"{math.log10(result.plan.threat.prior):.4f}",
-        strongest=STRONGEST,
-        sections=build_sections(result),
-        standards=read_standards(),
-        paragraph=compose_annex_paragraph(result),
-        groups=groups,
-        likeness=lookup.describe_references(result),
-        between=lookup.summarise_further_targets(result),
-        attacks=list(
-            dict.fromkeys(
-                (e.attack, (e.access, e.restriction))
-                for e in result.estimates
-                if e.attack != STRONGEST
-            )
-        ),
-        matrix=build_matrix(result),
-        outside=name_omitted_attacks(result),
-        budget_rows=build_budget_rows(result),
-        citations=list_citations(result),
-        # Scripts and styles are allowed by their hashes, so nothing else can run
-        policy=Markup(
-            build_content_policy(
-                [blocks["chart_script"], blocks["script"]], [blocks["chart_style"], blocks["style"]]
-            )
-        ),
-        data=Markup(
-            _embed_json(
-                {
-                    "charts": build_charts(result) | {"budgets": build_budget_curves(result)},
-                    "priors": _build_prior_table(result),
-                    "prior": result.plan.threat.prior,
-                }
-            )
-        ),
-        **{name: Markup(block) for name, block in blocks.items()},
+    charts = build_charts(result) | {"budgets": build_budget_curves(result)}
+    headline = lookup.find_headline(result)
+    text = (
+        build_environment()
+        .get_template("report.html.j2")
+        .render(
+            result=result,
+            diagnostics=result.diagnostics,
+            date=get_audit_date(result),
+            repeats=describe_repeats(result.environment),
+            threat=lookup.describe_threat(result),
+            references=lookup.count_references(result),
+            headline=headline,
+            prior=result.plan.threat.prior,
+            slider=f"{math.log10(result.plan.threat.prior):.4f}",
+            strongest=STRONGEST,
+            summary=build_summary(result, arguments, out),
+            searches=lookup.list_missing_searches(result),
+            no_longer=explain_no_longer_audit(result),
+            statements=compose_statements(result),
+            sections=build_sections(result),
+            paragraph=compose_annex_paragraph(result),
+            glossary=read_glossary(),
+            citations=list_citations(result),
+            tables=_build_tables(result, show_ids=show_ids),
+            provenance={k: v for k, v in result.environment.items() if not k.startswith(TOLD)},
+            # Scripts and styles are allowed by their hashes, so nothing else can run
+            policy=Markup(
+                build_content_policy(
+                    [blocks["chart_script"], blocks["script"]],
+                    [blocks["chart_style"], blocks["style"]],
+                )
+            ),
+            data=Markup(
+                _embed_json(
+                    {
+                        "charts": charts,
+                        "priors": _build_prior_table(result),
+                        "prior": result.plan.threat.prior,
+                        "fpr": None if headline is None else headline.fpr,
+                    }
+                )
+            ),
+            **{name: Markup(block) for name, block in blocks.items()},
+        )
     )
     return str(text)
+
+
+def _build_tables(result: Result, *, show_ids: bool) -> dict[str, Table | None]:
+    """Build every table of the page by the name that the template knows it by."""
+    leading, matrix = result.diagnostics.leading, build_matrix(result)
+    groups = build_group_rows(result, leading) if leading else []
+    best, transferred = build_attack_tables(result)
+    return {
+        "findings": build_finding_table(result),
+        "missing": build_missing_table(result),
+        "longer": build_longer_table(result),
+        "levels": build_level_table(result, matrix),
+        "areas": build_area_table(matrix),
+        "rates": build_rate_table(result),
+        "budgets": build_budget_table(result),
+        "attacks": best,
+        "transferred": transferred if transferred.rows else None,
+        "models": build_reference_table(result),
+        "targets": build_target_table(result),
+        "groups": build_group_table(result, groups) if groups else None,
+        "exposed": build_exposed_table(result, show_ids=show_ids) if result.exposed else None,
+        "vulnerable": build_vulnerable_table(result, show_ids=show_ids),
+        "reliability": build_reliability_table(result),
+        "annex": build_annex_groups(result, groups),
+        "standards": build_standard_table(),
+    }
 
 
 def _restore_record_ids(result: Result) -> Result:
@@ -149,10 +211,22 @@ def _restore_record_ids(result: Result) -> Result:
     return result.model_copy(update={"exposed": shown, "diagnostics": found})
 
 
-def write_report(result: Result, path: Path, *, show_ids: bool = False) -> None:
+def write_report(
+    result: Result,
+    path: Path,
+    *,
+    show_ids: bool = False,
+    arguments: Arguments | None = None,
+    out: Path | None = None,
+) -> None:
     """Write `report.html`, whole or not at all.
+
+    `arguments` and `out` (None: the folder of the report) complete the next command, as in
+    `render_report`.
 
     Raises:
         InputError: The disk is full or the folder cannot be written.
     """
-    write_bytes(path, render_report(result, show_ids=show_ids).encode())
+    folder = str(path.parent if out is None else out)
+    text = render_report(result, show_ids=show_ids, arguments=arguments, out=folder)
+    write_bytes(path, text.encode())

@@ -11,6 +11,7 @@ from importlib.resources import files
 
 from memberscope._text import format_percentage
 from memberscope.auditing import Result
+from memberscope.reports.page.statements import get_audit_date
 from memberscope.reports.select import describe_threat, find_headline, format_interval
 
 
@@ -29,6 +30,8 @@ def read_standards() -> list[dict[str, str]]:
 def compose_annex_paragraph(result: Result) -> str:
     """Compose what the audit found, under which conditions, and what it cannot say."""
     found = result.diagnostics
+    date = get_audit_date(result)
+    when = f" on {date}" if date else ""
     best = find_headline(result)
     if best is None:
         return "No estimate could be made; nothing is said about this model."
@@ -45,8 +48,8 @@ def compose_annex_paragraph(result: Result) -> str:
             "found."
         )
     return (
-        f"A membership inference audit of {result.title!r} compared {found.n_members} training "
-        "records with "
+        f"A membership inference audit of {result.title!r}{when} compared {found.n_members} "
+        "training records with "
         f"{found.n_non_members} records that were not used for training. Threat model: "
         f"{describe_threat(result)} The strongest of the "
         f"attacks that ran found {format_interval(best)} of members at a false-positive rate of "

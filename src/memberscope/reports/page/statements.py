@@ -1,0 +1,120 @@
+"""Compose what an assessment (such as a DPIA) may say of an audit: three sentences of evidence."""
+
+from __future__ import annotations
+
+from memberscope._text import format_percentage
+from memberscope.auditing import Result
+from memberscope.reports.page.access_matrix import name_omitted_attacks
+from memberscope.reports.page.table import format_measured
+from memberscope.reports.select import find_headline, format_interval
+from memberscope.types import Finding
+
+
+def get_audit_date(result: Result) -> str | None:
+    """Get the day (UTC, ISO 8601) on which the audit ran; None where the result does not name it.
+
+    A report that is written again keeps it.
+    """
+    return result.environment.get("date")
+
+
+def compose_statements(result: Result) -> list[str]:
+    """Compose what was done, what it is evidence for, and what it cannot say.
+
+    The sentences hold for this audit's verdict and no other.
+    """
+    date, counts = get_audit_date(result), result.diagnostics
+    when = f"On {date} the" if date else "The"
+    done = (
+        f"{when} model “{result.title}” was tested for membership inference with memberscope "
+        f"{result.tool.version}: {counts.n_members:,} records that it was trained on were compared "
+        f"with {counts.n_non_members:,} that it was not trained on."
+    )
+    say = {"FAIL": _state_failure, "PASS": _state_pass, "INCONCLUSIVE": _state_open}
+    return [done, *say.get(result.verdict or "", _state_measured)(result)]
+
+
+def _state_failure(result: Result) -> list[str]:
+    """State that a limit is exceeded."""
+    failed = next((entry for entry in result.findings if entry.verdict == "FAIL"), None)
+    refuted = "" if failed is None else f": the claim “{failed.claim}” was refuted"
+    return [
+        f"The test found evidence that a limit of the {_name_policy(result)} is exceeded{refuted}"
+        f"{_describe_measured(failed)}.",
+        "This is evidence about the attacks that ran, on this model and these records"
+        f"{_name_untried(result)}; "
+        "other attacks may find more, and by itself it does not say whether any law is breached.",
+    ]
+
+
+def _state_pass(result: Result) -> list[str]:
+    """State that no attack exceeded the limits, and what would have been noticed."""
+    power = next(
+        (
+            f" Had {format_percentage(entry.tpr)} or more of the training records been found at "
+            f"{format_percentage(entry.fpr)} false positives, at least four of five such tests "
+            "would have failed."
+            for entry in result.diagnostics.minimum_detectable_tpr
+            if entry.tpr is not None
+        ),
+        "",
+    )
+    limited = (
+        ", in a limited pass: attacks with the reference models that the policy requires did not "
+        "run"
+        if result.limited
+        else ""
+    )
+    return [
+        f"No attack that ran exceeded the limits of the {_name_policy(result)}{limited}.{power}",
+        "This is evidence, and no proof, that the risk from these attacks is within the limits"
+        f"{_name_untried(result)}; stronger attacks or more access may find more.",
+    ]
+
+
+def _state_open(result: Result) -> list[str]:
+    """State that nothing was decided."""
+    first = next((entry for entry in result.findings if entry.verdict != "PASS"), None)
+    missing = "" if first is None else f"; what could not be shown is: “{first.claim}”"
+    return [
+        f"The test could not decide whether the limits of the {_name_policy(result)} are kept"
+        f"{missing}",
+        "No statement about the risk can rest on it, neither that there is a leak nor that there "
+        "is none; the test is to be repeated with what was missing.",
+    ]
+
+
+def _state_measured(result: Result) -> list[str]:
+    """State what was measured where no limit was set."""
+    best = find_headline(result)
+    found = (
+        "No rate could be measured with so few records."
+        if best is None
+        else f"The strongest attack that ran found {format_interval(best)} of the training records "
+        f"while it wrongly accused {format_percentage(best.fpr)} of the others."
+    )
+    return [
+        found,
+        "No limit was set before the test, so it neither passes nor fails the model"
+        f"{_name_untried(result)}; stronger attacks or more access may find more.",
+    ]
+
+
+def _name_policy(result: Result) -> str:
+    """Name the policy that the audit was judged by."""
+    policy = result.plan.policy
+    return "stated policy" if policy is None else f"policy “{policy.name}”"
+
+
+def _describe_measured(finding: Finding | None) -> str:
+    """Describe the number that a finding rests on, as the end of a sentence."""
+    if finding is None or finding.estimate is None:
+        return ""
+    entry = finding.estimate
+    return f" (measured: {format_measured(entry)}, {format_percentage(entry.confidence)} interval)"
+
+
+def _name_untried(result: Result) -> str:
+    """Name what was not tried, as an aside."""
+    words = name_omitted_attacks(result)
+    return f" ({words} were not tried)" if words else ""
