@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_error, print_line
 
@@ -15,6 +16,7 @@ Progress = Callable[[str, int, int], None]
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
     from memberscope.cli.options.table import Options
+    from memberscope.reports.history import Kind
 
 
 def audit_from_options(options: Options) -> Result:
@@ -37,6 +39,7 @@ def audit_from_options(options: Options) -> Result:
         overwrite=bool(options.overwrite),
         arguments=_find_typed_arguments(),
         verbose=bool(options.verbose),
+        history=choose_history(options),
     )
 
 
@@ -99,10 +102,13 @@ def audit_into_folder(
     overwrite: bool = False,
     arguments: Callable[[str], str] | None = None,
     verbose: bool = False,
+    history: Path | None = None,
+    kind: Kind = "audit",
 ) -> Result:
     """Run `plan` on `subject` into the folder `out`, with progress bars, reports and a summary.
 
-    What an earlier run of the same audit left there is used.
+    What an earlier run of the same audit left there is used. The audit is appended to the file
+    `history`, unless that is None.
     """
     from rich.console import Console
 
@@ -116,6 +122,7 @@ def audit_into_folder(
             plan, subject, out, training=training, overwrite=overwrite, progress=follow
         )
     write_all(result, out, records=records, show_ids=show_ids)
+    keep_audit(result, out, history, kind=kind)
     print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent
     if spend is not None:
