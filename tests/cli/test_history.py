@@ -60,7 +60,7 @@ def test_audits_and_comparisons_are_kept(project):
 def test_the_history_is_listed(project):
     done = run_command("history", cwd=project, COLUMNS="80")
     assert done.returncode == 0 and not done.stderr
-    assert re.search(r"fraud +FAIL +10% +[\d.]+% \([\d.]+% to [\d.]+%\)", done.stdout)
+    assert re.search(r"fraud +FAIL +5% +[\d.]+% \([\d.]+% to [\d.]+%\)", done.stdout)
     assert max(map(len, done.stdout.splitlines())) <= 80
     newest = run_command("history", "--limit", "1", cwd=project)
     assert "two → one" in newest.stdout and "1 of 3 audits" in newest.stdout

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ STYLES = {
     "NOT_MORE": "green",
 }
 WIDE = 110  # columns of a terminal from which AUC and level stand in the table as well
+GAP, LEAST = 2, 8  # columns between two columns of the table, and of a title
 REMARK = (
     "Members found by the strongest attack at the highest level of access, at the given rate of "
     "false positives (FPR), with intervals. Of a comparison: the change."
@@ -52,11 +54,10 @@ def format_past_number(entry: PastNumber, *, is_change: bool = False) -> str:
     ('0.610 (0.580 to 0.640)', '+0.610 (+0.580 to +0.640)')
     """
     sign = "+" if is_change else ""
-    write = (
-        (lambda value: f"{value:{sign}.3f}")
-        if entry.metric == "auc"
-        else (lambda value: f"{100 * value:{sign}.3g}%")
-    )
+
+    def write(value: float) -> str:
+        return f"{value:{sign}.3f}" if entry.metric == "auc" else f"{100 * value:{sign}.3g}%"
+
     return f"{write(entry.value)} ({write(entry.low)} to {write(entry.high)})"
 
 
@@ -67,19 +68,20 @@ def choose_main_number(entry: PastAudit) -> PastNumber | None:
 
 def print_history(placed: Sequence[PlacedAudit], console: Console, limit: int) -> None:
     """Print the newest `limit` audits as a table, and a sentence on what needs one."""
-    wide = console.width >= WIDE
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column("date", no_wrap=True)
-    table.add_column("audit", no_wrap=True, overflow="ellipsis", ratio=1)
-    table.add_column("verdict", no_wrap=True)
-    table.add_column("FPR", no_wrap=True, justify="right")
-    table.add_column("members found", no_wrap=True)
-    if wide:
-        table.add_column("AUC", no_wrap=True)
-        table.add_column("level", no_wrap=True, overflow="ellipsis")
-    for audit in list(reversed(placed))[:limit]:
-        cells = _list_row_cells(audit)
-        table.add_row(*(cells if wide else cells[:5]))
+    names = ["date", "audit", "verdict", "FPR", "members found", "AUC", "level"]
+    names = names if console.width >= WIDE else names[:5]
+    rows = [_list_row_cells(audit)[: len(names)] for audit in reversed(placed[-limit:])]
+    widths = [max(map(cell_len, column)) for column in zip(names, *rows, strict=True)]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    # The title alone is cut, so that every number is whole
+    room = max(LEAST, console.width - sum(widths) + widths[1] - GAP * (len(names) - 1))
+    for audit, (day, title, *cells) in zip(reversed(placed[-limit:]), rows, strict=True):
+        verdict = Text(cells[0], STYLES.get(audit.entry.verdict or "", ""))
+        cut = Text(title)
+        cut.truncate(room, overflow="ellipsis")
+        table.add_row(day, cut, verdict, *map(Text, cells[1:]))
     console.print(table)
     console.print(Text(REMARK, "dim"))
     if len(placed) > limit:
@@ -88,7 +90,7 @@ def print_history(placed: Sequence[PlacedAudit], console: Console, limit: int) -
         console.print(Text(escape_controls(sentence), "yellow"))
 
 
-def _list_row_cells(audit: PlacedAudit) -> list[Text]:
+def _list_row_cells(audit: PlacedAudit) -> list[str]:
     """List the cells of a row."""
     entry, is_change = audit.entry, audit.entry.kind == "comparison"
     main, auc = choose_main_number(entry), entry.find_last("auc")
@@ -97,13 +99,12 @@ def _list_row_cells(audit: PlacedAudit) -> list[Text]:
     # The table is of rates, so an area among them is named
     if main is not None and main.metric == "auc":
         number = f"AUC {number}"
-    area = "" if auc is None else format_past_number(auc, is_change=is_change)
     return [
-        Text(f"{entry.time:%Y-%m-%d}"),
-        Text(title if audit.series < 2 else f"{title} [{audit.series}]"),
-        Text(entry.verdict_words, STYLES.get(entry.verdict or "", "")),
-        Text("" if main is None or main.fpr is None else format_percentage(main.fpr)),
-        Text(number),
-        Text(area),
-        Text("" if main is None else escape_controls(main.level)),
+        f"{entry.time:%Y-%m-%d}",
+        title if audit.series < 2 else f"{title} [{audit.series}]",
+        escape_controls(entry.verdict_words),
+        "" if main is None or main.fpr is None else format_percentage(main.fpr),
+        number,
+        "" if auc is None else format_past_number(auc, is_change=is_change),
+        "" if main is None else escape_controls(main.level),
     ]
