@@ -60,8 +60,8 @@
     const cells = [
       [change ? "change" : "members found", main ? (main.metric === "auc" ? "AUC " : "") + interval(main, change) + rate : "", "figures"],
       ["AUC", auc ? interval(auc, change) : "", "figures"],
-      ["worst group", audit.worst ? `${audit.worst.group}: ${interval({ metric: "tpr", limits: audit.worst.limits }, false)}` : "", ""],
-      ["controls", audit.controls, ""],
+      ["worst group", audit.worst ? `${audit.worst.group}: ${interval({ metric: "tpr", limits: audit.worst.limits }, false)}` : "", "group"],
+      ["controls", audit.controls, "words"],
     ];
     cells.forEach(([label, text, name]) => { add(tr, "td", text, { className: name }).dataset.label = label; });
     const cell = add(tr, "td");
@@ -75,6 +75,8 @@
     byId("count").textContent = `${chosen.length} of ${audits.length} audits and comparisons.${some}`;
     byId("more").hidden = chosen.length <= shown;
   }
+
+  const writeDates = (u, ticks, axis, space, step) => ticks.map((time) => (step < DAY ? stamp(time).slice(5, 16).replace("T", " ") : stamp(time).slice(0, 10)));
 
   // The trends: one figure a model, one line a level of access
   let charts = [];
@@ -156,11 +158,11 @@
     }).join("; "));
     const axis = (extra) => ({ stroke: () => css("--soft"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { stroke: () => css("--grid") }, ...extra });
     const chart = new uPlot({
-      width: Math.max(280, node.clientWidth), height: 300, cursor: { y: false }, legend: { show: false },
+      width: Math.max(280, node.clientWidth), height: 300, padding: [null, 40, null, null], cursor: { y: false }, legend: { show: false },
       tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
       scales: { x: { range: [span[0] - room, span[1] + room] }, y: { range: [floor, ceiling] } },
       series: [{}, ...lines.map((line) => ({ label: line.name, stroke: line.colour, paths: () => null, points: { show: false } }))],
-      axes: [axis({}), axis({ size: 64, values: (u, ticks) => ticks.map(say) })],
+      axes: [axis({ space: 100, values: writeDates }), axis({ size: 64, values: (u, ticks) => ticks.map(say) })],
       hooks: {
         draw: [(u) => drawLines(u, x, lines)],
         setCursor: [(u) => {
