@@ -208,6 +208,10 @@ def cut(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
+def cut_the_end(file):
+    file.write_bytes(file.read_bytes()[:-1])
+
+
 def overwrite(file):
     data = bytearray(file.read_bytes())
     data[100:] = b"x" * (len(data) - 100)
@@ -243,7 +247,16 @@ def run_statement(file, statement):
 
 @pytest.mark.parametrize(
     "damage",
-    [cut, overwrite, replace_by_text, break_a_column, break_a_type, break_a_number, drop_the_table],
+    [
+        cut,
+        cut_the_end,
+        overwrite,
+        replace_by_text,
+        break_a_column,
+        break_a_type,
+        break_a_number,
+        drop_the_table,
+    ],
 )
 def test_a_damaged_history_is_one_sentence(file, damage):
     write_many(file, 200)
@@ -253,7 +266,7 @@ def test_a_damaged_history_is_one_sentence(file, damage):
         read_history(file)
 
 
-@pytest.mark.parametrize("damage", [cut, overwrite, replace_by_text, drop_the_table])
+@pytest.mark.parametrize("damage", [cut, cut_the_end, overwrite, replace_by_text, drop_the_table])
 def test_nothing_is_appended_to_a_damaged_history(file, damage):
     write_many(file, 200)
     damage(file)

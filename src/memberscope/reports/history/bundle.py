@@ -26,9 +26,9 @@ def write_bundle(file: Path, folder: Path, *, overwrite: bool = False) -> int:
         InputError: The history cannot be read, the folder holds something else, or it cannot be
             written.
     """
-    folder = Path(os.path.abspath(folder))
     entries = read_history(file)
     _refuse_other_folder(folder, overwrite=overwrite)
+    folder = Path(os.path.abspath(folder))
     pages = find_reports(entries, file)
     # Beside the folder, so that moving it in is a rename on one disk
     aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")

@@ -99,6 +99,8 @@ def read_history(
     given = {name: value for name, value in wanted.items() if value is not None}
     where = " AND ".join(f"{name} = ?" for name in given) or "1"
     with _open_database(file, wait) as database:
+        # One transaction, so that nobody writes between the version and the rows
+        database.execute("BEGIN")
         if _read_version(database, file) == 0:
             return []
         query = f"SELECT {', '.join(COLUMNS)} FROM audits WHERE {where} ORDER BY id"
@@ -170,6 +172,11 @@ def _read_version(database: sqlite3.Connection, file: Path) -> int:
     (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables:
         return 0
+    # SQLite takes a last page that is cut off for one of zeros
+    (pages,) = database.execute("PRAGMA page_count").fetchone()
+    (size,) = database.execute("PRAGMA page_size").fetchone()
+    if file.stat().st_size < pages * size:
+        raise _describe_damage(file)
     (owner,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if owner != APPLICATION:
