@@ -36,7 +36,8 @@ def project(tmp_path_factory):
     two = run_command(*AUDIT, "--signals", "t.csv", "--out", "two", cwd=folder)
     assert two.returncode in (0, 3), two.stderr
     compared = run_command("compare", "two", "one", "--out", "c.html", cwd=folder)
-    assert compared.returncode in (0, 1, 3) and not one.stderr + two.stderr + compared.stderr
+    said = one.stderr + two.stderr + compared.stderr
+    assert compared.returncode in (0, 1, 3) and "memberscope: " not in said
     return folder
 
 
@@ -91,7 +92,7 @@ def test_it_can_be_switched_off_and_put_elsewhere(tmp_path):
     audit = ("audit", "--signals", "s.csv", "--attacks", "gap", "--fpr", "0.1")
     (tmp_path / "audit.toml").write_text('[audit]\nhistory = "kept/audits.sqlite"\n')
     for more, variables in (
-        (("--no-history",), {}),
+        (("--no-history", "--seed", "1", "--out", "again"), {}),
         ((), {"MEMBERSCOPE_NO_HISTORY": "true"}),
         (("audit.toml",), {}),
         (("--history", "flag.sqlite"), {}),
@@ -104,9 +105,8 @@ def test_it_can_be_switched_off_and_put_elsewhere(tmp_path):
         assert len(read_history(tmp_path / name)) == 1
     shown = run_command("history", cwd=tmp_path, MEMBERSCOPE_HISTORY="variable.sqlite")
     assert shown.returncode == 0 and "s.csv" in shown.stdout
-    shutil.copytree(tmp_path / "memberscope-out", tmp_path / "again")
     compared = run_command("compare", "memberscope-out", "again", "--no-history", cwd=tmp_path)
-    assert compared.returncode in (0, 3) and not (tmp_path / ".memberscope").exists()
+    assert compared.returncode in (0, 1, 3) and not (tmp_path / ".memberscope").exists()
 
 
 def lock(file):
@@ -144,7 +144,8 @@ def test_a_history_that_fails_loses_no_audit_and_changes_no_exit_code(copied, sp
     held = spoil(copied / FILE)
     done = run_command(*AUDIT, "--title", "fraud", "--out", "one", cwd=copied)
     assert done.returncode == 1, "the verdict's"
-    assert done.stderr.count("\n") == 1 and words in done.stderr
+    # Libraries may warn of their own
+    assert done.stderr.count("memberscope: ") == 1 and words in done.stderr
     assert "Warning: this is not kept in the history; nothing else is lost." in done.stderr
     assert json.loads((copied / "one" / "result.json").read_text())["verdict"] == "FAIL"
     assert (copied / "one" / "report.html").is_file() and "FAIL" in done.stdout
@@ -171,7 +172,7 @@ def test_two_audits_at_once_are_both_kept(tmp_path):
     ]
     for process in both:
         _, said = process.communicate()
-        assert process.returncode == 0 and not said
+        assert process.returncode == 0 and "memberscope: " not in said
     assert sorted(entry.title for entry in read_history(tmp_path / FILE)) == ["one", "two"]
 
 
