@@ -11,12 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memberscope.cli.options.rows import (
-    ALL_VERBS,
-    add_argument,
-    add_key,
-    add_option,
-)
+from memberscope.cli.options.rows import ALL_VERBS, add_argument, add_key, add_option
 
 AUDIT = ("audit", "plan")
 OUT = {"audit": "memberscope-out", "plan": "memberscope-out", "defend": "memberscope-defend"}
@@ -558,8 +553,7 @@ class Options:
     )
     history: str | None = add_key(
         "audit",
-        "The file of past audits that this one is appended to: numbers and digests, no ids, no "
-        "scores.",
+        "The file of past audits that this one is appended to.",
         HISTORY,
         panel=OUTPUT,
         is_path=True,
