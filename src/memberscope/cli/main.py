@@ -25,6 +25,8 @@ from memberscope.cli.commands import (
 )
 from memberscope.cli.commands import list as listing
 from memberscope.cli.guard import app as guard
+from memberscope.cli.history import list as past
+from memberscope.cli.history import view
 from memberscope.cli.output import outlive_readers, print_error
 from memberscope.cli.pipeline import log
 from memberscope.errors import MemberscopeError
@@ -42,6 +44,8 @@ add_verb(app, "explain", explain.print_explanation, READ)
 add_verb(app, "compare", compare.compare_audits, READ)
 add_verb(app, "verify", verify.verify_audit, READ)
 add_verb(app, "log", log.log_audit, READ)
+add_verb(app, "history", past.list_history, READ)
+add_verb(app, "view", view.view_history, READ)
 add_verb(app, "defend", defend.compare_defences, MORE)
 app.add_typer(canaries.app, name="canaries", rich_help_panel=MORE)
 app.add_typer(guard.app, name="guard", rich_help_panel=MORE)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_error, print_line
 
@@ -16,6 +17,7 @@ NO_PLACE: Mapping[str, str] = {}
 if TYPE_CHECKING:
     from memberscope.auditing import Plan, Result, Subject, Training
     from memberscope.cli.options.table import Options
+    from memberscope.reports.history import Kind
 
 
 def audit_from_options(options: Options) -> Result:
@@ -43,6 +45,7 @@ def audit_from_options(options: Options) -> Result:
         place=place,
         arguments=_find_typed_arguments(),
         verbose=bool(options.verbose),
+        history=choose_history(options),
     )
 
 
@@ -106,11 +109,14 @@ def audit_into_folder(
     place: Mapping[str, str] = NO_PLACE,
     arguments: Callable[[str], str] | None = None,
     verbose: bool = False,
+    history: Path | None = None,
+    kind: Kind = "audit",
 ) -> Result:
     """Run `plan` on `subject` into the folder `out`, with progress bars, reports and a summary.
 
     What an earlier run of the same audit left there is used. `place` says where a configuration names
-    the model, for the environment of the result.
+    the model, for the environment of the result. The audit is appended to the file `history`, unless
+    that is None.
     """
     from rich.console import Console
 
@@ -126,6 +132,7 @@ def audit_into_folder(
     # The environment is what may differ between two runs of the same audit
     result = result.model_copy(update={"environment": {**result.environment, **place}})
     write_all(result, out, records=records, show_ids=show_ids, arguments=arguments)
+    keep_audit(result, out, history, kind=kind)
     print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent
     if spend is not None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from memberscope.cli.commands.canaries import format_bound, report_refutation
+from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.options.table import CANARY_KIND
 from memberscope.cli.output import print_line
@@ -39,6 +40,7 @@ def audit_canaries(options: Options) -> bool:
     with show_progress(console) as report:
         outcome = run_canary_audit(design, out, overwrite=bool(options.overwrite), progress=report)
     write_all(outcome.result, out, records=not options.no_records, show_ids=bool(options.show_ids))
+    keep_audit(outcome.result, out, choose_history(options), kind="canaries")
     print_summary(outcome.result, console, out, verbose=bool(options.verbose))
     text = json.dumps(outcome.build_document(), indent=1) + "\n"
     write_bytes(out / "canaries.json", text.encode())

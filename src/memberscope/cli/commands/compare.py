@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, get_args
 
 import typer
 
+from memberscope.cli.history.keep import find_history, keep_comparison
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
+from memberscope.cli.options.table import HISTORY
 from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:
@@ -34,6 +36,10 @@ class CompareOptions:
     )
     out: Path | None = add_option("Write a page here: a .html file, or a folder.", default=None)
     json: Path | None = add_option("Write the comparison as JSON here.", default=None)
+    history: Path | None = add_option(
+        "The file of past audits that this comparison is appended to.", default=None, shown=HISTORY
+    )
+    no_history: bool = add_option("Append to no file of past audits.", default=False)
 
 
 @take_options(CompareOptions)
@@ -50,6 +56,7 @@ def compare_audits(options: CompareOptions) -> None:
     from memberscope.reports import print_comparison, write_comparison, write_comparison_page
 
     results, baseline, out = options.results, options.baseline, options.out
+    history = find_history(options.history, off=options.no_history)
     if baseline not in get_args(Baseline):
         raise InputError(
             f"Expected --baseline previous or first, got {baseline!r}. Choose one of them."
@@ -63,10 +70,11 @@ def compare_audits(options: CompareOptions) -> None:
     print_comparison(found, Console())
     if options.json is not None:
         write_comparison(found, options.json)
-    if out is not None:
-        page = out if out.suffix == ".html" else out / "comparison.html"
+    page = out if out is None or out.suffix == ".html" else out / "comparison.html"
+    if page is not None:
         write_comparison_page(found, page)
         print_line(f"Written to {page}")
+    keep_comparison(found, page, history)
     raise typer.Exit(EXIT[found.verdict])
 
 

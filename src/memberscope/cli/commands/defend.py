@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from memberscope.auditing import Plan
     from memberscope.auditing.defend import Frontier, SweepOptions
     from memberscope.cli.options.table import Options
@@ -62,7 +62,7 @@ def _run_sweep(options: Options) -> Frontier:
     identity = build_audit_identity(plan, subject, training)
     identity |= {"defences": list(names), "canaries": canaries}
     refuse_other_audit(out, identity, overwrite=bool(options.overwrite), file="frontier.json")
-    sweep = _write_each_audit(SweepOptions(names, canaries), out, console)
+    sweep = _write_each_audit(SweepOptions(names, canaries), out, console, options)
     with show_progress(console) as report:
         frontier = sweep_defences(
             plan, subject, training, sweep, store=Store(out / "signals"), progress=report
@@ -89,17 +89,22 @@ def _build_sweep_plan(options: Options) -> Plan:
     return plan
 
 
-def _write_each_audit(sweep: SweepOptions, out: Path, console: Any) -> SweepOptions:
-    """Let the sweep write and name each audit, and each fitted defence, as soon as it is there."""
+def _write_each_audit(
+    sweep: SweepOptions, out: Path, console: Any, options: Options
+) -> SweepOptions:
+    """Let the sweep write, keep and name each audit, and each fitted defence, once it is there."""
     from dataclasses import replace
 
     from memberscope.auditing import name_audit_folder
     from memberscope.outputs import name_fitted_file, save_fitted
     from memberscope.reports import write_all
 
+    history, model = choose_history(options), Path(options.model or options.recipe or "").name
+
     def kept(name: str, result: Any) -> None:
         folder = out / name_audit_folder(name)
         write_all(result, folder)
+        keep_audit(result, folder, history, kind="sweep", name=f"{model}: {name}")
         console.print(
             f"{name}: {result.cost.models_trained} models, report in {folder}/", soft_wrap=True
         )

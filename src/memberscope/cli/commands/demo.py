@@ -8,8 +8,10 @@ from typing import Any
 
 import typer
 
+from memberscope.cli.history.keep import find_history
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_option
+from memberscope.cli.options.table import HISTORY
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,10 @@ class DemoOptions:
     verbose: bool = add_option(
         "Print the long tables and every note, not the summaries alone.", default=False
     )
+    history: Path | None = add_option(
+        "The file of past audits that both are appended to.", default=None, shown=HISTORY
+    )
+    no_history: bool = add_option("Append to no file of past audits.", default=False)
 
 
 @take_options(DemoOptions)
@@ -35,6 +41,7 @@ def run_demo(options: DemoOptions) -> None:
     from memberscope.targets import wrap
 
     console, out = Console(), options.out
+    history = find_history(options.history, off=options.no_history)
     members, non_members = _split_digits()
     expected = {"leaky": "FAIL", "clean": "PASS"}
     verdicts = {}
@@ -43,7 +50,13 @@ def run_demo(options: DemoOptions) -> None:
         plan = Plan(title=f"{name} model of handwritten digits", policy=load_policy("demo"))
         subject = make_subject(wrap(model), members, non_members)
         result = audit_into_folder(
-            plan, subject, out / name, overwrite=True, verbose=options.verbose
+            plan,
+            subject,
+            out / name,
+            overwrite=True,
+            verbose=options.verbose,
+            history=history,
+            kind="demo",
         )
         verdicts[name] = result.verdict
     raise typer.Exit(0 if verdicts == expected else 4)

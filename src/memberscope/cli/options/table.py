@@ -11,16 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memberscope.cli.options.rows import (
-    ALL_VERBS,
-    add_argument,
-    add_key,
-    add_option,
-)
+from memberscope.cli.options.rows import ALL_VERBS, add_argument, add_key, add_option
 
 AUDIT = ("audit", "plan")
 OUT = {"audit": "memberscope-out", "plan": "memberscope-out", "defend": "memberscope-defend"}
 CANARY_OUT = "memberscope-canaries"
+HISTORY = ".memberscope/history.sqlite"
 LABEL = "y"
 CANARY_KIND = "mislabelled"
 
@@ -554,6 +550,20 @@ class Options:
 
     title: str | None = add_key(
         "audit", "Title of the report.", "the target's name", verbs=AUDIT, panel=OUTPUT
+    )
+    history: str | None = add_key(
+        "audit",
+        "The file of past audits that this one is appended to.",
+        HISTORY,
+        panel=OUTPUT,
+        is_path=True,
+    )
+    no_history: bool | None = add_option(
+        "Append to no file of past audits.",
+        default=None,
+        shown="false",
+        verbs=ALL_VERBS,
+        panel=OUTPUT,
     )
     no_records: bool | None = add_option(
         "Write no ids and no records.csv.", default=None, shown="false", verbs=AUDIT, panel=OUTPUT

@@ -1,0 +1,1 @@
+"""The history on the command line: keep what was audited, list it, show it as a page."""
