@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
+from browsers import open_browser
 
 from memberscope.guard.alerting.membership_digest import DIGEST
 from memberscope.guard.detectors.alarm import Alarm
@@ -12,16 +11,6 @@ from memberscope.guard.replay.campaigns import Calibration, Day, Replay, Thresho
 from memberscope.guard.replay.campaigns_page import write_replay
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 START, DAY = 1_780_272_000.0, 86400.0
 
 
@@ -94,13 +83,8 @@ def busy() -> Replay:
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: tests/system-packages.sh installs it")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with open_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

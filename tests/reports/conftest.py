@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from browsers import open_browser
 
 from memberscope.auditing import Plan, audit_signals
 from memberscope.auditing.documents.policy import Claim, Policy
@@ -17,16 +17,6 @@ from memberscope.targets import StoredSignals, StoredTarget
 from memberscope.types import Access, ThreatModel
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)>"
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 def signals(shift: float) -> StoredSignals:
@@ -68,13 +58,8 @@ def clean():
 
 @pytest.fixture(scope="module")
 def browser():  # of a module: its event loop must not be there when notebooks run theirs
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: tests/system-packages.sh installs it")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+    with open_browser() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ At the widths of a phone, a tablet and a desktop, light, dark and in print.
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -31,10 +30,6 @@ from memberscope.types import Estimate
 HOSTILE = "<script>alert(1)</script>"
 LONG = "/srv/models/a-very-long-path-of-a-release/2026-11-30T12-00-00Z/memberscope-out"
 WIDTHS = (375, 768, 1280)
-CHROMIUM = (
-    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-)
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # What reaches beyond the window, or beyond what holds it, is cut or makes the page scroll sideways
 CUT = """[...document.querySelectorAll('main *, header *')].filter(e => {
     const box = e.getBoundingClientRect(), style = getComputedStyle(e);
@@ -147,17 +142,6 @@ def comparison_file(audits, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("comparison") / "comparison.html"
     write_comparison_page(compare(audits, names=["v1", LONG, "v3"], baseline="first"), path)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("needs chromium: tests/system-packages.sh installs it")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(params=["comparison_file", "frontier_file"])
