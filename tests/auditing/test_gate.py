@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import date
+from xml.etree import ElementTree
 
 import pytest
 from releases import STRICT, audit_release
@@ -20,10 +22,12 @@ from memberscope.auditing import (
 )
 from memberscope.auditing.gate.waivers import Waiver
 from memberscope.errors import InputError
-from memberscope.reports import format_result_json
+from memberscope.reports import format_result_json, render_format, render_report
+from memberscope.reports.next_step import suggest_next_step
 from memberscope.types import Access
 
 DAY = date(2026, 11, 30)
+WRITTEN = ("sarif", "junit", "markdown", "model-card", "cyclonedx")
 ENTRY = """[[waiver]]
 claim = "max_tpr"
 reason = "The customers were told."
@@ -101,6 +105,11 @@ def test_a_baseline_of_another_model_is_refused(clean, more, words):
         ({"access": Access.LABEL}, "The access differs"),
         ({"attacks": ("gap", "loss")}, "ran confidence, and this one did not"),
         ({"confidence": 0.99}, "the confidence is 0.99, and 0.95 in the baseline"),
+        ({"n": 300}, "this audit has 150 members, and the baseline's has 400"),
+        (
+            {"policy": Policy("p", (Claim(0.2, 0.9),))},
+            "what is found at an fpr of 0.05, and nothing",
+        ),
     ],
 )
 def test_a_release_that_was_attacked_by_less_is_inconclusive(worse, more, words):
@@ -117,6 +126,14 @@ def test_a_threat_model_that_grants_less_is_weaker(worse):
     )
     found = judge_against_baseline(worse, changed)
     assert found.verdict == "INCONCLUSIVE" and "grants less of queries a record" in found.reason
+
+
+def test_an_attack_of_another_version_does_not_count_as_the_same(clean, worse):
+    plan = clean.plan.model_copy(update={"versions": {**clean.plan.versions, "loss": 99}})
+    digests = {**clean.digests, "plan": "another"}
+    changed = clean.model_copy(update={"plan": plan, "digests": digests})
+    found = judge_against_baseline(worse, changed)
+    assert found.verdict == "INCONCLUSIVE" and "loss ran in another version" in found.reason
 
 
 def test_more_leakage_that_a_weaker_audit_found_counts(clean):
@@ -157,6 +174,48 @@ def test_a_waiver_leaves_a_limited_pass_limited():
     found = conclude_gate(audit_release(1.0, policy=policy), [waiver()])
     assert (found.verdict, found.limited) == ("PASS", True)
     assert "more reference models" in found.notes[0]
+
+
+def test_a_limited_pass_after_a_waiver_is_no_pass_in_any_file():
+    limited = audit_release(1.0, policy=replace(STRICT, references=4))
+    shown = show_gate(limited, conclude_gate(limited, [waiver()]))
+    assert (shown.verdict, shown.limited) == ("PASS", True)
+    suite = ElementTree.fromstring(render_format(shown, "junit"))
+    assert (suite.get("failures"), suite.get("errors"), suite.get("skipped")) == ("0", "1", "1")
+    (run,) = json.loads(render_format(shown, "sarif"))["runs"]
+    assert [entry["level"] for entry in run["results"]] == ["warning", "note"]
+
+
+def test_no_file_says_that_limits_were_kept_where_a_failure_is_waived(failing):
+    shown = show_gate(failing, conclude_gate(failing, [waiver()]))
+    assert shown.verdict == "PASS"
+    page = render_report(shown)
+    assert "No attack that ran exceeded" not in page and "limits of the policy" in page
+    for text in (page, *(render_format(shown, name).decode() for name in WRITTEN)):
+        assert "Ada Jones" in text and "The customers were told" in text
+    assert suggest_next_step(shown).startswith("Waived claims remain open")
+
+
+def test_a_release_that_leaks_more_is_not_said_to_exceed_a_limit(clean, worse):
+    shown = show_gate(worse, conclude_gate(worse, baseline=judge_against_baseline(clean, worse)))
+    assert shown.verdict == "FAIL"
+    assert "this release leaks more than the one that it was compared with" in render_report(shown)
+    (run,) = json.loads(render_format(shown, "sarif"))["runs"]
+    (found,) = run["results"]
+    assert (found["ruleId"], found["level"]) == ("baseline", "error")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"at_most": 0.2}, "it accepts at most 0.2, and 0."),
+        ({"title": "churn"}, "it is about the audit 'churn', and this one is 'credit'"),
+    ],
+)
+def test_a_waiver_ends_where_its_owner_drew_the_line(failing, more, words):
+    outcome = conclude_gate(failing, [waiver(**more)])
+    assert outcome.verdict == "FAIL" and words in " ".join(outcome.notes)
+    assert conclude_gate(failing, [waiver(at_most=0.99, title="credit")]).verdict == "PASS"
 
 
 def test_what_is_not_waived_still_fails():

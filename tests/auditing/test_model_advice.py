@@ -271,8 +271,8 @@ def test_a_failure_says_what_to_do_about_this_model_and_a_stored_result_says_the
     (finding,) = [finding for finding in result.findings if finding.verdict == "FAIL"]
     assert "grow a shallower tree (max_depth)" in finding.advice
     assert (
-        'memberscope defend audit.toml --recipe my_training:recipe --defences "leaf_size:10|50,'
-        'depth:4|8,top:3+round:2"' in finding.advice
+        "memberscope defend audit.toml --recipe my_training:recipe --defences 'leaf_size:10|50,"
+        "depth:4|8,top:3+round:2'" in finding.advice
     )
     assert judge_again(result, result.arrays, None).findings == result.findings
     again = type(result).model_validate_json(result.model_dump_json())

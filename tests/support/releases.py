@@ -26,16 +26,17 @@ def audit_release(
     access: Access = Access.PROBABILITIES,
     attacks: tuple[str, ...] = ATTACKS,
     seed: int = 0,
+    n: int = N,
     **more,
 ) -> Result:
     """The audit of a release; `seed` draws other records."""
     rng = np.random.default_rng(seed)
-    member, labels = np.arange(N) < N // 2, rng.integers(0, classes, N)
-    logits = np.eye(classes)[labels] * (1.5 + rng.standard_normal(N) + shift * member)[:, None]
-    groups = {"sex": np.where(rng.random(N) < 0.5, "f", "m")}
-    ids = np.array([f"secret-{i}" for i in range(N)])
+    member, labels = np.arange(n) < n // 2, rng.integers(0, classes, n)
+    logits = np.eye(classes)[labels] * (1.5 + rng.standard_normal(n) + shift * member)[:, None]
+    groups = {"sex": np.where(rng.random(n) < 0.5, "f", "m")}
+    ids = np.array([f"secret-{i}" for i in range(n)])
     signals = StoredSignals(
-        "logits", logits, labels, member, ids, groups, rng.standard_normal((N, 2)), str(shift)
+        "logits", logits, labels, member, ids, groups, rng.standard_normal((n, 2)), str(shift)
     )
     plan = Plan(
         title=title,

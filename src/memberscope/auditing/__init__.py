@@ -32,6 +32,7 @@ from memberscope.auditing.documents.result import (
 from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_privacy_bounds
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.gate import (
+    BASELINE,
     BaselineOutcome,
     GateOutcome,
     WaivedFinding,
@@ -69,6 +70,7 @@ from memberscope.auditing.verify_document import (
 
 __all__ = [
     "AttackScores",
+    "BASELINE",
     "AuditArrays",
     "BaselineOutcome",
     "COMPARISON_FORMAT",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from memberscope.auditing import STRONGEST, Result
+from memberscope.reports.waived_findings import list_waived_findings
 from memberscope.types import Finding
 
 Arguments = Callable[[str], str]  # from a verb to the arguments of this audit that the verb takes
@@ -34,6 +35,8 @@ def suggest_next_step(
             )
         return f"To find the least restrictive outputs that keep the limits: memberscope guard init --from {out}"
     if result.verdict == "PASS":
+        if list_waived_findings(result):
+            return f"Waived claims remain open until they are mended: memberscope explain --result {out}"
         if not result.limited:
             return f"Nothing to fix. As a gate for the next release: memberscope check {out}"
         # The policy's own number, or four where it names none

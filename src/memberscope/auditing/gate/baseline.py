@@ -20,6 +20,7 @@ from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import Result
 from memberscope.errors import InputError
 
+FEWER = 0.5  # share of the baseline's records below which an audit counts as weaker
 START = "Start a new baseline in another folder if this is another model: --keep-baseline."
 
 
@@ -70,7 +71,7 @@ def judge_against_baseline(
     if policy is not None:
         after = after.model_copy(update={"plan": after.plan.model_copy(update={"policy": policy})})
     found = compare([before, after], names=names)
-    weaker = next(_list_weaknesses(before, after), None)
+    weaker = next(_list_weaknesses(before, after), None) or _find_dropped_rate(before, found)
     # More leakage found by a weaker audit is more leakage all the same
     if found.verdict == "NOT_MORE" and weaker is not None:
         reason = f"Not compared: {weaker}"
@@ -100,12 +101,28 @@ def _refuse_other_model(before: Result, after: Result) -> None:
 
 def _list_weaknesses(before: Result, after: Result) -> Iterator[str]:
     """List in what the release was attacked by less than the baseline."""
-    missing = sorted(set(collect_attack_versions(before)) - set(collect_attack_versions(after)))
+    former, now = collect_attack_versions(before), collect_attack_versions(after)
+    missing = sorted(set(former) - set(now))
     if missing:
         yield (
             f"the baseline's audit ran {', '.join(missing)}, and this one did not. Run the same "
             "attacks."
         )
+    changed = sorted(name for name in former if now.get(name, former[name]) != former[name])
+    if changed:
+        yield (
+            f"{', '.join(changed)} ran in another version than in the baseline's audit. Audit the "
+            "baseline's model again with this version."
+        )
+    for side in ("n_members", "n_non_members"):
+        counts = [getattr(result.diagnostics, side) for result in (before, after)]
+        if counts[1] < FEWER * counts[0]:
+            yield (
+                f"this audit has {counts[1]} {side[2:].replace('_', '-')}, and the baseline's has "
+                f"{counts[0]}. Audit at least half as many."
+            )
+    if len(after.plan.views) < len(before.plan.views):
+        yield "each record was asked about in fewer views. Audit with the same --views."
     if after.plan.confidence > before.plan.confidence:
         yield (
             f"the confidence is {after.plan.confidence:g}, and {before.plan.confidence:g} in the "
@@ -118,6 +135,22 @@ def _list_weaknesses(before: Result, after: Result) -> Iterator[str]:
                 f"the threat model grants less of {what} than the baseline's. Audit under the same "
                 "threat model."
             )
+
+
+def _find_dropped_rate(before: Result, found: Comparison) -> str | None:
+    """Find a false-positive rate that the baseline's policy limits and nothing was compared at."""
+    policy = before.plan.policy
+    rates: list[float] = []
+    if policy is not None:
+        rates = [*(claim.fpr for claim in policy.max_tpr), *(claim.fpr for claim in policy.max_ppv)]
+    compared = {entry.fpr for entry in found.compared if entry.claim}
+    for fpr in rates:
+        if fpr not in compared:
+            return (
+                f"the baseline's policy limits what is found at an fpr of {fpr:g}, and nothing was "
+                "compared there. Judge both by the same rates."
+            )
+    return None
 
 
 def _is_less(value: int | bool | None, former: int | bool | None) -> bool:

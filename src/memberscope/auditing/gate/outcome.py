@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 from memberscope.auditing.documents.policy import Policy
@@ -14,7 +14,8 @@ from memberscope.auditing.verdict.judge import count_good_references
 from memberscope.auditing.verdict.recompute import restore_plan
 from memberscope.types import Finding, Verdict
 
-BASELINE = "This release leaks no more than its baseline."
+BASELINE: Literal["baseline"] = "baseline"  # stands for the attack of the finding about it
+BASELINE_CLAIM = "This release leaks no more than its baseline."
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,13 @@ def _lacks_references(result: Result, policy: Policy | None) -> bool:
     ran = tuple(dict.fromkeys(entry.attack for entry in result.estimates))
     plan = restore_plan(result)
     known = [name for name in ran if name in plan.attacks]
-    used = any(sum(attack.needs.references) for attack in plan.find(tuple(known)))
+    # As when the audit was judged: an attack counts only if it resolves every rate that is claimed
+    rates = {claim.fpr for claim in policy.max_tpr} | {claim.fpr for claim in policy.max_ppv}
+    used = any(
+        sum(attack.needs.references)
+        and rates <= {entry.fpr for entry in result.estimates if entry.attack == attack.name}
+        for attack in plan.find(tuple(known))
+    )
     return policy.references > (count_good_references(result.controls) if used else 0)
 
 
@@ -98,6 +105,8 @@ def show_gate(result: Result, gate: GateOutcome) -> Result:
     reason are the gate's.
     """
     findings = [_mark_waived(finding, gate.waived) for finding in result.findings]
+    if gate.waived and gate.limited:
+        findings = _mark_limited(findings, result)
     verdict, reason = gate.verdict, result.reason
     if gate.waived:
         reason = f"Failed claims that are waived: {len(gate.waived)}. {reason}"
@@ -108,8 +117,9 @@ def show_gate(result: Result, gate: GateOutcome) -> Result:
         if found.verdict != "PASS" and verdict in ("PASS", None):
             verdict = "FAIL" if found.verdict == "FAIL" else "INCONCLUSIVE"
             reason = f"{gate.baseline.reason} Without the baseline: {reason}"
-        elif found.verdict == "FAIL":
+        elif found.verdict == "FAIL" and verdict != "FAIL":
             verdict = "FAIL"
+            reason = f"{gate.baseline.reason} Without the baseline: {reason}"
     return result.model_copy(
         update={
             "findings": findings,
@@ -120,13 +130,30 @@ def show_gate(result: Result, gate: GateOutcome) -> Result:
     )
 
 
+def _mark_limited(findings: list[Finding], result: Result) -> list[Finding]:
+    """Mark the findings of a pass that is limited once the failed claims are waived."""
+    # A pass of an audit that failed was not marked when it was judged
+    marked = [
+        replace(entry, limited=True)
+        if entry.verdict == "PASS" and entry.estimate is not None
+        else entry
+        for entry in findings
+    ]
+    if not any(entry.limited for entry in marked):
+        claim = "The attacks with reference models that the policy requires ran."
+        access, why = result.threat_models[-1].access.word, "Fewer were used than it requires."
+        advice = "Audit with as many reference models as the policy requires: --references."
+        marked.append(Finding("NOT_RUN", claim, "references", access, why, advice))
+    return marked
+
+
 def _mark_waived(finding: Finding, waived: Mapping[str, Waiver]) -> Finding:
     """Give the finding with its waiver, if its claim failed and has one."""
     waiver = waived.get(finding.claim) if finding.verdict == "FAIL" else None
     if waiver is None:
         return finding
-    told = {entry.name: getattr(finding, entry.name) for entry in fields(Finding)}
-    return WaivedFinding(**told, waiver=waiver)
+    kept = {entry.name: getattr(finding, entry.name) for entry in fields(Finding)}
+    return WaivedFinding(**kept, waiver=waiver)
 
 
 def _build_baseline_finding(result: Result, baseline: BaselineOutcome) -> Finding:
@@ -139,4 +166,4 @@ def _build_baseline_finding(result: Result, baseline: BaselineOutcome) -> Findin
         verdict = "FAIL"
         advice = "Find what changed since the baseline, or begin a new one if it is accepted."
     access = result.threat_models[-1].access.word
-    return Finding(verdict, BASELINE, "baseline", access, baseline.reason, advice)
+    return Finding(verdict, BASELINE_CLAIM, BASELINE, access, baseline.reason, advice)

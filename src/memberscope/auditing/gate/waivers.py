@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,19 @@ from memberscope.errors import InputError
 from memberscope.types import Access, Finding
 
 LARGEST = 1 << 20  # bytes of a file of waivers
-KEYS = ("claim", "fpr", "prior", "group", "attack", "access", "reason", "owner", "expires")
+KEYS = (
+    "claim",
+    "fpr",
+    "prior",
+    "group",
+    "attack",
+    "access",
+    "title",
+    "at_most",
+    "reason",
+    "owner",
+    "expires",
+)
 EXAMPLE = "expires = 2027-01-31"
 DATE = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
@@ -28,7 +41,8 @@ class Waiver:
 
     `claim` is the policy's key (`max_tpr`, `max_auc`, `max_ppv`, `max_epsilon`), and `fpr`, `prior`
     and `group` are those of its row, needed where it has several. With `attack` or `access` it
-    holds only while that attack, at that level, is the one that fails the claim.
+    holds only while that attack, at that level, is the one that fails the claim, with a `title` for
+    the audit of that title alone, and with `at_most` while no more than that is measured.
     """
 
     claim: str
@@ -40,6 +54,8 @@ class Waiver:
     group: str | None = None
     attack: str | None = None
     access: str | None = None
+    title: str | None = None
+    at_most: float | None = None
 
     def describe(self) -> str:
         """Write what is waived in words.
@@ -117,7 +133,7 @@ def _read_entry(entry: dict[str, Any], where: str, today: date) -> Waiver:
         )
     texts: dict[str, str] = {
         key: _read_text(entry, key, where, f"Write {key} in quotes, or leave it out.")
-        for key in ("group", "attack", "access")
+        for key in ("group", "attack", "access", "title")
         if key in entry
     }
     if "access" in texts and texts["access"].upper() not in Access.__members__:
@@ -128,7 +144,8 @@ def _read_entry(entry: dict[str, Any], where: str, today: date) -> Waiver:
         )
     expires = _read_expiry(entry, where)
     fpr, prior = (_read_rate(entry, key, where) for key in ("fpr", "prior"))
-    found = Waiver(claim, reason, owner, expires, fpr, prior, **texts)
+    at_most = _read_most(entry, where)
+    found = Waiver(claim, reason, owner, expires, fpr, prior, **texts, at_most=at_most)
     if expires < today:
         raise InputError(
             f"Expected waivers that are in force on {today}, got {where} for {found.describe()} "
@@ -166,6 +183,23 @@ def _read_rate(entry: dict[str, Any], key: str, where: str) -> float | None:
         raise InputError(
             f"Expected {key} strictly between 0 and 1 for {where}, got {value!r}. Write it as the "
             "policy does."
+        )
+    return float(value)
+
+
+def _read_most(entry: dict[str, Any], where: str) -> float | None:
+    """Read the most that a waiver accepts, None where it accepts any number.
+
+    Raises:
+        InputError: It is no positive number.
+    """
+    value = entry.get("at_most")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(
+            f"Expected at_most above 0 for {where}, got {value!r}. Write the largest number that is "
+            "accepted, such as 0.05."
         )
     return float(value)
 
@@ -248,20 +282,20 @@ def _find_findings(waiver: Waiver, result: Result, policy: Policy | None) -> lis
             f"owns, got none that tells which of {len(rows)} claims is meant. Add what the "
             "policy has."
         )
-    told = [
+    about = [
         finding
         for row in rows
         for finding in result.findings
         if _is_about(finding, row, waiver.group)
     ]
-    if not told:
+    if not about:
         sentences = [row.sentence() for row in getattr(policy, waiver.claim)]
         raise InputError(
             f"Expected a waiver of a claim that was judged, got {waiver.describe()} (owner "
             f"{waiver.owner}), which matches none. The policy {policy.name!r} claims under "
             f"{waiver.claim}: {' '.join(sentences) or 'nothing.'}"
         )
-    return told
+    return about
 
 
 def _is_row(row: AnyClaim, waiver: Waiver) -> bool:
@@ -280,8 +314,8 @@ def _is_about(finding: Finding, row: AnyClaim, group: str | None) -> bool:
     """Tell whether a finding is about a row, and about the value of its group that is meant."""
     if group is None or isinstance(row, EpsilonClaim):
         return finding.claim == row.sentence()
-    told = finding.estimate.group if finding.estimate is not None else None
-    values = [group] if "=" in group else [value for value in (told, group) if value]
+    measured = finding.estimate.group if finding.estimate is not None else None
+    values = [group] if "=" in group else [value for value in (measured, group) if value]
     return any(
         value.partition("=")[0] == group.partition("=")[0]
         and finding.claim == replace(row, group=value).sentence()
@@ -303,6 +337,12 @@ def _explain_mismatch(waiver: Waiver, finding: Finding, result: Result) -> str |
     reached = None if finding.estimate is None else finding.estimate.reaching_attack
     if waiver.attack is not None and waiver.attack != reached:
         return f"it is about {waiver.attack}, and {reached} fails the claim"
+    if waiver.title is not None and waiver.title != result.title:
+        return f"it is about the audit {waiver.title!r}, and this one is {result.title!r}"
+    measured = None if finding.estimate is None else finding.estimate.value
+    if waiver.at_most is not None and (measured is None or measured > waiver.at_most):
+        found = "nothing" if measured is None else f"{measured:.4g}"
+        return f"it accepts at most {waiver.at_most:g}, and {found} was measured"
     if waiver.access is not None and waiver.access != finding.access:
         return f"it is about {waiver.access} access, and the claim fails at {finding.access}"
     return None

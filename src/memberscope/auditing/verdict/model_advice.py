@@ -6,6 +6,7 @@ command that shows what they gain and cost.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from memberscope.auditing.documents.diagnostics import ModelDescription
@@ -184,7 +185,7 @@ def choose_limits(access: str, restriction: str | None, n_classes: int) -> str |
     True
     """
     # Whoever sees labels alone, or holds the model, is not kept from anything by it
-    if access not in ("probabilities", "logits"):
+    if access not in ("probabilities", "logits") or n_classes < 2:
         return None
     if restriction is not None:
         return "label"
@@ -219,7 +220,7 @@ def advise_on_leak(model: ModelDescription | None, setting: ServingSetting) -> s
 
     >>> print(advise_on_leak(ModelDescription("tree", "sklearn", "DecisionTreeClassifier", ""),
     ...                      ServingSetting("label", None, True)))
-    Require more records in each leaf (min_samples_leaf) and grow a shallower tree (max_depth). What each gains and costs: memberscope defend audit.toml --defences "leaf_size:10|50,depth:4|8"
+    Require more records in each leaf (min_samples_leaf) and grow a shallower tree (max_depth). What each gains and costs: memberscope defend audit.toml --defences 'leaf_size:10|50,depth:4|8'
     """
     model = model or UNKNOWN
     words = describe_measures(model)
@@ -247,8 +248,8 @@ def _suggest_command(
         return found
     recipe = "" if setting.has_recipe else " --recipe my_training:recipe"
     chosen = ",".join(names)
-    # A bar would start another program in a shell
-    chosen = f'"{chosen}"' if "|" in chosen else chosen
+    # A bar would start another program in a shell, and steps of pipelines have any names
+    chosen = shlex.quote(chosen)
     return f" What each gains and costs: memberscope defend audit.toml{recipe} --defences {chosen}"
 
 

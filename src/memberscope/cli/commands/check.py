@@ -136,6 +136,9 @@ def _print_gate(judged: Result, gate: GateOutcome) -> None:
         print_line(f"WAIVED: {claim} {waiver.explain()}")
     for note in gate.notes:
         print_line(note)
+    if gate.waived:
+        limited = " (limited)" if gate.limited else ""
+        print_line(f"With what is waived: {gate.verdict or 'NO POLICY'}{limited}")
     if gate.baseline is not None:
         said = gate.baseline.verdict.replace("_", " ")
         print_line(f"Baseline: {said}: {gate.baseline.reason}")

@@ -66,7 +66,7 @@ def keep_baseline(source: Path, arrays: AuditArrays, folder: Path) -> None:
         InputError: The disk is full, the folder cannot be written, or it holds other files.
     """
     check_baseline_folder(folder)
-    folder = Path(os.path.abspath(folder))
+    folder = Path(os.path.realpath(folder))
     aside = folder.parent / f".{folder.name}.writing.{os.getpid()}"
     file = source / "result.json" if source.is_dir() else source
     try:
@@ -104,3 +104,6 @@ def _restore_former(path: Path) -> None:
     if former.is_dir() and not folder.exists():
         with translate_disk_errors(folder):
             os.replace(former, folder)
+    elif former.is_dir():
+        # Otherwise it would come back when somebody removes the baseline to begin anew
+        shutil.rmtree(former, ignore_errors=True)

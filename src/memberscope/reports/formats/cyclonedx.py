@@ -10,7 +10,7 @@ import hashlib
 import json
 import uuid
 
-from memberscope.auditing import Result, WaivedFinding
+from memberscope.auditing import Result
 from memberscope.reports.files.result_json import format_result_json
 from memberscope.reports.formats.key_numbers import (
     collect_numbers,
@@ -21,12 +21,14 @@ from memberscope.reports.formats.key_numbers import (
 from memberscope.reports.formats.markdown_parts import name_verdict
 from memberscope.reports.formats.plain_text import LONGEST, flatten_text
 from memberscope.reports.formats.rules import (
-    explain_waiver,
     list_open_findings,
+)
+from memberscope.reports.select import describe_threat, group_skipped_attacks
+from memberscope.reports.waived_findings import (
+    advise_on_finding,
     list_waived_findings,
     name_outcome,
 )
-from memberscope.reports.select import describe_threat, group_skipped_attacks
 
 SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 REFERENCE = "model"
@@ -140,11 +142,7 @@ def _build_considerations(result: Result) -> dict[str, object]:
         "ethicalConsiderations": [
             {
                 "name": flatten_text(f"{name_outcome(finding)}: {finding.claim}"),
-                "mitigationStrategy": flatten_text(
-                    explain_waiver(finding)
-                    if isinstance(finding, WaivedFinding)
-                    else finding.advice
-                ),
+                "mitigationStrategy": flatten_text(advise_on_finding(finding)),
             }
             for finding in [*list_open_findings(result), *list_waived_findings(result)][
                 :MOST_FINDINGS

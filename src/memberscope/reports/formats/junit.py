@@ -12,9 +12,11 @@ from memberscope.auditing import Result, WaivedFinding
 from memberscope.reports.formats.key_numbers import collect_numbers, describe_number, name_number
 from memberscope.reports.formats.rules import (
     VERDICT,
-    explain_waiver,
     identify_rule,
     list_open_findings,
+)
+from memberscope.reports.waived_findings import (
+    explain_waiver,
     list_waived_findings,
 )
 from memberscope.types import Estimate, Finding

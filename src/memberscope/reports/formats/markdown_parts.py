@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memberscope._text import format_percentage
-from memberscope.auditing import STRONGEST, Result, WaivedFinding
+from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import format_level
 from memberscope.reports.formats.key_numbers import describe_number
 from memberscope.reports.formats.plain_text import escape_markdown
-from memberscope.reports.formats.rules import explain_waiver, name_outcome
 from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.select import (
     Place,
@@ -24,6 +23,7 @@ from memberscope.reports.select import (
     list_levels,
     list_unmeasured_levels,
 )
+from memberscope.reports.waived_findings import advise_on_finding, name_outcome
 from memberscope.types import Finding
 
 CELL = 120  # characters of a name or a text in a table
@@ -128,9 +128,8 @@ def build_findings_table(result: Result) -> list[str]:
 
 def _describe_action(finding: Finding) -> str:
     """Write what to do about a finding, or who accepts it; empty for one that passed."""
-    if isinstance(finding, WaivedFinding):
-        return explain_waiver(finding)
-    return "" if finding.verdict == "PASS" and not finding.limited else finding.advice
+    passed = finding.verdict == "PASS" and not finding.limited
+    return "" if passed else advise_on_finding(finding)
 
 
 def write_worst_group(result: Result) -> str:

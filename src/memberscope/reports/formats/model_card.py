@@ -27,6 +27,7 @@ from memberscope.reports.formats.markdown_parts import (
 )
 from memberscope.reports.formats.plain_text import LONGEST, escape_markdown, flatten_text
 from memberscope.reports.select import describe_threat
+from memberscope.reports.waived_findings import explain_waiver, list_waived_findings
 
 Yaml = str | float | int | bool | Mapping[str, "Yaml"] | Sequence["Yaml"]
 # Characters that YAML forbids, even in quotes
@@ -79,6 +80,10 @@ def _write_section(result: Result) -> str:
         "Verdict": name_verdict(result)
         + ("" if policy is None else f", by the policy {escape_markdown(policy.name, 80)}"),
         "Threat model": escape_markdown(describe_threat(result), 2 * LONGEST),
+        "Waived": "; ".join(
+            f"{escape_markdown(entry.claim)} {escape_markdown(explain_waiver(entry))}"
+            for entry in list_waived_findings(result)
+        ),
         "Worst group": write_worst_group(result),
         "The audit's own checks": write_controls(result),
         "Attacks not run": write_missing(result),

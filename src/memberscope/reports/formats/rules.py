@@ -11,12 +11,20 @@ import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from memberscope.auditing import STRONGEST, Result, WaivedFinding
+from memberscope.auditing import BASELINE, STRONGEST, Result, WaivedFinding
 from memberscope.auditing.documents import KINDS, AnyClaim
 from memberscope.types import Finding
 
 RuleKind = Literal[
-    "max_tpr", "max_auc", "max_ppv", "max_epsilon", "claim", "control", "require", "verdict"
+    "max_tpr",
+    "max_auc",
+    "max_ppv",
+    "max_epsilon",
+    "claim",
+    "baseline",
+    "control",
+    "require",
+    "verdict",
 ]
 ANY_VALUE = "\0=\0"  # stands for the value of a group, and cannot be one
 
@@ -59,23 +67,6 @@ def list_open_findings(result: Result) -> list[Finding]:
     return [Finding("NOT_RUN", claim, VERDICT, access, result.reason, advice)]
 
 
-def list_waived_findings(result: Result) -> list[WaivedFinding]:
-    """List the findings that failed and are waived; only what a gate writes has some."""
-    return [entry for entry in result.findings if isinstance(entry, WaivedFinding)]
-
-
-def explain_waiver(finding: WaivedFinding) -> str:
-    """Write who accepts a failed claim, why, and until when."""
-    return "" if finding.waiver is None else finding.waiver.explain()
-
-
-def name_outcome(finding: Finding) -> str:
-    """Name how a finding was judged, as tables and messages show it."""
-    if isinstance(finding, WaivedFinding):
-        return "WAIVED"
-    return "PASS (limited)" if finding.limited else finding.verdict
-
-
 def identify_rule(result: Result, finding: Finding) -> JudgedRule:
     """Find the claim of the policy, the control or the requirement that a finding is about."""
     policy = result.plan.policy
@@ -86,6 +77,8 @@ def identify_rule(result: Result, finding: Finding) -> JudgedRule:
                 return _name_claim(kind, claim, group)
     if finding.attack == VERDICT:
         return JudgedRule(VERDICT, VERDICT)
+    if finding.attack == BASELINE:
+        return JudgedRule(BASELINE, BASELINE)
     if finding.attack in result.controls:
         return JudgedRule(f"control/{_clean_name(finding.attack)}", "control")
     if finding.attack == STRONGEST or finding.estimate is not None:

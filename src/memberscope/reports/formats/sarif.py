@@ -22,10 +22,14 @@ from memberscope.reports.formats.plain_text import LONGEST, escape_markdown, fla
 from memberscope.reports.formats.rules import (
     JudgedRule,
     RuleKind,
-    explain_waiver,
     identify_rule,
     list_open_findings,
+)
+from memberscope.reports.waived_findings import (
+    advise_on_finding,
+    explain_waiver,
     list_waived_findings,
+    name_outcome,
 )
 from memberscope.types import Finding
 
@@ -35,6 +39,7 @@ HIGHEST_LINE = 1_000_000
 TAGS = ["security", "privacy", "membership-inference", "external/cwe/cwe-202"]
 LEVELS = {"FAIL": "error", "INCONCLUSIVE": "warning", "NOT_RUN": "warning"}
 LIMITED = 2.0  # severity of a pass that is limited
+WAIVED = 0.0  # severity of a claim that failed and is waived
 OPEN = 4.0  # the most of a finding that is not decided
 LOW_FPR = 0.01  # at this rate or below, who is found is found with certainty
 # Of 10, as code scanning sorts them; what is found about single persons is more than an average
@@ -43,6 +48,7 @@ SEVERITY: dict[RuleKind, float] = {
     "max_tpr": 7.5,
     "max_ppv": 7.5,
     "claim": 7.0,
+    "baseline": 7.0,
     "max_auc": 5.0,
     "control": OPEN,
     "require": OPEN,
@@ -54,6 +60,7 @@ NAMES: dict[RuleKind, str] = {
     "max_auc": "Limit on telling training records from others on average",
     "max_epsilon": "Differential privacy that is claimed",
     "claim": "Claim of the privacy policy",
+    "baseline": "No more leakage than an earlier release",
     "control": "Check of the audit itself",
     "require": "Requirement of the privacy policy",
     "verdict": "Judgement by a policy",
@@ -67,6 +74,8 @@ MEANINGS: dict[RuleKind, str] = {
     "than the policy allows.",
     "max_epsilon": "Where it is refuted, attacks found more than such an epsilon permits.",
     "claim": "The policy limits what can be found out about the training data.",
+    "baseline": "The release leaks more than the one that it is compared with, whatever the policy "
+    "allows.",
     "control": "The numbers of an audit mean something only where its own checks pass.",
     "require": "A pass says nothing about attacks that did not run.",
     "verdict": "Without a verdict nothing is known about the release.",
@@ -128,6 +137,8 @@ def _identify_model(result: Result) -> str:
 
 def _rate_severity(rule: JudgedRule, finding: Finding) -> float:
     """Rate a finding between 0 and 10 by what is claimed and by how it was judged."""
+    if isinstance(finding, WaivedFinding):
+        return WAIVED
     if finding.limited:
         return LIMITED
     severity = SEVERITY[rule.kind]
@@ -137,8 +148,9 @@ def _rate_severity(rule: JudgedRule, finding: Finding) -> float:
 
 
 def _choose_level(finding: Finding) -> str:
-    """Choose the level of a finding; a limited pass is a note."""
-    return "note" if finding.limited else LEVELS[finding.verdict]
+    """Choose the level of a finding; a limited pass and what is waived are notes."""
+    noted = finding.limited or isinstance(finding, WaivedFinding)
+    return "note" if noted else LEVELS[finding.verdict]
 
 
 def _build_rule(severity: float, finding: Finding, rule: JudgedRule) -> dict[str, object]:
@@ -162,7 +174,8 @@ def _build_rule(severity: float, finding: Finding, rule: JudgedRule) -> dict[str
 
 def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[str, object]:
     """Build the result of a finding, but for its place."""
-    words = [f"{'PASS, limited' if finding.limited else finding.verdict}: {finding.claim}"]
+    word = "PASS, limited" if finding.limited else name_outcome(finding)
+    words = [f"{word}: {finding.claim}"]
     numbers: dict[str, str | float | int] = {}
     if (entry := finding.estimate) is not None:
         numbers = collect_numbers(entry)
@@ -173,7 +186,7 @@ def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[st
         )
     else:
         words.append(finding.rule)
-    words.append(result.reason if finding.limited else finding.advice)
+    words.append(result.reason if finding.limited else advise_on_finding(finding))
     # What stays the same from run to run, and no number
     kept = (_identify_model(result), rule.id, rule.group or "", finding.attack, finding.access)
     digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()

@@ -27,6 +27,9 @@ SUFFIXES = {
     ".pdf": "pdf",
 }
 
+# Writing over one of these would destroy the audit that is read
+AUDIT_FILES = ("result.json", "arrays.safetensors", "records.csv")
+
 
 def list_formats() -> list[str]:
     """List the names of the formats.
@@ -161,7 +164,7 @@ def refuse_mistaken_files(paths: Sequence[str | Path], format: str | None = None
 
     Raises:
         InputError: A suffix or `format` is unknown, `format` is given for other than one file, or
-            two paths are the same or are folders.
+            two paths are the same, are folders, or have the name of a file of an audit.
     """
     if format is not None and len(paths) != 1:
         raise InputError(
@@ -175,6 +178,11 @@ def refuse_mistaken_files(paths: Sequence[str | Path], format: str | None = None
         if place in seen:
             raise InputError(
                 f"Expected another name for each --write, got {str(path)!r} twice. Rename one."
+            )
+        if place.name in AUDIT_FILES:
+            raise InputError(
+                f"Expected a name for --write that no file of an audit has, got {str(path)!r}. Choose "
+                "another."
             )
         if place.is_dir():
             raise InputError(

@@ -120,10 +120,13 @@ def _restore_row(row: tuple[Any, ...]) -> dict[str, Any]:
     """Restore the fields of an entry from a row.
 
     Raises:
-        ValueError: A column holds no JSON.
+        ValueError: A column holds no JSON, or JSON nested too deeply to be read.
     """
     found = dict(zip(COLUMNS, row, strict=True))
-    return found | {name: json.loads(found[name]) for name in NESTED}
+    try:
+        return found | {name: json.loads(found[name]) for name in NESTED}
+    except RecursionError:
+        raise ValueError("a column is nested too deeply") from None
 
 
 def _create_file(file: Path) -> None:

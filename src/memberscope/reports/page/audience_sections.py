@@ -74,6 +74,11 @@ def _describe_gap(gap: NumberWithLimits) -> str:
             "An attacker uses it by guessing that every record the model gets right was in the "
             "training data (the gap attack)."
         )
+    if gap.high > 0:
+        return (
+            "This audit cannot tell whether right and wrong answers alone help an attacker. How sure "
+            "the answers are may still give members away."
+        )
     # Without a gap there is nothing in right and wrong answers to use
     return (
         "That is no sign of overfitting: right and wrong answers alone give an attacker nothing. "

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from memberscope.auditing import STRONGEST, Result
+from memberscope.auditing import STRONGEST, Result, WaivedFinding
 from memberscope.reports.page.standards_annex import read_standards
 from memberscope.reports.page.table import Cell, Table, format_measured
 from memberscope.reports.select import group_skipped_attacks
+from memberscope.reports.waived_findings import advise_on_finding, name_outcome
 from memberscope.types import Finding
 
 
@@ -22,13 +23,18 @@ def build_finding_table(result: Result) -> Table | None:
         rows.append(
             (
                 entry.claim,
-                Cell(entry.verdict, tag=entry.verdict.lower()),
+                Cell(name_outcome(entry), tag=_choose_tag(entry)),
                 Cell("" if number is None else format_measured(number), note=entry.rule),
-                entry.advice,
+                advise_on_finding(entry),
             )
         )
     head = ("claim", "verdict", "measured, and the rule", "what to do")
     return Table("What was judged, and how", head, rows, len(first))
+
+
+def _choose_tag(entry: Finding) -> str:
+    """Choose the colour of an outcome; what is waived looks as what is open."""
+    return "inconclusive" if isinstance(entry, WaivedFinding) else entry.verdict.lower()
 
 
 def _is_open(entry: Finding) -> bool:

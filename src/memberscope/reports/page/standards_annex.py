@@ -55,7 +55,7 @@ def compose_annex_paragraph(result: Result) -> str:
         f"attacks that ran found {format_interval(best)} of members at a false-positive rate of "
         f"{format_percentage(best.fpr)} "
         f"({format_percentage(best.confidence)} interval, which holds for all attacks at once).{power} "
-        "Verdict under the stated policy: "
+        "Verdict: "
         f"{result.verdict or 'none (no policy was stated)'}{' (limited)' if result.limited else ''}. "
         "This is evidence about the attacks listed, on this model and these "
         "records; stronger attacks may exist, and it does not by itself establish compliance with "

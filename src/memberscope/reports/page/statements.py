@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from memberscope._text import format_percentage
-from memberscope.auditing import Result
+from memberscope.auditing import BASELINE, Result
 from memberscope.reports.page.access_matrix import name_omitted_attacks
 from memberscope.reports.page.table import format_measured
 from memberscope.reports.select import find_headline, format_interval
+from memberscope.reports.waived_findings import explain_waiver, list_waived_findings
 from memberscope.types import Finding
 
 
@@ -31,12 +32,23 @@ def compose_statements(result: Result) -> list[str]:
         f"with {counts.n_non_members:,} that it was not trained on."
     )
     say = {"FAIL": _state_failure, "PASS": _state_pass, "INCONCLUSIVE": _state_open}
-    return [done, *say.get(result.verdict or "", _state_measured)(result)]
+    state = say.get(result.verdict or "", _state_measured)
+    if result.verdict == "PASS" and list_waived_findings(result):
+        state = _state_waived
+    return [done, *state(result)]
 
 
 def _state_failure(result: Result) -> list[str]:
     """State that a limit is exceeded."""
-    failed = next((entry for entry in result.findings if entry.verdict == "FAIL"), None)
+    claims = [entry for entry in result.findings if entry.verdict == "FAIL"]
+    failed = next((entry for entry in claims if entry.attack != BASELINE), None)
+    if failed is None and claims:
+        return [
+            "The test found evidence that this release leaks more than the one that it was compared "
+            "with.",
+            "This is evidence about the attacks that ran on both; by itself it does not say whether "
+            "any law is breached.",
+        ]
     refuted = "" if failed is None else f": the claim “{failed.claim}” was refuted"
     return [
         f"The test found evidence that a limit of the {_name_policy(result)} is exceeded{refuted}"
@@ -44,6 +56,20 @@ def _state_failure(result: Result) -> list[str]:
         "This is evidence about the attacks that ran, on this model and these records"
         f"{_name_untried(result)}; "
         "other attacks may find more, and by itself it does not say whether any law is breached.",
+    ]
+
+
+def _state_waived(result: Result) -> list[str]:
+    """State that limits are exceeded, and who accepts it."""
+    accepted = "; ".join(
+        f"“{entry.claim}” {explain_waiver(entry)}".rstrip(".")
+        for entry in list_waived_findings(result)
+    )
+    return [
+        f"The test found evidence that limits of the {_name_policy(result)} are exceeded, which is "
+        f"accepted for the time being: {accepted}.",
+        "This is evidence about the attacks that ran, on this model and these records"
+        f"{_name_untried(result)}; other attacks may find more.",
     ]
 
 
@@ -60,8 +86,7 @@ def _state_pass(result: Result) -> list[str]:
         "",
     )
     limited = (
-        ", in a limited pass: attacks with the reference models that the policy requires did not "
-        "run"
+        ", in a limited pass: fewer reference models were used than the policy requires"
         if result.limited
         else ""
     )
@@ -74,11 +99,13 @@ def _state_pass(result: Result) -> list[str]:
 
 def _state_open(result: Result) -> list[str]:
     """State that nothing was decided."""
-    first = next((entry for entry in result.findings if entry.verdict != "PASS"), None)
-    missing = "" if first is None else f"; what could not be shown is: “{first.claim}”"
+    unmet = [entry for entry in result.findings if entry.verdict != "PASS"]
+    # Where the audit itself cannot be trusted, no claim is what is missing
+    unmet.sort(key=lambda entry: entry.attack not in ("null", "blind"))
+    missing = f"; what could not be shown is: “{unmet[0].claim}”" if unmet else ""
     return [
         f"The test could not decide whether the limits of the {_name_policy(result)} are kept"
-        f"{missing}",
+        f"{missing}.",
         "No statement about the risk can rest on it, neither that there is a leak nor that there "
         "is none; the test is to be repeated with what was missing.",
     ]
