@@ -80,7 +80,7 @@ def test_a_worse_release_fails_and_does_not_replace_the_baseline(work):
         "PASS:" in done.stdout and "Baseline: LEAKS MORE: worse leaks more than last" in done.stdout
     )
     suite = ElementTree.parse(work / "j.xml").getroot()
-    assert (suite.get("failures"), suite.get("tests")) == ("1", str(len(suite)))
+    assert (suite.get("failures"), suite.get("tests")) == ("1", str(len(suite.findall("testcase"))))
     case = suite.find("testcase[@classname='memberscope.baseline']")
     assert case is not None and "worse leaks more than last" in case.find("failure").get("message")
     for more in (("--keep-baseline", "last"), ("--baseline", "last", "--keep-baseline", "last")):
@@ -94,7 +94,7 @@ def test_small_rises_do_not_add_up(work):
     before = snapshot(work / "last")
     done = check("equal", "--keep-baseline", "last", cwd=work)
     assert done.returncode == 0 and "The baseline in last stays" in done.stdout
-    assert "Other records" in done.stdout
+    assert "nothing in common" in done.stdout
     assert snapshot(work / "last") == before
 
 

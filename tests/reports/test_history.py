@@ -378,7 +378,7 @@ def test_the_list_fits_the_terminal_and_shows_intervals(width):
         "2026-01-04", "2026-01-03", "2026-01-02", "2026-01-01",
     ]  # fmt: skip
     assert "NO POLICY" in lines[1]
-    assert "LEAKS MORE" in lines[2] and "+8% (-1% to +13%)" in lines[2]
+    assert "LEAKS MORE" in lines[2] and "+8 (-1 to +13) points" in lines[2]
     assert "PASS" in lines[4] and "1%" in lines[4] and "2% (0% to 7%)" in lines[4]
     assert ("0.520 (0.470 to 0.570)" in lines[4]) == (width == 120)
 

@@ -107,7 +107,7 @@ def test_every_model_has_a_trend_and_every_audit_a_row(page):
     first = page.locator("#rows tr").first
     assert HOSTILE in first.inner_text() and "2026-02-01 12:00" in first.inner_text()
     change = page.locator("#rows tr", has_text="v1 → v2").inner_text()
-    assert "LEAKS MORE" in change and "+10% (-2% to +15%) at 1%" in change
+    assert "LEAKS MORE" in change and "+10 (-2 to +15) points at 1%" in change
 
 
 def test_the_trend_shows_each_value_and_its_interval(page):

@@ -321,6 +321,10 @@ def _conclude_comparison(
             "LEAKS_MORE",
             f"{names[1]} leaks more than {names[0]}{beyond}: {_describe_claim_change(worst)}.",
         )
+    # With every upper limit at zero or below, no rise is left to be excluded
+    if all(entry.difference.high <= 0 for entry in claims):
+        fallen = "; ".join(_describe_claim_change(entry) for entry in claims)
+        return "NOT_MORE", f"{names[1]} leaks less than {names[0]}: {fallen}."
     # A rise that was not shown is not excluded, so the upper limits are told
     still = "; ".join(
         f"by up to {_format_change(entry, max(entry.difference.high, 0))} in "
@@ -368,7 +372,8 @@ def _describe_claim_change(entry: Compared) -> str:
         _format_change(entry, value)
         for value in (entry.difference.value, entry.difference.low, entry.difference.high)
     )
-    return f"{_describe_claim_subject(entry)} rose from {ends}, by {gain} ({low} to {high})"
+    moved = "rose" if entry.difference.value > 0 else "fell"
+    return f"{_describe_claim_subject(entry)} {moved} from {ends}, by {gain} ({low} to {high})"
 
 
 def _format_change(entry: Compared, value: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from memberscope._digests import digest_array
 from memberscope._parallel import map_in_parallel
+from memberscope._version import get_tool_version
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import Policy
@@ -329,13 +330,26 @@ def _get_estimate_numbers(entry: Estimate) -> tuple[Any, ...]:
 
 
 def verify_verdict(result: Result, judgement: Judgement) -> list[str]:
-    """Find where a result's verdict and findings are not those of `judgement`, in sentences."""
+    """Find where a result's verdict and findings are not those of `judgement`, in sentences.
+
+    Advice is not compared, and in a result of another version no sentence but the claims: their
+    words change, and what they say is in the numbers.
+    """
     if judgement.verdict != result.verdict:
         return [f"the stored scores give the verdict {judgement.verdict}, not {result.verdict}"]
-    stored = (result.reason, result.findings, result.limited)
-    if (judgement.reason, judgement.findings, judgement.limited) != stored:
-        return ["the stored scores give other findings"]
-    return []
+    words = result.tool.version == get_tool_version()
+    stored, found = (
+        (
+            entry.reason if words else "",
+            entry.limited,
+            [
+                replace(finding, advice="", rule=finding.rule if words else "")
+                for finding in entry.findings
+            ],
+        )
+        for entry in (result, judgement)
+    )
+    return [] if stored == found else ["the stored scores give other findings"]
 
 
 def judge_again(

@@ -56,9 +56,13 @@ def format_past_number(entry: PastNumber, *, is_change: bool = False) -> str:
     sign = "+" if is_change else ""
 
     def write(value: float) -> str:
-        return f"{value:{sign}.3f}" if entry.metric == "auc" else f"{100 * value:{sign}.3g}%"
+        if entry.metric == "auc":
+            return f"{value:{sign}.3f}"
+        return f"{100 * value:{sign}.3g}{'' if is_change else '%'}"
 
-    return f"{write(entry.value)} ({write(entry.low)} to {write(entry.high)})"
+    # A change of a rate is in percentage points, not in percent of the rate
+    unit = " points" if is_change and entry.metric != "auc" else ""
+    return f"{write(entry.value)} ({write(entry.low)} to {write(entry.high)}){unit}"
 
 
 def choose_main_number(entry: PastAudit) -> PastNumber | None:

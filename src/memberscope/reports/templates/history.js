@@ -19,12 +19,12 @@
   const shorten = (x) => (Math.abs(x) >= 100 ? String(Math.round(x)) : String(Number(x.toPrecision(3))));
   const write = (metric, change) => (x) => {
     const sign = change && x >= 0 ? "+" : "";
-    return sign + (metric === "auc" ? x.toFixed(3) : shorten(100 * x) + "%");
+    return sign + (metric === "auc" ? x.toFixed(3) : shorten(100 * x) + (change ? "" : "%"));
   };
   const percent = write("tpr", false);
   const interval = ({ metric, limits: [value, low, high] }, change) => {
     const say = write(metric, change);
-    return `${say(value)} (${say(low)} to ${say(high)})`;
+    return `${say(value)} (${say(low)} to ${say(high)})${change && metric !== "auc" ? " points" : ""}`;
   };
   const WORDS = { LEAKS_MORE: "LEAKS MORE", NOT_MORE: "NOT MORE", "": "NO POLICY" };
   const TONES = { PASS: "pass", FAIL: "fail", INCONCLUSIVE: "inconclusive", LEAKS_MORE: "fail", NOT_MORE: "pass" };
