@@ -67,7 +67,7 @@ def test_a_blind_control_below_one_half_withholds_a_pass():
     member = np.arange(200) < 100
     blind = Control(True, "", details={"below": True, "lowest_auc": 0.28})
     control = run_direction_control(arrays_of({}, member), None, blind)
-    assert control.passed is False and "blind AUC 0.280" in control.why
+    assert control.passed is False and "AUC of the blind control 0.280" in control.why
 
 
 def test_direction_seldom_alarms_on_clean_records():
