@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from memberscope.cli.exits import exit_of_baseline, exit_of_verdict, find_strictest_exit
-from memberscope.cli.options.choices import FORMATS, POLICIES
+from memberscope.cli.options.choices import POLICIES
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
 from memberscope.cli.pipeline.gate_options import choose_baseline, name_audit, read_gate_waivers
+from memberscope.cli.pipeline.written_options import add_format_option, add_write_option
 
 if TYPE_CHECKING:
     from memberscope.auditing import AuditArrays, GateOutcome, Policy, Result
@@ -30,18 +31,8 @@ class CheckOptions:
         choices=POLICIES,
         value="name|path",
     )
-    write: tuple[Path, ...] | None = add_option(
-        "Also write this file; its suffix says the format: .sarif, .xml (JUnit), .md, .card.md, "
-        ".cdx.json or .pdf.",
-        default=None,
-        is_repeated=True,
-    )
-    format: str | None = add_option(
-        "The format of the one --write, where its suffix does not say it.",
-        default=None,
-        choices=FORMATS,
-        value="format",
-    )
+    write: tuple[Path, ...] | None = add_write_option("Also write this file")
+    format: str | None = add_format_option()
     junit: Path | None = add_option("Also write JUnit XML here.", default=None)
     accept_limited: bool = add_option(
         "Exit 0 on a pass without the reference models that the policy requires.", default=False

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memberscope.cli.options.choices import FORMATS
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
+from memberscope.cli.pipeline.written_options import add_format_option, add_write_option
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,8 @@ class ReportOptions:
         default=None,
         shown="the folder of the audit",
     )
-    write: tuple[Path, ...] | None = add_option(
-        "Write this file instead; its suffix says the format: .sarif, .xml (JUnit), .md, .card.md, "
-        ".cdx.json or .pdf.",
-        default=None,
-        is_repeated=True,
-    )
-    format: str | None = add_option(
-        "The format of the one --write, where its suffix does not say it.",
-        default=None,
-        choices=FORMATS,
-        value="format",
-    )
+    write: tuple[Path, ...] | None = add_write_option("Write this file instead")
+    format: str | None = add_format_option()
     show_ids: bool = add_option("Show ids instead of hashes.", default=False)
     verbose: bool = add_option(
         "Print the long tables and every note, not the summary alone.", default=False
