@@ -78,7 +78,7 @@ def test_the_first_screen_answers_five_questions(open_page, result, clean, tmp_p
     assert verdict in page.locator(".badge").inner_text()
     labels = [
         "How much an attacker finds",
-        "How sure this audit is",
+        "Smallest leak this audit would notice",
         "For whom it is worst",
         "What was not tried",
         "What to do next",

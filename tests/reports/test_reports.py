@@ -20,6 +20,7 @@ from rich.console import Console
 
 from memberscope.attacks import list_attacks
 from memberscope.auditing import hash_ids
+from memberscope.auditing.documents.result import NotRun
 from memberscope.errors import InputError
 from memberscope.reports import (
     explain,
@@ -37,10 +38,16 @@ from memberscope.reports import (
     write_arrays,
     write_junit,
 )
+from memberscope.reports.formats.markdown_parts import write_missing
 from memberscope.reports.page.audience_sections import build_sections
 from memberscope.reports.page.chart_data import build_charts
 from memberscope.reports.page.standards_annex import compose_annex_paragraph, read_standards
-from memberscope.reports.select import describe_threat, group_skipped_attacks
+from memberscope.reports.select import (
+    describe_threat,
+    group_partial_attacks,
+    group_skipped_attacks,
+    list_skipped_attacks,
+)
 from memberscope.statistics import roc
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -301,9 +308,9 @@ def test_reports_say_whether_reference_models_were_used(result):
 
 
 def test_attacks_that_did_not_run_for_one_reason_share_a_line_and_none_is_left_out(result):
-    lines = group_skipped_attacks(result)
+    lines = [*group_skipped_attacks(result), *group_partial_attacks(result)]
     named = [name for names, _, _ in lines for name in names.split(", ")]
-    assert {entry.attack for entry in result.not_run} <= {*named, *(names for names, _, _ in lines)}
+    assert {name for entry in result.not_run for name in entry.attack.split(", ")} == {*named}
     assert sum("Expected reference models, got none" in why for *_, why in lines) == len(
         {entry.access for entry in result.not_run if "reference" in entry.why}
     )
@@ -313,6 +320,23 @@ def test_attacks_that_did_not_run_for_one_reason_share_a_line_and_none_is_left_o
         name in stream.getvalue() and name in render_report(result)
         for name in ("lira_robust", "shokri_statistics")
     )
+
+
+def test_attacks_that_miss_a_rate_alone_are_no_attacks_that_did_not_run(result):
+    own = [entry for entry in result.not_run if ", " not in entry.attack]
+    missed = NotRun("loss, gap", "logits", "Too few non-members for a false-positive rate of 0.1%.")
+    seen = result.model_copy(update={"not_run": [*own, missed]})
+    skipped = list_skipped_attacks(seen)
+    assert skipped and not {"loss", "gap"} & set(skipped)
+    assert ("loss, gap", "logits", missed.why) in group_partial_attacks(seen)
+    # One number wherever they are counted
+    said, stream = f"{len(skipped)} attacks", io.StringIO()
+    print_summary(seen, Console(file=stream, width=200))
+    assert f"{said} not run" in stream.getvalue()
+    page = render_report(seen)
+    assert f"{said} did not run" in page and f"Did not run: {said}, listed" in page
+    assert "What ran, but not at every level" in page and missed.why in page
+    assert write_missing(seen).startswith(f"{len(skipped)}: ")
 
 
 def test_annex_speaks_of_evidence_and_never_of_compliance(result):

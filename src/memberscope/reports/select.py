@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from memberscope._text import format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import TargetSpread
+from memberscope.auditing.documents import DetectableRate, TargetSpread
 from memberscope.types import Estimate
 
 Place = tuple[str, str | None]
@@ -134,17 +134,54 @@ def format_interval(entry: NumberWithLimits, *, rate: bool = True) -> str:
     return f"{write(entry.value)} ({write(entry.low)} to {write(entry.high)})"
 
 
+def list_detectable_leaks(result: Result) -> list[tuple[DetectableRate, str | None]]:
+    """List what the audit could have seen, each with the group of its claim; all records first.
+
+    The numbers are those of all records: in a group, which has fewer, it takes more.
+    """
+    found, policy = result.diagnostics.minimum_detectable_tpr, result.plan.policy
+    groups: list[str | None] = []
+    if policy is not None:
+        groups = [claim.group for claim in policy.max_tpr]
+        groups += [claim.group for claim in policy.max_ppv]
+    # The power has a row for each claim about a rate, in the order of the policy
+    if len(groups) != len(found):
+        groups = [None] * len(found)
+    return sorted(zip(found, groups, strict=True), key=lambda pair: pair[1] is not None)
+
+
 def count_references(result: Result) -> int:
     """Count the reference models that the adversary was given."""
     return max((threat.references or 0 for threat in result.threat_models), default=0)
 
 
 def group_skipped_attacks(result: Result) -> list[tuple[str, str, str]]:
-    """Group what did not run: attacks that share an access level and a reason."""
+    """Group attacks that ran nowhere by level of access and reason, and levels with no attack."""
+    return _group_reasons(result, ran=False)
+
+
+def group_partial_attacks(result: Result) -> list[tuple[str, str, str]]:
+    """Group attacks that ran, but not at a level, at a rate or on a further target, by reason."""
+    return _group_reasons(result, ran=True)
+
+
+def _group_reasons(result: Result, *, ran: bool) -> list[tuple[str, str, str]]:
+    """Group what is listed as not run of attacks that `ran` somewhere, or nowhere."""
+    seen = {entry.attack for entry in select_estimates(result)}
     found: dict[tuple[str, str], list[str]] = {}
     for entry in result.not_run:
-        found.setdefault((entry.access, entry.why), []).append(entry.attack)
+        # What a rate is too low for is one entry of many attacks
+        for name in entry.attack.split(", "):
+            if (name in seen) is ran:
+                found.setdefault((entry.access, entry.why), []).append(name)
     return [(", ".join(names), access, why) for (access, why), names in found.items()]
+
+
+def list_skipped_attacks(result: Result) -> list[str]:
+    """List the attacks that ran nowhere, by name."""
+    names = (name for names, _, _ in group_skipped_attacks(result) for name in names.split(", "))
+    # These two stand for a level of access and for further models, not for an attack
+    return [name for name in dict.fromkeys(names) if name not in ("all", "targets")]
 
 
 def describe_threat(result: Result) -> str:

@@ -24,8 +24,8 @@ from memberscope.reports.select import (
     find_headline,
     find_worst_group,
     format_interval,
-    group_skipped_attacks,
     list_levels,
+    list_skipped_attacks,
     list_unmeasured_levels,
 )
 from memberscope.types import Estimate
@@ -222,10 +222,10 @@ def _list_rest(result: Result, out: Path | None) -> list[Text]:
     lines = []
     if out is not None and (out / "report.html").exists():
         lines.append(Text(f"Report: {escape_controls(str(out / 'report.html'))}"))
-    skipped = sum(len(names.split(", ")) for names, _, _ in group_skipped_attacks(result))
+    skipped = len(list_skipped_attacks(result))
     notes = len(result.diagnostics.notes)
     counts = [f"{notes} note{'s' if notes > 1 else ''}"] if notes else []
-    counts += [f"{skipped} attacks not run"] if skipped else []
+    counts += [f"{skipped} attack{'s' if skipped > 1 else ''} not run"] if skipped else []
     where = f"memberscope report {out or 'DIR'} --verbose"
     lines.append(Text(f"All tables{''.join(f', {count}' for count in counts)}: ", "dim"))
     lines[-1].append(escape_controls(where))

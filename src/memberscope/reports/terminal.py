@@ -27,7 +27,9 @@ from memberscope.reports.select import (
     find_estimate,
     find_headline,
     format_interval,
+    group_partial_attacks,
     group_skipped_attacks,
+    list_detectable_leaks,
     list_fprs,
     list_levels,
     list_unmeasured_levels,
@@ -87,11 +89,14 @@ def print_summary(
                 f"{overlap.dropped} left out (hashes {named}); --drop-overlap leaves them out"
             )
         # What the audit could have seen
-        for entry in result.diagnostics.minimum_detectable_tpr:
-            console.print(f"  power: {_format_power(entry)}{_describe_coarse_scores(entry)}")
+        for entry, group in list_detectable_leaks(result):
+            fewer = "" if group is None else f" ({escape(group)}, which has fewer, needs more)"
+            console.print(f"  power: {_format_power(entry)}{fewer}{_describe_coarse_scores(entry)}")
         # What is missing from it
         for names, access, why in group_skipped_attacks(result):
             console.print(f"  [yellow]not run[/] {escape(names)} ({escape(access)}): {escape(why)}")
+        for names, access, why in group_partial_attacks(result):
+            console.print(f"  [yellow]in part[/] {escape(names)} ({escape(access)}): {escape(why)}")
         for note in result.diagnostics.notes:
             console.print(f"  note: {escape(note)}")
         if out is not None:

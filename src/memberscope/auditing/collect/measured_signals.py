@@ -147,7 +147,8 @@ def explain_no_search(plan: Plan, subject: Subject) -> str:
     if plan.effort == "quick" and _choose_search_queries(plan, subject):
         return (
             "Expected queries for label-only searches, got none: there is no time for them in a "
-            "quick audit, or --search-queries is 0. Give --effort normal."
+            "quick audit, or search_queries is 0. Leave search_queries out, and give --effort "
+            "normal."
         )
     if _choose_search_queries(plan, subject):
         return "Expected queries for label-only searches, got --search-queries 0. Leave it out."

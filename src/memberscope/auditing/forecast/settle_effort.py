@@ -41,11 +41,13 @@ from memberscope.auditing.forecast.time_model import (
     read_timings,
 )
 from memberscope.errors import InputError
-from memberscope.facts import read_recipe_facts
+from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.signals import Store, digest_records
 
 LONG = 60.0  # seconds from which an audit says beforehand how long it will take
 LONGER = "longer_audit_"  # with an effort, a key of the environment of a result
+NO_QUERIES = "none, as search_queries is 0"
+ONLY_STORED = "none, as stored answers are all there is"
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,13 @@ def describe_longer_audits(
         for name, of in longer.items()
         if _list_numbers(of, first) != own
     }
-    return found or {LONGER.rstrip("_"): "none"}
+    if found:
+        return found
+    searches = any(attack.needs.spec.source == "search" for attack in asked.chosen())
+    if searches and asked.search_queries == 0:
+        return {LONGER.rstrip("_"): NO_QUERIES}
+    stored = read_target_facts(first.subject.target).stored
+    return {LONGER.rstrip("_"): ONLY_STORED if stored else "none"}
 
 
 def _describe_spending(plan: Plan, first: FirstAnswers, timings: Timings) -> str:

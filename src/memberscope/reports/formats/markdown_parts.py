@@ -19,14 +19,15 @@ from memberscope.reports.select import (
     find_headline,
     find_worst_group,
     format_interval,
-    group_skipped_attacks,
     list_levels,
+    list_skipped_attacks,
     list_unmeasured_levels,
 )
 from memberscope.reports.waived_findings import advise_on_finding, name_outcome
 from memberscope.types import Finding
 
 CELL = 120  # characters of a name or a text in a table
+MOST_NAMES = 30  # of attacks in a sentence
 MOST_ROWS = 20  # of a table; a comment on a pull request has at most 65,536 characters
 
 
@@ -159,7 +160,10 @@ def write_controls(result: Result) -> str:
 
 
 def write_missing(result: Result) -> str:
-    """Write which attacks did not run; empty where all did."""
-    rows = group_skipped_attacks(result)
-    names = list(dict.fromkeys(name for names, _, _ in rows for name in names.split(", ")))
-    return escape_markdown(", ".join(names), 400)
+    """Write how many attacks did not run, and which; empty where all did."""
+    names = list_skipped_attacks(result)
+    if not names:
+        return ""
+    shown = ", ".join(escape_markdown(name, CELL) for name in names[:MOST_NAMES])
+    more = len(names) - MOST_NAMES
+    return f"{len(names)}: {shown}" + (f", and {more} more" if more > 0 else "")

@@ -43,12 +43,12 @@ def describe_result(result: Result) -> str:
             f"{best.reaching_attack} finds {lookup.format_interval(best)} of members at "
             f"{format_percentage(best.fpr)} false positives"
         )
-    found, missing = len(result.estimates), len(result.not_run)
+    found, missing = len(result.estimates), len(lookup.list_skipped_attacks(result))
     trained = lookup.count_references(result)
     models = f", {trained} reference models" if trained else ""
     lines.append(
         f"{result.diagnostics.n_members} members, {result.diagnostics.n_non_members} non-members"
-        f"{models}; {found} estimates, {missing} not run; {result.cost.seconds:.1f} s"
+        f"{models}; {found} estimates, {missing} attacks not run; {result.cost.seconds:.1f} s"
     )
     # Titles and reasons hold names of the user's, which must not move a cursor
     shown = [shorten(escape_controls(line), WIDTH, placeholder=" …") for line in lines]
@@ -71,6 +71,7 @@ def render_card(result: Result) -> str:
             prior=result.plan.threat.prior,
             repeats=describe_repeats(result.environment),
             threat=lookup.describe_threat(result),
+            n_missing=len(lookup.list_skipped_attacks(result)),
             rows=_build_rows(result, None if best is None else best.fpr),
             style=Markup(read_template("card.css")),
         )

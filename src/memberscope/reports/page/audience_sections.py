@@ -15,6 +15,7 @@ from memberscope.reports.select import (
     format_interval,
     list_fprs,
     list_levels,
+    list_skipped_attacks,
 )
 from memberscope.types import Estimate
 
@@ -182,12 +183,13 @@ def _build_red_team_section(result: Result) -> Section:
     """Build the section on what ran, what did not, and where the raw scores are."""
     ran = sorted({entry.attack for entry in result.estimates} - {STRONGEST})
     rates = ", ".join(format_percentage(fpr) for fpr in list_fprs(result))
+    missing = list_skipped_attacks(result)
     return Section(
         "Red team and research",
         [
             f"Ran: {', '.join(ran)}; rates {rates}; every interval at "
             f"{format_percentage(result.plan.confidence)}.",
-            f"Did not run: {len(result.not_run)} entries, listed with reasons. "
+            f"Did not run: {len(missing)} attack{'s' if len(missing) != 1 else ''}, listed with reasons. "
             f"{_describe_models(result)}",
             "Raw scores are in arrays.safetensors and, unless left out, records.csv; the command "
             "memberscope verify computes every estimate again from them.",

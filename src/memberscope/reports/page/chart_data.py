@@ -121,10 +121,13 @@ def _round_values(values: Any) -> list[float | None]:
 
 
 def _build_histogram(arrays: AuditArrays, name: str) -> dict[str, object]:
-    """Build shares of members and of non-members by score, over the central 99.8% of scores."""
+    """Build shares of members and of non-members by score, at most the central 99% of scores."""
     scores = next(entry.scores for entry in arrays.scored if entry.name == name)
     # A few extreme scores would squeeze all others into one bar
-    low, high = np.quantile(scores, [0.001, 0.999])
+    low, first, last, high = np.quantile(scores, [0.005, 0.05, 0.95, 0.995])
+    # More than a few may be extreme: certain answers have logits of hundreds
+    if first < last:
+        low, high = max(low, 2 * first - last), min(high, 2 * last - first)
     # Equal scores have no width, so one bar of width one is drawn
     if low == high:
         low, high = low - 0.5, high + 0.5

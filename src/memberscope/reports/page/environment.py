@@ -28,6 +28,7 @@ def build_environment() -> Environment:
     environment.filters |= {"percent": format_percentage, "interval": lookup.format_interval}
     environment.globals |= {
         "select": lookup.select_estimates,
+        "leaks": lookup.list_detectable_leaks,
         "first": lookup.find_estimate,
         "number": format_number,
         "percent": format_percentage,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memberscope.auditing import STRONGEST, Result, WaivedFinding
 from memberscope.reports.page.standards_annex import read_standards
 from memberscope.reports.page.table import Cell, Table, format_measured
-from memberscope.reports.select import group_skipped_attacks
+from memberscope.reports.select import group_partial_attacks, group_skipped_attacks
 from memberscope.reports.waived_findings import advise_on_finding, name_outcome
 from memberscope.types import Finding
 
@@ -44,13 +44,19 @@ def _is_open(entry: Finding) -> bool:
 
 def build_missing_table(result: Result) -> Table | None:
     """Build the table of attacks that did not run, with reasons; None if everything ran."""
-    rows = [
-        (names, access.replace("_", " "), why)
-        for names, access, why in group_skipped_attacks(result)
-    ]
-    if not rows:
-        return None
-    return Table("What did not run, and why", ("attacks", "level of access", "why"), rows, 0)
+    return _build_reason_table("What did not run, and why", group_skipped_attacks(result))
+
+
+def build_partial_table(result: Result) -> Table | None:
+    """Build the table of attacks that ran, but not at every level, rate or model; or None."""
+    caption = "What ran, but not at every level of access, rate or model"
+    return _build_reason_table(caption, group_partial_attacks(result))
+
+
+def _build_reason_table(caption: str, found: list[tuple[str, str, str]]) -> Table | None:
+    """Build a table of attacks with reasons; None without any."""
+    rows = [(names, access.replace("_", " "), why) for names, access, why in found]
+    return Table(caption, ("attacks", "level of access", "why"), rows, 0) if rows else None
 
 
 def build_standard_table() -> Table:

@@ -39,6 +39,7 @@ from memberscope.reports.page.glossary import read_glossary
 from memberscope.reports.page.judged_tables import (
     build_finding_table,
     build_missing_table,
+    build_partial_table,
     build_standard_table,
 )
 from memberscope.reports.page.record_tables import (
@@ -167,6 +168,7 @@ def _build_tables(result: Result, *, show_ids: bool) -> dict[str, Table | None]:
     return {
         "findings": build_finding_table(result),
         "missing": build_missing_table(result),
+        "partial": build_partial_table(result),
         "longer": build_longer_table(result),
         "levels": build_level_table(result, matrix),
         "areas": build_area_table(matrix),

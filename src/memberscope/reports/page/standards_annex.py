@@ -12,7 +12,12 @@ from importlib.resources import files
 from memberscope._text import format_percentage
 from memberscope.auditing import Result
 from memberscope.reports.page.statements import get_audit_date
-from memberscope.reports.select import describe_threat, find_headline, format_interval
+from memberscope.reports.select import (
+    describe_threat,
+    find_headline,
+    format_interval,
+    list_detectable_leaks,
+)
 
 
 @cache
@@ -37,7 +42,7 @@ def compose_annex_paragraph(result: Result) -> str:
         return "No estimate could be made; nothing is said about this model."
     # The power at the rate that the paragraph speaks of
     detectable = next(
-        (entry for entry in found.minimum_detectable_tpr if entry.fpr == best.fpr),
+        (entry for entry, _ in list_detectable_leaks(result) if entry.fpr == best.fpr),
         None,
     )
     power = ""

@@ -6,7 +6,7 @@ from memberscope._text import format_percentage
 from memberscope.auditing import BASELINE, Result
 from memberscope.reports.page.access_matrix import name_omitted_attacks
 from memberscope.reports.page.table import format_measured
-from memberscope.reports.select import find_headline, format_interval
+from memberscope.reports.select import find_headline, format_interval, list_detectable_leaks
 from memberscope.reports.waived_findings import explain_waiver, list_waived_findings
 from memberscope.types import Finding
 
@@ -77,10 +77,11 @@ def _state_pass(result: Result) -> list[str]:
     """State that no attack exceeded the limits, and what would have been noticed."""
     power = next(
         (
-            f" Had {format_percentage(entry.tpr)} or more of the training records been found at "
+            f" Had {format_percentage(entry.tpr)} or more of the training records{_name_group(group)} "
+            f"been found at "
             f"{format_percentage(entry.fpr)} false positives, at least four of five such tests "
             "would have failed."
-            for entry in result.diagnostics.minimum_detectable_tpr
+            for entry, group in list_detectable_leaks(result)
             if entry.tpr is not None
         ),
         "",
@@ -139,6 +140,17 @@ def _describe_measured(finding: Finding | None) -> str:
         return ""
     entry = finding.estimate
     return f" (measured: {format_measured(entry)}, {format_percentage(entry.confidence)} interval)"
+
+
+def _name_group(group: str | None) -> str:
+    """Name the group that a limit is about, as a part of a sentence.
+
+    >>> _name_group(None), _name_group("sex=f"), _name_group("sex")
+    ('', ' of sex=f', ' of one value of sex')
+    """
+    if group is None:
+        return ""
+    return f" of {group}" if "=" in group else f" of one value of {group}"
 
 
 def _name_untried(result: Result) -> str:

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 
 from memberscope._text import format_percentage
 from memberscope.auditing import Result
-from memberscope.auditing.forecast import LONGER
+from memberscope.auditing.forecast import LONGER, NO_QUERIES, ONLY_STORED
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.page.access_matrix import name_omitted_attacks
 from memberscope.reports.page.table import Cell, Table
-from memberscope.reports.select import find_worst_group, group_skipped_attacks
+from memberscope.reports.select import (
+    count_references,
+    find_worst_group,
+    list_skipped_attacks,
+)
 from memberscope.types import Estimate
 
 WITHOUT_POLICY = "To get a verdict, judge it by limits"
@@ -33,7 +37,7 @@ class Summary:
     """What the cards of the first screen say besides the headline.
 
     `worst` is the group in which most is found, among `n_groups`; `exposed` are the records with
-    the highest probability of membership, by hash. `n_missing` counts attacks that did not run.
+    the highest probability of membership, by hash. `n_missing` counts attacks that ran nowhere.
     """
 
     worst: Estimate | None
@@ -48,13 +52,12 @@ def build_summary(result: Result, arguments: Arguments | None, out: str) -> Summ
     """Build the summary; `arguments` and `out` complete the command of the next step."""
     found = find_worst_group(result)
     worst, n_groups = (None, 0) if found is None else found
-    missing = {name for names, _, _ in group_skipped_attacks(result) for name in names.split(", ")}
     return Summary(
         worst,
         n_groups,
         [(row.record, format_percentage(row.posterior)) for row in result.exposed[:EXPOSED]],
         name_omitted_attacks(result),
-        len(missing),
+        len(list_skipped_attacks(result)),
         split_next_step(suggest_next_step(result, arguments, out)),
     )
 
@@ -92,14 +95,28 @@ def build_longer_table(result: Result) -> Table | None:
 
 def explain_no_longer_audit(result: Result) -> str:
     """Say why the report names no longer audit."""
-    if result.environment.get(LONGER.rstrip("_")) == "none":
-        return (
-            "No other --effort would run more with these inputs. More records, the model itself "
-            "instead of stored answers, or a recipe that trains models like it would show more."
-        )
+    why = result.environment.get(LONGER.rstrip("_"), "")
+    if why.startswith("none"):
+        return f"No other --effort would run more with these inputs. {_list_more(result, why)}"
     if result.plan.effort == "thorough":
         return "This was the longest audit (effort thorough)."
     return (
         "What a longer audit would add was not recorded. The command memberscope plan with "
         "--effort normal or --effort thorough says what it would run and how long it would take."
     )
+
+
+def _list_more(result: Result, why: str) -> str:
+    """Say what would show more where no longer audit does, by the reason that the audit gave."""
+    more = ["More records"]
+    if why == ONLY_STORED:
+        more.append("the model itself instead of stored answers")
+    if not count_references(result):
+        more.append("a recipe that trains models like it")
+    words = f"{' or '.join(more)} would show more."
+    if why == NO_QUERIES:
+        words += (
+            " Label-only searches were switched off (search_queries is 0); leave that setting out, "
+            "and --effort normal makes them."
+        )
+    return words
