@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,6 +15,7 @@ import pytest
 from commands import run_command
 from releases import STRICT, write_release
 
+from memberscope.auditing.documents import AucClaim
 from memberscope.reports import read_arrays
 from memberscope.types import Access
 
@@ -222,7 +224,8 @@ def test_a_waived_failure_passes_and_is_shown(work):
     done = check("failing", "--waivers", "waivers.toml", *DAY, "--junit", "j.xml", cwd=work)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("FAIL (waived): ")
+    # The verdict stands before the reason, which does not say it again
+    assert lines[0].startswith("FAIL (waived): ") and "Failed: " not in lines[0]
     assert lines[1] == (
         "WAIVED: No attack finds more than 15% of members at 5% false positives. Owner: Ada Jones. "
         "Reason: The customers were told. Until 2027-01-31."
@@ -230,6 +233,16 @@ def test_a_waived_failure_passes_and_is_shown(work):
     suite = ElementTree.parse(work / "j.xml").getroot()
     assert (suite.get("failures"), suite.get("skipped")) == ("0", "1")
     assert "Owner: Ada Jones" in suite.find("testcase/skipped").get("message")
+
+
+def test_a_failure_of_which_one_claim_is_waived_says_so(work):
+    two = replace(STRICT, max_auc=(AucClaim(0.55),))
+    write_release(work / "two", 1.2, policy=two)
+    (work / "waivers.toml").write_text(WAIVER)
+    done = check("two", "--waivers", "waivers.toml", *DAY, cwd=work)
+    assert done.returncode == 1
+    assert done.stdout.startswith("FAIL (1 of 2 failed claims waived): ")
+    assert "With what is waived: FAIL" in done.stdout
 
 
 def test_a_waiver_does_not_excuse_a_release_that_leaks_more(work):

@@ -230,10 +230,12 @@ def test_view_serves_the_page_and_its_reports_and_nothing_else(copied):
             "/reports/4.html", "/reports/01.html", "/reports/1.html/", "/reports/", "/s.csv",
             "/.memberscope/history.sqlite", "/reports/../../one/records.csv", "/reports/1.json",
             "/reports/%2e%2e/one/records.csv", "//etc/passwd", "/../../../etc/passwd",
-            "/reports/99999999999999999999.html", "http://127.0.0.1/", "/one/report.html",
+            "/reports/99999999999999999999.html", "/one/report.html",
         ):  # fmt: skip
             status, body, _ = ask(port, path)
             assert status == 404 and b"got another path" in body, path
+        # A whole address names a host, and this one is not the server's
+        assert ask(port, "http://127.0.0.1/")[0] == 403
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert ask(port, "/", method=method)[0] == 501
 
@@ -266,6 +268,8 @@ def test_view_shows_what_is_kept_meanwhile_and_no_report_of_another_audit(copied
 def test_view_ends_cleanly_by_ctrl_c_and_frees_its_port(copied):
     with serve(copied) as (process, port):
         silent = socket.create_connection(("127.0.0.1", port))
+        # Answered, so the line that names the address is out
+        assert ask(port, "/")[0] == 200
         process.send_signal(signal.SIGINT)
         out, said = process.communicate(timeout=60)
         silent.close()

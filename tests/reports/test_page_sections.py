@@ -130,12 +130,11 @@ def test_the_summary_names_the_worst_group_the_exposed_and_the_command(result, t
     ]
     assert worst.value == max(values) and n_groups == len(values)
     assert [record for record, _ in found.exposed] == [row.record for row in result.exposed[:3]]
-    assert found.step.command == "memberscope guard init --from out"
+    restricted = "--restrict top:1+round:2 --out memberscope-restricted"
+    assert found.step.command == f"memberscope audit --signals s.csv {restricted}"
     write_all(result, tmp_path / "mine")
-    assert (
-        f"memberscope guard init --from {tmp_path / 'mine'}"
-        in (tmp_path / "mine" / "report.html").read_text()
-    )
+    page = (tmp_path / "mine" / "report.html").read_text()
+    assert f"memberscope audit … {restricted}" in page
 
 
 def test_the_typed_arguments_stand_in_the_command(clean):

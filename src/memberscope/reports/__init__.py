@@ -65,6 +65,7 @@ from memberscope.reports.registries import (
     log_to_mlflow,
 )
 from memberscope.reports.terminal import print_summary
+from memberscope.reports.waived_findings import write_advice
 
 __all__ = [
     "Citation",
@@ -115,6 +116,7 @@ __all__ = [
     "save_result",
     "name_stage",
     "show_progress",
+    "write_advice",
     "write_all",
     "write_arrays",
     "write_comparison",

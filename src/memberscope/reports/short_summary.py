@@ -15,7 +15,7 @@ from rich.text import Text
 from memberscope._text import escape_controls, format_percentage
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import format_level
-from memberscope.auditing.verdict import describe_repeats
+from memberscope.auditing.verdict import describe_repeats, drop_verdict_word
 from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.select import (
@@ -75,7 +75,7 @@ def _write_verdict(result: Result) -> Text:
     return Text.assemble(
         (result.verdict or "NO POLICY", COLOURS[result.verdict]),
         " (limited) " if result.limited else " ",
-        f"{shown}: {escape_controls(result.reason)}",
+        f"{shown}: {escape_controls(drop_verdict_word(result.reason))}",
     )
 
 
@@ -107,7 +107,7 @@ def _list_headline(result: Result) -> list[Text]:
         ""
         if ppv is None
         else f"; where {format_percentage(prior)} of those tried are members, "
-        f"{format_interval(ppv)} of those it names are"
+        f"{format_interval(ppv)} of those it names are members"
     )
     return [
         Text(

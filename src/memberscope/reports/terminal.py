@@ -16,7 +16,7 @@ from memberscope.auditing.documents import (
     TargetsSummary,
     format_level,
 )
-from memberscope.auditing.verdict import describe_repeats
+from memberscope.auditing.verdict import describe_repeats, drop_verdict_word
 from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.safe_console import escape_console_text
@@ -60,7 +60,7 @@ def print_summary(
         limited = " (limited)" if result.limited else ""
         console.print(
             f"[{COLOURS[result.verdict]}]{result.verdict or 'NO POLICY'}{limited}[/] "
-            f"{escape(result.title)}: {escape(result.reason)}"
+            f"{escape(result.title)}: {escape(drop_verdict_word(result.reason))}"
         )
         # Many audits until one passes are not one that passed, so it is said at once
         if (repeats := describe_repeats(result.environment)) is not None:

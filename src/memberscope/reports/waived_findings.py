@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+
 from memberscope.auditing import Result, WaivedFinding
+from memberscope.auditing.verdict import name_configuration
 from memberscope.types import Finding
 
 
@@ -23,6 +26,14 @@ def name_outcome(finding: Finding) -> str:
     return "PASS (limited)" if finding.limited else finding.verdict
 
 
-def advise_on_finding(finding: Finding) -> str:
-    """Say what to do about a finding, or who accepts it if it is waived."""
-    return explain_waiver(finding) if isinstance(finding, WaivedFinding) else finding.advice
+def advise_on_finding(finding: Finding, result: Result) -> str:
+    """Say what to do about a finding of `result`, or who accepts it if it is waived."""
+    if isinstance(finding, WaivedFinding):
+        return explain_waiver(finding)
+    return write_advice(finding, result)
+
+
+def write_advice(finding: Finding, result: Result) -> str:
+    """Write the advice of a finding, with the audit's configuration in its command if known."""
+    file = result.environment.get("config_file")
+    return finding.advice if not file else name_configuration(finding.advice, shlex.quote(file))

@@ -79,6 +79,15 @@ def test_the_output_of_a_case_has_the_number_and_its_interval(result):
     assert lines[0] == "rule: max_tpr/fpr=0.05" and lines[2].startswith("measured: ")
 
 
+def test_the_message_of_a_failure_is_what_viewers_need(result):
+    (case,) = [case for case in read_suite(result) if case.classname == "memberscope.strongest"]
+    failure, finding = case.result[0], result.findings[0]
+    entry = finding.estimate
+    assert failure.message.startswith(f"FAIL: {finding.claim} Measured: {100 * entry.value:.3g}% (")
+    assert failure.message.endswith(f"by {entry.reaching_attack}.")
+    assert finding.rule in failure.text and finding.advice in failure.text
+
+
 def test_properties_say_what_was_judged(cases):
     found = {entry.name: entry.value for entry in read_suite(cases["limited"]).properties()}
     assert found["verdict"] == "PASS" and found["limited"] == "true" and found["policy"] == "gate"

@@ -67,7 +67,9 @@ def test_it_has_headline_access_worst_group_controls_and_the_next_command(result
         assert level in text
     assert "Worst group: " in words and "The audit's own checks: " in words
     (fence,) = [token for token in parse(text) if token.type == "fence"]
-    assert fence.content.startswith("memberscope ") and "memberscope-out" in fence.content
+    assert fence.content.strip() == (
+        "memberscope audit … --restrict top:1+round:2 --out memberscope-restricted"
+    )
 
 
 def test_a_limited_pass_is_marked_in_its_rows(cases):

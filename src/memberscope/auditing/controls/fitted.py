@@ -58,9 +58,9 @@ def run_fitted_control(
         "probabilities": probabilities is not None,
     }
     if sure:
-        why = f"The model knows its members' classes: right about {value:.1%}, where always answering with one class gets {best:.1%}."
+        why = f"The model knows its members' classes: right about {100 * value:.3g}% of them, where always answering with one class gets {100 * best:.3g}%."
     else:
-        why = NOT_FITTED.format(right=f"{value:.1%}", constant=f"{best:.1%}")
+        why = NOT_FITTED.format(right=f"{100 * value:.3g}%", constant=f"{100 * best:.3g}%")
     return Control(bool(sure), why, value, float(low), float(high), None, details)
 
 

@@ -19,11 +19,22 @@ from memberscope.auditing.documents.diagnostics import (
     TargetsSummary,
 )
 from memberscope.auditing.documents.plan_document import CustomDocument
-from memberscope.auditing.documents.policy import EXAMPLES, KINDS, AnyClaim, EpsilonClaim
+from memberscope.auditing.documents.policy import (
+    EXAMPLES,
+    KINDS,
+    AnyClaim,
+    AucClaim,
+    Claim,
+    EpsilonClaim,
+    PpvClaim,
+)
 from memberscope.auditing.documents.result import FORMAT
 
 __all__ = [
     "AnyClaim",
+    "AucClaim",
+    "Claim",
+    "PpvClaim",
     "Baseline",
     "Compared",
     "CustomDocument",

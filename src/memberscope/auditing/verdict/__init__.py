@@ -5,6 +5,7 @@ A stored result is checked again here as well.
 
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.verdict.claims import Tested, examine_claims
+from memberscope.auditing.verdict.conclusion import drop_verdict_word
 from memberscope.auditing.verdict.full_attack_set import (
     AttackCoverage,
     Place,
@@ -12,6 +13,7 @@ from memberscope.auditing.verdict.full_attack_set import (
     select_parts,
 )
 from memberscope.auditing.verdict.judge import count_excess_records, count_good_references
+from memberscope.auditing.verdict.model_advice import name_configuration
 from memberscope.auditing.verdict.recompute import restore_plan, restore_ranking
 from memberscope.auditing.verdict.repeated_audits import describe_repeats
 
@@ -23,8 +25,10 @@ __all__ = [
     "count_excess_records",
     "count_good_references",
     "describe_repeats",
+    "drop_verdict_word",
     "examine_claims",
     "measure_attack_coverage",
+    "name_configuration",
     "restore_plan",
     "restore_ranking",
     "select_parts",

@@ -20,6 +20,9 @@ from memberscope.types import Access, Attack, Estimate, Finding
 POWERLESS = "no model could have failed"
 ON_BOTH_SIDES = "stand on both sides"
 SHARED_RECORDS = "shared records"
+# How a reason begins
+FAILED = "Failed: "
+OPEN = "Inconclusive: "
 
 
 @dataclass(frozen=True)
@@ -61,24 +64,24 @@ def conclude_verdict(
             # A control that failed explains itself; one that did not run needs to be told how to
             # run
             to_do = f" {found.advice}" if found.verdict == "NOT_RUN" else ""
-            return Judgement("INCONCLUSIVE", f"Inconclusive: {found.rule}{to_do}", findings)
+            return Judgement("INCONCLUSIVE", f"{OPEN}{found.rule}{to_do}", findings)
     # A claim that was refuted decides, since fewer attacks could only find less
     failed = [finding for finding in findings if finding.verdict == "FAIL"]
     if failed:
-        reason = f"Failed: {_describe_finding(failed[0], tested)}.{untried}"
+        reason = f"{FAILED}{_describe_finding(failed[0], tested)}{_count_more(failed)}.{untried}"
         if "references" in by_name_of:
             reason += " It needs no reference models: those failed their control."
         return Judgement("FAIL", reason, findings)
     # These can only hide leakage, so they stand in the way of a pass alone
     for name in ("references", "direction", "fitted"):
         if name in by_name_of:
-            return Judgement("INCONCLUSIVE", f"Inconclusive: {by_name_of[name].rule}", findings)
+            return Judgement("INCONCLUSIVE", f"{OPEN}{by_name_of[name].rule}", findings)
     # Everything else that did not pass leaves the verdict open
     open_points = [finding for finding in findings if finding.verdict != "PASS"]
     if open_points:
         return Judgement(
             "INCONCLUSIVE",
-            f"Inconclusive: {_describe_open_question(open_points[0], tested)}{untried}",
+            f"{OPEN}{_describe_open_question(open_points[0], tested)}{untried}",
             findings,
         )
     return _build_pass(plan, findings, seen, ran, n_references, tested)
@@ -182,6 +185,15 @@ def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
     return found
 
 
+def drop_verdict_word(reason: str) -> str:
+    """Leave out the word by which a reason begins, for a line that has the verdict before it.
+
+    >>> drop_verdict_word("Failed: loss finds 69% of members.")
+    'loss finds 69% of members.'
+    """
+    return reason.removeprefix(FAILED).removeprefix(OPEN)
+
+
 def _enumerate_words(words: Sequence[str]) -> str:
     """Join words as in a sentence.
 
@@ -209,6 +221,12 @@ def _is_search_attack(attack: Attack) -> bool:
     return spec.source in ("search", "student")
 
 
+def _count_more(failed: Sequence[Finding]) -> str:
+    """Count the claims that failed beside the first, as the end of a sentence."""
+    n = len(failed) - 1
+    return f", and {n} more claim{'s' if n > 1 else ''} failed" if n else ""
+
+
 def _find_tested_claim(finding: Finding, tested: Sequence[Tested]) -> Tested | None:
     """Find what a finding about a claim rests on."""
     return next((entry for entry in tested if entry.question.sentence() == finding.claim), None)
@@ -234,8 +252,8 @@ def _describe_number(tested: Tested) -> str:
     at = f"at {100 * (estimate.fpr or 0):.3g}% false positives"
     if estimate.metric == "ppv":
         return (
-            f"of the records that {name} names as members {_format_percent(estimate)} are{where}, {at} "
-            f"and with {100 * (estimate.prior or 0):.3g}% of the records tried being members, where at "
+            f"of the records that {name} names as members {_format_percent(estimate)} are members{where}, "
+            f"{at} and with {100 * (estimate.prior or 0):.3g}% of the records tried being members, where at "
             f"most {100 * limit:.3g}% is allowed"
         )
     return f"{name} finds {_format_percent(estimate)} of members{where} {at}, where at most {100 * limit:.3g}% is allowed"
@@ -299,7 +317,7 @@ def _phrase_question(tested: Tested) -> str:
     if isinstance(claim, EpsilonClaim):
         return f"cannot tell whether epsilon is at most {limit:.3g}"
     if isinstance(claim, PpvClaim):
-        return f"cannot tell whether more than {100 * limit:.3g}% of the records named as members are{where}"
+        return f"cannot tell whether more than {100 * limit:.3g}% of the records named as members are members{where}"
     return f"cannot tell whether more than {100 * limit:.3g}% are found{where}"
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from memberscope.auditing.documents.diagnostics import ModelDescription
 
 UNKNOWN = ModelDescription("unknown")
+CONFIGURATION = "audit.toml"  # stands for the configuration, whose name a judgement does not know
 OUT = "memberscope-restricted"  # another folder, so that the first audit is kept
 
 
@@ -242,7 +243,10 @@ def _suggest_command(
         return " Then audit again."
     # Without a way to train, the audit itself shows what restricted answers leave
     if not trained and not setting.has_recipe:
-        found = f" What that leaves: memberscope audit audit.toml --restrict {setting.limits} --out {OUT}"
+        found = (
+            f" What that leaves: memberscope audit {CONFIGURATION} --restrict {setting.limits} "
+            f"--out {OUT}"
+        )
         if model.source == "endpoint":
             found += f"; to enforce it: memberscope guard init --from {OUT}"
         return found
@@ -250,7 +254,22 @@ def _suggest_command(
     chosen = ",".join(names)
     # A bar would start another program in a shell, and steps of pipelines have any names
     chosen = shlex.quote(chosen)
-    return f" What each gains and costs: memberscope defend audit.toml{recipe} --defences {chosen}"
+    return (
+        f" What each gains and costs: memberscope defend {CONFIGURATION}{recipe} "
+        f"--defences {chosen}"
+    )
+
+
+def name_configuration(advice: str, arguments: str) -> str:
+    """Write the advice on a leak with the `arguments` of the audit, quoted for a shell.
+
+    >>> name_configuration("What it costs: memberscope defend audit.toml --defences l2:1", "mine.toml")
+    'What it costs: memberscope defend mine.toml --defences l2:1'
+    """
+    for verb in ("audit", "defend"):
+        start = f": memberscope {verb} "
+        advice = advice.replace(f"{start}{CONFIGURATION} ", f"{start}{arguments} ")
+    return advice
 
 
 def _find_measures(model: ModelDescription) -> Measures:

@@ -121,8 +121,10 @@ def _judge_gate(options: CheckOptions, judged: Result, policy: Policy | None) ->
 
 def _print_gate(judged: Result, gate: GateOutcome) -> None:
     """Print the verdict, what is waived and what the baseline says, a line each."""
-    words = " (limited)" if judged.limited else " (waived)" if gate.waived else ""
-    print_line(f"{judged.verdict or 'NO POLICY'}{words}: {judged.reason}")
+    from memberscope.auditing.verdict import drop_verdict_word
+
+    words = " (limited)" if judged.limited else _count_waived(judged, gate)
+    print_line(f"{judged.verdict or 'NO POLICY'}{words}: {drop_verdict_word(judged.reason)}")
     for claim, waiver in gate.waived.items():
         print_line(f"WAIVED: {claim} {waiver.explain()}")
     for note in gate.notes:
@@ -135,6 +137,15 @@ def _print_gate(judged: Result, gate: GateOutcome) -> None:
         print_line(f"Baseline: {said}: {gate.baseline.reason}")
         for note in gate.baseline.comparison.notes if gate.baseline.comparison else ():
             print_line(f"  {note}")
+
+
+def _count_waived(judged: Result, gate: GateOutcome) -> str:
+    """Say in brackets which failed claims are waived; empty if none is."""
+    if not gate.waived:
+        return ""
+    failed = [finding.claim for finding in judged.findings if finding.verdict == "FAIL"]
+    n = sum(claim in gate.waived for claim in failed)
+    return " (waived)" if n == len(failed) else f" ({n} of {len(failed)} failed claims waived)"
 
 
 def _keep_better_baseline(

@@ -32,7 +32,13 @@ def print_explanation(options: ExplainOptions) -> None:
     Without one, list the topics.
     """
     from memberscope.reports import explain as answer
-    from memberscope.reports import explain_record, list_topics, read_arrays, read_result
+    from memberscope.reports import (
+        explain_record,
+        list_topics,
+        read_arrays,
+        read_result,
+        write_advice,
+    )
 
     topic, result = options.topic, options.result
     if result is not None:
@@ -41,7 +47,7 @@ def print_explanation(options: ExplainOptions) -> None:
             for finding in found.findings:
                 print_line(
                     f"{finding.verdict}: {finding.claim}\n  Rule: {finding.rule}\n  Do: "
-                    f"{finding.advice}"
+                    f"{write_advice(finding, found)}"
                 )
             if not found.findings:
                 print_line(found.reason)

@@ -142,7 +142,7 @@ def _build_considerations(result: Result) -> dict[str, object]:
         "ethicalConsiderations": [
             {
                 "name": flatten_text(f"{name_outcome(finding)}: {finding.claim}"),
-                "mitigationStrategy": flatten_text(advise_on_finding(finding)),
+                "mitigationStrategy": flatten_text(advise_on_finding(finding, result)),
             }
             for finding in [*list_open_findings(result), *list_waived_findings(result)][
                 :MOST_FINDINGS

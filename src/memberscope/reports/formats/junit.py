@@ -18,6 +18,7 @@ from memberscope.reports.formats.rules import (
 from memberscope.reports.waived_findings import (
     explain_waiver,
     list_waived_findings,
+    write_advice,
 )
 from memberscope.types import Estimate, Finding
 
@@ -88,16 +89,24 @@ def _build_case(result: Result, finding: Finding) -> ElementTree.Element:
         said = (
             f"PASS, limited: {result.reason}"
             if finding.limited
-            else f"{finding.verdict}: {finding.rule}"
+            else f"{finding.verdict}: {_describe_case(finding)}"
         )
         word = "INCONCLUSIVE" if finding.limited else finding.verdict
         node = ElementTree.SubElement(case, kind, message=_clean_xml(said), type=word)
-        node.text = _clean_xml(finding.advice)
+        node.text = _clean_xml(f"{finding.rule}\n{write_advice(finding, result)}")
     output = ElementTree.SubElement(case, "system-out")
     lines = [f"rule: {identify_rule(result, finding).id}", f"judged by: {finding.rule}"]
     lines += [] if finding.estimate is None else _list_numbers(finding.estimate)
     output.text = _clean_xml("\n".join(lines))
     return case
+
+
+def _describe_case(finding: Finding) -> str:
+    """Write the claim and what was measured, or the rule where nothing was."""
+    if finding.estimate is None:
+        return f"{finding.claim} {finding.rule}"
+    number = finding.estimate
+    return f"{finding.claim} Measured: {describe_number(number)} by {number.reaching_attack}."
 
 
 def _list_numbers(entry: Estimate) -> list[str]:

@@ -117,7 +117,7 @@ def build_findings_table(result: Result) -> list[str]:
             name_outcome(entry),
             entry.claim,
             "" if entry.estimate is None else describe_number(entry.estimate),
-            _describe_action(entry),
+            _describe_action(entry, result),
         )
         for entry in order[:MOST_ROWS]
     ]
@@ -127,10 +127,10 @@ def build_findings_table(result: Result) -> list[str]:
     return lines
 
 
-def _describe_action(finding: Finding) -> str:
+def _describe_action(finding: Finding, result: Result) -> str:
     """Write what to do about a finding, or who accepts it; empty for one that passed."""
     passed = finding.verdict == "PASS" and not finding.limited
-    return "" if passed else advise_on_finding(finding)
+    return "" if passed else advise_on_finding(finding, result)
 
 
 def write_worst_group(result: Result) -> str:

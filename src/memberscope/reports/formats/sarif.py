@@ -30,6 +30,7 @@ from memberscope.reports.waived_findings import (
     explain_waiver,
     list_waived_findings,
     name_outcome,
+    write_advice,
 )
 from memberscope.types import Finding
 
@@ -105,7 +106,7 @@ def render_sarif(result: Result, document: str | None = None) -> str:
             "driver": {
                 "name": result.tool.name,
                 "version": flatten_text(result.tool.version, 80),
-                "rules": [_build_rule(*entry) for entry in worst.values()],
+                "rules": [_build_rule(result, *entry) for entry in worst.values()],
             }
         },
         "automationDetails": {"id": f"memberscope/{quote(_identify_model(result))}/"},
@@ -153,19 +154,21 @@ def _choose_level(finding: Finding) -> str:
     return "note" if noted else LEVELS[finding.verdict]
 
 
-def _build_rule(severity: float, finding: Finding, rule: JudgedRule) -> dict[str, object]:
+def _build_rule(
+    result: Result, severity: float, finding: Finding, rule: JudgedRule
+) -> dict[str, object]:
     """Build the description of a rule, with what it means and what to do about it."""
-    meaning = MEANINGS[rule.kind]
+    meaning, advice = MEANINGS[rule.kind], write_advice(finding, result)
     return {
         "id": rule.id,
         "shortDescription": {"text": f"{NAMES[rule.kind]}."},
         "fullDescription": {"text": _escape_message(finding.claim)},
         "help": {
             "text": _escape_message(
-                f"{finding.claim} {meaning} {finding.advice} Read each finding with: {EXPLAIN}"
+                f"{finding.claim} {meaning} {advice} Read each finding with: {EXPLAIN}"
             ),
             "markdown": f"**{escape_markdown(finding.claim)}**\n\n{meaning}\n\n"
-            f"What to do: {escape_markdown(finding.advice)}\n\nRead each finding with `{EXPLAIN}`.",
+            f"What to do: {escape_markdown(advice)}\n\nRead each finding with `{EXPLAIN}`.",
         },
         "defaultConfiguration": {"level": _choose_level(finding)},
         "properties": {"security-severity": f"{severity:.1f}", "tags": TAGS},
@@ -186,7 +189,7 @@ def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[st
         )
     else:
         words.append(finding.rule)
-    words.append(result.reason if finding.limited else advise_on_finding(finding))
+    words.append(result.reason if finding.limited else advise_on_finding(finding, result))
     # What stays the same from run to run, and no number
     kept = (_identify_model(result), rule.id, rule.group or "", finding.attack, finding.access)
     digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()

@@ -66,7 +66,8 @@ def append_audit(file: Path, entry: PastAudit, *, wait: float = WAIT) -> None:
             newer version.
     """
     _create_file(file)
-    document = asdict(entry) | {"time": entry.time.isoformat(timespec="seconds")}
+    # The database numbers entries, also one that was read from a history before
+    document = asdict(entry) | {"id": None, "time": entry.time.isoformat(timespec="seconds")}
     values = [
         json.dumps(document[name], allow_nan=False)
         if name in NESTED

@@ -9,7 +9,7 @@ from memberscope._html import read_template
 from memberscope._text import escape_controls, format_percentage
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import format_level
-from memberscope.auditing.verdict import describe_repeats
+from memberscope.auditing.verdict import describe_repeats, drop_verdict_word
 from memberscope.reports import select as lookup
 from memberscope.reports.page import build_environment
 from memberscope.types import Estimate
@@ -35,7 +35,8 @@ class CardRow:
 def describe_result(result: Result) -> str:
     """Describe a result in at most five lines: verdict with its reason, headline, what it cost."""
     limited = " (limited)" if result.limited else ""
-    said = f"{result.verdict or 'NO POLICY'}{limited}, {result.title}: {result.reason}"
+    said = f"{result.verdict or 'NO POLICY'}{limited}, {result.title}: "
+    said += drop_verdict_word(result.reason)
     lines = wrap(escape_controls(said), WIDTH, max_lines=2, placeholder=" …")
     best = lookup.find_headline(result)
     if best is not None:

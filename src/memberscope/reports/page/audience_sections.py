@@ -17,6 +17,7 @@ from memberscope.reports.select import (
     list_levels,
     list_skipped_attacks,
 )
+from memberscope.reports.waived_findings import write_advice
 from memberscope.types import Estimate
 
 LESS_LEAK = (
@@ -64,7 +65,8 @@ def _build_engineer_section(result: Result) -> Section:
             f"of members at {format_percentage(best.fpr)} false positives. What it finds beyond "
             "the gap attack is memorisation that accuracy does not show."
         )
-    sentences.append(next((f.advice for f in result.findings if f.verdict == "FAIL"), LESS_LEAK))
+    advised = (write_advice(f, result) for f in result.findings if f.verdict == "FAIL")
+    sentences.append(next(advised, LESS_LEAK))
     return Section("ML engineer", sentences)
 
 

@@ -25,7 +25,7 @@ def build_finding_table(result: Result) -> Table | None:
                 entry.claim,
                 Cell(name_outcome(entry), tag=_choose_tag(entry)),
                 Cell("" if number is None else format_measured(number), note=entry.rule),
-                advise_on_finding(entry),
+                advise_on_finding(entry, result),
             )
         )
     head = ("claim", "verdict", "measured, and the rule", "what to do")

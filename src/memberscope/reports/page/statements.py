@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from memberscope._text import format_percentage
 from memberscope.auditing import BASELINE, Result
 from memberscope.reports.page.access_matrix import name_omitted_attacks
@@ -41,22 +43,30 @@ def compose_statements(result: Result) -> list[str]:
 def _state_failure(result: Result) -> list[str]:
     """State that a limit is exceeded."""
     claims = [entry for entry in result.findings if entry.verdict == "FAIL"]
-    failed = next((entry for entry in claims if entry.attack != BASELINE), None)
-    if failed is None and claims:
+    failed = [entry for entry in claims if entry.attack != BASELINE]
+    if not failed and claims:
         return [
             "The test found evidence that this release leaks more than the one that it was compared "
             "with.",
             "This is evidence about the attacks that ran on both; by itself it does not say whether "
             "any law is breached.",
         ]
-    refuted = "" if failed is None else f": the claim “{failed.claim}” was refuted"
+    limits, verb = ("a limit", "is") if len(failed) < 2 else (f"{len(failed)} limits", "are")
     return [
-        f"The test found evidence that a limit of the {_name_policy(result)} is exceeded{refuted}"
-        f"{_describe_measured(failed)}.",
+        f"The test found evidence that {limits} of the {_name_policy(result)} {verb} "
+        f"exceeded{_name_refuted(failed)}.",
         "This is evidence about the attacks that ran, on this model and these records"
         f"{_name_untried(result)}; "
         "other attacks may find more, and by itself it does not say whether any law is breached.",
     ]
+
+
+def _name_refuted(failed: Sequence[Finding]) -> str:
+    """Name every claim that was refuted, with what was measured, as the end of a sentence."""
+    named = [f"“{entry.claim}”{_describe_measured(entry)}" for entry in failed]
+    if len(failed) == 1:
+        return f": the claim “{failed[0].claim}” was refuted{_describe_measured(failed[0])}"
+    return f": the claims {', '.join(named[:-1])} and {named[-1]} were refuted" if named else ""
 
 
 def _state_waived(result: Result) -> list[str]:
