@@ -11,12 +11,13 @@ from memberscope.reports.formats.junit import render_junit
 junitparser = pytest.importorskip("junitparser")
 # What Jenkins, GitLab and Surefire read alike
 KNOWN = {
-    "testsuite": ({"name", "tests", "failures", "errors", "time"}, {"properties", "testcase"}),
+    "testsuite": ({"name", "tests", "failures", "errors", "skipped", "time"}, {"properties", "testcase"}),
     "properties": (set(), {"property"}),
     "property": ({"name", "value"}, set()),
-    "testcase": ({"name", "classname"}, {"failure", "error", "system-out"}),
+    "testcase": ({"name", "classname"}, {"failure", "error", "skipped", "system-out"}),
     "failure": ({"message", "type"}, set()),
     "error": ({"message", "type"}, set()),
+    "skipped": ({"message"}, set()),
     "system-out": (set(), set()),
 }
 

@@ -87,10 +87,9 @@ def _state_pass(result: Result) -> list[str]:
     """State that no attack exceeded the limits, and what would have been noticed."""
     power = next(
         (
-            f" Had {format_percentage(entry.tpr)} or more of the training records{_name_group(group)} "
-            f"been found at "
-            f"{format_percentage(entry.fpr)} false positives, at least four of five such tests "
-            "would have failed."
+            f" At least four of five such tests fail where {format_percentage(entry.tpr)} or more of "
+            f"the training records{_name_group(group)} can be found at "
+            f"{format_percentage(entry.fpr)} false positives."
             for entry, group in list_detectable_leaks(result)
             if entry.tpr is not None
         ),
