@@ -255,7 +255,7 @@ def test_view_shows_what_is_kept_meanwhile_and_no_report_of_another_audit(copied
     with serve(copied) as (_, port):
         first = read_history(copied / FILE)[0]
         append_audit(copied / FILE, first)
-        assert b"4 audits" in ask(port, "/")[1]
+        assert b"4 entries" in ask(port, "/")[1]
         done = run_command(*AUDIT, "--seed", "5", "--overwrite", "--out", "one", cwd=copied)
         assert done.returncode == 1, done.stderr
         assert ask(port, "/reports/1.html")[0] == 404
