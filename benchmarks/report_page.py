@@ -13,10 +13,11 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aims import judge
 from memberscope.auditing import Plan, Result, audit_subject, load_policy, make_signals_subject
 from memberscope.reports import write_report
 from memberscope.types import Access, ThreatModel
-from scale import N, show_aim, signals
+from scale import N, signals
 
 LOADS = 5
 WIDTH, HEIGHT = 1280, 800
@@ -77,11 +78,14 @@ def main() -> None:
             f"{time.process_time() - started:.1f} s of processor"
         )
         loads = load_page(path)
-        show_aim("size", path.stat().st_size / 1e6, AIM_BYTES, "MB")
-    show_aim("drawn", min(load.seconds for load in loads), AIM_SECONDS, "s")
-    show_aim(f"height at {WIDTH} px", loads[0].height, AIM_HEIGHT, "px")
+        size = path.stat().st_size / 1e6
+    seconds, height = min(load.seconds for load in loads), loads[0].height
+    print(f"  size: {size:.2f} MB {judge('size', size, 'MB', at_most=AIM_BYTES)}")
+    print(f"  drawn: {seconds:.2f} s {judge('drawn', seconds, 's', at_most=AIM_SECONDS)}")
+    words = judge("height", height, "px", at_most=AIM_HEIGHT)
+    print(f"  height at {WIDTH} px: {height:.0f} px {words}")
     errors = sorted({error for load in loads for error in load.errors})
-    show_aim("console errors", float(len(errors)), 0.0, "lines")
+    print(f"  console errors: {len(errors)} {judge('console errors', len(errors), at_most=0)}")
     for error in errors:
         print(f"    {error}")
 
