@@ -11,7 +11,10 @@ from memberscope.reports.formats.junit import render_junit
 junitparser = pytest.importorskip("junitparser")
 # What Jenkins, GitLab and Surefire read alike
 KNOWN = {
-    "testsuite": ({"name", "tests", "failures", "errors", "skipped", "time"}, {"properties", "testcase"}),
+    "testsuite": (
+        {"name", "tests", "failures", "errors", "skipped", "time"},
+        {"properties", "testcase"},
+    ),
     "properties": (set(), {"property"}),
     "property": ({"name", "value"}, set()),
     "testcase": ({"name", "classname"}, {"failure", "error", "skipped", "system-out"}),

@@ -31,7 +31,11 @@ def test_the_pages_have_the_text_of_the_report_and_its_charts(result, pages):
     assert 3 <= len(pages) <= 60
     assert "FAIL" in texts[0] and "<script>alert(1)</script>" in texts[0]
     whole = "\n".join(texts)
-    for heading in ("What each level of access gives", "Members found at each rate", "Words in plain English"):
+    for heading in (
+        "What each level of access gives",
+        "Members found at each rate",
+        "Words in plain English",
+    ):
         assert heading in whole
     for number, text in enumerate(texts, 1):
         assert f"{number} / {len(pages)}" in text
