@@ -21,7 +21,7 @@ FENCE = re.compile(r"^(`{3,}).*?^\1`*$", re.MULTILINE | re.DOTALL)
 TREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SECTIONS = 6
 # What belongs to one workplace, and means nothing to a reader
-PRIVATE = re.compile(r"/work/|/root/|/home/\w+/|localhost:\d{4}/simple|\bindex-url\b|extra-index")
+PRIVATE = re.compile(r"/(?:work|root|home/\w+)/|localhost:\d{4}/simple|\b(?:extra-)?index[-]url\b")
 
 
 def read_text(page: Path) -> str:
