@@ -32,12 +32,11 @@ model = "my_training:target"
 members = "members.npz"
 non_members = "others.npz"
 [recipe]
-references = 4
 jobs = 1
 [defend]
 canaries = 0
 [policy]
-max_tpr = [{ fpr = 0.1, tpr = 0.2 }]
+max_tpr = [{ fpr = 0.1, tpr = 0.1 }]
 [audit]
 effort = "normal"
 attacks = ["gap", "loss"]
@@ -51,8 +50,8 @@ def work(tmp_path_factory) -> Path:
     (folder / "audit.toml").write_text(CONFIG)
     rng = np.random.default_rng(0)
     for name in ("members", "others"):
-        x = rng.normal(size=(300, 6))
-        np.savez(folder / f"{name}.npz", x=x, y=(x[:, 0] + rng.normal(size=300) > 0).astype(int))
+        x = rng.normal(size=(600, 6))
+        np.savez(folder / f"{name}.npz", x=x, y=(x[:, 0] + rng.normal(size=600) > 0).astype(int))
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -48,13 +47,13 @@ def test_a_public_seed_gives_every_answer_of_a_forest_back(k, trees, seed):
 
 def test_a_secret_key_does_not():
     true = votes(600, 3, 20)
-    defence = OutputNoise(0.5, key=os.urandom(32))
+    defence = OutputNoise(0.5, key=KEY)
     assert find_recovery(defence(true), defence) is None, "not even to whoever holds the object"
 
 
 def test_noise_that_is_small_beside_the_grid_is_snapped_away_without_any_key():
     true = votes(600, 3, 20)
-    seen = OutputNoise(0.03, key=os.urandom(32))(true)
+    seen = OutputNoise(0.03, key=KEY)(true)
     found = find_recovery(seen, OutputNoise(0.03))
     assert found.seed is None and found.votes == 20 and found.share > 0.9
     right = (np.abs(found(seen) - true) < 1e-9).all(axis=1).mean()
@@ -90,13 +89,13 @@ def test_parts_without_a_key_before_and_after_do_not_hide_a_public_seed(name, k,
 )
 def test_small_noise_in_a_chain_is_snapped_away_and_large_noise_is_not(name, k):
     true = votes(200, k, 20)
-    seen = with_noise_key(parse_restriction(name), os.urandom(32))(true)
+    seen = with_noise_key(parse_restriction(name), KEY)(true)
     tried = try_inversion(seen, parse_restriction(name))
     found = tried.recovery(seen)
     right = (np.isnan(found) | (np.abs(found - true) < 1e-9)).all(axis=1).mean()
     assert right > 0.85 and abs(right - tried.share) < 0.1, "it knows how often it is right"
     large = name.replace("noise:0.05", "noise:0.7").replace("noise:0.03", "noise:0.7")
-    seen = with_noise_key(parse_restriction(large), os.urandom(32))(true)
+    seen = with_noise_key(parse_restriction(large), KEY)(true)
     tried = try_inversion(seen, parse_restriction(large))
     assert tried.recovery is None and "in vain" in tried.why
 
@@ -119,14 +118,14 @@ def test_what_cannot_be_tried_is_said(name, k, why, is_whole):
 @pytest.mark.parametrize("name", ["noise:0.05", "noise:0.05+round:3", "top:2+noise:0.05"])
 def test_nothing_comes_back_of_pure_noise(name):
     pure = np.random.default_rng(4).dirichlet(np.ones(3), 150)
-    defence = with_noise_key(parse_restriction(name), os.urandom(32))
+    defence = with_noise_key(parse_restriction(name), KEY)
     assert find_recovery(defence(pure), defence) is None
 
 
 def test_of_hamp_only_the_order_is_left_but_with_a_public_seed_votes_come_back():
     random = np.random.default_rng(1).dirichlet(np.ones(3), 1000)
     outside, true = np.zeros(1000, dtype=bool), votes(600, 3, 20)
-    secret = HampOutput(key=os.urandom(32)).fit(random, outside)
+    secret = HampOutput(key=KEY).fit(random, outside)
     tried = try_inversion(secret(true), secret, secret)
     assert tried.recovery is None and tried.is_whole
     assert "Nothing but the order of the classes is left in hamp_output" in tried.why
@@ -140,7 +139,7 @@ def test_of_hamp_only_the_order_is_left_but_with_a_public_seed_votes_come_back()
 def test_memguard_hides_no_votes_from_whoever_has_its_classifier(stop):
     """The noise follows from the answer; the key decides only whether it is used."""
     true = votes(200, 3, 20)
-    guard = MemGuard(0.3, stop=stop, key=os.urandom(32)).fit(true, true.max(axis=1) > 0.7)
+    guard = MemGuard(0.3, stop=stop, key=KEY).fit(true, true.max(axis=1) > 0.7)
     seen = guard(true)
     assert (np.abs(seen - true).max(axis=1) < 1e-9).mean() < 0.8
     tried = try_inversion(seen, parse_restriction(guard.name), guard)
