@@ -44,7 +44,7 @@ class Quantile:
     model: Literal["gaussian", "pinball"] = "gaussian"
     max_fit: int = 20_000
     max_bins: int = 63
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     @property
     def name(self) -> str:
@@ -172,8 +172,9 @@ def _fit_regressor(
     model = HistGradientBoostingRegressor(
         loss=loss,
         quantile=level,
-        # Small trees, as there may be few known records; all of them are used
-        max_iter=60,
+        # Few small trees, as there may be few known records; all of them are used
+        max_iter=20,
+        learning_rate=0.3,
         max_leaf_nodes=15,
         min_samples_leaf=20,
         early_stopping=False,

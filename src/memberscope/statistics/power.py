@@ -23,7 +23,8 @@ RUNS = 1200  # simulated audits; the power is known to one point in a hundred
 FEW = 120  # of them, which decide where the power is far from the one asked for
 DOUBT = 1e-6  # chance beyond which the few do not decide
 TABLE_STEPS = 8  # entries a member of the table of p-values, straight lines between
-MANY = 5_000  # non-members, from which on those above every rank are drawn as one cell
+MANY = 5_000  # non-members, from which on several are drawn as one cell
+CELLS = 64  # cells that are left of the ranks where there are many non-members
 
 
 class CellLayout(NamedTuple):
@@ -91,6 +92,8 @@ def minimum_detectable_tpr(
     tail = (1 - check_rate("confidence", confidence)) / 2 / max(n_candidates, 1)
     # Everything that does not depend on the TPR is simulated and computed once
     ranks, weights = mixture_weights(n_non_members, fpr)
+    if n_non_members >= MANY and len(ranks) > CELLS:
+        ranks, weights = _merge_ranks(ranks, weights)
     layout = _build_layout(ranks, n_non_members, n_folds or 1, blocks)
     sizes = _fold_sizes(n_members, n_folds or 1)[layout.fold]
     # Looking p-values up is far faster than beta functions in each step of the search
@@ -195,6 +198,20 @@ def count_non_member_blocks(curve: Roc, fpr: float) -> tuple[float, ...] | None:
     return tuple((ends[:reach] * n / curve.n_non_members).tolist())
 
 
+def _merge_ranks(ranks: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Merge neighbouring ranks (k,) into at most `CELLS`, each at the mean of those it stands for.
+
+    Among many non-members the p-values of neighbouring ranks hardly differ.
+
+    >>> ranks, weights = _merge_ranks(np.arange(1.0, 129), np.full(128, 1 / 128))
+    >>> len(ranks), float(ranks[0]), round(float(weights.sum()), 12)
+    (64, 1.5, 1.0)
+    """
+    starts = np.arange(0, len(ranks), -(-len(ranks) // CELLS))
+    merged = np.add.reduceat(weights, starts)
+    return np.add.reduceat(ranks * weights, starts) / merged, merged
+
+
 def _build_layout(
     ranks: Floats, n: int, n_folds: int, blocks: tuple[float, ...] | None
 ) -> CellLayout:
@@ -268,8 +285,8 @@ def _fold_cells(
     """Give the lower edges (r, c) of a fold's cells, and the non-members (r, c) in each.
 
     Non-members stand one by one, in the same numbers (1, c) in every run, or in blocks of tied
-    scores. Where there are many, those that stand above every rank are one first cell: members
-    there are counted at all ranks, wherever in the cell they stand.
+    scores. Where there are many, those that stand above every rank are one first cell, whose members
+    are counted at all ranks, and the others share some 64 cells.
     """
     if blocks is not None:
         edges = np.append(np.asarray(blocks)[np.asarray(blocks) < n] / n, 1.0)
@@ -283,10 +300,14 @@ def _fold_cells(
     n_cells = min(size, int(ranks[-1] / n_folds) + 8)
     counts = np.append(np.ones(n_cells, dtype=np.int64), size - n_cells)
     merged = int(max(ranks[0] - 1, 0) // n_folds)
-    if merged and n >= MANY:
-        counts = np.append(merged, counts[merged:])
+    if n >= MANY:
+        # The others few by few, as a rank within a cell has its share of the members there
+        together = max(1, (n_cells - merged) * n_folds // CELLS)
+        wholes = (n_cells - merged) // together
+        counts = np.append(np.full(wholes, together), size - merged - wholes * together)
+        counts = np.append(merged, counts) if merged else counts
     # The gap up to the k-th non-member is the sum of k single ones
-    shapes = np.append(counts[:-1].astype(np.float64), size + 1 - n_cells)
+    shapes = np.append(counts[:-1].astype(np.float64), counts[-1] + 1)
     places = np.cumsum(rng.standard_gamma(shapes, (RUNS, len(shapes))), axis=1)
     edges = np.append(places[:, :-1] / places[:, -1:], np.ones((RUNS, 1)), axis=1)
     return edges, counts[None, :]

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.subject.duplicate_surplus import (
     Surplus,
     measure_exact_surplus,
@@ -38,7 +39,6 @@ MAX_RECORDS = 7_000  # a side, in the near search
 MOST_EDGES = 2_000_000  # near pairs beyond which nearness says nothing about copies
 # Random projections that are left of many features, enough to keep distances roughly
 SKETCH = 32
-BLOCK = 500_000  # distances at a time in the search for each record's nearest fellow
 EXAMPLES = 10
 
 
@@ -266,35 +266,36 @@ def _compute_row_distances(points: Floats, rows: Ints) -> Floats:
 
 
 def _measure_side_distances(points: Floats, inside: Bools) -> tuple[Floats, Floats]:
-    """Measure the distance (n,) of each point to its nearest fellow on either side.
+    """Measure the distance (n,) of each point to its nearest fellow on its own and the other side.
 
     In blocks of bounded memory.
     """
-    n = len(points)
-    sides = {side: np.flatnonzero(inside == side) for side in (True, False)}
-    # Members first, so that each side is a slice of the distances
-    ordered = np.concatenate([sides[True], sides[False]])
-    moved, border = points[ordered], len(sides[True])
-    # One product gives the squared distances less the row's own norm, which no minimum needs
-    left = np.column_stack([moved * -2, np.ones(n)])
-    right = np.ascontiguousarray(np.column_stack([moved, (moved**2).sum(axis=1)]).T)
-    # Small enough to stay in the processor's cache between the product and the minimum
-    block = max(1, BLOCK // n)
-    products = np.empty((block, n))
-    nearest = np.empty((n, 2))
-    for start in range(0, n, block):
-        rows = np.arange(start, min(start + block, n))
-        found = np.matmul(left[rows[0] : rows[-1] + 1], right, out=products[: len(rows)])
-        found[np.arange(len(rows)), rows] = np.inf
-        for column, part in enumerate((found[:, :border], found[:, border:])):
-            # The formula with dot products rounds badly for near points, so the distance is taken
-            # anew
-            index = part.argmin(axis=1) + column * border
-            nearest[rows, column] = np.sqrt(((moved[rows] - moved[index]) ** 2).sum(axis=1))
-    own, other = np.empty(n), np.empty(n)
-    own[ordered] = np.where(np.arange(n) < border, nearest[:, 0], nearest[:, 1])
-    other[ordered] = np.where(np.arange(n) < border, nearest[:, 1], nearest[:, 0])
-    return own, other
+    sides = [np.flatnonzero(inside), np.flatnonzero(~inside)]
+    searches = [(rows, among) for rows in sides for among in sides]
+    # One thread a search, so that ties are broken alike whatever the number of cores
+    found = map_in_parallel(lambda search: _find_nearest(points, *search), searches)
+    distances = {True: np.empty(len(points)), False: np.empty(len(points))}
+    for (rows, among), nearest in zip(searches, found, strict=True):
+        # Dot products, which the search uses, round badly for near points
+        distances[rows is among][rows] = np.sqrt(
+            ((points[rows] - points[nearest]) ** 2).sum(axis=1)
+        )
+    return distances[True], distances[False]
+
+
+def _find_nearest(points: Floats, rows: Ints, among: Ints) -> Ints:
+    """Find the nearest point (r,) to each of `rows` `among` others, by position in `points`."""
+    from sklearn.neighbors import NearestNeighbors
+
+    # A point among others of its side finds itself too
+    own = rows is among
+    search = NearestNeighbors(n_neighbors=2 if own else 1, algorithm="brute").fit(points[among])
+    found = among[search.kneighbors(points[rows], return_distance=False)]
+    nearest: Ints = found[:, 0]
+    if own:
+        # Where points are equal, it may find any of them first
+        nearest = np.where(nearest == rows, found[:, 1], nearest)
+    return nearest
 
 
 def _find_edges_within(points: Floats, rows: Ints, radius: float) -> Ints:
