@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -44,6 +44,7 @@ class Quantile:
     model: Literal["gaussian", "pinball"] = "gaussian"
     max_fit: int = 20_000
     max_bins: int = 63
+    rounds: int = 20
     version: ClassVar[int] = 3
 
     @property
@@ -72,32 +73,52 @@ class Quantile:
             UnmetNeedError: The evidence lacks known non-members, or features where they are needed.
         """
         require_needs(self, evidence)
-        statistic = true_class_logit(evidence)
         learn = np.flatnonzero(evidence.known == 0)
         if len(learn) > self.max_fit:
             # Sorted, so that the fit does not depend on the order of the draw
             learn = np.sort(rng.choice(learn, self.max_fit, replace=False))
-        if self.given == "class":
-            # All records get a score here; those that are not hidden are removed below
-            parts = _score_class_gaussian if self.model == "gaussian" else _score_class_quantiles
-            scores = parts(statistic, evidence.labels, learn)
-        else:
-            fit = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
-            regressor = partial(_fit_regressor, self.max_bins)
-            scores = np.full(len(statistic), np.nan)
-            inputs = _append_class(evidence)
-            # The learner cannot bin a column that is missing throughout
-            known = ~np.isnan(inputs[learn]).all(axis=0)
-            scores[evidence.hidden] = fit(
-                inputs[:, known], statistic, learn, evidence.hidden, regressor
+        score = self._score_by_class if self.given == "class" else self._score_by_features
+        scores = np.full(len(evidence.labels), np.nan)
+        scores[evidence.hidden] = score(evidence, learn)
+        return scores
+
+    def _score_by_class(self, evidence: Evidence, learn: Ints) -> Floats:
+        """Score the hidden records (h,) by those at `learn` of their class."""
+        part = _score_class_gaussian if self.model == "gaussian" else _score_class_quantiles
+        return part(true_class_logit(evidence), evidence.labels, learn)[evidence.hidden]
+
+    def _score_by_features(self, evidence: Evidence, learn: Ints) -> Floats:
+        """Score the hidden records (h,) by those at `learn` with features like theirs."""
+        part = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
+        taught, asked = _take_rows(evidence, learn), _take_rows(evidence, evidence.hidden)
+        # The learner cannot bin a column that is missing throughout
+        seen = ~np.isnan(taught.inputs).all(axis=0)
+        if not seen.all():
+            taught, asked = (
+                RowsSeen(rows.inputs[:, seen], rows.outcome) for rows in (taught, asked)
             )
-        return np.where(evidence.hidden, scores, np.nan)
+        return part(taught, asked, partial(_fit_regressor, self.max_bins, self.rounds))
 
 
-def _append_class(evidence: Evidence) -> Floats:
-    """Put features and class code side by side, (n, f + 1)."""
+class RowsSeen(NamedTuple):
+    """Features and class code (r, f + 1) of some records, and their logit-scaled confidence (r,)."""
+
+    inputs: Floats
+    outcome: Floats
+
+
+def _take_rows(evidence: Evidence, rows: Ints | Bools) -> RowsSeen:
+    """Take what the regressors read of the records at `rows`.
+
+    Nothing is computed of the others, of which there may be many more.
+    """
     assert evidence.features is not None
-    return np.column_stack([evidence.features, evidence.labels])
+    own = Evidence(
+        evidence.signal, evidence.target[rows], evidence.labels[rows], evidence.known[rows]
+    )
+    inputs = np.empty((len(own.labels), evidence.features.shape[1] + 1))
+    inputs[:, :-1], inputs[:, -1] = evidence.features[rows], own.labels
+    return RowsSeen(inputs, true_class_logit(own))
 
 
 def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
@@ -137,34 +158,33 @@ def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floa
     return _interpolate_score(statistic, quantiles)
 
 
-def _score_feature_gaussian(
-    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools, fit: Callable[..., Any]
-) -> Floats:
-    """Compute the z-score of the hidden records under a predicted mean and spread."""
-    centre = fit(inputs[learn], statistic[learn], "squared_error")
+def _score_feature_gaussian(taught: RowsSeen, asked: RowsSeen, fit: Callable[..., Any]) -> Floats:
+    """Compute the z-score of the records asked about under a predicted mean and spread."""
+    centre = fit(taught.inputs, taught.outcome, "squared_error")
     # The spread is predicted too, since some records are harder to predict than others
-    residual = np.abs(statistic[learn] - centre.predict(inputs[learn]))
-    spread = fit(inputs[learn], residual, "squared_error")
+    residual = np.abs(taught.outcome - centre.predict(taught.inputs))
+    spread = fit(taught.inputs, residual, "squared_error")
     # A predicted spread near zero would let a tiny residual outrank all others
     floor = 0.1 * float(residual.mean()) + 1e-12
-    scale = np.maximum(spread.predict(inputs[hidden]), floor)
-    return np.asarray(
-        (statistic[hidden] - centre.predict(inputs[hidden])) / scale, dtype=np.float64
-    )
+    scale = np.maximum(spread.predict(asked.inputs), floor)
+    return np.asarray((asked.outcome - centre.predict(asked.inputs)) / scale, dtype=np.float64)
 
 
-def _score_feature_quantiles(
-    inputs: Floats, statistic: Floats, learn: Ints, hidden: Bools, fit: Callable[..., Any]
-) -> Floats:
-    """Find the position of the hidden records among the quantiles predicted at `LEVELS`."""
-    models = [fit(inputs[learn], statistic[learn], "quantile", level) for level in LEVELS]
-    quantiles = np.column_stack([model.predict(inputs[hidden]) for model in models])
+def _score_feature_quantiles(taught: RowsSeen, asked: RowsSeen, fit: Callable[..., Any]) -> Floats:
+    """Find the position of the records asked about among the quantiles predicted at `LEVELS`."""
+    models = [fit(taught.inputs, taught.outcome, "quantile", level) for level in LEVELS]
+    quantiles = np.column_stack([model.predict(asked.inputs) for model in models])
     # Quantiles are fitted one by one and may cross: made to rise
-    return _interpolate_score(statistic[hidden], np.maximum.accumulate(quantiles, axis=1))
+    return _interpolate_score(asked.outcome, np.maximum.accumulate(quantiles, axis=1))
 
 
 def _fit_regressor(
-    max_bins: int, inputs: Floats, outcome: Floats, loss: str, level: float | None = None
+    max_bins: int,
+    rounds: int,
+    inputs: Floats,
+    outcome: Floats,
+    loss: str,
+    level: float | None = None,
 ) -> Any:
     """Fit boosted trees to `outcome` (n,) from `inputs` (n, f), deterministically."""
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -172,9 +192,10 @@ def _fit_regressor(
     model = HistGradientBoostingRegressor(
         loss=loss,
         quantile=level,
-        # Few small trees, as there may be few known records; all of them are used
-        max_iter=20,
-        learning_rate=0.3,
+        # Small trees, as there may be few known records; all of them are used
+        max_iter=rounds,
+        # Fewer rounds take larger steps
+        learning_rate=6.0 / rounds,
         max_leaf_nodes=15,
         min_samples_leaf=20,
         early_stopping=False,
