@@ -34,17 +34,17 @@ COMPARED = 2.5e-7  # one that compares with reference models: for each record an
 # Quantile regression on features, all folds: in all, for each record, and the records up to which
 # fitting takes longer
 QUANTILE = (
-    5.5,
-    2.3e-4,
+    1.8,
+    7.8e-5,
     50_000,
 )
 FURTHER = 0.05  # share of that which a record beyond them takes: it is scored only
 # An attack classifier: `audit --attacks shokri` on Location-30, 8 references, 28 s for 465
 CLASSIFIER = 0.06
 # All numbers of one attack on some records, by the root of their number: so many ranks matter
-PART = 4.5e-4
+PART = 3.0e-4
 # The simulation of what the audit could have seen, by the root of the number of non-members
-SIMULATED = 0.03
+SIMULATED = 0.018
 # The blind control: in all, for each record and column, and the most records it looks at
 BLIND = (
     0.1,
