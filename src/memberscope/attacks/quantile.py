@@ -11,17 +11,20 @@ References:
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from memberscope.attacks._inputs import require_needs, true_class_logit
 from memberscope.types import Access, Bools, Evidence, Floats, Ints, Needs
 
 LEVELS = (0.5, 0.75, 0.9, 0.95, 0.99)  # quantiles predicted; scores in between are interpolated
+MISSING = 255  # in place of a bin
 SHRINKAGE = 5.0  # pseudo-records of the overall distribution added to each class
 
 
@@ -72,53 +75,95 @@ class Quantile:
         Raises:
             UnmetNeedError: The evidence lacks known non-members, or features where they are needed.
         """
-        require_needs(self, evidence)
-        learn = np.flatnonzero(evidence.known == 0)
-        if len(learn) > self.max_fit:
-            # Sorted, so that the fit does not depend on the order of the draw
-            learn = np.sort(rng.choice(learn, self.max_fit, replace=False))
-        score = self._score_by_class if self.given == "class" else self._score_by_features
-        scores = np.full(len(evidence.labels), np.nan)
-        scores[evidence.hidden] = score(evidence, learn)
-        return scores
-
-    def _score_by_class(self, evidence: Evidence, learn: Ints) -> Floats:
-        """Score the hidden records (h,) by those at `learn` of their class."""
-        part = _score_class_gaussian if self.model == "gaussian" else _score_class_quantiles
-        return part(true_class_logit(evidence), evidence.labels, learn)[evidence.hidden]
-
-    def _score_by_features(self, evidence: Evidence, learn: Ints) -> Floats:
-        """Score the hidden records (h,) by those at `learn` with features like theirs."""
-        part = _score_feature_gaussian if self.model == "gaussian" else _score_feature_quantiles
-        taught, asked = _take_rows(evidence, learn), _take_rows(evidence, evidence.hidden)
-        # The learner cannot bin a column that is missing throughout
-        seen = ~np.isnan(taught.inputs).all(axis=0)
-        if not seen.all():
-            taught, asked = (
-                RowsSeen(rows.inputs[:, seen], rows.outcome) for rows in (taught, asked)
-            )
-        return part(taught, asked, partial(_fit_regressor, self.max_bins, self.rounds))
+        return FoldedQuantile(self).score(evidence, rng)
 
 
 class RowsSeen(NamedTuple):
-    """Features and class code (r, f + 1) of some records, and their logit-scaled confidence (r,)."""
+    """What the regressors read of some records.
 
-    inputs: Floats
+    Attributes:
+        bins: Bin (r, f + 1) of each feature and of the class code, `MISSING` where there is none.
+        outcome: Logit-scaled confidence (r,).
+    """
+
+    bins: NDArray[np.uint8]
     outcome: Floats
 
+    def take(self, rows: Ints | Bools) -> tuple[Floats, Floats]:
+        """Take bins (s, f + 1), NaN where missing, and outcome (s,) of the records at `rows`."""
+        # Column by column in memory, as the learner reads them
+        inputs = np.asfortranarray(self.bins[rows], dtype=np.float64)
+        inputs[inputs == MISSING] = np.nan
+        return inputs, self.outcome[rows]
 
-def _take_rows(evidence: Evidence, rows: Ints | Bools) -> RowsSeen:
-    """Take what the regressors read of the records at `rows`.
 
-    Nothing is computed of the others, of which there may be many more.
+@dataclass(frozen=True, eq=False)
+class FoldedQuantile:
+    """The attack on one evidence, of which other records are known at each call.
+
+    What does not depend on who is known is computed once: the logit-scaled confidence, and the bins
+    of the features, which every fit would otherwise look for anew.
     """
-    assert evidence.features is not None
-    own = Evidence(
-        evidence.signal, evidence.target[rows], evidence.labels[rows], evidence.known[rows]
-    )
-    inputs = np.empty((len(own.labels), evidence.features.shape[1] + 1))
-    inputs[:, :-1], inputs[:, -1] = evidence.features[rows], own.labels
-    return RowsSeen(inputs, true_class_logit(own))
+
+    attack: Quantile
+    _kept: list[RowsSeen] = field(default_factory=list, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give the scores (n,) of the hidden records, NaN elsewhere.
+
+        Raises:
+            UnmetNeedError: The evidence lacks known non-members, or features where they are needed.
+        """
+        require_needs(self.attack, evidence)
+        learn = np.flatnonzero(evidence.known == 0)
+        if len(learn) > self.attack.max_fit:
+            # Sorted, so that the fit does not depend on the order of the draw
+            learn = np.sort(rng.choice(learn, self.attack.max_fit, replace=False))
+        rows = self._read_rows(evidence)
+        gaussian = self.attack.model == "gaussian"
+        scores = np.full(len(rows.outcome), np.nan)
+        if self.attack.given == "class":
+            by_class = _score_class_gaussian if gaussian else _score_class_quantiles
+            found = by_class(rows.outcome, evidence.labels, learn)[evidence.hidden]
+        else:
+            by_features = _score_feature_gaussian if gaussian else _score_feature_quantiles
+            fit = partial(_fit_regressor, self.attack)
+            found = by_features(rows.take(learn), rows.take(evidence.hidden), fit)
+        scores[evidence.hidden] = found
+        return scores
+
+    def _read_rows(self, evidence: Evidence) -> RowsSeen:
+        """Read all records once, whichever thread comes first."""
+        with self._lock:
+            if not self._kept:
+                bins = np.empty((len(evidence), 0), dtype=np.uint8)
+                if self.attack.given == "features":
+                    assert evidence.features is not None
+                    columns = [*evidence.features.T, evidence.labels.astype(np.float64)]
+                    bins = np.stack(
+                        [_bin_column(column, self.attack.max_bins) for column in columns], axis=1
+                    )
+                self._kept.append(RowsSeen(bins, true_class_logit(evidence)))
+        return self._kept[0]
+
+
+def _bin_column(column: Floats, max_bins: int) -> NDArray[np.uint8]:
+    """Number the bin (n,) of each value, from the lowest, with about as many values in each.
+
+    A column of few different values has one bin for each.
+
+    >>> _bin_column(np.array([3.0, np.nan, 1.0, 3.0]), 63).tolist()
+    [1, 255, 0, 1]
+    """
+    missing = np.isnan(column)
+    ordered = np.sort(column[~missing])
+    distinct = ordered[np.append(True, ordered[1:] != ordered[:-1])] if len(ordered) else ordered
+    if len(distinct) > max_bins:
+        distinct = np.unique(ordered[np.arange(1, max_bins + 1) * len(ordered) // max_bins - 1])
+    # Values up to a bin's highest belong to it, and all above the last but one to the last
+    found = np.searchsorted(distinct[:-1], column, side="left")
+    return np.where(missing, MISSING, found).astype(np.uint8)
 
 
 def _score_class_gaussian(statistic: Floats, labels: Ints, learn: Ints) -> Floats:
@@ -158,33 +203,33 @@ def _score_class_quantiles(statistic: Floats, labels: Ints, learn: Ints) -> Floa
     return _interpolate_score(statistic, quantiles)
 
 
-def _score_feature_gaussian(taught: RowsSeen, asked: RowsSeen, fit: Callable[..., Any]) -> Floats:
+def _score_feature_gaussian(
+    taught: tuple[Floats, Floats], asked: tuple[Floats, Floats], fit: Callable[..., Any]
+) -> Floats:
     """Compute the z-score of the records asked about under a predicted mean and spread."""
-    centre = fit(taught.inputs, taught.outcome, "squared_error")
+    inputs, outcome = taught
+    centre = fit(inputs, outcome, "squared_error")
     # The spread is predicted too, since some records are harder to predict than others
-    residual = np.abs(taught.outcome - centre.predict(taught.inputs))
-    spread = fit(taught.inputs, residual, "squared_error")
+    residual = np.abs(outcome - centre.predict(inputs))
+    spread = fit(inputs, residual, "squared_error")
     # A predicted spread near zero would let a tiny residual outrank all others
     floor = 0.1 * float(residual.mean()) + 1e-12
-    scale = np.maximum(spread.predict(asked.inputs), floor)
-    return np.asarray((asked.outcome - centre.predict(asked.inputs)) / scale, dtype=np.float64)
+    scale = np.maximum(spread.predict(asked[0]), floor)
+    return np.asarray((asked[1] - centre.predict(asked[0])) / scale, dtype=np.float64)
 
 
-def _score_feature_quantiles(taught: RowsSeen, asked: RowsSeen, fit: Callable[..., Any]) -> Floats:
+def _score_feature_quantiles(
+    taught: tuple[Floats, Floats], asked: tuple[Floats, Floats], fit: Callable[..., Any]
+) -> Floats:
     """Find the position of the records asked about among the quantiles predicted at `LEVELS`."""
-    models = [fit(taught.inputs, taught.outcome, "quantile", level) for level in LEVELS]
-    quantiles = np.column_stack([model.predict(asked.inputs) for model in models])
+    models = [fit(*taught, "quantile", level) for level in LEVELS]
+    quantiles = np.column_stack([model.predict(asked[0]) for model in models])
     # Quantiles are fitted one by one and may cross: made to rise
-    return _interpolate_score(asked.outcome, np.maximum.accumulate(quantiles, axis=1))
+    return _interpolate_score(asked[1], np.maximum.accumulate(quantiles, axis=1))
 
 
 def _fit_regressor(
-    max_bins: int,
-    rounds: int,
-    inputs: Floats,
-    outcome: Floats,
-    loss: str,
-    level: float | None = None,
+    attack: Quantile, inputs: Floats, outcome: Floats, loss: str, level: float | None = None
 ) -> Any:
     """Fit boosted trees to `outcome` (n,) from `inputs` (n, f), deterministically."""
     from sklearn.ensemble import HistGradientBoostingRegressor
@@ -193,13 +238,13 @@ def _fit_regressor(
         loss=loss,
         quantile=level,
         # Small trees, as there may be few known records; all of them are used
-        max_iter=rounds,
+        max_iter=attack.rounds,
         # Fewer rounds take larger steps
-        learning_rate=6.0 / rounds,
+        learning_rate=6.0 / attack.rounds,
         max_leaf_nodes=15,
         min_samples_leaf=20,
         early_stopping=False,
-        max_bins=max_bins,
+        max_bins=attack.max_bins,
     )
     return model.fit(inputs, outcome)
 

@@ -48,6 +48,7 @@ from memberscope.attacks._inputs import (
     true_class_margin,
     true_class_probability,
 )
+from memberscope.attacks.quantile import FoldedQuantile, Quantile
 from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal, SignalSpec
 
 PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
@@ -147,6 +148,8 @@ def build_fold_scorer(attack: Attack) -> Callable[[Evidence, np.random.Generator
     """
     if isinstance(attack, _OneStatistic) and attack.thresholds == "per_class":
         return FoldedStatistic(attack, attack._statistic).score
+    if isinstance(attack, Quantile):
+        return FoldedQuantile(attack).score
     return attack.score
 
 

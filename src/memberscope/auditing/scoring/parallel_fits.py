@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from memberscope._parallel import map_in_parallel
+from memberscope.attacks import build_fold_scorer
 from memberscope.auditing.scoring.crossfit import (
     FoldScores,
     list_hidden_folds,
@@ -42,6 +43,7 @@ def fit_slow_attacks(
     `crossfit_attack`; nothing for attacks that are fast, and for those that cannot run.
     """
     n_folds = int(fold.max()) + 1
+    scorers = [build_fold_scorer(attack) for attack in attacks]
     tasks = [
         (index, hidden)
         for index, attack in enumerate(attacks)
@@ -52,8 +54,7 @@ def fit_slow_attacks(
     def fit(task: tuple[int, tuple[int, ...]]) -> Floats | None:
         index, hidden = task
         try:
-            score = attacks[index].score
-            return score_hidden_folds(score, evidence(index), member, fold, seed, hidden)
+            return score_hidden_folds(scorers[index], evidence(index), member, fold, seed, hidden)
         # Cross-fitting raises it again, where the reason is wanted
         except UnmetNeedError:
             return None
