@@ -14,20 +14,22 @@ from memberscope.reports.select import (
     find_headline,
     summarise_further_targets,
 )
+from memberscope.types import Estimate
 
 SHOWN = 4  # rows of groups and records that are open
 
 
 def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
     """Build the table of classes and groups at the headline's rate, the most exposed first."""
-    fpr = _choose_rate(result)
+    fpr, best = _choose_rate(result), result.diagnostics.leading
+    leading = "one attack" if best is None else best.attack
     rate = format_percentage(fpr)
     head = (
         "group",
         "members, others",
         "AUC",
         f"found, if {rate} of its own others are accused",
-        f"at one threshold for all (aimed at {rate}): found; wrongly accused",
+        f"by {leading}, at one threshold for all (aimed at {rate}): found; wrongly accused",
     )
     shown = [_list_cells(row, fpr) for row in _rank_rows(rows, fpr)]
     return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
@@ -57,10 +59,21 @@ def _list_cells(row: GroupRow, fpr: float) -> Row:
     return (
         row.group,
         f"{row.n_members:,}, {row.n_non_members:,}",
-        Cell(format_estimate(row.auc, rate=False), drawn=row.auc),
-        format_estimate(row.rates.get((fpr, "tpr", "best"))),
+        Cell(format_estimate(row.auc, rate=False), note=_name_finder(row.auc), drawn=row.auc),
+        _build_found_cell(row, fpr),
         format_estimate(None) if found is None or accused is None else both,
     )
+
+
+def _build_found_cell(row: GroupRow, fpr: float) -> Cell:
+    """Build the cell of the members found in a group, with the attack that finds them."""
+    entry = row.rates.get((fpr, "tpr", "best"))
+    return Cell(format_estimate(entry), note=_name_finder(entry))
+
+
+def _name_finder(entry: Estimate | None) -> str:
+    """Name the attack that reached a number; empty where there is none."""
+    return "" if entry is None else f"by {entry.reaching_attack}"
 
 
 def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
@@ -202,14 +215,15 @@ def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None
         return None
     fpr = _choose_rate(result)
     return Table(
-        f"Groups: members found if {format_percentage(fpr)} of a group's other records are accused",
+        f"Groups: members found if {format_percentage(fpr)} of a group's other records are accused, "
+        "each by the attack that finds most there",
         ("group", "training records", "other records", "members found"),
         [
             (
                 row.group,
                 f"{row.n_members:,}",
                 f"{row.n_non_members:,}",
-                format_estimate(row.rates.get((fpr, "tpr", "best"))),
+                _build_found_cell(row, fpr),
             )
             for row in _rank_rows(rows, fpr)
         ],
