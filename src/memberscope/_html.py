@@ -38,7 +38,7 @@ def keep_options_whole(text: object) -> Markup:
     # Imported here, since most commands render nothing
     from markupsafe import Markup, escape
 
-    return Markup(OPTION.sub(r'<span class="option">\g<0></span>', str(escape(text))))  # noqa: S704
+    return Markup(OPTION.sub(r'<span class="option">\g<0></span>', str(escape(text))))
 
 
 def build_content_policy(scripts: list[str], styles: list[str]) -> str:
