@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isclose
 
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.compare.comparability import (
@@ -104,8 +105,12 @@ def compare(
         float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])
     ]
     compared = [
-        _evaluate_measure(
-            measure, confidence, corrected[claims.index(measure)] if measure in claims else None
+        _show_own_intervals(
+            _evaluate_measure(
+                measure, confidence, corrected[claims.index(measure)] if measure in claims else None
+            ),
+            before,
+            after,
         )
         for measure in measures
     ]
@@ -286,6 +291,35 @@ def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None
         p_value is not None,
         p_value,
     )
+
+
+def _show_own_intervals(entry: Compared, before: Result, after: Result) -> Compared:
+    """Show each audit's own interval of a number that it holds, as its report does.
+
+    The difference keeps its interval, whose limits on each side may be wider. A number over the
+    attacks that both ran is another one than the audit's, where the audit's strongest is not among
+    them.
+    """
+    confidence = after.plan.confidence
+    return replace(
+        entry,
+        before=_find_own_interval(entry, entry.before, before, confidence),
+        after=_find_own_interval(entry, entry.after, after, confidence),
+    )
+
+
+def _find_own_interval(
+    entry: Compared, shown: ValueWithLimits, result: Result, confidence: float
+) -> ValueWithLimits:
+    """Find the interval of an audit's own estimate of `shown`; `shown` where it has none."""
+    for own in () if entry.attack is None else select_headline_estimates(result, {entry.attack}):
+        place = (own.access, own.restriction, own.metric, own.fpr)
+        if place != (entry.access, entry.restriction, entry.metric, entry.fpr):
+            continue
+        # Rounding alone may tell a value from the one that was stored
+        if own.confidence == confidence and isclose(own.value, shown.value, abs_tol=1e-9):
+            return ValueWithLimits(own.value, own.low, own.high)
+    return shown
 
 
 def _drop_interval_method(interval: Interval) -> ValueWithLimits:
