@@ -223,7 +223,9 @@ def test_the_report_says_what_a_longer_audit_adds_and_how_long_it_takes():
     rows = {row[0].text: row[1] for row in build_longer_table(quick).rows}
     assert list(rows) == ["--effort normal", "--effort thorough"]
     for words in rows.values():
-        assert re.search(r"searches of \d+ queries a record.*, about \d+(\.\d)? (s|min|h)$", words)
+        assert re.search(
+            r"searches of \d+ queries for each record.*, about \d+(\.\d)? (s|min|h)$", words
+        )
     page = render_report(quick)
     assert all(words in page for words in rows.values())
     # In the summary, too, and not among the versions

@@ -194,7 +194,11 @@ def describe_threat(result: Result) -> str:
         "white_box": "everything about the model",
     }[threat.access]
     budget = threat.query_budget
-    asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
+    asks = (
+        "as many queries as it likes"
+        if budget is None
+        else f"at most {budget} queries about each record"
+    )
     # What was spent may be far below what was granted
     used = max((entry.queries for entry in select_estimates(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
@@ -203,7 +207,7 @@ def describe_threat(result: Result) -> str:
     trained = count_references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
-        f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who "
+        f"An adversary who is given {returns}, with {asks} (this audit used {spent} for each), who "
         "knows the truth about some "
         f"other records{trains}, and who tries records of which "
         f"{format_percentage(threat.prior)} are members."

@@ -14,7 +14,6 @@ from memberscope.reports.select import (
     find_headline,
     summarise_further_targets,
 )
-from memberscope.types import Estimate
 
 SHOWN = 4  # rows of groups and records that are open
 
@@ -28,8 +27,8 @@ def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
         "group",
         "members, others",
         "AUC",
-        f"found, if {rate} of its own others are accused",
-        f"by {leading}, at one threshold for all (aimed at {rate}): found; wrongly accused",
+        f"members found, if {rate} of its others are named by mistake",
+        f"by {leading} at one threshold for all, aimed at {rate}: found; named by mistake",
     )
     shown = [_list_cells(row, fpr) for row in _rank_rows(rows, fpr)]
     return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
@@ -59,21 +58,16 @@ def _list_cells(row: GroupRow, fpr: float) -> Row:
     return (
         row.group,
         f"{row.n_members:,}, {row.n_non_members:,}",
-        Cell(format_estimate(row.auc, rate=False), note=_name_finder(row.auc), drawn=row.auc),
-        _build_found_cell(row, fpr),
+        Cell(format_estimate(row.auc, rate=False), drawn=row.auc),
+        _describe_found(row, fpr),
         format_estimate(None) if found is None or accused is None else both,
     )
 
 
-def _build_found_cell(row: GroupRow, fpr: float) -> Cell:
-    """Build the cell of the members found in a group, with the attack that finds them."""
+def _describe_found(row: GroupRow, fpr: float) -> str:
+    """Describe the members found in a group, with the attack that finds them."""
     entry = row.rates.get((fpr, "tpr", "best"))
-    return Cell(format_estimate(entry), note=_name_finder(entry))
-
-
-def _name_finder(entry: Estimate | None) -> str:
-    """Name the attack that reached a number; empty where there is none."""
-    return "" if entry is None else f"by {entry.reaching_attack}"
+    return format_estimate(entry) + ("" if entry is None else f", by {entry.reaching_attack}")
 
 
 def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
@@ -83,7 +77,7 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
         name_record_column(show_ids=show_ids),
         "class",
         f"probability of membership, if {format_percentage(result.plan.threat.prior)} are members",
-        "other records that score lower",
+        "other records that look less like members",
     ]
     rows: list[Row] = []
     for entry in result.exposed:
@@ -102,7 +96,7 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
     )
 
 
-EFFECT = "effect of training on the record"
+EFFECT = "effect of training on the answer"
 
 
 def name_record_column(*, show_ids: bool) -> str:
@@ -215,15 +209,15 @@ def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None
         return None
     fpr = _choose_rate(result)
     return Table(
-        f"Groups: members found if {format_percentage(fpr)} of a group's other records are accused, "
-        "each by the attack that finds most there",
+        f"Groups: members found if {format_percentage(fpr)} of a group's other records are named by "
+        "mistake, each by the attack that finds most there",
         ("group", "training records", "other records", "members found"),
         [
             (
                 row.group,
                 f"{row.n_members:,}",
                 f"{row.n_non_members:,}",
-                _build_found_cell(row, fpr),
+                _describe_found(row, fpr),
             )
             for row in _rank_rows(rows, fpr)
         ],

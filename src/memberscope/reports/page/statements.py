@@ -144,7 +144,7 @@ def _state_measured(result: Result) -> list[str]:
         "No rate could be measured with so few records."
         if best is None
         else f"The strongest attack that ran found {format_interval(best)} of the training records "
-        f"while it wrongly accused {format_percentage(best.fpr)} of the others."
+        f"while it named {format_percentage(best.fpr)} of the others by mistake."
     )
     return [
         found,
