@@ -28,7 +28,7 @@ def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
         "members, others",
         "AUC",
         f"members found, if {rate} of its others are named by mistake",
-        f"by {leading} at one threshold for all, aimed at {rate}: found; named by mistake",
+        f"one threshold of {leading} for all, aimed at {rate}: found; named by mistake",
     )
     shown = [_list_cells(row, fpr) for row in _rank_rows(rows, fpr)]
     return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
@@ -77,7 +77,7 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
         name_record_column(show_ids=show_ids),
         "class",
         f"probability of membership, if {format_percentage(result.plan.threat.prior)} are members",
-        "other records that look less like members",
+        "others that look less like members",
     ]
     rows: list[Row] = []
     for entry in result.exposed:
@@ -209,8 +209,8 @@ def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None
         return None
     fpr = _choose_rate(result)
     return Table(
-        f"Groups: members found if {format_percentage(fpr)} of a group's other records are named by "
-        "mistake, each by the attack that finds most there",
+        f"Groups: members found by each one's strongest attack, if {format_percentage(fpr)} of its "
+        "others are named by mistake",
         ("group", "training records", "other records", "members found"),
         [
             (
