@@ -113,7 +113,7 @@ def test_without_a_policy_nothing_is_judged(result):
     said = compose_statements(bare)
     assert "neither passes nor fails" in said[2] and len(said) == 3
     assert "No policy was given, so nothing was judged" in render_report(bare)
-    assert "memberscope audit … --policy standard" in render_report(bare)
+    assert "memberscope audit … --policy standard" in read_page(bare)
 
 
 def test_a_date_is_the_audits_or_none(result):
