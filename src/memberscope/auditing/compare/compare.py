@@ -94,7 +94,7 @@ def compare(
     called = list(names) if names else [f"release {i + 1}" for i in range(len(results))]
     _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
-    before, after = results[place], results[-1]
+    before, after = audits = results[place], results[-1]
     confidence = after.plan.confidence
     # Obstacles stop the verdict, not the numbers, which are shown anyway
     hindrances = list_obstacles(before, after)
@@ -105,12 +105,8 @@ def compare(
         float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])
     ]
     compared = [
-        _show_own_intervals(
-            _evaluate_measure(
-                measure, confidence, corrected[claims.index(measure)] if measure in claims else None
-            ),
-            before,
-            after,
+        _evaluate_measure(
+            measure, audits, corrected[claims.index(measure)] if measure in claims else None
         )
         for measure in measures
     ]
@@ -274,10 +270,13 @@ def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> se
     return set(ample[:1] or rates[-1:])
 
 
-def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None) -> Compared:
-    """Evaluate a measure at one confidence."""
+def _evaluate_measure(
+    measure: Measure, audits: tuple[Result, Result], p_value: float | None
+) -> Compared:
+    """Evaluate a measure of two audits at the confidence of the later one."""
+    confidence = audits[1].plan.confidence
     change = measure.change(confidence)
-    return Compared(
+    found = Compared(
         measure.attack,
         measure.access,
         measure.restriction,
@@ -291,6 +290,7 @@ def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None
         p_value is not None,
         p_value,
     )
+    return _show_own_intervals(found, *audits)
 
 
 def _show_own_intervals(entry: Compared, before: Result, after: Result) -> Compared:
