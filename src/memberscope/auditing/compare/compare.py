@@ -96,10 +96,9 @@ def compare(
     place = 0 if baseline == "first" else len(results) - 2
     before, after = audits = results[place], results[-1]
     confidence = after.plan.confidence
-    # Obstacles stop the verdict, not the numbers, which are shown anyway
     hindrances = list_obstacles(before, after)
     measures, notes = _measure_changes(before, after)
-    # Only claims are tested, and corrected for each other; all other numbers are exploratory
+    # Only claims are tested, and corrected for each other; obstacles leave the numbers shown
     claims = [] if hindrances else _select_claims(measures, before, after)
     corrected = [
         float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])
