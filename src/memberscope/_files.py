@@ -8,12 +8,14 @@ import os
 import stat
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError
 
+IGNORE_FILE = ".gitignore"
+ANSWERS = ("signals", "ledger.sqlite")  # how the names of kept answers begin
 LARGEST_JSON = 64 << 20  # bytes; the result of a hundred groups and all attacks has a tenth of them
 
 
@@ -59,6 +61,41 @@ def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def keep_out_of_git(folder: Path) -> Iterator[None]:
+    r"""Leave the folder that is made inside out of git, by a `.gitignore` of its own.
+
+    A folder that held something else before stays as it is. One with nothing but the answers that a
+    stopped run left counts as new.
+
+    >>> import tempfile
+    >>> made = Path(tempfile.mkdtemp()) / "out"
+    >>> with keep_out_of_git(made):
+    ...     made.mkdir()
+    >>> (made / IGNORE_FILE).read_text()
+    '*\n'
+    """
+    held = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    try:
+        yield
+    # After a run that failed, too, since what it measured is kept
+    finally:
+        if all(name.startswith(ANSWERS) for name in held) and folder.is_dir():
+            # An audit that is finished must not be lost for this file
+            with suppress(InputError):
+                ignore_folder(folder)
+
+
+def ignore_folder(folder: Path) -> None:
+    """Write the `.gitignore` of a folder that nobody should commit unasked.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    with translate_disk_errors(folder):
+        (folder / IGNORE_FILE).write_text("*\n", encoding="utf-8")
 
 
 def read_json(path: str | Path, largest: int = LARGEST_JSON) -> Any:

@@ -73,6 +73,33 @@ def releases():
     ]
 
 
+def test_each_audits_own_interval_stands_beside_its_number(releases):
+    """One number has one interval: that of the report; only the difference has its own."""
+    results = releases[:2]
+    bare = [entry.model_copy(update={"arrays": None}) for entry in results]
+    for audits in (results, bare):
+        seen = 0
+        for entry in compare(audits).compared:
+            for result, shown in zip(audits, (entry.before, entry.after), strict=True):
+                own = [
+                    one
+                    for one in result.estimates
+                    if (one.attack, one.access, one.metric)
+                    == (entry.attack, entry.access, entry.metric)
+                    and one.fpr == entry.fpr
+                    and one.threshold in (None, "best")
+                    and one.group is None
+                ]
+                if entry.attack is not None:
+                    assert [(one.value, one.low, one.high) for one in own] == [
+                        (shown.value, shown.low, shown.high)
+                    ]
+                    seen += 1
+            gain = entry.difference
+            assert gain.low <= gain.value <= gain.high
+        assert seen > 10
+
+
 def test_a_release_that_leaks_more_is_seen_with_paired_intervals(releases):
     found = compare(releases[:2])
     assert (

@@ -203,8 +203,8 @@ def test_the_first_lines_say_what_a_longer_audit_adds():
     )
     notes = [line.removeprefix("note: ") for line in said if line.startswith("note: ")]
     assert notes[0].startswith(f"Effort quick: searches of {BOUNDARY} (boundary) and 128 (noise)")
-    assert notes[1].startswith("--effort normal: searches of 128 queries a record, about")
-    assert "; --effort thorough: searches of 512 queries a record, about" in notes[1]
+    assert notes[1].startswith("--effort normal: searches of 128 queries for each record, about")
+    assert "; --effort thorough: searches of 512 queries for each record, about" in notes[1]
     assert sum("ffort" in note for note in notes) == 2
 
 
@@ -215,7 +215,7 @@ def test_a_resumed_audit_knows_what_longer_ones_would_run(tmp_path):
     subject = make_subject(wrap(tree), *sides)
     first, again = (resume_audit(Plan(**QUIET), subject, tmp_path / "out") for _ in range(2))
     said = first.environment["longer_audit_thorough"]
-    assert said.startswith("searches of 512 queries a record, about")
+    assert said.startswith("searches of 512 queries for each record, about")
     # Nothing is timed again, so the time is not told
     assert again.environment["longer_audit_thorough"] == said.partition(", about")[0]
     thorough = Plan(**QUIET, effort="thorough", search_queries=4)

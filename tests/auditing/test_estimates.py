@@ -7,7 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from memberscope.auditing import AttackScores, AuditArrays, EstimateSettings, recompute_estimates
+from memberscope.auditing import (
+    STRONGEST,
+    AttackScores,
+    AuditArrays,
+    EstimateSettings,
+    recompute_estimates,
+)
 from memberscope.auditing.estimates.attack_part import build_whole_part, restrict_part
 from memberscope.auditing.estimates.ranking import build_ranking, rank_score_vectors
 from memberscope.statistics import (
@@ -65,16 +71,44 @@ def estimate(held: AuditArrays, **given):
 def test_the_short_list_is_the_long_one_without_groups_of_attacks_that_do_not_lead(unit):
     every, usual = estimate(arrays(unit), all_estimates=True), estimate(arrays(unit))
     leading = {("gap", "label"), ("loss", "probabilities")}
+    strongest = {(STRONGEST, "label"), (STRONGEST, "probabilities")}
     assert usual == [
-        entry for entry in every if entry.group is None or (entry.attack, entry.access) in leading
+        entry
+        for entry in every
+        if entry.group is None or (entry.attack, entry.access) in leading | strongest
     ]
-    assert {(entry.attack, entry.access) for entry in usual if entry.group} == leading
+    assert {(entry.attack, entry.access) for entry in usual if entry.group} == leading | strongest
     groups = {f"{name}={value}" for name, values in VALUES.items() for value in values}
     for found in (every, usual):
         assert {entry.group for entry in found} == {None, *groups}
     assert {entry.attack for entry in every if entry.group} == {
-        entry.attack for entry in SCORED if entry.declared
+        STRONGEST,
+        *(entry.attack for entry in SCORED if entry.declared),
     }
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=["records", "units"])
+def test_the_strongest_attack_of_a_group_is_chosen_in_the_group(unit):
+    """Its value is the largest of the group, and its limits hold for all candidates at once."""
+    found = [entry for entry in estimate(arrays(unit), all_estimates=True) if entry.group]
+    strongest = [entry for entry in found if entry.attack == STRONGEST]
+    assert {entry.metric for entry in strongest} == {"auc", "tpr"}
+    ranking = build_ranking(arrays(unit), Access.PROBABILITIES)
+    levels = {level.at.access: level for level in ranking.levels if level.at.declared}
+    for entry in strongest:
+        # A candidate at the label level is one at the level above it, too
+        names = {(one.attack, one.access) for one in levels[entry.access].candidates}
+        others = [
+            one
+            for one in found
+            if (one.attack, one.access) in names
+            and (one.group, one.metric, one.fpr) == (entry.group, entry.metric, entry.fpr)
+            and one.threshold == entry.threshold
+        ]
+        best = max(others, key=lambda one: one.value)
+        assert (entry.value, entry.reached_by) == (best.value, best.attack)
+        assert entry.low <= max(one.low for one in others)
+        assert entry.high == max(one.high for one in others)
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=["records", "units"])

@@ -125,7 +125,9 @@ def test_a_threat_model_that_grants_less_is_weaker(worse):
         update={"threat_models": granted, "digests": {**weaker.digests, "plan": "another"}}
     )
     found = judge_against_baseline(worse, changed)
-    assert found.verdict == "INCONCLUSIVE" and "grants less of queries a record" in found.reason
+    assert (
+        found.verdict == "INCONCLUSIVE" and "grants less of queries for each record" in found.reason
+    )
 
 
 def test_an_attack_of_another_version_does_not_count_as_the_same(clean, worse):

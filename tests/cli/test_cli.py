@@ -55,7 +55,9 @@ def test_audit_writes_its_folder_and_returns_the_verdict(audited):
         "arrays.safetensors",
         "plan.json",
         "signals",
+        ".gitignore",
     }
+    assert (audited / "out" / ".gitignore").read_text() == "*\n"
     document = json.loads((audited / "out" / "result.json").read_text())
     assert document["verdict"] == "FAIL" and document["title"] == "s.csv"
     assert {entry["group"] for entry in document["estimates"]} >= {"sex=f", "class=1", None}

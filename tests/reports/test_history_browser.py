@@ -145,6 +145,27 @@ def test_hovering_tells_an_audit(page):
     assert said.startswith("2026-01-12, fraud: label 6.5% (1.5% to 11.5%); probabilities 13%")
 
 
+def test_audits_of_one_day_stand_beside_one_another_with_their_time(browser, tmp_path):
+    file = tmp_path / "h.sqlite"
+    minutes = [0, 1, 2, 300]
+    for number, minute in enumerate(minutes):
+        append_audit(file, make_past_audit(number, time=START + timedelta(minutes=minute)))
+    write_bundle(file, tmp_path / "bundle")
+    visit = Visit(browser, (tmp_path / "bundle" / "index.html").as_uri())
+    plot = visit.page.locator("#trends .u-over")
+    plot.scroll_into_view_if_needed()
+    box, said = plot.bounding_box(), []
+    for place in range(len(minutes)):
+        at = box["x"] + (place + 0.5) / len(minutes) * box["width"]
+        visit.page.mouse.move(at, box["y"] + box["height"] / 2)
+        visit.page.wait_for_timeout(150)
+        said.append(visit.page.locator("#trends .hover").inner_text().split(",")[0])
+    times = ["12:00", "12:01", "12:02", "17:00"]
+    assert said == [f"2026-01-01 {time}" for time in times]
+    assert visit.troubles == []
+    visit.page.close()
+
+
 def test_filters_by_model_verdict_and_date(page):
     page.locator("#verdict").select_option("FAIL")
     failed = count_rows(page)

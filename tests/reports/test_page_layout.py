@@ -220,3 +220,17 @@ def test_a_folded_chart_is_drawn_when_it_is_opened(open_page):
     page.locator("details:has(#reliability) > summary").click()
     page.locator("#reliability canvas").wait_for()
     assert page.locator("#reliability canvas").bounding_box()["width"] > 400
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_option_of_a_command_breaks_between_lines(open_page, width):
+    page = open_page(width=width)
+    page.evaluate(OPEN_ALL)
+    options = page.locator("main .option")
+    assert options.count() > 3
+    lines = "(words) => words.map((word) => word.getClientRects().length)"
+    assert set(options.evaluate_all(lines)) == {1}
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # A command is copied as it is typed
+    command = page.locator(".command").first.inner_text()
+    assert command.startswith("memberscope ") and "\n" not in command

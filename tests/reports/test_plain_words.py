@@ -37,10 +37,12 @@ STUMBLED_OVER = (
     "unaware: both",
     "fitted once a fold",
     "non-members a fold resolve",
-    "records to the model, one query a record",
+    "one query a record",
     "Against guessing",
     "where scores tie",
     "accuses",
+    "wrongly accused",
+    "are accused",
     "of the accused",
 )
 

@@ -284,7 +284,9 @@ def _compute_audit_cost(
 def _check_determinism(observed: Observed) -> Control:
     """Check whether asking the same records twice gave the same answers."""
     if observed.deterministic is None:
-        return Control(None, "Nothing was asked twice: the budget is one query a record.")
+        return Control(
+            None, "Nothing was asked twice, since the budget is one query for each record."
+        )
     if observed.deterministic:
         return Control(True, "Asked twice, the model answered the same.", observed.largest_change)
     why = (

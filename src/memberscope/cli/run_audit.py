@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from memberscope._files import keep_out_of_git
 from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_error, print_line
@@ -125,13 +126,14 @@ def audit_into_folder(
     from memberscope.reports import print_summary, show_progress, write_all
 
     console = Console()
-    with show_progress(console) as report, _tell_what_is_kept(report, out) as follow:
-        result = resume_audit(
-            plan, subject, out, training=training, overwrite=overwrite, progress=follow
-        )
-    # The environment is what may differ between two runs of the same audit
-    result = result.model_copy(update={"environment": {**result.environment, **place}})
-    write_all(result, out, records=records, show_ids=show_ids, arguments=arguments)
+    with keep_out_of_git(out):
+        with show_progress(console) as report, _tell_what_is_kept(report, out) as follow:
+            result = resume_audit(
+                plan, subject, out, training=training, overwrite=overwrite, progress=follow
+            )
+        # The environment is what may differ between two runs of the same audit
+        result = result.model_copy(update={"environment": {**result.environment, **place}})
+        write_all(result, out, records=records, show_ids=show_ids, arguments=arguments)
     keep_audit(result, out, history, kind=kind)
     print_summary(result, console, out, arguments, verbose=verbose)
     spend = read_target_facts(subject.target).spent

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memberscope._files import write_bytes
-from memberscope._html import build_content_policy, read_template
+from memberscope._html import build_content_policy, keep_options_whole, read_template
 from memberscope._text import format_percentage
 from memberscope.auditing import STRONGEST, Comparison
 from memberscope.auditing.documents import Compared, Release, TrendPoint
@@ -153,7 +153,7 @@ def render_comparison(comparison: Comparison) -> str:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["percent"] = format_percentage
+    environment.filters |= {"percent": format_percentage, "options": keep_options_whole}
     for name in (
         "format_value",
         "format_difference",

@@ -149,7 +149,8 @@ def _build_strongest_table(comparison: Comparison, *, wide: bool) -> Table:
     if claims:
         tests = "; ".join(f"{name_number(entry)} {entry.p_value:.2g}" for entry in claims)
         table.caption = (
-            "Changes of rates in percentage points.\n* decides the verdict; probability of such a rise by "
+            "Changes of rates in percentage points, with limits of the change itself; those of each "
+            "number stand in its own report.\n* decides the verdict; probability of such a rise by "
             f"chance, all claims allowed for: {tests}"
         )
         table.caption_justify = "left"

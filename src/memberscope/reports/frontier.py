@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from memberscope._files import read_json, write_bytes
-from memberscope._html import build_content_policy, read_template
+from memberscope._html import build_content_policy, keep_options_whole, read_template
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing.defend import FORMAT, Frontier, FrontierRow
 from memberscope.errors import InputError
@@ -103,6 +103,7 @@ def render_frontier(frontier: Frontier) -> str:
         "percent": format_percentage,
         "interval": lookup.format_interval,
         "in_words": describe_defence,
+        "options": keep_options_whole,
     }
     environment.globals |= {
         "number": format_number,

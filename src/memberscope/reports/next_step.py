@@ -134,6 +134,7 @@ def _has_kept_claim(result: Result, claim: AnyClaim, level: Place) -> bool:
             entry
             for entry in result.estimates
             if entry.group is not None
+            and entry.attack == STRONGEST
             and (entry.group == claim.group or entry.group.startswith(f"{claim.group}="))
             and (entry.access, entry.restriction, entry.target) == (*level, "target")
             and all(getattr(entry, key) == value for key, value in conditions.items())

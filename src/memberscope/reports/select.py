@@ -102,10 +102,10 @@ def find_headline(result: Result) -> Estimate | None:
 
 
 def list_group_estimates(result: Result) -> list[Estimate]:
-    """List what the leading attack finds in each class and group at the headline's rate and level.
+    """List what the strongest attack finds in each class and group, at the headline's rate and level.
 
-    Groups are estimated for the attack that leads over all rates, which need not be the one that
-    finds most at this rate.
+    The strongest is the one that finds most in the group itself, as in a policy's claims about
+    groups: another one would understate what the group risks.
     """
     best = find_headline(result)
     if best is None:
@@ -114,13 +114,13 @@ def list_group_estimates(result: Result) -> list[Estimate]:
         entry
         for entry in result.estimates
         if entry.group is not None
-        and entry.attack != STRONGEST
         and entry.target == "target"
         and (entry.metric, entry.fpr, entry.threshold) == ("tpr", best.fpr, "best")
         and (entry.access, entry.restriction) == (best.access, best.restriction)
     ]
-    # Where every attack was estimated by group, the one of the headline is meant
-    return [entry for entry in found if entry.attack == best.reaching_attack] or found
+    strongest = [entry for entry in found if entry.attack == STRONGEST]
+    # Results of earlier versions have groups of single attacks alone
+    return strongest or [entry for entry in found if entry.attack == best.reaching_attack] or found
 
 
 def format_interval(entry: NumberWithLimits, *, rate: bool = True) -> str:
@@ -194,7 +194,11 @@ def describe_threat(result: Result) -> str:
         "white_box": "everything about the model",
     }[threat.access]
     budget = threat.query_budget
-    asks = "as many queries as it likes" if budget is None else f"at most {budget} queries a record"
+    asks = (
+        "as many queries as it likes"
+        if budget is None
+        else f"at most {budget} queries about each record"
+    )
     # What was spent may be far below what was granted
     used = max((entry.queries for entry in select_estimates(result)), default=1)
     spent = "one" if used == 1 else f"up to {used}"
@@ -203,7 +207,7 @@ def describe_threat(result: Result) -> str:
     trained = count_references(result)
     trains = f", who can train {trained} models like it" if trained else ""
     return (
-        f"An adversary who is given {returns}, with {asks} (this audit used {spent} a record), who "
+        f"An adversary who is given {returns}, with {asks} (this audit used {spent} for each), who "
         "knows the truth about some "
         f"other records{trains}, and who tries records of which "
         f"{format_percentage(threat.prior)} are members."

@@ -184,7 +184,7 @@ def _choose_entries(shares: list[float]) -> list[int]:
 
 
 def _list_worst_group(result: Result) -> list[Text]:
-    """Say in which class or group the leading attack finds most."""
+    """Say in which class or group most is found, each by the attack that finds most there."""
     found = find_worst_group(result)
     if found is None:
         return []
@@ -192,8 +192,8 @@ def _list_worst_group(result: Result) -> list[Text]:
     name = " ".join(escape_controls(str(worst.group)).split())[:TITLE]
     return [
         Text(
-            f"Worst group: {name}, {format_interval(worst)} found by {worst.attack} (largest of "
-            f"{n_groups})."
+            f"Worst group: {name}, {format_interval(worst)} found by {worst.reaching_attack}, the "
+            f"strongest attack there (largest of {n_groups})."
         )
     ]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import jsonschema
 import pytest
 
 from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim, Policy, PpvClaim
+from memberscope.auditing.gate import conclude_gate, show_gate
+from memberscope.auditing.gate.waivers import Waiver
 from memberscope.reports.formats.rules import identify_rule
 from memberscope.reports.formats.sarif import render_sarif
 from memberscope.types import Finding
@@ -211,3 +214,18 @@ def test_texts_make_no_links_arguments_or_controls(cases):
 
 def test_the_same_result_gives_the_same_file(result):
     assert render_sarif(result) == render_sarif(result.model_copy())
+
+
+def test_a_waived_finding_is_a_note_and_says_so_even_without_suppressions(result, validator):
+    waiver = Waiver("max_tpr", "The customers were told.", "Ada Jones", date(2027, 1, 31))
+    text = render_sarif(show_gate(result, conclude_gate(result, [waiver])))
+    assert [error.message for error in validator.iter_errors(json.loads(text))] == []
+    (run,) = json.loads(text)["runs"]
+    (found,) = [entry for entry in run["results"] if entry.pop("suppressions", None)]
+    assert found["level"] == "note"
+    rule = run["tool"]["driver"]["rules"][found["ruleIndex"]]
+    assert rule["defaultConfiguration"]["level"] == "note"
+    claim = next(entry for entry in result.findings if entry.verdict == "FAIL").claim
+    begin = "Waived until 2027-01-31 by Ada Jones: The customers were told. The claim that failed: "
+    assert found["message"]["text"].startswith(f"{begin}{claim} Measured: ")
+    assert found["message"]["text"].count("Ada Jones") == 1

@@ -57,8 +57,8 @@ class References:
 
     `evidence` holds one entry for each signal that an attack of the plan needs; `good` (m,) marks
     models that converged. `observed` is what the target answered about the records, `extra_queries`
-    what was asked besides one query a record. `refused` says of signals that could not be measured
-    of the target or of the models why.
+    what was asked besides one query for each record. `refused` says of signals that could not be
+    measured of the target or of the models why.
     """
 
     fleet: ReferenceFleet

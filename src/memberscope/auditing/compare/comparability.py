@@ -16,7 +16,7 @@ GRANTED = {
     "known_records": "known records",
     "population": "a population",
     "references": "reference models",
-    "query_budget": "queries a record",
+    "query_budget": "queries for each record",
 }
 
 

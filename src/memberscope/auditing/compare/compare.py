@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isclose
 
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.compare.comparability import (
@@ -93,19 +94,18 @@ def compare(
     called = list(names) if names else [f"release {i + 1}" for i in range(len(results))]
     _refuse_repeated_results(results, called)
     place = 0 if baseline == "first" else len(results) - 2
-    before, after = results[place], results[-1]
+    before, after = audits = results[place], results[-1]
     confidence = after.plan.confidence
-    # Obstacles stop the verdict, not the numbers, which are shown anyway
     hindrances = list_obstacles(before, after)
     measures, notes = _measure_changes(before, after)
-    # Only claims are tested, and corrected for each other; all other numbers are exploratory
+    # Only claims are tested, and corrected for each other; obstacles leave the numbers shown
     claims = [] if hindrances else _select_claims(measures, before, after)
     corrected = [
         float(p) for p in holm([difference_p_value(measure.change, margin) for measure in claims])
     ]
     compared = [
         _evaluate_measure(
-            measure, confidence, corrected[claims.index(measure)] if measure in claims else None
+            measure, audits, corrected[claims.index(measure)] if measure in claims else None
         )
         for measure in measures
     ]
@@ -269,10 +269,13 @@ def _pick_usual_rates(found: list[Measure], before: Result, after: Result) -> se
     return set(ample[:1] or rates[-1:])
 
 
-def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None) -> Compared:
-    """Evaluate a measure at one confidence."""
+def _evaluate_measure(
+    measure: Measure, audits: tuple[Result, Result], p_value: float | None
+) -> Compared:
+    """Evaluate a measure of two audits at the confidence of the later one."""
+    confidence = audits[1].plan.confidence
     change = measure.change(confidence)
-    return Compared(
+    found = Compared(
         measure.attack,
         measure.access,
         measure.restriction,
@@ -286,6 +289,36 @@ def _evaluate_measure(measure: Measure, confidence: float, p_value: float | None
         p_value is not None,
         p_value,
     )
+    return _show_own_intervals(found, *audits)
+
+
+def _show_own_intervals(entry: Compared, before: Result, after: Result) -> Compared:
+    """Show each audit's own interval of a number that it holds, as its report does.
+
+    The difference keeps its interval, whose limits on each side may be wider. A number over the
+    attacks that both ran is another one than the audit's, where the audit's strongest is not among
+    them.
+    """
+    confidence = after.plan.confidence
+    return replace(
+        entry,
+        before=_find_own_interval(entry, entry.before, before, confidence),
+        after=_find_own_interval(entry, entry.after, after, confidence),
+    )
+
+
+def _find_own_interval(
+    entry: Compared, shown: ValueWithLimits, result: Result, confidence: float
+) -> ValueWithLimits:
+    """Find the interval of an audit's own estimate of `shown`; `shown` where it has none."""
+    for own in () if entry.attack is None else select_headline_estimates(result, {entry.attack}):
+        place = (own.access, own.restriction, own.metric, own.fpr)
+        if place != (entry.access, entry.restriction, entry.metric, entry.fpr):
+            continue
+        # Rounding alone may tell a value from the one that was stored
+        if own.confidence == confidence and isclose(own.value, shown.value, abs_tol=1e-9):
+            return ValueWithLimits(own.value, own.low, own.high)
+    return shown
 
 
 def _drop_interval_method(interval: Interval) -> ValueWithLimits:

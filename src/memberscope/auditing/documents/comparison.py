@@ -28,11 +28,12 @@ class ValueWithLimits:
 class Compared:
     """One number in both audits and how it changed, after minus before.
 
-    `method` is the difference's.
+    `before` and `after` have the limits that each audit reports. `difference` has limits of its
+    own, made as `method` says.
 
     `attack` and `access` are null for accuracies. A `claim` bears on the verdict; its `p_value` is
-    one-sided, of "the difference is at most the margin", corrected by Holm over the claims.
-    Everything else is exploratory.
+    the probability of such a rise where the truth is no more than the margin, allowing for all
+    claims (Holm's correction). Everything else is for information.
     """
 
     attack: str | None

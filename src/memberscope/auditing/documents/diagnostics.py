@@ -43,7 +43,7 @@ class UnitCounts:
 
 @dataclass(frozen=True)
 class ParameterRatio:
-    """Training records a parameter; null where the model's parameters are not known."""
+    """Training records for each parameter; null where the model's parameters are not known."""
 
     n_members: int
     n_parameters: int | None
@@ -54,8 +54,8 @@ class ParameterRatio:
 class DetectableRate:
     """The smallest TPR at `fpr` that fails `limit` with a probability of 80%; null where none does.
 
-    `n_tests` are corrected for. `coarse` has, for each attack whose scores tie at this rate, the
-    TPR that it would have taken.
+    It allows for `n_tests` comparisons of claims and attacks. `coarse` has the same number for each
+    attack that gives too many records the same score for this rate.
     """
 
     fpr: float
@@ -121,7 +121,7 @@ class ReferenceFidelity:
 
 @dataclass(frozen=True)
 class SeparatedRecord:
-    """A record by its keyed hash, with its separation under the reference models."""
+    """A record by its keyed hash, with the effect of training on the answer about it."""
 
     record: str
     label: str

@@ -141,11 +141,13 @@ class Cost:
 class ExposedRecord:
     """One of the most exposed records.
 
-    It has its keyed hash, its class, its best attack and the posterior there.
+    It has its keyed hash, its class, the attack that is surest of it, and how probable that attack
+    makes its membership.
 
-    `score` is its position among the non-members' scores, in (0, 1), higher for likelier members.
+    `score` is the share of non-members that look less like members to that attack, in (0, 1).
 
-    `vulnerability` is its separation under the reference models, with limits, where there are any.
+    `vulnerability` is how far training on the record moves the answer about it, in standard
+    deviations and with limits, where there are reference models.
     """
 
     record: str

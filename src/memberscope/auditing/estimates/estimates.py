@@ -31,7 +31,7 @@ from memberscope.types import Access, Estimate, Ints, Metric, Threshold
 SMALLEST_GROUP = 10  # records of each kind below which a group gets no estimates
 
 
-def _iterate_groups(arrays: AuditArrays) -> Iterator[tuple[str, Ints]]:
+def iterate_groups(arrays: AuditArrays) -> Iterator[tuple[str, Ints]]:
     """Iterate over groups large enough for estimates, as `group=value` with their places (k,)."""
     for name, codes in arrays.groups.items():
         values = arrays.group_values[name]
@@ -56,7 +56,7 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
     >>> list_small_groups(AuditArrays(np.arange(80), member, groups["sex"], groups["sex"], (), groups, {"sex": ("f", "m")}), (0.01,))
     ['sex=f at 1%', 'sex=m at 1%']
     """
-    groups = dict(_iterate_groups(arrays))
+    groups = dict(iterate_groups(arrays))
     every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
     found = [name for name in every if name not in groups]
     for fpr in fprs:
@@ -79,7 +79,7 @@ def estimate_attack(
     if not part.scored.declared:
         return estimate_main_numbers(part, settings)
     found = _estimate_overall(part, settings)
-    for name, places in _iterate_groups(arrays) if by_group else ():
+    for name, places in iterate_groups(arrays) if by_group else ():
         found.extend(estimate_group(restrict_part(part, places, name), settings))
     return found
 

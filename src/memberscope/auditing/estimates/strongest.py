@@ -5,22 +5,24 @@ Its intervals hold for all candidates at once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.plan import EstimateSettings
-from memberscope.auditing.documents.result import AttackScores
-from memberscope.auditing.estimates.attack_part import AttackPart
-from memberscope.auditing.estimates.estimates import convert_tpr_to_ppv
+from memberscope.auditing.documents.result import AttackScores, AuditArrays
+from memberscope.auditing.estimates.attack_part import AttackPart, restrict_part
+from memberscope.auditing.estimates.estimates import convert_tpr_to_ppv, iterate_groups
 from memberscope.auditing.estimates.ranking import LevelRanking
 from memberscope.statistics import (
     Interval,
     build_resolution_warning,
     simultaneous_confidence,
 )
-from memberscope.types import Estimate, Metric
+from memberscope.types import Estimate, Ints, Metric
 
 STRONGEST = "strongest"
 
@@ -66,6 +68,40 @@ def estimate_strongest(level: LevelRanking, settings: EstimateSettings) -> list[
         found += [_estimate_precision(tpr, prior) for prior in settings.priors]
     # An attack from below may have won, but the estimate speaks of this level
     return [replace(entry, access=at.access, restriction=at.restriction) for entry in found]
+
+
+def estimate_strongest_by_group(
+    levels: Sequence[LevelRanking], arrays: AuditArrays, settings: EstimateSettings
+) -> list[Estimate]:
+    """Estimate AUC and TPR of the strongest attack in each class and group, at each level.
+
+    The attack that finds most in a group need not be the one that leads over all records. Levels
+    tried beside the declared one are left out.
+    """
+    declared = [level for level in levels if level.at.declared]
+    whole = {
+        entry.name: level.build_part(entry) for level in declared for entry in level.candidates
+    }
+
+    def estimate(group: tuple[str, Ints]) -> list[Estimate]:
+        name, places = group
+        # Levels share their attacks, so each is restricted to the group once
+        parts = {key: restrict_part(part, places, name) for key, part in whole.items()}
+        found = []
+        for level in declared:
+            own = [parts[entry.name] for entry in level.candidates]
+            numbers = [estimate_strongest_auc(own, settings.confidence)]
+            for fpr in settings.fprs:
+                if usable := [part for part in own if part.resolves(fpr)]:
+                    numbers.append(estimate_strongest_tpr(usable, fpr, settings.confidence))
+            at = level.at
+            found += [
+                replace(entry, access=at.access, restriction=at.restriction) for entry in numbers
+            ]
+        return found
+
+    groups = list(iterate_groups(arrays)) if whole else []
+    return [entry for found in map_in_parallel(estimate, groups) for entry in found]
 
 
 def estimate_strongest_auc(parts: list[AttackPart], confidence: float) -> Estimate:

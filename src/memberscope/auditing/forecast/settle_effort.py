@@ -231,14 +231,14 @@ def _list_numbers(plan: Plan, first: FirstAnswers) -> list[str]:
     """List what a plan spends, in words."""
     budget, needs = plan.search_budget, [attack.needs for attack in plan.chosen()]
     if not any(entry.spec.source == "search" for entry in needs):
-        found = ["one query a record"]
+        found = ["one query for each record"]
     elif not budget.boundary:
         found = ["no searches"]
     elif budget.boundary == budget.other:
-        found = [f"searches of {budget.other} queries a record"]
+        found = [f"searches of {budget.other} queries for each record"]
     else:
         others = f" and {budget.other} (noise)" if budget.other else ""
-        found = [f"searches of {budget.boundary} (boundary){others} queries a record"]
+        found = [f"searches of {budget.boundary} (boundary){others} queries for each record"]
     if first.training is not None and plan.references and any(any(e.references) for e in needs):
         found.append(f"{plan.references} reference models")
     return found

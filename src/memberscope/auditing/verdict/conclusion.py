@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from memberscope.attacks import list_attacks
 from memberscope.auditing.documents.diagnostics import DetectableRate
 from memberscope.auditing.documents.plan import Plan
-from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim, PpvClaim
+from memberscope.auditing.documents.policy import AucClaim, Claim, EpsilonClaim, PpvClaim
 from memberscope.auditing.verdict.claims import Tested
 from memberscope.statistics import minimum_detectable_auc
 from memberscope.types import Access, Attack, Estimate, Finding
@@ -137,16 +137,33 @@ def _build_pass(
 
 def _describe_power(plan: Plan, seen: Sequence[DetectableRate], closest: Tested | None) -> str:
     """Say which leak an audit of this size notices; a pass may come of too few records."""
-    powers = ", or ".join(
-        dict.fromkeys(
-            f"{100 * entry.tpr:.3g}% or more of its members can be found at "
-            f"{100 * entry.fpr:.3g}% false positives"
-            for entry in seen
-            if entry.tpr is not None
+    rows = [
+        (_name_rate_group(group), f"{100 * row.tpr:.3g}%", f"{100 * row.fpr:.3g}% false positives")
+        for row, group in _pair_rates_with_groups(plan, seen)
+        if row.tpr is not None
+    ]
+    # The numbers are those of all records: in a group, which has fewer, it takes more
+    overall = [
+        f"{tpr} or more of its members can be found at {at}" for who, tpr, at in rows if not who
+    ]
+    groups = [
+        f"more than {tpr} of its members in {who} can be found at {at}"
+        for who, tpr, at in rows
+        if who
+    ]
+    sentences = []
+    if overall:
+        sentences.append(
+            "An audit of this size fails a model with a probability of 80% if "
+            f"{', or '.join(dict.fromkeys(overall))}."
         )
-    )
-    if powers:
-        return f"An audit of this size fails a model with a probability of 80% if {powers}."
+    if groups:
+        begin = "For the limits of groups, which have fewer records, it does so"
+        if not overall:
+            begin = "An audit of this size fails a model with a probability of 80%"
+        sentences.append(f"{begin} only if {', or '.join(dict.fromkeys(groups))}.")
+    if sentences:
+        return " ".join(sentences)
     # A policy of AUC claims alone has no rates, so the power is given as an AUC
     if not seen and closest is not None and closest.estimate is not None:
         area = minimum_detectable_auc(
@@ -160,6 +177,32 @@ def _describe_power(plan: Plan, seen: Sequence[DetectableRate], closest: Tested 
         "So few records do not fail any model with a probability of 80%, however much it leaks: "
         "give more."
     )
+
+
+def _pair_rates_with_groups(
+    plan: Plan, seen: Sequence[DetectableRate]
+) -> list[tuple[DetectableRate, str | None]]:
+    """Pair each row of the power with the group that its claim is about; None for all records."""
+    claims = [] if plan.policy is None else list(plan.policy.claims())
+    waiting = [entry for entry in claims if isinstance(entry, Claim | PpvClaim)]
+    found: list[tuple[DetectableRate, str | None]] = []
+    for row in seen:
+        # The rows stand in the order of the claims, without those that the records do not resolve
+        while waiting and waiting[0].fpr != row.fpr:
+            waiting.pop(0)
+        found.append((row, waiting.pop(0).group if waiting else None))
+    return found
+
+
+def _name_rate_group(group: str | None) -> str:
+    """Name the group that a limit is about; empty for all records.
+
+    >>> _name_rate_group(None), _name_rate_group("sex=f"), _name_rate_group("sex")
+    ('', 'sex=f', 'one value of sex')
+    """
+    if group is None:
+        return ""
+    return group if "=" in group else f"one value of {group}"
 
 
 def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:

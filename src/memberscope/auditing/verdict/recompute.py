@@ -33,6 +33,7 @@ from memberscope.auditing.estimates.ranking import (
 from memberscope.auditing.estimates.strongest import (
     STRONGEST,
     estimate_strongest,
+    estimate_strongest_by_group,
     list_lower_confidences,
 )
 from memberscope.auditing.scoring.score_targets import summarise_spread
@@ -47,7 +48,7 @@ def recompute_estimates(
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Estimate]:
     """Recompute the estimates that follow from the stored arrays and their ranking alone."""
-    # Only one attack a level is read by group, and the whole list is made on demand
+    # One attack a level has thresholds for all groups, and the whole list is made on demand
     chosen = {level.leading.name for level in ranking.levels if level.at.declared}
     if settings.all_estimates:
         chosen = {entry.name for entry in arrays.scored}
@@ -58,6 +59,7 @@ def recompute_estimates(
         lambda part: estimate_attack(part, arrays, settings, by_group=part.scored.name in chosen),
         progress,
     )
+    found.extend(estimate_strongest_by_group(ranking.levels, arrays, settings))
     # Further targets tell only how numbers vary between trainings
     for name, other in arrays.targets.items():
         found.extend(

@@ -28,7 +28,7 @@ def audit_canaries(options: Options) -> bool:
     """
     from rich.console import Console
 
-    from memberscope._files import write_bytes
+    from memberscope._files import keep_out_of_git, write_bytes
     from memberscope.auditing import run_canary_audit
     from memberscope.cli.options.build import build_plan, build_subject
     from memberscope.reports import print_summary, show_progress, write_all
@@ -37,9 +37,14 @@ def audit_canaries(options: Options) -> bool:
     design = design_from_options(options, build_plan(options), build_subject(options))
     print_line(f"Training on {describe_training_data(design)}.")
     out, console = choose_out_folder(options, "audit"), Console()
-    with show_progress(console) as report:
-        outcome = run_canary_audit(design, out, overwrite=bool(options.overwrite), progress=report)
-    write_all(outcome.result, out, records=not options.no_records, show_ids=bool(options.show_ids))
+    with keep_out_of_git(out):
+        with show_progress(console) as report:
+            outcome = run_canary_audit(
+                design, out, overwrite=bool(options.overwrite), progress=report
+            )
+        write_all(
+            outcome.result, out, records=not options.no_records, show_ids=bool(options.show_ids)
+        )
     keep_audit(outcome.result, out, choose_history(options), kind="canaries")
     print_summary(outcome.result, console, out, verbose=bool(options.verbose))
     text = json.dumps(outcome.build_document(), indent=1) + "\n"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from memberscope._files import keep_out_of_git
 from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.lookup import choose_out_folder
@@ -63,12 +64,13 @@ def _run_sweep(options: Options) -> Frontier:
     identity |= {"defences": list(names), "canaries": canaries}
     refuse_other_audit(out, identity, overwrite=bool(options.overwrite), file="frontier.json")
     sweep = _write_each_audit(SweepOptions(names, canaries), out, console, options)
-    with show_progress(console) as report:
-        frontier = sweep_defences(
-            plan, subject, training, sweep, store=Store(out / "signals"), progress=report
-        )
-    write_audit_identity(out, identity)
-    write_frontier(frontier, out)
+    with keep_out_of_git(out):
+        with show_progress(console) as report:
+            frontier = sweep_defences(
+                plan, subject, training, sweep, store=Store(out / "signals"), progress=report
+            )
+        write_audit_identity(out, identity)
+        write_frontier(frontier, out)
     print_frontier(frontier, console, out)
     return frontier
 

@@ -141,8 +141,8 @@ def write_worst_group(result: Result) -> str:
     worst, n_groups = found
     return (
         f"{escape_markdown(str(worst.group), CELL)}, where "
-        f"{escape_markdown(worst.attack, CELL)} finds {format_interval(worst)} of the members "
-        f"(the largest of {n_groups} classes and groups)"
+        f"{escape_markdown(worst.reaching_attack, CELL)} finds {format_interval(worst)} of the members "
+        f"(the largest of {n_groups} classes and groups, each by the attack that finds most there)"
     )
 
 

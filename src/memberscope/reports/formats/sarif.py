@@ -26,7 +26,6 @@ from memberscope.reports.formats.rules import (
     list_open_findings,
 )
 from memberscope.reports.waived_findings import (
-    advise_on_finding,
     explain_waiver,
     list_waived_findings,
     name_outcome,
@@ -87,9 +86,10 @@ EXPLAIN = "memberscope explain --result FOLDER"
 def render_sarif(result: Result, document: str | None = None) -> str:
     """Render SARIF text: FAIL is an error, what is open a warning, a limited pass a note.
 
-    A finding that passed is not in it, so that code scanning closes its alert; one that is waived is
-    suppressed. `document` is the
-    path of result.json in the repository, for a result that no configuration is known of.
+    A finding that passed is not in it, so that code scanning closes its alert. One that is waived is
+    suppressed, and also a note whose message begins with the waiver, for readers that leave out
+    suppressions. `document` is the path of result.json in the repository, for a result that no
+    configuration is known of.
     """
     shown = [*list_open_findings(result), *list_waived_findings(result)]
     judged = [(entry, identify_rule(result, entry)) for entry in shown]
@@ -177,8 +177,7 @@ def _build_rule(
 
 def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[str, object]:
     """Build the result of a finding, but for its place."""
-    word = "PASS, limited" if finding.limited else name_outcome(finding)
-    words = [f"{word}: {finding.claim}"]
+    words = [f"{_begin_message(finding)}{finding.claim}"]
     numbers: dict[str, str | float | int] = {}
     if (entry := finding.estimate) is not None:
         numbers = collect_numbers(entry)
@@ -189,7 +188,9 @@ def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[st
         )
     else:
         words.append(finding.rule)
-    words.append(result.reason if finding.limited else advise_on_finding(finding, result))
+    # A message that begins with the waiver needs no advice, which would only repeat it
+    if not isinstance(finding, WaivedFinding):
+        words.append(result.reason if finding.limited else write_advice(finding, result))
     # What stays the same from run to run, and no number
     kept = (_identify_model(result), rule.id, rule.group or "", finding.attack, finding.access)
     digest = hashlib.sha256(json.dumps(kept).encode()).hexdigest()
@@ -212,6 +213,15 @@ def _build_result(result: Result, finding: Finding, rule: JudgedRule) -> dict[st
             },
         },
     }
+
+
+def _begin_message(finding: Finding) -> str:
+    """Begin the message of a finding: with its waiver if it has one, else with its outcome."""
+    if isinstance(finding, WaivedFinding) and finding.waiver is not None:
+        waiver = finding.waiver
+        why = waiver.reason.rstrip(".")
+        return f"Waived until {waiver.expires} by {waiver.owner}: {why}. The claim that failed: "
+    return "PASS, limited: " if finding.limited else f"{name_outcome(finding)}: "
 
 
 def _build_suppressions(finding: Finding) -> dict[str, object]:

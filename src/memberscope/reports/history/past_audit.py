@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, FiniteFloat
 
 from memberscope.auditing import STRONGEST, Comparison, Result
 from memberscope.auditing.documents import format_level
-from memberscope.reports.select import find_estimate, find_headline, list_levels
+from memberscope.reports.select import find_estimate, find_headline, find_worst_group, list_levels
 from memberscope.types import Estimate
 
 Kind = Literal["audit", "canaries", "sweep", "demo", "comparison"]
@@ -201,25 +201,5 @@ def _list_numbers(result: Result) -> list[PastNumber]:
 
 def _find_worst_group(result: Result) -> PastNumber | None:
     """Find the class or group with the largest TPR at the headline's rate and level."""
-    best = find_headline(result)
-    if best is None:
-        return None
-    wanted = ("target", "tpr", best.fpr, "best", best.access, best.restriction)
-    groups = [
-        entry
-        for entry in result.estimates
-        if entry.group is not None
-        and entry.attack != STRONGEST
-        and wanted
-        == (
-            entry.target,
-            entry.metric,
-            entry.fpr,
-            entry.threshold,
-            entry.access,
-            entry.restriction,
-        )
-    ]
-    # As the summary in the terminal does: the headline's own attack, where it has groups
-    groups = [entry for entry in groups if entry.attack == best.reaching_attack] or groups
-    return _keep_number(max(groups, key=lambda entry: entry.value)) if groups else None
+    found = find_worst_group(result)
+    return None if found is None else _keep_number(found[0])

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from memberscope._files import translate_disk_errors
+from memberscope._files import ignore_folder, translate_disk_errors
 from memberscope.errors import InputError
 from memberscope.reports.history.past_audit import PastAudit
 
@@ -140,7 +140,7 @@ def _create_file(file: Path) -> None:
         if file.parent.name == FOLDER and not file.parent.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             # So that nobody commits it unasked
-            (file.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+            ignore_folder(file.parent)
         file.parent.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))

@@ -62,7 +62,7 @@ class Plots:
         return ax
 
     def groups(self, *, ax: Any = None, most: int = 20) -> Any:
-        """Draw the AUC of the leading attack in each class and group, the most exposed on top.
+        """Draw the largest AUC of an attack in each class and group, the most exposed on top.
 
         Args:
             ax: The axes of matplotlib to draw on; None makes new ones.
@@ -89,7 +89,7 @@ class Plots:
         ax.errorbar(values[:, 0], place, xerr=limits, fmt="o", capsize=3)
         ax.axvline(0.5, color="0.6", linestyle=":")
         ax.set_yticks(place, [str(entry.group) for entry in areas])
-        ax.set(xlabel=f"AUC of {leading.attack}", title=self.result.title)
+        ax.set(xlabel="AUC of the strongest attack in the group", title=self.result.title)
         return ax
 
 

@@ -26,7 +26,7 @@ def build_level_table(result: Result, matrix: Matrix) -> Table:
     searched = not list_missing_searches(result)
     return Table(
         f"The strongest attack at each level of access{at}",
-        ("one query returns", "members found", right, "AUC", "attack, queries a record"),
+        ("one query returns", "members found", right, "AUC", "attack, queries for each record"),
         [_build_level_row(row, searched=searched) for row in matrix.rows],
     )
 
@@ -95,7 +95,7 @@ def build_rate_table(result: Result) -> Table:
             "members found",
             right,
             "attack",
-            "queries a record",
+            "queries for each record",
         ),
         rows,
         0,
@@ -112,7 +112,7 @@ def build_budget_table(result: Result) -> Table | None:
     )
     return Table(
         "Label-only searches, had they stopped earlier",
-        ("attack", "queries a record, at most", "AUC", *rate),
+        ("attack", "queries for each record, at most", "AUC", *rate),
         [
             (
                 row.attack,

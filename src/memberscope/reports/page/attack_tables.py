@@ -47,7 +47,7 @@ def build_attack_tables(result: Result) -> tuple[Table, Table]:
             0,
         ),
         Table(
-            "With thresholds learned on other records: members found; others wrongly accused",
+            "With thresholds learned on other records: members found; others named by mistake",
             (
                 "attack",
                 "one query returns",
@@ -80,7 +80,7 @@ def _find_rate(
 
 
 def _describe_transferred(result: Result, attack: str, level: Place, fpr: float) -> str:
-    """Describe what a threshold learned elsewhere gives: the shares found and wrongly accused."""
+    """Describe what a threshold learned elsewhere gives: members found, others named by mistake."""
     found = _find_rate(result, attack, level, "tpr", fpr, "transferred")
     accused = _find_rate(result, attack, level, "fpr", fpr, "transferred")
     if found is None or accused is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from memberscope.auditing import AuditArrays, Result
+from memberscope.auditing import STRONGEST, AuditArrays, Result
 from memberscope.auditing.documents import LeadingAttack
 from memberscope.auditing.estimates import build_whole_part
 from memberscope.reports.select import find_headline
@@ -159,14 +159,20 @@ class GroupRow:
 def build_group_rows(result: Result, leading: LeadingAttack) -> list[GroupRow]:
     """Build one row a class or group, the most exposed first.
 
-    Size, AUC, TPR at its own FPR, and what global thresholds give it.
+    Size, then AUC and TPR at its own FPR by the attack that finds most in it, and what the global
+    thresholds of the leading attack give it.
     """
-    rows: dict[str, GroupRow] = {}
-    for entry in result.estimates:
-        # Only the leading attack: a table of all would have too many rows to read
-        if entry.group is None or any(
-            getattr(entry, name) != value for name, value in asdict(leading).items()
-        ):
+    best, rows = find_headline(result), dict[str, GroupRow]()
+    of_leading = (leading.attack, leading.access, leading.restriction)
+    strongest = None if best is None else (STRONGEST, best.access, best.restriction)
+    grouped = [entry for entry in result.estimates if entry.group and entry.target == "target"]
+    # Results of earlier versions have groups of single attacks alone
+    if not any(_identify_attack(entry) == strongest for entry in grouped):
+        strongest = of_leading
+    for entry in grouped:
+        # A threshold for all records is that of one attack, whatever finds most in a group
+        wanted = of_leading if entry.threshold == "transferred" else strongest
+        if entry.group is None or _identify_attack(entry) != wanted:
             continue
         row = rows.setdefault(
             entry.group, GroupRow(entry.group, entry.n_members, entry.n_non_members)
@@ -177,6 +183,11 @@ def build_group_rows(result: Result, leading: LeadingAttack) -> list[GroupRow]:
             row.rates[entry.fpr, entry.metric, entry.threshold] = entry
     found = [(row.auc.value, row) for row in rows.values() if row.auc is not None]
     return [row for _, row in sorted(found, key=lambda entry: -entry[0])][:MOST_ROWS]
+
+
+def _identify_attack(entry: Estimate) -> tuple[str, str, str | None]:
+    """Give the attack and the level that an estimate is of."""
+    return entry.attack, entry.access, entry.restriction
 
 
 @dataclass

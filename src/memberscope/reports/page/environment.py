@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memberscope._html import read_template
+from memberscope._html import keep_options_whole, read_template
 from memberscope._text import format_number, format_percentage
 from memberscope.auditing.documents import format_level
 from memberscope.reports import select as lookup
@@ -25,7 +25,11 @@ def build_environment() -> Environment:
         lstrip_blocks=True,
         loader=FunctionLoader(read_template),
     )
-    environment.filters |= {"percent": format_percentage, "interval": lookup.format_interval}
+    environment.filters |= {
+        "percent": format_percentage,
+        "interval": lookup.format_interval,
+        "options": keep_options_whole,
+    }
     environment.globals |= {
         "select": lookup.select_estimates,
         "leaks": lookup.list_detectable_leaks,

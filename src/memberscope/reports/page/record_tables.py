@@ -20,14 +20,15 @@ SHOWN = 4  # rows of groups and records that are open
 
 def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
     """Build the table of classes and groups at the headline's rate, the most exposed first."""
-    fpr = _choose_rate(result)
+    fpr, best = _choose_rate(result), result.diagnostics.leading
+    leading = "one attack" if best is None else best.attack
     rate = format_percentage(fpr)
     head = (
         "group",
         "members, others",
         "AUC",
-        f"found, if {rate} of its own others are accused",
-        f"at one threshold for all (aimed at {rate}): found; wrongly accused",
+        f"members found, if {rate} of its others are named by mistake",
+        f"one threshold of {leading} for all, aimed at {rate}: found; named by mistake",
     )
     shown = [_list_cells(row, fpr) for row in _rank_rows(rows, fpr)]
     return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
@@ -58,9 +59,15 @@ def _list_cells(row: GroupRow, fpr: float) -> Row:
         row.group,
         f"{row.n_members:,}, {row.n_non_members:,}",
         Cell(format_estimate(row.auc, rate=False), drawn=row.auc),
-        format_estimate(row.rates.get((fpr, "tpr", "best"))),
+        _describe_found(row, fpr),
         format_estimate(None) if found is None or accused is None else both,
     )
+
+
+def _describe_found(row: GroupRow, fpr: float) -> str:
+    """Describe the members found in a group, with the attack that finds them."""
+    entry = row.rates.get((fpr, "tpr", "best"))
+    return format_estimate(entry) + ("" if entry is None else f", by {entry.reaching_attack}")
 
 
 def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
@@ -70,7 +77,7 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
         name_record_column(show_ids=show_ids),
         "class",
         f"probability of membership, if {format_percentage(result.plan.threat.prior)} are members",
-        "other records that score lower",
+        "others that look less like members",
     ]
     rows: list[Row] = []
     for entry in result.exposed:
@@ -89,7 +96,7 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
     )
 
 
-EFFECT = "effect of training on the record"
+EFFECT = "effect of training on the answer"
 
 
 def name_record_column(*, show_ids: bool) -> str:
@@ -202,14 +209,15 @@ def build_annex_groups(result: Result, rows: Sequence[GroupRow]) -> Table | None
         return None
     fpr = _choose_rate(result)
     return Table(
-        f"Groups: members found if {format_percentage(fpr)} of a group's other records are accused",
+        f"Groups: members found by each one's strongest attack, if {format_percentage(fpr)} of its "
+        "others are named by mistake",
         ("group", "training records", "other records", "members found"),
         [
             (
                 row.group,
                 f"{row.n_members:,}",
                 f"{row.n_non_members:,}",
-                format_estimate(row.rates.get((fpr, "tpr", "best"))),
+                _describe_found(row, fpr),
             )
             for row in _rank_rows(rows, fpr)
         ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from memberscope._text import format_percentage
 from memberscope.auditing import BASELINE, Result
+from memberscope.auditing.documents import DetectableRate
 from memberscope.reports.page.access_matrix import name_omitted_attacks
 from memberscope.reports.page.table import format_measured
 from memberscope.reports.select import find_headline, format_interval, list_detectable_leaks
@@ -87,9 +88,7 @@ def _state_pass(result: Result) -> list[str]:
     """State that no attack exceeded the limits, and what would have been noticed."""
     power = next(
         (
-            f" At least four of five such tests fail where {format_percentage(entry.tpr)} or more of "
-            f"the training records{_name_group(group)} can be found at "
-            f"{format_percentage(entry.fpr)} false positives."
+            _state_power(entry, group)
             for entry, group in list_detectable_leaks(result)
             if entry.tpr is not None
         ),
@@ -105,6 +104,23 @@ def _state_pass(result: Result) -> list[str]:
         "This is evidence, and no proof, that the risk from these attacks is within the limits"
         f"{_name_untried(result)}; stronger attacks or more access may find more.",
     ]
+
+
+def _state_power(found: DetectableRate, group: str | None) -> str:
+    """State which leak such a test notices.
+
+    The numbers are those of all records, so a group, which has fewer, needs more.
+    """
+    share, at = format_percentage(found.tpr), format_percentage(found.fpr)
+    if group is None:
+        return (
+            f" At least four of five such tests fail where {share} or more of the training records "
+            f"can be found at {at} false positives."
+        )
+    return (
+        f" For four of five such tests to fail, more than {share} of the training records"
+        f"{_name_group(group)} would have to be found at {at} false positives."
+    )
 
 
 def _state_open(result: Result) -> list[str]:
@@ -128,7 +144,7 @@ def _state_measured(result: Result) -> list[str]:
         "No rate could be measured with so few records."
         if best is None
         else f"The strongest attack that ran found {format_interval(best)} of the training records "
-        f"while it wrongly accused {format_percentage(best.fpr)} of the others."
+        f"while it named {format_percentage(best.fpr)} of the others by mistake."
     )
     return [
         found,

@@ -78,6 +78,24 @@
 
   const writeDates = (u, ticks, axis, space, step) => ticks.map((time) => (step < DAY ? stamp(time).slice(5, 16).replace("T", " ") : stamp(time).slice(0, 10)));
 
+  // Audits within a day stand one beside the other in their order, as a scale of days would lay them on one another
+  function buildTimeAxis(rows) {
+    const first = rows[0].time, until = rows.at(-1).time, span = until - first;
+    if (span >= DAY) {
+      // Audits of one second are kept apart, since a scale needs growing values
+      const x = [], room = Math.max(DAY / 2, 0.06 * span);
+      rows.forEach((audit) => x.push(Math.max(audit.time, (x.at(-1) ?? -1) + 0.001)));
+      return { x, scale: { range: [first - room, x.at(-1) + room] }, axis: { space: 100, values: writeDates }, digits: 10 };
+    }
+    const minutes = rows.map((audit) => stamp(audit.time).slice(11, 16)), digits = distinct(minutes).length < rows.length ? 19 : 16;
+    const days = distinct([first, until].map((time) => stamp(time).slice(0, 10))).join(" to ");
+    const values = (u, ticks) => ticks.map((i) => (rows[i - 1] ? stamp(rows[i - 1].time).slice(11, digits) : ""));
+    return {
+      x: rows.map((_, i) => i + 1), digits, scale: { time: false, range: [0.5, rows.length + 0.5] },
+      axis: { space: digits === 16 ? 50 : 66, size: 36, values, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000], label: `${days}, in order, time of day in UTC`, labelSize: 22, labelFont: "13px system-ui, sans-serif" },
+    };
+  }
+
   // The trends: one figure a model, one line a level of access
   let charts = [];
   function collectLines(rows) {
@@ -138,10 +156,7 @@
   }
   function addTrend(model, rows) {
     const metric = byId("number").value.split("|")[0], say = write(metric, false);
-    // Audits of one second are kept apart, since a scale needs growing values
-    const x = [];
-    rows.forEach((audit) => x.push(Math.max(audit.time, (x.at(-1) ?? -1) + 0.001)));
-    const lines = collectLines(rows);
+    const time = buildTimeAxis(rows), { x } = time, lines = collectLines(rows);
     const figure = add(byId("trends"), "div", "", { className: "trend" });
     add(figure, "h3", model);
     if (!lines.length) { add(figure, "p", "No audit chosen has this number.", { className: "note" }); return; }
@@ -149,7 +164,7 @@
     addKeys(figure, lines);
     const points = lines.flatMap((line) => line.values.filter(Boolean));
     const low = Math.min(...points.map((v) => v[1])), high = Math.max(...points.map((v) => v[2]));
-    const span = [x[0], x.at(-1)], room = Math.max(DAY / 2, 0.06 * (span[1] - span[0])), reach = Math.max(high - low, 0.02);
+    const reach = Math.max(high - low, 0.02);
     const floor = metric === "auc" ? Math.max(0, low - 0.1 * reach) : 0, ceiling = Math.min(1.02, high + 0.1 * reach);
     node.setAttribute("role", "img");
     node.setAttribute("aria-label", `${byId("number").selectedOptions[0].text}, ${model}: ` + lines.map((line) => {
@@ -160,16 +175,16 @@
     const chart = new uPlot({
       width: Math.max(280, node.clientWidth), height: 300, padding: [null, 40, null, null], cursor: { y: false }, legend: { show: false },
       tzDate: (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
-      scales: { x: { range: [span[0] - room, span[1] + room] }, y: { range: [floor, ceiling] } },
+      scales: { x: time.scale, y: { range: [floor, ceiling] } },
       series: [{}, ...lines.map((line) => ({ label: line.name, stroke: line.colour, paths: () => null, points: { show: false } }))],
-      axes: [axis({ space: 100, values: writeDates }), axis({ size: 64, values: (u, ticks) => ticks.map(say) })],
+      axes: [axis(time.axis), axis({ size: 64, values: (u, ticks) => ticks.map(say) })],
       hooks: {
         draw: [(u) => drawLines(u, x, lines)],
         setCursor: [(u) => {
           const i = u.cursor.idx;
           if (i === null || i === undefined) return;
           const parts = lines.filter((line) => line.values[i]).map((line) => `${line.name} ${interval({ metric, limits: line.values[i] }, false)}`);
-          hover.textContent = `${stamp(rows[i].time).slice(0, 10)}, ${rows[i].title}: ${parts.join("; ")}`;
+          hover.textContent = `${stamp(rows[i].time).slice(0, time.digits).replace("T", " ")}, ${rows[i].title}: ${parts.join("; ")}`;
         }],
       },
     }, [x, ...lines.map((line) => line.values.map((v) => (v ? v[0] : null)))], node);

@@ -82,7 +82,7 @@
     const chart = show(byId("roc"), {
       height: 310, series, bands,
       scales: { x: { distr: 3, time: false, range: [roc.fpr[0], 1] }, y: { distr: 3, range: [roc.fpr[0], 1] } },
-      axes: [axis({ label: "other records accused (false-positive rate)", values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) }),
+      axes: [axis({ label: "other records named by mistake (false-positive rate)", values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) }),
         axis({ label: "members found (true-positive rate)", size: 64, values: (u, ticks) => ticks.map((v) => (v === null ? "" : percent(v))) })],
       hooks: { setCursor: [(u) => {
         const i = u.cursor.idx;
