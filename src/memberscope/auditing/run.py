@@ -91,7 +91,9 @@ def _audit_with_store(
     member = got.subject.member
     # Once more, since duplicates may have been dropped
     fprs = plan.resolvable_fprs(int((~member).sum()))
-    settings = EstimateSettings(fprs, plan.all_priors(), plan.confidence, plan.all_estimates)
+    settings = EstimateSettings(
+        fprs, plan.all_priors(), plan.confidence, plan.all_estimates, plan.claim_fprs()
+    )
     # Score, attack further targets, and mark what the estimates need
     arrays, not_run = score_attacks(plan, got, settings, report)
     targets, missing = score_targets(plan, got, settings, not_run, report)

@@ -75,10 +75,13 @@ def estimate_strongest_by_group(
 ) -> list[Estimate]:
     """Estimate AUC and TPR of the strongest attack in each class and group, at each level.
 
+    TPR is estimated at the rates that readers and claims ask for in groups, or at all of them.
+
     The attack that finds most in a group need not be the one that leads over all records. Levels
     tried beside the declared one are left out.
     """
     declared = [level for level in levels if level.at.declared]
+    fprs = settings.list_group_fprs(int((~arrays.member).sum()))
     whole = {
         entry.name: level.build_part(entry) for level in declared for entry in level.candidates
     }
@@ -91,7 +94,7 @@ def estimate_strongest_by_group(
         for level in declared:
             own = [parts[entry.name] for entry in level.candidates]
             numbers = [estimate_strongest_auc(own, settings.confidence)]
-            for fpr in settings.fprs:
+            for fpr in fprs:
                 if usable := [part for part in own if part.resolves(fpr)]:
                     numbers.append(estimate_strongest_tpr(usable, fpr, settings.confidence))
             at = level.at

@@ -214,6 +214,7 @@ def restore_settings(result: Result) -> EstimateSettings:
         plan.all_priors(),
         plan.confidence,
         plan.all_estimates,
+        plan.claim_fprs(),
     )
 
 
