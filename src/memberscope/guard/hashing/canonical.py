@@ -325,7 +325,8 @@ def _cast_numbers(values: NDArray[Any], form: RecordForm) -> NDArray[Any]:
     # Below this nothing is missing or too large, so that one pass casts, and makes -0.0 into 0.0;
     # written so that NaN is left to what follows
     if form.is_plain and values.dtype.char == "d" and np.vdot(values, values) < SAFE_SQUARES:
-        return np.add(values, ZERO, dtype=form.precision, order="C")
+        together: NDArray[Any] = np.add(values, ZERO, dtype=form.precision, order="C")
+        return together
     # What is beyond the type becomes infinite
     with np.errstate(over="ignore", invalid="ignore"):
         if not form.is_plain:
