@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 from memberscope.errors import InputError
@@ -28,7 +29,7 @@ class Chain:
 
     parts: tuple[OutputDefence, ...]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Names of the parts, joined by `+`."""
         return "+".join(part.name for part in self.parts)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from memberscope.guard.admission.allowance import RefusalAllowance
 from memberscope.guard.admission.shares import SOON, FairPlaces, Load
+from memberscope.guard.admission.time_limits import TimeLimits
 from memberscope.guard.identity.client_identity import Client
 from memberscope.guard.identity.forwarded import Address
 from memberscope.guard.policy.tables import GuardLimits
@@ -43,6 +44,7 @@ class Admission:
         """Open the places."""
         self.limits, self.clock = limits, clock
         self.places = FairPlaces(limits.concurrency, limits.queue)
+        self.answers = TimeLimits(limits.answer_timeout)
         self._loads: dict[str, Load] = {}
         self._client = self.places.find_share(limits.client_share)
         self._network = self.places.find_share(limits.network_share)

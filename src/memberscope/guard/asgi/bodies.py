@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
+from memberscope.guard.asgi.asgi_types import WHOLE, Headers, Message, Receive, Send
 from memberscope.guard.refused import RequestRefused
 
 JSON = b"application/json"
@@ -337,7 +337,13 @@ class GuardReply(NamedTuple):
             (b"content-length", b"%d" % len(self.body)),
             *self.headers,
         ]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        start: Message = {
+            "type": "http.response.start",
+            "status": self.status,
+            "headers": headers,
+            WHOLE: not head,
+        }
+        await send(start)
         await send({"type": "http.response.body", "body": b"" if head else self.body})
 
 

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from memberscope.guard.admission.connections import ConnectionRoom, Seat
-from memberscope.guard.asgi.asgi_types import App, Receive, Scope, Send
+from memberscope.guard.asgi.asgi_types import JOINED, App, Receive, Scope, Send
 from memberscope.guard.asgi.refusals import PROBLEM_JSON, build_refusal_reply, encode_problem
 from memberscope.guard.refused import RequestRefused
 
@@ -16,6 +16,50 @@ if TYPE_CHECKING:
 
 LONGEST_HEAD = 2**16  # bytes of a request's line and headers, and of what is no body behind them
 PROTOCOL: Any = object  # uvicorn's class comes in behind it, without an import at the start
+
+
+class JoinedWrites:
+    """Write the head of a whole answer together with its body, as each write costs a system call.
+
+    It stands in the place of a connection's transport for what answers, to which `join` says that
+    the next write is such a head.
+
+    >>> class Written(list):
+    ...     def write(self, data: bytes) -> None:
+    ...         self.append(data)
+    >>> written = Written()
+    >>> writes = JoinedWrites(written)
+    >>> writes.join(); writes.write(b"head,"); writes.write(b"body"); writes.write(b"rest")
+    >>> written
+    [b'head,body', b'rest']
+    """
+
+    __slots__ = ("_head", "_joins", "_transport", "is_closing")
+
+    def __init__(self, transport: Any) -> None:
+        """Hold nothing back yet."""
+        self._transport, self.is_closing = transport, getattr(transport, "is_closing", None)
+        self._head, self._joins = b"", False
+
+    def join(self) -> None:
+        """Hold back what is written next, until more is written or the connection is closed."""
+        self._joins = True
+
+    def write(self, data: bytes) -> None:
+        """Write, with what was held back before it."""
+        if self._joins:
+            self._head, self._joins = data, False
+        elif self._head:
+            data, self._head = self._head + data, b""
+            self._transport.write(data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection, when what was held back is written."""
+        if self._head:
+            self.write(b"")
+        self._transport.close()
 
 
 def build_problem_protocol_class() -> Any:
@@ -89,10 +133,12 @@ class LimitedConnection(PROTOCOL):  # type: ignore[misc]
     _heading = True
     _begun = False
     _seat: Seat | None = None
+    _joined: JoinedWrites
 
     def connection_made(self, transport: Any) -> None:
         """Start the clock; read the certificate."""
         super().connection_made(transport)
+        self._joined = JoinedWrites(transport)
         name = _read_certificate_name(transport.get_extra_info("ssl_object"))
         if name is not None:
             self.app = _add_certificate_name(self.app, name)
@@ -144,7 +190,11 @@ class LimitedConnection(PROTOCOL):  # type: ignore[misc]
         self._heading = self._begun = False
         self._overhead = 0
         self._stop(self._timer)
+        self.scope[JOINED] = self._joined
         super().on_headers_complete()
+        # What answers a request writes there; none is made for an upgrade that was not spoken
+        if self.cycle is not None:
+            self.cycle.transport = self._joined
 
     def on_response_complete(self) -> None:
         """Expect another request after an answer."""

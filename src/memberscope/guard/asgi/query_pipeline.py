@@ -354,7 +354,7 @@ class QueryPipeline:
         limits = rules.policy.limits
         captured = Captured(limits.max_answer_bytes)
         try:
-            async with asyncio.timeout(limits.answer_timeout):
+            with rules.admission.answers.start():
                 await self.app(
                     rewrite_scope(scope, query.body), replay_body(query.body, receive), captured
                 )

@@ -23,6 +23,9 @@ from memberscope.wire import Batch
 CANONICAL_VERSION = 2
 Dtype = Literal["float64", "float32", "float16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 Coercion = Literal["strict", "numbers"]
+# Records of a lower sum of squares hold no number that single precision does not have
+SAFE_SQUARES = 1e70
+ZERO = np.zeros(())
 NOTHING = np.array(None, dtype=object)
 # A word that begins with none of these, once blanks are left out, is no number
 BEGINNINGS = frozenset("+-.0123456789iInN")
@@ -319,6 +322,11 @@ def _cast_numbers(values: NDArray[Any], form: RecordForm) -> NDArray[Any]:
     # Whole numbers go by way of double precision, as those in JSON do
     if values.dtype.kind in "biu":
         values = values.astype(np.float64)
+    # Below this nothing is missing or too large, so that one pass casts, and makes -0.0 into 0.0;
+    # written so that NaN is left to what follows
+    if form.is_plain and values.dtype.char == "d" and np.vdot(values, values) < SAFE_SQUARES:
+        together: NDArray[Any] = np.add(values, ZERO, dtype=form.precision, order="C")
+        return together
     # What is beyond the type becomes infinite
     with np.errstate(over="ignore", invalid="ignore"):
         if not form.is_plain:

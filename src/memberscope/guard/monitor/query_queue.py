@@ -17,7 +17,7 @@ from memberscope.types import Ints
 from memberscope.wire import Batch
 
 WAITING, WEIGHT = 100_000, 2**26  # records that may wait, and bytes of them
-GATHERED = 0.02  # seconds in which queries gather to be looked at together
+GATHERED = 0.05  # seconds in which queries gather to be looked at together
 
 
 class QueueCounters(Protocol):

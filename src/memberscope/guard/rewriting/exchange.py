@@ -291,17 +291,20 @@ class Exchange:
         None where the answer is of another form than most, or the defence does more than to pick
         the top classes and round them.
         """
-        says: tuple[tuple[str, str], ...] = ()
-        if self.serving.protocol == "v2":
-            found = find_single_tensor(document, self.serving.answer, self.declared)
-            says = () if found is None else tuple(copy_answer_metadata(document).items())
-        else:
-            found = self._find_single_scores(document)
+        is_tensor = self.serving.protocol == "v2"
+        found = (
+            find_single_tensor(document, self.serving.answer, self.declared)
+            if is_tensor
+            else self._find_single_scores(document)
+        )
         pairs = None if found is None else pick_single_pairs(found[1], defence)
         if found is None or pairs is None:
             return None
-        answer = Answer(NO_OUTPUTS, found[0], says=says)
-        return self.write(answer, NO_OUTPUTS, [pairs], "probabilities"), np.array([pairs[0][0]])
+        first, told = np.array([pairs[0][0]]), [pairs]
+        if not is_tensor:
+            return self.write(Answer(NO_OUTPUTS), NO_OUTPUTS, told, "probabilities"), first
+        tensor = write_tensor_answer(found[0], NO_OUTPUTS, told, "probabilities", self.declared)
+        return orjson.dumps({**copy_answer_metadata(document), "outputs": [tensor]}), first
 
     def _find_single_scores(self, document: Any) -> tuple[str, list[float]] | None:
         """Find the list of one record's scores in an answer without tensors."""

@@ -72,10 +72,9 @@ def pick_single_pairs(
     """
     first, *rest = defence.parts if isinstance(defence, Chain) else (defence,)
     # Others may need all scores, or draw noise
-    if not isinstance(first, TopK) or not all(isinstance(part, Rounding) for part in rest):
-        return None
-    pairs = first.pick(scores)
+    pairs = first.pick(scores) if isinstance(first, TopK) else None
     for part in rest:
-        if pairs is not None and isinstance(part, Rounding):
-            pairs = part.round_pairs(pairs)
+        if pairs is None or not isinstance(part, Rounding):
+            return None
+        pairs = part.round_pairs(pairs)
     return pairs

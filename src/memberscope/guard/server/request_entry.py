@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from memberscope.guard.asgi.asgi_types import App, Message, Receive, Scope, Send
+from memberscope.guard.asgi.asgi_types import JOINED, WHOLE, App, Message, Receive, Scope, Send
 from memberscope.guard.asgi.refusals import build_refusal_reply
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.logs.request_id import REQUEST_ID, choose_request_id
@@ -33,11 +33,14 @@ async def serve_with_request_id(app: App, scope: Scope, receive: Receive, send: 
     header = (HEADER, chosen.encode("ascii"))
     headers = [pair for pair in scope["headers"] if pair[0] != HEADER]
     headers.append(header)
+    joined = scope.get(JOINED)
 
     async def marked(message: Message) -> None:
         if message["type"] == "http.response.start":
             kept = [pair for pair in message.get("headers", ()) if pair[0].lower() != HEADER]
             message = {**message, "headers": [*kept, header]}
+            if joined is not None and message.get(WHOLE):
+                joined.join()
         await send(message)
 
     before = REQUEST_ID.set(chosen)
