@@ -2,7 +2,8 @@
 
 The same model audited at every level, on Location-30 and on CIFAR-10.
 
-`python benchmarks/access.py` prints the tables of docs/access.md.
+`python benchmarks/access.py` prints the tables of docs/access.md, and `python benchmarks/access.py
+location30 noise:0.5` those of one model at the restrictions named and at full probabilities alone.
 """
 
 from __future__ import annotations
@@ -80,17 +81,21 @@ CASES: dict[str, tuple[Any, TorchRecipe, int]] = {
 }
 
 
-def audited(name: str) -> Result:
-    """Train one target on `n` records and audit it with `n` others at every level."""
+def audited(name: str, restrictions: tuple[str, ...] = ()) -> Result:
+    """Train one target on `n` records and audit it with `n` others at every level.
+
+    Or at `restrictions` of its probabilities alone.
+    """
     load, recipe, n = CASES[name]
     x, y = load()
     order = np.random.default_rng(0).permutation(len(y))[: 2 * n]
     x, y = x[order], y[order]
     target = recipe(Records(x[:n], y[:n], np.arange(n).astype(str)), 0)
-    threat = ThreatModel(Access.WHITE_BOX, query_budget=128)
+    access, inside = (Access.PROBABILITIES, ()) if restrictions else (Access.WHITE_BOX, INSIDE)
+    threat = ThreatModel(access, query_budget=128)
     plan = Plan(
-        attacks=(*LABELS, *OUTPUTS, *INSIDE),
-        restrictions=RESTRICTIONS,
+        attacks=(*LABELS, *OUTPUTS, *inside),
+        restrictions=restrictions or RESTRICTIONS,
         references=REFERENCES,
         fprs=(0.1, FPR),
     )
@@ -175,8 +180,9 @@ def budgets(result: Result) -> None:
 
 
 def main() -> None:
-    for name in sys.argv[1:] or CASES:
-        result = audited(name)
+    named, words = [word for word in sys.argv[1:] if word in CASES], sys.argv[1:]
+    for name in named or CASES:
+        result = audited(name, tuple(word for word in words if word not in CASES))
         accuracy = [
             format_interval(getattr(result.diagnostics, side))
             for side in ("train_accuracy", "test_accuracy")
@@ -190,6 +196,8 @@ def main() -> None:
         budgets(result)
         print(f"\nQueries: {result.diagnostics.searches}")
         print({name: control.passed for name, control in result.controls.items()})
+        if (tried := result.controls.get("inversion")) is not None:
+            print(tried.why)
         for entry in result.not_run:
             print(f"not run: {entry.attack} ({entry.access}): {entry.why}")
 

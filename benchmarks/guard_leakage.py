@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,12 @@ from memberscope import audit
 from memberscope.auditing import Plan
 from memberscope.cli.guard.app import app
 from memberscope.guard import build_keyed_defence, read_policy
-from memberscope.outputs import is_inverted
+from memberscope.outputs import list_randomised_parts
 from memberscope.outputs.chain import parse_restriction
 from memberscope.outputs.fitted_file import has_fittable_part, load_fitted, with_fitted
 from memberscope.statistics import auc_interval
 from memberscope.targets import FunctionTarget, HttpTarget, RestrictedTarget
-from memberscope.types import OutputDefence, Records, Target
+from memberscope.types import Estimate, OutputDefence, Records, Target
 from memberscope.wire.endpoint import Endpoint
 
 N, CLASSES, REPEATS, DRAWS, TREES = 400, 30, 3, 1000, 20
@@ -56,6 +56,8 @@ DEFENCES = (
 )
 PLAN = Plan(restrictions=(), search_queries=0, fprs=(0.1, 0.01), priors=(0.01,))
 FEW = ("loss", "confidence", "entropy", "modified_entropy")  # attacks of `--compare`
+# The clock, what is compared by itself, and an ID drawn anew for each request
+VARYING = ("date", "content-length", "x-request-id")
 HELD = 0.1  # seconds until which answers are held in the last run
 POLICY = """
 fitted = "fitted.safetensors"
@@ -203,64 +205,68 @@ def declared(name: str, url: str) -> Endpoint:
     return Endpoint(url, model_name="m", answer="p", outputs=kind, n_classes=CLASSES, top_k=top)  # type: ignore[arg-type]
 
 
-def estimates(target: Target, work: Work, plan: Plan) -> dict[tuple, dict]:
-    """The audit's estimates, intervals and all, by what each is about."""
+def audited(target: Target, work: Work, plan: Plan) -> list[Estimate]:
+    """The audit's estimates; what was tried to undo noise is printed."""
     result = audit(target, *work.sides, plan=plan)
-    keys = ("attack", "access", "metric", "fpr", "prior", "group", "threshold", "target")
-    found = {}
-    # An endpoint does not say what is in force behind it, so nothing is undone there
-    compared = [entry for entry in result.estimates if not is_inverted(entry.restriction)]
     if (tried := result.controls.get("inversion")) is not None:
         print(f"  {tried.why}", flush=True)
-    for estimate in compared:
-        document = (
-            asdict(estimate) if not hasattr(estimate, "model_dump") else estimate.model_dump()
-        )
-        document.pop("restriction", None)  # an endpoint does not say what is in force behind it
-        found[tuple(str(document.get(key)) for key in keys)] = document
-    assert len(found) == len(compared)
+    return list(result.estimates)
+
+
+def by_subject(estimates: list[Estimate]) -> dict[tuple[str, ...], Estimate]:
+    """Estimates by what each is about, without the restriction, which an endpoint does not name."""
+    keys = ("attack", "access", "metric", "fpr", "prior", "group", "threshold", "target")
+    found = {
+        tuple(str(getattr(estimate, key)) for key in keys): replace(estimate, restriction=None)
+        for estimate in estimates
+    }
+    assert len(found) == len(estimates)
     return found
 
 
 def compared(
     name: str, work: Work, url: str, defence: OutputDefence | None, plan: Plan = PLAN
 ) -> None:
-    """Print whether the audit through the guard is that of the wrapped model."""
+    """Print whether the audit through the guard is that of the wrapped model.
+
+    The audit of a wrapped model undoes noise where it can, which nobody has an endpoint's audit do.
+    So noise is compared as answers of which nothing is said, and the best attack is the best of all.
+    """
     wrapped: Target = FunctionTarget(work.answers, n_classes=CLASSES)
     with HttpTarget(declared(name, url)) as target:
-        served = estimates(target, work, plan)
-    inside = wrapped if defence is None else RestrictedTarget(wrapped, defence)
-    here = estimates(inside, work, plan)
+        served = by_subject(audited(target, work, plan))
+    known = audited(wrapped if defence is None else RestrictedTarget(wrapped, defence), work, plan)
+    if defence is not None and list_randomised_parts(defence):
+        unnamed = FunctionTarget(lambda x: defence(work.answers(x)), n_classes=CLASSES)
+        here = by_subject(audited(unnamed, work, plan))
+    else:
+        here = by_subject(known)
     differ = sum(repr(served.get(key)) != repr(here.get(key)) for key in {*served, *here})
-    best = max(
-        (e for e in here.values() if e["metric"] == "auc" and e["group"] is None),
-        key=lambda e: e["value"],
-    )
+    best = max((e for e in known if e.metric == "auc" and e.group is None), key=lambda e: e.value)
     tpr = next(
         e
-        for e in here.values()
-        if same(e, best)
-        and e["metric"] == "tpr"
-        and e["fpr"] == 0.01
-        and e["threshold"] != "transferred"
+        for e in known
+        if same(e, best) and e.metric == "tpr" and e.fpr == 0.01 and e.threshold != "transferred"
     )
+    level = f" at {best.restriction}" if best.restriction else ""
     print(
         f"{name}: {differ} of {len(here)} estimates differ; highest AUC {told(best)} "
-        f"({best['attack']}), its TPR at 1% {told(tpr)}",
+        f"({best.reaching_attack}{level}), its TPR at 1% {told(tpr)}",
         flush=True,
     )
 
 
-def same(one: dict, other: dict) -> bool:
-    """Whether two estimates are of one attack on all records."""
-    return one["group"] is None and all(
-        one[key] == other[key] for key in ("attack", "access", "target")
+def same(one: Estimate, other: Estimate) -> bool:
+    """Whether two estimates are of one attack on all records, at one level."""
+    return one.group is None and all(
+        getattr(one, key) == getattr(other, key)
+        for key in ("attack", "access", "restriction", "target")
     )
 
 
-def told(estimate: dict) -> str:
+def told(estimate: Estimate) -> str:
     """A value with its interval."""
-    return f"{estimate['value']:.3f} [{estimate['low']:.3f}, {estimate['high']:.3f}]"
+    return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -302,8 +308,7 @@ def asked(url: str, work: Work, repeats: int) -> tuple[Seen, np.ndarray]:
             bodies[k] = answer.read()
             seconds[k, repeat] = time.perf_counter() - begun
             shown = tuple(
-                (name, "" if name in ("date", "content-length") else value)
-                for name, value in answer.getheaders()
+                (name, "" if name in VARYING else value) for name, value in answer.getheaders()
             )
             status[k], headers[k], length[k] = (
                 answer.status,
@@ -335,6 +340,22 @@ def chances(features: np.ndarray, member: np.ndarray) -> np.ndarray:
     )
 
 
+def area(scores: np.ndarray, member: np.ndarray) -> float:
+    """AUC of scores (n,)."""
+    return auc_interval(scores, member).value
+
+
+def gained(richer: np.ndarray, plain: np.ndarray, member: np.ndarray) -> str:
+    """By how much the AUC of some scores (n,) is above that of others, with its interval."""
+    rng, drawn = np.random.default_rng(3), []
+    inside, outside = np.flatnonzero(member), np.flatnonzero(~member)
+    for _ in range(DRAWS):
+        rows = np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))])
+        drawn.append(area(richer[rows], member[rows]) - area(plain[rows], member[rows]))
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{area(richer, member) - area(plain, member):+.4f} [{low:+.4f}, {high:+.4f}]"
+
+
 def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:
     """Print what status, headers, length and time tell, alone and beside the answer."""
     seen, outputs = asked(url, work, repeats)
@@ -350,25 +371,40 @@ def beyond(name: str, work: Work, url: str, repeats: int = REPEATS) -> None:
         found = auc_interval(values, work.member)
         shown.append(f"{title} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}]")
     answer = np.column_stack([outputs, work.y])
-    more = np.column_stack([answer, *alone.values(), np.sort(seen.seconds, axis=1)])
-    plain, richer = chances(answer, work.member), chances(more, work.member)
-
-    def area(scores: np.ndarray, rows: np.ndarray) -> float:
-        return auc_interval(scores[rows], work.member[rows]).value
-
-    rng, drawn, every = np.random.default_rng(3), [], np.arange(len(work.y))
-    inside, outside = np.flatnonzero(work.member), np.flatnonzero(~work.member)
-    for _ in range(DRAWS):
-        rows = np.concatenate([rng.choice(inside, len(inside)), rng.choice(outside, len(outside))])
-        drawn.append(area(richer, rows) - area(plain, rows))
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    gain = area(richer, every) - area(plain, every)
+    times = np.sort(seen.seconds, axis=1)
+    more = np.column_stack([answer, *alone.values(), times])
+    # A length counts the digits of the answer, which the trees could not count themselves
+    but_length = [values for title, values in alone.items() if title != "length"]
+    plain, richer, timed = (
+        chances(features, work.member)
+        for features in (answer, more, np.column_stack([answer, *but_length, times]))
+    )
     slow = np.quantile(seen.seconds, [0.5, 0.99, 1.0]) * 1000
     print(
         f"  {name}, {slow[0]:.1f} ms at the median, {slow[1]:.1f} at 99%, {slow[2]:.1f} at most. "
         f"AUC of each alone: {'; '.join(shown)}. Boosted trees on the answer "
-        f"{area(plain, every):.3f}; with all of these "
-        f"{gain:+.4f} [{low:+.4f}, {high:+.4f}] (paired bootstrap)",
+        f"{area(plain, work.member):.3f}; with all of these {gained(richer, plain, work.member)}, "
+        f"with all but the length {gained(timed, plain, work.member)} (paired bootstrap)",
+        flush=True,
+    )
+
+
+def spent(name: str, work: Work, defence: OutputDefence) -> None:
+    """Print what the processor time of the defence tells, alone, whatever else the machine does."""
+    outputs, rng = work.answers(work.x), np.random.default_rng(2)
+    seconds = np.zeros((len(outputs), REPEATS))
+    for repeat in range(REPEATS):
+        for k in rng.permutation(len(outputs)):
+            begun = time.process_time()
+            defence(outputs[k : k + 1])
+            seconds[k, repeat] = time.process_time() - begun
+    least = seconds.min(axis=1)
+    found = auc_interval(least, work.member)
+    means = [1000 * least[side].mean() for side in (work.member, ~work.member)]
+    print(
+        f"  {name}, the defence alone: processor time {means[0]:.2f} ms on members and "
+        f"{means[1]:.2f} ms on others, AUC of the least of {REPEATS} {found.value:.3f} "
+        f"[{found.low:.3f}, {found.high:.3f}]",
         flush=True,
     )
 
@@ -385,6 +421,8 @@ def main(words: tuple[str, ...]) -> None:
                 compared(name, work, url, defence, plan)
                 if not quick:
                     beyond(name, work, url)
+                    if defence is not None:
+                        spent(name, work, defence)
             if name == "memguard:1" and not quick:
                 with guarded(name, work, server.url, HELD) as (url, _):
                     beyond(f"{name} with least_seconds = {HELD}", work, url, 1)
