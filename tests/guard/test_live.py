@@ -33,7 +33,8 @@ def play(live: Live, steps) -> list[tuple[int, bytes]]:
             live.clock.now = START + seconds
             answers.append(await live.ask(client, records))
             while live.sketched.waiting or live.sketched.busy:
-                await asyncio.sleep(0)
+                # Not 0, which would keep the interpreter's lock from the monitor's thread
+                await asyncio.sleep(0.0005)
         await live.worker.stop()
         return answers
 

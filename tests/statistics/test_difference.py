@@ -211,7 +211,9 @@ def test_a_planted_increase_is_seen_on_the_same_records_and_less_often_on_others
     seen = {True: 0, False: 0}
     for _ in range(runs):
         before, after, member = pair(800, shifts, 0.9, rng)
-        for together, change in zip(seen, tpr_changes(before, after, member, 0.05, rng), strict=True):
+        for together, change in zip(
+            seen, tpr_changes(before, after, member, 0.05, rng), strict=True
+        ):
             seen[together] += change().low > 0
     assert seen[True] > 0.7 * runs and seen[True] > seen[False] + 0.2 * runs
 
