@@ -43,7 +43,6 @@ def become_guard(request: dict[str, Any], stderr: int) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = ["-c", *request["argv"]]
-    sys.path.insert(0, "")
     # As for a script given on the command line, so that spawned workers do not read this file
     del sys.modules["__main__"].__file__
 
