@@ -24,11 +24,11 @@ demo: $(VENV)/.core
 
 test: $(VENV)/.dev
 	sh tests/system-packages.sh few
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: $(VENV)/.dev
 	$(MAKE) --jobs 3 environments
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # What the tests need besides $(VENV); set up side by side under `make --jobs`.
 environments: system-packages environment-clusters environment-servers environment-hosts \

@@ -13,6 +13,7 @@ rm -rf ".venv-$name"
 # A version that is pinned here wins over the product's: MLServer needs an older protobuf and Starlette, BentoML a newer certifi.
 sed -n 's/^\([A-Za-z0-9_.-]*\)==.*/^\1==/p' "$listed" >".venv-$name/pinned"
 grep -v -i -f ".venv-$name/pinned" constraints.txt >".venv-$name/constraints.txt"
-".venv-$name/bin/pip" install --quiet --disable-pip-version-check "$@" \
+# Most modules are never imported, so each is compiled when it is.
+".venv-$name/bin/pip" install --quiet --disable-pip-version-check --no-compile "$@" \
     --constraint ".venv-$name/constraints.txt" --requirement "$listed" --editable .
 printf '%s' "$wanted" >"$made"

@@ -30,6 +30,12 @@ def audited(model, x, y, **options):
     return memberscope.audit(model, (x[:N], y[:N]), (x[N:], y[N:]), plan=PLAN, **options)
 
 
+@pytest.fixture(scope="module")
+def expected(scene):
+    """The audit with whole numbers from 0 as labels."""
+    return audited(*scene)
+
+
 def notes_of(result):
     return result.diagnostics.notes
 
@@ -54,13 +60,13 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("named", [True, False])
-def test_labels_in_any_form_are_the_same_labels(scene, form, named):
+def test_labels_in_any_form_are_the_same_labels(scene, expected, form, named):
     model, x, y = scene
     target = model if named else FunctionTarget(model.predict_proba, n_classes=3)
     held = FORMS[form](y)
     parts = (held.iloc[:N], held.iloc[N:]) if hasattr(held, "iloc") else (held[:N], held[N:])
     found = memberscope.audit(target, (x[:N], parts[0]), (x[N:], parts[1]), plan=PLAN)
-    assert accuracies(found) == accuracies(audited(model, x, y))
+    assert accuracies(found) == accuracies(expected)
 
 
 def test_truth_values_are_labels(scene):
@@ -68,8 +74,11 @@ def test_truth_values_are_labels(scene):
     truth = y == 2
     for classes in (truth, truth.astype(int), truth.astype(float), truth.astype(str)):
         model = RandomForestClassifier(10, random_state=0).fit(x[:N], classes[:N])
-        for given in (truth, truth.astype(int), truth.astype(float), truth.astype(str)):
-            assert accuracies(audited(model, x, given)) == accuracies(audited(model, x, classes))
+        found = {
+            accuracies(audited(model, x, given))
+            for given in (truth, truth.astype(int), truth.astype(float), truth.astype(str))
+        }
+        assert len(found) == 1
 
 
 def test_labels_that_start_at_one_are_read_in_order_and_said(scene):

@@ -17,6 +17,8 @@ import pytest
 from commands import run_command
 from signal_files import write_signals
 
+from memberscope.reports.history import read_history
+
 
 def call(
     *arguments: object, cwd: Path, stdin: str = "", fresh: bool = False
@@ -431,15 +433,27 @@ def test_a_killed_audit_goes_on(tmp_path):
     assert (tmp_path / "out" / "result.json").exists()
 
 
-def test_the_demo_fails_one_model_and_passes_the_other(tmp_path):
-    done = call("demo", "--out", "demo", cwd=tmp_path)
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demo, and the folder that it ran in."""
+    folder = tmp_path_factory.mktemp("demo")
+    return call("demo", "--out", "demo", cwd=folder), folder
+
+
+def test_the_demo_fails_one_model_and_passes_the_other(demo):
+    done, folder = demo
     assert done.returncode == 0, done.stderr + done.stdout
     verdicts = {
-        name: json.loads((tmp_path / "demo" / name / "result.json").read_text())["verdict"]
+        name: json.loads((folder / "demo" / name / "result.json").read_text())["verdict"]
         for name in ("leaky", "clean")
     }
     assert verdicts == {"leaky": "FAIL", "clean": "PASS"}
     assert "An audit of this size fails a model" in " ".join(done.stdout.split())
+
+
+def test_a_demo_is_kept_in_the_history_as_such(demo):
+    kept = read_history(demo[1] / ".memberscope" / "history.sqlite")
+    assert [(entry.kind, entry.verdict) for entry in kept] == [("demo", "FAIL"), ("demo", "PASS")]
 
 
 def test_a_full_disk_is_one_sentence_and_nothing_half_written(tmp_path):

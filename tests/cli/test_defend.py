@@ -16,6 +16,7 @@ from commands import run_command
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = """
+from dataclasses import replace
 import numpy as np, torch
 from sklearn.tree import DecisionTreeClassifier
 from memberscope import Records
@@ -32,9 +33,15 @@ private = TorchRecipe(network, SGD(0.5), epochs=20, batch_size=32, engine="matri
 batched = TorchRecipe(normalised, SGD(0.1), epochs=3, batch_size=16, engine="loop", stack=1)
 tree = SklearnRecipe(DecisionTreeClassifier())
 
-def target():
+def train(given):
     data = np.load("members.npz")
-    return recipe(Records(data["x"], data["y"], data["y"].astype(str)), 0)
+    return given(Records(data["x"], data["y"], data["y"].astype(str)), 0)
+
+def target():
+    return train(recipe)
+
+def hasty():
+    return train(replace(recipe, epochs=1))
 """
 CONFIG = """
 [target]
@@ -72,11 +79,11 @@ def work(tmp_path_factory) -> Path:
     return folder
 
 
-def asked(verb: str, recipe: str, *more: object) -> list[object]:
+def asked(verb: str, recipe: str, *more: object, model: str = "target") -> list[object]:
     found = [
         verb,
         "--model",
-        "own:target",
+        f"own:{model}",
         "--members",
         "members.npz",
         "--non-members",
@@ -185,10 +192,8 @@ def test_resumed_it_trains_nothing_and_another_sweep_needs_a_word(work, swept):
 def test_mistakes_are_one_sentence_before_anything_is_trained(
     work, recipe, defences, code, sentence
 ):
-    done = call(
-        *asked("defend", recipe, "--defences", defences, "--canaries", 20, "--out", "mistaken"),
-        cwd=work,
-    )
+    more = ("--defences", defences, "--canaries", 20, "--out", "mistaken")
+    done = call(*asked("defend", recipe, *more, model="hasty"), cwd=work)
     assert done.returncode == code and sentence in done.stderr and done.stderr.count("\n") == 1, (
         done.stderr
     )
@@ -242,7 +247,7 @@ def test_private_training_keeps_its_promise_black_and_white_box(work):
 
 
 def test_plan_previews_an_audit_with_canaries_and_trains_nothing(work):
-    found = asked("audit", "recipe", "--canaries", 200, "--out", "planned")
+    found = asked("audit", "recipe", "--canaries", 200, "--out", "planned", model="hasty")
     done = call("plan", *found[1:], cwd=work)
     assert done.returncode == 0, done.stderr
     assert "canaries one model to train, on 300 members and 91 of 200 canaries" in done.stdout
@@ -269,7 +274,7 @@ def test_plan_previews_an_audit_with_canaries_and_trains_nothing(work):
     ],
 )
 def test_mistakes_with_canaries_are_one_sentence(work, more, sentence):
-    done = call(*asked("audit", "recipe", *more, "--out", "wrong"), cwd=work)
+    done = call(*asked("audit", "recipe", *more, "--out", "wrong", model="hasty"), cwd=work)
     assert done.returncode == 2 and sentence in done.stderr and done.stderr.count("\n") == 1, (
         done.stderr
     )

@@ -176,13 +176,6 @@ def test_two_audits_at_once_are_both_kept(tmp_path):
     assert sorted(entry.title for entry in read_history(tmp_path / FILE)) == ["one", "two"]
 
 
-def test_a_demo_is_kept_as_such(tmp_path):
-    done = run_command("demo", "--out", "demo", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    kept = read_history(tmp_path / FILE)
-    assert [(entry.kind, entry.verdict) for entry in kept] == [("demo", "FAIL"), ("demo", "PASS")]
-
-
 @contextmanager
 def serve(folder, *arguments):
     process = subprocess.Popen(

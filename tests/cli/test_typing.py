@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_socket import serve_command
 from commands import COMMAND, run_command
 from signal_files import write_signals
 
@@ -29,6 +30,18 @@ def installed(tmp_path):
     )
     script.chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+
+
+@pytest.fixture
+def served(tmp_path):
+    """The same of a command whose imports are made already."""
+    (tmp_path / "bin").mkdir()
+    with serve_command(tmp_path / "bin" / "memberscope"):
+        yield {
+            **os.environ,
+            "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+        }
 
 
 def complete_in_bash(typed: str, environment: dict[str, str], cwd: Path) -> list[str]:
@@ -54,10 +67,10 @@ def complete_in_bash(typed: str, environment: dict[str, str], cwd: Path) -> list
     return done.stdout.split()
 
 
-def test_bash_completes_what_was_installed(installed, tmp_path):
+def test_bash_completes_what_was_installed(served, tmp_path):
     done = subprocess.run(
         ["bash", "--norc", "-c", "memberscope --install-completion bash"],
-        env={**installed, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        env={**served, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
         capture_output=True,
         text=True,
         check=True,
@@ -65,7 +78,7 @@ def test_bash_completes_what_was_installed(installed, tmp_path):
     assert "bash completion installed" in done.stdout
     assert "bash_completions" in (tmp_path / ".bashrc").read_text()
     offered = {
-        typed: complete_in_bash(typed, installed, tmp_path)
+        typed: complete_in_bash(typed, served, tmp_path)
         for typed in (
             "memberscope ex",
             "memberscope guard ",

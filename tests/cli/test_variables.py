@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 
 from memberscope.cli.options.commands import merge_options
 from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.variables import read_variables
 from memberscope.errors import InputError
 
-COMMAND = [sys.executable, "-c", "from memberscope.cli.main import run; run()"]
 WORDS = {bool: "true", int: "3", float: "0.5", str: "x"}
 
 
 def call(*arguments: object, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1"} | variables
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
+    return run_command(*arguments, cwd=cwd, **variables)
 
 
 @pytest.fixture(scope="module")

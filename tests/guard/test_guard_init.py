@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import typer
+from commands import run_command
 from guarded import ROWS, guarded
 from sklearn.tree import DecisionTreeClassifier
 from typer.testing import CliRunner
@@ -651,16 +650,7 @@ def swept(tmp_path_factory) -> Path:
         np.savez(
             folder / f"{name}.npz", x=x, y=(x[:, 0] + 0.5 * rng.normal(size=240) > 0).astype(int)
         )
-    command = [
-        sys.executable,
-        "-c",
-        "from memberscope.cli.main import run; run()",
-        "defend",
-        "audit.toml",
-        "--search-queries",
-        "16",
-    ]
-    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    found = run_command("defend", "audit.toml", "--search-queries", "16", cwd=folder)
     assert found.returncode == 0, found.stderr
     assert (
         "memguard:1: what it fitted to its own model in swept/fitted-memguard-1.safetensors"

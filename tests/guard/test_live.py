@@ -20,6 +20,7 @@ from memberscope.guard.monitor.artifacts import load_monitor_artifacts
 from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.replay.log_reader import Log, list_log_files
 from memberscope.guard.replay.replay import build_fresh_monitor, collect_alarms
+from memberscope.guard.state.in_memory import MemoryState
 from memberscope.wire.batch import Batch
 
 
@@ -33,7 +34,8 @@ def play(live: Live, steps) -> list[tuple[int, bytes]]:
             live.clock.now = START + seconds
             answers.append(await live.ask(client, records))
             while live.sketched.waiting or live.sketched.busy:
-                await asyncio.sleep(0)
+                # Not 0, which would keep the interpreter's lock from the monitor's thread
+                await asyncio.sleep(0.0005)
         await live.worker.stop()
         return answers
 
@@ -152,7 +154,10 @@ def test_answers_and_state_do_not_depend_on_fingerprints(tmp_path):
     for fingerprints in ('fingerprints = "members.safetensors"\n', ""):
         (tmp_path / "memory.safetensors").unlink(missing_ok=True)
         file.write_text(text.replace('fingerprints = "members.safetensors"\n', fingerprints))
-        live = Live(read_policy(file))
+        # A small table of records, since each step of the clock sweeps a part of it
+        clock = Clock()
+        state = MemoryState(500, clock=clock, record_bytes=2**20)
+        live = Live(read_policy(file), clock, state)
         live.guard.queries.state = live.judge.state = noted = Noted(live.state)
         found.append(
             (play(live, script(700)), noted.asked, {alarm.detector for alarm in live.alarms})

@@ -13,7 +13,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from commands import run_command
+from commands import fork_process, run_command
 from releases import STRICT, audit_release
 
 from memberscope.reports import (
@@ -88,6 +88,30 @@ needs_registries = pytest.mark.skipif(
 )
 
 
+# What MLflow's client and `memberscope log` import, once for all of them
+IMPORTED = (
+    "memberscope.cli.main",
+    "memberscope.reports",
+    "mlflow",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "mlflow.store.model_registry.sqlalchemy_store",
+)
+
+
+def run_forked(script: str | None, cwd: Path, *arguments: object) -> tuple[int, str, str]:
+    """Run a script, or `memberscope`, where MLflow is installed and imported."""
+    environment = {**os.environ, "COLUMNS": "100", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    argv = list(map(str, arguments))
+    return fork_process(str(PYTHON), IMPORTED, argv, cwd, environment, script=script)
+
+
+def ask_store(script: str, cwd: Path) -> str:
+    """Run a script about the store, and give the last line that it prints."""
+    code, printed, said = run_forked(script, cwd)
+    assert code == 0, said
+    return printed.strip().splitlines()[-1]
+
+
 def run_python(script: str, cwd: Path, *arguments: object, **environment: str) -> str:
     done = subprocess.run(
         [PYTHON, "-c", script, *map(str, arguments)],
@@ -103,14 +127,8 @@ def run_python(script: str, cwd: Path, *arguments: object, **environment: str) -
 
 def log(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`memberscope log` as the environment that has MLflow runs it."""
-    return subprocess.run(
-        [PYTHON, "-c", "from memberscope.cli.main import run; run()", "log", *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "100"},
-        check=False,
-    )
+    code, printed, said = run_forked(None, cwd, "log", *arguments)
+    return subprocess.CompletedProcess(["memberscope"], code, printed, said)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +148,7 @@ def work(result, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def trained(work) -> str:
     """The run that trained a model, version 1 of which is registered."""
-    return run_python(MAKE, work)
+    return ask_store(MAKE, work)
 
 
 def test_metrics_are_the_strongest_attacks_with_limits(result):
@@ -179,7 +197,7 @@ def test_a_run_is_read_back_from_a_real_store(work, result, trained):
     assert done.returncode == 0, done.stderr
     run_id = re.search(r"Logged FAIL to the run (\w+)\.", done.stdout)[1]
     assert "Tagged version 1 of credit." in done.stdout
-    read = json.loads(run_python(READ, work))
+    read = json.loads(ask_store(READ, work))
     run = next(entry for entry in read["runs"] if entry["id"] == run_id)
     assert (run["name"], run["experiment"], run["status"]) == ("credit", "memberscope", "FINISHED")
     assert run["metrics"] == list_logged_metrics(result)
@@ -195,7 +213,7 @@ def test_a_run_is_read_back_from_a_real_store(work, result, trained):
 def test_an_audit_is_logged_to_the_run_that_trained_the_model(work, result, trained):
     done = log("out", "--mlflow", STORE, "--run", trained, "--records", cwd=work)
     assert done.returncode == 0, done.stderr
-    read = json.loads(run_python(READ, work))
+    read = json.loads(ask_store(READ, work))
     run = next(entry for entry in read["runs"] if entry["id"] == trained)
     assert (run["experiment"], run["status"]) == ("training", "RUNNING")
     names = ["arrays.safetensors", "records.csv", "report.html", "result.json"]
@@ -206,7 +224,7 @@ def test_an_audit_is_logged_to_the_run_that_trained_the_model(work, result, trai
 @needs_registries
 def test_a_mistake_leaves_no_run_behind(work, trained):
     assert log("out", "--mlflow", STORE, "--run", trained, cwd=work).returncode == 0
-    n = len(json.loads(run_python(READ, work))["runs"])
+    n = len(json.loads(ask_store(READ, work))["runs"])
     write_all(audit_release(0.0), work / "other", records=False)
     for arguments, words in (
         (("out", "--run", "0" * 32), "Run with id=" + "0" * 32),
@@ -220,7 +238,7 @@ def test_a_mistake_leaves_no_run_behind(work, trained):
         last = done.stderr.splitlines()[-1]
         assert last.startswith("memberscope: Expected") and words in last
         assert "Traceback" not in done.stderr
-    assert len(json.loads(run_python(READ, work))["runs"]) == n
+    assert len(json.loads(ask_store(READ, work))["runs"]) == n
 
 
 @needs_registries

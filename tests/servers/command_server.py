@@ -1,7 +1,7 @@
 """Run command lines of memberscope, each in a process forked from this one, which has imported it.
 
-Reads one JSON object a line (argv, cwd, environment, and the files for standard input, output and
-error) and answers each with the exit code. A command runs as `python -c "…; run()"` does: with a
+Reads one JSON object a line (argv, cwd, environment, a script to run in place of the command, and
+the files for standard input, output and error) and answers each with the exit code. A command runs as `python -c "…; run()"` does: with a
 process, a working directory and an environment of its own, and the working directory first on the
 path; only the imports are made once.
 """
@@ -28,9 +28,12 @@ def run_command(request: dict) -> None:
     sys.path.insert(0, "")
     code: object = 0
     try:
-        from memberscope.cli.main import run
+        if request["script"] is not None:
+            exec(request["script"], {"__name__": "__main__"})
+        else:
+            from memberscope.cli.main import run
 
-        run()
+            run()
     except SystemExit as stop:
         code = stop.code
     except BaseException:

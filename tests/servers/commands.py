@@ -41,14 +41,11 @@ IMPORTED = [
 
 
 @cache
-def _start_server(more: tuple[str, ...]) -> subprocess.Popen[str]:
-    """Start the process that commands are forked from; one for each set of further imports."""
+def _start_server(python: str, modules: tuple[str, ...]) -> subprocess.Popen[str]:
+    """Start the process that commands are forked from; one for each set of imports."""
     script = Path(__file__).with_name("command_server.py")
     server = subprocess.Popen(
-        [sys.executable, str(script), *IMPORTED, *more],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        [python, str(script), *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     atexit.register(server.kill)
     return server
@@ -78,18 +75,37 @@ def run_command(
             env=own,
             check=False,
         )
-    server = _start_server(imported)
+    code, *printed = fork_process(sys.executable, (*IMPORTED, *imported), argv, cwd, own, stdin)
+    return subprocess.CompletedProcess([*COMMAND, *argv], code, *printed)
+
+
+def fork_process(
+    python: str,
+    modules: tuple[str, ...],
+    argv: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    stdin: str = "",
+    *,
+    script: str | None = None,
+) -> tuple[int, str, str]:
+    """Run a command, or a script, in a fork of a `python` that has imported `modules`.
+
+    The answer is its exit code and what it printed and complained about.
+    """
+    server = _start_server(python, modules)
     assert server.stdin is not None and server.stdout is not None
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / name) for name in ("stdin", "stdout", "stderr")}
         Path(files["stdin"]).write_text(stdin)
-        request = {"argv": argv, "cwd": str(cwd), "environment": own, **files}
+        request = {"argv": argv, "cwd": str(cwd), "environment": environment, **files}
+        request["script"] = script
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()
         answer = server.stdout.readline()
         assert answer, "the process that commands are forked from has ended"
-        printed = [
+        stdout, stderr = (
             Path(files[name]).read_text(errors="replace") if Path(files[name]).exists() else ""
             for name in ("stdout", "stderr")
-        ]
-    return subprocess.CompletedProcess([*COMMAND, *argv], int(answer), *printed)
+        )
+    return int(answer), stdout, stderr

@@ -23,11 +23,11 @@ class RawGuard:
         for file, text in zip(self.files, policies, strict=True):
             file.write_text(text)
 
-    def start(self) -> None:
+    def start(self, *, fresh: bool = False) -> None:
         options = ["--upstream", self.upstream, "--policy", str(self.files[0])]
         for file in self.files[1:]:
             options += ["--model", str(file)]
-        self.process = Process(*options)
+        self.process = Process(*options, fresh=fresh)
         self.ports = self.process.said("serving")
 
     def kill(self) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from forked_guard import ForkedGuard
+
 SERVING = """
 [serving]
 protocol = "json"
@@ -31,24 +33,21 @@ START = "import sys; from memberscope.cli.guard.run import serve_guarded_model; 
 
 
 class Process:
-    """A guard in a process of its own, and the lines of its log."""
+    """A guard in a process of its own, and the lines of its log.
 
-    def __init__(self, *options: str) -> None:
-        command = [
-            sys.executable,
-            "-c",
-            START,
-            "--port",
-            "0",
-            "--admin-port",
-            "0",
-            "--log-level",
-            "debug",
-            *options,
-        ]
-        self.process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
+    With `fresh` it is a new interpreter, whose hash seed is another.
+    """
+
+    def __init__(self, *options: str, fresh: bool = False) -> None:
+        own = ["--port", "0", "--admin-port", "0", "--log-level", "debug", *options]
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        self.process: ForkedGuard | subprocess.Popen[bytes]
+        if fresh:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", START, *own], stderr=subprocess.PIPE, env=environment
+            )
+        else:
+            self.process = ForkedGuard(own, environment)
         self.lines: list[dict] = []
         self._queue: queue.Queue[dict] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()

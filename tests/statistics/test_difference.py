@@ -5,6 +5,8 @@ Known answers, simulated coverage, false alarms under the null, and planted incr
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from families import Gaussian, covers, shift_for
@@ -48,13 +50,22 @@ def pair(
     return before, after, member
 
 
-def tpr_change(before, after, member, fpr, rng, confidence=0.95, together=True):
+def tpr_changes(before, after, member, fpr, rng, confidence=0.95):
+    """The difference with its interval by the correlation of shared resamples, and by none.
+
+    Each is a function of the confidence. Limits of each audit are computed once for both.
+    """
     _, tpr = shared_resamples([before, after], member, (fpr,), 100, rng)
-    r = correlate_estimates(tpr[:, 0, 0], tpr[:, 1, 0]) if together else 0.0
-    limits = [roc(scores, member) for scores in (before, after)]
-    return lambda c=confidence: difference_by_mover(
-        *(tpr_at_fpr(curve, fpr, c) for curve in limits), r
-    )
+    curves = [roc(scores, member) for scores in (before, after)]
+
+    @cache
+    def limit(level):
+        return [tpr_at_fpr(curve, fpr, level) for curve in curves]
+
+    return [
+        lambda c=confidence, r=r: difference_by_mover(*limit(c), r)
+        for r in (correlate_estimates(tpr[:, 0, 0], tpr[:, 1, 0]), 0.0)
+    ]
 
 
 def rarely(alarms: int, runs: int, level: float = 0.025) -> bool:
@@ -163,9 +174,7 @@ def test_tpr_on_the_same_records(n, fpr, tprs, shared):
     truth, hits, alarms, widths = tprs[1] - tprs[0], 0, 0, []
     for _ in range(runs):
         before, after, member = pair(n, shifts, shared, rng)
-        found, apart = (
-            tpr_change(before, after, member, fpr, rng, together=both)() for both in (True, False)
-        )
+        found, apart = (change() for change in tpr_changes(before, after, member, fpr, rng))
         hits += found.low <= truth <= found.high
         alarms += found.low > truth
         widths.append((found.high - found.low, apart.high - apart.low))
@@ -202,26 +211,25 @@ def test_a_planted_increase_is_seen_on_the_same_records_and_less_often_on_others
     seen = {True: 0, False: 0}
     for _ in range(runs):
         before, after, member = pair(800, shifts, 0.9, rng)
-        for together in seen:
-            seen[together] += (
-                tpr_change(before, after, member, 0.05, rng, together=together)().low > 0
-            )
+        for together, change in zip(
+            seen, tpr_changes(before, after, member, 0.05, rng), strict=True
+        ):
+            seen[together] += change().low > 0
     assert seen[True] > 0.7 * runs and seen[True] > seen[False] + 0.2 * runs
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.05])
 def test_the_p_value_is_that_of_the_lower_limit(margin):
     rng = np.random.default_rng(4)
-    for together in (True, False):
-        before, after, member = pair(400, (0.5, 0.7), 0.5, rng)
-        for limits in (
-            lambda c, one=before, two=after, m=member: auc_change(one, two, m, c),
-            tpr_change(before, after, member, 0.1, rng, together=together),
-        ):
-            p = difference_p_value(limits, margin)
-            assert 1e-9 < p < 0.5
-            assert limits(1 - 2 * p).low == pytest.approx(margin, abs=1e-4)
-            assert limits(1 - 2 * p * 1.01).low > margin > limits(1 - 2 * p * 0.99).low
+    before, after, member = pair(400, (0.5, 0.7), 0.5, rng)
+    for limits in (
+        lambda c: auc_change(before, after, member, c),
+        *tpr_changes(before, after, member, 0.1, rng),
+    ):
+        p = difference_p_value(limits, margin)
+        assert 1e-9 < p < 0.5
+        assert limits(1 - 2 * p).low == pytest.approx(margin, abs=1e-4)
+        assert limits(1 - 2 * p * 1.01).low > margin > limits(1 - 2 * p * 0.99).low
     assert difference_p_value(lambda c: auc_change(after, before, member, c)) == 1.0
 
 

@@ -89,7 +89,7 @@ def test_a_start_long_after_a_rotation_gives_nobody_a_fresh_budget(tmp_path, ups
         else:
             guard.process.process.terminate()
             guard.end()
-        guard.start()
+        guard.start(fresh=True)
         assert [guard.score([1.0, 2.0]) for _ in range(2)] == [429, 429]
 
 
