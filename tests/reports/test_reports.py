@@ -300,7 +300,7 @@ def test_reports_say_whether_reference_models_were_used(result):
     trained = result.model_copy(
         update={"threat_models": threats, "plan": plan, "estimates": estimates}
     )
-    assert "used up to 2 a record" in describe_threat(
+    assert "used up to 2 for each" in describe_threat(
         trained
     ) and "who can train 7 models like it" in compose_annex_paragraph(trained)
     assert "about each record 2 times" in build_sections(trained)[3].sentences[-1]
