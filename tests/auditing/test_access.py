@@ -58,7 +58,7 @@ def test_one_row_for_each_level_weakest_first(audited):
     strongest = [
         entry
         for entry in audited.estimates
-        if entry.attack == "strongest" and entry.metric == "auc"
+        if (entry.attack, entry.metric, entry.group) == ("strongest", "auc", None)
     ]
     assert [(entry.access, entry.restriction) for entry in strongest] == levels
 
@@ -113,7 +113,7 @@ def test_what_is_left_of_the_leak_shrinks_with_the_access(audited):
     rows = {
         (e.access, e.restriction): e
         for e in audited.estimates
-        if e.attack == "strongest" and e.metric == "auc"
+        if (e.attack, e.metric, e.group) == ("strongest", "auc", None)
     }
     full = rows["probabilities", None]
     assert max(entry.low for entry in rows.values()) <= full.value
@@ -179,7 +179,11 @@ def test_a_null_model_stays_at_chance_at_every_level():
             gaussian_signals(300, 0.0, seed, classes=5),
             plan=replace(DECLARED, attacks=("gap", "loss", "entropy"), folds=3),
         )
-        rows = [e for e in result.estimates if e.attack == "strongest" and e.metric == "auc"]
+        rows = [
+            e
+            for e in result.estimates
+            if (e.attack, e.metric, e.group) == ("strongest", "auc", None)
+        ]
         assert len(rows) == 5
         outside += sum(not e.low <= 0.5 <= e.high for e in rows)
     assert outside <= 5, "of 40 simultaneous 95% intervals, which repeat one another's records"

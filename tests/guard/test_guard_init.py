@@ -182,7 +182,7 @@ def test_the_measured_limit_is_the_audits_own(few, folders):
     rows = {
         (e.access, e.restriction): e
         for e in result.estimates
-        if (e.attack, e.metric, e.fpr) == ("strongest", "tpr", 0.1)
+        if (e.attack, e.metric, e.fpr, e.group) == ("strongest", "tpr", 0.1, None)
     }
     found = {entry.restrict: entry.bounds[0] for entry in evidence.candidates}
     assert found["label"].high == rows["label", None].high

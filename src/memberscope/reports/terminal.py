@@ -33,6 +33,7 @@ from memberscope.reports.select import (
     list_fprs,
     list_levels,
     list_unmeasured_levels,
+    select_estimates,
     summarise_further_targets,
 )
 from memberscope.reports.short_summary import COLOURS, print_short_summary
@@ -155,7 +156,7 @@ def _build_levels_table(result: Result) -> Table:
         table.add_section()
     for place in list_unmeasured_levels(result):
         table.add_row(format_level(*place), "", "not measured", "", "")
-    if any(entry.warning for entry in result.estimates if entry.attack == STRONGEST):
+    if any(entry.warning for entry in select_estimates(result, attack=STRONGEST)):
         table.caption = (
             "* fewer than 10 false positives are allowed at this rate; the interval is wide"
         )

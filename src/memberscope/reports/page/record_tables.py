@@ -15,7 +15,7 @@ from memberscope.reports.select import (
     summarise_further_targets,
 )
 
-SHOWN = 4  # rows of groups and records that are open
+SHOWN = 3  # rows of groups and records that are open
 
 
 def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:

@@ -50,7 +50,7 @@
 
   const axis = (extra) => ({ stroke: () => css("--soft"), grid: { stroke: () => css("--grid"), width: 1 }, ticks: { stroke: () => css("--grid") }, ...extra });
   const show = (node, options, series) => {
-    const chart = new uPlot({ width: width(node), height: 300, cursor: { y: false }, ...options }, series, node);
+    const chart = new uPlot({ width: width(node), height: 260, cursor: { y: false }, ...options }, series, node);
     charts.push([chart, node]);
     return chart;
   };
