@@ -16,6 +16,7 @@ from memberscope.statistics import (
     can_fail,
     effective_sizes,
     kish_size,
+    largest_tpr,
     ppv,
     ppv_at_fpr,
     randomised_tpr,
@@ -336,3 +337,20 @@ def test_a_planted_effect_is_found_and_noise_is_not():
         for s in (1.5, shift_for(0.1, 0.05))
     )
     assert leak > 95 and noise <= binom.ppf(0.999, 100, 0.025)
+
+
+@pytest.mark.parametrize("n", [60, 400])
+def test_the_largest_limits_are_those_of_all_curves_one_by_one(n):
+    """What is left out could not have been the largest."""
+    rng, member = np.random.default_rng(5), np.arange(2 * n) < n
+    for _ in range(8):
+        curves = []
+        for shift in rng.choice([0.0, 0.2, 0.5, 1.5, 3.0], 6):
+            scores = (rng.normal(size=2 * n) + shift * member).round(int(rng.integers(1, 9)))
+            strict = roc(scores.round(1), member) if rng.random() < 0.3 else None
+            curves.append((roc(scores, member), strict))
+        found = largest_tpr(curves, 0.1, 0.95, low_confidence=0.99)
+        each = [tpr_at_fpr(c, 0.1, 0.95, strict=s, low_confidence=0.99) for c, s in curves]
+        assert [entry.value for entry in found] == [entry.value for entry in each]
+        assert {entry.low for entry in found} == {max(entry.low for entry in each)}
+        assert {entry.high for entry in found} == {max(entry.high for entry in each)}

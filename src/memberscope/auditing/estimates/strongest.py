@@ -20,6 +20,7 @@ from memberscope.auditing.estimates.ranking import LevelRanking
 from memberscope.statistics import (
     Interval,
     build_resolution_warning,
+    largest_tpr,
     simultaneous_confidence,
 )
 from memberscope.types import Estimate, Ints, Metric
@@ -96,7 +97,7 @@ def estimate_strongest_by_group(
             numbers = [estimate_strongest_auc(own, settings.confidence)]
             for fpr in fprs:
                 if usable := [part for part in own if part.resolves(fpr)]:
-                    numbers.append(estimate_strongest_tpr(usable, fpr, settings.confidence))
+                    numbers.append(_estimate_largest_tpr(usable, fpr, settings.confidence))
             at = level.at
             found += [
                 replace(entry, access=at.access, restriction=at.restriction) for entry in numbers
@@ -142,6 +143,17 @@ def estimate_strongest_tpr(parts: list[AttackPart], fpr: float, confidence: floa
         threshold="best",
         warning=build_resolution_warning(fpr, n),
     )
+
+
+def _estimate_largest_tpr(parts: list[AttackPart], fpr: float, confidence: float) -> Estimate:
+    """Estimate the same as `estimate_strongest_tpr`, without the numbers of each candidate."""
+    corrected = simultaneous_confidence(confidence, len(parts))
+    curves = [part.curves() for part in parts]
+    intervals = largest_tpr(curves, fpr, confidence, low_confidence=corrected)
+    n = min(part.n_compared() for part in parts)
+    warning = build_resolution_warning(fpr, n)
+    conditions = {"fpr": fpr, "threshold": "best", "warning": warning}
+    return _build_candidate_estimate(parts, intervals, confidence, "tpr", **conditions)
 
 
 def estimate_strongest_ppv(

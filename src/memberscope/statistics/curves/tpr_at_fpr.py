@@ -15,6 +15,8 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.special import betaincinv
 
@@ -27,7 +29,13 @@ from memberscope.statistics.curves.roc import (
     operating_point,
     randomised_tpr,
 )
-from memberscope.statistics.curves.tpr_hull import hull_grid, hull_upper_limit
+from memberscope.statistics.curves.tpr_hull import (
+    UpperHull,
+    exceeds_hull,
+    find_upper_hull,
+    hull_grid,
+    hull_upper_limit,
+)
 from memberscope.statistics.curves.tpr_limits import (
     RankCounts,
     build_rank_counts,
@@ -105,6 +113,46 @@ def tpr_upper(curve: Roc, fpr: float, confidence: float = 0.95) -> float:
     """
     value = _resolved_value(curve, fpr)
     return max(value, hull_upper_limit(build_rank_counts(curve, fpr), fpr, _tail_error(confidence)))
+
+
+def largest_tpr(
+    curves: Sequence[tuple[Roc, Roc | None]],
+    fpr: float,
+    confidence: float = 0.95,
+    *,
+    low_confidence: float | None = None,
+) -> list[Interval]:
+    """Estimate the TPR at `fpr` of each curve, all with the largest lower and upper limit of any.
+
+    The limits are those of `tpr_at_fpr`, of which those that cannot be the largest are not
+    computed. With each curve goes its strict one, or None.
+
+    Raises:
+        InputError: The non-members do not resolve `fpr`.
+
+    >>> from memberscope.statistics.curves.roc import roc
+    >>> curves = [(roc(np.arange(200.0), np.arange(200) >= n), None) for n in (50, 100)]
+    >>> found = largest_tpr(curves, 0.05)
+    >>> [round(one.value, 3) for one in found], found[0].high == tpr_at_fpr(curves[0][0], 0.05).high
+    ([1.0, 1.0], True)
+    """
+    alpha, low, high = _tail_error(confidence), -1.0, -1.0
+    low_alpha = _tail_error(confidence if low_confidence is None else low_confidence)
+    hull: UpperHull | None = None
+    values = [_resolved_value(curve, fpr) for curve, _ in curves]
+    # From the largest value down, as its limits rule out most of the others
+    for k in np.argsort(-np.asarray(values), kind="stable"):
+        (curve, strict), value = curves[k], values[k]
+        counts = build_rank_counts(curve, fpr)
+        if hull is None or exceeds_hull(counts, fpr, alpha, hull):
+            found = find_upper_hull(counts, fpr, alpha)
+            hull = found if hull is None or found.height > hull.height else hull
+        high = max(high, value, hull.height)
+        # No lower limit exceeds its value; the slack is for rounding
+        below = _lower_counts(curve, fpr, strict)
+        if value > low and (low < 0 or lower_p_value(below, fpr, low) < low_alpha * (1 + 1e-6)):
+            low = max(low, min(value, lower_limit(below, fpr, low_alpha)))
+    return [Interval(value, low, high, METHOD) for value in values]
 
 
 def tpr_p_value(curve: Roc, fpr: float, limit: float, *, strict: Roc | None = None) -> float:

@@ -60,14 +60,49 @@ def hull_grid(fpr: float) -> tuple[tuple[float, ...], int]:
     return (*below, *(u for u in near + far if u < 1), 1.0), len(below)
 
 
+class UpperHull(NamedTuple):
+    """A line through the upper limit of H at a rate that no limit on the grid of rates exceeds.
+
+    Attributes:
+        height: The upper limit of H at the rate.
+        slope: How much the line rises a unit of rate.
+    """
+
+    height: float
+    slope: float
+
+
+def exceeds_hull(counts: RankCounts, fpr: float, alpha: float, hull: UpperHull) -> bool:
+    """Check whether the upper limit of H at `fpr` may exceed that of another curve.
+
+    If not, no limit of this curve lies above the line of the other's `hull`, so its own hull does
+    not either. It takes a fraction of the time of `find_upper_hull`.
+    """
+    near = _near_tails(counts.n_non_members, fpr, alpha)
+    line = hull.height + hull.slope * (np.asarray(hull_grid(fpr)[0]) - fpr)
+    return bool(
+        _is_above_line(counts, near, _guess_limits(counts, near), line).any()
+        or _can_exceed_line(counts, fpr, alpha, line).any()
+    )
+
+
+def _guess_limits(counts: RankCounts, near: NearTails) -> NearLimits:
+    """Approximate the limits at all rates near the one asked for, at once."""
+    found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
+    return NearLimits(found, paulson_limits(found, near.quantiles, counts.n_members))
+
+
 def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
     """Give the upper limit at level `alpha` of H at `fpr`."""
+    return find_upper_hull(counts, fpr, alpha).height
+
+
+def find_upper_hull(counts: RankCounts, fpr: float, alpha: float) -> UpperHull:
+    """Find the upper limit at level `alpha` of H at `fpr`, with its supporting line."""
     rates, at = hull_grid(fpr)
-    # Approximate limits at all rates near the one asked for, at once
     grid = np.asarray(rates)
     near = _near_tails(counts.n_non_members, fpr, alpha)
-    found = counts.at(np.arange(near.ranks.max() + 2, dtype=np.float64))[near.ranks + 1]
-    guesses = NearLimits(found, paulson_limits(found, near.quantiles, counts.n_members))
+    guesses = _guess_limits(counts, near)
     limits = np.full(len(grid), np.nan)
     limits[: near.place[-1] + 1] = np.maximum.reduceat(
         guesses.guess, np.flatnonzero(np.diff(near.place, prepend=-1))
@@ -93,7 +128,7 @@ def hull_upper_limit(counts: RankCounts, fpr: float, alpha: float) -> float:
             ]
         )
         wanted = set(np.flatnonzero(above & ~exact).tolist())
-    return float(height)
+    return UpperHull(float(height), float(slope))
 
 
 def _find_support(grid: Floats, limits: Floats, usable: Bools, at: int) -> tuple[int, int]:
