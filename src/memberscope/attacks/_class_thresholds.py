@@ -49,12 +49,13 @@ def build_threshold_needs(
 class RankedScores:
     """Scores (n,) with the places of the records from the highest score down.
 
-    `order` (n,) are those of all records, `classes` those of each class.
+    `order` (n,) are those of all records; `classes` has the code of each class, the places of its
+    records and their scores in that order.
     """
 
     scores: Floats
     order: Ints
-    classes: list[Ints]
+    classes: list[tuple[int, Ints, Floats]]
 
 
 def _rank_scores(scores: Floats, labels: Ints) -> RankedScores:
@@ -62,8 +63,8 @@ def _rank_scores(scores: Floats, labels: Ints) -> RankedScores:
     order = np.argsort(-scores)
     by_class = order[np.argsort(labels[order], kind="stable")]
     ends = np.cumsum(np.bincount(labels))
-    classes = [own for own in np.split(by_class, ends[:-1]) if len(own)]
-    return RankedScores(scores, order, classes)
+    parts = enumerate(np.split(by_class, ends[:-1]))
+    return RankedScores(scores, order, [(k, own, scores[own]) for k, own in parts if len(own)])
 
 
 def _find_balanced_threshold(scores: Floats, member: Bools) -> float:
@@ -81,18 +82,21 @@ def _shift_by_class(ranked: RankedScores, evidence: Evidence) -> Floats:
 
     A class that lacks known members or known non-members gets the global threshold.
     """
-    scores, known, member = ranked.scores, evidence.known >= 0, evidence.known == 1
-    check_binary_scores(scores[known], member[known])
-    # Learned first: classes without known records of both kinds fall back on it
-    learn = ranked.order[known[ranked.order]]
-    everywhere = _find_balanced_threshold(scores[learn], member[learn])
-    thresholds = np.full(len(scores), everywhere)
-    for own in ranked.classes:
-        learn = own[known[own]]
-        if member[learn].any() and not member[learn].all():
-            thresholds[own] = _find_balanced_threshold(scores[learn], member[learn])
+    scores, known = ranked.scores, evidence.known
+    check_binary_scores(scores[known >= 0], known[known >= 0] == 1)
+    thresholds = np.full(int(evidence.labels.max()) + 1, np.nan)
+    for code, own, descending in ranked.classes:
+        state = known[own]
+        given = state >= 0
+        member = state[given] == 1
+        if member.any() and not member.all():
+            thresholds[code] = _find_balanced_threshold(descending[given], member)
+    without = [code for code, _, _ in ranked.classes if np.isnan(thresholds[code])]
+    if without:
+        learn = ranked.order[known[ranked.order] >= 0]
+        thresholds[without] = _find_balanced_threshold(scores[learn], known[learn] == 1)
     # Shifted, so that one threshold at zero serves all classes
-    shifted: Floats = scores - thresholds
+    shifted: Floats = scores - thresholds[evidence.labels]
     return shifted
 
 
