@@ -15,7 +15,6 @@ from typing import Any
 from memberscope.errors import InputError
 
 IGNORE_FILE = ".gitignore"
-ANSWERS = ("signals", "ledger.sqlite")  # how the names of kept answers begin
 LARGEST_JSON = 64 << 20  # bytes; the result of a hundred groups and all attacks has a tenth of them
 
 
@@ -82,10 +81,16 @@ def keep_out_of_git(folder: Path) -> Iterator[None]:
         yield
     # After a run that failed, too, since what it measured is kept
     finally:
-        if all(name.startswith(ANSWERS) for name in held) and folder.is_dir():
+        if all(map(_is_kept_answer, held)) and folder.is_dir():
             # An audit that is finished must not be lost for this file
             with suppress(InputError):
                 ignore_folder(folder)
+
+
+def _is_kept_answer(name: str) -> bool:
+    """Tell whether a file or folder of this name holds answers that a stopped run kept."""
+    # The ledger has files of its own beside it while it is written
+    return name == "signals" or name.startswith("ledger.sqlite")
 
 
 def ignore_folder(folder: Path) -> None:

@@ -173,3 +173,11 @@ def test_binary_records_one_bit_apart_are_near_only_where_that_is_rare():
     rng = np.random.default_rng(0)
     x = (rng.random((300, 200)) < 0.3).astype(float)
     assert len(find_overlap(x, np.arange(300) < 150).near) == 0
+
+
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, 1e308])
+def test_numbers_that_cannot_be_added_up_hide_no_duplicates(odd):
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    x[[3, 5], 0] = odd
+    x[30] = x[2]
+    assert find_overlap(x, np.arange(40) < 20).exact.tolist() == [[30, 2]]

@@ -53,8 +53,9 @@ def test_a_bundle_for_others_has_none(repository):
     assert not list((repository / "site").rglob(".gitignore"))
 
 
-def test_a_folder_that_was_there_keeps_its_files_to_git(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize("name", ["notes.txt", "signals.csv", "signals_model.py"])
+def test_a_folder_that_was_there_keeps_its_files_to_git(tmp_path, name):
+    (tmp_path / name).write_text("mine")
     with keep_out_of_git(tmp_path):
         (tmp_path / "result.json").write_text("{}")
     assert not (tmp_path / ".gitignore").exists()

@@ -13,7 +13,13 @@ from memberscope.guard.server.worker import build_server, open_listener
 
 
 async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer with a whole reply, or on /parts with a body in two parts."""
+    """Answer with a whole reply, or on /parts with a body in two parts.
+
+    On /refused the reply does not know that a HEAD was sent, as that of a proxy without a server.
+    """
+    if scope["path"] == "/refused":
+        await GuardReply(200, b'"refused"').send(send)
+        return
     if scope["path"] != "/parts":
         await GuardReply(200, b'"whole"').send(send, head=scope["method"] == "HEAD")
         return
@@ -61,11 +67,11 @@ def test_whole_answers_are_written_at_once_and_parts_as_they_come(monkeypatch):
 
     joined = http_protocol.JoinedWrites
     monkeypatch.setattr(http_protocol, "JoinedWrites", lambda given: joined(Counted(given)))
-    lines = ("GET /", "HEAD /", "GET /parts", "GET /")
+    lines = ("GET /", "HEAD /", "HEAD /refused", "GET /parts", "GET /")
     requests = "".join(f"{line} HTTP/1.1\r\nhost: a\r\n\r\n" for line in lines).encode()
     asyncio.run(ask(requests, len(lines), writes))
     ends = [written.partition(b"\r\n\r\n")[2] for written in writes if b"HTTP/1.1" in written]
-    assert ends == [b'"whole"', b"", b"", b'"whole"']
+    assert ends == [b'"whole"', b"", b"", b"", b'"whole"']
     assert [written for written in writes if b"HTTP/1.1" not in written] == [b"ab", b"cd"]
 
 

@@ -15,6 +15,7 @@ from memberscope.statistics import (
     can_fail,
     count_non_member_blocks,
     minimum_detectable_tpr,
+    power,
     randomised_tpr,
     ranks_for_lower_limit,
     ranks_within_fold,
@@ -70,6 +71,15 @@ def test_the_stated_tpr_is_failed_in_four_of_five(n, fpr, limit, candidates, n_f
     assert share_failed(
         lambda rng: family.draw(n, rng), n, fpr, limit, candidates, n_folds
     ) == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize("n_folds", [None, 5, 32])
+def test_ranks_that_are_merged_among_many_records_hardly_move_it(monkeypatch, n_folds):
+    merged = minimum_detectable_tpr.__wrapped__(5000, 5000, 0.01, 0.02, n_folds=n_folds)
+    monkeypatch.setattr(power, "CELLS", 10**6)
+    alone = minimum_detectable_tpr.__wrapped__(5000, 5000, 0.01, 0.02, n_folds=n_folds)
+    # The simulation knows it to some two in a hundred
+    assert merged == pytest.approx(alone, rel=0.025)
 
 
 def rounded(shift, n, rng):

@@ -89,6 +89,10 @@ class RowsSeen(NamedTuple):
     bins: NDArray[np.uint8]
     outcome: Floats
 
+    def drop_columns(self, dropped: Bools) -> RowsSeen:
+        """Drop the features marked in `dropped` (f + 1,)."""
+        return self._replace(bins=self.bins[:, ~dropped]) if dropped.any() else self
+
     def take(self, rows: Ints | Bools) -> tuple[Floats, Floats]:
         """Take bins (s, f + 1), NaN where missing, and outcome (s,) of the records at `rows`."""
         # Column by column in memory, as the learner reads them
@@ -129,6 +133,8 @@ class FoldedQuantile:
         else:
             by_features = _score_feature_gaussian if gaussian else _score_feature_quantiles
             fit = partial(_fit_regressor, self.attack)
+            # The learner cannot bin a column that is missing throughout
+            rows = rows.drop_columns((rows.bins[learn] == MISSING).all(axis=0))
             found = by_features(rows.take(learn), rows.take(evidence.hidden), fit)
         scores[evidence.hidden] = found
         return scores

@@ -302,7 +302,8 @@ def _fold_cells(
     merged = int(max(ranks[0] - 1, 0) // n_folds)
     if n >= MANY:
         # The others few by few, as a rank within a cell has its share of the members there
-        together = max(1, (n_cells - merged) * n_folds // CELLS)
+        # Cells of many folds tie at one place of the strict curve, which would grow too wide
+        together = max(1, (n_cells - merged) * min(n_folds, 5) // CELLS)
         wholes = (n_cells - merged) // together
         counts = np.append(np.full(wholes, together), size - merged - wholes * together)
         counts = np.append(merged, counts) if merged else counts

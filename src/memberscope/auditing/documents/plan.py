@@ -353,19 +353,3 @@ class EstimateSettings:
     confidence: float
     all_estimates: bool = False
     claimed: tuple[float, ...] = ()
-
-    def list_group_fprs(self, n_non_members: int) -> tuple[float, ...]:
-        """List the rates at which groups are estimated: what claims ask, and two more.
-
-        Those are the lowest at which ten of all non-members are named, which a headline reads, and
-        the next larger one, which smaller groups resolve.
-
-        >>> EstimateSettings((0.1, 0.01, 0.001), (), 0.95).list_group_fprs(2000)
-        (0.1, 0.01)
-        """
-        if self.all_estimates:
-            return self.fprs
-        # The slack keeps 0.001 of 10,000 from missing ten by rounding
-        lowest = min((f for f in self.fprs if f * n_non_members >= 10 - 1e-9), default=1.0)
-        larger = min((f for f in self.fprs if f > lowest), default=lowest)
-        return tuple(f for f in self.fprs if f in (lowest, larger, *self.claimed)) or self.fprs

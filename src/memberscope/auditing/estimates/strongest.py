@@ -82,17 +82,20 @@ def estimate_strongest_by_group(
     tried beside the declared one are left out.
     """
     declared = [level for level in levels if level.at.declared]
-    fprs = settings.list_group_fprs(int((~arrays.member).sum()))
     whole = {
         entry.name: level.build_part(entry) for level in declared for entry in level.candidates
     }
+    wanted = [
+        _list_group_fprs([whole[entry.name] for entry in level.candidates], settings)
+        for level in declared
+    ]
 
     def estimate(group: tuple[str, Ints]) -> list[Estimate]:
         name, places = group
         # Levels share their attacks, so each is restricted to the group once
         parts = {key: restrict_part(part, places, name) for key, part in whole.items()}
         found = []
-        for level in declared:
+        for level, fprs in zip(declared, wanted, strict=True):
             own = [parts[entry.name] for entry in level.candidates]
             numbers = [estimate_strongest_auc(own, settings.confidence)]
             for fpr in fprs:
@@ -106,6 +109,25 @@ def estimate_strongest_by_group(
 
     groups = list(iterate_groups(arrays)) if whole else []
     return [entry for found in map_in_parallel(estimate, groups) for entry in found]
+
+
+def _list_group_fprs(parts: Sequence[AttackPart], settings: EstimateSettings) -> list[float]:
+    """List the rates at which groups are estimated: what claims ask, and two more.
+
+    Those are the one that a headline reads, the lowest without a warning, and the next larger one,
+    which smaller groups resolve. `parts` are the candidates on all records.
+    """
+    if settings.all_estimates:
+        return list(settings.fprs)
+    compared = {
+        fpr: min((part.n_compared() for part in parts if part.resolves(fpr)), default=0)
+        for fpr in settings.fprs
+    }
+    resolved = [fpr for fpr, n in compared.items() if n]
+    sure = [fpr for fpr in resolved if build_resolution_warning(fpr, compared[fpr]) is None]
+    lowest = min(sure or resolved, default=0.0)
+    larger = min((fpr for fpr in settings.fprs if fpr > lowest), default=lowest)
+    return [fpr for fpr in settings.fprs if fpr in (lowest, larger, *settings.claimed)]
 
 
 def estimate_strongest_auc(parts: list[AttackPart], confidence: float) -> Estimate:

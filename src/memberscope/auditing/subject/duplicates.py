@@ -236,14 +236,16 @@ def _sample_positions(where: Ints, keys: Keys) -> Ints:
 
 
 def _standardise_features(features: Floats) -> Floats:
-    """Scale features to units of their spread, missing entries at the mean."""
-    seen = ~np.isnan(features)
-    mean = np.where(seen, features, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-    centred = np.where(seen, features - mean, 0.0)
-    spread = centred.std(axis=0)
-    # A constant feature has no spread and tells no two records apart
-    units: Floats = centred / np.where(spread > 0, spread, 1.0)
-    return units
+    """Scale features to units of their spread, missing and infinite entries at the mean."""
+    seen = np.isfinite(features)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.where(seen, features, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        centred = np.where(seen, features - mean, 0.0)
+        spread = centred.std(axis=0)
+        # A constant feature has no spread and tells no two records apart
+        units: Floats = centred / np.where(spread > 0, spread, 1.0)
+    # A column of numbers too large to add up tells none apart either
+    return np.nan_to_num(units, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def _sketch_features(features: Floats) -> Floats:

@@ -48,7 +48,8 @@ class JoinedWrites:
     def write(self, data: bytes) -> None:
         """Write, with what was held back before it."""
         if self._joins:
-            self._head, self._joins = data, False
+            # A head that nothing followed goes out before the next one
+            self._head, self._joins = self._head + data, False
         elif self._head:
             data, self._head = self._head + data, b""
             self._transport.write(data)

@@ -33,7 +33,8 @@ async def serve_with_request_id(app: App, scope: Scope, receive: Receive, send: 
     header = (HEADER, chosen.encode("ascii"))
     headers = [pair for pair in scope["headers"] if pair[0] != HEADER]
     headers.append(header)
-    joined = scope.get(JOINED)
+    # Nothing is written behind the head that answers a HEAD, so it must not wait for more
+    joined = scope.get(JOINED) if scope["method"] != "HEAD" else None
 
     async def marked(message: Message) -> None:
         if message["type"] == "http.response.start":
