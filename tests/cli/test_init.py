@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import tomllib
+from contextlib import suppress
 
 import pytest
 from commands import COMMAND, run_command
@@ -70,8 +71,12 @@ def interrupt_after(answers, folder):
     shown = b""
     while shown.count(b"]: ") <= len(answers):
         shown += os.read(started.stdout.fileno(), 4096)
-    started.send_signal(signal.SIGINT)
-    started.wait(timeout=300)  # before its input is closed, which would be another end
+    for _ in range(10):
+        started.send_signal(signal.SIGINT)
+        # A signal just before the process waits for input is seen at the next one, as anywhere
+        with suppress(subprocess.TimeoutExpired):
+            started.wait(timeout=30)  # before its input is closed, which would be another end
+            break
     out, error = started.communicate(timeout=120)
     return started.returncode, (shown + out).decode(), error.decode()
 
