@@ -341,7 +341,7 @@ class GuardReply(NamedTuple):
             "type": "http.response.start",
             "status": self.status,
             "headers": headers,
-            WHOLE: not head,
+            WHOLE: True,
         }
         await send(start)
         await send({"type": "http.response.body", "body": b"" if head else self.body})
