@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.texts import TokenPart, TokenSignals
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -29,7 +31,11 @@ Measurement = Literal[
     "activations",
     "influence",
     "custom",
+    "tokens",
+    "token_features",
+    "generations",
 ]
+Task = Literal["classification", "text"]
 # What one answer can be, and then what takes more than one answer
 Signal = (
     Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
@@ -61,10 +67,15 @@ Metric = Literal[
 class Access(IntEnum):
     """What one query returns to the adversary; each level contains the ones before it.
 
+    Classifiers have the first four. Language models have a ladder of their own: texts that they
+    generate, the most probable tokens while they do, the log-probabilities of tokens that the
+    adversary gives, the same over the whole vocabulary, and the weights. Levels of different
+    ladders do not compare.
+
     >>> Access.LABEL < Access.LOGITS
     True
-    >>> Access.PROBABILITIES.word
-    'probabilities'
+    >>> Access.PROBABILITIES.word, Access.PROBABILITIES.at("text").word
+    ('probabilities', 'token_probabilities')
     """
 
     # Numbered from the least to the most, so that levels compare
@@ -72,11 +83,50 @@ class Access(IntEnum):
     PROBABILITIES = 2
     LOGITS = 3
     WHITE_BOX = 4
+    GENERATIONS = 11
+    TOP_TOKENS = 12
+    TOKEN_PROBABILITIES = 13
+    VOCABULARY = 14
+    WEIGHTS = 15
+
+    @property
+    def task(self) -> Task:
+        """The task whose ladder the level belongs to."""
+        return "classification" if self <= Access.WHITE_BOX else "text"
+
+    def at(self, task: Task) -> Access:
+        """Give the level of a task that corresponds to this one.
+
+        An attack on one number a record says the level of a classifier that shows it.
+        """
+        if task == self.task:
+            return self
+        return TEXT_ACCESS[self] if task == "text" else CLASS_ACCESS[self]
 
     @property
     def word(self) -> str:
         """The level's name in files and on the command line, such as `white_box`."""
         return self.name.lower()
+
+
+TEXT_ACCESS = {
+    Access.LABEL: Access.GENERATIONS,
+    Access.PROBABILITIES: Access.TOKEN_PROBABILITIES,
+    Access.LOGITS: Access.VOCABULARY,
+    Access.WHITE_BOX: Access.WEIGHTS,
+}
+CLASS_ACCESS = {text: level for level, text in TEXT_ACCESS.items()} | {
+    Access.TOP_TOKENS: Access.LABEL
+}
+
+
+def list_access_levels(task: Task) -> tuple[Access, ...]:
+    """List the levels of a task, from the least to the most.
+
+    >>> [access.word for access in list_access_levels("classification")]
+    ['label', 'probabilities', 'logits', 'white_box']
+    """
+    return tuple(access for access in Access if access.task == task)
 
 
 # White-box measurements need the parameters; searches need no more than labels
@@ -293,17 +343,24 @@ class SignalSpec:
         return self.name if self.own is None else self.own.name
 
     @property
-    def source(self) -> Literal["answer", "search", "white_box", "student", "custom"]:
+    def source(
+        self,
+    ) -> Literal["answer", "search", "white_box", "student", "custom", "tokens", "generations"]:
         """What it is observed on.
 
         It is the answer to one query, new queries about moved records, the inside of the model,
-        models that were trained on the target's labels, or whatever a signal of one's own asks.
+        models that were trained on the target's labels, whatever a signal of one's own asks, the
+        tokens of a text, or texts that the model generates.
 
         >>> SignalSpec().source, SignalSpec("boundary").source, SignalSpec("transfer").source
         ('answer', 'search', 'student')
         """
         if self.name == "custom":
             return "custom"
+        if self.name in ("tokens", "token_features"):
+            return "tokens"
+        if self.name == "generations":
+            return "generations"
         # Searched at labels as well, but on models of one's own
         if self.name == "transfer":
             return "student"
@@ -318,7 +375,8 @@ class Needs:
     """What an attack must be given; it refuses evidence that lacks any of it.
 
     `known` says which records of known truth it learns from; `references` counts reference models
-    in and out per record.
+    in and out per record. `tasks` are those of the models that it attacks, and `tokens` the parts
+    of `Evidence.tokens` that it reads beside the log-probability of each token.
     """
 
     access: Access = Access.PROBABILITIES
@@ -328,6 +386,8 @@ class Needs:
     features: bool = False
     population: bool = False
     references: tuple[int, int] = (0, 0)
+    tasks: tuple[Task, ...] = ("classification",)
+    tokens: tuple[TokenPart, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,7 +399,8 @@ class Evidence:
     `signal` says what `target` (n, views, d) holds; `labels` (n,) are true classes; `known` (n,) is
     1 for a known member, 0 for a known non-member, -1 for a hidden record, and only hidden records
     are scored. `references` (m, n, views, d) is the same signal under m reference models and
-    `inside` (m, n) who was trained into them. `features` is (n, f).
+    `inside` (m, n) who was trained into them. `features` is (n, f). `tokens` is what a language
+    model says about the tokens of each record; `target` then is their mean log-probability.
     """
 
     signal: Signal
@@ -350,6 +411,7 @@ class Evidence:
     inside: Bools | None = None
     features: Floats | None = None
     population: Evidence | None = None
+    tokens: TokenSignals | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

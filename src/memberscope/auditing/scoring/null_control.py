@@ -171,4 +171,5 @@ def select_non_member_evidence(evidence: Evidence, member: Bools) -> Evidence:
         references=None if evidence.references is None else evidence.references[:, keep],
         inside=None if evidence.inside is None else evidence.inside[:, keep],
         features=None if evidence.features is None else evidence.features[keep],
+        tokens=None if evidence.tokens is None else evidence.tokens.take(keep),
     )
