@@ -223,13 +223,13 @@ def _run_controls(
         "blind": blind,
         "overlap": run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
         "direction": run_direction_control(arrays, hits, blind),
-        "determinism": _check_determinism(got.observed),
     }
     # Texts have no classes that the answers could fit
     if plan.task == "classification":
         found["fitted"] = run_fitted_control(
             predicted, probabilities, subject.records.y, subject.member, unit
         )
+    found["determinism"] = _check_determinism(got.observed)
     if got.inversion is not None:
         found["inversion"] = got.inversion
     if got.references is not None:
