@@ -16,6 +16,7 @@ from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
+from memberscope.targets.stored.tokens import StoredTokens, StoredTokenTarget, read_token_signals
 from memberscope.targets.tables import TableLayout, build_pair, read_pair, read_tables
 from memberscope.targets.tables.text_records import (
     is_text_list,
