@@ -50,7 +50,7 @@ from memberscope.attacks.threshold import (
     build_fold_scorer,
 )
 from memberscope.errors import InputError
-from memberscope.types import Attack
+from memberscope.types import Attack, Task
 
 # From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
@@ -95,6 +95,15 @@ WHITE_BOX: tuple[Attack, ...] = (
     SelfInfluence(),
     LiRA(signal="gradient_norm"),
     RMIA(signal="gradient_norm"),
+)
+
+TEXT_ATTACKS: tuple[Attack, ...] = (
+    Loss(),
+    LiRA(),
+    LiRA("offline"),
+    RobustLiRA(),
+    RMIA(temperature=1.0),
+    *ATTACKS,
 )
 
 VARIANTS: tuple[Attack, ...] = (
@@ -181,13 +190,14 @@ __all__ = [
 ]
 
 
-def list_attacks() -> dict[str, Attack]:
-    """List every attack by name: the bundled ones first, then those of installed packages.
+def list_attacks(task: Task = "classification") -> dict[str, Attack]:
+    """List every attack of a task by name: the bundled ones first, then those of installed packages.
 
     >>> list(list_attacks())[:3]
     ['gap', 'gap_per_class', 'boundary']
     """
-    found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
+    bundled = (*ATTACKS, *WHITE_BOX) if task == "classification" else TEXT_ATTACKS
+    found: dict[str, Attack] = {attack.name: attack for attack in bundled}
     for attack in _load_registered_attacks():
         # A bundled attack keeps its name: another package cannot silently replace it
         found.setdefault(attack.name, attack)

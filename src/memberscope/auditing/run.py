@@ -25,7 +25,7 @@ from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
 from memberscope.auditing.controls.overlap import mark_duplicates, run_overlap_control
-from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.plan import EstimateSettings, Plan, fit_plan_to_task
 from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Result
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
 from memberscope.auditing.estimates.ranking import Ranking, build_ranking
@@ -45,6 +45,7 @@ from memberscope.auditing.verdict.recompute import (
     recompute_estimates,
 )
 from memberscope.auditing.verdict.repeated_audits import count_audit
+from memberscope.facts import read_target_facts
 from memberscope.signals import Observed, Store
 from memberscope.types import Estimate, ThreatModel
 
@@ -80,6 +81,7 @@ def _audit_with_store(
     """Audit with the user's store, and with the one that keeps answers during the audit."""
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
+    plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)

@@ -14,6 +14,7 @@ import numpy as np
 from memberscope.auditing.collect.inverted_levels import TriedLevels, add_inverted_levels
 from memberscope.auditing.collect.measured_signals import (
     Measurements,
+    add_token_parts,
     add_transfer_signal,
     measure_target,
 )
@@ -54,9 +55,18 @@ from memberscope.errors import InputError, UnmetNeedError
 from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob
 from memberscope.recipes.fleet import Failure, try_train_fleet
-from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
+from memberscope.signals import (
+    Observed,
+    SignalRequest,
+    Store,
+    collect_outputs,
+    collect_token_answers,
+    explain_missing_part,
+    is_measured,
+)
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Access, Attack, Evidence, Target
+from memberscope.texts import TokenSignals
+from memberscope.types import Access, Attack, Evidence, SignalSpec, Target
 
 Progress = Callable[[str, int, int], None]
 # The order decides each stream, so new ones go last: older seeds must give the same audits
@@ -99,6 +109,7 @@ class Collected:
     inversion: Control | None = None
     broken_recipe: str = ""
     broken_targets: str = ""
+    tokens: TokenSignals | None = None
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -131,9 +142,28 @@ class Collected:
             and wanted in self.references.evidence
         ):
             return self.references.evidence[wanted]
-        if is_measured(wanted.spec):
+        if wanted.spec.name == "tokens":
+            return self._build_token_evidence(attack, level)
+        # A server that only generates was asked for texts once for each record
+        if is_measured(wanted.spec) and wanted.spec.name != self.observed.signal:
             return self.measured.evidence(wanted.spec, self.subject.records)
         return self.evidence[level]
+
+    def _build_token_evidence(self, attack: Attack, level: Level) -> Evidence:
+        """Give the token signals to an attack that reads them.
+
+        Raises:
+            UnmetNeedError: A part that it reads is missing.
+        """
+        tokens = self.tokens
+        for part in attack.needs.tokens:
+            if tokens is None or not tokens.has_part(part):
+                raise UnmetNeedError(
+                    self.measured.refused.get(
+                        SignalSpec("tokens", views=(part,)), explain_missing_part(part)
+                    )
+                )
+        return replace(self.evidence[level], signal="tokens", tokens=tokens)
 
     @property
     def queries(self) -> int:
@@ -162,6 +192,7 @@ class FirstAnswers:
     overlap: Overlap | None
     overlap_examples: list[DuplicatePair]
     notes: list[str]
+    tokens: TokenSignals | None = None
 
 
 def ask_first_answers(
@@ -188,8 +219,8 @@ def ask_first_answers(
     # Dropped before the model is asked, so that no query is spent on them
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
-    observed = _ask_target(plan, subject, training, store, report)
-    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated))
+    observed, tokens = _ask_target(plan, subject, training, store, report)
+    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated), tokens)
 
 
 def collect_audit_data(
@@ -216,6 +247,8 @@ def collect_audit_data(
     )
     trained = time.perf_counter() - started
     measured = measure_target(schedule, subject, store, report)
+    tokens, refused = add_token_parts(schedule, subject, first.tokens, store, report)
+    measured = replace(measured, refused=measured.refused | refused)
     if training is not None:
         measured = add_transfer_signal(
             measured,
@@ -263,6 +296,7 @@ def collect_audit_data(
         inversion=inversion,
         broken_recipe=broken,
         broken_targets=further.why if isinstance(further, Failure) else "",
+        tokens=tokens,
     )
 
 
@@ -282,16 +316,25 @@ def schedule_attacks(plan: Plan, first: FirstAnswers) -> TriedLevels:
 
 def _ask_target(
     plan: Plan, subject: Subject, training: Training | None, store: Store | None, report: Progress
-) -> Observed:
-    """Ask the target about every record once, within the query budget."""
+) -> tuple[Observed, TokenSignals | None]:
+    """Ask the target about every record once, within the query budget.
+
+    A language model says something of each token as well.
+    """
     _grant_query_budget(subject.target, plan.threat.query_budget)
-    return collect_outputs(
-        subject.target,
-        subject.records,
-        store=store,
-        probe=can_ask_twice(plan, training),
-        progress=lambda done, n: report("query", done, n),
+    probe = can_ask_twice(plan, training)
+
+    def query(done: int, n: int) -> None:
+        report("query", done, n)
+
+    if hasattr(subject.target, "measure_tokens"):
+        return collect_token_answers(
+            subject.target, subject.records, store=store, probe=probe, progress=query
+        )
+    observed = collect_outputs(
+        subject.target, subject.records, store=store, probe=probe, progress=query
     )
+    return observed, None
 
 
 def train_references(

@@ -22,8 +22,10 @@ from memberscope.signals import (
     MeasuredSignal,
     Store,
     build_single_stage,
+    collect_tokens,
     measure_signal,
 )
+from memberscope.texts import TokenSignals
 from memberscope.types import Evidence, Recipe, Records, SignalSpec, Target
 
 Seed = np.random.SeedSequence
@@ -186,7 +188,11 @@ def measure_target(
     found: dict[SignalSpec, MeasuredSignal] = {}
     refused: dict[SignalSpec, str] = {}
     # Levels may ask for one signal several times
-    for spec in dict.fromkeys(request.spec for request in schedule.list_measured_requests()):
+    wanted = dict.fromkeys(request.spec for request in schedule.list_measured_requests())
+    for spec in wanted:
+        # What the first query answered already
+        if spec.name == subject.target.signal:
+            continue
         measured, why = attempt_measuring(
             subject.target,
             subject.records,
@@ -199,6 +205,46 @@ def measure_target(
         else:
             found[spec] = measured
     return Measurements(found, refused)
+
+
+def add_token_parts(
+    schedule: Schedule,
+    subject: Subject,
+    tokens: TokenSignals | None,
+    store: Store | None,
+    report: Callable[[str, int, int], None],
+) -> tuple[TokenSignals | None, dict[SignalSpec, str]]:
+    """Ask for the parts of the token signals that the schedule's attacks read, each once.
+
+    The first answers hold the rest. What cannot be had is refused in a sentence.
+
+    Raises:
+        TargetError: An endpoint failed, which the audit can go on from.
+    """
+    refused: dict[SignalSpec, str] = {}
+    if tokens is None:
+        return None, refused
+    wanted = [part for job in schedule.jobs for part in job.attack.needs.tokens]
+    for part in dict.fromkeys(wanted):
+        if tokens.has_part(part):
+            continue
+        try:
+            # The first answers are taken from the store, or asked for again
+            more = collect_tokens(
+                subject.target,
+                subject.records,
+                (part,),
+                store=store,
+                progress=_build_stage_callback(report, f"query {part}"),
+                known=tokens,
+            )
+        except MemberscopeError as error:
+            if isinstance(error, TargetError) and read_target_facts(subject.target).costly:
+                raise
+            refused[SignalSpec("tokens", views=(part,))] = str(error)
+        else:
+            tokens = more
+    return tokens, refused
 
 
 def attempt_measuring(
