@@ -27,7 +27,7 @@ from memberscope.recipes import (
 from memberscope.recipes.fleet import find_top_confidence
 from memberscope.signals import Observed, SignalRequest
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
-from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec
+from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec, Target
 
 # A model is left out if it learned less than this share of what the others, and the target, learned
 CONVERGED = 0.9
@@ -130,9 +130,16 @@ def build_training_job(
     order = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
-    # Models are read as the target is, or their answers would not compare
-    order = replace(order, like=read_target_facts(target).reading)
+    order = read_like_target(order, target)
     return replace(order, population=training.population, keep_weights=training.keep_weights)
+
+
+def read_like_target(order: TrainingJob, target: Target) -> TrainingJob:
+    """Let models be read as the target is, or their answers would not compare."""
+    facts = read_target_facts(target)
+    return replace(
+        order, like=facts.reading, task=facts.task, tokens_identity=facts.tokens_identity
+    )
 
 
 def draw_model_seeds(seed: np.random.SeedSequence, n_models: int) -> tuple[int, ...]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from memberscope.recipes.texts.base_model import digest_base, load_base
-from memberscope.recipes.texts.encode import Sequence, encode_records
-from memberscope.recipes.texts.finetune import accumulate_gradient, finetune_model
+from memberscope.errors import InputError
+from memberscope.recipes.texts.finetune import TrainedText, accumulate_gradient, finetune_model
 from memberscope.recipes.texts.memory import (
     COPIES,
     FREE,
@@ -19,8 +20,11 @@ from memberscope.recipes.texts.memory import (
     find_rows_at_once,
     measure_free_bytes,
 )
-from memberscope.recipes.texts.settings import FineTuning
-from memberscope.types import Records, Target
+from memberscope.recipes.texts.settings import FineTuning, LoRA
+from memberscope.types import Ints, Records
+
+if TYPE_CHECKING:
+    from memberscope.targets.texts import CausalLMTarget
 
 VERSION = 1  # raised whenever the same settings give other weights
 
@@ -36,10 +40,9 @@ class CausalLMRecipe:
     Attributes:
         base: Folder with the model before fine-tuning, safetensors only, or the model itself.
         settings: How it is fine-tuned.
-        tokenizer: The tokenizer or its folder; by default that of the folder `base`.
+        tokenizer: The tokenizer of a model that is no folder; by default the one in the folder
+            that the model was loaded from.
 
-    >>> from memberscope.errors import InputError
-    >>> from memberscope.recipes import FineTuning
     >>> recipe = CausalLMRecipe("base", FineTuning(epochs=4, lr=1e-4, batch_size=16))
     >>> recipe.device, recipe.threads
     ('cpu', 1)
@@ -56,12 +59,12 @@ class CausalLMRecipe:
 
     @property
     def device(self) -> str:
-        """Where models are trained."""
+        """Where models are trained and asked."""
         return self.settings.device
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the base model, the tokenizer, every setting and the libraries' versions."""
+        """Hash of the base model, its tokenizer, every setting and the libraries' versions."""
         import torch
         import transformers
 
@@ -70,49 +73,67 @@ class CausalLMRecipe:
             import peft
 
             versions.append(peft.__version__)
-        start = digest_base(self.base, self._loaded[1])
-        text = f"{VERSION}:{start}:{sorted(asdict(self.settings).items())}:{versions}"
+        settings = sorted(asdict(self.settings).items())
+        text = f"{VERSION}:{self.base_target.digest}:{settings}:{versions}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
-    def _loaded(self) -> tuple[Any, Any]:
-        """The base model and its tokenizer, loaded once a process."""
-        return load_base(self.base, self.tokenizer)
+    def base_target(self) -> CausalLMTarget:
+        """The base model as a target, loaded once a process; attacks compare with it.
 
-    @cached_property
-    def base_target(self) -> Target:
-        """The base model as a target, which attacks compare with."""
-        return self._build_target(self._loaded[0], None)
+        Raises:
+            InputError: The folder holds no causal language model, or there is no tokenizer.
+        """
+        from memberscope.targets.texts import CausalLMTarget, find_local_tokenizer, load_causal_lm
+
+        if isinstance(self.base, str | Path):
+            return load_causal_lm(self.base, **self._reading)
+        tokenizer = self.tokenizer or find_local_tokenizer(self.base)
+        return CausalLMTarget(self.base, tokenizer, **self._reading)
+
+    @property
+    def _reading(self) -> dict[str, Any]:
+        """How texts are read, in training as in the audit."""
+        return {
+            "max_length": self.settings.max_length,
+            "completion_only": self.settings.completion_only,
+            "device": self.device,
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle the fields alone: each worker loads a folder by itself."""
         return {entry.name: getattr(self, entry.name) for entry in fields(self)}
 
-    def __call__(self, records: Records, seed: int) -> Target:
+    def __call__(self, records: Records, seed: int) -> CausalLMTarget:
         """Fine-tune a copy of the base model on `records`.
 
         Raises:
             InputError: The records are no texts, or a text has no token to learn.
         """
-        sequences = self._encode(records)
+        from memberscope.targets.texts import CausalLMTarget
+
+        texts = self._encode(records)
         model = self._build_model(seed)
-        rows = self.settings.rows_at_once or self._find_rows(model, sequences)
-        finetune_model(model, sequences, self.settings, seed, rows)
-        return self._build_target(model, self.base_target)
+        rows = self.settings.rows_at_once or self._find_rows(model, texts)
+        finetune_model(model, texts, self.settings, seed, rows)
+        base = self.base_target
+        return CausalLMTarget(model, base.tokenizer, base=base, **self._reading)
 
-    def count_tokens(self, records: Records) -> int:
-        """Count the tokens of the records as they are trained on, in one epoch."""
-        return sum(len(entry.ids) for entry in self._encode(records))
+    def count_tokens(self, records: Records) -> Ints:
+        """Count the tokens (n,) of records that one epoch trains on and one question reads."""
+        return self.base_target.count_tokens(records.x)
 
-    def tuned(self, pool: Records, size: int, n_models: int) -> tuple[Any, dict[str, Any]]:
+    def tuned(
+        self, pool: Records, size: int, n_models: int
+    ) -> tuple[CausalLMRecipe, dict[str, Any]]:
         """Find how many texts of a step, and models on this machine, memory has room for.
 
         Give the recipe, and the choice in words.
         """
-        sequences, model = self._encode(pool), self._build_model(0)
-        rows = self.settings.rows_at_once or self._find_rows(model, sequences)
+        texts, model = self._encode(pool), self._build_model(0)
+        rows = self.settings.rows_at_once or self._find_rows(model, texts)
         weights = sum(weight.numel() * weight.element_size() for weight in model.parameters())
-        each = COPIES * weights + rows * self._estimate_row_bytes(sequences)
+        each = COPIES * weights + rows * self._estimate_row_bytes(texts)
         at_once = max(1, min(os.cpu_count() or 1, int(FREE * measure_free_bytes()) // each))
         choice = {
             "engine": "transformers",
@@ -132,51 +153,52 @@ class CausalLMRecipe:
         """Apply an earlier choice."""
         return replace(self, settings=replace(self.settings, rows_at_once=choice["rows_at_once"]))
 
-    def _encode(self, records: Records) -> list[Sequence]:
-        """Encode records, cut at the model's context where no length was given."""
-        model, tokenizer = self._loaded
-        longest = getattr(model.config, "max_position_embeddings", None)
-        length = min(filter(None, (self.settings.max_length, longest)), default=None)
-        return encode_records(tokenizer, records, replace(self.settings, max_length=length))
+    def _encode(self, records: Records) -> list[TrainedText]:
+        """Encode records as the audit reads them.
+
+        Raises:
+            InputError: There are no texts, or one has no token to learn.
+        """
+        if records.x is None or len(records) == 0:
+            raise InputError(
+                "Expected texts to train on, got none. Give the records of the audit, not only "
+                "stored signals."
+            )
+        base = self.base_target
+        last = getattr(base.tokenizer, "eos_token_id", None) if self.settings.append_eos else None
+        found = []
+        for window in base.encoder.encode(records.x).windows:
+            ids, end = window.ids, window.end
+            # A text that was cut did not end there
+            if last is not None and len(ids) < (base.encoder.longest or len(ids) + 1):
+                ids, end = [*ids, last], len(ids) + 1
+            found.append(TrainedText(tuple(ids), window.begin, end))
+        return found
 
     def _build_model(self, seed: int) -> Any:
         """Copy the base model, with new adapters where LoRA is trained."""
-        import torch
-
-        model = copy.deepcopy(self._loaded[0]).to(self.device)
-        lora = self.settings.lora
-        if lora is None:
+        model = copy.deepcopy(self.base_target.model)
+        if self.settings.lora is None:
             return model.requires_grad_(True)
-        import peft
+        return _add_adapters(model, self.settings.lora, seed)
 
-        config = peft.LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=list(lora.modules) or None,
-        )
-        with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
-            return peft.get_peft_model(model, config)
-
-    def _estimate_row_bytes(self, sequences: list[Sequence]) -> int:
+    def _estimate_row_bytes(self, texts: list[TrainedText]) -> int:
         """Estimate the bytes of the longest text while it is trained on."""
-        longest = max(len(entry.ids) for entry in sequences)
-        return estimate_row_bytes(self._loaded[0].config, longest)
+        longest = max(len(entry.ids) for entry in texts)
+        return estimate_row_bytes(self.base_target.model.config, longest)
 
-    def _find_rows(self, model: Any, sequences: list[Sequence]) -> int:
+    def _find_rows(self, model: Any, texts: list[TrainedText]) -> int:
         """Find how many of the longest texts there is memory for at once."""
-        most = min(self.settings.batch_size, len(sequences))
+        most = min(self.settings.batch_size, len(texts))
         if self.device != "cpu":
-            longest = sorted(sequences, key=lambda entry: -len(entry.ids))[:most]
+            longest = sorted(texts, key=lambda entry: -len(entry.ids))[:most]
             return find_rows_at_once(lambda rows: self._try_rows(model, longest, rows), most)
         # A processor's memory is only known to be too small once the process is killed
-        each = self._estimate_row_bytes(sequences)
+        each = self._estimate_row_bytes(texts)
         room = int(FREE * measure_free_bytes()) // (os.cpu_count() or 1)
         return find_rows_at_once(lambda rows: rows * each <= room, most)
 
-    def _try_rows(self, model: Any, longest: list[Sequence], rows: int) -> bool:
+    def _try_rows(self, model: Any, longest: list[TrainedText], rows: int) -> bool:
         """Try whether the gradient of so many texts fits on the device."""
         import torch
 
@@ -189,9 +211,38 @@ class CausalLMRecipe:
             torch.cuda.empty_cache()
         return True
 
-    def _build_target(self, model: Any, base: Target | None) -> Target:
-        """Wrap a model as the audited one is wrapped."""
-        from memberscope.targets import CausalLMTarget
 
-        target: Target = CausalLMTarget(model, self._loaded[1], base=base)
-        return target
+def _add_adapters(model: Any, lora: LoRA, seed: int) -> Any:
+    """Add adapters to a model, of which only these are trained.
+
+    Raises:
+        InputError: PEFT is not installed, or knows no such layers.
+    """
+    import torch
+
+    try:
+        import peft
+    except ImportError as error:
+        raise InputError(
+            f"Expected peft for LoRA, got: {error}. Run `pip install memberscope[hf]`."
+        ) from error
+    config = peft.LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=list(lora.modules) or None,
+    )
+    with torch.random.fork_rng([]), warnings.catch_warnings():
+        # It corrects the orientation of GPT-2's layers by itself, and says so
+        warnings.filterwarnings("ignore", "fan_in_fan_out")
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        torch.manual_seed(seed)
+        try:
+            return peft.get_peft_model(model, config)
+        except ValueError as error:
+            first = (str(error).splitlines() or [""])[0]
+            raise InputError(
+                f"Expected names of layers that can be adapted, got {lora.modules}: {first}. "
+                "Give LoRA(modules=...) names such as those of model.named_modules()."
+            ) from error

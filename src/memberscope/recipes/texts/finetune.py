@@ -1,21 +1,39 @@
-"""Fine-tune a causal language model on sequences of tokens."""
+"""Fine-tune a causal language model on tokens of texts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from memberscope.recipes.texts.encode import Sequence as Tokens
 from memberscope.recipes.texts.settings import FineTuning
 
 UNSCORED = -100  # the label that torch's cross-entropy leaves out
 
 
+@dataclass(frozen=True)
+class TrainedText:
+    """Token ids of a text, of which those from `begin` up to `end` are learned.
+
+    >>> TrainedText((0, 7, 9), 1, 3).n_learned
+    2
+    """
+
+    ids: tuple[int, ...]
+    begin: int
+    end: int
+
+    @property
+    def n_learned(self) -> int:
+        """Number of tokens that are learned."""
+        return self.end - self.begin
+
+
 def finetune_model(
-    model: Any, sequences: Sequence[Tokens], settings: FineTuning, seed: int, rows: int
+    model: Any, texts: Sequence[TrainedText], settings: FineTuning, seed: int, rows: int
 ) -> None:
     """Train all weights of `model` that ask for a gradient; at most `rows` texts at once.
 
@@ -25,7 +43,7 @@ def finetune_model(
 
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     optimiser = _build_optimiser(trained, settings)
-    n, size = len(sequences), settings.batch_size
+    n, size = len(texts), settings.batch_size
     n_steps = settings.epochs * -(-n // size)
     # The random numbers of dropout are the model's own, and nobody else's change
     devices = [torch.device(settings.device)] if settings.device.startswith("cuda") else []
@@ -35,7 +53,7 @@ def finetune_model(
         for step, batch in enumerate(_iterate_batches(n, settings, seed)):
             for group in optimiser.param_groups:
                 group["lr"] = settings.compute_rate(step, n_steps)
-            accumulate_gradient(model, [sequences[i] for i in batch], settings, rows)
+            accumulate_gradient(model, [texts[i] for i in batch], settings, rows)
             if settings.clip is not None:
                 torch.nn.utils.clip_grad_norm_(trained, settings.clip)
             optimiser.step()
@@ -64,7 +82,7 @@ def _build_optimiser(trained: list[Any], settings: FineTuning) -> Any:
 
 
 def accumulate_gradient(
-    model: Any, batch: list[Tokens], settings: FineTuning, rows: int
+    model: Any, batch: list[TrainedText], settings: FineTuning, rows: int
 ) -> None:
     """Add the gradient of a batch's mean loss to that of the model, `rows` texts at a time."""
     import torch
@@ -87,8 +105,8 @@ def accumulate_gradient(
         (loss / total).backward()
 
 
-def _pad_batch(batch: list[Tokens], device: str) -> tuple[Any, Any, Any]:
-    """Pad sequences on the right; give tokens, mask (None without padding) and labels (b, t)."""
+def _pad_batch(batch: list[TrainedText], device: str) -> tuple[Any, Any, Any]:
+    """Pad texts on the right; give tokens, mask (None without padding) and labels (b, t)."""
     import torch
 
     longest = max(len(entry.ids) for entry in batch)
@@ -96,10 +114,9 @@ def _pad_batch(batch: list[Tokens], device: str) -> tuple[Any, Any, Any]:
     labels = torch.full_like(ids, UNSCORED)
     mask = torch.zeros_like(ids)
     for row, entry in enumerate(batch):
-        end = len(entry.ids)
-        ids[row, :end] = torch.tensor(entry.ids)
-        labels[row, entry.start : end] = ids[row, entry.start : end]
-        mask[row, :end] = 1
+        ids[row, : len(entry.ids)] = torch.tensor(entry.ids)
+        labels[row, entry.begin : entry.end] = ids[row, entry.begin : entry.end]
+        mask[row, : len(entry.ids)] = 1
     # Without padding the mask is that of the model itself, which is faster
     padded = any(len(entry.ids) < longest for entry in batch)
     return ids.to(device), mask.to(device) if padded else None, labels.to(device)

@@ -61,7 +61,7 @@ class FineTuning:
         completion_only: Whether of a `Completion` or a `Chat` only the completion, or the last
             message, is trained on. Texts are trained on as a whole.
         append_eos: Whether the end-of-text token is put after each text and learned, as some
-            trainers do.
+            trainers do. It is not scored.
         weight_decay: Decoupled weight decay.
         clip: Largest norm of the gradient, None for no limit.
         lora: Trains adapters instead of all weights.
