@@ -218,16 +218,18 @@ def _run_controls(
     report("control", 2, 2)
     predicted, probabilities = select_answers(got.evidence)
     hits = None if predicted is None else predicted == subject.records.y
-    found = {
+    found: dict[str, Control] = {
         "null": null,
         "blind": blind,
         "overlap": run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
         "direction": run_direction_control(arrays, hits, blind),
-        "fitted": run_fitted_control(
-            predicted, probabilities, subject.records.y, subject.member, unit
-        ),
-        "determinism": _check_determinism(got.observed),
     }
+    # Texts have no classes that the answers could fit
+    if plan.task == "classification":
+        found["fitted"] = run_fitted_control(
+            predicted, probabilities, subject.records.y, subject.member, unit
+        )
+    found["determinism"] = _check_determinism(got.observed)
     if got.inversion is not None:
         found["inversion"] = got.inversion
     if got.references is not None:

@@ -83,7 +83,8 @@ class Options:
     )
     access: str | None = add_key(
         "threat",
-        'What one query returns: "label", "probabilities", "logits" or "white_box".',
+        'What one query returns: "label", "probabilities", "logits" or "white_box"; of a language '
+        'model "generations", "top_tokens", "token_probabilities", "vocabulary" or "weights".',
         "{memberscope.types:ThreatModel.access.word}",
         panel=FIRST,
     )
