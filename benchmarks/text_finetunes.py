@@ -126,7 +126,9 @@ def compare(
 ) -> np.ndarray:
     """Score the records by one attack with the `chosen` references."""
     name = attack.needs.spec.name
-    convert = (lambda lp: lp - np.log(-np.expm1(lp))) if name == "logit_confidence" else (lambda lp: lp)
+    convert = (
+        (lambda lp: lp - np.log(-np.expm1(lp))) if name == "logit_confidence" else (lambda lp: lp)
+    )
     n = models.inside.shape[1]
     evidence = Evidence(
         name,
@@ -166,9 +168,18 @@ def state(name: str, auc: float, tpr: float, aims_of: tuple | None = None) -> No
     low, high, least, most = aims_of or (None,) * 4
     words = [
         aims.judge(f"{name}: AUC", auc, at_least=low, at_most=high),
-        aims.judge(f"{name}: TPR at 1% FPR", 100 * tpr, "%", at_least=least and 100 * least, at_most=most and 100 * most),
+        aims.judge(
+            f"{name}: TPR at 1% FPR",
+            100 * tpr,
+            "%",
+            at_least=least and 100 * least,
+            at_most=most and 100 * most,
+        ),
     ]
-    print(f"| {name} | {auc:.3f} | {100 * tpr:.1f}% | {' '.join(words) if aims_of else ''} |", flush=True)
+    print(
+        f"| {name} | {auc:.3f} | {100 * tpr:.1f}% | {' '.join(words) if aims_of else ''} |",
+        flush=True,
+    )
 
 
 def print_kind(kind: str, models: Models) -> None:
@@ -176,16 +187,26 @@ def print_kind(kind: str, models: Models) -> None:
     m, lp = len(models.inside), models.log_probability
     gaps = [lp[k][row].mean() - lp[k][~row].mean() for k, row in enumerate(models.inside)]
     own = [lp[k][row].mean() for k, row in enumerate(models.inside)]
-    print(f"\n{kind}: {m} targets, gap {np.mean(gaps):.3f} nats a token, own loss {-np.mean(own):.3f}")
+    print(
+        f"\n{kind}: {m} targets, gap {np.mean(gaps):.3f} nats a token, own loss {-np.mean(own):.3f}"
+    )
     print("| attack | AUC | TPR at 1% FPR | |\n| --- | ---: | ---: | --- |")
     best = (0.0, 0.0)
     for attack in list_base_attacks():
-        scores = [attack.score(build_evidence(models, k), np.random.default_rng(0)) for k in range(m)]
+        scores = [
+            attack.score(build_evidence(models, k), np.random.default_rng(0)) for k in range(m)
+        ]
         found = rate(scores, models.inside)
         best = max(best, found)
         state(f"{kind}: {attack.name}", *found)
     state(f"{kind}: best with the base model alone", *best, AIMS[kind][0])
-    for n, attack in ((2, ONLINE), (2, RMIA(temperature=1.0)), (4, ONLINE), (4, LiRA()), (8, LiRA())):
+    for n, attack in (
+        (2, ONLINE),
+        (2, RMIA(temperature=1.0)),
+        (4, ONLINE),
+        (4, LiRA()),
+        (8, LiRA()),
+    ):
         if n + 2 > m:
             continue
         scores = [compare(attack, models, k, models, choose_references(k, m, n)) for k in range(m)]
@@ -217,9 +238,13 @@ def print_time() -> None:
         trained = time.process_time() - started
         target.measure_tokens(records.x)
     scored = time.process_time() - started - trained
-    print(f"one fine-tune: {trained:.1f} s of processor time, and {scored:.1f} s to score {N} texts")
+    print(
+        f"one fine-tune: {trained:.1f} s of processor time, and {scored:.1f} s to score {N} texts"
+    )
     minutes = 16 * (trained + scored) / 2 / 60
-    word = aims.judge("16 fine-tunes on two idle cores, by processor time", minutes, "minutes", at_most=3)
+    word = aims.judge(
+        "16 fine-tunes on two idle cores, by processor time", minutes, "minutes", at_most=3
+    )
     print(f"16 on two idle cores, one thread each: {minutes:.2f} minutes {word}")
 
 

@@ -116,7 +116,9 @@ def pretrain(tokenizer: Any, texts: list[str]) -> Any:
     optimiser = torch.optim.AdamW(model.parameters(), lr=RATE)
     n_steps = EPOCHS * len(windows) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=n_steps + 1)
-    order = np.concatenate([np.random.default_rng([0, k]).permutation(len(windows)) for k in range(EPOCHS)])
+    order = np.concatenate(
+        [np.random.default_rng([0, k]).permutation(len(windows)) for k in range(EPOCHS)]
+    )
     for step in range(n_steps):
         batch = windows[torch.from_numpy(order[step * BATCH : (step + 1) * BATCH])]
         logits = model(batch).logits[:, :-1]

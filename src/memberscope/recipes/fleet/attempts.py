@@ -55,7 +55,6 @@ def attempt_models(
     Raises:
         InputError: What is `also` kept cannot be.
     """
-
     observe = select_observer(look.task)
 
     def observed(model: Target, row: Bools) -> Arrays | Failure:
