@@ -26,6 +26,7 @@ from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
 from memberscope.auditing.controls.overlap import mark_duplicates, run_overlap_control
+from memberscope.auditing.controls.text_blind import run_text_blind_control
 from memberscope.auditing.documents.plan import EstimateSettings, Plan, fit_plan_to_task
 from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Result
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
@@ -48,6 +49,7 @@ from memberscope.auditing.verdict.recompute import (
 from memberscope.auditing.verdict.repeated_audits import count_audit
 from memberscope.facts import read_target_facts
 from memberscope.signals import Observed, Store
+from memberscope.texts import list_texts
 from memberscope.types import Estimate, ThreatModel
 
 
@@ -256,6 +258,15 @@ def _check_blind_control(
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
     leading, unit = ranking.leading, arrays.unit
     best = None if leading is None else arrays.comparable[leading.name]
+    if plan.task == "text":
+        texts = list_texts(subject.records.x)
+        return run_text_blind_control(
+            None if texts is None else [texts[row] for row in np.flatnonzero(alone)],
+            subject.member[alone],
+            None if best is None else best[alone],
+            fprs=plan.claim_fprs(),
+            unit=None if unit is None else unit[alone],
+        )
     return run_blind_control(
         None if subject.features is None else subject.features[alone],
         subject.records.y[alone],
