@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import aims
 import text_gpt
 from memberscope.attacks import RMIA, LiRA, list_attacks
+from memberscope.auditing.collect.text_references import compare_training, explain_other_training
 from memberscope.recipes import CausalLMRecipe, FineTuning, LoRA, build_balanced_design
 from memberscope.recipes.fleet import limit_threads, select_records
 from memberscope.signals import Store, collect_tokens, compute_losses, digest_records
@@ -228,6 +229,41 @@ def print_controls(full: Models, short: Models) -> None:
     state("four epochs, references of one", *rate(wrong, full.inside[:n]))
 
 
+def judge_references(models: Models, references: Models) -> tuple[int, int]:
+    """Count the pairs of references that the control fails beside a target, and all pairs."""
+    unit = np.unique(text_gpt.texts(N).unit, return_inverse=True)[1]
+    failed, runs, lp, n = 0, 0, references.log_probability, len(references.inside)
+    for target, row in enumerate(models.inside):
+        for first in range(0, n, 2):
+            # A target is no reference of itself, nor is the model of the other half
+            if first == target // 2 * 2:
+                continue
+            chosen = [first, first + 1]
+            found = compare_training(
+                models.log_probability[target],
+                row,
+                lp[chosen],
+                references.inside[chosen],
+                0.95,
+                unit,
+            )
+            runs, failed = runs + 1, failed + (explain_other_training(found) is not None)
+    return failed, runs
+
+
+def print_judgements(found: dict[str, Models]) -> None:
+    """Print how often the control fails references of each kind beside targets of each kind."""
+    print("\n| targets | references | pairs of references | control fails | |")
+    print("| --- | --- | ---: | ---: | --- |")
+    for kind, models in found.items():
+        for other, references in found.items():
+            failed, runs = judge_references(models, references)
+            share = 100 * failed / runs
+            limits = {"at_most": 1.0} if kind == other else {"at_least": 95.0}
+            word = aims.judge(f"{kind} beside {other}: control fails", share, "%", **limits)
+            print(f"| {kind} | {other} | {runs} | {share:.1f}% | {word} |")
+
+
 def print_time() -> None:
     """Print how long sixteen new fine-tunes take, with the scoring of all texts."""
     records, recipe = text_gpt.texts(N), CausalLMRecipe(text_gpt.base_folder(), FULL)
@@ -257,6 +293,7 @@ def main() -> None:
     for kind, models in found.items():
         print_kind(kind, models)
     print_controls(found["full, 4 epochs"], found["full, 1 epoch"])
+    print_judgements(found)
 
 
 if __name__ == "__main__":

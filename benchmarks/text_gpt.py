@@ -177,6 +177,12 @@ def cut_texts(tokenizer: Any, document: str, rng: np.random.Generator) -> list[s
     return []
 
 
+def state(name: str, value: float, unit: str) -> None:
+    """Print a figure, and add it to the table of all."""
+    aims.judge(name, value, unit)
+    print(f"{name}: {value:.3g} {unit}")
+
+
 def main() -> None:
     """Pre-train the model if it is not there, and say what it cost and predicts."""
     import torch
@@ -187,14 +193,14 @@ def main() -> None:
     seconds = time.process_time() - started
     model, tokenizer = load_base()
     n_parameters = sum(p.numel() for p in model.parameters())
-    aims.judge("parameters of the base model", n_parameters / 1e6, "million")
-    aims.judge("processor time of pre-training (0 if kept)", seconds, "s")
+    state("parameters of the base model", n_parameters / 1e6, "million")
+    state("processor time of pre-training, or of finding it kept", seconds, "s")
     for name in ("wikipedia", "stackexchange"):
         ids = torch.tensor(tokenizer(list(texts(200, name).x))["input_ids"])
         with torch.inference_mode():
             logits = model(ids).logits[:, :-1]
         loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
-        aims.judge(f"loss of the base model on 200 texts of {name}", float(loss), "nats a token")
+        state(f"loss of the base model on 200 texts of {name}", float(loss), "nats a token")
     print(folder)
 
 

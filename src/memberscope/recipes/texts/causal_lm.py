@@ -21,7 +21,7 @@ from memberscope.recipes.texts.memory import (
     measure_free_bytes,
 )
 from memberscope.recipes.texts.settings import FineTuning, LoRA
-from memberscope.types import Ints, Records
+from memberscope.types import Records
 
 if TYPE_CHECKING:
     from memberscope.targets.texts import CausalLMTarget
@@ -119,9 +119,9 @@ class CausalLMRecipe:
         base = self.base_target
         return CausalLMTarget(model, base.tokenizer, base=base, **self._reading)
 
-    def count_tokens(self, records: Records) -> Ints:
-        """Count the tokens (n,) of records that one epoch trains on and one question reads."""
-        return self.base_target.count_tokens(records.x)
+    def count_tokens(self, records: Records) -> int:
+        """Count the tokens that training on `records` reads, all epochs together."""
+        return self.settings.epochs * sum(len(entry.ids) for entry in self._encode(records))
 
     def tuned(
         self, pool: Records, size: int, n_models: int
