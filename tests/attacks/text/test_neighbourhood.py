@@ -7,7 +7,13 @@ import pickle
 import numpy as np
 import pytest
 
-from memberscope.attacks import list_signal_attacks, make_neighbourhood_signal
+from memberscope.attacks import (
+    list_attacks,
+    list_signal_attacks,
+    make_neighbourhood_signal,
+)
+from memberscope.auditing import Plan, add_own_attacks
+from memberscope.auditing.documents.plan import fit_plan_to_task
 from memberscope.errors import InputError
 from memberscope.statistics import auc_value, roc
 from memberscope.texts import Completion
@@ -118,6 +124,15 @@ def test_attacks_on_it_are_of_texts_and_know_no_classes():
     for attack in attacks:
         assert attack.needs.tasks == ("text",)
         assert attack.needs.access is Access.TOKEN_PROBABILITIES
+
+
+def test_a_plan_with_the_signal_still_has_all_attacks_on_texts():
+    signal = make_neighbourhood_signal(change_letter)
+    plan = fit_plan_to_task(add_own_attacks(Plan(), signals=[signal]), "text")
+    assert plan.attacks[: len(list_attacks("text"))] == tuple(list_attacks("text"))
+    assert plan.attacks[-6:] == tuple(one.name for one in list_signal_attacks(signal))
+    named = fit_plan_to_task(add_own_attacks(Plan(), ["loss"], [signal]), "text")
+    assert named.attacks[:2] == ("loss", "neighbourhood")
 
 
 def test_threshold_lira_and_rmia_find_the_known_texts():
