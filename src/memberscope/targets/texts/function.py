@@ -66,7 +66,9 @@ class TokenFunctionTarget:
         self.base = (
             base
             if base is None or hasattr(base, "measure_tokens")
-            else TokenFunctionTarget(base, access=access, batch_size=batch_size)
+            else TokenFunctionTarget(
+                base, access=access, batch_size=batch_size, tokens_identity=tokens_identity
+            )
         )
 
     def query(self, x: Any) -> Floats:
