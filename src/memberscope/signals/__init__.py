@@ -11,6 +11,7 @@ from memberscope.signals.collect import (
     validate_outputs,
 )
 from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.generations import collect_generation_answers
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.signals.measure import measure_signal
 from memberscope.signals.measured import (
@@ -40,6 +41,7 @@ __all__ = [
     "build_single_stage",
     "check_tokens",
     "check_view",
+    "collect_generation_answers",
     "collect_outputs",
     "collect_token_answers",
     "collect_tokens",

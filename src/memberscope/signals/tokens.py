@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memberscope.attacks import compute_token_features
 from memberscope.errors import InputError, MemberscopeError, TargetError, UnmetNeedError
 from memberscope.facts import read_target_facts
 from memberscope.signals.collect import PROBE, Observed, measure_own_seconds
+from memberscope.signals.measured import MeasuredSignal, build_single_stage
 from memberscope.signals.store import Store, build_signal_key, digest_records
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.texts import (
@@ -131,6 +133,22 @@ def collect_token_answers(
     # Batches of other lengths move the last digits of float32
     fixed = change <= 1e-4 * max(1.0, float(outputs[:twice].max()))
     return Observed(outputs, target.signal, n + twice, fixed, change, None, timed), tokens
+
+
+def measure_token_features(
+    target: Target, records: Records, spec: SignalSpec, progress: Progress | None = None
+) -> MeasuredSignal:
+    """Measure the features (n, 1, d) of what a text target says of each record's tokens.
+
+    With a base model they compare with it too.
+
+    Raises:
+        TargetError: The model fails.
+        UnmetNeedError: The base model scores other tokens.
+    """
+    parts: tuple[TokenPart, ...] = ("base",) if read_target_facts(target).base else ()
+    tokens = collect_tokens(target, records, parts, progress=progress)
+    return build_single_stage(compute_token_features(tokens), 1)
 
 
 def _add_part(part: TokenPart, signals: TokenSignals, block: _Block) -> TokenSignals:

@@ -14,6 +14,7 @@ import numpy as np
 from memberscope.auditing.collect.inverted_levels import TriedLevels, add_inverted_levels
 from memberscope.auditing.collect.measured_signals import (
     Measurements,
+    add_token_features,
     add_token_parts,
     add_transfer_signal,
     measure_target,
@@ -25,8 +26,8 @@ from memberscope.auditing.collect.reference_models import (
     build_training_job,
     describe_unused_seed,
     fit_training,
-    measure_target_accuracy,
 )
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.collect.schedule import build_schedule
 from memberscope.auditing.collect.target_models import Procedure, train_target_models
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
@@ -51,6 +52,7 @@ from memberscope.auditing.subject.subject import (
     require_named_units,
     take_records,
 )
+from memberscope.auditing.subject.text_duplicates import find_text_overlap
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob
@@ -59,13 +61,14 @@ from memberscope.signals import (
     Observed,
     SignalRequest,
     Store,
+    collect_generation_answers,
     collect_outputs,
     collect_token_answers,
     explain_missing_part,
     is_measured,
 )
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.texts import TokenSignals
+from memberscope.texts import TokenSignals, list_texts
 from memberscope.types import Access, Attack, Evidence, SignalSpec, Target
 
 Progress = Callable[[str, int, int], None]
@@ -156,8 +159,13 @@ class Collected:
             UnmetNeedError: A part that it reads is missing.
         """
         tokens = self.tokens
+        if tokens is None:
+            raise UnmetNeedError(
+                "Expected token log-probabilities of this model, got none: they are kept of the "
+                "audited model alone."
+            )
         for part in attack.needs.tokens:
-            if tokens is None or not tokens.has_part(part):
+            if not tokens.has_part(part):
                 raise UnmetNeedError(
                     self.measured.refused.get(
                         SignalSpec("tokens", views=(part,)), explain_missing_part(part)
@@ -246,9 +254,10 @@ def collect_audit_data(
         plan, subject, training, schedule, streams["references"], store=store, report=report
     )
     trained = time.perf_counter() - started
-    measured = measure_target(schedule, subject, store, report)
+    measured = measure_target(schedule, subject, store, report, known=observed.signal)
     tokens, refused = add_token_parts(schedule, subject, first.tokens, store, report)
     measured = replace(measured, refused=measured.refused | refused)
+    measured = add_token_features(measured, schedule, tokens)
     if training is not None:
         measured = add_transfer_signal(
             measured,
@@ -272,13 +281,15 @@ def collect_audit_data(
             subject,
             training,
             schedule.list_target_requests(),
-            measure_target_accuracy(subject, observed),
+            select_reference_rules(subject.target).measure_accuracy(subject, observed),
             seed=streams["targets"],
             store=store,
             progress=lambda done, n: report("train targets", done, n),
         )
     procedure = further if isinstance(further, Procedure) else None
     seedless = describe_unused_seed(training) if references or procedure else []
+    # A target may have learned something about the records while it was asked
+    later = [note for note in read_target_facts(subject.target).notes if note not in subject.notes]
     return Collected(
         subject=subject,
         observed=observed,
@@ -292,7 +303,7 @@ def collect_audit_data(
         references=references,
         procedure=procedure,
         training_seconds=time.perf_counter() - started if training is not None else 0.0,
-        notes=(*first.notes, *unfitted, *seedless),
+        notes=(*first.notes, *unfitted, *seedless, *later),
         inversion=inversion,
         broken_recipe=broken,
         broken_targets=further.why if isinstance(further, Failure) else "",
@@ -327,7 +338,13 @@ def _ask_target(
     def query(done: int, n: int) -> None:
         report("query", done, n)
 
-    if hasattr(subject.target, "measure_tokens"):
+    # A server that shows nothing of given tokens is asked to write instead
+    if is_only_generating(subject.target):
+        answers = collect_generation_answers(
+            subject.target, subject.records, store=store, progress=query
+        )
+        return answers, None
+    if plan.task == "text":
         return collect_token_answers(
             subject.target, subject.records, store=store, probe=probe, progress=query
         )
@@ -335,6 +352,16 @@ def _ask_target(
         subject.target, subject.records, store=store, probe=probe, progress=query
     )
     return observed, None
+
+
+def is_only_generating(target: Target) -> bool:
+    """Tell whether a target writes texts and shows no log-probabilities of given tokens.
+
+    >>> from memberscope.targets import FunctionTarget
+    >>> is_only_generating(FunctionTarget(len, n_classes=2))
+    False
+    """
+    return Access.GENERATIONS <= target.access < Access.TOKEN_PROBABILITIES
 
 
 def train_references(
@@ -370,7 +397,12 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePai
     None where that cannot be known. Without the records, stored answers are compared.
     """
     overlap = None
-    if subject.features is not None:
+    if read_target_facts(subject.target).task == "text":
+        if (texts := list_texts(subject.records.x)) is not None:
+            overlap = find_text_overlap(
+                texts, subject.member, unit=subject.unit_codes, apart=subject.copies
+            )
+    elif subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
     elif subject.answers is not None:
         overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
