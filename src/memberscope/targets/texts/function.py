@@ -99,8 +99,8 @@ class TokenFunctionTarget:
 
         def join(name: str) -> Any:
             """Join one part of all answers; None if some lack it."""
-            values = [answer.get(name) for answer in answers]
-            if any(value is None for value in values):
+            values = [answer[name] for answer in answers if name in answer]
+            if len(values) < len(answers):
                 return None
             return np.concatenate(values).astype(bool if name == "is_top" else np.float32)
 
