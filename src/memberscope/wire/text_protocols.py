@@ -112,14 +112,12 @@ def _read_token_entries(entries: Sequence[Any], prompt: TokenPrompt) -> TokenAns
     tokens: list[int | str] = [prompt.ids[0] if prompt.ids else ""]
     values, tops = [], []
     for place, entry in enumerate(entries[1:], start=1):
+        entry = entry if isinstance(entry, dict) else {}
         told = {
             str(token): read_number(about.get("logprob") if isinstance(about, dict) else about)
-            for token, about in (entry.items() if isinstance(entry, dict) else ())
+            for token, about in entry.items()
         }
-        # The most probable token stands beside the prompt's own, which cannot be likelier
-        token = (
-            str(prompt.ids[place]) if prompt.ids else min(told, key=told.__getitem__, default="")
-        )
+        token = str(prompt.ids[place]) if prompt.ids else _find_prompt_token(entry, told)
         if token not in told:
             raise TargetError(
                 f"Expected the log-probability of the prompt's token {place + 1}, got "
@@ -131,6 +129,16 @@ def _read_token_entries(entries: Sequence[Any], prompt: TokenPrompt) -> TokenAns
     # Of a text without ids all tokens after the first are scored
     after = (prompt.start if prompt.ids else 1) - 1
     return TokenAnswer(tuple(tokens), tuple(values[after:]), tuple(tops[after:]))
+
+
+def _find_prompt_token(entry: Mapping[str, Any], told: Mapping[str, float]) -> str:
+    """Find the prompt's own token, beside which the most probable one may stand."""
+    # By its rank first, since a value that is wrong must not hide behind the other
+    ranks = {
+        str(token): about.get("rank") or 0 if isinstance(about, dict) else 0
+        for token, about in entry.items()
+    }
+    return max(told, key=lambda token: (ranks[token], -told[token]), default="")
 
 
 @dataclass(frozen=True)
