@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import os
 from pathlib import Path
 
@@ -96,3 +97,9 @@ def adult() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
         np.array([row["income"] == ">50K" for row in rows]).astype(int),
         groups,
     )
+
+
+def texts(source: str) -> list[str]:
+    """The 1,000 documents of `wikipedia` or `stackexchange`."""
+    with gzip.open(FOLDER / f"text_{source}.jsonl.gz", "rt", encoding="utf-8") as stream:
+        return [json.loads(line)["text"] for line in stream]

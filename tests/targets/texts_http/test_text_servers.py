@@ -176,10 +176,10 @@ def test_a_server_that_only_generates_scores_no_texts():
     ("told", "sentence"),
     [
         ({"owned_by": "sglang"}, "engine sglang instead of vllm"),
-        ({"quantization": "awq"}, "quantization awq instead of not told"),
+        ({"quantization": "awq"}, "quantisation awq instead of not told"),
         ({"max_model_len": 190}, "context 190 instead of 200"),
         ({"bos": True}, f"tokenizer .* instead of .*, bos {BOS} instead of none"),
-        ({"fault": "no tokenizer"}, "tokenizer .* instead of .*, template not told"),
+        ({"fault": "no tokenizer"}, "tokenizer .* instead of .*, chat template not told"),
     ],
 )
 def test_a_base_that_is_served_in_another_way_is_refused(told, sentence):

@@ -19,6 +19,7 @@ Stat. Inst. 37, 1960.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -115,8 +116,30 @@ def run_blind_control(
             None,
             "The records were not given, so whether they alone tell members from non-members (blind control) was not checked.",
         )
-    # The order follows from content, so that shuffling the input changes nothing
     keys = hash_feature_rows(features, labels)
+
+    def score(chosen: Ints, blocks: list[Ints]) -> list[OrderedScores]:
+        return _score_along_orders(features[chosen], labels[chosen], member[chosen], blocks)
+
+    return check_blind_scores(keys, member, score, strongest, fprs=fprs, unit=unit)
+
+
+def check_blind_scores(
+    keys: Keys,
+    member: Bools,
+    score: Callable[[Ints, list[Ints]], list[OrderedScores]],
+    strongest: Floats | None,
+    *,
+    fprs: tuple[float, ...] = (),
+    unit: Ints | None = None,
+) -> Control:
+    """Check whether the classifiers of `score` tell members, as `run_blind_control` says.
+
+    `keys` (n,) are hashes of the records. `score` gets the positions (c,) of the records that are
+    looked at and several orders, each as the block (c,) of every record, and scores the records
+    along each order, by classifiers that never see the blocks to come.
+    """
+    # The order follows from content, so that shuffling the input changes nothing
     code, unit_keys, unit_member = _number_units(keys, member, unit)
     # Units are what is drawn at random, so they are counted, not records
     if min(int(unit_member.sum()), int((~unit_member).sum())) < FEWEST:
@@ -131,11 +154,14 @@ def run_blind_control(
     # The first in the first order are kept, which is a random draw that anyone can repeat
     chosen = _subsample_records(places[0][code], keys, member)
     n_given, code = len(member), code[chosen]
-    places = [place[code] for place in places]
-    walks = _score_along_orders(features[chosen], labels[chosen], member[chosen], places)
+    # Inverting the keys turns an order round
+    blocks = [
+        _assign_blocks(way) for place in places for way in (place[code], ~place[code])
+    ]
+    walks = score(chosen, blocks)
     found = [
         _summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs)
-        for name in ("linear", "trees")
+        for name in dict.fromkeys(walk.model for walk in walks)
     ]
     control = _judge_classifiers(found, member[chosen])
     if len(chosen) < n_given:
@@ -197,28 +223,21 @@ def _subsample_records(place: Keys, keys: Keys, member: Bools) -> Ints:
 
 
 def _score_along_orders(
-    features: Floats, labels: Ints, member: Bools, places: list[Keys]
+    features: Floats, labels: Ints, member: Bools, blocks: list[Ints]
 ) -> list[OrderedScores]:
-    """Score a linear model and boosted trees along each order of `places` (n,).
-
-    Each order is gone through forwards and backwards.
-    """
+    """Score a linear model and boosted trees along each order, which has `blocks` (n,)."""
     # The linear model takes no missing values and reads labels only as indicators
     wide = np.column_stack(
         [np.nan_to_num(features - average_features(features)), _encode_labels(labels)]
     )
     # Trees take missing values, but many columns would make them slow
     narrow = np.column_stack([reduce_features(features, np.random.default_rng(0)), labels])
-    # Inverting the keys turns an order round
-    blocks = [
-        block for place in places for block in (_assign_blocks(place), _assign_blocks(~place))
-    ]
     walks = [(name, block) for name in ("linear", "trees") for block in blocks]
 
     def score(walk: tuple[str, Ints]) -> OrderedScores:
         name, block = walk
         if name == "trees":
-            scores = _predict_by_block(_make_tree_model, narrow, member, block)
+            scores = _predict_by_block(make_tree_model, narrow, member, block)
         # Sums of products spare copies of many columns; few columns cost little either way
         elif WIDE < wide.shape[1] <= int((block == 0).sum()):
             scores = predict_linear_by_block(wide, member, block)
@@ -259,17 +278,32 @@ def _encode_labels(labels: Ints) -> Floats:
 
 def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> Floats:
     """Predict log-odds (n,) of membership, each block's from a model fitted on those before it."""
+
+    def predict(before: Bools, own: Bools) -> Floats:
+        learned, asked = inputs[before], inputs[own]
+        # Trees cannot bin a column that is missing throughout
+        known = ~np.isnan(learned).all(axis=0)
+        if not known.all():
+            learned, asked = learned[:, known], asked[:, known]
+        scores: Floats = make().fit(learned, member[before]).decision_function(asked)
+        return scores
+
+    return score_blocks(predict, member, block)
+
+
+def score_blocks(
+    predict: Callable[[Bools, Bools], Floats], member: Bools, block: Ints
+) -> Floats:
+    """Score the records (n,) of each block by what was learned from the blocks before it.
+
+    `predict` gets the masks (n,) of the records before a block and of its own, and scores these.
+    """
     scores = np.full(len(member), np.nan)
     for b in range(1, BLOCKS + 1):
         before, own = block < b, block == b
         # A classifier needs both sides to learn from; other blocks stay unscored
         if own.any() and 0 < member[before].sum() < before.sum():
-            learned, asked = inputs[before], inputs[own]
-            # Trees cannot bin a column that is missing throughout
-            known = ~np.isnan(learned).all(axis=0)
-            if not known.all():
-                learned, asked = learned[:, known], asked[:, known]
-            scores[own] = make().fit(learned, member[before]).decision_function(asked)
+            scores[own] = predict(before, own)
     return scores
 
 
@@ -282,7 +316,7 @@ def _make_linear_model() -> Any:
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=PENALTY))
 
 
-def _make_tree_model() -> Any:
+def make_tree_model() -> Any:
     """Make a small boosted-tree classifier, deterministic.
 
     Leaves are small enough for a mark on a few records.

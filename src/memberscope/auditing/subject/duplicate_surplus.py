@@ -47,8 +47,13 @@ class Surplus:
     significant: bool
 
 
-def measure_exact_surplus(keys: Keys, member: Bools, seed: int = 0) -> Surplus:
-    """Measure the surplus of non-members that equal a member by their `keys` (n,)."""
+def measure_exact_surplus(
+    keys: Keys, member: Bools, seed: int = 0, *, unit: Ints | None = None
+) -> Surplus:
+    """Measure the surplus of non-members that equal a member by their `keys` (n,).
+
+    Records of one `unit` (n,) change sides together; none of them may equal another.
+    """
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
     # Records without a twin on either side only count towards the sides' sizes
     shared = np.flatnonzero(counts[inverse] > 1)
@@ -61,16 +66,25 @@ def measure_exact_surplus(keys: Keys, member: Bools, seed: int = 0) -> Surplus:
         return members[group] - inside, (in_group - members)[group] - ~inside
 
     sizes = (int(member.sum()), int((~member).sum()))
-    return _TwinComparison("exact", twins, group, sizes).conclude(member[shared], seed)
+    code = None if unit is None else unit[shared]
+    return _TwinComparison("exact", twins, group, sizes, code).conclude(member[shared], seed)
 
 
 def measure_near_surplus(
-    edges: Ints, compared: Ints, member: Bools, scale: float, n_non_members: int, seed: int = 0
+    edges: Ints,
+    compared: Ints,
+    member: Bools,
+    scale: float,
+    n_non_members: int,
+    seed: int = 0,
+    *,
+    unit: Ints | None = None,
 ) -> Surplus:
     """Measure the surplus of non-members near to a member.
 
     `edges` (e, 2) are near pairs of the positions `compared` (c,). What is found among those is
-    multiplied by `scale` to hold for all `n_non_members`.
+    multiplied by `scale` to hold for all `n_non_members`. Records of one `unit` (n,) change sides
+    together; no edge may join two of them.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -91,7 +105,8 @@ def measure_near_surplus(
         return count(inside), count(~inside)
 
     sizes = (int(member[compared].sum()), int((~member[compared]).sum()))
-    part = _TwinComparison("near", twins, group.astype(np.int64), sizes).conclude(
+    code = None if unit is None else unit[touched]
+    part = _TwinComparison("near", twins, group.astype(np.int64), sizes, code).conclude(
         member[touched], seed
     )
     # Scaling up must not count more copies than there are non-members
@@ -110,13 +125,15 @@ def measure_near_surplus(
 class _TwinComparison:
     """Records (t,) that have twins, in the groups (t,) that twins form.
 
-    They are of sides of `sizes` (members, non-members).
+    They are of sides of `sizes` (members, non-members), and change them with all of their `unit`
+    (t,), if there are any.
     """
 
     kind: str
     twins: Twins
     group: Ints
     sizes: tuple[int, int]
+    unit: Ints | None = None
 
     def copies(self, inside: Bools) -> tuple[float, float, float]:
         """Estimate the copies beyond chance if `inside` (t,) are the members.
@@ -143,7 +160,7 @@ class _TwinComparison:
         chance = min(own, key=lambda rates: float(rates.sum()))
         # Members without a twin are not among the groups, and a copy of theirs would be found for
         # sure
-        lone = n_in - int(inside.sum())
+        lone = max(n_in - int(inside.sum()), 0)
         certain = (
             of_one[np.minimum(among_members[inside] + 1, n_in)].sum() + lone * of_one[1]
         ) / n_in
@@ -166,8 +183,12 @@ class _TwinComparison:
             return Surplus(self.kind, found, 0.0, 0.0, 0, False)
         value, error, chance = self.copies(inside)
         rng = np.random.default_rng([seed, len(inside)])
+        code = None if self.unit is None else np.unique(self.unit, return_inverse=True)[1]
         exchanged = np.array(
-            [self.copies(_exchange_sides(len(inside), self.sizes, rng))[0] for _ in range(DRAWS)]
+            [
+                self.copies(_exchange_sides(len(inside), self.sizes, rng, code))[0]
+                for _ in range(DRAWS)
+            ]
         )
         # The mean under exchange corrects the estimate, but never below no copies
         value = min(max(value - max(float(exchanged.mean()), 0.0), 0.0), float(self.sizes[1]))
@@ -184,8 +205,17 @@ def _tabulate_chance(others: int, drawn: int) -> Floats:
     return compute_twin_chance(np.arange(others + 1), others, drawn)
 
 
-def _exchange_sides(n: int, sizes: tuple[int, int], rng: np.random.Generator) -> Bools:
-    """Draw which of `n` records would be members had the sides been drawn at random."""
+def _exchange_sides(
+    n: int, sizes: tuple[int, int], rng: np.random.Generator, unit: Ints | None = None
+) -> Bools:
+    """Draw which of `n` records would be members had the sides been drawn at random.
+
+    Records of one `unit` (n,), numbered from 0, are drawn together.
+    """
+    if unit is not None:
+        # Sides of records are close to those of units, whose number on each side is not at hand
+        drawn = _exchange_sides(int(unit.max()) + 1, sizes, rng)
+        return drawn[unit]
     inside = np.zeros(n, dtype=bool)
     # The number of members among these records varies as well
     inside[: int(rng.hypergeometric(sizes[0], sizes[1], n))] = True

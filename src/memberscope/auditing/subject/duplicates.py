@@ -100,7 +100,7 @@ def find_overlap(
     """
     keys = hash_feature_rows(features)
     counted = np.ones(len(member), dtype=bool) if apart is None else ~apart
-    exact, involved = _find_exact_pairs(keys, member)
+    exact, involved = find_exact_pairs(keys, member)
     edges, compared = _find_near_edges(features, keys, member)
     # Copies that were inserted on purpose have twins by design
     edges = edges[counted[edges].all(axis=1)]
@@ -119,12 +119,12 @@ def find_overlap(
     # What collides within a side is told beside the excess
     sides = [np.flatnonzero(member == side) for side in (True, False)]
     own = np.unique(edges[~crossing])
-    within = [int(_mark_repeated_keys(keys[side]).sum()) for side in sides]
+    within = [int(mark_repeated_keys(keys[side]).sum()) for side in sides]
     near_within = [int(np.isin(side, own).sum()) for side in sides]
     sizes = [int((member[compared] == side).sum()) for side in (True, False)]
     return Overlap(
         exact,
-        _find_nearest_pairs(edges[crossing], member, exact[:, 0]),
+        find_nearest_pairs(edges[crossing], member, exact[:, 0]),
         (sizes[0], sizes[1]),
         involved,
         tuple(surplus),
@@ -144,20 +144,20 @@ def find_equal_answers(
     nothing of the records.
     """
     keys = hash_feature_rows(answers, labels)
-    within = [int(_mark_repeated_keys(keys[side]).sum()) for side in (member, ~member)]
+    within = [int(mark_repeated_keys(keys[side]).sum()) for side in (member, ~member)]
     if within[0] > MOST_EQUAL * member.sum() or within[1] > MOST_EQUAL * (~member).sum():
         return None
-    exact, involved = _find_exact_pairs(keys, member)
+    exact, involved = find_exact_pairs(keys, member)
     none = np.empty((0, 2), dtype=np.int64)
     sizes = (int(member.sum()), int((~member).sum()))
     surplus = (measure_exact_surplus(keys, member, seed),)
     return Overlap(exact, none, sizes, involved, surplus, (within[0], within[1]))
 
 
-def _mark_repeated_keys(keys: Keys) -> Bools:
+def mark_repeated_keys(keys: Keys) -> Bools:
     """Mark the keys (n,) that are not unique.
 
-    >>> _mark_repeated_keys(np.array([3, 1, 3], dtype=np.uint64)).tolist()
+    >>> mark_repeated_keys(np.array([3, 1, 3], dtype=np.uint64)).tolist()
     [True, False, True]
     """
     _, inverse, counts = np.unique(keys, return_inverse=True, return_counts=True)
@@ -165,7 +165,7 @@ def _mark_repeated_keys(keys: Keys) -> Bools:
     return mask
 
 
-def _find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
+def find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
     """Pair each non-member (p, 2) that equals some member with the first such member.
 
     Gives all records (n,) so involved as well.
@@ -183,7 +183,7 @@ def _find_exact_pairs(keys: Keys, member: Bools) -> tuple[Ints, Bools]:
     return pairs, np.isin(keys, keys[outside[equal]])
 
 
-def _find_nearest_pairs(across: Ints, member: Bools, twins: Ints) -> Ints:
+def find_nearest_pairs(across: Ints, member: Bools, twins: Ints) -> Ints:
     """Pick one near pair (p, 2) for each non-member of `across` without an exact twin.
 
     The non-member comes first; `across` (e, 2) are edges between the sides.
@@ -204,7 +204,7 @@ def _find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints,
     several rows of each person do not either.
     """
     compared = np.concatenate(
-        [_sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)]
+        [sample_positions(np.flatnonzero(member == side), keys) for side in (True, False)]
     )
     none, inside = np.empty((0, 2), dtype=np.int64), member[compared]
     # The median distance of one or two records says nothing
@@ -228,11 +228,11 @@ def _find_near_edges(features: Floats, keys: Keys, member: Bools) -> tuple[Ints,
     return edges[keys[edges[:, 0]] != keys[edges[:, 1]]], compared
 
 
-def _sample_positions(where: Ints, keys: Keys) -> Ints:
-    """Choose at most `MAX_RECORDS` of the positions by a hash of their content, in order."""
-    if len(where) <= MAX_RECORDS:
+def sample_positions(where: Ints, keys: Keys, most: int = MAX_RECORDS) -> Ints:
+    """Choose at most so many of the positions by a hash of their content, in order."""
+    if len(where) <= most:
         return where
-    return np.sort(where[np.argsort(mix_keys(keys[where]), kind="stable")[:MAX_RECORDS]])
+    return np.sort(where[np.argsort(mix_keys(keys[where]), kind="stable")[:most]])
 
 
 def _standardise_features(features: Floats) -> Floats:

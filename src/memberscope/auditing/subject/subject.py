@@ -110,8 +110,8 @@ def make_subject(
     _check_sides(inside, outside)
     if unit is not None:
         inside, outside = (
-            _attach_unit(inside, unit[0], "member"),
-            _attach_unit(outside, unit[1], "non-member"),
+            attach_unit(inside, unit[0], "member"),
+            attach_unit(outside, unit[1], "non-member"),
         )
     # Stored signals have no inputs to stack
     x = (
@@ -128,7 +128,7 @@ def make_subject(
     # The target may learn its number of classes from what it is given
     target = resolve_n_classes(target, x, max(len(class_names or ()), int(y.max()) + 1))
     y, class_names, said = count_from_zero(y, target.n_classes, class_names)
-    records = Records(x, y, ids, groups, _join_units(inside, outside))
+    records = Records(x, y, ids, groups, join_units(inside, outside))
     features = build_feature_matrix(x)
     said += find_label_copies(features, y, name_columns(x) if is_frame(x) else ())
     notes = (*notes, *read_target_facts(target).notes, *said)
@@ -153,7 +153,7 @@ def require_named_units(unit: str | None, subject: Subject) -> None:
         )
 
 
-def _attach_unit(side: Records, unit: Any, kind: str) -> Records:
+def attach_unit(side: Records, unit: Any, kind: str) -> Records:
     """Attach the person or document (n,) of each record to a side.
 
     Raises:
@@ -164,7 +164,7 @@ def _attach_unit(side: Records, unit: Any, kind: str) -> Records:
     return replace(side, unit=values.astype(np.str_))
 
 
-def _join_units(
+def join_units(
     inside: Records, outside: Records
 ) -> np.ndarray[tuple[int], np.dtype[np.str_]] | None:
     """Join the units of both sides; None where neither side has any.
@@ -189,7 +189,7 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
     # Without the records, equal answers are the only sign that both sides are the same
     if signals.features is None:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
-        _refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
+        refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = signals.classes or tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else describe_independence(signals.id_like)
@@ -218,7 +218,7 @@ def check_subject(subject: Subject) -> Subject:
         _require_units(records.unit, member)
     # Same ids were refused; the same records may still stand on both sides under others
     if subject.features is not None:
-        _refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
+        refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
     # Losses need no classes, all other signals do
     if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
         raise InputError(
@@ -281,7 +281,7 @@ def _refuse_repeated_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]], member:
         )
 
 
-def _refuse_same_sides(keys: Keys, member: Bools) -> None:
+def refuse_same_sides(keys: Keys, member: Bools) -> None:
     """Refuse sides that hold the same records, whatever their ids and order.
 
     Equal `keys` (n,) are equal records. Tables of a handful of different records may agree by

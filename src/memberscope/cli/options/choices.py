@@ -6,7 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 # Words of the code, written out since the help must not import numpy
-ACCESS = ("label", "probabilities", "logits", "white_box")
+ACCESS = (
+    "label",
+    "probabilities",
+    "logits",
+    "white_box",
+    "generations",
+    "top_tokens",
+    "token_probabilities",
+    "vocabulary",
+    "weights",
+)
+TEXT_PROTOCOLS = ("vllm", "openai-completions", "llama.cpp", "openai-chat")
 ATTACKS = "memberscope.attacks:list_attacks"
 POLICIES = "memberscope.auditing:list_bundled_policies"
 TOPICS = "memberscope.reports:list_topics"
@@ -23,7 +34,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     "policy": {"choices": POLICIES, "value": "name|path"},
     "factory": {"value": FUNCTION},
     "outputs": {"choices": ("labels", "probabilities", "logits")},
-    "protocol": {"choices": ("v2", "mlflow", "json")},
+    "protocol": {"choices": ("v2", "mlflow", "json", *TEXT_PROTOCOLS)},
     "member": {"value": "column"},
     "id": {"value": "column"},
     "groups": {"value": "column"},

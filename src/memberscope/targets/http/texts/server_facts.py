@@ -54,11 +54,11 @@ class ServerFacts:
         context = UNKNOWN if self.context is None else str(self.context)
         told = {
             "engine": self.engine,
-            "quantization": self.quantization,
+            "quantisation": self.quantization,
             "context": context,
             "tokenizer": self.tokenizer,
             "bos": self.bos,
-            "template": self.template,
+            "chat template": self.template,
         }
         return "; ".join(f"{name}={value}" for name, value in told.items())
 

@@ -1,0 +1,171 @@
+"""Check by the blind control whether texts alone tell members from non-members.
+
+Texts of another time or source than the training's are told by their words, which then passes for
+membership inference [1, 2]. Two classifiers read the texts: a ridge regression on all words, pairs
+of words and runs of four characters, weighted by their inverse document frequency; and boosted
+trees on length, punctuation, dates and form, together with the words that surely differ between
+the sides among the records learned from. Both are judged as the classifiers of
+`controls.blind` are.
+
+References:
+    [1] M. Meeus et al., "SoK: Membership Inference Attacks on LLMs are Rushing Nowhere (and How to
+        Fix It)", arXiv:2406.17975.
+    [2] D. Das, J. Zhang, F. Tramèr, "Blind Baselines Beat Membership Inference Attacks for
+        Foundation Models", arXiv:2406.16201.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from memberscope._parallel import map_in_parallel
+from memberscope.auditing.controls.blind import (
+    OrderedScores,
+    check_blind_scores,
+    make_tree_model,
+    score_blocks,
+)
+from memberscope.auditing.controls.text_features import TextFeatures, extract_text_features
+from memberscope.auditing.documents.result import Control
+from memberscope.auditing.subject.text_hashes import hash_texts, normalise_text, read_full_text
+from memberscope.texts import TextRecord
+from memberscope.types import Bools, Floats, Ints
+
+PENALTY = 1.0  # of the squared weights of texts of length one
+MOST_WORDS = 64  # words that surely differ, beside the style
+FEWEST_TEXTS = 5  # texts that a word must stand in to be looked at
+
+
+def run_text_blind_control(
+    texts: Sequence[TextRecord] | TextFeatures | None,
+    member: Bools,
+    strongest: Floats | None = None,
+    *,
+    fprs: tuple[float, ...] = (),
+    unit: Ints | None = None,
+) -> Control:
+    """Check whether classifiers that see the texts (n,) only tell members.
+
+    They are judged by AUC, and by TPR at each of `fprs`, as in `run_blind_control`, whose other
+    arguments these are. `texts` are records, of which all is read, or features kept of them.
+    """
+    if texts is None:
+        return Control(
+            None,
+            "The texts were not given, so whether they alone tell members from non-members (blind "
+            "control) was not checked.",
+        )
+    # Texts that differ in case or white space only must not teach each other
+    keys = (
+        texts.keys
+        if isinstance(texts, TextFeatures)
+        else hash_texts([normalise_text(read_full_text(record)) for record in texts])
+    )
+
+    def score(chosen: Ints, blocks: list[Ints]) -> list[OrderedScores]:
+        features = (
+            texts.take(chosen)
+            if isinstance(texts, TextFeatures)
+            else extract_text_features([texts[row] for row in chosen])
+        )
+        return _score_texts(features, member[chosen], blocks)
+
+    return check_blind_scores(keys, member, score, strongest, fprs=fprs, unit=unit)
+
+
+def _score_texts(
+    features: TextFeatures, member: Bools, blocks: list[Ints]
+) -> list[OrderedScores]:
+    """Score both classifiers along each order, which has `blocks` (n,)."""
+    weighted = weight_grams(features.grams)
+    present = features.grams.astype(bool).astype(np.float32)
+
+    def predict_by_words(before: Bools, own: Bools) -> Floats:
+        learned, outcome = weighted[before], np.where(member[before], 1.0, -1.0)
+        return weighted[own] @ fit_word_weights(learned, outcome - outcome.mean())
+
+    def predict_by_trees(before: Bools, own: Bools) -> Floats:
+        words = find_marking_words(present[before], member[before])
+        inputs = np.hstack([features.style, present[:, words].toarray()])
+        # Trees cannot bin a column that is missing throughout
+        known = ~np.isnan(inputs[before]).all(axis=0)
+        model = make_tree_model().fit(inputs[before][:, known], member[before])
+        scores: Floats = model.decision_function(inputs[own][:, known])
+        return scores
+
+    def score(walk: tuple[str, Ints]) -> OrderedScores:
+        name, block = walk
+        predict = predict_by_trees if name == "trees" else predict_by_words
+        return OrderedScores(name, score_blocks(predict, member, block), block)
+
+    walks = [(name, block) for name in ("words", "trees") for block in blocks]
+    return map_in_parallel(score, walks, long=lambda walk: walk[0] == "trees")
+
+
+def weight_grams(grams: Any) -> Any:
+    """Weight the counts of a sparse array (n, g) by inverse document frequency, to rows of length 1.
+
+    >>> from scipy.sparse import csr_array
+    >>> weight_grams(csr_array(np.array([[3.0, 0.0], [0.0, 0.0]]))).toarray()
+    array([[1., 0.],
+           [0., 0.]])
+    """
+    weighted = grams.copy()
+    times = np.bincount(grams.indices, minlength=grams.shape[1])
+    rarity = (1 + np.log((1 + len(grams.indptr) - 1) / (1 + times))).astype(grams.dtype)
+    weighted.data = grams.data * rarity[grams.indices]
+    sizes = np.diff(grams.indptr)
+    squared = np.bincount(
+        np.repeat(np.arange(len(sizes)), sizes), weighted.data**2, minlength=len(sizes)
+    )
+    lengths = np.sqrt(np.where(squared > 0, squared, 1.0)).astype(grams.dtype)
+    weighted.data /= np.repeat(lengths, sizes)
+    return weighted
+
+
+def find_marking_words(present: Any, member: Bools) -> Ints:
+    """Find the columns of `present` (n, g), 1 or 0, that surely differ between the sides.
+
+    A column counts if its z-value would be exceeded by chance in one of all columns at most. The
+    surest come first.
+    """
+    inside, n = present[member].sum(axis=0), present.shape[0]
+    total = inside + present[~member].sum(axis=0)
+    # Columns that few or all texts have tell nothing, and have no spread
+    seen = np.flatnonzero((total >= FEWEST_TEXTS) & (total < n))
+    n_members = int(member.sum())
+    n_others, share = n - n_members, total[seen] / n
+    gap = inside[seen] / n_members - (total[seen] - inside[seen]) / n_others
+    z = np.abs(gap) / np.sqrt(share * (1 - share) * (1 / n_members + 1 / n_others))
+    order = np.argsort(-z, kind="stable")[:MOST_WORDS]
+    least = -float(ndtri(0.5 / max(len(seen), 1)))
+    chosen: Ints = seen[order[z[order] > least]].astype(np.int64)
+    return chosen
+
+
+def fit_word_weights(learned: Any, outcome: Floats) -> Floats:
+    """Fit the weights (g,) of a ridge regression of an outcome (n,) on sparse texts (n, g).
+
+    There is one equation a text, which are far fewer than columns, solved by conjugate gradients.
+
+    >>> from scipy.sparse import csr_array
+    >>> fit_word_weights(csr_array(np.eye(2)), np.array([1.0, -1.0])).round(3).tolist()
+    [0.5, -0.5]
+    """
+    from scipy.sparse.linalg import LinearOperator, cg
+
+    def multiply(values: Floats) -> Floats:
+        product: Floats = learned @ (learned.T @ values) + PENALTY * values
+        return product
+
+    n = learned.shape[0]
+    # One type throughout, since products of two types copy the whole array each time
+    aim = outcome.astype(learned.dtype)
+    system = LinearOperator((n, n), matvec=multiply, dtype=learned.dtype)
+    dual, _ = cg(system, aim, rtol=1e-3, maxiter=100)
+    weights: Floats = learned.T @ dual
+    return weights
