@@ -23,6 +23,8 @@ class TokenPrompt:
         ids: Its tokens by number, where the server tokenises; else empty.
         start: The first scored token where there are ids, else the first scored character.
         position: The one token that is asked about, where a server is asked once a token.
+        partial: Positions of tokens that are no whole characters, which llama.cpp does not report
+            when it generates them.
 
     >>> TokenPrompt("a b c", ids=(5, 6, 7)).start
     1
@@ -32,6 +34,7 @@ class TokenPrompt:
     ids: tuple[int, ...] = ()
     start: int = 1
     position: int | None = None
+    partial: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)

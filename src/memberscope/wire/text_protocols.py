@@ -26,6 +26,8 @@ from memberscope.wire.text_answers import (
 TextWord = Literal["vllm", "openai-completions", "llama.cpp", "openai-chat"]
 # A bias no other token can outweigh, so that the wanted token is the one that is generated
 FORCE = 1000
+# More than any vocabulary has
+WHOLE = 1_000_000
 
 
 class TextProtocol(Protocol):
@@ -237,11 +239,14 @@ class ForcedTokens:
         """Build the document that asks about the one token at the position of one prompt."""
         (prompt,) = prompts
         place = prompt.position or 1
+        partial = place in prompt.partial
+        # The server keeps a token back until its character is whole; then the list must hold it
+        whole = next((k for k in range(len(prompt.ids)) if k not in prompt.partial), 0)
         return _name_model(model) | {
             "prompt": list(prompt.ids[:place]),
-            "logit_bias": [[prompt.ids[place], FORCE]],
+            "logit_bias": [[prompt.ids[whole if partial else place], FORCE]],
             "n_predict": 1,
-            "n_probs": 1,
+            "n_probs": WHOLE if partial else 1,
             "temperature": 0,
             "cache_prompt": True,
             # The other fields would be a hundred times as long
@@ -258,13 +263,18 @@ class ForcedTokens:
                 "Expected completion_probabilities of one token from llama.cpp's server, got "
                 f"{describe_json(document)}. Check --url, or use a newer server."
             )
+        tops = told[0].get("top_logprobs")
+        tops = tops if isinstance(tops, list) else []
+        if prompt.position in prompt.partial:
+            told = [top for top in tops if isinstance(top, dict) and top.get("id") == wanted] or [
+                {}
+            ]
         if document.get("truncated") or told[0].get("id") != wanted:
             raise TargetError(
                 f"Expected the forced token {wanted} from the server, got {told[0].get('id')}: it "
                 "ignores logit_bias, or cut the text. Check --protocol and the server's context."
             )
-        tops = told[0].get("top_logprobs")
-        best = tops[0].get("id") if isinstance(tops, list) and tops else None
+        best = tops[0].get("id") if tops else None
         is_top = None if best is None else (best == wanted,)
         return [TokenAnswer(prompt.ids, (read_number(told[0].get("logprob")),), is_top)]
 

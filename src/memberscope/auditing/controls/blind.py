@@ -155,9 +155,7 @@ def check_blind_scores(
     chosen = _subsample_records(places[0][code], keys, member)
     n_given, code = len(member), code[chosen]
     # Inverting the keys turns an order round
-    blocks = [
-        _assign_blocks(way) for place in places for way in (place[code], ~place[code])
-    ]
+    blocks = [_assign_blocks(way) for place in places for way in (place[code], ~place[code])]
     walks = score(chosen, blocks)
     found = [
         _summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs)
@@ -291,9 +289,7 @@ def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> 
     return score_blocks(predict, member, block)
 
 
-def score_blocks(
-    predict: Callable[[Bools, Bools], Floats], member: Bools, block: Ints
-) -> Floats:
+def score_blocks(predict: Callable[[Bools, Bools], Floats], member: Bools, block: Ints) -> Floats:
     """Score the records (n,) of each block by what was learned from the blocks before it.
 
     `predict` gets the masks (n,) of the records before a block and of its own, and scores these.

@@ -77,9 +77,7 @@ def run_text_blind_control(
     return check_blind_scores(keys, member, score, strongest, fprs=fprs, unit=unit)
 
 
-def _score_texts(
-    features: TextFeatures, member: Bools, blocks: list[Ints]
-) -> list[OrderedScores]:
+def _score_texts(features: TextFeatures, member: Bools, blocks: list[Ints]) -> list[OrderedScores]:
     """Score both classifiers along each order, which has `blocks` (n,)."""
     weighted = weight_grams(features.grams)
     present = features.grams.astype(bool).astype(np.float32)

@@ -70,7 +70,9 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
 
 def _list_said(options: Options) -> dict[str, Any]:
     """List what was said of the endpoint, by the fields of its declaration."""
-    return {key: getattr(options, key) for key in ENDPOINT_KEYS if getattr(options, key) is not None}
+    return {
+        key: getattr(options, key) for key in ENDPOINT_KEYS if getattr(options, key) is not None
+    }
 
 
 def _describe_asking(endpoint: ServerConnection) -> str:
@@ -82,7 +84,7 @@ def _describe_asking(endpoint: ServerConnection) -> str:
 
 
 def build_text_endpoint_target(options: Options, base: str | None = None) -> TextServerTarget:
-    """Build the served language model that the options describe, or its base at the URL `base`.
+    """Build the served language model that the options describe, or its `base`: a URL, or a name.
 
     Each has a ledger of its own in the output folder. Nothing is sent.
 
@@ -102,9 +104,11 @@ def build_text_endpoint_target(options: Options, base: str | None = None) -> Tex
             f"Expected no {flag} with protocol {options.protocol}, which is about texts, got one. "
             "Leave it out."
         )
-    if base is not None:
-        # The name is that of the fine-tuned model
+    # One server may have both under different names; another server names its own
+    if base is not None and "://" in base:
         said = {key: value for key, value in said.items() if key != "model_name"} | {"url": base}
+    elif base is not None:
+        said["model_name"] = base
     ledger = "ledger.sqlite" if base is None else "ledger-base.sqlite"
     return TextServerTarget(
         TextEndpoint(**said),
@@ -147,12 +151,15 @@ def describe_planned_requests(target: Target, queries: int) -> list[str]:
     Only the ledger of an earlier run is looked at.
     """
     from memberscope.targets import HttpTarget, TextServerTarget
+    from memberscope.wire import TextEndpoint
 
     if not isinstance(target, HttpTarget | TextServerTarget):
         return []
     endpoint = target.endpoint
     requests = -(-queries // endpoint.rows_a_request)
     line = f"requests {requests} of up to {endpoint.rows_a_request} records, {endpoint.concurrency} at a time"
+    if isinstance(endpoint, TextEndpoint) and endpoint.serving.once_a_token:
+        return [f"requests one for each token of {queries} texts, {endpoint.concurrency} at a time"]
     if endpoint.rate is not None:
         line += (
             f"; at {endpoint.rate:g} a second at least {requests / endpoint.rate / 60:.1f} minutes"

@@ -26,7 +26,7 @@ def build_text_subject(options: Options, loaded: LoadedTarget) -> Subject:
 
     target: Any = loaded.target
     if options.base_model is not None and options.url is not None:
-        # A base must be served as the target is, so that it is a URL too
+        # A base must be served as the target is, so that it is no folder
         target.base = build_text_endpoint_target(options, options.base_model)
     elif options.base_model is not None:
         target.base = load_target(options.base_model, device=options.device).target

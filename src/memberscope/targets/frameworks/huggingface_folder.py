@@ -130,7 +130,9 @@ def read_folder_config(folder: Path) -> dict[str, Any]:
             f"Expected JSON in {folder / 'config.json'}, got: {error}. Save the model again."
         ) from error
     # Without any of these files texts cannot be tokenised
-    if any(str(name).endswith(WITH_TOKENIZER) for name in architectures) and not files & set(TOKENIZERS):
+    if any(str(name).endswith(WITH_TOKENIZER) for name in architectures) and not files & set(
+        TOKENIZERS
+    ):
         raise InputError(
             f"Expected a tokenizer in {folder}, got no {TOKENIZERS[0]}. Save it there with "
             "save_pretrained()."

@@ -96,8 +96,7 @@ def read_text_pair(
     # Lists, and files of one name in two folders, must not give the same ids
     prefixes = stems if all(stems) and stems[0] != stems[1] else ["member", "non-member"]
     first, second = (
-        _read_one(source, layout, prefix)
-        for source, prefix in zip(sources, prefixes, strict=True)
+        _read_one(source, layout, prefix) for source, prefix in zip(sources, prefixes, strict=True)
     )
     kinds = [KINDS[type(side.x[0])] for side in (first, second)]
     if kinds[0] != kinds[1]:

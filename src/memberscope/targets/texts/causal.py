@@ -80,9 +80,7 @@ class CausalLMTarget(LanguageModelTarget):
             base = CausalLMTarget(base, tokenizer, device=device, batch_size=batch_size, **reading)
         if base is None and hasattr(model, "disable_adapter"):
             base = CausalLMTarget.__new__(CausalLMTarget)
-            LanguageModelTarget.__init__(
-                base, model, encoder, batch_size=batch_size, digest=digest
-            )
+            LanguageModelTarget.__init__(base, model, encoder, batch_size=batch_size, digest=digest)
             base.adapter_off = True
         self.base = base
 

@@ -252,7 +252,9 @@ class TextEncoder:
         fast = getattr(self.tokenizer, "is_fast", False)
         # Longer than the model takes is handled here, without the tokenizer's warning
         found = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=fast and boundary > 0,
+            text,
+            add_special_tokens=False,
+            return_offsets_mapping=fast and boundary > 0,
             verbose=False,
         )
         ids = list(found["input_ids"])
@@ -361,8 +363,9 @@ def hash_tokenizer(tokenizer: Any) -> str:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None and hasattr(backend, "to_str"):
         # Padding and truncation are states of the last call, and change nothing here
-        state = re.sub(r'"(truncation|padding)":(\{[^{}]*(\{[^{}]*\})?[^{}]*\}|null),?', "",
-                       backend.to_str())
+        state = re.sub(
+            r'"(truncation|padding)":(\{[^{}]*(\{[^{}]*\})?[^{}]*\}|null),?', "", backend.to_str()
+        )
         return _hash_text(state)
     return _hash_text(str(sorted(tokenizer.get_vocab().items())))
 

@@ -83,7 +83,9 @@ class MaskedLMTarget(LanguageModelTarget):
         counts = [window.end - window.begin for window in windows]
         owner = np.repeat(np.arange(len(windows)), counts)
         position = np.concatenate([np.arange(w.begin, w.end) for w in windows])
-        place = np.concatenate([w.place + np.arange(n) for w, n in zip(windows, counts, strict=True)])
+        place = np.concatenate(
+            [w.place + np.arange(n) for w, n in zip(windows, counts, strict=True)]
+        )
 
         def run(batch: Ints) -> None:
             """Fill in the values of one batch of masked copies."""

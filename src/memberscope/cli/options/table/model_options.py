@@ -280,7 +280,11 @@ class ModelOptions:
         "data", "The column of messages with a role and a content.", "messages", panel=TEXTS
     )
     base_model: str | None = add_key(
-        "target", "The folder of the model before fine-tuning.", "none", panel=TEXTS
+        "target",
+        "The folder of the model before fine-tuning; of a served model its URL, or its name at the "
+        "same one.",
+        "none",
+        panel=TEXTS,
     )
     recall_prefix: str | None = add_key(
         "target",

@@ -6,7 +6,12 @@ import asyncio
 from collections.abc import Sequence
 
 from memberscope.errors import InputError
-from memberscope.targets.http.texts.server_facts import ServerFacts, read_token_ids, tokenize_text
+from memberscope.targets.http.texts.server_facts import (
+    ServerFacts,
+    TokenizedText,
+    read_tokens,
+    tokenize_text,
+)
 from memberscope.targets.http.texts.session import TextSession
 from memberscope.texts import Chat, Completion, TextRecord, read_scored_text
 from memberscope.wire import TextEndpoint, TokenPrompt
@@ -51,11 +56,12 @@ class PromptWriter:
         fits = self.longest is None or len(whole.encode()) < self.longest
         if self.endpoint.protocol == "vllm" and isinstance(record, str) and fits:
             return TokenPrompt(whole)
-        ids = await self._tokenize(record, whole)
+        tokens = await self._tokenize(record, whole)
+        ids = tokens.ids
         start = 1
         if before:
             # Up to where both agree, since a token may reach over the border
-            prefix = await self._tokenize_prompt(record, before)
+            prefix = (await self._tokenize_prompt(record, before)).ids
             pairs = zip(prefix, ids, strict=False)
             start = next(
                 (k for k, (a, b) in enumerate(pairs) if a != b), min(len(prefix), len(ids))
@@ -69,7 +75,7 @@ class PromptWriter:
                 f"tokens of which {start} come before it. Leave such records out, or serve with a "
                 "longer context."
             )
-        return TokenPrompt(whole, tuple(ids), max(start, 1))
+        return TokenPrompt(whole, tuple(ids), max(start, 1), partial=tokens.partial)
 
     async def _render(self, record: TextRecord) -> tuple[str, str]:
         """Render the whole text of a record, and what of it is not scored."""
@@ -99,7 +105,7 @@ class PromptWriter:
             )
         return text
 
-    async def _tokenize(self, record: TextRecord, whole: str) -> list[int]:
+    async def _tokenize(self, record: TextRecord, whole: str) -> TokenizedText:
         """Turn the whole record into tokens."""
         if self.endpoint.protocol == "vllm" and isinstance(record, Chat):
             return await self._tokenize_chat(record.messages, prompts=False)
@@ -107,7 +113,7 @@ class PromptWriter:
             self.session, self.endpoint.protocol, whole, self.endpoint.model_name
         )
 
-    async def _tokenize_prompt(self, record: TextRecord, before: str) -> list[int]:
+    async def _tokenize_prompt(self, record: TextRecord, before: str) -> TokenizedText:
         """Turn the part of a record that is not scored into tokens."""
         if self.endpoint.protocol == "vllm" and isinstance(record, Chat):
             return await self._tokenize_chat(record.messages[:-1], prompts=True)
@@ -117,7 +123,7 @@ class PromptWriter:
 
     async def _tokenize_chat(
         self, messages: Sequence[tuple[str, str]], *, prompts: bool
-    ) -> list[int]:
+    ) -> TokenizedText:
         """Turn messages into tokens by vLLM, with the model's chat template."""
         asked: dict[str, object] = {
             "messages": list_messages(messages),
@@ -125,7 +131,7 @@ class PromptWriter:
         }
         if self.endpoint.model_name is not None:
             asked["model"] = self.endpoint.model_name
-        return read_token_ids(await self.session.post_document("/tokenize", asked))
+        return read_tokens(await self.session.post_document("/tokenize", asked))
 
 
 def _write_plain_prompt(record: TextRecord) -> TokenPrompt:

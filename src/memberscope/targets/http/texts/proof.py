@@ -58,7 +58,7 @@ async def prove_server(session: TextSession, endpoint: TextEndpoint, score: Scor
         return ServerProof(facts, TokenPrompt(KNOWN_TEXT), np.empty(0))
     ids: tuple[int, ...] = ()
     if endpoint.serving.once_a_token:
-        ids = tuple(await tokenize_text(session, endpoint.protocol, KNOWN_TEXT, None))
+        ids = tuple((await tokenize_text(session, endpoint.protocol, KNOWN_TEXT, None)).ids)
     prompt = TokenPrompt(KNOWN_TEXT, ids)
     first = await _score_known_text(prompt, score)
     second = await _score_known_text(prompt, score)

@@ -63,6 +63,14 @@ class ServerFacts:
         return "; ".join(f"{name}={value}" for name, value in told.items())
 
 
+@dataclass(frozen=True)
+class TokenizedText:
+    """Token ids of a text, and the positions of those that are no whole characters."""
+
+    ids: list[int]
+    partial: frozenset[int] = frozenset()
+
+
 def refuse_different_tokens(target: str, other: str, what: str) -> None:
     """Refuse another model whose tokens cannot be compared with the target's.
 
@@ -128,7 +136,7 @@ async def _read_llama_facts(session: TextSession) -> ServerFacts:
     told = told if isinstance(told, dict) else {}
     settings = told.get("default_generation_settings")
     length = settings.get("n_ctx") if isinstance(settings, dict) else None
-    with_bos = await tokenize_text(session, "llama.cpp", KNOWN_TEXT, None)
+    with_bos = (await tokenize_text(session, "llama.cpp", KNOWN_TEXT, None)).ids
     answer = await session.post_document(
         "/tokenize", {"content": KNOWN_TEXT, "add_special": False, "parse_special": True}
     )
@@ -138,7 +146,7 @@ async def _read_llama_facts(session: TextSession) -> ServerFacts:
         quantization=str(told.get("model_ftype") or UNKNOWN),
         context=length if isinstance(length, int) else None,
         tokenizer=hash_tokens(with_bos),
-        bos=_name_bos(with_bos, read_token_ids(answer)),
+        bos=_name_bos(with_bos, read_tokens(answer).ids),
         template=hash_tokens([str(template)]) if template else "none",
     )
 
@@ -149,7 +157,7 @@ async def _add_vllm_tokens(
     """Add what vLLM's /tokenize shows; a gateway before it may have none."""
     name: dict[str, object] = {} if endpoint.model_name is None else {"model": endpoint.model_name}
     try:
-        with_bos = await tokenize_text(session, "vllm", KNOWN_TEXT, endpoint.model_name)
+        with_bos = (await tokenize_text(session, "vllm", KNOWN_TEXT, endpoint.model_name)).ids
         answer = await session.post_document(
             "/tokenize", name | {"prompt": KNOWN_TEXT, "add_special_tokens": False}
         )
@@ -157,7 +165,7 @@ async def _add_vllm_tokens(
         return facts
     try:
         chat = await session.post_document("/tokenize", name | {"messages": list(KNOWN_CHAT)})
-        template = hash_tokens(read_token_ids(chat))
+        template = hash_tokens(read_tokens(chat).ids)
     # Base models have no template, which vLLM answers with status 400
     except MemberscopeError:
         template = "none"
@@ -166,41 +174,54 @@ async def _add_vllm_tokens(
         quantization=facts.quantization,
         context=facts.context,
         tokenizer=hash_tokens(with_bos),
-        bos=_name_bos(with_bos, read_token_ids(answer)),
+        bos=_name_bos(with_bos, read_tokens(answer).ids),
         template=template,
     )
 
 
 async def tokenize_text(
     session: TextSession, protocol: str, text: str, model: str | None
-) -> list[int]:
+) -> TokenizedText:
     """Turn a text into tokens by the server, with what it puts before a text.
 
     Raises:
         MemberscopeError: The server does not answer with tokens.
     """
-    asked: dict[str, object] = {"content": text, "add_special": True, "parse_special": True}
+    asked: dict[str, object] = {
+        "content": text,
+        "add_special": True,
+        "parse_special": True,
+        "with_pieces": True,
+    }
     if protocol == "vllm":
         asked = {"prompt": text, "add_special_tokens": True}
         asked |= {} if model is None else {"model": model}
-    return read_token_ids(await session.post_document("/tokenize", asked))
+    return read_tokens(await session.post_document("/tokenize", asked))
 
 
-def read_token_ids(document: Any) -> list[int]:
-    """Read the tokens that /tokenize answers.
+def read_tokens(document: Any) -> TokenizedText:
+    """Read the tokens that /tokenize answers, by number or as llama.cpp describes them.
 
     Raises:
         InputError: There are none.
 
-    >>> read_token_ids({"tokens": [5, 6]})
+    >>> read_tokens({"tokens": [5, 6]}).ids
     [5, 6]
+    >>> read_tokens({"tokens": [{"id": 5, "piece": "a"}, {"id": 6, "piece": [229, 140]}]}).partial
+    frozenset({1})
     """
     found = document.get("tokens") if isinstance(document, dict) else None
+    partial: frozenset[int] = frozenset()
+    if isinstance(found, list) and all(isinstance(token, dict) for token in found):
+        # A piece that is no text is given as its bytes
+        pieces = [token.get("piece") for token in found]
+        partial = frozenset(k for k, piece in enumerate(pieces) if not isinstance(piece, str))
+        found = [token.get("id") for token in found]
     if not isinstance(found, list) or not all(isinstance(token, int) for token in found):
         raise InputError(
             "Expected a list of tokens from /tokenize, got something else. Check --protocol."
         )
-    return found
+    return TokenizedText(found, partial)
 
 
 def hash_tokens(tokens: list[int] | list[str] | list[int | str]) -> str:

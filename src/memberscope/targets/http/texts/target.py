@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -349,7 +350,7 @@ def _take_position(prompts: Sequence[TokenPrompt], row: int, position: int | Non
     prompt = prompts[row]
     if position is None:
         return prompt
-    return TokenPrompt(prompt.text, prompt.ids, prompt.start, position)
+    return replace(prompt, position=position)
 
 
 def _key_position(key: bytes, position: int | None) -> bytes:
