@@ -23,8 +23,8 @@ class TokenPrompt:
         ids: Its tokens by number, where the server tokenises; else empty.
         start: The first scored token where there are ids, else the first scored character.
         position: The one token that is asked about, where a server is asked once a token.
-        partial: Positions of tokens that are no whole characters, which llama.cpp does not report
-            when it generates them.
+        partial: Positions of tokens that end within a character, which llama.cpp keeps back.
+        vocabulary: Number of tokens that the model knows, 0 where it is not told.
 
     >>> TokenPrompt("a b c", ids=(5, 6, 7)).start
     1
@@ -35,6 +35,7 @@ class TokenPrompt:
     start: int = 1
     position: int | None = None
     partial: frozenset[int] = frozenset()
+    vocabulary: int = 0
 
 
 @dataclass(frozen=True)

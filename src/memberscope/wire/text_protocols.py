@@ -26,8 +26,6 @@ from memberscope.wire.text_answers import (
 TextWord = Literal["vllm", "openai-completions", "llama.cpp", "openai-chat"]
 # A bias no other token can outweigh, so that the wanted token is the one that is generated
 FORCE = 1000
-# More than any vocabulary has
-WHOLE = 1_000_000
 
 
 class TextProtocol(Protocol):
@@ -246,7 +244,7 @@ class ForcedTokens:
             "prompt": list(prompt.ids[:place]),
             "logit_bias": [[prompt.ids[whole if partial else place], FORCE]],
             "n_predict": 1,
-            "n_probs": WHOLE if partial else 1,
+            "n_probs": prompt.vocabulary if partial else 1,
             "temperature": 0,
             "cache_prompt": True,
             # The other fields would be a hundred times as long

@@ -75,7 +75,18 @@ class PromptWriter:
                 f"tokens of which {start} come before it. Leave such records out, or serve with a "
                 "longer context."
             )
-        return TokenPrompt(whole, tuple(ids), max(start, 1), partial=tokens.partial)
+        if tokens.partial and not self.facts.vocabulary:
+            raise InputError(
+                "Expected texts whose tokens are whole characters, got one with parts of some, of "
+                "which an older llama.cpp tells nothing. Use a newer server, or leave it out."
+            )
+        return TokenPrompt(
+            whole,
+            tuple(ids),
+            max(start, 1),
+            partial=tokens.partial,
+            vocabulary=self.facts.vocabulary,
+        )
 
     async def _render(self, record: TextRecord) -> tuple[str, str]:
         """Render the whole text of a record, and what of it is not scored."""

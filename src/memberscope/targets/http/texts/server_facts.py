@@ -35,6 +35,7 @@ class ServerFacts:
         tokenizer: Digest of the tokens of a known text.
         bos: The token that is put before a text, `none` if there is none.
         template: Digest of the chat template, `none` without one.
+        vocabulary: Number of tokens that the model knows, 0 if it is not told.
     """
 
     engine: str
@@ -43,6 +44,7 @@ class ServerFacts:
     tokenizer: str = UNKNOWN
     bos: str = UNKNOWN
     template: str = UNKNOWN
+    vocabulary: int = 0
 
     @property
     def identity(self) -> str:
@@ -65,7 +67,7 @@ class ServerFacts:
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """Token ids of a text, and the positions of those that are no whole characters."""
+    """Token ids of a text, and the positions of those that end within a character."""
 
     ids: list[int]
     partial: frozenset[int] = frozenset()
@@ -141,6 +143,12 @@ async def _read_llama_facts(session: TextSession) -> ServerFacts:
         "/tokenize", {"content": KNOWN_TEXT, "add_special": False, "parse_special": True}
     )
     template = told.get("chat_template")
+    listed = await session.fetch_document("/v1/models")
+    try:
+        vocabulary = int(listed["data"][0]["meta"]["n_vocab"])
+    # Older servers do not tell it, which only texts with parts of characters need
+    except (KeyError, IndexError, TypeError, ValueError):
+        vocabulary = 0
     return ServerFacts(
         engine="llama.cpp",
         quantization=str(told.get("model_ftype") or UNKNOWN),
@@ -148,6 +156,7 @@ async def _read_llama_facts(session: TextSession) -> ServerFacts:
         tokenizer=hash_tokens(with_bos),
         bos=_name_bos(with_bos, read_tokens(answer).ids),
         template=hash_tokens([str(template)]) if template else "none",
+        vocabulary=vocabulary,
     )
 
 
@@ -207,21 +216,31 @@ def read_tokens(document: Any) -> TokenizedText:
 
     >>> read_tokens({"tokens": [5, 6]}).ids
     [5, 6]
-    >>> read_tokens({"tokens": [{"id": 5, "piece": "a"}, {"id": 6, "piece": [229, 140]}]}).partial
+    >>> read_tokens({"tokens": [{"id": 5, "piece": "a"}, {"id": 6, "piece": [32, 229]}]}).partial
     frozenset({1})
     """
     found = document.get("tokens") if isinstance(document, dict) else None
     partial: frozenset[int] = frozenset()
     if isinstance(found, list) and all(isinstance(token, dict) for token in found):
-        # A piece that is no text is given as its bytes
         pieces = [token.get("piece") for token in found]
-        partial = frozenset(k for k, piece in enumerate(pieces) if not isinstance(piece, str))
+        partial = frozenset(k for k, piece in enumerate(pieces) if _ends_within_character(piece))
         found = [token.get("id") for token in found]
     if not isinstance(found, list) or not all(isinstance(token, int) for token in found):
         raise InputError(
             "Expected a list of tokens from /tokenize, got something else. Check --protocol."
         )
     return TokenizedText(found, partial)
+
+
+def _ends_within_character(piece: Any) -> bool:
+    """Tell whether a piece ends with the beginning of a character; then it is given as bytes."""
+    if not isinstance(piece, list):
+        return False
+    # Bytes from 0xC0 on begin a character of two bytes, from 0xE0 of three, from 0xF0 of four
+    for length, byte in enumerate(reversed(piece[-4:]), start=1):
+        if byte >= 0xC0:
+            return length < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4)
+    return False
 
 
 def hash_tokens(tokens: list[int] | list[str] | list[int | str]) -> str:
