@@ -159,6 +159,8 @@ class TargetFacts:
         tokens_identity: What a language model's token log-probabilities depend on beside its
             weights, such as tokenizer, chat template, engine and quantisation. Models that are
             compared must agree in it.
+        count_tokens: `count_tokens(x)` gives the tokens (n,) that a language model reads of each
+            text, without asking it.
     """
 
     classes: tuple[str, ...] | None = field(default=None, metadata=_CLASS_NAMES)
@@ -184,6 +186,7 @@ class TargetFacts:
     base: Target | None = field(default=None, metadata=_TARGET_IF_ANY)
     prefix: str | None = field(default=None, metadata=_TEXT)
     tokens_identity: str | None = field(default=None, metadata=_TEXT)
+    count_tokens: Callable[[Any], Any] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
     lacks_class_count: bool = False
 
 
@@ -208,6 +211,8 @@ class RecipeFacts:
             weights are opened.
         built: `built()` gives the untrained torch module, into which kept weights are loaded.
         model: Does the same where there is no `built`; ignored if it is not a function.
+        count_tokens: `count_tokens(records)` gives the tokens that a language model reads while it
+            is trained on these records, all epochs together.
     """
 
     stack: int | None = field(default=None, metadata=_COUNT)
@@ -224,6 +229,7 @@ class RecipeFacts:
     estimator: Any = field(default=None, metadata=_ANYTHING)
     built: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION)
     model: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
+    count_tokens: Callable[[Records], int] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
     recipe: Any = field(default=None, repr=False, compare=False)
 
     @cached_property

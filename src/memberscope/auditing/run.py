@@ -20,7 +20,8 @@ from memberscope.auditing.collect.collect import (
 )
 from memberscope.auditing.collect.measured_signals import TRANSFERRED
 from memberscope.auditing.collect.model_kind import describe_model
-from memberscope.auditing.collect.reference_models import Training, run_reference_control
+from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
@@ -235,7 +236,8 @@ def _run_controls(
     if got.inversion is not None:
         found["inversion"] = got.inversion
     if got.references is not None:
-        found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
+        run_control = select_reference_rules(subject.target).run_control
+        found["references"] = run_control(got.references, subject, plan.confidence)
     # Reference models that all failed are a control that failed, not one that is missing
     elif got.broken_recipe:
         details = {"models": plan.count_references(), "failed": plan.count_references()}

@@ -17,7 +17,14 @@ from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
+from memberscope.targets.stored.tokens import StoredTokens, StoredTokenTarget, read_token_signals
 from memberscope.targets.tables import TableLayout, build_pair, read_pair, read_tables
+from memberscope.targets.tables.text_records import (
+    is_text_list,
+    make_text_records,
+    read_text_pair,
+    read_text_records,
+)
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.targets.texts import (
     CausalLMTarget,

@@ -26,8 +26,8 @@ from memberscope.auditing.collect.reference_models import (
     build_training_job,
     describe_unused_seed,
     fit_training,
-    measure_target_accuracy,
 )
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.collect.schedule import build_schedule
 from memberscope.auditing.collect.target_models import Procedure, train_target_models
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
@@ -281,7 +281,7 @@ def collect_audit_data(
             subject,
             training,
             schedule.list_target_requests(),
-            measure_target_accuracy(subject, observed),
+            select_reference_rules(subject.target).measure_accuracy(subject, observed),
             seed=streams["targets"],
             store=store,
             progress=lambda done, n: report("train targets", done, n),

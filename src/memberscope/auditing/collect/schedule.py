@@ -108,6 +108,8 @@ def _explain_no_level(attack: Attack, plan: Plan, signal: Signal) -> str:
     """Say why an attack has no level to run at."""
     needed = attack.needs.access.at(plan.task)
     limits = plan.threat.restriction
+    if attack.needs.spec.source == "generations" and needed <= plan.threat.access:
+        return "Expected a model that writes texts, got none. Give one with generate()."
     if attack.needs.spec.source == "custom" and limits is not None:
         return f"It measures whole answers; the threat model grants them restricted to {limits}."
     if needed > plan.threat.access:
@@ -141,6 +143,13 @@ def _explain_blocked(
         return explain_no_search(plan, subject)
     if needs.spec.source == "custom" and (why := explain_no_custom(needs.spec, plan, subject)):
         return why
+    # Writing takes many times as long as reading, so a local model is asked to when there is time
+    unasked = plan.effort == "quick" and plan.attacks == tuple(list_attacks(plan.task))
+    if needs.spec.source == "generations" and signal != "generations" and unasked:
+        return (
+            "Expected time for texts that the model writes, got a quick audit. Give --effort "
+            f"normal, or name {attack.name} in --attacks."
+        )
     if needs.spec.source == "tokens" and (why := _explain_missing_tokens(needs, subject.target)):
         return why
     shape = getattr(subject.records.x, "shape", ())

@@ -176,12 +176,16 @@ def require_language_model(model: Any, *, causal: bool) -> None:
         InputError: It is something else.
     """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    name, config = type(inner).__name__, getattr(inner, "config", None)
-    fits = "ForMaskedLM" in name if causal is False else "ForMaskedLM" not in name
-    if config is not None and fits and hasattr(inner, "get_output_embeddings"):
-        if not getattr(config, "is_encoder_decoder", False) and hasattr(inner, "num_parameters"):
-            if inner.get_output_embeddings() is not None:
-                return
+    name = type(inner).__name__
+    head = getattr(inner, "get_output_embeddings", lambda: None)
+    if (
+        hasattr(inner, "num_parameters")
+        and causal != ("ForMaskedLM" in name)
+        and not getattr(inner.config, "is_encoder_decoder", False)
+        # A model without a head over the vocabulary predicts no tokens
+        and head() is not None
+    ):
+        return
     kind = "causal" if causal else "masked"
     raise InputError(
         f"Expected a {kind} language model of transformers, got {name}. Give one that was loaded "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Iterator
+import reprlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -168,19 +168,19 @@ class TextEncoder:
         """
         windows: list[Window] = []
         ends = [0]
-        for row, record in enumerate(x):
-            encoded = self.encode_record(record, row)
+        for record in x:
+            encoded = self.encode_record(record)
             place = ends[-1]
             for window in self._cut_windows(encoded, place):
                 windows.append(window)
                 place += window.end - window.begin
             if place == ends[-1]:
-                raise InputError(self._explain_no_token(encoded, record, row))
+                raise InputError(self._explain_no_token(encoded, record))
             ends.append(place)
         return EncodedTexts(windows, np.array(ends, np.int64))
 
-    def encode_record(self, record: TextRecord, row: int = 0) -> EncodedRecord:
-        """Encode one record, the one at position `row` of those asked.
+    def encode_record(self, record: TextRecord) -> EncodedRecord:
+        """Encode one record.
 
         Raises:
             InputError: It is empty or no text, or needs a chat template that is not there.
@@ -196,13 +196,13 @@ class TextEncoder:
             text, boundary = record, 0
         if not isinstance(text, str) or not text[boundary:]:
             raise InputError(
-                f"Expected text to score in each record, got {text!r:.40} in record {row + 1}. "
-                "Leave the record out."
+                f"Expected text to score in each record, got {_show_record(record)}. Leave the "
+                "record out."
             )
         ids, first = self._tokenize(text, boundary)
         if prefix and ids[: len(prefix)] == prefix:
             prefix = []
-        self._check_ids(ids, row)
+        self._check_ids(ids, record)
         self._remember(text, ids)
         return EncodedRecord(prefix, ids, suffix, first if self.completion_only else 0)
 
@@ -241,7 +241,7 @@ class TextEncoder:
                 "the order of their roles."
             ) from error
         # Templates may write earlier turns in another way once there is an answer
-        return whole, len(os.path.commonprefix([whole, before]))
+        return whole, _count_common(whole, before)
 
     def _tokenize(self, text: str, boundary: int) -> tuple[list[int], int]:
         """Tokenize a text, and find the first token with a character from `boundary` on.
@@ -265,7 +265,7 @@ class TextEncoder:
             return ids, next((k for k, end in enumerate(ends) if end > boundary), len(ids))
         alone = self.tokenizer(text[:boundary], add_special_tokens=False, verbose=False)
         # Up to the first token that the completion changes or adds
-        return ids, len(os.path.commonprefix([ids, list(alone["input_ids"])]))
+        return ids, _count_common(ids, list(alone["input_ids"]))
 
     def _cut_windows(self, record: EncodedRecord, place: int) -> Iterator[Window]:
         """Cut a record into the windows that a model is called with, the first at `place`."""
@@ -292,21 +292,21 @@ class TextEncoder:
             place += stop - start
             start = stop
 
-    def _explain_no_token(self, encoded: EncodedRecord, record: TextRecord, row: int) -> str:
+    def _explain_no_token(self, encoded: EncodedRecord, record: TextRecord) -> str:
         """Say why a record has no token to score."""
         if self.longest is not None and encoded.first >= self.longest:
             return (
                 f"Expected a prompt shorter than the {self.longest} tokens that the model takes, "
-                f"got {encoded.first} tokens in record {row + 1}. Use long='windows', or leave the "
-                "record out."
+                f"got {encoded.first} tokens in {_show_record(record)}. Use long='windows', or leave "
+                "the record out."
             )
         advice = "add bos=True if training put a BOS token first, or leave the record out"
         return (
-            f"Expected at least two tokens in each record, got {len(encoded.body)} in record "
-            f"{row + 1} ({record!r:.40}): the first token has no prediction. Either {advice}."
+            f"Expected at least two tokens in each record, got {len(encoded.body)} in "
+            f"{_show_record(record)}: the first token has no prediction. Either {advice}."
         )
 
-    def _check_ids(self, ids: list[int], row: int) -> None:
+    def _check_ids(self, ids: list[int], record: TextRecord) -> None:
         """Refuse token ids that the model has no embedding for.
 
         Raises:
@@ -316,8 +316,8 @@ class TextEncoder:
             token = self.tokenizer.convert_ids_to_tokens(max(ids))
             raise InputError(
                 f"Expected token ids below {self.vocabulary}, as many as the model knows, got "
-                f"{max(ids)} ({token!r}) in record {row + 1}. Give the tokenizer that the model "
-                "was trained with, or resize its embeddings."
+                f"{max(ids)} ({token!r}) in {_show_record(record)}. Give the tokenizer that the "
+                "model was trained with, or resize its embeddings."
             )
 
     def _remember(self, text: str, ids: list[int]) -> None:
@@ -341,6 +341,17 @@ class TextEncoder:
         """Tell whether the tokenizer knows a mark as one token."""
         found = self.tokenizer.convert_tokens_to_ids(mark)
         return found is not None and found != getattr(self.tokenizer, "unk_token_id", None)
+
+
+def _count_common(one: Sequence[Any], other: Sequence[Any]) -> int:
+    """Count how many entries two sequences begin with in common."""
+    n = min(len(one), len(other))
+    return next((k for k in range(n) if one[k] != other[k]), n)
+
+
+def _show_record(record: TextRecord) -> str:
+    """Show the beginning of a record in a message."""
+    return reprlib.repr(record)
 
 
 def find_longest(tokenizer: Any, config: Any) -> int | None:

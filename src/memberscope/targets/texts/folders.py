@@ -6,6 +6,7 @@ Only safetensors are opened, no code of a model's own is run, and nothing is dow
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +143,9 @@ def _load_adapter(folder: Path, options: dict[str, Any]) -> CausalLMTarget:
             "memberscope[hf]`."
         ) from error
     try:
-        with silence_transformers(import_transformers()):
+        with silence_transformers(import_transformers()), warnings.catch_warnings():
+            # peft calls what later versions of transformers renamed
+            warnings.simplefilter("ignore")
             model = peft.PeftModel.from_pretrained(
                 base.model,
                 str(folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -131,7 +132,7 @@ class LanguageModelTarget:
         # Dropout would make answers random
         with use_eval_mode(self.model), self.hold_adapter(), torch.inference_mode():
             self._fill_values(encoded, values)
-        _refuse_not_numbers(values, encoded)
+        _refuse_not_numbers(values, encoded, x)
         return values.as_signals(encoded.offsets)
 
     def _fill_values(self, encoded: EncodedTexts, values: TokenValues) -> None:
@@ -225,7 +226,7 @@ def explain_model_error(what: str) -> Iterator[None]:
         ) from error
 
 
-def _refuse_not_numbers(values: TokenValues, encoded: EncodedTexts) -> None:
+def _refuse_not_numbers(values: TokenValues, encoded: EncodedTexts, x: Any) -> None:
     """Refuse values that are not finite.
 
     Raises:
@@ -239,6 +240,6 @@ def _refuse_not_numbers(values: TokenValues, encoded: EncodedTexts) -> None:
         records = np.unique(np.searchsorted(encoded.offsets, np.flatnonzero(odd), "right") - 1)
         raise TargetError(
             f"Expected finite log-probabilities of the tokens, got NaN or infinity in "
-            f"{len(records)} records, the first in record {int(records[0]) + 1}. Look at the "
+            f"{len(records)} records, the first {reprlib.repr(x[int(records[0])])}. Look at the "
             "model's logits for it; half precision may overflow."
         )

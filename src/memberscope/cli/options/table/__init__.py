@@ -353,3 +353,9 @@ class Options(ModelOptions):
         verbs=("plan",),
         panel=OUTPUT,
     )
+    token_price: float | None = add_option(
+        "Price of a token, for what reference fine-tunes of a language model cost in money.",
+        default=None,
+        verbs=("plan",),
+        panel=OUTPUT,
+    )
