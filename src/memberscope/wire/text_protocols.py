@@ -112,33 +112,44 @@ def _read_token_entries(entries: Sequence[Any], prompt: TokenPrompt) -> TokenAns
     tokens: list[int | str] = [prompt.ids[0] if prompt.ids else ""]
     values, tops = [], []
     for place, entry in enumerate(entries[1:], start=1):
-        entry = entry if isinstance(entry, dict) else {}
-        told = {
-            str(token): read_number(about.get("logprob") if isinstance(about, dict) else about)
-            for token, about in entry.items()
-        }
-        token = str(prompt.ids[place]) if prompt.ids else _find_prompt_token(entry, told)
-        if token not in told:
+        try:
+            token, value, best = _read_token_entry(entry, prompt.ids[place] if prompt.ids else None)
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise TargetError(
                 f"Expected the log-probability of the prompt's token {place + 1}, got "
                 f"{describe_json(entry)}. Look at one answer of the server."
-            )
-        tokens.append(int(token) if token.isdigit() else token)
-        values.append(told[token])
-        tops.append(told[token] >= max(told.values()))
+            ) from None
+        tokens.append(token)
+        values.append(value)
+        tops.append(value == best)
     # Of a text without ids all tokens after the first are scored
     after = (prompt.start if prompt.ids else 1) - 1
-    return TokenAnswer(tuple(tokens), tuple(values[after:]), tuple(tops[after:]))
+    scored = tuple(map(read_number, values[after:]))
+    return TokenAnswer(tuple(tokens), scored, tuple(tops[after:]))
 
 
-def _find_prompt_token(entry: Mapping[str, Any], told: Mapping[str, float]) -> str:
-    """Find the prompt's own token, beside which the most probable one may stand."""
+def _read_token_entry(entry: dict[str, Any], wanted: int | None) -> tuple[str, Any, Any]:
+    """Read the prompt's own token, its log-probability, and the highest one beside it.
+
+    This runs for each token of an audit, so that it does as little as it can.
+    """
+    if len(entry) == 1:
+        ((token, about),) = entry.items()
+        if wanted is not None and token != str(wanted):
+            raise KeyError
+        return token, about["logprob"], about["logprob"]
+    (token, about), (other, beside) = entry.items()
     # By its rank first, since a value that is wrong must not hide behind the other
-    ranks = {
-        str(token): about.get("rank") or 0 if isinstance(about, dict) else 0
-        for token, about in entry.items()
-    }
-    return max(told, key=lambda token: (ranks[token], -told[token]), default="")
+    swap = (
+        (beside.get("rank") or 0, -beside["logprob"]) > (about.get("rank") or 0, -about["logprob"])
+        if wanted is None
+        else token != str(wanted)
+    )
+    if swap:
+        token, about, other, beside = other, beside, token, about
+    if wanted is not None and token != str(wanted):
+        raise KeyError
+    return token, about["logprob"], max(about["logprob"], beside["logprob"])
 
 
 @dataclass(frozen=True)
