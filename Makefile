@@ -32,12 +32,12 @@ test-all: $(VENV)/.dev
 
 # What the tests need besides $(VENV); set up side by side under `make --jobs`.
 environments: system-packages environment-clusters environment-servers environment-hosts \
-	environment-registries
+	environment-registries environment-texts
 
 system-packages:
 	sh tests/system-packages.sh
 
-environment-servers environment-hosts environment-registries: DEPENDENCIES := --no-deps
+environment-servers environment-hosts environment-registries environment-texts: DEPENDENCIES := --no-deps
 environment-%: $(BIN)/python
 	PYTHON=$(PYTHON) sh tests/environment.sh $* $(DEPENDENCIES)
 
@@ -72,6 +72,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/training.py w1
 	$(BIN)/python benchmarks/training.py w2
 	$(BIN)/python benchmarks/endpoint.py
+	$(BIN)/python benchmarks/text_endpoint.py
 	$(BIN)/python benchmarks/memguard.py speed
 	$(BIN)/python benchmarks/dp_sgd.py speed
 	$(BIN)/python benchmarks/defended_training.py
@@ -151,4 +152,4 @@ check-versions: package
 	done; done; [ -z "$$failed" ]
 
 clean:
-	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-registries .venv-bench demo-out docs/_build
+	rm -rf $(VENV) .venv-clusters .venv-servers .venv-hosts .venv-registries .venv-texts .venv-bench demo-out docs/_build

@@ -13,6 +13,7 @@ from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
 from memberscope.targets.http.target import HttpTarget
+from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
@@ -53,6 +54,7 @@ __all__ = [
     "StoredTokenTarget",
     "StoredTokens",
     "TableLayout",
+    "TextServerTarget",
     "TokenFunctionTarget",
     "TorchTarget",
     "TrustSettings",

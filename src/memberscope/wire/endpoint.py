@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from memberscope.errors import InputError
 from memberscope.wire.answers import DeclaredOutputs, Level
-from memberscope.wire.credentials import Credential, TransportSettings
 from memberscope.wire.protocols import (
     MLflow,
     OpenInference,
@@ -18,12 +16,13 @@ from memberscope.wire.protocols import (
     TemplatedJSON,
     has_texts,
 )
+from memberscope.wire.server_connection import ServerConnection
 
 Word = Literal["v2", "mlflow", "json"]
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(ServerConnection):
     """Declared endpoint; every field is a key of `[target]` in `audit.toml`.
 
     `classes` are the class names in the order of the server's scores. `timeout` is the seconds one
@@ -34,10 +33,7 @@ class Endpoint:
     'http://localhost:8080/v2/models/iris/infer'
     """
 
-    url: str
     protocol: Word = "v2"
-    model_name: str | None = None
-    model_version: str | None = None
     body: str | None = None
     answer: str | None = None
     outputs: Level = "probabilities"
@@ -45,57 +41,27 @@ class Endpoint:
     n_classes: int | None = None
     top_k: int | None = None
     columns: tuple[str, ...] = ()
-    batch_size: int = 64
-    concurrency: int = 4
-    rate: float | None = None
-    timeout: float = 60.0
-    connect_timeout: float | None = None
-    read_timeout: float | None = None
-    retries: int = 4
-    backoff: float = 0.5
-    auth_env: str | None = None
-    auth_header: str = "Authorization"
-    ca_file: str | None = None
-    max_queries: int | None = None
-    max_bytes: int = 64 * 2**20
+
+    decisive: ClassVar[tuple[str, ...]] = (
+        "url",
+        "protocol",
+        "model_name",
+        "model_version",
+        "body",
+        "answer",
+        "outputs",
+        "classes",
+        "n_classes",
+        "top_k",
+        "columns",
+    )
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(
-                "Expected a URL such as https://models.example/…, got something else. Begin --url "
-                "with https:// or http:// and the name of a host."
-            )
-        # A password in an address would end up in logs and results
-        if parts.username or parts.password:
-            raise InputError(
-                "Expected a URL without a password, got one with it. Put it into a variable and "
-                "name it with --auth-env."
-            )
+        super().__post_init__()
         if self.protocol not in ("v2", "mlflow", "json"):
             raise InputError(
                 f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Choose one "
                 "of them with --protocol."
-            )
-        for name in ("batch_size", "concurrency", "max_bytes"):
-            _refuse_below_minimum(name, getattr(self, name), 1)
-        _refuse_below_minimum("retries", self.retries, 0)
-        _refuse_below_minimum("backoff", self.backoff, 0)
-        _refuse_below_minimum("max_queries", self.max_queries, 1)
-        for name in ("rate", "timeout", "connect_timeout", "read_timeout"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < float("inf"):
-                raise InputError(
-                    f"Expected a positive {name}, got {value}. Give --{name.replace('_', '-')} a "
-                    "number above 0."
-                )
-        if self.auth_env is not None:
-            # Read once, so that a missing variable is told before anything is asked
-            Credential(self.auth_env, self.auth_header).secret()
-        if not self.auth_header.replace("-", "").isalnum():
-            raise InputError(
-                f"Expected the name of a header, got {self.auth_header!r}. Write --auth-header with "
-                "letters, digits and hyphens."
             )
         # Building them finds what does not fit
         _ = self.serving, self.declared
@@ -147,71 +113,6 @@ class Endpoint:
         return DeclaredOutputs(self.outputs, self.classes, self.n_classes, self.top_k)
 
     @property
-    def wire(self) -> TransportSettings:
-        """Time limits."""
-        # No part may take longer than the whole
-        return TransportSettings(
-            connect=min(self.connect_timeout or 10.0, self.timeout),
-            read=min(self.read_timeout or self.timeout, self.timeout),
-            total=self.timeout,
-            retries=self.retries,
-            backoff=self.backoff,
-            rate=self.rate,
-            max_bytes=self.max_bytes,
-        )
-
-    @property
-    def credential(self) -> Credential | None:
-        """Credential, if the endpoint wants one."""
-        return None if self.auth_env is None else Credential(self.auth_env, self.auth_header)
-
-    @property
     def rows_a_request(self) -> int:
         """Number of records in one request."""
         return 1 if self.serving.one_by_one else self.batch_size
-
-    @property
-    def scope(self) -> bytes:
-        """Hash of the address and the model's name: what a budget is counted for."""
-        return _hash_values([self.url, self.model_name])[:16]
-
-    @property
-    def identity(self) -> str:
-        """Hash of all that decides an answer as it is read.
-
-        These are address, protocol, declared version, level and classes.
-        """
-        # Not among them: time limits, rates and credentials, which change no answer
-        keys = (
-            "url",
-            "protocol",
-            "model_name",
-            "model_version",
-            "body",
-            "answer",
-            "outputs",
-            "classes",
-            "n_classes",
-            "top_k",
-            "columns",
-        )
-        settings = asdict(self)
-        return _hash_values([[key, settings[key]] for key in keys]).hex()
-
-
-def _refuse_below_minimum(name: str, value: float | None, least: int) -> None:
-    """Refuse a number below `least`.
-
-    Raises:
-        InputError: It is.
-    """
-    if value is not None and not value >= least:
-        raise InputError(
-            f"Expected {name} of at least {least}, got {value}. Give --{name.replace('_', '-')} "
-            f"{least} or more."
-        )
-
-
-def _hash_values(parts: list[object]) -> bytes:
-    """Hash plain values by SHA-256."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).digest()

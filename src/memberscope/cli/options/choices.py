@@ -17,6 +17,7 @@ ACCESS = (
     "vocabulary",
     "weights",
 )
+TEXT_PROTOCOLS = ("vllm", "openai-completions", "llama.cpp", "openai-chat")
 ATTACKS = "memberscope.attacks:list_attacks"
 POLICIES = "memberscope.auditing:list_bundled_policies"
 TOPICS = "memberscope.reports:list_topics"
@@ -33,7 +34,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     "policy": {"choices": POLICIES, "value": "name|path"},
     "factory": {"value": FUNCTION},
     "outputs": {"choices": ("labels", "probabilities", "logits")},
-    "protocol": {"choices": ("v2", "mlflow", "json")},
+    "protocol": {"choices": ("v2", "mlflow", "json", *TEXT_PROTOCOLS)},
     "member": {"value": "column"},
     "id": {"value": "column"},
     "groups": {"value": "column"},

@@ -5,16 +5,18 @@ Every field is a key of `audit.toml` and a flag of `audit` and `plan`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from memberscope.cli.options.choices import TEXT_PROTOCOLS
 from memberscope.cli.options.lookup import ENDPOINT_KEYS, ROWS, choose_out_folder
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
     from memberscope.cli.options.table import Options
-    from memberscope.targets import LoadedTarget
+    from memberscope.targets import LoadedTarget, TextServerTarget
     from memberscope.types import Target
+    from memberscope.wire import ServerConnection
 
 
 def refuse_model_beside_endpoint(options: Options) -> None:
@@ -50,12 +52,12 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     options.
     """
     from memberscope.targets import HttpTarget, LoadedTarget
-    from memberscope.targets.http import strip_url
     from memberscope.wire import Endpoint
 
-    said = {
-        key: getattr(options, key) for key in ENDPOINT_KEYS if getattr(options, key) is not None
-    }
+    if options.protocol in TEXT_PROTOCOLS:
+        text_target = build_text_endpoint_target(options)
+        return LoadedTarget(text_target, (_describe_asking(text_target.endpoint),))
+    said = _list_said(options)
     if options.classes is not None:
         said["classes"] = tuple(str(name) for name in options.classes)
     if options.classes is None and options.n_classes is None:
@@ -63,9 +65,56 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     endpoint = Endpoint(**said)
     ledger = choose_out_folder(options, "audit") / "ledger.sqlite"
     target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
+    return LoadedTarget(target, (_describe_asking(endpoint),))
+
+
+def _list_said(options: Options) -> dict[str, Any]:
+    """List what was said of the endpoint, by the fields of its declaration."""
+    return {
+        key: getattr(options, key) for key in ENDPOINT_KEYS if getattr(options, key) is not None
+    }
+
+
+def _describe_asking(endpoint: ServerConnection) -> str:
+    """Describe in a sentence how the server was asked."""
+    from memberscope.targets.http import strip_url
+
     plain = " without encryption" if endpoint.url.startswith("http:") else ""
-    note = f"Asked {strip_url(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."
-    return LoadedTarget(target, (note,))
+    return f"Asked {strip_url(endpoint.url)} over HTTP (protocol {endpoint.protocol}){plain}."
+
+
+def build_text_endpoint_target(options: Options, base: str | None = None) -> TextServerTarget:
+    """Build the served language model that the options describe, or its `base`: a URL, or a name.
+
+    Each has a ledger of its own in the output folder. Nothing is sent.
+
+    Raises:
+        InputError: A value is not usable, or an option is about classes.
+    """
+    from dataclasses import fields
+
+    from memberscope.targets import TextServerTarget
+    from memberscope.wire import TextEndpoint
+
+    said = _list_said(options)
+    known = {entry.name for entry in fields(TextEndpoint)}
+    if foreign := [key for key in said if key not in known]:
+        flag = ROWS[foreign[0]].flag
+        raise InputError(
+            f"Expected no {flag} with protocol {options.protocol}, which is about texts, got one. "
+            "Leave it out."
+        )
+    # One server may have both under different names; another server names its own
+    if base is not None and "://" in base:
+        said = {key: value for key, value in said.items() if key != "model_name"} | {"url": base}
+    elif base is not None:
+        said["model_name"] = base
+    ledger = "ledger.sqlite" if base is None else "ledger-base.sqlite"
+    return TextServerTarget(
+        TextEndpoint(**said),
+        ledger=choose_out_folder(options, "audit") / ledger,
+        query_budget=options.query_budget,
+    )
 
 
 def _count_classes_in_records(options: Options) -> int:
@@ -101,13 +150,16 @@ def describe_planned_requests(target: Target, queries: int) -> list[str]:
 
     Only the ledger of an earlier run is looked at.
     """
-    from memberscope.targets import HttpTarget
+    from memberscope.targets import HttpTarget, TextServerTarget
+    from memberscope.wire import TextEndpoint
 
-    if not isinstance(target, HttpTarget):
+    if not isinstance(target, HttpTarget | TextServerTarget):
         return []
     endpoint = target.endpoint
     requests = -(-queries // endpoint.rows_a_request)
     line = f"requests {requests} of up to {endpoint.rows_a_request} records, {endpoint.concurrency} at a time"
+    if isinstance(endpoint, TextEndpoint) and endpoint.serving.once_a_token:
+        return [f"requests one for each token of {queries} texts, {endpoint.concurrency} at a time"]
     if endpoint.rate is not None:
         line += (
             f"; at {endpoint.rate:g} a second at least {requests / endpoint.rate / 60:.1f} minutes"

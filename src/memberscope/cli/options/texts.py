@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memberscope.cli.options.table import Options
+from memberscope.cli.options.endpoint import build_text_endpoint_target
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +25,10 @@ def build_text_subject(options: Options, loaded: LoadedTarget) -> Subject:
     from memberscope.targets import load_target, read_text_pair
 
     target: Any = loaded.target
-    if options.base_model is not None:
+    if options.base_model is not None and options.url is not None:
+        # A base must be served as the target is, so that it is no folder
+        target.base = build_text_endpoint_target(options, options.base_model)
+    elif options.base_model is not None:
         target.base = load_target(options.base_model, device=options.device).target
     if options.recall_prefix is not None:
         target.prefix = _read_prefix(options.recall_prefix)

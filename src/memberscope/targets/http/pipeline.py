@@ -6,7 +6,7 @@ The next request of each lane is prepared and booked while the one before it is 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -113,13 +113,23 @@ class RequestPipeline:
             MemberscopeError: The first error.
         """
         left = iter(parts)
+        await self.run_lanes([left] * concurrency, first_alone=first_alone)
+
+    async def run_lanes(
+        self, lanes: Sequence[Iterator[list[int]]], *, first_alone: bool = False
+    ) -> None:
+        """Send the parts of each of `lanes` one after the other, all lanes at a time.
+
+        Raises:
+            MemberscopeError: The first error.
+        """
         read = asyncio.Event()
         # Nothing to wait for
         if not first_alone:
             read.set()
         try:
             await asyncio.gather(
-                *(self._lane(left, read, ahead=lane == 0) for lane in range(concurrency))
+                *(self._lane(left, read, ahead=place == 0) for place, left in enumerate(lanes))
             )
         finally:
             # Requests that were prepared and never sent are not paid for
@@ -128,7 +138,7 @@ class RequestPipeline:
         if self.errors:
             raise self.errors[0]
 
-    async def _lane(self, left: Iterable[list[int]], read: asyncio.Event, *, ahead: bool) -> None:
+    async def _lane(self, left: Iterator[list[int]], read: asyncio.Event, *, ahead: bool) -> None:
         """Send one request after the other, until nothing is left or there is an error.
 
         Only the lane `ahead` sends before an answer was `read`.
@@ -154,9 +164,9 @@ class RequestPipeline:
         # Also after an error, or the other lanes would wait for ever
         read.set()
 
-    def _next(self, left: Iterable[list[int]]) -> PreparedRequest | None:
+    def _next(self, left: Iterator[list[int]]) -> PreparedRequest | None:
         # After an error nothing new begins
-        part = None if self.errors else next(iter(left), None)
+        part = None if self.errors else next(left, None)
         if part is None:
             return None
         try:

@@ -177,7 +177,7 @@ class HttpTarget:
                 self._open = (EventLoopThread(), ledger)
                 # Also where the user never calls close; it must not refer to the target itself
                 self._shut = weakref.finalize(
-                    self, _close_connection, self._open[0], self._sender, ledger
+                    self, close_connection, self._open[0], self._sender, ledger
                 )
             # Set first, so that a server without metadata is not asked again
             if ask and self._metadata is None:
@@ -314,7 +314,7 @@ class HttpTarget:
                 )
 
 
-def _close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
+def close_connection(portal: EventLoopThread, sender: Sender, ledger: Ledger) -> None:
     """Close what a target opened, also where the loop's own thread drops the target last."""
     # The loop cannot wait for itself to end
     if portal.inside():

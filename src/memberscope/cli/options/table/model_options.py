@@ -130,13 +130,14 @@ class ModelOptions:
 
     protocol: str | None = add_key(
         "target",
-        'How the server is asked: "v2" (Open Inference Protocol), "mlflow" or "json".',
+        'How the server is asked: "v2" (Open Inference Protocol), "mlflow" or "json"; for texts "vllm", '
+        '"openai-completions" (with echo), "llama.cpp" or "openai-chat" (generations only).',
         "{memberscope.wire:Endpoint.protocol}",
         verbs=AUDIT,
         panel=SERVED,
     )
     model_name: str | None = add_key(
-        "target", "Name of the served model (v2).", verbs=AUDIT, panel=SERVED
+        "target", "Name of the served model (v2, texts).", verbs=AUDIT, panel=SERVED
     )
     model_version: str | None = add_key(
         "target", "Version of the served model (v2).", verbs=AUDIT, panel=SERVED
@@ -279,7 +280,11 @@ class ModelOptions:
         "data", "The column of messages with a role and a content.", "messages", panel=TEXTS
     )
     base_model: str | None = add_key(
-        "target", "The folder of the model before fine-tuning.", "none", panel=TEXTS
+        "target",
+        "The folder of the model before fine-tuning; of a served model its URL, or its name at the "
+        "same one.",
+        "none",
+        panel=TEXTS,
     )
     recall_prefix: str | None = add_key(
         "target",
