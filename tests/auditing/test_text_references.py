@@ -69,3 +69,21 @@ def test_a_design_without_records_of_a_kind_says_less():
 def test_a_model_that_learned_nothing_is_left_out_and_one_epoch_is_judged_later():
     learned = mark_learned_models(np.exp([-3.46, -3.86, -6.2, np.nan]), np.exp(-3.46))
     assert learned.tolist() == [True, True, False, False]
+
+
+def test_a_recipe_that_reads_texts_otherwise_is_refused_before_training():
+    from dataclasses import replace
+
+    from tiny_language_model import build_model, build_tokenizer, draw_texts
+
+    from memberscope.auditing.collect.reference_models import read_like_target
+    from memberscope.errors import InputError
+    from memberscope.recipes import CausalLMRecipe, FineTuning, TrainingJob
+
+    recipe = CausalLMRecipe(build_model(), FineTuning(), build_tokenizer())
+    short = replace(recipe, settings=FineTuning(max_length=5))
+    records = draw_texts(4)
+    job = TrainingJob(recipe, records, np.eye(2, 4, dtype=bool), (0, 1), (), "loss", 1)
+    assert read_like_target(job, recipe.base_target).task == "text"
+    with pytest.raises(InputError, match=r"another longest \(5, the target has 16\)"):
+        read_like_target(replace(job, recipe=short), recipe.base_target)
