@@ -155,9 +155,7 @@ def check_blind_scores(
     chosen = _subsample_records(places[0][code], keys, member)
     n_given, code = len(member), code[chosen]
     # Inverting the keys turns an order round
-    blocks = [
-        _assign_blocks(way) for place in places for way in (place[code], ~place[code])
-    ]
+    blocks = [_assign_blocks(way) for place in places for way in (place[code], ~place[code])]
     walks = score(chosen, blocks)
     found = [
         _summarise_classifier([w for w in walks if w.model == name], member[chosen], code, fprs)
@@ -237,12 +235,12 @@ def _score_along_orders(
     def score(walk: tuple[str, Ints]) -> OrderedScores:
         name, block = walk
         if name == "trees":
-            scores = _predict_by_block(make_tree_model, narrow, member, block)
+            scores = _predict_by_block(_make_tree_model, narrow, member, block)
         # Sums of products spare copies of many columns; few columns cost little either way
         elif WIDE < wide.shape[1] <= int((block == 0).sum()):
             scores = predict_linear_by_block(wide, member, block)
         else:
-            scores = _predict_by_block(_make_linear_model, wide, member, block)
+            scores = _predict_by_block(make_linear_model, wide, member, block)
         return OrderedScores(name, scores, block)
 
     return map_in_parallel(score, walks, long=lambda walk: walk[0] == "trees")
@@ -291,9 +289,7 @@ def _predict_by_block(make: Any, inputs: Floats, member: Bools, block: Ints) -> 
     return score_blocks(predict, member, block)
 
 
-def score_blocks(
-    predict: Callable[[Bools, Bools], Floats], member: Bools, block: Ints
-) -> Floats:
+def score_blocks(predict: Callable[[Bools, Bools], Floats], member: Bools, block: Ints) -> Floats:
     """Score the records (n,) of each block by what was learned from the blocks before it.
 
     `predict` gets the masks (n,) of the records before a block and of its own, and scores these.
@@ -307,7 +303,7 @@ def score_blocks(
     return scores
 
 
-def _make_linear_model() -> Any:
+def make_linear_model() -> Any:
     """Make a ridge classifier on standardised inputs."""
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import make_pipeline
@@ -316,7 +312,7 @@ def _make_linear_model() -> Any:
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=PENALTY))
 
 
-def make_tree_model() -> Any:
+def _make_tree_model() -> Any:
     """Make a small boosted-tree classifier, deterministic.
 
     Leaves are small enough for a mark on a few records.

@@ -109,9 +109,7 @@ def find_text_overlap(
     )
 
 
-def _measure_copies(
-    keys: Keys, member: Bools, code: Ints, counted: Bools, seed: int
-) -> Surplus:
+def _measure_copies(keys: Keys, member: Bools, code: Ints, counted: Bools, seed: int) -> Surplus:
     """Measure the surplus of equal texts, of which each unit `code` (n,) has one."""
     where = np.flatnonzero(counted)
     # A unit that repeats a text says nothing of how often texts of two units are equal
