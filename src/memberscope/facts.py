@@ -18,7 +18,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from memberscope.errors import InputError
-from memberscope.types import Bools, Recipe, Records, Target
+from memberscope.types import Bools, Recipe, Records, Target, Task
 
 ModelKind = Literal["boosted_trees", "forest", "tree", "linear", "neural_network"]
 
@@ -40,6 +40,13 @@ def _convert_text(value: Any) -> str:
 def _convert_model_kind(value: Any) -> ModelKind:
     """Convert one of the known kinds of model."""
     if value not in get_args(ModelKind):
+        raise ValueError
+    return value  # type: ignore[no-any-return]
+
+
+def _convert_task(value: Any) -> Task:
+    """Convert one of the known tasks."""
+    if value not in get_args(Task):
         raise ValueError
     return value  # type: ignore[no-any-return]
 
@@ -96,6 +103,7 @@ _MODEL_KIND = {
     "words": f"one of {', '.join(get_args(ModelKind))}",
     "convert": _convert_model_kind,
 }
+_TASK = {"words": f"one of {', '.join(get_args(Task))}", "convert": _convert_task}
 _SENTENCES = {"words": "a list of strings", "convert": _convert_sentences}
 _FUNCTION = {"words": "a function or a method", "convert": _convert_function}
 _TARGET = {"words": "a target", "convert": _convert_target}
@@ -145,6 +153,14 @@ class TargetFacts:
         target: The target that this one wraps.
         endpoint: The `memberscope.wire.Endpoint` that is asked.
         spent: `spent()` gives the queries sent and answered, to be shown after an audit.
+        task: What the model does: classification, or text for language models.
+        base: The text target that this one was fine-tuned from.
+        prefix: A text of known non-members, which is put before each record for ReCaLL.
+        tokens_identity: What a language model's token log-probabilities depend on beside its
+            weights, such as tokenizer, chat template, engine and quantisation. Models that are
+            compared must agree in it.
+        count_tokens: `count_tokens(x)` gives the tokens (n,) that a language model reads of each
+            text, without asking it.
     """
 
     classes: tuple[str, ...] | None = field(default=None, metadata=_CLASS_NAMES)
@@ -166,6 +182,11 @@ class TargetFacts:
     target: Target | None = field(default=None, metadata=_TARGET_IF_ANY)
     endpoint: Any = field(default=None, metadata=_ANYTHING)
     spent: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION)
+    task: Task = field(default="classification", metadata=_TASK)
+    base: Target | None = field(default=None, metadata=_TARGET_IF_ANY)
+    prefix: str | None = field(default=None, metadata=_TEXT)
+    tokens_identity: str | None = field(default=None, metadata=_TEXT)
+    count_tokens: Callable[[Any], Any] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
     lacks_class_count: bool = False
 
 
@@ -190,6 +211,8 @@ class RecipeFacts:
             weights are opened.
         built: `built()` gives the untrained torch module, into which kept weights are loaded.
         model: Does the same where there is no `built`; ignored if it is not a function.
+        count_tokens: `count_tokens(records)` gives the tokens that a language model reads while it
+            is trained on these records, all epochs together.
     """
 
     stack: int | None = field(default=None, metadata=_COUNT)
@@ -206,6 +229,7 @@ class RecipeFacts:
     estimator: Any = field(default=None, metadata=_ANYTHING)
     built: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION)
     model: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
+    count_tokens: Callable[[Records], int] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
     recipe: Any = field(default=None, repr=False, compare=False)
 
     @cached_property

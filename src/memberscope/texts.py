@@ -66,6 +66,20 @@ def read_scored_text(record: TextRecord) -> str:
     return record
 
 
+def list_texts(x: Any) -> list[TextRecord] | None:
+    """List the records of a text audit; None where the inputs are something else.
+
+    A classifier of texts has them in the same form, so only its task tells both apart.
+
+    >>> list_texts(np.array(["a text"], dtype=object)), list_texts(np.arange(2))
+    (['a text'], None)
+    """
+    if not isinstance(x, np.ndarray) or x.ndim != 1 or x.dtype != object or not len(x):
+        return None
+    found = x.tolist()
+    return found if isinstance(found[0], str | Completion | Chat) else None
+
+
 @dataclass(frozen=True, eq=False)
 class TokenSignals:
     """What a model says about the tokens of n records, t tokens in all.

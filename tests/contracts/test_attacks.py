@@ -9,12 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from memberscope.attacks import (
     ATTACKS,
     BASE,
     RMIA,
+    TEXT_ATTACKS,
     VARIANTS,
     WHITE_BOX,
     Confidence,
@@ -25,13 +26,17 @@ from memberscope.attacks import (
     Logit,
     Loss,
     Margin,
+    MinK,
+    MinKPlusPlus,
     ModifiedEntropy,
     Quantile,
     find_attacks,
+    is_shipped,
     list_attacks,
 )
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.statistics import auc_value, roc
+from memberscope.texts import TokenSignals
 from memberscope.types import Access, Attack, Evidence
 
 TABLE = (
@@ -40,11 +45,19 @@ TABLE = (
     *WHITE_BOX,
     RMIA("offline", gamma=1.0, temperature=1.0, a=0.3, correct_population=True),
     BASE("offline", temperature=1.0),
+    BASE(temperature=1.0),
+    # The others of texts stand above
+    *(attack for attack in TEXT_ATTACKS if attack.needs.tasks == ("text",)),
+    MinK(0.5),
+    MinKPlusPlus(1.0),
 )
 IDS = [attack.name for attack in TABLE]
 # Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE
 # needs no difficulty to subtract.
 APART = ("gap", "entropy", "attack_r", "base_offline")
+# Tokens of every text, and how the log-probability of each differs from their mean
+LENGTH = 60
+COURSE = 3.0 * ndtri((np.random.default_rng(9).permutation(LENGTH) + 0.5) / LENGTH)
 SLOW_TO_FIT = ("nasr", "quantile", "shokri")
 CONTINUOUS = [
     attack
@@ -76,6 +89,8 @@ def binary_evidence(
     target = observed(rng.standard_normal(n) + shift * member, labels, signal)
     known = np.where(rng.random(n) < known_share, member.astype(np.int8), -1).astype(np.int8)
     evidence = Evidence(signal, target[:, None, :], labels, known, features=rng.normal(size=(n, 3)))
+    if signal == "tokens":
+        evidence = replace(evidence, tokens=token_signals(target[:, 0]))
     if not sum(attack.needs.references):
         return evidence, member
     inside = np.argsort(rng.random((n_references, n)), axis=0) < n_references // 2
@@ -89,6 +104,8 @@ def binary_evidence(
 def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
     """What `signal` shows (n, d) of a model whose true-class logit is `logit` and whose other logit is zero."""
     if signal in (
+        "tokens",
+        "generations",
         "logit_confidence",
         "boundary",
         "noise",
@@ -97,7 +114,7 @@ def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
         "gradient_norm",
     ):
         return logit[:, None]
-    if signal in ("gradient_layers", "activations"):
+    if signal in ("gradient_layers", "activations", "token_features"):
         return np.column_stack(
             [logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))]
         )
@@ -110,6 +127,25 @@ def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
     if signal == "probabilities":
         outputs = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
     return outputs.argmax(axis=1)[:, None].astype(float) if signal == "labels" else outputs
+
+
+def token_signals(level: np.ndarray) -> TokenSignals:
+    """Texts whose tokens all follow one course, `level` (n,) higher; all else is alike.
+
+    So every attack that reads tokens orders the texts as `level` does.
+    """
+    n = len(level)
+    values = -20 + level[:, None] + COURSE
+    return TokenSignals(
+        np.arange(n + 1) * LENGTH,
+        values.ravel(),
+        mean=np.full(n * LENGTH, -20.0),
+        variance=np.full(n * LENGTH, 4.0),
+        is_top=np.tile(np.arange(LENGTH) % 3 == 0, n),
+        base=np.full(n * LENGTH, -20.0),
+        zlib_bytes=np.full(n, 150),
+        copies={"lowercase": np.full(n, -21.0), "recall": np.full(n, -21.0)},
+    )
 
 
 def usable(attack: Attack) -> list[str]:
@@ -146,6 +182,7 @@ def test_the_order_of_records_does_not_matter(attack):
         features=evidence.features[order],
         references=None if evidence.references is None else evidence.references[:, order],
         inside=None if evidence.inside is None else evidence.inside[:, order],
+        tokens=None if evidence.tokens is None else evidence.tokens.take(order),
     )
     rng = np.random.default_rng
     # Trees and means sum in the order of the records, so the last digits may move.
@@ -189,6 +226,13 @@ def test_unmet_needs_are_refused_in_a_sentence(attack):
         with pytest.raises(UnmetNeedError, match=r"Expected at least \d reference model"):
             everyone = np.ones_like(evidence.inside)
             attack.score(replace(evidence, inside=everyone), np.random.default_rng(0))
+    if evidence.tokens is not None:
+        with pytest.raises(UnmetNeedError, match=f"each token for the attack {attack.name}, got"):
+            attack.score(replace(evidence, tokens=None), np.random.default_rng(0))
+        bare = TokenSignals(evidence.tokens.offsets, evidence.tokens.log_probability)
+        if attack.needs.tokens:
+            with pytest.raises(UnmetNeedError, match=f"Expected .* for the attack {attack.name}"):
+                attack.score(replace(evidence, tokens=bare), np.random.default_rng(0))
     if attack.needs.features:
         with pytest.raises(UnmetNeedError, match="features"):
             attack.score(replace(evidence, features=None), np.random.default_rng(0))
@@ -356,6 +400,10 @@ def test_names_are_unique_and_looked_up():
         GradientNorm(),
         LiRA(signal="gradient_norm"),
     )
+    assert list(list_attacks("text"))[: len(TEXT_ATTACKS)] == [one.name for one in TEXT_ATTACKS]
+    assert set(list_attacks()) - set(list_attacks("text")) == {"calibrated"}, "its loss runs there"
+    assert all(find_attacks((name,)) == (one,) for name, one in list_attacks("text").items())
+    assert all(map(is_shipped, list_attacks("text")))
     assert find_attacks(("lira_offline_two_sided", "rmia_gamma1")) == (
         LiRA("offline", sides="two"),
         RMIA(gamma=1.0),

@@ -299,7 +299,7 @@ def huggingface_routes(folder: Path) -> dict[str, Route]:
         json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 16})
     )
     model = tiny_bert()
-    from memberscope.targets.frameworks.huggingface import silence_transformers
+    from memberscope.targets.frameworks.huggingface_folder import silence_transformers
 
     with silence_transformers(transformers):
         model.save_pretrained(home)

@@ -22,7 +22,7 @@ from memberscope.targets import (
     read_pair,
     wrap,
 )
-from memberscope.targets.frameworks.huggingface import silence_transformers
+from memberscope.targets.frameworks.huggingface_folder import silence_transformers
 
 pytestmark = pytest.mark.skipif(
     not (find_spec("transformers") and find_spec("torch")), reason="needs transformers and torch"

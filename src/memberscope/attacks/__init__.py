@@ -3,7 +3,7 @@
 They are named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
-them. `WHITE_BOX` are those that look inside the model. `VARIANTS` run where a plan names them:
+them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models. `VARIANTS` run where a plan names them:
 published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point groups `memberscope.attacks` and `memberscope.signals`, each entry
 naming an attack or a signal.
@@ -38,6 +38,25 @@ from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
 from memberscope.attacks.shokri import Shokri
+from memberscope.attacks.text import (
+    EZ,
+    WBC,
+    BaseDifference,
+    BaseRatio,
+    Lowercase,
+    MinK,
+    MinKPlusPlus,
+    NgramCoverage,
+    ReCaLL,
+    TokenClassifier,
+    TokenDynamics,
+    Zlib,
+    compute_ngram_coverage,
+    compute_token_features,
+    list_token_features,
+    make_neighbourhood_signal,
+    split_in_halves,
+)
 from memberscope.attacks.threshold import (
     Confidence,
     Entropy,
@@ -50,7 +69,7 @@ from memberscope.attacks.threshold import (
     build_fold_scorer,
 )
 from memberscope.errors import InputError
-from memberscope.types import Attack
+from memberscope.types import Attack, Task
 
 # From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
@@ -97,6 +116,32 @@ WHITE_BOX: tuple[Attack, ...] = (
     RMIA(signal="gradient_norm"),
 )
 
+# On language models: from generated texts, tokens of one query, weights, then with references
+TEXT_ATTACKS: tuple[Attack, ...] = (
+    NgramCoverage(),
+    Loss(),
+    Zlib(),
+    Lowercase(),
+    MinK(),
+    MinKPlusPlus(),
+    ReCaLL(),
+    TokenDynamics(),
+    BaseDifference(),
+    BaseRatio(),
+    WBC(),
+    EZ(),
+    GradientNorm(),
+    TokenClassifier(),
+    LiRA(),
+    LiRA("offline"),
+    RobustLiRA(),
+    RMIA(temperature=1.0),
+    RMIA("offline", temperature=1.0),
+    BASE(temperature=1.0),
+    Calibrated("log_confidence"),
+    AttackR(),
+)
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -141,11 +186,14 @@ __all__ = [
     "AttackR",
     "Augmentation",
     "BASE",
+    "BaseDifference",
+    "BaseRatio",
     "Boundary",
     "Calibrated",
     "Confidence",
     "CustomAttack",
     "CustomSignal",
+    "EZ",
     "Entropy",
     "Gap",
     "GradientNorm",
@@ -153,21 +201,33 @@ __all__ = [
     "LiRA",
     "Logit",
     "Loss",
+    "Lowercase",
     "Margin",
+    "MinK",
+    "MinKPlusPlus",
     "ModifiedEntropy",
     "Nasr",
+    "NgramCoverage",
     "Noise",
     "Quantile",
     "RMIA",
+    "ReCaLL",
     "RobustLiRA",
     "SelfInfluence",
     "Shokri",
     "SignalAttack",
+    "TEXT_ATTACKS",
+    "TokenClassifier",
+    "TokenDynamics",
     "Transfer",
     "VARIANTS",
+    "WBC",
     "WHITE_BOX",
+    "Zlib",
     "as_signal",
     "build_fold_scorer",
+    "compute_ngram_coverage",
+    "compute_token_features",
     "find_attacks",
     "is_attack",
     "is_shipped",
@@ -175,19 +235,30 @@ __all__ = [
     "iterate_reference_blocks",
     "list_attacks",
     "list_signal_attacks",
+    "list_token_features",
+    "make_neighbourhood_signal",
+    "split_in_halves",
     "true_class_log_probability",
     "true_class_logit",
     "wrap_attack",
 ]
 
 
-def list_attacks() -> dict[str, Attack]:
+def list_attacks(task: Task = "classification") -> dict[str, Attack]:
     """List every attack by name: the bundled ones first, then those of installed packages.
 
-    >>> list(list_attacks())[:3]
-    ['gap', 'gap_per_class', 'boundary']
+    Of the task `text` those on language models come first; the others, which fall away, are listed
+    so that a schedule can say why.
+
+    >>> list(list_attacks())[:3], list(list_attacks("text"))[:3]
+    (['gap', 'gap_per_class', 'boundary'], ['ngram_coverage', 'loss', 'zlib'])
     """
-    found: dict[str, Attack] = {attack.name: attack for attack in (*ATTACKS, *WHITE_BOX)}
+    classes = (*ATTACKS, *WHITE_BOX)
+    bundled = classes
+    if task == "text":
+        # What runs on texts as well is in the first list, with the settings that suit them
+        bundled = (*TEXT_ATTACKS, *(one for one in classes if task not in one.needs.tasks))
+    found: dict[str, Attack] = {attack.name: attack for attack in bundled}
     for attack in _load_registered_attacks():
         # A bundled attack keeps its name: another package cannot silently replace it
         found.setdefault(attack.name, attack)
@@ -235,7 +306,7 @@ def is_shipped(name: str) -> bool:
 @cache
 def _list_shipped_names() -> frozenset[str]:
     """List the names of the attacks that come with this package."""
-    return frozenset(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS))
+    return frozenset(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS))
 
 
 def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tuple[Attack, ...]:
@@ -248,7 +319,7 @@ def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tup
     ['logit', 'gap']
     """
     usual = list_attacks()
-    known = {attack.name: attack for attack in VARIANTS} | usual
+    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS)} | usual
     # A plan's own code comes before that of an installed package
     known |= {attack.name: attack for attack in custom}
     for name in names:

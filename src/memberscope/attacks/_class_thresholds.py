@@ -21,7 +21,7 @@ import numpy as np
 
 from memberscope._check import check_binary_scores
 from memberscope.attacks._inputs import require_needs
-from memberscope.types import Access, Attack, Bools, Evidence, Floats, Ints, Needs, Signal
+from memberscope.types import Access, Attack, Bools, Evidence, Floats, Ints, Needs, Signal, Task
 
 Thresholds = Literal["global", "per_class"]
 
@@ -36,13 +36,19 @@ def name_attack(base: str, thresholds: Thresholds) -> str:
 
 
 def build_threshold_needs(
-    thresholds: Thresholds, access: Access, signals: tuple[Signal, ...]
+    thresholds: Thresholds,
+    access: Access,
+    signals: tuple[Signal, ...],
+    tasks: tuple[Task, ...] = ("classification",),
 ) -> Needs:
     """Declare what an attack needs with this kind of threshold.
 
-    Known members and non-members are needed only to learn a threshold for each class.
+    Known members and non-members, and models with classes, are needed only to learn a threshold for
+    each class.
     """
-    return Needs(access=access, signals=signals, known="none" if thresholds == "global" else "both")
+    if thresholds == "global":
+        return Needs(access, signals, tasks=tasks)
+    return Needs(access, signals, known="both")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,22 @@ import numpy as np
 
 from memberscope._numerics import FLOOR, fill_hidden_probabilities, logsumexp, round_to_40_bits
 from memberscope.errors import UnmetNeedError
+from memberscope.texts import TokenPart
 from memberscope.types import Attack, Evidence, Floats
+
+# What is said where a part of the token signals is missing; the attack's name goes between
+PARTS: dict[TokenPart, str] = {
+    "moments": "the mean and variance of log-probabilities over the vocabulary for the attack {}, "
+    "got none. Give a model whose whole vocabulary is open.",
+    "top": "whether each token is the model's most probable one for the attack {}, got nothing. "
+    "Give a target that names the top token.",
+    "base": "the same tokens under the model before fine-tuning for the attack {}, got none. Give "
+    "the base model.",
+    "lowercase": "the log-probability of each text in lower case for the attack {}, got none. "
+    "Audit the model itself.",
+    "recall": "the log-probability of each text after known non-members for the attack {}, got "
+    "none. Give a prefix of such texts.",
+}
 
 
 def require_needs(attack: Attack, evidence: Evidence) -> None:
@@ -28,6 +43,8 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
             f"Expected {' or '.join(needs.signals)} for the attack {name}, got {evidence.signal}. "
             "Query the model at a higher access level (--access)."
         )
+    if needs.spec.name == "tokens":
+        _require_tokens(attack, evidence)
     if needs.features and evidence.features is None:
         raise UnmetNeedError(
             f"Expected features for the attack {name}, got none. Give the records or --features."
@@ -41,6 +58,29 @@ def require_needs(attack: Attack, evidence: Evidence) -> None:
                 f"Expected known {kind} for the attack {name}, got none. Declare some as known in "
                 "the threat model."
             )
+
+
+def _require_tokens(attack: Attack, evidence: Evidence) -> None:
+    """Refuse evidence without token signals, or without a part of them that the attack reads.
+
+    Raises:
+        UnmetNeedError: Some are missing, or a record has no scored token.
+    """
+    tokens = evidence.tokens
+    if tokens is None:
+        raise UnmetNeedError(
+            f"Expected the log-probability of each token for the attack {attack.name}, got none. "
+            "Give a language model, or stored token signals."
+        )
+    for part in attack.needs.tokens:
+        if not tokens.has_part(part):
+            raise UnmetNeedError(f"Expected {PARTS[part]}".format(attack.name))
+    empty = int((tokens.counts < 1).sum())
+    if empty:
+        raise UnmetNeedError(
+            f"Expected at least one scored token a record for the attack {attack.name}, got none "
+            f"for {empty} of {len(tokens)}. Leave these records out."
+        )
 
 
 def _require_references(wanted: tuple[int, int], evidence: Evidence) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.types import MEASURED_AT, Access, Bools, Evidence, Floats, OneNumber
+from memberscope.types import MEASURED_AT, Access, Bools, Evidence, Floats, OneNumber, Task
 
 # Numbers in a block: 2 MB as float64, which a processor's cache holds, however many models there are
 CELLS = 4096 * 64
@@ -157,6 +157,19 @@ def access_of(signal: OneNumber) -> Access:
     ('label', 'probabilities')
     """
     return Access.PROBABILITIES if signal == "logit_confidence" else MEASURED_AT[signal]
+
+
+def tasks_of(signal: OneNumber, temperature: float = 1.0) -> tuple[Task, ...]:
+    """Give the tasks whose models show a number: confidences can be had of the loss of a text.
+
+    A loss has no other temperature than 1.
+
+    >>> tasks_of("logit_confidence"), tasks_of("boundary"), tasks_of("logit_confidence", 2.0)
+    (('classification', 'text'), ('classification',), ('classification',))
+    """
+    if signal == "logit_confidence" and temperature == 1.0:
+        return ("classification", "text")
+    return ("classification",)
 
 
 def convert_to_log_confidence(evidence: Evidence, temperature: float) -> Evidence:

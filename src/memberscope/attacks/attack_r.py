@@ -46,7 +46,11 @@ class AttackR:
         """One reference model trained without each record."""
         spec = SignalSpec("log_confidence")
         return Needs(
-            access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=(0, 1)
+            access=Access.PROBABILITIES,
+            signals=("log_confidence",),
+            spec=spec,
+            references=(0, 1),
+            tasks=("classification", "text"),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:

@@ -20,6 +20,7 @@ from memberscope.attacks._reference_stats import (
     average_probabilities,
     keep_hidden_scores,
     read_target_values,
+    tasks_of,
 )
 from memberscope.types import Access, Evidence, Floats, Needs, SignalSpec
 
@@ -58,6 +59,7 @@ class BASE:
             signals=("log_confidence",),
             spec=SignalSpec("log_confidence", parameters=(("temperature", self.temperature),)),
             references=(1, 1) if self.mode == "online" else (0, 1),
+            tasks=tasks_of("logit_confidence", self.temperature),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:

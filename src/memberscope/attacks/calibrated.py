@@ -48,7 +48,11 @@ class Calibrated:
         # One model is enough, since only a mean is taken
         spec = SignalSpec(self.statistic)
         return Needs(
-            access=Access.PROBABILITIES, signals=(self.statistic,), spec=spec, references=(0, 1)
+            access=Access.PROBABILITIES,
+            signals=(self.statistic,),
+            spec=spec,
+            references=(0, 1),
+            tasks=("classification", "text"),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:

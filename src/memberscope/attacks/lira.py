@@ -26,6 +26,7 @@ from memberscope.attacks._reference_stats import (
     compute_moments,
     keep_hidden_scores,
     read_target_values,
+    tasks_of,
 )
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
@@ -82,7 +83,11 @@ class LiRA:
         # One model has no variance
         least = (2, 2) if self.mode == "online" else (0, 2)
         return Needs(
-            access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=least
+            access_of(self.signal),
+            (self.signal,),
+            SignalSpec(self.signal),
+            references=least,
+            tasks=tasks_of(self.signal),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:

@@ -32,6 +32,7 @@ from memberscope.attacks._reference_stats import (
     compute_moments,
     keep_hidden_scores,
     read_target_values,
+    tasks_of,
 )
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
@@ -68,7 +69,11 @@ class RobustLiRA:
     def needs(self) -> Needs:
         """One reference model with each record and one without it."""
         return Needs(
-            access_of(self.signal), (self.signal,), SignalSpec(self.signal), references=(1, 1)
+            access_of(self.signal),
+            (self.signal,),
+            SignalSpec(self.signal),
+            references=(1, 1),
+            tasks=tasks_of(self.signal),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:

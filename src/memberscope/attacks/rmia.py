@@ -27,6 +27,7 @@ from memberscope.attacks._reference_stats import (
     iterate_reference_blocks,
     keep_hidden_scores,
     read_target_values,
+    tasks_of,
 )
 from memberscope.statistics import auc_value, roc
 from memberscope.types import Access, Bools, Evidence, Floats, Needs, OneNumber, SignalSpec
@@ -87,7 +88,11 @@ class RMIA:
             )
         spec = SignalSpec("log_confidence", parameters=(("temperature", self.temperature),))
         return Needs(
-            access=Access.PROBABILITIES, signals=("log_confidence",), spec=spec, references=least
+            access=Access.PROBABILITIES,
+            signals=("log_confidence",),
+            spec=spec,
+            references=least,
+            tasks=tasks_of(self.signal, self.temperature),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:

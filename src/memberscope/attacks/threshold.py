@@ -49,7 +49,7 @@ from memberscope.attacks._inputs import (
     true_class_probability,
 )
 from memberscope.attacks.quantile import FoldedQuantile, Quantile
-from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal, SignalSpec
+from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal, SignalSpec, Task
 
 PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
 
@@ -113,6 +113,7 @@ class _OneStatistic(ABC):
     _base: ClassVar[str] = ""
     _access: ClassVar[Access] = Access.PROBABILITIES
     _signals: ClassVar[tuple[Signal, ...]] = PROBABILITIES
+    _tasks: ClassVar[tuple[Task, ...]] = ("classification",)
 
     @property
     def name(self) -> str:
@@ -122,7 +123,7 @@ class _OneStatistic(ABC):
     @property
     def needs(self) -> Needs:
         """One query for each record; known members and non-members only for thresholds by class."""
-        return build_threshold_needs(self.thresholds, self._access, self._signals)
+        return build_threshold_needs(self.thresholds, self._access, self._signals, self._tasks)
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Give the statistic as (n,); NaN where not hidden.
@@ -150,7 +151,9 @@ def build_fold_scorer(attack: Attack) -> Callable[[Evidence, np.random.Generator
         return FoldedStatistic(attack, attack._statistic).score
     if isinstance(attack, Quantile):
         return FoldedQuantile(attack).score
-    return attack.score
+    # Attacks in packages of their own say it themselves
+    prepare = getattr(attack, "prepare_folds", None)
+    return attack.score if prepare is None else prepare()
 
 
 @dataclass(frozen=True)
@@ -185,6 +188,7 @@ class Loss(_OneStatistic):
 
     _base: ClassVar[str] = "loss"
     _signals: ClassVar[tuple[Signal, ...]] = ("loss", *PROBABILITIES)
+    _tasks: ClassVar[tuple[Task, ...]] = ("classification", "text")
 
     def _statistic(self, evidence: Evidence) -> Floats:
         return true_class_log_probability(evidence)
@@ -292,6 +296,7 @@ class GradientNorm(_OneStatistic):
     _base: ClassVar[str] = "gradient_norm"
     _access: ClassVar[Access] = Access.WHITE_BOX
     _signals: ClassVar[tuple[Signal, ...]] = ("gradient_norm",)
+    _tasks: ClassVar[tuple[Task, ...]] = ("classification", "text")
 
     @property
     def needs(self) -> Needs:

@@ -52,6 +52,7 @@ from memberscope.auditing.resume import (
 )
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
+from memberscope.auditing.subject.texts import make_text_subject
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.auditing.verdict.recompute import (
     judge_again,
@@ -114,6 +115,7 @@ __all__ = [
     "load_attack_file",
     "make_signals_subject",
     "make_subject",
+    "make_text_subject",
     "name_audit_folder",
     "parse_date",
     "parse_policy_table",

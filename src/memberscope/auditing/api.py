@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,19 @@ from memberscope.auditing.subject.subject import (
     make_subject,
     order_signals,
 )
+from memberscope.auditing.subject.texts import make_text_subject
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 from memberscope.frames import match_records
 from memberscope.recipes import Execution, as_recipe
 from memberscope.signals import Store
-from memberscope.targets import StoredSignals, StoredTarget, read_class_names, wrap
+from memberscope.targets import (
+    StoredSignals,
+    StoredTarget,
+    make_text_records,
+    read_class_names,
+    wrap,
+)
 from memberscope.types import Records, ThreatModel
 
 
@@ -54,13 +63,16 @@ def audit(
     store: Store | None = None,
     progress: Progress | bool | None = None,
 ) -> Result:
-    """Audit a trained classifier for membership inference.
+    """Audit a trained classifier or language model for membership inference.
 
     `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities
     (with `n_classes`) or a Target. `members` and `non_members` are pairs (x, y), y holding the
     classes a scikit-learn model was fitted with or else 0-based ones, or `Records` with 0-based
     labels. `policy` is a shipped policy's name, a file or a Policy; without one nothing is judged.
     `plan` gives everything else; `threat`, `policy`, `attacks` and `references` replace its own.
+
+    Of a language model (a text target, or a model of transformers with its tokenizer as a pair)
+    `members` and `non_members` are lists of texts, `Completion`s or `Chat`s, or `Records` of these.
 
     `attacks` lists names of shipped attacks and objects with `name`, `needs` and `score`, and
     `signals` objects with `name`, `measure(target, records) -> (n,)` and `higher` (`member` or
@@ -96,11 +108,20 @@ def audit(
             "out references."
         )
     wrapped = wrap(target, n_classes=n_classes)
+    is_text = read_target_facts(wrapped).task == "text"
     # A scikit-learn model knows its classes by name, in which labels may be given
-    lookup = read_class_names(wrapped)
-    subject = make_subject(
-        wrapped, members, non_members, class_names=class_names or lookup, unit=unit
-    )
+    lookup = None if is_text else read_class_names(wrapped)
+    if is_text:
+        subject = make_text_subject(
+            wrapped,
+            _read_texts(members, "member"),
+            _read_texts(non_members, "non-member"),
+            unit=unit,
+        )
+    else:
+        subject = make_subject(
+            wrapped, members, non_members, class_names=class_names or lookup, unit=unit
+        )
     # A policy may require an attack of the caller's own, so it comes last
     plan = add_own_attacks(plan or Plan(), attacks, signals)
     plan = _fill_unit_name(complete_plan(plan, threat, policy), subject)
@@ -109,8 +130,9 @@ def audit(
     training = None
     if recipe is not None:
         # The population's labels are read as the members' are
-        others = None if population is None else make_records(population, "population", lookup)
-        if others is not None:
+        read = _read_texts if is_text else partial(make_records, classes=lookup)
+        others = None if population is None else read(population, "population")
+        if others is not None and not is_text:
             # Columns may stand in another order there
             others = replace(
                 others, x=match_records(others.x, subject.records.x, ("records", "population"))
@@ -119,6 +141,11 @@ def audit(
         training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
     with load_view("open_progress")(progress) as report:
         return audit_subject(plan, subject, training=training, store=store, progress=report)
+
+
+def _read_texts(side: Any, prefix: str) -> Records:
+    """Read one side of a text audit: records as they are, or a list of texts."""
+    return side if isinstance(side, Records) else make_text_records(side, prefix)
 
 
 def audit_signals(

@@ -20,12 +20,14 @@ from memberscope.auditing.collect.collect import (
 )
 from memberscope.auditing.collect.measured_signals import TRANSFERRED
 from memberscope.auditing.collect.model_kind import describe_model
-from memberscope.auditing.collect.reference_models import Training, run_reference_control
+from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
 from memberscope.auditing.controls.overlap import mark_duplicates, run_overlap_control
-from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.controls.text_blind import run_text_blind_control
+from memberscope.auditing.documents.plan import EstimateSettings, Plan, fit_plan_to_task
 from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Result
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
 from memberscope.auditing.estimates.ranking import Ranking, build_ranking
@@ -45,7 +47,9 @@ from memberscope.auditing.verdict.recompute import (
     recompute_estimates,
 )
 from memberscope.auditing.verdict.repeated_audits import count_audit
+from memberscope.facts import read_target_facts
 from memberscope.signals import Observed, Store
+from memberscope.texts import list_texts
 from memberscope.types import Estimate, ThreatModel
 
 
@@ -80,6 +84,7 @@ def _audit_with_store(
     """Audit with the user's store, and with the one that keeps answers during the audit."""
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
+    plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)
@@ -216,20 +221,23 @@ def _run_controls(
     report("control", 2, 2)
     predicted, probabilities = select_answers(got.evidence)
     hits = None if predicted is None else predicted == subject.records.y
-    found = {
+    found: dict[str, Control] = {
         "null": null,
         "blind": blind,
         "overlap": run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
         "direction": run_direction_control(arrays, hits, blind),
-        "fitted": run_fitted_control(
-            predicted, probabilities, subject.records.y, subject.member, unit
-        ),
-        "determinism": _check_determinism(got.observed),
     }
+    # Texts have no classes that the answers could fit
+    if plan.task == "classification":
+        found["fitted"] = run_fitted_control(
+            predicted, probabilities, subject.records.y, subject.member, unit
+        )
+    found["determinism"] = _check_determinism(got.observed)
     if got.inversion is not None:
         found["inversion"] = got.inversion
     if got.references is not None:
-        found["references"] = run_reference_control(got.references, got.subject, plan.confidence)
+        run_control = select_reference_rules(subject.target).run_control
+        found["references"] = run_control(got.references, subject, plan.confidence)
     # Reference models that all failed are a control that failed, not one that is missing
     elif got.broken_recipe:
         details = {"models": plan.count_references(), "failed": plan.count_references()}
@@ -250,6 +258,15 @@ def _check_blind_control(
     alone = np.ones(len(subject.member), dtype=bool) if subject.copies is None else ~subject.copies
     leading, unit = ranking.leading, arrays.unit
     best = None if leading is None else arrays.comparable[leading.name]
+    if plan.task == "text":
+        texts = list_texts(subject.records.x)
+        return run_text_blind_control(
+            None if texts is None else [texts[row] for row in np.flatnonzero(alone)],
+            subject.member[alone],
+            None if best is None else best[alone],
+            fprs=plan.claim_fprs(),
+            unit=None if unit is None else unit[alone],
+        )
     return run_blind_control(
         None if subject.features is None else subject.features[alone],
         subject.records.y[alone],

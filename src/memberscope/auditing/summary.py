@@ -10,7 +10,7 @@ import numpy as np
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.measured_signals import summarise_spent_queries
 from memberscope.auditing.collect.model_kind import describe_model
-from memberscope.auditing.collect.reference_models import measure_fidelity
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.diagnostics import (
     CalibrationSides,
@@ -51,7 +51,8 @@ def collect_diagnostics(
     subject, member, best = got.subject, got.subject.member, ranking.leading
     learned, fidelity, vulnerability = _measure_accuracies(plan, got, arrays), None, None
     if got.references is not None:
-        fidelity = measure_fidelity(got.references, subject)
+        rules = select_reference_rules(subject.target)
+        fidelity = rules.measure_fidelity(got.references, subject)
         vulnerability = summarise_vulnerability(plan, got, arrays, ranking)
     return Diagnostics(
         n_members=int(member.sum()),

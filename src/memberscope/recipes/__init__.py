@@ -12,6 +12,7 @@ from memberscope.recipes.fleet.membership_design import (
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
 from memberscope.recipes.precision import ProductRates, measure_product_rates, with_precision
 from memberscope.recipes.sklearn import SklearnRecipe
+from memberscope.recipes.texts import CausalLMRecipe, FineTuning, LoRA
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective
 from memberscope.recipes.torch.recipe import TorchRecipe
 from memberscope.recipes.torch.settings import SGD, Adam, EarlyStoppingSettings, Steps
@@ -20,12 +21,15 @@ from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, plant_
 __all__ = [
     "Adam",
     "COPY",
+    "CausalLMRecipe",
     "Distilling",
     "EarlyStoppingSettings",
     "Execution",
+    "FineTuning",
     "FunctionRecipe",
     "GROUP",
     "HighEntropy",
+    "LoRA",
     "NATURAL",
     "Privacy",
     "ProductRates",

@@ -110,7 +110,7 @@ def has_kept_outputs(result: Result) -> bool:
         return False
     usual = {
         name
-        for name, attack in list_attacks().items()
+        for name, attack in list_attacks(result.plan.task).items()
         if attack.needs.access <= Access.PROBABILITIES
     }
     if not usual <= set(result.plan.attacks):

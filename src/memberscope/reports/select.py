@@ -192,6 +192,11 @@ def describe_threat(result: Result) -> str:
         "probabilities": "the probability of every class",
         "logits": "the raw logits",
         "white_box": "everything about the model",
+        "generations": "only texts that the model writes",
+        "top_tokens": "the texts that the model writes, with its likeliest tokens",
+        "token_probabilities": "the log-probability of each token of a given text",
+        "vocabulary": "the probability of every token at each place of a given text",
+        "weights": "everything about the model",
     }[threat.access]
     budget = threat.query_budget
     asks = (
@@ -305,8 +310,9 @@ def list_missing_searches(result: Result) -> list[tuple[str, str]]:
     """List the label-only searches that did not run, those with one reason together."""
     searches = {
         attack.name
-        for attack in list_attacks().values()
+        for attack in list_attacks(result.plan.task).values()
         if attack.needs.spec.source in ("search", "student")
+        and result.plan.task in attack.needs.tasks
     }
     found: dict[str, list[str]] = {}
     for entry in result.not_run:

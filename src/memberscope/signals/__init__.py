@@ -11,6 +11,7 @@ from memberscope.signals.collect import (
     validate_outputs,
 )
 from memberscope.signals.feature_domain import encode_in_domain
+from memberscope.signals.generations import collect_generation_answers
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.signals.measure import measure_signal
 from memberscope.signals.measured import (
@@ -21,6 +22,13 @@ from memberscope.signals.measured import (
 )
 from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
 from memberscope.signals.store import Store, digest_records
+from memberscope.signals.tokens import (
+    check_tokens,
+    collect_token_answers,
+    collect_tokens,
+    compute_losses,
+    explain_missing_part,
+)
 from memberscope.signals.views import check_view, transform_view
 
 __all__ = [
@@ -31,10 +39,16 @@ __all__ = [
     "Store",
     "ask_top_labels",
     "build_single_stage",
+    "check_tokens",
     "check_view",
+    "collect_generation_answers",
     "collect_outputs",
+    "collect_token_answers",
+    "collect_tokens",
+    "compute_losses",
     "digest_records",
     "encode_in_domain",
+    "explain_missing_part",
     "is_measured",
     "measure_signal",
     "reduce_outputs",

@@ -90,7 +90,7 @@ def collect_outputs(
             answer = query_records(
                 target, records, start, stop, None if spec is SECOND else progress
             )
-            timed.append((stop - start, _measure_own_seconds(*started)))
+            timed.append((stop - start, measure_own_seconds(*started)))
             validate_outputs(
                 target.signal, answer, records.ids[start:stop], target.n_classes, hides=facts.hides
             )
@@ -120,7 +120,7 @@ def collect_outputs(
     )
 
 
-def _measure_own_seconds(wall: float, processor: float) -> float:
+def measure_own_seconds(wall: float, processor: float) -> float:
     """Measure the seconds of one core since two readings of the clocks.
 
     What other programs took does not count, as processor time tells, unless the model waits for

@@ -24,13 +24,17 @@ def _load_measures() -> dict[str, Measure]:
     from memberscope.signals import white_box as gradient
     from memberscope.signals.boundary import measure_boundary
     from memberscope.signals.custom import measure_custom
+    from memberscope.signals.generations import measure_generations
     from memberscope.signals.perturbation import measure_augmentation, measure_noise
+    from memberscope.signals.tokens import measure_token_features
 
     return {
         "boundary": measure_boundary,
         "noise": measure_noise,
         "augmentation": measure_augmentation,
         "custom": measure_custom,
+        "generations": measure_generations,
+        "token_features": measure_token_features,
         **gradient.MEASURES,
     }
 

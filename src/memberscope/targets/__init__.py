@@ -16,34 +16,60 @@ from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
+from memberscope.targets.stored.tokens import StoredTokens, StoredTokenTarget, read_token_signals
 from memberscope.targets.tables import TableLayout, build_pair, read_pair, read_tables
+from memberscope.targets.tables.text_records import (
+    is_text_list,
+    make_text_records,
+    read_text_pair,
+    read_text_records,
+)
 from memberscope.targets.tasks import refuse_continuous_labels
+from memberscope.targets.texts import (
+    CausalLMTarget,
+    MaskedLMTarget,
+    TokenFunctionTarget,
+    load_causal_lm,
+    load_language_model,
+)
 from memberscope.targets.torch_modules.target import TorchTarget
 from memberscope.targets.wrappers.restricted import RestrictedTarget
 
 __all__ = [
     "BoosterTarget",
+    "CausalLMTarget",
     "FunctionTarget",
     "HttpTarget",
     "HuggingFaceTarget",
     "KerasTarget",
     "LoadedTarget",
+    "MaskedLMTarget",
     "OnnxTarget",
     "Outputs",
     "RestrictedTarget",
     "SklearnTarget",
     "StoredSignals",
     "StoredTarget",
+    "StoredTokenTarget",
+    "StoredTokens",
     "TableLayout",
+    "TokenFunctionTarget",
     "TorchTarget",
     "TrustSettings",
     "build_pair",
     "check_archive",
+    "is_text_list",
+    "load_causal_lm",
+    "load_language_model",
     "load_target",
+    "make_text_records",
     "read_class_names",
     "read_pair",
     "read_signals",
     "read_tables",
+    "read_text_pair",
+    "read_text_records",
+    "read_token_signals",
     "refuse_continuous_labels",
     "resolve_n_classes",
     "wrap",

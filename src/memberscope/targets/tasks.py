@@ -74,7 +74,8 @@ WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what t
     ),
     "language modelling": (
         "the language model {}",
-        f"Language models are not audited yet; {LOSS}.",
+        "Give a causal or masked one with its tokenizer, as CausalLMTarget(model, tokenizer), or "
+        f"{LOSS}.",
     ),
 }
 # Kinds of estimators as scikit-learn's tags name them
@@ -86,6 +87,8 @@ TYPES: dict[str, Task] = {
     "density_estimator": "density estimation",
     "ranker": "ranking",
 }
+# Endings of the names of language models that are audited as such
+CAUSAL, MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)
 # Endings of the names of architectures in transformers, which tell their heads
 HEADS: tuple[tuple[str, Task], ...] = (
     ("ForTokenClassification", "token classification"),

@@ -11,6 +11,7 @@ import numpy as np
 from memberscope._own_code import digest_object
 from memberscope.attacks._inputs import require_needs
 from memberscope.errors import InputError, UnmetNeedError
+from memberscope.texts import TOKEN_ARRAYS, TokenSignals
 from memberscope.types import Evidence, Floats, Needs
 
 NAME = re.compile(r"[a-z][a-z0-9_.]{0,59}")
@@ -170,7 +171,22 @@ def _protect_evidence(evidence: Evidence) -> Evidence:
         if value is not None:
             views[name] = value.view()
             views[name].flags.writeable = False
-    outside = evidence.population
+    outside, tokens = evidence.population, evidence.tokens
     return replace(
-        evidence, **views, population=None if outside is None else _protect_evidence(outside)
+        evidence,
+        **views,
+        population=None if outside is None else _protect_evidence(outside),
+        tokens=None if tokens is None else _protect_tokens(tokens),
     )
+
+
+def _protect_tokens(tokens: TokenSignals) -> TokenSignals:
+    """Give the same token signals with arrays that cannot be written to."""
+    views: dict[str, Any] = {}
+    for name in ("offsets", *TOKEN_ARRAYS, "n_bytes", "zlib_bytes"):
+        value = getattr(tokens, name)
+        if value is not None:
+            views[name] = value.view()
+            views[name].flags.writeable = False
+    copies = {name: value.copy() for name, value in tokens.copies.items()}
+    return replace(tokens, copies=copies, **views)

@@ -54,6 +54,8 @@ class SignalAttack:
             access=self.signal.access,
             signals=("custom",),
             spec=self.signal.spec,
+            # The level of a signal says whether it is about classes or about texts
+            tasks=(self.signal.access.task,),
         )
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
@@ -69,10 +71,19 @@ class SignalAttack:
 
 
 def list_signal_attacks(signal: CustomSignal) -> tuple[SignalAttack, ...]:
-    """List the attacks on a signal: a threshold, one a class, and those with reference models."""
+    """List the attacks on a signal: a threshold, one a class, and those with reference models.
+
+    Signals of texts have no threshold for each class.
+
+    >>> from memberscope.types import Access
+    >>> signal = CustomSignal("surprise", lambda target, records: records.y, "member", Access.GENERATIONS)
+    >>> [attack.name for attack in list_signal_attacks(signal)][:2]
+    ['surprise', 'lira_surprise']
+    """
+    by_class = signal.access.task == "classification"
     shipped: tuple[Attack, ...] = (
         GradientNorm(),
-        GradientNorm("per_class"),
+        *((GradientNorm("per_class"),) if by_class else ()),
         LiRA(signal=STAND_IN),
         LiRA("offline", signal=STAND_IN),
         RobustLiRA(STAND_IN),

@@ -14,6 +14,8 @@ import numpy as np
 from memberscope.auditing.collect.inverted_levels import TriedLevels, add_inverted_levels
 from memberscope.auditing.collect.measured_signals import (
     Measurements,
+    add_token_features,
+    add_token_parts,
     add_transfer_signal,
     measure_target,
 )
@@ -24,8 +26,8 @@ from memberscope.auditing.collect.reference_models import (
     build_training_job,
     describe_unused_seed,
     fit_training,
-    measure_target_accuracy,
 )
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.collect.schedule import build_schedule
 from memberscope.auditing.collect.target_models import Procedure, train_target_models
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
@@ -50,13 +52,24 @@ from memberscope.auditing.subject.subject import (
     require_named_units,
     take_records,
 )
+from memberscope.auditing.subject.text_duplicates import find_text_overlap
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob
 from memberscope.recipes.fleet import Failure, try_train_fleet
-from memberscope.signals import Observed, SignalRequest, Store, collect_outputs, is_measured
+from memberscope.signals import (
+    Observed,
+    SignalRequest,
+    Store,
+    collect_generation_answers,
+    collect_outputs,
+    collect_token_answers,
+    explain_missing_part,
+    is_measured,
+)
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Access, Attack, Evidence, Target
+from memberscope.texts import TokenSignals, list_texts
+from memberscope.types import Access, Attack, Evidence, SignalSpec, Target
 
 Progress = Callable[[str, int, int], None]
 # The order decides each stream, so new ones go last: older seeds must give the same audits
@@ -99,6 +112,7 @@ class Collected:
     inversion: Control | None = None
     broken_recipe: str = ""
     broken_targets: str = ""
+    tokens: TokenSignals | None = None
 
     @property
     def levels(self) -> tuple[Level, ...]:
@@ -131,9 +145,33 @@ class Collected:
             and wanted in self.references.evidence
         ):
             return self.references.evidence[wanted]
-        if is_measured(wanted.spec):
+        if wanted.spec.name == "tokens":
+            return self._build_token_evidence(attack, level)
+        # A server that only generates was asked for texts once for each record
+        if is_measured(wanted.spec) and wanted.spec.name != self.observed.signal:
             return self.measured.evidence(wanted.spec, self.subject.records)
         return self.evidence[level]
+
+    def _build_token_evidence(self, attack: Attack, level: Level) -> Evidence:
+        """Give the token signals to an attack that reads them.
+
+        Raises:
+            UnmetNeedError: A part that it reads is missing.
+        """
+        tokens = self.tokens
+        if tokens is None:
+            raise UnmetNeedError(
+                "Expected token log-probabilities of this model, got none: they are kept of the "
+                "audited model alone."
+            )
+        for part in attack.needs.tokens:
+            if not tokens.has_part(part):
+                raise UnmetNeedError(
+                    self.measured.refused.get(
+                        SignalSpec("tokens", views=(part,)), explain_missing_part(part)
+                    )
+                )
+        return replace(self.evidence[level], signal="tokens", tokens=tokens)
 
     @property
     def queries(self) -> int:
@@ -162,6 +200,7 @@ class FirstAnswers:
     overlap: Overlap | None
     overlap_examples: list[DuplicatePair]
     notes: list[str]
+    tokens: TokenSignals | None = None
 
 
 def ask_first_answers(
@@ -188,8 +227,8 @@ def ask_first_answers(
     # Dropped before the model is asked, so that no query is spent on them
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
-    observed = _ask_target(plan, subject, training, store, report)
-    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated))
+    observed, tokens = _ask_target(plan, subject, training, store, report)
+    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated), tokens)
 
 
 def collect_audit_data(
@@ -215,7 +254,10 @@ def collect_audit_data(
         plan, subject, training, schedule, streams["references"], store=store, report=report
     )
     trained = time.perf_counter() - started
-    measured = measure_target(schedule, subject, store, report)
+    measured = measure_target(schedule, subject, store, report, known=observed.signal)
+    tokens, refused = add_token_parts(schedule, subject, first.tokens, store, report)
+    measured = replace(measured, refused=measured.refused | refused)
+    measured = add_token_features(measured, schedule, tokens)
     if training is not None:
         measured = add_transfer_signal(
             measured,
@@ -239,13 +281,15 @@ def collect_audit_data(
             subject,
             training,
             schedule.list_target_requests(),
-            measure_target_accuracy(subject, observed),
+            select_reference_rules(subject.target).measure_accuracy(subject, observed),
             seed=streams["targets"],
             store=store,
             progress=lambda done, n: report("train targets", done, n),
         )
     procedure = further if isinstance(further, Procedure) else None
     seedless = describe_unused_seed(training) if references or procedure else []
+    # A target may have learned something about the records while it was asked
+    later = [note for note in read_target_facts(subject.target).notes if note not in subject.notes]
     return Collected(
         subject=subject,
         observed=observed,
@@ -259,10 +303,11 @@ def collect_audit_data(
         references=references,
         procedure=procedure,
         training_seconds=time.perf_counter() - started if training is not None else 0.0,
-        notes=(*first.notes, *unfitted, *seedless),
+        notes=(*first.notes, *unfitted, *seedless, *later),
         inversion=inversion,
         broken_recipe=broken,
         broken_targets=further.why if isinstance(further, Failure) else "",
+        tokens=tokens,
     )
 
 
@@ -282,16 +327,41 @@ def schedule_attacks(plan: Plan, first: FirstAnswers) -> TriedLevels:
 
 def _ask_target(
     plan: Plan, subject: Subject, training: Training | None, store: Store | None, report: Progress
-) -> Observed:
-    """Ask the target about every record once, within the query budget."""
+) -> tuple[Observed, TokenSignals | None]:
+    """Ask the target about every record once, within the query budget.
+
+    A language model says something of each token as well.
+    """
     _grant_query_budget(subject.target, plan.threat.query_budget)
-    return collect_outputs(
-        subject.target,
-        subject.records,
-        store=store,
-        probe=can_ask_twice(plan, training),
-        progress=lambda done, n: report("query", done, n),
+    probe = can_ask_twice(plan, training)
+
+    def query(done: int, n: int) -> None:
+        report("query", done, n)
+
+    # A server that shows nothing of given tokens is asked to write instead
+    if is_only_generating(subject.target):
+        answers = collect_generation_answers(
+            subject.target, subject.records, store=store, progress=query
+        )
+        return answers, None
+    if plan.task == "text":
+        return collect_token_answers(
+            subject.target, subject.records, store=store, probe=probe, progress=query
+        )
+    observed = collect_outputs(
+        subject.target, subject.records, store=store, probe=probe, progress=query
     )
+    return observed, None
+
+
+def is_only_generating(target: Target) -> bool:
+    """Tell whether a target writes texts and shows no log-probabilities of given tokens.
+
+    >>> from memberscope.targets import FunctionTarget
+    >>> is_only_generating(FunctionTarget(len, n_classes=2))
+    False
+    """
+    return Access.GENERATIONS <= target.access < Access.TOKEN_PROBABILITIES
 
 
 def train_references(
@@ -327,7 +397,12 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePai
     None where that cannot be known. Without the records, stored answers are compared.
     """
     overlap = None
-    if subject.features is not None:
+    if read_target_facts(subject.target).task == "text":
+        if (texts := list_texts(subject.records.x)) is not None:
+            overlap = find_text_overlap(
+                texts, subject.member, unit=subject.unit_codes, apart=subject.copies
+            )
+    elif subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
     elif subject.answers is not None:
         overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from memberscope.attacks import compute_token_features
 from memberscope.auditing.documents.diagnostics import SpentQueries
 from memberscope.auditing.documents.effort import EFFORTS
 from memberscope.auditing.documents.plan import Plan
@@ -22,9 +23,11 @@ from memberscope.signals import (
     MeasuredSignal,
     Store,
     build_single_stage,
+    collect_tokens,
     measure_signal,
 )
-from memberscope.types import Evidence, Recipe, Records, SignalSpec, Target
+from memberscope.texts import TokenSignals
+from memberscope.types import Evidence, Recipe, Records, Signal, SignalSpec, Target
 
 Seed = np.random.SeedSequence
 
@@ -178,15 +181,21 @@ def measure_target(
     subject: Subject,
     store: Store | None,
     report: Callable[[str, int, int], None],
+    *,
+    known: Signal | None = None,
 ) -> Measurements:
     """Measure every signal of the schedule that one answer does not show, each once.
 
-    What cannot be is refused in a sentence.
+    What cannot be is refused in a sentence. `known` is what the first answers are.
     """
     found: dict[SignalSpec, MeasuredSignal] = {}
     refused: dict[SignalSpec, str] = {}
     # Levels may ask for one signal several times
-    for spec in dict.fromkeys(request.spec for request in schedule.list_measured_requests()):
+    wanted = dict.fromkeys(request.spec for request in schedule.list_measured_requests())
+    for spec in wanted:
+        # What the first query answered already
+        if spec.name == known:
+            continue
         measured, why = attempt_measuring(
             subject.target,
             subject.records,
@@ -199,6 +208,63 @@ def measure_target(
         else:
             found[spec] = measured
     return Measurements(found, refused)
+
+
+def add_token_parts(
+    schedule: Schedule,
+    subject: Subject,
+    tokens: TokenSignals | None,
+    store: Store | None,
+    report: Callable[[str, int, int], None],
+) -> tuple[TokenSignals | None, dict[SignalSpec, str]]:
+    """Ask for the parts of the token signals that the schedule's attacks read, each once.
+
+    The first answers hold the rest. What cannot be had is refused in a sentence.
+
+    Raises:
+        TargetError: An endpoint failed, which the audit can go on from.
+    """
+    refused: dict[SignalSpec, str] = {}
+    if tokens is None:
+        return None, refused
+    wanted = [part for job in schedule.jobs for part in job.attack.needs.tokens]
+    if _needs_features(schedule) and read_target_facts(subject.target).base is not None:
+        wanted.append("base")
+    for part in dict.fromkeys(wanted):
+        if tokens.has_part(part):
+            continue
+        try:
+            # The first answers are taken from the store, or asked for again
+            more = collect_tokens(
+                subject.target,
+                subject.records,
+                (part,),
+                store=store,
+                progress=_build_stage_callback(report, f"query {part}"),
+                known=tokens,
+            )
+        except MemberscopeError as error:
+            if isinstance(error, TargetError) and read_target_facts(subject.target).costly:
+                raise
+            refused[SignalSpec("tokens", views=(part,))] = str(error)
+        else:
+            tokens = more
+    return tokens, refused
+
+
+def _needs_features(schedule: Schedule) -> bool:
+    """Tell whether an attack of the schedule reads features of the tokens."""
+    return any(job.request.spec.name == "token_features" for job in schedule.jobs)
+
+
+def add_token_features(
+    measured: Measurements, schedule: Schedule, tokens: TokenSignals | None
+) -> Measurements:
+    """Add the features of the target's tokens, which were asked for, if an attack reads them."""
+    if tokens is None or not _needs_features(schedule):
+        return measured
+    features = {SignalSpec("token_features"): build_single_stage(compute_token_features(tokens))}
+    return replace(measured, found=measured.found | features)
 
 
 def attempt_measuring(

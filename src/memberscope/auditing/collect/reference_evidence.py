@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.auditing.collect.measured_signals import Measurements, attempt_measuring
-from memberscope.auditing.collect.reference_models import (
-    References,
-    mark_converged_models,
-    measure_target_accuracy,
-)
+from memberscope.auditing.collect.reference_models import References
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.documents.access_levels import find_remaining_restriction
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
@@ -62,7 +59,8 @@ def build_references(
         others = [_collect_view_answers(subject, population, name, store) for name in plan.views]
         asked += sum(entry.queries for entry in others)
     # Models that did not learn are dropped from every signal, not only from some
-    good = mark_converged_models(fleet.train_accuracy, measure_target_accuracy(subject, observed))
+    rules = select_reference_rules(subject.target)
+    good = rules.mark_trained(fleet.train_accuracy, rules.measure_accuracy(subject, observed))
     found, done = measured or Measurements(), read_target_facts(subject.target).restriction
     evidence, refused = {}, dict(found.refused)
     for wanted in order.wanted:

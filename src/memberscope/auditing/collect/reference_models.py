@@ -27,7 +27,7 @@ from memberscope.recipes import (
 from memberscope.recipes.fleet import find_top_confidence
 from memberscope.signals import Observed, SignalRequest
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
-from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec
+from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec, Target
 
 # A model is left out if it learned less than this share of what the others, and the target, learned
 CONVERGED = 0.9
@@ -130,9 +130,16 @@ def build_training_job(
     order = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
-    # Models are read as the target is, or their answers would not compare
-    order = replace(order, like=read_target_facts(target).reading)
+    order = read_like_target(order, target)
     return replace(order, population=training.population, keep_weights=training.keep_weights)
+
+
+def read_like_target(order: TrainingJob, target: Target) -> TrainingJob:
+    """Let models be read as the target is, or their answers would not compare."""
+    facts = read_target_facts(target)
+    return replace(
+        order, like=facts.reading, task=facts.task, tokens_identity=facts.tokens_identity
+    )
 
 
 def draw_model_seeds(seed: np.random.SeedSequence, n_models: int) -> tuple[int, ...]:
@@ -224,26 +231,11 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     fidelity = measure_fidelity(found, subject)
     details = asdict(fidelity)
     m, failed = len(good), found.n_failed
-    copies = len(_find_copied_models(fleet))
     broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
-    # First whether there are models, then whether they differ, then whether they are like the
-    # target
-    if first is not None and failed > MOST_FAILED * m:
-        why = f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
-        return Control(False, why, details=details)
-    if failed > MOST_FAILED * m:
-        why = (
-            f"{failed} of {m} reference models did not learn (training accuracy below {CONVERGED:g} of "
-            "what the others or the audited model reached): too few are left to trust. Give the recipe "
-            "the settings that the audited model was trained with."
-        )
-        return Control(False, why, details=details)
-    if copies:
-        why = (
-            f"{copies} of {m} reference models answer exactly as another one does, though trained "
-            "on other records: the recipe "
-            f"ignores what it is given, or returns a stored model."
-        )
+    least = f"training accuracy below {CONVERGED:g} of what the others or the audited model reached"
+    why = explain_untrained_models(found, least)
+    # First whether there are models that differ, then whether they are like the target
+    if why is not None:
         return Control(False, why, details=details)
     inside, outside = (
         float(fleet.train_accuracy[good].mean()),
@@ -287,6 +279,30 @@ def run_reference_control(found: References, subject: Subject, confidence: float
         f"in {100 * fidelity.agreement:.3g}%{left_out}."
     )
     return Control(True, why, details=details)
+
+
+def explain_untrained_models(found: References, least: str) -> str | None:
+    """Explain why there are too few reference models, or why they are the same.
+
+    `least` says what marks those that did not learn. None if there are enough that differ.
+    """
+    fleet, m, failed = found.fleet, len(found.good), found.n_failed
+    broken, first = len(fleet.failures), next(iter(fleet.failures.values()), None)
+    if first is not None and failed > MOST_FAILED * m:
+        return f"{broken} of {m} reference models could not be trained, and {failed - broken} more did not learn. {first.why}"
+    if failed > MOST_FAILED * m:
+        return (
+            f"{failed} of {m} reference models did not learn ({least}): too few are left to trust. Give the recipe "
+            "the settings that the audited model was trained with."
+        )
+    copies = len(_find_copied_models(fleet))
+    if copies:
+        return (
+            f"{copies} of {m} reference models answer exactly as another one does, though trained "
+            "on other records: the recipe "
+            "ignores what it is given, or returns a stored model."
+        )
+    return None
 
 
 def _find_copied_models(fleet: ReferenceFleet) -> list[int]:

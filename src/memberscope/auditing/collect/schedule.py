@@ -20,9 +20,18 @@ from memberscope.auditing.documents.result import NotRun
 from memberscope.auditing.documents.schedule import Job, Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
-from memberscope.types import Access, Attack, Signal
+from memberscope.facts import read_target_facts
+from memberscope.signals import explain_missing_part
+from memberscope.types import Attack, Needs, Signal, Target, Task, list_access_levels
 
 LIRA_MODELS = 4  # reference models from which LiRA is run unasked; RMIA needs two
+
+
+# Why attacks on models of another task do not run
+FOREIGN: dict[Task, str] = {
+    "text": "It reads the probabilities of classes, and a language model's texts have no classes.",
+    "classification": "It reads the tokens of texts; audit a language model.",
+}
 
 
 def build_schedule(
@@ -64,6 +73,9 @@ def build_schedule(
     # Withheld by the threat model, wherever the attack would have run
     asked = plan.threat.access.word
     withheld = [NotRun(attack.name, asked, why) for attack, why in plan.withheld()]
+    withheld += [
+        NotRun(attack.name, asked, FOREIGN[plan.task]) for attack in plan.list_foreign_attacks()
+    ]
     placeless = [
         NotRun(attack.name, asked, _explain_no_level(attack, plan, signal))
         for attack in plan.chosen()
@@ -87,15 +99,17 @@ def _note_unoffered_access(plan: Plan, highest: Level, signal: Signal) -> list[N
     limits = "" if highest.restriction is None else f", restricted to {highest.restriction}"
     return [
         NotRun("all", access.word, f"The model returns {signal} only{limits}.")
-        for access in Access
+        for access in list_access_levels(plan.task)
         if highest.access < access <= plan.threat.access
     ]
 
 
 def _explain_no_level(attack: Attack, plan: Plan, signal: Signal) -> str:
     """Say why an attack has no level to run at."""
-    needed = attack.needs.access
+    needed = attack.needs.access.at(plan.task)
     limits = plan.threat.restriction
+    if attack.needs.spec.source == "generations" and needed <= plan.threat.access:
+        return "Expected a model that writes texts, got none. Give one with generate()."
     if attack.needs.spec.source == "custom" and limits is not None:
         return f"It measures whole answers; the threat model grants them restricted to {limits}."
     if needed > plan.threat.access:
@@ -129,6 +143,15 @@ def _explain_blocked(
         return explain_no_search(plan, subject)
     if needs.spec.source == "custom" and (why := explain_no_custom(needs.spec, plan, subject)):
         return why
+    # Writing takes many times as long as reading, so a local model is asked to when there is time
+    unasked = plan.effort == "quick" and plan.attacks == tuple(list_attacks(plan.task))
+    if needs.spec.source == "generations" and signal != "generations" and unasked:
+        return (
+            "Expected time for texts that the model writes, got a quick audit. Give --effort "
+            f"normal, or name {attack.name} in --attacks."
+        )
+    if needs.spec.source == "tokens" and (why := _explain_missing_tokens(needs, subject.target)):
+        return why
     shape = getattr(subject.records.x, "shape", ())
     if needs.spec.name == "augmentation" and len(shape) < 3:
         return (
@@ -157,9 +180,21 @@ def _explain_blocked(
     return None
 
 
+def _explain_missing_tokens(needs: Needs, target: Target) -> str | None:
+    """Say which part of the token signals an attack lacks, as far as the target tells."""
+    facts = read_target_facts(target)
+    # What is stored is known only when it is read
+    if facts.stored:
+        return None
+    missing = {"base": facts.base is None, "recall": facts.prefix is None}
+    return next(
+        (explain_missing_part(part) for part in needs.tokens if missing.get(part, False)), None
+    )
+
+
 def _is_starved_lira(attack: Attack, plan: Plan) -> bool:
     """Tell whether an attack that fits spreads has too few models, and nobody asked for it."""
     if not attack.name.startswith("lira") or plan.count_references() >= LIRA_MODELS:
         return False
     required = plan.policy.require if plan.policy else ()
-    return plan.attacks == tuple(list_attacks()) and attack.name not in required
+    return plan.attacks == tuple(list_attacks(plan.task)) and attack.name not in required

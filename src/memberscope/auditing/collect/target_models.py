@@ -13,12 +13,12 @@ from memberscope.auditing.collect.reference_models import (
     Training,
     describe_design_constraints,
     draw_model_seeds,
-    mark_converged_models,
+    read_like_target,
 )
+from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
-from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob, build_balanced_design
 from memberscope.recipes.fleet import Failure, Progress, try_train_fleet
 from memberscope.signals import SignalRequest, Store
@@ -92,7 +92,7 @@ def build_target_job(
     plain = TrainingJob(
         training.recipe, records, inside, seeds, wanted, target.signal, target.n_classes, plan.views
     )
-    plain = replace(plain, like=read_target_facts(target).reading)
+    plain = read_like_target(plain, target)
     return replace(
         # The whole answers are kept, since these models are attacked as the target is
         plain,
@@ -124,8 +124,9 @@ def train_target_models(
     """
     order = build_target_job(plan, subject, training, wanted, seed)
     fleet = try_train_fleet(order, store, training.execution, progress)
+    mark = select_reference_rules(subject.target).mark_trained
     return (
         fleet
         if isinstance(fleet, Failure)
-        else Procedure(fleet, mark_converged_models(fleet.train_accuracy, expected))
+        else Procedure(fleet, mark(fleet.train_accuracy, expected))
     )

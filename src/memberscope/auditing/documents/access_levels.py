@@ -168,6 +168,8 @@ def list_audit_levels(
     >>> [level.word for level in list_audit_levels(model, "logits", ThreatModel(), ("top:1", "round:2"))]
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
+    if threat.access.task == "text":
+        return _list_text_levels(target, signal, threat)
     # What is in force bounds every level, so it is settled before any is listed
     declared = find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
@@ -206,6 +208,30 @@ def list_audit_levels(
         else:
             found.append(Level(access))
     return tuple(found)
+
+
+def _list_text_levels(target: Target, signal: Signal, threat: ThreatModel) -> tuple[Level, ...]:
+    """List the levels of a language model, weakest first, up to the declared one.
+
+    Raises:
+        InputError: A restriction is declared, or the threat model grants less than can be audited.
+    """
+    if threat.restriction is not None:
+        raise InputError(
+            f"Expected no restriction of a language model, got {threat.restriction}. Restrictions "
+            "of classes do not fit texts; declare --access generations for a server that returns "
+            "no log-probabilities."
+        )
+    # A server that only generates shows nothing of the tokens that it is given
+    shown = [Access.GENERATIONS, Access.TOP_TOKENS]
+    if signal != "generations":
+        shown = [Access.TOKEN_PROBABILITIES, Access.VOCABULARY]
+        if hasattr(target, "generate"):
+            shown.insert(0, Access.GENERATIONS)
+        if isinstance(target, Differentiable):
+            shown.append(Access.WEIGHTS)
+    most = min(target.access, threat.access)
+    return tuple(Level(access) for access in shown if access <= most)
 
 
 def _is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:
@@ -271,7 +297,10 @@ def is_worth_running(attack: Attack, level: Level) -> bool:
     Restrictions that are tried beside the declared one get every attack too, since a guard may be
     told to serve one of them.
     """
-    needed = attack.needs.access
+    needed = attack.needs.access.at(level.access.task)
+    # Each level of text adds signals of its own, so attacks run where theirs appear first
+    if level.access.task == "text":
+        return needed == level.access
     # What somebody's own code asks cannot be seen through a restriction
     if attack.needs.spec.source == "custom":
         return needed == level.access and level.restriction is None

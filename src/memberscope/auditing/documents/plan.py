@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from pydantic import JsonValue
@@ -27,7 +27,7 @@ from memberscope.errors import InputError
 from memberscope.outputs import parse_restriction
 from memberscope.signals import check_view
 from memberscope.statistics import can_resolve_fpr, smallest_fpr
-from memberscope.types import Attack, ThreatModel
+from memberscope.types import Attack, Task, ThreatModel
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
 
@@ -56,7 +56,8 @@ class Plan:
     `effort` decides the numbers that are None: `references`, `search_queries` a record for each
     label-only search (0 for none) and `boundary_queries` for the boundary search. `quick` chooses
     them so that the audit takes `time_budget` seconds or so, as measured on the first answers; the
-    numbers stand in the result's plan, which gives the same result wherever it is run again.
+    numbers stand in the result's plan, which gives the same result wherever it is run again. `task`
+    is that of the target; an audit sets it.
     """
 
     title: str = "audit"
@@ -84,6 +85,7 @@ class Plan:
     time_budget: float | None = None
     custom: tuple[Attack, ...] = ()
     all_estimates: bool = False
+    task: Task = "classification"
 
     def __post_init__(self) -> None:
         for rate in (*(self.fprs or ()), *self.priors, self.threat.prior):
@@ -247,12 +249,24 @@ class Plan:
     def chosen(self) -> tuple[Attack, ...]:
         """List the attacks of the plan that the threat model allows, in order."""
         return tuple(
-            attack for attack in self.find(self.attacks) if self.withheld_from(attack) is None
+            attack
+            for attack in self.find(self.attacks)
+            if self.task in attack.needs.tasks and self.withheld_from(attack) is None
+        )
+
+    def list_foreign_attacks(self) -> tuple[Attack, ...]:
+        """List the attacks of the plan that attack models of another task."""
+        return tuple(
+            attack for attack in self.find(self.attacks) if self.task not in attack.needs.tasks
         )
 
     def withheld(self) -> list[tuple[Attack, str]]:
         """List the attacks that need what the threat model does not grant, each with the reason."""
-        reasons = [(attack, self.withheld_from(attack)) for attack in self.find(self.attacks)]
+        reasons = [
+            (attack, self.withheld_from(attack))
+            for attack in self.find(self.attacks)
+            if self.task in attack.needs.tasks
+        ]
         return [(attack, why) for attack, why in reasons if why is not None]
 
     def withheld_from(self, attack: Attack) -> str | None:
@@ -353,3 +367,25 @@ class EstimateSettings:
     confidence: float
     all_estimates: bool = False
     claimed: tuple[float, ...] = ()
+
+
+def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
+    """Fit a plan to the task of the target.
+
+    The access that was granted becomes the corresponding level of the task, and where no attacks
+    were named they are those of the task.
+
+    >>> fit_plan_to_task(Plan(), "text").threat.access.word
+    'token_probabilities'
+    """
+    if plan.task == task and plan.threat.access.task == task:
+        return plan
+    usual = plan.attacks == tuple(list_attacks(plan.task))
+    tried = () if plan.restrictions == Plan.restrictions else plan.restrictions
+    return replace(
+        plan,
+        task=task,
+        attacks=tuple(list_attacks(task)) if usual else plan.attacks,
+        threat=replace(plan.threat, access=plan.threat.access.at(task)),
+        restrictions=tried if task == "text" else plan.restrictions,
+    )

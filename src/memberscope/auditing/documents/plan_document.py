@@ -18,9 +18,19 @@ from pydantic import (
 from memberscope.attacks import CustomAttack
 from memberscope.auditing.documents.effort import Effort
 from memberscope.auditing.documents.policy import Policy, parse_policy_table
-from memberscope.types import Access, Attack, Needs, SignalSpec, ThreatModel
+from memberscope.types import Access, Attack, Needs, SignalSpec, Task, ThreatModel
 
-AccessWord = Literal["label", "probabilities", "logits", "white_box"]
+AccessWord = Literal[
+    "label",
+    "probabilities",
+    "logits",
+    "white_box",
+    "generations",
+    "top_tokens",
+    "token_probabilities",
+    "vocabulary",
+    "weights",
+]
 Assignment = Literal["unknown", "independent_coins"]
 
 
@@ -70,6 +80,7 @@ class CustomDocument:
     population: bool
     references: tuple[int, int]
     signal: str
+    tasks: tuple[Task, ...] = ("classification",)
 
     @classmethod
     def of(cls, attack: Attack) -> CustomDocument:
@@ -85,6 +96,7 @@ class CustomDocument:
             needs.population,
             (int(needs.references[0]), int(needs.references[1])),
             needs.spec.name,
+            needs.tasks,
         )
 
     def restore_needs(self) -> Needs:
@@ -97,6 +109,7 @@ class CustomDocument:
             self.features,
             self.population,
             (self.references[0], self.references[1]),
+            self.tasks,
         )
 
     def restore(self, version: int) -> CustomAttack:
@@ -140,6 +153,7 @@ class PlanDocument(BaseModel):
     boundary_queries: int | None = None
     time_budget: float | None = None
     all_estimates: bool = False
+    task: Task = "classification"
     versions: dict[str, int]
     custom: list[CustomDocument] | None = None
     execution: dict[str, JsonValue] | None = None
@@ -151,4 +165,6 @@ class PlanDocument(BaseModel):
             name: value
             for name, value in found.items()
             if value is not None or name not in ("custom", "execution")
+            # Plans of classifiers were written before there were other tasks
+            if name != "task" or value != "classification"
         }

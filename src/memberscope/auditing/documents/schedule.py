@@ -10,7 +10,7 @@ from memberscope.signals import SignalRequest
 from memberscope.types import Attack
 
 # Sources of signals that take more than the one answer that every record is asked for
-MEASURED = ("search", "white_box", "custom")
+MEASURED = ("search", "white_box", "custom", "generations")
 
 
 @dataclass(frozen=True)

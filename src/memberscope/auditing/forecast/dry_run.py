@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from memberscope.auditing.forecast.choose_effort import (
     count_least_references,
     fill_plan,
 )
+from memberscope.auditing.forecast.text_costs import ReferenceCost, forecast_reference_costs
 from memberscope.auditing.forecast.time_model import (
     Seconds,
     Timings,
@@ -61,6 +62,7 @@ class Forecast:
     `queries` and `model_queries` are the most records that the target, and all other models
     together, are asked about. `minutes` will pass on this machine, apart from what is `unknown`, in
     sentences; `seconds` are those of one core by part.
+    `fine_tunes` says what reference models of a language model cost.
     """
 
     runs: list[tuple[str, str]]
@@ -80,6 +82,7 @@ class Forecast:
     detectable: list[tuple[float, float, float | None]]
     notes: list[str]
     standing: ResumeState
+    fine_tunes: list[ReferenceCost] = field(default_factory=list)
 
 
 def forecast_audit(
@@ -88,10 +91,11 @@ def forecast_audit(
     training: Training | None = None,
     store: Store | None = None,
     timings: Timings | None = None,
+    price: float | None = None,
 ) -> Forecast:
     """Forecast `plan` on `subject`; the model is not asked and nothing is trained.
 
-    `store` is what earlier runs left.
+    `store` is what earlier runs left, `price` that of a token of a language model.
 
     `timings` are what was measured of the models (`time_target`, `measure_training_seconds`);
     without them their own time is not known.
@@ -149,6 +153,14 @@ def forecast_audit(
         detectable=_list_detectable_rows(plan, subject, runs),
         notes=describe_unused_seed(training),
         standing=left,
+        fine_tunes=forecast_reference_costs(
+            subject,
+            training,
+            plan.reference_size or n_members,
+            timings,
+            count_parallel_jobs(training),
+            price,
+        ),
     )
 
 

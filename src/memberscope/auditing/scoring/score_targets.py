@@ -68,6 +68,7 @@ def _substitute_target_model(got: Collected, k: int) -> Collected:
         observed=replace(got.observed, outputs=outputs),
         evidence=evidence,
         references=references,
+        tokens=None,
         streams={
             # Streams of its own, lest all targets share their random draws with the audited model
             name: np.random.SeedSequence([*flatten_seed(seed), STREAM + k])

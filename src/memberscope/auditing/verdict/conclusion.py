@@ -214,15 +214,16 @@ def _list_omitted_attacks(plan: Plan, ran: Sequence[str]) -> list[str]:
     found = []
     if not any(sum(attack.needs.references) for attack in attacks):
         found.append("attacks with reference models")
-    if not any(_is_search_attack(attack) for attack in attacks):
+    if plan.task == "classification" and not any(_is_search_attack(one) for one in attacks):
         found.append("label-only searches")
     if not any(attack.needs.known != "none" for attack in attacks):
         found.append("attacks that learn from known records")
-    if plan.threat.access == Access.WHITE_BOX and not any(
-        attack.needs.access == Access.WHITE_BOX for attack in attacks
+    whole = Access.WHITE_BOX.at(plan.task)
+    if plan.threat.access == whole and not any(
+        attack.needs.access.at(plan.task) == whole for attack in attacks
     ):
         found.append("white-box attacks")
-    left_out = len([name for name in list_attacks() if name not in plan.attacks])
+    left_out = len([name for name in list_attacks(plan.task) if name not in plan.attacks])
     if left_out:
         found.append(f"{left_out} attacks that the plan leaves out")
     return found

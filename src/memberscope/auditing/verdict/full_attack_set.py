@@ -38,7 +38,11 @@ def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
     >>> "quantile" in list_full_set(Access.PROBABILITIES), "gradient_norm" in list_full_set(Access.PROBABILITIES)
     (True, False)
     """
-    usual = [attack.name for attack in list_attacks().values() if attack.needs.access <= access]
+    usual = [
+        attack.name
+        for attack in list_attacks(access.task).values()
+        if access.task in attack.needs.tasks and attack.needs.access.at(access.task) <= access
+    ]
     return tuple(dict.fromkeys((*usual, *named)))
 
 
@@ -88,7 +92,10 @@ def measure_attack_coverage(result: Result, arrays: AuditArrays, place: Place) -
     What could not run is known from the result: it was in the plan and is listed with the reason.
     Searches that were left out with `--search-queries 0` could have run.
     """
-    places, usual = _list_lower_places(place, result.threat_models), list_attacks()
+    places, task = _list_lower_places(place, result.threat_models), result.plan.task
+    usual = {
+        name: attack for name, attack in list_attacks(task).items() if task in attack.needs.tasks
+    }
     scored = {(entry.attack, entry.access, entry.restriction) for entry in arrays.scored}
     ran, lacking = [], []
     for at in places:
@@ -112,6 +119,9 @@ def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Plac
     # Levels come with those that are tried first, so the last of each access is in force
     in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}
     access, found = Access[place[0].upper()], [place]
+    # Each level of text adds attacks of its own
+    if access.task == "text":
+        return [place, *(in_force[below] for below in in_force if below < access)]
     # Attacks on outputs do not run at white-box access, so the next level adds them
     if access == Access.WHITE_BOX:
         found += [in_force[max(at for at in in_force if at < access)]] if len(in_force) > 1 else []

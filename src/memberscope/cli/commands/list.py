@@ -78,8 +78,8 @@ def _format_attack_lines() -> list[str]:
         "both": "; learns from known records",
     }
     found = []
-    usual = list_attacks()
-    for attack in (*usual.values(), *VARIANTS):
+    usual = list_attacks() | list_attacks("text")
+    for attack in (*usual.values(), *(one for one in VARIANTS if one.name not in usual)):
         needs = attack.needs
         inside, outside = needs.references
         words = learns[needs.known] + ("; needs features" if needs.features else "")

@@ -38,7 +38,8 @@ def preview_audit(options: Options) -> None:
     elif not options.overwrite:
         lines += _describe_other_audit(plan, subject, training, out)
     measure, left = bool(options.measure), out / "signals"
-    lines += _list_preview_lines(plan, subject, training, measure=measure, left=left)
+    price = options.token_price
+    lines += _list_preview_lines(plan, subject, training, measure=measure, left=left, price=price)
     for line in lines:
         print_line(line)
 
@@ -67,18 +68,26 @@ def _list_preview_lines(
     *,
     measure: bool = False,
     left: Path | None = None,
+    price: float | None = None,
 ) -> list[str]:
     """List the lines of the dry run.
 
     A local model is timed on a few dozen of its own records; models are trained only to `measure`.
-    `left` is the folder where an earlier run may have left answers and models.
+    `left` is the folder where an earlier run may have left answers and models, `price` that of a
+    token of a language model.
 
     Raises:
         InputError: The records do not resolve a rate that was asked for.
     """
     from dataclasses import replace
 
-    from memberscope.auditing.forecast import forecast_audit, measure_training_seconds, time_target
+    from memberscope.auditing.forecast import (
+        describe_missing_references,
+        describe_reference_costs,
+        forecast_audit,
+        measure_training_seconds,
+        time_target,
+    )
     from memberscope.signals import Store
 
     store = Store(left) if left is not None else None
@@ -88,8 +97,10 @@ def _list_preview_lines(
         timings = replace(
             timings, model=measure_training_seconds(plan, subject, training, store=store)
         )
-    found = forecast_audit(plan, subject, training, store, timings)
+    found = forecast_audit(plan, subject, training, store, timings, price)
     lines = [f"note     {sentence}" for sentence in (*subject.notes, *found.notes)]
+    if found.fine_tunes and training is None:
+        lines.insert(0, f"note     {describe_missing_references(found.fine_tunes)}")
     lines += [f"runs     {attack} at {access}" for attack, access in found.runs]
     lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
     further = f" and {found.targets} further targets" if found.targets else ""
@@ -111,6 +122,10 @@ def _list_preview_lines(
         f"time     about {found.minutes:.1f} minutes here: "
         f"{_format_seconds_by_part(found.seconds)}",
         *(f"time     {sentence}" for sentence in found.unknown),
+        *(
+            f"models   {sentence}"
+            for sentence in describe_reference_costs(found.fine_tunes if training else [])
+        ),
         f"disk     about {found.megabytes:.1f} MB, and {found.model_megabytes:.1f} MB of "
         "reference signals",
         f"rates    the lowest false-positive rate that so many non-members resolve is "

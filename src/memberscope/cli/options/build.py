@@ -12,6 +12,7 @@ from memberscope.cli.options.layout import build_table_layout
 from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.mistakes import find_misspelt_name
 from memberscope.cli.options.table import Options
+from memberscope.cli.options.texts import build_text_subject, read_texts
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def build_training(options: Options, subject: Subject) -> Training | None:
         InputError: There is no such recipe, or the population or the design cannot be read.
     """
     from memberscope.auditing import Training
+    from memberscope.facts import read_target_facts
     from memberscope.recipes import Execution, load_recipe, read_design, with_precision
     from memberscope.targets import read_class_names, read_pair
 
@@ -148,7 +150,9 @@ def build_training(options: Options, subject: Subject) -> Training | None:
             "Expected --model with records for --recipe, got --signals. Leave out the recipe."
         )
     population = None
-    if options.population and options.members:
+    if options.population and read_target_facts(subject.target).task == "text":
+        population = read_texts(options, options.population)
+    elif options.population and options.members:
         layout = build_table_layout(options, subject.target)
         population = read_pair(
             options.members, options.population, layout, read_class_names(subject.target)
@@ -203,6 +207,7 @@ def build_subject(options: Options) -> Subject:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
     from memberscope.auditing import make_signals_subject, make_subject
+    from memberscope.facts import read_target_facts
     from memberscope.targets import (
         TrustSettings,
         build_pair,
@@ -238,6 +243,8 @@ def build_subject(options: Options) -> Subject:
             device=options.device,
             outputs=options.outputs,
         )
+    if read_target_facts(loaded.target).task == "text":
+        return build_text_subject(options, loaded)
     layout = build_table_layout(options, loaded.target)
     read = read_tables(options.members, options.non_members, layout)
     members, non_members, names = build_pair(read, layout, read_class_names(loaded.target))

@@ -6,7 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 # Words of the code, written out since the help must not import numpy
-ACCESS = ("label", "probabilities", "logits", "white_box")
+ACCESS = (
+    "label",
+    "probabilities",
+    "logits",
+    "white_box",
+    "generations",
+    "top_tokens",
+    "token_probabilities",
+    "vocabulary",
+    "weights",
+)
 ATTACKS = "memberscope.attacks:list_attacks"
 POLICIES = "memberscope.auditing:list_bundled_policies"
 TOPICS = "memberscope.reports:list_topics"

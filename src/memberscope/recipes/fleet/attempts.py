@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
-from memberscope.recipes.fleet.observe_model import Observation, observe_signals, train_models
+from memberscope.recipes.fleet.observe_model import Observation, train_models
+from memberscope.recipes.fleet.observe_texts import select_observer
 from memberscope.types import Bools, Recipe, Records, Target
 
 ENOUGH = 3  # models that failed alike, none having succeeded, after which no more are tried
@@ -54,9 +55,10 @@ def attempt_models(
     Raises:
         InputError: What is `also` kept cannot be.
     """
+    observe = select_observer(look.task)
 
     def observed(model: Target, row: Bools) -> Arrays | Failure:
-        found = _catch_failure(lambda: observe_signals(look, model, pool, row, population))
+        found = _catch_failure(lambda: observe(look, model, pool, row, population))
         # Outside the attempt: weights that cannot be kept are the user's to decide on
         return found if isinstance(found, Failure) or also is None else found | also(model)
 

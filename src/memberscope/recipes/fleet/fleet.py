@@ -19,7 +19,8 @@ from memberscope.recipes.fleet import kept_weights as weights
 from memberscope.recipes.fleet.attempts import Failure, attempt_models, is_training_hopeless
 from memberscope.recipes.fleet.execution import Execution, limit_threads, stream_answers
 from memberscope.recipes.fleet.fleet_keys import build_model_keys, build_weight_keys
-from memberscope.recipes.fleet.observe_model import Observation, observe_signals
+from memberscope.recipes.fleet.observe_model import Observation
+from memberscope.recipes.fleet.observe_texts import LOG_PROBABILITY, select_observer
 from memberscope.recipes.fleet.tuning_cache import (
     Choice,
     find_tuned_recipe,
@@ -29,7 +30,7 @@ from memberscope.recipes.fleet.tuning_cache import (
 from memberscope.recipes.function import Parcel
 from memberscope.signals import SignalRequest, Store, is_measured
 from memberscope.targets.torch_modules import AnswerReader
-from memberscope.types import Bools, Recipe, Records, Signal, Target
+from memberscope.types import Bools, Recipe, Records, Signal, Target, Task
 
 WEIGHT = "weight "  # names of weights among what a job answers
 Progress = Callable[[int, int], None]
@@ -41,8 +42,8 @@ class TrainingJob:
 
     Model i has seed `seeds[i]` and trains on the records of `pool` under `inside[i]` (m, n).
 
-    `signal` and `n_classes` are the target's, as is `like`, how its answers are read. The `wanted`
-    signals are kept of each of the `views`. `population` holds records that no model is trained on.
+    `signal`, `n_classes` and `task` are the target's, as are `like`, how its answers are read, and
+    `tokens_identity`, how it reads texts. The `wanted` signals are kept of each of the `views`. `population` holds records that no model is trained on.
     With `whole`, all outputs about the pool are kept too, and with `keep_weights` the models
     themselves, beside the store's other entries.
     """
@@ -59,6 +60,8 @@ class TrainingJob:
     whole: bool = False
     keep_weights: bool = False
     like: AnswerReader | None = None
+    task: Task = "classification"
+    tokens_identity: str | None = None
 
     def batches(self) -> list[tuple[int, ...]]:
         """Group the models that are trained together, always in the same way."""
@@ -72,7 +75,14 @@ class TrainingJob:
     def observation(self) -> Observation:
         """Give what is observed of each model."""
         return Observation(
-            self.wanted, self.signal, self.n_classes, self.views, self.whole, self.like
+            self.wanted,
+            self.signal,
+            self.n_classes,
+            self.views,
+            self.whole,
+            self.like,
+            self.task,
+            self.tokens_identity,
         )
 
 
@@ -87,6 +97,10 @@ class ReferenceFleet:
     answers were not finite. `trained` counts models that were trained now, not found in the store;
     `choice` says how, as far as the recipe left it open. `outputs` (m, n, k) are all answers about
     the pool, if the job kept them whole. `failures` says why models could not be trained.
+
+    Language models have no classes: `log_probability` (m, n) is the mean log-probability of each
+    record's tokens, and the accuracies are the means of its exponential, the geometric-mean
+    probability of a token.
     """
 
     inside: Bools
@@ -100,6 +114,7 @@ class ReferenceFleet:
     choice: Choice = field(default_factory=dict)
     outputs: NDArray[np.float64] | None = None
     failures: dict[int, Failure] = field(default_factory=dict)
+    log_probability: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -230,15 +245,13 @@ def _observe_kept_models(
     models = build_weight_keys(order) or []
     if not models or not _has_stored_weights(store, models, batch):
         return False
-    found, look = [], order.observation()
+    found, look, observe = [], order.observation(), select_observer(order.task)
     with limit_threads(read_recipe_facts(order.recipe).threads):
         for model in batch:
             again = weights.load_kept_model(store, models[model], order.recipe)
             if again is None:
                 return False
-            found.append(
-                observe_signals(look, again, order.pool, order.inside[model], order.population)
-            )
+            found.append(observe(look, again, order.pool, order.inside[model], order.population))
     # Written only once all could be read, as a batch is taken or left as a whole
     for model, arrays in zip(batch, found, strict=True):
         store.put_all(kept[model], arrays)
@@ -292,6 +305,7 @@ def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | No
     n, others = len(order.pool), order.population
     parts = {"pool": n} | ({} if others is None else {"population": len(others)})
     shapes: dict[str, tuple[int, ...]] = {"predicted": (n,), "confidence": (n,), "metrics": (2,)}
+    shapes |= {LOG_PROBABILITY: (n,)} if order.task == "text" else {}
     for number, wanted in enumerate(order.wanted):
         # Whole outputs and measured signals are of the records as they are, not of each view
         whole = wanted.spec.name == "outputs" or is_measured(wanted.spec)
@@ -386,6 +400,7 @@ def _assemble_fleet(
         held_out_accuracy=metrics[:, 1],
         trained=n_trained,
         outputs=tables.get("outputs"),
+        log_probability=np.asarray(tables[LOG_PROBABILITY]) if LOG_PROBABILITY in tables else None,
     )
 
 

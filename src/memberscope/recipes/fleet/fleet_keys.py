@@ -42,6 +42,7 @@ def build_model_keys(order: TrainingJob) -> list[str] | None:
     shared.append(digest_records(order.population) if order.population else None)
     # Added only where it applies, so that keys of earlier runs without it stay valid
     shared += ["whole"] if order.whole else []
+    shared += [order.task, order.tokens_identity] if order.task != "classification" else []
     return ["model-" + name for name in _hash_models(order, shared)]
 
 

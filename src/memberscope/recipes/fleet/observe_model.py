@@ -29,7 +29,7 @@ from memberscope.signals import (
 )
 from memberscope.targets import wrap
 from memberscope.targets.torch_modules import AnswerReader
-from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target
+from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target, Task
 
 # Signals of a model that all but diverged are clipped to this, so that their squares stay finite
 LARGEST = 1e15
@@ -45,7 +45,8 @@ class Observation:
     """What is observed of each model: signals of views, in the form of the target's answers.
 
     `whole` keeps all outputs. `like` is how the answers of the target are read, if it is a torch
-    module: a model's are read the same way where nothing else decides it.
+    module: a model's are read the same way where nothing else decides it. `tokens_identity` is what
+    models of the `task` text must agree in with the target.
     """
 
     wanted: tuple[SignalRequest, ...]
@@ -54,6 +55,8 @@ class Observation:
     views: tuple[str, ...]
     whole: bool = False
     like: AnswerReader | None = None
+    task: Task = "classification"
+    tokens_identity: str | None = None
 
 
 def train_models(
@@ -118,15 +121,15 @@ def observe_signals(
     answers = [_query_view(look, model, pool.x, name) for name in look.views]
     # A model that diverged is kept with neutral signals, so that rows still match the design
     finite = all(np.isfinite(outputs).all() for outputs in answers)
-    kept = _reduce_views(look, answers, pool, "pool", finite) | _measure_wanted(
+    kept = reduce_views(look, answers, pool, "pool", finite) | measure_wanted(
         look, model, pool, "pool", finite
     )
     if population is not None:
         others = [_query_view(look, model, population.x, name) for name in look.views]
         # The population's answers may be the only ones that are not finite
         clean = finite and all(np.isfinite(outputs).all() for outputs in others)
-        kept |= _reduce_views(look, others, population, "population", clean)
-        kept |= _measure_wanted(look, model, population, "population", clean)
+        kept |= reduce_views(look, others, population, "population", clean)
+        kept |= measure_wanted(look, model, population, "population", clean)
     top, sure = find_top_confidence(look.signal, answers[0])
     right = top == pool.y
     # NaN tells the fleet to leave this model out
@@ -267,7 +270,7 @@ def align_classes(model: Target, outputs: Floats, n_classes: int) -> Floats:
     return outputs
 
 
-def _reduce_views(
+def reduce_views(
     look: Observation, answers: list[Floats], records: Records, part: str, finite: bool
 ) -> dict[str, NDArray[Any]]:
     """Reduce answers to each wanted signal (n, views, d), by name.
@@ -292,7 +295,7 @@ def _reduce_views(
     return found
 
 
-def _measure_wanted(
+def measure_wanted(
     look: Observation, model: Target, records: Records, part: str, finite: bool
 ) -> dict[str, NDArray[Any]]:
     """Measure each wanted signal (n, 1, d) that has to be measured, by name.

@@ -16,7 +16,7 @@ from memberscope.reports.select import (
     list_unmeasured_levels,
     select_estimates,
 )
-from memberscope.types import Access, Estimate
+from memberscope.types import Access, Estimate, list_access_levels
 
 UNMEASURED = "Not measured: no attack ran here."
 SHOWN = 7  # attacks with a column of their own
@@ -25,6 +25,11 @@ WORDS = {
     "probabilities": "every class's probability",
     "logits": "raw logits",
     "white_box": "the model itself",
+    "generations": "texts that the model writes",
+    "top_tokens": "the same, with the likeliest tokens",
+    "token_probabilities": "log-probabilities of given tokens",
+    "vocabulary": "the whole vocabulary's probabilities",
+    "weights": "the model itself",
 }
 LIMITS = {
     "top": "the {} likeliest, with probabilities",
@@ -79,7 +84,7 @@ def build_matrix(result: Result) -> Matrix:
     seen = {access for access, _ in (*list_levels(result), *unmeasured)}
     rows += [
         MatrixRow(access.word, WORDS[access.word], why=_explain_missing_level(result, access))
-        for access in Access
+        for access in list_access_levels(result.plan.task)
         if access.word not in seen
     ]
     return Matrix(attacks, tuple(rows), fpr, prior)

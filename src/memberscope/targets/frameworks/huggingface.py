@@ -5,20 +5,26 @@ They take text by the tokenizer, or arrays as the model takes them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
+from memberscope.errors import InputError
 from memberscope.facts import ModelKind
 from memberscope.frames import Inputs, make_dense_array
 from memberscope.targets.answers.scores import as_rows, find_scores, pick_scores
+from memberscope.targets.frameworks.huggingface_folder import (
+    hash_model_folder,
+    import_transformers,
+    load_folder_model,
+    load_folder_tokenizer,
+    note_unopened_files,
+    read_folder_config,
+)
 from memberscope.targets.frameworks.huggingface_tasks import require_classifier
 from memberscope.targets.tasks import refuse_architectures, refuse_unsupported
 from memberscope.targets.torch_modules.target import hash_weights
@@ -31,17 +37,6 @@ TASKS = {
     "ForSequenceClassification": "AutoModelForSequenceClassification",
     "ForImageClassification": "AutoModelForImageClassification",
 }
-# Any one of these files is enough for a tokenizer
-TOKENIZERS = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-)
-# Kinds of files that may run code when they are opened
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 ENDLESS = 10**6  # a tokenizer without a longest text says a number far beyond this
 
 
@@ -266,7 +261,7 @@ def load_huggingface(
             classifier.
         UnsafeFileError: Its weights could run code, or it needs code of its own.
     """
-    config = _read_folder_config(folder)
+    config = read_folder_config(folder)
     # From the configuration alone, before any weights are read
     refuse_architectures(config.get("architectures"))
     names = [name for name in config.get("architectures") or [] if name.endswith(tuple(TASKS))]
@@ -276,128 +271,11 @@ def load_huggingface(
             f"{', '.join(config.get('architectures') or ['none'])}. Give another model as "
             "module:factory."
         )
-    try:
-        import torch  # noqa: F401  # without it transformers imports, and fails later
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"Expected transformers and torch, got: {error}. Run `pip install memberscope[hf]`."
-        ) from error
+    transformers = import_transformers()
     task = next(auto for suffix, auto in TASKS.items() if names[0].endswith(suffix))
-    # No network and no code of the model's own, whatever its configuration asks for
-    closed: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        with silence_transformers(transformers):
-            auto = getattr(transformers, task)
-            model, report = auto.from_pretrained(
-                str(folder), use_safetensors=True, output_loading_info=True, **closed
-            )
-            tokenizer = None
-            # Images come as pixel values, so that no tokenizer is needed
-            if task == "AutoModelForSequenceClassification":
-                tokenizer = transformers.AutoTokenizer.from_pretrained(str(folder), **closed)
-    except Exception as error:  # transformers raises errors of many kinds
-        raise _explain_load_error(folder, error) from error
-    # transformers fills missing weights at random with a mere warning
-    missing = sorted({*report["missing_keys"], *(str(key) for key in report["mismatched_keys"])})
-    if missing:
-        raise InputError(
-            f"Expected all weights in {folder}, got none for {', '.join(missing[:3])}. Save the "
-            "fine-tuned model."
-        )
-    target = HuggingFaceTarget(model, tokenizer, device=device, digest=_hash_model_folder(folder))
-    # Named in a note, so that nobody believes that they were audited
-    unread = sorted(
-        file.name for file in folder.iterdir() if file.suffix.lower() in (*PICKLES, ".py")
-    )
-    return target, (
-        (f"Left unopened in {folder.name}, as they could run code: {', '.join(unread)}.",)
-        if unread
-        else ()
-    )
-
-
-def _read_folder_config(folder: Path) -> dict[str, Any]:
-    """Read the configuration in a folder with safetensors and, for text, a vocabulary.
-
-    Raises:
-        InputError: Something is missing.
-        UnsafeFileError: The weights are only there as pickles.
-    """
-    files = {file.name for file in folder.iterdir()}
-    if "config.json" not in files:
-        raise InputError(
-            f"Expected config.json in the folder {str(folder)!r}, got none. Give a folder that "
-            "save_pretrained() wrote."
-        )
-    # Other weight files are pickles, which run code when they are opened
-    if not files & {"model.safetensors", "model.safetensors.index.json"}:
-        pickles = sorted(name for name in files if name.endswith(PICKLES))
-        if pickles:
-            raise UnsafeFileError(
-                f"Expected model.safetensors in {folder}, got {pickles[0]}, which could run code. "
-                "Save the model with save_pretrained() of transformers 5, which writes "
-                "safetensors."
-            )
-        raise InputError(
-            f"Expected model.safetensors in {folder}, got no weights. Save the model again."
-        )
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        architectures = config.get("architectures") or []
-    except (ValueError, AttributeError) as error:
-        raise InputError(
-            f"Expected JSON in {folder / 'config.json'}, got: {error}. Save the model again."
-        ) from error
-    # Without any of these files texts cannot be tokenised
-    if any("Sequence" in str(name) for name in architectures) and not files & set(TOKENIZERS):
-        raise InputError(
-            f"Expected a tokenizer in {folder}, got no {TOKENIZERS[0]}. Save it there with "
-            "save_pretrained()."
-        )
-    return dict(config)
-
-
-def _hash_model_folder(folder: Path) -> str:
-    """Hash the contents of the files that decide the answers."""
-    hasher = hashlib.sha256(b"huggingface:")
-    for file in sorted(folder.iterdir()):
-        if (
-            # Logs of training differ between runs but change no answer
-            file.suffix in (".json", ".safetensors", ".txt", ".model")
-            and file.name != "trainer_state.json"
-        ):
-            with file.open("rb") as stream:
-                # Hashed in pieces, since weights may be larger than the memory
-                hasher.update(file.name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return hasher.hexdigest()
-
-
-def _explain_load_error(folder: Path, error: Exception) -> MemberscopeError:
-    """Translate an error of transformers into one sentence."""
-    first = (str(error).splitlines() or [""])[0].split(". ")[0]
-    # transformers has no class of its own for this error
-    if "trust_remote_code" in str(error):
-        return UnsafeFileError(
-            f"Expected a model that needs no code of its own, got {folder}: {first}. Give it as "
-            "module:factory."
-        )
-    return InputError(
-        f"Expected a complete model in {folder}, got {type(error).__name__}: {first}. Save it "
-        "again."
-    )
-
-
-@contextmanager
-def silence_transformers(transformers: Any) -> Iterator[None]:
-    """Suppress progress bars and log messages, and restore both afterwards."""
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    model = load_folder_model(folder, getattr(transformers, task))
+    # Images come as pixel values, so that no tokenizer is needed
+    words = task == "AutoModelForSequenceClassification"
+    tokenizer = load_folder_tokenizer(folder) if words else None
+    target = HuggingFaceTarget(model, tokenizer, device=device, digest=hash_model_folder(folder))
+    return target, note_unopened_files(folder)

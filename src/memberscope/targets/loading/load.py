@@ -23,6 +23,7 @@ from memberscope.targets.frameworks.onnx import load_onnx
 from memberscope.targets.frameworks.sklearn import SklearnTarget
 from memberscope.targets.loading.torch_weights import is_weights, load_torch_weights
 from memberscope.targets.loading.wrap import apply_declaration, place_target, wrap
+from memberscope.targets.texts import is_language_model_folder, load_language_model
 from memberscope.types import Target
 
 # Formats that run code whenever they are opened
@@ -59,6 +60,8 @@ def _load_by_kind(
     """Load the target that `spec` names, by the kind of file it is."""
     path = Path(spec)
     # Only Hugging Face's models are folders
+    if path.is_dir() and is_language_model_folder(path):
+        return LoadedTarget(load_language_model(path, device=device))
     if path.is_dir():
         return LoadedTarget(*load_huggingface(path, device=device))
     # A path on Windows may have a colon too, but a model file has a suffix

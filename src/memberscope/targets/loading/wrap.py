@@ -20,7 +20,8 @@ from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
 from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
-from memberscope.targets.tasks import LOSS, refuse_unsupported
+from memberscope.targets.tasks import CAUSAL, LOSS, MASKED, refuse_unsupported
+from memberscope.targets.texts import CausalLMTarget, MaskedLMTarget, find_local_tokenizer
 from memberscope.targets.torch_modules.target import TorchTarget
 from memberscope.targets.torch_modules.wrappers import unwrap_module
 from memberscope.types import Access, Target
@@ -31,7 +32,7 @@ def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None
 
     A target itself is returned unchanged. Known are fitted scikit-learn classifiers, torch modules,
     onnxruntime sessions, boosters of LightGBM and XGBoost, Keras models, and models and pipelines
-    of transformers. `outputs` declares what they return, where that cannot be inferred.
+    of transformers; of its language models the pair of model and tokenizer. `outputs` declares what they return, where that cannot be inferred.
 
     Raises:
         InputError: The object is none of these, or does not return `outputs`.
@@ -102,6 +103,8 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
     # A model of a framework that was never imported cannot exist
     if isinstance(model, getattr(sys.modules.get("torch.nn"), "Module", ())):
         model = unwrap_module(model)
+    if (text := _wrap_language_model(model)) is not None:
+        return text
     # Before any framework: an error here says what the model is for
     refuse_unsupported(model)
     for module, name, make in FRAMEWORKS:
@@ -128,6 +131,31 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
         f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "
         "Give an object that answers predict_proba, or a function that returns probabilities."
     )
+
+
+def _wrap_language_model(model: Any) -> Target | None:
+    """Wrap a language model of transformers, a pipeline of one, or a model with its tokenizer.
+
+    Give None for anything else.
+
+    Raises:
+        InputError: It comes without a tokenizer.
+    """
+    kind = getattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel", None)
+    if kind is None:
+        return None
+    tokenizer = None
+    if isinstance(model, tuple) and len(model) == 2:
+        model, tokenizer = model
+    elif isinstance(model, getattr(sys.modules.get("transformers.pipelines.base"), "Pipeline", ())):
+        model, tokenizer = model.model, model.tokenizer
+    # Adapters of PEFT hide the model that they change
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    name = type(inner).__name__
+    if not isinstance(inner, kind) or not name.endswith((*CAUSAL, *MASKED)):
+        return None
+    target = MaskedLMTarget if name.endswith(MASKED) else CausalLMTarget
+    return target(model, tokenizer or find_local_tokenizer(model))
 
 
 # A framework's module, its class, and the target for it. The first that fits is taken, as Keras and

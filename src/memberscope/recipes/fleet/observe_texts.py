@@ -1,0 +1,135 @@
+"""Observe a language model of the fleet: its losses, and what is made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.facts import read_target_facts
+from memberscope.recipes.fleet.observe_model import (
+    Observation,
+    measure_wanted,
+    observe_signals,
+    reduce_views,
+)
+from memberscope.types import Bools, Floats, Records, Target, Task
+
+LOG_PROBABILITY = "log_probability"  # name of the mean log-probabilities among what is kept
+
+Observer = Callable[[Observation, Target, Records, Bools, Records | None], dict[str, NDArray[Any]]]
+
+
+def select_observer(task: Task) -> Observer:
+    """Select the function that observes models of a task.
+
+    >>> select_observer("text").__name__
+    'observe_text_signals'
+    """
+    return observe_text_signals if task == "text" else observe_signals
+
+
+def observe_text_signals(
+    look: Observation, model: Target, pool: Records, inside: Bools, population: Records | None
+) -> dict[str, NDArray[Any]]:
+    """Collect what is kept of a language model, by name.
+
+    These are `pool i` and `population i` (n, 1, d) for each signal, its `log_probability` (n,) of
+    the pool's records, and as `metrics` the geometric-mean probability of a token, averaged over
+    the records inside and over the others.
+
+    Raises:
+        InputError: It answers in another way than the target, or reads texts differently.
+    """
+    if read_target_facts(model).task != "text":
+        raise InputError(
+            "Expected reference models that are language models as the target is, got "
+            f"{type(model).__name__}. Let the recipe return one, such as a CausalLMTarget."
+        )
+    _require_equal_reading(look, model)
+    losses = _query_losses(model, pool.x)
+    finite = bool(np.isfinite(losses).all())
+    kept = reduce_views(look, [losses], pool, "pool", finite)
+    kept |= measure_wanted(look, model, pool, "pool", finite)
+    if population is not None:
+        others = _query_losses(model, population.x)
+        clean = finite and bool(np.isfinite(others).all())
+        kept |= reduce_views(look, [others], population, "population", clean)
+        kept |= measure_wanted(look, model, population, "population", clean)
+    mean = -losses[:, 0] if finite else np.zeros(len(losses))
+    probability = np.exp(mean)
+    kept[LOG_PROBABILITY] = mean.astype(np.float32)
+    # One class, of which the model is as sure as it is of a token
+    kept["predicted"] = np.zeros(len(mean), np.int32)
+    kept["confidence"] = probability.astype(np.float32)
+    # NaN tells the fleet to leave this model out
+    kept["metrics"] = np.array(
+        [probability[inside].mean(), probability[~inside].mean()] if finite else [np.nan] * 2
+    )
+    if look.whole:
+        kept["outputs"] = losses if finite else np.zeros_like(losses)
+    return kept
+
+
+def _query_losses(model: Target, x: Any) -> Floats:
+    """Query the losses (n, 1) of texts; those of a diverged model are kept.
+
+    Raises:
+        TargetError: The model fails.
+        InputError: It gives something else than losses.
+    """
+    try:
+        losses = np.asarray(model.query(x), dtype=np.float64)
+    except MemberscopeError:
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0]
+        raise TargetError(
+            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query "
+            "one yourself to see why."
+        ) from error
+    if model.signal != "loss" or losses.shape != (len(x), 1):
+        raise InputError(
+            f"Expected reference models that return losses of shape {(len(x), 1)}, got "
+            f"{model.signal} of shape {losses.shape}. Let the recipe return a language model."
+        )
+    return losses
+
+
+def _require_equal_reading(look: Observation, model: Target) -> None:
+    """Require that a model reads texts as the target does, as far as both say how.
+
+    Raises:
+        InputError: They differ in the tokenizer, the template, the engine or something else.
+    """
+    own, wanted = read_target_facts(model).tokens_identity, look.tokens_identity
+    if own is None or wanted is None or own == wanted:
+        return
+    raise InputError(
+        f"Expected reference models that read texts as the target does, got another "
+        f"{describe_difference(own, wanted)}. Give the recipe the tokenizer, template and engine "
+        "of the target."
+    )
+
+
+def describe_difference(own: str, wanted: str) -> str:
+    """Describe in what two identities, written as `name=value; name=value`, differ.
+
+    >>> describe_difference("tokenizer=a; engine=x", "tokenizer=b; engine=x")
+    'tokenizer (a, the target has b)'
+    """
+    parts = [dict(_split_identity(text)) for text in (own, wanted)]
+    names = [name for name in parts[1] | parts[0] if parts[0].get(name) != parts[1].get(name)]
+    return " and ".join(
+        f"{name} ({parts[0].get(name, 'none')}, the target has {parts[1].get(name, 'none')})"
+        for name in names
+    )
+
+
+def _split_identity(text: str) -> list[tuple[str, str]]:
+    """Split an identity into names and values; one without names is named `identity`."""
+    entries = [entry.partition("=") for entry in text.split("; ")]
+    return [(name, value) if mark else ("identity", name) for name, mark, value in entries]

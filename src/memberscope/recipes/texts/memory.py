@@ -1,0 +1,52 @@
+"""Find how many texts, and how many models, the memory of a machine has room for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+FREE = 0.5  # share of the free memory that models are planned to take
+# Numbers kept a token and layer for the gradient, in units of the model's width
+ACTIVATIONS = 40
+# Copies of the weights while all of them are trained: base, model, gradient, two moments
+COPIES = 5
+
+
+def find_rows_at_once(has_room: Callable[[int], bool], most: int) -> int:
+    """Find the texts at once that there is room for, by halving; at least one.
+
+    >>> find_rows_at_once(lambda rows: rows <= 5, 16)
+    4
+    """
+    rows = most
+    while rows > 1 and not has_room(rows):
+        rows = -(-rows // 2)
+    return rows
+
+
+def estimate_row_bytes(config: Any, length: int) -> int:
+    """Estimate the bytes that the gradient of one text of `length` tokens takes.
+
+    >>> from types import SimpleNamespace
+    >>> estimate_row_bytes(SimpleNamespace(vocab_size=512, hidden_size=64, num_hidden_layers=2), 64)
+    1703936
+    """
+    # Logits, their softmax and its gradient, in float32
+    logits = 3 * int(config.vocab_size)
+    inner = ACTIVATIONS * int(config.num_hidden_layers) * int(config.hidden_size)
+    return 4 * length * (logits + inner)
+
+
+def measure_free_bytes() -> int:
+    """Measure the free memory of this machine, or of the container that it runs in."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as most:
+            limit = int(most.read())
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as used:
+            free = min(free, limit - int(used.read()))
+    # No container, or one without a limit
+    except (OSError, ValueError):
+        pass
+    return max(free, 0)

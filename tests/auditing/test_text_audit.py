@@ -1,0 +1,152 @@
+"""A whole audit of a language model: what runs, what falls away and why, and what is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from language_models import draw_texts, make_text_target
+
+import memberscope
+from memberscope.auditing import Plan
+from memberscope.auditing.documents.plan import fit_plan_to_task
+from memberscope.errors import InputError
+from memberscope.types import Access, ThreatModel, list_access_levels
+
+MEMBERS, OTHERS = draw_texts(400, 1), draw_texts(400, 2)
+WHOLE = ThreatModel(access=Access.VOCABULARY)
+
+
+@pytest.fixture(scope="module")
+def leaky():
+    return memberscope.audit(
+        make_text_target(MEMBERS), MEMBERS, OTHERS, threat=WHOLE, policy="demo"
+    )
+
+
+@pytest.fixture(scope="module")
+def clean():
+    return memberscope.audit(make_text_target(), MEMBERS, OTHERS, threat=WHOLE, policy="demo")
+
+
+def _areas(result):
+    return {
+        entry.attack: entry
+        for entry in result.estimates
+        if entry.metric == "auc" and entry.group is None
+    }
+
+
+def test_attacks_run_at_the_weakest_level_that_feeds_them(leaky):
+    areas = _areas(leaky)
+    assert areas["loss"].access == "token_probabilities"
+    assert areas["min_k_plus_plus"].access == "vocabulary"
+    assert {"zlib", "min_k", "wbc", "ez", "base_difference", "token_dynamics"} <= set(areas)
+
+
+def test_the_base_model_shows_what_the_loss_hides(leaky):
+    areas = _areas(leaky)
+    # The gain is .5 a token, the shared noise 1 and the models' own .2: over 20 tokens the loss
+    # differs by 2.2 standard deviations, the difference to the base by 7.9
+    assert areas["loss"].low < 0.94 and areas["loss"].high > 0.94
+    assert areas["base_difference"].value > 0.999
+    assert leaky.verdict == "FAIL"
+
+
+def test_nothing_is_found_where_nothing_was_learned(clean):
+    inside = [entry for entry in _areas(clean).values() if entry.attack != "strongest"]
+    assert all(entry.low - 0.03 < 0.5 < entry.high + 0.03 for entry in inside)
+    assert clean.verdict != "FAIL"
+
+
+def test_what_only_classes_have_falls_away_with_a_reason(leaky):
+    reasons = {entry.attack: entry.why for entry in leaky.not_run}
+    for name in ("gap", "entropy", "loss_per_class", "boundary", "shokri"):
+        assert "texts have no classes" in reasons[name]
+    assert "fitted" not in leaky.controls
+    assert leaky.plan.task == "text"
+
+
+def test_requirements_of_classes_are_not_asked_of_texts(leaky):
+    assert not [f for f in leaky.findings if f.claim.startswith("The policy requires the attack")]
+
+
+def test_the_blind_control_reads_the_texts(leaky):
+    assert leaky.controls["blind"].passed is True
+    dated = [f"{text} in 2019" for text in MEMBERS]
+    shifted = memberscope.audit(
+        make_text_target(dated), dated, [f"{text} in 2023" for text in OTHERS], policy="demo"
+    )
+    assert shifted.controls["blind"].passed is False
+    assert shifted.verdict == "INCONCLUSIVE"
+
+
+def test_texts_on_both_sides_are_counted():
+    both = [*OTHERS[:20], *OTHERS[20:]]
+    result = memberscope.audit(
+        make_text_target(MEMBERS), MEMBERS, [*both[20:], *[text.upper() for text in MEMBERS[:20]]]
+    )
+    assert result.diagnostics.overlap.exact == 20
+
+
+def test_an_adversary_with_less_access_gets_fewer_attacks():
+    result = memberscope.audit(make_text_target(MEMBERS), MEMBERS, OTHERS)
+    assert result.plan.threat.access == "token_probabilities"
+    assert "min_k_plus_plus" not in _areas(result)
+
+
+def test_a_result_is_verified_from_its_files(leaky, tmp_path):
+    memberscope.write_all(leaky, tmp_path)
+    assert memberscope.load(tmp_path).verdict == leaky.verdict
+    report = (tmp_path / "report.html").read_text()
+    assert "log-probabilities of given tokens" in report
+
+
+def test_the_same_audit_gives_the_same_scores(leaky):
+    again = memberscope.audit(
+        make_text_target(MEMBERS), MEMBERS, OTHERS, threat=WHOLE, policy="demo"
+    )
+    assert again.digests == leaky.digests
+
+
+def test_access_of_a_classifier_becomes_that_of_texts():
+    for access in list_access_levels("classification"):
+        fitted = fit_plan_to_task(Plan(threat=ThreatModel(access=access)), "text")
+        assert fitted.threat.access.task == "text"
+        assert fitted.threat.access.at("classification") == access
+
+
+def test_named_attacks_stay_those_that_were_named():
+    fitted = fit_plan_to_task(Plan(attacks=("loss", "gap")), "text")
+    assert [attack.name for attack in fitted.chosen()] == ["loss"]
+    assert [attack.name for attack in fitted.list_foreign_attacks()] == ["gap"]
+
+
+def test_a_restriction_of_classes_is_refused():
+    with pytest.raises(InputError, match="no restriction of a language model, got top:1"):
+        memberscope.audit(
+            make_text_target(MEMBERS), MEMBERS, OTHERS, threat=ThreatModel(restriction="top:1")
+        )
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ([], "got none"),
+        (["a text", ""], "empty"),
+        ([1, 2], "int|text"),
+    ],
+)
+def test_texts_that_cannot_be_scored_are_refused(members, words):
+    with pytest.raises(InputError, match=words):
+        memberscope.audit(make_text_target(), members, OTHERS)
+
+
+def test_the_same_texts_on_both_sides_are_refused():
+    with pytest.raises(InputError, match="same 400"):
+        memberscope.audit(make_text_target(), MEMBERS, list(MEMBERS))
+
+
+def test_queries_are_counted_by_the_signals_that_were_asked(leaky):
+    # Once as it is and once in lower case; the base model is the adversary's own
+    assert leaky.cost.queries >= 800
+    assert np.isfinite(leaky.cost.queries)
