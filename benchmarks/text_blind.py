@@ -66,7 +66,8 @@ def main() -> None:
         for seed in range(runs):
             found.append(run_case(case, features, seed))
             if seed % 50 == 49:
-                print(f"{case}: {seed + 1} runs", file=sys.stderr, flush=True)
+                failed = sum(control.passed is False for control in found)
+                print(f"{case}: {failed} of {seed + 1}", file=sys.stderr, flush=True)
         spent = time.process_time() - started
         failed = sum(control.passed is False for control in found)
         below = sum(bool(control.details["below"]) for control in found)

@@ -240,7 +240,7 @@ def _score_along_orders(
         elif WIDE < wide.shape[1] <= int((block == 0).sum()):
             scores = predict_linear_by_block(wide, member, block)
         else:
-            scores = _predict_by_block(make_linear_model, wide, member, block)
+            scores = _predict_by_block(_make_linear_model, wide, member, block)
         return OrderedScores(name, scores, block)
 
     return map_in_parallel(score, walks, long=lambda walk: walk[0] == "trees")
@@ -303,7 +303,7 @@ def score_blocks(predict: Callable[[Bools, Bools], Floats], member: Bools, block
     return scores
 
 
-def make_linear_model() -> Any:
+def _make_linear_model() -> Any:
     """Make a ridge classifier on standardised inputs."""
     from sklearn.linear_model import RidgeClassifier
     from sklearn.pipeline import make_pipeline

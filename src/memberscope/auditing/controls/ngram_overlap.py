@@ -14,10 +14,11 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
+from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.feature_matrix import Keys
 from memberscope.auditing.subject.text_hashes import (
     hash_word_ngrams,
@@ -139,3 +140,17 @@ def describe_ngram_overlap(found: NgramOverlap | None) -> list[str]:
         "other members). Such texts were trained on in part: many hits are members' phrases in "
         "non-members, and leakage is understated."
     ]
+
+
+def add_ngram_overlap(
+    control: Control, texts: Sequence[TextRecord], member: Bools, unit: Ints | None = None
+) -> Control:
+    """Add the overlap of n-grams to the overlap control, as its detail `ngrams` and any warning.
+
+    The outcome stays: phrases in common are in the nature of some texts.
+    """
+    found = summarise_ngram_shares(measure_ngram_shares(texts, member, unit=unit), member)
+    if found is None:
+        return control
+    why = " ".join([control.why, *describe_ngram_overlap(found)])
+    return replace(control, why=why, details={**control.details, "ngrams": asdict(found)})

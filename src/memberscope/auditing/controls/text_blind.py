@@ -25,9 +25,9 @@ from scipy.special import ndtri
 from memberscope.auditing.controls.blind import (
     OrderedScores,
     check_blind_scores,
-    make_linear_model,
     score_blocks,
 )
+from memberscope.auditing.controls.linear_walk import PENALTY as STYLE_PENALTY
 from memberscope.auditing.controls.text_features import TextFeatures, extract_text_features
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.text_hashes import hash_texts, normalise_text, read_full_text
@@ -80,22 +80,26 @@ def _score_texts(features: TextFeatures, member: Bools, blocks: list[Ints]) -> l
     """Score both classifiers along each order, which has `blocks` (n,)."""
     from scipy.sparse import csr_array, hstack
 
-    weighted = weight_grams(features.grams)
-    style = rank_style(features.style)
-    present = features.grams.astype(bool).astype(np.float32)
+    times = np.bincount(features.grams.indices, minlength=features.grams.shape[1])
+    # A word of one text only says nothing of others, and most words are of one text
+    weighted = weight_grams(features.grams)[:, np.flatnonzero(times > 1)]
+    present = features.grams[:, np.flatnonzero(times >= FEWEST_TEXTS)]
+    present.data = np.ones_like(present.data)
     marks = hstack([present, csr_array(find_style_levels(features.style))], format="csr")
+    style = rank_style(features.style)
+
+    outcome = np.where(member, 1.0, -1.0)
 
     def predict_by_words(before: Bools, own: Bools) -> Floats:
-        learned, outcome = weighted[before], np.where(member[before], 1.0, -1.0)
-        scores: Floats = weighted[own] @ fit_word_weights(learned, outcome - outcome.mean())
+        scores: Floats = weighted[own] @ fit_word_weights(weighted[before], outcome[before])
         return scores
 
     def predict_by_style(before: Bools, own: Bools) -> Floats:
         chosen = find_marks(marks[before], member[before])
         # Dozens of columns that tell nothing would hide a mark on a few members
         inputs = marks[:, chosen].toarray() if len(chosen) else style
-        model = make_linear_model().fit(inputs[before], member[before])
-        scores: Floats = model.decision_function(inputs[own])
+        weights = fit_style_weights(inputs[before], outcome[before])
+        scores: Floats = inputs[own] @ weights
         return scores
 
     ways = {"words": predict_by_words, "style": predict_by_style}
@@ -187,7 +191,7 @@ def find_marks(present: Any, member: Bools) -> Ints:
 def fit_word_weights(learned: Any, outcome: Floats) -> Floats:
     """Fit the weights (g,) of a ridge regression of an outcome (n,) on sparse texts (n, g).
 
-    There is one equation a text, which are far fewer than columns, solved by conjugate gradients.
+    There is one equation a text, and they are solved by conjugate gradients.
 
     >>> from scipy.sparse import csr_array
     >>> fit_word_weights(csr_array(np.eye(2)), np.array([1.0, -1.0])).round(3).tolist()
@@ -201,8 +205,28 @@ def fit_word_weights(learned: Any, outcome: Floats) -> Floats:
 
     n = learned.shape[0]
     # One type throughout, since products of two types copy the whole array each time
-    aim = outcome.astype(learned.dtype)
+    aim = (outcome - outcome.mean()).astype(learned.dtype)
     system = LinearOperator((n, n), matvec=multiply, dtype=learned.dtype)
     dual, _ = cg(system, aim, rtol=1e-3, maxiter=100)
     weights: Floats = learned.T @ dual
     return weights
+
+
+def fit_style_weights(inputs: Floats, outcome: Floats) -> Floats:
+    """Fit the weights (d,) of a ridge regression of an outcome (n,) on standardised `inputs` (n, d).
+
+    The weights are those of the inputs as they are; a constant is left out, since it ranks nothing.
+
+    >>> fit_style_weights(np.array([[0.0], [2.0]] * 10), np.array([-1.0, 1.0] * 10)).round(3)
+    array([0.667])
+    """
+    from scipy.linalg import solve
+
+    centred = inputs - inputs.mean(axis=0)
+    spread = centred.std(axis=0)
+    # A constant column has no spread and gets no weight
+    scale = np.where(spread > 0, spread, np.inf)
+    centred = centred / scale
+    products = centred.T @ centred + STYLE_PENALTY * np.eye(inputs.shape[1])
+    weights: Floats = solve(products, centred.T @ (outcome - outcome.mean()), assume_a="pos")
+    return weights / scale
