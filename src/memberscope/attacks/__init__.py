@@ -48,6 +48,7 @@ from memberscope.attacks.threshold import (
     Margin,
     ModifiedEntropy,
     build_fold_scorer,
+    build_fold_scorers,
 )
 from memberscope.errors import InputError
 from memberscope.types import Attack
@@ -168,6 +169,7 @@ __all__ = [
     "WHITE_BOX",
     "as_signal",
     "build_fold_scorer",
+    "build_fold_scorers",
     "find_attacks",
     "is_attack",
     "is_shipped",
