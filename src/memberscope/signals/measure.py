@@ -56,7 +56,7 @@ def measure_signal(
         TargetError: The model fails.
     """
     # Without a digest the target cannot be told from another one, and nothing is stored
-    model = target.digest
+    model = target.digest if store else None
     name = (
         build_signal_key(model, digest_records(records), spec, (0, len(records)))
         if store and model

@@ -498,5 +498,7 @@ def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[DuplicateP
     pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
     if not pairs:
         return []
-    hashes = hash_ids(subject.records.ids)
-    return [DuplicatePair(kind, hashes[a], hashes[b]) for kind, (a, b) in pairs[:EXAMPLES]]
+    shown = pairs[:EXAMPLES]
+    hashes = hash_ids(subject.records.ids, np.array([pair for _, pair in shown]).ravel())
+    both = zip(shown, hashes[::2], hashes[1::2], strict=True)
+    return [DuplicatePair(kind, first, second) for (kind, _), first, second in both]

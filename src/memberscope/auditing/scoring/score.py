@@ -29,12 +29,13 @@ from memberscope.types import Attack, Evidence, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class ScoredJob:
-    """An attack's scores at one level, and each record's probability of membership (n,).
+    """An attack's scores at one level, pooled (n,), and each record's probability of membership (n,).
 
     The probability is None at a level that is only tried beside the declared one.
     """
 
     entry: AttackScores
+    pooled: Floats
     posterior: Floats | None
 
 
@@ -87,7 +88,7 @@ def score_attacks(
         unit=unit,
     )
     # Kept with the arrays, as every estimate and the report read the same pooled scores
-    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
+    arrays.comparable.update({answer.entry.name: answer.pooled for answer in ran_well})
     return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
 
 
@@ -162,7 +163,8 @@ def _score_job(
         level.declared,
         own=None if is_shipped(attack.name) else CustomDocument.of(attack),
     )
-    return ScoredJob(_add_budget_stages(got, attack, level, entry, seen), posterior)
+    entry = _add_budget_stages(got, attack, level, entry, seen)
+    return ScoredJob(entry, pool_scores(entry, member, fold), posterior)
 
 
 def _explain_missing_references(attack: Attack, got: Collected) -> str:

@@ -236,7 +236,7 @@ def _add_adapters(model: Any, lora: LoRA, seed: int) -> Any:
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a number of either kind scales
         lora_dropout=lora.dropout,
         target_modules=list(lora.modules) or None,
     )

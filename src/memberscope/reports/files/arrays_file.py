@@ -202,5 +202,7 @@ def _add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
     from memberscope.auditing.scoring import pool_scores
 
     # They are not stored, as they follow from scores and folds
-    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in arrays.scored})
+    arrays.comparable.update(
+        {entry.name: pool_scores(entry, arrays.member, arrays.fold) for entry in arrays.scored}
+    )
     return arrays
