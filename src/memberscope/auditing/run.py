@@ -53,7 +53,6 @@ from memberscope.auditing.verdict.recompute import (
 from memberscope.auditing.verdict.repeated_audits import count_audit
 from memberscope.facts import read_target_facts
 from memberscope.signals import Observed, Store
-from memberscope.texts import list_texts
 from memberscope.types import Estimate, ThreatModel
 
 
@@ -89,6 +88,8 @@ def _audit_with_store(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    if subject.stored_references is not None:
+        plan = replace(plan, references=len(subject.stored_references.inside))
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)
@@ -274,7 +275,7 @@ def _check_overlap_control(plan: Plan, got: Collected) -> Control:
     """Run the overlap control, which of texts counts the members' phrases in others as well."""
     subject = got.subject
     control = run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap)
-    texts = list_texts(subject.records.x) if plan.task == "text" else None
+    texts = subject.list_texts() if plan.task == "text" else None
     if texts is None:
         return control
     return add_ngram_overlap(control, texts, subject.member, subject.unit_codes)
@@ -292,7 +293,7 @@ def _check_blind_control(
     leading, unit = ranking.leading, arrays.unit
     best = None if leading is None else arrays.comparable[leading.name]
     if plan.task == "text":
-        texts = list_texts(subject.records.x)
+        texts = subject.list_texts()
         return run_text_blind_control(
             None if texts is None else [texts[row] for row in np.flatnonzero(alone)],
             subject.member[alone],

@@ -24,9 +24,8 @@ def _load_measures() -> dict[str, Measure]:
     from memberscope.signals import white_box as gradient
     from memberscope.signals.boundary import measure_boundary
     from memberscope.signals.custom import measure_custom
-    from memberscope.signals.generations import measure_generations
     from memberscope.signals.perturbation import measure_augmentation, measure_noise
-    from memberscope.signals.tokens import measure_token_features
+    from memberscope.signals.texts import measure_generations, measure_token_features
 
     return {
         "boundary": measure_boundary,

@@ -29,6 +29,7 @@ from memberscope.auditing.collect.reference_models import (
 )
 from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.collect.schedule import build_schedule
+from memberscope.auditing.collect.stored_references import build_stored_references
 from memberscope.auditing.collect.target_models import Procedure, train_target_models
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
 from memberscope.auditing.controls.overlap import describe_duplicates
@@ -68,7 +69,7 @@ from memberscope.signals import (
     is_measured,
 )
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.texts import TokenSignals, list_texts
+from memberscope.texts import TokenSignals
 from memberscope.types import Access, Attack, Evidence, SignalSpec, Target
 
 Progress = Callable[[str, int, int], None]
@@ -272,6 +273,8 @@ def collect_audit_data(
     references = None
     if order is not None and isinstance(fleet, ReferenceFleet):
         references = build_references(plan, subject, order, fleet, observed, measured, store=store)
+    elif training is None:
+        references = build_stored_references(subject, schedule, observed)
     # A recipe that failed for reference models fails for targets as well, so it is not tried again
     broken = fleet.why if isinstance(fleet, Failure) else ""
     further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
@@ -398,7 +401,7 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePai
     """
     overlap = None
     if read_target_facts(subject.target).task == "text":
-        if (texts := list_texts(subject.records.x)) is not None:
+        if (texts := subject.list_texts()) is not None:
             overlap = find_text_overlap(
                 texts, subject.member, unit=subject.unit_codes, apart=subject.copies
             )

@@ -211,16 +211,22 @@ def build_subject(options: Options) -> Subject:
     from memberscope.targets import (
         TrustSettings,
         build_pair,
+        holds_token_signals,
         load_target,
         read_class_names,
         read_signals,
         read_tables,
+        read_token_signals,
     )
 
     refuse_model_beside_endpoint(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
+        if holds_token_signals(options.signals):
+            return make_signals_subject(
+                read_token_signals(options.signals, groups=options.groups or (), unit=options.unit)
+            )
         columns = options.groups or (), options.features or ()
         called = {"unit": options.unit, "label": options.label, "member": options.member}
         return make_signals_subject(
