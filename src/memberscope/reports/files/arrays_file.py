@@ -143,7 +143,11 @@ def _read_custom(found: dict[str, Any] | None) -> CustomDocument | None:
     if found is None:
         return None
     with_in, without = found["references"]
-    return CustomDocument(**{**found, "references": (int(with_in), int(without))})
+    # JSON has lists where the document has tuples; older files name no tasks
+    given = {**found, "references": (int(with_in), int(without))}
+    if "tasks" in found:
+        given["tasks"] = tuple(found["tasks"])
+    return CustomDocument(**given)
 
 
 def read_arrays(path: str | Path) -> AuditArrays:
