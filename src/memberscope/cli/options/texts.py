@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memberscope.cli.options.table import Options
 from memberscope.cli.options.endpoint import build_text_endpoint_target
+from memberscope.cli.options.table import Options
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
