@@ -62,6 +62,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/forecast.py
 	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/text_scoring.py
 	$(BIN)/python benchmarks/searches.py
 	$(BIN)/python benchmarks/effort.py time
 	$(BIN)/python benchmarks/effort.py references

@@ -16,8 +16,8 @@ import sys
 import time
 
 import numpy as np
-from data import texts
 
+from data import texts
 from memberscope.auditing.controls.text_blind import run_text_blind_control
 from memberscope.auditing.controls.text_features import TextFeatures, extract_text_features
 from memberscope.auditing.documents.result import Control
@@ -62,7 +62,12 @@ def main() -> None:
     print(f"features of 3,000 texts: {time.process_time() - started:.1f} s of processor")
     for case in cases:
         started = time.process_time()
-        found = [run_case(case, features, seed) for seed in range(runs)]
+        found = []
+        for seed in range(runs):
+            found.append(run_case(case, features, seed))
+            if seed % 50 == 49:
+                failed = sum(control.passed is False for control in found)
+                print(f"{case}: {failed} of {seed + 1}", file=sys.stderr, flush=True)
         spent = time.process_time() - started
         failed = sum(control.passed is False for control in found)
         below = sum(bool(control.details["below"]) for control in found)

@@ -19,7 +19,7 @@ from typing import Any, get_args
 
 import typer
 
-from memberscope.attacks import ATTACKS, VARIANTS, WHITE_BOX
+from memberscope.attacks import ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
 from memberscope.cli.main import app
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.reports import explain
@@ -127,7 +127,8 @@ def render_commands_page() -> str:
 def list_families() -> dict[str, list[Any]]:
     """List the attacks by class, in the order in which they are declared."""
     found: dict[str, list[Any]] = {}
-    for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS):
+    # Some of texts are among the others too
+    for attack in dict.fromkeys((*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS)):
         found.setdefault(type(attack).__name__, []).append(attack)
     return found
 
@@ -142,9 +143,14 @@ def describe_needs(attack: Any) -> tuple[str, str]:
 
 def describe_use(attack: Any) -> str:
     """Say when an attack runs."""
+    of_texts = attack in TEXT_ATTACKS
     if attack in ATTACKS:
-        return "by default"
-    return "by default with white-box access" if attack in WHITE_BOX else "where it is named"
+        return "by default, on texts too" if of_texts else "by default"
+    if attack in WHITE_BOX:
+        return "by default with white-box access" + (", on texts too" if of_texts else "")
+    if attack in VARIANTS:
+        return "where it is named" + ("; by default on texts" if of_texts else "")
+    return "by default on texts"
 
 
 def format_family(name: str, attacks: list[Any], notes: dict[str, str]) -> list[str]:
@@ -225,6 +231,10 @@ def render_attacks_page() -> str:
         "",
         "A name with `boundary`, `noise`, `gradient_norm` or `influence` behind `lira`, `lira_robust` or `rmia` is that attack with the named",
         "number in the place of φ. RMIA reads it as the logit of a probability: p = 1 / (1 + exp(−value / temperature)).",
+        "",
+        "On texts l_t is the log-probability of a record's token t given those before it, in nats, over the scored tokens alone, and b_t the same",
+        "under the model before fine-tuning. log p_y is the mean of l_t, so that p is the geometric mean of the tokens' probabilities, and φ =",
+        "log p − log(1 − p). Access `probabilities` then means `token_probabilities`, and `white_box` means `weights`.",
         "",
         "Which attack finds most depends on the model; none is best everywhere. *Reference models a record* says how many must have been",
         "trained with and without each record at least.",

@@ -211,6 +211,7 @@ class RecipeFacts:
             weights are opened.
         built: `built()` gives the untrained torch module, into which kept weights are loaded.
         model: Does the same where there is no `built`; ignored if it is not a function.
+        tokens_identity: How its language models read texts, as `tokens_identity` of a target.
         count_tokens: `count_tokens(records)` gives the tokens that a language model reads while it
             is trained on these records, all epochs together.
     """
@@ -229,6 +230,7 @@ class RecipeFacts:
     estimator: Any = field(default=None, metadata=_ANYTHING)
     built: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION)
     model: Callable[[], Any] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
+    tokens_identity: str | None = field(default=None, metadata=_TEXT)
     count_tokens: Callable[[Records], int] | None = field(default=None, metadata=_FUNCTION_IF_ANY)
     recipe: Any = field(default=None, repr=False, compare=False)
 

@@ -69,3 +69,56 @@ def test_a_design_without_records_of_a_kind_says_less():
 def test_a_model_that_learned_nothing_is_left_out_and_one_epoch_is_judged_later():
     learned = mark_learned_models(np.exp([-3.46, -3.86, -6.2, np.nan]), np.exp(-3.46))
     assert learned.tolist() == [True, True, False, False]
+
+
+def test_a_recipe_that_reads_texts_otherwise_is_refused_before_training():
+    from dataclasses import replace
+
+    from tiny_language_model import build_model, build_tokenizer, draw_texts
+
+    from memberscope.auditing.collect.reference_models import read_like_target
+    from memberscope.errors import InputError
+    from memberscope.recipes import CausalLMRecipe, FineTuning, TrainingJob
+
+    recipe = CausalLMRecipe(build_model(), FineTuning(), build_tokenizer())
+    short = replace(recipe, settings=FineTuning(max_length=5))
+    records = draw_texts(4)
+    job = TrainingJob(recipe, records, np.eye(2, 4, dtype=bool), (0, 1), (), "loss", 1)
+    assert read_like_target(job, recipe.base_target).task == "text"
+    with pytest.raises(InputError, match=r"another longest \(5, the target has 16\)"):
+        read_like_target(replace(job, recipe=short), recipe.base_target)
+
+
+@pytest.mark.parametrize(("epochs", "passed"), [(12, True), (1, False)])
+def test_an_audit_judges_the_references_that_its_recipe_trains(epochs, passed):
+    from dataclasses import replace
+
+    from tiny_language_model import build_model, build_tokenizer, draw_texts
+
+    import memberscope
+    from memberscope.auditing import Plan
+    from memberscope.recipes import CausalLMRecipe, Execution, FineTuning
+    from memberscope.recipes.fleet import select_records
+
+    settings = FineTuning(epochs=12, lr=1e-2, batch_size=8, rows_at_once=8)
+    trained = CausalLMRecipe(build_model(), settings, build_tokenizer())
+    records = draw_texts(64)
+    own = np.arange(64) < 32
+    target = trained(select_records(records, own), 7)
+    result = memberscope.audit(
+        target,
+        list(records.x[own]),
+        list(records.x[~own]),
+        recipe=replace(trained, settings=replace(settings, epochs=epochs)),
+        references=4,
+        execution=Execution("sequential"),
+        plan=Plan(attacks=("loss", "rmia_t1")),
+    )
+    control = result.controls["references"]
+    assert control.passed is passed
+    assert control.details["target_gain"] > 0.2
+    assert ("trained in another way" in control.why) is not passed
+    (auc,) = [
+        e for e in result.estimates if e.attack == "rmia_t1" and e.metric == "auc" and not e.group
+    ]
+    assert (auc.value > 0.95) is passed

@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 from pydantic import ConfigDict, TypeAdapter
+from tiny_language_models import build_causal, build_masked, train_tokenizer
 
 import memberscope
 from memberscope.defences import DPSGD, L2, BehindOutputs, Distillation, Selena
@@ -30,7 +31,10 @@ from memberscope.targets import (
     HttpTarget,
     RestrictedTarget,
     StoredTarget,
+    StoredTokenTarget,
+    TokenFunctionTarget,
     read_signals,
+    read_token_signals,
     wrap,
 )
 from memberscope.types import Access, Recipe, Records, Target
@@ -119,6 +123,12 @@ def stored(folder: Path) -> StoredTarget:
     return StoredTarget(read_signals(file))
 
 
+def stored_tokens(folder: Path) -> StoredTokenTarget:
+    file = folder / "t.jsonl"
+    file.write_text('{"member": 1, "log_probs": [-1, -2]}\n{"member": 0, "log_probs": [-3]}\n')
+    return StoredTokenTarget(read_token_signals(file))
+
+
 def served() -> HttpTarget:
     return HttpTarget(
         Endpoint("http://localhost:1", model_name="m", classes=("a", "b"), top_k=1, columns=("x",))
@@ -141,6 +151,24 @@ TARGETS: dict[str, tuple[Callable[[Path], Target], dict[str, Any]]] = {
     ),
     "HuggingFaceTarget": (lambda folder: wrap(bert()), {"model_kind": "neural_network"}),
     "StoredTarget": (stored, {"stored": True}),
+    "CausalLMTarget": (
+        lambda folder: wrap((build_causal(train_tokenizer()), train_tokenizer())),
+        {"task": "text", "model_kind": "neural_network", "base": None, "notes": ()},
+    ),
+    "MaskedLMTarget": (
+        lambda folder: wrap(
+            (build_masked(train_tokenizer()), train_tokenizer(mask_token="<mask>"))
+        ),
+        {"task": "text", "model_kind": "neural_network"},
+    ),
+    "TokenFunctionTarget": (
+        lambda folder: TokenFunctionTarget(len, prefix="Once.", tokens_identity="bytes"),
+        {"task": "text", "prefix": "Once.", "tokens_identity": "bytes"},
+    ),
+    "StoredTokenTarget": (
+        stored_tokens,
+        {"task": "text", "stored": True, "notes": ("Read 3 tokens of 2 texts from t.jsonl.",)},
+    ),
     "HttpTarget": (
         lambda folder: served(),
         {
@@ -226,7 +254,7 @@ def test_every_class_of_the_tree_is_in_a_table():
     # Protocols, bases, and what only carries a target
     others = {"Target", "Recipe", "MeteredTarget", "LoadedTarget", "StudentRecipe"}
     # What a signal of one's own is given: no room reads facts of it
-    others |= {"LimitedTarget"}
+    others |= {"LimitedTarget", "LanguageModelTarget"}
     assert {name for name in classes if name.endswith("Target")} - others == set(TARGETS)
     found = {name for name in classes if name.endswith("Recipe")} - others
     assert found == {name for name in RECIPES if name.endswith("Recipe")}

@@ -180,11 +180,14 @@ def test_works_behind_the_attacks_are_cited(result):
 
 
 def test_every_shipped_attack_has_a_work():
-    from memberscope.attacks import ATTACKS, VARIANTS, WHITE_BOX
+    from memberscope.attacks import ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
 
-    names = tuple(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS))
+    names = tuple(one.name for one in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS))
     cited = {name for work in cite_attacks(names) for name in work.attacks}
     assert set(names) - cited == set()
+    works = {work.key: set(work.attacks) for work in cite_attacks((*names, "neighbourhood"))}
+    assert works["base2025"] == {"base", "base_offline", "base_t1"}
+    assert works["shi2024"] == {"min_k"} and works["mattern2023"] == {"neighbourhood"}
 
 
 def test_public_names_are_listed_and_found():

@@ -273,7 +273,7 @@ def test_every_topic_is_answered_with_a_command():
         "inconclusive",
     }
     assert wanted <= set(list_topics())
-    for name in (*list_attacks(), *list_topics()):
+    for name in (*list_attacks(), *list_attacks("text"), *list_topics()):
         assert "See it: memberscope" in explain(name) and len(explain(name).splitlines()) <= 12
     with pytest.raises(InputError, match="topic among"):
         explain("astrology")

@@ -12,7 +12,20 @@ from memberscope.targets import TokenFunctionTarget
 from memberscope.texts import TextRecord, read_scored_text
 from memberscope.types import Access
 
-WORDS = ["apple", "pear", "sky", "tree", "dog", "river", "stone", "cloud", "lamp", "chair", "road", "king"]
+WORDS = [
+    "apple",
+    "pear",
+    "sky",
+    "tree",
+    "dog",
+    "river",
+    "stone",
+    "cloud",
+    "lamp",
+    "chair",
+    "road",
+    "king",
+]
 
 
 def draw_texts(n: int, seed: int, length: int = 20) -> list[str]:

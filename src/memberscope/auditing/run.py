@@ -25,6 +25,7 @@ from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
+from memberscope.auditing.controls.ngram_overlap import add_ngram_overlap
 from memberscope.auditing.controls.overlap import mark_duplicates, run_overlap_control
 from memberscope.auditing.controls.text_blind import run_text_blind_control
 from memberscope.auditing.documents.plan import EstimateSettings, Plan, fit_plan_to_task
@@ -224,7 +225,7 @@ def _run_controls(
     found: dict[str, Control] = {
         "null": null,
         "blind": blind,
-        "overlap": run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap),
+        "overlap": _check_overlap_control(plan, got),
         "direction": run_direction_control(arrays, hits, blind),
     }
     # Texts have no classes that the answers could fit
@@ -245,6 +246,16 @@ def _run_controls(
             False, f"No reference model could be trained. {got.broken_recipe}", details=details
         )
     return found
+
+
+def _check_overlap_control(plan: Plan, got: Collected) -> Control:
+    """Run the overlap control, which of texts counts the members' phrases in others as well."""
+    subject = got.subject
+    control = run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap)
+    texts = list_texts(subject.records.x) if plan.task == "text" else None
+    if texts is None:
+        return control
+    return add_ngram_overlap(control, texts, subject.member, subject.unit_codes)
 
 
 def _check_blind_control(

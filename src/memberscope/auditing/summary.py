@@ -11,6 +11,7 @@ from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.measured_signals import summarise_spent_queries
 from memberscope.auditing.collect.model_kind import describe_model
 from memberscope.auditing.collect.reference_rules import select_reference_rules
+from memberscope.auditing.controls.text_length import find_length_detectors
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.diagnostics import (
     CalibrationSides,
@@ -29,10 +30,12 @@ from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
 from memberscope.auditing.scoring.score_targets import summarise_targets
 from memberscope.auditing.subject.subject import hash_ids
+from memberscope.auditing.subject.texts import measure_text_lengths
 from memberscope.auditing.verdict.judge import report_power
 from memberscope.facts import read_target_facts
 from memberscope.statistics import smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
+from memberscope.texts import list_texts
 from memberscope.types import Access, Estimate
 
 
@@ -63,7 +66,7 @@ def collect_diagnostics(
         ),
         groups_too_small=list_small_groups(arrays, settings.fprs),
         minimum_detectable_tpr=report_power(plan, ranking, settings.fprs),
-        notes=[*subject.notes, *got.notes],
+        notes=[*subject.notes, *got.notes, *_describe_length_detectors(plan, got, arrays)],
         units=_count_units(got, plan),
         train_accuracy=None if learned is None else learned.train,
         test_accuracy=None if learned is None else learned.test,
@@ -82,6 +85,17 @@ def collect_diagnostics(
         targets=summarise_targets(plan, got, estimates, settings),
         searches=summarise_spent_queries(got.measured),
     )
+
+
+def _describe_length_detectors(plan: Plan, got: Collected, arrays: AuditArrays) -> list[str]:
+    """Describe attacks on texts whose scores follow the length; nothing for other tasks."""
+    texts = list_texts(got.subject.records.x) if plan.task == "text" else None
+    if texts is None:
+        return []
+    # Each attack at its highest declared level, as levels come weakest first
+    scores = {entry.attack: entry.scores for entry in arrays.scored if entry.declared}
+    lengths = measure_text_lengths(texts)
+    return find_length_detectors(scores, lengths, arrays.member, unit=arrays.unit)
 
 
 def _count_units(got: Collected, plan: Plan) -> UnitCounts | None:

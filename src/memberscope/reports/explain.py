@@ -12,6 +12,9 @@ from memberscope._text import format_percentage, suggest_nearest
 from memberscope.auditing import AuditArrays
 from memberscope.errors import InputError
 
+# Ends of attacks' names that a topic's name lacks, from the last on
+SETTINGS = ("-per-class", "-t1", "-gamma1")
+
 
 @cache
 def _read_topics() -> dict[str, dict[str, str]]:
@@ -40,9 +43,9 @@ def explain(topic: str) -> str:
     The gap attack
     """
     name = topic.strip().lower().replace("_", "-")
-    # Attacks that calibrate by class share the topic of those that do not
-    if name.endswith("-per-class"):
-        name = name.removesuffix("-per-class")
+    # Attacks that calibrate by class, or have other constants, share the topic of those that do not
+    for suffix in SETTINGS:
+        name = name.removesuffix(suffix)
     if name not in _read_topics():
         raise InputError(
             f"Expected a topic among {', '.join(list_topics())}, got "

@@ -308,7 +308,7 @@ def list_inner_models(model: Any) -> list[Any]:
         elif hasattr(part, "param_grid") or hasattr(part, "param_distributions"):
             inner = getattr(part, "best_estimator_", getattr(part, "estimator", None))
         # A pipeline of transformers
-        elif hasattr(part, "tokenizer") and hasattr(part, "model") and hasattr(part, "task"):
+        elif hasattr(part, "tokenizer") and hasattr(part, "model") and hasattr(part, "preprocess"):
             inner = part.model
         if inner is None or isinstance(inner, str) or inner is part:
             break

@@ -81,13 +81,15 @@ def list_signal_attacks(signal: CustomSignal) -> tuple[SignalAttack, ...]:
     ['surprise', 'lira_surprise']
     """
     by_class = signal.access.task == "classification"
+    # What is told of texts differs by too little for the factor of two that suits classes
+    gamma = 2.0 if by_class else 1.0
     shipped: tuple[Attack, ...] = (
         GradientNorm(),
         *((GradientNorm("per_class"),) if by_class else ()),
         LiRA(signal=STAND_IN),
         LiRA("offline", signal=STAND_IN),
         RobustLiRA(STAND_IN),
-        RMIA(signal=STAND_IN),
-        RMIA("offline", signal=STAND_IN),
+        RMIA(gamma=gamma, signal=STAND_IN),
+        RMIA("offline", gamma, signal=STAND_IN),
     )
     return tuple(SignalAttack(attack, signal) for attack in shipped)

@@ -24,7 +24,7 @@ from memberscope.recipes import (
     build_balanced_design,
     check_design,
 )
-from memberscope.recipes.fleet import find_top_confidence
+from memberscope.recipes.fleet import find_top_confidence, require_equal_reading
 from memberscope.signals import Observed, SignalRequest
 from memberscope.statistics import DESCRIPTIVE, clopper_pearson
 from memberscope.types import Bools, Evidence, Floats, Ints, Recipe, Records, SignalSpec, Target
@@ -135,8 +135,14 @@ def build_training_job(
 
 
 def read_like_target(order: TrainingJob, target: Target) -> TrainingJob:
-    """Let models be read as the target is, or their answers would not compare."""
+    """Let models be read as the target is, or their answers would not compare.
+
+    Raises:
+        InputError: The recipe's language models read texts in another way.
+    """
     facts = read_target_facts(target)
+    # Before hours of training, and not after
+    require_equal_reading(read_recipe_facts(order.recipe).tokens_identity, facts.tokens_identity)
     return replace(
         order, like=facts.reading, task=facts.task, tokens_identity=facts.tokens_identity
     )

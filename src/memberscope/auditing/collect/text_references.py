@@ -173,7 +173,8 @@ def explain_other_training(found: TrainingComparison) -> str | None:
         if difference is None or (difference.low <= allowed and difference.high >= -allowed):
             continue
         more = "more" if difference.value > 0 else "less"
-        return f"lose {abs(difference.value):.2g} nats a token {more} than the audited model on {words}"
+        lost = f"{abs(difference.value):.2g} nats a token {more}"
+        return f"lose {lost} than the audited model on {words}"
     gain = found.gain
     # Half as much is judged like twice as much
     if gain is None or (

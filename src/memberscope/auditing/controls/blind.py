@@ -235,7 +235,7 @@ def _score_along_orders(
     def score(walk: tuple[str, Ints]) -> OrderedScores:
         name, block = walk
         if name == "trees":
-            scores = _predict_by_block(make_tree_model, narrow, member, block)
+            scores = _predict_by_block(_make_tree_model, narrow, member, block)
         # Sums of products spare copies of many columns; few columns cost little either way
         elif WIDE < wide.shape[1] <= int((block == 0).sum()):
             scores = predict_linear_by_block(wide, member, block)
@@ -312,7 +312,7 @@ def _make_linear_model() -> Any:
     return make_pipeline(StandardScaler(), RidgeClassifier(alpha=PENALTY))
 
 
-def make_tree_model() -> Any:
+def _make_tree_model() -> Any:
     """Make a small boosted-tree classifier, deterministic.
 
     Leaves are small enough for a mark on a few records.

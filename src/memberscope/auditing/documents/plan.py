@@ -380,12 +380,17 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
     """
     if plan.task == task and plan.threat.access.task == task:
         return plan
-    usual = plan.attacks == tuple(list_attacks(plan.task))
+    usual = tuple(list_attacks(plan.task))
+    # Those on somebody's own signals stand behind the usual ones
+    if plan.attacks[: len(usual)] == usual:
+        attacks = (*list_attacks(task), *plan.attacks[len(usual) :])
+    else:
+        attacks = plan.attacks
     tried = () if plan.restrictions == Plan.restrictions else plan.restrictions
     return replace(
         plan,
         task=task,
-        attacks=tuple(list_attacks(task)) if usual else plan.attacks,
+        attacks=attacks,
         threat=replace(plan.threat, access=plan.threat.access.at(task)),
         restrictions=tried if task == "text" else plan.restrictions,
     )

@@ -67,7 +67,8 @@ def measure_exact_surplus(
 
     sizes = (int(member.sum()), int((~member).sum()))
     code = None if unit is None else unit[shared]
-    return _TwinComparison("exact", twins, group, sizes, code).conclude(member[shared], seed)
+    found = _TwinComparison("exact", twins, _link_units(group, code), sizes, code)
+    return found.conclude(member[shared], seed)
 
 
 def measure_near_surplus(
@@ -106,9 +107,8 @@ def measure_near_surplus(
 
     sizes = (int(member[compared].sum()), int((~member[compared]).sum()))
     code = None if unit is None else unit[touched]
-    part = _TwinComparison("near", twins, group.astype(np.int64), sizes, code).conclude(
-        member[touched], seed
-    )
+    group = _link_units(group.astype(np.int64), code)
+    part = _TwinComparison("near", twins, group, sizes, code).conclude(member[touched], seed)
     # Scaling up must not count more copies than there are non-members
     high = min(n_non_members, int(np.ceil(part.high * scale)))
     return Surplus(
@@ -197,6 +197,25 @@ class _TwinComparison:
         sure = bool(spread > 0 and value > SURE * spread)
         high = min(int(np.ceil(value + UPPER * spread)), found)
         return Surplus(self.kind, found, self.sizes[1] * chance, value, high if sure else 0, sure)
+
+
+def _link_units(group: Ints, unit: Ints | None) -> Ints:
+    """Join groups (t,) of twins that have records of one `unit` (t,), since these vary together.
+
+    >>> _link_units(np.array([0, 1, 2]), np.array([7, 7, 8])).tolist()
+    [0, 0, 1]
+    """
+    if unit is None or not len(group):
+        return group
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    # Groups and units are the two kinds of nodes, and each record is an edge between them
+    code, n = np.unique(unit, return_inverse=True)[1], int(group.max()) + 1
+    size = n + int(code.max()) + 1
+    edges = coo_array((np.ones(len(group)), (group, n + code)), (size, size))
+    linked: Ints = connected_components(edges, directed=False)[1][group].astype(np.int64)
+    return linked
 
 
 @lru_cache(maxsize=16)

@@ -89,9 +89,7 @@ def find_text_overlap(
         scale = n_members * n_others / (seen[0] * seen[1])
         chosen = compared[counted[compared]]
         surplus.append(
-            measure_near_surplus(
-                edges, chosen, member, scale, n_others, seed, unit=None if unit is None else code
-            )
+            measure_near_surplus(edges, chosen, member, scale, n_others, seed, unit=code)
         )
     sides = [np.flatnonzero(member == side) for side in (True, False)]
     own = np.unique(edges[~crossing])
@@ -113,11 +111,9 @@ def _measure_copies(keys: Keys, member: Bools, code: Ints, counted: Bools, seed:
     """Measure the surplus of equal texts, of which each unit `code` (n,) has one."""
     where = np.flatnonzero(counted)
     # A unit that repeats a text says nothing of how often texts of two units are equal
-    _, first = np.unique(np.column_stack([keys[where], code[where]]), axis=0, return_index=True)
-    once = where[np.sort(first)]
-    found = measure_exact_surplus(
-        keys[once], member[once], seed, unit=code[once] if len(once) < len(where) else None
-    )
+    pairs = np.column_stack([keys[where], code[where].astype(np.uint64)])
+    once = where[np.sort(np.unique(pairs, axis=0, return_index=True)[1])]
+    found = measure_exact_surplus(keys[once], member[once], seed, unit=code[once])
     inside = keys[where[member[where]]]
     all_copies = int(np.isin(keys[where[~member[where]]], inside).sum())
     # What was counted once stands for all copies of its unit

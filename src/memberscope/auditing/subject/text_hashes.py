@@ -40,7 +40,7 @@ def read_full_text(record: TextRecord) -> str:
 def normalise_text(text: str) -> str:
     """Fold case and turn every run of white space into one blank, without any at the ends.
 
-    >>> normalise_text("  Two\\n WORDS ")
+    >>> normalise_text("  Two   WORDS ")
     'two words'
     """
     return " ".join(text.casefold().split())

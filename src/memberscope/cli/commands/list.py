@@ -68,9 +68,9 @@ def _list_entries(kind: str) -> list[str]:
 def _format_attack_lines() -> list[str]:
     """List the attacks with their access level and what they learn from.
 
-    Those that run only where they are named come last.
+    Those on texts come behind the others, and last those that run only where they are named.
     """
-    from memberscope.attacks import VARIANTS, list_attacks
+    from memberscope.attacks import TEXT_ATTACKS, VARIANTS, list_attacks
 
     learns = {
         "none": "",
@@ -78,8 +78,9 @@ def _format_attack_lines() -> list[str]:
         "both": "; learns from known records",
     }
     found = []
-    usual = list_attacks() | list_attacks("text")
-    for attack in (*usual.values(), *(one for one in VARIANTS if one.name not in usual)):
+    usual, of_texts = list_attacks(), {attack.name: attack for attack in TEXT_ATTACKS}
+    named = {attack.name: attack for attack in VARIANTS}
+    for attack in (usual | of_texts | named).values():
         needs = attack.needs
         inside, outside = needs.references
         words = learns[needs.known] + ("; needs features" if needs.features else "")
@@ -88,6 +89,8 @@ def _format_attack_lines() -> list[str]:
             if inside + outside
             else ""
         )
-        words += "" if attack.name in usual else "; runs only where it is named"
+        words += "; on texts too" if attack.name in usual and attack.name in of_texts else ""
+        if attack.name not in usual:
+            words += "; on texts" if attack.name in of_texts else "; runs only where it is named"
         found.append(f"{attack.name:<34} {needs.access.word}{words}")
     return found

@@ -25,7 +25,6 @@ Dtype = Literal["float64", "float32", "float16", "int64", "int32", "int16", "int
 Coercion = Literal["strict", "numbers"]
 # Records of a lower sum of squares hold no number that single precision does not have
 SAFE_SQUARES = 1e70
-ZERO = np.zeros(())
 NOTHING = np.array(None, dtype=object)
 # A word that begins with none of these, once blanks are left out, is no number
 BEGINNINGS = frozenset("+-.0123456789iInN")
@@ -73,6 +72,11 @@ class RecordForm:
         """Type in which all numbers of a record are kept."""
         short = set(self.dtypes) <= {"float32", "float16"}
         return np.dtype(np.float32 if short else np.float64)
+
+    @cached_property
+    def zero(self) -> NDArray[Any]:
+        """Zero of that type: adding a number of another type takes several times as long."""
+        return np.zeros((), dtype=self.precision)
 
     @cached_property
     def is_plain(self) -> bool:
@@ -322,18 +326,18 @@ def _cast_numbers(values: NDArray[Any], form: RecordForm) -> NDArray[Any]:
     # Whole numbers go by way of double precision, as those in JSON do
     if values.dtype.kind in "biu":
         values = values.astype(np.float64)
-    # Below this nothing is missing or too large, so that one pass casts, and makes -0.0 into 0.0;
-    # written so that NaN is left to what follows
+    # Below this nothing is missing or too large; written so that NaN is left to what follows
     if form.is_plain and values.dtype.char == "d" and np.vdot(values, values) < SAFE_SQUARES:
-        together: NDArray[Any] = np.add(values, ZERO, dtype=form.precision, order="C")
-        return together
+        cast: NDArray[Any] = values.astype(form.precision, order="C")
+        # Adding zero makes -0.0 into 0.0
+        cast += form.zero
+        return cast
     # What is beyond the type becomes infinite
     with np.errstate(over="ignore", invalid="ignore"):
         if not form.is_plain:
             values = _cast_by_column(values, form)
         found = values.astype(form.precision, order="C")
-        # Adding zero makes -0.0 into 0.0
-        found += 0
+        found += form.zero
         # The sum of squares is NaN where any value is, and takes less time than the least value
         squares = np.vdot(found, found)
     if squares != squares:

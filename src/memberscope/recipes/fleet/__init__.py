@@ -14,6 +14,7 @@ from memberscope.recipes.fleet.observe_model import (
     select_records,
     train_models,
 )
+from memberscope.recipes.fleet.observe_texts import require_equal_reading
 from memberscope.recipes.fleet.tuning_cache import PLAIN, tune_recipe
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "find_top_confidence",
     "limit_threads",
     "read_resume_state",
+    "require_equal_reading",
     "score_by_transfer",
     "select_records",
     "train_models",

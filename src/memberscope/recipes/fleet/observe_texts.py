@@ -49,7 +49,7 @@ def observe_text_signals(
             "Expected reference models that are language models as the target is, got "
             f"{type(model).__name__}. Let the recipe return one, such as a CausalLMTarget."
         )
-    _require_equal_reading(look, model)
+    require_equal_reading(read_target_facts(model).tokens_identity, look.tokens_identity)
     losses = _query_losses(model, pool.x)
     finite = bool(np.isfinite(losses).all())
     kept = reduce_views(look, [losses], pool, "pool", finite)
@@ -99,13 +99,14 @@ def _query_losses(model: Target, x: Any) -> Floats:
     return losses
 
 
-def _require_equal_reading(look: Observation, model: Target) -> None:
-    """Require that a model reads texts as the target does, as far as both say how.
+def require_equal_reading(own: str | None, wanted: str | None) -> None:
+    """Require that references read texts as the target does, as far as both say how.
 
     Raises:
         InputError: They differ in the tokenizer, the template, the engine or something else.
+
+    >>> require_equal_reading("tokenizer=a", None)
     """
-    own, wanted = read_target_facts(model).tokens_identity, look.tokens_identity
     if own is None or wanted is None or own == wanted:
         return
     raise InputError(

@@ -92,10 +92,17 @@ class CausalLMRecipe:
         return CausalLMTarget(self.base, tokenizer, **self._reading)
 
     @property
+    def tokens_identity(self) -> str:
+        """How its models read texts, known before one is trained."""
+        return self.base_target.tokens_identity
+
+    @property
     def _reading(self) -> dict[str, Any]:
         """How texts are read, in training as in the audit."""
         return {
             "max_length": self.settings.max_length,
+            "bos": self.settings.bos,
+            "long": self.settings.long,
             "completion_only": self.settings.completion_only,
             "device": self.device,
         }

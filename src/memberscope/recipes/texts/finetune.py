@@ -92,10 +92,12 @@ def accumulate_gradient(
     ordered = sorted(batch, key=lambda entry: len(entry.ids)) if len(batch) > rows else batch
     half = settings.precision == "bfloat16"
     kind = settings.device.split(":")[0]
+    # A cache of keys and values is of use for generation alone
+    options = {"use_cache": False} if hasattr(model.config, "use_cache") else {}
     for start in range(0, len(ordered), rows):
         ids, mask, labels = _pad_batch(ordered[start : start + rows], settings.device)
         with torch.autocast(kind, torch.bfloat16) if half else nullcontext():
-            logits = model(input_ids=ids, attention_mask=mask).logits
+            logits = model(input_ids=ids, attention_mask=mask, **options).logits
         loss = torch.nn.functional.cross_entropy(
             logits[:, :-1].flatten(0, 1).float(),
             labels[:, 1:].flatten(),

@@ -32,6 +32,8 @@ def estimate_row_bytes(config: Any, length: int) -> int:
     >>> estimate_row_bytes(SimpleNamespace(vocab_size=512, hidden_size=64, num_hidden_layers=2), 64)
     1703936
     """
+    # Models of several parts say the sizes of the one for texts apart
+    config = getattr(config, "get_text_config", lambda: config)()
     # Logits, their softmax and its gradient, in float32
     logits = 3 * int(config.vocab_size)
     inner = ACTIVATIONS * int(config.num_hidden_layers) * int(config.hidden_size)

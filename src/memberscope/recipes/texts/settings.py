@@ -57,7 +57,9 @@ class FineTuning:
         schedule: How the rate falls to zero after the warm-up: not at all, linearly or as a cosine.
         warmup: Share of the steps in which the rate rises linearly from zero.
         batch_size: Texts a step.
-        max_length: Tokens of a text, after which it is cut; without one, the model's context.
+        max_length: Most tokens of a text; without a number, the model's context.
+        bos: Whether a text begins with the BOS token; without a word the tokenizer decides.
+        long: Whether a longer text is cut, or trained on in overlapping windows.
         completion_only: Whether of a `Completion` or a `Chat` only the completion, or the last
             message, is trained on. Texts are trained on as a whole.
         append_eos: Whether the end-of-text token is put after each text and learned, as some
@@ -81,6 +83,8 @@ class FineTuning:
     warmup: float = 0.0
     batch_size: int = 8
     max_length: int | None = None
+    bos: bool | None = None
+    long: Literal["truncate", "windows"] = "truncate"
     completion_only: bool = True
     append_eos: bool = False
     weight_decay: float = 0.0

@@ -144,10 +144,11 @@ def _wrap_language_model(model: Any) -> Target | None:
     kind = getattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel", None)
     if kind is None:
         return None
-    tokenizer = None
+    tokenizer: Any = None
+    pipeline: Any = getattr(sys.modules.get("transformers.pipelines.base"), "Pipeline", ())
     if isinstance(model, tuple) and len(model) == 2:
         model, tokenizer = model
-    elif isinstance(model, getattr(sys.modules.get("transformers.pipelines.base"), "Pipeline", ())):
+    elif isinstance(model, pipeline):
         model, tokenizer = model.model, model.tokenizer
     # Adapters of PEFT hide the model that they change
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model

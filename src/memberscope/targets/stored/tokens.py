@@ -297,6 +297,8 @@ def _read_inner_references(file: TokenFile) -> tuple[Floats | None, Bools | None
             f"Expected inside beside references in {file.path}, which says whom each reference "
             "model was trained on, got none. Add it."
         )
+    values: NDArray[Any]
+    inside: NDArray[Any]
     try:
         if isinstance(given, np.ndarray):
             values, inside = given, np.asarray(file.columns["inside"])

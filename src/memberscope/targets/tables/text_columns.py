@@ -6,8 +6,9 @@ Unlike tables of features their fields may be lists, such as the messages of a c
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: A line is not an object.
     """
-    row = 0
+    row, parse = 0, _choose_parser()
     try:
         # JSON is UTF-8 by its standard, though some programs write a byte order mark
         with open_text(path, "utf-8-sig") as stream:
@@ -81,7 +82,7 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
                     line, first = first + line, ""
                     if not line.strip():
                         continue
-                    line = json.loads(line)
+                    line = parse(line)
                 row += 1
                 if not isinstance(line, dict):
                     raise InputError(
@@ -94,6 +95,22 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
             f"Expected one JSON object a line in {path}, got: {error} after {row} records. Write "
             "it again."
         ) from error
+
+
+def _choose_parser() -> Callable[[str], Any]:
+    """Choose the fastest parser of a line that is installed."""
+    if not find_spec("orjson"):
+        return json.loads
+    import orjson
+
+    def parse(line: str) -> Any:
+        """Parse a line; Python's own parser takes NaN and large numbers too."""
+        try:
+            return orjson.loads(line)
+        except orjson.JSONDecodeError:
+            return json.loads(line)
+
+    return parse
 
 
 def _join_rows(rows: list[dict[str, Any]]) -> dict[str, list[Any]]:

@@ -72,7 +72,7 @@ class TokenBudget:
 def choose_token_budget(model: Any, rows: int | None = None) -> TokenBudget:
     """Choose the tokens of a batch by the free memory and the size of one token's outputs."""
     config = model.config
-    device = str(getattr(model, "device", "cpu")).split(":")[0]
+    device = str(model.device).split(":")[0]
     width = int(getattr(config, "vocab_size", 0) or 50_000)
     hidden = int(getattr(config, "hidden_size", 0) or 1024)
     # The outputs, once more in single precision, and some activations of one layer

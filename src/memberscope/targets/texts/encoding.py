@@ -114,7 +114,7 @@ class TextEncoder:
                     "Expected a tokenizer with a BOS token, got one without. Leave out bos=True, "
                     "or set tokenizer.bos_token to the token that training put first."
                 )
-            self.prefix = [begin] if self.bos else []
+            self.prefix = [int(begin or 0)] if self.bos else []
 
     @property
     def identity(self) -> str:
@@ -275,7 +275,8 @@ class TextEncoder:
         body = record.body[:room] if self.long == "truncate" else record.body
         if self.predicts_next:
             # Special tokens count like others, but for the first, which nothing predicts
-            ids, around = [*before, *body, *after], ([], [])
+            ids = [*before, *body, *after]
+            around: tuple[list[int], list[int]] = ([], [])
             start = max(len(before) + record.first, 1)
             room = longest
         else:

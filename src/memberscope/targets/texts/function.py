@@ -66,7 +66,9 @@ class TokenFunctionTarget:
         self.base = (
             base
             if base is None or hasattr(base, "measure_tokens")
-            else TokenFunctionTarget(base, access=access, batch_size=batch_size)
+            else TokenFunctionTarget(
+                base, access=access, batch_size=batch_size, tokens_identity=tokens_identity
+            )
         )
 
     def query(self, x: Any) -> Floats:
@@ -97,8 +99,8 @@ class TokenFunctionTarget:
 
         def join(name: str) -> Any:
             """Join one part of all answers; None if some lack it."""
-            values = [answer.get(name) for answer in answers]
-            if any(value is None for value in values):
+            values = [answer[name] for answer in answers if name in answer]
+            if len(values) < len(answers):
                 return None
             return np.concatenate(values).astype(bool if name == "is_top" else np.float32)
 

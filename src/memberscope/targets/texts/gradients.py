@@ -33,11 +33,13 @@ def measure_text_gradients(model: Any, encoded: EncodedTexts) -> Floats:
 
 def _choose_trained(model: Any, parameters: dict[str, Any]) -> dict[str, Any]:
     """Choose the parameters of the adapter, if there is one that is frozen like all others."""
-    prefix = getattr(getattr(model, "base_model", None), "prefix", None)
-    if not hasattr(model, "peft_config") or not prefix:
+    if not hasattr(model, "peft_config"):
         return parameters
-    own = {name: part for name, part in parameters.items() if prefix in name}
-    return own or parameters
+    try:
+        mark = str(model.base_model.prefix)
+    except AttributeError:  # tuned prompts stand beside the model
+        mark = "prompt_encoder"
+    return {name: part for name, part in parameters.items() if mark in name} or parameters
 
 
 def _compute_squared_norm(model: Any, windows: list[Window], parameters: list[Any]) -> float:

@@ -193,8 +193,8 @@ def build_encoder(model: Any, tokenizer: Any, **options: Any) -> TextEncoder:
             f"{asked}. Lower it, or use long='windows'."
         )
     table = model.get_input_embeddings()
-    known = getattr(table, "num_embeddings", None) or getattr(table, "weight", [[]]).shape[0]
-    return TextEncoder(tokenizer, longest=asked or longest, vocabulary=int(known), **options)
+    vocabulary = int(table.weight.shape[0])
+    return TextEncoder(tokenizer, longest=asked or longest, vocabulary=vocabulary, **options)
 
 
 def pad_windows(windows: list[list[int]], device: Any) -> tuple[Any, Any]:

@@ -34,8 +34,8 @@ class TokenValues:
         """Allocate the arrays of n tokens."""
         if not moments:
             return cls(np.full(n, np.nan, np.float32))
-        arrays = (np.full(n, np.nan, np.float32) for _ in range(3))
-        return cls(*arrays, np.zeros(n, bool))
+        first, mean, variance = (np.full(n, np.nan, np.float32) for _ in range(3))
+        return cls(first, mean, variance, np.zeros(n, bool))
 
     def fill(self, places: Any, logits: Any, rows: Any, tokens: Any) -> None:
         """Fill in the values at `places` (s,) from the positions `rows` of `logits`.
