@@ -140,6 +140,8 @@ class TextServerTarget:
             self._refuse_other_base(proof.facts.identity)
             self._writer = PromptWriter(self._session, self.endpoint, proof.facts)
             self._proof = proof
+            # Nothing is left that the first answer alone should show
+            self._session.understood = self.access >= Access.TOKEN_PROBABILITIES
         return self._proof.facts.identity
 
     def _refuse_other_base(self, identity: str) -> None:
