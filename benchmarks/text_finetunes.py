@@ -66,13 +66,12 @@ def draw_design(records: Records, n_models: int) -> np.ndarray:
 
 
 def finetune(recipe: CausalLMRecipe, records: Records, inside: np.ndarray, seed: int) -> int:
-    """Fine-tune a model and keep what it says of all tokens, unless that is kept already."""
-    if STORE.get_all(name_model(recipe, records, inside, seed)) is None:
-        with limit_threads(1):
-            tokens = recipe(select_records(records, inside), seed).measure_tokens(records.x)
-        names = ("offsets", "log_probability", "mean", "variance", "is_top")
-        arrays = {name: getattr(tokens, name) for name in names}
-        STORE.put_all(name_model(recipe, records, inside, seed), arrays)
+    """Fine-tune a model and keep what it says of all tokens."""
+    with limit_threads(1):
+        tokens = recipe(select_records(records, inside), seed).measure_tokens(records.x)
+    names = ("offsets", "log_probability", "mean", "variance", "is_top")
+    arrays = {name: getattr(tokens, name) for name in names}
+    STORE.put_all(name_model(recipe, records, inside, seed), arrays)
     return seed
 
 
@@ -89,7 +88,12 @@ def train(settings: FineTuning, n_models: int) -> Models:
     records = text_gpt.texts(N)
     recipe = CausalLMRecipe(text_gpt.base_folder(), settings)
     inside = draw_design(records, n_models)
-    jobs = [delayed(finetune)(recipe, records, row, seed) for seed, row in enumerate(inside)]
+    missing = [
+        (seed, row)
+        for seed, row in enumerate(inside)
+        if STORE.get_all(name_model(recipe, records, row, seed)) is None
+    ]
+    jobs = [delayed(finetune)(recipe, records, row, seed) for seed, row in missing]
     Parallel(n_jobs=2, inner_max_num_threads=1)(jobs)
     # Sizes of the texts, and the base model's view of them, are the same for all
     shared = collect_tokens(recipe.base_target, records, store=STORE)
