@@ -118,12 +118,13 @@ def list_base_attacks() -> list[Attack]:
     ]
 
 
-def build_evidence(models: Models, target: int) -> Evidence:
+def build_evidence(attack: Attack, models: Models, target: int) -> Evidence:
     """Build what an attack without references sees of a model."""
     tokens, n = models.tokens[target], models.inside.shape[1]
     losses = compute_losses(tokens)[:, None, :]
     zeros, hidden = np.zeros(n, np.int64), np.full(n, -1, np.int8)
-    return Evidence("loss", losses, zeros, hidden, tokens=tokens)
+    name = "tokens" if attack.needs.spec.name == "tokens" else "loss"
+    return Evidence(name, losses, zeros, hidden, tokens=tokens)
 
 
 def compare(
@@ -199,7 +200,8 @@ def print_kind(kind: str, models: Models) -> None:
     best = (0.0, 0.0)
     for attack in list_base_attacks():
         scores = [
-            attack.score(build_evidence(models, k), np.random.default_rng(0)) for k in range(m)
+            attack.score(build_evidence(attack, models, k), np.random.default_rng(0))
+            for k in range(m)
         ]
         found = rate(scores, models.inside)
         best = max(best, found)
