@@ -112,7 +112,8 @@ def list_base_attacks() -> list[Attack]:
     return [
         attack
         for attack in list_attacks("text").values()
-        if attack.needs.spec.name in ("outputs", "tokens")
+        if "text" in attack.needs.tasks
+        and attack.needs.spec.name in ("outputs", "tokens")
         and attack.needs.known == "none"
         and not asked_again & set(attack.needs.tokens)
     ]
