@@ -107,16 +107,19 @@ def _find_access(word: str | None) -> Access | None:
     Raises:
         InputError: There is none.
     """
-    from memberscope.types import Access
+    from memberscope.types import Access, list_access_levels
 
     if word is None:
         return None
     name = word.upper().replace("-", "_")
     if name not in Access.__members__:
-        known = ", ".join(level.word for level in Access)
+        known = " or of a language model ".join(
+            ", ".join(level.word for level in list_access_levels(task))
+            for task in ("classification", "text")
+        )
+        meant = suggest_nearest(word, (level.word for level in Access))
         raise InputError(
-            f"Expected access {known}, got {word!r}.{suggest_nearest(word, (level.word for level in Access))} "
-            "Say what one query returns."
+            f"Expected access {known}, got {word!r}.{meant} Say what one query returns."
         )
     return Access[name]
 
