@@ -183,9 +183,15 @@ def _explain_missing_references(attack: Attack, got: Collected) -> str:
 
 
 def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
-    """Count the most queries that one record took: one a view, or what the search asked."""
+    """Count the most queries that one record took: one a view, or what the search asked.
+
+    A changed copy of a text is a query more.
+    """
     measured = got.measured.found.get(got.wanted(attack, level).spec)
-    return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
+    if measured is not None:
+        return int(measured.queries[:, -1].max())
+    copies = 0 if got.tokens is None else len(set(attack.needs.tokens) & set(got.tokens.copies))
+    return int(seen.target.shape[1]) + copies
 
 
 def _add_budget_stages(
