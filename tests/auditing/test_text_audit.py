@@ -8,6 +8,7 @@ from language_models import draw_texts, make_text_target
 import memberscope
 from memberscope.auditing import Plan
 from memberscope.auditing.documents.plan import fit_plan_to_task
+from memberscope.cli.main import run
 from memberscope.errors import InputError
 from memberscope.types import Access, ThreatModel, list_access_levels
 
@@ -93,9 +94,13 @@ def test_an_adversary_with_less_access_gets_fewer_attacks():
     assert "min_k_plus_plus" not in _areas(result)
 
 
-def test_a_result_is_verified_from_its_files(leaky, tmp_path):
+def test_a_result_is_verified_from_its_files(leaky, tmp_path, monkeypatch, capsys):
     memberscope.write_all(leaky, tmp_path)
     assert memberscope.load(tmp_path).verdict == leaky.verdict
+    monkeypatch.setattr("sys.argv", ["memberscope", "verify", str(tmp_path)])
+    with pytest.raises(SystemExit) as stopped:
+        run()
+    assert stopped.value.code == 0, capsys.readouterr()
     report = (tmp_path / "report.html").read_text()
     assert "log-probabilities of given tokens" in report
 

@@ -34,9 +34,7 @@ from memberscope.auditing.documents.result import AuditArrays, Control, Cost, Re
 from memberscope.auditing.estimates.one_run_epsilon import estimate_one_run_epsilon
 from memberscope.auditing.estimates.ranking import Ranking, build_ranking
 from memberscope.auditing.estimates.record_vulnerability import collect_separations
-from memberscope.auditing.forecast import describe_understatement, forecast_reference_costs
 from memberscope.auditing.forecast.settle_effort import keep_answers, settle_effort
-from memberscope.auditing.forecast.time_model import Timings
 from memberscope.auditing.provenance import collect_environment, digest_inputs
 from memberscope.auditing.scoring.null_control import run_null_control, select_non_member_evidence
 from memberscope.auditing.scoring.score import score_attacks
@@ -132,7 +130,7 @@ def _audit_with_store(
         tool=Tool(version=get_tool_version()),
         verdict=judgement.verdict,  # type: ignore[arg-type]
         limited=judgement.limited,
-        reason=judgement.reason + _describe_understatement(plan, got),
+        reason=judgement.reason,
         title=plan.title,
         plan=plan.document(None if got.references is None else got.references.fleet.choice),
         threat_models=[
@@ -161,18 +159,6 @@ def _audit_with_store(
     return result.model_copy(
         update={"digests": result.digests | {"account": digest_account(result)}}
     )
-
-
-def _describe_understatement(plan: Plan, got: Collected) -> str:
-    """Say that an audit of a language model without reference fine-tunes finds too little.
-
-    Empty where it has some, and for other models.
-    """
-    if plan.task != "text" or got.references is not None:
-        return ""
-    size = int(got.subject.member.sum())
-    costs = forecast_reference_costs(got.subject, None, size, Timings(), 1)
-    return f" {describe_understatement(costs)}"
 
 
 def _count_repeats(plan: Plan, got: Collected, store: Store | None) -> dict[str, str]:

@@ -6,7 +6,6 @@ from memberscope.auditing.forecast.text_costs import (
     ReferenceCost,
     describe_missing_references,
     describe_reference_costs,
-    describe_understatement,
     forecast_reference_costs,
 )
 from memberscope.auditing.forecast.time_model import Seconds, time_target
@@ -19,7 +18,6 @@ __all__ = [
     "Seconds",
     "describe_missing_references",
     "describe_reference_costs",
-    "describe_understatement",
     "forecast_audit",
     "forecast_reference_costs",
     "measure_training_seconds",

@@ -109,17 +109,6 @@ def describe_missing_references(costs: Sequence[ReferenceCost]) -> str:
     )
 
 
-def describe_understatement(costs: Sequence[ReferenceCost]) -> str:
-    """Describe in a few words that references are missing, as the end of a verdict's reason.
-
-    >>> describe_understatement([])
-    'Leakage is likely understated, as no reference fine-tune was trained.'
-    """
-    two = next((cost for cost in costs if cost.n_models == 2), None)
-    spent = "" if two is None else f"; two cost {_describe_cost(two)}"
-    return f"Leakage is likely understated, as no reference fine-tune was trained{spent}."
-
-
 def _describe_cost(cost: ReferenceCost) -> str:
     """Describe the cost of some reference fine-tunes, as the end of a sentence."""
     parts = []
