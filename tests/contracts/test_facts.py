@@ -32,13 +32,14 @@ from memberscope.targets import (
     RestrictedTarget,
     StoredTarget,
     StoredTokenTarget,
+    TextServerTarget,
     TokenFunctionTarget,
     read_signals,
     read_token_signals,
     wrap,
 )
 from memberscope.types import Access, Recipe, Records, Target
-from memberscope.wire import Endpoint
+from memberscope.wire import Endpoint, TextEndpoint
 
 SOURCE = Path(memberscope.__file__).parent
 EXTRAS = ("torch", "onnxruntime", "onnx", "lightgbm", "keras", "transformers")
@@ -168,6 +169,10 @@ TARGETS: dict[str, tuple[Callable[[Path], Target], dict[str, Any]]] = {
     "StoredTokenTarget": (
         stored_tokens,
         {"task": "text", "stored": True, "notes": ("Read 3 tokens of 2 texts from t.jsonl.",)},
+    ),
+    "TextServerTarget": (
+        lambda folder: TextServerTarget(TextEndpoint("http://localhost:1", "llama.cpp")),
+        {"task": "text", "costly": True},
     ),
     "HttpTarget": (
         lambda folder: served(),
