@@ -26,12 +26,12 @@ from memberscope.auditing.documents.diagnostics import (
 from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays, ExposedRecord
 from memberscope.auditing.estimates import diagnostics
+from memberscope.auditing.estimates.estimates import list_small_groups
 from memberscope.auditing.estimates.extraction import (
     SUFFIX,
     describe_extraction,
     estimate_extraction,
 )
-from memberscope.auditing.estimates.estimates import list_small_groups
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
 from memberscope.auditing.scoring.score_targets import summarise_targets

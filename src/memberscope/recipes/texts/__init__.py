@@ -2,6 +2,7 @@
 
 from memberscope.recipes.texts.canaries import (
     CanarySettings,
+    DrawnCanaries,
     TextCanary,
     draw_text_canaries,
     plant_text_canaries,
@@ -19,6 +20,7 @@ __all__ = [
     "CanaryRecord",
     "CanarySettings",
     "CausalLMRecipe",
+    "DrawnCanaries",
     "FineTuning",
     "LoRA",
     "Survival",

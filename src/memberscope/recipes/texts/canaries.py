@@ -96,6 +96,7 @@ def draw_text_canaries(
     *,
     own: Sequence[TextRecord] | None = None,
     model: Any = None,
+    avoid: Sequence[TextRecord] = (),
 ) -> DrawnCanaries:
     """Draw canaries like the training `texts`, and flip a fair coin for each.
 
@@ -107,6 +108,7 @@ def draw_text_canaries(
         settings: What is drawn.
         own: The user's canaries, for the kind `own`.
         model: A text target, for the kind `unlikely`: which suffixes it finds unlikely.
+        avoid: Further texts whose tokens are not new, for the kind `new-token`.
 
     Raises:
         InputError: There are too few canaries or texts, or canaries would not reach the training.
@@ -120,7 +122,8 @@ def draw_text_canaries(
     if own is not None:
         pairs = [_place_own(record, texts[0]) for record in own]
     else:
-        pairs = _draw_pairs(texts, tokenizer, settings, model)
+        drawing = _Drawing(tokenizer, [*texts, *avoid], settings)
+        pairs = _draw_pairs(texts, drawing, settings, model)
     scored, trained = [pair.scored for pair in pairs], [pair.trained for pair in pairs]
     survival = check_survival(scored, trained, tokenizer, settings.max_length)
     survival.refuse_losses()
@@ -239,14 +242,13 @@ def _build_pair(record: TextRecord, suffix: str) -> tuple[TextRecord, TextRecord
 
 
 def _draw_pairs(
-    texts: Sequence[TextRecord], tokenizer: Any, settings: CanarySettings, model: Any
+    texts: Sequence[TextRecord], drawing: _Drawing, settings: CanarySettings, model: Any
 ) -> list[_Pair]:
     """Draw canaries that survive, each with the beginning of another text as long as there are any.
 
     Raises:
         InputError: Too many do not survive, or there are too few unused tokens.
     """
-    drawing = _Drawing(tokenizer, texts, settings)
     order = drawing.source.rng.permutation(len(texts))
     groups: list[list[_Pair]] = []
     place = 0

@@ -75,10 +75,7 @@ def cut_prefix(text: str) -> str:
     return lead + part.rstrip() if part.strip() else ""
 
 
-
-def choose_unlikely(
-    candidates: Sequence[Sequence[TextRecord]], model: Any
-) -> list[int]:
+def choose_unlikely(candidates: Sequence[Sequence[TextRecord]], model: Any) -> list[int]:
     """Choose of each canary's candidates the one that a text target `model` finds least likely."""
     x = np.empty(sum(map(len, candidates)), dtype=object)
     x[:] = [record for group in candidates for record in group]

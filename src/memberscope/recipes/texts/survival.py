@@ -109,7 +109,11 @@ def check_survival(
         for one, other, passage in zip(scored, trained, passages, strict=True)
     ]
     counts = Counter(fates)
-    lengths = [len(passage.ids) for passage, fate in zip(passages, fates) if fate == "survives"]
+    lengths = [
+        len(passage.ids)
+        for passage, fate in zip(passages, fates, strict=True)
+        if fate == "survives"
+    ]
     return Survival(
         len(passages),
         counts["lost"],
