@@ -309,12 +309,10 @@ class _Drawing:
         return []
 
     def _iterate_suffixes(self, n: int) -> Iterator[str]:
-        """Yield the texts that canaries may end with."""
+        """Give the texts that canaries may end with: at most `n`, or all unused tokens left."""
         if self.is_new:
-            yield from self.unused
-            return
-        for _ in range(n):
-            yield self.source.draw_text(self.settings.suffix_tokens)
+            return self.unused
+        return (self.source.draw_text(self.settings.suffix_tokens) for _ in range(n))
 
     def _is_wanted(self, ids: tuple[int, ...]) -> bool:
         """Tell whether the ids of a suffix are new, and one unused token where that is wanted."""

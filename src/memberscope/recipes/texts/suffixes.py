@@ -28,12 +28,20 @@ class SuffixSource:
     def __post_init__(self) -> None:
         """List the tokens that are neither special nor a part of a character."""
         special = set(getattr(self.tokenizer, "all_special_ids", ()))
-        self.ids = [k for k in sorted(self.tokenizer.get_vocab().values()) if k not in special]
+        known = sorted(self.tokenizer.get_vocab().values())
+        self.ids = np.array([k for k in known if k not in special])
 
     def draw_text(self, n_tokens: int) -> str:
-        """Draw a text of tokens that are each as likely as any other."""
-        ids = self.rng.choice(self.ids, n_tokens)
-        return write_tokens(self.tokenizer, ids.tolist())
+        """Draw a text of tokens that are each as likely as any other; empty if none is a text."""
+        ids: list[int] = []
+        for _ in range(100 * n_tokens):
+            one = int(self.rng.choice(self.ids))
+            # Parts of characters and spaces alone are no text of their own
+            if write_tokens(self.tokenizer, [one]):
+                ids.append(one)
+            if len(ids) == n_tokens:
+                return write_tokens(self.tokenizer, ids)
+        return ""
 
     def iterate_unused(self) -> Iterator[str]:
         """Yield texts of single tokens that are not in `used`, in a random order."""
