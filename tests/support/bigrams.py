@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def fit_bigrams(
     firsts: Counter[str] = Counter()
     for text in texts:
         words = text.split()
-        pairs.update(zip(words[:-1], words[1:], strict=True))
+        pairs.update(pairwise(words))
         firsts.update(words[:-1])
 
     def score(records: list[TextRecord]) -> list[Any]:

@@ -138,7 +138,7 @@ def test_own_canaries_are_checked_on_their_way_to_the_training(tokenizer):
 def test_a_tokenizer_that_loses_canaries_is_refused_with_their_number():
     tokenizer = build_tokenizer()
     own = [f"w1 w2 w{k}" for k in range(10)] + ["w1 w2 secret", "w3 7319"]
-    with pytest.raises(InputError, match="Expected 12 canaries .* got 2 lose text"):
+    with pytest.raises(InputError, match="reads as they are, got 2 lose text"):
         draw_text_canaries(["w1 w2"], tokenizer, CanarySettings(kind="own"), own=own)
     found = check_survival(own, own, tokenizer)
     assert (found.n, found.lost, found.cut, found.fewest, found.most) == (12, 2, 0, 3, 3)
