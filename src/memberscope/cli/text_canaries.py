@@ -215,7 +215,7 @@ def _check_training_file(kept: CanaryRecord, path: Path) -> None:
 
 def _ask_models(kept: CanaryRecord, options: ScoreOptions) -> TokenSignals:
     """Ask the trained model, and the one before it if there is one, about the canaries."""
-    from memberscope.signals.tokens import collect_tokens
+    from memberscope.signals import collect_tokens
     from memberscope.targets import load_target, make_text_records
 
     records = make_text_records([one.scored for one in kept.canaries], ids=kept.ids)
@@ -260,7 +260,7 @@ def _read_stored(kept: CanaryRecord, path: Path, base: str | None) -> TokenSigna
     """
     import numpy as np
 
-    from memberscope.signals.tokens import check_tokens
+    from memberscope.signals import check_tokens
     from memberscope.targets.stored import read_token_file
     from memberscope.texts import TokenSignals
 
