@@ -190,7 +190,7 @@ def test_randomised_response_of_the_claimed_epsilon_is_not_refuted(capsys):
     That may not refute anything.
     """
     from memberscope.auditing import compute_privacy_bounds
-    from memberscope.cli.commands.canaries import report_refutation
+    from memberscope.cli.epsilon_words import report_refutation
 
     doubts = 0
     for seed in range(10):

@@ -30,6 +30,7 @@ from memberscope.auditing.documents.result import (
     Result,
 )
 from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_privacy_bounds
+from memberscope.auditing.estimates.extraction import estimate_extraction
 from memberscope.auditing.estimates.strongest import STRONGEST
 from memberscope.auditing.gate import (
     BASELINE,
@@ -53,6 +54,12 @@ from memberscope.auditing.resume import (
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.subject.texts import make_text_subject
+from memberscope.auditing.text_canaries import (
+    RepeatedCanaries,
+    TextCanaryScores,
+    describe_group_bounds,
+    score_text_canaries,
+)
 from memberscope.auditing.verdict.recheck_controls import recompute_controls
 from memberscope.auditing.verdict.recompute import (
     judge_again,
@@ -71,8 +78,8 @@ from memberscope.auditing.verify_document import (
 
 __all__ = [
     "AttackScores",
-    "BASELINE",
     "AuditArrays",
+    "BASELINE",
     "BaselineOutcome",
     "COMPARISON_FORMAT",
     "CanaryDesign",
@@ -89,9 +96,11 @@ __all__ = [
     "NotRun",
     "Plan",
     "Policy",
+    "RepeatedCanaries",
     "Result",
     "STRONGEST",
     "Subject",
+    "TextCanaryScores",
     "Training",
     "WaivedFinding",
     "Waiver",
@@ -104,15 +113,17 @@ __all__ = [
     "complete_plan",
     "compute_privacy_bounds",
     "conclude_gate",
+    "describe_group_bounds",
     "design_canary_audit",
+    "estimate_extraction",
     "find_other_audit",
     "hash_ids",
     "is_refuted",
     "judge_again",
     "judge_against_baseline",
     "list_bundled_policies",
-    "load_policy",
     "load_attack_file",
+    "load_policy",
     "make_signals_subject",
     "make_subject",
     "make_text_subject",
@@ -127,6 +138,7 @@ __all__ = [
     "restore_ranking",
     "resume_audit",
     "run_canary_audit",
+    "score_text_canaries",
     "show_gate",
     "verify_arrays",
     "verify_frontier",

@@ -18,6 +18,7 @@ from memberscope.auditing.documents.diagnostics import (
     DetectableRate,
     Diagnostics,
     EndpointDeclaration,
+    ExtractionSummary,
     LeadingAttack,
     OverlapSummary,
     ParameterRatio,
@@ -27,12 +28,18 @@ from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.result import AuditArrays, ExposedRecord
 from memberscope.auditing.estimates import diagnostics
 from memberscope.auditing.estimates.estimates import list_small_groups
+from memberscope.auditing.estimates.extraction import (
+    SUFFIX,
+    describe_extraction,
+    estimate_extraction,
+)
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
 from memberscope.auditing.scoring.score_targets import summarise_targets
 from memberscope.auditing.subject.texts import measure_text_lengths
 from memberscope.facts import read_target_facts
 from memberscope.statistics import smallest_fpr
+from memberscope.targets import MaskedLMTarget
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.texts import list_texts
 from memberscope.types import Access, Estimate
@@ -58,6 +65,7 @@ def collect_diagnostics(
         rules = select_reference_rules(subject.target)
         fidelity = rules.measure_fidelity(got.references, subject)
         vulnerability = summarise_vulnerability(plan, got, arrays, ranking)
+    extraction = _estimate_extraction(plan, got)
     return Diagnostics(
         n_members=int(member.sum()),
         n_non_members=int((~member).sum()),
@@ -67,7 +75,12 @@ def collect_diagnostics(
         ),
         groups_too_small=list_small_groups(arrays, settings.fprs),
         minimum_detectable_tpr=power,
-        notes=[*subject.notes, *got.notes, *_describe_length_detectors(plan, got, arrays)],
+        notes=[
+            *subject.notes,
+            *got.notes,
+            *_describe_length_detectors(plan, got, arrays),
+            *describe_extraction(extraction),
+        ],
         units=_count_units(got, plan),
         train_accuracy=None if learned is None else learned.train,
         test_accuracy=None if learned is None else learned.test,
@@ -84,6 +97,7 @@ def collect_diagnostics(
         vulnerability=vulnerability,
         overlap=_summarise_overlap(got, plan),
         targets=summarise_targets(plan, got, estimates, settings),
+        extraction=extraction,
         searches=summarise_spent_queries(got.measured),
     )
 
@@ -97,6 +111,21 @@ def _describe_length_detectors(plan: Plan, got: Collected, arrays: AuditArrays) 
     scores = {entry.attack: entry.scores for entry in arrays.scored if entry.declared}
     lengths = measure_text_lengths(texts)
     return find_length_detectors(scores, lengths, arrays.member, unit=arrays.unit)
+
+
+def _estimate_extraction(plan: Plan, got: Collected) -> ExtractionSummary | None:
+    """Estimate how many texts the model would write out; None where that is not known."""
+    # The product of a masked model's probabilities is not the chance that it writes the text
+    if got.tokens is None or isinstance(got.subject.target, MaskedLMTarget):
+        return None
+    subject = got.subject
+    return estimate_extraction(
+        got.tokens,
+        subject.member,
+        suffix_tokens=SUFFIX,
+        unit=subject.unit_codes,
+        confidence=plan.confidence,
+    )
 
 
 def _count_units(got: Collected, plan: Plan) -> UnitCounts | None:

@@ -12,7 +12,21 @@ from memberscope.recipes.fleet.membership_design import (
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
 from memberscope.recipes.precision import ProductRates, measure_product_rates, with_precision
 from memberscope.recipes.sklearn import SklearnRecipe
-from memberscope.recipes.texts import CausalLMRecipe, FineTuning, LoRA
+from memberscope.recipes.texts import (
+    CanaryRecord,
+    CanarySettings,
+    CausalLMRecipe,
+    DrawnCanaries,
+    FineTuning,
+    LoRA,
+    Survival,
+    TextCanary,
+    check_survival,
+    draw_text_canaries,
+    plant_text_canaries,
+    read_canary_record,
+    write_text_record,
+)
 from memberscope.recipes.torch.losses import Distilling, HighEntropy, RelaxLossObjective
 from memberscope.recipes.torch.recipe import TorchRecipe
 from memberscope.recipes.torch.settings import SGD, Adam, EarlyStoppingSettings, Steps
@@ -21,7 +35,10 @@ from memberscope.recipes.worst_case_canaries import COPY, GROUP, NATURAL, plant_
 __all__ = [
     "Adam",
     "COPY",
+    "CanaryRecord",
+    "CanarySettings",
     "CausalLMRecipe",
+    "DrawnCanaries",
     "Distilling",
     "EarlyStoppingSettings",
     "Execution",
@@ -39,18 +56,25 @@ __all__ = [
     "SGD",
     "SklearnRecipe",
     "Steps",
+    "Survival",
+    "TextCanary",
     "TorchRecipe",
     "TrainingJob",
     "as_recipe",
     "build_balanced_design",
     "check_design",
+    "check_survival",
     "draw_canaries",
     "draw_canary_rows",
+    "draw_text_canaries",
     "load_recipe",
     "measure_product_rates",
     "plant_canaries",
+    "plant_text_canaries",
     "prove_epsilon",
+    "read_canary_record",
     "read_design",
     "train_fleet",
     "with_precision",
+    "write_text_record",
 ]

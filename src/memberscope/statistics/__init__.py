@@ -41,6 +41,11 @@ from memberscope.statistics.epsilon.one_run import (
 )
 from memberscope.statistics.epsilon.one_run_canaries import epsilon_from_one_run
 from memberscope.statistics.epsilon.one_run_fdp import epsilon_one_run_fdp
+from memberscope.statistics.exposure import (
+    ExposureSummary,
+    compute_exposure,
+    summarise_exposure,
+)
 from memberscope.statistics.fold_ranks import ranks_for_lower_limit, ranks_within_fold
 from memberscope.statistics.intervals import (
     DESCRIPTIVE,
@@ -93,6 +98,7 @@ __all__ = [
     "ConfusionCounts",
     "DESCRIPTIVE",
     "EffectiveSizes",
+    "ExposureSummary",
     "Interval",
     "LikelihoodRatio",
     "OperatingPoint",
@@ -110,6 +116,7 @@ __all__ = [
     "can_resolve_fpr",
     "clopper_pearson",
     "cluster_sides",
+    "compute_exposure",
     "correlate_estimates",
     "count_non_member_blocks",
     "count_right_guesses",
@@ -151,6 +158,7 @@ __all__ = [
     "shared_resamples",
     "simultaneous_confidence",
     "smallest_fpr",
+    "summarise_exposure",
     "threshold_rates",
     "tpr_at_fpr",
     "tpr_lower",

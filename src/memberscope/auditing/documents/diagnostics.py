@@ -287,6 +287,29 @@ class ModelDescription:
     source: Literal["model", "endpoint", "signals"] = "model"
 
 
+@dataclass(frozen=True)
+class ExtractionRate:
+    """Share of the records whose suffix is sampled in `n` tries, on each side."""
+
+    n: int
+    members: ValueWithLimits
+    non_members: ValueWithLimits
+
+
+@dataclass(frozen=True)
+class ExtractionSummary:
+    """How many texts a language model would write out, with probability at least `p`.
+
+    `suffix_tokens` are the last tokens that must be produced, null for all that are scored.
+    """
+
+    p: float
+    suffix_tokens: int | None
+    confidence: float
+    method: str
+    rates: list[ExtractionRate]
+
+
 class EndpointDeclaration(BaseModel):
     """What was declared of the endpoint that was audited; what was not is left out."""
 
@@ -338,6 +361,7 @@ class Diagnostics(BaseModel):
     vulnerability: VulnerabilitySummary | None = None
     overlap: OverlapSummary | None
     targets: TargetsSummary | None
+    extraction: ExtractionSummary | None = None
     searches: dict[str, SpentQueries]
 
     @model_serializer(mode="wrap")

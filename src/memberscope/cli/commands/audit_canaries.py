@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from memberscope.cli.commands.canaries import format_bound, report_refutation
+from memberscope.cli.epsilon_words import format_bound, report_refutation
 from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.options.table import CANARY_KIND

@@ -2,82 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from memberscope.cli.app import add_verb, build_group
+from memberscope.cli.epsilon_words import format_bound, refutes_claim, report_refutation
+from memberscope.cli.options.canaries import ExportOptions, ScoreOptions
 from memberscope.cli.options.commands import take_options
-from memberscope.cli.options.rows import add_argument, add_option
-from memberscope.cli.options.table import CANARY_KIND, LABEL
+from memberscope.cli.options.table import CANARY_KIND
 from memberscope.cli.output import print_line
+from memberscope.cli.text_canaries import (
+    export_text_canaries,
+    is_text_export,
+    is_text_record,
+    score_text_canaries,
+)
 from memberscope.errors import InputError
 
 if TYPE_CHECKING:
-    from memberscope.auditing import EpsilonBound
     from memberscope.targets.tables import Columns
 
 app = build_group("Plant canaries in a training run, and bound epsilon by them.")
-
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """The options of `canaries export`."""
-
-    members: Path = add_option("Training records: .csv or .npz.")
-    pool: Path = add_option("Records that trained nothing, in the same columns.")
-    number: int = add_option(
-        "Canaries to draw from the pool; half of them, by coins, are trained on.", default=1000
-    )
-    kind: str = add_option(
-        "What the canaries are: natural, or mislabelled for the worst case.", default=CANARY_KIND
-    )
-    label: str = add_option("The column of labels.", default=LABEL)
-    seed: int | None = add_option(
-        "Seed of the coins, for a run that can be repeated; a proof wants the system's randomness.",
-        default=None,
-        shown="the system's randomness",
-    )
-    out: Path = add_option("The folder to write.", default=Path("canaries"))
-
-
-@dataclass(frozen=True)
-class ScoreOptions:
-    """The options of `canaries score`."""
-
-    result: Path = add_argument("The folder of an audit of canaries, in against out.")
-    attack: str = add_option(
-        "Whose scores; choose it before you look. It may learn from no known records.",
-        default="logit",
-    )
-    delta: float = add_option("Delta of the guarantee.", default=1e-5)
-    confidence: float = add_option("Confidence of the bounds.", default=0.95)
-    claimed: float | None = add_option(
-        "Epsilon that the training claims; exit 1 if it is refuted.", default=None
-    )
 
 
 @take_options(ExportOptions)
 def export_canaries(options: ExportOptions) -> None:
     """Write train (members and the canaries that are in), in and out.
 
-    Train on the first, and audit the second against the third with `--coins`.
+    Train on the first, and audit the second against the third with `--coins`. Of texts, keep
+    planted.json too, and score the canaries with it.
     """
     import secrets
 
+    coins = secrets.randbits(64) if options.seed is None else options.seed
+    if is_text_export(options):
+        return export_text_canaries(options, coins)
+    return _export_table_canaries(options, coins)
+
+
+def _export_table_canaries(options: ExportOptions, coins: int) -> None:
+    """Write the tables of canaries that classify.
+
+    Raises:
+        InputError: The tables do not fit together, or options are about texts.
+    """
     import numpy as np
 
     from memberscope.recipes import draw_canary_rows
 
-    members, pool, label, number = (
-        options.members,
-        options.pool,
-        options.label,
-        options.number,
-    )
-    out = options.out
+    members, pool, label = options.members, options.pool, options.label
+    out, number = options.out, 1000 if options.number is None else options.number
+    kind: Any = options.kind or CANARY_KIND
+    if pool is None:
+        raise InputError(
+            "Expected --pool, records that trained nothing to draw canaries from, got none. Give "
+            "it, or --task text for texts."
+        )
     given, others = _read_table_as_written(members), _read_table_as_written(pool)
     if set(given) != set(others):
         raise InputError(
@@ -90,8 +72,7 @@ def export_canaries(options: ExportOptions) -> None:
             "--label."
         )
     classes, codes = np.unique(np.concatenate([given[label], others[label]]), return_inverse=True)
-    coins = secrets.randbits(64) if options.seed is None else options.seed
-    found = draw_canary_rows(codes[len(given[label]) :], number, options.kind, coins, len(classes))  # type: ignore[arg-type]
+    found = draw_canary_rows(codes[len(given[label]) :], number, kind, coins, len(classes))
     planted = {name: column[found.rows] for name, column in others.items()} | {
         label: classes[found.y]
     }
@@ -121,6 +102,11 @@ def score_canaries(options: ScoreOptions) -> None:
     from memberscope.auditing import compute_privacy_bounds
     from memberscope.reports import read_arrays, read_result
 
+    if is_text_record(options.result):
+        bounds = score_text_canaries(options)
+        if options.claimed is not None and refutes_claim(bounds, options.claimed):
+            raise typer.Exit(1)
+        return
     found, arrays = read_result(options.result), read_arrays(options.result)
     if found.plan.assignment != "independent_coins":
         raise InputError(
@@ -143,36 +129,6 @@ def score_canaries(options: ScoreOptions) -> None:
         print_line(format_bound(bound))
     if options.claimed is not None and report_refutation(bounds, options.claimed):
         raise typer.Exit(1)
-
-
-def format_bound(bound: EpsilonBound) -> str:
-    """Write a bound in a sentence or two."""
-    return (
-        f"epsilon >= {bound.epsilon:.3f} at delta {bound.delta:g}, {bound.confidence:.0%} "
-        f"confidence ({bound.form}: {bound.right} of "
-        f"{bound.guesses} guesses about {bound.m} canaries right; at most {bound.most:.2f} could "
-        f"be shown). Assumes {bound.assumes}."
-    )
-
-
-def report_refutation(bounds: list[EpsilonBound], claimed: float) -> bool:
-    """Tell whether the bounds refute the claimed epsilon, and print it.
-
-    The f-DP form holds for mechanisms like the Gaussian one alone, so it may only cast doubt.
-    """
-    from memberscope.auditing import is_refuted
-
-    found = is_refuted(bounds, claimed)
-    print_line(
-        f"REFUTED: epsilon {claimed:g} is claimed."
-        if found
-        else f"Not refuted: epsilon {claimed:g} is claimed."
-    )
-    if not found and any(bound.epsilon > claimed for bound in bounds):
-        print_line(
-            "In doubt: no mechanism whose trade-off curve is a Gaussian one's has that epsilon."
-        )
-    return found
 
 
 def _read_table_as_written(path: Path) -> Columns:
