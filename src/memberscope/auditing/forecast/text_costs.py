@@ -10,6 +10,7 @@ import numpy as np
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.forecast.time_model import Timings
 from memberscope.auditing.subject.subject import Subject
+from memberscope.auditing.verdict.conclusion import UNDERSTATED
 from memberscope.facts import read_recipe_facts, read_target_facts
 
 FLEETS = (2, 4, 8)
@@ -117,7 +118,7 @@ def describe_understatement(costs: Sequence[ReferenceCost]) -> str:
     """
     two = next((cost for cost in costs if cost.n_models == 2), None)
     spent = "" if two is None else f"; two cost {_describe_cost(two)}"
-    return f"Leakage is likely understated, as no reference fine-tune was trained{spent}."
+    return f"{UNDERSTATED}{spent}."
 
 
 def _describe_cost(cost: ReferenceCost) -> str:

@@ -19,6 +19,8 @@ from memberscope.types import Access, Attack, Estimate, Finding
 # Words in the rule of a finding by which the reason knows it
 POWERLESS = "no model could have failed"
 ON_BOTH_SIDES = "stand on both sides"
+# How the end of a reason begins where a language model was audited without reference models
+UNDERSTATED = "Leakage is likely understated, as no reference fine-tune was trained"
 SHARED_RECORDS = "shared records"
 # How a reason begins
 FAILED = "Failed: "

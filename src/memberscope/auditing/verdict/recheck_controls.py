@@ -14,6 +14,7 @@ from memberscope.auditing.scoring.null_control import find_pseudo_members, judge
 from memberscope.types import Bools, Floats
 
 CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
+CLASSES_ONLY = ("fitted",)  # texts have no classes that the answers could fit
 
 
 def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
@@ -25,7 +26,8 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
     numbers only.
     """
     # Taking a control out must not be a way round it
-    absent = [name for name in CONTROLS if name not in result.controls]
+    left_out = CLASSES_ONLY if result.plan.task == "text" else ()
+    absent = [name for name in CONTROLS if name not in (*result.controls, *left_out)]
     if absent:
         return [f"the {name} control is missing" for name in absent]
     controls = result.controls
@@ -40,7 +42,7 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
         return ["the references control counts more models than the threat model"]
     return [
         *_recheck_direction(controls["direction"], controls["blind"], arrays),
-        *_recheck_fitted(controls["fitted"], arrays),
+        *(_recheck_fitted(controls["fitted"], arrays) if "fitted" in controls else ()),
         *_recheck_null(controls["null"], arrays),
         *_recheck_blind(controls["blind"]),
         *_recheck_overlap(controls["overlap"], result, arrays),

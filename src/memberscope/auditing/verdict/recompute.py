@@ -37,6 +37,7 @@ from memberscope.auditing.estimates.strongest import (
     list_lower_confidences,
 )
 from memberscope.auditing.scoring.score_targets import summarise_spread
+from memberscope.auditing.verdict.conclusion import UNDERSTATED
 from memberscope.auditing.verdict.judge import Judgement, judge_audit
 from memberscope.types import Estimate
 
@@ -382,7 +383,7 @@ def judge_again(
             why = f"The blind control was not judged at {100 * untried[0]:.3g}% false positives. Audit again with this policy."
             controls["blind"] = replace(blind, passed=None, why=why)
     ranking = ranking or build_ranking(arrays, plan.threat.access)
-    return judge_audit(
+    judgement = judge_audit(
         plan,
         arrays,
         ranking,
@@ -391,3 +392,15 @@ def judge_again(
         result.not_run,
         model=result.diagnostics.model,
     )
+    # What references would cost is not in the scores, and stands at the end of the reason
+    return replace(judgement, reason=judgement.reason + _read_understatement(result))
+
+
+def _read_understatement(result: Result) -> str:
+    """Read the end of the reason that says what missing references hide, if anything does."""
+    place = result.reason.find(f" {UNDERSTATED}")
+    if place >= 0:
+        return result.reason[place:]
+    # Leaving the sentence out must not be a way round it
+    bare = result.plan.task == "text" and "references" not in result.controls
+    return f" {UNDERSTATED}." if bare else ""
