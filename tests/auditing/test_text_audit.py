@@ -6,11 +6,12 @@ import pytest
 from language_models import draw_texts, make_text_target
 
 import memberscope
-from memberscope.auditing import Plan
+from memberscope.auditing import Plan, Policy, verify_result
 from memberscope.auditing.documents.plan import fit_plan_to_task
+from memberscope.auditing.documents.policy import AucClaim
 from memberscope.cli.main import run
 from memberscope.errors import InputError
-from memberscope.types import Access, ThreatModel, list_access_levels
+from memberscope.types import Access, Needs, SignalSpec, ThreatModel, list_access_levels
 
 MEMBERS, OTHERS = draw_texts(400, 1), draw_texts(400, 2)
 WHOLE = ThreatModel(access=Access.VOCABULARY)
@@ -68,6 +69,29 @@ def test_what_only_classes_have_falls_away_with_a_reason(leaky):
 
 def test_requirements_of_classes_are_not_asked_of_texts(leaky):
     assert not [f for f in leaky.findings if f.claim.startswith("The policy requires the attack")]
+
+
+def test_a_stored_result_is_verified_and_says_that_leakage_is_understated(leaky, clean):
+    for result in (leaky, clean):
+        judgement = verify_result(result, result.arrays)
+        assert judgement.reason == result.reason
+        assert "no reference fine-tune was trained" in judgement.reason
+    cut = clean.reason.partition(" Leakage is likely")[0]
+    with pytest.raises(InputError, match="other findings"):
+        verify_result(clean.model_copy(update={"reason": cut}), clean.arrays)
+
+
+def test_a_required_attack_stands_for_the_same_one_on_texts(leaky):
+    policy = Policy("own", max_auc=(AucClaim(0.9),), require=("gap", "rmia"))
+    findings = verify_result(leaky, leaky.arrays, policy).findings
+    missing = [f.attack for f in findings if f.claim.startswith("The policy requires the attack")]
+    assert missing == ["rmia_gamma1_t1"]
+    plan = fit_plan_to_task(Plan(attacks=("loss", "lira", "rmia", "base")), "text")
+    assert plan.attacks == ("loss", "lira", "rmia_gamma1_t1", "base_t1")
+
+
+def test_the_one_class_of_texts_is_no_group(leaky):
+    assert not [name for name in leaky.diagnostics.groups_too_small if name.startswith("class")]
 
 
 def test_the_blind_control_reads_the_texts(leaky):
@@ -155,3 +179,25 @@ def test_a_changed_copy_is_a_query_more(leaky):
     assert (areas["loss"].queries, areas["lowercase"].queries) == (1, 2)
     # Each record, each in lower case, and some twice; the base model is the adversary's own
     assert leaky.cost.queries == 800 + 800 + 32
+
+
+def test_an_attack_sees_the_vocabulary_only_where_it_is_granted():
+    seen = {}
+
+    class Peek:
+        version = 1
+
+        def __init__(self, name, access):
+            self.name = name
+            self.needs = Needs(access, ("tokens",), SignalSpec("tokens"), tasks=("text",))
+
+        def score(self, evidence, rng):
+            seen[self.name] = evidence.tokens.has_part("moments")
+            return evidence.tokens.mean_log_probability()
+
+    attacks = [
+        Peek("given", Access.TOKEN_PROBABILITIES),
+        Peek("whole", Access.VOCABULARY),
+    ]
+    memberscope.audit(make_text_target(), MEMBERS[:60], OTHERS[:60], threat=WHOLE, attacks=attacks)
+    assert seen == {"given": False, "whole": True}

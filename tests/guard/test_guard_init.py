@@ -113,7 +113,7 @@ def audited(folder: Path, model, plan: Plan = PLAN, policy: Policy | None = ROOM
 def few(monkeypatch):
     """Tests that are about something else take three attacks for the full set."""
     monkeypatch.setattr(
-        full, "list_attacks", lambda: {attack.name: attack for attack in find_attacks(FEW)}
+        full, "list_attacks", lambda task: {attack.name: attack for attack in find_attacks(FEW)}
     )
 
 
@@ -328,7 +328,7 @@ def test_a_restriction_that_an_attack_which_learns_breaks_is_not_served(monkeypa
     """
     names = ("gap", "boundary", "confidence", "confidence_per_class")
     monkeypatch.setattr(
-        full, "list_attacks", lambda: {attack.name: attack for attack in find_attacks(names)}
+        full, "list_attacks", lambda task: {attack.name: attack for attack in find_attacks(names)}
     )
     plan = replace(
         PLAN,

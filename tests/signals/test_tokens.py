@@ -11,7 +11,7 @@ from language_models import draw_texts, make_text_target, make_token_function
 from memberscope.errors import InputError, TargetError, UnmetNeedError
 from memberscope.signals import Store, check_tokens, collect_token_answers, collect_tokens
 from memberscope.targets import TokenFunctionTarget, make_text_records
-from memberscope.texts import Completion, TokenSignals, join_token_signals
+from memberscope.texts import Chat, Completion, TokenSignals, join_token_signals
 from memberscope.types import Access
 
 TEXTS = draw_texts(5, 0)
@@ -47,6 +47,28 @@ def test_sizes_are_those_of_the_scored_text():
     tokens = collect_tokens(make_text_target(), records)
     assert tokens.n_bytes.tolist() == [len(text) for text in TEXTS]
     assert tokens.zlib_bytes.tolist() == [len(zlib.compress(text.encode())) for text in TEXTS]
+
+
+def test_another_prefix_is_asked_for_again(tmp_path):
+    store, records = Store(tmp_path), make_text_records(TEXTS)
+
+    def measure(prefix):
+        function = lambda texts: [[-float(len(text.prompt))] for text in texts]  # noqa: E731
+        target = TokenFunctionTarget(function, prefix=prefix, digest="model")
+        known = TokenSignals(
+            np.arange(6), np.full(5, -1.0), n_bytes=np.ones(5), zlib_bytes=np.ones(5)
+        )
+        return collect_tokens(target, records, ("recall",), store=store, known=known)
+
+    assert measure("One. ").copies["recall"].tolist() == [-5.0] * 5
+    assert measure("Another. ").copies["recall"].tolist() == [-9.0] * 5
+
+
+@pytest.mark.parametrize("messages", [(("user", "a b"),), (("assistant", "a"), ("user", "b"))])
+def test_a_prefix_that_would_be_scored_is_refused(messages):
+    records = make_text_records([Chat(messages)])
+    with pytest.raises(UnmetNeedError, match="all messages are scored"):
+        collect_tokens(make_text_target(prefix="Another. "), records, ("recall",))
 
 
 def test_each_part_is_asked_for_once_and_kept(tmp_path):

@@ -232,6 +232,7 @@ __all__ = [
     "compute_ngram_coverage",
     "compute_token_features",
     "find_attacks",
+    "find_counterpart",
     "is_attack",
     "is_shipped",
     "is_signal",
@@ -266,6 +267,26 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
         # A bundled attack keeps its name: another package cannot silently replace it
         found.setdefault(attack.name, attack)
     return found
+
+
+def find_counterpart(attack: Attack, task: Task) -> Attack | None:
+    """Find the bundled attack that is the same on models of a task, with settings that suit them.
+
+    None if there is none, or if the attack itself runs on them.
+
+    >>> find_counterpart(RMIA(), "text").name, find_counterpart(Gap(), "text")
+    ('rmia_gamma1_t1', None)
+    """
+    if task in attack.needs.tasks:
+        return None
+    found = (
+        one
+        for one in list_attacks(task).values()
+        if type(one) is type(attack)
+        and task in one.needs.tasks
+        and one.name.startswith(f"{attack.name}_")
+    )
+    return next(found, None)
 
 
 @cache

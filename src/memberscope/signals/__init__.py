@@ -28,6 +28,7 @@ from memberscope.signals.texts import (
     collect_tokens,
     compute_losses,
     explain_missing_part,
+    hide_vocabulary,
 )
 from memberscope.signals.views import check_view, transform_view
 
@@ -49,6 +50,7 @@ __all__ = [
     "digest_records",
     "encode_in_domain",
     "explain_missing_part",
+    "hide_vocabulary",
     "is_measured",
     "measure_signal",
     "reduce_outputs",

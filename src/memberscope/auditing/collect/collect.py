@@ -66,6 +66,7 @@ from memberscope.signals import (
     collect_outputs,
     collect_token_answers,
     explain_missing_part,
+    hide_vocabulary,
     is_measured,
 )
 from memberscope.targets.wrappers import find_metered_target
@@ -172,6 +173,8 @@ class Collected:
                         SignalSpec("tokens", views=(part,)), explain_missing_part(part)
                     )
                 )
+        if level.access < Access.VOCABULARY:
+            tokens = hide_vocabulary(tokens)
         return replace(self.evidence[level], signal="tokens", tokens=tokens)
 
     @property

@@ -24,6 +24,7 @@ from memberscope.signals import (
     Store,
     build_single_stage,
     collect_tokens,
+    hide_vocabulary,
     measure_signal,
 )
 from memberscope.texts import TokenSignals
@@ -263,7 +264,9 @@ def add_token_features(
     """Add the features of the target's tokens, which were asked for, if an attack reads them."""
     if tokens is None or not _needs_features(schedule):
         return measured
-    features = {SignalSpec("token_features"): build_single_stage(compute_token_features(tokens))}
+    # The attack runs where given tokens' log-probabilities are all that is shown
+    found = compute_token_features(hide_vocabulary(tokens))
+    features = {SignalSpec("token_features"): build_single_stage(found)}
     return replace(measured, found=measured.found | features)
 
 

@@ -74,7 +74,8 @@ def run_direction_control(
     if not wrong and not below:
         return Control(
             True,
-            "Neither the accuracy nor an attack points to non-members in place of members.",
+            f"{'No' if right is None else 'Neither the accuracy nor an'} attack points to non-members "
+            "in place of members.",
             value,
             low,
             high,

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from memberscope import _check
-from memberscope.attacks import find_attacks, is_shipped, list_attacks
+from memberscope.attacks import find_attacks, find_counterpart, is_shipped, list_attacks
 from memberscope.auditing.documents.effort import EFFORTS, Effort, SearchBudget
 from memberscope.auditing.documents.plan_document import (
     Assignment,
@@ -373,7 +373,7 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
     """Fit a plan to the task of the target.
 
     The access that was granted becomes the corresponding level of the task, and where no attacks
-    were named they are those of the task.
+    were named they are those of the task. A named attack that has other settings there gets them.
 
     >>> fit_plan_to_task(Plan(), "text").threat.access.word
     'token_probabilities'
@@ -385,7 +385,9 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
     if plan.attacks[: len(usual)] == usual:
         attacks = (*list_attacks(task), *plan.attacks[len(usual) :])
     else:
-        attacks = plan.attacks
+        suited = [(one, find_counterpart(one, task)) for one in plan.find(plan.attacks)]
+        names = [one.name if other is None else other.name for one, other in suited]
+        attacks = tuple(dict.fromkeys(names))
     tried = () if plan.restrictions == Plan.restrictions else plan.restrictions
     return replace(
         plan,

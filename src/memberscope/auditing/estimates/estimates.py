@@ -57,7 +57,13 @@ def list_small_groups(arrays: AuditArrays, fprs: tuple[float, ...] = ()) -> list
     ['sex=f at 1%', 'sex=m at 1%']
     """
     groups = dict(iterate_groups(arrays))
-    every = [f"{name}={value}" for name, values in arrays.group_values.items() for value in values]
+    every = [
+        f"{name}={value}"
+        for name, values in arrays.group_values.items()
+        # One class is everything
+        if name != "class" or len(values) > 1
+        for value in values
+    ]
     found = [name for name in every if name not in groups]
     for fpr in fprs:
         short = [

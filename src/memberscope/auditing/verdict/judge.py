@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil, log
 
+from memberscope.attacks import find_counterpart
 from memberscope.auditing.documents.diagnostics import DetectableRate, ModelDescription
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import AucClaim, EpsilonClaim
@@ -28,7 +29,7 @@ from memberscope.auditing.verdict.conclusion import (
 from memberscope.auditing.verdict.model_advice import ServingSetting, advise_on_leak, choose_limits
 from memberscope.auditing.verdict.power import compute_audit_power
 from memberscope.statistics import holm
-from memberscope.types import Estimate, Finding, Verdict
+from memberscope.types import Attack, Estimate, Finding, Verdict
 
 RULE = (
     "FAIL if a model that keeps the limit of {limit} would show a value as high as this with a "
@@ -373,9 +374,7 @@ def _find_missing_attacks(
                 advice,
             )
         )
-    # An attack on models of another task can be required of none of this one
-    foreign = {attack.name for attack in plan.list_foreign_attacks()}
-    for name in [name for name in plan.policy.require if name not in foreign]:
+    for name in _list_required_attacks(plan, plan.policy.require):
         if name not in ran:
             why = reasons.get(name, "it is not among the plan's attacks")
             findings.append(
@@ -402,6 +401,25 @@ def _find_missing_attacks(
                 )
             )
     return findings
+
+
+def _list_required_attacks(plan: Plan, required: Sequence[str]) -> list[str]:
+    """List the attacks that a policy requires of models of the plan's task.
+
+    One on models of another task stands for the same attack with the settings of this one, and is
+    left out where there is none.
+
+    >>> _list_required_attacks(Plan(task="text"), ("gap", "loss", "rmia"))
+    ['loss', 'rmia_gamma1_t1']
+    """
+    found = []
+    for attack in plan.find(tuple(required)):
+        suited: Attack | None = attack
+        if plan.task not in attack.needs.tasks:
+            suited = find_counterpart(attack, plan.task)
+        if suited is not None:
+            found.append(suited.name)
+    return list(dict.fromkeys(found))
 
 
 def _build_absent_finding(name: str, access: str, why: str, advice: str) -> Finding:

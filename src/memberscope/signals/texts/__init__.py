@@ -7,6 +7,7 @@ from memberscope.signals.texts.tokens import (
     collect_tokens,
     compute_losses,
     explain_missing_part,
+    hide_vocabulary,
     measure_token_features,
 )
 
@@ -17,6 +18,7 @@ __all__ = [
     "collect_tokens",
     "compute_losses",
     "explain_missing_part",
+    "hide_vocabulary",
     "measure_generations",
     "measure_token_features",
 ]

@@ -7,6 +7,7 @@ only where an attack reads them.
 
 from __future__ import annotations
 
+import hashlib
 import time
 import zlib
 from collections.abc import Callable, Sequence
@@ -91,7 +92,11 @@ class _Block:
 
     def ask(self, name: str, model: Target, texts: Sequence[TextRecord]) -> TokenSignals:
         """Ask a model about texts made from the block's, or take its answer from the store."""
-        spec, place = SignalSpec("tokens", views=(name,)), (self.rows.start, self.rows.stop)
+        place = (self.rows.start, self.rows.stop)
+        # What is put before a record is not in the digest of the records
+        prefix = read_target_facts(self.target).prefix if name == "recall" else None
+        told = () if not prefix else (hashlib.sha256(prefix.encode()).hexdigest(),)
+        spec = SignalSpec("tokens", views=(name, *told))
         key = None
         if self.store and model.digest:
             key = build_signal_key(model.digest, self.data, spec, place)
@@ -148,7 +153,17 @@ def measure_token_features(
     """
     parts: tuple[TokenPart, ...] = ("base",) if read_target_facts(target).base else ()
     tokens = collect_tokens(target, records, parts, progress=progress)
-    return build_single_stage(compute_token_features(tokens), 1)
+    return build_single_stage(compute_token_features(hide_vocabulary(tokens)), 1)
+
+
+def hide_vocabulary(signals: TokenSignals) -> TokenSignals:
+    """Leave out what log-probabilities of the given tokens alone do not show.
+
+    >>> one = np.array([-1.0])
+    >>> hide_vocabulary(TokenSignals(np.array([0, 1]), one, mean=one, variance=-one)).has_part("moments")
+    False
+    """
+    return replace(signals, mean=None, variance=None)
 
 
 def _add_part(part: TokenPart, signals: TokenSignals, block: _Block) -> TokenSignals:
@@ -176,12 +191,28 @@ def _add_part(part: TokenPart, signals: TokenSignals, block: _Block) -> TokenSig
         or (part == "recall" and not facts.prefix)
     ):
         raise UnmetNeedError(explain_missing_part(part))
+    if part == "recall" and any(_has_no_prompt(record) for record in block.texts):
+        raise UnmetNeedError(
+            "Expected chats that end with an answer of the assistant, got one of which all "
+            "messages are scored, a prefix before it among them. Leave out recall."
+        )
     changed = [
         lower_record(record) if part == "lowercase" else put_prefix(facts.prefix or "", record)
         for record in block.texts
     ]
     mean = block.ask(part, block.target, changed).mean_log_probability()
     return replace(signals, copies={**signals.copies, part: mean})
+
+
+def _has_no_prompt(record: TextRecord) -> bool:
+    """Tell whether all messages of a chat are scored, so that nothing can stand before them.
+
+    >>> _has_no_prompt(Chat((("user", "Hello"),))), _has_no_prompt("Hello")
+    (True, False)
+    """
+    return isinstance(record, Chat) and (
+        len(record.messages) < 2 or record.messages[-1][0] != "assistant"
+    )
 
 
 def explain_missing_part(part: TokenPart) -> str:
