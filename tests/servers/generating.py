@@ -6,9 +6,11 @@ unless a bias forces another one.
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import threading
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -127,7 +129,7 @@ class Generating:
     def tell_prompt(self, ids: list[int], document: dict[str, Any]) -> list[Any]:
         """vLLM's log-probabilities of a prompt: each token, and the most probable ones."""
         found: list[Any] = [None]
-        for before, token in zip(ids, ids[1:], strict=False):
+        for before, token in pairwise(ids):
             order = np.argsort(-TABLE[before])[: document.get("prompt_logprobs") or 0]
             entry = {
                 str(one): {"logprob": float(TABLE[before, one]), "rank": 1, "decoded_token": "t"}
@@ -169,8 +171,6 @@ class Generating:
             cut = [b"".join(parts[:2]), b"".join(parts[2:])]
         for place, piece in enumerate(cut):
             if place and self.gate is not None:
-                import asyncio
-
                 await asyncio.to_thread(self.gate.wait, 30)
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
