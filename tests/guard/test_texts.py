@@ -7,18 +7,22 @@ import http.client
 import json
 import re
 import threading
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from generating import Generating, generate, list_tops, name_token
 from guarded import Answer, guarded
+from language_models import draw_texts, make_text_target
 from text_server import TABLE, TextServer, score, tokenize
 from unruly import serving
 
+import memberscope
 from memberscope.errors import InputError, TargetError
 from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.guard.rewriting.event_streams import EventStream
+from memberscope.policygen.candidates import build_result_evidence
 from memberscope.targets import TextServerTarget
 from memberscope.wire import TextEndpoint
 
@@ -263,7 +267,9 @@ def test_each_prompt_spends_a_record_and_spellings_of_a_text_spend_the_same():
         answer = guard.ask("POST", COMPLETIONS, {"prompt": [*"abc"], "stream": True}, JSON)
         assert answer.status == 200 and "ratelimit" in answer.headers
         assert guard.ask("POST", COMPLETIONS, {"prompt": "d"}, JSON).status == 429
-        assert [event.records for event in guard.watched(7)] == [1, 1, 1, 1, 4, 3, 1]
+        seen = guard.watched(7)
+        assert [event.records for event in seen] == [1, 1, 1, 1, 4, 3, 1]
+        assert [event.status for event in seen] == [200, 200, 429, 429, 429, 200, 429]
     assert len(app.bodies) == 3
 
 
@@ -284,6 +290,27 @@ def test_events_pass_as_they_come():
         app.gate.set()
         assert len(events(b"data: {}\n\n" + response.read())) == 5
         connection.close()
+
+
+def test_a_client_that_leaves_a_stream_frees_its_place():
+    app = Generating()
+    app.gate = threading.Event()
+    try:
+        with serving(app) as upstream, guarded(upstream, policy()) as guard:
+            parts = urlsplit(guard.url)
+            connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+            connection.request("POST", COMPLETIONS, b'{"prompt": "a", "stream": true}', JSON)
+            response = connection.getresponse()
+            response.readline()
+            places = guard.guard.rules.admission.places
+            assert places._free == 63
+            response.close()
+            connection.close()
+            # The server still holds the rest of its answer back
+            assert [event.status for event in guard.watched(1)] == [499]
+            assert places._free == 64
+    finally:
+        app.gate.set()
 
 
 @pytest.mark.parametrize("fault", ["broken", "other", "whole", "gzip", "500"])
@@ -425,3 +452,10 @@ def test_events_do_not_depend_on_how_bytes_are_cut(end):
         assert b"".join(map(stream.feed, cut)) == expected, size
     with pytest.raises(TargetError):
         EventStream(lambda document: document, most=10).feed(b"data: " + b"1" * 20)
+
+
+def test_no_policy_is_chosen_from_an_audit_of_a_language_model():
+    members, others = draw_texts(60, 1), draw_texts(60, 2)
+    result = memberscope.audit(make_text_target(members), members, others, policy="demo")
+    with pytest.raises(InputError, match="one of a language model"):
+        build_result_evidence(result, Path("result.json"))

@@ -42,7 +42,7 @@ from memberscope.guard.asgi.refusals import (
     find_refusal_reason,
 )
 from memberscope.guard.asgi.streaming import StreamingSend, limit_receive, stream_answer
-from memberscope.guard.asgi.text_streams import EVENTS, EventSend
+from memberscope.guard.asgi.text_streams import EVENTS, EventSend, run_while_connected
 from memberscope.guard.asgi.trace import Trace
 from memberscope.guard.counters import Counters, Faulty
 from memberscope.guard.hashing.pseudonyms import Names
@@ -485,7 +485,7 @@ class QueryPipeline:
         passing = EventSend(send, events, list(trace.told))
         try:
             async with Turn(rules.admission.places, visit.loads, limits):
-                await stream_answer(
+                answering = stream_answer(
                     self.app,
                     rewrite_scope(scope, query.body, EVENTS),
                     replay_body(query.body, receive),
@@ -493,6 +493,7 @@ class QueryPipeline:
                     seconds=limits.passed_timeout,
                     record=lambda error: self.record_fault(trace, "upstream", error),
                 )
+                await run_while_connected(receive, answering, passing)
         except RequestRefused as refused:
             if refused.problem in AT_FAULT or refused.problem == "too-many-at-once":
                 await self._refund(rules, trace)

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from memberscope.guard.asgi.asgi_types import Headers, Message, Send
-from memberscope.guard.asgi.bodies import UnreadableAnswer, read_header, select_neutral_headers
+import asyncio
+from collections.abc import Coroutine
+
+from memberscope.guard.asgi.asgi_types import Headers, Message, Receive, Send
+from memberscope.guard.asgi.bodies import (
+    ClientDisconnected,
+    UnreadableAnswer,
+    read_header,
+    select_neutral_headers,
+)
 from memberscope.guard.asgi.streaming import StreamingSend
 from memberscope.guard.rewriting.event_streams import EventStream
 
@@ -20,6 +28,7 @@ class EventSend(StreamingSend):
         """Pass to `send`; `told` are further headers."""
         super().__init__(send, neutral=True)
         self._events, self._told = events, told
+        self.ended = False  # whether all of the answer was sent
 
     async def __call__(self, message: Message) -> None:
         """Pass one message on.
@@ -45,6 +54,7 @@ class EventSend(StreamingSend):
             found = part if self._events is None else self._events.feed(bytes(part))
             # Nothing is sent while an event is not whole
             if found or not more:
+                self.ended = not more
                 await self._send({**message, "body": found})
 
     def _require_events(self) -> None:
@@ -53,3 +63,33 @@ class EventSend(StreamingSend):
         coding = read_header(self.headers, b"content-encoding") or b"identity"
         if kind.strip().lower() != EVENTS or coding.strip().lower() != b"identity":
             raise UnreadableAnswer("an answer that is no stream of events")
+
+
+async def run_while_connected(
+    receive: Receive, answering: Coroutine[None, None, None], passing: EventSend
+) -> None:
+    """Run `answering` until it ends or the client leaves, for whom nothing more is generated.
+
+    `passing` is what it sends to.
+
+    Raises:
+        ClientDisconnected: The client left.
+    """
+    tasks = [asyncio.ensure_future(answering), asyncio.ensure_future(_wait_for_departure(receive))]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        # Servers tell of the end of a whole answer as of a client that leaves
+        if not tasks[0].done() and not passing.ended:
+            raise ClientDisconnected
+        await tasks[0]
+    finally:
+        for task in tasks:
+            task.cancel()
+        # What was cancelled gives its connection back before its place is free
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _wait_for_departure(receive: Receive) -> None:
+    """Wait until the client's connection ends."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
