@@ -34,6 +34,7 @@ from memberscope.auditing.verdict import (
     select_parts,
 )
 from memberscope.defences import BehindOutputs, parse_defence
+from memberscope.errors import InputError
 from memberscope.outputs import (
     LABEL,
     NONE,
@@ -236,6 +237,11 @@ def build_result_evidence(
 ) -> GuardEvidence:
     """Collect the evidence in an audit with its arrays."""
     plan, told = restore_plan(result), result.diagnostics
+    if plan.task == "text":
+        raise InputError(
+            "Expected an audit of a classifier, got one of a language model, for which no policy "
+            "is chosen. Write guard.toml by hand, as docs/guard.md shows."
+        )
     n_classes = len(told.class_sizes)
     # A search spends its own budget, so the guard must allow what the longest one asked
     asked = max([len(plan.views), *(entry.budget for entry in told.searches.values())])
@@ -243,10 +249,8 @@ def build_result_evidence(
     notes = []
     # Answers that vary tell more when asked again, which the audit's attackers did not do
     if "determinism" in result.controls and result.controls["determinism"].passed is False:
-        asked, notes = (
-            1,
-            [f"{result.controls['determinism'].why} So one answer a record is allowed."],
-        )
+        asked = 1
+        notes = [f"{result.controls['determinism'].why} So one answer a record is allowed."]
     endpoint = {} if told.endpoint is None else told.endpoint.model_dump(mode="json")
     levels = _collect_guard_levels(result, plan, endpoint)
     gaps = _list_result_gaps(result, plan, levels, accept_limited=accept_limited)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from guarded import guarded
 from real import ROOT, free_port
 
 from memberscope.errors import TargetError
+from memberscope.guard.policy.config import GuardPolicy, parse_guard_policy
 from memberscope.targets import TextServerTarget
 from memberscope.targets.http.texts.server_facts import tokenize_text
 from memberscope.texts import Chat, Completion
@@ -21,6 +24,7 @@ pytestmark = pytest.mark.skipif(
     not PYTHON.exists(),
     reason="needs llama.cpp's server in an environment of its own: run `sh tests/environment.sh texts --no-deps`",
 )
+JSON = {"content-type": "application/json"}
 TEXTS = [
     "The cat sat on the mat.",
     "Paris is the capital of France.",
@@ -114,3 +118,39 @@ def test_continuations_are_sampled_by_completions_and_chat(served):
         with TextServerTarget(endpoint(served[0], protocol)) as target:
             ((first, second),) = target.generate(["The cat sat on"], n=2, max_tokens=8, seed=0)
         assert first and second and first != second
+
+
+def test_behind_a_guard_forced_tokens_show_what_the_policy_shows(served):
+    url, _ = served
+    chat = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 4, "seed": 1}
+    chat |= {"temperature": 0, "logprobs": True, "top_logprobs": 3}
+    forced = {"prompt": "The capital of France is", "max_tokens": 1, "temperature": 0}
+    forced |= {"logprobs": 2, "logit_bias": [[260, 100]]}
+    with guarded(url, build_text_policy("none")) as guard:
+        raw = guard.ask("POST", "/v1/completions", forced, JSON).json["choices"][0]["logprobs"]
+    (bare,) = raw["content"]
+    with guarded(url, build_text_policy("top:1+round:1", logit_bias=True)) as guard:
+        told = guard.ask("POST", "/v1/completions", forced, JSON).json["choices"][0]["logprobs"]
+        ((entry,), top) = told["content"], bare["top_logprobs"][0]
+        assert entry["token"] == bare["token"] and entry["logprob"] == -9999.0
+        (shown,) = entry["top_logprobs"]
+        assert (shown["token"], shown["logprob"]) == (top["token"], round(top["logprob"], 1))
+    with guarded(url, build_text_policy("round:1")) as guard:
+        assert guard.ask("POST", "/v1/completions", forced, JSON).status == 400
+        assert guard.ask("POST", "/completion", {"prompt": "a", "n_probs": 3}, JSON).status == 404
+        for stream in (False, True):
+            answer = guard.ask("POST", "/v1/chat/completions", chat | {"stream": stream}, JSON)
+            assert answer.status == 200
+            found = [float(x) for x in re.findall(rb'"logprob":(-?[0-9.e-]+)', answer.body)]
+            assert len(found) >= 8 and found == [round(value, 1) for value in found]
+    with guarded(url, build_text_policy("label")) as guard:
+        for stream in (False, True):
+            answer = guard.ask("POST", "/v1/chat/completions", chat | {"stream": stream}, JSON)
+            assert answer.status == 200 and b'"logprob"' not in answer.body
+            assert re.search(rb'"content":"[^"]+"', answer.body)
+
+
+def build_text_policy(restrict: str, **texts: bool) -> GuardPolicy:
+    """A policy for a language model."""
+    serving = {"protocol": "openai", "texts": texts}
+    return parse_guard_policy({"serving": serving, "default": {"restrict": restrict}})

@@ -16,12 +16,16 @@ from memberscope.guard.asgi.bodies import SHORT, RequestBody, find_unfolded_boun
 from memberscope.guard.asgi.compiled_policy import Rules
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.request_parser import ParsedQuery
+from memberscope.guard.rewriting.text_exchange import TextExchange
+from memberscope.types import OutputDefence
 
 
 async def parse_query(
-    rules: Rules, visit: Visit, body: RequestBody, *, restricted: bool
+    rules: Rules, visit: Visit, body: RequestBody, defence: OutputDefence | None
 ) -> ParsedQuery:
     """Unfold a body and read its records; the visit learns how long it was unfolded.
+
+    The answer will get `defence`.
 
     Raises:
         RequestRefused: It is not what the protocol says (400), too long or of too many values
@@ -30,7 +34,7 @@ async def parse_query(
     if len(body.raw) <= SHORT:
         short = body.raw if body.coding is None else _unfold_short(rules, visit, body)
         if short is not None:
-            return rules.exchange.query(short, restricted=restricted)
+            return _read_query(rules, short, defence)
     limits = rules.policy.limits
     turn = rules.admission.enter_parsing(visit)
     try:
@@ -40,7 +44,7 @@ async def parse_query(
             visit.hold(bound, again=True)
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(
-                _find_executor(), _parse_whole, rules, visit, body, restricted
+                _find_executor(), _parse_whole, rules, visit, body, defence
             )
     except TimeoutError:
         # Not the client's fault: what a body may hold is capped, so that the guard was too busy
@@ -59,14 +63,23 @@ def _unfold_short(rules: Rules, visit: Visit, body: RequestBody) -> bytes | None
     return found
 
 
-def _parse_whole(rules: Rules, visit: Visit, body: RequestBody, restricted: bool) -> ParsedQuery:
+def _parse_whole(
+    rules: Rules, visit: Visit, body: RequestBody, defence: OutputDefence | None
+) -> ParsedQuery:
     """Unfold and parse a body of any length that is allowed."""
     limits = rules.policy.limits
     # Counted before it is unfolded: what is refused in between was unfolded as far
     visit.size = find_unfolded_bound(body, limits.max_body_bytes, limits.max_unfold)
     found = unfold_body(body, limits.max_body_bytes, limits.max_unfold)
     visit.size = max(len(body.raw), len(found))
-    return rules.exchange.query(found, restricted=restricted)
+    return _read_query(rules, found, defence)
+
+
+def _read_query(rules: Rules, body: bytes, defence: OutputDefence | None) -> ParsedQuery:
+    """Read the records of a request whose answer gets `defence`."""
+    if isinstance(rules.exchange, TextExchange):
+        return rules.exchange.query(body, defence)
+    return rules.exchange.query(body, restricted=defence is not None)
 
 
 @cache

@@ -20,6 +20,7 @@ from memberscope.guard.policy.config import GuardPolicy, read_policy
 from memberscope.guard.policy.tables import ClientLimits, RateLimit
 from memberscope.guard.rewriting.exchange import Exchange, coarsen_defence
 from memberscope.guard.rewriting.request_caps import RequestCaps
+from memberscope.guard.rewriting.text_exchange import TextExchange
 from memberscope.guard.sketching.record_forms import load_record_form
 from memberscope.guard.state.client_shares import find_client_networks
 from memberscope.guard.state.interface import AnyBucket, Taken
@@ -71,7 +72,7 @@ class Rules:
     """Policy in force, with all that is built from it."""
 
     policy: GuardPolicy
-    exchange: Exchange
+    exchange: Exchange | TextExchange
     classes: Classes
     groups: Mapping[str, Group]
     identify: Identify
@@ -172,21 +173,24 @@ def build_rules(
             name, allowed, defence, defence if coarse is None else coarsen_defence(defence, coarse)
         )
     identify = identify or Identifier(policy.identity, Path(policy.home)).client
-    exchange = Exchange.of(
-        policy.serving,
-        load_record_form(policy),
-        passes_unreadable=policy.monitor.unreadable == "log",
-        caps=RequestCaps.of(policy.limits),
-    )
     return Rules(
         policy,
-        exchange,
+        _build_exchange(policy),
         classes,
         groups,
         identify,
         Admission(policy.limits, clock),
         hash_guard_policy(policy),
     )
+
+
+def _build_exchange(policy: GuardPolicy) -> Exchange | TextExchange:
+    """Build what reads and writes the messages of the policy's protocol."""
+    form, caps = load_record_form(policy), RequestCaps.of(policy.limits)
+    if policy.serving.protocol == "openai":
+        return TextExchange(policy.serving, form, caps)
+    passes_unreadable = policy.monitor.unreadable == "log"
+    return Exchange.of(policy.serving, form, passes_unreadable=passes_unreadable, caps=caps)
 
 
 def hash_guard_policy(policy: GuardPolicy) -> str:

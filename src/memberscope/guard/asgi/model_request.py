@@ -26,10 +26,11 @@ DROPPED = {
 } | REROUTING
 
 
-def rewrite_scope(scope: Scope, body: bytes) -> Scope:
+def rewrite_scope(scope: Scope, body: bytes, accept: bytes = JSON) -> Scope:
     """Build the scope of a query whose body was written anew.
 
-    Headers and extensions that ask for another form of answer are dropped: the guard reads JSON.
+    Headers and extensions that ask for another form of answer are dropped: the guard reads JSON, or
+    what it says in `accept`.
     Those that the client keeps to its own connection end here, so that what it lists cannot take
     away what the guard writes.
     """
@@ -39,7 +40,7 @@ def rewrite_scope(scope: Scope, body: bytes) -> Scope:
     headers: Headers = [(name, value) for name, value in sent if name.lower() not in dropped]
     headers += [
         (b"content-type", JSON),
-        (b"accept", JSON),
+        (b"accept", accept),
         (b"accept-encoding", b"identity"),
         (b"content-length", b"%d" % len(body)),
     ]

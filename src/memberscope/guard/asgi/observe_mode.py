@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from memberscope.errors import TargetError
 from memberscope.guard.asgi.asgi_types import Message, Receive, Scope, Send
 from memberscope.guard.asgi.bodies import Captured, UnreadableAnswer, read_body, read_body_headers
 from memberscope.guard.asgi.body_parsing import parse_query
@@ -13,6 +14,8 @@ from memberscope.guard.asgi.routes import Route
 from memberscope.guard.asgi.trace import Trace
 from memberscope.guard.logs.operational_log import log_event
 from memberscope.guard.refused import RequestRefused
+from memberscope.guard.rewriting.text_exchange import TextExchange
+from memberscope.types import OutputDefence
 
 
 class MessageTee:
@@ -99,7 +102,7 @@ async def _judge_query(
         # The body has been heard whole, so that the time limit does not matter
         body = await read_body(heard.again, about, rules.policy.limits.max_body_bytes, 1.0, visit)
         queries.counters.parsed()
-        query = await parse_query(rules, visit, body, restricted=treatment.defence is not None)
+        query = await parse_query(rules, visit, body, treatment.defence)
         trace.batch = query.batch
         await queries.take(rules, trace, who[1], query.batch, treatment)
     except RequestRefused as refused:
@@ -107,8 +110,21 @@ async def _judge_query(
         raise
     finally:
         visit.leave()
+    if query.streams:
+        return _judge_events(rules, heard.answer, len(query.batch), treatment.defence)
     reply = await queries.protect(rules, trace, heard.answer, len(query.batch), treatment.defence)
     return reply.status
+
+
+def _judge_events(rules: Rules, answer: Captured, n: int, defence: OutputDefence | None) -> int:
+    """Give the status that enforcing would have answered with to a stream of events."""
+    assert isinstance(rules.exchange, TextExchange)
+    if 200 <= answer.status < 300 and defence is not None:
+        try:
+            rules.exchange.stream(n, defence).feed(answer.body())
+        except (TargetError, UnreadableAnswer):
+            return 502
+    return answer.status
 
 
 def _count_outcome(queries: QueryPipeline, trace: Trace, status: int) -> None:

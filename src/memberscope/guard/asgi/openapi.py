@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from memberscope.guard.asgi.refusals import PREFIX, PROBLEM_JSON, list_problems
-from memberscope.guard.asgi.routes import OPEN
+from memberscope.guard.asgi.routes import OPEN, TEXT_PATHS
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.guard.policy.tables import ServingConfig
 
@@ -71,20 +71,25 @@ def build_openapi(policy: GuardPolicy) -> dict[str, object]:
             serving.prefix + path: about
             for path, about in {
                 **harmless,
-                _find_query_path(serving): {"post": _describe_guarded_query(serving)},
+                **{
+                    path: {"post": _describe_guarded_query(serving)}
+                    for path in _list_query_paths(serving)
+                },
             }.items()
         },
     }
 
 
-def _find_query_path(serving: ServingConfig) -> str:
-    """Find the path that queries are posted to."""
+def _list_query_paths(serving: ServingConfig) -> tuple[str, ...]:
+    """List the paths that queries are posted to."""
     if serving.protocol == "json":
-        return str(serving.path)
+        return (str(serving.path),)
+    if serving.protocol == "openai":
+        return TEXT_PATHS
     return (
         "/invocations"
         if serving.protocol == "mlflow"
-        else f"/v2/models/{serving.model_name or 'model'}/infer"
+        else f"/v2/models/{serving.model_name or 'model'}/infer",
     )
 
 

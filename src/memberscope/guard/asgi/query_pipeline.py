@@ -42,6 +42,7 @@ from memberscope.guard.asgi.refusals import (
     find_refusal_reason,
 )
 from memberscope.guard.asgi.streaming import StreamingSend, limit_receive, stream_answer
+from memberscope.guard.asgi.text_streams import EVENTS, EventSend, run_while_connected
 from memberscope.guard.asgi.trace import Trace
 from memberscope.guard.counters import Counters, Faulty
 from memberscope.guard.hashing.pseudonyms import Names
@@ -51,8 +52,8 @@ from memberscope.guard.logs.operational_log import LOGGER, log_event
 from memberscope.guard.policy.tables import RateLimit
 from memberscope.guard.query_event import Watch
 from memberscope.guard.refused import AT_FAULT, CredentialRefused, RequestRefused
-from memberscope.guard.rewriting.exchange import find_answered_classes
 from memberscope.guard.rewriting.request_parser import ParsedQuery
+from memberscope.guard.rewriting.text_exchange import TextExchange
 from memberscope.guard.state.in_memory import MemoryState
 from memberscope.guard.state.interface import Bucket, State, StateError, Taken
 from memberscope.guard.state.token_buckets import format_retry_after
@@ -98,8 +99,10 @@ class QueryPipeline:
             if self._is_free(rules, group):
                 await self._stream(rules, trace, client, scope, receive, send)
                 return
-            reply = await self._reply(rules, trace, (client, group), scope, receive)
-            await self._send(rules, trace, reply, send)
+            reply = await self._reply(rules, trace, (client, group), (scope, receive, send))
+            # An answer in parts has been sent
+            if reply is not None:
+                await self._send(rules, trace, reply, send)
         except RequestRefused as refused:
             trace.reason = trace.reason or find_refusal_reason(refused)
             self.counters.refused(trace.reason)
@@ -179,9 +182,13 @@ class QueryPipeline:
         return client, group
 
     async def _reply(
-        self, rules: Rules, trace: Trace, who: tuple[Client, Group], scope: Scope, receive: Receive
-    ) -> GuardReply:
-        group = who[1]
+        self,
+        rules: Rules,
+        trace: Trace,
+        who: tuple[Client, Group],
+        ends: tuple[Scope, Receive, Send],
+    ) -> GuardReply | None:
+        group, (scope, receive, _) = who[1], ends
         treatment = await self.find_treatment(rules, trace, group)
         about = read_body_headers(scope["headers"])
         visit = self.admit(rules, trace, who, about)
@@ -190,6 +197,10 @@ class QueryPipeline:
             # A query that would find the queue full is refused before it takes from any budget
             rules.admission.places.check(visit.loads)
             await self.take(rules, trace, group, query.batch, treatment)
+            if query.streams:
+                return await self._stream_events(
+                    rules, trace, visit, query, treatment.defence, ends=ends
+                )
             captured = await self._ask_in_turn(rules, trace, visit, query, scope, receive)
         except (RequestRefused, ClientDisconnected) as error:
             charge_refusal(visit, trace, error)
@@ -237,7 +248,7 @@ class QueryPipeline:
         body = await read_body(receive, about, limits.max_body_bytes, limits.body_timeout, visit)
         trace.whole = True
         self.counters.parsed()
-        query = await parse_query(rules, visit, body, restricted=treatment.defence is not None)
+        query = await parse_query(rules, visit, body, treatment.defence)
         visit.release()
         trace.batch = query.batch
         return query
@@ -389,9 +400,7 @@ class QueryPipeline:
                 # Where records count, the answer must be about as many as were asked for: several
                 # in the place of one would cost one
                 if trace.counted:
-                    trace.labels = find_answered_classes(
-                        rules.exchange.read(body, n).outputs, rules.exchange.declared.level
-                    )
+                    trace.labels = rules.exchange.read_tops(body, n)
                 elif n > LATER:
                     trace.labels = rules.exchange.tops(body, n)
                 else:
@@ -457,6 +466,44 @@ class QueryPipeline:
         if not passing.started:
             failure = build_failure_reply(passing.status, passing.headers)
             await self._send(rules, trace, failure, send)
+
+    async def _stream_events(
+        self,
+        rules: Rules,
+        trace: Trace,
+        visit: Visit,
+        query: ParsedQuery,
+        defence: OutputDefence | None,
+        *,
+        ends: tuple[Scope, Receive, Send],
+    ) -> GuardReply | None:
+        """Send a language model's answer in parts; give a reply where there is no such answer."""
+        assert self.app is not None and isinstance(rules.exchange, TextExchange)
+        scope, receive, send = ends
+        limits = rules.policy.limits
+        events = None if defence is None else rules.exchange.stream(len(query.batch), defence)
+        passing = EventSend(send, events, list(trace.told))
+        try:
+            async with Turn(rules.admission.places, visit.loads, limits):
+                answering = stream_answer(
+                    self.app,
+                    rewrite_scope(scope, query.body, EVENTS),
+                    replay_body(query.body, receive),
+                    passing,
+                    seconds=limits.passed_timeout,
+                    record=lambda error: self.record_fault(trace, "upstream", error),
+                )
+                await run_while_connected(receive, answering, passing)
+        except RequestRefused as refused:
+            if refused.problem in AT_FAULT or refused.problem == "too-many-at-once":
+                await self._refund(rules, trace)
+            raise
+        trace.status = passing.status
+        if passing.started:
+            return None
+        if passing.status in GATEWAY:
+            await self._refund(rules, trace)
+        return build_failure_reply(passing.status, passing.headers)
 
     def record_fault(self, trace: Trace, which: Faulty, error: Exception) -> None:
         """Count and log a fault; foreign errors by type alone, as they may quote inputs."""

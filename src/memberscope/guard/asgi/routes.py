@@ -16,7 +16,9 @@ OPEN = {
     "v2": ("/v2", "/v2/health/live", "/v2/health/ready"),
     "mlflow": ("/ping", "/health", "/version"),
     "json": (),
+    "openai": ("/health", "/ping", "/version", "/v1/models"),
 }
+TEXT_PATHS = ("/v1/completions", "/v1/chat/completions")
 # Escapes, control characters, `//`, `.` and `..`: what two servers could read in two ways
 ODD = re.compile(r"[%\\\x00-\x20\x7f?#]|//|/\.{1,2}(?:/|$)")
 
@@ -81,6 +83,8 @@ def _match_query_path(serving: ServingConfig, path: str) -> str | None:
         return "" if path == "/invocations" else None
     if serving.protocol == "json":
         return "" if path == serving.path else None
+    if serving.protocol == "openai":
+        return "" if path in TEXT_PATHS else None
     found = INFER.fullmatch(path)
     return found[1] if found and serving.model_name in (None, found[1]) else None
 

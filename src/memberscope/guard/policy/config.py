@@ -28,6 +28,7 @@ from memberscope.guard.policy.tables import (
     TelemetryConfig,
     UpstreamsConfig,
 )
+from memberscope.guard.policy.text_defences import is_text_defence
 
 
 class GuardPolicy(PolicyTable):
@@ -70,6 +71,8 @@ class GuardPolicy(PolicyTable):
                 "Expected restrict none or label where the server answers labels. Set restrict to "
                 "one of the two."
             )
+        if self.serving.protocol == "openai":
+            self._check_texts()
         if self.monitor.socket is not None and self.state.redis is not None:
             raise ValueError(
                 "Expected socket in [monitor] without [state] redis, got both: workers that share "
@@ -85,6 +88,25 @@ class GuardPolicy(PolicyTable):
                 "each key."
             )
         return self
+
+    def _check_texts(self) -> None:
+        """Check what a policy in front of a language model says of answers and records.
+
+        Raises:
+            ValueError: A defence is for classes alone, or the monitor's records are no texts.
+        """
+        named = [entry.restrict for entry in (*self.clients, self.default)]
+        for name in (*named, self.respond.coarsen):
+            if not is_text_defence(name):
+                raise ValueError(
+                    f"Expected none, label, top:k or round:d for a language model, got {name}. "
+                    "Write one of them."
+                )
+        if self.monitor.sketch is not None and self.monitor.kind != "text":
+            raise ValueError(
+                f"Expected kind text in [monitor] with protocol openai, got {self.monitor.kind}. "
+                'Write kind = "text".'
+            )
 
     @property
     def longest_refill(self) -> float:

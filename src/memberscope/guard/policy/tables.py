@@ -164,6 +164,22 @@ class ModeConfig(PolicyTable):
         return None if value is None else RateLimit.of(value)
 
 
+class TextServing(PolicyTable):
+    """Requests to a language model (protocol `openai`) beyond the usual ones.
+
+    A prompt may have `max_samples` answers. Prompts of token numbers pass with `token_ids`; the
+    same text is another record then. `logit_bias` and the further `parameters` pass where they are
+    named: what forces tokens shows the model's preferences even without log-probabilities. Where
+    log-probabilities are hidden, a request for them gets none, or with `on_hidden` "refuse" 400.
+    """
+
+    max_samples: int = Field(default=1, ge=1, le=128)
+    token_ids: bool = False
+    logit_bias: bool = False
+    parameters: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,60}$")], ...] = ()
+    on_hidden: Literal["remove", "refuse"] = "remove"
+
+
 class ServingConfig(PolicyTable):
     """Requests and answers of the model's server, with the keys of an audit's `[target]`.
 
@@ -176,10 +192,13 @@ class ServingConfig(PolicyTable):
     `dtype` is what the server casts numbers to, for all or by column: records that are equal then
     are one record. `coercion` says what becomes of a number that is written as a word in a column of
     numbers: "strict" refuses it, and "numbers" reads it as the number, as the server must.
+
+    With protocol `openai`, completions and chat of a language model, records are texts, and `texts`
+    says what requests may ask.
     """
 
     prefix: str = Field(default="", pattern=r"^(/[A-Za-z0-9_.-]+)*$")
-    protocol: Literal["v2", "mlflow", "json"] = "v2"
+    protocol: Literal["v2", "mlflow", "json", "openai"] = "v2"
     model_name: str | None = None
     path: str | None = None
     body: str | None = None
@@ -192,6 +211,7 @@ class ServingConfig(PolicyTable):
     coercion: Coercion = "strict"
     also: tuple[str, ...] = ()
     passed: tuple[str, ...] = ()
+    texts: TextServing = TextServing()
 
     @field_validator("dtype", mode="before")
     @classmethod
@@ -201,6 +221,9 @@ class ServingConfig(PolicyTable):
 
     @model_validator(mode="after")
     def _usable(self) -> ServingConfig:
+        if self.protocol == "openai":
+            self._check_text_keys()
+            return self
         try:
             # Building the endpoint checks the keys as an audit does; its address is never asked
             self.endpoint("http://upstream")
@@ -222,9 +245,25 @@ class ServingConfig(PolicyTable):
             self._check_kept_paths()
         return self
 
+    def _check_text_keys(self) -> None:
+        """Refuse keys that say nothing of a language model.
+
+        Raises:
+            ValueError: One of them is set.
+        """
+        about = ("path", "body", "answer", "classes", "n_classes", "columns", "also")
+        given = [key for key in about if getattr(self, key)]
+        if given or self.outputs != "probabilities":
+            raise ValueError(
+                f"Expected no {given[0] if given else 'outputs'} with protocol openai, whose "
+                "records are texts, got one. Remove it."
+            )
+
     @property
     def form(self) -> RecordForm:
         """Form of records, as far as this table declares it."""
+        if self.protocol == "openai":
+            return RecordForm(width=1)
         if isinstance(self.dtype, str):
             return RecordForm(self.columns, dtypes=(self.dtype,), coercion=self.coercion)
         dtypes = dict(self.dtype)

@@ -313,14 +313,21 @@ class Exchange:
             found = found[0] if isinstance(found, list) and len(found) == 1 else None
         return ("", found) if is_plain_score_list(found, self.declared) else None
 
+    def read_tops(self, body: bytes, n: int) -> Ints:
+        """Read the top classes (n,) of an answer that passes as it is.
+
+        Raises:
+            TargetError: It cannot be read, or is not about n records.
+        """
+        return find_answered_classes(self.read(body, n).outputs, self.declared.level)
+
     def tops(self, body: bytes, n: int) -> Ints:
         """Read the top classes (n,) of an answer that passes as it is, -1 where unreadable."""
         try:
-            outputs = self.read(body, n).outputs
+            return self.read_tops(body, n)
         except (TargetError, InputError, ValueError, TypeError):
             # The answer passes all the same; only the monitor does not know its classes
             return np.full(n, -1, dtype=np.int64)
-        return find_answered_classes(outputs, self.declared.level)
 
 
 def _load_answer(body: bytes) -> Any:

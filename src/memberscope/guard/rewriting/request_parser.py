@@ -26,10 +26,14 @@ FORMS = ("dataframe_split", "dataframe_records", "instances", "inputs")
 
 
 class ParsedQuery(NamedTuple):
-    """Records of a request, and the body that asks the server about them and nothing else."""
+    """Records of a request, and the body that asks the server about them and nothing else.
+
+    `streams` says that the answer is asked for in parts.
+    """
 
     batch: Batch
     body: bytes
+    streams: bool = False
 
 
 class MalformedRequest(ValueError):

@@ -21,6 +21,7 @@ from memberscope.guard.hashing.canonical import (
     canonicalise_records,
     encode_canonical_records,
 )
+from memberscope.guard.hashing.canonical_text import fold_text_records
 from memberscope.guard.hashing.secret_key import Secret
 from memberscope.guard.policy.tables import Kind
 from memberscope.guard.sketching.features import (
@@ -101,6 +102,8 @@ class Sketcher:
         # guard decides
         form = replace(form, columns=form.columns or tuple(batch.columns or ()), coercion="numbers")
         records = canonicalise_records(batch, form)
+        if kind == "text":
+            records = fold_text_records(records)
         # The parts are fitted one after the other, each with those before it
         plain = cls(
             kind,
@@ -148,7 +151,7 @@ class Sketcher:
             UnreadableRecord: The records are not of the form that it was fitted to.
             InputError: There are words in images.
         """
-        records = canonicalise_records(batch, self.form)
+        records = self._canonicalise(batch)
         record = self.secret.hashes("record", encode_canonical_records(records))
         # Thirty-two bins: the upper end of the scale belongs to the last
         bins = np.minimum(scale_by_knots(self._codes(records), self.codes) * 32, 31).astype(
@@ -162,8 +165,17 @@ class Sketcher:
         Raises:
             UnreadableRecord: The records are not of the form that it was fitted to.
         """
-        records = canonicalise_records(batch, self.form)
+        records = self._canonicalise(batch)
         return self.secret.hashes("record", encode_canonical_records(records))
+
+    def _canonicalise(self, batch: Batch) -> CanonicalBatch:
+        """Bring records to canonical form, in which texts are folded.
+
+        Raises:
+            UnreadableRecord: The records are not of the form that it was fitted to.
+        """
+        records = canonicalise_records(batch, self.form)
+        return fold_text_records(records) if self.kind == "text" else records
 
     def _points(self, records: CanonicalBatch) -> Numbers:
         if self.kind == "text":
