@@ -32,12 +32,8 @@ STEPS = {
     "query": (collect, "_ask_target"),
     "overlap: search": (collect, "find_duplicates"),
     "score": (run, "score_attacks"),
-    "estimate": (run, "recompute_estimates"),
-    "control: null": (run, "run_null_control"),
-    "control: blind": (run, "run_blind_control"),
-    "control: overlap": (run, "run_overlap_control"),
-    "control: direction": (run, "run_direction_control"),
-    "control: fitted": (run, "run_fitted_control"),
+    # Side by side, so that neither has seconds of its own
+    "estimate, control": (run, "run_beside"),
     "judge": (run, "judge_audit"),
     "diagnose": (run, "collect_diagnostics"),
 }

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,6 +35,7 @@ from memberscope.auditing import (
     audit_subject,
     make_signals_subject,
     make_subject,
+    run,
 )
 from memberscope.auditing.forecast import time_model as costs
 from memberscope.auditing.forecast.dry_run import Forecast, forecast_audit, measure_training_seconds
@@ -237,6 +238,24 @@ def report(
     )
 
 
+@contextmanager
+def time_in_turn() -> Iterator[list[float]]:
+    """Run in turn what audits do side by side, and give the seconds of simulating the power."""
+    beside, power, seconds = run.run_beside, run.report_power, [0.0]
+
+    def simulate(*given: Any) -> Any:
+        started = time.process_time()
+        found = power(*given)
+        seconds[0] += time.process_time() - started
+        return found
+
+    run.run_beside, run.report_power = lambda work, other: (work(), other()), simulate
+    try:
+        yield seconds
+    finally:
+        run.run_beside, run.report_power = beside, power
+
+
 def constants(sizes: list[int]) -> None:
     """Print by what each constant of `costs` is to be multiplied, and the stages that tell it."""
     ratios: dict[str, list[float]] = {}
@@ -254,9 +273,11 @@ def constants(sizes: list[int]) -> None:
                 spent[stage] = spent.get(stage, 0.0) + time.process_time() - last[0]
                 last[0] = time.process_time()
 
-            audit_subject(plan, subject, progress=note)
+            with time_in_turn() as simulated:
+                audit_subject(plan, subject, progress=note)
             # Judging, most of which is the simulation of what could have been seen
-            spent["estimate"] += time.process_time() - last[0]
+            spent["estimate"] += time.process_time() - last[0] + simulated[0]
+            spent["control"] -= simulated[0]
             kind = "with features" if subject.features is not None else "signals alone"
             for name, stage, value in (
                 (

@@ -1,7 +1,7 @@
 """100,000 members and 100,000 non-members, 10 classes, 20 groups, every attack and statistic.
 
 Processor and wall seconds of each stage, peak memory, the number of estimates, and whether the aims
-hold: 30 s on two idle cores, so 60 processor seconds, and 1.5 GB. The seconds on the wall say
+hold (controls run beside the estimates, whose stage has the seconds of both until it ends): 30 s on two idle cores, so 60 processor seconds, and 1.5 GB. The seconds on the wall say
 something on an idle machine only. `--features` adds the attacks on 20 features, the duplicates and
 the blind control; `--all-estimates` every attack by class and group.
 """

@@ -2,9 +2,9 @@
 
 The server is a process of its own: uvicorn, JSON, and a table of log-probabilities, with a wait for
 each request that stands for the time of a model. The bare client posts bodies that were encoded
-before, from plain threads of `http.client`, and does not look at the answers. The audit proves the
-server, writes the prompts, books each request in the ledger on disk before it is sent, decodes,
-checks and stores the answers. Both send the same questions in turn.
+before, from plain threads of `http.client`, and does not look at the answers. The audit, once the
+server is proven, writes the prompts, books each request in the ledger on disk before it is sent,
+decodes, checks and stores the answers. Both send the same questions in turn.
 """
 
 from __future__ import annotations
@@ -127,11 +127,13 @@ def bare(address: str, bodies: list[bytes]) -> float:
 def audited(endpoint: TextEndpoint, texts: list[str]) -> float:
     """Seconds in which a target with a new ledger measures the texts."""
     with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
         with TextServerTarget(endpoint, ledger=Path(folder) / "ledger.sqlite") as target:
+            target.prove()
+            started = time.perf_counter()
             signals = target.measure_tokens(texts)
+            seconds = time.perf_counter() - started
         assert len(signals) == len(texts)
-        return time.perf_counter() - started
+        return seconds
 
 
 def write_bodies(endpoint: TextEndpoint, texts: list[str]) -> list[bytes]:

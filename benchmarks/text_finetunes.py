@@ -66,13 +66,12 @@ def draw_design(records: Records, n_models: int) -> np.ndarray:
 
 
 def finetune(recipe: CausalLMRecipe, records: Records, inside: np.ndarray, seed: int) -> int:
-    """Fine-tune a model and keep what it says of all tokens, unless that is kept already."""
-    if STORE.get_all(name_model(recipe, records, inside, seed)) is None:
-        with limit_threads(1):
-            tokens = recipe(select_records(records, inside), seed).measure_tokens(records.x)
-        names = ("offsets", "log_probability", "mean", "variance", "is_top")
-        arrays = {name: getattr(tokens, name) for name in names}
-        STORE.put_all(name_model(recipe, records, inside, seed), arrays)
+    """Fine-tune a model and keep what it says of all tokens."""
+    with limit_threads(1):
+        tokens = recipe(select_records(records, inside), seed).measure_tokens(records.x)
+    names = ("offsets", "log_probability", "mean", "variance", "is_top")
+    arrays = {name: getattr(tokens, name) for name in names}
+    STORE.put_all(name_model(recipe, records, inside, seed), arrays)
     return seed
 
 
@@ -89,7 +88,12 @@ def train(settings: FineTuning, n_models: int) -> Models:
     records = text_gpt.texts(N)
     recipe = CausalLMRecipe(text_gpt.base_folder(), settings)
     inside = draw_design(records, n_models)
-    jobs = [delayed(finetune)(recipe, records, row, seed) for seed, row in enumerate(inside)]
+    missing = [
+        (seed, row)
+        for seed, row in enumerate(inside)
+        if STORE.get_all(name_model(recipe, records, row, seed)) is None
+    ]
+    jobs = [delayed(finetune)(recipe, records, row, seed) for seed, row in missing]
     Parallel(n_jobs=2, inner_max_num_threads=1)(jobs)
     # Sizes of the texts, and the base model's view of them, are the same for all
     shared = collect_tokens(recipe.base_target, records, store=STORE)
@@ -108,18 +112,20 @@ def list_base_attacks() -> list[Attack]:
     return [
         attack
         for attack in list_attacks("text").values()
-        if attack.needs.spec.name in ("outputs", "tokens")
+        if "text" in attack.needs.tasks
+        and attack.needs.spec.name in ("outputs", "tokens")
         and attack.needs.known == "none"
         and not asked_again & set(attack.needs.tokens)
     ]
 
 
-def build_evidence(models: Models, target: int) -> Evidence:
+def build_evidence(attack: Attack, models: Models, target: int) -> Evidence:
     """Build what an attack without references sees of a model."""
     tokens, n = models.tokens[target], models.inside.shape[1]
     losses = compute_losses(tokens)[:, None, :]
     zeros, hidden = np.zeros(n, np.int64), np.full(n, -1, np.int8)
-    return Evidence("loss", losses, zeros, hidden, tokens=tokens)
+    name = "tokens" if attack.needs.spec.name == "tokens" else "loss"
+    return Evidence(name, losses, zeros, hidden, tokens=tokens)
 
 
 def compare(
@@ -195,7 +201,8 @@ def print_kind(kind: str, models: Models) -> None:
     best = (0.0, 0.0)
     for attack in list_base_attacks():
         scores = [
-            attack.score(build_evidence(models, k), np.random.default_rng(0)) for k in range(m)
+            attack.score(build_evidence(attack, models, k), np.random.default_rng(0))
+            for k in range(m)
         ]
         found = rate(scores, models.inside)
         best = max(best, found)

@@ -7,16 +7,21 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
+Other = TypeVar("Other")
 
 # Numbers (records times features) in a call of a model, up to which one thread answers it. Boosted
 # trees take 110 ms of one core for half of that; two threads beside busy processes took 4 s
 SMALL = 2**20
+
+# In what scikit-learn warns of where a thread finds no warning filters
+EMPTIED = "sklearn.utils.parallel.delayed"
 
 # The OpenMP libraries found, and how many modules were loaded by then
 _found: tuple[int, Any] | None = None
@@ -58,9 +63,7 @@ def map_in_parallel(
     >>> map_in_parallel(lambda x: x * x, [1, 2, 3], long=lambda x: x == 3)
     [1, 4, 9]
     """
-    # Two threads that import scikit-learn first at the same time find it half made.
-    import sklearn.ensemble
-    import sklearn.linear_model  # noqa: F401
+    _import_learners()
     from joblib import Parallel, delayed
     from threadpoolctl import ThreadpoolController
 
@@ -74,8 +77,7 @@ def map_in_parallel(
     # The longest first: one that starts last would leave the other cores idle at the end
     order = sorted(range(len(items)), key=lambda index: not long(items[index]))
     answers: dict[int, Answer] = {}
-    # scikit-learn swaps the process's warning filters in each thread, which may leave another's
-    with warnings.catch_warnings():
+    with _keep_warning_filters():
         results = Parallel(n_jobs=-1, prefer="threads", return_as="generator")(
             delayed(alone)(index) for index in order
         )
@@ -84,3 +86,44 @@ def map_in_parallel(
             if progress:
                 progress(len(answers), len(items))
     return [answers[index] for index in range(len(items))]
+
+
+def run_beside(work: Callable[[], Answer], beside: Callable[[], Other]) -> tuple[Answer, Other]:
+    """Do `work` in this thread while another thread does what is `beside` it; give both answers.
+
+    Either may apply functions in parallel itself, so that no core waits at the end of one of them.
+    An error in either is raised once the other has ended.
+
+    >>> run_beside(lambda: 1, lambda: "a")
+    (1, 'a')
+    """
+    _import_learners()
+    with _keep_warning_filters(), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(beside)
+        return work(), waiting.result()
+
+
+@contextmanager
+def _keep_warning_filters() -> Iterator[None]:
+    """Keep the process's warning filters while threads call scikit-learn.
+
+    It empties the filters in each of its calls for a moment, where another thread may find none,
+    warn of that each time, and leave them empty.
+    """
+    show: Callable[..., None] = warnings.showwarning
+
+    def show_others(message: Warning | str, *place: Any, **options: Any) -> None:
+        if EMPTIED not in str(message):
+            show(message, *place, **options)
+
+    with warnings.catch_warnings():
+        # Emptied filters ignore nothing, so what would be shown is looked at as well
+        warnings.filterwarnings("ignore", message=f".*{EMPTIED}")
+        warnings.showwarning = show_others
+        yield
+
+
+def _import_learners() -> None:
+    """Import scikit-learn, which two threads that import it first at once find half made."""
+    import sklearn.ensemble
+    import sklearn.linear_model  # noqa: F401

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from memberscope.attacks import Quantile, build_fold_scorer
+from memberscope.attacks import Quantile, build_fold_scorer, build_fold_scorers
 from memberscope.types import Evidence
 
 
@@ -44,3 +46,17 @@ def test_what_is_kept_between_folds_changes_no_score():
         evidence = build_evidence(features, known)
         alone = Quantile().score(evidence, np.random.default_rng(0))
         np.testing.assert_array_equal(score(evidence, np.random.default_rng(0)), alone)
+
+
+def test_scorers_that_share_bins_score_as_alone():
+    rng = np.random.default_rng(3)
+    features, known = rng.normal(size=(200, 3)), np.where(np.arange(200) % 2, -1, 0).astype(np.int8)
+    first = build_evidence(features, known)
+    # Another level has other answers about the same records, a third has other records
+    second = replace(first, target=first.target[::-1])
+    third = build_evidence(rng.normal(size=(200, 3)), known)
+    attacks = [Quantile(), Quantile(), Quantile(), Quantile(max_bins=5)]
+    evidence = [first, second, third, first]
+    for attack, score, seen in zip(attacks, build_fold_scorers(attacks), evidence, strict=True):
+        alone = attack.score(seen, np.random.default_rng(0))
+        np.testing.assert_array_equal(score(seen, np.random.default_rng(0)), alone)

@@ -62,9 +62,8 @@ def test_a_leak_fails_and_the_numbers_are_right(leaky):
 def test_declared_access_and_every_weaker_level_are_audited():
     signals = gaussian_signals(400, 1.0)
     for access, levels in ((Access.LABEL, 1), (Access.PROBABILITIES, 2), (Access.LOGITS, 3)):
-        result = audit_signals(
-            signals, threat=ThreatModel(access=access), plan=replace(DECLARED, restrictions=())
-        )
+        plan = replace(DECLARED, restrictions=(), attacks=("gap", "loss", "logit"))
+        result = audit_signals(signals, threat=ThreatModel(access=access), plan=plan)
         assert [threat.access for threat in result.threat_models] == list(Access)[:levels]
         assert {e.access for e in result.estimates} == {
             level.word for level in list(Access)[:levels]
@@ -85,7 +84,7 @@ def test_no_leak_gives_chance_within_its_interval_nearly_always():
     for seed in range(25):
         result = audit_signals(
             gaussian_signals(200, 0.0, seed),
-            plan=replace(DECLARED, attacks=("logit", "loss_per_class")),
+            plan=replace(DECLARED, attacks=("logit", "loss_per_class"), restrictions=()),
         )
         for entry in find(result, metric="auc"):
             if entry.attack != "strongest":
@@ -247,14 +246,15 @@ def test_another_policy_judges_stored_scores(leaky):
 
 
 def test_verdict_pass_states_its_power_and_wide_intervals_are_inconclusive():
+    plan = replace(DECLARED, restrictions=())
     clean = audit_signals(
-        gaussian_signals(3000, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.12),))
+        gaussian_signals(3000, 0.0), plan=plan, policy=Policy("p", (Claim(0.05, 0.12),))
     )
     assert clean.verdict == "PASS" and "fails a model with a probability of 80% if" in clean.reason
     assert clean.diagnostics.minimum_detectable_tpr[0].tpr > 0.12
     assert "come from one source was declared, not checked" in clean.reason
     few = audit_signals(
-        gaussian_signals(100, 0.0), plan=DECLARED, policy=Policy("p", (Claim(0.05, 0.06),))
+        gaussian_signals(100, 0.0), plan=plan, policy=Policy("p", (Claim(0.05, 0.06),))
     )
     assert (
         few.verdict == "INCONCLUSIVE" and "cannot tell whether more than 6% are found" in few.reason
@@ -315,10 +315,11 @@ def test_losses_alone_run_what_they_can():
 
 def test_declared_coins_give_a_one_run_bound_and_nothing_else_does():
     signals = gaussian_signals(1000, 3.0)
-    plain = audit_signals(signals, plan=replace(DECLARED, attacks=("logit", "logit_per_class")))
+    declared = replace(DECLARED, attacks=("logit", "logit_per_class"), restrictions=())
+    plain = audit_signals(signals, plan=declared)
     assert not find(plain, metric="epsilon_lower") and find(plain, metric="epsilon_empirical")
     assert all("not a bound" in entry.method for entry in find(plain, metric="epsilon_empirical"))
-    plan = replace(DECLARED, attacks=("logit", "logit_per_class"), assignment="independent_coins")
+    plan = replace(declared, assignment="independent_coins")
     bounds = find(audit_signals(signals, plan=plan), metric="epsilon_lower")
     assert {entry.attack for entry in bounds} == {"logit"} and all(
         entry.value > 1 for entry in bounds
@@ -353,9 +354,12 @@ def test_torch_model_in_memory():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(300, 6)).astype(np.float32), rng.integers(0, 3, 300)
     module = torch.nn.Linear(6, 3)
-    result = memberscope.audit(
-        module, (x[:150], y[:150]), (x[150:], y[150:]), threat=ThreatModel(access=Access.LOGITS)
+    plan = Plan(
+        attacks=("gap", "boundary", "loss", "logit"),
+        search_queries=16,
+        threat=ThreatModel(access=Access.LOGITS),
     )
+    result = memberscope.audit(module, (x[:150], y[:150]), (x[150:], y[150:]), plan=plan)
     levels = [(threat.access.word, threat.restriction) for threat in result.threat_models]
     tried = [("probabilities", "top:1"), ("probabilities", "round:2")]
     assert levels == [("label", None), *tried, ("probabilities", None), ("logits", None)]
@@ -367,10 +371,11 @@ def test_overlap_is_counted_and_dropped():
     x[200:210] = x[:10]
     model = LogisticRegression().fit(x[:200], y[:200])
     sides = ((x[:200], y[:200]), (x[200:], y[200:]))
-    kept = memberscope.audit(model, *sides)
+    plan = Plan(attacks=("gap", "loss"))
+    kept = memberscope.audit(model, *sides, plan=plan)
     assert kept.diagnostics.overlap.exact == 10 and kept.diagnostics.n_non_members == 200
     assert kept.diagnostics.overlap.examples[0].kind == "exact"
-    dropped = memberscope.audit(model, *sides, plan=Plan(drop_overlap=True))
+    dropped = memberscope.audit(model, *sides, plan=replace(plan, drop_overlap=True))
     assert dropped.diagnostics.n_non_members == 190 and dropped.diagnostics.overlap.dropped == 10
 
 
@@ -548,7 +553,8 @@ def test_classes_that_do_not_start_at_zero_are_the_models_own():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(200, 3)), rng.choice([3, 5, 9], 200)
     model = DecisionTreeClassifier(random_state=0).fit(x[:100], y[:100])
-    result = memberscope.audit(model, (x[:100], y[:100]), (x[100:], y[100:]))
+    plan = Plan(attacks=("gap", "loss"))
+    result = memberscope.audit(model, (x[:100], y[:100]), (x[100:], y[100:]), plan=plan)
     assert result.diagnostics.train_accuracy.value == 1.0
     assert set(result.diagnostics.class_sizes) == {"3", "5", "9"}
 
@@ -565,8 +571,15 @@ def test_labels_of_both_sides_are_read_in_one_way():
     with pytest.raises(InputError, match="among the model's classes 0, 1, 2, 4, got '3'"):
         memberscope.audit(model, (x[:100], y[:100]), (x[100:], rare[100:]))
     later = DecisionTreeClassifier(random_state=0).fit(x[:100], rare[:100] + 1)
-    by_position = memberscope.audit(later, (x[:100], rare[:100]), (x[100:], rare[100:]))
-    by_name = memberscope.audit(later, (x[:100], rare[:100] + 1), (x[100:], rare[100:] + 1))
+    by_position, by_name = (
+        memberscope.audit(
+            later,
+            (x[:100], labels[:100]),
+            (x[100:], labels[100:]),
+            plan=Plan(attacks=("gap", "loss", "loss_per_class")),
+        )
+        for labels in (rare, rare + 1)
+    )
     assert by_position.estimates == by_name.estimates
 
 

@@ -197,10 +197,12 @@ def test_equal_releases_are_rarely_said_to_leak_more(same_records):
         first, second, leaky = pair(120, (0.8, 0.8, 1.5), 1000 + seed, 0.8 if same_records else 0.0)
         before = redrawn(template if same_records else other, first)
         verdicts.append(compare([before, redrawn(template, second)]).verdict)
-        planted.append(compare([before, redrawn(template, leaky)]).verdict)
+        # The power is far above its bound, the error is close to its own
+        if seed < 30:
+            planted.append(compare([before, redrawn(template, leaky)]).verdict)
     assert set(verdicts) <= {"LEAKS_MORE", "NOT_MORE"}
     assert verdicts.count("LEAKS_MORE") <= binom.ppf(0.999, runs, 0.025)
-    assert planted.count("LEAKS_MORE") > (0.9 if same_records else 0.3) * runs
+    assert planted.count("LEAKS_MORE") > (0.9 if same_records else 0.3) * len(planted)
 
 
 def test_more_than_two_releases_have_a_trend_and_a_baseline(releases):

@@ -128,7 +128,7 @@ def test_canaries_are_wrong_in_the_way_they_are_named():
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory) -> Frontier:
     store = Store(tmp_path_factory.mktemp("store"))
-    plan = replace(PLAN, policy=Policy("mild", (Claim(0.05, 0.4),)))
+    plan = replace(PLAN, policy=Policy("mild", (Claim(0.05, 0.4),)), folds=3)
     wish = SweepOptions(("l2:0.02", "memguard:1", "top:1", "label", "selena:300:10"), canaries=60)
     return sweep_defences(plan, subject(), Training(RECIPE, HERE), wish, store=store)
 

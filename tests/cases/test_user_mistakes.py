@@ -179,7 +179,7 @@ MISTAKES = [
     (f"audit --model cut.skops {DATA}", 2, "complete skops file, got cut.skops"),
     (f"audit --model model.h5 {DATA}", 2, "got 'model.h5'. Convert it"),
     (f"audit {FOREST} {DATA} --outputs scores", 2, "Expected outputs probabilities, logits, labels, got 'scores'"),
-    (f"audit {FOREST} {DATA} --access blackbox", 2, "Expected access label, probabilities, logits, white_box, got 'blackbox'"),
+    (f"audit {FOREST} {DATA} --access blackbox", 2, "Expected access label, probabilities, logits, white_box or of a language model .*, got 'blackbox'"),
     (f"audit {FOREST} {DATA} --attacks lyra", 2, "lyra"),
     (f"audit {FOREST} {DATA} --policy strictest", 2, "strictest"),
     (f"audit {FOREST} {DATA} --policy policy.toml", 2, "max_trp"),

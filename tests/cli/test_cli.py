@@ -182,7 +182,8 @@ def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
         ]
         (tmp_path / f"{name}.csv").write_text("\n".join(["a,b,c,y", *rows]) + "\n")
     data = ("--members", "train.csv", "--non-members", "holdout.csv")
-    done = call("audit", "--model", "mine:build", *data, "--out", "one", cwd=tmp_path)
+    few = ("--attacks", "gap,loss")
+    done = call("audit", "--model", "mine:build", *data, *few, "--out", "one", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     subprocess.run(
         [sys.executable, "-c", "import mine, skops.io; skops.io.dump(mine.build(), 'm.skops')"],
@@ -198,7 +199,7 @@ def test_a_model_from_a_factory_a_skops_file_and_a_config(tmp_path):
     (tmp_path / "audit.toml").write_text(
         '[target]\nmodel = "m.skops"\ntrust_types = ["sklearn.neighbors._kd_tree.KDTree", "sklearn.metrics._dist_metrics.EuclideanDistance64"]\n'
         '[data]\nmembers = "train.csv"\nnon_members = "holdout.csv"\n'
-        '[threat]\nprior = 0.1\n[policy]\nuse = "demo"\n[audit]\nout = "two"\n'
+        '[threat]\nprior = 0.1\n[policy]\nuse = "demo"\n[audit]\nattacks = ["gap", "loss"]\nout = "two"\n'
     )
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -56,11 +56,17 @@ jobs = 1
 [defend]
 defences = ["depth:1", "top:1"]
 canaries = 48
+[threat]
+search_queries = 16
 [policy]
 max_tpr = [{ fpr = 0.1, tpr = 0.6 }]
 [audit]
+folds = 3
 out = "swept"
 """
+LABELS = CONFIG.replace('"swept"', '"again"').replace('"depth:1", "top:1"', '"depth:1"')
+LABELS = LABELS.replace("canaries = 48", "canaries = 0")
+LABELS = LABELS.replace("[threat]", '[threat]\naccess = "label"')
 
 
 def call(*arguments: object, cwd: Path, fresh: bool = False) -> subprocess.CompletedProcess[str]:
@@ -146,20 +152,23 @@ def test_a_frontier_is_read_back_and_a_broken_one_is_one_sentence(work, swept, t
             read_frontier(tmp_path)
 
 
-def test_resumed_it_trains_nothing_and_another_sweep_needs_a_word(work, swept):
-    before = {
-        path.name: path.stat().st_mtime_ns
-        for path in (work / "swept/signals").glob("*")
-        if path.name != "audits.json"
-    }
-    assert call("defend", "audit.toml", cwd=work).returncode == 0
-    after = {
-        path.name: path.stat().st_mtime_ns
-        for path in (work / "swept/signals").glob("*")
-        if path.name != "audits.json"
-    }
-    assert before == after
-    other = call("defend", "audit.toml", "--defences", "depth:2", cwd=work)
+def test_resumed_it_trains_nothing_and_another_sweep_needs_a_word(work):
+    """The sweep is of labels alone, which few attacks see; each row is attacked twice all the same."""
+    (work / "again.toml").write_text(LABELS)
+    found = []
+    for _ in range(2):
+        done = call("defend", "again.toml", cwd=work)
+        assert done.returncode == 0, done.stderr
+        kept = (work / "again/signals").glob("*")
+        found.append({path.name: path.stat().st_mtime_ns for path in kept})
+        found[-1].pop("audits.json")
+    assert found[0] == found[1] and len(found[0]) > 8
+    rows = json.loads((work / "again/frontier.json").read_text())["rows"]
+    assert [(row["name"], row["meets"], row["lacking"]) for row in rows] == [
+        ("none", "meets", []),
+        ("depth:1", "meets", []),
+    ]
+    other = call("defend", "again.toml", "--defences", "depth:2", cwd=work)
     assert (
         other.returncode == 2
         and "got a result with another defences" in other.stderr

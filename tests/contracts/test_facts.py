@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 from pydantic import ConfigDict, TypeAdapter
+from tiny_language_model import build_model, build_tokenizer
 from tiny_language_models import build_causal, build_masked, train_tokenizer
 
 import memberscope
@@ -26,19 +27,21 @@ from memberscope.facts import (
 )
 from memberscope.outputs import MemGuard, parse_restriction
 from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, as_recipe
+from memberscope.recipes.texts import CausalLMRecipe
 from memberscope.targets import (
     FunctionTarget,
     HttpTarget,
     RestrictedTarget,
     StoredTarget,
     StoredTokenTarget,
+    TextServerTarget,
     TokenFunctionTarget,
     read_signals,
     read_token_signals,
     wrap,
 )
 from memberscope.types import Access, Recipe, Records, Target
-from memberscope.wire import Endpoint
+from memberscope.wire import Endpoint, TextEndpoint
 
 SOURCE = Path(memberscope.__file__).parent
 EXTRAS = ("torch", "onnxruntime", "onnx", "lightgbm", "keras", "transformers")
@@ -169,6 +172,10 @@ TARGETS: dict[str, tuple[Callable[[Path], Target], dict[str, Any]]] = {
         stored_tokens,
         {"task": "text", "stored": True, "notes": ("Read 3 tokens of 2 texts from t.jsonl.",)},
     ),
+    "TextServerTarget": (
+        lambda folder: TextServerTarget(TextEndpoint("http://localhost:1", "llama.cpp")),
+        {"task": "text", "costly": True},
+    ),
     "HttpTarget": (
         lambda folder: served(),
         {
@@ -198,6 +205,10 @@ RECIPES: dict[str, tuple[Callable[[], Recipe], dict[str, Any]]] = {
     "FunctionRecipe": (lambda: FunctionRecipe(lambda records, seed: None), {"reads_seed": False}),
     "SklearnRecipe": (lambda: SklearnRecipe(fitted()), {"reads_seed": True}),
     "TorchRecipe": (torch_recipe, {"stack": 3, "threads": 2}),
+    "CausalLMRecipe": (
+        lambda: CausalLMRecipe(build_model(), tokenizer=build_tokenizer()),
+        {"threads": 1, "device": "cpu", "reads_seed": True},
+    ),
     "SelenaRecipe": (lambda: Selena(4, 2)(torch_recipe()), {"stack": None, "threads": 2}),
     "DistilledRecipe": (
         lambda: Distillation(1.0, some_records())(torch_recipe()),

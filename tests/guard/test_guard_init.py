@@ -635,6 +635,7 @@ canaries = 0
 max_tpr = [{ fpr = 0.1, tpr = 0.6 }]
 [audit]
 attacks = ["gap", "boundary", "logit"]
+folds = 3
 out = "swept"
 """
 

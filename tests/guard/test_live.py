@@ -16,6 +16,7 @@ from watching import START, Clock, Live, call, model, population, prepared, scri
 from memberscope.guard import read_policy
 from memberscope.guard.detectors.snapshot import take_snapshot
 from memberscope.guard.logs.daily_jsonl import DailyJsonl
+from memberscope.guard.monitor import query_queue
 from memberscope.guard.monitor.artifacts import load_monitor_artifacts
 from memberscope.guard.query_event import QueryEvent
 from memberscope.guard.replay.log_reader import Log, list_log_files
@@ -39,7 +40,10 @@ def play(live: Live, steps) -> list[tuple[int, bytes]]:
         await live.worker.stop()
         return answers
 
-    return asyncio.run(run())
+    with pytest.MonkeyPatch.context() as patch:
+        # A query that is looked at before the next one has no others to wait for
+        patch.setattr(query_queue, "GATHERED", 0.0)
+        return asyncio.run(run())
 
 
 def replayed(file: Path):

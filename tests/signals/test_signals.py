@@ -47,6 +47,21 @@ def test_each_record_is_asked_once_besides_the_probe():
     assert found.queries == 132 and found.deterministic is True
 
 
+def test_a_model_is_hashed_only_where_answers_are_kept(tmp_path):
+    class Hashed(Counting):
+        hashed = 0
+
+        @property
+        def digest(self):
+            Hashed.hashed += 1
+            return "hashed"
+
+    collect_outputs(Hashed(), records())
+    assert Hashed.hashed == 0
+    collect_outputs(Hashed(), records(), store=Store(tmp_path))
+    assert Hashed.hashed == 1
+
+
 def test_stored_answers_are_not_asked_again(tmp_path):
     store = Store(tmp_path)
     first = collect_outputs(Counting(), records(), store=store, batch_size=30)

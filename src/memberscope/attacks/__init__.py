@@ -67,6 +67,7 @@ from memberscope.attacks.threshold import (
     Margin,
     ModifiedEntropy,
     build_fold_scorer,
+    build_fold_scorers,
 )
 from memberscope.errors import InputError
 from memberscope.types import Attack, Task
@@ -227,6 +228,7 @@ __all__ = [
     "Zlib",
     "as_signal",
     "build_fold_scorer",
+    "build_fold_scorers",
     "compute_ngram_coverage",
     "compute_token_features",
     "find_attacks",

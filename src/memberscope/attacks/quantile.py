@@ -102,6 +102,30 @@ class RowsSeen(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
+class FeatureBins:
+    """The bins of records' features and classes, found once for all levels that are attacked."""
+
+    _kept: list[tuple[Floats, Ints, int, NDArray[np.uint8]]] = field(
+        default_factory=list, init=False
+    )
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    def find(self, evidence: Evidence, max_bins: int) -> NDArray[np.uint8]:
+        """Find the bins (n, f + 1) of the evidence's features, and of its labels at the end."""
+        features, labels = evidence.features, evidence.labels
+        assert features is not None
+        with self._lock:
+            for *known, bins in self._kept:
+                # Levels differ in the answers, and share the records
+                if known[0] is features and known[1] is labels and known[2] == max_bins:
+                    return bins
+            columns = [*features.T, labels.astype(np.float64)]
+            found = np.stack([_bin_column(column, max_bins) for column in columns], axis=1)
+            self._kept.append((features, labels, max_bins, found))
+        return found
+
+
+@dataclass(frozen=True, eq=False)
 class FoldedQuantile:
     """The attack on one evidence, of which other records are known at each call.
 
@@ -110,6 +134,7 @@ class FoldedQuantile:
     """
 
     attack: Quantile
+    bins: FeatureBins = field(default_factory=FeatureBins)
     _kept: list[RowsSeen] = field(default_factory=list, init=False)
     _lock: Lock = field(default_factory=Lock, init=False)
 
@@ -145,11 +170,7 @@ class FoldedQuantile:
             if not self._kept:
                 bins = np.empty((len(evidence), 0), dtype=np.uint8)
                 if self.attack.given == "features":
-                    assert evidence.features is not None
-                    columns = [*evidence.features.T, evidence.labels.astype(np.float64)]
-                    bins = np.stack(
-                        [_bin_column(column, self.attack.max_bins) for column in columns], axis=1
-                    )
+                    bins = self.bins.find(evidence, self.attack.max_bins)
                 self._kept.append(RowsSeen(bins, true_class_logit(evidence)))
         return self._kept[0]
 

@@ -23,7 +23,7 @@ arXiv:2005.13702.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -48,7 +48,7 @@ from memberscope.attacks._inputs import (
     true_class_margin,
     true_class_probability,
 )
-from memberscope.attacks.quantile import FoldedQuantile, Quantile
+from memberscope.attacks.quantile import FeatureBins, FoldedQuantile, Quantile
 from memberscope.types import Access, Attack, Evidence, Floats, Needs, Signal, SignalSpec, Task
 
 PROBABILITIES: tuple[Signal, ...] = ("probabilities", "logits")
@@ -62,13 +62,11 @@ def _negative_entropy(evidence: Evidence) -> Floats:
     return round_to_40_bits((np.exp(log_p) * log_p).sum(axis=1))
 
 
-def _log_complements(evidence: Evidence) -> Floats:
-    """Compute log(1 - p_j) as (n, k), clipped at 1e-30 as published.
+def _log_complements(p: Floats) -> Floats:
+    """Compute log(1 - p_j) of `p` (n, k) as (n, k), clipped at 1e-30 as published.
 
     For the top class 1 - p_j is summed from the other classes, since the difference would cancel.
     """
-    log_p = class_log_probabilities(evidence)
-    p = np.exp(log_p)
     rest = 1.0 - p
     # Only the top class can be close to one
     rows, top = np.arange(len(p)), p.argmax(axis=1)
@@ -84,7 +82,7 @@ def _negative_modified_entropy(evidence: Evidence) -> Floats:
     It is zero where the model is certain and right.
     """
     p = np.exp(class_log_probabilities(evidence))
-    log_rest = _log_complements(evidence)
+    log_rest = _log_complements(p)
     # The true class has a term of its own
     p_true = take_true_class(p, evidence)
     wrong = mask_true_class(p, evidence, 0.0)
@@ -138,10 +136,13 @@ class _OneStatistic(ABC):
         """Give the number (n,) of each record; higher for likelier members."""
 
 
-def build_fold_scorer(attack: Attack) -> Callable[[Evidence, np.random.Generator], Floats]:
+def build_fold_scorer(
+    attack: Attack, bins: FeatureBins | None = None
+) -> Callable[[Evidence, np.random.Generator], Floats]:
     """Build what scores one evidence several times as `attack` does, other records known each time.
 
-    What does not depend on the known records is computed once.
+    What does not depend on the known records is computed once, and what follows from the features
+    alone once for all that share `bins`.
 
     >>> evidence = Evidence("labels", np.array([[[0.0]], [[1]], [[0]]]), np.zeros(3, int), np.array([1, 0, -1]))
     >>> build_fold_scorer(Gap("per_class"))(evidence, np.random.default_rng(0)).tolist()
@@ -150,10 +151,22 @@ def build_fold_scorer(attack: Attack) -> Callable[[Evidence, np.random.Generator
     if isinstance(attack, _OneStatistic) and attack.thresholds == "per_class":
         return FoldedStatistic(attack, attack._statistic).score
     if isinstance(attack, Quantile):
-        return FoldedQuantile(attack).score
+        return FoldedQuantile(attack, bins or FeatureBins()).score
     # Attacks in packages of their own say it themselves
     prepare = getattr(attack, "prepare_folds", None)
     return attack.score if prepare is None else prepare()
+
+
+def build_fold_scorers(
+    attacks: Sequence[Attack],
+) -> list[Callable[[Evidence, np.random.Generator], Floats]]:
+    """Build the fold scorer of each attack, which share what follows from the features alone.
+
+    >>> len(build_fold_scorers([Gap(), Quantile()]))
+    2
+    """
+    bins = FeatureBins()
+    return [build_fold_scorer(attack, bins) for attack in attacks]
 
 
 @dataclass(frozen=True)

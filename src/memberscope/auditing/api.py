@@ -25,7 +25,7 @@ from memberscope.auditing.subject.subject import (
     make_subject,
     order_signals,
 )
-from memberscope.auditing.subject.texts import make_text_subject
+from memberscope.auditing.subject.texts import make_text_subject, make_token_subject
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import match_records
@@ -34,6 +34,7 @@ from memberscope.signals import Store
 from memberscope.targets import (
     StoredSignals,
     StoredTarget,
+    StoredTokens,
     make_text_records,
     read_class_names,
     wrap,
@@ -149,14 +150,16 @@ def _read_texts(side: Any, prefix: str) -> Records:
 
 
 def audit_signals(
-    signals: StoredSignals,
+    signals: StoredSignals | StoredTokens,
     *,
     threat: ThreatModel | None = None,
     policy: Policy | str | None = None,
     plan: Plan | None = None,
     progress: Progress | bool | None = None,
 ) -> Result:
-    """Audit stored signals, as `read_signals` gives them; `progress` as for `audit`.
+    """Audit stored signals, as `read_signals` or `read_token_signals` gives them.
+
+    `progress` is as for `audit`.
 
     Raises:
         InputError: The signals or the plan are not usable.
@@ -167,11 +170,13 @@ def audit_signals(
         return audit_subject(plan, subject, progress=report)
 
 
-def make_signals_subject(signals: StoredSignals) -> Subject:
+def make_signals_subject(signals: StoredSignals | StoredTokens) -> Subject:
     """Make stored signals into something to audit.
 
     The records are row numbers, features only if the table gives them.
     """
+    if isinstance(signals, StoredTokens):
+        return make_token_subject(signals)
     return check_subject(order_signals(signals, StoredTarget(signals)))
 
 

@@ -22,8 +22,9 @@ def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) 
         "outputs": digest_array(got.observed.outputs),
     }
     # A model whose outputs depend on more than can be known has no digest
-    if got.subject.target.digest:
-        found["target"] = got.subject.target.digest
+    model = got.subject.target.digest
+    if model:
+        found["target"] = model
     if training is not None:
         recipe = read_recipe_facts(training.recipe).digest
         if recipe:

@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from memberscope._digests import digest_array
+from memberscope._parallel import run_beside
 from memberscope._version import Tool, get_tool_version
 from memberscope.auditing.collect.collect import (
     Collected,
@@ -40,7 +41,7 @@ from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.scoring.score_targets import score_targets
 from memberscope.auditing.subject.subject import Subject
 from memberscope.auditing.summary import collect_diagnostics, list_exposed_records
-from memberscope.auditing.verdict.judge import judge_audit
+from memberscope.auditing.verdict.judge import judge_audit, report_power
 from memberscope.auditing.verdict.recompute import (
     digest_account,
     digest_audit_arrays,
@@ -50,7 +51,6 @@ from memberscope.auditing.verdict.recompute import (
 from memberscope.auditing.verdict.repeated_audits import count_audit
 from memberscope.facts import read_target_facts
 from memberscope.signals import Observed, Store
-from memberscope.texts import list_texts
 from memberscope.types import Estimate, ThreatModel
 
 
@@ -86,6 +86,8 @@ def _audit_with_store(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    if subject.stored_references is not None:
+        plan = replace(plan, references=len(subject.stored_references.inside))
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)
@@ -107,9 +109,15 @@ def _audit_with_store(
     ranking = build_ranking(arrays, plan.threat.access)
     marked = mark_duplicates(got.overlap, dropped=plan.drop_overlap)
     arrays = replace(arrays, vulnerability=collect_separations(plan, got, ranking), overlap=marked)
-    # Estimate, control and judge
-    estimates = _estimate_all_attacks(plan, got, arrays, ranking, settings, report)
-    controls = _run_controls(plan, got, arrays, ranking, report)
+    # Estimate, control and judge; the first two need nothing of each other
+    estimates, (controls, power) = run_beside(
+        lambda: _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
+        lambda: (
+            _run_controls(plan, got, arrays, ranking),
+            report_power(plan, ranking, settings.fprs),
+        ),
+    )
+    report("control", 1, 1)
     model = describe_model(got.subject.target)
     judgement = judge_audit(plan, arrays, ranking, estimates, controls, not_run, model=model)
     claimed = [finding.estimate for finding in judgement.findings if finding.estimate is not None]
@@ -135,7 +143,9 @@ def _audit_with_store(
         estimates=estimates,
         controls=controls,
         not_run=not_run,
-        diagnostics=collect_diagnostics(plan, got, arrays, ranking, estimates, settings),
+        diagnostics=collect_diagnostics(
+            plan, got, arrays, ranking, settings, estimates=estimates, power=power
+        ),
         budgets=estimate_by_budget(arrays, settings),
         exposed=list_exposed_records(arrays, ranking),
         cost=_compute_audit_cost(
@@ -190,19 +200,20 @@ def _estimate_all_attacks(
     found = recompute_estimates(
         arrays, ranking, settings, lambda done, n: report("estimate", done, n)
     )
+    # Only this thread reports, as the controls run in another one meanwhile
+    report("control", 0, 1)
     return found + estimate_one_run_epsilon(
         plan, arrays, np.random.default_rng(got.streams["guesses"])
     )
 
 
 def _run_controls(
-    plan: Plan, got: Collected, arrays: AuditArrays, ranking: Ranking, report: Progress
+    plan: Plan, got: Collected, arrays: AuditArrays, ranking: Ranking
 ) -> dict[str, Control]:
     """Run the controls that bear on the verdict, and those that inform.
 
     The determinism probe informs, and what came of undoing noise.
     """
-    report("control", 0, 2)
     subject, unit = got.subject, arrays.unit
     outside = ~subject.member
     # Each attack at its highest declared level, as levels come weakest first
@@ -217,9 +228,7 @@ def _run_controls(
         got.streams["null"],
         unit=None if unit is None else unit[outside],
     )
-    report("control", 1, 2)
     blind = _check_blind_control(plan, got, arrays, ranking)
-    report("control", 2, 2)
     predicted, probabilities = select_answers(got.evidence)
     hits = None if predicted is None else predicted == subject.records.y
     found: dict[str, Control] = {
@@ -252,7 +261,7 @@ def _check_overlap_control(plan: Plan, got: Collected) -> Control:
     """Run the overlap control, which of texts counts the members' phrases in others as well."""
     subject = got.subject
     control = run_overlap_control(got.overlap, subject.member, dropped=plan.drop_overlap)
-    texts = list_texts(subject.records.x) if plan.task == "text" else None
+    texts = subject.list_texts() if plan.task == "text" else None
     if texts is None:
         return control
     return add_ngram_overlap(control, texts, subject.member, subject.unit_codes)
@@ -270,7 +279,7 @@ def _check_blind_control(
     leading, unit = ranking.leading, arrays.unit
     best = None if leading is None else arrays.comparable[leading.name]
     if plan.task == "text":
-        texts = list_texts(subject.records.x)
+        texts = subject.list_texts()
         return run_text_blind_control(
             None if texts is None else [texts[row] for row in np.flatnonzero(alone)],
             subject.member[alone],

@@ -15,6 +15,7 @@ from memberscope.auditing.controls.text_length import find_length_detectors
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.diagnostics import (
     CalibrationSides,
+    DetectableRate,
     Diagnostics,
     EndpointDeclaration,
     ExtractionSummary,
@@ -35,9 +36,7 @@ from memberscope.auditing.estimates.extraction import (
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
 from memberscope.auditing.scoring.score_targets import summarise_targets
-from memberscope.auditing.subject.subject import hash_ids
 from memberscope.auditing.subject.texts import measure_text_lengths
-from memberscope.auditing.verdict.judge import report_power
 from memberscope.facts import read_target_facts
 from memberscope.statistics import smallest_fpr
 from memberscope.targets import MaskedLMTarget
@@ -51,12 +50,14 @@ def collect_diagnostics(
     got: Collected,
     arrays: AuditArrays,
     ranking: Ranking,
-    estimates: list[Estimate],
     settings: EstimateSettings,
+    *,
+    estimates: list[Estimate],
+    power: list[DetectableRate],
 ) -> Diagnostics:
     """Collect everything beside the estimates that a reader expects.
 
-    What cannot be had is None.
+    `power` is what the audit would have failed. What cannot be had is None.
     """
     subject, member, best = got.subject, got.subject.member, ranking.leading
     learned, fidelity, vulnerability = _measure_accuracies(plan, got, arrays), None, None
@@ -73,7 +74,7 @@ def collect_diagnostics(
             subject.records.y, arrays.group_values["class"]
         ),
         groups_too_small=list_small_groups(arrays, settings.fprs),
-        minimum_detectable_tpr=report_power(plan, ranking, settings.fprs),
+        minimum_detectable_tpr=power,
         notes=[
             *subject.notes,
             *got.notes,
@@ -195,4 +196,4 @@ def list_exposed_records(arrays: AuditArrays, ranking: Ranking) -> list[ExposedR
     best = ranking.leading
     if best is None:
         return []
-    return diagnostics.rank_exposed_members(arrays, hash_ids(arrays.ids), best)
+    return diagnostics.rank_exposed_members(arrays, best)

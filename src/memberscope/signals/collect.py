@@ -73,7 +73,8 @@ def collect_outputs(
     """
     validate_labels(records.y, target.n_classes)
     n = len(records)
-    model, data = target.digest, digest_records(records) if store else ""
+    # Hashing a model of many trees takes a good part of a second
+    model, data = (target.digest, digest_records(records)) if store else (None, "")
     facts = read_target_facts(target)
     counted = find_metered_target(target)
     # A query of an endpoint has a size of its own, by which its budget is counted
@@ -139,7 +140,7 @@ def _collect_decisions(target: Any, records: Records, store: Store | None = None
         TargetError: The model fails or gives another number of labels.
         InputError: It gives something else than its classes.
     """
-    n, model = len(records), target.digest
+    n, model = len(records), target.digest if store else None
     name = (
         build_signal_key(model, digest_records(records), LABELS, (0, n))
         if store and model

@@ -24,9 +24,8 @@ def _load_measures() -> dict[str, Measure]:
     from memberscope.signals import white_box as gradient
     from memberscope.signals.boundary import measure_boundary
     from memberscope.signals.custom import measure_custom
-    from memberscope.signals.generations import measure_generations
     from memberscope.signals.perturbation import measure_augmentation, measure_noise
-    from memberscope.signals.tokens import measure_token_features
+    from memberscope.signals.texts import measure_generations, measure_token_features
 
     return {
         "boundary": measure_boundary,
@@ -56,7 +55,7 @@ def measure_signal(
         TargetError: The model fails.
     """
     # Without a digest the target cannot be told from another one, and nothing is stored
-    model = target.digest
+    model = target.digest if store else None
     name = (
         build_signal_key(model, digest_records(records), spec, (0, len(records)))
         if store and model

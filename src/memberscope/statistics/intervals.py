@@ -45,10 +45,27 @@ def clopper_pearson(k: Any, n: Any, confidence: float = 0.95) -> tuple[Any, Any]
     """
     tail = (1 - check_rate("confidence", confidence)) / 2
     k, n = np.asarray(k, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    # Limits at 0 and n are set apart: the beta quantile is not defined there
-    low = np.where(k > 0, betaincinv(np.maximum(k, 1e-9), n - k + 1, tail), 0.0)
-    high = np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1e-9), 1 - tail), 1.0)
-    return low, high
+    return compute_lower_share(k, n, tail), compute_upper_share(k, n, tail)
+
+
+def compute_lower_share(k: Any, n: Any, tail: float) -> Any:
+    """Compute the exact lower limit at level `tail` for a share of `k` out of `n`, elementwise.
+
+    >>> float(compute_lower_share(0.0, 100.0, 0.05))
+    0.0
+    """
+    # The limit at 0 is set apart: the beta quantile is not defined there
+    return np.where(k > 0, betaincinv(np.maximum(k, 1e-9), n - k + 1, tail), 0.0)
+
+
+def compute_upper_share(k: Any, n: Any, tail: float) -> Any:
+    """Compute the exact upper limit at level `tail` for a share of `k` out of `n`, elementwise.
+
+    >>> float(compute_upper_share(100.0, 100.0, 0.05))
+    1.0
+    """
+    # The limit at n is set apart, likewise
+    return np.where(k < n, betaincinv(k + 1, np.maximum(n - k, 1e-9), 1 - tail), 1.0)
 
 
 def weighted_sum_of_shares(

@@ -15,6 +15,8 @@ from memberscope.statistics.curves.roc import Roc
 from memberscope.statistics.intervals import (
     Interval,
     clopper_pearson,
+    compute_lower_share,
+    compute_upper_share,
     kolmogorov_band,
     weighted_sum_of_shares,
 )
@@ -236,8 +238,8 @@ def _estimate_best_sum(
 
     def largest(chosen: Any) -> float:
         true, false = tpr[chosen], fpr[chosen]
-        above = w1 * (clopper_pearson(true * sizes[0], sizes[0], confidence)[1] - true)
-        below = w0 * (false - clopper_pearson(false * sizes[1], sizes[1], confidence)[0])
+        above = w1 * (compute_upper_share(true * sizes[0], sizes[0], tail) - true)
+        below = w0 * (false - compute_lower_share(false * sizes[1], sizes[1], tail))
         return float(np.max(sums[chosen] + np.hypot(above, below)))
 
     high = largest(

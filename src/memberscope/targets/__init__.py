@@ -17,7 +17,12 @@ from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
-from memberscope.targets.stored.tokens import StoredTokens, StoredTokenTarget, read_token_signals
+from memberscope.targets.stored.tokens import (
+    StoredTokens,
+    StoredTokenTarget,
+    holds_token_signals,
+    read_token_signals,
+)
 from memberscope.targets.tables import TableLayout, build_pair, read_pair, read_tables
 from memberscope.targets.tables.text_records import (
     is_text_list,
@@ -60,6 +65,7 @@ __all__ = [
     "TrustSettings",
     "build_pair",
     "check_archive",
+    "holds_token_signals",
     "is_text_list",
     "load_causal_lm",
     "load_language_model",

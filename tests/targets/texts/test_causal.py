@@ -270,6 +270,8 @@ def test_options_that_do_not_fit_are_one_sentence(model, tokenizer):
         CausalLMTarget(model, tokenizer, device="nowhere")
     with pytest.raises(InputError, match="batch_size of at least 1"):
         CausalLMTarget(model, tokenizer, batch_size=0)
+    with pytest.raises(InputError, match="no prefix with completion_only=False"):
+        CausalLMTarget(model, tokenizer, prefix="Once.", completion_only=False)
     with pytest.raises(InputError, match="Expected a tokenizer beside the language model"):
         CausalLMTarget(model, None)
 
@@ -405,6 +407,7 @@ def test_an_adapter_is_scored_on_the_model_below_it(tokenizer):
     assert not any(part.requires_grad for part in adapted.parameters())
     assert np.abs(target.query(SENTENCES) - before).max() > 0.01
     assert target.base.digest != target.digest
+    assert wrap((adapted, tokenizer)).digest == target.digest
     # The norm is that of the adapter's weights, frozen or not
     frozen = target.inside(SENTENCES[:1], np.zeros(1, int), SignalSpec("gradient_norm"))
     for part, flag in zip(adapted.parameters(), flags, strict=True):

@@ -130,7 +130,7 @@ def test_a_fault_in_the_audit_ends_it_and_what_was_answered_is_not_asked_again(
     total = len(expected) if protocol == "llama.cpp" else len(TEXTS)
     assert after_all.answered == total
     # Apart from the proof, only what was missing is asked
-    proof = 14 if protocol == "llama.cpp" else 2
+    proof = 14 if protocol == "llama.cpp" else 3
     assert app.scored == total - before.answered + proof
 
 
@@ -268,7 +268,7 @@ def test_the_same_texts_again_are_asked_again_and_a_resumed_run_asks_nothing(tmp
                 again = target.query(TEXTS[:6])
                 assert target.spent().sent == 12
             np.testing.assert_array_equal(first, again)
-    assert app.scored == 12 + 2 * 2
+    assert app.scored == 12 + 2 * 3
 
 
 def test_tokens_of_one_text_are_forced_one_after_the_other():

@@ -29,6 +29,7 @@ from memberscope.auditing.collect.reference_models import (
 )
 from memberscope.auditing.collect.reference_rules import select_reference_rules
 from memberscope.auditing.collect.schedule import build_schedule
+from memberscope.auditing.collect.stored_references import build_stored_references
 from memberscope.auditing.collect.target_models import Procedure, train_target_models
 from memberscope.auditing.controls.fitted import describe_unfitted_answers
 from memberscope.auditing.controls.overlap import describe_duplicates
@@ -68,7 +69,7 @@ from memberscope.signals import (
     is_measured,
 )
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.texts import TokenSignals, list_texts
+from memberscope.texts import TokenSignals
 from memberscope.types import Access, Attack, Evidence, SignalSpec, Target
 
 Progress = Callable[[str, int, int], None]
@@ -179,8 +180,10 @@ class Collected:
 
         An endpoint's ledger counts what was sent again too.
         """
+        copies = 0 if self.tokens is None else len(self.tokens) * len(self.tokens.copies)
         return (
             self.observed.queries
+            + copies
             + self.measured.queries
             + (self.references.extra_queries if self.references else 0)
         )
@@ -272,6 +275,8 @@ def collect_audit_data(
     references = None
     if order is not None and isinstance(fleet, ReferenceFleet):
         references = build_references(plan, subject, order, fleet, observed, measured, store=store)
+    elif training is None:
+        references = build_stored_references(subject, schedule, observed)
     # A recipe that failed for reference models fails for targets as well, so it is not tried again
     broken = fleet.why if isinstance(fleet, Failure) else ""
     further: Procedure | Failure | None = Failure(broken) if broken and plan.targets else None
@@ -398,7 +403,7 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePai
     """
     overlap = None
     if read_target_facts(subject.target).task == "text":
-        if (texts := list_texts(subject.records.x)) is not None:
+        if (texts := subject.list_texts()) is not None:
             overlap = find_text_overlap(
                 texts, subject.member, unit=subject.unit_codes, apart=subject.copies
             )
@@ -498,5 +503,7 @@ def _hash_duplicate_pairs(overlap: Overlap, subject: Subject) -> list[DuplicateP
     pairs = [("exact", pair) for pair in overlap.exact] + [("near", pair) for pair in overlap.near]
     if not pairs:
         return []
-    hashes = hash_ids(subject.records.ids)
-    return [DuplicatePair(kind, hashes[a], hashes[b]) for kind, (a, b) in pairs[:EXAMPLES]]
+    shown = pairs[:EXAMPLES]
+    hashes = hash_ids(subject.records.ids, np.array([pair for _, pair in shown]).ravel())
+    both = zip(shown, hashes[::2], hashes[1::2], strict=True)
+    return [DuplicatePair(kind, first, second) for (kind, _), first, second in both]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from memberscope.attacks import list_attacks
 from memberscope.auditing.collect.measured_signals import explain_no_custom, explain_no_search
 from memberscope.auditing.collect.reference_models import Training
+from memberscope.auditing.collect.stored_references import explain_unstored
 from memberscope.auditing.documents.access_levels import (
     Level,
     derive_audit_key,
@@ -159,6 +160,8 @@ def _explain_blocked(
             f"{tuple(shape[1:])}. Use the attack noise."
         )
     if any(needs.references) and training is None:
+        if subject.stored_references is not None:
+            return explain_unstored(needs.spec)
         return "Expected reference models, got none. Give a recipe that trains them."
     if needs.spec.source != "student" and _is_starved_lira(attack, plan):
         return (

@@ -143,14 +143,16 @@ class _Sides:
         return means, centred.mean(axis=0)
 
     def limit(self, means: Floats, influence: Floats) -> Difference:
-        """Give the mean of `means` (m,) with limits over the records and over the models."""
+        """Give the mean of `means` (m,) with limits over the records and over the models.
+
+        Each limit is one-sided: the claim is that models differ by more, or by less.
+        """
         m, value = len(means), float(means.mean())
         summed = influence if self.unit is None else np.bincount(self.unit, weights=influence)
-        tail = 0.5 + self.confidence / 2
-        margin = float(norm.ppf(tail)) ** 2 * float((summed**2).sum())
+        margin = float(norm.ppf(self.confidence)) ** 2 * float((summed**2).sum())
         if m > 1:
             # A t-interval: the models' own spread is known from few of them
-            margin += (float(t.ppf(tail, m - 1)) * float(means.std(ddof=1))) ** 2 / m
+            margin += (float(t.ppf(self.confidence, m - 1)) * float(means.std(ddof=1))) ** 2 / m
         return Difference(value, value - margin**0.5, value + margin**0.5)
 
 

@@ -202,7 +202,7 @@ def get_comparable_scores(scored: AttackScores, arrays: AuditArrays) -> Floats:
     """Get the scores (n,) of all records that compare with one another."""
     scores = arrays.comparable.get(scored.name)
     # Scores of a fresh audit are pooled here; stored ones were pooled before
-    return pool_scores(scored, arrays) if scores is None else scores
+    return pool_scores(scored, arrays.member, arrays.fold) if scores is None else scores
 
 
 def build_whole_part(

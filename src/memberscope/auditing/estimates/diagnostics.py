@@ -19,6 +19,7 @@ from memberscope.auditing.documents.diagnostics import (
     ReliabilityDiagram,
 )
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, ExposedRecord
+from memberscope.auditing.subject.subject import hash_ids
 from memberscope.statistics import (
     DESCRIPTIVE,
     build_reliability_bins,
@@ -122,9 +123,7 @@ def count_class_records(labels: Ints, names: tuple[str, ...]) -> dict[str, int]:
     return {name: int(count) for name, count in zip(names, counts, strict=True)}
 
 
-def rank_exposed_members(
-    arrays: AuditArrays, hashes: list[str], best: AttackScores
-) -> list[ExposedRecord]:
+def rank_exposed_members(arrays: AuditArrays, best: AttackScores) -> list[ExposedRecord]:
     """Rank the members that an adversary using the attack `best` would be surest of.
 
     There are at most thirty.
@@ -139,7 +138,7 @@ def rank_exposed_members(
     values = arrays.group_values["class"]
     return [
         ExposedRecord(
-            record=hashes[i],
+            record=record,
             label=values[arrays.groups["class"][i]],
             member=True,
             attack=best.attack,
@@ -147,7 +146,7 @@ def rank_exposed_members(
             score=float(place[i]),
             **_describe_separation(arrays, int(i)),
         )
-        for i in order
+        for i, record in zip(order, hash_ids(arrays.ids, order), strict=True)
     ]
 
 

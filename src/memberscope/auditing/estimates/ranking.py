@@ -9,7 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
+
 from memberscope._digests import digest_array
+from memberscope._parallel import map_in_parallel
 from memberscope.auditing.documents.result import AttackScores, AuditArrays
 from memberscope.auditing.estimates.attack_part import (
     AttackPart,
@@ -38,13 +41,17 @@ class ScoreRanking:
 
 def rank_score_vectors(arrays: AuditArrays) -> dict[str, ScoreRanking]:
     """Rank the scores of each attack by `attack@level`, once for the whole audit."""
-    kept: dict[tuple[bytes, str | None], SharedNumbers] = {}
-    found = {}
-    for entry in arrays.scored:
-        digest = digest_ranking(get_comparable_scores(entry, arrays))
+
+    def digest(entry: AttackScores) -> tuple[bytes, str | None]:
         own = digest_array(entry.scores) if entry.learned else None
-        found[entry.name] = ScoreRanking(digest, kept.setdefault((digest, own), {}))
-    return found
+        return digest_ranking(get_comparable_scores(entry, arrays)), own
+
+    kept: dict[tuple[bytes, str | None], SharedNumbers] = {}
+    digests = map_in_parallel(digest, arrays.scored)
+    return {
+        entry.name: ScoreRanking(both[0], kept.setdefault(both, {}))
+        for entry, both in zip(arrays.scored, digests, strict=True)
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,8 +225,9 @@ def _find_largest_auc(parts: Sequence[AttackPart]) -> AttackScores | None:
     """Find the entry with the highest AUC, the first of equal ones; None without any."""
     if not parts:
         return None
-    # Curves are built in turn and dropped, since all at once would double the audit's memory
-    return max(parts, key=_measure_area_alone).scored
+    # Curves are dropped at once, since all of them would double the audit's memory
+    areas = map_in_parallel(_measure_area_alone, parts)
+    return parts[int(np.argmax(areas))].scored
 
 
 def _measure_area_alone(part: AttackPart) -> float:

@@ -19,7 +19,6 @@ from memberscope.attacks import build_fold_scorer
 from memberscope.auditing.documents.result import (
     BALANCED,
     AttackScores,
-    AuditArrays,
     name_operating_point,
 )
 from memberscope.errors import InputError
@@ -107,7 +106,17 @@ def _mark_known_records(
     member: Bools, fold: Ints, hidden_folds: tuple[int, ...]
 ) -> np.ndarray[tuple[int], np.dtype[np.int8]]:
     """Mark what the adversary is granted (n,): the truth outside `hidden_folds`, -1 inside."""
-    return np.where(np.isin(fold, hidden_folds), -1, member.astype(np.int8)).astype(np.int8)
+    known = member.astype(np.int8)
+    known[_find_records_in(hidden_folds, fold)] = -1
+    return known
+
+
+def _find_records_in(folds: tuple[int, ...], fold: Ints) -> Bools:
+    """Find the records (n,) whose `fold` is one of few `folds`."""
+    found: Bools = fold == folds[0]
+    for other in folds[1:]:
+        found |= fold == other
+    return found
 
 
 def list_hidden_folds(attack: Attack, n_folds: int, *, pairs: bool = True) -> list[tuple[int, ...]]:
@@ -176,13 +185,14 @@ def crossfit_attack(
     scores = np.full(len(member), np.nan)
     elsewhere = np.full((n_folds, len(member)), np.nan)
     for hidden in list_hidden_folds(attack, n_folds, pairs=pairs):
-        own, found = np.isin(fold, hidden), scored(hidden)
+        own, found = _find_records_in(hidden, fold), scored(hidden)
         if len(hidden) == 1:
             scores[own] = found
             continue
         # Each pair of folds is fitted once and serves both: f's thresholds from g, and g's from f
-        for place, other in (hidden, hidden[::-1]):
-            elsewhere[place, fold == other] = found[fold[own] == other]
+        first = fold[own] == hidden[0]
+        elsewhere[hidden[1], fold == hidden[0]] = found[first]
+        elsewhere[hidden[0], fold == hidden[1]] = found[~first]
     return CrossFit(scores, elsewhere)
 
 
@@ -230,13 +240,9 @@ def estimate_posteriors(fit: CrossFit, member: Bools, fold: Ints, prior: float) 
 CrossFitter = Callable[[Attack, Evidence, Bools, Ints, np.random.SeedSequence], CrossFit]
 
 
-def pool_scores(scored: AttackScores, arrays: AuditArrays) -> Floats:
+def pool_scores(scored: AttackScores, member: Bools, fold: Ints) -> Floats:
     """Pool scores (n,) as they are, or as positions within the fold.
 
     Positions are for attacks fitted fold by fold, whose scores do not compare across folds.
     """
-    return (
-        ranks_within_fold(scored.scores, arrays.member, arrays.fold)
-        if scored.learned
-        else scored.scores
-    )
+    return ranks_within_fold(scored.scores, member, fold) if scored.learned else scored.scores

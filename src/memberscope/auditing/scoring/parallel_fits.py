@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from memberscope._parallel import map_in_parallel
-from memberscope.attacks import build_fold_scorer
+from memberscope.attacks import build_fold_scorers
 from memberscope.auditing.scoring.crossfit import (
     FoldScores,
     list_hidden_folds,
@@ -43,7 +43,7 @@ def fit_slow_attacks(
     `crossfit_attack`; nothing for attacks that are fast, and for those that cannot run.
     """
     n_folds = int(fold.max()) + 1
-    scorers = [build_fold_scorer(attack) for attack in attacks]
+    scorers = build_fold_scorers(attacks)
     tasks = [
         (index, hidden)
         for index, attack in enumerate(attacks)

@@ -29,12 +29,13 @@ from memberscope.types import Attack, Evidence, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class ScoredJob:
-    """An attack's scores at one level, and each record's probability of membership (n,).
+    """An attack's scores at one level, pooled (n,), and each record's probability of membership (n,).
 
     The probability is None at a level that is only tried beside the declared one.
     """
 
     entry: AttackScores
+    pooled: Floats
     posterior: Floats | None
 
 
@@ -87,7 +88,7 @@ def score_attacks(
         unit=unit,
     )
     # Kept with the arrays, as every estimate and the report read the same pooled scores
-    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in scored})
+    arrays.comparable.update({answer.entry.name: answer.pooled for answer in ran_well})
     return arrays, not_run + _note_unresolved_rates(plan, arrays, settings)
 
 
@@ -162,7 +163,8 @@ def _score_job(
         level.declared,
         own=None if is_shipped(attack.name) else CustomDocument.of(attack),
     )
-    return ScoredJob(_add_budget_stages(got, attack, level, entry, seen), posterior)
+    entry = _add_budget_stages(got, attack, level, entry, seen)
+    return ScoredJob(entry, pool_scores(entry, member, fold), posterior)
 
 
 def _explain_missing_references(attack: Attack, got: Collected) -> str:
@@ -181,9 +183,15 @@ def _explain_missing_references(attack: Attack, got: Collected) -> str:
 
 
 def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Evidence) -> int:
-    """Count the most queries that one record took: one a view, or what the search asked."""
+    """Count the most queries that one record took: one a view, or what the search asked.
+
+    A changed copy of a text is a query more.
+    """
     measured = got.measured.found.get(got.wanted(attack, level).spec)
-    return int(seen.target.shape[1] if measured is None else measured.queries[:, -1].max())
+    if measured is not None:
+        return int(measured.queries[:, -1].max())
+    copies = 0 if got.tokens is None else len(set(attack.needs.tokens) & set(got.tokens.copies))
+    return int(seen.target.shape[1]) + copies
 
 
 def _add_budget_stages(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope import _check
 from memberscope.auditing.subject.feature_matrix import (
@@ -38,6 +39,7 @@ from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
 from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
 from memberscope.targets.tables import stack_as_fitted
+from memberscope.texts import TextRecord, list_texts
 from memberscope.types import Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
@@ -45,6 +47,18 @@ FEWEST_UNITS = (
     10  # a side; an interval over fewer clusters rests on a guess about their distribution
 )
 FEW_DIFFERENT = 10  # different records below which two sides may hold the same ones by chance
+
+
+@dataclass(frozen=True, eq=False)
+class StoredReferences:
+    """Reference models that were trained elsewhere.
+
+    `log_confidence` (m, n) is the mean log-probability of each record's tokens under each of them,
+    in nats, and `inside` (m, n) who was trained into which.
+    """
+
+    log_confidence: Floats
+    inside: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +70,8 @@ class Subject:
     `class_names` has one name a class; `notes` are sentences for the reader, such as what was
     trusted when loading. `copies` (n,) are records inserted beside near-duplicates that share their
     membership: the blind control would know one from the other. `answers` (n, k) are stored signals
-    whose records are not at hand.
+    whose records are not at hand. `texts` (n,) are those of stored token signals, whose records
+    are row numbers, and `stored_references` models that were trained elsewhere.
     """
 
     target: Target
@@ -67,6 +82,12 @@ class Subject:
     notes: tuple[str, ...] = ()
     copies: Bools | None = None
     answers: Floats | None = None
+    texts: NDArray[Any] | None = None
+    stored_references: StoredReferences | None = None
+
+    def list_texts(self) -> list[TextRecord] | None:
+        """List the texts of the records; None where there are none or they are not at hand."""
+        return list_texts(self.records.x if self.texts is None else self.texts)
 
     @property
     def unit_codes(self) -> Ints | None:
@@ -366,6 +387,9 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
     chosen = Records(x, records.y[keep], records.ids[keep], groups, unit)
     copies = None if subject.copies is None else subject.copies[keep]
     answers = None if subject.answers is None else subject.answers[keep]
+    stored = subject.stored_references
+    if stored is not None:
+        stored = StoredReferences(stored.log_confidence[:, keep], stored.inside[:, keep])
     return replace(
         subject,
         records=chosen,
@@ -373,6 +397,8 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
         features=features,
         copies=copies,
         answers=answers,
+        texts=None if subject.texts is None else subject.texts[keep],
+        stored_references=stored,
     )
 
 
@@ -390,12 +416,19 @@ def encode_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[st
     return codes, values
 
 
-def hash_ids(ids: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[str]:
-    """Hash ids, to stand for them in a report.
+def hash_ids(
+    ids: np.ndarray[tuple[int], np.dtype[np.str_]], places: Ints | None = None
+) -> list[str]:
+    """Hash ids, or those at `places` (k,), to stand for them in a report.
 
     The key is made of all the ids together, and is not stored.
+
+    >>> ids = np.array(["a", "b", "c"])
+    >>> hash_ids(ids, np.array([2])) == hash_ids(ids)[2:]
+    True
     """
     # Without the other ids, nobody can test a guess against a hash
     key = hashlib.sha256("\n".join(sorted(ids.tolist())).encode()).digest()
     # In one call, which takes a third of the time of an object for each id
-    return [hmac.digest(key, str(name).encode(), "sha256").hex()[:12] for name in ids]
+    chosen = ids if places is None else ids[places]
+    return [hmac.digest(key, str(name).encode(), "sha256").hex()[:12] for name in chosen]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.auditing.subject.subject import (
+    StoredReferences,
     Subject,
     attach_unit,
     check_subject,
@@ -20,6 +21,7 @@ from memberscope.auditing.subject.text_hashes import hash_texts, normalise_text,
 from memberscope.auditing.subject.unit_hints import describe_independence, find_id_like_columns
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
+from memberscope.targets import StoredTokens, StoredTokenTarget
 from memberscope.texts import Chat, Completion, TextRecord, read_scored_text
 from memberscope.types import Ints, Records, Target
 
@@ -70,6 +72,40 @@ def make_text_subject(
     keys = hash_texts([normalise_text(read_full_text(record)) for record in records.x])
     refuse_same_sides(keys, member)
     return subject
+
+
+def make_token_subject(stored: StoredTokens) -> Subject:
+    """Make the subject of token signals that were stored elsewhere; records are row numbers.
+
+    Raises:
+        InputError: A side is empty, ids repeat or stand on both sides, units do not fit, or the
+            same texts stand on both sides.
+    """
+    n = len(stored)
+    records = Records(
+        np.arange(n), np.zeros(n, np.int64), stored.ids, dict(stored.groups), stored.unit
+    )
+    references = None
+    if stored.reference_log_confidence is not None and stored.inside is not None:
+        references = StoredReferences(stored.reference_log_confidence, stored.inside)
+    notes = stored.notes
+    if records.unit is None:
+        notes = (*notes, *describe_independence(find_id_like_columns(records.groups)))
+    subject = Subject(
+        StoredTokenTarget(stored),
+        add_length_group(records, stored.tokens.counts),
+        stored.member,
+        None,
+        ("text",),
+        notes,
+        texts=stored.texts,
+        stored_references=references,
+    )
+    if (texts := subject.list_texts()) is not None:
+        refuse_same_sides(
+            hash_texts([normalise_text(read_full_text(one)) for one in texts]), stored.member
+        )
+    return check_subject(subject)
 
 
 def _make_text_records(side: Records | Sequence[TextRecord], kind: str) -> Records:

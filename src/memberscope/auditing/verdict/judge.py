@@ -52,6 +52,10 @@ ADVICE = {
     "direction": "Check that the members are the records that this model was trained on, and audit again.",
     "fitted": "Check the model file, its preprocessing and the order of its classes, and audit again.",
 }
+UNDERSTATED = (
+    "Leakage is likely understated, as no reference fine-tune was trained: two, each on about "
+    "{trained} texts, take twice the training of the audited model and {asked} questions."
+)
 OF_LOSSES = ("loss", "loss_per_class", "quantile", "quantile_class")  # run on losses alone
 EXCHANGEABLE = "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
 
@@ -87,8 +91,28 @@ def judge_audit(
     """Judge an audit: a verdict, its reason, and one finding a claim, control and requirement.
 
     `ranking` is that of `arrays` at the plan's access. `model` says what was audited, which the
-    advice depends on.
+    advice depends on. Of a language model without reference fine-tunes the reason says what is
+    missing.
     """
+    found = _judge_policy(plan, arrays, ranking, estimates, controls, not_run, model=model)
+    if plan.task != "text" or "references" in controls:
+        return found
+    n = len(arrays.member)
+    lacking = UNDERSTATED.format(trained=f"{int(arrays.member.sum()):,}", asked=f"{2 * n:,}")
+    return replace(found, reason=f"{found.reason} {lacking}")
+
+
+def _judge_policy(
+    plan: Plan,
+    arrays: AuditArrays,
+    ranking: Ranking,
+    estimates: list[Estimate],
+    controls: dict[str, Control],
+    not_run: list[NotRun],
+    *,
+    model: ModelDescription | None = None,
+) -> Judgement:
+    """Judge what the policy claims and requires, and the controls."""
     if plan.policy is None:
         return Judgement(
             None,

@@ -107,16 +107,19 @@ def _find_access(word: str | None) -> Access | None:
     Raises:
         InputError: There is none.
     """
-    from memberscope.types import Access
+    from memberscope.types import Access, list_access_levels
 
     if word is None:
         return None
     name = word.upper().replace("-", "_")
     if name not in Access.__members__:
-        known = ", ".join(level.word for level in Access)
+        known = " or of a language model ".join(
+            ", ".join(level.word for level in list_access_levels(task))
+            for task in ("classification", "text")
+        )
+        meant = suggest_nearest(word, (level.word for level in Access))
         raise InputError(
-            f"Expected access {known}, got {word!r}.{suggest_nearest(word, (level.word for level in Access))} "
-            "Say what one query returns."
+            f"Expected access {known}, got {word!r}.{meant} Say what one query returns."
         )
     return Access[name]
 
@@ -211,16 +214,22 @@ def build_subject(options: Options) -> Subject:
     from memberscope.targets import (
         TrustSettings,
         build_pair,
+        holds_token_signals,
         load_target,
         read_class_names,
         read_signals,
         read_tables,
+        read_token_signals,
     )
 
     refuse_model_beside_endpoint(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
+        if holds_token_signals(options.signals):
+            return make_signals_subject(
+                read_token_signals(options.signals, groups=options.groups or (), unit=options.unit)
+            )
         columns = options.groups or (), options.features or ()
         called = {"unit": options.unit, "label": options.label, "member": options.member}
         return make_signals_subject(

@@ -7,7 +7,7 @@ import hashlib
 import os
 import warnings
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,10 +84,10 @@ class CausalLMRecipe:
         Raises:
             InputError: The folder holds no causal language model, or there is no tokenizer.
         """
-        from memberscope.targets.texts import CausalLMTarget, find_local_tokenizer, load_causal_lm
+        from memberscope.targets.texts import CausalLMTarget, find_local_tokenizer
 
         if isinstance(self.base, str | Path):
-            return load_causal_lm(self.base, **self._reading)
+            return _load_folder(*_sign_folder(Path(self.base)), tuple(self._reading.items()))
         tokenizer = self.tokenizer or find_local_tokenizer(self.base)
         return CausalLMTarget(self.base, tokenizer, **self._reading)
 
@@ -219,6 +219,23 @@ class CausalLMRecipe:
         return True
 
 
+def _sign_folder(folder: Path) -> tuple[Path, tuple[tuple[str, int, int], ...]]:
+    """Give a folder with the names, times and sizes of its files, which change with the model."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = [(file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return folder, tuple(found)
+
+
+@lru_cache(maxsize=1)
+def _load_folder(
+    folder: Path, signature: tuple[tuple[str, int, int], ...], reading: tuple[tuple[str, Any], ...]
+) -> CausalLMTarget:
+    """Load a base model from its folder, once for all jobs of a process."""
+    from memberscope.targets.texts import load_causal_lm
+
+    return load_causal_lm(folder, **dict(reading))
+
+
 def _add_adapters(model: Any, lora: LoRA, seed: int) -> Any:
     """Add adapters to a model, of which only these are trained.
 
@@ -236,7 +253,7 @@ def _add_adapters(model: Any, lora: LoRA, seed: int) -> Any:
     config = peft.LoraConfig(
         task_type="CAUSAL_LM",
         r=lora.rank,
-        lora_alpha=lora.alpha,
+        lora_alpha=lora.alpha,  # type: ignore[arg-type]  # a number of either kind scales
         lora_dropout=lora.dropout,
         target_modules=list(lora.modules) or None,
     )

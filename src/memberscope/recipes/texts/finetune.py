@@ -104,7 +104,7 @@ def accumulate_gradient(
             ignore_index=UNSCORED,
             reduction="sum",
         )
-        (loss / total).backward()
+        (loss / total).backward()  # type: ignore[no-untyped-call]
 
 
 def _pad_batch(batch: list[TrainedText], device: str) -> tuple[Any, Any, Any]:

@@ -143,7 +143,11 @@ def _read_custom(found: dict[str, Any] | None) -> CustomDocument | None:
     if found is None:
         return None
     with_in, without = found["references"]
-    return CustomDocument(**{**found, "references": (int(with_in), int(without))})
+    # JSON has lists where the document has tuples; older files name no tasks
+    given = {**found, "references": (int(with_in), int(without))}
+    if "tasks" in found:
+        given["tasks"] = tuple(found["tasks"])
+    return CustomDocument(**given)
 
 
 def read_arrays(path: str | Path) -> AuditArrays:
@@ -202,5 +206,7 @@ def _add_comparable_scores(arrays: AuditArrays) -> AuditArrays:
     from memberscope.auditing.scoring import pool_scores
 
     # They are not stored, as they follow from scores and folds
-    arrays.comparable.update({entry.name: pool_scores(entry, arrays) for entry in arrays.scored})
+    arrays.comparable.update(
+        {entry.name: pool_scores(entry, arrays.member, arrays.fold) for entry in arrays.scored}
+    )
     return arrays

@@ -123,7 +123,7 @@ def find_upper_hull(counts: RankCounts, fpr: float, alpha: float) -> UpperHull:
         line = height + slope * (grid - fpr)
         above = np.concatenate(
             [
-                _is_above_line(counts, near, guesses, line),
+                _is_above_line(counts, near, guesses, line, exact),
                 _can_exceed_line(counts, fpr, alpha, line),
             ]
         )
@@ -184,12 +184,23 @@ def _near_tails(n: int, fpr: float, alpha: float) -> NearTails:
     return NearTails(ranks.astype(np.int64), tails, quantiles, place, paulson_margin(tails))
 
 
-def _is_above_line(counts: RankCounts, near: NearTails, guesses: NearLimits, line: Floats) -> Bools:
-    """Check whether the upper limit at each of the near rates exceeds `line` (u,) there."""
+def _is_above_line(
+    counts: RankCounts,
+    near: NearTails,
+    guesses: NearLimits,
+    line: Floats,
+    settled: Bools | None = None,
+) -> Bools:
+    """Check whether the upper limit at each of the near rates exceeds `line` (u,) there.
+
+    Rates that are `settled` (u,) are not asked about, and never do.
+    """
     n, height = counts.n_members, np.clip(line, 0.0, 1.0)[near.place]
     full = guesses.found >= n
     # Only ranks whose approximate limit comes close to the line need a beta function
-    close = np.flatnonzero((full | (guesses.guess * near.margin > height)) & (height < 1))
+    wanted = (full | (guesses.guess * near.margin > height)) & (height < 1)
+    # The line passes through exact limits, where most ranks come close to it
+    close = np.flatnonzero(wanted if settled is None else wanted & ~settled[near.place])
     found = guesses.found[close]
     # The slack is for rounding, since the line passes through exact limits themselves
     reached = betaincc(found + 1, np.maximum(n - found, 1e-300), height[close]) > near.tails[

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.targets.stored.labels import read_member
-from memberscope.targets.stored.token_files import TokenFile, read_token_file
+from memberscope.targets.stored.token_files import TokenFile, map_npz, read_token_file
 from memberscope.targets.tables.columns import read_unit_names
 from memberscope.targets.tables.wanted import spell_value
 from memberscope.texts import TokenSignals
@@ -95,6 +95,24 @@ class StoredTokenTarget:
     def measure_tokens(self, x: Any) -> TokenSignals:
         """Give what is stored about the tokens of the rows numbered `x` (n,)."""
         return self.signals.tokens.take(np.asarray(x, np.int64))
+
+
+def holds_token_signals(path: str | Path) -> bool:
+    """Tell whether a file or folder holds token signals rather than a table of answers.
+
+    A file that cannot be read holds none, so that whoever reads it says why.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return True
+    try:
+        if path.name.lower().endswith(".npz"):
+            return "log_probs" in map_npz(path)
+        if not path.name.lower().endswith(SUFFIXES):
+            return False
+        return "log_probs" in read_token_file(path).tokens
+    except (InputError, OSError):
+        return False
 
 
 def read_token_signals(

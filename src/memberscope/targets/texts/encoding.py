@@ -298,8 +298,8 @@ class TextEncoder:
         if self.longest is not None and encoded.first >= self.longest:
             return (
                 f"Expected a prompt shorter than the {self.longest} tokens that the model takes, "
-                f"got {encoded.first} tokens in {_show_record(record)}. Use long='windows', or leave "
-                "the record out."
+                f"got {encoded.first} tokens in {_show_record(record)}. Use long='windows', or a "
+                "shorter prompt or prefix, or leave the record out."
             )
         advice = "add bos=True if training put a BOS token first, or leave the record out"
         return (

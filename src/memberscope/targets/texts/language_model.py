@@ -46,10 +46,16 @@ class LanguageModelTarget:
         """Wrap a `model` whose texts the `encoder` turns into tokens.
 
         Raises:
-            InputError: There is no such device, or the batch size is no positive number.
+            InputError: There is no such device, or an option does not fit the others.
         """
         if batch_size is not None and batch_size < 1:
             raise InputError(f"Expected batch_size of at least 1, got {batch_size}. Raise it.")
+        # The prefix of ReCaLL is a prompt, which must not be scored
+        if prefix is not None and not encoder.completion_only:
+            raise InputError(
+                "Expected no prefix with completion_only=False, which would score its tokens, got "
+                "both. Leave one out."
+            )
         try:
             self.model = model if device is None else model.to(device)
         except (RuntimeError, AssertionError) as error:

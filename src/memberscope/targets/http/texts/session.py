@@ -62,8 +62,8 @@ class TextSession:
         self._lock = threading.Lock()
         self._sender: Sender | None = self._new_sender()
         self._open: tuple[EventLoopThread, Ledger] | None = None
-        # Set once an answer to a question was read
-        self._understood = False
+        # Set once an answer to a question was read, or the server was proven
+        self.understood = False
 
     def open(self) -> tuple[EventLoopThread, Ledger]:
         """Open the loop and the ledger at the first use."""
@@ -119,8 +119,8 @@ class TextSession:
         pipeline = RequestPipeline(*self._steps(block, ledger, limits, found))
         groups = iter(_group_places(missing, block))
         lanes = [_list_parts(groups) for _ in range(self.endpoint.concurrency)]
-        await pipeline.run_lanes(lanes, first_alone=not self._understood)
-        self._understood = self._understood or bool(missing)
+        await pipeline.run_lanes(lanes, first_alone=not self.understood)
+        self.understood = self.understood or bool(missing)
         return [found[place] for place in range(len(block.queries))]
 
     def _steps(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from memberscope.errors import InputError, TargetError
+from memberscope.facts import read_target_facts
 from memberscope.targets.http.ledger import LedgerQuery, QuerySpending
 from memberscope.targets.http.pipeline import SendingLimits
 from memberscope.targets.http.texts.prompts import PromptWriter
@@ -87,7 +88,7 @@ class TextServerTarget:
             InputError: httpx2 is missing, or the base is the same served model.
         """
         self.endpoint, self.query_budget, self.base = endpoint, query_budget, base
-        if getattr(base, "identity", None) == endpoint.identity:
+        if read_target_facts(base).identity == endpoint.identity:
             raise InputError(
                 "Expected the model before fine-tuning as base, got the target itself. Give the "
                 "endpoint that serves the base."
@@ -140,13 +141,15 @@ class TextServerTarget:
             self._refuse_other_base(proof.facts.identity)
             self._writer = PromptWriter(self._session, self.endpoint, proof.facts)
             self._proof = proof
+            # Nothing is left that the first answer alone should show
+            self._session.understood = self.access >= Access.TOKEN_PROBABILITIES
         return self._proof.facts.identity
 
     def _refuse_other_base(self, identity: str) -> None:
         """Refuse a base whose tokens are not the target's, as far as they are known."""
         if isinstance(self.base, TextServerTarget):
             self.base.prove()
-        theirs = getattr(self.base, "tokens_identity", None)
+        theirs = read_target_facts(self.base).tokens_identity
         if theirs is not None:
             refuse_different_tokens(identity, theirs, "the base")
 

@@ -1,0 +1,22 @@
+"""What a language model says about the tokens of texts, and what it writes itself."""
+
+from memberscope.signals.texts.generations import collect_generation_answers, measure_generations
+from memberscope.signals.texts.tokens import (
+    check_tokens,
+    collect_token_answers,
+    collect_tokens,
+    compute_losses,
+    explain_missing_part,
+    measure_token_features,
+)
+
+__all__ = [
+    "check_tokens",
+    "collect_generation_answers",
+    "collect_token_answers",
+    "collect_tokens",
+    "compute_losses",
+    "explain_missing_part",
+    "measure_generations",
+    "measure_token_features",
+]
