@@ -9,7 +9,13 @@ import pytest
 from language_models import draw_texts, make_text_target, make_token_function
 
 from memberscope.errors import InputError, TargetError, UnmetNeedError
-from memberscope.signals import Store, check_tokens, collect_token_answers, collect_tokens
+from memberscope.signals import (
+    Store,
+    check_tokens,
+    collect_generation_answers,
+    collect_token_answers,
+    collect_tokens,
+)
 from memberscope.targets import TokenFunctionTarget, make_text_records
 from memberscope.texts import Chat, Completion, TokenSignals, join_token_signals
 from memberscope.types import Access
@@ -175,3 +181,18 @@ def test_taking_and_joining_give_the_same_tokens():
         there = slice(taken.offsets[place], taken.offsets[place + 1])
         assert np.array_equal(taken.log_probability[there], values[own])
     assert taken.copies["lowercase"].tolist() == counts[chosen].tolist()
+
+
+def test_all_texts_are_continued_as_far_whatever_shares_their_block():
+    asked = set()
+
+    class Writer:
+        digest = None
+
+        def generate(self, prompts, n, max_tokens, seed):
+            asked.add(max_tokens)
+            return [[""] * n for _ in prompts]
+
+    records = make_text_records([*(f"short {k}" for k in range(64)), "a " * 40])
+    observed = collect_generation_answers(Writer(), records)
+    assert len(asked) == 1 and observed.outputs.shape == (65, 1)

@@ -12,7 +12,7 @@ from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.compare.compare import compare
 from memberscope.auditing.documents.comparison import COMPARISON_FORMAT, Comparison
 from memberscope.auditing.documents.own_attacks import add_own_attacks, load_attack_file
-from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.plan import EstimateSettings, Plan, fit_plan_to_task
 from memberscope.auditing.documents.policy import (
     Claim,
     Policy,
@@ -77,6 +77,7 @@ from memberscope.auditing.verify_document import (
 )
 
 __all__ = [
+    "fit_plan_to_task",
     "AttackScores",
     "AuditArrays",
     "BASELINE",

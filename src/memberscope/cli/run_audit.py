@@ -58,10 +58,13 @@ def build_audit(options: Options) -> tuple[Plan, Subject, Training | None]:
     """
     from dataclasses import replace
 
+    from memberscope.auditing import fit_plan_to_task
     from memberscope.cli.options.build import build_plan, build_subject, build_training
     from memberscope.cli.options.endpoint import name_endpoint
+    from memberscope.facts import read_target_facts
 
-    plan, subject = build_plan(options), build_subject(options)
+    subject = build_subject(options)
+    plan = fit_plan_to_task(build_plan(options), read_target_facts(subject.target).task)
     if options.title is None:
         name = Path(options.signals or options.model or name_endpoint(options)).name
         plan = replace(plan, title=name)

@@ -22,6 +22,7 @@ from memberscope.signals.measured import (
 from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.texts import (
+    COPIED,
     check_tokens,
     collect_generation_answers,
     collect_token_answers,
@@ -33,6 +34,7 @@ from memberscope.signals.texts import (
 from memberscope.signals.views import check_view, transform_view
 
 __all__ = [
+    "COPIED",
     "MeasuredSignal",
     "Observed",
     "PROBE",

@@ -59,6 +59,7 @@ from memberscope.facts import read_target_facts
 from memberscope.recipes import ReferenceFleet, TrainingJob
 from memberscope.recipes.fleet import Failure, try_train_fleet
 from memberscope.signals import (
+    COPIED,
     Observed,
     SignalRequest,
     Store,
@@ -188,8 +189,15 @@ class Collected:
             self.observed.queries
             + copies
             + self.measured.queries
+            + self._count_copies()
             + (self.references.extra_queries if self.references else 0)
         )
+
+    def _count_copies(self) -> int:
+        """Count the changed copies of texts that the target was asked about."""
+        if self.tokens is None or read_target_facts(self.subject.target).stored:
+            return 0
+        return len(self.tokens) * sum(part in self.tokens.copies for part in COPIED)
 
 
 @dataclass(frozen=True, eq=False)

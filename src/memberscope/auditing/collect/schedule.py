@@ -22,7 +22,7 @@ from memberscope.auditing.documents.schedule import Job, Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
-from memberscope.signals import explain_missing_part
+from memberscope.signals import COPIED, explain_missing_part
 from memberscope.types import Attack, Needs, Signal, Target, Task, list_access_levels
 
 LIRA_MODELS = 4  # reference models from which LiRA is run unasked; RMIA needs two
@@ -153,6 +153,8 @@ def _explain_blocked(
         )
     if needs.spec.source == "tokens" and (why := _explain_missing_tokens(needs, subject.target)):
         return why
+    if (why := _explain_small_budget(attack, plan, subject.target)) is not None:
+        return why
     shape = getattr(subject.records.x, "shape", ())
     if needs.spec.name == "augmentation" and len(shape) < 3:
         return (
@@ -181,6 +183,18 @@ def _explain_blocked(
             "--features."
         )
     return None
+
+
+def _explain_small_budget(attack: Attack, plan: Plan, target: Target) -> str | None:
+    """Say why a query budget is too small for an attack on changed copies of texts."""
+    budget = plan.threat.query_budget
+    copied = any(part in COPIED for part in attack.needs.tokens)
+    if not copied or budget is None or budget > 1 or read_target_facts(target).stored:
+        return None
+    return (
+        f"Expected a budget of at least 2 queries a record for {attack.name}, which asks about a "
+        f"changed copy, got {budget}. Grant more."
+    )
 
 
 def _explain_missing_tokens(needs: Needs, target: Target) -> str | None:

@@ -19,7 +19,7 @@ from memberscope.auditing.collect.reference_models import (
 from memberscope.auditing.collect.schedule import build_schedule
 from memberscope.auditing.collect.target_models import build_target_job
 from memberscope.auditing.documents.access_levels import Level
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, fit_plan_to_task
 from memberscope.auditing.documents.result import NotRun
 from memberscope.auditing.documents.schedule import Schedule
 from memberscope.auditing.forecast.choose_effort import (
@@ -46,7 +46,7 @@ from memberscope.recipes.fleet import (
     train_models,
     tune_recipe,
 )
-from memberscope.signals import PROBE, SignalRequest, Store, is_measured
+from memberscope.signals import COPIED, PROBE, SignalRequest, Store, is_measured
 from memberscope.statistics import smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack
@@ -105,6 +105,7 @@ def forecast_audit(
     wanted and there is no recipe.
     """
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
+    plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
     require_named_units(plan.unit, subject)
     timings = timings or Timings()
     # Checked against the full plan first: a design and a population must fit whatever is chosen
@@ -235,6 +236,10 @@ def _count_target_queries(
         level.wanted(attack.needs.spec, budget.count(attack.needs.spec)) for attack, level in runs
     }
     asked += (n + (n_others if models else 0)) * _sum_search_queries(plan, wanted)
+    # Each changed copy of a text is a query of its own, unless it was stored
+    if not read_target_facts(subject.target).stored:
+        read = {part for attack, _ in runs for part in attack.needs.tokens}
+        asked += n * len(read.intersection(COPIED))
     return asked + (min(PROBE, n) if can_ask_twice(plan, training) else 0)
 
 
@@ -391,6 +396,7 @@ def measure_training_seconds(
     store trains them so. The models are not kept.
     """
     # Of as many models as the audit trains: the choice depends on it
+    plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
     plan = fill_plan(plan, subject, training, plan.effort)
     schedule = build_schedule(plan, subject, subject.target.signal, training)
     wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)

@@ -2,6 +2,7 @@
 
 from memberscope.signals.texts.generations import collect_generation_answers, measure_generations
 from memberscope.signals.texts.tokens import (
+    COPIED,
     check_tokens,
     collect_token_answers,
     collect_tokens,
@@ -12,6 +13,7 @@ from memberscope.signals.texts.tokens import (
 )
 
 __all__ = [
+    "COPIED",
     "check_tokens",
     "collect_generation_answers",
     "collect_token_answers",

@@ -67,6 +67,8 @@ def _cover_records(
             "generate(prompts, n, max_tokens, seed)."
         )
     n, data = len(records), digest_records(records) if store else ""
+    # One length for all records, whatever others share a block
+    longest = max(len(_split_record(record)[1]) for record in records.x) // CHARACTERS + 1
     spec = SignalSpec("generations", parameters=(("samples", float(n_samples)),))
     parts = []
     for start in range(0, n, BLOCK):
@@ -76,7 +78,7 @@ def _cover_records(
             key = build_signal_key(target.digest, data, spec, (start, stop))
         values = store.get(key) if store and key else None
         if values is None:
-            values = _cover_texts(target, list(records.x[start:stop]), n_samples)
+            values = _cover_texts(target, list(records.x[start:stop]), n_samples, longest)
             if store and key:
                 store.put(key, values)
         parts.append(values)
@@ -85,14 +87,13 @@ def _cover_records(
     return np.concatenate(parts)
 
 
-def _cover_texts(target: Any, texts: list[TextRecord], n_samples: int) -> Floats:
-    """Compute the n-gram coverage (b, 1) of a block of texts.
+def _cover_texts(target: Any, texts: list[TextRecord], n_samples: int, longest: int) -> Floats:
+    """Compute the n-gram coverage (b, 1) of a block of texts, from at most `longest` tokens.
 
     Raises:
         TargetError: The target fails, or gives another number of continuations.
     """
     prompts, wanted = zip(*map(_split_record, texts), strict=True)
-    longest = max(len(text) for text in wanted) // CHARACTERS + 1
     try:
         written = target.generate(list(prompts), n_samples, min(longest, MOST_TOKENS), SEED)
     except MemberscopeError:

@@ -36,6 +36,8 @@ from memberscope.texts import (
 )
 from memberscope.types import Floats, Records, SignalSpec, Target
 
+# Parts that take a query of their own, about a changed copy of each record
+COPIED: tuple[TokenPart, ...] = ("lowercase", "recall")
 BLOCK = 512  # records asked, checked and stored together
 Progress = Callable[[int, int], None]
 
