@@ -135,7 +135,9 @@ class TextSession:
             return PreparedRequest(places, dump_json(block.ask(places)), booking)
 
         async def send(request: PreparedRequest) -> ServerReply:
-            return await sender.deliver("POST", block.address, request.body, request.booking)
+            return await sender.deliver(
+                "POST", block.address, request.body, request.booking, request.gone.set
+            )
 
         def keep(request: PreparedRequest, reply: ServerReply) -> Future[None]:
             answers = block.read(parse_json(reply.body), request.places)
