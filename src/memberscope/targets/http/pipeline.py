@@ -1,8 +1,7 @@
 """Send the requests of one query, a few at a time.
 
-The next request of each lane is prepared and booked while the one before it is in flight, and
-leaves before the answer to that one is decoded and stored: a server that works while the client
-reads is asked nearly as fast as by a client that reads nothing.
+The next request of each lane is prepared and booked while the one before it is in flight. Where
+answers take long to decode, it also leaves before that: the server then works meanwhile.
 """
 
 from __future__ import annotations
@@ -99,7 +98,9 @@ class RequestPipeline:
     """Requests that `ready` makes of each of `parts`, sent `concurrency` at a time.
 
     What `keep` makes of each answer is stored first. After an error nothing more is sent; requests
-    in flight are awaited and their answers kept, since they may be paid for.
+    in flight are awaited and their answers kept, since they may be paid for. With `early` a request
+    leaves before the answer to the last one of its lane is decoded and stored. A lane that is killed
+    then loses up to two answers instead of one, and sends one request more after a bad answer.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class RequestPipeline:
         ready: Callable[[list[int]], PreparedRequest],
         send: Callable[[PreparedRequest], Awaitable[ServerReply]],
         keep: Callable[[PreparedRequest, ServerReply], Future[None]],
+        *,
+        early: bool = False,
     ) -> None:
-        self.ready, self.send, self.keep = ready, send, keep
+        self.ready, self.send, self.keep, self.early = ready, send, keep, early
         self.errors: list[Exception] = []
         self.out: set[LedgerBooking] = set()
 
@@ -165,16 +168,14 @@ class RequestPipeline:
             following = None
             try:
                 reply = await sending
-                # Before this answer is decoded, unless it is the one that the others wait for
-                if read.is_set():
+                # The first answer is read before anything else is paid for
+                if self.early and coming is not None and read.is_set():
                     following = self._start(coming)
-                if coming is not None and following is not None:
                     await coming.gone.wait()
                 stored = self.keep(request, reply)
                 read.set()
-                following = following or self._start(coming)
-                # A lane then has at most one answer that could be lost and paid for again, beside
-                # that of the request in flight
+                # A lane then has at most one request whose answer could be lost and paid for again,
+                # and with `early` another one in flight
                 await asyncio.shield(asyncio.wrap_future(stored))
             except Exception as error:
                 self._fail(error)

@@ -116,7 +116,7 @@ class TextSession:
         # A run that cannot be finished should not begin to spend
         if limits.total is not None:
             await asyncio.wrap_future(ledger.room(len(missing), limits.total))
-        pipeline = RequestPipeline(*self._steps(block, ledger, limits, found))
+        pipeline = RequestPipeline(*self._steps(block, ledger, limits, found), early=True)
         groups = iter(_group_places(missing, block))
         lanes = [_list_parts(groups) for _ in range(self.endpoint.concurrency)]
         await pipeline.run_lanes(lanes, first_alone=not self.understood)
