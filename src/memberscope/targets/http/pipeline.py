@@ -100,7 +100,7 @@ class RequestPipeline:
     What `keep` makes of each answer is stored first. After an error nothing more is sent; requests
     in flight are awaited and their answers kept, since they may be paid for. With `early` a request
     leaves before the answer to the last one of its lane is decoded and stored. A killed lane then
-    loses up to two answers instead of one, and sends one request more after a bad answer.
+    loses up to two answers instead of one, and a bad answer comes after one request more was sent.
     """
 
     def __init__(
