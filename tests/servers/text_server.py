@@ -130,11 +130,12 @@ class TextServer:
     def score_prompt(self, document: Any, prompt: Any, ids: list[int]) -> dict[str, Any]:
         values = self.spoil(score(ids))
         if "prompt_logprobs" in document and self.wrong != "ignored":
-            entries = []
-            for before, token, value in zip(ids, ids[1:], values, strict=False):
+            entries, ranks = [], 1 + (TABLE[ids[:-1]] > score(ids)[:, None]).sum(axis=1)
+            for before, token, value, rank in zip(ids, ids[1:], values, ranks, strict=False):
                 top = int(TABLE[before].argmax())
-                entries.append({str(top): {"logprob": float(TABLE[before, top]), "rank": 1}})
-                entries[-1][str(token)] = {"logprob": value, "rank": 2}
+                told = {str(top): {"logprob": float(TABLE[before, top]), "rank": 1}}
+                told[str(token)] = {"logprob": value, "rank": int(rank)}
+                entries.append({key: told[key] | {"decoded_token": chr(int(key))} for key in told})
             first = {"7": {"logprob": -1.0}} if self.wrong == "first" else None
             return {"prompt_logprobs": [first, *entries]}
         generated = {"tokens": ["x"], "token_logprobs": [-0.5], "text_offset": [len(prompt)]}

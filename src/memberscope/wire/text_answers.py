@@ -89,6 +89,16 @@ def read_number(value: Any) -> float:
     return float(value) if isinstance(value, int | float) else math.nan
 
 
+def read_numbers(values: Sequence[Any]) -> tuple[float, ...]:
+    """Read numbers of an answer, as `read_number` does each.
+
+    >>> read_numbers([-1.5, None])
+    (-1.5, nan)
+    """
+    # Nearly all answers hold floats alone, which is seen faster than each is looked at
+    return tuple(values) if set(map(type, values)) <= {float} else tuple(map(read_number, values))
+
+
 def read_choices(document: Any, wanted: int) -> list[Mapping[str, Any]]:
     """Read the choices of a completion in the order of the prompts.
 

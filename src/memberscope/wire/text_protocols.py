@@ -6,8 +6,10 @@ them. Nothing here knows a network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from operator import ge
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
@@ -19,6 +21,7 @@ from memberscope.wire.text_answers import (
     count_prompt_tokens,
     read_choices,
     read_number,
+    read_numbers,
     refuse_first_value,
     refuse_other_count,
 )
@@ -110,46 +113,39 @@ def _read_token_entries(entries: Sequence[Any], prompt: TokenPrompt) -> TokenAns
         TargetError: An entry does not hold the prompt's token.
     """
     tokens: list[int | str] = [prompt.ids[0] if prompt.ids else ""]
-    values, tops = [], []
-    for place, entry in enumerate(entries[1:], start=1):
-        try:
-            token, value, best = _read_token_entry(entry, prompt.ids[place] if prompt.ids else None)
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise TargetError(
-                f"Expected the log-probability of the prompt's token {place + 1}, got "
-                f"{describe_json(entry)}. Look at one answer of the server."
-            ) from None
-        tokens.append(token)
-        values.append(value)
-        tops.append(value == best)
+    values: list[Any] = []
+    tops: list[bool] = []
+    # None where the server made the tokens, and says which by their rank
+    wanted: Iterable[str | None] = map(str, prompt.ids[1:]) if prompt.ids else repeat(None)
+    # This runs for each token of an audit, so that it does as little as it can
+    try:
+        for entry, token in zip(entries[1:], wanted, strict=False):
+            if len(entry) == 2:
+                (one, about), (other, beside) = entry.items()
+                told = token or one
+                if token is None:
+                    own, least = about.get("rank") or 0, beside.get("rank") or 0
+                    # By its rank first, since a value that is wrong must not hide behind the other
+                    swap = least > own or (least == own and beside["logprob"] < about["logprob"])
+                    told = other if swap else one
+                value = entry[told]["logprob"]
+                top = value >= about["logprob"] and value >= beside["logprob"]
+            else:
+                ((one, about),) = entry.items()
+                told = one if token is None else token
+                value, top = entry[told]["logprob"], True
+            tokens.append(told)
+            values.append(value)
+            tops.append(top)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        place = len(values) + 1
+        raise TargetError(
+            f"Expected the log-probability of the prompt's token {place + 1}, got "
+            f"{describe_json(entries[place])}. Look at one answer of the server."
+        ) from None
     # Of a text without ids all tokens after the first are scored
     after = (prompt.start if prompt.ids else 1) - 1
-    scored = tuple(map(read_number, values[after:]))
-    return TokenAnswer(tuple(tokens), scored, tuple(tops[after:]))
-
-
-def _read_token_entry(entry: dict[str, Any], wanted: int | None) -> tuple[str, Any, Any]:
-    """Read the prompt's own token, its log-probability, and the highest one beside it.
-
-    This runs for each token of an audit, so that it does as little as it can.
-    """
-    if len(entry) == 1:
-        ((token, about),) = entry.items()
-        if wanted is not None and token != str(wanted):
-            raise KeyError
-        return token, about["logprob"], about["logprob"]
-    (token, about), (other, beside) = entry.items()
-    # By its rank first, since a value that is wrong must not hide behind the other
-    swap = (
-        (beside.get("rank") or 0, -beside["logprob"]) > (about.get("rank") or 0, -about["logprob"])
-        if wanted is None
-        else token != str(wanted)
-    )
-    if swap:
-        token, about, other, beside = other, beside, token, about
-    if wanted is not None and token != str(wanted):
-        raise KeyError
-    return token, about["logprob"], max(about["logprob"], beside["logprob"])
+    return TokenAnswer(tuple(tokens), read_numbers(values[after:]), tuple(tops[after:]))
 
 
 @dataclass(frozen=True)
@@ -209,7 +205,8 @@ def _read_echo(told: Any, prompt: TokenPrompt) -> TokenAnswer:
     # A server that repeats no offsets tells where tokens begin by their texts
     if not isinstance(offsets, list) or len(offsets) != len(tokens):
         offsets = [sum(map(len, tokens[:place])) for place in range(len(tokens))]
-    n_tokens = sum(offset < len(prompt.text) for offset in offsets)
+    end = len(prompt.text)
+    n_tokens = len([offset for offset in offsets if offset < end])
     refuse_other_count(n_tokens, min(n_tokens, len(values)))
     refuse_first_value(values)
     first = 1
@@ -217,13 +214,17 @@ def _read_echo(told: Any, prompt: TokenPrompt) -> TokenAnswer:
     if prompt.start > 1:
         ends = [*offsets[1:], len(prompt.text)]
         first = max(1, sum(end <= prompt.start for end in ends[:n_tokens]))
-    scored = [read_number(value) for value in values[first:n_tokens]]
+    scored = read_numbers(values[first:n_tokens])
     tops = told.get("top_logprobs")
     is_top = None
-    if isinstance(tops, list) and all(isinstance(top, dict) for top in tops[first:n_tokens]):
-        best = [max(map(read_number, top.values()), default=0.0) for top in tops[first:n_tokens]]
-        is_top = tuple(value >= top for value, top in zip(scored, best, strict=True))
-    return TokenAnswer(tuple(tokens[:n_tokens]), tuple(scored), is_top)
+    if isinstance(tops, list) and set(map(type, tops[first:n_tokens])) <= {dict}:
+        try:
+            best = read_numbers([max(top.values(), default=0.0) for top in tops[first:n_tokens]])
+        # Values that are no numbers, which cannot be compared
+        except TypeError:
+            return TokenAnswer(tuple(tokens[:n_tokens]), scored, None)
+        is_top = tuple(map(ge, scored, best))
+    return TokenAnswer(tuple(tokens[:n_tokens]), scored, is_top)
 
 
 @dataclass(frozen=True)

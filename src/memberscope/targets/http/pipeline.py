@@ -1,6 +1,7 @@
 """Send the requests of one query, a few at a time.
 
-The next request of each lane is prepared and booked while the one before it is in flight.
+The next request of each lane is prepared and booked while the one before it is in flight. Where
+answers take long to decode, it also leaves before that: the server then works meanwhile.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memberscope.errors import InputError
 from memberscope.targets.http.ledger import Ledger, LedgerQuery
@@ -78,18 +79,28 @@ class LedgerBooking:
 
 @dataclass
 class PreparedRequest:
-    """A request that can leave: the places of its records in the query, its body, its booking."""
+    """A request that can leave.
+
+    Attributes:
+        places: Places of its records in the query.
+        body: What is sent.
+        booking: Its booking in the ledger.
+        gone: Set once it was written to the connection, or waits for its turn to be.
+    """
 
     places: list[int]
     body: bytes
     booking: LedgerBooking
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class RequestPipeline:
     """Requests that `ready` makes of each of `parts`, sent `concurrency` at a time.
 
     What `keep` makes of each answer is stored first. After an error nothing more is sent; requests
-    in flight are awaited and their answers kept, since they may be paid for.
+    in flight are awaited and their answers kept, since they may be paid for. With `early` a request
+    leaves before the answer to the last one of its lane is decoded and stored. A killed lane then
+    loses up to two answers instead of one, and a bad answer comes after one request more was sent.
     """
 
     def __init__(
@@ -97,8 +108,10 @@ class RequestPipeline:
         ready: Callable[[list[int]], PreparedRequest],
         send: Callable[[PreparedRequest], Awaitable[ServerReply]],
         keep: Callable[[PreparedRequest, ServerReply], Future[None]],
+        *,
+        early: bool = False,
     ) -> None:
-        self.ready, self.send, self.keep = ready, send, keep
+        self.ready, self.send, self.keep, self.early = ready, send, keep, early
         self.errors: list[Exception] = []
         self.out: set[LedgerBooking] = set()
 
@@ -147,22 +160,37 @@ class RequestPipeline:
         # The first answer may show a wrong declaration, before the others cost anything
         if not ahead:
             await read.wait()
-        while request is not None:
-            sending = asyncio.ensure_future(self.send(request))
+        sending = self._start(request)
+        while request is not None and sending is not None:
             # Lets the request start before the next one is prepared
             await asyncio.sleep(0)
             coming = self._next(left)
+            following = None
             try:
-                stored = self.keep(request, await sending)
+                reply = await sending
+                # The first answer is read before anything else is paid for
+                if self.early and coming is not None and read.is_set():
+                    following = self._start(coming)
+                    await coming.gone.wait()
+                stored = self.keep(request, reply)
                 read.set()
-                # A lane then has at most one request whose answer could be lost and paid for again
+                # A lane then has at most one request whose answer could be lost and paid for again,
+                # and with `early` another one in flight
                 await asyncio.shield(asyncio.wrap_future(stored))
             except Exception as error:
                 self._fail(error)
             self.out.discard(request.booking)
-            request = coming
+            request, sending = coming, following or self._start(coming)
         # Also after an error, or the other lanes would wait for ever
         read.set()
+
+    def _start(self, request: PreparedRequest | None) -> asyncio.Future[ServerReply] | None:
+        if request is None:
+            return None
+        sending = asyncio.ensure_future(self.send(request))
+        # Also where it fails before it leaves
+        sending.add_done_callback(lambda _: request.gone.set())
+        return sending
 
     def _next(self, left: Iterator[list[int]]) -> PreparedRequest | None:
         # After an error nothing new begins

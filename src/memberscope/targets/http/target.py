@@ -238,8 +238,9 @@ class HttpTarget:
             )
 
         async def send(request: PreparedRequest) -> ServerReply:
+            address = self._serving.address(self.endpoint.url)
             return await sender.deliver(
-                "POST", self._serving.address(self.endpoint.url), request.body, request.booking
+                "POST", address, request.body, request.booking, request.gone.set
             )
 
         def keep(request: PreparedRequest, reply: ServerReply) -> Future[None]:

@@ -9,7 +9,7 @@ import asyncio
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from random import SystemRandom
@@ -79,14 +79,18 @@ class RequestPacer:
         self.gap = 0.0 if rate is None else 1.0 / rate
         self.free_at = self.quiet = 0.0
 
-    async def turn(self) -> None:
-        """Wait for a rate-limit slot; queue again after a pause that the server asked for."""
+    async def turn(self, gone: Callable[[], object]) -> None:
+        """Wait for a rate-limit slot; queue again after a pause that the server asked for.
+
+        `gone` is called before a wait.
+        """
         clock = asyncio.get_running_loop().time
         while True:
             # Taken before the wait, so that the next request queues behind this one
             mine = max(clock(), self.free_at)
             self.free_at = mine + self.gap
             if mine > clock():
+                gone()
                 await asyncio.sleep(mine - clock())
             # The server may have asked for a pause while this request waited
             if self.quiet <= mine:
@@ -139,11 +143,17 @@ class Sender:
         )
 
     async def deliver(
-        self, method: str, url: str, body: bytes | None, booking: Booking
+        self,
+        method: str,
+        url: str,
+        body: bytes | None,
+        booking: Booking,
+        gone: Callable[[], object] = bool,
     ) -> ServerReply:
         """Send a request and give the server's answer, with retries.
 
-        Each sending is booked first. A GET may find that there is nothing.
+        Each sending is booked first. A GET may find that there is nothing. `gone` is called once
+        the request was written to the connection, or has to wait for its turn.
 
         Raises:
             TargetError: The server cannot be reached, does not answer, or fails.
@@ -152,10 +162,10 @@ class Sender:
         tries = 0
         while True:
             # The wait comes before the booking, so that a run killed meanwhile spent nothing
-            await self.pace.turn()
+            await self.pace.turn(gone)
             await booking.reserve()
             try:
-                reply = await self._follow(method, url, body)
+                reply = await self._follow(method, url, body, gone)
             except LostError as lost:
                 # What the server cannot have seen costs nothing
                 if not lost.sent:
@@ -197,13 +207,15 @@ class Sender:
         """Close the connections."""
         await self._client.aclose()
 
-    async def _follow(self, method: str, url: str, body: bytes | None) -> ServerReply:
+    async def _follow(
+        self, method: str, url: str, body: bytes | None, gone: Callable[[], object]
+    ) -> ServerReply:
         """Make one request.
 
         A redirect is followed only where it keeps the method and leads to the same origin.
         """
         for _ in range(HOPS):
-            reply = await self._once(method, url, body)
+            reply = await self._once(method, url, body, gone)
             if not 300 <= reply.status < 400:
                 return reply
             there = urljoin(url, reply.headers.get("location", ""))
@@ -218,17 +230,23 @@ class Sender:
             url = there
         raise LostError(f"more than {HOPS} redirects", sent=False, final=True)
 
-    async def _once(self, method: str, url: str, body: bytes | None) -> ServerReply:
+    async def _once(
+        self, method: str, url: str, body: bytes | None, gone: Callable[[], object]
+    ) -> ServerReply:
         import httpx2
 
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers, content = {}, None
+        if body is not None:
+            # With its length, so that the body is not sent in chunks
+            headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+            content = _write_body(body, gone)
         # Read at each request, so that a token may be renewed while the run goes on
         headers |= {} if self.credential is None else self.credential.headers()
         try:
             # The read timeout starts anew with every byte; a slow server needs this one too
             async with asyncio.timeout(self.wire.total):
                 async with self._client.stream(
-                    method, url, content=body, headers=headers
+                    method, url, content=content, headers=headers
                 ) as response:
                     return ServerReply(
                         response.status_code, response.headers, await self._whole(response)
@@ -312,6 +330,12 @@ class Sender:
             # Short parts, such as a scheme's name, would blank ordinary words
             text = text.replace(part, "…") if len(part) > 3 else text
         return text
+
+
+async def _write_body(body: bytes, gone: Callable[[], object]) -> AsyncIterator[bytes]:
+    """Give the body, and call `gone` when it is on its way."""
+    yield body
+    gone()
 
 
 def _hide_sent_values(text: str, sent: bytes) -> str:

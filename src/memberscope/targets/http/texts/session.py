@@ -116,7 +116,7 @@ class TextSession:
         # A run that cannot be finished should not begin to spend
         if limits.total is not None:
             await asyncio.wrap_future(ledger.room(len(missing), limits.total))
-        pipeline = RequestPipeline(*self._steps(block, ledger, limits, found))
+        pipeline = RequestPipeline(*self._steps(block, ledger, limits, found), early=True)
         groups = iter(_group_places(missing, block))
         lanes = [_list_parts(groups) for _ in range(self.endpoint.concurrency)]
         await pipeline.run_lanes(lanes, first_alone=not self.understood)
@@ -135,7 +135,9 @@ class TextSession:
             return PreparedRequest(places, dump_json(block.ask(places)), booking)
 
         async def send(request: PreparedRequest) -> ServerReply:
-            return await sender.deliver("POST", block.address, request.body, request.booking)
+            return await sender.deliver(
+                "POST", block.address, request.body, request.booking, request.gone.set
+            )
 
         def keep(request: PreparedRequest, reply: ServerReply) -> Future[None]:
             answers = block.read(parse_json(reply.body), request.places)
