@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.cli.output import print_line
 
 if TYPE_CHECKING:
-    from memberscope.auditing import Plan, Subject, Training
+    from memberscope.auditing import NotRun, Plan, Subject, Training
     from memberscope.auditing.forecast import Seconds
     from memberscope.cli.options.table import Options
 
@@ -102,7 +103,7 @@ def _list_preview_lines(
     if found.fine_tunes and training is None:
         lines.insert(0, f"note     {describe_missing_references(found.fine_tunes)}")
     lines += [f"runs     {attack} at {access}" for attack, access in found.runs]
-    lines += [f"not run  {entry.attack}: {entry.why}" for entry in found.not_run]
+    lines += [f"not run  {names}: {why}" for names, why in _group_reasons(found.not_run)]
     further = f" and {found.targets} further targets" if found.targets else ""
     trained = "" if timings.model is None else f"; {timings.model:.1f} s a model on one core"
     lines += [
@@ -167,3 +168,11 @@ def _describe_units(subject: Subject) -> str:
     if unit is None:
         return ""
     return f" of {len(np.unique(unit[subject.member]))} and {len(np.unique(unit[~subject.member]))} units"
+
+
+def _group_reasons(not_run: Sequence[NotRun]) -> list[tuple[str, str]]:
+    """Group attacks that do not run by the reason: their names, and why."""
+    found: dict[str, list[str]] = {}
+    for entry in not_run:
+        found.setdefault(entry.why, []).append(entry.attack)
+    return [(", ".join(dict.fromkeys(names)), why) for why, names in found.items()]
