@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from language_models import draw_texts, make_text_target
 
 import memberscope
 from memberscope.auditing import Plan, make_text_subject
 from memberscope.auditing.forecast import forecast_audit
+from memberscope.targets import read_token_signals
 from memberscope.types import ThreatModel
 
 MEMBERS, OTHERS = draw_texts(60, 1), draw_texts(60, 2)
@@ -35,3 +38,12 @@ def test_copies_count_as_queries_and_a_small_budget_rules_them_out():
     assert "at least 2 queries" in reasons["lowercase"] and one.cost.queries == 120
     assert "lowercase" not in {entry.attack for entry in two.not_run}
     assert two.cost.queries == 120 + 120 + 32
+
+
+def test_missing_texts_are_advised_in_words_of_texts(tmp_path):
+    rows = [{"id": str(k), "member": k < 40, "log_probs": [-1.0 - k % 7, -2.0]} for k in range(80)]
+    path = tmp_path / "target.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = memberscope.audit_signals(read_token_signals(path), policy="demo")
+    advice = {finding.attack: finding.advice for finding in result.findings}
+    assert "text beside its token signals" in advice["blind"]

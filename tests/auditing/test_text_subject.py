@@ -80,3 +80,8 @@ def test_units_on_both_sides_or_of_one_side_are_refused():
         _make(unit=(np.arange(30), np.arange(20)))
     with pytest.raises(InputError, match="units"):
         _make(replace(_records(INSIDE, "a"), unit=np.arange(30).astype(str)))
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    with pytest.raises(InputError, match="that UTF-8 can write"):
+        _make([*INSIDE, "a \ud800 b"])

@@ -78,6 +78,9 @@ def find_missing_declaration(plan: Plan, subject: Subject) -> str | None:
         return None
     from memberscope.facts import read_target_facts
 
+    # Texts beside stored tokens are looked at as features are
+    if subject.list_texts() is not None:
+        return None
     if not read_target_facts(subject.target).stored:
         return None
     return (

@@ -259,3 +259,21 @@ def test_archives_that_do_not_fit_are_one_sentence(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"Expected one file target.jsonl"):
         read_token_signals(tmp_path / "empty")
+
+
+def test_references_of_another_tokenizer_are_refused(tmp_path):
+    write_tokens(tmp_path / "target.jsonl", make_rows(0))
+    other = make_rows(0)
+    for part in PARTS:
+        other[2][part] = other[2][part][:-1]
+    write_tokens(tmp_path / "reference_0.jsonl", other)
+    with pytest.raises(InputError, match="got 3 instead of 4 for 'r2'"):
+        read_token_signals(tmp_path)
+
+
+def test_losses_are_no_log_probabilities_of_references(tmp_path):
+    rows = make_rows(2)
+    rows[1]["references"] = [0.7, 1.2]
+    write_tokens(tmp_path / "target.jsonl", rows)
+    with pytest.raises(InputError, match="references of at most 0"):
+        read_token_signals(tmp_path / "target.jsonl")

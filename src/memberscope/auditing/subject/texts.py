@@ -154,6 +154,14 @@ def _check_texts(texts: NDArray[Any], kind: str) -> None:
                 f"Expected {kind} {place} as str, Completion or Chat, got "
                 f"{type(record).__name__}. Name the column of the text, or leave the record out."
             )
+        try:
+            read_full_text(record).encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Expected {kind} {place} as text that UTF-8 can write, got half of a pair of "
+                f"surrogates ({error.object[error.start : error.end]!r}). Leave the record out, or "
+                "read its file again."
+            ) from error
     # Also a chat without messages has nothing to score
     empty = [
         place

@@ -60,6 +60,8 @@ UNDERSTATED = (
 OF_LOSSES = ("loss", "loss_per_class", "quantile", "quantile_class")  # run on losses alone
 EXCHANGEABLE = "Give the records' features (--features beside --signals), or declare --assume-exchangeable if the split was random."
 
+EXCHANGEABLE_TEXTS = "Give each record's text beside its token signals, or declare --assume-exchangeable if the split was random."
+
 __all__ = ["Judgement", "judge_audit"]
 
 
@@ -344,7 +346,7 @@ def _build_control_finding(name: str, control: Control, plan: Plan) -> Finding:
     verdicts: dict[bool | None, Verdict] = {True: "PASS", False: "INCONCLUSIVE", None: "NOT_RUN"}
     advice = "Nothing to do." if control.passed else ADVICE[name]
     if name == "blind" and control.passed is None:
-        advice = EXCHANGEABLE
+        advice = EXCHANGEABLE_TEXTS if plan.task == "text" else EXCHANGEABLE
     return Finding(verdicts[control.passed], CLAIMS[name], name, access, control.why, advice)
 
 

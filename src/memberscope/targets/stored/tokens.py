@@ -21,7 +21,7 @@ from memberscope.targets.stored.token_files import TokenFile, map_npz, read_toke
 from memberscope.targets.tables.columns import read_unit_names
 from memberscope.targets.tables.wanted import spell_value
 from memberscope.texts import TokenSignals
-from memberscope.types import Access, Bools, Floats, Signal, Task
+from memberscope.types import Access, Bools, Floats, Ints, Signal, Task
 
 TARGET_STEM = "target"
 SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".parquet", ".pq", ".feather", ".npz")
@@ -149,7 +149,7 @@ def read_token_signals(
             raise InputError(
                 f"Expected references in {home} or in files of their own, got both. Leave one out."
             )
-        inner, inside = _read_reference_files(others, ids)
+        inner, inside = _read_reference_files(others, ids, tokens.counts)
     for name in (unit, *groups):
         if name is not None and name not in columns:
             raise InputError(
@@ -330,6 +330,11 @@ def _read_inner_references(file: TokenFile) -> tuple[Floats | None, Bools | None
         values = values.astype(np.float64)
     except (TypeError, ValueError):
         values, inside = np.empty(0), np.empty(0)
+    if values.size and np.isfinite(values).all() and values.max() > ABOVE:
+        raise InputError(
+            f"Expected references of at most 0 in {file.path}, got {values.max():.4g}. Give the mean "
+            "log-probability of each record's tokens, in nats."
+        )
     fits = values.ndim == 2 and values.shape[1] == n and inside.shape == values.shape
     if not fits or not np.isin(inside, (0, 1)).all() or not np.isfinite(values).all():
         raise InputError(
@@ -340,11 +345,14 @@ def _read_inner_references(file: TokenFile) -> tuple[Floats | None, Bools | None
     return values, inside.astype(bool)
 
 
-def _read_reference_files(files: Sequence[Path], ids: NDArray[np.str_]) -> tuple[Floats, Bools]:
+def _read_reference_files(
+    files: Sequence[Path], ids: NDArray[np.str_], counts: Ints
+) -> tuple[Floats, Bools]:
     """Read the values (m, n) of reference models, each of a file of its own, by the ids.
 
     Raises:
-        InputError: A file lacks some of the records, or their values.
+        InputError: A file lacks some of the records, or their values, or has other numbers of
+            tokens than the `counts` (n,) of the audited model.
     """
     values = np.empty((len(files), len(ids)))
     inside = np.empty(values.shape, bool)
@@ -361,8 +369,14 @@ def _read_reference_files(files: Sequence[Path], ids: NDArray[np.str_]) -> tuple
         if "log_probs" in file.tokens:
             _check_token_values(file)
             means = TokenSignals(file.offsets, file.tokens["log_probs"]).mean_log_probability()
+            _require_equal_counts(np.diff(file.offsets)[rows], counts, ids, path)
         elif "log_confidence" in file.columns:
             means = np.asarray(file.columns["log_confidence"], np.float64)
+            if not np.isfinite(means).all() or means.max() > ABOVE:
+                raise InputError(
+                    f"Expected finite log_confidence of at most 0 in {path}, got other values. "
+                    "Give the mean log-probability of each record's tokens, in nats."
+                )
         else:
             raise InputError(
                 f"Expected log_probs or log_confidence in {path}, got "
@@ -370,6 +384,22 @@ def _read_reference_files(files: Sequence[Path], ids: NDArray[np.str_]) -> tuple
             )
         values[k], inside[k] = means[rows], _read_membership(file)[rows]
     return values, inside
+
+
+def _require_equal_counts(found: Ints, counts: Ints, ids: NDArray[np.str_], path: Path) -> None:
+    """Require as many scored tokens (n,) of each record as under the audited model.
+
+    Raises:
+        InputError: There are others, as of another tokenizer or another scored part.
+    """
+    other = np.flatnonzero(found != counts)
+    if len(other):
+        first = int(other[0])
+        raise InputError(
+            f"Expected as many tokens in {path} as under the audited model, got {found[first]} "
+            f"instead of {counts[first]} for {str(ids[first])!r} ({len(other)} records in all). "
+            "Score the same part of each text, with the same tokenizer."
+        )
 
 
 def _spell_words(values: Any, absent: str = "") -> NDArray[np.str_]:
