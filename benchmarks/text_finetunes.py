@@ -8,7 +8,9 @@ a target are other fine-tunes of the same kind, in pairs that leave each text ou
 A line a kind says why the base model alone shows less: how far texts differ in what any fine-tune
 adds to them, beside what membership adds.
 
-`time` trains sixteen fine-tunes that are in no store and prints how long that takes.
+`rate RATE SCHEDULE` prints for two fully fine-tuned targets what the base model alone shows at another
+learning rate and schedule. `time` trains a fine-tune that is in no store and prints how long that
+takes.
 """
 
 from __future__ import annotations
@@ -55,6 +57,13 @@ class Models:
     def log_probability(self) -> np.ndarray:
         """Mean log-probability (m, n) of each record's tokens."""
         return np.stack([tokens.mean_log_probability() for tokens in self.tokens])
+
+    def measure_added(self) -> list[np.ndarray]:
+        """Measure what each model adds to the base's mean log-probability of texts new to it."""
+        tokens, lp = self.tokens[0], self.log_probability
+        assert tokens.base is not None
+        base = tokens.sum_tokens(tokens.base) / tokens.counts
+        return [(lp[k] - base)[~row] for k, row in enumerate(self.inside)]
 
 
 def draw_design(records: Records, n_models: int) -> np.ndarray:
@@ -208,10 +217,7 @@ def state(name: str, auc: float, tpr: float, aims_of: tuple | None = None) -> No
 
 def print_spreads(models: Models) -> None:
     """Print what hides membership: the spread over texts of what a fine-tune adds to them."""
-    tokens, lp, inside = models.tokens[0], models.log_probability, models.inside
-    assert tokens.base is not None
-    base = tokens.sum_tokens(tokens.base) / tokens.counts
-    added = [(lp[k] - base)[~row] for k, row in enumerate(inside)]
+    lp, inside, added = models.log_probability, models.inside, models.measure_added()
     # Texts that neither of two fine-tunes was trained on
     between = [
         (lp[k] - lp[j])[~inside[k] & ~inside[j]]
@@ -312,6 +318,27 @@ def print_judgements(found: dict[str, Models]) -> None:
             print(f"| {kind} | {other} | {runs} | {share:.1f}% | {word} |")
 
 
+def print_rate(rate_of_learning: float, schedule: str) -> None:
+    """Print what the base model alone shows at another learning rate and schedule."""
+    print("| full | gap, nats a token | spread over new texts | attack: AUC |")
+    print("| --- | ---: | ---: | --- |")
+    for epochs in (4, 1):
+        settings = replace(FULL, epochs=epochs, lr=rate_of_learning, schedule=schedule)
+        models = train(settings, 2)
+        lp, inside = models.log_probability, models.inside
+        gap = np.mean([lp[k][row].mean() - lp[k][~row].mean() for k, row in enumerate(inside)])
+        spread = np.mean([found.std() for found in models.measure_added()])
+        words = []
+        for attack in list_base_attacks():
+            scores = [
+                attack.score(build_evidence(attack, models, k), np.random.default_rng(0))
+                for k in range(len(inside))
+            ]
+            words.append(f"{attack.name} {rate(scores, inside)[0]:.3f}")
+        kind = f"{epochs} epochs, {rate_of_learning:g}, {schedule}"
+        print(f"| {kind} | {gap:.3f} | {spread:.3f} | {', '.join(words)} |")
+
+
 def print_time() -> None:
     """Print how long sixteen new fine-tunes take, with the scoring of all texts."""
     records, recipe = text_gpt.texts(N), CausalLMRecipe(text_gpt.base_folder(), FULL)
@@ -336,6 +363,9 @@ def main() -> None:
     """Print the tables, or the time."""
     if sys.argv[1:] == ["time"]:
         print_time()
+        return
+    if sys.argv[1:2] == ["rate"]:
+        print_rate(float(sys.argv[2]), sys.argv[3])
         return
     found = {kind: train(*given) for kind, given in KINDS.items()}
     for kind, models in found.items():
