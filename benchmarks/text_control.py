@@ -19,9 +19,9 @@ from memberscope.auditing.collect.text_references import compare_training, expla
 from memberscope.recipes import build_balanced_design
 
 # Nats a token that a text of one's own gains, and that all texts gained since the base model
-FOUR, ONE = (0.262, 0.80), (0.06, 0.55)
+FOUR, ONE = (0.221, 0.78), (0.083, 0.54)
 # Spread over texts, of a text between fine-tunes, and of a whole fine-tune
-DIFFICULTY, NOISE, LEVEL = 0.44, 0.06, 0.01
+DIFFICULTY, NOISE, LEVEL = 0.5, 0.06, 0.01
 SIZES, FLEETS = (50, 100, 400, 1600), (2, 4, 8)
 
 

@@ -3,10 +3,14 @@
 `python benchmarks/text_finetunes.py` fine-tunes a GPT of 0.14 million parameters (see
 `text_gpt.py`) on 800 of 1,600 Stack Exchange texts of 63 tokens, sixteen times fully for four
 epochs, eight times for one epoch and eight times by LoRA, and prints the mean AUC and TPR at 1%
-FPR of each attack over these targets. Documents, not texts, are drawn into a model. References of a target are
-other fine-tunes of the same kind, in pairs that leave each text out of one of the two.
+FPR of each attack over these targets. Documents, not texts, are drawn into a model. References of
+a target are other fine-tunes of the same kind, in pairs that leave each text out of one of the two.
+A line a kind says why the base model alone shows less: how far texts differ in what any fine-tune
+adds to them, beside what membership adds.
 
-`time` trains sixteen fine-tunes that are in no store and prints how long that takes.
+`rate RATE SCHEDULE` prints for two fully fine-tuned targets what the base model alone shows at another
+learning rate and schedule. `time` trains a fine-tune that is in no store and prints how long that
+takes.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import aims
 import text_gpt
-from memberscope.attacks import RMIA, LiRA, list_attacks
+from memberscope.attacks import RMIA, LiRA, TokenClassifier, compute_token_features, list_attacks
 from memberscope.auditing.collect.text_references import compare_training, explain_other_training
 from memberscope.recipes import CausalLMRecipe, FineTuning, LoRA, build_balanced_design
 from memberscope.recipes.fleet import limit_threads, select_records
@@ -53,6 +57,13 @@ class Models:
     def log_probability(self) -> np.ndarray:
         """Mean log-probability (m, n) of each record's tokens."""
         return np.stack([tokens.mean_log_probability() for tokens in self.tokens])
+
+    def measure_added(self) -> list[np.ndarray]:
+        """Measure what each model adds to the base's mean log-probability of texts new to it."""
+        tokens, lp = self.tokens[0], self.log_probability
+        assert tokens.base is not None
+        base = tokens.sum_tokens(tokens.base) / tokens.counts
+        return [(lp[k] - base)[~row] for k, row in enumerate(self.inside)]
 
 
 def draw_design(records: Records, n_models: int) -> np.ndarray:
@@ -148,6 +159,21 @@ def compare(
     return attack.score(evidence, np.random.default_rng(0))
 
 
+def learn(models: Models, target: int, chosen: np.ndarray) -> np.ndarray:
+    """Score the records by what token features of members of the `chosen` fine-tunes are like."""
+    features = np.stack([compute_token_features(models.tokens[k]) for k in (target, *chosen)])
+    n = models.inside.shape[1]
+    evidence = Evidence(
+        "token_features",
+        features[0][:, None, :],
+        np.zeros(n, np.int64),
+        np.full(n, -1, np.int8),
+        references=features[1:, :, None, :],
+        inside=models.inside[chosen],
+    )
+    return TokenClassifier().score(evidence, np.random.default_rng(0))
+
+
 def choose_references(target: int, n_models: int, n_references: int) -> np.ndarray:
     """Choose whole pairs after that of the target, in a circle."""
     first = (target // 2 + 1) * 2
@@ -189,6 +215,22 @@ def state(name: str, auc: float, tpr: float, aims_of: tuple | None = None) -> No
     )
 
 
+def print_spreads(models: Models) -> None:
+    """Print what hides membership: the spread over texts of what a fine-tune adds to them."""
+    lp, inside, added = models.log_probability, models.inside, models.measure_added()
+    # Texts that neither of two fine-tunes was trained on
+    between = [
+        (lp[k] - lp[j])[~inside[k] & ~inside[j]]
+        for k in range(len(inside))
+        for j in choose_references(k, len(inside), 2)
+    ]
+    print(
+        f"A fine-tune adds {np.mean([d.mean() for d in added]):.3f} nats a token to texts new to it, "
+        f"with a spread of {np.mean([d.std() for d in added]):.3f} over texts; between two fine-tunes "
+        f"a new text differs by {np.mean([d.std() for d in between]):.3f}."
+    )
+
+
 def print_kind(kind: str, models: Models) -> None:
     """Print the rows of one kind of fine-tune."""
     m, lp = len(models.inside), models.log_probability
@@ -197,7 +239,8 @@ def print_kind(kind: str, models: Models) -> None:
     print(
         f"\n{kind}: {m} targets, gap {np.mean(gaps):.3f} nats a token, own loss {-np.mean(own):.3f}"
     )
-    print("| attack | AUC | TPR at 1% FPR | |\n| --- | ---: | ---: | --- |")
+    print_spreads(models)
+    print("\n| attack | AUC | TPR at 1% FPR | |\n| --- | ---: | ---: | --- |")
     best = (0.0, 0.0)
     for attack in list_base_attacks():
         scores = [
@@ -208,6 +251,10 @@ def print_kind(kind: str, models: Models) -> None:
         best = max(best, found)
         state(f"{kind}: {attack.name}", *found)
     state(f"{kind}: best with the base model alone", *best, AIMS[kind][0])
+    n = min(8, m - 2)
+    scores = [learn(models, k, choose_references(k, m, n)) for k in range(m)]
+    name = f"token_classifier with the base model, learned on {n} others"
+    state(f"{kind}: {name}", *rate(scores, models.inside))
     for n, attack in (
         (2, ONLINE),
         (2, RMIA(temperature=1.0)),
@@ -271,6 +318,27 @@ def print_judgements(found: dict[str, Models]) -> None:
             print(f"| {kind} | {other} | {runs} | {share:.1f}% | {word} |")
 
 
+def print_rate(rate_of_learning: float, schedule: str) -> None:
+    """Print what the base model alone shows at another learning rate and schedule."""
+    print("| full | gap, nats a token | spread over new texts | attack: AUC |")
+    print("| --- | ---: | ---: | --- |")
+    for epochs in (4, 1):
+        settings = replace(FULL, epochs=epochs, lr=rate_of_learning, schedule=schedule)
+        models = train(settings, 2)
+        lp, inside = models.log_probability, models.inside
+        gap = np.mean([lp[k][row].mean() - lp[k][~row].mean() for k, row in enumerate(inside)])
+        spread = np.mean([found.std() for found in models.measure_added()])
+        words = []
+        for attack in list_base_attacks():
+            scores = [
+                attack.score(build_evidence(attack, models, k), np.random.default_rng(0))
+                for k in range(len(inside))
+            ]
+            words.append(f"{attack.name} {rate(scores, inside)[0]:.3f}")
+        kind = f"{epochs} epochs, {rate_of_learning:g}, {schedule}"
+        print(f"| {kind} | {gap:.3f} | {spread:.3f} | {', '.join(words)} |")
+
+
 def print_time() -> None:
     """Print how long sixteen new fine-tunes take, with the scoring of all texts."""
     records, recipe = text_gpt.texts(N), CausalLMRecipe(text_gpt.base_folder(), FULL)
@@ -295,6 +363,9 @@ def main() -> None:
     """Print the tables, or the time."""
     if sys.argv[1:] == ["time"]:
         print_time()
+        return
+    if sys.argv[1:2] == ["rate"]:
+        print_rate(float(sys.argv[2]), sys.argv[3])
         return
     found = {kind: train(*given) for kind, given in KINDS.items()}
     for kind, models in found.items():

@@ -16,8 +16,8 @@ FLEETS = (2, 4, 8)
 # What `benchmarks/text_finetunes.py` prints
 KNOWN = (
     "on a small model that was fine-tuned for four epochs, two of them raised the members found at "
-    "1% false positives from 7% with the base model alone to 93%, four to 94%, and after one epoch "
-    "from 3% to 25%"
+    "1% false positives from 4% with the base model alone to 93%, four to 94%, and after one epoch "
+    "from 3% to 33%"
 )
 
 
