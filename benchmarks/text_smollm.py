@@ -8,8 +8,8 @@ model is audited with the same references, as a model that was trained on none o
 number after the script's name takes so many texts on each side instead of 100.
 It needs the package gguf, and the environment `sh tests/environment.sh texts --no-deps`.
 
-`python benchmarks/text_smollm.py server` audits ten short texts at llama.cpp's server with the
-packaged file, and compares with what the same engine says in process.
+`python benchmarks/text_smollm.py server` audits ten and ten short texts at llama.cpp's server with
+the packaged file, and compares with what the same engine says in process.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
@@ -56,7 +57,7 @@ SETTINGS = FineTuning(
 )
 # What the references are for, and what there is without them
 ATTACKS = ("rmia_gamma1_t1", "base_t1", "base_difference", "wbc", "loss")
-N_SERVED, CHARACTERS = 10, 60
+N_SERVED, CHARACTERS = 20, 40  # an audit takes ten texts on each side
 
 
 def find_gguf() -> Path:
@@ -145,7 +146,7 @@ def state_areas(name: str, result: Any) -> list[tuple[float, float, str]]:
     """Print the area of each attack, and give lower limit, upper limit and attack, best first."""
     areas = [e for e in result.estimates if e.metric == "auc" and e.group is None]
     areas = [e for e in areas if e.attack in ATTACKS]
-    print(f"\n{name}: {result.verdict}\n| attack | AUC | 95% limits |\n| --- | ---: | --- |")
+    print(f"\n{name}\n\n| attack | AUC | 95% limits |\n| --- | ---: | --- |")
     for entry in sorted(areas, key=lambda e: -e.value):
         print(f"| {entry.attack} | {entry.value:.3f} | {entry.low:.3f} to {entry.high:.3f} |")
         aims.judge(f"{name}: AUC of {entry.attack}", entry.value)
@@ -170,7 +171,8 @@ def print_audits(n: int) -> None:
     print(f"model read: {time.process_time() - started:.0f} s of processor time", flush=True)
     adapter = adapter_folder(recipe, sides[0])
     print(f"fine-tune ready: {time.process_time() - started:.0f} s", flush=True)
-    target = load_causal_lm(adapter)
+    # Asked once for both audits
+    target = load_causal_lm(adapter, base=recipe.base_target)
     best = state_areas(f"SmolLM2-135M by LoRA on {n} texts", audit_model(target, recipe, sides))[0]
     word = aims.judge(f"lower limit of AUC of the best, {best[2]}", best[0], at_least=0.5)
     print(f"lower limit of AUC of the best, {best[2]}: {best[0]:.3f} {word}", flush=True)
@@ -186,8 +188,6 @@ def print_audits(n: int) -> None:
 @contextmanager
 def serve() -> Iterator[tuple[str, Callable[[list[int]], np.ndarray]]]:
     """Give a server's URL, and what the same engine says in process of the tokens of a text."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     script = ROOT / "tests" / "servers" / "serve_llama.py"
@@ -220,7 +220,7 @@ def tokenize(url: str, text: str) -> list[int]:
 
 
 def print_served() -> None:
-    """Audit ten texts over HTTP, and compare each token with the engine in process."""
+    """Audit twenty texts over HTTP, and compare each token with the engine in process."""
     documents = data.texts("stackexchange")
     texts = [document[:CHARACTERS].strip() for document in documents[:N_SERVED]]
     half = N_SERVED // 2
@@ -235,7 +235,6 @@ def print_served() -> None:
                 plan=Plan(attacks=("loss", "zlib", "min_k"), restrictions=()),
                 store=store,
             )
-            print(f"verdict over HTTP: {result.verdict}")
             for e in result.estimates:
                 if e.metric == "auc" and e.group is None:
                     print(f"{e.attack}: AUC {e.value:.3f}, {e.low:.3f} to {e.high:.3f}")
