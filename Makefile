@@ -93,7 +93,7 @@ bench: $(VENV)/.dev
 bench-label-only: .venv-bench/.done
 	.venv-bench/bin/python benchmarks/label_only.py
 
-reproduce: $(VENV)/.dev
+reproduce: $(VENV)/.dev .venv-bench/.done environment-texts
 	$(BIN)/python benchmarks/real_data.py
 	$(BIN)/python benchmarks/location30.py
 	$(BIN)/python benchmarks/coverage.py
@@ -122,6 +122,8 @@ reproduce: $(VENV)/.dev
 	$(BIN)/python benchmarks/guard_detection.py adult
 	$(BIN)/python benchmarks/guard_detection.py fashion
 	$(BIN)/python benchmarks/guard_detection.py cifar10 alone
+	.venv-bench/bin/python benchmarks/text_smollm.py
+	$(BIN)/python benchmarks/text_smollm.py server
 
 docs: $(VENV)/.dev
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build
