@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -71,6 +72,12 @@ def build_audit_identity(
         **({} if subject.records.unit is None else {"unit": digest_array(subject.records.unit)}),
         "target": read_target_facts(subject.target).identity or subject.target.digest,
     }
+    facts = read_target_facts(subject.target)
+    # What a language model is compared with, or asked after, changes what is found
+    if facts.base is not None:
+        identity["base"] = read_target_facts(facts.base).identity or facts.base.digest
+    if facts.prefix is not None:
+        identity["prefix"] = hashlib.sha256(facts.prefix.encode()).hexdigest()
     if training is not None:
         identity["recipe"] = read_recipe_facts(training.recipe).digest
         identity["design"] = None if training.design is None else digest_array(training.design)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from memberscope._text import format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import DetectableRate, TargetSpread
-from memberscope.types import Estimate
+from memberscope.types import Estimate, Task
 
 Place = tuple[str, str | None]
 
@@ -219,6 +220,22 @@ def describe_threat(result: Result) -> str:
     )
 
 
+@dataclass(frozen=True)
+class FidelityWords:
+    """What the numbers are called that say how like the target the reference models are."""
+
+    right: str
+    alike: str
+    apart: str
+
+
+FIDELITY_WORDS: dict[Task, FidelityWords] = {
+    "classification": FidelityWords("accuracy", "agreement", "calibration distance"),
+    # Of texts the mean over records of the geometric-mean probability of a token
+    "text": FidelityWords("token probability", "rank correlation of losses", "loss distance, nats"),
+}
+
+
 def describe_references(result: Result) -> list[tuple[str, str]]:
     """Describe how like the target the reference models are; empty without them.
 
@@ -232,6 +249,7 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
     target_gap = found.target_train_accuracy - found.target_held_out_accuracy
+    words = FIDELITY_WORDS[result.plan.task]
     return [
         (
             "trained and left out",
@@ -239,17 +257,20 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
             f"{found.failed} left out",
         ),
         (
-            "accuracy on their own records",
+            f"{words.right} on their own records",
             f"{format_percentage(own)} (target {format_percentage(found.target_train_accuracy)})",
         ),
         (
-            "accuracy on other records",
+            f"{words.right} on other records",
             f"{format_percentage(others)} (target "
             f"{format_percentage(found.target_held_out_accuracy)})",
         ),
-        ("accuracy gap", f"{format_percentage(gap)} (target {format_percentage(target_gap)})"),
-        ("agreement", format_percentage(found.agreement)),
-        ("calibration distance", f"{found.calibration_distance:.3f}"),
+        (
+            f"{words.right} gap",
+            f"{format_percentage(gap)} (target {format_percentage(target_gap)})",
+        ),
+        (words.alike, format_percentage(found.agreement)),
+        (words.apart, f"{found.calibration_distance:.3f}"),
         ("time spent training", f"{result.cost.training_seconds:.1f} s"),
         ("trained by", _describe_training(result)),
     ]

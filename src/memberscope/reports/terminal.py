@@ -21,6 +21,7 @@ from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.safe_console import escape_console_text
 from memberscope.reports.select import (
+    FIDELITY_WORDS,
     Place,
     describe_references,
     describe_threat,
@@ -193,12 +194,16 @@ def _format_model_lines(result: Result) -> list[str]:
     How like the target the models are; how many records are separated, and how stably.
     """
     words, lines = dict(describe_references(result)), []
+    called = FIDELITY_WORDS[result.plan.task]
     if words:
         lines.append(
             f"reference models: {words['trained and left out']}, in "
-            f"{words['time spent training']}; accuracy gap "
-            f"{words['accuracy gap']}; agreement {words['agreement']}; calibration distance "
-            f"{words['calibration distance']}; {words['trained by']}"
+            f"{words['time spent training']}; "
+            + "; ".join(
+                f"{name} {words[name]}"
+                for name in (f"{called.right} gap", called.alike, called.apart)
+            )
+            + f"; {words['trained by']}"
         )
     found = result.diagnostics.vulnerability
     if found:

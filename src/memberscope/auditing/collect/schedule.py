@@ -168,7 +168,7 @@ def _explain_blocked(
     if needs.spec.source != "student" and _is_starved_lira(attack, plan):
         return (
             f"Expected at least {LIRA_MODELS} reference models for {attack.name}, got "
-            f"{plan.count_references()}: fewer are too few to fit a spread to, and rmia is the "
+            f"{plan.count_references()}: fewer are too few to fit a spread to, and RMIA is the "
             "attack for them. Give --references 4, or name it in --attacks."
         )
     # Losses are one number, from which other attacks cannot take what they read

@@ -113,7 +113,7 @@ def _list_preview_lines(
         f"{found.standing.kept} to ask again from "
         f"kept weights, {found.standing.to_train} to train{trained}",
         f"queries  {found.queries} at most (one a record and view, up to 32 asked twice, and "
-        "label-only searches)",
+        f"{_name_further_queries(subject)})",
         *(
             [f"queries  {found.model_queries} at most of the other models"]
             if found.model_queries
@@ -168,6 +168,14 @@ def _describe_units(subject: Subject) -> str:
     if unit is None:
         return ""
     return f" of {len(np.unique(unit[subject.member]))} and {len(np.unique(unit[~subject.member]))} units"
+
+
+def _name_further_queries(subject: Subject) -> str:
+    """Name what is asked besides each record itself."""
+    from memberscope.facts import read_target_facts
+
+    task = read_target_facts(subject.target).task
+    return "changed copies" if task == "text" else "label-only searches"
 
 
 def _group_reasons(not_run: Sequence[NotRun]) -> list[tuple[str, str]]:

@@ -172,7 +172,8 @@ def name_omitted_attacks(result: Result) -> str:
     missing = ["attacks with reference models"] * (
         not any(threat.references for threat in result.threat_models)
     )
-    missing += ["label-only search"] * (not searched) + ["white-box attacks"] * (
-        "white_box" not in ran
-    )
+    # Texts have no labels to search
+    if result.plan.task == "classification":
+        missing += ["label-only search"] * (not searched)
+    missing += ["white-box attacks"] * (not ran & {"white_box", "weights"})
     return " and ".join([", ".join(missing[:-1]), missing[-1]] if len(missing) > 1 else missing)
