@@ -227,8 +227,8 @@ def print_spreads(models: Models) -> None:
     mean = np.mean([found.mean() for found in added])
     spread = np.mean([found.std() for found in added])
     print(
-        f"A fine-tune adds {mean:.3f} nats a token to texts new to it, with a spread of {spread:.3f} "
-        f"over texts; between two fine-tunes a new text differs by "
+        f"A fine-tune adds {mean:.3f} nats a token to texts new to it, with a spread of "
+        f"{spread:.3f} over texts; between two fine-tunes a new text differs by "
         f"{np.mean([found.std() for found in between]):.3f}."
     )
 
