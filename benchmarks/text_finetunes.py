@@ -8,9 +8,9 @@ a target are other fine-tunes of the same kind, in pairs that leave each text ou
 A line a kind says why the base model alone shows less: how far texts differ in what any fine-tune
 adds to them, beside what membership adds.
 
-`rate RATE SCHEDULE` prints for two fully fine-tuned targets what the base model alone shows at another
-learning rate and schedule. `time` trains a fine-tune that is in no store and prints how long that
-takes.
+`rate RATE SCHEDULE` prints for two fully fine-tuned targets what the base model alone shows at
+another learning rate and schedule. `time` trains a fine-tune that is in no store and prints how
+long that takes.
 """
 
 from __future__ import annotations
@@ -224,10 +224,12 @@ def print_spreads(models: Models) -> None:
         for k in range(len(inside))
         for j in choose_references(k, len(inside), 2)
     ]
+    mean = np.mean([found.mean() for found in added])
+    spread = np.mean([found.std() for found in added])
     print(
-        f"A fine-tune adds {np.mean([d.mean() for d in added]):.3f} nats a token to texts new to it, "
-        f"with a spread of {np.mean([d.std() for d in added]):.3f} over texts; between two fine-tunes "
-        f"a new text differs by {np.mean([d.std() for d in between]):.3f}."
+        f"A fine-tune adds {mean:.3f} nats a token to texts new to it, with a spread of "
+        f"{spread:.3f} over texts; between two fine-tunes a new text differs by "
+        f"{np.mean([found.std() for found in between]):.3f}."
     )
 
 
