@@ -184,10 +184,8 @@ class Collected:
 
         An endpoint's ledger counts what was sent again too.
         """
-        copies = 0 if self.tokens is None else len(self.tokens) * len(self.tokens.copies)
         return (
             self.observed.queries
-            + copies
             + self.measured.queries
             + self._count_copies()
             + (self.references.extra_queries if self.references else 0)
