@@ -181,7 +181,7 @@ def print_audits(n: int) -> None:
     print(f"limits that hold 0.5: {inside} of {len(null)}")
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(one.ru_utime + one.ru_stime for one in used)
-    print(f"{seconds / 60:.1f} minutes of processor time, ", end="")
+    print(f"{seconds / 60:.1f} minutes of processor time in this run, ", end="")
     print(f"at most {max(one.ru_maxrss for one in used) / 1e6:.2f} GB in a process")
 
 
