@@ -152,10 +152,12 @@ def state_areas(name: str, result: Any) -> list[tuple[float, float, str]]:
         aims.judge(f"{name}: AUC of {entry.attack}", entry.value)
     for entry in result.not_run:
         if entry.attack in ATTACKS:
-            print(f"not run: {entry}")
+            print(f"not run: {entry.attack}: {entry.why}")
     control = result.controls.get("references")
     if control is not None:
-        print(f"references: {'alike' if control.passed else control.why} {control.details}")
+        gain = control.details["target_gain"]
+        print(f"gain on its own texts: {gain:.2f} nats a token; ", end="")
+        print(f"references: {'trained alike' if control.passed else control.why}")
     return sorted(((e.low, e.high, e.attack) for e in areas), reverse=True)
 
 
