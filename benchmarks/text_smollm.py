@@ -152,10 +152,12 @@ def state_areas(name: str, result: Any) -> list[tuple[float, float, str]]:
         aims.judge(f"{name}: AUC of {entry.attack}", entry.value)
     for entry in result.not_run:
         if entry.attack in ATTACKS:
-            print(f"not run: {entry}")
+            print(f"not run: {entry.attack}: {entry.why}")
     control = result.controls.get("references")
     if control is not None:
-        print(f"references: {'alike' if control.passed else control.why} {control.details}")
+        gain = control.details["target_gain"]
+        print(f"gain on its own texts: {gain:.2f} nats a token; ", end="")
+        print(f"references: {'trained alike' if control.passed else control.why}")
     return sorted(((e.low, e.high, e.attack) for e in areas), reverse=True)
 
 
@@ -181,7 +183,7 @@ def print_audits(n: int) -> None:
     print(f"limits that hold 0.5: {inside} of {len(null)}")
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     seconds = sum(one.ru_utime + one.ru_stime for one in used)
-    print(f"{seconds / 60:.1f} minutes of processor time, ", end="")
+    print(f"{seconds / 60:.1f} minutes of processor time in this run, ", end="")
     print(f"at most {max(one.ru_maxrss for one in used) / 1e6:.2f} GB in a process")
 
 
