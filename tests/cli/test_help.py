@@ -70,7 +70,7 @@ def test_defaults_in_the_help_are_those_of_the_code():
 
 def test_plan_takes_every_option_that_audit_takes():
     audit, plan = list_rows("audit"), list_rows("plan")
-    assert set(audit) <= set(plan) and set(plan) - set(audit) == {"measure"}
+    assert set(audit) <= set(plan) and set(plan) - set(audit) == {"measure", "token_price"}
 
 
 def test_every_option_of_every_command_is_a_row_with_whole_phrases():
