@@ -26,7 +26,7 @@ def read_cells(page: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory):
     cells = read_cells(ROOT / "docs" / "python.md")
-    assert len(cells) == 6
+    assert len(cells) == 7
     # What the page prints, a notebook shows as the last line of a cell
     cells[0] = cells[0].replace("print(result)", "result")
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
