@@ -215,6 +215,7 @@ def _check_training_file(kept: CanaryRecord, path: Path) -> None:
 
 def _ask_models(kept: CanaryRecord, options: ScoreOptions) -> TokenSignals:
     """Ask the trained model, and the one before it if there is one, about the canaries."""
+    from memberscope.facts import read_target_facts
     from memberscope.signals import collect_tokens
     from memberscope.targets import load_target, make_text_records
 
@@ -225,12 +226,10 @@ def _ask_models(kept: CanaryRecord, options: ScoreOptions) -> TokenSignals:
             f"Expected a language model, got {type(target).__name__} of {options.model!r}. Give the "
             "folder of one, or module:name of a text target."
         )
-    base: Any = None
+    # The target's own base, such as the model below an adapter, serves as well
+    base = read_target_facts(target).base
     if options.base_model is not None:
         base = load_target(options.base_model, device=options.device).target
-    # The target's own base, such as the model below an adapter, serves as well
-    elif getattr(target, "base", None) is not None:
-        base = target.base
     tokens = collect_tokens(target, records)
     return _add_base(tokens, None if base is None else collect_tokens(base, records))
 

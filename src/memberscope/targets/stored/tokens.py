@@ -34,18 +34,12 @@ ABOVE = 1e-4  # a log-probability may exceed zero by rounding
 class StoredTokens:
     """Token signals of n records with their membership, and of m reference models if there are.
 
-    Attributes:
-        tokens: What the audited model says about the tokens.
-        member: Which records (n,) trained it.
-        ids: Ids (n,) of the records.
-        groups: Names (n,) of each record's group, by kind of group.
-        unit: The person or document (n,) that each record belongs to.
-        texts: The texts (n,), if the file holds them.
-        reference_log_confidence: Mean log-probability (m, n) of each record's tokens under the
-            reference models, in nats.
-        inside: Which records (m, n) trained each reference model.
-        digest: Hash of the files.
-        notes: Sentences for a reader of the result.
+    `tokens` are what the audited model says, `member` (n,) which records trained it, and `ids` (n,)
+    their ids. Each entry of `groups` is (n,), and `unit` (n,) names the person or document of each
+    record. `texts` (n,) are there if the file holds them. `reference_log_confidence` (m, n) is the
+    mean log-probability of each record's tokens under the reference models, in nats, and `inside`
+    (m, n) says which records trained each. `digest` hashes the files; `notes` are for a reader of
+    the result.
     """
 
     tokens: TokenSignals
