@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 
-import xllamacpp
+# Read when the file runs, in the environment that has it; doctests import the file elsewhere
 
 if __name__ == "__main__":
-    parameters = xllamacpp.CommonParams()
+    parameters = import_module("xllamacpp").CommonParams()
     parameters.model.path = sys.argv[1]
     parameters.n_ctx, parameters.n_parallel = 1024, 2
     parameters.cpuparams.n_threads = 1
     parameters.warmup = False
     parameters.hostnames, parameters.port = ["127.0.0.1"], int(sys.argv[2])
-    server = xllamacpp.Server(parameters)
+    server = import_module("xllamacpp").Server(parameters)
     print(server.listening_address, flush=True)
     for line in sys.stdin:
         ids, values = json.loads(line), []
