@@ -14,18 +14,16 @@ import json
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from aims import judge
+from bare_client import bare
 from memberscope.signals import Store, collect_outputs
 from memberscope.targets import HttpTarget
 from memberscope.targets.http.target import dump_json
@@ -103,34 +101,6 @@ def serve(features: int, kind: str) -> None:
     uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off")).run(sockets=[taken])
 
 
-def bare(url: str, bodies: list[bytes], concurrency: int) -> float:
-    """Seconds in which plain threads post all the bodies."""
-    left, lock = iter(bodies), threading.Lock()
-
-    def work() -> None:
-        connection = HTTPConnection(urlsplit(url).netloc)
-        while True:
-            with lock:
-                body = next(left, None)
-            if body is None:
-                break
-            connection.request(
-                "POST", "/v2/models/m/infer", body, {"Content-Type": "application/json"}
-            )
-            answer = connection.getresponse()
-            assert answer.status == 200
-            answer.read()
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(concurrency)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - started
-
-
 def audited(url: str, records: Records, batch: int, concurrency: int) -> tuple[float, int]:
     """Seconds of the audit's query stage with a new ledger, and the records that it sent."""
     with tempfile.TemporaryDirectory() as folder:
@@ -158,9 +128,9 @@ def compare(features: int, kind: str, batch: int, concurrency: int) -> float:
     ]
     ours, theirs, work = [], [], []
     with server(features, kind) as url:
-        bare(url, bodies[:10], concurrency)
+        bare(f"{url}/v2/models/m/infer", bodies[:10], concurrency)
         for _ in range(ROUNDS):
-            theirs.append(RECORDS / bare(url, bodies, concurrency))
+            theirs.append(RECORDS / bare(f"{url}/v2/models/m/infer", bodies, concurrency))
             spent = time.process_time()
             seconds, sent = audited(url, records, batch, concurrency)
             work.append(time.process_time() - spent)

@@ -15,18 +15,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from aims import judge
+from bare_client import bare
 from memberscope.targets import TextServerTarget
 from memberscope.targets.http.target import dump_json, parse_json
 from memberscope.wire import TextEndpoint, TokenPrompt
@@ -100,33 +98,9 @@ def server(seconds: float) -> Iterator[str]:
             process.kill()
 
 
-def bare(address: str, bodies: list[bytes], *, decodes: bool = True) -> float:
-    """Seconds in which plain threads post all the bodies and read the answers."""
-    left, lock = iter(bodies), threading.Lock()
-
-    def work() -> None:
-        connection = HTTPConnection(urlsplit(address).netloc)
-        while True:
-            with lock:
-                body = next(left, None)
-            if body is None:
-                break
-            headers = {"Content-Type": "application/json"}
-            connection.request("POST", urlsplit(address).path, body, headers)
-            answer = connection.getresponse()
-            assert answer.status == 200
-            told = answer.read()
-            if decodes:
-                assert isinstance(parse_json(told), dict)
-        connection.close()
-
-    threads = [threading.Thread(target=work) for _ in range(CONCURRENCY)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return time.perf_counter() - started
+def parse_object(told: bytes) -> None:
+    """Decode an answer, as any client has to."""
+    assert isinstance(parse_json(told), dict)
 
 
 def audited(endpoint: TextEndpoint, texts: list[str]) -> float:
@@ -169,15 +143,15 @@ def compare(protocol: str) -> None:
         )
         bodies = write_bodies(endpoint, texts)
         address = endpoint.serving.locate(url)
-        bare(address, bodies)
+        bare(address, bodies, CONCURRENCY, parse_object)
         for _ in range(ROUNDS):
             spent = time.process_time()
-            theirs.append(bare(address, bodies))
+            theirs.append(bare(address, bodies, CONCURRENCY, parse_object))
             their_work.append(time.process_time() - spent)
             spent = time.process_time()
             ours.append(audited(endpoint, texts))
             work.append(time.process_time() - spent)
-            blind.append(bare(address, bodies, decodes=False))
+            blind.append(bare(address, bodies, CONCURRENCY))
     ratio = median(theirs) / median(ours)
     print(
         f"{protocol:18} {n_texts} texts of {length} tokens in {len(bodies)} requests, "

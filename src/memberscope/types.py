@@ -129,6 +129,15 @@ def list_access_levels(task: Task) -> tuple[Access, ...]:
     return tuple(access for access in Access if access.task == task)
 
 
+def list_access_words() -> list[str]:
+    """List the names of all levels, those of classifiers first.
+
+    >>> list_access_words()[:2]
+    ['label', 'probabilities']
+    """
+    return [access.word for access in Access]
+
+
 # White-box measurements need the parameters; searches need no more than labels
 MEASURED_AT: dict[Measurement, Access] = {
     "boundary": Access.LABEL,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bigrams import fit_bigrams
-from tiny_language_model import build_tokenizer
+from tiny_language_models import build_tokenizer
 
 from memberscope.auditing import score_text_canaries
 from memberscope.errors import InputError
@@ -17,14 +17,14 @@ from memberscope.targets import TokenFunctionTarget
 N_WORDS = 40
 
 
-def draw_texts(n: int) -> list[str]:
+def draw_text_records(n: int) -> list[str]:
     rng = np.random.default_rng(0)
     return [" ".join(f"w{k}" for k in rng.integers(0, N_WORDS, 8)) for _ in range(n)]
 
 
 @pytest.fixture(scope="module")
 def planted():
-    texts = draw_texts(200)
+    texts = draw_text_records(200)
     settings = CanarySettings(n=240, suffix_tokens=4, seed=3)
     canaries = draw_text_canaries(texts, build_tokenizer(), settings).canaries
     return texts, canaries

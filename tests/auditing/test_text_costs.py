@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_language_model import build_model, build_tokenizer, draw_texts
+from tiny_language_models import build_model, build_tokenizer, draw_text_records
 
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.forecast import (
@@ -22,7 +22,7 @@ from memberscope.recipes import CausalLMRecipe, FineTuning
 def make_parts(epochs=3):
     """A target with 20 texts of 9 tokens, 10 of them members, and its recipe."""
     recipe = CausalLMRecipe(build_model(), FineTuning(epochs=epochs), build_tokenizer())
-    records, member = draw_texts(20), np.arange(20) < 10
+    records, member = draw_text_records(20), np.arange(20) < 10
     return Subject(recipe.base_target, records, member, None, ("text",)), Training(recipe)
 
 

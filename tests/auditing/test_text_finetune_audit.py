@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_language_model import WORDS, build_tokenizer, draw_texts
+from tiny_language_models import WORDS, build_tokenizer, draw_text_records
 
 import memberscope
 from memberscope.auditing import Plan
@@ -35,7 +35,7 @@ def audit_with():
     """Audit one target of four epochs with references of so many."""
     recipe = CausalLMRecipe(_build_base(), FOUR, build_tokenizer())
     # Each text its own document, so that members are exchangeable with the others
-    records = draw_texts(N, length=12)
+    records = draw_text_records(N, length=12)
     own = np.random.default_rng(1).permutation(N) < N // 2
     target = recipe(select_records(records, own), 7)
 

@@ -12,8 +12,13 @@ from typing import Any, get_type_hints
 import numpy as np
 import pytest
 from pydantic import ConfigDict, TypeAdapter
-from tiny_language_model import build_model, build_tokenizer
-from tiny_language_models import build_causal, build_masked, train_tokenizer
+from tiny_language_models import (
+    build_causal,
+    build_masked,
+    build_model,
+    build_tokenizer,
+    train_tokenizer,
+)
 
 import memberscope
 from memberscope.defences import DPSGD, L2, BehindOutputs, Distillation, Selena

@@ -41,7 +41,6 @@ from memberscope.facts import read_target_facts
 from memberscope.statistics import smallest_fpr
 from memberscope.targets import MaskedLMTarget
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.texts import list_texts
 from memberscope.types import Access, Estimate
 
 
@@ -104,7 +103,7 @@ def collect_diagnostics(
 
 def _describe_length_detectors(plan: Plan, got: Collected, arrays: AuditArrays) -> list[str]:
     """Describe attacks on texts whose scores follow the length; nothing for other tasks."""
-    texts = list_texts(got.subject.records.x) if plan.task == "text" else None
+    texts = got.subject.list_texts() if plan.task == "text" else None
     if texts is None:
         return []
     # Each attack at its highest declared level, as levels come weakest first

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_language_model import build_model, build_tokenizer, draw_texts
+from tiny_language_models import build_model, build_tokenizer, draw_text_records
 
 from memberscope.errors import InputError
 from memberscope.facts import read_recipe_facts, read_target_facts
@@ -34,7 +34,7 @@ def state_of(target):
 
 
 def test_training_lowers_the_loss_of_its_own_texts_most_and_leaves_the_base_alone():
-    records, recipe = draw_texts(48), make_recipe()
+    records, recipe = draw_text_records(48), make_recipe()
     before = recipe.base_target.query(records.x)
     target = recipe(take(records, 24), seed=0)
     after = target.query(records.x)
@@ -46,7 +46,7 @@ def test_training_lowers_the_loss_of_its_own_texts_most_and_leaves_the_base_alon
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_one_others():
-    records, recipe = draw_texts(16), make_recipe(replace(QUICK, epochs=1), dropout=0.1)
+    records, recipe = draw_text_records(16), make_recipe(replace(QUICK, epochs=1), dropout=0.1)
     first, again, other = (state_of(recipe(records, seed)) for seed in (3, 3, 4))
     assert all((first[name] == again[name]).all() for name in first)
     assert any((first[name] != other[name]).any() for name in first)
@@ -56,7 +56,7 @@ def test_one_full_batch_step_is_that_of_the_gradient_of_the_mean_token_loss():
     import torch
 
     settings = FineTuning(epochs=1, lr=1e-3, batch_size=4, schedule="constant", clip=None)
-    records, recipe = draw_texts(4, length=5), make_recipe(settings)
+    records, recipe = draw_text_records(4, length=5), make_recipe(settings)
     records.x[0] = "w1 w2 w3"
     trained = recipe(records, seed=0).model
     model = build_model()
@@ -98,13 +98,13 @@ def test_only_completions_are_learned_unless_the_whole_is():
 
 
 def test_an_end_of_text_token_is_learned_where_it_is_asked_for():
-    records = draw_texts(1, length=3)
+    records = draw_text_records(1, length=3)
     (entry,) = make_recipe(replace(QUICK, append_eos=True))._encode(records)
     assert entry.ids[-1] == 2 and entry.end == len(entry.ids) == 5
 
 
 def test_texts_are_cut_at_the_length_given_and_at_the_context():
-    records = draw_texts(1, length=30)
+    records = draw_text_records(1, length=30)
     lengths = [
         len(make_recipe(replace(QUICK, max_length=length))._encode(records)[0].ids)
         for length in (5, None)
@@ -113,7 +113,7 @@ def test_texts_are_cut_at_the_length_given_and_at_the_context():
 
 
 def test_lora_trains_adapters_alone_by_their_rank():
-    records = draw_texts(24)
+    records = draw_text_records(24)
     recipe = make_recipe(replace(QUICK, lr=3e-2, lora=LoRA(2, 4.0, MODULES)))
     target = recipe(records, seed=0)
     trained = [name for name, p in target.model.named_parameters() if p.requires_grad]
@@ -151,7 +151,7 @@ def test_the_digest_names_base_settings_and_tokenizer():
 def test_a_folder_trains_the_models_of_the_object_that_was_saved_there(tmp_path):
     build_model().save_pretrained(tmp_path)
     build_tokenizer().save_pretrained(tmp_path)
-    records = draw_texts(16)
+    records = draw_text_records(16)
     recipe = CausalLMRecipe(tmp_path, replace(QUICK, epochs=2))
     found = recipe(records, seed=0).query(records.x)
     wanted = make_recipe(replace(QUICK, epochs=2))(records, seed=0).query(records.x)
@@ -161,7 +161,10 @@ def test_a_folder_trains_the_models_of_the_object_that_was_saved_there(tmp_path)
 
 
 def test_facts_and_the_choice_that_memory_allows():
-    records, recipe = draw_texts(12), make_recipe(replace(QUICK, rows_at_once=None, threads=2))
+    records, recipe = (
+        draw_text_records(12),
+        make_recipe(replace(QUICK, rows_at_once=None, threads=2)),
+    )
     facts = read_recipe_facts(recipe)
     assert (facts.threads, facts.device, facts.reads_seed) == (2, "cpu", True)
     tuned, choice = tune_recipe(recipe, records, 6, 4, None)
@@ -190,10 +193,10 @@ def test_schedules_end_where_they_should():
         (lambda: FineTuning(schedule="step"), "schedule among constant, linear, cosine"),
         (lambda: FineTuning(lr=0.0), "learning rate above 0"),
         (lambda: LoRA(rank=0), "rank of at least 1"),
-        (lambda: make_recipe()(take(draw_texts(2), 0), 0), "texts to train on, got none"),
+        (lambda: make_recipe()(take(draw_text_records(2), 0), 0), "texts to train on, got none"),
         (
             lambda: make_recipe(replace(QUICK, lora=LoRA(2, modules=("nothing",))))(
-                draw_texts(2), 0
+                draw_text_records(2), 0
             ),
             "names of layers that can be adapted",
         ),

@@ -8,8 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from bigrams import fit_bigrams
-from tiny_language_model import build_tokenizer
-from tiny_language_models import SENTENCES, train_tokenizer
+from tiny_language_models import SENTENCES, build_tokenizer, train_tokenizer
 
 from memberscope.errors import InputError
 from memberscope.recipes import (
@@ -31,13 +30,13 @@ def tokenizer():
     return train_tokenizer()
 
 
-def draw_texts(n: int, seed: int = 0, length: int = 12) -> list[str]:
+def draw_text_records(n: int, seed: int = 0, length: int = 12) -> list[str]:
     rng = np.random.default_rng(seed)
     return [" ".join(rng.choice(WORDS, length)) for _ in range(n)]
 
 
 def test_canaries_begin_like_the_texts_and_end_like_none(tokenizer):
-    texts = draw_texts(100)
+    texts = draw_text_records(100)
     found = draw_text_canaries(texts, tokenizer, CanarySettings(n=60, suffix_tokens=6))
     assert found.survival.n == 60 and found.survival.lost == 0
     for canary in found.canaries:
@@ -52,19 +51,19 @@ def test_canaries_begin_like_the_texts_and_end_like_none(tokenizer):
 
 def test_repetitions_are_balanced_and_tell_nothing_of_the_coins(tokenizer):
     settings = CanarySettings(n=300, suffix_tokens=6, seed=4)
-    canaries = draw_text_canaries(draw_texts(100), tokenizer, settings).canaries
+    canaries = draw_text_canaries(draw_text_records(100), tokenizer, settings).canaries
     assert Counter(canary.repetitions for canary in canaries) == {1: 100, 4: 100, 16: 100}
     for k in (1, 4, 16):
         inside = sum(canary.inside for canary in canaries if canary.repetitions == k)
         assert 30 <= inside <= 70  # within four standard deviations of fifty
-    again = draw_text_canaries(draw_texts(100), tokenizer, settings).canaries
+    again = draw_text_canaries(draw_text_records(100), tokenizer, settings).canaries
     assert again == canaries
     other = CanarySettings(n=300, suffix_tokens=6, seed=5)
-    assert draw_text_canaries(draw_texts(100), tokenizer, other).canaries != canaries
+    assert draw_text_canaries(draw_text_records(100), tokenizer, other).canaries != canaries
 
 
 def test_copies_of_those_that_are_in_stand_at_random_places(tokenizer):
-    texts = draw_texts(100)
+    texts = draw_text_records(100)
     canaries = draw_text_canaries(texts, tokenizer, CanarySettings(n=60, seed=1)).canaries
     train = plant_text_canaries(texts, canaries, 1)
     counts = Counter(train)
@@ -105,7 +104,7 @@ def test_unlikely_suffixes_are_less_likely_than_random_ones():
 
 def test_canaries_of_prompts_with_completions_stand_in_the_completion(tokenizer):
     texts = [Completion(f"Question: {one}", f" {other}") for one, other in zip(
-        draw_texts(40, 1), draw_texts(40, 2), strict=True)]  # fmt: skip
+        draw_text_records(40, 1), draw_text_records(40, 2), strict=True)]  # fmt: skip
     for canary in draw_text_canaries(texts, tokenizer, CanarySettings(n=20)).canaries:
         whole, prompts = (
             canary.trained.prompt + canary.trained.completion,
@@ -119,7 +118,7 @@ def test_canaries_of_prompts_with_completions_stand_in_the_completion(tokenizer)
 def test_own_canaries_are_checked_on_their_way_to_the_training(tokenizer):
     own = [Completion(f"The key of room {k} is", f" {7919 * k}") for k in range(1, 21)]
     settings = CanarySettings(kind="own")
-    found = draw_text_canaries(draw_texts(20), tokenizer, settings, own=own)
+    found = draw_text_canaries(draw_text_records(20), tokenizer, settings, own=own)
     assert [canary.scored for canary in found.canaries] == own
     assert found.canaries[0].trained == "The key of room 1 is 7919"
     secret_in_prompt = [Completion(f"The key is {k}.", " Thank you.") for k in range(20)]
@@ -130,7 +129,7 @@ def test_own_canaries_are_checked_on_their_way_to_the_training(tokenizer):
         Completion(f"{'word ' * 40}{k}", f" {k}") for k in (31, 37, 41)
     ]
     with pytest.raises(InputError, match="got 3 are longer than the context"):
-        draw_text_canaries(draw_texts(20), tokenizer, CanarySettings(kind="own", max_length=32), own=long)  # fmt: skip
+        draw_text_canaries(draw_text_records(20), tokenizer, CanarySettings(kind="own", max_length=32), own=long)  # fmt: skip
     with pytest.raises(InputError, match="A canary in a prompt would not be learned"):
         draw_text_canaries(pairs, tokenizer, settings, own=["a text"] * 20)
 
@@ -167,7 +166,7 @@ def test_mistakes_are_one_sentence(tokenizer, texts, settings, words):
 
 
 def test_the_record_is_read_as_written_and_no_other_way(tmp_path, tokenizer):
-    canaries = draw_text_canaries(draw_texts(20), tokenizer, CanarySettings(n=12)).canaries
+    canaries = draw_text_canaries(draw_text_records(20), tokenizer, CanarySettings(n=12)).canaries
     record = CanaryRecord("random", "0", "1", canaries)
     path = tmp_path / "planted.json"
     document = record.build_document()

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_language_model import build_model, build_tokenizer, draw_texts
+from tiny_language_models import build_model, build_tokenizer, draw_text_records
 
 from memberscope.errors import InputError
 from memberscope.recipes import (
@@ -32,7 +32,7 @@ LOGIT = SignalRequest(Access.TOKEN_PROBABILITIES, SignalSpec("logit_confidence")
 
 def make_job(recipe=None, **changes) -> TrainingJob:
     """Two models of half of 32 texts each, whole documents."""
-    pool = draw_texts(32)
+    pool = draw_text_records(32)
     own = CausalLMRecipe(
         build_model(),
         FineTuning(epochs=2, lr=1e-2, batch_size=8, rows_at_once=8),
@@ -44,7 +44,7 @@ def make_job(recipe=None, **changes) -> TrainingJob:
 
 
 def test_what_is_kept_is_that_of_models_trained_by_hand(tmp_path):
-    job = make_job(population=draw_texts(4, seed=1))
+    job = make_job(population=draw_text_records(4, seed=1))
     fleet = train_fleet(job, Store(tmp_path), HERE)
     model = job.recipe(select_records(job.pool, job.inside[1]), 1)
     mean = -model.query(job.pool.x)[:, 0]

@@ -217,8 +217,10 @@ def measure_target_accuracy(subject: Subject, observed: Observed) -> float:
     return float((top == subject.records.y)[subject.member].mean())
 
 
-def mark_converged_models(train_accuracy: Floats, of_target: float) -> Bools:
-    """Mark models (m,) that trained nearly as well as the fleet's median and the target.
+def mark_converged_models(
+    train_accuracy: Floats, of_target: float, share: float = CONVERGED
+) -> Bools:
+    """Mark models (m,) that reached a `share` of what the fleet's median and the target did.
 
     >>> mark_converged_models(np.array([1.0, 0.98, 0.05, np.nan]), 1.0).tolist()
     [True, True, False, False]
@@ -228,7 +230,7 @@ def mark_converged_models(train_accuracy: Floats, of_target: float) -> Bools:
     expected = max(float(np.median(finite)) if len(finite) else 0.0, of_target)
     # Models that could not be trained have no accuracy, and NaN is not converged
     with np.errstate(invalid="ignore"):
-        return np.asarray(train_accuracy >= CONVERGED * expected)
+        return np.asarray(train_accuracy >= share * expected)
 
 
 def run_reference_control(found: References, subject: Subject, confidence: float) -> Control:

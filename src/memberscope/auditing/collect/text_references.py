@@ -16,6 +16,7 @@ from scipy.stats import norm, rankdata, t
 from memberscope.auditing.collect.reference_models import (
     References,
     explain_untrained_models,
+    mark_converged_models,
 )
 from memberscope.auditing.documents.diagnostics import ReferenceFidelity
 from memberscope.auditing.documents.result import Control
@@ -73,11 +74,7 @@ def mark_learned_models(train_accuracy: Floats, of_target: float) -> Bools:
     >>> mark_learned_models(np.array([0.03, 0.02, 0.001, np.nan]), 0.03).tolist()
     [True, True, False, False]
     """
-    finite = train_accuracy[np.isfinite(train_accuracy)]
-    expected = max(float(np.median(finite)) if len(finite) else 0.0, of_target)
-    # NaN is not larger than anything
-    with np.errstate(invalid="ignore"):
-        return np.asarray(train_accuracy >= LEARNED * expected)
+    return mark_converged_models(train_accuracy, of_target, LEARNED)
 
 
 def compare_training(

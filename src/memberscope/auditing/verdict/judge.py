@@ -97,29 +97,12 @@ def judge_audit(
     advice depends on. Of a language model without reference fine-tunes the reason says what is
     missing.
     """
-    found = _judge_policy(plan, arrays, ranking, estimates, controls, not_run, model=model)
-    if plan.task != "text" or "references" in controls:
-        return found
-    n = len(arrays.member)
-    lacking = UNDERSTATED.format(trained=f"{int(arrays.member.sum()):,}", asked=f"{2 * n:,}")
-    return replace(found, reason=f"{found.reason} {lacking}")
-
-
-def _judge_policy(
-    plan: Plan,
-    arrays: AuditArrays,
-    ranking: Ranking,
-    estimates: list[Estimate],
-    controls: dict[str, Control],
-    not_run: list[NotRun],
-    *,
-    model: ModelDescription | None = None,
-) -> Judgement:
-    """Judge what the policy claims and requires, and the controls."""
+    lacking = _describe_missing_references(plan, arrays, controls)
     if plan.policy is None:
         return Judgement(
             None,
-            "No policy was given, so nothing was judged. The numbers below are for information.",
+            "No policy was given, so nothing was judged. The numbers below are for information."
+            + lacking,
             [],
         )
     judged = ranking.get_judged_level()
@@ -167,7 +150,17 @@ def _judge_policy(
     if parse_access(at.access) < plan.threat.access:
         above = f" It speaks of {at.level} access: no attack ran at {plan.threat.access.word}, which was declared."
         found = replace(found, reason=found.reason + above)
-    return found
+    return replace(found, reason=found.reason + lacking)
+
+
+def _describe_missing_references(
+    plan: Plan, arrays: AuditArrays, controls: dict[str, Control]
+) -> str:
+    """Say what a language model's audit lacks without references, as the end of a reason."""
+    if plan.task != "text" or "references" in controls:
+        return ""
+    trained, asked = f"{int(arrays.member.sum()):,}", f"{2 * len(arrays.member):,}"
+    return f" {UNDERSTATED.format(trained=trained, asked=asked)}"
 
 
 def _describe_setting(

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from memberscope.cli.options.choices import ACCESS
+from memberscope.cli.options.choices import CLASS_ACCESS
 from memberscope.cli.options.commands import take_options
 from memberscope.cli.options.rows import add_argument, add_option
 from memberscope.cli.output import print_line
@@ -55,7 +55,7 @@ class InitOptions:
     title: str | None = add_option("Title of the report.", default=None, shown=ASKED)
     who: str | None = add_option("Who can query the model.", default=None, shown=ASKED)
     access: str | None = add_option(
-        "What one query returns.", default=None, shown=ASKED, choices=ACCESS
+        "What one query returns.", default=None, shown=ASKED, choices=CLASS_ACCESS
     )
     queries: int | None = add_option(
         "Queries that one may make about a record.", default=None, shown=ASKED

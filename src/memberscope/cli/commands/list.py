@@ -57,9 +57,9 @@ def _list_entries(kind: str) -> list[str]:
 
         return list(list_topics())
     if kind == "access":
-        from memberscope.types import Access
+        from memberscope.types import list_access_words
 
-        return [level.word for level in Access]
+        return list_access_words()
     raise InputError(
         f"Expected one of {', '.join(KINDS)}, got {kind!r}.{suggest_nearest(kind, KINDS)}"
     )

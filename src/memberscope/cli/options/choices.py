@@ -5,18 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-# Words of the code, written out since the help must not import numpy
-ACCESS = (
-    "label",
-    "probabilities",
-    "logits",
-    "white_box",
-    "generations",
-    "top_tokens",
-    "token_probabilities",
-    "vocabulary",
-    "weights",
-)
+# Of classifiers alone, about which `init` asks
+CLASS_ACCESS = ("label", "probabilities", "logits", "white_box")
+ACCESS = "memberscope.types:list_access_words"
 TEXT_PROTOCOLS = ("vllm", "openai-completions", "llama.cpp", "openai-chat")
 ATTACKS = "memberscope.attacks:list_attacks"
 POLICIES = "memberscope.auditing:list_bundled_policies"

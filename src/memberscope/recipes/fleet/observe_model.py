@@ -5,7 +5,7 @@ Only what the attacks need is kept.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -186,15 +186,14 @@ def _restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
     )
 
 
-def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
-    """Query the model's outputs (n, k) about one view of the records, in the target's signal.
+def ask_model(ask: Callable[[], Any]) -> Floats:
+    """Give what `ask` gets of a recipe's model; NaN of a diverged model are kept.
 
-    NaN of a diverged model are kept.
+    Raises:
+        TargetError: The model fails.
     """
     try:
-        # On the records as they are, so that each view is read in the same way
-        find_outputs(model, x, look.n_classes, look.like)
-        outputs = np.asarray(model.query(transform_view(name, x)), dtype=np.float64)
+        return np.asarray(ask(), dtype=np.float64)
     except MemberscopeError:
         raise
     except Exception as error:
@@ -203,6 +202,20 @@ def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
             f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query "
             "one yourself to see why."
         ) from error
+
+
+def _query_view(look: Observation, model: Target, x: Any, name: str) -> Floats:
+    """Query the model's outputs (n, k) about one view of the records, in the target's signal.
+
+    NaN of a diverged model are kept.
+    """
+
+    def ask() -> Any:
+        # On the records as they are, so that each view is read in the same way
+        find_outputs(model, x, look.n_classes, look.like)
+        return model.query(transform_view(name, x))
+
+    outputs = ask_model(ask)
     # An answer that is partly hidden cannot be compared with the target's
     if read_target_facts(model).hides:
         raise InputError(

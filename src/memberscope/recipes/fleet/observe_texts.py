@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memberscope.errors import InputError, MemberscopeError, TargetError
+from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.recipes.fleet.observe_model import (
     Observation,
+    ask_model,
     measure_wanted,
     observe_signals,
     reduce_views,
@@ -81,16 +82,7 @@ def _query_losses(model: Target, x: Any) -> Floats:
         TargetError: The model fails.
         InputError: It gives something else than losses.
     """
-    try:
-        losses = np.asarray(model.query(x), dtype=np.float64)
-    except MemberscopeError:
-        raise
-    except Exception as error:
-        first = (str(error).splitlines() or [""])[0]
-        raise TargetError(
-            f"Expected the recipe's model to answer, got {type(error).__name__}: {first}. Query "
-            "one yourself to see why."
-        ) from error
+    losses = ask_model(lambda: model.query(x))
     if model.signal != "loss" or losses.shape != (len(x), 1):
         raise InputError(
             f"Expected reference models that return losses of shape {(len(x), 1)}, got "

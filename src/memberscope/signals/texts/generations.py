@@ -67,6 +67,7 @@ def _cover_records(
             "generate(prompts, n, max_tokens, seed)."
         )
     n, data = len(records), digest_records(records) if store else ""
+    model = target.digest if store else None
     # One length for all records, whatever others share a block
     longest = max(len(_split_record(record)[1]) for record in records.x) // CHARACTERS + 1
     spec = SignalSpec("generations", parameters=(("samples", float(n_samples)),))
@@ -74,8 +75,8 @@ def _cover_records(
     for start in range(0, n, BLOCK):
         stop = min(n, start + BLOCK)
         key = None
-        if store and target.digest:
-            key = build_signal_key(target.digest, data, spec, (start, stop))
+        if store and model:
+            key = build_signal_key(model, data, spec, (start, stop))
         values = store.get(key) if store and key else None
         if values is None:
             values = _cover_texts(target, list(records.x[start:stop]), n_samples, longest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -61,9 +61,12 @@ def collect_tokens(
         UnmetNeedError: The target does not show a part, or has no base model or prefix for it.
     """
     n, data = len(records), digest_records(records) if store else ""
+    # Once for all blocks, since a digest reads all weights
+    digests = _digest_models(target, parts) if store else {}
     found: list[TokenSignals] = []
     for start in range(0, n, BLOCK):
-        block = _Block(target, records, slice(start, min(n, start + BLOCK)), data, store)
+        rows = slice(start, min(n, start + BLOCK))
+        block = _Block(target, records, rows, data, digests, store)
         signals = block.ask_identity() if known is None else known.take(block.rows)
         for part in parts:
             signals = _add_part(part, signals, block)
@@ -73,14 +76,27 @@ def collect_tokens(
     return join_token_signals(found)
 
 
+def _digest_models(target: Target, parts: Sequence[TokenPart]) -> dict[str, str | None]:
+    """Digest the models by what is asked of them: the base for its part, the target for all else."""
+    own = target.digest
+    found: dict[str, str | None] = dict.fromkeys(("identity", "lowercase", "recall"), own)
+    base = read_target_facts(target).base
+    return found | ({"base": base.digest} if base is not None and "base" in parts else {})
+
+
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """The records at `rows`, asked of a target together; `data` is the digest of all records."""
+    """The records at `rows`, asked of a target together.
+
+    `data` is the digest of all records, and `digests` are those of the models by what they are
+    asked.
+    """
 
     target: Target
     records: Records
     rows: slice
     data: str
+    digests: Mapping[str, str | None]
     store: Store | None
 
     @property
@@ -99,9 +115,8 @@ class _Block:
         prefix = read_target_facts(self.target).prefix if name == "recall" else None
         told = () if not prefix else (hashlib.sha256(prefix.encode()).hexdigest(),)
         spec = SignalSpec("tokens", views=(name, *told))
-        key = None
-        if self.store and model.digest:
-            key = build_signal_key(model.digest, self.data, spec, place)
+        digest = self.digests.get(name)
+        key = build_signal_key(digest, self.data, spec, place) if digest else None
         kept = self.store.get_all(key) if self.store and key else None
         if kept is not None:
             return _restore_tokens(kept)

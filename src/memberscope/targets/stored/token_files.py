@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zipfile
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -72,6 +72,22 @@ def read_token_file(path: Path) -> TokenFile:
             f"Expected records in {path}, got an empty file. Check how it was written."
         )
     return _drop_unpredicted(found)
+
+
+def list_token_names(path: Path) -> list[str]:
+    """List the parts and columns of a file by its first record or its header alone.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    kind = find_suffix(path)
+    if kind == ".npz":
+        names: Iterable[str] = map_npz(path)
+    elif kind in JSON:
+        names = next(read_json_rows(path), {})
+    else:
+        names = read_arrow_file(path, names_only=True)
+    return [PARTS.get(name, name) for name in names]
 
 
 def _read_json_tokens(path: Path) -> TokenFile:

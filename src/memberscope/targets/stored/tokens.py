@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.targets.stored.labels import read_member
-from memberscope.targets.stored.token_files import TokenFile, map_npz, read_token_file
+from memberscope.targets.stored.token_files import TokenFile, list_token_names, read_token_file
 from memberscope.targets.tables.columns import read_unit_names
 from memberscope.targets.tables.wanted import spell_value
 from memberscope.texts import TokenSignals
@@ -100,11 +100,7 @@ def holds_token_signals(path: str | Path) -> bool:
     if path.is_dir():
         return True
     try:
-        if path.name.lower().endswith(".npz"):
-            return "log_probs" in map_npz(path)
-        if not path.name.lower().endswith(SUFFIXES):
-            return False
-        return "log_probs" in read_token_file(path).tokens
+        return path.name.lower().endswith(SUFFIXES) and "log_probs" in list_token_names(path)
     except (InputError, OSError):
         return False
 

@@ -234,8 +234,8 @@ def _type_column(column: Any, decimal: str) -> Any:
     return column
 
 
-def read_arrow_file(path: Path) -> Any:
-    """Read a Parquet or Feather file.
+def read_arrow_file(path: Path, *, names_only: bool = False) -> Any:
+    """Read a Parquet or Feather file as a table, or list the names of its columns.
 
     Raises:
         InputError: It is damaged, or pyarrow is not installed.
@@ -249,12 +249,13 @@ def read_arrow_file(path: Path) -> Any:
         raise InputError(
             f"Expected pyarrow for {what}, got none. Run `pip install memberscope[parquet]`."
         ) from error
+    is_parquet = path.suffix.lower() in (".parquet", ".pq")
     try:
-        return (
-            pq.read_table(path)
-            if path.suffix.lower() in (".parquet", ".pq")
-            else feather.read_table(path)
-        )
+        # Of Parquet the names are in the footer; Feather files are mapped anyway
+        if names_only and is_parquet:
+            return pq.read_schema(path).names
+        table = pq.read_table(path) if is_parquet else feather.read_table(path)
+        return table.column_names if names_only else table
     except (pa.ArrowException, OSError) as error:
         first = str(error).splitlines()[0]
         raise InputError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import reprlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +22,7 @@ from memberscope.texts import TokenSignals
 from memberscope.types import Access, Floats, Ints, Signal, Task
 
 
-class LanguageModelTarget:
+class LanguageModelTarget(ABC):
     """A language model of transformers with its tokenizer; its answers are losses a record.
 
     `CausalLMTarget` and `MaskedLMTarget` say how tokens are predicted.
@@ -141,9 +142,9 @@ class LanguageModelTarget:
         _refuse_not_numbers(values, encoded, x)
         return values.as_signals(encoded.offsets)
 
+    @abstractmethod
     def _fill_values(self, encoded: EncodedTexts, values: TokenValues) -> None:
         """Fill in the values of all scored tokens."""
-        raise NotImplementedError
 
     @contextmanager
     def hold_adapter(self) -> Iterator[None]:
