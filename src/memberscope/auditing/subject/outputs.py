@@ -58,6 +58,12 @@ def make_output_subject(
             raise InputError(
                 f"Expected {name}, got an empty set. Give at least a few hundred records."
             )
+    if inside.y.shape[1:] != outside.y.shape[1:]:
+        shapes = [side.y.shape for side in (inside, outside)]
+        raise InputError(
+            "Expected as many true values of members as of non-members for each record, got arrays "
+            f"of shape {shapes[0]} and {shapes[1]}. Name the same columns on both sides."
+        )
     if unit is not None:
         inside = attach_unit(inside, unit[0], "member")
         outside = attach_unit(outside, unit[1], "non-member")
