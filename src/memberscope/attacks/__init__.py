@@ -3,7 +3,8 @@
 They are named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
-them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models. `VARIANTS` run where a plan names them:
+them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models, and
+`OUTPUT_ATTACKS` on those that predict numbers or several labels. `VARIANTS` run where a plan names them:
 published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point groups `memberscope.attacks` and `memberscope.signals`, each entry
 naming an attack or a signal.
@@ -34,6 +35,19 @@ from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.nasr import Nasr
+from memberscope.attacks.outputs import (
+    ErrorQuantile,
+    LabelGap,
+    LabelLoss,
+    LiRALabels,
+    LiRAPrediction,
+    LiRASeries,
+    PredictionError,
+    RMIALabels,
+    RMIAPrediction,
+    RobustLiRALabels,
+    RobustLiRAPrediction,
+)
 from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
@@ -144,6 +158,26 @@ TEXT_ATTACKS: tuple[Attack, ...] = (
     AttackR(),
 )
 
+# On models that predict numbers, then with references, then on those that give several labels
+OUTPUT_ATTACKS: tuple[Attack, ...] = (
+    PredictionError(),
+    ErrorQuantile(),
+    LiRAPrediction(),
+    LiRAPrediction("offline"),
+    RobustLiRAPrediction(),
+    RMIAPrediction(),
+    RMIAPrediction("offline"),
+    LiRASeries(),
+    LiRASeries("offline"),
+    LabelGap(),
+    LabelLoss(),
+    LiRALabels(),
+    LiRALabels("offline"),
+    RobustLiRALabels(),
+    RMIALabels(),
+    RMIALabels("offline"),
+)
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -178,6 +212,9 @@ VARIANTS: tuple[Attack, ...] = (
     LiRA("offline", signal="noise"),
     RobustLiRA("noise"),
     RMIA(signal="noise"),
+    LiRAPrediction(covariance="diagonal"),
+    RMIAPrediction(density="laplace"),
+    LiRALabels(covariance="shrunk"),
 )
 
 GROUP = "memberscope.attacks"
@@ -197,10 +234,16 @@ __all__ = [
     "CustomSignal",
     "EZ",
     "Entropy",
+    "ErrorQuantile",
     "Gap",
     "GradientNorm",
     "IHA",
+    "LabelGap",
+    "LabelLoss",
     "LiRA",
+    "LiRALabels",
+    "LiRAPrediction",
+    "LiRASeries",
     "Logit",
     "Loss",
     "Lowercase",
@@ -211,10 +254,16 @@ __all__ = [
     "Nasr",
     "NgramCoverage",
     "Noise",
+    "OUTPUT_ATTACKS",
+    "PredictionError",
     "Quantile",
     "RMIA",
+    "RMIALabels",
+    "RMIAPrediction",
     "ReCaLL",
     "RobustLiRA",
+    "RobustLiRALabels",
+    "RobustLiRAPrediction",
     "SelfInfluence",
     "Shokri",
     "SignalAttack",
@@ -256,12 +305,16 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
 
     >>> list(list_attacks())[:3], list(list_attacks("text"))[:3]
     (['gap', 'gap_per_class', 'boundary'], ['ngram_coverage', 'loss', 'zlib'])
+    >>> list(list_attacks("multilabel"))[:3]
+    ['label_gap', 'label_loss', 'lira_labels']
     """
     classes = (*ATTACKS, *WHITE_BOX)
     bundled = classes
     if task == "text":
         # What runs on texts as well is in the first list, with the settings that suit them
         bundled = (*TEXT_ATTACKS, *(one for one in classes if task not in one.needs.tasks))
+    elif task != "classification":
+        bundled = (*(one for one in OUTPUT_ATTACKS if task in one.needs.tasks), *classes)
     found: dict[str, Attack] = {attack.name: attack for attack in bundled}
     for attack in _load_registered_attacks():
         # A bundled attack keeps its name: another package cannot silently replace it
@@ -330,7 +383,8 @@ def is_shipped(name: str) -> bool:
 @cache
 def _list_shipped_names() -> frozenset[str]:
     """List the names of the attacks that come with this package."""
-    return frozenset(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS))
+    shipped = (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)
+    return frozenset(attack.name for attack in shipped)
 
 
 def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tuple[Attack, ...]:
@@ -343,7 +397,7 @@ def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tup
     ['logit', 'gap']
     """
     usual = list_attacks()
-    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS)} | usual
+    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)} | usual
     # A plan's own code comes before that of an installed package
     known |= {attack.name: attack for attack in custom}
     for name in names:
