@@ -1,8 +1,9 @@
 """LiRA on several errors of a forecast at once.
 
-The errors of one forecast hang together, so that their joint normal has a correlation, shrunk
-towards none; taken for independent, one error that is told twice would count twice. Each error is
-compared on the scale of its logarithm.
+The error of a forecast is split into that of its trend and that of the rest, which are at right
+angles, so that the two share nothing by construction; their joint normal has a correlation, shrunk
+towards none. Other errors (mean squared, absolute, percentage) can be added or take their place,
+but say again what these two say. Each is compared as a root, in the unit of the series.
 
 References:
     [1] N. Johansson, T. Olsson, "Privacy Risks in Time Series Forecasting: User- and Record-Level
@@ -35,18 +36,18 @@ from memberscope.types import Evidence, Floats, Needs
 
 SeriesError = Literal["mse", "mae", "smape", "trend", "seasonality"]
 SERIES_ERRORS: tuple[SeriesError, ...] = ("mse", "mae", "smape", "trend", "seasonality")
+# The two that add up to the squared error
+SPLIT: tuple[SeriesError, ...] = ("trend", "seasonality")
 CUBIC = 4  # coefficients of the polynomial that is the trend [1]
-# Added to each error, as a share of its mean, so that an error of zero has a logarithm
-SMALLEST = 1e-3
 
 
 @dataclass(frozen=True)
 class LiRASeries:
     """Likelihood ratio of the joint normals of a forecast's errors with and without the window.
 
-    `errors` are the mean squared, absolute and symmetric percentage error, that of the trend (a
-    polynomial over the horizon, at most cubic), and that of the rest, which holds the seasons. The
-    last two are left out where the horizon has one step. Offline the score is how far they lie
+    `errors` are that of the trend (a polynomial over the horizon, at most cubic) and that of the
+    rest, which holds the seasons; a horizon of one step has the squared error alone. The mean
+    squared, absolute and symmetric percentage error (`mse`, `mae`, `smape`) are the others. Offline the score is how far they lie
     below their means under the models without the window, in standard deviations.
 
     >>> rng = np.random.default_rng(0)
@@ -60,7 +61,7 @@ class LiRASeries:
     """
 
     mode: Mode = "online"
-    errors: tuple[SeriesError, ...] = SERIES_ERRORS
+    errors: tuple[SeriesError, ...] = SPLIT
     variance: Variance = "auto"
     covariance: Covariance = "shrunk"
     version: ClassVar[int] = 1
@@ -80,7 +81,7 @@ class LiRASeries:
     @property
     def name(self) -> str:
         """`lira_series` or `lira_series_offline`, with what differs from the default."""
-        others: list[str] = [*self.errors] if self.errors != SERIES_ERRORS else []
+        others: list[str] = [*self.errors] if self.errors != SPLIT else []
         others += ["diagonal"] if self.covariance == "diagonal" else []
         return name_variant("lira_series", self.mode, self.variance, *others)
 
@@ -102,8 +103,7 @@ class LiRASeries:
         basis = _build_trend_basis(outputs.shape[1])
         # One step has no course
         errors = self.errors if outputs.shape[1] > 1 else _leave_out_course(self.errors)
-        floor = SMALLEST * measure_series_errors(errors, basis, outputs, truth).mean(axis=0)
-        convert = partial(_take_logarithms, errors, basis, np.where(floor > 0, floor, 1.0))
+        convert = partial(_take_roots, errors, basis)
         value = convert(outputs, truth)
         sides = model_sides(evidence, convert, value.shape[1], self.variance, self.covariance)
         if self.mode == "online":
@@ -145,11 +145,11 @@ def _leave_out_course(errors: tuple[SeriesError, ...]) -> tuple[SeriesError, ...
     return tuple(one for one in errors if one not in ("trend", "seasonality")) or ("mse",)
 
 
-def _take_logarithms(
-    errors: tuple[SeriesError, ...], basis: Floats, floor: Floats, outputs: Floats, truth: Floats
+def _take_roots(
+    errors: tuple[SeriesError, ...], basis: Floats, outputs: Floats, truth: Floats
 ) -> Floats:
-    """Take the logarithms (..., b, e) of the errors of forecasts, each with its floor (e,)."""
-    return np.asarray(np.log(measure_series_errors(errors, basis, outputs, truth) + floor))
+    """Take the roots (..., b, e) of the errors of forecasts, whose spread then varies less."""
+    return np.sqrt(measure_series_errors(errors, basis, outputs, truth))
 
 
 def _build_trend_basis(horizon: int) -> Floats:
