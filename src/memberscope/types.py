@@ -35,16 +35,29 @@ Measurement = Literal[
     "token_features",
     "generations",
 ]
-Task = Literal["classification", "text"]
+Task = Literal["classification", "text", "regression", "multilabel", "forecast"]
 # What one answer can be, and then what takes more than one answer
 Signal = (
-    Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
+    Literal[
+        "labels",
+        "loss",
+        "probabilities",
+        "logits",
+        "logit_confidence",
+        "log_confidence",
+        "prediction",
+        "label_probabilities",
+    ]
     | Measurement
 )
 # The signals that are one number a record
 OneNumber = Literal[
     "logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"
 ]
+# Tasks of models that predict numbers, or several labels a record
+OUTPUT_TASKS: tuple[Task, ...] = ("regression", "multilabel", "forecast")
+# Whole answers of models with real outputs, or with several labels a record
+OUTPUT_SIGNALS: tuple[Signal, ...] = ("prediction", "label_probabilities")
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
 Metric = Literal[
@@ -88,6 +101,7 @@ class Access(IntEnum):
     TOKEN_PROBABILITIES = 13
     VOCABULARY = 14
     WEIGHTS = 15
+    PREDICTION = 21
 
     @property
     def task(self) -> Task:
