@@ -33,7 +33,7 @@ def parse_task(word: str | None) -> Task | None:
         raise InputError(
             f"Expected task {', '.join(known)}, got {word!r}. Say which of these the model does."
         )
-    return word  # type: ignore[return-value]
+    return word
 
 
 def arrange_outputs(values: Any, n: int, n_outputs: int | None = None, *, name: str) -> Floats:
