@@ -97,6 +97,7 @@ AUDITED: dict[ModelKind, tuple[Task, ...]] = {
     "regression": ("regression", "forecast"),
     "several labels": ("multilabel",),
 }
+LIBRARIES = ("sklearn", "imblearn", "lightgbm", "xgboost", "catboost")
 ONE_LABEL = "a classifier with one label a record"
 ANY_MODEL = "a classifier, a regressor or a multi-label model"
 # Endings of the names of language models that are audited as such
@@ -319,7 +320,7 @@ def refuse_unfitted(estimator: Any) -> None:
 
 
 def refuse_unfitted_model(estimator: Any) -> None:
-    """Refuse a model that was never fitted.
+    """Refuse a model of a known library that was never fitted.
 
     Raises:
         InputError: It was not.
@@ -327,7 +328,9 @@ def refuse_unfitted_model(estimator: Any) -> None:
     >>> from sklearn.linear_model import Ridge
     >>> refuse_unfitted_model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
     """
-    if not _is_fitted(estimator):
+    library = type(estimator).__module__.partition(".")[0]
+    # Of a class of the user's own nothing shows that it was fitted
+    if library in LIBRARIES and not _is_fitted(estimator):
         raise InputError(
             f"Expected a fitted model, got {type(estimator).__name__}. Fit it before the audit."
         )
@@ -338,7 +341,8 @@ def _is_fitted(estimator: Any) -> bool:
 
     This is told by its own method, or by attributes that end in an underscore, as fitted ones have.
     """
-    own = getattr(estimator, "__sklearn_is_fitted__", None)
+    # CatBoost has a method of another name
+    own = getattr(estimator, "__sklearn_is_fitted__", getattr(estimator, "is_fitted", None))
     if own is not None:
         try:
             return bool(own())
