@@ -84,7 +84,7 @@ from memberscope.attacks.threshold import (
     build_fold_scorers,
 )
 from memberscope.errors import InputError
-from memberscope.types import Attack, Task
+from memberscope.types import OUTPUT_TASKS, Attack, Task
 
 # From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
@@ -177,6 +177,27 @@ OUTPUT_ATTACKS: tuple[Attack, ...] = (
     RMIALabels(),
     RMIALabels("offline"),
 )
+
+# What stands for an attack on classes where numbers, or several labels, are predicted
+NUMBER_COUNTERPARTS = {
+    "gap": "prediction_error",
+    "loss": "prediction_error",
+    "quantile": "error_quantile",
+    "lira": "lira_prediction",
+    "lira_offline": "lira_prediction_offline",
+    "lira_robust": "lira_prediction_robust",
+    "rmia": "rmia_prediction",
+    "rmia_offline": "rmia_prediction_offline",
+}
+LABEL_COUNTERPARTS = {
+    "gap": "label_gap",
+    "loss": "label_loss",
+    "lira": "lira_labels",
+    "lira_offline": "lira_labels_offline",
+    "lira_robust": "lira_labels_robust",
+    "rmia": "rmia_labels",
+    "rmia_offline": "rmia_labels_offline",
+}
 
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
@@ -329,9 +350,14 @@ def find_counterpart(attack: Attack, task: Task) -> Attack | None:
 
     >>> find_counterpart(RMIA(), "text").name, find_counterpart(Gap(), "text")
     ('rmia_gamma1_t1', None)
+    >>> find_counterpart(RMIA(), "regression").name
+    'rmia_prediction'
     """
     if task in attack.needs.tasks:
         return None
+    if task in OUTPUT_TASKS:
+        names = LABEL_COUNTERPARTS if task == "multilabel" else NUMBER_COUNTERPARTS
+        return list_attacks(task).get(names.get(attack.name, ""))
     found = (
         one
         for one in list_attacks(task).values()
