@@ -25,6 +25,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     "policy": {"choices": POLICIES, "value": "name|path"},
     "factory": {"value": FUNCTION},
     "outputs": {"choices": ("labels", "probabilities", "logits")},
+    "task": {"choices": ("classification", "regression", "multilabel", "forecast")},
     "protocol": {"choices": ("v2", "mlflow", "json", *TEXT_PROTOCOLS), "value": "protocol"},
     "member": {"value": "column"},
     "id": {"value": "column"},

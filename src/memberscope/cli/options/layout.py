@@ -17,8 +17,10 @@ def build_table_layout(options: Options, target: Target) -> TableLayout:
     from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model
+    from memberscope.types import OUTPUT_TASKS
 
     fitted = list_target_columns(target)
+    facts = read_target_facts(target)
     return TableLayout(
         options.label or LABEL,
         options.id,
@@ -28,5 +30,6 @@ def build_table_layout(options: Options, target: Target) -> TableLayout:
         options.features or (),
         options.unit,
         {**find_fitted_columns(target), **read_kinds(options.types or ())},
-        takes_text=not fitted and is_text_model(read_target_facts(target).estimator),
+        takes_text=not fitted and is_text_model(facts.estimator),
+        real=facts.task in OUTPUT_TASKS,
     )

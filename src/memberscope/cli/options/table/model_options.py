@@ -59,7 +59,11 @@ class ModelOptions:
         is_path=True,
     )
     label: str | None = add_key(
-        "data", "The column of labels.", f"{LABEL}; label beside signals", panel=FIRST
+        "data",
+        "The column of labels, or of true numbers; of several outputs or labels all their columns, "
+        "such as `low,high`.",
+        f"{LABEL}; label beside signals",
+        panel=FIRST,
     )
     recipe: str | None = add_key(
         "recipe",
@@ -111,6 +115,13 @@ class ModelOptions:
         "target",
         'What one answer of the model holds: "labels", "probabilities" or "logits".',
         "as the model says; {memberscope.wire:Endpoint.outputs} for a served model",
+        panel=OPENING,
+    )
+    task: str | None = add_key(
+        "target",
+        'What the model does: "classification", "regression" (one or several numbers), "multilabel" '
+        '(several labels a record, as 0 and 1) or "forecast".',
+        "as the model says; classification where it does not",
         panel=OPENING,
     )
     trust_code: bool | None = add_key(
