@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope._text import suggest_nearest
 from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
-from memberscope.cli.options.layout import build_table_layout
+from memberscope.cli.options.layout import build_table_layout, read_windows, refuse_horizon_alone
 from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.mistakes import find_misspelt_name
 from memberscope.cli.options.table import Options
@@ -225,6 +225,7 @@ def build_subject(options: Options) -> Subject:
     from memberscope.types import OUTPUT_TASKS
 
     refuse_model_beside_endpoint(options)
+    refuse_horizon_alone(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
@@ -258,6 +259,9 @@ def build_subject(options: Options) -> Subject:
     task = read_target_facts(loaded.target).task
     if task == "text":
         return build_text_subject(options, loaded)
+    if options.window is not None:
+        sides, told = read_windows(options, loaded.target)
+        return make_output_subject(loaded.target, *sides, notes=loaded.notes + told)
     layout = build_table_layout(options, loaded.target)
     read = read_tables(options.members, options.non_members, layout)
     members, non_members, names = build_pair(read, layout, read_class_names(loaded.target))

@@ -31,6 +31,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     "id": {"value": "column"},
     "groups": {"value": "column"},
     "unit": {"value": "column"},
+    "time": {"value": "column"},
     "features": {"value": "column"},
     "drop": {"value": "column"},
     "types": {"value": "column=type"},

@@ -264,6 +264,25 @@ class ModelOptions:
         "each record by itself",
         panel=COLUMNS,
     )
+    time: str | None = add_key(
+        "data",
+        "The column that orders the rows of a series, whose name is in `unit`; with `window` a "
+        "forecast is audited.",
+        "{memberscope.frames:WindowLayout.time}",
+        panel=COLUMNS,
+    )
+    window: int | None = add_key(
+        "data",
+        "Time steps that the model gets: series in long form are cut into windows of so many.",
+        "no windows",
+        panel=COLUMNS,
+    )
+    horizon: int | None = add_key(
+        "data",
+        "Time steps after a window that the model forecasts.",
+        "{memberscope.frames:WindowLayout.horizon}",
+        panel=COLUMNS,
+    )
     features: tuple[str, ...] | None = add_key(
         "data", "The columns that the model gets.", "all others", panel=COLUMNS
     )
