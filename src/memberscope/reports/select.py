@@ -198,6 +198,7 @@ def describe_threat(result: Result) -> str:
         "token_probabilities": "the log-probability of each token of a given text",
         "vocabulary": "the probability of every token at each place of a given text",
         "weights": "everything about the model",
+        "prediction": "what the model predicts",
     }[threat.access]
     budget = threat.query_budget
     asks = (
@@ -229,10 +230,17 @@ class FidelityWords:
     apart: str
 
 
+# Of numbers it is the explained variance, record by record
+OUTPUT_WORDS = FidelityWords("explained variance", "correlation of errors", "distance of errors")
 FIDELITY_WORDS: dict[Task, FidelityWords] = {
     "classification": FidelityWords("accuracy", "agreement", "calibration distance"),
     # Of texts the mean over records of the geometric-mean probability of a token
     "text": FidelityWords("token probability", "rank correlation of losses", "loss distance, nats"),
+    "regression": OUTPUT_WORDS,
+    "forecast": OUTPUT_WORDS,
+    "multilabel": FidelityWords(
+        "share of labels right", "correlation of that share", "distance of that share"
+    ),
 }
 
 
