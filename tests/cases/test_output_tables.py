@@ -99,7 +99,7 @@ def test_series_are_cut_and_keep_their_unit(folder):
     steps = np.arange(12)
     for name, first in (("members.csv", 0), ("others.csv", 40)):
         rows = [
-            (f"s{first + k}", t, np.sin(t + k), k)
+            (f"s{first + k}", t, np.sin(t * (1 + first + k)), k)
             for k in range(40)
             for t in (steps if k else steps[:3])
         ]
@@ -113,8 +113,8 @@ def test_series_are_cut_and_keep_their_unit(folder):
     assert subject.records.x.shape == (78 * 7, 4) and subject.records.y.shape == (78 * 7, 2)
     assert len(np.unique(subject.records.unit)) == 78
     assert any("Left out 2 of 80 series of fewer than 6 time steps" in one for one in subject.notes)
-    np.testing.assert_allclose(subject.records.x[0], np.sin(1 + steps[:4]))
-    rows = [(f"s{k}", t, np.sin(t * k), k) for k in range(39, 80) for t in steps]
+    np.testing.assert_allclose(subject.records.x[0], np.sin(2 * steps[:4]))
+    rows = [(f"s{k}", t, np.sin(t * (2 + k)), k) for k in range(39, 80) for t in steps]
     write_rows(folder / "others.csv", ["series", "when", "value", "site"], rows)
     with pytest.raises(InputError, match="both sides"):
         read_subject(folder, "series.skops", task="forecast", drop=("site",), **how)
