@@ -52,6 +52,7 @@ from memberscope.auditing.resume import (
     write_audit_identity,
 )
 from memberscope.auditing.run import audit_subject
+from memberscope.auditing.subject.outputs import make_output_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.subject.texts import make_text_subject
 from memberscope.auditing.text_canaries import (
@@ -125,6 +126,7 @@ __all__ = [
     "list_bundled_policies",
     "load_attack_file",
     "load_policy",
+    "make_output_subject",
     "make_signals_subject",
     "make_subject",
     "make_text_subject",

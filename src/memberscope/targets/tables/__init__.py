@@ -16,6 +16,7 @@ from memberscope.targets.tables.records import (
 )
 from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
 from memberscope.targets.tables.text import read_words
+from memberscope.targets.tables.true_values import split_column_names
 
 __all__ = [
     "Columns",
@@ -35,5 +36,6 @@ __all__ = [
     "read_table",
     "read_tables",
     "read_words",
+    "split_column_names",
     "stack_as_fitted",
 ]

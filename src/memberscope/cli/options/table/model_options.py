@@ -59,7 +59,11 @@ class ModelOptions:
         is_path=True,
     )
     label: str | None = add_key(
-        "data", "The column of labels.", f"{LABEL}; label beside signals", panel=FIRST
+        "data",
+        "The column of labels, or of true numbers; of several outputs or labels all their columns, "
+        "such as `low,high`.",
+        f"{LABEL}; label beside signals",
+        panel=FIRST,
     )
     recipe: str | None = add_key(
         "recipe",
@@ -111,6 +115,13 @@ class ModelOptions:
         "target",
         'What one answer of the model holds: "labels", "probabilities" or "logits".',
         "as the model says; {memberscope.wire:Endpoint.outputs} for a served model",
+        panel=OPENING,
+    )
+    task: str | None = add_key(
+        "target",
+        'What the model does: "classification", "regression" (one or several numbers), "multilabel" '
+        '(several labels a record, as 0 and 1) or "forecast".',
+        "as the model says; classification where it does not",
         panel=OPENING,
     )
     trust_code: bool | None = add_key(
@@ -251,6 +262,25 @@ class ModelOptions:
         "records belong to one. Folds, reference models, controls and intervals then go by unit. "
         "The model gets it only if `features` lists it.",
         "each record by itself",
+        panel=COLUMNS,
+    )
+    time: str | None = add_key(
+        "data",
+        "The column that orders the rows of a series, whose name is in `unit`; with `window` a "
+        "forecast is audited.",
+        "{memberscope.frames:WindowLayout.time}",
+        panel=COLUMNS,
+    )
+    window: int | None = add_key(
+        "data",
+        "Time steps that the model gets: series in long form are cut into windows of so many.",
+        "no windows",
+        panel=COLUMNS,
+    )
+    horizon: int | None = add_key(
+        "data",
+        "Time steps after a window that the model forecasts.",
+        "{memberscope.frames:WindowLayout.horizon}",
         panel=COLUMNS,
     )
     features: tuple[str, ...] | None = add_key(
