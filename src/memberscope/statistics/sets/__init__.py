@@ -1,0 +1,1 @@
+"""Statistics of collections: tests, shares and lists from scores, membership and units."""
