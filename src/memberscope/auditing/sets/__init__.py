@@ -4,9 +4,15 @@ from memberscope.auditing.sets.answer import SetAnswer, SetControl, SetDecision,
 from memberscope.auditing.sets.document import SET_FORMAT, SetResult
 from memberscope.auditing.sets.naming import NamedRecords
 from memberscope.auditing.sets.set_test import set_test
-from memberscope.auditing.sets.settings import QUESTIONS, SetSettings
+from memberscope.auditing.sets.settings import (
+    DEFAULT_QUESTIONS,
+    QUESTIONS,
+    SetSettings,
+    list_questions,
+)
 
 __all__ = [
+    "DEFAULT_QUESTIONS",
     "NamedRecords",
     "QUESTIONS",
     "SET_FORMAT",
@@ -16,5 +22,6 @@ __all__ = [
     "SetQuestion",
     "SetResult",
     "SetSettings",
+    "list_questions",
     "set_test",
 ]

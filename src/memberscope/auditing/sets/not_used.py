@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from memberscope._text import format_percentage
-from memberscope.auditing.sets.answer import SetAnswer
+from memberscope.auditing.sets.answer import SetAnswer, SetDecision
 from memberscope.auditing.sets.evidence import KnownModel, SetEvidence
 from memberscope.auditing.sets.settings import SetSettings
 from memberscope.auditing.sets.withheld import ASSUMPTION, HIDDEN
@@ -44,7 +44,7 @@ def answer_not_used(
         weights, known = measure_known_effect(evidence.known, evidence.unit, rng)
         features, member = scale_by_non_members(evidence.scores, evidence.member, evidence.unit)
         difference = measure_mean_difference(features @ weights, member)
-        found = bound_used_share(difference, known, settings.margin, level=settings.level)
+        found = bound_used_share(difference, known, settings.margin, level=settings.significance)
     if found is None:
         return _build_answer(evidence, WEAK if evidence.known else NO_MODELS)
     return _build_answer(evidence, _state_share(found, settings), found, settings)
@@ -83,7 +83,8 @@ def _learn_from_all(sides: list[tuple[Floats, Bools]]) -> Floats:
 
 def _scale_to_one(weights: Floats) -> Floats:
     """Scale weights (f,) to a sum of one, so that differences by several of them compare."""
-    return weights / weights.sum()
+    scaled: Floats = weights / weights.sum()
+    return scaled
 
 
 def _build_answer(
@@ -94,8 +95,6 @@ def _build_answer(
 ) -> SetAnswer:
     """Build the answer; without a share it was not run."""
     suspect = evidence.unit_sizes[0]
-    cleared = found is not None and settings is not None and found.high < settings.margin
-    decision = "NO" if cleared else "NOT_SHOWN"
     return SetAnswer(
         question="not_used",
         value=None if found is None else found.value,
@@ -103,7 +102,7 @@ def _build_answer(
         high=None if found is None else found.high,
         p_value=None if found is None else found.p_value,
         power=(),
-        decision="NOT_RUN" if found is None else decision,  # type: ignore[arg-type]
+        decision="NOT_RUN" if found is None else _decide_share(found),
         statement=statement,
         assumption=f"{ASSUMPTION} {PROPORTION} {HIDDEN}",
         withheld=None,
@@ -114,6 +113,13 @@ def _build_answer(
     )
 
 
+def _decide_share(found: UsedShare) -> SetDecision:
+    """Decide whether the margin or more was used."""
+    if found.high < found.margin:
+        return "NO"
+    return "YES" if found.low > found.margin else "NOT_SHOWN"
+
+
 def _state_share(found: UsedShare, settings: SetSettings) -> str:
     """State how much may have been used, and the least that would have been seen."""
     margin, high = format_percentage(settings.margin), format_percentage(max(found.high, 0.0))
@@ -121,11 +127,17 @@ def _state_share(found: UsedShare, settings: SetSettings) -> str:
         f"The least that this test tells from nothing, with a probability of 80%, is "
         f"{format_percentage(min(found.smallest, 1.0))} of the collection."
     )
-    sure = format_percentage(1 - settings.level)
-    if found.high < settings.margin:
+    sure = format_percentage(1 - settings.significance)
+    decision = _decide_share(found)
+    if decision == "NO":
         return (
             f"The model was not trained on {margin} or more of this collection: at most {high} of it "
             f"was used, with {sure} confidence. {seen} Use of less than that is not excluded."
+        )
+    if decision == "YES":
+        return (
+            f"The model was trained on more than {margin} of this collection: at least "
+            f"{format_percentage(min(found.low, 1.0))} of it was used, with {sure} confidence. {seen}"
         )
     return (
         f"It was not shown that less than {margin} of this collection was used: with {sure} "
@@ -139,6 +151,6 @@ def _describe_method(evidence: SetEvidence, settings: SetSettings | None) -> str
         return "not run"
     return (
         f"difference of mean scores over that of known members under {len(evidence.known)} further "
-        f"models, weights learned from these; one-sided limits of {100 * (1 - settings.level):g}% each "
+        f"models, weights learned from these; one-sided limits of {100 * (1 - settings.significance):g}% each "
         "by Fieller's method, the spread between the models included"
     )

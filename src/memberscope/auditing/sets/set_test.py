@@ -14,7 +14,7 @@ from memberscope.auditing.sets.document import SetResult
 from memberscope.auditing.sets.evidence import SetEvidence, collect_set_evidence
 from memberscope.auditing.sets.naming import NamedRecords, answer_list
 from memberscope.auditing.sets.not_used import answer_not_used
-from memberscope.auditing.sets.settings import QUESTIONS, SetSettings
+from memberscope.auditing.sets.settings import DEFAULT_QUESTIONS, QUESTIONS, SetSettings
 from memberscope.auditing.sets.used import answer_used
 from memberscope.auditing.sets.withheld import (
     check_held_out,
@@ -33,10 +33,10 @@ NO_IDS = (
 def set_test(
     result: Result,
     *,
-    questions: Sequence[SetQuestion] = QUESTIONS,
+    questions: Sequence[SetQuestion] | None = None,
     fdr: float = SetSettings.fdr,
     margin: float = SetSettings.margin,
-    level: float = SetSettings.level,
+    significance: float = SetSettings.significance,
     seed: int = SetSettings.seed,
 ) -> SetResult:
     """Answer questions about a collection by the scores of an audit of it.
@@ -48,24 +48,28 @@ def set_test(
         result: A finished audit with its scores, as `memberscope.audit` gives or
             `memberscope.load` reads it.
         questions: `used` (was the collection used?), `not_used` (was less than `margin` of it
-            used?), `list` (which records were used?).
+            used?), `list` (which records were used?). None asks all that the audit can answer:
+            `not_used` takes further target models.
         fdr: The share of the named list that may be wrong, on average.
         margin: The share of the collection that counts as not used.
-        level: The chance that a collection which was not used is called used.
+        significance: The chance that a collection which was not used is called used.
         seed: The seed of every random choice.
 
     Raises:
         InputError: The audit has no scores, too few records, or a setting is out of its range.
     """
-    settings = SetSettings(tuple(questions), fdr, margin, level, seed)
+    asked = DEFAULT_QUESTIONS if questions is None else tuple(dict.fromkeys(questions))
+    settings = SetSettings(asked, fdr, margin, significance, seed)
     evidence = collect_set_evidence(result)
+    if questions is None and evidence.known:
+        settings = replace(settings, questions=QUESTIONS)
     # A stream a question, so that one answer does not depend on which others are asked
     streams = dict(zip(("held_out", *ANSWERED), _spawn_generators(seed), strict=True))
     held_out = check_held_out(evidence, streams["held_out"])
     controls = [held_out, *list_audit_controls(result)]
     obstacle = find_obstacle(result, held_out)
     answers, named = [], None
-    for question in dict.fromkeys(settings.questions):
+    for question in settings.questions:
         answer, listed = _answer_question(question, evidence, settings, streams[question])
         named = listed or named
         why = obstacle or _find_own_obstacle(question, result)

@@ -25,8 +25,8 @@ def answer_used(
 ) -> SetAnswer:
     """Test whether the collection looks more like members than the held-out records do."""
     features = build_unit_features(evidence.scores, evidence.member, evidence.unit)
-    found = compare_collections(features, rng, confidence=1 - 2 * settings.level)
-    shown = found.p_value <= settings.level
+    found = compare_collections(features, rng, confidence=1 - 2 * settings.significance)
+    shown = found.p_value <= settings.significance
     suspect, held_out = features.sizes
     return SetAnswer(
         question="used",
@@ -34,9 +34,11 @@ def answer_used(
         low=found.low,
         high=found.high,
         p_value=found.p_value,
-        power=list_power(found, suspect, held_out, settings.level),
+        power=list_power(found, suspect, held_out, settings.significance),
         decision="YES" if shown else "NOT_SHOWN",
-        statement=_state_use(evidence, found) if shown else _state_no_use(evidence, found, settings),
+        statement=_state_use(evidence, found)
+        if shown
+        else _state_no_use(evidence, found, settings),
         assumption=f"{ASSUMPTION} {COUNTER}" if shown else ASSUMPTION,
         withheld=None,
         n_suspect=evidence.sizes[0],
@@ -76,7 +78,9 @@ def _state_use(evidence: SetEvidence, found: CollectionTest) -> str:
 def _state_no_use(evidence: SetEvidence, found: CollectionTest, settings: SetSettings) -> str:
     """State that use was not shown, and what would have been seen."""
     suspect, held_out = evidence.unit_sizes
-    smallest = find_smallest_effect(suspect, held_out, level=settings.level, spread=found.spread)
+    smallest = find_smallest_effect(
+        suspect, held_out, level=settings.significance, spread=found.spread
+    )
     many = evidence.noun + "s"
     return (
         f"It was not shown that the model was trained on this collection (p = {found.p_value:.2g}). "

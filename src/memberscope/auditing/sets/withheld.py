@@ -22,9 +22,7 @@ COUNTER = (
     "Another explanation is that the model was trained on copies, quotations or paraphrases of these "
     "records that came from elsewhere, which scores alone do not tell from use of the collection."
 )
-HIDDEN = (
-    "A model that was trained on paraphrases of these records may not show it in these scores."
-)
+HIDDEN = "A model that was trained on paraphrases of these records may not show it in these scores."
 DECIDE = ("null", "blind", "overlap")  # controls of the audit that every answer rests on
 
 
