@@ -12,7 +12,7 @@ from memberscope.auditing.sets.answer import SetAnswer, SetControl
 from memberscope.auditing.sets.evidence import SetEvidence
 from memberscope.statistics.sets import build_unit_features, compare_collections
 
-LEVEL = 0.01  # chance that the held-out control fails where it should not
+LEVEL = 0.005  # chance that the held-out control fails where it should not, as of the null control
 ASSUMPTION = (
     "This holds if the held-out records were drawn at random from the same source as the collection, "
     "so that the two would be exchangeable had the model seen neither, and if the held-out records "
