@@ -53,7 +53,7 @@ class Sides:
             return 0.0, 0.0
         # Residuals of one unit are added first, as they may depend on one another
         sums = [
-            _sum_by_code(values / len(values), codes, n_all)
+            sum_by_unit(values / len(values), codes, n_all)
             for values, codes in zip((inside, outside), self.codes, strict=True)
         ]
         # Sorted before summing: the result must not depend on the order of the records
@@ -76,10 +76,12 @@ class Sides:
         return variance, variance**2 / weight
 
 
-def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
-    """Sum values (m,) by `codes` (m,) into (n,), independently of the order of the records.
+def sum_by_unit(values: Floats, codes: Ints, n: int) -> Floats:
+    """Sum values (m,) by the unit's number `codes` (m,) into (n,).
 
-    >>> _sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
+    The sums do not depend on the order of the records.
+
+    >>> sum_by_unit(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
     [2.0, 5.0]
     """
     # Where each code occurs once there is nothing to sum; zero is added so that -0.0 becomes 0.0
@@ -87,7 +89,8 @@ def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
         alone = np.zeros(n)
         alone[codes] = values + 0.0
         return alone
-    order = np.lexsort((values, codes))
+    # From the smallest value up, whatever the order of the records
+    order = np.argsort(values)
     return np.bincount(codes[order], weights=values[order], minlength=n).astype(np.float64)
 
 
