@@ -255,7 +255,7 @@ class Options(ModelOptions):
     )
     drop_overlap: bool | None = add_key(
         "audit",
-        "Leave out duplicates of members.",
+        "Leave out duplicates, and units on both sides.",
         "{memberscope.auditing:Plan.drop_overlap}",
         verbs=AUDIT,
         panel=MEASURING,
