@@ -1,5 +1,27 @@
 """Questions about a collection of records: was it used, how much of it, and which records."""
 
 from memberscope.auditing.sets.answer import SetAnswer, SetControl, SetDecision, SetQuestion
+from memberscope.auditing.sets.document import SET_FORMAT, SetResult
+from memberscope.auditing.sets.naming import NamedRecords
+from memberscope.auditing.sets.set_test import set_test
+from memberscope.auditing.sets.settings import (
+    DEFAULT_QUESTIONS,
+    QUESTIONS,
+    SetSettings,
+    list_questions,
+)
 
-__all__ = ["SetAnswer", "SetControl", "SetDecision", "SetQuestion"]
+__all__ = [
+    "DEFAULT_QUESTIONS",
+    "NamedRecords",
+    "QUESTIONS",
+    "SET_FORMAT",
+    "SetAnswer",
+    "SetControl",
+    "SetDecision",
+    "SetQuestion",
+    "SetResult",
+    "SetSettings",
+    "list_questions",
+    "set_test",
+]

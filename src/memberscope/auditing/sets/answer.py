@@ -31,10 +31,10 @@ class SetControl:
 class SetAnswer:
     """The answer to one question about the suspect collection.
 
-    `value` with its limits `low` and `high` is in the unit of the question: for `used` and
-    `not_used` the difference of mean scores in standard deviations of the held-out half, for
-    `share` the share of the collection, for `list` the number of units named, for `near` the number
-    of records near which something was trained on. What a question does not give is null.
+    `value` with its limits `low` and `high` is in the unit of the question: for `used` the
+    difference of mean scores in standard deviations of a unit, for `not_used` and `share` the share
+    of the collection, for `list` the number of units named, for `near` the number of records near
+    which something was trained on. What a question does not give is null.
 
     `power` has pairs of a number of units and the probability that the test would have shown use
     with so many on either side. `statement` is the sentence to sign; it is right only under

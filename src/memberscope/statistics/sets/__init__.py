@@ -11,7 +11,9 @@ from memberscope.statistics.sets.equivalence import (
     UsedShare,
     bound_used_share,
     combine_differences,
+    learn_known_weights,
     measure_mean_difference,
+    scale_by_non_members,
 )
 from memberscope.statistics.sets.named_list import (
     NamedUnits,
@@ -36,6 +38,8 @@ __all__ = [
     "control_false_discoveries",
     "convert_effect_to_auc",
     "find_smallest_effect",
+    "learn_known_weights",
     "measure_mean_difference",
     "name_units",
+    "scale_by_non_members",
 ]

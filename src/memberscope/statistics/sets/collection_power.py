@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import ndtr, nctdtr, nctdtrinc, stdtrit
+from scipy.special import nctdtr, nctdtrinc, ndtr, stdtrit
 
 
 def compute_collection_power(

@@ -94,9 +94,10 @@ def compare_collections(
     share = 1.0 if directions[0].inverse is None else 0.5
     # From a statistic on so many units to standard deviations of one
     scale = float(np.sqrt((1 / inside + 1 / outside) / share))
-    noise = float(others.std())
-    reach = float(ndtri(0.5 + confidence / 2)) * noise * scale
-    effect = observed * scale
+    noise, effect = float(others.std()), observed * scale
+    # The standard deviation that the effect is measured in is estimated too
+    error = np.hypot(noise * scale, effect / np.sqrt(2 * (inside + outside)))
+    reach = float(ndtri(0.5 + confidence / 2) * error)
     return CollectionTest(
         effect,
         effect - reach,

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from memberscope.types import Bools, Floats
+from memberscope.statistics.sets.collection_test import RIDGE, fit_weights
+from memberscope.statistics.sets.unit_features import ROUNDING, TAIL, average_units
+from memberscope.types import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,42 @@ class UsedShare:
     p_value: float
     margin: float
     smallest: float
+
+
+def scale_by_non_members(
+    scores: Floats, member: Bools, unit: Ints | None = None
+) -> tuple[Floats, Bools]:
+    """Bring scores (n, f) to the scale of non-members, clip them, and average them by `unit` (n,).
+
+    Gives features (u, f) and membership (u,) of units. The scale is one function of a record's
+    score, whatever share of the others was used, so that means mix in proportion.
+
+    >>> scores = np.array([[0.0], [2.0], [1.0], [3.0], [9.0]])
+    >>> scale_by_non_members(scores, np.arange(5) > 3)[0].round(2).ravel().tolist()
+    [-1.33, 0.47, -0.47, 1.33, 1.33]
+    """
+    others = scores[~member]
+    cut = np.quantile(others, (TAIL, 1 - TAIL), axis=0)
+    clipped = np.clip(others, cut[0], cut[1])
+    spread = clipped.std(axis=0)
+    flat = spread <= ROUNDING * np.abs(others).max(axis=0)
+    values = (np.clip(scores, cut[0], cut[1]) - clipped.mean(axis=0)) / np.where(flat, 1, spread)
+    # Other models must have the same columns, so one without spread stays, and counts for nothing
+    values[:, flat] = 0.0
+    means, first, _ = average_units(values, unit)
+    return means, member[first]
+
+
+def learn_known_weights(features: Floats, member: Bools) -> Floats:
+    """Learn weights (f,) that tell members from others by their features (u, f).
+
+    >>> learn_known_weights(np.array([[2.0], [1.0], [0.0], [-1.0]]), np.arange(4) < 2).round(2)
+    array([0.89])
+    """
+    centred = features - features.mean(axis=0)
+    inverse = np.linalg.inv(centred.T @ centred / len(centred) + RIDGE * np.eye(centred.shape[1]))
+    weights = fit_weights(centred[member].sum(axis=0)[:, None], inverse)[:, 0]
+    return weights
 
 
 def measure_mean_difference(scores: Floats, member: Bools) -> MeanDifference:

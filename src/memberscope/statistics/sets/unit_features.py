@@ -53,22 +53,36 @@ def build_unit_features(
     member = np.asarray(member, dtype=bool)
     values = np.asarray(scores, dtype=np.float64)
     n = _check.check_same_length(scores=values, member=member)
-    codes = np.arange(n) if unit is None else np.asarray(unit)
-    _check.check_same_length(scores=values, unit=codes)
     _check.check_finite("scores", values)
-    names, first, rows = np.unique(codes, return_index=True, return_inverse=True)
-    sides, sizes = np.bincount(rows, member), np.bincount(rows)
-    split = np.flatnonzero((sides > 0) & (sides < sizes))
+    if unit is not None:
+        _check.check_same_length(scores=values, unit=unit)
+    scaled, kept = _scale_columns(rank_columns(values) if by_rank else _clip_columns(values))
+    means, first, names = average_units(scaled, unit)
+    rows = np.searchsorted(names, np.arange(n) if unit is None else unit)
+    split = names[np.bincount(rows, member != member[first][rows]) > 0]
     if len(split):
         raise InputError(
             f"Expected each unit on one side, got {len(split)} units with records on both, the "
-            f"first is number {names[split[0]]}. Leave them out."
+            f"first is number {split[0]}. Leave them out."
         )
-    scaled, kept = _scale_columns(rank_columns(values) if by_rank else _clip_columns(values))
-    means = np.empty((len(names), len(kept)))
-    for index, column in enumerate(scaled.T):
+    return UnitFeatures(means, member[first], names, kept)
+
+
+def average_units(values: Floats, unit: Ints | None) -> tuple[Floats, Ints, Ints]:
+    """Average values (n, f) by `unit` (n,) into (u, f), with each unit's first row and its name.
+
+    >>> average_units(np.array([[1.0], [3.0], [5.0]]), np.array([4, 4, 2]))[0].ravel().tolist()
+    [5.0, 2.0]
+    """
+    if unit is None:
+        every = np.arange(len(values))
+        return values, every, every
+    names, first, rows = np.unique(np.asarray(unit), return_index=True, return_inverse=True)
+    sizes = np.bincount(rows)
+    means = np.empty((len(names), values.shape[1]))
+    for index, column in enumerate(values.T):
         means[:, index] = np.bincount(rows, column) / sizes
-    return UnitFeatures(means, member[first], names.astype(np.int64), kept)
+    return means, first, names
 
 
 def rank_columns(values: Floats) -> Floats:
