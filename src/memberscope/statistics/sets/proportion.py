@@ -24,7 +24,7 @@ from memberscope import _check
 from memberscope.errors import InputError
 from memberscope.types import Bools, Floats, Ints
 
-FEWEST = 2  # reference models that play the target: one shows no spread between models
+FEWEST_PLAYERS = 2  # reference models that play the target: one shows no spread between models
 STEPS = 2001  # shares that are tried from 0 to 1
 METHOD = (
     "DUCI: calls corrected by the rates of reference models as targets; limits hold every share "
@@ -60,9 +60,9 @@ class ShareScores:
                 f"the target, {self.references.shape} of references and {self.inside.shape} of who "
                 "was inside. Align them record by record."
             )
-        if m < FEWEST:
+        if m < FEWEST_PLAYERS:
             raise InputError(
-                f"Expected at least {FEWEST} reference models that play the target, got {m}. Train "
+                f"Expected at least {FEWEST_PLAYERS} reference models that play the target, got {m}. Train "
                 "more, or give --targets 4."
             )
         # By record, which is what the message of a score that is not finite counts
