@@ -18,6 +18,7 @@ from memberscope.auditing.sets.settings import DEFAULT_QUESTIONS, QUESTIONS, Set
 from memberscope.auditing.sets.used import answer_used
 from memberscope.auditing.sets.withheld import (
     check_held_out,
+    complete_assumption,
     find_obstacle,
     list_audit_controls,
     withhold_answer,
@@ -73,6 +74,8 @@ def set_test(
         answer, listed = _answer_question(question, evidence, settings, streams[question])
         named = listed or named
         why = obstacle or _find_own_obstacle(question, result)
+        if why is None:
+            answer = complete_assumption(answer, result)
         answers.append(withhold_answer(replace(answer, controls=tuple(controls)), why))
     units = evidence.unit_sizes if evidence.unit is not None else (None, None)
     return SetResult(

@@ -12,7 +12,7 @@ from memberscope.auditing.sets.answer import SetAnswer, SetControl
 from memberscope.auditing.sets.evidence import SetEvidence
 from memberscope.statistics.sets import build_unit_features, compare_collections
 
-LEVEL = 0.01  # chance that the held-out control fails where it should not
+LEVEL = 0.005  # chance that the held-out control fails where it should not, as of the null control
 ASSUMPTION = (
     "This holds if the held-out records were drawn at random from the same source as the collection, "
     "so that the two would be exchangeable had the model seen neither, and if the held-out records "
@@ -23,6 +23,10 @@ COUNTER = (
     "records that came from elsewhere, which scores alone do not tell from use of the collection."
 )
 HIDDEN = "A model that was trained on paraphrases of these records may not show it in these scores."
+DECLARED = (
+    "That both are of one source was declared by whoever ran the audit (--assume-exchangeable), and "
+    "nothing could check it."
+)
 DECIDE = ("null", "blind", "overlap")  # controls of the audit that every answer rests on
 
 
@@ -86,6 +90,14 @@ def _ask_for_exchangeability(blind: Control | None) -> str:
         f"{why} Audit with the records' features, or declare --assume-exchangeable if they were "
         "drawn at random."
     )
+
+
+def complete_assumption(answer: SetAnswer, result: Result) -> SetAnswer:
+    """Add to the assumption that nothing checked it, where it was declared."""
+    blind = result.controls.get("blind")
+    if blind is not None and blind.passed is not None:
+        return answer
+    return replace(answer, assumption=f"{answer.assumption} {DECLARED}")
 
 
 def withhold_answer(answer: SetAnswer, why: str | None) -> SetAnswer:

@@ -41,7 +41,7 @@ def list_rows(verb: str) -> dict[str, Row]:
 
 def is_finished_audit(verb: str, path: Path | None) -> bool:
     """Tell whether a verb was given an audit that is finished, in place of an `audit.toml`."""
-    return verb == SET_VERB and path is not None and (path.is_dir() or path.suffix == ".json")
+    return verb == SET_VERB and path is not None and path.suffix != ".toml"
 
 
 def choose_out_folder(options: Options, verb: str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -39,10 +41,10 @@ def print_set_result(found: SetResult, console: Console) -> None:
         )
         for answer in found.answers:
             _print_answer(answer, found, console)
-        # Assumptions repeat from answer to answer
-        for sentence in dict.fromkeys(entry.assumption for entry in found.answers):
-            console.print()
-            console.print(escape(sentence))
+        # Assumptions of several answers share sentences
+        every = " ".join(entry.assumption for entry in found.answers)
+        console.print()
+        console.print(escape(" ".join(dict.fromkeys(re.split(r"(?<=\.) ", every)))))
         console.print()
         for control in found.controls:
             word = {True: "passed", False: "[red]failed[/]", None: "[yellow]not run[/]"}
