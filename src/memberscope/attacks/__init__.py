@@ -3,7 +3,8 @@
 They are named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
-them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models. `VARIANTS` run where a plan names them:
+them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models, and
+`OUTPUT_ATTACKS` on models that predict numbers or several labels. `VARIANTS` run where a plan names them:
 published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point groups `memberscope.attacks` and `memberscope.signals`, each entry
 naming an attack or a signal.
@@ -144,6 +145,9 @@ TEXT_ATTACKS: tuple[Attack, ...] = (
     AttackR(),
 )
 
+# On models that predict numbers, or several labels a record
+OUTPUT_ATTACKS: tuple[Attack, ...] = ()
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -211,6 +215,7 @@ __all__ = [
     "Nasr",
     "NgramCoverage",
     "Noise",
+    "OUTPUT_ATTACKS",
     "Quantile",
     "RMIA",
     "ReCaLL",
@@ -259,9 +264,11 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
     """
     classes = (*ATTACKS, *WHITE_BOX)
     bundled = classes
-    if task == "text":
+    own = TEXT_ATTACKS if task == "text" else OUTPUT_ATTACKS
+    if task != "classification":
         # What runs on texts as well is in the first list, with the settings that suit them
-        bundled = (*TEXT_ATTACKS, *(one for one in classes if task not in one.needs.tasks))
+        suited = tuple(one for one in own if task in one.needs.tasks)
+        bundled = (*suited, *(one for one in classes if task not in one.needs.tasks))
     found: dict[str, Attack] = {attack.name: attack for attack in bundled}
     for attack in _load_registered_attacks():
         # A bundled attack keeps its name: another package cannot silently replace it
@@ -330,7 +337,9 @@ def is_shipped(name: str) -> bool:
 @cache
 def _list_shipped_names() -> frozenset[str]:
     """List the names of the attacks that come with this package."""
-    return frozenset(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS))
+    return frozenset(
+        attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)
+    )
 
 
 def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tuple[Attack, ...]:
@@ -343,7 +352,7 @@ def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tup
     ['logit', 'gap']
     """
     usual = list_attacks()
-    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS)} | usual
+    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)} | usual
     # A plan's own code comes before that of an installed package
     known |= {attack.name: attack for attack in custom}
     for name in names:

@@ -119,7 +119,8 @@ def read_first_view(evidence: Evidence) -> Floats:
 
 def take_true_class(values: Floats, evidence: Evidence) -> Floats:
     """Take the column (n,) of `values` (n, k) at each record's label."""
-    return values[np.arange(len(values)), evidence.labels]
+    found: Floats = values[np.arange(len(values)), evidence.labels]
+    return found
 
 
 def mask_true_class(values: Floats, evidence: Evidence, fill: float) -> Floats:

@@ -17,6 +17,7 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
+from memberscope.auditing.subject.outputs import make_output_records, make_output_subject
 from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
@@ -39,7 +40,7 @@ from memberscope.targets import (
     read_class_names,
     wrap,
 )
-from memberscope.types import Records, ThreatModel
+from memberscope.types import OUTPUT_TASKS, Records, Task, ThreatModel
 
 
 def audit(
@@ -60,17 +61,22 @@ def audit(
     keep_weights: bool = False,
     execution: Execution | None = None,
     n_classes: int | None = None,
+    task: Task | None = None,
     class_names: Sequence[str] | None = None,
     store: Store | None = None,
     progress: Progress | bool | None = None,
 ) -> Result:
-    """Audit a trained classifier or language model for membership inference.
+    """Audit a trained classifier, regressor, forecaster or language model for membership inference.
 
     `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities
     (with `n_classes`) or a Target. `members` and `non_members` are pairs (x, y), y holding the
     classes a scikit-learn model was fitted with or else 0-based ones, or `Records` with 0-based
     labels. `policy` is a shipped policy's name, a file or a Policy; without one nothing is judged.
     `plan` gives everything else; `threat`, `policy`, `attacks` and `references` replace its own.
+
+    Of a model that predicts numbers or several labels, y holds the true numbers (n,) or (n, d), or
+    the labels (n, k) as 0 and 1; `task` (`regression`, `multilabel` or `forecast`) says so where the
+    model does not.
 
     Of a language model (a text target, or a model of transformers with its tokenizer as a pair)
     `members` and `non_members` are lists of texts, `Completion`s or `Chat`s, or `Records` of these.
@@ -108,11 +114,14 @@ def audit(
             f"Expected a recipe to train references={references}, got none. Give recipe=, or leave "
             "out references."
         )
-    wrapped = wrap(target, n_classes=n_classes)
-    is_text = read_target_facts(wrapped).task == "text"
+    wrapped = wrap(target, n_classes=n_classes, **({} if task is None else {"task": task}))
+    own_task = read_target_facts(wrapped).task
+    is_text, is_output = own_task == "text", own_task in OUTPUT_TASKS
     # A scikit-learn model knows its classes by name, in which labels may be given
-    lookup = None if is_text else read_class_names(wrapped)
-    if is_text:
+    lookup = None if is_text or is_output else read_class_names(wrapped)
+    if is_output:
+        subject = make_output_subject(wrapped, members, non_members, unit=unit)
+    elif is_text:
         subject = make_text_subject(
             wrapped,
             _read_texts(members, "member"),
@@ -132,6 +141,8 @@ def audit(
     if recipe is not None:
         # The population's labels are read as the members' are
         read = _read_texts if is_text else partial(make_records, classes=lookup)
+        if is_output:
+            read = partial(make_output_records, target=wrapped)
         others = None if population is None else read(population, "population")
         if others is not None and not is_text:
             # Columns may stand in another order there

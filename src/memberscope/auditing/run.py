@@ -39,7 +39,7 @@ from memberscope.auditing.provenance import collect_environment, digest_inputs
 from memberscope.auditing.scoring.null_control import run_null_control, select_non_member_evidence
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.scoring.score_targets import score_targets
-from memberscope.auditing.subject.subject import Subject
+from memberscope.auditing.subject.subject import Subject, list_known_columns
 from memberscope.auditing.summary import collect_diagnostics, list_exposed_records
 from memberscope.auditing.verdict.judge import judge_audit, report_power
 from memberscope.auditing.verdict.recompute import (
@@ -237,7 +237,7 @@ def _run_controls(
         "overlap": _check_overlap_control(plan, got),
         "direction": run_direction_control(arrays, hits, blind),
     }
-    # Texts have no classes that the answers could fit
+    # Only classes can be told from a constant answer
     if plan.task == "classification":
         found["fitted"] = run_fitted_control(
             predicted, probabilities, subject.records.y, subject.member, unit
@@ -288,8 +288,8 @@ def _check_blind_control(
             unit=None if unit is None else unit[alone],
         )
     return run_blind_control(
-        None if subject.features is None else subject.features[alone],
-        subject.records.y[alone],
+        None if subject.features is None else list_known_columns(subject)[alone],
+        subject.class_codes[alone],
         subject.member[alone],
         None if best is None else best[alone],
         fprs=plan.claim_fprs(),

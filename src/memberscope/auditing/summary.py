@@ -33,6 +33,7 @@ from memberscope.auditing.estimates.extraction import (
     describe_extraction,
     estimate_extraction,
 )
+from memberscope.auditing.estimates.output_fit import describe_output_fit
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
 from memberscope.auditing.scoring.score_targets import summarise_targets
@@ -41,7 +42,7 @@ from memberscope.facts import read_target_facts
 from memberscope.statistics import smallest_fpr
 from memberscope.targets import MaskedLMTarget
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Access, Estimate
+from memberscope.types import OUTPUT_SIGNALS, Access, Estimate
 
 
 def collect_diagnostics(
@@ -70,7 +71,7 @@ def collect_diagnostics(
         n_non_members=int((~member).sum()),
         smallest_fpr=smallest_fpr(int((~member).sum())),
         class_sizes=diagnostics.count_class_records(
-            subject.records.y, arrays.group_values["class"]
+            subject.class_codes, arrays.group_values["class"]
         ),
         groups_too_small=list_small_groups(arrays, settings.fprs),
         minimum_detectable_tpr=power,
@@ -78,6 +79,7 @@ def collect_diagnostics(
             *subject.notes,
             *got.notes,
             *_describe_length_detectors(plan, got, arrays),
+            *_describe_fit(plan, got),
             *describe_extraction(extraction),
         ],
         units=_count_units(got, plan),
@@ -110,6 +112,21 @@ def _describe_length_detectors(plan: Plan, got: Collected, arrays: AuditArrays) 
     scores = {entry.attack: entry.scores for entry in arrays.scored if entry.declared}
     lengths = measure_text_lengths(texts)
     return find_length_detectors(scores, lengths, arrays.member, unit=arrays.unit)
+
+
+def _describe_fit(plan: Plan, got: Collected) -> list[str]:
+    """Describe how right a model with real outputs is on both sides; nothing for other tasks."""
+    if got.observed.signal not in OUTPUT_SIGNALS:
+        return []
+    subject = got.subject
+    return describe_output_fit(
+        got.observed.signal,
+        got.observed.outputs,
+        subject.records.y,
+        subject.member,
+        plan.confidence,
+        subject.unit_codes,
+    )
 
 
 def _estimate_extraction(plan: Plan, got: Collected) -> ExtractionSummary | None:

@@ -256,7 +256,7 @@ def collect_audit_data(
     streams = derive_streams(plan)
     schedule, evidence, inversion = schedule_attacks(plan, first)
     # Told at once: hours of training are lost on a model that answers at random
-    unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
+    unfitted = describe_unfitted_answers(evidence, subject.class_codes, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
     # Models are trained before searches, which take long: what the first model shows of the recipe
@@ -419,7 +419,7 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePai
     elif subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
     elif subject.answers is not None:
-        overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
+        overlap = find_equal_answers(subject.answers, subject.class_codes, subject.member)
     if overlap is None:
         return None, []
     return overlap, _hash_duplicate_pairs(overlap, subject)

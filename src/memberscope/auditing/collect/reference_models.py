@@ -208,7 +208,7 @@ class DesignConstraints(TypedDict):
 
 def describe_design_constraints(subject: Subject) -> DesignConstraints:
     """Describe what a design holds to, as arguments of `build_balanced_design`."""
-    return {"strata": subject.records.y, "unit": subject.records.unit}
+    return {"strata": subject.class_codes, "unit": subject.records.unit}
 
 
 def measure_target_accuracy(subject: Subject, observed: Observed) -> float:

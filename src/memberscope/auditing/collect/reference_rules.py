@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memberscope.auditing.collect.output_references import (
+    mark_fitted_models,
+    measure_mean_quality,
+    measure_output_fidelity,
+    run_output_reference_control,
+)
 from memberscope.auditing.collect.reference_models import (
     References,
     mark_converged_models,
@@ -23,7 +29,7 @@ from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
 from memberscope.facts import read_target_facts
 from memberscope.signals import Observed
-from memberscope.types import Bools, Floats, Target
+from memberscope.types import OUTPUT_TASKS, Bools, Floats, Target
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,10 @@ TEXTS = ReferenceRules(
     measure_text_accuracy, mark_learned_models, run_text_reference_control, measure_text_fidelity
 )
 
+OUTPUTS = ReferenceRules(
+    measure_mean_quality, mark_fitted_models, run_output_reference_control, measure_output_fidelity
+)
+
 
 def select_reference_rules(target: Target) -> ReferenceRules:
     """Select the rules that fit what a target does.
@@ -56,4 +66,7 @@ def select_reference_rules(target: Target) -> ReferenceRules:
     >>> select_reference_rules(FunctionTarget(len, n_classes=2)) is CLASSIFIERS
     True
     """
-    return TEXTS if read_target_facts(target).task == "text" else CLASSIFIERS
+    task = read_target_facts(target).task
+    if task in OUTPUT_TASKS:
+        return OUTPUTS
+    return TEXTS if task == "text" else CLASSIFIERS

@@ -31,7 +31,10 @@ LIRA_MODELS = 4  # reference models from which LiRA is run unasked; RMIA needs t
 # Why attacks on models of another task do not run
 FOREIGN: dict[Task, str] = {
     "text": "It reads the probabilities of classes, and a language model's texts have no classes.",
-    "classification": "It reads the tokens of texts; audit a language model.",
+    "classification": "It attacks models of another task; this one gives classes.",
+    "regression": "It reads classes or texts, and this model predicts numbers.",
+    "forecast": "It reads classes or texts, and this model predicts numbers.",
+    "multilabel": "It reads one class a record or texts, and this model gives several labels.",
 }
 
 

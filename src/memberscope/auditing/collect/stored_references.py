@@ -64,7 +64,7 @@ def _build_fleet(stored: StoredReferences) -> ReferenceFleet:
         train_accuracy=accuracies[0],
         held_out_accuracy=accuracies[1],
         trained=0,
-        log_probability=stored.log_confidence.astype(np.float32),
+        record_quality=stored.log_confidence.astype(np.float32),
     )
 
 

@@ -224,7 +224,7 @@ def _compare_references(
     found: References, subject: Subject, confidence: float
 ) -> TrainingComparison:
     """Compare the references that learned with the target."""
-    told, good = found.fleet.log_probability, found.good
+    told, good = found.fleet.record_quality, found.good
     assert told is not None, "a fleet of language models without log-probabilities"
     return compare_training(
         -found.observed[:, 0],
@@ -254,7 +254,7 @@ def measure_text_fidelity(found: References, subject: Subject) -> ReferenceFidel
     `calibration_distance` the difference of their means, in nats a token.
     """
     fleet, good, member = found.fleet, found.good, subject.member
-    told, own = fleet.log_probability, -found.observed[:, 0]
+    told, own = fleet.record_quality, -found.observed[:, 0]
     assert told is not None, "a fleet of language models without log-probabilities"
     agreements, distances = [], []
     for model in np.flatnonzero(good):

@@ -27,7 +27,7 @@ from memberscope.errors import InputError
 from memberscope.outputs import parse_restriction
 from memberscope.signals import check_view
 from memberscope.statistics import can_resolve_fpr, smallest_fpr
-from memberscope.types import Attack, Task, ThreatModel
+from memberscope.types import Attack, Task, ThreatModel, get_ladder
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
 
@@ -378,7 +378,7 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
     >>> fit_plan_to_task(Plan(), "text").threat.access.word
     'token_probabilities'
     """
-    if plan.task == task and plan.threat.access.task == task:
+    if plan.task == task and plan.threat.access.ladder == get_ladder(task):
         return plan
     usual = tuple(list_attacks(plan.task))
     # Those on somebody's own signals stand behind the usual ones
@@ -394,5 +394,5 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
         task=task,
         attacks=attacks,
         threat=replace(plan.threat, access=plan.threat.access.at(task)),
-        restrictions=tried if task == "text" else plan.restrictions,
+        restrictions=plan.restrictions if task == "classification" else tried,
     )

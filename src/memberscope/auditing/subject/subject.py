@@ -37,10 +37,11 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
+from memberscope.signals import arrange_labels
 from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
 from memberscope.targets.tables import stack_as_fitted
 from memberscope.texts import TextRecord, list_texts
-from memberscope.types import Bools, Floats, Ints, Records, Target
+from memberscope.types import OUTPUT_SIGNALS, Bools, Floats, Ints, Records, Target
 
 Pair = tuple[Any, Any]
 FEWEST_UNITS = (
@@ -88,6 +89,13 @@ class Subject:
     def list_texts(self) -> list[TextRecord] | None:
         """List the texts of the records; None where there are none or they are not at hand."""
         return list_texts(self.records.x if self.texts is None else self.texts)
+
+    @property
+    def class_codes(self) -> Ints:
+        """Class (n,) of each record; 0 for all where a model predicts something else."""
+        if self.target.signal in OUTPUT_SIGNALS:
+            return np.zeros(len(self.records), np.int64)
+        return self.records.y
 
     @property
     def unit_codes(self) -> Ints | None:
@@ -239,14 +247,27 @@ def check_subject(subject: Subject) -> Subject:
         _require_units(records.unit, member)
     # Same ids were refused; the same records may still stand on both sides under others
     if subject.features is not None:
-        refuse_same_sides(hash_feature_rows(subject.features, records.y), member)
-    # Losses need no classes, all other signals do
-    if subject.target.signal != "loss" and len(np.unique(records.y)) < 2:
+        keys = hash_feature_rows(list_known_columns(subject), subject.class_codes)
+        refuse_same_sides(keys, member)
+    # Losses and real outputs need no classes, all other signals do
+    if subject.target.signal not in ("loss", *OUTPUT_SIGNALS) and len(np.unique(records.y)) < 2:
         raise InputError(
             f"Expected records of at least two classes, got only class {int(records.y[0])}. Give "
             "the other classes too."
         )
     return subject
+
+
+def list_known_columns(subject: Subject) -> Floats:
+    """List what is known of each record (n, f) beside its class.
+
+    These are its features, and the true numbers or labels of models that predict these.
+    """
+    assert subject.features is not None
+    if subject.target.signal not in OUTPUT_SIGNALS:
+        return subject.features
+    truth = arrange_labels(subject.target.signal, subject.records.y)
+    return np.column_stack([subject.features, truth.astype(np.float64)])
 
 
 def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
@@ -404,7 +425,7 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
 
 def encode_groups(subject: Subject) -> tuple[dict[str, Ints], dict[str, tuple[str, ...]]]:
     """Encode every group as codes (n,) and value names, the class first."""
-    labels, names = subject.records.y, list(subject.class_names)
+    labels, names = subject.class_codes, list(subject.class_names)
     codes: dict[str, Ints] = {"class": labels}
     values: dict[str, tuple[str, ...]] = {"class": tuple(names)}
     groups: Mapping[str, np.ndarray[Any, Any]] = subject.records.groups
