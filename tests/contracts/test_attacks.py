@@ -15,6 +15,7 @@ from memberscope.attacks import (
     ATTACKS,
     BASE,
     RMIA,
+    TABLE_ATTACKS,
     TEXT_ATTACKS,
     VARIANTS,
     WHITE_BOX,
@@ -50,6 +51,7 @@ TABLE = (
     *(attack for attack in TEXT_ATTACKS if attack.needs.tasks == ("text",)),
     MinK(0.5),
     MinKPlusPlus(1.0),
+    *TABLE_ATTACKS,
 )
 IDS = [attack.name for attack in TABLE]
 # Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE
@@ -118,6 +120,9 @@ def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
         return np.column_stack(
             [logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))]
         )
+    # What the population shows of each record is alike
+    if signal == "proximity":
+        return np.column_stack([logit, logit, np.zeros((len(logit), 2))])
     if signal == "influence":
         return np.column_stack([logit, np.zeros((len(logit), 2)), -logit])
     if signal in ("loss", "log_confidence"):

@@ -39,6 +39,7 @@ from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
 from memberscope.attacks.shokri import Shokri
+from memberscope.attacks.tables import ClosestRecord, Domias, NearnessAttack
 from memberscope.attacks.text import (
     EZ,
     WBC,
@@ -148,6 +149,19 @@ TEXT_ATTACKS: tuple[Attack, ...] = (
 # On models that predict numbers, or several labels a record
 OUTPUT_ATTACKS: tuple[Attack, ...] = ()
 
+# On released tables: by the table alone, beside a population, then with tables made like it
+TABLE_ATTACKS: tuple[Attack, ...] = (
+    ClosestRecord(),
+    ClosestRecord("population"),
+    Domias(),
+    NearnessAttack(LiRA("offline")),
+    NearnessAttack(),
+    NearnessAttack(RMIA(gamma=1.0, signal="gradient_norm")),
+    NearnessAttack(LiRA("offline"), "density"),
+    NearnessAttack(LiRA(), "density"),
+    NearnessAttack(RMIA(gamma=1.0, signal="gradient_norm"), "density"),
+)
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -196,9 +210,11 @@ __all__ = [
     "BaseRatio",
     "Boundary",
     "Calibrated",
+    "ClosestRecord",
     "Confidence",
     "CustomAttack",
     "CustomSignal",
+    "Domias",
     "EZ",
     "Entropy",
     "Gap",
@@ -213,6 +229,7 @@ __all__ = [
     "MinKPlusPlus",
     "ModifiedEntropy",
     "Nasr",
+    "NearnessAttack",
     "NgramCoverage",
     "Noise",
     "OUTPUT_ATTACKS",
@@ -223,6 +240,7 @@ __all__ = [
     "SelfInfluence",
     "Shokri",
     "SignalAttack",
+    "TABLE_ATTACKS",
     "TEXT_ATTACKS",
     "TokenClassifier",
     "TokenDynamics",
@@ -264,7 +282,7 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
     """
     classes = (*ATTACKS, *WHITE_BOX)
     bundled = classes
-    own = TEXT_ATTACKS if task == "text" else OUTPUT_ATTACKS
+    own = {"text": TEXT_ATTACKS, "table": TABLE_ATTACKS}.get(task, OUTPUT_ATTACKS)
     if task != "classification":
         # What runs on texts as well is in the first list, with the settings that suit them
         suited = tuple(one for one in own if task in one.needs.tasks)
@@ -338,7 +356,15 @@ def is_shipped(name: str) -> bool:
 def _list_shipped_names() -> frozenset[str]:
     """List the names of the attacks that come with this package."""
     return frozenset(
-        attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)
+        attack.name
+        for attack in (
+            *ATTACKS,
+            *WHITE_BOX,
+            *VARIANTS,
+            *TEXT_ATTACKS,
+            *OUTPUT_ATTACKS,
+            *TABLE_ATTACKS,
+        )
     )
 
 
@@ -352,7 +378,10 @@ def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tup
     ['logit', 'gap']
     """
     usual = list_attacks()
-    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)} | usual
+    known = {
+        attack.name: attack
+        for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS, *TABLE_ATTACKS)
+    } | usual
     # A plan's own code comes before that of an installed package
     known |= {attack.name: attack for attack in custom}
     for name in names:

@@ -52,6 +52,7 @@ from memberscope.auditing.resume import (
     write_audit_identity,
 )
 from memberscope.auditing.run import audit_subject
+from memberscope.auditing.subject.released import make_table_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.subject.texts import make_text_subject
 from memberscope.auditing.text_canaries import (
@@ -127,6 +128,7 @@ __all__ = [
     "load_policy",
     "make_signals_subject",
     "make_subject",
+    "make_table_subject",
     "make_text_subject",
     "name_audit_folder",
     "parse_date",

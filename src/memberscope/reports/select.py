@@ -198,7 +198,10 @@ def describe_threat(result: Result) -> str:
         "token_probabilities": "the log-probability of each token of a given text",
         "vocabulary": "the probability of every token at each place of a given text",
         "weights": "everything about the model",
+        "prediction": "the prediction",
     }[threat.access]
+    if result.plan.task == "table":
+        return _describe_table_threat(result)
     budget = threat.query_budget
     asks = (
         "as many queries as it likes"
@@ -220,6 +223,17 @@ def describe_threat(result: Result) -> str:
     )
 
 
+def _describe_table_threat(result: Result) -> str:
+    """Describe in a sentence the adversary who is given a released table."""
+    made = count_references(result)
+    makes = f", who can generate {made} tables like it" if made else ""
+    return (
+        "An adversary who is given the released table and asks no model, who knows the truth about "
+        f"some other records{makes}, and who tries records of which "
+        f"{format_percentage(result.plan.threat.prior)} are members."
+    )
+
+
 @dataclass(frozen=True)
 class FidelityWords:
     """What the numbers are called that say how like the target the reference models are."""
@@ -233,6 +247,11 @@ FIDELITY_WORDS: dict[Task, FidelityWords] = {
     "classification": FidelityWords("accuracy", "agreement", "calibration distance"),
     # Of texts the mean over records of the geometric-mean probability of a token
     "text": FidelityWords("token probability", "rank correlation of losses", "loss distance, nats"),
+    "regression": FidelityWords("explained variance", "correlation of errors", "variance distance"),
+    "forecast": FidelityWords("explained variance", "correlation of errors", "variance distance"),
+    "multilabel": FidelityWords("share of right labels", "correlation of errors", "distance"),
+    # Of a table the mean over records of one over one plus the distance to its closest row
+    "table": FidelityWords("nearness", "correlation of nearness", "nearness distance"),
 }
 
 

@@ -30,6 +30,7 @@ AccessWord = Literal[
     "token_probabilities",
     "vocabulary",
     "weights",
+    "prediction",
 ]
 Assignment = Literal["unknown", "independent_coins"]
 

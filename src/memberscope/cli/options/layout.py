@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from memberscope.types import Target
 
 
-def build_table_layout(options: Options, target: Target) -> TableLayout:
-    """Say which columns of the user's tables are what, by the options and the model."""
+def build_table_layout(options: Options, target: Target | None) -> TableLayout:
+    """Say which columns of the user's tables are what, by the options and the model if any."""
     from memberscope.facts import read_target_facts
     from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model
 
-    fitted = list_target_columns(target)
+    fitted = () if target is None else list_target_columns(target)
+    known = {} if target is None else find_fitted_columns(target)
+    estimator = None if target is None else read_target_facts(target).estimator
     return TableLayout(
         options.label or LABEL,
         options.id,
@@ -27,6 +29,6 @@ def build_table_layout(options: Options, target: Target) -> TableLayout:
         fitted,
         options.features or (),
         options.unit,
-        {**find_fitted_columns(target), **read_kinds(options.types or ())},
-        takes_text=not fitted and is_text_model(read_target_facts(target).estimator),
+        {**known, **read_kinds(options.types or ())},
+        takes_text=not fitted and is_text_model(estimator),
     )

@@ -30,6 +30,7 @@ WORDS = {
     "token_probabilities": "log-probabilities of given tokens",
     "vocabulary": "the whole vocabulary's probabilities",
     "weights": "the model itself",
+    "prediction": "the prediction",
 }
 LIMITS = {
     "top": "the {} likeliest, with probabilities",
