@@ -35,6 +35,19 @@ from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.nasr import Nasr
+from memberscope.attacks.outputs import (
+    ErrorQuantile,
+    LabelGap,
+    LabelLoss,
+    LiRALabels,
+    LiRAPrediction,
+    LiRASeries,
+    PredictionError,
+    RMIALabels,
+    RMIAPrediction,
+    RobustLiRALabels,
+    RobustLiRAPrediction,
+)
 from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
@@ -146,8 +159,25 @@ TEXT_ATTACKS: tuple[Attack, ...] = (
     AttackR(),
 )
 
-# On models that predict numbers, or several labels a record
-OUTPUT_ATTACKS: tuple[Attack, ...] = ()
+# On models that predict numbers, then with references, then on those that give several labels
+OUTPUT_ATTACKS: tuple[Attack, ...] = (
+    PredictionError(),
+    ErrorQuantile(),
+    LiRAPrediction(),
+    LiRAPrediction("offline"),
+    RobustLiRAPrediction(),
+    RMIAPrediction(),
+    RMIAPrediction("offline"),
+    LiRASeries(),
+    LiRASeries("offline"),
+    LabelGap(),
+    LabelLoss(),
+    LiRALabels(),
+    LiRALabels("offline"),
+    RobustLiRALabels(),
+    RMIALabels(),
+    RMIALabels("offline"),
+)
 
 # On released tables: by the table alone, beside a population, then with tables made like it
 TABLE_ATTACKS: tuple[Attack, ...] = (
@@ -196,6 +226,9 @@ VARIANTS: tuple[Attack, ...] = (
     LiRA("offline", signal="noise"),
     RobustLiRA("noise"),
     RMIA(signal="noise"),
+    LiRAPrediction(covariance="diagonal"),
+    RMIAPrediction(density="laplace"),
+    LiRALabels(covariance="shrunk"),
 )
 
 GROUP = "memberscope.attacks"
@@ -217,10 +250,16 @@ __all__ = [
     "Domias",
     "EZ",
     "Entropy",
+    "ErrorQuantile",
     "Gap",
     "GradientNorm",
     "IHA",
+    "LabelGap",
+    "LabelLoss",
     "LiRA",
+    "LiRALabels",
+    "LiRAPrediction",
+    "LiRASeries",
     "Logit",
     "Loss",
     "Lowercase",
@@ -233,10 +272,15 @@ __all__ = [
     "NgramCoverage",
     "Noise",
     "OUTPUT_ATTACKS",
+    "PredictionError",
     "Quantile",
     "RMIA",
+    "RMIALabels",
+    "RMIAPrediction",
     "ReCaLL",
     "RobustLiRA",
+    "RobustLiRALabels",
+    "RobustLiRAPrediction",
     "SelfInfluence",
     "Shokri",
     "SignalAttack",
@@ -279,6 +323,8 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
 
     >>> list(list_attacks())[:3], list(list_attacks("text"))[:3]
     (['gap', 'gap_per_class', 'boundary'], ['ngram_coverage', 'loss', 'zlib'])
+    >>> list(list_attacks("multilabel"))[:3]
+    ['label_gap', 'label_loss', 'lira_labels']
     """
     classes = (*ATTACKS, *WHITE_BOX)
     bundled = classes

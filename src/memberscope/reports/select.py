@@ -198,7 +198,7 @@ def describe_threat(result: Result) -> str:
         "token_probabilities": "the log-probability of each token of a given text",
         "vocabulary": "the probability of every token at each place of a given text",
         "weights": "everything about the model",
-        "prediction": "the prediction",
+        "prediction": "what the model predicts",
     }[threat.access]
     if result.plan.task == "table":
         return _describe_table_threat(result)
@@ -243,13 +243,17 @@ class FidelityWords:
     apart: str
 
 
+# Of numbers it is the explained variance, record by record
+OUTPUT_WORDS = FidelityWords("explained variance", "correlation of errors", "distance of errors")
 FIDELITY_WORDS: dict[Task, FidelityWords] = {
     "classification": FidelityWords("accuracy", "agreement", "calibration distance"),
     # Of texts the mean over records of the geometric-mean probability of a token
     "text": FidelityWords("token probability", "rank correlation of losses", "loss distance, nats"),
-    "regression": FidelityWords("explained variance", "correlation of errors", "variance distance"),
-    "forecast": FidelityWords("explained variance", "correlation of errors", "variance distance"),
-    "multilabel": FidelityWords("share of right labels", "correlation of errors", "distance"),
+    "regression": OUTPUT_WORDS,
+    "forecast": OUTPUT_WORDS,
+    "multilabel": FidelityWords(
+        "share of labels right", "correlation of that share", "distance of that share"
+    ),
     # Of a table the mean over records of one over one plus the distance to its closest row
     "table": FidelityWords("nearness", "correlation of nearness", "nearness distance"),
 }

@@ -7,11 +7,12 @@ from memberscope.targets.answers.output_kind import Outputs
 from memberscope.targets.files.archives import check_archive
 from memberscope.targets.files.trust import LoadedTarget, TrustSettings
 from memberscope.targets.frameworks.boosters import BoosterTarget
-from memberscope.targets.frameworks.function import FunctionTarget
+from memberscope.targets.frameworks.function import FunctionOutputsTarget, FunctionTarget
 from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
 from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
+from memberscope.targets.frameworks.sklearn_outputs import SklearnOutputsTarget
 from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
@@ -45,6 +46,7 @@ from memberscope.targets.wrappers.restricted import RestrictedTarget
 __all__ = [
     "BoosterTarget",
     "CausalLMTarget",
+    "FunctionOutputsTarget",
     "FunctionTarget",
     "HttpTarget",
     "HuggingFaceTarget",
@@ -55,6 +57,7 @@ __all__ = [
     "Outputs",
     "ReleasedTable",
     "RestrictedTarget",
+    "SklearnOutputsTarget",
     "SklearnTarget",
     "StoredSignals",
     "StoredTarget",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from memberscope.auditing.subject.subject import (
     attach_unit,
     check_subject,
     join_units,
+    make_subject,
 )
 from memberscope.auditing.subject.unit_hints import (
     collect_columns,
@@ -28,7 +30,7 @@ from memberscope.frames import count_rows, is_frame, read_dataset, read_inputs
 from memberscope.signals import validate_truth
 from memberscope.targets import resolve_n_classes
 from memberscope.targets.tables import stack_as_fitted
-from memberscope.types import Records, Target
+from memberscope.types import OUTPUT_SIGNALS, Records, Target
 
 QUARTERS = 4  # groups by true value
 
@@ -58,6 +60,12 @@ def make_output_subject(
             raise InputError(
                 f"Expected {name}, got an empty set. Give at least a few hundred records."
             )
+    if inside.y.shape[1:] != outside.y.shape[1:]:
+        shapes = [side.y.shape for side in (inside, outside)]
+        raise InputError(
+            "Expected as many true values of members as of non-members for each record, got arrays "
+            f"of shape {shapes[0]} and {shapes[1]}. Name the same columns on both sides."
+        )
     if unit is not None:
         inside = attach_unit(inside, unit[0], "member")
         outside = attach_unit(outside, unit[1], "non-member")
@@ -82,6 +90,23 @@ def make_output_subject(
     notes = (*notes, *facts.notes, *_describe_constant_outputs(y))
     member = np.arange(len(ids)) < len(inside)
     return check_subject(Subject(target, records, member, features, (facts.task,), notes))
+
+
+def make_subject_by_task(
+    target: Target,
+    members: Records,
+    non_members: Records,
+    *,
+    class_names: Sequence[str] | None = None,
+) -> Subject:
+    """Join members and non-members as the task of the target asks for it.
+
+    Raises:
+        InputError: They do not fit the target.
+    """
+    if target.signal in OUTPUT_SIGNALS:
+        return make_output_subject(target, members, non_members)
+    return make_subject(target, members, non_members, class_names=class_names)
 
 
 def make_output_records(side: Records | Pair, kind: str, target: Target) -> Records:

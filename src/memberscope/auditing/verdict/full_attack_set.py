@@ -61,8 +61,9 @@ def _find_place(
         return LABEL
     wanted = limit if declared is None else f"{declared}+{limit}"
     places = [(threat.access.word, threat.restriction) for threat in levels]
-    if limit is not None and (Access.PROBABILITIES.word, wanted) in places:
-        return Access.PROBABILITIES.word, wanted
+    for word in (Access.PROBABILITIES.word, Access.PREDICTION.word):
+        if limit is not None and (word, wanted) in places:
+            return word, wanted
     # Levels come weakest first, so the last has all that is granted
     return places[-1]
 
