@@ -58,7 +58,7 @@ OneNumber = Literal[
     "logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"
 ]
 # Tasks of models that predict numbers, or several labels a record
-OUTPUT_TASKS: tuple[Task, ...] = ("regression", "multilabel", "forecast", "table")
+OUTPUT_TASKS: tuple[Task, ...] = ("regression", "multilabel", "forecast")
 # Whole answers of models with real outputs, or with several labels a record
 OUTPUT_SIGNALS: tuple[Signal, ...] = ("prediction", "label_probabilities", "proximity")
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]

@@ -103,8 +103,7 @@ def train_models(
             "on a few records to see why."
         ) from error
     # What a function or a module returns is not seen from outside
-    unseen = task in OUTPUT_TASKS and task != "table"
-    known: dict[str, Any] = {"task": task} if unseen else {}
+    known: dict[str, Any] = {"task": task} if task in OUTPUT_TASKS else {}
     return [wrap(model, **known) for model in models]
 
 
