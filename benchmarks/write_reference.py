@@ -19,7 +19,14 @@ from typing import Any, get_args
 
 import typer
 
-from memberscope.attacks import ATTACKS, OUTPUT_ATTACKS, TABLE_ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
+from memberscope.attacks import (
+    ATTACKS,
+    OUTPUT_ATTACKS,
+    TABLE_ATTACKS,
+    TEXT_ATTACKS,
+    VARIANTS,
+    WHITE_BOX,
+)
 from memberscope.cli.main import app
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.reports import explain
