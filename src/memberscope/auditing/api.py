@@ -18,6 +18,7 @@ from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.subject.outputs import make_output_records, make_output_subject
+from memberscope.auditing.subject.released import add_population, make_table_subject
 from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
@@ -30,9 +31,10 @@ from memberscope.auditing.subject.texts import make_text_subject, make_token_sub
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import match_records
-from memberscope.recipes import Execution, as_recipe
+from memberscope.recipes import Execution, TableRecipe, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import (
+    ReleasedTable,
     StoredSignals,
     StoredTarget,
     StoredTokens,
@@ -81,6 +83,9 @@ def audit(
     Of a language model (a text target, or a model of transformers with its tokenizer as a pair)
     `members` and `non_members` are lists of texts, `Completion`s or `Chat`s, or `Records` of these.
 
+    Of a `ReleasedTable` `members` and `non_members` are tables with its columns, and a `recipe` is
+    a function (records, seed) -> table.
+
     `attacks` lists names of shipped attacks and objects with `name`, `needs` and `score`, and
     `signals` objects with `name`, `measure(target, records) -> (n,)` and `higher` (`member` or
     `non_member`), on each of which a threshold, LiRA and RMIA run too. One that fails is listed as
@@ -117,9 +122,13 @@ def audit(
     wrapped = wrap(target, n_classes=n_classes, **({} if task is None else {"task": task}))
     own_task = read_target_facts(wrapped).task
     is_text, is_output = own_task == "text", own_task in OUTPUT_TASKS
+    if isinstance(wrapped, ReleasedTable):
+        wrapped, population = add_population(wrapped, population), None
     # A scikit-learn model knows its classes by name, in which labels may be given
     lookup = None if is_text or is_output else read_class_names(wrapped)
-    if is_output:
+    if isinstance(wrapped, ReleasedTable):
+        subject = make_table_subject(wrapped, members, non_members, unit=unit)
+    elif is_output:
         subject = make_output_subject(wrapped, members, non_members, unit=unit)
     elif is_text:
         subject = make_text_subject(
@@ -150,7 +159,10 @@ def audit(
                 others, x=match_records(others.x, subject.records.x, ("records", "population"))
             )
         own = None if design is None else np.asarray(design)
-        training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
+        maker = as_recipe(recipe)
+        if isinstance(wrapped, ReleasedTable):
+            maker = TableRecipe(maker, wrapped)
+        training = Training(maker, execution or Execution(), others, own, keep_weights)
     with load_view("open_progress")(progress) as report:
         return audit_subject(plan, subject, training=training, store=store, progress=report)
 

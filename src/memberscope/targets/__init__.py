@@ -17,6 +17,7 @@ from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
+from memberscope.targets.released import ReleasedTable, read_released
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.stored.tokens import (
     StoredTokens,
@@ -54,6 +55,7 @@ __all__ = [
     "MaskedLMTarget",
     "OnnxTarget",
     "Outputs",
+    "ReleasedTable",
     "RestrictedTarget",
     "SklearnOutputsTarget",
     "SklearnTarget",
@@ -76,6 +78,7 @@ __all__ = [
     "make_text_records",
     "read_class_names",
     "read_pair",
+    "read_released",
     "read_signals",
     "read_tables",
     "read_text_pair",

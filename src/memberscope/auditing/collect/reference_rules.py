@@ -18,6 +18,7 @@ from memberscope.auditing.collect.reference_models import (
     measure_target_accuracy,
     run_reference_control,
 )
+from memberscope.auditing.collect.table_references import run_table_reference_control
 from memberscope.auditing.collect.text_references import (
     mark_learned_models,
     measure_text_accuracy,
@@ -54,6 +55,9 @@ TEXTS = ReferenceRules(
     measure_text_accuracy, mark_learned_models, run_text_reference_control, measure_text_fidelity
 )
 
+TABLES = ReferenceRules(
+    measure_mean_quality, mark_fitted_models, run_table_reference_control, measure_output_fidelity
+)
 OUTPUTS = ReferenceRules(
     measure_mean_quality, mark_fitted_models, run_output_reference_control, measure_output_fidelity
 )
@@ -67,6 +71,8 @@ def select_reference_rules(target: Target) -> ReferenceRules:
     True
     """
     task = read_target_facts(target).task
+    if task == "table":
+        return TABLES
     if task in OUTPUT_TASKS:
         return OUTPUTS
     return TEXTS if task == "text" else CLASSIFIERS

@@ -45,6 +45,13 @@ class ModelOptions:
         panel=FIRST,
         is_path=True,
     )
+    released: str | None = add_key(
+        "target",
+        "A table that was made from the members, such as synthetic records, in place of a model.",
+        verbs=AUDIT,
+        panel=FIRST,
+        is_path=True,
+    )
     members: str | None = add_key(
         "data",
         "The training records (.csv, .tsv, .jsonl, .parquet, .feather, .npz; text also as .gz or "
