@@ -16,6 +16,12 @@ from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
+from memberscope.targets.stored.references import (
+    ReferenceOutputs,
+    StoredNumber,
+    describe_dependent_design,
+    refuse_other_records,
+)
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.stored.tokens import (
     StoredTokens,
@@ -52,8 +58,10 @@ __all__ = [
     "MaskedLMTarget",
     "OnnxTarget",
     "Outputs",
+    "ReferenceOutputs",
     "RestrictedTarget",
     "SklearnTarget",
+    "StoredNumber",
     "StoredSignals",
     "StoredTarget",
     "StoredTokenTarget",
@@ -65,6 +73,7 @@ __all__ = [
     "TrustSettings",
     "build_pair",
     "check_archive",
+    "describe_dependent_design",
     "holds_token_signals",
     "is_text_list",
     "load_causal_lm",
@@ -79,6 +88,7 @@ __all__ = [
     "read_text_records",
     "read_token_signals",
     "refuse_continuous_labels",
+    "refuse_other_records",
     "resolve_n_classes",
     "wrap",
 ]

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memberscope.auditing.collect.loss_references import (
+    mark_confident_models,
+    measure_loss_confidence,
+    measure_loss_fidelity,
+    run_loss_reference_control,
+)
 from memberscope.auditing.collect.reference_models import (
     References,
     mark_converged_models,
@@ -47,6 +53,12 @@ CLASSIFIERS = ReferenceRules(
 TEXTS = ReferenceRules(
     measure_text_accuracy, mark_learned_models, run_text_reference_control, measure_text_fidelity
 )
+LOSSES = ReferenceRules(
+    measure_loss_confidence,
+    mark_confident_models,
+    run_loss_reference_control,
+    measure_loss_fidelity,
+)
 
 
 def select_reference_rules(target: Target) -> ReferenceRules:
@@ -56,4 +68,6 @@ def select_reference_rules(target: Target) -> ReferenceRules:
     >>> select_reference_rules(FunctionTarget(len, n_classes=2)) is CLASSIFIERS
     True
     """
-    return TEXTS if read_target_facts(target).task == "text" else CLASSIFIERS
+    if read_target_facts(target).task == "text":
+        return TEXTS
+    return LOSSES if target.signal == "loss" else CLASSIFIERS

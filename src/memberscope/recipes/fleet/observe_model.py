@@ -114,7 +114,7 @@ def observe_signals(
     look = replace(
         look,
         wanted=tuple(
-            _restrict_own_model(_strip_own_restriction(wanted, model), inside)
+            restrict_own_model(_strip_own_restriction(wanted, model), inside)
             for wanted in look.wanted
         ),
     )
@@ -170,7 +170,7 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
     return replace(wanted, restriction=left)
 
 
-def _restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
+def restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
     """Restrict a model that was trained on the records under `inside` as its owner can.
 
     The target's key is not known, so that noise is drawn by another one for each model. Where the
