@@ -229,7 +229,8 @@ def _find_codes(column: Any, models: Sequence[str]) -> NDArray[np.int64]:
     if hasattr(column, "dictionary"):
         words = [places.get(str(word), -1) for word in column.dictionary.to_pylist()]
         codes: NDArray[Any] = column.indices.to_numpy(zero_copy_only=False)
-        return np.array(words, np.int64)[codes]
+        places_of_words: NDArray[np.int64] = np.array(words, np.int64)[codes]
+        return places_of_words
     names, inverse = np.unique(_read_words(column), return_inverse=True)
     return np.array([places.get(str(name), -1) for name in names], np.int64)[inverse]
 
@@ -254,7 +255,8 @@ class _Places:
         if hasattr(column, "dictionary"):
             words = np.array(column.dictionary.to_pylist(), np.str_)
             codes: NDArray[Any] = column.indices.to_numpy(zero_copy_only=False)
-            return self._search_words(words)[codes]
+            places: NDArray[np.int64] = self._search_words(words)[codes]
+            return places
         values = _read_plain(column)
         if self.whole and values.dtype.kind in "iu":
             return self._search(values)
@@ -289,7 +291,8 @@ def _read_words(column: Any) -> NDArray[np.str_]:
     if hasattr(column, "dictionary"):
         words = np.array(column.dictionary.to_pylist(), np.str_)
         codes: NDArray[Any] = column.indices.to_numpy(zero_copy_only=False)
-        return words[codes]
+        spelt: NDArray[np.str_] = words[codes]
+        return spelt
     values = _read_plain(column)
     if values.dtype.kind == "f" and (values == np.floor(values)).all():
         values = values.astype(np.int64)
