@@ -6,7 +6,7 @@ it, and whether it moves as the target's does.
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import numpy as np
 
@@ -20,12 +20,14 @@ from memberscope.auditing.collect.text_references import (
     LEARNED,
     TrainingComparison,
     compare_training,
+    measure_likeness,
     measure_text_fidelity,
 )
 from memberscope.auditing.documents.diagnostics import ReferenceFidelity
 from memberscope.auditing.documents.result import Control
 from memberscope.auditing.subject.subject import Subject
 from memberscope.signals import Observed
+from memberscope.statistics import DESCRIPTIVE
 from memberscope.types import Bools, Floats
 
 # Standard deviations of the number by which gains may always differ
@@ -64,15 +66,21 @@ def measure_loss_fidelity(found: References, subject: Subject) -> ReferenceFidel
     stored = subject.stored_references
     if stored is None or stored.number is None:
         return measure_text_fidelity(found, subject)
-    own = _read_own_number(found, subject)
-    # The same measures, of numbers instead of log-probabilities
-    fidelity = measure_text_fidelity(replace(found, observed=-own[:, None]), subject)
-    return replace(
-        fidelity,
-        train_accuracy=_average_accuracy(stored.train_accuracy, found.good),
+    fleet, good = found.fleet, found.good
+    agreement, distance = measure_likeness(found, _read_own_number(found, subject), subject.member)
+    return ReferenceFidelity(
+        models=len(good),
+        failed=found.n_failed,
+        records_per_model=round(float(fleet.inside.sum(axis=1).mean())),
+        records_in_every_model=int(fleet.inside[good].all(axis=0).sum()),
+        records_in_no_model=int((~fleet.inside[good]).all(axis=0).sum()),
+        train_accuracy=_average_accuracy(stored.train_accuracy, good),
         held_out_accuracy=None,
         target_train_accuracy=None,
         target_held_out_accuracy=None,
+        agreement=agreement,
+        calibration_distance=distance,
+        method=DESCRIPTIVE,
     )
 
 

@@ -165,25 +165,19 @@ def _choose_reduction(subject: Subject, stored: ReferenceOutputs) -> Reduction:
 
 
 class _NumberReduction:
-    """Read one number of the user's own on the scale of a logit.
+    """Read one number of the user's own on the scale of a logit, unless it is a logit already.
 
-    It is moved and scaled by the mean and the spread of all reference models' numbers, unless it is
-    a logit already: LiRA is not changed by that, and averages of confidences need some scale.
+    It is moved by the mean of all reference models' numbers, and divided by how much models differ
+    about a record. LiRA is not changed by that; averages of confidences need some scale.
     """
 
     def __init__(self, stored: ReferenceOutputs) -> None:
         self.stored, self.centre, self.scale = stored, 0.0, 1.0
         assert stored.number is not None
-        if stored.number.is_logit:
-            return
-        moments = [
-            (float(np.mean(one, dtype=np.float64)), float(np.var(one, dtype=np.float64)))
-            for one in stored.outputs
-        ]
-        means, variances = np.array(moments).T
-        spread = float(np.sqrt(variances.mean() + means.var()))
-        self.centre = stored.number.sign * float(means.mean())
-        self.scale = spread if spread > 0 else 1.0
+        if not stored.number.is_logit:
+            mean, spread = _measure_spread(stored)
+            self.centre = stored.number.sign * mean
+            self.scale = spread if spread > 0 else 1.0
 
     def __call__(self, wanted: SignalRequest, values: NDArray[Any]) -> Named:
         """Give the signal's name and its values (n, views, 1)."""
@@ -192,6 +186,27 @@ class _NumberReduction:
             number = -np.logaddexp(0, -number / dict(wanted.spec.parameters).get("temperature", 1))
         assert wanted.spec.name != "outputs"
         return wanted.spec.name, number.astype(np.float32)
+
+
+def _measure_spread(stored: ReferenceOutputs) -> tuple[float, float]:
+    """Measure the mean of numbers, and their standard deviation over models of a record's side.
+
+    Model by model, so that no more than some numbers a record are held.
+    """
+    inside = stored.inside.astype(np.float64)
+    first = np.asarray(stored.outputs[0, :, 0, 0], dtype=np.float64)
+    sums = np.zeros((2, len(first)))
+    for values, with_it in zip(stored.outputs, inside, strict=True):
+        # Apart from the first model's, so that large numbers lose no digits
+        moved = values[:, 0, 0] - first
+        sums += (with_it * moved, (1 - with_it) * moved)
+    counts = np.maximum(np.stack([inside.sum(axis=0), (1 - inside).sum(axis=0)]), 1)
+    means, squares = sums / counts, 0.0
+    for values, with_it in zip(stored.outputs, stored.inside, strict=True):
+        residual = values[:, 0, 0] - first - np.where(with_it, means[0], means[1])
+        squares += float(np.square(residual).sum())
+    total = float(first.mean() + sums.sum() / inside.size)
+    return total, float(np.sqrt(squares / inside.size))
 
 
 def _reduce_views(

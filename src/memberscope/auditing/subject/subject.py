@@ -37,6 +37,7 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
+from memberscope.recipes import check_design
 from memberscope.targets import (
     ReferenceOutputs,
     StoredSignals,
@@ -216,6 +217,8 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
     if found is not None:
         # Once more, since signals may be made in Python as well
         refuse_other_records(found, signals.member, signals.outputs.reshape(n, -1).shape[1])
+        if signals.unit is not None:
+            check_design(found.inside, n, signals.unit)
         told = describe_dependent_design(found.inside, signals.member)
         notes = notes if told is None else (*notes, told)
     return Subject(
