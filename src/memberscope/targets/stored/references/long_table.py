@@ -42,14 +42,8 @@ class _LongTable:
         import pyarrow.parquet as pq
 
         try:
-            with pq.ParquetFile(self.path) as file:
-                words = [
-                    field.name
-                    for field in file.schema_arrow
-                    if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-                ]
-            # Words as codes, of which each row group has few different ones
-            with pq.ParquetFile(self.path, read_dictionary=words) as file:
+            # Models as codes, of which there are few; ids are compared as they are
+            with pq.ParquetFile(self.path, read_dictionary=["model"]) as file:
                 for group in range(file.num_row_groups):
                     table = file.read_row_group(group, columns=list(wanted))
                     yield {
@@ -60,6 +54,16 @@ class _LongTable:
             raise InputError(
                 f"Expected a complete Parquet file, got {self.path}: {error}. Write it again."
             ) from error
+
+    def find_number_type(self, names: Sequence[str]) -> type[np.floating[Any]]:
+        """Find the type that holds the numbers of some columns: that of the file, or float64."""
+        if find_suffix(self.path) not in PARQUET:
+            return np.float64
+        import pyarrow.parquet as pq
+
+        schema = pq.read_schema(self.path)
+        kinds = {str(schema.field(name).type) for name in names}
+        return np.float32 if kinds <= {"float", "halffloat"} else np.float64
 
 
 def list_table_names(path: Path) -> list[str]:
@@ -197,20 +201,16 @@ def _list_value_columns(names: Sequence[str]) -> list[str]:
 def _list_models(table: _LongTable, values: Sequence[str]) -> tuple[list[str], Any]:
     """List the reference models in the order in which they occur, and the type of their answers."""
     found: dict[str, None] = {}
-    wide = False
-    for block in table.iterate_blocks(["model", values[0]]):
-        column = block["model"]
-        words = _list_dictionary(column)
-        found |= dict.fromkeys(_read_words(column).tolist() if words is None else words)
-        kind = getattr(block[values[0]], "type", None)
-        wide = wide or str(kind) not in ("float", "halffloat")
+    for block in table.iterate_blocks(["model"]):
+        words = _list_dictionary(block["model"])
+        found |= dict.fromkeys(_read_words(block["model"]).tolist() if words is None else words)
     models = [name for name in found if name != TARGET]
     if not models:
         raise InputError(
             f"Expected reference models in {table.path}, got rows of the audited model alone. Add "
             "theirs, or leave the columns model and inside out."
         )
-    return models, np.float64 if wide else np.float32
+    return models, table.find_number_type(values)
 
 
 def _list_dictionary(column: Any) -> list[str] | None:
@@ -249,14 +249,32 @@ class _Places:
         self.order = np.argsort(numbers if whole else ids, kind="stable")
         self.sorted = (numbers if whole else ids)[self.order]
         self.whole = whole
+        # The words for pyarrow, and the last column with the rows that were found
+        self.words: Any = None
+        self.last: tuple[Any, NDArray[np.int64]] | None = None
 
     def find_rows(self, column: Any) -> NDArray[np.int64]:
         """Find the row of each id of a column, -1 where it is none of the target's."""
-        if hasattr(column, "dictionary"):
-            words = np.array(column.dictionary.to_pylist(), np.str_)
-            codes: NDArray[Any] = column.indices.to_numpy(zero_copy_only=False)
-            places: NDArray[np.int64] = self._search_words(words)[codes]
-            return places
+        # One model after another is mostly written in the same order
+        if self.last is not None and type(column) is type(self.last[0]):
+            same = getattr(column, "equals", lambda other: np.array_equal(column, other))
+            if same(self.last[0]):
+                return self.last[1]
+        found = self._find_all(column)
+        self.last = (column, found)
+        return found
+
+    def _find_all(self, column: Any) -> NDArray[np.int64]:
+        """Find the rows of ids that no earlier block had in this order."""
+        if not isinstance(column, np.ndarray) and not self.whole:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            if self.words is None:
+                self.words = pa.array(self.ids.tolist())
+            words = column.cast(pa.string())
+            at = pc.fill_null(pc.index_in(words, value_set=self.words), -1)
+            return np.asarray(at.to_numpy(zero_copy_only=False), dtype=np.int64)
         values = _read_plain(column)
         if self.whole and values.dtype.kind in "iu":
             return self._search(values)
