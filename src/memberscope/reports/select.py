@@ -271,7 +271,8 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     own, others = found.train_accuracy, found.held_out_accuracy
     # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
-    target_gap = found.target_train_accuracy - found.target_held_out_accuracy
+    target_own, target_others = found.target_train_accuracy, found.target_held_out_accuracy
+    target_gap = None if target_own is None or target_others is None else target_own - target_others
     words = FIDELITY_WORDS[result.plan.task]
     return [
         (
@@ -281,12 +282,11 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
         ),
         (
             f"{words.right} on their own records",
-            f"{format_percentage(own)} (target {format_percentage(found.target_train_accuracy)})",
+            f"{format_percentage(own)} (target {format_percentage(target_own)})",
         ),
         (
             f"{words.right} on other records",
-            f"{format_percentage(others)} (target "
-            f"{format_percentage(found.target_held_out_accuracy)})",
+            f"{format_percentage(others)} (target {format_percentage(target_others)})",
         ),
         (
             f"{words.right} gap",

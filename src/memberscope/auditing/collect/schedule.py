@@ -173,9 +173,10 @@ def _explain_blocked(
             "same kind that nothing was made of (--population)."
         )
     if any(needs.references) and training is None:
-        if subject.stored_references is not None:
-            return explain_unstored(needs.spec)
-        return "Expected reference models, got none. Give a recipe that trains them."
+        if subject.stored_references is None:
+            return "Expected reference models, got none. Give a recipe that trains them."
+        if (why := explain_unstored(needs.spec, signal, plan.task)) is not None:
+            return why
     if needs.spec.source != "student" and _is_starved_lira(attack, plan):
         return (
             f"Expected at least {LIRA_MODELS} reference models for {attack.name}, got "

@@ -233,14 +233,23 @@ def build_subject(options: Options) -> Subject:
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
-        if holds_token_signals(options.signals):
+        if options.signals_layout is None and holds_token_signals(options.signals):
             return make_signals_subject(
                 read_token_signals(options.signals, groups=options.groups or (), unit=options.unit)
             )
-        columns = options.groups or (), options.features or ()
-        called = {"unit": options.unit, "label": options.label, "member": options.member}
         return make_signals_subject(
-            read_signals(options.signals, groups=columns[0], features=columns[1], **called)
+            read_signals(
+                options.signals,
+                groups=options.groups or (),
+                features=options.features or (),
+                unit=options.unit,
+                label=options.label,
+                member=options.member,
+                number=options.number,
+                higher=options.higher,
+                layout=options.signals_layout,
+                model=options.signals_model,
+            )
         )
     if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
