@@ -40,6 +40,7 @@ from memberscope.auditing.scoring.null_control import run_null_control, select_n
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.scoring.score_targets import score_targets
 from memberscope.auditing.subject.subject import Subject
+from memberscope.auditing.subject.text_restriction import restrict_text_subject
 from memberscope.auditing.summary import collect_diagnostics, list_exposed_records
 from memberscope.auditing.verdict.judge import judge_audit, report_power
 from memberscope.auditing.verdict.recompute import (
@@ -86,6 +87,7 @@ def _audit_with_store(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    subject = restrict_text_subject(subject, plan.threat)
     if subject.stored_references is not None:
         plan = replace(plan, references=len(subject.stored_references.inside))
     # Refuses rates that cannot be resolved before anything is asked

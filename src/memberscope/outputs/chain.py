@@ -80,6 +80,8 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
     "hamp_output": lambda seed=None: HampOutput(_parse_seed(seed)),
     "label": LabelOnly,
 }
+# Of a language model what `label` leaves is the text, without log-probabilities
+OTHER_NAMES = {"no-logprobs": "label"}
 
 
 def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
@@ -101,7 +103,8 @@ def join_parts(parts: Sequence[OutputDefence]) -> OutputDefence:
 def parse_restriction(name: str) -> OutputDefence:
     """Parse the name of an output defence.
 
-    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
+    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label` (of a language model also
+    `no-logprobs`), or several joined by `+`.
     `memguard:1` and `hamp_output` come back unfitted, and say so when they are used. `noise`,
     `memguard` and `hamp_output` come back without a key (see `with_noise_key`), or with the seed
     that ends their name, as in `noise:0.5:1`.
@@ -125,6 +128,7 @@ def _parse_output_defence(name: str) -> OutputDefence:
     Raises:
         InputError: It is unknown, or its number does not fit.
     """
+    name = OTHER_NAMES.get(name.strip(), name)
     kind, *numbers = name.strip().split(":")
     try:
         return KINDS[kind](*numbers)

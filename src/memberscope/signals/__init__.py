@@ -23,6 +23,7 @@ from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_t
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.texts import (
     COPIED,
+    RestrictedTextTarget,
     check_tokens,
     collect_generation_answers,
     collect_token_answers,
@@ -38,6 +39,7 @@ __all__ = [
     "MeasuredSignal",
     "Observed",
     "PROBE",
+    "RestrictedTextTarget",
     "SignalRequest",
     "Store",
     "ask_top_labels",

@@ -36,6 +36,7 @@ from memberscope.auditing.forecast.time_model import (
     is_search,
 )
 from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
+from memberscope.auditing.subject.text_restriction import restrict_text_subject
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
 from memberscope.facts import read_target_facts
@@ -106,6 +107,7 @@ def forecast_audit(
     """
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    subject = restrict_text_subject(subject, plan.threat)
     require_named_units(plan.unit, subject)
     timings = timings or Timings()
     # Checked against the full plan first: a design and a population must fit whatever is chosen
@@ -397,6 +399,7 @@ def measure_training_seconds(
     """
     # Of as many models as the audit trains: the choice depends on it
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    subject = restrict_text_subject(subject, plan.threat)
     plan = fill_plan(plan, subject, training, plan.effort)
     schedule = build_schedule(plan, subject, subject.target.signal, training)
     wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)

@@ -36,6 +36,10 @@ LIMITS = {
     "round": "probabilities to {} decimals",
     "temperature": "temperature {}",
 }
+TEXT_LIMITS = {
+    "top": "log-probabilities of the {} likeliest tokens of each place",
+    "round": "log-probabilities to {} decimals",
+}
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,13 @@ def _describe_access(access: str, restriction: str | None) -> str:
         return WORDS[access]
     # Chained restrictions are told one after the other
     parts = [part.split(":") for part in restriction.split("+")]
+    limits = LIMITS if Access[access.upper()].task == "classification" else TEXT_LIMITS
     words = "; ".join(
-        LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts
+        limits.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts
     )
     return words.replace(
         "the 1 likeliest, with probabilities", "the likeliest class, with its probability"
-    )
+    ).replace("the 1 likeliest tokens", "the likeliest token")
 
 
 def _explain_missing_level(result: Result, access: Access) -> str:
