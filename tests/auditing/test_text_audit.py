@@ -156,7 +156,10 @@ def test_named_attacks_stay_those_that_were_named():
 def test_a_restriction_of_classes_is_refused():
     with pytest.raises(InputError, match="Expected no-logprobs, top:k or round:n"):
         memberscope.audit(
-            make_text_target(MEMBERS), MEMBERS, OTHERS, threat=ThreatModel(restriction="temperature:2")
+            make_text_target(MEMBERS),
+            MEMBERS,
+            OTHERS,
+            threat=ThreatModel(restriction="temperature:2"),
         )
 
 

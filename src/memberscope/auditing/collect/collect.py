@@ -203,7 +203,8 @@ class FirstAnswers:
     """What the target answered about every record, before anything else is paid for.
 
     The subject and the training are those of the audit, without the duplicates that the plan
-    drops. `notes` say what was found on the way.
+    drops. `notes` say what was found on the way, and `told` what the target learned about the
+    records themselves while it was asked.
     """
 
     subject: Subject
@@ -213,6 +214,7 @@ class FirstAnswers:
     overlap_examples: list[DuplicatePair]
     notes: list[str]
     tokens: TokenSignals | None = None
+    told: tuple[str, ...] = ()
 
 
 def ask_first_answers(
@@ -240,7 +242,16 @@ def ask_first_answers(
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     observed, tokens = _ask_target(plan, subject, training, store, report)
-    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated), tokens)
+    told = _list_new_notes(subject)
+    return FirstAnswers(
+        subject, training, observed, overlap, examples, list(duplicated), tokens, told
+    )
+
+
+def _list_new_notes(subject: Subject) -> tuple[str, ...]:
+    """List the notes of a target that the subject does not have."""
+    notes = read_target_facts(subject.target).notes
+    return tuple(note for note in notes if note not in subject.notes)
 
 
 def collect_audit_data(
@@ -302,8 +313,9 @@ def collect_audit_data(
         )
     procedure = further if isinstance(further, Procedure) else None
     seedless = describe_unused_seed(training) if references or procedure else []
-    # A target may have learned something about the records while it was asked
-    later = [note for note in read_target_facts(subject.target).notes if note not in subject.notes]
+    # A target may have learned something about the records while it was asked; changed copies of
+    # texts, which were asked about since, are no records
+    later = first.told if plan.task == "text" else _list_new_notes(subject)
     return Collected(
         subject=subject,
         observed=observed,
