@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from language_models import draw_texts, make_text_target
 
 import memberscope
@@ -70,6 +71,35 @@ def test_references_are_seen_through_the_same_restriction():
     )
     for name in ("pool 0", "log_probability"):
         np.testing.assert_allclose(kept[name] * 20, np.round(kept[name] * 20), atol=1e-4)
+
+
+@pytest.mark.parametrize(("budget", "samples"), [(None, 5), (3, 3)])
+def test_a_model_that_only_generates_is_asked_within_the_budget(budget, samples):
+    target, asked = make_text_target(MEMBERS), []
+
+    def write(prompts, n, max_tokens, seed):
+        asked.extend([n] * len(prompts))
+        return [[prompt[-8:]] * n for prompt in prompts]
+
+    target.generate = write
+    threat = ThreatModel(restriction="no-logprobs", query_budget=budget)
+    plan = Plan(threat=threat, fprs=(0.1,))
+    result = memberscope.audit(target, MEMBERS, OTHERS, plan=plan)
+    assert asked == [samples] * 400 and result.cost.queries == 400 * samples
+    assert {entry.queries for entry in result.estimates} == {samples}
+    told = forecast_audit(plan, make_text_subject(target, MEMBERS, OTHERS))
+    assert told.queries == 400 * samples
+
+
+def test_continuations_beside_scores_need_a_budget_for_them_all():
+    target = make_text_target(MEMBERS)
+    target.generate = lambda prompts, n, max_tokens, seed: [["no"] * n for _ in prompts]
+    threat = ThreatModel(query_budget=4)
+    plan = Plan(threat=threat, attacks=("loss", "ngram_coverage"), effort="normal")
+    told = forecast_audit(plan, make_text_subject(target, MEMBERS, OTHERS))
+    assert [name for name, _ in told.runs] == ["loss"]
+    why = next(entry.why for entry in told.not_run if entry.attack == "ngram_coverage")
+    assert why.startswith("Expected a budget of at least 5 queries a record") and "got 4" in why
 
 
 def test_a_forecast_says_the_same_levels():

@@ -23,6 +23,7 @@ from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_t
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.texts import (
     COPIED,
+    SAMPLES,
     RestrictedTextTarget,
     check_tokens,
     collect_generation_answers,
@@ -40,6 +41,7 @@ __all__ = [
     "Observed",
     "PROBE",
     "RestrictedTextTarget",
+    "SAMPLES",
     "SignalRequest",
     "Store",
     "ask_top_labels",

@@ -367,7 +367,11 @@ def _ask_target(
     # A server that shows nothing of given tokens is asked to write instead
     if is_only_generating(subject.target):
         answers = collect_generation_answers(
-            subject.target, subject.records, store=store, progress=query
+            subject.target,
+            subject.records,
+            budget=plan.threat.query_budget,
+            store=store,
+            progress=query,
         )
         return answers, None
     if plan.task == "text":

@@ -47,7 +47,7 @@ from memberscope.recipes.fleet import (
     train_models,
     tune_recipe,
 )
-from memberscope.signals import COPIED, PROBE, SignalRequest, Store, is_measured
+from memberscope.signals import COPIED, PROBE, SAMPLES, SignalRequest, Store, is_measured
 from memberscope.statistics import smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack
@@ -242,6 +242,11 @@ def _count_target_queries(
     if not read_target_facts(subject.target).stored:
         read = {part for attack, _ in runs for part in attack.needs.tokens}
         asked += n * len(read.intersection(COPIED))
+    # And so is each continuation that a model samples; one that only generates gives nothing else
+    if any(attack.needs.spec.source == "generations" for attack, _ in runs):
+        if subject.target.signal == "generations":
+            return n * min(SAMPLES, plan.threat.query_budget or SAMPLES)
+        asked += n * SAMPLES
     return asked + (min(PROBE, n) if can_ask_twice(plan, training) else 0)
 
 
