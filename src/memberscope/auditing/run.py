@@ -41,6 +41,7 @@ from memberscope.auditing.scoring.null_control import run_null_control, select_n
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.scoring.score_targets import score_targets
 from memberscope.auditing.subject.subject import Subject, list_known_columns
+from memberscope.auditing.subject.text_restriction import restrict_text_subject
 from memberscope.auditing.summary import collect_diagnostics, list_exposed_records
 from memberscope.auditing.verdict.judge import judge_audit, report_power
 from memberscope.auditing.verdict.recompute import (
@@ -89,6 +90,7 @@ def _audit_with_store(
     report = progress or (lambda stage, done, total: None)
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
     plan, subject = fit_plan_to_stored(plan, subject)
+    subject = restrict_text_subject(subject, plan.threat)
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)

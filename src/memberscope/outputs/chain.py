@@ -96,6 +96,8 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
     "clip": lambda low, high: Clipping(float(low), float(high)),
     "labels": lambda threshold="0.5": LabelsOnly(float(threshold)),
 }
+# Of a language model what `label` leaves is the text, without log-probabilities
+OTHER_NAMES = {"no-logprobs": "label"}
 
 
 def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
@@ -117,7 +119,8 @@ def join_parts(parts: Sequence[OutputDefence]) -> OutputDefence:
 def parse_restriction(name: str) -> OutputDefence:
     """Parse the name of an output defence.
 
-    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
+    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label` (of a language model also
+    `no-logprobs`), or several joined by `+`.
     Of numbers they are `decimals:1`, `digits:2`, `interval:5`, `bins:20:0:100`, `edges:0:10:100`
     and `clip:0:100`, of several labels `labels:0.5` and `decimals:2`.
     `memguard:1` and `hamp_output` come back unfitted, and say so when they are used. `noise`,
@@ -143,6 +146,7 @@ def _parse_output_defence(name: str) -> OutputDefence:
     Raises:
         InputError: It is unknown, or its number does not fit.
     """
+    name = OTHER_NAMES.get(name.strip(), name)
     kind, *numbers = name.strip().split(":")
     try:
         return KINDS[kind](*numbers)

@@ -10,7 +10,12 @@ from typing import Any, Protocol
 from memberscope._text import format_number, format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import DetectableRate, TargetSpread
+from memberscope.auditing.documents import (
+    DetectableRate,
+    ExtractionSummary,
+    TargetSpread,
+    ValueWithLimits,
+)
 from memberscope.types import Estimate, Task
 
 Place = tuple[str, str | None]
@@ -235,6 +240,81 @@ def _describe_table_threat(result: Result) -> str:
 
 
 @dataclass(frozen=True)
+class TaskWords:
+    """Words of reports for one task.
+
+    `groups` is what numbers are split by, and `group` one of them. `has_classes` says whether the
+    class of a record is shown. `beyond` says of what the strongest attack finds how it may be read,
+    and `fidelity` what the numbers of reference models compare.
+    """
+
+    groups: str
+    group: str
+    has_classes: bool
+    beyond: str
+    fidelity: str
+
+
+_NUMBER_WORDS = TaskWords(
+    "groups",
+    "group",
+    has_classes=False,
+    beyond="What it finds beyond the attack prediction_error is memorisation that the error alone "
+    "does not show.",
+    fidelity="The correlation and the distance of errors are on records new to the target and to "
+    "each reference model.",
+)
+_WORDS: dict[Task, TaskWords] = {
+    "classification": TaskWords(
+        "classes and groups",
+        "class or group",
+        has_classes=True,
+        beyond="What it finds beyond the gap attack is memorisation that accuracy does not show.",
+        fidelity="Agreement (equal top classes) and calibration distance (difference in "
+        "overconfidence) are on records new to the target and to each reference model.",
+    ),
+    "text": TaskWords(
+        "groups",
+        "group",
+        has_classes=False,
+        beyond="What it finds beyond the attack loss is memorisation that the loss alone, which "
+        "differs from text to text, does not show.",
+        fidelity="The rank correlation and the distance of losses are on texts new to the target "
+        "and to each reference model.",
+    ),
+    "regression": _NUMBER_WORDS,
+    "forecast": _NUMBER_WORDS,
+    "multilabel": TaskWords(
+        "groups",
+        "group",
+        has_classes=False,
+        beyond="What it finds beyond the attack label_gap is memorisation that the share of right "
+        "labels does not show.",
+        fidelity="The correlation and the distance of the share of right labels are on records new "
+        "to the target and to each reference model.",
+    ),
+    "table": TaskWords(
+        "groups",
+        "group",
+        has_classes=False,
+        beyond="What it finds beyond the distance to the closest row is what a single distance "
+        "does not show.",
+        fidelity="The correlation and the distance of nearness are on records new to the released "
+        "table and to each one made like it.",
+    ),
+}
+
+
+def select_task_words(task: Task) -> TaskWords:
+    """Select the words of a task.
+
+    >>> select_task_words("text").groups
+    'groups'
+    """
+    return _WORDS[task]
+
+
+@dataclass(frozen=True)
 class FidelityWords:
     """What the numbers are called that say how like the target the reference models are."""
 
@@ -442,3 +522,24 @@ def list_missing_searches(result: Result) -> list[tuple[str, str]]:
     if absent:
         found["The plan leaves them out."] = absent
     return [(", ".join(dict.fromkeys(names)), why) for why, names in found.items()]
+
+
+def list_extraction_rows(found: ExtractionSummary) -> list[tuple[str, str, str]]:
+    """List for each number of samples the shares of members and non-members written out."""
+
+    def write(side: ValueWithLimits) -> str:
+        low, high = format_percentage(side.low), format_percentage(side.high)
+        return f"{format_percentage(side.value)} ({low} to {high})"
+
+    return [(f"{row.n:,}", write(row.members), write(row.non_members)) for row in found.rates]
+
+
+def describe_suffix(found: ExtractionSummary) -> str:
+    """Describe which tokens of a text must be written again.
+
+    >>> describe_suffix(ExtractionSummary(0.5, None, 0.95, "", []))
+    'all scored tokens'
+    """
+    if found.suffix_tokens is None:
+        return "all scored tokens"
+    return f"the last {found.suffix_tokens} tokens, at most the second half"

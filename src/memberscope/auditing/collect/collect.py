@@ -205,7 +205,8 @@ class FirstAnswers:
     """What the target answered about every record, before anything else is paid for.
 
     The subject and the training are those of the audit, without the duplicates that the plan
-    drops. `notes` say what was found on the way.
+    drops. `notes` say what was found on the way, and `new_notes` what the target learned about the
+    records themselves while it was asked.
     """
 
     subject: Subject
@@ -215,6 +216,7 @@ class FirstAnswers:
     overlap_examples: list[DuplicatePair]
     notes: list[str]
     tokens: TokenSignals | None = None
+    new_notes: tuple[str, ...] = ()
 
 
 def ask_first_answers(
@@ -245,7 +247,14 @@ def ask_first_answers(
         subject, training = remove_duplicates(subject, training, overlap)
     observed, tokens = _ask_target(plan, subject, training, store, report)
     notes = [*duplicated, *describe_unit_sizes(subject)]
-    return FirstAnswers(subject, training, observed, overlap, examples, notes, tokens)
+    found = _list_new_notes(subject)
+    return FirstAnswers(subject, training, observed, overlap, examples, notes, tokens, found)
+
+
+def _list_new_notes(subject: Subject) -> tuple[str, ...]:
+    """List the notes of a target that the subject does not have."""
+    notes = read_target_facts(subject.target).notes
+    return tuple(note for note in notes if note not in subject.notes)
 
 
 def collect_audit_data(
@@ -307,8 +316,9 @@ def collect_audit_data(
         )
     procedure = further if isinstance(further, Procedure) else None
     seedless = describe_unused_seed(training) if references or procedure else []
-    # A target may have learned something about the records while it was asked
-    later = [note for note in read_target_facts(subject.target).notes if note not in subject.notes]
+    # A target may have learned something about the records while it was asked; changed copies of
+    # texts, which were asked about since, are no records
+    later = first.new_notes if plan.task == "text" else _list_new_notes(subject)
     return Collected(
         subject=subject,
         observed=observed,
@@ -360,7 +370,11 @@ def _ask_target(
     # A server that shows nothing of given tokens is asked to write instead
     if is_only_generating(subject.target):
         answers = collect_generation_answers(
-            subject.target, subject.records, store=store, progress=query
+            subject.target,
+            subject.records,
+            budget=plan.threat.query_budget,
+            store=store,
+            progress=query,
         )
         return answers, None
     if plan.task == "text":

@@ -390,10 +390,13 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
         names = [one.name if other is None else other.name for one, other in suited]
         attacks = tuple(dict.fromkeys(names))
     tried = () if plan.restrictions == Plan.restrictions else plan.restrictions
+    limit = plan.threat.restriction
+    # By its first name, which levels and guards have, so that no-logprobs is label
+    limit = None if limit is None else parse_restriction(limit).name
     return replace(
         plan,
         task=task,
         attacks=attacks,
-        threat=replace(plan.threat, access=plan.threat.access.at(task)),
+        threat=replace(plan.threat, access=plan.threat.access.at(task), restriction=limit),
         restrictions=plan.restrictions if task == "classification" else tried,
     )

@@ -127,7 +127,8 @@ class Options(ModelOptions):
 
     restrict: str | None = add_key(
         "threat",
-        "What the endpoint does to outputs, such as top:3, round:2, top:3+round:2 or label.",
+        "What the endpoint does to outputs, such as top:3, round:2, top:3+round:2 or label; of a "
+        "language model no-logprobs, top:k or round:n.",
         "nothing",
         verbs=AUDIT,
         panel=THREAT,
