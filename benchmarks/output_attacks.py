@@ -237,7 +237,7 @@ def run_adult() -> None:
     """Age from the rest of Adult, by three models."""
     x, y = read_adult()
     inside = draw_designs(len(x), 1)
-    # LiRA on the squared error, as a number whose side is lost
+    # LiRA on the size of the error, as a number whose side is lost
     scorers = {"lira_error": LiRASeries(errors=("mse",)).score} | list_scorers("regression")
     scorers |= {RMIAPrediction(density="laplace").name: RMIAPrediction(density="laplace").score}
     for name, fit in (("forest", fit_forest), ("boosting", fit_boosting), ("ridge", fit_ridge)):
