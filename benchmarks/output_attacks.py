@@ -1,6 +1,6 @@
 """Attacks on predicted numbers, forecasts and several labels: power, and LeakPro's formula beside.
 
-`python benchmarks/output_attacks.py [adult|panel|labels]` trains 16 reference models and some
+`python benchmarks/output_attacks.py [adult|restrictions|panel|labels]` trains 16 reference models and some
 targets each, attacks the targets and prints a table of each set of models: AUC and TPR at 1% FPR,
 the mean over targets, and the processor seconds of scoring one target.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,9 @@ from memberscope.attacks import (
     LiRASeries,
     PredictionError,
     RMIAPrediction,
+    RobustLiRAPrediction,
 )
+from memberscope.outputs import choose_edges, parse_restriction
 from memberscope.statistics import auc_value, roc, tpr_at_fpr
 from memberscope.types import Attack, Evidence
 
@@ -49,6 +51,7 @@ EXPECTED = {
     ("ridge", "lira_error"): ".538",
     ("ridge", "lira_prediction"): ".535",
 }
+RESTRICTIONS = ("decimals:0", "digits:1", "interval:5", "interval:20", "bins:4:17:90", "clip:30:50")
 Fit = Callable[[np.ndarray, np.ndarray, int], Callable[[np.ndarray], np.ndarray]]
 Scorer = Callable[[Evidence, np.random.Generator], np.ndarray]
 
@@ -234,12 +237,33 @@ def run_adult() -> None:
     """Age from the rest of Adult, by three models."""
     x, y = read_adult()
     inside = draw_designs(len(x), 1)
-    # LiRA on the squared error, as a number whose side is lost
+    # LiRA on the size of the error, as a number whose side is lost
     scorers = {"lira_error": LiRASeries(errors=("mse",)).score} | list_scorers("regression")
     scorers |= {RMIAPrediction(density="laplace").name: RMIAPrediction(density="laplace").score}
     for name, fit in (("forest", fit_forest), ("boosting", fit_boosting), ("ridge", fit_ridge)):
         models = train_models(x, y, inside, fit)
         print_table(f"{name} on Adult", models, scorers, {ErrorQuantile().name})
+
+
+def run_restrictions() -> None:
+    """Age by the forest, behind each restriction: what is left, and how far off answers are."""
+    x, y = read_adult()
+    models = train_models(x, y, draw_designs(len(x), 1), fit_forest)
+    print("\n| restriction | mean error | `prediction_error` | `lira_prediction_robust` |")
+    print("| --- | --- | --- | --- |")
+    chosen = choose_edges(models.answers[REFERENCES], 20).name
+    for name in ("none", *RESTRICTIONS, chosen):
+        seen = models
+        if name != "none":
+            defence = parse_restriction(name)
+            seen = replace(models, answers=np.stack([defence(one) for one in models.answers]))
+        wrong = np.abs(seen.answers - y)[REFERENCES:][~models.inside[REFERENCES:]].mean()
+        cells = []
+        for attack in (PredictionError(), RobustLiRAPrediction()):
+            area, rate = measure_scorer(seen, attack.score, known=False)[0].mean(axis=0)
+            cells.append(f"{area:.3f}, {rate:.3f}")
+        shown = "20 bins by count" if name == chosen else f"`{name}`"
+        print(f"| {shown} | {wrong:.2f} years | {' | '.join(cells)} |", flush=True)
 
 
 def run_panel() -> None:
@@ -275,7 +299,12 @@ def run_labels() -> None:
         print_table(title, plant_labels(RECORDS, 10, shift, 3), scorers, set())
 
 
-RUNS = {"adult": run_adult, "panel": run_panel, "labels": run_labels}
+RUNS = {
+    "adult": run_adult,
+    "restrictions": run_restrictions,
+    "panel": run_panel,
+    "labels": run_labels,
+}
 
 if __name__ == "__main__":
     for chosen in sys.argv[1:] or RUNS:

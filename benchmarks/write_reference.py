@@ -157,6 +157,8 @@ def describe_use(attack: Any) -> str:
         return "by default, on texts too" if of_texts else "by default"
     if attack in WHITE_BOX:
         return "by default with white-box access" + (", on texts too" if of_texts else "")
+    if attack in OUTPUT_ATTACKS:
+        return f"by default, of {' and '.join(attack.needs.tasks)}"
     if attack in VARIANTS:
         return "where it is named" + ("; by default on texts" if of_texts else "")
     if attack in TABLE_ATTACKS:
@@ -247,6 +249,9 @@ def render_attacks_page() -> str:
         "under the model before fine-tuning. log p_y is the mean of l_t, so that p is the geometric mean of the tokens' probabilities, and φ =",
         "log p − log(1 − p). Access `probabilities` then means `token_probabilities`, and `white_box` means `weights`.",
         "",
+        "Of models that predict numbers, or several labels, f = (f₁, …, f_d) are the outputs for x and y = (y₁, …, y_d) the true values; pₖ is",
+        "the probability of label k, and yₖ is 1 where it applies and 0 elsewhere.",
+        "",
         "Which attack finds most depends on the model; none is best everywhere. *Reference models a record* says how many must have been",
         "trained with and without each record at least.",
         "",
@@ -295,6 +300,13 @@ def list_restrictions() -> dict[str, Any]:
         "memguard": "memguard:1",
         "hamp_output": "hamp_output",
         "label": "label",
+        "decimals": "decimals:1",
+        "digits": "digits:2",
+        "interval": "interval:5",
+        "bins": "bins:20:0:100",
+        "edges": "edges:0:10:100",
+        "clip": "clip:0:100",
+        "labels": "labels:0.5",
     }
     if examples.keys() != KINDS.keys():
         raise ValueError(f"Expected an example a word, got {examples.keys() ^ KINDS.keys()}")

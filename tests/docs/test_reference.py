@@ -9,7 +9,7 @@ import pytest
 import typer
 from benchmark_scripts import load_benchmark
 
-from memberscope.attacks import ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
+from memberscope.attacks import ATTACKS, OUTPUT_ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
 from memberscope.cli.main import app
 
 reference = load_benchmark("write_reference")
@@ -40,7 +40,7 @@ def test_every_attack_has_a_formula_and_a_source():
     for section in sections.values():
         assert "```text\n" in section
         assert re.search(r"^- .*\d{4}", section, re.MULTILINE)
-    for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS):
+    for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS):
         section = sections[type(attack).__name__]
         assert f"| `{attack.name}` | {attack.needs.access.word} |" in section
 

@@ -180,9 +180,16 @@ def test_works_behind_the_attacks_are_cited(result):
 
 
 def test_every_shipped_attack_has_a_work():
-    from memberscope.attacks import ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
+    from memberscope.attacks import (
+        ATTACKS,
+        OUTPUT_ATTACKS,
+        TEXT_ATTACKS,
+        VARIANTS,
+        WHITE_BOX,
+    )
 
-    names = tuple(one.name for one in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS))
+    every = (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)
+    names = tuple(one.name for one in every)
     cited = {name for work in cite_attacks(names) for name in work.attacks}
     assert set(names) - cited == set()
     works = {work.key: set(work.attacks) for work in cite_attacks((*names, "neighbourhood"))}

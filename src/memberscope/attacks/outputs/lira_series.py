@@ -6,8 +6,9 @@ towards none. Other errors (mean squared, absolute, percentage) can be added or 
 but say again what these two say. Each is compared as a root, in the unit of the series.
 
 References:
-    [1] N. Johansson, T. Olsson, "Privacy Risks in Time Series Forecasting: User- and Record-Level
-        Membership Inference", 2025, arXiv:2509.04169 (LiRA on several signals of a forecast).
+    [1] N. Johansson, T. Olsson, D. Nilsson, J. Östman, F. Hoseini, "Privacy Risks in Time Series
+        Forecasting: User- and Record-Level Membership Inference", 2025, arXiv:2509.04169 (LiRA on
+        several signals of a forecast).
     [2] O. Ledoit, M. Wolf, "A well-conditioned estimator for large-dimensional covariance
         matrices", Journal of Multivariate Analysis 88, 2004.
 """

@@ -68,9 +68,10 @@ def _list_entries(kind: str) -> list[str]:
 def _format_attack_lines() -> list[str]:
     """List the attacks with their access level and what they learn from.
 
-    Those on texts come behind the others, and last those that run only where they are named.
+    Those on texts, and on predictions or several labels, come behind the others, and last those
+    that run only where they are named.
     """
-    from memberscope.attacks import TEXT_ATTACKS, VARIANTS, list_attacks
+    from memberscope.attacks import OUTPUT_ATTACKS, TEXT_ATTACKS, VARIANTS, list_attacks
 
     learns = {
         "none": "",
@@ -79,8 +80,9 @@ def _format_attack_lines() -> list[str]:
     }
     found = []
     usual, of_texts = list_attacks(), {attack.name: attack for attack in TEXT_ATTACKS}
+    of_outputs = {attack.name: attack for attack in OUTPUT_ATTACKS}
     named = {attack.name: attack for attack in VARIANTS}
-    for attack in (usual | of_texts | named).values():
+    for attack in (usual | of_texts | of_outputs | named).values():
         needs = attack.needs
         inside, outside = needs.references
         words = learns[needs.known] + ("; needs features" if needs.features else "")
@@ -91,6 +93,12 @@ def _format_attack_lines() -> list[str]:
         )
         words += "; on texts too" if attack.name in usual and attack.name in of_texts else ""
         if attack.name not in usual:
-            words += "; on texts" if attack.name in of_texts else "; runs only where it is named"
+            words += (
+                "; on texts"
+                if attack.name in of_texts
+                else f"; on {' and '.join(needs.tasks)}"
+                if attack.name in of_outputs
+                else "; runs only where it is named"
+            )
         found.append(f"{attack.name:<34} {needs.access.word}{words}")
     return found
