@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import _check
-from memberscope.auditing.subject.feature_matrix import build_feature_matrix
+from memberscope.auditing.subject.feature_matrix import build_feature_matrix, hash_feature_rows
 from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
@@ -18,6 +18,7 @@ from memberscope.auditing.subject.subject import (
     check_subject,
     join_units,
     make_subject,
+    refuse_same_sides,
 )
 from memberscope.auditing.subject.unit_hints import (
     collect_columns,
@@ -28,7 +29,7 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import count_rows, is_frame, read_dataset, read_inputs
 from memberscope.signals import validate_truth
-from memberscope.targets import resolve_n_classes
+from memberscope.targets import StoredSignals, resolve_n_classes
 from memberscope.targets.tables import stack_as_fitted
 from memberscope.types import OUTPUT_SIGNALS, Records, Target
 
@@ -90,6 +91,39 @@ def make_output_subject(
     notes = (*notes, *facts.notes, *_describe_constant_outputs(y))
     member = np.arange(len(ids)) < len(inside)
     return check_subject(Subject(target, records, member, features, (facts.task,), notes))
+
+
+def make_stored_output_subject(signals: StoredSignals, target: Target) -> Subject:
+    """Make a subject of stored predictions, or of stored probabilities of several labels.
+
+    The model is asked by row number.
+
+    Raises:
+        InputError: A side is empty, ids repeat, or true values do not fit the outputs.
+    """
+    y = signals.labels
+    if target.signal == "label_probabilities":
+        y = read_true_values(y, "record", integer=True)
+    validate_truth(target.signal, y, target.n_classes)
+    n, answers = len(y), None
+    if signals.features is None:
+        answers = np.column_stack([signals.outputs, y]).astype(np.float64)
+        refuse_same_sides(hash_feature_rows(answers, np.zeros(n, np.int64)), signals.member)
+    records = Records(np.arange(n), y, signals.ids, dict(signals.groups), signals.unit)
+    notes = signals.notes
+    if signals.unit is None:
+        notes = (*notes, *describe_independence(signals.id_like))
+    notes = (*notes, *_describe_constant_outputs(y))
+    subject = Subject(
+        target,
+        add_value_group(records),
+        signals.member,
+        signals.features,
+        (signals.task,),
+        notes,
+        answers=None if answers is None else signals.outputs.astype(np.float64),
+    )
+    return check_subject(subject)
 
 
 def make_subject_by_task(

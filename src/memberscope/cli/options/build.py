@@ -234,7 +234,9 @@ def build_subject(options: Options) -> Subject:
                 read_token_signals(options.signals, groups=options.groups or (), unit=options.unit)
             )
         columns = options.groups or (), options.features or ()
-        called = {"unit": options.unit, "label": options.label, "member": options.member}
+        called: dict[str, Any] = {
+            name: getattr(options, name) for name in ("unit", "label", "member", "task")
+        }
         return make_signals_subject(
             read_signals(options.signals, groups=columns[0], features=columns[1], **called)
         )
