@@ -33,9 +33,11 @@ if TYPE_CHECKING:
         Plan,
         Policy,
         Result,
+        SetResult,
         audit,
         audit_signals,
         load_policy,
+        set_test,
     )
     from memberscope.frames import cut_windows
     from memberscope.recipes import Execution
@@ -54,6 +56,7 @@ _HOMES = {
     "Policy": "memberscope.auditing",
     "Records": "memberscope.types",
     "Result": "memberscope.auditing",
+    "SetResult": "memberscope.auditing",
     "SklearnTarget": "memberscope.targets",
     "Store": "memberscope.signals",
     "ThreatModel": "memberscope.types",
@@ -65,6 +68,7 @@ _HOMES = {
     "load_policy": "memberscope.auditing",
     "read_result": "memberscope.reports",
     "read_signals": "memberscope.targets",
+    "set_test": "memberscope.auditing",
     "write_all": "memberscope.reports",
 }
 # Rooms that a user imports from, found as attributes too, so that completion shows them
@@ -89,6 +93,7 @@ __all__ = [
     "Policy",
     "Records",
     "Result",
+    "SetResult",
     "SklearnTarget",
     "Store",
     "ThreatModel",
@@ -107,6 +112,7 @@ __all__ = [
     "read_signals",
     "recipes",
     "reports",
+    "set_test",
     "signals",
     "statistics",
     "targets",
@@ -128,6 +134,7 @@ register_views(
             "open_progress",
             "render_card",
             "save_result",
+            "save_set_result",
             "write_format",
         ),
         "memberscope.reports",

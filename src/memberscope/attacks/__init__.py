@@ -16,7 +16,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
+from memberscope.attacks._inputs import (
+    has_log_ratio,
+    true_class_log_probability,
+    true_class_logit,
+)
 from memberscope.attacks._reference_stats import iterate_reference_blocks
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.bayes_base import BASE
@@ -303,6 +307,7 @@ __all__ = [
     "compute_token_features",
     "find_attacks",
     "find_counterpart",
+    "has_log_ratio",
     "is_attack",
     "is_shipped",
     "is_signal",

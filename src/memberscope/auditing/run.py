@@ -46,6 +46,7 @@ from memberscope.auditing.verdict.recompute import (
     digest_account,
     digest_audit_arrays,
     estimate_by_budget,
+    estimate_by_unit,
     recompute_estimates,
 )
 from memberscope.auditing.verdict.repeated_audits import count_audit
@@ -110,8 +111,11 @@ def _audit_with_store(
     marked = mark_duplicates(got.overlap, dropped=plan.drop_overlap)
     arrays = replace(arrays, vulnerability=collect_separations(plan, got, ranking), overlap=marked)
     # Estimate, control and judge; the first two need nothing of each other
-    estimates, (controls, power) = run_beside(
-        lambda: _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
+    (estimates, by_unit), (controls, power) = run_beside(
+        lambda: (
+            _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
+            estimate_by_unit(arrays, ranking, settings),
+        ),
         lambda: (
             _run_controls(plan, got, arrays, ranking),
             report_power(plan, ranking, settings.fprs),
@@ -147,6 +151,7 @@ def _audit_with_store(
             plan, got, arrays, ranking, settings, estimates=estimates, power=power
         ),
         budgets=estimate_by_budget(arrays, settings),
+        by_unit=by_unit,
         exposed=list_exposed_records(arrays, ranking),
         cost=_compute_audit_cost(
             got, time.perf_counter() - started, plan.count_references(), settled.training_seconds

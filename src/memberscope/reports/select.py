@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 
-from memberscope._text import format_percentage
+from memberscope._text import format_number, format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import DetectableRate, TargetSpread
@@ -327,6 +327,82 @@ def summarise_further_targets(result: Result, *, rows: int | None = None) -> lis
         for row in found.rows
         if (row.attack, (row.access, row.restriction)) == name
     ]
+
+
+def list_unit_estimates(result: Result) -> list[Estimate]:
+    """List AUC and TPR at each rate of the strongest attack on units at the headline's level."""
+    levels = list_levels(result)
+    return [
+        entry
+        for entry in result.by_unit
+        if entry.attack == STRONGEST
+        and entry.metric in ("auc", "tpr")
+        and (entry.access, entry.restriction) == levels[-1]
+    ]
+
+
+def find_unit_headline(result: Result) -> Estimate | None:
+    """Find what the strongest attack finds of units: TPR at the headline's rate, or near it.
+
+    Where units do not resolve that rate it is the lowest one without a warning, or of all, or the
+    AUC; None without units of several records.
+    """
+    found, best = list_unit_estimates(result), find_headline(result)
+    rates = [entry for entry in found if entry.metric == "tpr"]
+    same = [entry for entry in rates if best is not None and entry.fpr == best.fpr]
+    sure = [entry for entry in rates if entry.warning is None]
+    lowest = min(sure or rates, key=lambda entry: entry.fpr or 0.0, default=None)
+    return next(iter([*same, lowest] if lowest else found), None)
+
+
+def list_ignored_units(result: Result) -> list[tuple[Estimate, Estimate]]:
+    """List the numbers of the attacks that lead on records, by unit and as if units were nothing.
+
+    They are at the headline's level.
+    """
+    levels, found = list_levels(result), []
+    for entry in result.by_unit:
+        place = entry.access, entry.restriction
+        if entry.of != "records_ignoring_units" or place != levels[-1]:
+            continue
+        at = {"metric": entry.metric, "fpr": entry.fpr, "threshold": entry.threshold}
+        own = find_estimate(result, attack=entry.attack, level=place, **at)
+        if own is not None:
+            found.append((own, entry))
+    return found
+
+
+def describe_units(result: Result) -> list[str]:
+    """Describe in sentences what is found of units, and what limits that ignore units would say.
+
+    Empty without units of several records.
+    """
+    best = find_unit_headline(result)
+    if best is None:
+        return []
+    counts = f"{best.n_members:,} units in and {best.n_non_members:,} out"
+    name = best.reaching_attack
+    if best.fpr is None:
+        told = f"AUC {format_interval(best, rate=False)} by {name}"
+    else:
+        told = f"{format_interval(best)} found at {format_percentage(best.fpr)} false positives by {name}"
+    lines = [f"By unit ({counts}): {told}."]
+    pairs = list_ignored_units(result)
+    chosen = [pair for pair in pairs if pair[0].fpr == best.fpr] or pairs[:1]
+    for own, ignoring in chosen[:1]:
+        rate = own.metric != "auc"
+        what = f"TPR at {format_percentage(own.fpr)}" if own.fpr else "AUC"
+        lines.append(
+            f"Of records, {own.attack} has a {what} of {format_interval(own, rate=rate)}; limits "
+            f"that ignore units would say {_format_limits(ignoring, rate=rate)}."
+        )
+    return lines
+
+
+def _format_limits(entry: Estimate, *, rate: bool) -> str:
+    """Format the limits of an estimate without its value."""
+    write = format_percentage if rate else format_number
+    return f"{write(entry.low)} to {write(entry.high)}"
 
 
 def find_worst_group(result: Result) -> tuple[Estimate, int] | None:

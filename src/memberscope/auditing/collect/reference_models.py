@@ -162,6 +162,17 @@ def draw_model_seeds(seed: np.random.SeedSequence, n_models: int) -> tuple[int, 
     return tuple(int(value) for value in values)
 
 
+def cut_design(training: Training | None, keep: Ints | None, n: int) -> Training | None:
+    """Cut a fixed design over `n` records to those at the places `keep`; None keeps all of them.
+
+    Raises:
+        InputError: The design does not fit the records.
+    """
+    if training is None or training.design is None or keep is None:
+        return training
+    return replace(training, design=check_design(training.design, n)[:, keep])
+
+
 def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
     """Fit the plan to the number of reference models of the user's own design.
 

@@ -34,11 +34,19 @@ class CalibrationSides:
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """People or documents on each side, and the column that names them if it was given."""
+    """People or documents on each side, and the column that names them if it was given.
+
+    The effective numbers are those of as many units of equal size that say as much. `dropped` units
+    stood on both sides, and their `dropped_records` were left out.
+    """
 
     column: str | None
     n_members: int
     n_non_members: int
+    effective_members: float | None = None
+    effective_non_members: float | None = None
+    dropped: int = 0
+    dropped_records: int = 0
 
 
 @dataclass(frozen=True)

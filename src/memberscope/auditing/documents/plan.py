@@ -39,7 +39,8 @@ class Plan:
     `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of
     `independent_coins` declares that a fair coin decided each record's membership.
     `assume_exchangeable` declares that members and non-members come from one distribution where the
-    blind control cannot check it.
+    blind control cannot check it. `drop_overlap` leaves out of both sides the records that stand on
+    both, and units that do.
 
     With a recipe, `references` models of `reference_size` records (None: as many as the members)
     are trained, and each record is asked about once a view (see `signals.view`). `unit` is the name

@@ -39,7 +39,7 @@ from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
 from memberscope.signals import arrange_labels
 from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
-from memberscope.targets.tables import stack_as_fitted
+from memberscope.targets.tables import read_unit_names, stack_as_fitted
 from memberscope.texts import TextRecord, list_texts
 from memberscope.types import OUTPUT_SIGNALS, Bools, Floats, Ints, Records, Target
 
@@ -72,7 +72,8 @@ class Subject:
     trusted when loading. `copies` (n,) are records inserted beside near-duplicates that share their
     membership: the blind control would know one from the other. `answers` (n, k) are stored signals
     whose records are not at hand. `texts` (n,) are those of stored token signals, whose records
-    are row numbers, and `stored_references` models that were trained elsewhere.
+    are row numbers, and `stored_references` models that were trained elsewhere. `dropped_units`
+    counts units that stood on both sides, and their records, which were left out.
     """
 
     target: Target
@@ -85,6 +86,7 @@ class Subject:
     answers: Floats | None = None
     texts: NDArray[Any] | None = None
     stored_references: StoredReferences | None = None
+    dropped_units: tuple[int, int] = (0, 0)
 
     def list_texts(self) -> list[TextRecord] | None:
         """List the texts of the records; None where there are none or they are not at hand."""
@@ -186,11 +188,11 @@ def attach_unit(side: Records, unit: Any, kind: str) -> Records:
     """Attach the person or document (n,) of each record to a side.
 
     Raises:
-        InputError: There are more or fewer than records.
+        InputError: There are more or fewer than records, or some record has none.
     """
     values = np.asarray(unit)
     _check.check_same_length(**{f"{kind} records": range(len(side)), f"{kind} units": values})
-    return replace(side, unit=values.astype(np.str_))
+    return replace(side, unit=read_unit_names(values, "unit", f"the {kind}s"))
 
 
 def join_units(
@@ -230,8 +232,7 @@ def check_subject(subject: Subject) -> Subject:
     """Check the records of a subject, and give it back.
 
     Raises:
-        InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only
-    one class is present.
+        InputError: A side is empty, ids repeat, units are too few, or only one class is present.
     """
     records, member = subject.records, subject.member
     _check.check_same_length(labels=records.y, ids=records.ids, member=member)
@@ -244,7 +245,7 @@ def check_subject(subject: Subject) -> Subject:
         )
     _refuse_repeated_ids(records.ids, member)
     if records.unit is not None:
-        _require_units(records.unit, member)
+        require_units(records.unit, member)
     # Same ids were refused; the same records may still stand on both sides under others
     if subject.features is not None:
         keys = hash_feature_rows(list_known_columns(subject), subject.class_codes)
@@ -270,8 +271,10 @@ def list_known_columns(subject: Subject) -> Floats:
     return np.column_stack([subject.features, truth.astype(np.float64)])
 
 
-def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
-    """Refuse units (n,) that stand on both sides, that nobody named, or that are too few.
+def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+    """Refuse units (n,) that nobody named, or that are too few.
+
+    Units on both sides are left to `settle_units`, which may drop them.
 
     Raises:
         InputError: There are such units.
@@ -281,14 +284,6 @@ def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
         raise InputError(
             f"Expected the unit of each record, got none of {int((unit == '').sum())} records. "
             "Fill the column, or leave them out."
-        )
-    # A unit moves as a whole, so it cannot be a member in part
-    both = np.intersect1d(unit[member], unit[~member])
-    if len(both):
-        raise InputError(
-            f"Expected units whose records are all members or all non-members, got {len(both)} "
-            "units on both sides, first "
-            f"{str(both[0])!r}. Take them out of one side."
         )
     for kind, side in (("members", member), ("non-members", ~member)):
         if (n_units := len(np.unique(unit[side]))) < FEWEST_UNITS:
@@ -371,14 +366,14 @@ def make_records(
     # Loaders and datasets are read into pairs or records first
     side = read_dataset(side)
     if isinstance(side, Records):
-        unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
+        if side.unit is not None:
+            side = attach_unit(side, side.unit, prefix)
         x = read_inputs(side.x, len(side))
         return replace(
             side,
             x=x,
             y=read_whole_labels(side.y),
             ids=np.asarray(side.ids).astype(np.str_),
-            unit=unit,
         )
     if not (isinstance(side, tuple) and len(side) == 2):
         raise InputError(

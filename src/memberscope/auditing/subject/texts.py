@@ -44,7 +44,7 @@ def make_text_subject(
 
     Raises:
         InputError: A side is empty, is not made of texts, has an empty one, or holds the same texts
-            as the other; ids repeat or stand on both sides; or units are too few or on both sides.
+            as the other; ids repeat or stand on both sides; or units are too few.
     """
     inside = _make_text_records(members, "member")
     outside = _make_text_records(non_members, "non-member")
@@ -132,13 +132,13 @@ def _make_text_records(side: Records | Sequence[TextRecord], kind: str) -> Recor
     if not isinstance(side, Records):
         ids = np.array([f"{kind}:{place}" for place in range(len(texts))], dtype=np.str_)
         return Records(texts, np.zeros(len(texts), np.int64), ids)
-    unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
+    if side.unit is not None:
+        side = attach_unit(side, side.unit, kind)
     return replace(
         side,
         x=texts,
         y=np.zeros(len(texts), np.int64),
         ids=np.asarray(side.ids).astype(np.str_),
-        unit=unit,
     )
 
 

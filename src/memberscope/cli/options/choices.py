@@ -39,6 +39,7 @@ VALUES: Mapping[str, Mapping[str, Any]] = {
     "backend": {"choices": ("loky", "sequential", "dask", "ray")},
     "attacks": {"choices": ATTACKS, "value": "name"},
     "defences": {"value": "defence"},
+    "questions": {"choices": "memberscope.auditing.sets:list_questions"},
     "effort": {"choices": ("quick", "normal", "thorough")},
     "attack_file": {"value": "path"},
     "canary_kind": {"choices": ("natural", "mislabelled")},

@@ -40,7 +40,7 @@ def load_target(
     trust: TrustSettings | None = None,
     device: str | None = None,
     outputs: str | None = None,
-    task: Task | None = None,
+    task: str | None = None,
 ) -> LoadedTarget:
     """Load a target from `module:factory`, a file, torch weights, or a folder.
 

@@ -1,6 +1,6 @@
 """Read records in files: the table, its columns, and which of them the model gets."""
 
-from memberscope.targets.tables.columns import Columns
+from memberscope.targets.tables.columns import Columns, read_unit_names
 from memberscope.targets.tables.files import TEXT, find_suffix, read_table
 from memberscope.targets.tables.fitted_kinds import find_fitted_columns, is_text_model
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
@@ -35,6 +35,7 @@ __all__ = [
     "read_pair",
     "read_table",
     "read_tables",
+    "read_unit_names",
     "read_words",
     "split_column_names",
     "stack_as_fitted",
