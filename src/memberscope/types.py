@@ -35,7 +35,7 @@ Measurement = Literal[
     "token_features",
     "generations",
 ]
-Task = Literal["classification", "text", "regression", "multilabel", "forecast"]
+Task = Literal["classification", "text", "regression", "multilabel", "forecast", "table"]
 # Levels of access stand on one ladder for classes, one for texts, and one for real outputs
 Ladder = Literal["classification", "text", "outputs"]
 # What one answer can be, and then what takes more than one answer
@@ -49,6 +49,7 @@ Signal = (
         "log_confidence",
         "prediction",
         "label_probabilities",
+        "proximity",
     ]
     | Measurement
 )
@@ -59,7 +60,7 @@ OneNumber = Literal[
 # Tasks of models that predict numbers, or several labels a record
 OUTPUT_TASKS: tuple[Task, ...] = ("regression", "multilabel", "forecast")
 # Whole answers of models with real outputs, or with several labels a record
-OUTPUT_SIGNALS: tuple[Signal, ...] = ("prediction", "label_probabilities")
+OUTPUT_SIGNALS: tuple[Signal, ...] = ("prediction", "label_probabilities", "proximity")
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
 Counted = Literal["records", "units", "records_ignoring_units"]

@@ -16,6 +16,7 @@ from memberscope.attacks import (
     BASE,
     OUTPUT_ATTACKS,
     RMIA,
+    TABLE_ATTACKS,
     TEXT_ATTACKS,
     VARIANTS,
     WHITE_BOX,
@@ -52,6 +53,7 @@ TABLE = (
     *OUTPUT_ATTACKS,
     MinK(0.5),
     MinKPlusPlus(1.0),
+    *TABLE_ATTACKS,
 )
 IDS = [attack.name for attack in TABLE]
 # Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE
@@ -131,6 +133,9 @@ def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
         return np.column_stack(
             [logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))]
         )
+    # What the population shows of each record is alike
+    if signal == "proximity":
+        return np.column_stack([logit, logit, np.zeros((len(logit), 2))])
     if signal == "influence":
         return np.column_stack([logit, np.zeros((len(logit), 2)), -logit])
     if signal in ("loss", "log_confidence"):

@@ -56,6 +56,7 @@ from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
 from memberscope.attacks.shokri import Shokri
+from memberscope.attacks.tables import ClosestRecord, Domias, NearnessAttack
 from memberscope.attacks.text import (
     EZ,
     WBC,
@@ -203,6 +204,19 @@ LABEL_COUNTERPARTS = {
     "rmia_offline": "rmia_labels_offline",
 }
 
+# On released tables: by the table alone, beside a population, then with tables made like it
+TABLE_ATTACKS: tuple[Attack, ...] = (
+    ClosestRecord(),
+    ClosestRecord("population"),
+    Domias(),
+    NearnessAttack(LiRA("offline")),
+    NearnessAttack(),
+    NearnessAttack(RMIA(gamma=1.0, signal="gradient_norm")),
+    NearnessAttack(LiRA("offline"), "density"),
+    NearnessAttack(LiRA(), "density"),
+    NearnessAttack(RMIA(gamma=1.0, signal="gradient_norm"), "density"),
+)
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -254,9 +268,11 @@ __all__ = [
     "BaseRatio",
     "Boundary",
     "Calibrated",
+    "ClosestRecord",
     "Confidence",
     "CustomAttack",
     "CustomSignal",
+    "Domias",
     "EZ",
     "Entropy",
     "ErrorQuantile",
@@ -277,6 +293,7 @@ __all__ = [
     "MinKPlusPlus",
     "ModifiedEntropy",
     "Nasr",
+    "NearnessAttack",
     "NgramCoverage",
     "Noise",
     "OUTPUT_ATTACKS",
@@ -292,6 +309,7 @@ __all__ = [
     "SelfInfluence",
     "Shokri",
     "SignalAttack",
+    "TABLE_ATTACKS",
     "TEXT_ATTACKS",
     "TokenClassifier",
     "TokenDynamics",
@@ -336,7 +354,7 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
     """
     classes = (*ATTACKS, *WHITE_BOX)
     bundled = classes
-    own = TEXT_ATTACKS if task == "text" else OUTPUT_ATTACKS
+    own = {"text": TEXT_ATTACKS, "table": TABLE_ATTACKS}.get(task, OUTPUT_ATTACKS)
     if task != "classification":
         # What runs on texts as well is in the first list, with the settings that suit them
         suited = tuple(one for one in own if task in one.needs.tasks)
@@ -415,7 +433,15 @@ def is_shipped(name: str) -> bool:
 def _list_shipped_names() -> frozenset[str]:
     """List the names of the attacks that come with this package."""
     return frozenset(
-        attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)
+        attack.name
+        for attack in (
+            *ATTACKS,
+            *WHITE_BOX,
+            *VARIANTS,
+            *TEXT_ATTACKS,
+            *OUTPUT_ATTACKS,
+            *TABLE_ATTACKS,
+        )
     )
 
 
@@ -429,7 +455,10 @@ def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tup
     ['logit', 'gap']
     """
     usual = list_attacks()
-    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS)} | usual
+    known = {
+        attack.name: attack
+        for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS, *TABLE_ATTACKS)
+    } | usual
     # A plan's own code comes before that of an installed package
     known |= {attack.name: attack for attack in custom}
     for name in names:

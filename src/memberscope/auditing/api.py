@@ -22,10 +22,12 @@ from memberscope.auditing.subject.outputs import (
     make_output_subject,
     make_stored_output_subject,
 )
+from memberscope.auditing.subject.released import add_population, make_table_subject
 from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
     check_subject,
+    drop_unmatched_records,
     make_records,
     make_subject,
     order_signals,
@@ -34,9 +36,10 @@ from memberscope.auditing.subject.texts import make_text_subject, make_token_sub
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import match_records
-from memberscope.recipes import Execution, as_recipe
+from memberscope.recipes import Execution, TableRecipe, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import (
+    ReleasedTable,
     StoredSignals,
     StoredTarget,
     StoredTokens,
@@ -85,6 +88,9 @@ def audit(
     Of a language model (a text target, or a model of transformers with its tokenizer as a pair)
     `members` and `non_members` are lists of texts, `Completion`s or `Chat`s, or `Records` of these.
 
+    Of a `ReleasedTable` `members` and `non_members` are tables with its columns, and a `recipe` is
+    a function (records, seed) -> table.
+
     `attacks` lists names of shipped attacks and objects with `name`, `needs` and `score`, and
     `signals` objects with `name`, `measure(target, records) -> (n,)` and `higher` (`member` or
     `non_member`), on each of which a threshold, LiRA and RMIA run too. One that fails is listed as
@@ -121,9 +127,13 @@ def audit(
     wrapped = wrap(target, n_classes=n_classes, **({} if task is None else {"task": task}))
     own_task = read_target_facts(wrapped).task
     is_text, is_output = own_task == "text", own_task in OUTPUT_TASKS
+    if isinstance(wrapped, ReleasedTable):
+        wrapped, population = add_population(wrapped, population), None
     # A scikit-learn model knows its classes by name, in which labels may be given
     lookup = None if is_text or is_output else read_class_names(wrapped)
-    if is_output:
+    if isinstance(wrapped, ReleasedTable):
+        subject = make_table_subject(wrapped, members, non_members, unit=unit)
+    elif is_output:
         subject = make_output_subject(wrapped, members, non_members, unit=unit)
     elif is_text:
         subject = make_text_subject(
@@ -154,7 +164,10 @@ def audit(
                 others, x=match_records(others.x, subject.records.x, ("records", "population"))
             )
         own = None if design is None else np.asarray(design)
-        training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
+        maker = as_recipe(recipe)
+        if isinstance(wrapped, ReleasedTable):
+            maker = TableRecipe(maker, wrapped)
+        training = Training(maker, execution or Execution(), others, own, keep_weights)
     with load_view("open_progress")(progress) as report:
         return audit_subject(plan, subject, training=training, store=store, progress=report)
 
@@ -194,7 +207,8 @@ def make_signals_subject(signals: StoredSignals | StoredTokens) -> Subject:
         return make_token_subject(signals)
     if signals.signal in OUTPUT_SIGNALS:
         return make_stored_output_subject(signals, StoredTarget(signals))
-    return check_subject(order_signals(signals, StoredTarget(signals)))
+    subject = order_signals(signals, StoredTarget(signals))
+    return check_subject(drop_unmatched_records(subject))
 
 
 def complete_plan(

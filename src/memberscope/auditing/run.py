@@ -23,6 +23,7 @@ from memberscope.auditing.collect.measured_signals import TRANSFERRED
 from memberscope.auditing.collect.model_kind import describe_model
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.collect.reference_rules import select_reference_rules
+from memberscope.auditing.collect.stored_references import fit_plan_to_stored
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
@@ -87,8 +88,7 @@ def _audit_with_store(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
-    if subject.stored_references is not None:
-        plan = replace(plan, references=len(subject.stored_references.inside))
+    plan, subject = fit_plan_to_stored(plan, subject)
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)

@@ -200,6 +200,8 @@ def describe_threat(result: Result) -> str:
         "weights": "everything about the model",
         "prediction": "what the model predicts",
     }[threat.access]
+    if result.plan.task == "table":
+        return _describe_table_threat(result)
     budget = threat.query_budget
     asks = (
         "as many queries as it likes"
@@ -218,6 +220,17 @@ def describe_threat(result: Result) -> str:
         "knows the truth about some "
         f"other records{trains}, and who tries records of which "
         f"{format_percentage(threat.prior)} are members."
+    )
+
+
+def _describe_table_threat(result: Result) -> str:
+    """Describe in a sentence the adversary who is given a released table."""
+    made = count_references(result)
+    makes = f", who can generate {made} tables like it" if made else ""
+    return (
+        "An adversary who is given the released table and asks no model, who knows the truth about "
+        f"some other records{makes}, and who tries records of which "
+        f"{format_percentage(result.plan.threat.prior)} are members."
     )
 
 
@@ -241,6 +254,8 @@ FIDELITY_WORDS: dict[Task, FidelityWords] = {
     "multilabel": FidelityWords(
         "share of labels right", "correlation of that share", "distance of that share"
     ),
+    # Of a table the mean over records of one over one plus the distance to its closest row
+    "table": FidelityWords("nearness", "correlation of nearness", "nearness distance"),
 }
 
 
@@ -256,7 +271,8 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     own, others = found.train_accuracy, found.held_out_accuracy
     # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
-    target_gap = found.target_train_accuracy - found.target_held_out_accuracy
+    target_own, target_others = found.target_train_accuracy, found.target_held_out_accuracy
+    target_gap = None if target_own is None or target_others is None else target_own - target_others
     words = FIDELITY_WORDS[result.plan.task]
     return [
         (
@@ -266,12 +282,11 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
         ),
         (
             f"{words.right} on their own records",
-            f"{format_percentage(own)} (target {format_percentage(found.target_train_accuracy)})",
+            f"{format_percentage(own)} (target {format_percentage(target_own)})",
         ),
         (
             f"{words.right} on other records",
-            f"{format_percentage(others)} (target "
-            f"{format_percentage(found.target_held_out_accuracy)})",
+            f"{format_percentage(others)} (target {format_percentage(target_others)})",
         ),
         (
             f"{words.right} gap",

@@ -57,7 +57,7 @@ def run_output_reference_control(found: References, subject: Subject, confidence
     why = explain_untrained_models(found, least)
     if why is not None:
         return Control(False, why, details=details)
-    compared = _compare_output_references(found, subject, confidence)
+    compared = compare_output_references(found, subject, confidence)
     details |= {"target_gain": compared.target_gain, "reference_gain": compared.reference_gain}
     limits = {} if compared.gain is None else asdict(compared.gain)
     n_good = int(found.good.sum())
@@ -152,7 +152,7 @@ def _measure_own_quality(subject: Subject, outputs: Floats) -> Floats:
     return measure_output_quality(subject.target.signal, outputs, subject.records.y)
 
 
-def _compare_output_references(
+def compare_output_references(
     found: References, subject: Subject, confidence: float
 ) -> TrainingComparison:
     """Compare the references that learned with the target."""

@@ -293,8 +293,8 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     why = (
         f"{m - failed} reference models are right about {100 * inside:.3g}% of their own records and "
         f"{100 * outside:.3g}% of others, the audited model about "
-        f"{100 * fidelity.target_train_accuracy:.3g}% and "
-        f"{100 * fidelity.target_held_out_accuracy:.3g}%; on records new to both they agree with it "
+        f"{100 * float(right[subject.member].mean()):.3g}% and "
+        f"{100 * float(right[~subject.member].mean()):.3g}%; on records new to both they agree with it "
         f"in {100 * fidelity.agreement:.3g}%{left_out}."
     )
     return Control(True, why, details=details)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memberscope.auditing.collect.loss_references import (
+    mark_confident_models,
+    measure_loss_confidence,
+    measure_loss_fidelity,
+    run_loss_reference_control,
+)
 from memberscope.auditing.collect.output_references import (
     mark_fitted_models,
     measure_mean_quality,
@@ -18,6 +24,7 @@ from memberscope.auditing.collect.reference_models import (
     measure_target_accuracy,
     run_reference_control,
 )
+from memberscope.auditing.collect.table_references import run_table_reference_control
 from memberscope.auditing.collect.text_references import (
     mark_learned_models,
     measure_text_accuracy,
@@ -53,7 +60,16 @@ CLASSIFIERS = ReferenceRules(
 TEXTS = ReferenceRules(
     measure_text_accuracy, mark_learned_models, run_text_reference_control, measure_text_fidelity
 )
+LOSSES = ReferenceRules(
+    measure_loss_confidence,
+    mark_confident_models,
+    run_loss_reference_control,
+    measure_loss_fidelity,
+)
 
+TABLES = ReferenceRules(
+    measure_mean_quality, mark_fitted_models, run_table_reference_control, measure_output_fidelity
+)
 OUTPUTS = ReferenceRules(
     measure_mean_quality, mark_fitted_models, run_output_reference_control, measure_output_fidelity
 )
@@ -67,6 +83,10 @@ def select_reference_rules(target: Target) -> ReferenceRules:
     True
     """
     task = read_target_facts(target).task
+    if task == "table":
+        return TABLES
     if task in OUTPUT_TASKS:
         return OUTPUTS
-    return TEXTS if task == "text" else CLASSIFIERS
+    if task == "text":
+        return TEXTS
+    return LOSSES if target.signal == "loss" else CLASSIFIERS

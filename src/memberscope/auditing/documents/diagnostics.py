@@ -110,7 +110,7 @@ class ReferenceFidelity:
     """How like the target the reference models are, on records new to both.
 
     `agreement` is the share of equal top classes, and `calibration_distance` the difference in
-    overconfidence. Accuracies are null where no model converged.
+    overconfidence. Accuracies are null where no model converged, or none is known.
     """
 
     models: int
@@ -120,8 +120,8 @@ class ReferenceFidelity:
     records_in_no_model: int
     train_accuracy: float | None
     held_out_accuracy: float | None
-    target_train_accuracy: float
-    target_held_out_accuracy: float
+    target_train_accuracy: float | None
+    target_held_out_accuracy: float | None
     agreement: float
     calibration_distance: float
     method: str

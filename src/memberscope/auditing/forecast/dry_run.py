@@ -18,6 +18,7 @@ from memberscope.auditing.collect.reference_models import (
     fit_training,
 )
 from memberscope.auditing.collect.schedule import build_schedule
+from memberscope.auditing.collect.stored_references import fit_plan_to_stored
 from memberscope.auditing.collect.target_models import build_target_job
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan, fit_plan_to_task
@@ -108,6 +109,7 @@ def forecast_audit(
     """
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    plan, subject = fit_plan_to_stored(plan, subject)
     require_named_units(plan.unit, subject)
     every = len(subject.member)
     subject, kept = settle_units(subject, drop=plan.drop_overlap)

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope import _check
-from memberscope.auditing.subject.feature_matrix import build_feature_matrix, hash_feature_rows
+from memberscope.auditing.subject.feature_matrix import build_feature_matrix
 from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
     attach_unit,
     check_subject,
+    drop_unmatched_records,
     join_units,
     make_subject,
-    refuse_same_sides,
+    order_signals,
 )
 from memberscope.auditing.subject.unit_hints import (
     collect_columns,
@@ -101,29 +102,17 @@ def make_stored_output_subject(signals: StoredSignals, target: Target) -> Subjec
     Raises:
         InputError: A side is empty, ids repeat, or true values do not fit the outputs.
     """
-    y = signals.labels
+    labels = signals.labels
     if target.signal == "label_probabilities":
-        y = read_true_values(y, "record", integer=True)
-    validate_truth(target.signal, y, target.n_classes)
-    n, answers = len(y), None
-    if signals.features is None:
-        answers = np.column_stack([signals.outputs, y]).astype(np.float64)
-        refuse_same_sides(hash_feature_rows(answers, np.zeros(n, np.int64)), signals.member)
-    records = Records(np.arange(n), y, signals.ids, dict(signals.groups), signals.unit)
-    notes = signals.notes
-    if signals.unit is None:
-        notes = (*notes, *describe_independence(signals.id_like))
-    notes = (*notes, *_describe_constant_outputs(y))
-    subject = Subject(
-        target,
-        add_value_group(records),
-        signals.member,
-        signals.features,
-        (signals.task,),
-        notes,
-        answers=None if answers is None else signals.outputs.astype(np.float64),
+        labels = read_true_values(labels, "record", integer=True)
+    validate_truth(target.signal, labels, target.n_classes)
+    subject = order_signals(replace(signals, labels=labels), target)
+    subject = replace(
+        subject,
+        records=add_value_group(subject.records),
+        notes=(*subject.notes, *_describe_constant_outputs(labels)),
     )
-    return check_subject(subject)
+    return check_subject(drop_unmatched_records(subject))
 
 
 def make_subject_by_task(

@@ -37,8 +37,16 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
+from memberscope.recipes import check_design
 from memberscope.signals import arrange_labels
-from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
+from memberscope.targets import (
+    ReferenceOutputs,
+    StoredSignals,
+    describe_dependent_design,
+    read_class_names,
+    refuse_other_records,
+    resolve_n_classes,
+)
 from memberscope.targets.tables import read_unit_names, stack_as_fitted
 from memberscope.texts import TextRecord, list_texts
 from memberscope.types import OUTPUT_SIGNALS, Bools, Floats, Ints, Records, Target
@@ -47,19 +55,9 @@ Pair = tuple[Any, Any]
 FEWEST_UNITS = (
     10  # a side; an interval over fewer clusters rests on a guess about their distribution
 )
+LEAST_SIDE = 2  # reference models with a record, and without it, from which a spread follows
+MOST_UNMATCHED = 0.1  # share of records that may be left out because they have fewer
 FEW_DIFFERENT = 10  # different records below which two sides may hold the same ones by chance
-
-
-@dataclass(frozen=True, eq=False)
-class StoredReferences:
-    """Reference models that were trained elsewhere.
-
-    `log_confidence` (m, n) is the mean log-probability of each record's tokens under each of them,
-    in nats, and `inside` (m, n) who was trained into which.
-    """
-
-    log_confidence: Floats
-    inside: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +83,7 @@ class Subject:
     copies: Bools | None = None
     answers: Floats | None = None
     texts: NDArray[Any] | None = None
-    stored_references: StoredReferences | None = None
+    stored_references: ReferenceOutputs | None = None
     dropped_units: tuple[int, int] = (0, 0)
 
     def list_texts(self) -> list[TextRecord] | None:
@@ -220,12 +218,56 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
     # Without the records, equal answers are the only sign that both sides are the same
     if signals.features is None:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
-        refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
+        codes = signals.labels
+        if signals.signal in OUTPUT_SIGNALS:
+            answers, codes = np.column_stack([answers, codes]), np.zeros(n, np.int64)
+        refuse_same_sides(hash_feature_rows(answers, codes), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = signals.classes or tuple(str(k) for k in range(target.n_classes))
+    if signals.signal in OUTPUT_SIGNALS:
+        names = (signals.task,)
     notes = () if signals.unit is not None else describe_independence(signals.id_like)
     notes = (*signals.notes, *notes)
-    return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
+    found = signals.references
+    if found is not None:
+        # Once more, since signals may be made in Python as well
+        refuse_other_records(found, signals.member, signals.outputs.reshape(n, -1).shape[1])
+        if signals.unit is not None:
+            check_design(found.inside, n, signals.unit)
+        told = describe_dependent_design(found.inside, signals.member)
+        notes = notes if told is None else (*notes, told)
+    return Subject(
+        target,
+        records,
+        signals.member,
+        signals.features,
+        names,
+        notes,
+        answers=answers,
+        stored_references=found,
+    )
+
+
+def drop_unmatched_records(subject: Subject) -> Subject:
+    """Leave out the few records of which stored references know one side only.
+
+    Models that were trained by coins leave some records to fewer than two models with or without
+    them. Which ones follows from the references alone, so that nothing is learned of membership.
+    """
+    found = subject.stored_references
+    if found is None or len(found) < 2 * LEAST_SIDE:
+        return subject
+    counts = found.inside.sum(axis=0)
+    keep = np.flatnonzero((counts >= LEAST_SIDE) & (counts <= len(found) - LEAST_SIDE))
+    n = len(subject.records)
+    # Where many lack them, attacks say so themselves; other records would be another audit
+    if len(keep) == n or n - len(keep) > MOST_UNMATCHED * n:
+        return subject
+    note = (
+        f"Left out {n - len(keep)} of {n} records that fewer than {LEAST_SIDE} reference models were "
+        "trained with, or without."
+    )
+    return replace(take_records(subject, keep), notes=(*subject.notes, note))
 
 
 def check_subject(subject: Subject) -> Subject:
@@ -405,7 +447,7 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
     answers = None if subject.answers is None else subject.answers[keep]
     stored = subject.stored_references
     if stored is not None:
-        stored = StoredReferences(stored.log_confidence[:, keep], stored.inside[:, keep])
+        stored = stored.take(keep)
     return replace(
         subject,
         records=chosen,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.auditing.subject.subject import (
-    StoredReferences,
     Subject,
     attach_unit,
     check_subject,
@@ -21,7 +20,7 @@ from memberscope.auditing.subject.text_hashes import hash_texts, normalise_text,
 from memberscope.auditing.subject.unit_hints import describe_independence, find_id_like_columns
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
-from memberscope.targets import StoredTokens, StoredTokenTarget
+from memberscope.targets import ReferenceOutputs, StoredTokens, StoredTokenTarget
 from memberscope.texts import Chat, Completion, TextRecord, read_scored_text
 from memberscope.types import Ints, Records, Target
 
@@ -87,7 +86,7 @@ def make_token_subject(stored: StoredTokens) -> Subject:
     )
     references = None
     if stored.reference_log_confidence is not None and stored.inside is not None:
-        references = StoredReferences(stored.reference_log_confidence, stored.inside)
+        references = ReferenceOutputs(-stored.reference_log_confidence, stored.inside)
     notes = stored.notes
     if records.unit is None:
         notes = (*notes, *describe_independence(find_id_like_columns(records.groups)))

@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from memberscope.types import Records, Target
 
 
-def build_table_layout(options: Options, target: Target) -> TableLayout:
-    """Say which columns of the user's tables are what, by the options and the model."""
+def build_table_layout(options: Options, target: Target | None) -> TableLayout:
+    """Say which columns of the user's tables are what, by the options and the model if any."""
     from memberscope.facts import read_target_facts
     from memberscope.frames import list_target_columns, read_kinds
     from memberscope.targets import TableLayout
     from memberscope.targets.tables import find_fitted_columns, is_text_model
     from memberscope.types import OUTPUT_TASKS
 
-    fitted = list_target_columns(target)
-    facts = read_target_facts(target)
+    fitted = () if target is None else list_target_columns(target)
+    known = {} if target is None else find_fitted_columns(target)
+    facts = None if target is None else read_target_facts(target)
     return TableLayout(
         options.label or LABEL,
         options.id,
@@ -31,9 +32,9 @@ def build_table_layout(options: Options, target: Target) -> TableLayout:
         fitted,
         options.features or (),
         options.unit,
-        {**find_fitted_columns(target), **read_kinds(options.types or ())},
-        takes_text=not fitted and is_text_model(facts.estimator),
-        real=facts.task in OUTPUT_TASKS,
+        {**known, **read_kinds(options.types or ())},
+        takes_text=not fitted and is_text_model(None if facts is None else facts.estimator),
+        real=facts is not None and facts.task in OUTPUT_TASKS,
     )
 
 

@@ -21,6 +21,6 @@ def select_observer(task: Task) -> Observer:
     >>> select_observer("text").__name__, select_observer("forecast").__name__
     ('observe_text_signals', 'observe_output_signals')
     """
-    if task in OUTPUT_TASKS:
+    if task in OUTPUT_TASKS or task == "table":
         return observe_output_signals
     return observe_text_signals if task == "text" else observe_signals

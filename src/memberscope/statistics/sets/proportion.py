@@ -156,9 +156,11 @@ def estimate_share(
     held = shares[np.abs(mean - shares * tpr - (1 - shares) * fpr) <= reach]
     raw = (mean - fpr) / (tpr - fpr) if tpr > fpr else float("nan")
     value = min(max(raw, 0.0), 1.0) if tpr > fpr else None
-    # No share fits: the nearest is given, and said not to fit
-    ends = [value, value] if not len(held) else [float(held[0]), float(held[-1])]
-    low, high = (0.0, 1.0) if value is None else (min(ends[0], value), max(ends[1], value))  # type: ignore[type-var]
+    low, high = 0.0, 1.0
+    if value is not None:
+        # No share fits: the nearest is given, and said not to fit
+        ends = [value, value] if not len(held) else [float(held[0]), float(held[-1])]
+        low, high = min(ends[0], value), max(ends[1], value)
     return ShareEstimate(
         value,
         low,

@@ -13,6 +13,7 @@ from memberscope.targets.tables.records import (
     is_numeric_column,
     read_pair,
     read_tables,
+    spell_column,
 )
 from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
 from memberscope.targets.tables.text import read_words
@@ -37,6 +38,7 @@ __all__ = [
     "read_tables",
     "read_unit_names",
     "read_words",
+    "spell_column",
     "split_column_names",
     "stack_as_fitted",
 ]

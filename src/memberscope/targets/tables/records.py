@@ -289,10 +289,10 @@ def build_pair(
                 # In the first file's order on both sides: models of plain arrays go by position
                 x=build_model_inputs(table, names[0], path, numeric=numeric, layout=layout),
                 y=y,
-                ids=_spell_column(table[layout.id_column])
+                ids=spell_column(table[layout.id_column])
                 if layout.id_column
                 else _number_ids(prefix, len(y)),
-                groups={group: _spell_column(table[group]) for group in layout.groups},
+                groups={group: spell_column(table[group]) for group in layout.groups},
                 unit=read_unit_names(_as_plain_array(table[layout.unit]), layout.unit, path)
                 if layout.unit
                 else None,
@@ -348,10 +348,10 @@ def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
             f"{int(missing.sum())} records, the first in row {int(np.argmax(missing)) + 1}. Leave "
             "these records out."
         )
-    return _spell_column(column)
+    return spell_column(column)
 
 
-def _spell_column(column: Any) -> NDArray[np.str_]:
+def spell_column(column: Any) -> NDArray[np.str_]:
     """Write the values (n,) of a column as words, whole numbers without a point."""
     values = np.asarray(column)
     # Whole numbers have nothing missing and no point, so that numpy can write them at once

@@ -40,7 +40,15 @@ class ModelOptions:
     )
     signals: str | None = add_key(
         "target",
-        "A .csv, .npz or .parquet table of signals, in place of `model` or `url`.",
+        "A .csv, .npz, .safetensors or .parquet file of signals, or a folder with those of "
+        "reference models too, in place of `model` or `url`.",
+        verbs=AUDIT,
+        panel=FIRST,
+        is_path=True,
+    )
+    released: str | None = add_key(
+        "target",
+        "A table that was made from the members, such as synthetic records, in place of a model.",
         verbs=AUDIT,
         panel=FIRST,
         is_path=True,
@@ -249,6 +257,34 @@ class ModelOptions:
         "data",
         "The column of a signals table that says which records were members.",
         "member",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    number: str | None = add_key(
+        "data",
+        "The column of one number a record (and reference model) to audit, beside `signals`.",
+        "none",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    higher: str | None = add_key(
+        "data",
+        'Of whom `number` is higher: "member" or "non_member".',
+        "member",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    signals_layout: str | None = add_key(
+        "data",
+        'Which tool wrote the folder of `signals`: "lira", "privacy-meter" or "leakpro".',
+        "as its files say",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    signals_model: str | None = add_key(
+        "data",
+        "The model of that folder to audit, by its name or number; the others are references.",
+        "the one that the tool audits",
         verbs=AUDIT,
         panel=COLUMNS,
     )
