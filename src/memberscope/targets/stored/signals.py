@@ -111,7 +111,7 @@ def read_signals(
     higher: str | None = None,
     layout: str | None = None,
     model: str | None = None,
-    task: Task | None = None,
+    task: str | None = None,
 ) -> StoredSignals:
     """Read signals from a `.csv`, `.npz`, `.safetensors` or `.parquet` file, or a folder of these.
 
