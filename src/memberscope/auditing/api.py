@@ -17,7 +17,11 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
-from memberscope.auditing.subject.outputs import make_output_records, make_output_subject
+from memberscope.auditing.subject.outputs import (
+    make_output_records,
+    make_output_subject,
+    make_stored_output_subject,
+)
 from memberscope.auditing.subject.released import add_population, make_table_subject
 from memberscope.auditing.subject.subject import (
     Pair,
@@ -43,7 +47,7 @@ from memberscope.targets import (
     read_class_names,
     wrap,
 )
-from memberscope.types import OUTPUT_TASKS, Records, Task, ThreatModel
+from memberscope.types import OUTPUT_SIGNALS, OUTPUT_TASKS, Records, Task, ThreatModel
 
 
 def audit(
@@ -201,6 +205,8 @@ def make_signals_subject(signals: StoredSignals | StoredTokens) -> Subject:
     """
     if isinstance(signals, StoredTokens):
         return make_token_subject(signals)
+    if signals.signal in OUTPUT_SIGNALS:
+        return make_stored_output_subject(signals, StoredTarget(signals))
     subject = order_signals(signals, StoredTarget(signals))
     return check_subject(drop_unmatched_records(subject))
 

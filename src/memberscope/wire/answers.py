@@ -15,6 +15,8 @@ from memberscope.types import Floats, Ints
 from memberscope.wire.json_path import describe_json
 
 Level = Literal["labels", "probabilities", "logits"]
+# Of models without classes an answer is numbers: predicted ones, or one for each of several labels
+Content = Level | Literal["numbers"]
 # Keys of an object that servers give a class's name by
 NAMES = ("label", "class", "name")
 # `score:place` or `score:place:name`, of bounded length
@@ -30,19 +32,19 @@ class DeclaredOutputs:
     It has their `level`, and the classes by `names`, in the server's order, or by their number `n`.
 
     With `top_k` the server tells only so many classes of a record; the others are hidden, which is
-    NaN here.
+    NaN here. Where answers are `numbers`, `n` counts these, and `names` are those of labels.
 
     >>> DeclaredOutputs(names=("b", "a")).classes, DeclaredOutputs(names=("1", "0")).classes
     (('b', 'a'), ('0', '1'))
     """
 
-    level: Level = "probabilities"
+    level: Content = "probabilities"
     names: tuple[str, ...] | None = None
     n: int | None = None
     top_k: int | None = None
 
     def __post_init__(self) -> None:
-        if self.level not in ("labels", "probabilities", "logits"):
+        if self.level not in ("labels", "probabilities", "logits", "numbers"):
             raise InputError(
                 f"Expected outputs labels, probabilities or logits, got {self.level!r}. Say what "
                 "one answer holds."
@@ -59,7 +61,7 @@ class DeclaredOutputs:
                 f"Expected {len(self.names)} classes as named, got n_classes {self.n}. Leave out "
                 "--n-classes."
             )
-        if self.n is not None and self.n < 2:
+        if self.n is not None and self.n < (1 if self.level == "numbers" else 2):
             raise InputError(
                 f"Expected at least two classes, got {self.n}. Give --n-classes 2 or more."
             )
@@ -159,6 +161,8 @@ def parse_outputs(answers: Any, declared: DeclaredOutputs) -> Floats:
     )
     if declared.level == "labels":
         return _parse_labels(listed, declared)
+    if declared.level == "numbers":
+        return _parse_numbers(listed, declared)
     # The first answer tells the form; another form later on is an error
     if len(listed) and _is_classification_answer(listed[0]):
         listed = [[_parse_class_score(text, declared) for text in answer] for answer in listed]
@@ -314,6 +318,37 @@ def _parse_score_lists(answers: Any, declared: DeclaredOutputs) -> Floats:
         )
     # Copied only where the order differs
     return values if declared.straight else values[:, declared.columns]
+
+
+def _parse_numbers(answers: Any, declared: DeclaredOutputs) -> Floats:
+    """Read predicted numbers (n, d), whatever dimensions follow the first; objects by their keys.
+
+    Raises:
+        TargetError: They are not finite numbers, or not as many as declared.
+    """
+    if len(answers) and _has_class_names(answers[0]) and declared.names is not None:
+        return _parse_named_scores(answers, declared)
+    if len(answers) and isinstance(answers[0], Mapping):
+        keys = list(answers[0])
+        odd = next(
+            (one for one in answers if not isinstance(one, Mapping) or set(one) != set(keys)), None
+        )
+        if odd is not None:
+            raise TargetError(
+                f"Expected the numbers {', '.join(map(str, keys[:6]))} of each record, got "
+                f"{describe_json(odd)}. Look at one answer and correct --answer."
+            )
+        answers = [[one[key] for key in keys] for one in answers]
+    found = _parse_finite_numbers(answers)
+    values: Floats = (
+        found.reshape(len(found), -1) if found.size else found.reshape(0, declared.n or 1)
+    )
+    if declared.n is not None and values.shape[1] != declared.n:
+        raise TargetError(
+            f"Expected {declared.n} numbers a record, got {values.shape[1]}. Check --label, "
+            "--n-classes and --answer."
+        )
+    return values
 
 
 def _parse_finite_numbers(values: Any) -> Floats:

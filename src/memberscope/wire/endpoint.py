@@ -27,7 +27,9 @@ class Endpoint(ServerConnection):
 
     `classes` are the class names in the order of the server's scores. `timeout` is the seconds one
     request may take in all. `answer` is the output's name (v2) or the path to the answers (mlflow,
-    json); `columns` are the names of the features.
+    json); `columns` are the names of the features. Of another `task` than classification an answer
+    is numbers, of which `n_classes` says how many; of several labels `outputs` says whether they
+    are probabilities or logits.
 
     >>> Endpoint("http://localhost:8080", model_name="iris", n_classes=3).serving.address("http://localhost:8080")
     'http://localhost:8080/v2/models/iris/infer'
@@ -41,6 +43,7 @@ class Endpoint(ServerConnection):
     n_classes: int | None = None
     top_k: int | None = None
     columns: tuple[str, ...] = ()
+    task: Literal["classification", "regression", "multilabel", "forecast"] = "classification"
 
     decisive: ClassVar[tuple[str, ...]] = (
         "url",
@@ -62,6 +65,16 @@ class Endpoint(ServerConnection):
             raise InputError(
                 f"Expected the protocol v2, mlflow or json, got {self.protocol!r}. Choose one "
                 "of them with --protocol."
+            )
+        if self.task not in ("classification", "regression", "multilabel", "forecast"):
+            raise InputError(
+                f"Expected task classification, regression, multilabel or forecast, got "
+                f"{self.task!r}. Say with --task what the model does."
+            )
+        if self.task in ("regression", "forecast") and (self.classes or self.top_k):
+            raise InputError(
+                f"Expected no classes of a model for {self.task}, got some. Leave out --classes and "
+                "--top-k."
             )
         # Building them finds what does not fit
         _ = self.serving, self.declared
@@ -110,7 +123,16 @@ class Endpoint(ServerConnection):
     @property
     def declared(self) -> DeclaredOutputs:
         """Declaration of the answers."""
+        if self.task != "classification":
+            return DeclaredOutputs("numbers", self.classes, self.n_classes)
         return DeclaredOutputs(self.outputs, self.classes, self.n_classes, self.top_k)
+
+    @property
+    def identity(self) -> str:
+        """Hash of all that decides an answer as it is read."""
+        own = super().identity
+        # Ledgers of classifiers keep their keys
+        return own if self.task == "classification" else f"{own} {self.task}"
 
     @property
     def rows_a_request(self) -> int:

@@ -16,8 +16,10 @@ from memberscope.auditing.subject.subject import (
     Subject,
     attach_unit,
     check_subject,
+    drop_unmatched_records,
     join_units,
     make_subject,
+    order_signals,
 )
 from memberscope.auditing.subject.unit_hints import (
     collect_columns,
@@ -28,7 +30,7 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import count_rows, is_frame, read_dataset, read_inputs
 from memberscope.signals import validate_truth
-from memberscope.targets import resolve_n_classes
+from memberscope.targets import StoredSignals, resolve_n_classes
 from memberscope.targets.tables import stack_as_fitted
 from memberscope.types import OUTPUT_SIGNALS, Records, Target
 
@@ -90,6 +92,27 @@ def make_output_subject(
     notes = (*notes, *facts.notes, *_describe_constant_outputs(y))
     member = np.arange(len(ids)) < len(inside)
     return check_subject(Subject(target, records, member, features, (facts.task,), notes))
+
+
+def make_stored_output_subject(signals: StoredSignals, target: Target) -> Subject:
+    """Make a subject of stored predictions, or of stored probabilities of several labels.
+
+    The model is asked by row number.
+
+    Raises:
+        InputError: A side is empty, ids repeat, or true values do not fit the outputs.
+    """
+    labels = signals.labels
+    if target.signal == "label_probabilities":
+        labels = read_true_values(labels, "record", integer=True)
+    validate_truth(target.signal, labels, target.n_classes)
+    subject = order_signals(replace(signals, labels=labels), target)
+    subject = replace(
+        subject,
+        records=add_value_group(subject.records),
+        notes=(*subject.notes, *_describe_constant_outputs(labels)),
+    )
+    return check_subject(drop_unmatched_records(subject))
 
 
 def make_subject_by_task(

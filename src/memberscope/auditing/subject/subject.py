@@ -218,9 +218,14 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
     # Without the records, equal answers are the only sign that both sides are the same
     if signals.features is None:
         answers = signals.outputs.reshape(n, -1).astype(np.float64)
-        refuse_same_sides(hash_feature_rows(answers, signals.labels), signals.member)
+        codes = signals.labels
+        if signals.signal in OUTPUT_SIGNALS:
+            answers, codes = np.column_stack([answers, codes]), np.zeros(n, np.int64)
+        refuse_same_sides(hash_feature_rows(answers, codes), signals.member)
     records = Records(np.arange(n), signals.labels, signals.ids, dict(signals.groups), signals.unit)
     names = signals.classes or tuple(str(k) for k in range(target.n_classes))
+    if signals.signal in OUTPUT_SIGNALS:
+        names = (signals.task,)
     notes = () if signals.unit is not None else describe_independence(signals.id_like)
     notes = (*signals.notes, *notes)
     found = signals.references

@@ -249,6 +249,7 @@ def build_subject(options: Options) -> Subject:
                 higher=options.higher,
                 layout=options.signals_layout,
                 model=options.signals_model,
+                task=options.task,
             )
         )
     if not ((options.model or options.url) and options.members and options.non_members):

@@ -60,12 +60,24 @@ def build_endpoint_target(options: Options) -> LoadedTarget:
     said = _list_said(options)
     if options.classes is not None:
         said["classes"] = tuple(str(name) for name in options.classes)
-    if options.classes is None and options.n_classes is None:
+    if options.task not in (None, "classification"):
+        said["task"] = options.task
+        said["n_classes"] = options.n_classes or _count_true_columns(options)
+    elif options.classes is None and options.n_classes is None:
         said["n_classes"] = _count_classes_in_records(options)
     endpoint = Endpoint(**said)
     ledger = choose_out_folder(options, "audit") / "ledger.sqlite"
     target = HttpTarget(endpoint, ledger=ledger, query_budget=options.query_budget)
     return LoadedTarget(target, (_describe_asking(endpoint),))
+
+
+def _count_true_columns(options: Options) -> int | None:
+    """Count the columns of true values, where they say how many numbers an answer has."""
+    from memberscope.targets.tables import split_column_names
+
+    # An array, and windows, may hold several numbers under one name
+    names = split_column_names(options.label or "", ())
+    return len(names) if len(names) > 1 and options.window is None else None
 
 
 def _list_said(options: Options) -> dict[str, Any]:

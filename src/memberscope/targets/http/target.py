@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from memberscope.errors import InputError, TargetError
+from memberscope.targets.answers.real_outputs import find_task_signal
 from memberscope.targets.http.event_loop_thread import EventLoopThread
 from memberscope.targets.http.ledger import Ledger, LedgerQuery, QuerySpending
 from memberscope.targets.http.pipeline import (
@@ -29,7 +31,7 @@ from memberscope.targets.http.pipeline import (
     SendingLimits,
 )
 from memberscope.targets.http.transport import NoBooking, Sender, ServerReply, strip_url
-from memberscope.types import Access, Floats, Signal
+from memberscope.types import OUTPUT_TASKS, Access, Floats, Signal, Task
 from memberscope.wire import (
     Batch,
     Endpoint,
@@ -86,8 +88,14 @@ class HttpTarget:
         self.told: Callable[[int], None] | None = None
         self.classes = endpoint.declared.classes
         self.columns = endpoint.columns
+        self.task: Task = endpoint.task
         self.signal: Signal = endpoint.outputs
         self.access = LEVELS[endpoint.outputs]
+        if self.task in OUTPUT_TASKS:
+            self.signal, self.access = find_task_signal(self.task), Access.PREDICTION
+            self.classes = None
+            # Without a declaration the records' true values say how many numbers an answer has
+            self.known_classes = endpoint.declared.n_classes
         # Only the highest scores come back, the others are NaN
         self.hides = endpoint.top_k is not None
         self.restriction = None if endpoint.top_k is None else f"top:{endpoint.top_k}"
@@ -111,12 +119,16 @@ class HttpTarget:
         Raises:
             InputError: Neither gives it.
         """
-        declared = self.endpoint.declared.n_classes
+        declared = getattr(self, "known_classes", None) or self.endpoint.declared.n_classes
         # The only protocol whose metadata gives the shape of the outputs
         if declared is None and isinstance(self._serving, OpenInference):
             self._started()
             declared = count_metadata_classes(
                 self._metadata, self.endpoint.answer, self.endpoint.outputs
+            )
+        if declared is None and self.task in OUTPUT_TASKS:
+            raise InputError(
+                "Expected the number of outputs of an endpoint, got none. Give --n-classes."
             )
         if declared is None:
             raise InputError(
@@ -268,7 +280,10 @@ class HttpTarget:
         self._understood = self._understood or bool(parts)
         # Also with no rows at all, where numpy could not tell the width
         width = 1 if self.signal == "labels" else self.endpoint.declared.n_classes or self.n_classes
-        return np.array(rows, dtype=np.float64).reshape(len(rows), width)
+        found = np.array(rows, dtype=np.float64).reshape(len(rows), width)
+        # The ledger keeps what the server said
+        logits = self.task == "multilabel" and self.endpoint.outputs == "logits"
+        return np.asarray(expit(found), np.float64) if logits else found
 
     def _read(self, body: bytes, n: int) -> Floats:
         """Read the outputs (n, k) in an answer.

@@ -22,6 +22,7 @@ from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
 from memberscope.targets.frameworks.sklearn_outputs import SklearnOutputsTarget
+from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.tasks import CAUSAL, MASKED, choose_task
 from memberscope.targets.texts import CausalLMTarget, MaskedLMTarget, find_local_tokenizer
 from memberscope.targets.torch_modules.target import TorchTarget
@@ -170,7 +171,14 @@ def rebuild_torch_target(
 
 
 # Targets that learn their number of classes or outputs from the first answer
-LATE = (TorchTarget, SklearnOutputsTarget, FunctionOutputsTarget)
+LATE = (
+    TorchTarget,
+    SklearnOutputsTarget,
+    FunctionOutputsTarget,
+    KerasTarget,
+    OnnxTarget,
+    HttpTarget,
+)
 
 
 def _build_target(
@@ -303,13 +311,16 @@ def resolve_n_classes(target: Target, x: Any, n_classes: int) -> Target:
     """Let the target find out what it returns and its number of classes, if it does not know.
 
     Answers to some of the records `x` show it for a torch module; for others the answer to the
-    first record does, or where answers are labels alone, the records' own `n_classes`.
+    first record does, or where answers are labels alone or cost something, the records' own
+    `n_classes`.
     """
     find = read_target_facts(target).find_outputs
     if find is not None and x is not None:
         find(x, n_classes=n_classes)
     if read_target_facts(target).lacks_class_count:
-        if target.signal == "labels":
+        # A query of a server costs; its answers are compared with that number
+        costly = target.signal in OUTPUT_SIGNALS and read_target_facts(target).costly
+        if target.signal == "labels" or costly:
             # Labels do not show how many classes there are
             target.known_classes = n_classes  # type: ignore[attr-defined]
         else:

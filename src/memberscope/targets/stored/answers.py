@@ -212,7 +212,8 @@ def _no_answers(columns: Columns, path: str | Path) -> str:
         return (
             f"{start}the one column {lone}, whose meaning is open. Name it p1 if it is the "
             "probability of class 1 of two, z1 if it is "
-            f"that class's logit, or loss if it is lower for records that the model knows."
+            f"that class's logit, or loss if it is lower for records that the model knows; give "
+            "--task regression if it is a predicted number."
         )
     return f"{start}{list_names(columns)}. Name the columns so, or after the classes, such as p_cat and p_dog."
 

@@ -63,12 +63,12 @@ class Answers:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Each record's class as a position (n,), and how labels were read.
+    """Each record's class as a position (n,), or its true values (n, d), and how they were read.
 
     `names` are the names of the classes if they have any.
     """
 
-    codes: Ints
+    codes: NDArray[Any]
     names: tuple[str, ...] | None = None
     note: str | None = None
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError
+from memberscope.targets.answers.real_outputs import parse_task
 from memberscope.targets.stored.answers import find_answers, is_answer
 from memberscope.targets.stored.labels import (
     Answers,
@@ -27,6 +28,7 @@ from memberscope.targets.stored.labels import (
 )
 from memberscope.targets.stored.layouts import find_layout, read_layout
 from memberscope.targets.stored.named_outputs import NamedColumns, name_outputs
+from memberscope.targets.stored.real_outputs import find_real_outputs
 from memberscope.targets.stored.references import (
     ReferenceOutputs,
     SignalArrays,
@@ -36,12 +38,14 @@ from memberscope.targets.stored.references import (
 )
 from memberscope.targets.tables.columns import convert_to_numbers, read_unit_names
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
-from memberscope.types import Access, Bools, Floats, Ints, Signal
+from memberscope.types import OUTPUT_TASKS, Access, Bools, Floats, Signal, Task
 
 
 @dataclass(frozen=True, eq=False)
 class StoredSignals:
     """Signals table: `outputs` (n, k) of kind `signal`, `labels` (n,) and `member` (n,).
+
+    Beside predicted numbers, and beside several labels, `labels` (n, d) are the true values.
 
     It has `ids` (n,), groups and features too. `unit` (n,) names the person or document that each
     record belongs to; `id_like` are columns that look like such names. `classes` names the classes
@@ -51,7 +55,7 @@ class StoredSignals:
 
     signal: Signal
     outputs: Floats
-    labels: Ints
+    labels: NDArray[Any]
     member: Bools
     ids: NDArray[np.str_]
     groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
@@ -62,6 +66,7 @@ class StoredSignals:
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     references: ReferenceOutputs | None = None
+    task: Task = "classification"
 
 
 class StoredTarget:
@@ -76,7 +81,10 @@ class StoredTarget:
         Losses below zero, as of densities, are moved up to zero, which keeps their order.
         """
         self.signal: Signal = signals.signal
+        self.task: Task = signals.task
         self.access = Access.LOGITS if signals.signal == "logits" else Access.PROBABILITIES
+        if signals.task in OUTPUT_TASKS:
+            self.access = Access.PREDICTION
         width = signals.outputs.shape[1]
         self.n_classes = int(signals.labels.max()) + 1 if signals.signal == "loss" else width
         self.digest: str | None = signals.digest
@@ -103,6 +111,7 @@ def read_signals(
     higher: str | None = None,
     layout: str | None = None,
     model: str | None = None,
+    task: str | None = None,
 ) -> StoredSignals:
     """Read signals from a `.csv`, `.npz`, `.safetensors` or `.parquet` file, or a folder of these.
 
@@ -120,6 +129,9 @@ def read_signals(
     may also be in the `layout` of another tool (`lira`, `privacy-meter` or `leakpro`), of which
     `model` names the audited model.
 
+    Of a model with another `task` than classification the columns are member, y and prediction, or
+    y_0, y_1, … and prediction_0, prediction_1, …; `label` may name several columns, with commas.
+
     Raises:
         InputError: The file cannot be read, a column is missing, or a value is not usable; the
             message says which.
@@ -130,15 +142,25 @@ def read_signals(
         if chosen is None
         else read_layout(Path(path), chosen, model)
     )
-    named = name_outputs(source, number, higher, Path(path))
+    wanted = parse_task(task)
+    named = (
+        NamedColumns(dict(source.columns))
+        if wanted in OUTPUT_TASKS
+        else name_outputs(source, number, higher, Path(path))
+    )
     columns = named.columns
     lost, loss_note = find_column(columns, None, "loss", path)
     # From here on a loss has one name
     if lost not in (None, "loss"):
         columns = {"loss" if name == lost else name: column for name, column in columns.items()}
     who, who_note = find_column(columns, member, "member", path)
+    real = find_real_outputs(columns, label, wanted, path)
     # Losses can be compared without knowing the classes
-    what, what_note = find_column(columns, label, "label", path, optional="loss" in columns)
+    what, what_note = (
+        (None, None)
+        if real is not None
+        else find_column(columns, label, "label", path, optional="loss" in columns)
+    )
     # NPZ files often hold one value a record as (n, 1)
     columns = {
         name: column[:, 0] if _is_flat(column) and not is_answer(name) else column
@@ -148,15 +170,10 @@ def read_signals(
         _refuse_wide(columns.get(name or ""), name or "", path)
     # What has another role is no answer, unless its name says so
     taken = {who, what, unit, *groups, *features} - {None}
-    answers = find_answers(
-        {n: c for n, c in columns.items() if n not in taken or is_answer(n)},
-        columns.get(what or ""),
-        path,
-    )
-    labels = (
-        make_single_class(len(answers.values))
-        if what is None
-        else read_labels(columns[what], what, answers, path)
+    answers, labels = (
+        _read_classes(columns, taken, what, path)
+        if real is None
+        else (real.answers, Labels(real.truth))
     )
     flags = read_member(columns[who or ""], who or "", path)
     ids = columns.get("id", columns.get("ids"))
@@ -180,10 +197,12 @@ def read_signals(
             {
                 name: column
                 for name, column in columns.items()
-                if name not in (who, what, "id", "ids") and not is_answer(name)
+                if name not in (who, what, "id", "ids", *(real.columns if real else ()))
+                and not is_answer(name)
             }
         ),
         classes=labels.names,
+        task="classification" if real is None else real.task,
         notes=tuple(
             note
             for note in (
@@ -198,6 +217,24 @@ def read_signals(
         ),
         references=_build_references(source, named, answers, flags, path),
     )
+
+
+def _read_classes(
+    columns: Mapping[str, NDArray[Any]], taken: set[str | None], what: str | None, path: str | Path
+) -> tuple[Answers, Labels]:
+    """Read the answers about classes, and the labels in the column `what`, if there are any.
+
+    Raises:
+        InputError: They are not there, or do not fit together.
+    """
+    answers = find_answers(
+        {n: c for n, c in columns.items() if n not in taken or is_answer(n)},
+        columns.get(what or ""),
+        path,
+    )
+    if what is None:
+        return answers, make_single_class(len(answers.values))
+    return answers, read_labels(columns[what], what, answers, path)
 
 
 def _build_references(

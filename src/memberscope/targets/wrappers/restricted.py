@@ -10,11 +10,22 @@ from scipy.special import softmax
 
 from memberscope.errors import InputError, TargetError
 from memberscope.facts import read_target_facts
-from memberscope.types import Access, Floats, OutputDefence, Signal, Target
+from memberscope.types import (
+    OUTPUT_SIGNALS,
+    OUTPUT_TASKS,
+    Access,
+    Floats,
+    OutputDefence,
+    Signal,
+    Target,
+    Task,
+)
 
 
 class RestrictedTarget:
     """`target` seen through `defence`; classes that it hides are NaN.
+
+    A target of numbers, or of several labels, keeps its task and what its answers are called.
 
     >>> import numpy as np
     >>> from memberscope.targets import FunctionTarget
@@ -31,20 +42,23 @@ class RestrictedTarget:
         """Put `defence` in front of `target`.
 
         Raises:
-            InputError: The target does not return probabilities or logits.
+            InputError: The target returns labels or losses alone, or texts.
         """
-        if target.signal not in ("probabilities", "logits"):
+        if target.signal not in ("probabilities", "logits", *OUTPUT_SIGNALS):
             raise InputError(
                 f"Expected a target that returns probabilities or logits, got {target.signal}. Use "
                 "this target without the output defence."
             )
         self.target, self.defence = target, defence
+        facts = read_target_facts(target)
+        self.task: Task = facts.task
         self.signal: Signal = defence.signal
         self.access = Access.LABEL if defence.signal == "labels" else Access.PROBABILITIES
+        if target.signal in OUTPUT_SIGNALS:
+            self.signal, self.access = target.signal, Access.PREDICTION
         self.n_parameters = target.n_parameters
         # Read by the fleet, so that reference models are seen through the same defence
         self.restriction: str | None = defence.name
-        facts = read_target_facts(target)
         self.hides = defence.hides or facts.hides
         self.costly, self.stored, self.classes = facts.costly, facts.stored, facts.classes
 
@@ -52,6 +66,18 @@ class RestrictedTarget:
     def n_classes(self) -> int:
         """Number of classes."""
         return self.target.n_classes
+
+    @property
+    def known_classes(self) -> int | None:
+        """Number of outputs that the target knows, None before its first answer; 0 for classes."""
+        if self.task not in OUTPUT_TASKS:
+            return 0
+        known: int | None = getattr(self.target, "known_classes", 0)
+        return known
+
+    @known_classes.setter
+    def known_classes(self, n: int) -> None:
+        self.target.known_classes = n  # type: ignore[attr-defined]
 
     @property
     def reading(self) -> Any:
