@@ -109,7 +109,7 @@ def select_attacks(result: Result, arrays: AuditArrays) -> list[AttackScores]:
         for entry in arrays.scored
         if entry.declared
         and not entry.learned
-        and not (untrusted and sum(entry.needs.references))
+        and not (untrusted and any(entry.needs.references))
         and np.ptp(entry.scores) != 0
     ]
     if not found:
