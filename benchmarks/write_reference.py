@@ -19,7 +19,14 @@ from typing import Any, get_args
 
 import typer
 
-from memberscope.attacks import ATTACKS, TEXT_ATTACKS, VARIANTS, WHITE_BOX
+from memberscope.attacks import (
+    ATTACKS,
+    OUTPUT_ATTACKS,
+    TABLE_ATTACKS,
+    TEXT_ATTACKS,
+    VARIANTS,
+    WHITE_BOX,
+)
 from memberscope.cli.main import app
 from memberscope.guard.policy.config import GuardPolicy
 from memberscope.reports import explain
@@ -129,7 +136,8 @@ def list_families() -> dict[str, list[Any]]:
     """List the attacks by class, in the order in which they are declared."""
     found: dict[str, list[Any]] = {}
     # Some of texts are among the others too
-    for attack in dict.fromkeys((*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS)):
+    others = (*TEXT_ATTACKS, *OUTPUT_ATTACKS, *TABLE_ATTACKS)
+    for attack in dict.fromkeys((*ATTACKS, *WHITE_BOX, *VARIANTS, *others)):
         found.setdefault(type(attack).__name__, []).append(attack)
     return found
 
@@ -151,7 +159,9 @@ def describe_use(attack: Any) -> str:
         return "by default with white-box access" + (", on texts too" if of_texts else "")
     if attack in VARIANTS:
         return "where it is named" + ("; by default on texts" if of_texts else "")
-    return "by default on texts"
+    if attack in TABLE_ATTACKS:
+        return "by default on released tables"
+    return "by default on predictions" if attack in OUTPUT_ATTACKS else "by default on texts"
 
 
 def format_family(name: str, attacks: list[Any], notes: dict[str, str]) -> list[str]:

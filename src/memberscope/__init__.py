@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         load_policy,
         set_test,
     )
+    from memberscope.frames import cut_windows
     from memberscope.recipes import Execution
     from memberscope.reports import load, read_result, write_all
     from memberscope.signals import Store
@@ -62,6 +63,7 @@ _HOMES = {
     "TorchTarget": "memberscope.targets",
     "audit": "memberscope.auditing",
     "audit_signals": "memberscope.auditing",
+    "cut_windows": "memberscope.frames",
     "load": "memberscope.reports",
     "load_policy": "memberscope.auditing",
     "read_result": "memberscope.reports",
@@ -101,6 +103,7 @@ __all__ = [
     "audit",
     "audit_signals",
     "auditing",
+    "cut_windows",
     "defences",
     "load",
     "load_policy",

@@ -20,7 +20,7 @@ import numpy as np
 from memberscope.errors import InputError
 from memberscope.types import Bools, Recipe, Records, Target, Task
 
-ModelKind = Literal["boosted_trees", "forest", "tree", "linear", "neural_network"]
+ModelKind = Literal["boosted_trees", "forest", "tree", "linear", "neural_network", "generator"]
 
 
 def _convert_flag(value: Any) -> bool:
@@ -130,7 +130,7 @@ class TargetFacts:
         estimator: The fitted scikit-learn estimator behind the target. Columns, their kinds and
             categories are looked up in it.
         booster: The booster of LightGBM or XGBoost behind the target, which names categories.
-        model_kind: What the model is: boosted_trees, forest, tree, linear or neural_network. The
+        model_kind: What the model is: boosted_trees, forest, tree, linear, neural_network, or the generator of a table. The
             advice of a result fits it; of an `estimator` or a `booster` it is known anyway.
         inputs: The inputs of a model that takes each column by itself, with `name` and `dtype`.
         restriction: Name of the output defence that its answers went through already, such as

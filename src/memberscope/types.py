@@ -35,18 +35,35 @@ Measurement = Literal[
     "token_features",
     "generations",
 ]
-Task = Literal["classification", "text"]
+Task = Literal["classification", "text", "regression", "multilabel", "forecast", "table"]
+# Levels of access stand on one ladder for classes, one for texts, and one for real outputs
+Ladder = Literal["classification", "text", "outputs"]
 # What one answer can be, and then what takes more than one answer
 Signal = (
-    Literal["labels", "loss", "probabilities", "logits", "logit_confidence", "log_confidence"]
+    Literal[
+        "labels",
+        "loss",
+        "probabilities",
+        "logits",
+        "logit_confidence",
+        "log_confidence",
+        "prediction",
+        "label_probabilities",
+        "proximity",
+    ]
     | Measurement
 )
 # The signals that are one number a record
 OneNumber = Literal[
     "logit_confidence", "boundary", "noise", "augmentation", "gradient_norm", "influence"
 ]
+# Tasks of models that predict numbers, or several labels a record
+OUTPUT_TASKS: tuple[Task, ...] = ("regression", "multilabel", "forecast")
+# Whole answers of models with real outputs, or with several labels a record
+OUTPUT_SIGNALS: tuple[Signal, ...] = ("prediction", "label_probabilities", "proximity")
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
+Counted = Literal["records", "units", "records_ignoring_units"]
 Metric = Literal[
     "auc",
     "tpr",
@@ -69,13 +86,16 @@ class Access(IntEnum):
 
     Classifiers have the first four. Language models have a ladder of their own: texts that they
     generate, the most probable tokens while they do, the log-probabilities of tokens that the
-    adversary gives, the same over the whole vocabulary, and the weights. Levels of different
-    ladders do not compare.
+    adversary gives, the same over the whole vocabulary, and the weights. Models that predict
+    numbers or several labels have one level, the prediction. Levels of different ladders do not
+    compare.
 
     >>> Access.LABEL < Access.LOGITS
     True
     >>> Access.PROBABILITIES.word, Access.PROBABILITIES.at("text").word
     ('probabilities', 'token_probabilities')
+    >>> Access.PROBABILITIES.at("regression").word
+    'prediction'
     """
 
     # Numbered from the least to the most, so that levels compare
@@ -88,20 +108,27 @@ class Access(IntEnum):
     TOKEN_PROBABILITIES = 13
     VOCABULARY = 14
     WEIGHTS = 15
+    PREDICTION = 21
 
     @property
-    def task(self) -> Task:
-        """The task whose ladder the level belongs to."""
+    def ladder(self) -> Ladder:
+        """The ladder that the level stands on."""
+        if self == Access.PREDICTION:
+            return "outputs"
         return "classification" if self <= Access.WHITE_BOX else "text"
 
-    def at(self, task: Task) -> Access:
-        """Give the level of a task that corresponds to this one.
+    def at(self, task: Task | Ladder) -> Access:
+        """Give the level of a task, or of a ladder, that corresponds to this one.
 
         An attack on one number a record says the level of a classifier that shows it.
         """
-        if task == self.task:
+        wanted = get_ladder(task)
+        if wanted == self.ladder:
             return self
-        return TEXT_ACCESS[self] if task == "text" else CLASS_ACCESS[self]
+        if wanted == "outputs":
+            return Access.PREDICTION
+        base = CLASS_ACCESS.get(self, self)
+        return TEXT_ACCESS[base] if wanted == "text" else base
 
     @property
     def word(self) -> str:
@@ -116,8 +143,20 @@ TEXT_ACCESS = {
     Access.WHITE_BOX: Access.WEIGHTS,
 }
 CLASS_ACCESS = {text: level for level, text in TEXT_ACCESS.items()} | {
-    Access.TOP_TOKENS: Access.LABEL
+    Access.TOP_TOKENS: Access.LABEL,
+    Access.PREDICTION: Access.PROBABILITIES,
 }
+
+
+def get_ladder(task: Task | Ladder) -> Ladder:
+    """Get the ladder of access of a task.
+
+    >>> get_ladder("text"), get_ladder("forecast")
+    ('text', 'outputs')
+    """
+    if task == "classification" or task == "text":
+        return task
+    return "outputs"
 
 
 def list_access_levels(task: Task) -> tuple[Access, ...]:
@@ -126,7 +165,7 @@ def list_access_levels(task: Task) -> tuple[Access, ...]:
     >>> [access.word for access in list_access_levels("classification")]
     ['label', 'probabilities', 'logits', 'white_box']
     """
-    return tuple(access for access in Access if access.task == task)
+    return tuple(access for access in Access if access.ladder == get_ladder(task))
 
 
 def list_access_words() -> list[str]:
@@ -156,13 +195,15 @@ class Records:
     """The records of an audit; never part of a result.
 
     `x` is an array (n, ...), a data frame, or None when only stored signals are at hand; `y` (n,)
-    holds 0-based classes; `ids` (n,) are unique strings; each entry of `groups` is (n,) of strings.
+    holds 0-based classes, or (n,) or (n, d) the true numbers of a model with real outputs, or
+    (n, k) of 0 and 1 the labels of one with several; `ids` (n,) are unique strings; each entry of
+    `groups` is (n,) of strings.
     `unit` (n,) names the person or document that each record belongs to, None where each record
     stands for itself.
     """
 
     x: Any
-    y: Ints
+    y: NDArray[Any]
     ids: NDArray[np.str_]
     groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
     unit: NDArray[np.str_] | None = None
@@ -405,7 +446,8 @@ class Evidence:
 
     The truth appears only in `known`, where the threat model grants it.
 
-    `signal` says what `target` (n, views, d) holds; `labels` (n,) are true classes; `known` (n,) is
+    `signal` says what `target` (n, views, d) holds; `labels` (n,) are true classes, or (n, d) the
+    true numbers or labels of the signals `prediction` and `label_probabilities`; `known` (n,) is
     1 for a known member, 0 for a known non-member, -1 for a hidden record, and only hidden records
     are scored. `references` (m, n, views, d) is the same signal under m reference models and
     `inside` (m, n) who was trained into them. `features` is (n, f). `tokens` is what a language
@@ -414,7 +456,7 @@ class Evidence:
 
     signal: Signal
     target: NDArray[Any]
-    labels: Ints
+    labels: NDArray[Any]
     known: NDArray[np.int8]
     references: NDArray[Any] | None = None
     inside: Bools | None = None
@@ -440,7 +482,9 @@ class Evidence:
 class Attack(Protocol):
     """A frozen dataclass whose fields are its parameters.
 
-    It turns evidence into scores and does nothing else.
+    It turns evidence into scores and does nothing else. One whose scores are log likelihood ratios
+    may say so by an attribute `log_ratio` that is true: those of a person's records are then added,
+    where they would else be averaged.
     """
 
     @property
@@ -489,6 +533,8 @@ class Estimate:
     `threshold` tells whether the decision threshold was the best on these data (optimistic) or
     transferred from other records. `exploratory` is true for all numbers outside the policy's
     claims. Of the strongest of several attacks, `reached_by` names the one that reached the value.
+    `of` tells what is counted: records; units (people or documents), each with one score; or
+    records with their units ignored, whose limits are too narrow.
     """
 
     attack: str
@@ -511,6 +557,7 @@ class Estimate:
     exploratory: bool = True
     warning: str | None = None
     reached_by: str | None = None
+    of: Counted = "records"
 
     @property
     def reaching_attack(self) -> str:

@@ -313,7 +313,10 @@ def test_attacks_of_references_that_failed_are_left_out(with_targets):
         ({"margin": 1.5}, "Expected margin strictly between 0 and 1, got 1.5"),
         ({"significance": 5}, "Expected significance strictly between 0 and 1, got 5"),
         ({"seed": -1}, "Expected a seed of at least 0, got -1"),
-        ({"questions": ("Used",)}, "Expected the questions used, not_used, list, got 'Used'"),
+        (
+            {"questions": ("Used",)},
+            "Expected the questions used, not_used, share, list, near, got 'Used'",
+        ),
         ({"questions": ()}, "Expected at least one question"),
     ],
 )

@@ -139,7 +139,7 @@ def test_the_same_audit_gives_the_same_scores(leaky):
 def test_access_of_a_classifier_becomes_that_of_texts():
     for access in list_access_levels("classification"):
         fitted = fit_plan_to_task(Plan(threat=ThreatModel(access=access)), "text")
-        assert fitted.threat.access.task == "text"
+        assert fitted.threat.access.ladder == "text"
         assert fitted.threat.access.at("classification") == access
 
 

@@ -1,6 +1,6 @@
-"""What is no classification with one label a record is recognised first.
+"""The task of a model is recognised by its library's marks.
 
-With one true sentence whose advice works.
+What is not audited is refused with one true sentence whose advice works.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from memberscope.errors import InputError
 from memberscope.targets import FunctionTarget, SklearnTarget, wrap
 from memberscope.targets.tables.records import order_class_names
 from memberscope.targets.tasks import recognise_task, refuse_architectures
+from memberscope.types import Access
 
 RNG = np.random.default_rng(0)
 N = 120
@@ -42,7 +43,6 @@ VALUE = X[:, 0] + RNG.normal(size=N)
 CLASS = (VALUE > 0).astype(int)
 TWO = np.column_stack([CLASS, X[:, 1] > 0]).astype(int)
 MANY = np.column_stack([CLASS + (X[:, 2] > 1), X[:, 1] > 0]).astype(int)
-REGRESSION = "Regression is not audited yet; audit its loss a record as stored signals"
 
 
 class SurvivalForest:
@@ -59,33 +59,75 @@ class SurvivalForest:
         return x
 
 
+FEW = {"n_estimators": 2}
+OUTPUTS = [
+    (ensemble.RandomForestRegressor(3), VALUE, "regression", 1),
+    (ensemble.RandomForestRegressor(3), X[:, :3], "regression", 3),
+    (ensemble.HistGradientBoostingRegressor(max_iter=2), VALUE, "regression", 1),
+    (make_pipeline(StandardScaler(), linear_model.Ridge()), VALUE, "regression", 1),
+    (GridSearchCV(make_pipeline(linear_model.Ridge()), {"ridge__alpha": [1, 2]}, cv=2), VALUE, "regression", 1),
+    (GridSearchCV(svm.SVR(), {"C": [1]}), VALUE, "regression", 1),
+    (TransformedTargetRegressor(linear_model.Ridge()), VALUE, "regression", 1),
+    (multioutput.MultiOutputRegressor(svm.SVR()), X[:, :2], "regression", 2),
+    (ensemble.RandomForestClassifier(3), TWO, "multilabel", 2),
+    (KNeighborsClassifier(), TWO, "multilabel", 2),
+    (neural_network.MLPClassifier((2,), tol=1.0), TWO, "multilabel", 2),
+    (linear_model.RidgeClassifier(), TWO, "multilabel", 2),
+    (multiclass.OneVsRestClassifier(svm.SVC()), TWO, "multilabel", 2),
+    (multiclass.OneVsRestClassifier(linear_model.LogisticRegression()), TWO, "multilabel", 2),
+    (make_pipeline(tree.DecisionTreeClassifier()), TWO, "multilabel", 2),
+    (multioutput.MultiOutputClassifier(linear_model.LogisticRegression()), TWO, "multilabel", 2),
+    (multioutput.ClassifierChain(linear_model.LogisticRegression()), TWO, "multilabel", 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "y", "task", "width"), OUTPUTS, ids=lambda v: type(v).__name__)
+def test_numbers_and_several_labels_are_wrapped_as_such(model, y, task, width):
+    target = wrap(model.fit(X, y))
+    outputs = target.query(X)
+    assert (target.task, target.access) == (task, Access.PREDICTION)
+    assert outputs.shape == (N, width) == (N, target.n_classes) and outputs.dtype == np.float64
+    # A search holds functions, which have no hash
+    assert (target.digest is None) == isinstance(model, GridSearchCV)
+    assert target.digest == wrap(model).digest
+    np.testing.assert_allclose(target.query(X[5:6]), outputs[5:6], atol=1e-9)
+    if task == "multilabel":
+        assert outputs.min() >= 0 and outputs.max() <= 1
+        # The second column of each label's classes, in the order of the labels
+        assert ((outputs >= 0.5) == (model.predict(X) == 1)).mean() > 0.98
+        with pytest.raises(InputError, match=r'^Expected a model for task="regression", got the m'):
+            wrap(model, task="regression")
+        with pytest.raises(InputError, match="one label a record"):
+            SklearnTarget(model)
+        return
+    np.testing.assert_allclose(outputs, model.predict(X).reshape(N, -1))
+    assert wrap(model, task="forecast").task == "forecast"
+    for other in ("multilabel", "classification"):
+        with pytest.raises(InputError, match=rf'task="{other}", got the regressor .* task="regr'):
+            wrap(model, task=other)
+
+
+def test_a_binary_classifier_is_a_model_of_one_label_where_that_is_asked():
+    model = linear_model.LogisticRegression().fit(X, CLASS)
+    one = wrap(model, task="multilabel").query(X)
+    np.testing.assert_array_equal(one, model.predict_proba(X)[:, 1:])
+    with pytest.raises(InputError, match=r'task="regression", got the classifier LogisticRegr'):
+        wrap(model, task="regression")
+    with pytest.raises(InputError, match="Expected task classification, regression"):
+        wrap(model, task="ranking")
+    words = ensemble.RandomForestClassifier(2).fit(X, np.array(["no", "yes"])[TWO])
+    with pytest.raises(InputError, match=r"labels 0 and 1 .* got \['no', 'yes'\] for label 0"):
+        wrap(words)
+    with pytest.raises(InputError, match="Fit it before the audit"):
+        wrap(linear_model.Ridge())
+
+
 OTHERS = [
-    (ensemble.RandomForestRegressor(3).fit(X, VALUE), "the regressor RandomForestRegressor", REGRESSION),
-    (ensemble.HistGradientBoostingRegressor(max_iter=2), "the regressor HistGradientBoostingRegressor", REGRESSION),
-    (make_pipeline(StandardScaler(), linear_model.Ridge()).fit(X, VALUE), "the regressor Ridge in a Pipeline", REGRESSION),
-    (
-        GridSearchCV(make_pipeline(linear_model.Ridge()), {"ridge__alpha": [1, 2]}, cv=2).fit(X, VALUE),
-        "the regressor Ridge in a GridSearchCV",
-        REGRESSION,
-    ),
-    (GridSearchCV(svm.SVR(), {"C": [1]}), "the regressor SVR in a GridSearchCV", REGRESSION),
-    (TransformedTargetRegressor(linear_model.Ridge()), "the regressor TransformedTargetRegressor", REGRESSION),
-    (ensemble.RandomForestClassifier(3).fit(X, TWO), "the multi-label classifier RandomForestClassifier", "Several labels a record"),
-    (tree.DecisionTreeClassifier().fit(X, MANY), "the multi-output model DecisionTreeClassifier", "Several outputs a record"),
-    (KNeighborsClassifier().fit(X, TWO), "the multi-label classifier KNeighborsClassifier", "Several labels"),
-    (neural_network.MLPClassifier((2,), tol=1.0).fit(X, TWO), "the multi-label classifier MLPClassifier", "Several labels"),
-    (linear_model.RidgeClassifier().fit(X, TWO), "the multi-label classifier RidgeClassifier", "Several labels"),
-    (multiclass.OneVsRestClassifier(svm.SVC()).fit(X, TWO), "the multi-label classifier OneVsRestClassifier", "Several labels"),
-    (make_pipeline(tree.DecisionTreeClassifier()).fit(X, TWO), "the multi-label classifier DecisionTreeClassifier in a", "Several"),
+    (tree.DecisionTreeClassifier().fit(X, MANY), "the multi-output classifier DecisionTreeClassifier", "Several classes a record"),
     (
         multioutput.MultiOutputClassifier(linear_model.LogisticRegression()).fit(X, MANY),
-        "the multi-output model MultiOutputClassifier",
-        "Several outputs",
-    ),
-    (
-        multioutput.ClassifierChain(linear_model.LogisticRegression()).fit(X, TWO),
-        "the multi-label classifier ClassifierChain",
-        "Several labels",
+        "the multi-output classifier MultiOutputClassifier",
+        "Several classes a record",
     ),
     (cluster.KMeans(2, n_init=1).fit(X), "the clustering KMeans", "Clustering is not audited yet"),
     (ensemble.IsolationForest(n_estimators=2).fit(X), "the outlier detector IsolationForest", "Outlier detection is not"),
@@ -98,49 +140,66 @@ OTHERS = [
 
 @pytest.mark.parametrize(("model", "who", "advice"), OTHERS, ids=lambda value: type(value).__name__)
 def test_other_tasks_are_named(model, who, advice):
-    with pytest.raises(InputError) as caught:
-        memberscope.audit(model, (X[:60], CLASS[:60]), (X[60:], CLASS[60:]))
-    text = str(caught.value)
-    assert (
-        text.startswith(f"Expected a classifier with one label a record, got {who}")
-        and advice in text
-    )
-    assert "Fit it" not in text
+    for given in ({}, {"task": "regression"}):
+        with pytest.raises(InputError) as caught:
+            memberscope.audit(model, (X[:60], CLASS[:60]), (X[60:], CLASS[60:]), **given)
+        text = str(caught.value)
+        expected = "Expected a classifier, a regressor or a multi-label model, got"
+        assert text.startswith(f"{expected} {who}") and advice in text
+        assert "Fit it" not in text
     with pytest.raises(InputError, match="one label a record"):
         SklearnTarget(model)
 
 
-def test_boosters_of_other_tasks_are_named():
+def test_boosters_show_their_task():
     xgboost, lightgbm, catboost = map(pytest.importorskip, ("xgboost", "lightgbm", "catboost"))
-    few = {"n_estimators": 2}
     quiet = {"iterations": 2, "verbose": False, "allow_writing_files": False, "thread_count": 1}
     groups = {"group": [N]}
     ranks = CLASS + (X[:, 1] > 1)
-    cases = [
-        (xgboost.XGBRegressor(n_jobs=1, **few).fit(X, VALUE), "the regressor XGBRegressor"),
-        (xgboost.XGBRegressor(n_jobs=1, **few).fit(X, VALUE).get_booster(), "regressor of XGBoost with the objective reg:squarederror"),
-        (xgboost.XGBRanker(n_jobs=1, **few).fit(X, ranks, **groups), "the ranker XGBRanker"),
-        (xgboost.XGBRanker(n_jobs=1, **few).fit(X, ranks, **groups).get_booster(), "the ranker of XGBoost"),
-        (xgboost.XGBClassifier(n_jobs=1, **few).fit(X, TWO), "the multi-label classifier XGBClassifier"),
-        (xgboost.XGBClassifier(n_jobs=1, **few).fit(X, TWO).get_booster(), "the multi-label classifier of XGBoost"),
-        (xgboost.train({"objective": "survival:cox", "nthread": 1}, xgboost.DMatrix(X, np.abs(VALUE)), 2), "the survival model of XGBoost"),
-        (lightgbm.LGBMRegressor(verbose=-1, n_jobs=1, **few).fit(X, VALUE), "the regressor LGBMRegressor"),
-        (lightgbm.LGBMRegressor(verbose=-1, n_jobs=1, **few).fit(X, VALUE).booster_, "the regressor of LightGBM"),
-        (lightgbm.LGBMRanker(verbose=-1, n_jobs=1, **few).fit(X, ranks, **groups), "the ranker LGBMRanker"),
-        (lightgbm.LGBMRanker(verbose=-1, n_jobs=1, **few).fit(X, ranks, **groups).booster_, "the ranker of LightGBM"),
-        (catboost.CatBoostRegressor(**quiet).fit(X, VALUE), "the regressor CatBoostRegressor"),
-        (catboost.CatBoost({"loss_function": "RMSE", **quiet}).fit(X, VALUE), "the regressor CatBoost"),
-        (catboost.CatBoostRanker(**quiet).fit(X, ranks, group_id=np.zeros(N, int)), "the ranker CatBoostRanker"),
-        (catboost.CatBoostClassifier(loss_function="MultiLogloss", **quiet).fit(X, TWO), "the multi-label classifier CatBoost"),
+    numbers = [
+        (xgboost.XGBRegressor(n_jobs=1, **FEW).fit(X, VALUE), 1),
+        (xgboost.XGBRegressor(n_jobs=1, **FEW).fit(X, X[:, :2]), 2),
+        (xgboost.XGBRegressor(n_jobs=1, **FEW).fit(X, VALUE).get_booster(), 1),
+        (xgboost.XGBRegressor(n_jobs=1, **FEW).fit(X, X[:, :2]).get_booster(), 2),
+        (xgboost.XGBRegressor(n_jobs=1, objective="count:poisson", **FEW).fit(X, VALUE**2).get_booster(), 1),
+        (xgboost.train({"objective": "reg:quantileerror", "quantile_alpha": [0.1, 0.9], "nthread": 1}, xgboost.DMatrix(X, VALUE), 2), 2),
+        (lightgbm.LGBMRegressor(verbose=-1, n_jobs=1, **FEW).fit(X, VALUE), 1),
+        (lightgbm.LGBMRegressor(verbose=-1, n_jobs=1, **FEW).fit(X, VALUE).booster_, 1),
+        (catboost.CatBoostRegressor(**quiet).fit(X, VALUE), 1),
+        (catboost.CatBoostRegressor(loss_function="MultiRMSE", **quiet).fit(X, X[:, :2]), 2),
+        (catboost.CatBoost({"loss_function": "RMSE", **quiet}).fit(X, VALUE), 1),
     ]  # fmt: skip
-    for model, who in cases:
-        with pytest.raises(
-            InputError, match=rf"^Expected a classifier with one label a record, got .*{who}"
-        ):
+    for model, width in numbers:
+        target = wrap(model)
+        assert (target.task, target.signal) == ("regression", "prediction")
+        assert target.query(X).shape == (N, width) == (N, target.n_classes)
+        assert wrap(model, task="forecast").task == "forecast"
+        with pytest.raises(InputError, match=r'task="classification", got the regressor'):
+            wrap(model, task="classification")
+    labels = [
+        xgboost.XGBClassifier(n_jobs=1, **FEW).fit(X, TWO),
+        xgboost.XGBClassifier(n_jobs=1, **FEW).fit(X, TWO).get_booster(),
+        catboost.CatBoostClassifier(loss_function="MultiLogloss", **quiet).fit(X, TWO),
+    ]
+    for model in labels:
+        target = wrap(model)
+        assert (target.task, target.signal) == ("multilabel", "label_probabilities")
+        assert target.query(X).shape == (N, 2) == (N, target.n_classes)
+        assert ((target.query(X) > 0.5) == TWO).mean() > 0.7
+    refused = [
+        (xgboost.XGBRanker(n_jobs=1, **FEW).fit(X, ranks, **groups), "the ranker XGBRanker"),
+        (xgboost.XGBRanker(n_jobs=1, **FEW).fit(X, ranks, **groups).get_booster(), "the ranker of XGBoost"),
+        (xgboost.train({"objective": "survival:cox", "nthread": 1}, xgboost.DMatrix(X, np.abs(VALUE)), 2), "the survival model of XGBoost"),
+        (lightgbm.LGBMRanker(verbose=-1, n_jobs=1, **FEW).fit(X, ranks, **groups), "the ranker LGBMRanker"),
+        (lightgbm.LGBMRanker(verbose=-1, n_jobs=1, **FEW).fit(X, ranks, **groups).booster_, "the ranker of LightGBM"),
+        (catboost.CatBoostRanker(**quiet).fit(X, ranks, group_id=np.zeros(N, int)), "the ranker CatBoostRanker"),
+    ]  # fmt: skip
+    for model, who in refused:
+        with pytest.raises(InputError, match=rf"^Expected a classifier, a regressor .*got {who}"):
             wrap(model)
     for model in (
-        xgboost.XGBClassifier(n_jobs=1, **few).fit(X, CLASS),
-        lightgbm.LGBMClassifier(verbose=-1, n_jobs=1, **few).fit(X, CLASS),
+        xgboost.XGBClassifier(n_jobs=1, **FEW).fit(X, CLASS),
+        lightgbm.LGBMClassifier(verbose=-1, n_jobs=1, **FEW).fit(X, CLASS),
         catboost.CatBoostClassifier(**quiet).fit(X, CLASS),
     ):
         assert recognise_task(model) == "classification" and wrap(model).n_classes == 2
@@ -148,12 +207,14 @@ def test_boosters_of_other_tasks_are_named():
 
 def test_networks_and_functions_with_values_to_predict():
     values = VALUE[:60], VALUE[60:]
-    with pytest.raises(InputError, match=r"n_classes=1.*regression is not audited yet.*--signals"):
+    with pytest.raises(
+        InputError, match=r'n_classes=1.*if it predicts numbers, give task="regression"'
+    ):
         memberscope.audit(lambda x: x[:, 0], (X[:60], values[0]), (X[60:], values[1]), n_classes=1)
     ask = FunctionTarget(lambda x: np.tile([0.5, 0.5], (len(x), 1)), n_classes=2)
     with pytest.raises(
         InputError,
-        match=r"numbers with decimals such as .*as in regression\. Regression is not audited yet",
+        match=r'numbers with decimals such as .*as in regression\. .* give task="regression"',
     ):
         memberscope.audit(ask, (X[:60], values[0]), (X[60:], values[1]))
     with pytest.raises(InputError, match="as in regression"):
@@ -172,8 +233,9 @@ def test_sessions_of_regressors(tmp_path):
         if target is CLASS:
             assert wrap(session).n_classes == 2
         else:
-            with pytest.raises(InputError, match=rf"the regressor InferenceSession\. {REGRESSION}"):
-                wrap(session)
+            found = wrap(session)
+            assert found.signal == "prediction" and found.n_classes == 1
+            np.testing.assert_allclose(found.query(X)[:, 0], model.predict(X), atol=1e-5)
 
 
 class Config:

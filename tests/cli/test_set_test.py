@@ -69,7 +69,10 @@ def test_the_exit_code_is_the_answer(audits, arguments, code, words):
         (("scoreless",), "got a result without them. Give the folder that has arrays.safetensors"),
         (("truncated",), "Expected the complete arrays of an audit"),
         (("used", "--fdr", "2"), "Expected fdr strictly between 0 and 1, got 2.0."),
-        (("used", "--questions", "use"), "Expected the questions used, not_used, list, got 'use'."),
+        (
+            ("used", "--questions", "use"),
+            "Expected the questions used, not_used, share, list, near, got 'use'.",
+        ),
         (("used", "--model", "m.onnx"), "a finished audit alone, got 'used' with --model."),
         (("used", "--seed", "-1"), "Expected a seed of at least 0, got -1."),
     ],

@@ -14,7 +14,9 @@ from scipy.special import ndtr, ndtri
 from memberscope.attacks import (
     ATTACKS,
     BASE,
+    OUTPUT_ATTACKS,
     RMIA,
+    TABLE_ATTACKS,
     TEXT_ATTACKS,
     VARIANTS,
     WHITE_BOX,
@@ -48,17 +50,22 @@ TABLE = (
     BASE(temperature=1.0),
     # The others of texts stand above
     *(attack for attack in TEXT_ATTACKS if attack.needs.tasks == ("text",)),
+    *OUTPUT_ATTACKS,
     MinK(0.5),
     MinKPlusPlus(1.0),
+    *TABLE_ATTACKS,
 )
 IDS = [attack.name for attack in TABLE]
 # Gap, entropy and two-sided LiRA have forms of their own; attack R sees 33 levels; offline BASE
-# needs no difficulty to subtract.
-APART = ("gap", "entropy", "attack_r", "base_offline")
+# needs no difficulty to subtract. Which labels are right has steps, and errors of a course are no
+# normals.
+APART = ("gap", "entropy", "attack_r", "base_offline", "label_gap", "lira_series")
 # Tokens of every text, and how the log-probability of each differs from their mean
 LENGTH = 60
 COURSE = 3.0 * ndtri((np.random.default_rng(9).permutation(LENGTH) + 0.5) / LENGTH)
-SLOW_TO_FIT = ("nasr", "quantile", "shokri")
+SLOW_TO_FIT = ("nasr", "quantile", "shokri", "error_quantile")
+# How far below the truth a model predicts of which nothing else is known
+SHORT = 20.0
 CONTINUOUS = [
     attack
     for attack in TABLE
@@ -86,6 +93,10 @@ def binary_evidence(
     member = np.arange(n) < n // 2
     labels = rng.integers(0, 2, n)
     signal = signal or usable(attack)[-1]
+    if signal == "prediction":
+        labels = labels[:, None].astype(float)
+    elif signal == "label_probabilities":
+        labels = labels[:, None]
     target = observed(rng.standard_normal(n) + shift * member, labels, signal)
     known = np.where(rng.random(n) < known_share, member.astype(np.int8), -1).astype(np.int8)
     evidence = Evidence(signal, target[:, None, :], labels, known, features=rng.normal(size=(n, 3)))
@@ -114,10 +125,17 @@ def observed(logit: np.ndarray, labels: np.ndarray, signal: str) -> np.ndarray:
         "gradient_norm",
     ):
         return logit[:, None]
+    if signal == "prediction":
+        return labels - SHORT + logit[:, None]
+    if signal == "label_probabilities":
+        return 1 / (1 + np.exp(np.where(labels > 0, -1, 1) * logit[:, None]))
     if signal in ("gradient_layers", "activations", "token_features"):
         return np.column_stack(
             [logit, np.random.default_rng(len(logit)).normal(size=(len(logit), 5))]
         )
+    # What the population shows of each record is alike
+    if signal == "proximity":
+        return np.column_stack([logit, logit, np.zeros((len(logit), 2))])
     if signal == "influence":
         return np.column_stack([logit, np.zeros((len(logit), 2)), -logit])
     if signal in ("loss", "log_confidence"):

@@ -31,11 +31,18 @@ from memberscope.facts import (
     read_target_facts,
 )
 from memberscope.outputs import MemGuard, parse_restriction
-from memberscope.recipes import FunctionRecipe, SklearnRecipe, TorchRecipe, as_recipe
+from memberscope.recipes import (
+    FunctionRecipe,
+    SklearnRecipe,
+    TableRecipe,
+    TorchRecipe,
+    as_recipe,
+)
 from memberscope.recipes.texts import CausalLMRecipe
 from memberscope.targets import (
     FunctionTarget,
     HttpTarget,
+    ReleasedTable,
     RestrictedTarget,
     StoredTarget,
     StoredTokenTarget,
@@ -222,6 +229,10 @@ RECIPES: dict[str, tuple[Callable[[], Recipe], dict[str, Any]]] = {
     "BehindOutputsRecipe": (
         lambda: BehindOutputs(MemGuard(1.0), some_records())(torch_recipe()),
         {"stack": 3, "threads": 2},
+    ),
+    "TableRecipe": (
+        lambda: TableRecipe(as_recipe(lambda records, seed: records.x), ReleasedTable(np.eye(3))),
+        {"threads": 1, "reads_seed": False},
     ),
     "defended by L2": (lambda: L2(0.1)(torch_recipe()), {"stack": 3}),
     "defended by DPSGD": (lambda: DPSGD(epsilon=8.0)(torch_recipe()), {"threads": 2}),

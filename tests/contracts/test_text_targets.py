@@ -176,7 +176,7 @@ def test_asking_changes_nothing(route):
     facts = read_target_facts(target)
     assert isinstance(target, Target) and facts.task == "text"
     assert (target.signal, target.n_classes) == ("loss", 1)
-    assert target.access.task == "text" and target.access >= Access.TOKEN_PROBABILITIES
+    assert target.access.ladder == "text" and target.access >= Access.TOKEN_PROBABILITIES
     before, first = target.digest, target.query(route.x)
     assert before is not None
     np.testing.assert_array_equal(target.query(route.x), first)

@@ -3,7 +3,8 @@
 They are named as the literature names them.
 
 `ATTACKS` lists what an audit runs by default; those with reference models need a recipe that trains
-them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models. `VARIANTS` run where a plan names them:
+them. `WHITE_BOX` are those that look inside the model. `TEXT_ATTACKS` run on language models, and
+`OUTPUT_ATTACKS` on models that predict numbers or several labels. `VARIANTS` run where a plan names them:
 published settings that differ from the default, for comparison with other work. Other packages add
 theirs through the entry-point groups `memberscope.attacks` and `memberscope.signals`, each entry
 naming an attack or a signal.
@@ -15,7 +16,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
+from memberscope.attacks._inputs import (
+    has_log_ratio,
+    true_class_log_probability,
+    true_class_logit,
+)
 from memberscope.attacks._reference_stats import iterate_reference_blocks
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.bayes_base import BASE
@@ -34,10 +39,24 @@ from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.nasr import Nasr
+from memberscope.attacks.outputs import (
+    ErrorQuantile,
+    LabelGap,
+    LabelLoss,
+    LiRALabels,
+    LiRAPrediction,
+    LiRASeries,
+    PredictionError,
+    RMIALabels,
+    RMIAPrediction,
+    RobustLiRALabels,
+    RobustLiRAPrediction,
+)
 from memberscope.attacks.quantile import Quantile
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.robustness import Augmentation, Boundary, Noise, Transfer
 from memberscope.attacks.shokri import Shokri
+from memberscope.attacks.tables import ClosestRecord, Domias, NearnessAttack
 from memberscope.attacks.text import (
     EZ,
     WBC,
@@ -70,7 +89,7 @@ from memberscope.attacks.threshold import (
     build_fold_scorers,
 )
 from memberscope.errors import InputError
-from memberscope.types import Attack, Task
+from memberscope.types import OUTPUT_TASKS, Attack, Task
 
 # From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
@@ -144,6 +163,60 @@ TEXT_ATTACKS: tuple[Attack, ...] = (
     AttackR(),
 )
 
+# On models that predict numbers, then with references, then on those that give several labels
+OUTPUT_ATTACKS: tuple[Attack, ...] = (
+    PredictionError(),
+    ErrorQuantile(),
+    LiRAPrediction(),
+    LiRAPrediction("offline"),
+    RobustLiRAPrediction(),
+    RMIAPrediction(),
+    RMIAPrediction("offline"),
+    LiRASeries(),
+    LiRASeries("offline"),
+    LabelGap(),
+    LabelLoss(),
+    LiRALabels(),
+    LiRALabels("offline"),
+    RobustLiRALabels(),
+    RMIALabels(),
+    RMIALabels("offline"),
+)
+
+# What stands for an attack on classes where numbers, or several labels, are predicted
+NUMBER_COUNTERPARTS = {
+    "gap": "prediction_error",
+    "loss": "prediction_error",
+    "quantile": "error_quantile",
+    "lira": "lira_prediction",
+    "lira_offline": "lira_prediction_offline",
+    "lira_robust": "lira_prediction_robust",
+    "rmia": "rmia_prediction",
+    "rmia_offline": "rmia_prediction_offline",
+}
+LABEL_COUNTERPARTS = {
+    "gap": "label_gap",
+    "loss": "label_loss",
+    "lira": "lira_labels",
+    "lira_offline": "lira_labels_offline",
+    "lira_robust": "lira_labels_robust",
+    "rmia": "rmia_labels",
+    "rmia_offline": "rmia_labels_offline",
+}
+
+# On released tables: by the table alone, beside a population, then with tables made like it
+TABLE_ATTACKS: tuple[Attack, ...] = (
+    ClosestRecord(),
+    ClosestRecord("population"),
+    Domias(),
+    NearnessAttack(LiRA("offline")),
+    NearnessAttack(),
+    NearnessAttack(RMIA(gamma=1.0, signal="gradient_norm")),
+    NearnessAttack(LiRA("offline"), "density"),
+    NearnessAttack(LiRA(), "density"),
+    NearnessAttack(RMIA(gamma=1.0, signal="gradient_norm"), "density"),
+)
+
 VARIANTS: tuple[Attack, ...] = (
     Quantile(model="pinball"),
     Quantile("class", "pinball"),
@@ -178,6 +251,9 @@ VARIANTS: tuple[Attack, ...] = (
     LiRA("offline", signal="noise"),
     RobustLiRA("noise"),
     RMIA(signal="noise"),
+    LiRAPrediction(covariance="diagonal"),
+    RMIAPrediction(density="laplace"),
+    LiRALabels(covariance="shrunk"),
 )
 
 GROUP = "memberscope.attacks"
@@ -192,15 +268,23 @@ __all__ = [
     "BaseRatio",
     "Boundary",
     "Calibrated",
+    "ClosestRecord",
     "Confidence",
     "CustomAttack",
     "CustomSignal",
+    "Domias",
     "EZ",
     "Entropy",
+    "ErrorQuantile",
     "Gap",
     "GradientNorm",
     "IHA",
+    "LabelGap",
+    "LabelLoss",
     "LiRA",
+    "LiRALabels",
+    "LiRAPrediction",
+    "LiRASeries",
     "Logit",
     "Loss",
     "Lowercase",
@@ -209,15 +293,23 @@ __all__ = [
     "MinKPlusPlus",
     "ModifiedEntropy",
     "Nasr",
+    "NearnessAttack",
     "NgramCoverage",
     "Noise",
+    "OUTPUT_ATTACKS",
+    "PredictionError",
     "Quantile",
     "RMIA",
+    "RMIALabels",
+    "RMIAPrediction",
     "ReCaLL",
     "RobustLiRA",
+    "RobustLiRALabels",
+    "RobustLiRAPrediction",
     "SelfInfluence",
     "Shokri",
     "SignalAttack",
+    "TABLE_ATTACKS",
     "TEXT_ATTACKS",
     "TokenClassifier",
     "TokenDynamics",
@@ -233,6 +325,7 @@ __all__ = [
     "compute_token_features",
     "find_attacks",
     "find_counterpart",
+    "has_log_ratio",
     "is_attack",
     "is_shipped",
     "is_signal",
@@ -256,12 +349,16 @@ def list_attacks(task: Task = "classification") -> dict[str, Attack]:
 
     >>> list(list_attacks())[:3], list(list_attacks("text"))[:3]
     (['gap', 'gap_per_class', 'boundary'], ['ngram_coverage', 'loss', 'zlib'])
+    >>> list(list_attacks("multilabel"))[:3]
+    ['label_gap', 'label_loss', 'lira_labels']
     """
     classes = (*ATTACKS, *WHITE_BOX)
     bundled = classes
-    if task == "text":
+    own = {"text": TEXT_ATTACKS, "table": TABLE_ATTACKS}.get(task, OUTPUT_ATTACKS)
+    if task != "classification":
         # What runs on texts as well is in the first list, with the settings that suit them
-        bundled = (*TEXT_ATTACKS, *(one for one in classes if task not in one.needs.tasks))
+        suited = tuple(one for one in own if task in one.needs.tasks)
+        bundled = (*suited, *(one for one in classes if task not in one.needs.tasks))
     found: dict[str, Attack] = {attack.name: attack for attack in bundled}
     for attack in _load_registered_attacks():
         # A bundled attack keeps its name: another package cannot silently replace it
@@ -276,9 +373,14 @@ def find_counterpart(attack: Attack, task: Task) -> Attack | None:
 
     >>> find_counterpart(RMIA(), "text").name, find_counterpart(Gap(), "text")
     ('rmia_gamma1_t1', None)
+    >>> find_counterpart(RMIA(), "regression").name
+    'rmia_prediction'
     """
     if task in attack.needs.tasks:
         return None
+    if task in OUTPUT_TASKS:
+        names = LABEL_COUNTERPARTS if task == "multilabel" else NUMBER_COUNTERPARTS
+        return list_attacks(task).get(names.get(attack.name, ""))
     found = (
         one
         for one in list_attacks(task).values()
@@ -330,7 +432,17 @@ def is_shipped(name: str) -> bool:
 @cache
 def _list_shipped_names() -> frozenset[str]:
     """List the names of the attacks that come with this package."""
-    return frozenset(attack.name for attack in (*ATTACKS, *WHITE_BOX, *VARIANTS, *TEXT_ATTACKS))
+    return frozenset(
+        attack.name
+        for attack in (
+            *ATTACKS,
+            *WHITE_BOX,
+            *VARIANTS,
+            *TEXT_ATTACKS,
+            *OUTPUT_ATTACKS,
+            *TABLE_ATTACKS,
+        )
+    )
 
 
 def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tuple[Attack, ...]:
@@ -343,7 +455,10 @@ def find_attacks(names: tuple[str, ...], custom: tuple[Attack, ...] = ()) -> tup
     ['logit', 'gap']
     """
     usual = list_attacks()
-    known = {attack.name: attack for attack in (*VARIANTS, *TEXT_ATTACKS)} | usual
+    known = {
+        attack.name: attack
+        for attack in (*VARIANTS, *TEXT_ATTACKS, *OUTPUT_ATTACKS, *TABLE_ATTACKS)
+    } | usual
     # A plan's own code comes before that of an installed package
     known |= {attack.name: attack for attack in custom}
     for name in names:

@@ -5,7 +5,7 @@ Memory then does not grow with the number of models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,9 +76,18 @@ def compute_moments(evidence: Evidence) -> tuple[Moments, Moments]:
     Means are NaN where there are no such models.
     """
     assert evidence.references is not None
-    n, views = len(evidence), evidence.references.shape[2]
+    return sum_up_blocks(
+        iterate_reference_blocks(evidence), len(evidence), evidence.references.shape[2]
+    )
+
+
+def sum_up_blocks(blocks: Iterable[Block], n: int, views: int) -> tuple[Moments, Moments]:
+    """Compute the moments of `n` records from blocks of them, each with the same `views`.
+
+    First those of the models trained with each record, then of those trained without it.
+    """
     found = np.empty((2, 3, n, views))
-    for block in iterate_reference_blocks(evidence):
+    for block in blocks:
         values, weight = block.references, block.inside[:, :, None]
         # Centred before squaring, since the difference of two large sums of squares loses digits
         centre = values.mean(axis=0)

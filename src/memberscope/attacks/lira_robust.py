@@ -18,6 +18,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -36,6 +37,8 @@ from memberscope.attacks._reference_stats import (
 )
 from memberscope.types import Evidence, Floats, Needs, OneNumber, SignalSpec
 
+# From the mean (n, views) without each record, and that with it, to a prior mean of the latter
+Predict = Callable[[Floats, Floats], Floats]
 # Largest shape of the prior on variances: beyond it all records share one variance
 STEADIEST = 100.0
 
@@ -59,6 +62,7 @@ class RobustLiRA:
 
     signal: OneNumber = "logit_confidence"
     version: ClassVar[int] = 1
+    log_ratio: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -84,16 +88,27 @@ class RobustLiRA:
         """
         require_needs(self, evidence)
         with_it, without = compute_moments(evidence)
-        value = read_target_values(evidence)
-        # The models without a record first: the prior of the others follows from them
-        out, expected = _predictive_log_density(
-            value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape)
-        )
-        # How hard a record is without training tells most about its mean with it
-        inside, _ = _predictive_log_density(
-            value, with_it, _predict_by_least_squares(expected, with_it.mean)
-        )
-        return keep_hidden_scores((inside - out).mean(axis=1), evidence.hidden)
+        ratio = compute_robust_ratio(read_target_values(evidence), with_it, without)
+        return keep_hidden_scores(ratio.mean(axis=1), evidence.hidden)
+
+
+def compute_robust_ratio(
+    value: Floats, with_it: Moments, without: Moments, predict: Predict | None = None
+) -> Floats:
+    """Compute the log-ratio (n, views) of the predictive densities with and without each record.
+
+    `predict` gives the prior mean of the models trained with a record, from the posterior mean of
+    those without it and from the mean of those with it; by default a line through all records.
+    """
+    # The models without a record first: the prior of the others follows from them
+    out, expected = _predictive_log_density(
+        value, without, np.broadcast_to(without.mean.mean(axis=0), without.mean.shape)
+    )
+    # How hard a record is without training tells most about its mean with it
+    inside, _ = _predictive_log_density(
+        value, with_it, (predict or _predict_by_least_squares)(expected, with_it.mean)
+    )
+    return inside - out
 
 
 def _predict_by_least_squares(predictor: Floats, response: Floats) -> Floats:

@@ -53,6 +53,8 @@ from memberscope.auditing.resume import (
 )
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.sets import SetAnswer, SetResult, set_test
+from memberscope.auditing.subject.outputs import make_output_subject
+from memberscope.auditing.subject.released import make_table_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.subject.texts import make_text_subject
 from memberscope.auditing.text_canaries import (
@@ -128,8 +130,10 @@ __all__ = [
     "list_bundled_policies",
     "load_attack_file",
     "load_policy",
+    "make_output_subject",
     "make_signals_subject",
     "make_subject",
+    "make_table_subject",
     "make_text_subject",
     "name_audit_folder",
     "parse_date",

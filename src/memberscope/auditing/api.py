@@ -17,10 +17,13 @@ from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.policy import Policy, load_policy
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.run import audit_subject
+from memberscope.auditing.subject.outputs import make_output_records, make_output_subject
+from memberscope.auditing.subject.released import add_population, make_table_subject
 from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
     check_subject,
+    drop_unmatched_records,
     make_records,
     make_subject,
     order_signals,
@@ -29,9 +32,10 @@ from memberscope.auditing.subject.texts import make_text_subject, make_token_sub
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import match_records
-from memberscope.recipes import Execution, as_recipe
+from memberscope.recipes import Execution, TableRecipe, as_recipe
 from memberscope.signals import Store
 from memberscope.targets import (
+    ReleasedTable,
     StoredSignals,
     StoredTarget,
     StoredTokens,
@@ -39,7 +43,7 @@ from memberscope.targets import (
     read_class_names,
     wrap,
 )
-from memberscope.types import Records, ThreatModel
+from memberscope.types import OUTPUT_TASKS, Records, Task, ThreatModel
 
 
 def audit(
@@ -60,11 +64,12 @@ def audit(
     keep_weights: bool = False,
     execution: Execution | None = None,
     n_classes: int | None = None,
+    task: Task | None = None,
     class_names: Sequence[str] | None = None,
     store: Store | None = None,
     progress: Progress | bool | None = None,
 ) -> Result:
-    """Audit a trained classifier or language model for membership inference.
+    """Audit a trained classifier, regressor, forecaster or language model for membership inference.
 
     `target` is a fitted scikit-learn classifier, a torch module, a function x -> probabilities
     (with `n_classes`) or a Target. `members` and `non_members` are pairs (x, y), y holding the
@@ -72,8 +77,15 @@ def audit(
     labels. `policy` is a shipped policy's name, a file or a Policy; without one nothing is judged.
     `plan` gives everything else; `threat`, `policy`, `attacks` and `references` replace its own.
 
+    Of a model that predicts numbers or several labels, y holds the true numbers (n,) or (n, d), or
+    the labels (n, k) as 0 and 1; `task` (`regression`, `multilabel` or `forecast`) says so where the
+    model does not.
+
     Of a language model (a text target, or a model of transformers with its tokenizer as a pair)
     `members` and `non_members` are lists of texts, `Completion`s or `Chat`s, or `Records` of these.
+
+    Of a `ReleasedTable` `members` and `non_members` are tables with its columns, and a `recipe` is
+    a function (records, seed) -> table.
 
     `attacks` lists names of shipped attacks and objects with `name`, `needs` and `score`, and
     `signals` objects with `name`, `measure(target, records) -> (n,)` and `higher` (`member` or
@@ -108,11 +120,18 @@ def audit(
             f"Expected a recipe to train references={references}, got none. Give recipe=, or leave "
             "out references."
         )
-    wrapped = wrap(target, n_classes=n_classes)
-    is_text = read_target_facts(wrapped).task == "text"
+    wrapped = wrap(target, n_classes=n_classes, **({} if task is None else {"task": task}))
+    own_task = read_target_facts(wrapped).task
+    is_text, is_output = own_task == "text", own_task in OUTPUT_TASKS
+    if isinstance(wrapped, ReleasedTable):
+        wrapped, population = add_population(wrapped, population), None
     # A scikit-learn model knows its classes by name, in which labels may be given
-    lookup = None if is_text else read_class_names(wrapped)
-    if is_text:
+    lookup = None if is_text or is_output else read_class_names(wrapped)
+    if isinstance(wrapped, ReleasedTable):
+        subject = make_table_subject(wrapped, members, non_members, unit=unit)
+    elif is_output:
+        subject = make_output_subject(wrapped, members, non_members, unit=unit)
+    elif is_text:
         subject = make_text_subject(
             wrapped,
             _read_texts(members, "member"),
@@ -132,6 +151,8 @@ def audit(
     if recipe is not None:
         # The population's labels are read as the members' are
         read = _read_texts if is_text else partial(make_records, classes=lookup)
+        if is_output:
+            read = partial(make_output_records, target=wrapped)
         others = None if population is None else read(population, "population")
         if others is not None and not is_text:
             # Columns may stand in another order there
@@ -139,7 +160,10 @@ def audit(
                 others, x=match_records(others.x, subject.records.x, ("records", "population"))
             )
         own = None if design is None else np.asarray(design)
-        training = Training(as_recipe(recipe), execution or Execution(), others, own, keep_weights)
+        maker = as_recipe(recipe)
+        if isinstance(wrapped, ReleasedTable):
+            maker = TableRecipe(maker, wrapped)
+        training = Training(maker, execution or Execution(), others, own, keep_weights)
     with load_view("open_progress")(progress) as report:
         return audit_subject(plan, subject, training=training, store=store, progress=report)
 
@@ -177,7 +201,8 @@ def make_signals_subject(signals: StoredSignals | StoredTokens) -> Subject:
     """
     if isinstance(signals, StoredTokens):
         return make_token_subject(signals)
-    return check_subject(order_signals(signals, StoredTarget(signals)))
+    subject = order_signals(signals, StoredTarget(signals))
+    return check_subject(drop_unmatched_records(subject))
 
 
 def complete_plan(

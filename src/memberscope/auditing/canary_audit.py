@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from memberscope.auditing.collect.collect import Progress
-from memberscope.auditing.documents.plan import Plan
+from memberscope.auditing.documents.plan import Plan, fit_plan_to_task
 from memberscope.auditing.documents.result import Result
 from memberscope.auditing.estimates.epsilon_bounds import EpsilonBound, compute_privacy_bounds
 from memberscope.auditing.resume import resume_audit
-from memberscope.auditing.subject.subject import Subject, make_subject
+from memberscope.auditing.subject.outputs import make_subject_by_task
+from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
-from memberscope.facts import read_recipe_facts
+from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.frames import stack_sides
 from memberscope.recipes import Proof, TorchRecipe, draw_canaries
 from memberscope.recipes.fleet import select_records, train_models
@@ -25,7 +26,7 @@ from memberscope.types import Bools, Floats, Recipe, Records, Target
 
 FEWEST_CANARIES = 20
 # The attack whose scores bound epsilon is fixed beforehand: the first of these that ran.
-BOUNDING_ATTACKS = ("logit", "boundary", "gap")
+BOUNDING_ATTACKS = ("logit", "boundary", "gap", "prediction_error", "label_loss")
 DEFAULT_DELTA = 1e-5
 FORMAT = "memberscope-canaries/1"
 
@@ -48,7 +49,7 @@ class CanaryDesign:
 
     def build_subject(self, target: Target) -> Subject:
         """Build what is audited: `target`, with canaries that are in against those that are out."""
-        return make_subject(
+        return make_subject_by_task(
             target,
             select_records(self.planted, self.inside),
             select_records(self.planted, ~self.inside),
@@ -97,6 +98,7 @@ def design_canary_audit(
     Raises:
         InputError: There are too few canaries or non-members, or no attack can bound epsilon.
     """
+    plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
     if n < FEWEST_CANARIES or not set(BOUNDING_ATTACKS) & set(plan.attacks):
         raise InputError(
             f"Expected at least {FEWEST_CANARIES} canaries and an attack among "
@@ -163,7 +165,8 @@ def _train_with_canaries(design: CanaryDesign) -> tuple[Any, Floats | None]:
         )
         return wrap(model), scores
     union = _concatenate_records(design.members, select_records(design.planted, inside))
-    return train_models(recipe, union, np.ones((1, len(union)), dtype=bool), [seed])[0], None
+    everything = np.ones((1, len(union)), dtype=bool)
+    return train_models(recipe, union, everything, [seed], design.plan.task)[0], None
 
 
 def _concatenate_records(first: Records, second: Records) -> Records:

@@ -5,8 +5,6 @@ Diagnostics, duplicates, and the most exposed records.
 
 from __future__ import annotations
 
-import numpy as np
-
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.measured_signals import summarise_spent_queries
 from memberscope.auditing.collect.model_kind import describe_model
@@ -33,15 +31,16 @@ from memberscope.auditing.estimates.extraction import (
     describe_extraction,
     estimate_extraction,
 )
+from memberscope.auditing.estimates.output_fit import describe_output_fit
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.auditing.estimates.record_vulnerability import summarise_vulnerability
 from memberscope.auditing.scoring.score_targets import summarise_targets
 from memberscope.auditing.subject.texts import measure_text_lengths
 from memberscope.facts import read_target_facts
-from memberscope.statistics import smallest_fpr
+from memberscope.statistics import cluster_sides, smallest_fpr
 from memberscope.targets import MaskedLMTarget
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Access, Estimate
+from memberscope.types import OUTPUT_SIGNALS, Access, Estimate
 
 
 def collect_diagnostics(
@@ -70,7 +69,7 @@ def collect_diagnostics(
         n_non_members=int((~member).sum()),
         smallest_fpr=smallest_fpr(int((~member).sum())),
         class_sizes=diagnostics.count_class_records(
-            subject.records.y, arrays.group_values["class"]
+            subject.class_codes, arrays.group_values["class"]
         ),
         groups_too_small=list_small_groups(arrays, settings.fprs),
         minimum_detectable_tpr=power,
@@ -78,6 +77,7 @@ def collect_diagnostics(
             *subject.notes,
             *got.notes,
             *_describe_length_detectors(plan, got, arrays),
+            *_describe_fit(plan, got),
             *describe_extraction(extraction),
         ],
         units=_count_units(got, plan),
@@ -112,6 +112,21 @@ def _describe_length_detectors(plan: Plan, got: Collected, arrays: AuditArrays) 
     return find_length_detectors(scores, lengths, arrays.member, unit=arrays.unit)
 
 
+def _describe_fit(plan: Plan, got: Collected) -> list[str]:
+    """Describe how right a model with real outputs is on both sides; nothing for other tasks."""
+    if got.observed.signal not in OUTPUT_SIGNALS:
+        return []
+    subject = got.subject
+    return describe_output_fit(
+        got.observed.signal,
+        got.observed.outputs,
+        subject.records.y,
+        subject.member,
+        plan.confidence,
+        subject.unit_codes,
+    )
+
+
 def _estimate_extraction(plan: Plan, got: Collected) -> ExtractionSummary | None:
     """Estimate how many texts the model would write out; None where that is not known."""
     # The product of a masked model's probabilities is not the chance that it writes the text
@@ -132,7 +147,9 @@ def _count_units(got: Collected, plan: Plan) -> UnitCounts | None:
     codes, member = got.subject.unit_codes, got.subject.member
     if codes is None:
         return None
-    return UnitCounts(plan.unit, len(np.unique(codes[member])), len(np.unique(codes[~member])))
+    found = cluster_sides(member, codes)
+    dropped = got.subject.dropped_units
+    return UnitCounts(plan.unit, *found.n_units[:2], *found.sizes, *dropped)
 
 
 def _measure_accuracies(

@@ -12,6 +12,7 @@ from memberscope.recipes.fleet.membership_design import (
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
 from memberscope.recipes.precision import ProductRates, measure_product_rates, with_precision
 from memberscope.recipes.sklearn import SklearnRecipe
+from memberscope.recipes.tables import TableRecipe
 from memberscope.recipes.texts import (
     CanaryRecord,
     CanarySettings,
@@ -57,6 +58,7 @@ __all__ = [
     "SklearnRecipe",
     "Steps",
     "Survival",
+    "TableRecipe",
     "TextCanary",
     "TorchRecipe",
     "TrainingJob",

@@ -12,9 +12,10 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.frames import choose_rows
@@ -31,16 +32,16 @@ class CanaryDraw:
     """
 
     rows: Ints
-    y: Ints
+    y: NDArray[Any]
     inside: Bools
 
 
-def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> CanaryDraw:
+def draw_canary_rows(y: NDArray[Any], m: int, kind: Kind, seed: int, n_classes: int) -> CanaryDraw:
     """Draw `m` canaries from records with labels `y` (n,), which trained nothing.
 
     Each is in with probability one half by a coin of its own [1].
 
-    `mislabelled` ones get another class, drawn at random: a model can only memorise them, so they
+    `mislabelled` ones get another class, or the true values of another record, drawn at random: a model can only memorise them, so they
     show the worst case where natural ones show the average [2].
 
     Raises:
@@ -60,20 +61,41 @@ def draw_canary_rows(y: Ints, m: int, kind: Kind, seed: int, n_classes: int) -> 
             f"Expected 2 to {len(y)} canaries from a pool of {len(y)} records, got {m}. Give more "
             "records, or ask for fewer canaries."
         )
-    if kind == "mislabelled" and n_classes < 2:
+    if kind == "mislabelled" and n_classes < 2 and y.ndim == 1 and y.dtype.kind != "f":
         raise InputError(
             "Expected at least two classes for mislabelled canaries, got one. Use natural ones."
         )
     rng = np.random.default_rng(seed)
     # In the pool's order, so that only the choice depends on the seed
     rows = np.sort(rng.permutation(len(y))[:m])
-    labels = (
-        (y[rows] + rng.integers(1, n_classes, m)) % n_classes
-        if kind == "mislabelled"
-        else y[rows].copy()
-    )
+    labels = draw_wrong_labels(y, rows, n_classes, rng) if kind == "mislabelled" else y[rows].copy()
     # Independent fair coins, not a fixed half: the bound on epsilon needs independence
     return CanaryDraw(rows, labels, rng.random(m) < 0.5)
+
+
+def draw_wrong_labels(
+    y: NDArray[Any], rows: Ints, n_classes: int, rng: np.random.Generator
+) -> NDArray[Any]:
+    """Draw a wrong label for each record among `rows` (m,) of those with labels `y`.
+
+    A class becomes another one, each with the same probability. True numbers (n,) or (n, d), or
+    several labels (n, k), become those of another record.
+
+    >>> draw_wrong_labels(np.array([0.5, 2.5]), np.array([0]), 1, np.random.default_rng(0)).tolist()
+    [2.5]
+    """
+    if y.ndim == 1 and y.dtype.kind != "f":
+        return np.asarray((y[rows] + rng.integers(1, n_classes, len(rows))) % n_classes)
+    others = rng.integers(0, len(y), len(rows))
+    for _ in range(100):
+        same = (y[others].reshape(len(rows), -1) == y[rows].reshape(len(rows), -1)).all(axis=1)
+        if not same.any():
+            return np.asarray(y[others])
+        others[same] = rng.integers(0, len(y), int(same.sum()))
+    raise InputError(
+        "Expected records with other true values for mislabelled canaries, got nearly all alike. "
+        "Use natural ones."
+    )
 
 
 def draw_canaries(

@@ -9,8 +9,8 @@ from typing import Any
 
 from memberscope._own_code import digest_source, digest_value, join_digests
 from memberscope.errors import InputError
-from memberscope.targets import SklearnTarget
-from memberscope.types import Records
+from memberscope.targets import wrap
+from memberscope.types import Records, Target
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,12 @@ class SklearnRecipe:
             ]
         )
 
-    def __call__(self, records: Records, seed: int) -> SklearnTarget:
+    def __call__(self, records: Records, seed: int) -> Target:
         """Fit a clone on `records`."""
         model = _copy_unfitted(self.estimator)
         # Also of estimators inside, or their fits would not differ between models
         model.set_params(**dict.fromkeys(_list_seed_parameters(model), seed))
-        return SklearnTarget(model.fit(records.x, records.y))
+        return wrap(model.fit(records.x, records.y))
 
 
 def _copy_unfitted(estimator: Any) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.errors import InputError, UnmetNeedError
+from memberscope.recipes.canaries import draw_wrong_labels
 from memberscope.signals import encode_in_domain
 from memberscope.types import Ints, Records
 
@@ -45,7 +46,8 @@ class Planted:
 def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> Planted:
     """Turn `n_each` of the records into canaries of each kind, and append near-duplicates.
 
-    These are copies of the canaries of that kind [1]. Mislabelled ones get another class at random.
+    These are copies of the canaries of that kind [1]. Mislabelled ones get another class, or the true values
+    of another record, at random.
     Those out of distribution get each feature from a record of its own, and any class.
     Near-duplicates are mislabelled, and share all but a twentieth of their features with a copy of
     the same wrong class that moves with them: a model that saw only the copy recognises the record
@@ -62,7 +64,7 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
     """
     kinds = get_args(WorstCase)
     n = len(records)
-    if n_classes < 2:
+    if n_classes < 2 and records.y.ndim == 1 and records.y.dtype.kind != "f":
         raise InputError(
             "Expected at least two classes for mislabelled canaries, got one. Leave the canaries "
             "out with --canaries 0."
@@ -78,8 +80,7 @@ def plant_canaries(records: Records, n_each: int, seed: int, n_classes: int) -> 
     y, kind = records.y.copy(), np.full(n + n_each, NATURAL, dtype="<U24")
     for name, where in zip(kinds, rows, strict=True):
         kind[where] = name
-        # Another class, each with the same probability
-        y[where] = (y[where] + rng.integers(1, n_classes, n_each)) % n_classes
+        y[where] = draw_wrong_labels(records.y, where, n_classes, rng)
     kind[n:] = COPY
     try:
         domain, z = encode_in_domain(records.x)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 
-from memberscope._text import format_percentage
+from memberscope._text import format_number, format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import DetectableRate, TargetSpread
@@ -198,7 +198,10 @@ def describe_threat(result: Result) -> str:
         "token_probabilities": "the log-probability of each token of a given text",
         "vocabulary": "the probability of every token at each place of a given text",
         "weights": "everything about the model",
+        "prediction": "what the model predicts",
     }[threat.access]
+    if result.plan.task == "table":
+        return _describe_table_threat(result)
     budget = threat.query_budget
     asks = (
         "as many queries as it likes"
@@ -220,6 +223,17 @@ def describe_threat(result: Result) -> str:
     )
 
 
+def _describe_table_threat(result: Result) -> str:
+    """Describe in a sentence the adversary who is given a released table."""
+    made = count_references(result)
+    makes = f", who can generate {made} tables like it" if made else ""
+    return (
+        "An adversary who is given the released table and asks no model, who knows the truth about "
+        f"some other records{makes}, and who tries records of which "
+        f"{format_percentage(result.plan.threat.prior)} are members."
+    )
+
+
 @dataclass(frozen=True)
 class FidelityWords:
     """What the numbers are called that say how like the target the reference models are."""
@@ -229,10 +243,19 @@ class FidelityWords:
     apart: str
 
 
+# Of numbers it is the explained variance, record by record
+OUTPUT_WORDS = FidelityWords("explained variance", "correlation of errors", "distance of errors")
 FIDELITY_WORDS: dict[Task, FidelityWords] = {
     "classification": FidelityWords("accuracy", "agreement", "calibration distance"),
     # Of texts the mean over records of the geometric-mean probability of a token
     "text": FidelityWords("token probability", "rank correlation of losses", "loss distance, nats"),
+    "regression": OUTPUT_WORDS,
+    "forecast": OUTPUT_WORDS,
+    "multilabel": FidelityWords(
+        "share of labels right", "correlation of that share", "distance of that share"
+    ),
+    # Of a table the mean over records of one over one plus the distance to its closest row
+    "table": FidelityWords("nearness", "correlation of nearness", "nearness distance"),
 }
 
 
@@ -248,7 +271,8 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     own, others = found.train_accuracy, found.held_out_accuracy
     # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
-    target_gap = found.target_train_accuracy - found.target_held_out_accuracy
+    target_own, target_others = found.target_train_accuracy, found.target_held_out_accuracy
+    target_gap = None if target_own is None or target_others is None else target_own - target_others
     words = FIDELITY_WORDS[result.plan.task]
     return [
         (
@@ -258,12 +282,11 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
         ),
         (
             f"{words.right} on their own records",
-            f"{format_percentage(own)} (target {format_percentage(found.target_train_accuracy)})",
+            f"{format_percentage(own)} (target {format_percentage(target_own)})",
         ),
         (
             f"{words.right} on other records",
-            f"{format_percentage(others)} (target "
-            f"{format_percentage(found.target_held_out_accuracy)})",
+            f"{format_percentage(others)} (target {format_percentage(target_others)})",
         ),
         (
             f"{words.right} gap",
@@ -319,6 +342,82 @@ def summarise_further_targets(result: Result, *, rows: int | None = None) -> lis
         for row in found.rows
         if (row.attack, (row.access, row.restriction)) == name
     ]
+
+
+def list_unit_estimates(result: Result) -> list[Estimate]:
+    """List AUC and TPR at each rate of the strongest attack on units at the headline's level."""
+    levels = list_levels(result)
+    return [
+        entry
+        for entry in result.by_unit
+        if entry.attack == STRONGEST
+        and entry.metric in ("auc", "tpr")
+        and (entry.access, entry.restriction) == levels[-1]
+    ]
+
+
+def find_unit_headline(result: Result) -> Estimate | None:
+    """Find what the strongest attack finds of units: TPR at the headline's rate, or near it.
+
+    Where units do not resolve that rate it is the lowest one without a warning, or of all, or the
+    AUC; None without units of several records.
+    """
+    found, best = list_unit_estimates(result), find_headline(result)
+    rates = [entry for entry in found if entry.metric == "tpr"]
+    same = [entry for entry in rates if best is not None and entry.fpr == best.fpr]
+    sure = [entry for entry in rates if entry.warning is None]
+    lowest = min(sure or rates, key=lambda entry: entry.fpr or 0.0, default=None)
+    return next(iter([*same, lowest] if lowest else found), None)
+
+
+def list_ignored_units(result: Result) -> list[tuple[Estimate, Estimate]]:
+    """List the numbers of the attacks that lead on records, by unit and as if units were nothing.
+
+    They are at the headline's level.
+    """
+    levels, found = list_levels(result), []
+    for entry in result.by_unit:
+        place = entry.access, entry.restriction
+        if entry.of != "records_ignoring_units" or place != levels[-1]:
+            continue
+        at = {"metric": entry.metric, "fpr": entry.fpr, "threshold": entry.threshold}
+        own = find_estimate(result, attack=entry.attack, level=place, **at)
+        if own is not None:
+            found.append((own, entry))
+    return found
+
+
+def describe_units(result: Result) -> list[str]:
+    """Describe in sentences what is found of units, and what limits that ignore units would say.
+
+    Empty without units of several records.
+    """
+    best = find_unit_headline(result)
+    if best is None:
+        return []
+    counts = f"{best.n_members:,} units in and {best.n_non_members:,} out"
+    name = best.reaching_attack
+    if best.fpr is None:
+        told = f"AUC {format_interval(best, rate=False)} by {name}"
+    else:
+        told = f"{format_interval(best)} found at {format_percentage(best.fpr)} false positives by {name}"
+    lines = [f"By unit ({counts}): {told}."]
+    pairs = list_ignored_units(result)
+    chosen = [pair for pair in pairs if pair[0].fpr == best.fpr] or pairs[:1]
+    for own, ignoring in chosen[:1]:
+        rate = own.metric != "auc"
+        what = f"TPR at {format_percentage(own.fpr)}" if own.fpr else "AUC"
+        lines.append(
+            f"Of records, {own.attack} has a {what} of {format_interval(own, rate=rate)}; limits "
+            f"that ignore units would say {_format_limits(ignoring, rate=rate)}."
+        )
+    return lines
+
+
+def _format_limits(entry: Estimate, *, rate: bool) -> str:
+    """Format the limits of an estimate without its value."""
+    write = format_percentage if rate else format_number
+    return f"{write(entry.low)} to {write(entry.high)}"
 
 
 def find_worst_group(result: Result) -> tuple[Estimate, int] | None:

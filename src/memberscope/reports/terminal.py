@@ -25,6 +25,7 @@ from memberscope.reports.select import (
     Place,
     describe_references,
     describe_threat,
+    describe_units,
     find_estimate,
     find_headline,
     format_interval,
@@ -74,6 +75,8 @@ def print_summary(
         console.print(_build_levels_table(result))
         if (further := result.diagnostics.targets) is not None:
             console.print(_build_targets_table(result, further))
+        for line in describe_units(result):
+            console.print(f"  {escape(line)}")
         for line in _format_model_lines(result):
             console.print(f"  [dim]{escape(line)}[/]")
         # Whether the numbers can be trusted

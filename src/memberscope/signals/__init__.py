@@ -9,6 +9,7 @@ from memberscope.signals.collect import (
     collect_outputs,
     validate_labels,
     validate_outputs,
+    validate_truth,
 )
 from memberscope.signals.feature_domain import encode_in_domain
 from memberscope.signals.label_oracle import ask_top_labels
@@ -19,7 +20,13 @@ from memberscope.signals.measured import (
     is_measured,
     with_query_budget,
 )
-from memberscope.signals.reduce import SignalRequest, reduce_outputs, restrict_to_access
+from memberscope.signals.output_quality import measure_output_quality
+from memberscope.signals.reduce import (
+    SignalRequest,
+    arrange_labels,
+    reduce_outputs,
+    restrict_to_access,
+)
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.texts import (
     COPIED,
@@ -40,6 +47,7 @@ __all__ = [
     "PROBE",
     "SignalRequest",
     "Store",
+    "arrange_labels",
     "ask_top_labels",
     "build_single_stage",
     "check_tokens",
@@ -54,11 +62,13 @@ __all__ = [
     "explain_missing_part",
     "hide_vocabulary",
     "is_measured",
+    "measure_output_quality",
     "measure_signal",
     "reduce_outputs",
     "restrict_to_access",
     "transform_view",
     "validate_labels",
     "validate_outputs",
+    "validate_truth",
     "with_query_budget",
 ]

@@ -21,7 +21,15 @@ from memberscope.signals.store import Store, build_signal_key, digest_records
 from memberscope.targets.answers import compute_simplex_tolerance
 from memberscope.targets.stored import has_percentages
 from memberscope.targets.wrappers import find_metered_target
-from memberscope.types import Floats, Ints, Records, Signal, SignalSpec, Target
+from memberscope.types import (
+    OUTPUT_SIGNALS,
+    Floats,
+    Ints,
+    Records,
+    Signal,
+    SignalSpec,
+    Target,
+)
 
 SURE = 20  # records that must all look like probabilities before logits are refused as such
 PROBE = 32  # records asked twice, to see whether the model answers the same
@@ -71,7 +79,7 @@ def collect_outputs(
         InputError: Its answers are not finite, not probabilities or of the wrong width, or labels
             are out of range.
     """
-    validate_labels(records.y, target.n_classes)
+    validate_truth(target.signal, records.y, target.n_classes)
     n = len(records)
     # Hashing a model of many trees takes a good part of a second
     model, data = (target.digest, digest_records(records)) if store else (None, "")
@@ -220,6 +228,15 @@ def query_records(
     return answer
 
 
+def _name_column(signal: Signal) -> str:
+    """Name what a column of answers is about.
+
+    >>> _name_column("prediction"), _name_column("logits")
+    ('output', 'class')
+    """
+    return {"prediction": "output", "label_probabilities": "label"}.get(signal, "class")
+
+
 def validate_outputs(
     signal: Signal, outputs: Floats, ids: NDArray[np.str_], n_classes: int, *, hides: bool = False
 ) -> None:
@@ -234,7 +251,7 @@ def validate_outputs(
     if outputs.shape[1] != width:
         raise InputError(
             f"Expected {width} columns of {signal}, got {outputs.shape[1]}. Give one column for "
-            "each class, or correct n_classes."
+            f"each {_name_column(signal)}, or correct n_classes."
         )
     if hides and signal == "probabilities":
         empty = np.flatnonzero(np.isnan(outputs).all(axis=1))
@@ -246,6 +263,8 @@ def validate_outputs(
         # Hidden classes fit any range, and must not make the rest look infinite
         outputs = np.where(np.isnan(outputs), 0.0, outputs)
     _check.check_finite(f"outputs ({signal})", outputs, ids)
+    if signal == "label_probabilities":
+        _refuse_odd_probabilities(outputs, ids)
     if signal == "probabilities":
         outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
         sums = outputs.sum(axis=1)
@@ -307,6 +326,57 @@ def validate_outputs(
         raise InputError(
             f"Expected losses of at least 0, got a negative one for record {first!r}. Give the "
             "cross-entropy in nats."
+        )
+
+
+def _refuse_odd_probabilities(outputs: Floats, ids: NDArray[np.str_]) -> None:
+    """Refuse probabilities of labels (n, k) outside 0 to 1; rows need not sum to one.
+
+    Raises:
+        InputError: Some are outside.
+    """
+    outside = np.flatnonzero((outputs < -1e-6).any(axis=1) | (outputs > 1 + 1e-6).any(axis=1))
+    if len(outside):
+        worst = outputs[outside[0]][np.argmax(np.abs(outputs[outside[0]] - 0.5))]
+        raise InputError(
+            f"Expected a probability between 0 and 1 for each label, got {worst:.4g} for record "
+            f"{str(ids[outside[0]])!r} ({len(outside)} records in all). Let the model end in a "
+            "sigmoid, or wrap it in a function that applies one."
+        )
+
+
+def validate_truth(signal: Signal, labels: NDArray[Any], width: int) -> None:
+    """Refuse true classes, numbers or labels that do not fit a model's answers of `width` columns.
+
+    Raises:
+        InputError: Classes are out of range, numbers are not finite or not of that width, or labels
+            are not 0 or 1.
+
+    >>> validate_truth("prediction", np.array([0.5, 2.0]), 1)
+    """
+    if signal not in OUTPUT_SIGNALS:
+        validate_labels(labels, width)
+        return
+    # A released table answers about records that have no truth apart from their columns
+    if signal == "proximity":
+        return
+    truth = np.asarray(labels).reshape(len(labels), -1)
+    if truth.shape[1] != width:
+        raise InputError(
+            f"Expected true values of {width} outputs as the model answers, got "
+            f"{truth.shape[1]}. Name one column of the table for each output."
+        )
+    if signal == "label_probabilities" and not np.isin(truth, (0, 1)).all():
+        odd = truth[~np.isin(truth, (0, 1))]
+        raise InputError(
+            f"Expected 0 or 1 for each label, got {odd[0]} ({len(odd)} values in all). Give one "
+            "column for each label, 1 where it applies."
+        )
+    if not np.isfinite(truth).all():
+        wrong = int((~np.isfinite(truth)).any(axis=1).sum())
+        raise InputError(
+            f"Expected finite true values, got NaN or infinity for {wrong} records. Fill them, or "
+            "leave the records out."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,16 @@ from numpy.typing import NDArray
 from memberscope._numerics import fill_hidden_probabilities, round_to_40_bits, softmax
 from memberscope.attacks import true_class_log_probability, true_class_logit
 from memberscope.errors import UnmetNeedError
-from memberscope.types import Access, Evidence, Floats, Ints, OutputDefence, Signal, SignalSpec
+from memberscope.types import (
+    OUTPUT_SIGNALS,
+    Access,
+    Evidence,
+    Floats,
+    Ints,
+    OutputDefence,
+    Signal,
+    SignalSpec,
+)
 
 # White-box access shows at least the logits
 SIGNAL_AT: dict[Access, Signal] = {
@@ -48,6 +58,15 @@ class SignalRequest:
         return f"{self.spec.title}{own}{parameters} @{self.access.word}{limits}"
 
 
+def arrange_labels(signal: Signal, labels: NDArray[Any]) -> NDArray[Any]:
+    """Give the true numbers or labels (n, d) of a model with real outputs; classes as they are.
+
+    >>> arrange_labels("prediction", np.array([1.5, 2.0])).shape
+    (2, 1)
+    """
+    return labels.reshape(len(labels), -1) if signal in OUTPUT_SIGNALS else labels
+
+
 def restrict_to_access(
     access: Access, signal: Signal, outputs: Floats, restriction: OutputDefence | None = None
 ) -> tuple[Signal, Floats]:
@@ -58,6 +77,9 @@ def restrict_to_access(
     >>> restrict_to_access(Access.LABEL, "probabilities", np.array([[0.2, 0.8]]))[1].tolist()
     [[1.0]]
     """
+    # Real outputs have one level, at which nothing but a restriction hides a part
+    if signal in OUTPUT_SIGNALS:
+        return signal, outputs if restriction is None else restriction(outputs)
     # Defences restrict probabilities; labels and losses have none to restrict
     if restriction is not None and signal in ("probabilities", "logits"):
         seen = restriction(softmax(outputs) if signal == "logits" else outputs)
@@ -85,7 +107,7 @@ def find_top_class(outputs: Floats) -> Ints:
 
 
 def reduce_outputs(
-    wanted: SignalRequest, signal: Signal, outputs: Floats, labels: Ints
+    wanted: SignalRequest, signal: Signal, outputs: Floats, labels: NDArray[Any]
 ) -> tuple[Signal, NDArray[np.float32] | Floats]:
     """Reduce answers to the signal's name and the values (n, d) that are kept.
 

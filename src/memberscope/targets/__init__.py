@@ -7,15 +7,23 @@ from memberscope.targets.answers.output_kind import Outputs
 from memberscope.targets.files.archives import check_archive
 from memberscope.targets.files.trust import LoadedTarget, TrustSettings
 from memberscope.targets.frameworks.boosters import BoosterTarget
-from memberscope.targets.frameworks.function import FunctionTarget
+from memberscope.targets.frameworks.function import FunctionOutputsTarget, FunctionTarget
 from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
 from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
+from memberscope.targets.frameworks.sklearn_outputs import SklearnOutputsTarget
 from memberscope.targets.http.target import HttpTarget
 from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
+from memberscope.targets.released import ReleasedTable, read_released
+from memberscope.targets.stored.references import (
+    ReferenceOutputs,
+    StoredNumber,
+    describe_dependent_design,
+    refuse_other_records,
+)
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.stored.tokens import (
     StoredTokens,
@@ -44,6 +52,7 @@ from memberscope.targets.wrappers.restricted import RestrictedTarget
 __all__ = [
     "BoosterTarget",
     "CausalLMTarget",
+    "FunctionOutputsTarget",
     "FunctionTarget",
     "HttpTarget",
     "HuggingFaceTarget",
@@ -52,8 +61,12 @@ __all__ = [
     "MaskedLMTarget",
     "OnnxTarget",
     "Outputs",
+    "ReferenceOutputs",
+    "ReleasedTable",
     "RestrictedTarget",
+    "SklearnOutputsTarget",
     "SklearnTarget",
+    "StoredNumber",
     "StoredSignals",
     "StoredTarget",
     "StoredTokenTarget",
@@ -65,6 +78,7 @@ __all__ = [
     "TrustSettings",
     "build_pair",
     "check_archive",
+    "describe_dependent_design",
     "holds_token_signals",
     "is_text_list",
     "load_causal_lm",
@@ -73,12 +87,14 @@ __all__ = [
     "make_text_records",
     "read_class_names",
     "read_pair",
+    "read_released",
     "read_signals",
     "read_tables",
     "read_text_pair",
     "read_text_records",
     "read_token_signals",
     "refuse_continuous_labels",
+    "refuse_other_records",
     "resolve_n_classes",
     "wrap",
 ]

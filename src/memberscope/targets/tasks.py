@@ -1,6 +1,7 @@
 """Recognise what a model was trained for.
 
-A model that is not a classifier with one label a record is refused by its name.
+Classifiers, models that predict numbers and models with several labels a record are audited. A
+model of another kind is refused by its name.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from memberscope.errors import InputError
+from memberscope.types import Task
 
-Task = Literal[
+ModelKind = Literal[
     "classification",
     "regression",
     "several labels",
@@ -31,14 +33,16 @@ Task = Literal[
 SIGNALS = "--signals with the columns member and loss"
 LOSS = f"audit its loss a record as stored signals ({SIGNALS})"
 WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what to do
-    "regression": ("the regressor {}", f"Regression is not audited yet; {LOSS}."),
+    "classification": ("the classifier {}", 'Leave out the task, or give task="classification".'),
+    "regression": ("the regressor {}", 'Give task="regression": wrap(model, task="regression").'),
     "several labels": (
         "the multi-label classifier {}",
-        f"Several labels a record are not audited yet; {LOSS}.",
+        'Give task="multilabel": wrap(model, task="multilabel").',
     ),
     "several outputs": (
-        "the multi-output model {}",
-        f"Several outputs a record are not audited yet; {LOSS}.",
+        "the multi-output classifier {}",
+        "Several classes a record are not audited together; give one output with its classes, as a "
+        f"function with n_classes, or {LOSS}.",
     ),
     "clustering": (
         "the clustering {}",
@@ -79,7 +83,7 @@ WORDS: dict[str, tuple[str, str]] = {  # what such a model is called, and what t
     ),
 }
 # Kinds of estimators as scikit-learn's tags name them
-TYPES: dict[str, Task] = {
+TYPES: dict[str, ModelKind] = {
     "classifier": "classification",
     "regressor": "regression",
     "clusterer": "clustering",
@@ -87,10 +91,19 @@ TYPES: dict[str, Task] = {
     "density_estimator": "density estimation",
     "ranker": "ranking",
 }
+# What is audited as which task; a forecast is a regression of several outputs
+AUDITED: dict[ModelKind, tuple[Task, ...]] = {
+    "classification": ("classification",),
+    "regression": ("regression", "forecast"),
+    "several labels": ("multilabel",),
+}
+LIBRARIES = ("sklearn", "imblearn", "lightgbm", "xgboost", "catboost")
+ONE_LABEL = "a classifier with one label a record"
+ANY_MODEL = "a classifier, a regressor or a multi-label model"
 # Endings of the names of language models that are audited as such
 CAUSAL, MASKED = ("ForCausalLM", "LMHeadModel"), ("ForMaskedLM",)
 # Endings of the names of architectures in transformers, which tell their heads
-HEADS: tuple[tuple[str, Task], ...] = (
+HEADS: tuple[tuple[str, ModelKind], ...] = (
     ("ForTokenClassification", "token classification"),
     ("ForQuestionAnswering", "question answering"),
     ("ForCausalLM", "language modelling"),
@@ -118,7 +131,7 @@ LIGHTGBM_REGRESSION = (
     "tweedie",
 )
 # Beginnings of objectives of XGBoost, then of LightGBM
-PREFIXES: tuple[tuple[str, Task], ...] = (
+PREFIXES: tuple[tuple[str, ModelKind], ...] = (
     *(
         ("reg:", "regression"),
         ("count:", "regression"),
@@ -128,11 +141,11 @@ PREFIXES: tuple[tuple[str, Task], ...] = (
     *(("lambdarank", "ranking"), ("rank_xendcg", "ranking")),
 )
 # Beginnings of CatBoost's losses
-CATBOOST: tuple[tuple[str, Task], ...] = (
+CATBOOST: tuple[tuple[str, ModelKind], ...] = (
     *(
         ("MultiLogloss", "several labels"),
         ("MultiCrossEntropy", "several labels"),
-        ("MultiRMSE", "several outputs"),
+        ("MultiRMSE", "regression"),
     ),
     *(
         ("RMSE", "regression"),
@@ -157,7 +170,7 @@ CATBOOST: tuple[tuple[str, Task], ...] = (
 )
 
 
-def recognise_task(model: Any) -> Task | None:
+def recognise_task(model: Any) -> ModelKind | None:
     """Recognise what a model was trained for, by its library's marks; None without any.
 
     >>> from sklearn.linear_model import LogisticRegression, Ridge
@@ -173,45 +186,81 @@ def recognise_task(model: Any) -> Task | None:
     return None
 
 
+def choose_task(model: Any, task: Task | None = None) -> Task:
+    """Choose the task that a model is audited as: the given one, or the one that is recognised.
+
+    A model without any mark of its task is taken as a classifier where no task is given.
+
+    Raises:
+        InputError: The model does something that is not audited, or contradicts the given task.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> choose_task(Ridge()), choose_task(Ridge(), "forecast"), choose_task(abs, "multilabel")
+    ('regression', 'forecast', 'multilabel')
+    """
+    found = recognise_task(model)
+    if found is None:
+        return task or "classification"
+    if found not in AUDITED:
+        raise build_task_error(found, _name_model(model))
+    fitting = AUDITED[found]
+    # One label of two classes is a multi-label model with a single label
+    if task is None or task in fitting or (task == "multilabel" and _has_two_classes(model)):
+        return task or fitting[0]
+    # The name of an output of a session is a hint, no mark
+    if hasattr(model, "get_outputs"):
+        return task
+    words, advice = WORDS[found]
+    raise InputError(
+        f'Expected a model for task="{task}", got {words.format(_name_model(model))}. {advice}'
+    )
+
+
+def _has_two_classes(model: Any) -> bool:
+    """Check whether a model is a classifier of the two classes 0 and 1."""
+    try:
+        classes = np.asarray(getattr(model, "classes_", ()))
+    except ValueError:  # several outputs of several sizes
+        return False
+    return classes.shape == (2,) and set(classes.tolist()) == {0, 1}
+
+
 def refuse_unsupported(model: Any) -> None:
     """Refuse a model that is recognised as another kind than a one-label classifier.
 
     Raises:
         InputError: It is; the message says what it is, and how it can be audited all the same.
     """
-    task = recognise_task(model)
-    if task is not None and task != "classification":
-        parts = [type(part).__name__ for part in list_inner_models(model)]
-        raise build_task_error(
-            task, parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}"
-        )
+    found = recognise_task(model)
+    if found is not None and found != "classification":
+        raise build_task_error(found, _name_model(model), ONE_LABEL)
 
 
-def build_task_error(task: Task, name: str) -> InputError:
-    """Build the error for a model of another task.
+def _name_model(model: Any) -> str:
+    """Name a model by its type, and what it is the last part of."""
+    parts = [type(part).__name__ for part in list_inner_models(model)]
+    return parts[-1] if len(parts) == 1 else f"{parts[-1]} in a {parts[0]}"
 
-    >>> str(build_task_error("ranking", "LGBMRanker"))[:75]
-    'Expected a classifier with one label a record, got the ranker LGBMRanker. R'
+
+def build_task_error(kind: ModelKind, name: str, expected: str = ANY_MODEL) -> InputError:
+    """Build the error for a model of another kind than the `expected` ones.
+
+    >>> str(build_task_error("ranking", "LGBMRanker"))[:80]
+    'Expected a classifier, a regressor or a multi-label model, got the ranker LGBMRa'
     """
-    words, advice = WORDS[task]
-    return InputError(
-        f"Expected a classifier with one label a record, got {words.format(name)}. {advice}"
-    )
+    words, advice = WORDS[kind]
+    return InputError(f"Expected {expected}, got {words.format(name)}. {advice}")
 
 
-def refuse_objective(library: str, objective: str) -> None:
-    """Refuse a booster's objective that is known to be of another task.
+def recognise_objective(objective: str) -> ModelKind | None:
+    """Recognise what a booster with this objective was trained for; None if it is not known.
 
-    Raises:
-        InputError: It is.
-
-    >>> refuse_objective("XGBoost", "binary:logistic")
+    >>> recognise_objective("reg:squarederror"), recognise_objective("binary:logistic")
+    ('regression', None)
     """
-    task = next((task for prefix, task in PREFIXES if objective.startswith(prefix)), None)
     if objective in LIGHTGBM_REGRESSION:
-        task = "regression"
-    if task is not None:
-        raise build_task_error(task, f"of {library} with the objective {objective}")
+        return "regression"
+    return next((kind for prefix, kind in PREFIXES if objective.startswith(prefix)), None)
 
 
 def refuse_architectures(names: Any) -> None:
@@ -225,7 +274,7 @@ def refuse_architectures(names: Any) -> None:
     for name in names or []:
         task = next((task for words, task in HEADS if words in str(name)), None)
         if task is not None:
-            raise build_task_error(task, str(name))
+            raise build_task_error(task, str(name), ONE_LABEL)
 
 
 def refuse_continuous_labels(y: Any) -> None:
@@ -245,7 +294,8 @@ def refuse_continuous_labels(y: Any) -> None:
     if len(between):
         raise InputError(
             "Expected one class a record as labels, got numbers with decimals such as "
-            f"{between[0]:g}, as in regression. {WORDS['regression'][1]}"
+            f"{between[0]:g}, as in regression. If the model predicts numbers, give "
+            'task="regression" (--task regression).'
         )
 
 
@@ -269,12 +319,30 @@ def refuse_unfitted(estimator: Any) -> None:
     )
 
 
+def refuse_unfitted_model(estimator: Any) -> None:
+    """Refuse a model of a known library that was never fitted.
+
+    Raises:
+        InputError: It was not.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> refuse_unfitted_model(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
+    """
+    library = type(estimator).__module__.partition(".")[0]
+    # Of a class of the user's own nothing shows that it was fitted
+    if library in LIBRARIES and not _is_fitted(estimator):
+        raise InputError(
+            f"Expected a fitted model, got {type(estimator).__name__}. Fit it before the audit."
+        )
+
+
 def _is_fitted(estimator: Any) -> bool:
     """Check whether an estimator has been fitted.
 
     This is told by its own method, or by attributes that end in an underscore, as fitted ones have.
     """
-    own = getattr(estimator, "__sklearn_is_fitted__", None)
+    # CatBoost has a method of another name
+    own = getattr(estimator, "__sklearn_is_fitted__", getattr(estimator, "is_fitted", None))
     if own is not None:
         try:
             return bool(own())
@@ -316,7 +384,7 @@ def list_inner_models(model: Any) -> list[Any]:
     return found
 
 
-def _task_of(part: Any) -> Task | None:
+def _task_of(part: Any) -> ModelKind | None:
     """Find the task of one model, by what only such models have, then by its type.
 
     Give None where neither says it.
@@ -365,7 +433,7 @@ def _estimator_type(part: Any) -> str | None:
         return None
 
 
-def _several_of(part: Any) -> Task | None:
+def _several_of(part: Any) -> ModelKind | None:
     """Recognise several labels or outputs a record, where a classifier was fitted with them."""
     names = {kind.__name__ for kind in type(part).__mro__}
     # Its name differs between the estimators of scikit-learn
@@ -399,7 +467,7 @@ def _several_of(part: Any) -> Task | None:
     return None
 
 
-def _task_of_transformer(part: Any, name: str) -> Task | None:
+def _task_of_transformer(part: Any, name: str) -> ModelKind | None:
     """Find the task of a model of transformers, by its head and its configuration."""
     head = next((task for words, task in HEADS if words in name), None)
     if head is not None:
@@ -416,7 +484,7 @@ def _task_of_transformer(part: Any, name: str) -> Task | None:
     return None
 
 
-def _task_of_session(part: Any) -> Task | None:
+def _task_of_session(part: Any) -> ModelKind | None:
     """Recognise regression in an ONNX session by the name that exporters give its output."""
     outputs = part.get_outputs()
     if len(outputs) != 1 or outputs[0].name != "variable" or "float" not in outputs[0].type:

@@ -7,13 +7,13 @@ from typing import Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._inputs import has_log_ratio, require_needs
 from memberscope.attacks.custom.signal import CustomSignal
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.rmia import RMIA
 from memberscope.attacks.threshold import GradientNorm
-from memberscope.types import Attack, Evidence, Floats, Needs
+from memberscope.types import OUTPUT_TASKS, Attack, Evidence, Floats, Needs, Task
 
 # A shipped signal of one number a record, in whose place the custom one is read
 STAND_IN: Literal["gradient_norm"] = "gradient_norm"
@@ -42,6 +42,11 @@ class SignalAttack:
         return self.base.version
 
     @property
+    def log_ratio(self) -> bool:
+        """Whether the shipped attack gives log likelihood ratios."""
+        return has_log_ratio(self.base)
+
+    @property
     def digest(self) -> str:
         """Hash of the code that measures the signal."""
         return self.signal.digest
@@ -54,9 +59,16 @@ class SignalAttack:
             access=self.signal.access,
             signals=("custom",),
             spec=self.signal.spec,
-            # The level of a signal says whether it is about classes or about texts
-            tasks=(self.signal.access.task,),
+            tasks=self._list_tasks(),
         )
+
+    def _list_tasks(self) -> tuple[Task, ...]:
+        """List the tasks that it attacks: the level of a signal says whether it is about texts."""
+        if self.signal.access.ladder == "text":
+            return ("text",)
+        # Only classes have a threshold each
+        by_class = self.base.name.endswith("_per_class")
+        return ("classification",) if by_class else ("classification", *OUTPUT_TASKS)
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Give the shipped attack's scores (n,); NaN where a record is not hidden.
@@ -80,7 +92,7 @@ def list_signal_attacks(signal: CustomSignal) -> tuple[SignalAttack, ...]:
     >>> [attack.name for attack in list_signal_attacks(signal)][:2]
     ['surprise', 'lira_surprise']
     """
-    by_class = signal.access.task == "classification"
+    by_class = signal.access.ladder != "text"
     # What is told of texts differs by too little for the factor of two that suits classes
     gamma = 2.0 if by_class else 1.0
     shipped: tuple[Attack, ...] = (

@@ -24,6 +24,7 @@ from memberscope.auditing.collect.reference_models import (
     References,
     Training,
     build_training_job,
+    cut_design,
     describe_unused_seed,
     fit_training,
 )
@@ -47,6 +48,7 @@ from memberscope.auditing.subject.duplicates import (
     find_overlap,
 )
 from memberscope.auditing.subject.feature_matrix import reduce_features
+from memberscope.auditing.subject.shared_units import describe_unit_sizes, settle_units
 from memberscope.auditing.subject.subject import (
     Subject,
     hash_ids,
@@ -231,7 +233,9 @@ def ask_first_answers(
     """
     # What the plan and the records do not allow is refused before anything is paid for
     require_named_units(plan.unit, subject)
-    training = fit_training(plan, subject, training)
+    n = len(subject.member)
+    subject, kept = settle_units(subject, drop=plan.drop_overlap)
+    training = fit_training(plan, subject, cut_design(training, kept, n))
     overlap, examples = find_duplicates(subject)
     duplicated = describe_duplicates(
         overlap, subject.member, by_unit=subject.records.unit is not None
@@ -240,7 +244,8 @@ def ask_first_answers(
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     observed, tokens = _ask_target(plan, subject, training, store, report)
-    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated), tokens)
+    notes = [*duplicated, *describe_unit_sizes(subject)]
+    return FirstAnswers(subject, training, observed, overlap, examples, notes, tokens)
 
 
 def collect_audit_data(
@@ -256,7 +261,7 @@ def collect_audit_data(
     streams = derive_streams(plan)
     schedule, evidence, inversion = schedule_attacks(plan, first)
     # Told at once: hours of training are lost on a model that answers at random
-    unfitted = describe_unfitted_answers(evidence, subject.records.y, subject.member)
+    unfitted = describe_unfitted_answers(evidence, subject.class_codes, subject.member)
     for note in unfitted:
         report(f"note: {note}", 1, 1)
     # Models are trained before searches, which take long: what the first model shows of the recipe
@@ -419,7 +424,7 @@ def find_duplicates(subject: Subject) -> tuple[Overlap | None, list[DuplicatePai
     elif subject.features is not None:
         overlap = find_overlap(subject.features, subject.member, apart=subject.copies)
     elif subject.answers is not None:
-        overlap = find_equal_answers(subject.answers, subject.records.y, subject.member)
+        overlap = find_equal_answers(subject.answers, subject.class_codes, subject.member)
     if overlap is None:
         return None, []
     return overlap, _hash_duplicate_pairs(overlap, subject)
@@ -441,9 +446,7 @@ def remove_duplicates(
             raise InputError(
                 f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}."
             )
-    if training is not None and training.design is not None:
-        training = replace(training, design=training.design[:, keep])
-    return take_records(subject, keep), training
+    return take_records(subject, keep), cut_design(training, keep, len(subject.member))
 
 
 def _grant_query_budget(target: Target, budget: int | None) -> None:

@@ -24,6 +24,7 @@ from memberscope.signals import (
     Observed,
     SignalRequest,
     Store,
+    arrange_labels,
     collect_outputs,
     is_measured,
     reduce_outputs,
@@ -170,4 +171,5 @@ def _build_reference_evidence(
 ) -> Evidence:
     """Build evidence of a signal, the target's beside the reference models' (m, n, views, d)."""
     hidden = np.full(len(records), -1, dtype=np.int8)
-    return Evidence(values[0], values[1], records.y, hidden, references=references, inside=inside)
+    labels = arrange_labels(values[0], records.y)
+    return Evidence(values[0], values[1], labels, hidden, references=references, inside=inside)

@@ -23,6 +23,7 @@ from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.signals import COPIED, explain_missing_part
+from memberscope.targets import ReleasedTable
 from memberscope.types import Attack, Needs, Signal, Target, Task, list_access_levels
 
 LIRA_MODELS = 4  # reference models from which LiRA is run unasked; RMIA needs two
@@ -31,7 +32,11 @@ LIRA_MODELS = 4  # reference models from which LiRA is run unasked; RMIA needs t
 # Why attacks on models of another task do not run
 FOREIGN: dict[Task, str] = {
     "text": "It reads the probabilities of classes, and a language model's texts have no classes.",
-    "classification": "It reads the tokens of texts; audit a language model.",
+    "classification": "It attacks models of another task; this one gives classes.",
+    "regression": "It reads classes or texts, and this model predicts numbers.",
+    "forecast": "It reads classes or texts, and this model predicts numbers.",
+    "table": "It asks a model, and a released table answers nothing.",
+    "multilabel": "It reads one class a record or texts, and this model gives several labels.",
 }
 
 
@@ -161,10 +166,17 @@ def _explain_blocked(
             "Expected images (n, ..., height, width) to augment, got records of shape "
             f"{tuple(shape[1:])}. Use the attack noise."
         )
+    alone = isinstance(subject.target, ReleasedTable) and subject.target.population is None
+    if needs.population and alone:
+        return (
+            f"Expected a population for the attack {attack.name}, got none. Give records of the "
+            "same kind that nothing was made of (--population)."
+        )
     if any(needs.references) and training is None:
-        if subject.stored_references is not None:
-            return explain_unstored(needs.spec)
-        return "Expected reference models, got none. Give a recipe that trains them."
+        if subject.stored_references is None:
+            return "Expected reference models, got none. Give a recipe that trains them."
+        if (why := explain_unstored(needs.spec, signal, plan.task)) is not None:
+            return why
     if needs.spec.source != "student" and _is_starved_lira(attack, plan):
         return (
             f"Expected at least {LIRA_MODELS} reference models for {attack.name}, got "

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from memberscope._version import Tool, get_tool_version
+from memberscope.auditing.defend.shares import Share, measure_constant_answer
 from memberscope.auditing.documents.plan import Plan
 from memberscope.auditing.documents.plan_document import PlanDocument, PolicyDocument
 from memberscope.auditing.documents.policy import AnyClaim, AucClaim, Claim, EpsilonClaim, Policy
@@ -30,11 +32,10 @@ from memberscope.recipes import COPY, GROUP, NATURAL
 from memberscope.statistics import (
     Interval,
     auc_interval,
-    clopper_pearson,
     simultaneous_confidence,
     tpr_at_fpr,
 )
-from memberscope.types import Access, Bools, Estimate, Ints, Records
+from memberscope.types import Access, Bools, Estimate, Floats, Records
 
 FORMAT = "memberscope-frontier/1"
 RATES = (0.001, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # false-positive rates to choose from
@@ -60,22 +61,6 @@ WITHHOLD = (
 # A defence that keeps less than this share of the accuracy above the commonest class is said to
 # destroy it
 RUINED = 0.5
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of `n` with its exact limits."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, right: Bools, confidence: float) -> Share:
-        """Take the share of ones in `right` (n,)."""
-        low, high = clopper_pearson(int(right.sum()), len(right), confidence)
-        return cls(float(right.mean()), float(low), float(high), len(right))
 
 
 @dataclass(frozen=True)
@@ -147,7 +132,7 @@ class FrontierView:
     def of_kinds(
         cls,
         kinds: Any,
-        y: Ints,
+        y: NDArray[Any],
         member: Bools,
         policy: Policy | None,
         confidence: float,
@@ -175,7 +160,7 @@ class FrontierView:
         least = min((int((mask & ~member).sum()) for mask in masks.values()), default=0)
         canary_fpr = pick_resolvable_rate(fpr, least) if masks else None
         # What always guessing the commonest class gets right, which is no accuracy worth keeping
-        chance = float(np.bincount(y[natural & ~member]).max()) / n_natural
+        chance = measure_constant_answer(y[natural & ~member])
         wrong = float((~natural)[member].mean())
         return cls(natural, masks, fpr, canary_fpr, confidence, policy, chance, n_choices, wrong)
 
@@ -194,11 +179,18 @@ def pick_resolvable_rate(wanted: float, n: int) -> float | None:
 
 
 def build_frontier_row(
-    seen: AdversaryView, limit: str | None, result: Result, shown: FrontierView, proof: Any
+    seen: AdversaryView,
+    limit: str | None,
+    result: Result,
+    shown: FrontierView,
+    proof: Any,
+    *,
+    quality: Floats | None = None,
 ) -> FrontierRow:
     """Build the row of a choice from its audit; `limit` is the restriction of outputs it goes with.
 
     `seen` are the attacks of the row's adversary, and of one who does not know the defence.
+    `quality` (n,) is how right real outputs are; classes are right where the gap attack says so.
     """
     arrays = result.arrays
     parts, others, covered = seen.parts, seen.others, seen.covered
@@ -207,7 +199,8 @@ def build_frontier_row(
     theirs = _estimate_canary_rates(others, shown)
     # Epsilon is bounded only from levels that this row's adversary sees
     places = {part.scored.level for part in parts}
-    member, right = arrays.member, _get_correct_records(result)
+    member = arrays.member
+    right = _get_correct_records(result) if quality is None else quality
     # Labels say nothing of label-only leakage unless they were searched
     labels = [part for part in parts if part.scored.access == Access.LABEL.word]
     labels = labels if has_searched([part.scored for part in labels]) else []

@@ -16,7 +16,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
-from memberscope.attacks import find_attacks
+from memberscope.attacks import find_attacks, list_attacks
 from memberscope.auditing.collect.collect import (
     Progress,
     ask_first_answers,
@@ -34,13 +34,15 @@ from memberscope.auditing.defend.frontier import (
     build_frontier_row,
     decide_policy_outcome,
 )
-from memberscope.auditing.documents.plan import EstimateSettings, Plan
+from memberscope.auditing.documents.plan import EstimateSettings, Plan, fit_plan_to_task
 from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AuditArrays, Result
 from memberscope.auditing.estimates.ranking import Ranking, build_ranking
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.scoring.score import score_attacks
-from memberscope.auditing.subject.subject import Subject, make_subject
+from memberscope.auditing.subject.outputs import make_subject_by_task
+from memberscope.auditing.subject.shared_units import settle_units
+from memberscope.auditing.subject.subject import Subject
 from memberscope.auditing.verdict.full_attack_set import (
     AdversaryView,
     AttackCoverage,
@@ -49,7 +51,7 @@ from memberscope.auditing.verdict.full_attack_set import (
 )
 from memberscope.defences import BehindOutputs, Defended, expand_sweep, parse_defence
 from memberscope.errors import InputError, MemberscopeError
-from memberscope.facts import read_recipe_facts
+from memberscope.facts import read_recipe_facts, read_target_facts
 from memberscope.frames import choose_rows
 from memberscope.outputs import Chain, parse_restriction
 from memberscope.recipes import (
@@ -61,9 +63,19 @@ from memberscope.recipes import (
     plant_canaries,
 )
 from memberscope.recipes.fleet import limit_threads, select_records, train_models, tune_recipe
-from memberscope.signals import Store
+from memberscope.signals import Store, measure_output_quality
 from memberscope.targets import RestrictedTarget
-from memberscope.types import Access, Bools, OutputDefence, Recipe, Records, Target
+from memberscope.types import (
+    OUTPUT_SIGNALS,
+    Access,
+    Bools,
+    Floats,
+    OutputDefence,
+    Recipe,
+    Records,
+    Target,
+    Task,
+)
 
 # Attacks that learn from known records, or that search with new queries under each reference model,
 # take most of the time. They run
@@ -171,12 +183,20 @@ def sweep_defences(
     allow the canaries.
     """
     report = progress or (lambda stage, done, total: None)
+    task = read_target_facts(subject.target).task
+    if task == "text":
+        raise InputError(
+            "Expected a model of classes or of real outputs to compare defences, got a language "
+            "model. Audit each fine-tune by itself, and compare the results with memberscope compare."
+        )
+    plan = fit_plan_to_task(plan, task)
     # The gap attack says which classes are right, and so gives each row its accuracy
-    if "gap" not in plan.attacks:
+    if task == "classification" and "gap" not in plan.attacks:
         raise InputError(
             "Expected the attack gap among those of the sweep, got others. Add it to --attacks."
         )
     # Duplicates go before canaries are planted, whose copies are wanted
+    subject, _ = settle_units(subject, drop=plan.drop_overlap)
     if plan.drop_overlap:
         subject = _remove_overlap(plan, subject)
     subject, reserve = _reserve_records(subject, training, wish, plan.seed)
@@ -216,7 +236,9 @@ def sweep_defences(
                 own = replace(
                     own,
                     attacks=list_full_set(
-                        own.threat.access, (*own.attacks, *(policy.require if policy else ()))
+                        own.threat.access,
+                        (*own.attacks, *(policy.require if policy else ())),
+                        task,
                     ),
                 )
                 again = _attack_twice(
@@ -247,11 +269,19 @@ def _is_own_level(limit: str | None) -> TypeGuard[str]:
     return limit is not None and parse_restriction(limit).signal != "labels"
 
 
-def list_sweep_attacks(access: Access, policy: Policy | None) -> tuple[str, ...]:
+def list_sweep_attacks(
+    access: Access, policy: Policy | None, task: Task = "classification"
+) -> tuple[str, ...]:
     """List the attacks of a sweep where none are named.
 
-    They are those that tend to win at `access`, and what the policy requires.
+    They are those that tend to win at `access`, and what the policy requires. On models with real
+    outputs they are all that do not learn from known records.
     """
+    if task != "classification":
+        every = list_attacks(task).values()
+        usual = [one for one in every if task in one.needs.tasks and one.needs.known == "none"]
+        required = policy.require if policy else ()
+        return tuple(dict.fromkeys((*(one.name for one in usual), *required)))
     found = (
         *SWEPT,
         *(OPEN if access == Access.WHITE_BOX else ()),
@@ -297,8 +327,25 @@ def _build_choice_row(
     if isinstance(tried, str):
         return FrontierRow(choice.name, choice.settings, choice.restriction, why_not=tried)
     seen = _view_adversary(choice, tried)
-    row = build_frontier_row(seen, choice.restriction, tried.result, shown, tried.proof)
+    quality = _measure_choice_quality(choice, tried.subject)
+    row = build_frontier_row(
+        seen, choice.restriction, tried.result, shown, tried.proof, quality=quality
+    )
     return replace(row, name=choice.name, settings=choice.settings, seconds=round(tried.seconds, 2))
+
+
+def _measure_choice_quality(choice: Defended, subject: Subject) -> Floats | None:
+    """Measure how right real outputs are about each record (n,) behind a choice's restriction.
+
+    None for classes, whose accuracy the gap attack shows.
+    """
+    target, records = subject.target, subject.records
+    if target.signal not in OUTPUT_SIGNALS:
+        return None
+    outputs = target.query(records.x)
+    if choice.restriction is not None:
+        outputs = parse_restriction(choice.restriction)(outputs)
+    return measure_output_quality(target.signal, outputs, records.y)
 
 
 def _reserve_records(
@@ -368,7 +415,7 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
     # Reference models are as large as the target unless the plan says otherwise
     size = plan.reference_size or int(subject.member[kinds[:n] == NATURAL].sum())
     n_models = plan.count_references()
-    inside = _draw_unit_membership(kinds[:n], subject.records, size, n_models, rng)[:, unit]
+    inside = _draw_unit_membership(kinds[:n], subject, size, n_models, rng)[:, unit]
     member = member[unit]
     # Members come first, as `sides` splits and joins them again
     order = np.concatenate([np.flatnonzero(member), np.flatnonzero(~member)])
@@ -385,12 +432,13 @@ def build_sweep_setting(plan: Plan, subject: Subject, n_each: int) -> SweepSetti
 
 
 def _draw_unit_membership(
-    kinds: Any, records: Records, size: int, n_models: int, rng: np.random.Generator
+    kinds: Any, subject: Subject, size: int, n_models: int, rng: np.random.Generator
 ) -> Bools:
     """Draw the membership (m, n) of records that move on their own.
 
     `size` natural ones, and half of the canaries of each kind, in each model.
     """
+    records, strata = subject.records, subject.class_codes
     inside = np.zeros((n_models, len(kinds)), dtype=bool)
     # Kind by kind, so that every model has as many of each and models train together
     for kind in dict.fromkeys(kinds.tolist()):
@@ -403,7 +451,7 @@ def _draw_unit_membership(
             size if natural else n // 2,
             n_models,
             rng,
-            strata=records.y[own] if natural else None,
+            strata=strata[own] if natural else None,
             unit=records.unit[own] if natural and records.unit is not None else None,
         )
     return inside
@@ -423,8 +471,8 @@ def train_and_audit(
     """
     proof = read_recipe_facts(recipe).proof
     proven = None if proof is None else proof(int(scene.member.sum()))
-    target, seconds = _train_sweep_target(recipe, scene, plan.count_references(), store)
-    subject = make_subject(target, *scene.sides(), class_names=scene.class_names)
+    target, seconds = _train_sweep_target(recipe, scene, plan, store)
+    subject = make_subject_by_task(target, *scene.sides(), class_names=scene.class_names)
     # The blind control would know a copy from its near-duplicate, so it leaves copies out
     if GROUP in subject.records.groups:
         subject = replace(subject, copies=np.asarray(subject.records.groups[GROUP] == COPY))
@@ -479,14 +527,15 @@ def _is_keeping_models(recipe: Recipe, store: Store | None) -> bool:
 
 
 def _train_sweep_target(
-    recipe: Recipe, scene: SweepSetting, n_models: int, store: Store | None
+    recipe: Recipe, scene: SweepSetting, plan: Plan, store: Store | None
 ) -> tuple[Target, float]:
     """Train the model on the target's members as the reference models are, and time it."""
     # Settings are tuned as for the reference models, lest they differ from the target
-    decided, _ = tune_recipe(recipe, scene.records, int(scene.design[0].sum()), n_models, store)
+    size, n_models = int(scene.design[0].sum()), plan.count_references()
+    decided, _ = tune_recipe(recipe, scene.records, size, n_models, store)
     started = time.perf_counter()
     with limit_threads(read_recipe_facts(decided).threads):
-        found = train_models(decided, scene.records, scene.member[None], [scene.seed])[0]
+        found = train_models(decided, scene.records, scene.member[None], [scene.seed], plan.task)[0]
     return found, time.perf_counter() - started
 
 

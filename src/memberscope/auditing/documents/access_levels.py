@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
@@ -25,7 +27,13 @@ from memberscope.outputs import (
     parse_restriction,
     with_noise_key,
 )
-from memberscope.signals import SignalRequest, is_measured, restrict_to_access, with_query_budget
+from memberscope.signals import (
+    SignalRequest,
+    arrange_labels,
+    is_measured,
+    restrict_to_access,
+    with_query_budget,
+)
 from memberscope.types import (
     Access,
     Attack,
@@ -168,8 +176,10 @@ def list_audit_levels(
     >>> [level.word for level in list_audit_levels(model, "logits", ThreatModel(), ("top:1", "round:2"))]
     ['label', 'probabilities top:1', 'probabilities round:2', 'probabilities']
     """
-    if threat.access.task == "text":
+    if threat.access.ladder == "text":
         return _list_text_levels(target, signal, threat)
+    if threat.access.ladder == "outputs":
+        return _list_output_levels(target, threat, tried, key)
     # What is in force bounds every level, so it is settled before any is listed
     declared = find_active_restriction(threat, target)
     if declared is not None and signal == "loss":
@@ -208,6 +218,20 @@ def list_audit_levels(
         else:
             found.append(Level(access))
     return tuple(found)
+
+
+def _list_output_levels(
+    target: Target, threat: ThreatModel, tried: Sequence[str], key: bytes | None
+) -> tuple[Level, ...]:
+    """List the levels of a model with real outputs: its prediction, restricted and whole.
+
+    There is no level for labels or logits; what hides a part of a prediction is a restriction.
+    """
+    declared = find_active_restriction(threat, target)
+    beside = [name for name in dict.fromkeys(tried) if name != declared]
+    names = [name if declared is None else f"{declared}+{name}" for name in beside]
+    levels = [Level(Access.PREDICTION, name, declared=False, key=key) for name in names]
+    return (*levels, Level(Access.PREDICTION, declared, key=key))
 
 
 def _list_text_levels(target: Target, signal: Signal, threat: ThreatModel) -> tuple[Level, ...]:
@@ -266,7 +290,7 @@ def build_evidence(
     level: Level,
     signal: Signal,
     outputs: Floats,
-    labels: Ints,
+    labels: NDArray[Any],
     features: Floats | None,
     *,
     done: str | None = None,
@@ -286,7 +310,9 @@ def build_evidence(
         seen, values = "labels", decided[:, None].astype(np.float64)
     # Every record is hidden until the threat model grants something
     known = np.full(len(labels), -1, dtype=np.int8)
-    return Evidence(seen, values[:, None, :], labels, known, features=features)
+    return Evidence(
+        seen, values[:, None, :], arrange_labels(seen, labels), known, features=features
+    )
 
 
 def is_worth_running(attack: Attack, level: Level) -> bool:
@@ -297,9 +323,9 @@ def is_worth_running(attack: Attack, level: Level) -> bool:
     Restrictions that are tried beside the declared one get every attack too, since a guard may be
     told to serve one of them.
     """
-    needed = attack.needs.access.at(level.access.task)
+    needed = attack.needs.access.at(level.access.ladder)
     # Each level of text adds signals of its own, so attacks run where theirs appear first
-    if level.access.task == "text":
+    if level.access.ladder == "text":
         return needed == level.access
     # What somebody's own code asks cannot be seen through a restriction
     if attack.needs.spec.source == "custom":

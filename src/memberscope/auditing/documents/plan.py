@@ -27,7 +27,7 @@ from memberscope.errors import InputError
 from memberscope.outputs import parse_restriction
 from memberscope.signals import check_view
 from memberscope.statistics import can_resolve_fpr, smallest_fpr
-from memberscope.types import Attack, Task, ThreatModel
+from memberscope.types import Attack, Task, ThreatModel, get_ladder
 
 DEFAULT_FPRS = (0.1, 0.01, 0.001, 0.0001)
 
@@ -39,7 +39,8 @@ class Plan:
     `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of
     `independent_coins` declares that a fair coin decided each record's membership.
     `assume_exchangeable` declares that members and non-members come from one distribution where the
-    blind control cannot check it.
+    blind control cannot check it. `drop_overlap` leaves out of both sides the records that stand on
+    both, and units that do.
 
     With a recipe, `references` models of `reference_size` records (None: as many as the members)
     are trained, and each record is asked about once a view (see `signals.view`). `unit` is the name
@@ -378,7 +379,7 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
     >>> fit_plan_to_task(Plan(), "text").threat.access.word
     'token_probabilities'
     """
-    if plan.task == task and plan.threat.access.task == task:
+    if plan.task == task and plan.threat.access.ladder == get_ladder(task):
         return plan
     usual = tuple(list_attacks(plan.task))
     # Those on somebody's own signals stand behind the usual ones
@@ -394,5 +395,5 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
         task=task,
         attacks=attacks,
         threat=replace(plan.threat, access=plan.threat.access.at(task)),
-        restrictions=tried if task == "text" else plan.restrictions,
+        restrictions=plan.restrictions if task == "classification" else tried,
     )

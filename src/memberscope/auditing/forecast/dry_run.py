@@ -13,10 +13,12 @@ from memberscope.auditing.collect.collect import can_ask_twice, derive_streams
 from memberscope.auditing.collect.reference_models import (
     Training,
     build_training_job,
+    cut_design,
     describe_unused_seed,
     fit_training,
 )
 from memberscope.auditing.collect.schedule import build_schedule
+from memberscope.auditing.collect.stored_references import fit_plan_to_stored
 from memberscope.auditing.collect.target_models import build_target_job
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan, fit_plan_to_task
@@ -35,6 +37,7 @@ from memberscope.auditing.forecast.time_model import (
     estimate_audit_seconds,
     is_search,
 )
+from memberscope.auditing.subject.shared_units import settle_units
 from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
@@ -106,7 +109,11 @@ def forecast_audit(
     """
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    plan, subject = fit_plan_to_stored(plan, subject)
     require_named_units(plan.unit, subject)
+    every = len(subject.member)
+    subject, kept = settle_units(subject, drop=plan.drop_overlap)
+    training = cut_design(training, kept, every)
     timings = timings or Timings()
     # Checked against the full plan first: a design and a population must fit whatever is chosen
     full = fill_plan(plan, subject, training, plan.effort)

@@ -79,7 +79,7 @@ def score_attacks(
     arrays = AuditArrays(
         got.subject.records.ids,
         member,
-        got.subject.records.y,
+        got.subject.class_codes,
         fold,
         scored,
         groups,

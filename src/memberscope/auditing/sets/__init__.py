@@ -3,6 +3,8 @@
 from memberscope.auditing.sets.answer import SetAnswer, SetControl, SetDecision, SetQuestion
 from memberscope.auditing.sets.document import SET_FORMAT, SetResult
 from memberscope.auditing.sets.naming import NamedRecords
+from memberscope.auditing.sets.near import answer_near
+from memberscope.auditing.sets.reference_scores import score_references
 from memberscope.auditing.sets.set_test import set_test
 from memberscope.auditing.sets.settings import (
     DEFAULT_QUESTIONS,
@@ -10,6 +12,7 @@ from memberscope.auditing.sets.settings import (
     SetSettings,
     list_questions,
 )
+from memberscope.auditing.sets.share import answer_share, state_share
 
 __all__ = [
     "DEFAULT_QUESTIONS",
@@ -22,6 +25,10 @@ __all__ = [
     "SetQuestion",
     "SetResult",
     "SetSettings",
+    "answer_near",
+    "answer_share",
     "list_questions",
+    "score_references",
     "set_test",
+    "state_share",
 ]

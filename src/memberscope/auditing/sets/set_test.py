@@ -13,8 +13,15 @@ from memberscope.auditing.sets.answer import SetAnswer, SetQuestion
 from memberscope.auditing.sets.document import SetResult
 from memberscope.auditing.sets.evidence import SetEvidence, collect_set_evidence
 from memberscope.auditing.sets.naming import NamedRecords, answer_list
+from memberscope.auditing.sets.near import answer_near
 from memberscope.auditing.sets.not_used import answer_not_used
-from memberscope.auditing.sets.settings import DEFAULT_QUESTIONS, QUESTIONS, SetSettings
+from memberscope.auditing.sets.settings import (
+    DEFAULT_QUESTIONS,
+    KNOWN_QUESTIONS,
+    QUESTIONS,
+    SetSettings,
+)
+from memberscope.auditing.sets.share import answer_share
 from memberscope.auditing.sets.used import answer_used
 from memberscope.auditing.sets.withheld import (
     check_held_out,
@@ -49,8 +56,10 @@ def set_test(
         result: A finished audit with its scores, as `memberscope.audit` gives or
             `memberscope.load` reads it.
         questions: `used` (was the collection used?), `not_used` (was less than `margin` of it
-            used?), `list` (which records were used?). None asks all that the audit can answer:
-            `not_used` takes further target models.
+            used?), `share` (how much of it?), `list` (which records?), `near` (was anything near
+            them, the records being variants and their unit naming what they are variants of?).
+            None asks all that the audit can answer but the last: `not_used` and `share` take
+            further target models.
         fdr: The share of the named list that may be wrong, on average.
         margin: The share of the collection that counts as not used.
         significance: The chance that a collection which was not used is called used.
@@ -63,7 +72,7 @@ def set_test(
     settings = SetSettings(asked, fdr, margin, significance, seed)
     evidence = collect_set_evidence(result)
     if questions is None and evidence.known:
-        settings = replace(settings, questions=QUESTIONS)
+        settings = replace(settings, questions=KNOWN_QUESTIONS)
     # A stream a question, so that one answer does not depend on which others are asked
     streams = dict(zip(("held_out", *ANSWERED), _spawn_generators(seed), strict=True))
     held_out = check_held_out(evidence, streams["held_out"])
@@ -73,10 +82,13 @@ def set_test(
     for question in settings.questions:
         answer, listed = _answer_question(question, evidence, settings, streams[question])
         named = listed or named
-        why = obstacle or _find_own_obstacle(question, result)
-        if why is None:
-            answer = complete_assumption(answer, result)
-        answers.append(withhold_answer(replace(answer, controls=tuple(controls)), why))
+        why = _find_own_obstacle(question, result)
+        # Rates of reference models hold on the collection itself, whatever held-out records are like
+        if question != "share":
+            why = obstacle or why
+            answer = answer if why else complete_assumption(answer, result)
+        said = replace(answer, controls=(*answer.controls, *controls))
+        answers.append(withhold_answer(said, why))
     units = evidence.unit_sizes if evidence.unit is not None else (None, None)
     return SetResult(
         tool=Tool(version=get_tool_version()),
@@ -122,6 +134,10 @@ def _answer_question(
         return answer_not_used(evidence, settings, rng), None
     if question == "list":
         return answer_list(evidence, settings, rng)
+    if question == "share":
+        return answer_share(evidence, confidence=1 - settings.significance), None
+    if question == "near":
+        return answer_near(evidence, settings, rng), None
     raise InputError(
         f"Expected the questions {', '.join(QUESTIONS)}, got {question!r}. Choose from them."
     )
@@ -135,6 +151,9 @@ def _find_own_obstacle(question: SetQuestion, result: Result) -> str | None:
             "The collection looks less like training data than the held-out records do, so these are "
             f"not of one source, and use may be hidden. {direction.why}"
         )
+    overlap = result.controls.get("overlap")
+    if question == "share" and overlap is not None and overlap.passed is False:
+        return f"The audit's control 'overlap' failed. {overlap.why}"
     return None
 
 

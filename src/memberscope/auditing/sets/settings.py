@@ -8,16 +8,17 @@ from memberscope import _check
 from memberscope.auditing.sets.answer import SetQuestion
 from memberscope.errors import InputError
 
-# Those that every finished audit can answer, and those that some can
+# Those that every finished audit can answer, those that take models with known members, and all
 DEFAULT_QUESTIONS: tuple[SetQuestion, ...] = ("used", "list")
-QUESTIONS: tuple[SetQuestion, ...] = ("used", "not_used", "list")
+KNOWN_QUESTIONS: tuple[SetQuestion, ...] = ("used", "not_used", "share", "list")
+QUESTIONS: tuple[SetQuestion, ...] = (*KNOWN_QUESTIONS, "near")
 
 
 def list_questions() -> tuple[str, ...]:
     """List the questions that a finished audit may be asked.
 
     >>> list_questions()
-    ('used', 'not_used', 'list')
+    ('used', 'not_used', 'share', 'list', 'near')
     """
     return QUESTIONS
 

@@ -15,7 +15,7 @@ from memberscope.auditing.estimates.attack_part import AttackPart
 from memberscope.auditing.estimates.ranking import Ranking
 from memberscope.outputs import parse_restriction
 from memberscope.signals import is_measured
-from memberscope.types import Access, Attack, ThreatModel
+from memberscope.types import Access, Attack, Task, ThreatModel
 
 Place = tuple[str, str | None]  # access and restriction of a level
 LABEL: Place = (Access.LABEL.word, None)
@@ -32,16 +32,18 @@ class AttackCoverage:
     lacking: tuple[str, ...] = ()
 
 
-def list_full_set(access: Access, named: Sequence[str] = ()) -> tuple[str, ...]:
-    """List every attack that `access` is enough for, and those of `named`.
+def list_full_set(
+    access: Access, named: Sequence[str] = (), task: Task = "classification"
+) -> tuple[str, ...]:
+    """List every attack on models of a task that `access` is enough for, and those of `named`.
 
     >>> "quantile" in list_full_set(Access.PROBABILITIES), "gradient_norm" in list_full_set(Access.PROBABILITIES)
     (True, False)
     """
     usual = [
         attack.name
-        for attack in list_attacks(access.task).values()
-        if access.task in attack.needs.tasks and attack.needs.access.at(access.task) <= access
+        for attack in list_attacks(task).values()
+        if task in attack.needs.tasks and attack.needs.access.at(task) <= access
     ]
     return tuple(dict.fromkeys((*usual, *named)))
 
@@ -59,8 +61,9 @@ def _find_place(
         return LABEL
     wanted = limit if declared is None else f"{declared}+{limit}"
     places = [(threat.access.word, threat.restriction) for threat in levels]
-    if limit is not None and (Access.PROBABILITIES.word, wanted) in places:
-        return Access.PROBABILITIES.word, wanted
+    for word in (Access.PROBABILITIES.word, Access.PREDICTION.word):
+        if limit is not None and (word, wanted) in places:
+            return word, wanted
     # Levels come weakest first, so the last has all that is granted
     return places[-1]
 
@@ -120,7 +123,7 @@ def _list_lower_places(place: Place, levels: Sequence[ThreatModel]) -> list[Plac
     in_force = {threat.access: (threat.access.word, threat.restriction) for threat in levels}
     access, found = Access[place[0].upper()], [place]
     # Each level of text adds attacks of its own
-    if access.task == "text":
+    if access.ladder == "text":
         return [place, *(in_force[below] for below in in_force if below < access)]
     # Attacks on outputs do not run at white-box access, so the next level adds them
     if access == Access.WHITE_BOX:

@@ -30,6 +30,17 @@ class Measures:
 GENERAL = Measures("stop training earlier and regularise more")
 # By kind and library; the first part of a class's name that fits decides, the empty one fits all
 MEASURES: dict[str, tuple[tuple[str, str, Measures], ...]] = {
+    "generator": (
+        (
+            "",
+            "",
+            Measures(
+                "let the generator keep less of single records (more records in each leaf, fewer "
+                "epochs, a proof of differential privacy), release fewer rows, and leave out rows "
+                "that equal a member"
+            ),
+        ),
+    ),
     "boosted_trees": (
         (
             "lightgbm",

@@ -14,7 +14,7 @@ from memberscope.auditing.scoring.null_control import find_pseudo_members, judge
 from memberscope.types import Bools, Floats
 
 CONTROLS = ("null", "blind", "overlap", "direction", "fitted")
-CLASSES_ONLY = ("fitted",)  # texts have no classes that the answers could fit
+CLASSES_ONLY = ("fitted",)  # other tasks have no classes that the answers could fit
 
 
 def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
@@ -26,7 +26,7 @@ def recompute_controls(result: Result, arrays: AuditArrays) -> list[str]:
     numbers only.
     """
     # Taking a control out must not be a way round it
-    left_out = CLASSES_ONLY if result.plan.task == "text" else ()
+    left_out = () if result.plan.task == "classification" else CLASSES_ONLY
     absent = [name for name in CONTROLS if name not in (*result.controls, *left_out)]
     if absent:
         return [f"the {name} control is missing" for name in absent]

@@ -12,11 +12,13 @@ from memberscope.cli.history.keep import choose_history, keep_audit
 from memberscope.cli.options.commands import take_audit_options
 from memberscope.cli.options.lookup import choose_out_folder
 from memberscope.errors import InputError
+from memberscope.facts import read_target_facts
 
 if TYPE_CHECKING:
     from memberscope.auditing import Plan
     from memberscope.auditing.defend import Frontier, SweepOptions
     from memberscope.cli.options.table import Options
+    from memberscope.types import Task
 
 
 @take_audit_options("defend")
@@ -52,7 +54,8 @@ def _run_sweep(options: Options) -> Frontier:
         raise InputError(
             "Expected a recipe to train defended models, got none. Add --recipe module:function."
         )
-    plan, subject = _build_sweep_plan(options), build_subject(options)
+    subject = build_subject(options)
+    plan = _build_sweep_plan(options, read_target_facts(subject.target).task)
     training = build_training(options, subject)
     assert training is not None
     names = options.defences or choose_default_defences(training.recipe)
@@ -75,7 +78,7 @@ def _run_sweep(options: Options) -> Frontier:
     return frontier
 
 
-def _build_sweep_plan(options: Options) -> Plan:
+def _build_sweep_plan(options: Options, task: Task) -> Plan:
     """Build the plan, with fewer queries and attacks than an audit's where none are named."""
     from dataclasses import replace
 
@@ -87,7 +90,7 @@ def _build_sweep_plan(options: Options) -> Plan:
     # Defences are compared by whole audits, whatever time they take
     plan = replace(build_plan(options), effort="normal")
     if options.attacks is None:
-        plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy))
+        plan = replace(plan, attacks=list_sweep_attacks(plan.threat.access, plan.policy, task))
     return plan
 
 

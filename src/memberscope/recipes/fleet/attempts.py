@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from memberscope.errors import InputError, MemberscopeError, TargetError
 from memberscope.recipes.fleet.observe_model import Observation, train_models
-from memberscope.recipes.fleet.observe_texts import select_observer
-from memberscope.types import Bools, Recipe, Records, Target
+from memberscope.recipes.fleet.observers import select_observer
+from memberscope.types import Bools, Recipe, Records, Target, Task
 
 ENOUGH = 3  # models that failed alike, none having succeeded, after which no more are tried
 Found = TypeVar("Found")
@@ -62,7 +62,7 @@ def attempt_models(
         # Outside the attempt: weights that cannot be kept are the user's to decide on
         return found if isinstance(found, Failure) or also is None else found | also(model)
 
-    together = _catch_failure(lambda: train_models(recipe, pool, inside, seeds))
+    together = _catch_failure(lambda: train_models(recipe, pool, inside, seeds, look.task))
     models: list[Target | Failure]
     # Whatever fails for a stack may work for its models alone, such as one that needs less memory
     if not isinstance(together, Failure):
@@ -72,7 +72,8 @@ def attempt_models(
         models = [together]
     else:
         models = [
-            _train_alone(recipe, pool, row, seed) for row, seed in zip(inside, seeds, strict=True)
+            _train_alone(recipe, pool, row, seed, look.task)
+            for row, seed in zip(inside, seeds, strict=True)
         ]
     return [
         model if isinstance(model, Failure) else observed(model, row)
@@ -80,9 +81,11 @@ def attempt_models(
     ]
 
 
-def _train_alone(recipe: Recipe, pool: Records, row: Bools, seed: int) -> Target | Failure:
-    """Train one model, or say why it could not be trained."""
-    return _catch_failure(lambda: train_models(recipe, pool, row[None], [seed])[0])
+def _train_alone(
+    recipe: Recipe, pool: Records, row: Bools, seed: int, task: Task
+) -> Target | Failure:
+    """Train one model of a task, or say why it could not be trained."""
+    return _catch_failure(lambda: train_models(recipe, pool, row[None], [seed], task)[0])
 
 
 def _catch_failure(work: Callable[[], Found]) -> Found | Failure:

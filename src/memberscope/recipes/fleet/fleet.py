@@ -19,8 +19,8 @@ from memberscope.recipes.fleet import kept_weights as weights
 from memberscope.recipes.fleet.attempts import Failure, attempt_models, is_training_hopeless
 from memberscope.recipes.fleet.execution import Execution, limit_threads, stream_answers
 from memberscope.recipes.fleet.fleet_keys import build_model_keys, build_weight_keys
-from memberscope.recipes.fleet.observe_model import Observation
-from memberscope.recipes.fleet.observe_texts import LOG_PROBABILITY, select_observer
+from memberscope.recipes.fleet.observe_model import RECORD_QUALITY, Observation
+from memberscope.recipes.fleet.observers import select_observer
 from memberscope.recipes.fleet.tuning_cache import (
     Choice,
     find_tuned_recipe,
@@ -98,9 +98,10 @@ class ReferenceFleet:
     `choice` says how, as far as the recipe left it open. `outputs` (m, n, k) are all answers about
     the pool, if the job kept them whole. `failures` says why models could not be trained.
 
-    Language models have no classes: `log_probability` (m, n) is the mean log-probability of each
+    Language models have no classes: `record_quality` (m, n) is the mean log-probability of each
     record's tokens, and the accuracies are the means of its exponential, the geometric-mean
-    probability of a token.
+    probability of a token. Of models with real outputs or several labels it is how right they are
+    about each record (`measure_output_quality`), and the accuracies are its means.
     """
 
     inside: Bools
@@ -114,7 +115,7 @@ class ReferenceFleet:
     choice: Choice = field(default_factory=dict)
     outputs: NDArray[np.float64] | None = None
     failures: dict[int, Failure] = field(default_factory=dict)
-    log_probability: NDArray[np.float32] | None = None
+    record_quality: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.inside)
@@ -305,7 +306,7 @@ def _has_expected_arrays(order: TrainingJob, entry: dict[str, NDArray[Any]] | No
     n, others = len(order.pool), order.population
     parts = {"pool": n} | ({} if others is None else {"population": len(others)})
     shapes: dict[str, tuple[int, ...]] = {"predicted": (n,), "confidence": (n,), "metrics": (2,)}
-    shapes |= {LOG_PROBABILITY: (n,)} if order.task == "text" else {}
+    shapes |= {RECORD_QUALITY: (n,)} if order.task != "classification" else {}
     for number, wanted in enumerate(order.wanted):
         # Whole outputs and measured signals are of the records as they are, not of each view
         whole = wanted.spec.name == "outputs" or is_measured(wanted.spec)
@@ -400,7 +401,7 @@ def _assemble_fleet(
         held_out_accuracy=metrics[:, 1],
         trained=n_trained,
         outputs=tables.get("outputs"),
-        log_probability=np.asarray(tables[LOG_PROBABILITY]) if LOG_PROBABILITY in tables else None,
+        record_quality=np.asarray(tables[RECORD_QUALITY]) if RECORD_QUALITY in tables else None,
     )
 
 

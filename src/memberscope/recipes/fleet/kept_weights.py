@@ -17,7 +17,7 @@ from memberscope._files import write_bytes
 from memberscope.errors import InputError
 from memberscope.facts import read_recipe_facts
 from memberscope.signals import Store
-from memberscope.targets import SklearnTarget, TorchTarget
+from memberscope.targets import SklearnOutputsTarget, SklearnTarget, TorchTarget, wrap
 from memberscope.types import Recipe, Target
 
 SKOPS = "skops"
@@ -36,7 +36,7 @@ def export_weights(recipe: Recipe, model: Target) -> dict[str, NDArray[Any]]:
         return {
             name: _convert_state_tensor(value) for name, value in model.module.state_dict().items()
         }
-    if not isinstance(model, SklearnTarget):
+    if not isinstance(model, SklearnTarget | SklearnOutputsTarget):
         raise InputError(
             "Expected scikit-learn models or torch modules for --keep-weights, got "
             f"{type(model).__name__}. Leave --keep-weights out."
@@ -124,7 +124,7 @@ def _load_skops_model(data: bytes, recipe: Recipe) -> Target | None:
         unknown = get_untrusted_types(data=data)
         if _find_foreign_types(unknown, recipe):
             return None
-        return SklearnTarget(loads(data, trusted=unknown))
+        return wrap(loads(data, trusted=unknown))
     # Whatever a damaged archive raises: the model is trained again, which is always safe
     except Exception:
         return None

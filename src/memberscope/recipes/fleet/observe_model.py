@@ -29,8 +29,19 @@ from memberscope.signals import (
 )
 from memberscope.targets import wrap
 from memberscope.targets.torch_modules import AnswerReader
-from memberscope.types import Access, Bools, Floats, Recipe, Records, Signal, Target, Task
+from memberscope.types import (
+    OUTPUT_TASKS,
+    Access,
+    Bools,
+    Floats,
+    Recipe,
+    Records,
+    Signal,
+    Target,
+    Task,
+)
 
+RECORD_QUALITY = "record_quality"  # name of how right a model is about each record
 # Signals of a model that all but diverged are clipped to this, so that their squares stay finite
 LARGEST = 1e15
 ACCESS: dict[Signal, Access] = {
@@ -60,9 +71,13 @@ class Observation:
 
 
 def train_models(
-    recipe: Recipe, pool: Records, inside: Bools, seeds: Sequence[int]
+    recipe: Recipe,
+    pool: Records,
+    inside: Bools,
+    seeds: Sequence[int],
+    task: Task = "classification",
 ) -> list[Target]:
-    """Train a model for each row of `inside` (b, n), together where the recipe can.
+    """Train a model of a task for each row of `inside` (b, n), together where the recipe can.
 
     Raises:
         TargetError: The recipe fails.
@@ -87,7 +102,9 @@ def train_models(
             f"Expected the recipe to train a model, got {type(error).__name__}: {first}. Call it "
             "on a few records to see why."
         ) from error
-    return [wrap(model) for model in models]
+    # What a function or a module returns is not seen from outside
+    known: dict[str, Any] = {"task": task} if task in OUTPUT_TASKS else {}
+    return [wrap(model, **known) for model in models]
 
 
 def select_records(pool: Records, rows: Bools) -> Records:
@@ -110,14 +127,7 @@ def observe_signals(
     Raises:
         InputError: It answers in another way than the target.
     """
-    # A model behind the target's own defence must not be restricted twice
-    look = replace(
-        look,
-        wanted=tuple(
-            _restrict_own_model(_strip_own_restriction(wanted, model), inside)
-            for wanted in look.wanted
-        ),
-    )
+    look = restrict_as_owner(look, model, inside)
     answers = [_query_view(look, model, pool.x, name) for name in look.views]
     # A model that diverged is kept with neutral signals, so that rows still match the design
     finite = all(np.isfinite(outputs).all() for outputs in answers)
@@ -142,6 +152,20 @@ def observe_signals(
             answers[0] if finite else np.full_like(answers[0], 1.0 / answers[0].shape[1])
         )
     return kept
+
+
+def restrict_as_owner(look: Observation, model: Target, inside: Bools) -> Observation:
+    """Restrict the signals wanted of a model as the owner of that model can.
+
+    A model behind the target's own defence is not restricted twice.
+
+    Raises:
+        InputError: The model stands behind another defence than the target.
+    """
+    wanted = tuple(
+        restrict_own_model(_strip_own_restriction(one, model), inside) for one in look.wanted
+    )
+    return replace(look, wanted=wanted)
 
 
 def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalRequest:
@@ -170,7 +194,7 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
     return replace(wanted, restriction=left)
 
 
-def _restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
+def restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
     """Restrict a model that was trained on the records under `inside` as its owner can.
 
     The target's key is not known, so that noise is drawn by another one for each model. Where the

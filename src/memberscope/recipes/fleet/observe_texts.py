@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,26 +10,13 @@ from numpy.typing import NDArray
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.recipes.fleet.observe_model import (
+    RECORD_QUALITY,
     Observation,
     ask_model,
     measure_wanted,
-    observe_signals,
     reduce_views,
 )
-from memberscope.types import Bools, Floats, Records, Target, Task
-
-LOG_PROBABILITY = "log_probability"  # name of the mean log-probabilities among what is kept
-
-Observer = Callable[[Observation, Target, Records, Bools, Records | None], dict[str, NDArray[Any]]]
-
-
-def select_observer(task: Task) -> Observer:
-    """Select the function that observes models of a task.
-
-    >>> select_observer("text").__name__
-    'observe_text_signals'
-    """
-    return observe_text_signals if task == "text" else observe_signals
+from memberscope.types import Bools, Floats, Records, Target
 
 
 def observe_text_signals(
@@ -38,8 +24,8 @@ def observe_text_signals(
 ) -> dict[str, NDArray[Any]]:
     """Collect what is kept of a language model, by name.
 
-    These are `pool i` and `population i` (n, 1, d) for each signal, its `log_probability` (n,) of
-    the pool's records, and as `metrics` the geometric-mean probability of a token, averaged over
+    These are `pool i` and `population i` (n, 1, d) for each signal, its `record_quality` (n,)
+    of the pool's records, the mean log-probability, and as `metrics` the geometric-mean probability of a token, averaged over
     the records inside and over the others.
 
     Raises:
@@ -62,7 +48,7 @@ def observe_text_signals(
         kept |= measure_wanted(look, model, population, "population", clean)
     mean = -losses[:, 0] if finite else np.zeros(len(losses))
     probability = np.exp(mean)
-    kept[LOG_PROBABILITY] = mean.astype(np.float32)
+    kept[RECORD_QUALITY] = mean.astype(np.float32)
     # One class, of which the model is as sure as it is of a token
     kept["predicted"] = np.zeros(len(mean), np.int32)
     kept["confidence"] = probability.astype(np.float32)

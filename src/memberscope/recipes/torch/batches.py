@@ -64,7 +64,7 @@ def iterate_steps(task: Task) -> Iterator[Step]:
 
 
 def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
-    """Build the records (b, r, ...) of a step, augmented, and its labels (b, r).
+    """Build the records (b, r, ...) of a step, augmented, and its labels (b, r) or true numbers (b, r, d).
 
     With soft labels they are probabilities (b, r, k).
     """
@@ -76,7 +76,7 @@ def build_batch(task: Task, step: Step) -> tuple[Any, Any]:
         # Seeded by the step: an engine that skips or repeats a draw would change no other step
         draws = [np.random.default_rng([seed, 2, step.epoch, step.number]) for seed in task.seeds]
         x = augment_records(name, x, draws)
-    y = task.y[flat].reshape(shape)
+    y = task.y[flat].reshape(*shape, *task.y.shape[1:])
     if task.soft is not None:
         y = task.soft.gather(1, step.index[..., None].expand(*shape, task.soft.shape[-1]))
     return _mix_pairs(task, step, x, y) if task.recipe.mixup else (x, y)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 
-def find_linear_layers(module: Any) -> list[Layer] | None:
-    """Find the layers of a fully connected network of several outputs.
+def find_linear_layers(module: Any, *, single: bool = False) -> list[Layer] | None:
+    """Find the layers of a fully connected network of several outputs, or of a `single` one.
 
     Give None if the module is something else.
     """
@@ -38,9 +38,9 @@ def find_linear_layers(module: Any) -> list[Layer] | None:
             found[-1] = Layer(last.path, last.activation, part.p)
         else:
             return None
-    # A single output has a loss of another form
+    # A single output of classes has a loss of another form
     one = bool(found) and module.get_submodule(found[-1].path).out_features == 1
-    return found if found and found[-1].activation is None and not one else None
+    return found if found and found[-1].activation is None and (single or not one) else None
 
 
 ACTIVATIONS = ("ReLU", "Tanh", "Sigmoid", "LeakyReLU")  # whose slope follows from their output

@@ -124,7 +124,40 @@ class Distilling:
         )
 
 
+@dataclass(frozen=True)
+class SquaredError:
+    """Mean squared error of a module with real outputs."""
+
+    def of(self, outputs: Any, target: Any, epoch: int) -> Any:
+        """Compute the mean over records and outputs of (r, d) numbers against true ones (r, d)."""
+        return ((_flatten_rows(outputs) - _flatten_rows(target)) ** 2).mean()
+
+
+@dataclass(frozen=True)
+class LabelCrossEntropy:
+    """Binary cross-entropy of each label, of a module that returns a logit a label."""
+
+    def of(self, outputs: Any, target: Any, epoch: int) -> Any:
+        """Compute the mean over records and labels of logits (r, k) against 0 and 1 (r, k)."""
+        import torch
+
+        logits = _flatten_rows(outputs)
+        return torch.nn.functional.binary_cross_entropy_with_logits(
+            logits, _flatten_rows(target).to(logits.dtype)
+        )
+
+
 Loss = RelaxLossObjective | HighEntropy | Distilling
+# Losses of what a module returns, where there is no class
+OUTPUT_LOSSES: dict[str, SquaredError | LabelCrossEntropy] = {
+    "squared_error": SquaredError(),
+    "label_cross_entropy": LabelCrossEntropy(),
+}
+
+
+def _flatten_rows(values: Any) -> Any:
+    """Flatten numbers to (r, d), so that (r,) and (r, 1) are never broadcast to (r, r)."""
+    return values.reshape(values.shape[0], -1)
 
 
 def _encode_one_hot(labels: Any, logits: Any) -> Any:

@@ -33,7 +33,8 @@ class TorchRecipe(TorchSettings):
     """Recipe that trains the module of `model()` on all records, `epochs` times.
 
     Batches are drawn without replacement. `loss` is cross-entropy with `label_smoothing`, one of
-    `losses`, or a function (logits (b, k), labels (b,)) -> mean loss. A module may have one output
+    `losses`, `squared_error` of real outputs, `label_cross_entropy` of one logit for each of several
+    labels, or a function (logits (b, k), labels (b,)) -> mean loss. A module may have one output
     of two classes, or end in a sigmoid or a softmax; a function gets what the module returns, as it
     is. `augmentation` changes records at random: `flip`, `shift:k`, `noise:s`; `mixup` above 0
     mixes pairs of records and labels by shares from Beta(mixup, mixup). `stop` ends training early.
@@ -134,7 +135,13 @@ class TorchRecipe(TorchSettings):
                     # Teachers' answers and held-out records, where there are any
                     prepare_task(task, None if soft is None else soft[part])
                 )
-        return (TorchTarget(module.eval(), device=self.device) for module in modules)
+        # A module does not show that it returns no classes
+        known: dict[str, Any] = {}
+        if self.loss == "label_cross_entropy" or (pool.y.ndim > 1 and pool.y.dtype.kind != "f"):
+            known = {"task": "multilabel", "outputs": "logits"}
+        elif self.loss == "squared_error" or pool.y.dtype.kind == "f":
+            known = {"task": "regression"}
+        return (TorchTarget(module.eval(), device=self.device, **known) for module in modules)
 
     def proof(self, n_records: int) -> Proof | None:
         """Prove the privacy of a model trained on `n_records`; None without `privacy`.

@@ -19,7 +19,7 @@ from memberscope.frames import as_numpy
 from memberscope.recipes.dp_accounting import Privacy
 from memberscope.recipes.torch.dpsgd_modules import make_trainable
 from memberscope.recipes.torch.heads import Head, find_head
-from memberscope.recipes.torch.losses import Loss
+from memberscope.recipes.torch.losses import OUTPUT_LOSSES, LabelCrossEntropy, Loss, SquaredError
 from memberscope.recipes.torch.settings import (
     SGD,
     EarlyStoppingSettings,
@@ -45,7 +45,11 @@ class TorchSettings:
     batch_size: int = 128
     weight_decay: float = 0.0
     label_smoothing: float = 0.0
-    loss: Literal["cross_entropy"] | Loss | Callable[[Any, Any], Any] = "cross_entropy"
+    loss: (
+        Literal["cross_entropy", "squared_error", "label_cross_entropy"]
+        | Loss
+        | Callable[[Any, Any], Any]
+    ) = "cross_entropy"
     augmentation: tuple[str, ...] = ()
     mixup: float = 0.0
     stop: EarlyStoppingSettings | None = None
@@ -76,6 +80,19 @@ class TorchSettings:
             raise InputError(
                 f"Expected label_smoothing in [0, 1), got {self.label_smoothing}. Give 0 for none."
             )
+        named = ("cross_entropy", *OUTPUT_LOSSES)
+        if isinstance(self.loss, str) and self.loss not in named:
+            raise InputError(
+                f"Expected a loss among {', '.join(named)}, got {self.loss!r}. Choose one of "
+                "these, or give a function (outputs, true values) -> loss."
+            )
+        if self.output_loss is not None and (
+            self.mixup or self.stop is not None or self.label_smoothing
+        ):
+            raise InputError(
+                f"Expected no mixup, early stopping or label smoothing with the loss {self.loss!r}, "
+                "which has no classes. Leave them out."
+            )
         for name in self.augmentation:
             check_augmentation(name)
         # What looks at several records at once has no gradient of a single record to clip
@@ -86,6 +103,16 @@ class TorchSettings:
                 f"early stopping, got {self.loss!r} in {self.precision}: what looks at several "
                 "records at once breaks the bound on what one changes. Leave one of them out."
             )
+
+    @property
+    def takes_outputs(self) -> bool:
+        """Whether the loss gets what the module returns, and no logits of classes."""
+        return callable(self.loss) or self.output_loss is not None
+
+    @property
+    def output_loss(self) -> SquaredError | LabelCrossEntropy | None:
+        """The loss of real outputs or several labels that was named; None for any other."""
+        return OUTPUT_LOSSES.get(self.loss) if isinstance(self.loss, str) else None
 
     def built(self) -> Any:
         """Build the module of `model()`, and check it for private training.
@@ -106,7 +133,7 @@ class TorchSettings:
 class Task:
     """What an engine trains in place.
 
-    `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,). `soft` (b, n,
+    `modules` (b), each on the records `rows[i]` (b, r) of `x` (n, ...) and `y` (n,) or (n, d). `soft` (b, n,
     k) are probabilities to learn in place of `y`. `held` (b, v) are records that early stopping
     evaluates.
     """
@@ -123,6 +150,9 @@ class Task:
     @cached_property
     def head(self) -> Head:
         """How logits come from what the modules return."""
+        # Only classes have logits
+        if self.y.is_floating_point() or self.y.ndim > 1 or self.recipe.output_loss is not None:
+            return Head()
         return find_head(self.modules[0], self.x, int(self.y.max()) + 1)
 
 
@@ -197,9 +227,16 @@ def build_tensors(recipe: TorchSettings, pool: Records, module: Any) -> tuple[An
     # Codes must stay whole numbers, or an embedding could not look them up
     if x.is_floating_point() or not has_embedding(module):
         x = x.double() if recipe.precision == "float64" else x.float()
-    return x.to(recipe.device), torch.from_numpy(as_numpy(pool.y).astype(np.int64).reshape(-1)).to(
-        recipe.device
-    )
+    y = as_numpy(pool.y)
+    # True numbers, and several labels, keep their columns; classes are one whole number
+    if y.dtype.kind == "f":
+        numbers = torch.from_numpy(np.ascontiguousarray(y))
+        numbers = numbers.double() if recipe.precision == "float64" else numbers.float()
+        return x.to(recipe.device), numbers.to(recipe.device)
+    labels = torch.from_numpy(y.astype(np.int64))
+    if recipe.output_loss is None:
+        labels = labels.reshape(-1) if y.ndim < 2 or y.shape[1] == 1 else labels
+    return x.to(recipe.device), labels.to(recipe.device)
 
 
 def list_member_rows(inside: Bools) -> np.ndarray[Any, np.dtype[np.int64]]:

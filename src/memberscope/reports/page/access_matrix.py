@@ -30,6 +30,7 @@ WORDS = {
     "token_probabilities": "log-probabilities of given tokens",
     "vocabulary": "the whole vocabulary's probabilities",
     "weights": "the model itself",
+    "prediction": "what the model predicts",
 }
 LIMITS = {
     "top": "the {} likeliest, with probabilities",

@@ -24,8 +24,10 @@ from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.reports.page.access_tables import (
     build_area_table,
     build_budget_table,
+    build_ignored_table,
     build_level_table,
     build_rate_table,
+    build_unit_table,
 )
 from memberscope.reports.page.attack_tables import build_attack_tables
 from memberscope.reports.page.audience_sections import build_sections
@@ -173,6 +175,8 @@ def _build_tables(result: Result, *, show_ids: bool) -> dict[str, Table | None]:
         "levels": build_level_table(result, matrix),
         "areas": build_area_table(matrix),
         "rates": build_rate_table(result),
+        "units": build_unit_table(result),
+        "ignored": build_ignored_table(result),
         "budgets": build_budget_table(result),
         "attacks": best,
         "transferred": transferred if transferred.rows else None,

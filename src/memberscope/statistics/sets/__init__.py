@@ -21,12 +21,24 @@ from memberscope.statistics.sets.named_list import (
     control_false_discoveries,
     name_units,
 )
+from memberscope.statistics.sets.proportion import (
+    FEWEST_PLAYERS,
+    ShareEstimate,
+    ShareScores,
+    estimate_share,
+)
+from memberscope.statistics.sets.range_scores import DROP, RangeScores, score_ranges
 from memberscope.statistics.sets.unit_features import UnitFeatures, build_unit_features
 
 __all__ = [
     "CollectionTest",
+    "DROP",
+    "FEWEST_PLAYERS",
     "MeanDifference",
     "NamedUnits",
+    "RangeScores",
+    "ShareEstimate",
+    "ShareScores",
     "UnitFeatures",
     "UsedShare",
     "bound_used_share",
@@ -39,7 +51,9 @@ __all__ = [
     "convert_effect_to_auc",
     "find_smallest_effect",
     "learn_known_weights",
+    "estimate_share",
     "measure_mean_difference",
     "name_units",
+    "score_ranges",
     "scale_by_non_members",
 ]

@@ -75,6 +75,16 @@ def infer_output_kind(scores: Floats, name: str) -> Outputs:
     return "logits"
 
 
+def infer_label_kind(scores: Floats) -> Outputs:
+    """Infer whether `scores` (n, k) of many records are a probability or a logit for each label.
+
+    >>> infer_label_kind(np.array([[0.9, 0.8]])), infer_label_kind(np.array([[3.0, -1.0]]))
+    ('probabilities', 'logits')
+    """
+    within = bool(((scores >= -NEAR) & (scores <= 1 + NEAR)).all())
+    return "probabilities" if within else "logits"
+
+
 def expand_to_classes(values: Any, signal: Signal) -> Floats:
     """Expand outputs to (n, k): labels as (n, 1), a single score as the second of two classes.
 

@@ -5,6 +5,7 @@ A tensor, a tuple, a mapping, or an object with fields.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
@@ -47,11 +48,12 @@ ANSWERS = (
 DEPTH = 4  # levels of nested containers that are searched
 
 
-def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
+def find_scores(answer: Any, n: int, n_classes: int | None = None, *, deep: bool = False) -> Place:
     """Find the place of the scores (n, k) in the answer of a model to `n` records.
 
     Fields called logits, scores or probabilities go first. Among other tensors the one is taken
-    whose width fits the `n_classes`.
+    whose width fits the `n_classes`. With `deep` the numbers of a record may have several
+    dimensions, as in a forecast of several series.
 
     Raises:
         InputError: No tensor has a row for each record, or several have that cannot be told apart.
@@ -62,14 +64,14 @@ def find_scores(answer: Any, n: int, n_classes: int | None = None) -> Place:
     (1,)
     """
     every = dict(_iterate_leaves(answer, n, ()))
-    found = {place: leaf for place, leaf in every.items() if _count_row_values(leaf, n) is not None}
+    found = {place: leaf for place, leaf in every.items() if _count_row_values(leaf, n, deep)}
     if not found:
         raise InputError(
             f"Expected a tensor with a row of scores for each of {n} records, got "
             f"{_describe_tensors(every, answer)}. Return one score for each class of each record."
         )
     # Never the first of several: a wrong tensor would give a wrong audit without an error
-    chosen = _choose_places(found, n, n_classes)
+    chosen = _choose_places(found, n, n_classes, deep)
     if len(chosen) == 1:
         return chosen[0]
     raise InputError(
@@ -165,20 +167,22 @@ def _list_container_parts(answer: Any) -> list[tuple[str | int, Any]]:
     ]
 
 
-def _count_row_values(leaf: Any, n: int) -> int | None:
+def _count_row_values(leaf: Any, n: int, deep: bool = False) -> int | None:
     """Count the numbers in each row of a tensor with one row for each of `n` records.
 
-    Give None for any other tensor.
+    Give None for any other tensor; one of several dimensions counts only if `deep`.
     """
     shape = tuple(leaf.shape)
     if not shape or shape[0] != n or "complex" in str(leaf.dtype) or "str" in str(leaf.dtype):
         return None
     # Dimensions of one do not matter
     inner = [size for size in shape[1:] if size != 1]
-    return None if len(inner) > 1 or 0 in inner else inner[0] if inner else 1
+    return None if (len(inner) > 1 and not deep) or 0 in inner else math.prod(inner)
 
 
-def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> list[Place]:
+def _choose_places(
+    found: dict[Place, Any], n: int, n_classes: int | None, deep: bool
+) -> list[Place]:
     """Choose the places that may hold the scores: one, or several that cannot be told apart."""
     places = list(found)
     # The most reliable name that occurs
@@ -190,9 +194,11 @@ def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> li
         exact = [
             place
             for place in real
-            if _is_fitting_width(_count_row_values(found[place], n), n_classes)
+            if _is_fitting_width(_count_row_values(found[place], n, deep), n_classes)
         ]
-        wider = [place for place in real if (_count_row_values(found[place], n) or 0) >= n_classes]
+        wider = [
+            place for place in real if (_count_row_values(found[place], n, deep) or 0) >= n_classes
+        ]
         # A tensor may be wider than the classes that occur among the records
         places = exact or wider or real
     places = named or next(
@@ -202,7 +208,7 @@ def _choose_places(found: dict[Place, Any], n: int, n_classes: int | None) -> li
     main = [
         place for place in places if not any("aux" in str(step).lower() for step in place)
     ] or places
-    return main if len(main) == 1 else _first_of_same(main, found, n)
+    return main if len(main) == 1 or deep else _first_of_same(main, found, n)
 
 
 def _filter_by_name(places: list[Place], name: str) -> list[Place]:

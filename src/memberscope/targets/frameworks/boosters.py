@@ -29,10 +29,11 @@ from memberscope.targets.answers.output_kind import (
     find_signal_access,
     parse_declared_outputs,
 )
+from memberscope.targets.answers.real_outputs import arrange_outputs, find_task_signal
 from memberscope.targets.files.booster_files import check_lightgbm, parse_lightgbm_header
 from memberscope.targets.files.xgboost_files import check_xgboost
-from memberscope.targets.tasks import build_task_error, refuse_objective
-from memberscope.types import Floats, Signal
+from memberscope.targets.tasks import AUDITED, WORDS, build_task_error, recognise_objective
+from memberscope.types import OUTPUT_TASKS, Access, Floats, Signal, Task
 
 # What each objective can give, the default first
 LIGHTGBM: dict[str, tuple[Outputs, ...]] = {
@@ -55,23 +56,26 @@ XGBOOST: dict[str, tuple[Outputs, ...]] = {
 class Ensemble:
     """A booster of either library.
 
-    `predict` maps the library's own kind of records to what is asked for.
+    `predict` maps the library's own kind of records to what is asked for. One that predicts numbers
+    or several labels offers no choice of outputs, and `n_classes` is the number of these.
     """
 
     library: str
+    task: Task
     offers: tuple[Outputs, ...]
     n_classes: int
     features: tuple[str, ...]
     has_names: bool
     categories: tuple[str, ...]
-    predict: Callable[[Any, Outputs], Any]
+    predict: Callable[[Any, Outputs | None], Any]
     n_parameters: Callable[[], int]
 
 
 class BoosterTarget:
-    """A LightGBM or XGBoost `Booster` with a classification objective.
+    """A LightGBM or XGBoost `Booster`; its objective says what it predicts.
 
-    It gives probabilities, unless logits are declared. Columns of a data frame are found by the
+    A classifier gives probabilities, unless logits are declared; with other objectives the answers
+    are numbers (n, d), or the probabilities (n, k) of several labels. Columns of a data frame are found by the
     names that the booster was trained with, whatever their order. After early stopping the trees up
     to the best iteration count, as in the libraries' classifiers.
 
@@ -83,20 +87,33 @@ class BoosterTarget:
     """
 
     def __init__(
-        self, booster: Any, *, outputs: str | None = None, digest: str | None = None
+        self,
+        booster: Any,
+        *,
+        outputs: str | None = None,
+        digest: str | None = None,
+        task: Task | None = None,
     ) -> None:
         """Wrap a `booster`; `digest` is that of the file it came from, if any.
 
         Raises:
-            InputError: Its objective is not classification, or does not give these `outputs`.
+            InputError: Its objective is of another `task`, or does not give these `outputs`.
         """
         self.booster = booster
         self.ensemble = (
-            _build_lightgbm_ensemble(booster)
+            _build_lightgbm_ensemble(booster, task)
             # Only LightGBM's boosters have this method, and neither library need be imported
             if hasattr(booster, "num_trees")
-            else _build_xgboost_ensemble(booster)
+            else _build_xgboost_ensemble(booster, task)
         )
+        self.task: Task = self.ensemble.task
+        self.n_classes = self.ensemble.n_classes
+        self._digest = digest
+        self._outputs: Outputs | None = None
+        if self.task in OUTPUT_TASKS:
+            self.signal: Signal = find_task_signal(self.task)
+            self.access = Access.PREDICTION
+            return
         word = parse_declared_outputs(outputs) or self.ensemble.offers[0]
         if word not in self.ensemble.offers:
             offers = " or ".join(self.ensemble.offers)
@@ -104,10 +121,8 @@ class BoosterTarget:
                 f"Expected outputs {offers} of this {self.ensemble.library} model, got {word!r}. "
                 "Declare one of them with --outputs."
             )
-        self.signal: Signal = word
+        self.signal = self._outputs = word
         self.access = find_signal_access(word)
-        self.n_classes = self.ensemble.n_classes
-        self._outputs, self._digest = word, digest
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -136,9 +151,12 @@ class BoosterTarget:
         Raises:
             InputError: `x` lacks a column, or has another number of them.
         """
-        return expand_to_classes(
-            self.ensemble.predict(self._records(x), self._outputs), self.signal
-        )
+        records = self._records(x)
+        answers = self.ensemble.predict(records, self._outputs)
+        if self.task in OUTPUT_TASKS:
+            name = f"the {self.ensemble.library} model"
+            return arrange_outputs(answers, len(records), self.n_classes, name=name)
+        return expand_to_classes(answers, self.signal)
 
     def _records(self, x: Any) -> Any:
         """Put the columns in the order of the booster.
@@ -195,19 +213,20 @@ def _serialise_booster(booster: Any) -> bytes:
     )
 
 
-def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
+def _build_lightgbm_ensemble(booster: Any, given: Task | None) -> Ensemble:
     """Describe a LightGBM booster.
 
     Raises:
-        InputError: Its objective is not classification.
+        InputError: Its objective is of another task.
     """
     text = booster.model_to_string()
     header = parse_lightgbm_header(text)
-    offers = _find_objective_outputs("LightGBM", header.objective[0], LIGHTGBM)
+    task = _choose_objective_task("LightGBM", header.objective[0], given, several=False)
+    offers = _find_objective_outputs("LightGBM", header.objective[0], LIGHTGBM, task)
     # Raw scores are multiplied by this before the sigmoid, so that logits must be too
     scale = next((float(word[8:]) for word in header.objective if word.startswith("sigmoid:")), 1.0)
 
-    def predict(records: Any, outputs: Outputs) -> Any:
+    def predict(records: Any, outputs: Outputs | None) -> Any:
         if outputs == "logits":
             return scale * booster.predict(records, raw_score=True)
         answers = booster.predict(records)
@@ -215,8 +234,9 @@ def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
 
     return Ensemble(
         library="LightGBM",
+        task=task,
         offers=offers,
-        n_classes=max(2, header.n_classes),
+        n_classes=header.n_classes if task in OUTPUT_TASKS else max(2, header.n_classes),
         # LightGBM makes up names where it was given none
         features=header.features,
         # Made-up names must not be looked for in a data frame
@@ -230,20 +250,20 @@ def _build_lightgbm_ensemble(booster: Any) -> Ensemble:
     )
 
 
-def _build_xgboost_ensemble(booster: Any) -> Ensemble:
+def _build_xgboost_ensemble(booster: Any, given: Task | None) -> Ensemble:
     """Describe an XGBoost booster.
 
     Raises:
-        InputError: Its objective is not classification.
+        InputError: Its objective is of another task.
     """
     import xgboost as library
 
     # XGBoost offers its objective only in this text
     learner = json.loads(booster.save_config())["learner"]
     objective = learner["objective"]["name"]
-    offers = _find_objective_outputs("XGBoost", objective, XGBOOST)
-    if int(learner["learner_model_param"].get("num_target", 1)) > 1:
-        raise build_task_error("several labels", "of XGBoost")
+    n_targets = int(learner["learner_model_param"].get("num_target", 1))
+    task = _choose_objective_task("XGBoost", objective, given, several=n_targets > 1)
+    offers = _find_objective_outputs("XGBoost", objective, XGBOOST, task)
     names, kinds = booster.feature_names, booster.feature_types
     # The attribute is text in the file, which anybody may have edited
     best = booster.attr("best_iteration")
@@ -255,22 +275,27 @@ def _build_xgboost_ensemble(booster: Any) -> Ensemble:
     # The range (0, 0) means all trees
     span = (0, int(best) + 1) if best else (0, 0)
 
-    def predict(records: Any, outputs: Outputs) -> Any:
+    def predict(records: Any, outputs: Outputs | None) -> Any:
         # Categories come in a frame, plain numbers with the booster's own names
         if is_frame(records):
             data = library.DMatrix(records, enable_categorical=True)
         else:
             data = library.DMatrix(records, feature_names=names, feature_types=kinds)
         # That objective predicts labels: its probabilities are computed from margins
-        margins = outputs == "logits" or objective == "multi:softmax"
+        margins = outputs == "logits" or (outputs is not None and objective == "multi:softmax")
         values = booster.predict(data, output_margin=margins, iteration_range=span)
         return _normalise_margins(values) if margins and outputs == "probabilities" else values
 
     features = tuple(names or (f"column {i}" for i in range(booster.num_features())))
     return Ensemble(
         library="XGBoost",
+        task=task,
         offers=offers,
-        n_classes=max(2, int(learner["learner_model_param"]["num_class"])),
+        n_classes=(
+            max(1, n_targets, _count_quantiles(learner["objective"]))
+            if task in OUTPUT_TASKS
+            else max(2, int(learner["learner_model_param"]["num_class"]))
+        ),
         features=features,
         has_names=names is not None,
         categories=tuple(
@@ -294,29 +319,74 @@ def _normalise_margins(margins: Any) -> Floats:
     return np.asarray(normalised(np.asarray(margins, dtype=np.float64), axis=1))
 
 
+def _count_quantiles(objective: Any) -> int:
+    """Count the quantiles that an objective of XGBoost predicts; 0 for others.
+
+    >>> _count_quantiles({"quantile_loss_param": {"quantile_alpha": "[0.1, 0.9]"}})
+    2
+    """
+    given = objective.get("quantile_loss_param", {}).get("quantile_alpha", "")
+    return len(given.split(",")) if given else 0
+
+
+def _choose_objective_task(
+    library: str, objective: str, given: Task | None, *, several: bool
+) -> Task:
+    """Choose the task of a booster by its objective, and whether it has several outputs.
+
+    Raises:
+        InputError: It does something that is not audited, or contradicts the `given` task.
+
+    >>> _choose_objective_task("XGBoost", "reg:squarederror", None, several=True)
+    'regression'
+    """
+    kind = recognise_objective(objective)
+    if kind is None and several:
+        kind = "several labels"
+    name = f"of {library} with the objective {objective}"
+    # The user's own objective says nothing, and neither do rare ones
+    if kind is None:
+        known = objective in (LIGHTGBM if library == "LightGBM" else XGBOOST)
+        binary = objective in ("binary", "binary:logistic")
+        if given is None or given == "classification" or (binary and given == "multilabel"):
+            return given or "classification"
+        if not known and given != "multilabel":
+            return given
+        kind = "classification"
+    if kind not in AUDITED:
+        raise build_task_error(kind, name)
+    if given is None or given in AUDITED[kind]:
+        return given or AUDITED[kind][0]
+    words, advice = WORDS[kind]
+    raise InputError(f'Expected a model for task="{given}", got {words.format(name)}. {advice}')
+
+
 def _find_objective_outputs(
-    library: str, objective: str, known: dict[str, tuple[Outputs, ...]]
+    library: str, objective: str, known: dict[str, tuple[Outputs, ...]], task: Task
 ) -> tuple[Outputs, ...]:
-    """Find what a model of this objective can answer.
+    """Find what a model of this objective can answer, of which a classifier's user may choose.
 
     Raises:
         InputError: It is not classification.
     """
-    # Known objectives of other tasks first, whose message has advice of its own
-    refuse_objective(library, objective)
+    if task in OUTPUT_TASKS:
+        return ()
     if objective not in known:
         raise InputError(
-            f"Expected a classification objective of {library} ({', '.join(known)}), got "
-            f"{objective!r}. Wrap other models in a function that returns probabilities."
+            f"Expected a known objective of {library} ({', '.join(known)}), got {objective!r}. "
+            'Give task="regression" if it predicts numbers, or wrap the model in a function that '
+            "returns probabilities."
         )
     return known[objective]
 
 
-def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
+def load_lightgbm(
+    path: Path, *, outputs: str | None = None, task: Task | None = None
+) -> BoosterTarget:
     """Load the model in a LightGBM text file.
 
     Raises:
-        InputError: lightgbm is not installed, the file is damaged, or it is not a classifier.
+        InputError: lightgbm is not installed, the file is damaged, or it is of another task.
     """
     # Before the library opens the file: it follows indices without checks
     check_lightgbm(path)
@@ -326,28 +396,32 @@ def load_lightgbm(path: Path, *, outputs: str | None = None) -> BoosterTarget:
         raise InputError(
             f"Expected lightgbm, got: {error}. Run `pip install memberscope[boost]`."
         ) from error
-    return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
+    return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs, task)
 
 
-def load_xgboost(path: Path, *, outputs: str | None = None) -> BoosterTarget:
+def load_xgboost(
+    path: Path, *, outputs: str | None = None, task: Task | None = None
+) -> BoosterTarget:
     """Load the model in an XGBoost `.json` or `.ubj` file.
 
     Raises:
-        InputError: xgboost is not installed, the file is damaged, or it is not a classifier.
+        InputError: xgboost is not installed, the file is damaged, or it is of another task.
     """
     try:
         import xgboost as library
     except (ImportError, OSError) as error:
         raise InputError(f"Expected xgboost, got: {error}. Run `pip install xgboost`.") from error
     check_xgboost(path)
-    return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs)
+    return _load_booster(path, lambda: library.Booster(model_file=str(path)), outputs, task)
 
 
-def _load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> BoosterTarget:
+def _load_booster(
+    path: Path, load: Callable[[], Any], outputs: str | None, task: Task | None
+) -> BoosterTarget:
     """Make a target of what `load` reads from `path`.
 
     Raises:
-        InputError: The file is damaged, or it is not a classifier.
+        InputError: The file is damaged, or it is of another task.
     """
     # The file's own hash, which stays the same whatever the library's version
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -362,4 +436,4 @@ def _load_booster(path: Path, load: Callable[[], Any], outputs: str | None) -> B
         raise InputError(
             f"Expected a complete booster, got {path}: {first}. Save it again with save_model()."
         ) from error
-    return BoosterTarget(booster, outputs=outputs, digest=digest)
+    return BoosterTarget(booster, outputs=outputs, digest=digest, task=task)

@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from memberscope.errors import InputError, UnsafeFileError
 from memberscope.facts import ModelKind
 from memberscope.frames import Inputs, cast_values, make_dense_array, reshape_values
 from memberscope.targets.answers import output_kind as kinds
+from memberscope.targets.answers.real_outputs import arrange_outputs, find_task_signal
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
 from memberscope.targets.code_digest import find_defining_module, hash_source_code
 from memberscope.targets.files.trust import TrustSettings
-from memberscope.types import Floats, Signal
+from memberscope.types import OUTPUT_TASKS, Access, Floats, Signal, Task
 
 # Parts of Keras that only compute. Others can read files, fetch addresses or change how later files
 # are opened.
@@ -80,8 +82,12 @@ class KerasTarget:
         batch_size: int = 1024,
         digest: str | None = None,
         n_classes: int | None = None,
+        task: Task = "classification",
     ) -> None:
         """Wrap a built `model`; `digest` is that of the file it came from, if any.
+
+        Of a `task` other than classification the answers are numbers (n, d), or one probability or
+        logit for each of k labels, which are read as probabilities (n, k).
 
         Raises:
             InputError: It is not built, or its scores are neither probabilities nor logits.
@@ -105,7 +111,8 @@ class KerasTarget:
         self._declared = kinds.parse_declared_outputs(outputs)
         self._place: Place | None = None
         self.known_classes = n_classes
-        self.signal: Signal = self._declared or "logits"
+        self.task: Task = task
+        self._announce(self._declared or "logits")
         made = [kinds.make_probe_records(shape, dtype.kind) for _, shape, dtype in self._inputs]
         # Arrays cannot be compared with None by `in`, so that numbers stand for them
         if None not in [None if one is None else 0 for one in made]:
@@ -115,12 +122,18 @@ class KerasTarget:
                 n_classes,
             )
         # Records cannot be made up without all dimensions; the declared shape still gives the width
-        elif len(model.outputs) == 1:
+        elif len(model.outputs) == 1 and task not in OUTPUT_TASKS:
             width = model.outputs[0].shape[-1]
             self.known_classes = n_classes or (
                 None if self.signal == "labels" or width is None else max(2, int(width))
             )
-        self.access = kinds.find_signal_access(self.signal)
+
+    def _announce(self, kind: kinds.Outputs) -> None:
+        """Set what the scores are, and what the answers are called."""
+        self._kind = kind
+        outputs = self.task in OUTPUT_TASKS
+        self.signal: Signal = find_task_signal(self.task) if outputs else kind
+        self.access = Access.PREDICTION if outputs else kinds.find_signal_access(kind)
 
     def _read(self, answers: list[Any], n: int, n_classes: int | None) -> None:
         """Find the scores in the answers to `n` records, and what they are.
@@ -130,18 +143,23 @@ class KerasTarget:
         # The first batch alone decides where the scores are; it may be smaller than a batch
         first = min(n, self.batch_size)
         try:
-            self._place = find_scores(answers[0], first, n_classes)
+            numbers = self.task in ("regression", "forecast")
+            self._place = find_scores(answers[0], first, n_classes, deep=numbers)
         except InputError:
             # With a declared number of classes it is an error; without, records decide later
             if n_classes is not None:
                 raise
             return
         scores = self._rows(answers, n)
+        if self.task in OUTPUT_TASKS:
+            self.known_classes = scores.shape[1]
+            if self.task == "multilabel":
+                self._announce(self._declared or kinds.infer_label_kind(scores))
+            return
         # What was declared goes first: it is never second-guessed from values
-        self.signal = self._declared or kinds.infer_output_kind(scores, "the Keras model")
+        self._announce(self._declared or kinds.infer_output_kind(scores, "the Keras model"))
         if self.signal != "labels":
             self.known_classes = self.known_classes or max(2, scores.shape[1])
-        self.access = kinds.find_signal_access(self.signal)
 
     def find_outputs(self, x: Any, *, n_classes: int | None = None, **_: Any) -> None:
         """Find the scores among several outputs, from answers to some of the records `x`."""
@@ -174,7 +192,7 @@ class KerasTarget:
         if code is None:
             return None
         hasher = hashlib.sha256(
-            f"keras:{self.signal}:{code}:{self._digest or self.model.to_json()}".encode()
+            f"keras:{self.signal}:{self._kind}:{code}:{self._digest or self.model.to_json()}".encode()
         )
         with silence_keras():
             # The file's hash covers them already
@@ -199,7 +217,12 @@ class KerasTarget:
         if self._place is None:
             # Raises an error that describes what the model returned
             find_scores(answers[0], min(len(records), self.batch_size))
-        values = kinds.expand_to_classes(self._rows(answers, len(records)), self.signal)
+        rows = self._rows(answers, len(records))
+        if self.task in OUTPUT_TASKS:
+            self.known_classes = rows.shape[1]
+            logits = self.task == "multilabel" and self._kind == "logits"
+            return np.asarray(expit(rows), np.float64) if logits else rows
+        values = kinds.expand_to_classes(rows, self.signal)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
         return values
@@ -211,9 +234,10 @@ class KerasTarget:
         starts = range(0, n, self.batch_size)
         with silence_keras(), _disable_gradients():
             parts = [
-                as_rows(
+                _arrange_rows(
                     keras.ops.convert_to_numpy(pick_scores(answer, self._place or ())),
                     min(self.batch_size, n - start),
+                    self.task,
                 )
                 for start, answer in zip(starts, answers, strict=True)
             ]
@@ -255,6 +279,13 @@ class KerasTarget:
         )
 
 
+def _arrange_rows(scores: Any, n: int, task: Task) -> Floats:
+    """Arrange scores of `n` records as (n, k); of numbers, all dimensions after the first."""
+    if task in OUTPUT_TASKS:
+        return arrange_outputs(scores, n, name="the Keras model")
+    return as_rows(scores, n).astype(np.float64)
+
+
 def _wrap_inputs(x: Any) -> Inputs:
     """Wrap records as inputs: one array, or several unchanged.
 
@@ -288,7 +319,11 @@ def silence_keras() -> warnings.catch_warnings[None]:
 
 
 def load_keras(
-    path: Path, trust: TrustSettings, *, outputs: str | None = None
+    path: Path,
+    trust: TrustSettings,
+    *,
+    outputs: str | None = None,
+    task: Task = "classification",
 ) -> tuple[KerasTarget, tuple[str, ...]]:
     """Load the model in a `.keras` file, and give notes for a reader of the result.
 
@@ -318,7 +353,8 @@ def load_keras(
             "it again."
         ) from error
     note = f"Ran the code in {path.name} ({', '.join(odd)}; SHA-256 {digest}), as --trust-code allowed."
-    return KerasTarget(model, outputs=outputs, digest=digest), ((note,) if odd else ())
+    target = KerasTarget(model, outputs=outputs, digest=digest, task=task)
+    return target, ((note,) if odd else ())
 
 
 def _read_architecture(path: Path) -> Any:

@@ -12,8 +12,14 @@ from typing import Any
 
 from memberscope.errors import InputError
 from memberscope.targets.answers import output_kind as kinds
+from memberscope.targets.answers.real_outputs import find_task_signal
 from memberscope.targets.frameworks.onnx_file import OnnxFacts, hash_onnx_files, read_facts
-from memberscope.targets.frameworks.onnx_outputs import choose_output, extract_outputs
+from memberscope.targets.frameworks.onnx_outputs import (
+    choose_output,
+    choose_real_output,
+    extract_outputs,
+    extract_real_outputs,
+)
 from memberscope.targets.frameworks.onnx_session import (
     build_feeds,
     join_answers,
@@ -21,7 +27,8 @@ from memberscope.targets.frameworks.onnx_session import (
     read_session_inputs,
     run_batches,
 )
-from memberscope.types import Floats, Signal
+from memberscope.targets.tasks import choose_task
+from memberscope.types import OUTPUT_TASKS, Access, Floats, Signal, Task
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -49,10 +56,13 @@ class OnnxTarget:
         batch_size: int = 1024,
         n_classes: int | None = None,
         classes: Sequence[object] = (),
+        task: Task = "classification",
     ) -> None:
         """Wrap a `session`; digest and class values are read from its file.
 
         They are read only if it was made from a file, and class values unless `classes` are given.
+        Of a `task` other than classification the answers are numbers (n, d), or one probability or
+        logit for each of k labels, which are read as probabilities (n, k).
 
         Raises:
             InputError: Its inputs or outputs are not those of a classifier, or not what `outputs`
@@ -67,21 +77,26 @@ class OnnxTarget:
         self.batch_size = batch_size
         # The types alone do not tell probabilities from logits
         seen = probe_session(session, self.inputs, batch_size)
-        self.choice = choose_output(
-            session,
-            seen,
-            kinds.parse_declared_outputs(outputs),
-            tuple(map(str, classes)) or facts.classes,
-        )
-        self.signal: Signal = self.choice.signal
-        self.access = kinds.find_signal_access(self.signal)
+        self.task: Task = task
+        declared = kinds.parse_declared_outputs(outputs)
+        if task in OUTPUT_TASKS:
+            self.choice = choose_real_output(session, seen, declared, task)
+            self.signal: Signal = find_task_signal(task)
+            self.access = Access.PREDICTION
+        else:
+            names = tuple(map(str, classes)) or facts.classes
+            self.choice = choose_output(session, seen, declared, names)
+            self.signal = self.choice.signal
+            self.access = kinds.find_signal_access(self.signal)
         self.classes = self.choice.classes or None
         self.known_classes = self.choice.n_classes or n_classes
         self.digest = (
             # Without a file there is nothing to hash, and nothing is cached
             None
             if path is None
-            else hash_onnx_files(path, facts, f"{self.choice.name}:{self.signal}")
+            else hash_onnx_files(
+                path, facts, f"{self.choice.name}:{self.signal}:{self.choice.signal}"
+            )
         )
         self.n_parameters = facts.n_parameters or None
 
@@ -120,13 +135,23 @@ class OnnxTarget:
             batch[name]
             for batch in run_batches(self.session, self.inputs, feeds, [name], self.batch_size)
         ]
+        if self.task in OUTPUT_TASKS:
+            read = extract_real_outputs(join_answers(parts), self.choice, self.task)
+            self.known_classes = read.shape[1]
+            return read
         values = extract_outputs(join_answers(parts), self.choice)
         if self.signal != "labels":
             self.known_classes = self.known_classes or values.shape[1]
         return values
 
 
-def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = None) -> OnnxTarget:
+def load_onnx(
+    path: Path,
+    *,
+    outputs: str | None = None,
+    device: str | None = None,
+    task: Task | None = None,
+) -> OnnxTarget:
     """Load the model in an `.onnx` file.
 
     It runs on the threads that OMP_NUM_THREADS allows (all cores if it is not set).
@@ -160,4 +185,4 @@ def load_onnx(path: Path, *, outputs: str | None = None, device: str | None = No
         raise InputError(
             f"Expected an ONNX model of standard operators, got {path}: {first}. Export it again."
         ) from error
-    return OnnxTarget(session, outputs=outputs)
+    return OnnxTarget(session, outputs=outputs, task=choose_task(session, task))

@@ -10,10 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from memberscope.errors import InputError
-from memberscope.targets.answers.output_kind import Outputs, expand_to_classes, infer_output_kind
-from memberscope.types import Floats
+from memberscope.targets.answers.output_kind import (
+    Outputs,
+    expand_to_classes,
+    infer_label_kind,
+    infer_output_kind,
+)
+from memberscope.targets.answers.real_outputs import arrange_outputs
+from memberscope.types import Floats, Task
 
 # Types of outputs that may be scores
 REAL = ("tensor(float)", "tensor(double)", "tensor(float16)")
@@ -68,6 +75,54 @@ def choose_output(
     # A single score is of two classes
     n_classes = len(known) if known else None if width is None else max(2, width)
     return OutputChoice(name, signal, n_classes, known)
+
+
+def choose_real_output(
+    session: Any, seen: Mapping[str, Any], declared: Outputs | None, task: Task
+) -> OutputChoice:
+    """Choose the output of `session` with the numbers that it predicts, or the labels' scores.
+
+    Raises:
+        InputError: There is none, or several that cannot be told apart.
+    """
+    offered = {entry.name: entry for entry in session.get_outputs()}
+    names = [name for name, entry in offered.items() if entry.type in REAL]
+    # Exporters of scikit-learn give decisions on labels beside their probabilities
+    probable = [name for name in names if "prob" in name.lower()]
+    if task == "multilabel" and len(probable) == 1:
+        names = probable
+    if not names and task == "multilabel":
+        names = [name for name, entry in offered.items() if entry.type.startswith("seq(tensor(")]
+    # The name that exporters give to the numbers of a regressor
+    names = [name for name in names if name == "variable"] or names
+    if len(names) != 1:
+        kinds = ", ".join(f"{name} {entry.type}" for name, entry in offered.items())
+        raise InputError(
+            f"Expected one output of real numbers of the ONNX model, got {kinds}. Export the model "
+            "with one."
+        )
+    answer = seen.get(names[0])
+    rows = None if answer is None else _arrange_real_answer(answer)
+    width = _count_scores(offered[names[0]], None) if rows is None else rows.shape[1]
+    kind: Outputs = declared or "probabilities"
+    if task == "multilabel" and declared is None and rows is not None:
+        kind = infer_label_kind(rows)
+    return OutputChoice(names[0], kind, width, ())
+
+
+def extract_real_outputs(answer: Any, choice: OutputChoice, task: Task) -> Floats:
+    """Extract the numbers (n, d) from an answer, or the probabilities (n, k) of labels."""
+    rows = _arrange_real_answer(answer)
+    if task == "multilabel" and choice.signal == "logits":
+        return np.asarray(expit(rows), np.float64)
+    return rows
+
+
+def _arrange_real_answer(answer: Any) -> Floats:
+    """Arrange an answer (n, ...) as (n, d); of a list for each label (n, 2), the second of each."""
+    if isinstance(answer, list):
+        return np.column_stack([np.asarray(part, np.float64)[:, -1] for part in answer])
+    return arrange_outputs(answer, len(answer), name="the ONNX model")
 
 
 def _find_best_output(

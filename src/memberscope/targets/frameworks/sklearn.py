@@ -87,22 +87,12 @@ class SklearnTarget:
         It is None if it cannot be hashed. The file goes first: trees hold padding, which differs
         each time they are read. The user's own code counts too.
         """
-        import joblib
-
-        try:
-            code = hash_source_code(list_defining_modules(self.estimator))
-            if code is None or (self._digest is not None and not code):
-                return self._digest if code is not None else None
-            fitted = self._digest or joblib.hash(self.estimator)
-            return hashlib.sha256(f"{type(self.estimator)}:{fitted}:{code}".encode()).hexdigest()
-        # User objects that cannot be pickled: without a digest nothing is cached, which is safe
-        except Exception:
-            return None
+        return hash_estimator(self.estimator, self._digest)
 
     @property
     def n_parameters(self) -> int | None:
         """Number of coefficients, or of nodes of all trees; None for other estimators."""
-        return _count_parameters(self.estimator)
+        return count_fitted_numbers(self.estimator)
 
     def query(self, x: Any) -> Floats:
         """Give the outputs (n, k), or labels (n, 1) as positions in `classes`.
@@ -142,6 +132,29 @@ class SklearnTarget:
                 "probabilities."
             )
         return np.searchsorted(self._sorted, predicted[:, 0]).astype(np.int64)
+
+
+def hash_estimator(estimator: Any, digest: str | None = None, read_as: str = "") -> str | None:
+    """Hash the class of an estimator, its parameters and everything fitted.
+
+    `digest`, that of its file, stands for these where it is given; `read_as` is hashed too. It is
+    None if the estimator cannot be hashed.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> hash_estimator(Ridge()) == hash_estimator(Ridge()) != hash_estimator(Ridge(alpha=2))
+    True
+    """
+    import joblib
+
+    try:
+        code = hash_source_code(list_defining_modules(estimator))
+        if code is None or (digest is not None and not code and not read_as):
+            return digest if code is not None else None
+        fitted = digest or joblib.hash(estimator)
+        return hashlib.sha256(f"{type(estimator)}:{fitted}:{code}{read_as}".encode()).hexdigest()
+    # User objects that cannot be pickled: without a digest nothing is cached, which is safe
+    except Exception:
+        return None
 
 
 def _has_pairwise_columns(estimator: Any) -> bool:
@@ -194,10 +207,15 @@ def _find_richest_answer(estimator: Any) -> tuple[Access, Signal]:
     )
 
 
-def _count_parameters(estimator: Any) -> int | None:
-    """Count the coefficients and intercepts, or tree nodes, in the last step of a pipeline."""
+def count_fitted_numbers(estimator: Any) -> int | None:
+    """Count the coefficients and intercepts, or tree nodes, in the last step of a pipeline.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> count_fitted_numbers(Ridge().fit([[0.0], [1.0]], [0.0, 1.0]))
+    2
+    """
     if hasattr(estimator, "steps"):
-        return _count_parameters(estimator.steps[-1][1])
+        return count_fitted_numbers(estimator.steps[-1][1])
     # A perceptron
     if hasattr(estimator, "coefs_"):
         return sum(int(np.size(part)) for part in (*estimator.coefs_, *estimator.intercepts_))
@@ -208,7 +226,7 @@ def _count_parameters(estimator: Any) -> int | None:
         return int(estimator.tree_.node_count)
     if hasattr(estimator, "estimators_"):
         counts = [
-            _count_parameters(part)
+            count_fitted_numbers(part)
             for part in np.ravel(np.asarray(estimator.estimators_, dtype=object))
         ]
         return None if None in counts else sum(count for count in counts if count is not None)

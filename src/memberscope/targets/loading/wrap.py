@@ -14,40 +14,80 @@ from memberscope.facts import read_target_facts
 from memberscope.frames import slice_rows
 from memberscope.targets.answers.one_vs_all import has_raw_scores
 from memberscope.targets.answers.output_kind import Outputs, parse_declared_outputs
+from memberscope.targets.answers.real_outputs import parse_task
 from memberscope.targets.frameworks.boosters import BoosterTarget
-from memberscope.targets.frameworks.function import FunctionTarget
+from memberscope.targets.frameworks.function import FunctionOutputsTarget, FunctionTarget
 from memberscope.targets.frameworks.huggingface import HuggingFaceTarget
 from memberscope.targets.frameworks.keras import KerasTarget
 from memberscope.targets.frameworks.onnx import OnnxTarget
 from memberscope.targets.frameworks.sklearn import SklearnTarget
-from memberscope.targets.tasks import CAUSAL, LOSS, MASKED, refuse_unsupported
+from memberscope.targets.frameworks.sklearn_outputs import SklearnOutputsTarget
+from memberscope.targets.tasks import CAUSAL, MASKED, choose_task
 from memberscope.targets.texts import CausalLMTarget, MaskedLMTarget, find_local_tokenizer
 from memberscope.targets.torch_modules.target import TorchTarget
 from memberscope.targets.torch_modules.wrappers import unwrap_module
-from memberscope.types import Access, Target
+from memberscope.types import OUTPUT_SIGNALS, OUTPUT_TASKS, Access, Target, Task
 
 
-def wrap(model: Any, *, n_classes: int | None = None, outputs: str | None = None) -> Target:
-    """Make a target of a model of any framework here, or of a function x -> probabilities.
+def wrap(
+    model: Any,
+    *,
+    n_classes: int | None = None,
+    outputs: str | None = None,
+    task: Task | None = None,
+) -> Target:
+    """Make a target of a model of any framework here, or of a function x -> answers.
 
-    A target itself is returned unchanged. Known are fitted scikit-learn classifiers, torch modules,
+    A target itself is returned unchanged. Known are fitted scikit-learn estimators, torch modules,
     onnxruntime sessions, boosters of LightGBM and XGBoost, Keras models, and models and pipelines
-    of transformers; of its language models the pair of model and tokenizer. `outputs` declares what they return, where that cannot be inferred.
+    of transformers; of its language models the pair of model and tokenizer. `outputs` declares what
+    a classifier returns, where that cannot be inferred.
+
+    `task` is what the model does: `classification`, `regression` (one or several numbers),
+    `multilabel` (several labels a record) or `forecast`. Estimators and boosters show it
+    themselves; functions and networks are classifiers where it is not given. `n_classes` is the
+    number of classes, outputs or labels.
 
     Raises:
-        InputError: The object is none of these, or does not return `outputs`.
+        InputError: The object is none of these, does another task, or does not return `outputs`.
 
-    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
     >>> wrap(DecisionTreeClassifier().fit([[0.0], [1.0]], [0, 1])).n_classes
     2
+    >>> wrap(DecisionTreeRegressor().fit([[0.0], [1.0]], [0.5, 1.5])).signal
+    'prediction'
     """
+    wanted = parse_task(task)
     known = (
         model
-        # Torch targets by their class: the protocol reads attributes that they may not have yet
-        if isinstance(model, TorchTarget | Target)
-        else _build_target(model, n_classes, parse_declared_outputs(outputs))
+        # Own targets by their class: the protocol reads attributes that they may not have yet
+        if isinstance(model, (*LATE, Target))
+        else _build_target(model, n_classes, parse_declared_outputs(outputs), wanted)
     )
-    return apply_declaration(known, outputs)
+    return apply_declaration(take_task(known, wanted), outputs)
+
+
+def take_task(target: Target, task: Task | None) -> Target:
+    """Give a target of the same model for this `task`, as recipes return targets of classifiers.
+
+    Raises:
+        InputError: It does another task.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> take_task(wrap(Ridge().fit([[0.0], [1.0]], [0.0, 1.0])), "forecast").task
+    'forecast'
+    """
+    own = read_target_facts(target).task
+    if task is None or own == task:
+        return target
+    if isinstance(target, SklearnTarget | SklearnOutputsTarget):
+        return SklearnOutputsTarget(target.estimator, task=choose_task(target.estimator, task))
+    if isinstance(target, TorchTarget) and own == "classification":
+        return rebuild_torch_target(target, task=task)
+    raise InputError(
+        f'Expected a target for task="{task}", got {type(target).__name__} for {own}. Give the '
+        "model itself with task=, or leave out the task."
+    )
 
 
 def apply_declaration(target: Target, outputs: str | None) -> Target:
@@ -58,6 +98,9 @@ def apply_declaration(target: Target, outputs: str | None) -> Target:
     Raises:
         InputError: It returns something else.
     """
+    if target.signal in OUTPUT_SIGNALS:
+        _check_output_declaration(target, outputs)
+        return target
     if outputs is not None and isinstance(target, TorchTarget) and target.declared is None:
         return place_target(target, None, outputs)
     if (
@@ -75,6 +118,21 @@ def apply_declaration(target: Target, outputs: str | None) -> Target:
     return target
 
 
+def _check_output_declaration(target: Target, outputs: str | None) -> None:
+    """Refuse a declaration that says nothing about a model of this task.
+
+    Raises:
+        InputError: It does not.
+    """
+    # Networks with several labels may return logits; whoever builds the target applies it
+    if outputs in (None, "probabilities") or target.signal == "label_probabilities":
+        return
+    raise InputError(
+        f"Expected no declared outputs for a model that predicts numbers, got {outputs!r}. Leave "
+        "out --outputs, which says what a classifier returns."
+    )
+
+
 def place_target(target: Target, device: str | None, outputs: str | None = None) -> Target:
     """Put the target on the `device` and give it the `outputs` that were asked for.
 
@@ -85,16 +143,39 @@ def place_target(target: Target, device: str | None, outputs: str | None = None)
     """
     if not isinstance(target, TorchTarget) or (device is None and outputs is None):
         return target
+    return rebuild_torch_target(target, outputs=outputs, device=device)
+
+
+def rebuild_torch_target(
+    target: TorchTarget,
+    *,
+    outputs: str | None = None,
+    device: str | None = None,
+    task: Task | None = None,
+) -> TorchTarget:
+    """Build a target of the same module with other outputs, another device or another task.
+
+    >>> import torch
+    >>> rebuild_torch_target(TorchTarget(torch.nn.Linear(2, 1)), task="regression").signal
+    'prediction'
+    """
     return TorchTarget(
         target.module,
         outputs=outputs or target.declared,
         batch_size=target.batch_size,
         device=device or target.device,
         n_classes=target.known_classes,
+        task=task or target.task,
     )
 
 
-def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) -> Target:
+# Targets that learn their number of classes or outputs from the first answer
+LATE = (TorchTarget, SklearnOutputsTarget, FunctionOutputsTarget)
+
+
+def _build_target(
+    model: Any, n_classes: int | None, outputs: Outputs | None, given: Task | None
+) -> Target:
     """Build the target for an object of a known framework, or for a function.
 
     Raises:
@@ -106,29 +187,33 @@ def _build_target(model: Any, n_classes: int | None, outputs: Outputs | None) ->
     if (text := _wrap_language_model(model)) is not None:
         return text
     # Before any framework: an error here says what the model is for
-    refuse_unsupported(model)
+    task = choose_task(model, given)
     for module, name, make in FRAMEWORKS:
         if isinstance(model, getattr(sys.modules.get(module), name, ())):
-            return make(model, outputs, n_classes)
+            return make(model, outputs, n_classes, given)
     # scikit-learn's interface, which other libraries offer too
     if any(hasattr(model, name) for name in ("predict_proba", "decision_function", "predict")):
+        if task in OUTPUT_TASKS:
+            return SklearnOutputsTarget(model, task=task)
         return SklearnTarget(model)
     # Last, since models of most frameworks can be called
     if callable(model) and not isinstance(model, type):
+        if task in OUTPUT_TASKS:
+            return FunctionOutputsTarget(model, task=task, n_classes=n_classes)
         if n_classes is None:
             raise InputError(
                 "Expected n_classes for a function, got none. Wrap it: FunctionTarget(f, "
-                "n_classes=k)."
+                'n_classes=k); give task="regression" if it predicts numbers.'
             )
         if n_classes < 2:
             raise InputError(
                 "Expected a function that answers for at least two classes, got "
                 f"n_classes={n_classes}. If it gives the probability of one class, return that of "
-                f"the other too; regression is not audited yet: {LOSS}."
+                'the other too; if it predicts numbers, give task="regression".'
             )
         return FunctionTarget(model, n_classes=n_classes, signal=outputs or "probabilities")
     raise InputError(
-        f"Expected a fitted classifier, a torch module or a function, got {type(model).__name__}. "
+        f"Expected a fitted estimator, a torch module or a function, got {type(model).__name__}. "
         "Give an object that answers predict_proba, or a function that returns probabilities."
     )
 
@@ -159,31 +244,52 @@ def _wrap_language_model(model: Any) -> Target | None:
     return target(model, tokenizer or find_local_tokenizer(model))
 
 
-# A framework's module, its class, and the target for it. The first that fits is taken, as Keras and
-# transformers models may be torch modules too. Only modules that are imported already are looked up.
-FRAMEWORKS: tuple[tuple[str, str, Callable[[Any, str | None, int | None], Target]], ...] = (
+# A framework's module, its class, and the target for it, from the model, declared outputs, number of
+# classes and task. The first that fits is taken, as Keras and transformers models may be torch modules
+# too. Only modules that are imported already are looked up.
+FRAMEWORKS: tuple[
+    tuple[str, str, Callable[[Any, str | None, int | None, Task | None], Target]], ...
+] = (
     (
         "onnxruntime",
         "InferenceSession",
-        lambda model, outputs, k: OnnxTarget(model, outputs=outputs, n_classes=k),
+        lambda model, outputs, k, task: OnnxTarget(
+            model, outputs=outputs, n_classes=k, task=choose_task(model, task)
+        ),
     ),
-    ("lightgbm", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
-    ("xgboost", "Booster", lambda model, outputs, k: BoosterTarget(model, outputs=outputs)),
-    ("keras", "Model", lambda model, outputs, k: KerasTarget(model, outputs=outputs, n_classes=k)),
+    (
+        "lightgbm",
+        "Booster",
+        lambda model, outputs, k, task: BoosterTarget(model, outputs=outputs, task=task),
+    ),
+    (
+        "xgboost",
+        "Booster",
+        lambda model, outputs, k, task: BoosterTarget(model, outputs=outputs, task=task),
+    ),
+    (
+        "keras",
+        "Model",
+        lambda model, outputs, k, task: KerasTarget(
+            model, outputs=outputs, n_classes=k, task=task or "classification"
+        ),
+    ),
     (
         "transformers.pipelines.base",
         "Pipeline",
-        lambda model, outputs, k: HuggingFaceTarget(model.model, model.tokenizer),
+        lambda model, outputs, k, task: HuggingFaceTarget(model.model, model.tokenizer),
     ),
     (
         "transformers.modeling_utils",
         "PreTrainedModel",
-        lambda model, outputs, k: HuggingFaceTarget(model),
+        lambda model, outputs, k, task: HuggingFaceTarget(model),
     ),
     (
         "torch.nn",
         "Module",
-        lambda model, outputs, k: TorchTarget(model, outputs=outputs, n_classes=k),
+        lambda model, outputs, k, task: TorchTarget(
+            model, outputs=outputs, n_classes=k, task=task or "classification"
+        ),
     ),
 )
 

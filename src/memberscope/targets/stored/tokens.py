@@ -98,7 +98,9 @@ def holds_token_signals(path: str | Path) -> bool:
     """
     path = Path(path)
     if path.is_dir():
-        return True
+        targets = [one for one in _list_signal_files(path) if one.name.split(".")[0] == TARGET_STEM]
+        # Without one such file, whoever reads the folder says what is expected
+        return len(targets) == 1 and holds_token_signals(targets[0])
     try:
         return path.name.lower().endswith(SUFFIXES) and "log_probs" in list_token_names(path)
     except (InputError, OSError):

@@ -1,6 +1,6 @@
 """Read records in files: the table, its columns, and which of them the model gets."""
 
-from memberscope.targets.tables.columns import Columns
+from memberscope.targets.tables.columns import Columns, read_unit_names
 from memberscope.targets.tables.files import TEXT, find_suffix, read_table
 from memberscope.targets.tables.fitted_kinds import find_fitted_columns, is_text_model
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
@@ -13,9 +13,11 @@ from memberscope.targets.tables.records import (
     is_numeric_column,
     read_pair,
     read_tables,
+    spell_column,
 )
 from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
 from memberscope.targets.tables.text import read_words
+from memberscope.targets.tables.true_values import split_column_names
 
 __all__ = [
     "Columns",
@@ -34,6 +36,9 @@ __all__ = [
     "read_pair",
     "read_table",
     "read_tables",
+    "read_unit_names",
     "read_words",
+    "spell_column",
+    "split_column_names",
     "stack_as_fitted",
 ]

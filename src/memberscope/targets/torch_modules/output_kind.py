@@ -170,6 +170,34 @@ def tell_kind(scores: Floats, last: Last | None) -> Outputs | None:
     return "logits" if last in ("linear", "log") else None
 
 
+def tell_label_kind(scores: Floats, last: Last | None, known: Outputs | None) -> Outputs:
+    """Tell whether scores (n, k) of several labels are one probability each, or one logit each.
+
+    `known` is what was declared, or is known of a model that this one resembles.
+
+    Raises:
+        InputError: It stays open, or they are logarithms of probabilities.
+
+    >>> tell_label_kind(np.array([[0.2, 0.9]]), "sigmoid", None), tell_label_kind(np.array([[-3.0, 2.0]]), None, None)
+    ('probabilities', 'logits')
+    """
+    if known is not None:
+        return known
+    if last == "log":
+        raise InputError(
+            "Expected a probability or a logit for each label, got the logarithm of probabilities. "
+            "Return the probabilities themselves."
+        )
+    if not bool(((scores >= -1e-6) & (scores <= 1 + 1e-6)).all()):
+        return "logits"
+    if last == "linear":
+        return "logits"
+    decided = len(scores) >= FEW and bool(np.isin(scores, (0.0, 1.0)).all())
+    if last in ("sigmoid", "softmax") or decided:
+        return "probabilities"
+    return require_kind(None, scores)
+
+
 def _are_labels(scores: Floats) -> bool:
     """Check whether one column within [0, 1] is zeros and ones alone, of enough records."""
     return (

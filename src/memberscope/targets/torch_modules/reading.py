@@ -7,18 +7,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from memberscope.errors import InputError
+from memberscope.frames import as_numpy
 from memberscope.targets.answers.one_vs_all import divide_by_sums
 from memberscope.targets.answers.output_kind import Outputs, expand_to_classes
+from memberscope.targets.answers.real_outputs import arrange_outputs
 from memberscope.targets.answers.scores import Place, as_rows, find_scores, pick_scores
 from memberscope.targets.torch_modules.output_kind import (
     Last,
     require_kind,
     tell_kind,
+    tell_label_kind,
     watch_operations,
 )
-from memberscope.types import Floats
+from memberscope.types import OUTPUT_TASKS, Floats, Task
 
 # Records whose answer shows where the scores are; a prime, unlikely to be another dimension
 FIRST = 61
@@ -44,6 +48,7 @@ class AnswerReader:
     last: Last | None = None
     divides: bool = False
     notes: tuple[str, ...] = ()
+    task: Task = "classification"
 
     def rows(self, answer: Any, n: int) -> Floats:
         """Read the outputs (n, k) in an answer to `n` records.
@@ -51,12 +56,16 @@ class AnswerReader:
         Raises:
             InputError: It has another form than the first answer.
         """
-        found = as_rows(pick_scores(answer, self.place), n).astype(np.float64)
+        scores = pick_scores(answer, self.place)
+        found = _arrange_rows(scores, n, self.task)
         if found.shape[1] != self.width:
             raise InputError(
                 f"Expected {self.width} scores for each record, as in the first answer, got "
                 f"{found.shape[1]}. Return all answers in one form."
             )
+        if self.task in OUTPUT_TASKS:
+            logits = self.task == "multilabel" and self.signal == "logits"
+            return np.asarray(expit(found), np.float64) if logits else found
         outputs = expand_to_classes(found, self.signal)
         return divide_by_sums(outputs) if self.divides else outputs
 
@@ -66,13 +75,14 @@ class AnswerReader:
 
 
 def read_answers(
-    ask: Callable[[int, int], Any], n: int, batch_size: int, *, outputs: Outputs | None, n_classes: int | None, like: AnswerReader | None
+    ask: Callable[[int, int], Any], n: int, batch_size: int, *, outputs: Outputs | None, n_classes: int | None, like: AnswerReader | None, task: Task = "classification"
 ) -> AnswerReader:  # fmt: skip
     """Find how to read a module's answers.
 
     `ask(start, stop)` gives the answer for some of `n` records. What they are is `outputs` where
     declared, else inferred from the operation that made them and from the answers; where it stays
-    open it is that of `like`, the reading of a model that this one is trained to resemble.
+    open it is that of `like`, the reading of a model that this one is trained to resemble. Numbers
+    that a model of another `task` predicts are taken as they are.
 
     Raises:
         InputError: The scores are not found, or what they are stays open.
@@ -83,24 +93,37 @@ def read_answers(
     first = min(FIRST, n, batch_size)
     with torch.no_grad():
         answer, last = _ask_watched(ask, first)
-    place = find_scores(answer, first, n_classes)
+    known = None if like is None else like.signal
+    outputs_wanted = task in OUTPUT_TASKS
+    place = find_scores(answer, first, n_classes, deep=outputs_wanted and task != "multilabel")
     scores = pick_scores(answer, place)
     made = None if last is None else last(scores)
     kind = str(getattr(scores, "dtype", ""))
     # Whole numbers in one column are decisions, not scores
     whole = "int" in kind or "bool" in kind
-    parts = [as_rows(scores, first)]
+    parts = [_arrange_rows(scores, first, task)]
     with torch.no_grad():
         for start in range(first, min(n, MOST), batch_size):
             stop = min(n, MOST, start + batch_size)
-            parts.append(as_rows(pick_scores(ask(start, stop), place), stop - start))
-    values = np.concatenate(parts).astype(np.float64)
+            more = pick_scores(ask(start, stop), place)
+            parts.append(_arrange_rows(more, stop - start, task))
+    values = np.concatenate(parts)
+    if outputs_wanted:
+        own = "logits" if task != "multilabel" else tell_label_kind(values, made, outputs or known)
+        return AnswerReader(place, own, values.shape[1], made, task=task)
     # The user's word first, then a model that this one was trained to resemble
     declared = outputs or _infer_from_like(like, values, made)
     if declared is None and whole and values.shape[1] == 1:
         declared = "labels"
     signal = declared or require_kind(tell_kind(values, made), values, made)
     return _with_sums(AnswerReader(place, signal, values.shape[1], made), values)
+
+
+def _arrange_rows(scores: Any, n: int, task: Task) -> Floats:
+    """Arrange scores of `n` records as (n, k); of numbers, all dimensions after the first."""
+    if task in OUTPUT_TASKS:
+        return arrange_outputs(as_numpy(scores), n, name="the module")
+    return as_rows(scores, n).astype(np.float64)
 
 
 def _ask_watched(ask: Callable[[int, int], Any], first: int) -> tuple[Any, Any]:

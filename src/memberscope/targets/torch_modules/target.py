@@ -11,6 +11,7 @@ from memberscope.errors import InputError, TargetError
 from memberscope.facts import ModelKind
 from memberscope.frames import Inputs
 from memberscope.targets.answers.output_kind import find_signal_access, parse_declared_outputs
+from memberscope.targets.answers.real_outputs import find_task_signal
 from memberscope.targets.code_digest import find_defining_module, hash_source_code
 from memberscope.targets.torch_modules.calls import ask_module, read_records
 from memberscope.targets.torch_modules.reading import MOST, AnswerReader, make_scored, read_answers
@@ -23,7 +24,7 @@ from memberscope.targets.white_box.torch_access import (
     list_frozen_parameters,
     use_eval_mode,
 )
-from memberscope.types import Access, Floats, Ints, Signal, SignalSpec
+from memberscope.types import OUTPUT_TASKS, Access, Floats, Ints, Signal, SignalSpec, Task
 
 
 class TorchTarget:
@@ -31,8 +32,10 @@ class TorchTarget:
 
     Its answer may be a tensor or hold one among others: in a tuple, a dict or an object with
     fields. What the scores are is inferred from the first answers, unless it is declared. A single
-    column is read as the positive class of two: a logit, or a probability. It is `Differentiable`,
-    with `inside`, unless the module is TorchScript or has no parameters of real numbers.
+    column is read as the positive class of two: a logit, or a probability. Another `task` than
+    classification is declared: the answers then are numbers (n, d), or one sigmoid or logit for
+    each of k labels, which are read as probabilities (n, k). A classifier is `Differentiable`, with
+    `inside`, unless the module is TorchScript or has no parameters of real numbers.
 
     >>> import torch
     >>> target = TorchTarget(torch.nn.Linear(3, 2))
@@ -48,10 +51,13 @@ class TorchTarget:
         batch_size: int = 1024,
         device: str = "cpu",
         n_classes: int | None = None,
+        task: Task = "classification",
     ) -> None:
         """Move `module` to `device`.
 
-        `outputs` and `n_classes` are found at the first query unless given.
+        `outputs` and `n_classes`, the number of classes or outputs, are found at the first query
+        unless given. Of a `task` other than classification the answers are numbers, or the
+        probabilities of several labels.
 
         Raises:
             InputError: The device is not available, or `outputs` is another word.
@@ -66,6 +72,7 @@ class TorchTarget:
                 f"Expected an available device, got {device!r} ({first}). Use device='cpu'."
             ) from error
         self.declared = parse_declared_outputs(outputs)
+        self.task: Task = task
         self.batch_size = batch_size
         self.device = device
         self.known_classes = n_classes
@@ -82,6 +89,9 @@ class TorchTarget:
 
     def _announce(self, signal: Signal) -> None:
         """Set what the answers are, and whether white-box signals can be measured."""
+        if self.task in OUTPUT_TASKS:
+            self.signal, self.access = find_task_signal(self.task), Access.PREDICTION
+            return
         self.signal, self.access = signal, find_signal_access(signal)
         if signal != "labels" and can_take_gradients(self.module):
             self.inside = self._look_inside
@@ -97,7 +107,9 @@ class TorchTarget:
             InputError: It is neither given nor visible, and nothing was queried yet.
         """
         found = self.known_classes or (
-            None if self.signal == "labels" else _find_last_width(self.module)
+            None
+            if self.signal == "labels" or self.task in OUTPUT_TASKS
+            else _find_last_width(self.module)
         )
         if found is None:
             raise InputError(
@@ -126,6 +138,8 @@ class TorchTarget:
             if self.reading is None or self.reading.is_plain()
             else f"{self.reading.place}{self.reading.divides}"
         )
+        if self.task in OUTPUT_TASKS and self.reading is not None:
+            read += self.reading.signal
         return hash_weights(f"{self.module!r}:{self.signal}:{code}{opened}{read}", self.module)
 
     @property
@@ -162,8 +176,11 @@ class TorchTarget:
                 outputs=self.declared,
                 n_classes=self.known_classes or n_classes,
                 like=like,
+                task=self.task,
             )
-        if self.reading.signal == "labels":
+        if self.task in OUTPUT_TASKS:
+            self.known_classes = self.reading.width
+        elif self.reading.signal == "labels":
             self.known_classes = self.known_classes or n_classes
         else:
             # A single column is of two classes

@@ -255,7 +255,7 @@ class Options(ModelOptions):
     )
     drop_overlap: bool | None = add_key(
         "audit",
-        "Leave out duplicates of members.",
+        "Leave out duplicates, and units on both sides.",
         "{memberscope.auditing:Plan.drop_overlap}",
         verbs=AUDIT,
         panel=MEASURING,
@@ -286,7 +286,8 @@ class Options(ModelOptions):
     questions: tuple[str, ...] | None = add_key(
         "set",
         'What to ask about the members as a collection: "used" (was it used?), "not_used" (was less '
-        'than margin of it used?) or "list" (which records were used?).',
+        'than margin of it used?), "share" (how much of it?), "list" (which records?) or "near" (was '
+        "anything near them, each unit being the variants of a record?).",
         "all that the audit can answer",
         verbs=(SET_VERB,),
         panel=SETS,

@@ -82,7 +82,9 @@ def list_engines(recipe: TorchSettings, module: Any) -> tuple[tuple[Engine, ...]
         return _list_private_engines(module)
     # Written out, the backward pass would also change what is frozen
     frozen = any(not value.requires_grad for value in module.parameters())
-    if not callable(recipe.loss) and not frozen and find_linear_layers(module) is not None:
+    single = recipe.output_loss is not None
+    linear = find_linear_layers(module, single=single) is not None
+    if not callable(recipe.loss) and not frozen and linear:
         return ("matrices", "loop"), "fully connected: stacked weights, batched matrix products"
     # vmap runs all models for as many steps
     odd = vmap.find_stacking_obstacle(module) or ("training stops early" if recipe.stop else None)

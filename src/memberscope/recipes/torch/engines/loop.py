@@ -125,10 +125,11 @@ def choose_memory_layout(module: Any) -> Any:
 def read_outputs(task: Task, outputs: Any) -> Any:
     """Prepare a module's outputs for the loss.
 
-    They become logits in full precision, or stay as they are for the user's own loss.
+    They become logits in full precision, or stay as they are for losses of real outputs and the
+    user's own.
     """
     # Named losses take logits; the user's own takes what the module returns
-    if not callable(task.recipe.loss):
+    if not task.recipe.takes_outputs:
         return task.head.logits(outputs)
     return (
         outputs.float()
@@ -196,6 +197,8 @@ def build_loss(recipe: TorchSettings, epoch: int) -> Any:
 
     if callable(recipe.loss):
         return recipe.loss
+    if recipe.output_loss is not None:
+        return partial(recipe.output_loss.of, epoch=epoch)
     if isinstance(recipe.loss, Loss):
         return partial(recipe.loss.of, epoch=epoch)
     return torch.nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)

@@ -38,7 +38,7 @@ def train_stacked_networks(task: Task) -> None:
     """Train the task's networks in place, all at once."""
     import torch
 
-    plan = find_linear_layers(task.modules[0])
+    plan = find_linear_layers(task.modules[0], single=task.recipe.output_loss is not None)
     assert plan is not None, (
         "the engine `matrices` was given a module that is no fully connected network"
     )

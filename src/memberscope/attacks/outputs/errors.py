@@ -1,0 +1,64 @@
+"""Score a record by how close the prediction is to the truth.
+
+References:
+    [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing
+        the Connection to Overfitting", CSF 2018, arXiv:1709.01604 (section 3.3, regression).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import keep_hidden_scores
+from memberscope.attacks.outputs._blocks import build_output_needs, read_outputs
+from memberscope.types import Evidence, Floats, Needs
+
+
+@dataclass(frozen=True)
+class PredictionError:
+    """Minus the squared error [1], as a share of its mean over the records, averaged over outputs.
+
+    So outputs in other units, or that the model predicts less well, count alike.
+
+    >>> truth = np.array([[30.0], [40.0]])
+    >>> evidence = Evidence("prediction", np.array([[[31.0]], [[43.0]]]), truth, np.full(2, -1, dtype=np.int8))
+    >>> PredictionError().score(evidence, np.random.default_rng(0)).tolist()
+    [-0.2, -1.8]
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`prediction_error`."""
+        return "prediction_error"
+
+    @property
+    def needs(self) -> Needs:
+        """One query for each record."""
+        return build_output_needs("prediction")
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give minus the scaled error, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks the predictions.
+        """
+        require_needs(self, evidence)
+        return keep_hidden_scores(-scale_squared_error(*read_outputs(evidence)), evidence.hidden)
+
+
+def scale_squared_error(outputs: Floats, truth: Floats) -> Floats:
+    """Average the squared error of outputs (n, d), each as a share of its mean over the records.
+
+    >>> scale_squared_error(np.array([[1.0, 10.0], [3.0, 30.0]]), np.zeros((2, 2))).tolist()
+    [0.2, 1.8]
+    """
+    squared = (outputs - truth) ** 2
+    mean = squared.mean(axis=0)
+    # An output that is right about every record tells nothing about any
+    return np.asarray((squared / np.where(mean > 0, mean, 1.0)).mean(axis=1), dtype=np.float64)

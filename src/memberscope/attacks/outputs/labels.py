@@ -1,0 +1,116 @@
+"""Score a record with several labels by how right, or how sure, the model is about them.
+
+References:
+    [1] S. Yeom, I. Giacomelli, M. Fredrikson, S. Jha, "Privacy Risk in Machine Learning: Analyzing
+        the Connection to Overfitting", CSF 2018, arXiv:1709.01604.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope._numerics import round_to_40_bits
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import keep_hidden_scores
+from memberscope.attacks.outputs._blocks import (
+    Convert,
+    build_output_needs,
+    find_resolution,
+    read_outputs,
+)
+from memberscope.types import Evidence, Floats, Needs
+
+
+@dataclass(frozen=True)
+class LabelLoss:
+    """Log-probability of the true labels, summed over them: minus the loss [1], in nats.
+
+    >>> p = np.array([[[0.5, 0.5]], [[0.5, 0.25]]])
+    >>> evidence = Evidence("label_probabilities", p, np.array([[1, 0], [0, 1]]), np.full(2, -1, dtype=np.int8))
+    >>> LabelLoss().score(evidence, np.random.default_rng(0)).round(4).tolist()
+    [-1.3863, -2.0794]
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`label_loss`."""
+        return "label_loss"
+
+    @property
+    def needs(self) -> Needs:
+        """One query for each record."""
+        return build_output_needs("label_probabilities")
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give the log-probability, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks the probabilities.
+        """
+        require_needs(self, evidence)
+        logits = build_logit_reader(evidence)(*read_outputs(evidence))
+        return keep_hidden_scores(-np.logaddexp(0, -logits).sum(axis=1), evidence.hidden)
+
+
+@dataclass(frozen=True)
+class LabelGap:
+    """Share of a record's labels that are right: its advantage is the gap in accuracy [1].
+
+    >>> p = np.array([[[0.9, 0.1]], [[0.2, 0.1]]])
+    >>> evidence = Evidence("label_probabilities", p, np.array([[1, 0], [1, 0]]), np.full(2, -1, dtype=np.int8))
+    >>> LabelGap().score(evidence, np.random.default_rng(0)).tolist()
+    [1.0, 0.5]
+    """
+
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`label_gap`."""
+        return "label_gap"
+
+    @property
+    def needs(self) -> Needs:
+        """One query for each record."""
+        return build_output_needs("label_probabilities")
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give the share of labels that are right, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: The evidence lacks the probabilities.
+        """
+        require_needs(self, evidence)
+        outputs, truth = read_outputs(evidence)
+        right = ((outputs >= 0.5) == (truth > 0.5)).mean(axis=1)
+        return keep_hidden_scores(right, evidence.hidden)
+
+
+def build_logit_reader(evidence: Evidence) -> Convert:
+    """Build what reads the logit of each true label's probability, of target and references alike.
+
+    >>> p, y = np.array([[0.8, 0.2]]), np.array([[1, 0]])
+    >>> evidence = Evidence("label_probabilities", p[:, None], y, np.full(1, -1, dtype=np.int8))
+    >>> build_logit_reader(evidence)(p, y).round(6).tolist()
+    [[1.386294, 1.386294]]
+    """
+    stored = evidence.target if evidence.references is None else evidence.references
+    return partial(_read_true_logits, find_resolution(stored))
+
+
+def _read_true_logits(resolution: float, outputs: Floats, truth: Floats) -> Floats:
+    """Read log p - log(1 - p) of each true label, where 0 and 1 are read as half a rounding step.
+
+    Rounded and summed as for a class, so that one label gives what a class of two gives.
+    """
+    positive = truth > 0.5
+    right = np.where(positive, outputs, 1.0 - outputs)
+    wrong = round_to_40_bits(np.where(positive, 1.0 - outputs, outputs))
+    logit: Floats = np.log(np.maximum(right, resolution)) - np.log(np.maximum(wrong, resolution))
+    return logit

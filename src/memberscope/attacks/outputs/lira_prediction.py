@@ -1,0 +1,108 @@
+"""LiRA on the prediction itself.
+
+The truth is the same under every model, so that nothing is gained by turning the prediction into an
+error: it loses the side of the truth that the model erred to. A prediction is close to normal over
+models, and several outputs are so together, with the correlation that they have within a record.
+
+References:
+    [1] N. Carlini, S. Chien, M. Nasr, S. Song, A. Terzis, F. Tramer, "Membership Inference Attacks
+        From First Principles", IEEE S&P 2022, arXiv:2112.03570.
+    [2] O. Ledoit, M. Wolf, "A well-conditioned estimator for large-dimensional covariance
+        matrices", Journal of Multivariate Analysis 88, 2004.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._reference_stats import keep_hidden_scores
+from memberscope.attacks.outputs._blocks import build_output_needs, keep_outputs, read_outputs
+from memberscope.attacks.outputs._normal_ratio import (
+    Covariance,
+    Mode,
+    Variance,
+    compute_log_ratio,
+    model_sides,
+    name_variant,
+)
+from memberscope.types import Bools, Evidence, Floats, Needs
+
+# Share of members among the hidden records that the offline attack assumes
+ASSUMED_SHARE = 0.5
+# Least and most of the way to the truth that training on a record is taken to move a prediction
+NEAREST, FURTHEST = 0.01, 1.0
+
+
+@dataclass(frozen=True)
+class LiRAPrediction:
+    """Likelihood ratio of the normals of the prediction under models with and without the record.
+
+    Offline, where no model was trained with it, training on a record is taken to move its
+    prediction a part of the way from the mean of the models without it to the truth. That part is
+    the slope of the target's deviation on theirs, over the hidden records, were half of them
+    members. `variance` is pooled over records (`fixed`), a record's own (`per_example`), or `auto`:
+    fixed below 64 models. The correlation of outputs is pooled over records and shrunk [2], or left
+    out (`diagonal`).
+
+    >>> inside = np.array([[True, False]] * 2 + [[False, True]] * 2)
+    >>> refs = np.where(inside, 40.0, 30.0) + np.array([[1.0], [-1.0], [1.0], [-1.0]])
+    >>> evidence = Evidence("prediction", np.array([[[39.0]], [[31.0]]]), np.full((2, 1), 45.0), np.full(2, -1, dtype=np.int8),
+    ...                     references=refs[:, :, None, None], inside=inside)
+    >>> LiRAPrediction().score(evidence, np.random.default_rng(0)).round(6).tolist()
+    [40.0, -40.0]
+    """
+
+    mode: Mode = "online"
+    variance: Variance = "auto"
+    covariance: Covariance = "shrunk"
+    version: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """`lira_prediction` or `lira_prediction_offline`, with what differs from the default."""
+        others = ["diagonal"] if self.covariance == "diagonal" else []
+        return name_variant("lira_prediction", self.mode, self.variance, *others)
+
+    @property
+    def needs(self) -> Needs:
+        """Two reference models on each side that is modelled, so that a variance can be estimated."""
+        return build_output_needs("prediction", (2, 2) if self.mode == "online" else (0, 2))
+
+    def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
+        """Give the log-ratio, as (n,); NaN where not hidden.
+
+        Raises:
+            UnmetNeedError: Reference models are missing or too few.
+        """
+        require_needs(self, evidence)
+        value, truth = read_outputs(evidence)
+        sides = model_sides(evidence, keep_outputs, value.shape[1], self.variance, self.covariance)
+        if self.mode == "online":
+            scores = compute_log_ratio(sides, value)
+        else:
+            scores = compute_shift_ratio(
+                sides[1].whiten(value), sides[1].whiten(truth), evidence.hidden
+            )
+        return keep_hidden_scores(scores, evidence.hidden)
+
+
+def compute_shift_ratio(value: Floats, truth: Floats, hidden: Bools) -> Floats:
+    """Compute the log-ratio (n,) of a normal moved towards the truth and one that is not.
+
+    Both `value` and `truth` (n, d) are deviations from the unmoved mean in standard deviations.
+
+    >>> value, truth = np.array([[2.0], [0.0]]), np.array([[4.0], [4.0]])
+    >>> compute_shift_ratio(value, truth, np.ones(2, dtype=bool)).tolist()
+    [2.0, -2.0]
+    """
+    along, length = (value * truth).sum(axis=1), (truth * truth).sum(axis=1)
+    total = float(length[hidden].sum())
+    slope = float(along[hidden].sum()) / total / ASSUMED_SHARE if total > 0 else NEAREST
+    # Members lie nearer to the truth by definition: what is found may not turn the direction round
+    part = min(max(slope, NEAREST), FURTHEST)
+    ratio: Floats = part * along - part**2 * length / 2
+    return ratio
