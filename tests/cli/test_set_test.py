@@ -103,7 +103,10 @@ def test_an_audit_is_run_first_where_none_is_finished(tmp_path):
     rng = np.random.default_rng(0)
     member = np.arange(200) < 100
     own = 1 / (1 + np.exp(-(rng.standard_normal(200) + 2 * member)))
-    lines = [f"{int(m)},0,{p:.6f},{1 - p:.6f}" for m, p in zip(member, own, strict=True)]
+    rows = enumerate(zip(member, own, strict=True))
+    lines = [
+        f"{int(m)},{i % 2},{abs(i % 2 - p):.6f},{abs(1 - i % 2 - p):.6f}" for i, (m, p) in rows
+    ]
     text = "\n".join(["member,label,p0,p1", *lines])
     (tmp_path / "signals.csv").write_text(text + "\n", encoding="utf-8")
     (tmp_path / "audit.toml").write_text(
