@@ -21,7 +21,8 @@ def score_references(attack: Attack, evidence: Evidence, rng: np.random.Generato
     Models of which each saw what the other did not are a pair, and leave together: of the others,
     as many saw a record as did not, whether the model attacked saw it or not. With one model left
     out alone, its members would have fewer models with them than other records, which scores show.
-    The target is attacked with the models of each round, so that its scores are comparable.
+    The target is attacked with the models of each round, so that its scores are comparable. That
+    takes an attack that scores each record by itself: RMIA without a population does not.
 
     Raises:
         InputError: There are fewer than four reference models.

@@ -12,6 +12,9 @@ from memberscope.types import Bools, Ints
 
 # Share of the held-out records that may seem used, surely, before nothing is said of the collection
 TOLERANCE = 0.05
+# Its scores are ranks among the audited records, which shift with the share itself; BASE has the
+# same order without ranks
+RELATIVE = ("rmia",)
 ASSUMPTION = (
     "This holds if the reference models were trained like the target, and if which records were used "
     "was not decided by how well a model remembers them."
@@ -26,8 +29,20 @@ def answer_share(evidence: SetEvidence, *, confidence: float = 0.95) -> SetAnswe
     """Answer from the further target models of an audit, which play the reference models.
 
     Of the attacks that ran, the one is taken that tells members of those models from non-members
-    best. Without at least two such models the question is not answered.
+    best. Without at least two such models, or with attacks alone that rank the audited records among
+    one another, the question is not answered.
     """
+    usable = [
+        (column, name)
+        for column, name in enumerate(evidence.attacks)
+        if not name.startswith(RELATIVE)
+    ]
+    if not usable:
+        why = (
+            "How much was used takes an attack that scores each record by itself, got "
+            f"{', '.join(evidence.attacks)}. Audit with --attacks lira_robust or base as well."
+        )
+        return _refuse(evidence.member, evidence.unit, why)
     if len(evidence.known) < FEWEST_PLAYERS:
         why = (
             f"How much was used takes at least {FEWEST_PLAYERS} further models of which it is known "
@@ -37,7 +52,7 @@ def answer_share(evidence: SetEvidence, *, confidence: float = 0.95) -> SetAnswe
         return _refuse(evidence.member, evidence.unit, why)
     inside = np.stack([model.member for model in evidence.known])
     tried = []
-    for column, name in enumerate(evidence.attacks):
+    for column, name in usable:
         references = np.stack([model.scores[:, column] for model in evidence.known])
         together = np.zeros(len(inside), dtype=np.int64)
         scores = ShareScores(evidence.scores[None, :, column], references, inside, together)
