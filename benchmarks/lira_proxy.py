@@ -11,10 +11,10 @@ from __future__ import annotations
 import argparse
 import warnings
 
-import data
 import numpy as np
 from sklearn.neural_network import MLPClassifier
 
+import data
 from memberscope.attacks import LiRA, ProxyLiRA, RobustLiRA
 from memberscope.statistics import auc_value, roc, tpr_at_fpr
 from memberscope.types import Evidence
