@@ -58,6 +58,7 @@ bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/audit_stages.py 10000 779 10
 	$(BIN)/python benchmarks/scale.py --features
 	$(BIN)/python benchmarks/reading.py
+	$(BIN)/python benchmarks/stored_references.py
 	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/forecast.py

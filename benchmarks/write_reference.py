@@ -43,6 +43,7 @@ SCHEMAS = {
     "result": ("result.json", "audit"),
     "comparison": ("comparison.json", "compare --json"),
     "frontier": ("frontier.json", "defend"),
+    "set-result": ("set-result.json", "set-test"),
     "campaigns": ("replay.json", "guard replay"),
 }
 

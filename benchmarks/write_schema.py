@@ -9,13 +9,19 @@ import json
 from pathlib import Path
 
 from memberscope.guard.replay.campaigns_page import build_campaigns_schema
-from memberscope.reports import comparison_schema, frontier_schema, result_schema
+from memberscope.reports import (
+    comparison_schema,
+    frontier_schema,
+    result_schema,
+    set_result_schema,
+)
 
 folder = Path(__file__).resolve().parent.parent / "schema"
 schemas = {
     "result": result_schema(),
     "comparison": comparison_schema(),
     "frontier": frontier_schema(),
+    "set-result": set_result_schema(),
     "campaigns": build_campaigns_schema(),
 }
 for name, found in schemas.items():

@@ -33,10 +33,13 @@ if TYPE_CHECKING:
         Plan,
         Policy,
         Result,
+        SetResult,
         audit,
         audit_signals,
         load_policy,
+        set_test,
     )
+    from memberscope.frames import cut_windows
     from memberscope.recipes import Execution
     from memberscope.reports import load, read_result, write_all
     from memberscope.signals import Store
@@ -53,16 +56,19 @@ _HOMES = {
     "Policy": "memberscope.auditing",
     "Records": "memberscope.types",
     "Result": "memberscope.auditing",
+    "SetResult": "memberscope.auditing",
     "SklearnTarget": "memberscope.targets",
     "Store": "memberscope.signals",
     "ThreatModel": "memberscope.types",
     "TorchTarget": "memberscope.targets",
     "audit": "memberscope.auditing",
     "audit_signals": "memberscope.auditing",
+    "cut_windows": "memberscope.frames",
     "load": "memberscope.reports",
     "load_policy": "memberscope.auditing",
     "read_result": "memberscope.reports",
     "read_signals": "memberscope.targets",
+    "set_test": "memberscope.auditing",
     "write_all": "memberscope.reports",
 }
 # Rooms that a user imports from, found as attributes too, so that completion shows them
@@ -87,6 +93,7 @@ __all__ = [
     "Policy",
     "Records",
     "Result",
+    "SetResult",
     "SklearnTarget",
     "Store",
     "ThreatModel",
@@ -96,6 +103,7 @@ __all__ = [
     "audit",
     "audit_signals",
     "auditing",
+    "cut_windows",
     "defences",
     "load",
     "load_policy",
@@ -104,6 +112,7 @@ __all__ = [
     "read_signals",
     "recipes",
     "reports",
+    "set_test",
     "signals",
     "statistics",
     "targets",
@@ -125,6 +134,7 @@ register_views(
             "open_progress",
             "render_card",
             "save_result",
+            "save_set_result",
             "write_format",
         ),
         "memberscope.reports",

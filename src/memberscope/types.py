@@ -63,6 +63,7 @@ OUTPUT_TASKS: tuple[Task, ...] = ("regression", "multilabel", "forecast")
 OUTPUT_SIGNALS: tuple[Signal, ...] = ("prediction", "label_probabilities", "proximity")
 Verdict = Literal["PASS", "FAIL", "INCONCLUSIVE", "NOT_RUN"]
 Threshold = Literal["best", "transferred"]
+Counted = Literal["records", "units", "records_ignoring_units"]
 Metric = Literal[
     "auc",
     "tpr",
@@ -481,7 +482,9 @@ class Evidence:
 class Attack(Protocol):
     """A frozen dataclass whose fields are its parameters.
 
-    It turns evidence into scores and does nothing else.
+    It turns evidence into scores and does nothing else. One whose scores are log likelihood ratios
+    may say so by an attribute `log_ratio` that is true: those of a person's records are then added,
+    where they would else be averaged.
     """
 
     @property
@@ -530,6 +533,8 @@ class Estimate:
     `threshold` tells whether the decision threshold was the best on these data (optimistic) or
     transferred from other records. `exploratory` is true for all numbers outside the policy's
     claims. Of the strongest of several attacks, `reached_by` names the one that reached the value.
+    `of` tells what is counted: records; units (people or documents), each with one score; or
+    records with their units ignored, whose limits are too narrow.
     """
 
     attack: str
@@ -552,6 +557,7 @@ class Estimate:
     exploratory: bool = True
     warning: str | None = None
     reached_by: str | None = None
+    of: Counted = "records"
 
     @property
     def reaching_attack(self) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from language_models import draw_texts, make_text_target
+from rich.console import Console
 
 import memberscope
 from memberscope.auditing import Plan, Policy, verify_result
@@ -11,6 +14,7 @@ from memberscope.auditing.documents.plan import fit_plan_to_task
 from memberscope.auditing.documents.policy import AucClaim
 from memberscope.cli.main import run
 from memberscope.errors import InputError
+from memberscope.reports.terminal import print_summary
 from memberscope.types import Access, Needs, SignalSpec, ThreatModel, list_access_levels
 
 MEMBERS, OTHERS = draw_texts(400, 1), draw_texts(400, 2)
@@ -150,9 +154,12 @@ def test_named_attacks_stay_those_that_were_named():
 
 
 def test_a_restriction_of_classes_is_refused():
-    with pytest.raises(InputError, match="no restriction of a language model, got top:1"):
+    with pytest.raises(InputError, match="Expected no-logprobs, top:k or round:n"):
         memberscope.audit(
-            make_text_target(MEMBERS), MEMBERS, OTHERS, threat=ThreatModel(restriction="top:1")
+            make_text_target(MEMBERS),
+            MEMBERS,
+            OTHERS,
+            threat=ThreatModel(restriction="temperature:2"),
         )
 
 
@@ -201,3 +208,22 @@ def test_an_attack_sees_the_vocabulary_only_where_it_is_granted():
     ]
     memberscope.audit(make_text_target(), MEMBERS[:60], OTHERS[:60], threat=WHOLE, attacks=attacks)
     assert seen == {"given": False, "whole": True}
+
+
+def test_reports_of_texts_do_not_speak_of_classes(leaky, clean, tmp_path):
+    for result in (leaky, clean):
+        memberscope.write_all(result, tmp_path)
+        page = (tmp_path / "report.html").read_text()
+        for word in ("Classes and groups", "gap attack", "<th>class", ">class<", "No class or"):
+            assert word not in page
+        assert "Groups, the most exposed first" in page and "minus the mean log-prob" in page
+
+
+def test_what_would_be_written_out_stands_in_a_table(leaky, tmp_path):
+    memberscope.write_all(leaky, tmp_path)
+    assert "Texts written out with probability" in (tmp_path / "report.html").read_text()
+    console = Console(file=StringIO(), width=120)
+    print_summary(leaky, console, verbose=True)
+    said = console.file.getvalue()
+    rate = next(row for row in leaky.diagnostics.extraction.rates if row.n == 100)
+    assert "Written out with probability" in said and f"{rate.n:,}" in said

@@ -5,6 +5,9 @@ Kept together everywhere, refused on two sides, and noticed where nobody named t
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +17,7 @@ from scenes import Planted, PlantedRecipe, numbers, planted_sides
 import memberscope
 from memberscope import Plan, ThreatModel
 from memberscope.auditing import make_subject
+from memberscope.auditing.forecast.dry_run import forecast_audit
 from memberscope.auditing.scoring.crossfit import assign_folds
 from memberscope.auditing.subject.subject import take_records
 from memberscope.auditing.subject.unit_hints import find_id_like_columns
@@ -92,8 +96,6 @@ def test_references_are_trained_on_whole_units():
 
 
 def test_arrays_keep_units_on_disk_and_in_their_digest(result, tmp_path):
-    from dataclasses import replace
-
     write_arrays(result.arrays, tmp_path / "arrays.safetensors")
     again = read_arrays(tmp_path)
     assert (again.unit == result.arrays.unit).all() and digest_audit_arrays(
@@ -127,18 +129,143 @@ def test_folds_without_units_are_as_before_and_too_few_units_are_refused():
         assign_folds(member, 5, np.random.default_rng(0), np.arange(40) // 5)
 
 
-def test_units_on_two_sides_missing_or_too_few_are_refused():
+def torn_sides(n: int = N):
+    """Units of which two stand on both sides, with 10 records of members and 7 of non-members."""
+    inside, outside = people("in", n), people("out", n)
+    outside[:7] = ["in3"] * 4 + ["in9"] * 3
+    return inside, outside
+
+
+def test_units_on_both_sides_are_refused_before_anything_is_asked():
+    members, others = planted_sides(N)
+
+    def ask(x):
+        raise AssertionError("asked")
+
+    words = (
+        "all members or all non-members, got 2 on both sides with 17 records: 'in3', 'in9'. Take "
+        "them out of one side, or leave them out of both with --drop-overlap"
+    )
+    model = FunctionTarget(ask, n_classes=2)
+    with pytest.raises(InputError, match=re.escape(words)):
+        memberscope.audit(model, members, others, unit=torn_sides(), plan=Plan(attacks=("gap",)))
+    subject = make_subject(model, members, others, unit=torn_sides())
+    with pytest.raises(InputError, match=re.escape(words)):
+        forecast_audit(Plan(attacks=("gap",)), subject)
+    few = np.where(np.char.startswith(people("in"), "in1"), people("in"), people("out"))
+    with pytest.raises(InputError, match="at least 10 units of members, got 9"):
+        memberscope.audit(
+            model,
+            members,
+            others,
+            unit=(people("in"), few),
+            plan=Plan(attacks=("gap",), drop_overlap=True),
+        )
+
+
+def test_units_on_both_sides_are_left_out_of_both_and_counted():
+    members, others = planted_sides(N)
+    design = np.arange(2 * N)[None] // ROWS % 2 == np.arange(6)[:, None] % 2
+    found = memberscope.audit(
+        Planted(numbers(members), 1, 1.0, 2 * N),
+        members,
+        others,
+        unit=torn_sides(),
+        recipe=PlantedRecipe(1.0, 2 * N),
+        design=design,
+        plan=Plan(attacks=("gap", "lira"), fprs=(0.1,), drop_overlap=True),
+        threat=ThreatModel(Access.LOGITS),
+        execution=Execution("sequential"),
+    )
+    counts, arrays = found.diagnostics.units, found.arrays
+    assert (counts.dropped, counts.dropped_records) == (2, 17)
+    assert (counts.n_members, counts.n_non_members) == (18, 19)
+    gone = {f"member:{i}" for i in (*range(15, 20), *range(45, 50))}
+    assert not gone & set(arrays.ids.tolist()) and len(arrays.ids) > 170
+    assert not set(arrays.unit[arrays.member]) & set(arrays.unit[~arrays.member])
+    note = "2 units had records on both sides: these 17 records were left out of both."
+    assert note in found.diagnostics.notes and found.plan.drop_overlap
+
+
+def test_units_of_one_record_and_a_unit_with_half_of_a_side_are_told():
+    members, others = planted_sides(N)
+    target = Planted(numbers(members), 1, 1.0, 2 * N)
+    plan = Plan(attacks=("gap", "loss"), fprs=(0.1,))
+
+    def audit(inside, outside):
+        return memberscope.audit(target, members, others, unit=(inside, outside), plan=plan)
+
+    alone = audit(people("in", rows=1), people("out", rows=1))
+    assert alone.by_unit == [] and any(
+        note.startswith("Each of the 200 units has one record: units change nothing")
+        for note in alone.diagnostics.notes
+    )
+    heavy = np.where(np.arange(N) < N // 2, "one", people("in", rows=2))
+    found = audit(heavy, people("out"))
+    assert [note for note in found.diagnostics.notes if "One unit" in note] == [
+        "One unit has 50 of the 100 members: the 26 units there say as much as 3.8 of equal size "
+        "(effective number), and intervals are as wide as that."
+    ]
+    # (50 + 25 * 2)² / (50² + 25 * 2²)
+    assert found.diagnostics.units.effective_members == pytest.approx(10_000 / 2_600)
+    assert found.diagnostics.units.effective_non_members == pytest.approx(20)
+
+
+@pytest.mark.parametrize("missing", [np.nan, None, "", "nan", "<NA>"])
+def test_a_missing_unit_is_refused_with_its_row_in_memory_and_in_records(missing):
+    members, others = planted_sides(N)
+    target = Planted(numbers(members), 1, 1.0, 2 * N)
+    holes = people("in").astype(object)
+    holes[[7, 20]] = missing
+    words = "in 'unit' of the members, got none of 2 records, first in row 8. Fill the column"
+    with pytest.raises(InputError, match=words):
+        make_subject(target, members, others, unit=(holes, people("out")))
+    sides = (
+        Records(*members, np.arange(N).astype(str), unit=holes),
+        Records(*others, np.arange(N, 2 * N).astype(str), unit=people("out")),
+    )
+    with pytest.raises(InputError, match=words):
+        make_subject(target, *sides)
+
+
+def test_stored_signals_take_units_and_refuse_holes_and_shared_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    n, path = 200, tmp_path / "s.csv"
+    p = rng.uniform(0.1, 0.9, 2 * n)
+
+    def write(name):
+        rows = [
+            f"{int(i < n)},{int(p[i] < 0.5)},{p[i]:.6f},{1 - p[i]:.6f},{name(i)}"
+            for i in range(2 * n)
+        ]
+        path.write_text("\n".join(["member,label,p0,p1,person", *rows]))
+        return path
+
+    plan = Plan(attacks=("gap", "confidence"), fprs=(0.1,))
+    write(lambda i: f"{'io'[i >= n]}{i // 5}")
+    found = memberscope.audit_signals(read_signals(path, unit="person"), plan=plan)
+    assert {entry.of for entry in found.by_unit} == {"units", "records_ignoring_units"}
+    write(lambda i: "" if i == 3 else f"{'io'[i >= n]}{i // 5}")
+    with pytest.raises(InputError, match=r"'person' of .*, got none of 1 records, first in row 4"):
+        read_signals(path, unit="person")
+    write(lambda i: i % n // 5 if i % n < 10 else f"{'io'[i >= n]}{i // 5}")
+    with pytest.raises(InputError, match="got 2 on both sides with 20 records: '0', '1'"):
+        memberscope.audit_signals(read_signals(path, unit="person"), plan=plan)
+    dropped = memberscope.audit_signals(
+        read_signals(path, unit="person"), plan=replace(plan, drop_overlap=True)
+    )
+    assert dropped.diagnostics.units.dropped == 2
+
+
+def test_units_missing_or_too_few_are_refused():
     members, others = planted_sides(N)
     target = Planted(numbers(members), 1, 1.0, 2 * N)
     inside, outside = people("in"), people("out")
-    torn = outside.copy()
-    torn[:7] = ["in3"] * 4 + ["in9"] * 3
     for pair, words in (
-        ((inside, torn), "all members or all non-members, got 2 units on both sides, first 'in3'"),
         ((inside, people("out", rows=20)), "at least 10 units of non-members, got 5"),
         (
             (inside, np.where(outside == "out2", "", outside)),
-            "Expected the unit of each record, got none of 5 records",
+            "of the non-members, got none of 5 records, first in row 11",
         ),
         ((inside[:9], outside), "Expected arrays of one length"),
     ):

@@ -38,9 +38,6 @@ from memberscope.outputs.fitted_file import load_fitted, with_fitted
 from memberscope.outputs.noise import OutputNoise
 from memberscope.outputs.ordering import build_restrictiveness_key, can_derive_answers
 from memberscope.policygen.candidates import (
-    Candidate,
-    GuardEvidence,
-    MeasuredBound,
     Measurement,
     build_candidate,
     build_frontier_evidence,
@@ -48,6 +45,7 @@ from memberscope.policygen.candidates import (
     choose_served_outputs,
     read_evidence,
 )
+from memberscope.policygen.guard_evidence import Candidate, GuardEvidence, MeasuredBound
 from memberscope.policygen.guard_toml import draft_policy
 from memberscope.reports import read_result, read_verified, read_verified_frontier, write_all
 from memberscope.reports.page.access_matrix import build_matrix

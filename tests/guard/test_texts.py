@@ -7,22 +7,18 @@ import http.client
 import json
 import re
 import threading
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from generating import Generating, generate, list_tops, name_token
 from guarded import Answer, guarded
-from language_models import draw_texts, make_text_target
 from text_server import TABLE, TextServer, score, tokenize
 from unruly import serving
 
-import memberscope
 from memberscope.errors import InputError, TargetError
 from memberscope.guard.policy.config import parse_guard_policy
 from memberscope.guard.rewriting.event_streams import EventStream
-from memberscope.policygen.candidates import build_result_evidence
 from memberscope.targets import TextServerTarget
 from memberscope.wire import TextEndpoint
 
@@ -452,10 +448,3 @@ def test_events_do_not_depend_on_how_bytes_are_cut(end):
         assert b"".join(map(stream.feed, cut)) == expected, size
     with pytest.raises(TargetError):
         EventStream(lambda document: document, most=10).feed(b"data: " + b"1" * 20)
-
-
-def test_no_policy_is_chosen_from_an_audit_of_a_language_model():
-    members, others = draw_texts(60, 1), draw_texts(60, 2)
-    result = memberscope.audit(make_text_target(members), members, others, policy="demo")
-    with pytest.raises(InputError, match="one of a language model"):
-        build_result_evidence(result, Path("result.json"))

@@ -89,6 +89,22 @@ def test_each_part_is_asked_for_once_and_kept(tmp_path):
     assert np.array_equal(first.copies["recall"], again.copies["recall"])
 
 
+def test_a_prefix_that_pushes_a_record_out_of_the_context_is_refused():
+    def answer(texts):
+        """Give a value a word, of the 24 words that fit beside the prompt at most."""
+        prompts = [text.prompt if isinstance(text, Completion) else "" for text in texts]
+        counts = [min(20, 24 - len(prompt.split())) for prompt in prompts]
+        return [np.full(n, -1.0) for n in counts]
+
+    records = make_text_records(TEXTS)
+    short, long = (
+        TokenFunctionTarget(answer, prefix=prefix) for prefix in ("one two ", "one " * 5)
+    )
+    assert "recall" in collect_tokens(short, records, ["recall"]).copies
+    with pytest.raises(UnmetNeedError, match=r"leaves room .* 5 of 5 records are cut"):
+        collect_tokens(long, records, ["recall"])
+
+
 def test_the_prefix_is_not_scored():
     asked = []
 

@@ -71,18 +71,36 @@ def test_declared_logits_are_those_of_the_probabilities(k):
             wrap(booster, outputs="labels")
 
 
-def test_other_objectives_are_refused():
-    for booster, words in (
-        (light("regression"), "regressor of LightGBM with the objective regression"),
-        (
-            light("cross_entropy", (Y > 0).astype(int)),
-            "classification objective.*got 'cross_entropy'",
-        ),
-        (extreme("reg:squarederror"), "regressor of XGBoost with the objective reg:squarederror"),
-        (extreme("count:poisson"), "regressor of XGBoost with the objective count:poisson"),
+def test_the_objective_says_the_task(tmp_path):
+    """The file of a regression is loaded as such; what no library lists needs a declared task."""
+    numbers = (
+        light("regression"),
+        light("poisson"),
+        extreme("reg:squarederror"),
+        extreme("count:poisson"),
+    )
+    for booster in numbers:
+        own = booster.predict(X if hasattr(booster, "num_trees") else xgboost.DMatrix(X))
+        file = tmp_path / ("m.txt" if hasattr(booster, "num_trees") else "m.ubj")
+        booster.save_model(file)
+        loaded = load_target(str(file)).target
+        assert (loaded.task, loaded.signal, loaded.n_classes) == ("regression", "prediction", 1)
+        np.testing.assert_allclose(loaded.query(X)[:, 0], own, rtol=1e-6)
+        assert load_target(str(file), task="forecast").target.task == "forecast"
+        with pytest.raises(InputError, match=r'task="multilabel", got the regressor of'):
+            load_target(str(file), task="multilabel")
+        with pytest.raises(InputError, match="Expected no declared outputs"):
+            wrap(booster, outputs="logits")
+    rare = light("cross_entropy", (Y > 0).astype(int))
+    with pytest.raises(
+        InputError, match=r"known objective.*got 'cross_entropy'.*task=\"regression\""
     ):
-        with pytest.raises(InputError, match=words):
-            wrap(booster)
+        wrap(rare)
+    np.testing.assert_array_equal(wrap(rare, task="regression").query(X)[:, 0], rare.predict(X))
+    one = extreme("binary:logistic", (Y > 0).astype(int))
+    np.testing.assert_allclose(
+        wrap(one, task="multilabel").query(X)[:, 0], wrap(one).query(X)[:, 1], rtol=1e-6
+    )
 
 
 def test_columns_go_by_name_whatever_their_order(tmp_path):

@@ -16,7 +16,11 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from memberscope.attacks._inputs import true_class_log_probability, true_class_logit
+from memberscope.attacks._inputs import (
+    has_log_ratio,
+    true_class_log_probability,
+    true_class_logit,
+)
 from memberscope.attacks._reference_stats import iterate_reference_blocks
 from memberscope.attacks.attack_r import AttackR
 from memberscope.attacks.bayes_base import BASE
@@ -86,7 +90,7 @@ from memberscope.attacks.threshold import (
     build_fold_scorers,
 )
 from memberscope.errors import InputError
-from memberscope.types import Attack, Task
+from memberscope.types import OUTPUT_TASKS, Attack, Task
 
 # From labels alone, then from one query, then with reference models
 ATTACKS: tuple[Attack, ...] = (
@@ -179,6 +183,27 @@ OUTPUT_ATTACKS: tuple[Attack, ...] = (
     RMIALabels(),
     RMIALabels("offline"),
 )
+
+# What stands for an attack on classes where numbers, or several labels, are predicted
+NUMBER_COUNTERPARTS = {
+    "gap": "prediction_error",
+    "loss": "prediction_error",
+    "quantile": "error_quantile",
+    "lira": "lira_prediction",
+    "lira_offline": "lira_prediction_offline",
+    "lira_robust": "lira_prediction_robust",
+    "rmia": "rmia_prediction",
+    "rmia_offline": "rmia_prediction_offline",
+}
+LABEL_COUNTERPARTS = {
+    "gap": "label_gap",
+    "loss": "label_loss",
+    "lira": "lira_labels",
+    "lira_offline": "lira_labels_offline",
+    "lira_robust": "lira_labels_robust",
+    "rmia": "rmia_labels",
+    "rmia_offline": "rmia_labels_offline",
+}
 
 # On released tables: by the table alone, beside a population, then with tables made like it
 TABLE_ATTACKS: tuple[Attack, ...] = (
@@ -303,6 +328,7 @@ __all__ = [
     "compute_token_features",
     "find_attacks",
     "find_counterpart",
+    "has_log_ratio",
     "is_attack",
     "is_shipped",
     "is_signal",
@@ -350,9 +376,14 @@ def find_counterpart(attack: Attack, task: Task) -> Attack | None:
 
     >>> find_counterpart(RMIA(), "text").name, find_counterpart(Gap(), "text")
     ('rmia_gamma1_t1', None)
+    >>> find_counterpart(RMIA(), "regression").name
+    'rmia_prediction'
     """
     if task in attack.needs.tasks:
         return None
+    if task in OUTPUT_TASKS:
+        names = LABEL_COUNTERPARTS if task == "multilabel" else NUMBER_COUNTERPARTS
+        return list_attacks(task).get(names.get(attack.name, ""))
     found = (
         one
         for one in list_attacks(task).values()

@@ -28,6 +28,18 @@ PARTS: dict[TokenPart, str] = {
 }
 
 
+def has_log_ratio(attack: object) -> bool:
+    """Tell whether an attack's scores are log likelihood ratios, which add over records.
+
+    Such an attack says so by an attribute `log_ratio` that is true.
+
+    >>> from memberscope.attacks import Loss, RobustLiRA
+    >>> has_log_ratio(RobustLiRA()), has_log_ratio(Loss())
+    (True, False)
+    """
+    return bool(getattr(attack, "log_ratio", False))
+
+
 def require_needs(attack: Attack, evidence: Evidence) -> None:
     """Refuse evidence that lacks what the attack declares in `needs`.
 

@@ -44,6 +44,7 @@ class BASE:
     mode: Literal["online", "offline"] = "online"
     temperature: float = 2.0
     version: ClassVar[int] = 1
+    log_ratio: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

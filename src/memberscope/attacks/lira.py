@@ -78,6 +78,11 @@ class LiRA:
         return "_".join(parts)
 
     @property
+    def log_ratio(self) -> bool:
+        """True online, where models trained with the record are modelled too."""
+        return self.mode == "online"
+
+    @property
     def needs(self) -> Needs:
         """Two reference models on each side that is modelled, so that a variance can be estimated."""
         # One model has no variance

@@ -62,6 +62,7 @@ class RobustLiRA:
 
     signal: OneNumber = "logit_confidence"
     version: ClassVar[int] = 1
+    log_ratio: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

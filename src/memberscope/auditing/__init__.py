@@ -52,6 +52,8 @@ from memberscope.auditing.resume import (
     write_audit_identity,
 )
 from memberscope.auditing.run import audit_subject
+from memberscope.auditing.sets import SetAnswer, SetResult, set_test
+from memberscope.auditing.subject.outputs import make_output_subject
 from memberscope.auditing.subject.released import make_table_subject
 from memberscope.auditing.subject.subject import Subject, hash_ids, make_subject
 from memberscope.auditing.subject.texts import make_text_subject
@@ -101,6 +103,8 @@ __all__ = [
     "RepeatedCanaries",
     "Result",
     "STRONGEST",
+    "SetAnswer",
+    "SetResult",
     "Subject",
     "TextCanaryScores",
     "Training",
@@ -126,6 +130,7 @@ __all__ = [
     "list_bundled_policies",
     "load_attack_file",
     "load_policy",
+    "make_output_subject",
     "make_signals_subject",
     "make_subject",
     "make_table_subject",
@@ -142,6 +147,7 @@ __all__ = [
     "resume_audit",
     "run_canary_audit",
     "score_text_canaries",
+    "set_test",
     "show_gate",
     "verify_arrays",
     "verify_frontier",

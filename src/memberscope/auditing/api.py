@@ -23,6 +23,7 @@ from memberscope.auditing.subject.subject import (
     Pair,
     Subject,
     check_subject,
+    drop_unmatched_records,
     make_records,
     make_subject,
     order_signals,
@@ -200,7 +201,8 @@ def make_signals_subject(signals: StoredSignals | StoredTokens) -> Subject:
     """
     if isinstance(signals, StoredTokens):
         return make_token_subject(signals)
-    return check_subject(order_signals(signals, StoredTarget(signals)))
+    subject = order_signals(signals, StoredTarget(signals))
+    return check_subject(drop_unmatched_records(subject))
 
 
 def complete_plan(

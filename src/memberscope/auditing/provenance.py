@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,6 +26,12 @@ def digest_inputs(plan: Plan, got: Collected, training: Training | None = None) 
     model = got.subject.target.digest
     if model:
         found["target"] = model
+    stored = got.subject.stored_references
+    if stored is not None:
+        # Model by model, which copies no more than one at a time
+        models = "\n".join(digest_array(outputs) for outputs in stored.outputs)
+        found["references"] = hashlib.sha256(models.encode()).hexdigest()
+        found["design"] = digest_array(stored.inside)
     if training is not None:
         recipe = read_recipe_facts(training.recipe).digest
         if recipe:

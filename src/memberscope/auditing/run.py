@@ -23,6 +23,7 @@ from memberscope.auditing.collect.measured_signals import TRANSFERRED
 from memberscope.auditing.collect.model_kind import describe_model
 from memberscope.auditing.collect.reference_models import Training
 from memberscope.auditing.collect.reference_rules import select_reference_rules
+from memberscope.auditing.collect.stored_references import fit_plan_to_stored
 from memberscope.auditing.controls.blind import run_blind_control
 from memberscope.auditing.controls.direction import run_direction_control
 from memberscope.auditing.controls.fitted import run_fitted_control, select_answers
@@ -40,12 +41,14 @@ from memberscope.auditing.scoring.null_control import run_null_control, select_n
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.scoring.score_targets import score_targets
 from memberscope.auditing.subject.subject import Subject, list_known_columns
+from memberscope.auditing.subject.text_restriction import restrict_text_subject
 from memberscope.auditing.summary import collect_diagnostics, list_exposed_records
 from memberscope.auditing.verdict.judge import judge_audit, report_power
 from memberscope.auditing.verdict.recompute import (
     digest_account,
     digest_audit_arrays,
     estimate_by_budget,
+    estimate_by_unit,
     recompute_estimates,
 )
 from memberscope.auditing.verdict.repeated_audits import count_audit
@@ -86,8 +89,8 @@ def _audit_with_store(
     started = time.perf_counter()
     report = progress or (lambda stage, done, total: None)
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
-    if subject.stored_references is not None:
-        plan = replace(plan, references=len(subject.stored_references.inside))
+    plan, subject = fit_plan_to_stored(plan, subject)
+    subject = restrict_text_subject(subject, plan.threat)
     # Refuses rates that cannot be resolved before anything is asked
     plan.resolvable_fprs(int((~subject.member).sum()))
     first = ask_first_answers(plan, subject, stores[0], report, training)
@@ -110,8 +113,11 @@ def _audit_with_store(
     marked = mark_duplicates(got.overlap, dropped=plan.drop_overlap)
     arrays = replace(arrays, vulnerability=collect_separations(plan, got, ranking), overlap=marked)
     # Estimate, control and judge; the first two need nothing of each other
-    estimates, (controls, power) = run_beside(
-        lambda: _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
+    (estimates, by_unit), (controls, power) = run_beside(
+        lambda: (
+            _estimate_all_attacks(plan, got, arrays, ranking, settings, report),
+            estimate_by_unit(arrays, ranking, settings),
+        ),
         lambda: (
             _run_controls(plan, got, arrays, ranking),
             report_power(plan, ranking, settings.fprs),
@@ -147,6 +153,7 @@ def _audit_with_store(
             plan, got, arrays, ranking, settings, estimates=estimates, power=power
         ),
         budgets=estimate_by_budget(arrays, settings),
+        by_unit=by_unit,
         exposed=list_exposed_records(arrays, ranking),
         cost=_compute_audit_cost(
             got, time.perf_counter() - started, plan.count_references(), settled.training_seconds

@@ -5,8 +5,6 @@ Diagnostics, duplicates, and the most exposed records.
 
 from __future__ import annotations
 
-import numpy as np
-
 from memberscope.auditing.collect.collect import Collected
 from memberscope.auditing.collect.measured_signals import summarise_spent_queries
 from memberscope.auditing.collect.model_kind import describe_model
@@ -39,7 +37,7 @@ from memberscope.auditing.estimates.record_vulnerability import summarise_vulner
 from memberscope.auditing.scoring.score_targets import summarise_targets
 from memberscope.auditing.subject.texts import measure_text_lengths
 from memberscope.facts import read_target_facts
-from memberscope.statistics import smallest_fpr
+from memberscope.statistics import cluster_sides, smallest_fpr
 from memberscope.targets import MaskedLMTarget
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import OUTPUT_SIGNALS, Access, Estimate
@@ -149,7 +147,9 @@ def _count_units(got: Collected, plan: Plan) -> UnitCounts | None:
     codes, member = got.subject.unit_codes, got.subject.member
     if codes is None:
         return None
-    return UnitCounts(plan.unit, len(np.unique(codes[member])), len(np.unique(codes[~member])))
+    found = cluster_sides(member, codes)
+    dropped = got.subject.dropped_units
+    return UnitCounts(plan.unit, *found.n_units[:2], *found.sizes, *dropped)
 
 
 def _measure_accuracies(

@@ -29,6 +29,7 @@ from memberscope.cli.history import list as past
 from memberscope.cli.history import view
 from memberscope.cli.output import outlive_readers, print_error
 from memberscope.cli.pipeline import log
+from memberscope.cli.set_test import answer_set_questions
 from memberscope.errors import MemberscopeError
 
 START, READ, MORE = "Audit a model", "Read and judge an audit", "Defend, guard and look up"
@@ -42,6 +43,7 @@ add_verb(app, "check", check.check_result, READ)
 add_verb(app, "report", report.rewrite_report, READ)
 add_verb(app, "explain", explain.print_explanation, READ)
 add_verb(app, "compare", compare.compare_audits, READ)
+add_verb(app, "set-test", answer_set_questions, READ)
 add_verb(app, "verify", verify.verify_audit, READ)
 add_verb(app, "log", log.log_audit, READ)
 add_verb(app, "history", past.list_history, READ)

@@ -53,6 +53,7 @@ from memberscope.frames.stacking import (
     stack_sides,
     take_fitted_order,
 )
+from memberscope.frames.windows import ShortSeries, WindowLayout, cut_series, cut_windows
 
 __all__ = [
     "ArrowWords",
@@ -62,7 +63,9 @@ __all__ = [
     "Inputs",
     "MISSING",
     "SIDES",
+    "ShortSeries",
     "TRUE",
+    "WindowLayout",
     "as_numpy",
     "as_words",
     "cast_values",
@@ -70,6 +73,8 @@ __all__ = [
     "convert_objects",
     "convert_to_array",
     "count_rows",
+    "cut_series",
+    "cut_windows",
     "find_column_kind",
     "find_column_spec",
     "find_columns",

@@ -46,7 +46,18 @@ from memberscope.outputs.ordering import (
     can_derive_answers,
     shorten_defence_name,
 )
+from memberscope.outputs.predictions import (
+    Bins,
+    Clipping,
+    Decimals,
+    Digits,
+    Edges,
+    Intervals,
+    LabelsOnly,
+    choose_edges,
+)
 from memberscope.outputs.rounding import Rounding, pick_top_classes
+from memberscope.outputs.task_fit import can_restrict, check_restriction
 from memberscope.outputs.temperature import Temperature
 from memberscope.outputs.top_k import TopK
 from memberscope.types import OutputDefence
@@ -61,16 +72,35 @@ OUTPUT_DEFENCES: tuple[OutputDefence, ...] = (
     LabelOnly(),
 )
 
+# One of each kind for models that predict numbers, or several labels a record
+NUMBER_DEFENCES: tuple[OutputDefence, ...] = (
+    Decimals(0),
+    Digits(2),
+    Intervals(5.0),
+    Bins(20, 0.0, 100.0),
+    Edges((0.0, 10.0, 100.0)),
+    Clipping(0.0, 100.0),
+    LabelsOnly(),
+)
+
 __all__ = [
+    "NUMBER_DEFENCES",
     "OUTPUT_DEFENCES",
     "AnyRecovery",
+    "Bins",
     "Chain",
+    "Clipping",
+    "Decimals",
+    "Digits",
+    "Edges",
     "HampOutput",
     "INVERTED",
+    "Intervals",
     "InversionAttempt",
     "KINDS",
     "LABEL",
     "LabelOnly",
+    "LabelsOnly",
     "MemGuard",
     "NONE",
     "OutputNoise",
@@ -80,6 +110,9 @@ __all__ = [
     "TopK",
     "build_restrictiveness_key",
     "can_derive_answers",
+    "can_restrict",
+    "check_restriction",
+    "choose_edges",
     "derive_noise_key",
     "derive_part_keys",
     "find_recovery",

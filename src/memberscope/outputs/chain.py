@@ -12,6 +12,15 @@ from memberscope.outputs.hamp_output import HampOutput
 from memberscope.outputs.label_only import LabelOnly
 from memberscope.outputs.memguard import MemGuard, Stop
 from memberscope.outputs.noise import OutputNoise
+from memberscope.outputs.predictions import (
+    Bins,
+    Clipping,
+    Decimals,
+    Digits,
+    Edges,
+    Intervals,
+    LabelsOnly,
+)
 from memberscope.outputs.rounding import Rounding
 from memberscope.outputs.temperature import Temperature
 from memberscope.outputs.top_k import TopK
@@ -79,7 +88,16 @@ KINDS: dict[str, Callable[..., OutputDefence]] = {
     ),
     "hamp_output": lambda seed=None: HampOutput(_parse_seed(seed)),
     "label": LabelOnly,
+    "decimals": lambda decimals: Decimals(int(decimals)),
+    "digits": lambda digits: Digits(int(digits)),
+    "interval": lambda width: Intervals(float(width)),
+    "bins": lambda count, low, high: Bins(int(count), float(low), float(high)),
+    "edges": lambda *edges: Edges(tuple(map(float, edges))),
+    "clip": lambda low, high: Clipping(float(low), float(high)),
+    "labels": lambda threshold="0.5": LabelsOnly(float(threshold)),
 }
+# Of a language model what `label` leaves is the text, without log-probabilities
+OTHER_NAMES = {"no-logprobs": "label"}
 
 
 def flatten_chain(defence: OutputDefence) -> tuple[OutputDefence, ...]:
@@ -101,7 +119,10 @@ def join_parts(parts: Sequence[OutputDefence]) -> OutputDefence:
 def parse_restriction(name: str) -> OutputDefence:
     """Parse the name of an output defence.
 
-    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label`, or several joined by `+`.
+    Names are `top:1`, `round:2`, `temperature:2`, `noise:0.5`, `label` (of a language model also
+    `no-logprobs`), or several joined by `+`.
+    Of numbers they are `decimals:1`, `digits:2`, `interval:5`, `bins:20:0:100`, `edges:0:10:100`
+    and `clip:0:100`, of several labels `labels:0.5` and `decimals:2`.
     `memguard:1` and `hamp_output` come back unfitted, and say so when they are used. `noise`,
     `memguard` and `hamp_output` come back without a key (see `with_noise_key`), or with the seed
     that ends their name, as in `noise:0.5:1`.
@@ -125,6 +146,7 @@ def _parse_output_defence(name: str) -> OutputDefence:
     Raises:
         InputError: It is unknown, or its number does not fit.
     """
+    name = OTHER_NAMES.get(name.strip(), name)
     kind, *numbers = name.strip().split(":")
     try:
         return KINDS[kind](*numbers)
@@ -133,6 +155,7 @@ def _parse_output_defence(name: str) -> OutputDefence:
         raise
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(
-            "Expected a restriction such as top:1, round:2, temperature:2, noise:0.5 or label, "
+            "Expected a restriction such as top:1, round:2, temperature:2, noise:0.5 or label, or "
+            "decimals:1, interval:5, bins:20:0:100 or clip:0:100 of numbers, "
             f"got {name!r}. Write one of these, or several joined by +."
         ) from error

@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from memberscope.auditing import NOBODY, STRONGEST, Claim, Plan, Result, parse_training_name
 from memberscope.auditing.defend import Frontier, FrontierRow
@@ -34,7 +34,6 @@ from memberscope.auditing.verdict import (
     select_parts,
 )
 from memberscope.defences import BehindOutputs, parse_defence
-from memberscope.errors import InputError
 from memberscope.outputs import (
     LABEL,
     NONE,
@@ -44,113 +43,17 @@ from memberscope.outputs import (
     name_fitted_file,
     shorten_defence_name,
 )
+from memberscope.policygen.evidence_rules import select_evidence_rules
+from memberscope.policygen.guard_evidence import (
+    Candidate,
+    GuardChoice,
+    GuardEvidence,
+    MeasuredBound,
+    Outcome,
+    Outputs,
+    format_rate_percent,
+)
 from memberscope.reports import read_verified, read_verified_frontier
-from memberscope.types import Access
-
-Outputs = Literal["labels", "probabilities", "logits"]
-Outcome = Literal["meets", "breaks", "undecided"]
-
-
-@dataclass(frozen=True)
-class MeasuredBound:
-    """Measured limits of one claim: of the strongest attack's number, which must keep `limit`.
-
-    The number is the TPR at `fpr`, or what the sentence `claim` speaks of. Where no attack was
-    `able` to break the limit, keeping it shows nothing.
-    """
-
-    fpr: float | None
-    limit: float
-    low: float
-    high: float
-    attack: str
-    claim: str = ""
-    able: bool = True
-
-    @property
-    def outcome(self) -> Outcome:
-        """`meets`, `breaks`, or `undecided` where the limit lies between."""
-        # Refuting a limit needs no able attack; showing that it is kept does
-        if self.low > self.limit:
-            return "breaks"
-        return "meets" if self.high <= self.limit and self.able else "undecided"
-
-    @property
-    def place(self) -> str:
-        """What the number is, in words."""
-        return (
-            f"({self.claim})"
-            if self.claim or self.fpr is None
-            else f"of members at {format_rate_percent(self.fpr)} false positives"
-        )
-
-    def write(self, value: float) -> str:
-        """Write a value of the number: a percentage of members, or a plain number."""
-        return f"{value:.3g}" if self.claim else format_rate_percent(value)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Outputs that a guard could serve.
-
-    They come with what was measured of them and of all that can be worked out from them.
-
-    `attacks` ran at this level or below; `lacking` are those of the full set that could have run
-    there and did not, and without them the outputs are no candidate to be served. Where nothing ran
-    there are no `bounds`.
-    """
-
-    restrict: str
-    outputs: Outputs
-    bounds: tuple[MeasuredBound, ...]
-    outcome: Outcome
-    attacks: tuple[str, ...] = ()
-    lacking: tuple[str, ...] = ()
-
-    @property
-    def is_short(self) -> bool:
-        """Whether it would be served but for attacks of the full set that did not run."""
-        return bool(self.lacking) and all(bound.outcome == "meets" for bound in self.bounds)
-
-    def tightest(self) -> MeasuredBound:
-        """Find the claim with the least room between upper limit and limit."""
-        return max(self.bounds, key=lambda bound: bound.high / bound.limit)
-
-
-@dataclass(frozen=True)
-class GuardEvidence:
-    """All that a policy is written from.
-
-    It holds candidates, least restrictive first, or in `gaps` why there is nothing to go by.
-
-    `asked` are the queries a record that the audit's attackers had at most; `notes` go into the
-    policy as comments.
-    """
-
-    file: str
-    digest: str
-    title: str
-    threat: str
-    confidence: float
-    n_classes: int
-    asked: int
-    candidates: tuple[Candidate, ...] = ()
-    gaps: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    endpoint: Mapping[str, Any] = field(default_factory=dict)
-    fitted: str | None = None
-
-
-@dataclass(frozen=True)
-class GuardChoice:
-    """The candidate to serve, with the exit code and a sentence.
-
-    Without a candidate the code is 1 where no outputs meet the limits, and 3 where it is open.
-    """
-
-    candidate: Candidate | None
-    code: int
-    sentence: str
 
 
 def read_evidence(path: Path, *, accept_limited: bool = False) -> GuardEvidence:
@@ -191,6 +94,7 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
         bound = good.tightest()
         words = f"at most {bound.write(bound.high)} {bound.place} where {bound.write(bound.limit)} is allowed"
         return GuardChoice(good, 0, f"{good.restrict} meets every limit: {words}.")
+    least = select_evidence_rules(evidence.task).least
     # Labels are the most restrictive outputs: what they do not meet, nothing does
     last = next(entry for entry in evidence.candidates if entry.restrict == LABEL)
     # Outputs that lack only attacks can still be decided by another audit, unless labels leak
@@ -219,14 +123,14 @@ def choose_served_outputs(evidence: GuardEvidence) -> GuardChoice:
         return GuardChoice(
             None,
             1,
-            f"Even labels alone exceed the limit of {bound.write(bound.limit)}: {between}. No "
+            f"Even {least} alone exceed the limit of {bound.write(bound.limit)}: {between}. No "
             "restriction of outputs helps: train the model "
             f"otherwise (see `memberscope defend`), and audit it again.",
         )
     return GuardChoice(
         None,
         1,
-        f"It is not shown that labels alone keep the limit of {bound.write(bound.limit)}: "
+        f"It is not shown that {least} alone keep the limit of {bound.write(bound.limit)}: "
         f"{between}. Audit with more records, or train the "
         f"model otherwise (see `memberscope defend`).",
     )
@@ -237,14 +141,10 @@ def build_result_evidence(
 ) -> GuardEvidence:
     """Collect the evidence in an audit with its arrays."""
     plan, told = restore_plan(result), result.diagnostics
-    if plan.task == "text":
-        raise InputError(
-            "Expected an audit of a classifier, got one of a language model, for which no policy "
-            "is chosen. Write guard.toml by hand, as docs/guard.md shows."
-        )
-    n_classes = len(told.class_sizes)
+    rules = select_evidence_rules(plan.task)
+    n_classes = rules.n_outputs or len(told.class_sizes)
     # A search spends its own budget, so the guard must allow what the longest one asked
-    asked = max([len(plan.views), *(entry.budget for entry in told.searches.values())])
+    asked = max(len(plan.views), rules.count_queries(result))
     asked = asked if plan.threat.query_budget is None else min(asked, plan.threat.query_budget)
     notes = []
     # Answers that vary tell more when asked again, which the audit's attackers did not do
@@ -277,6 +177,7 @@ def build_result_evidence(
         tuple(gaps),
         tuple(notes),
         endpoint,
+        task=plan.task,
     )
 
 
@@ -301,8 +202,8 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
     A guard passes logits on or answers with probabilities; what an endpoint answers unrestricted it
     cannot change.
     """
-    logits = any(threat.access == Access.LOGITS for threat in result.threat_models)
-    serves: Outputs = endpoint.get("outputs", "logits" if logits else "probabilities")
+    rules = select_evidence_rules(plan.task)
+    serves = rules.find_served_outputs(result, endpoint)
     found: Levels = {}
     ranking = restore_ranking(result, result.arrays)
     for threat in result.threat_models:
@@ -310,17 +211,10 @@ def _collect_guard_levels(result: Result, plan: Plan, endpoint: Mapping[str, Any
         if is_inverted(threat.restriction):
             continue
         place = (threat.access.word, threat.restriction)
-        name = (
-            LABEL
-            if threat.access == Access.LABEL
-            else shorten_defence_name(threat.restriction or NONE)
-        )
-        unrestricted = name == NONE and threat.access == Access.PROBABILITIES
-        # A guard neither shows parameters nor changes what an endpoint answers unrestricted
-        if threat.access == Access.WHITE_BOX or (unrestricted and endpoint and serves == "logits"):
+        named = rules.name_level(threat, serves, endpoint)
+        if named is None:
             continue
-        outputs: Outputs = "probabilities" if unrestricted else serves
-        found[name, outputs] = Measurement(
+        found[named] = Measurement(
             _collect_measured_bounds(result, plan, ranking, place),
             measure_attack_coverage(result, result.arrays, place),
         )
@@ -387,16 +281,8 @@ def _list_result_gaps(
             f"Records stand on both sides, which makes every attack look weaker: {overlap.why} "
             "Audit with --drop-overlap."
         )
-    # Labels are what a guard falls back on, so an audit that did not search them is no evidence
-    if not result.diagnostics.searches:
-        why = next(
-            (entry.why for entry in result.not_run if entry.access == "label"),
-            "no such attack was among the plan's.",
-        )
-        found.append(
-            f"Labels alone were not searched, so nothing is known of what they tell: {why} "
-            f"Audit the model itself with the attack boundary and --search-queries 128."
-        )
+    labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement(()))
+    found += select_evidence_rules(plan.task).list_gaps(result, bool(labels.bounds))
     if plan.policy.max_epsilon:
         found.append(
             "The policy limits epsilon, which no measurement can show to be kept. Prove it by "
@@ -410,7 +296,6 @@ def _list_result_gaps(
             f"{used}. Audit with --recipe and "
             f"--references {plan.policy.references}, or add --accept-limited."
         )
-    labels = next((level for (name, _), level in levels.items() if name == LABEL), Measurement(()))
     if not labels.bounds and not found:
         found.append(
             "Labels alone were not measured: no attack ran there. Audit again without --attacks."
@@ -589,12 +474,3 @@ def _list_frontier_gaps(frontier: Frontier, bare: Result, served: list[FrontierR
             "Labels alone are not among the choices that were judged. Add label to --defences."
         )
     return found
-
-
-def format_rate_percent(rate: float) -> str:
-    """Write a rate for readers.
-
-    >>> format_rate_percent(0.0123)
-    '1.23%'
-    """
-    return f"{100 * rate:.3g}%"

@@ -13,12 +13,13 @@ from typing import Any
 from memberscope.errors import InputError
 from memberscope.guard import parse_guard_policy
 from memberscope.outputs import NONE, parse_restriction, without_noise_keys
-from memberscope.policygen.candidates import (
+from memberscope.policygen.guard_evidence import (
     Candidate,
     GuardEvidence,
     MeasuredBound,
     format_rate_percent,
 )
+from memberscope.types import Task
 
 # A budget of queries about a record is full again after so long; an audit's attackers got theirs
 # once
@@ -44,7 +45,7 @@ def draft_policy(
         InputError: What the audit was told of its endpoint makes no policy, or the template is
             neither given nor known.
 
-    >>> from memberscope.policygen.candidates import MeasuredBound
+    >>> from memberscope.policygen.guard_evidence import MeasuredBound
     >>> chosen = Candidate("top:1", "probabilities", (MeasuredBound(0.01, 0.03, 0.01, 0.02, "lira"),), "meets")
     >>> evidence = GuardEvidence("result.json", "00", "iris", "access probabilities", 0.95, 3, 128, (chosen,))
     >>> policy = parse_guard_policy(tomllib.loads(draft_policy(evidence, chosen, Path("."))))
@@ -64,7 +65,7 @@ def draft_policy(
         *_draft_default(evidence, chosen),
         *_draft_identity(),
         *_draft_state(),
-        *([] if key is None else _draft_monitor(key)),
+        *([] if key is None else _draft_monitor(key, evidence.task)),
         *_draft_measured(evidence, chosen),
     ]
     text = "\n".join(parts) + "\n"
@@ -118,6 +119,8 @@ def _draft_serving(evidence: GuardEvidence, chosen: Candidate, template: str | N
     Raises:
         InputError: Requests need a template, which is neither given nor known.
     """
+    if evidence.task == "text":
+        return _draft_text_serving(evidence)
     known = dict(evidence.endpoint)
     said = known or EXAMPLE
     lines = [
@@ -146,6 +149,17 @@ def _draft_serving(evidence: GuardEvidence, chosen: Candidate, template: str | N
         "# also = []  # what else of the server's answer passes; all that is not named is dropped"
     ]
     return [*lines, ""]
+
+
+def _draft_text_serving(evidence: GuardEvidence) -> list[str]:
+    """Draft how a server of a language model is asked, whatever protocol the audit used."""
+    name = evidence.endpoint.get("model_name")
+    named = (
+        '# model_name = "…"  # goes with every request; others get 404'
+        if name is None
+        else f"model_name = {_quote_toml_text(name)}"
+    )
+    return ["[serving]", 'protocol = "openai"', named, ""]
 
 
 def _draft_default(evidence: GuardEvidence, chosen: Candidate) -> list[str]:
@@ -189,13 +203,14 @@ def _draft_state() -> list[str]:
     ]
 
 
-def _draft_monitor(key: str) -> list[str]:
+def _draft_monitor(key: str, task: Task) -> list[str]:
     """Draft where the guard's secret lies."""
     return [
         "[monitor]",
         "# The secret of the noise in answers, of budgets and of the monitor. All workers and replicas "
         "need this file, nobody else.",
         f"key = {_quote_toml_text(key)}",
+        *(['kind = "text"'] if task == "text" else []),
         "",
     ]
 

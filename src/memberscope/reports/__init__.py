@@ -64,6 +64,12 @@ from memberscope.reports.registries import (
     list_logged_tags,
     log_to_mlflow,
 )
+from memberscope.reports.sets import (
+    print_set_result,
+    read_set_result,
+    save_set_result,
+    set_result_schema,
+)
 from memberscope.reports.terminal import print_summary
 from memberscope.reports.waived_findings import write_advice
 
@@ -96,14 +102,17 @@ __all__ = [
     "list_topics",
     "load",
     "log_to_mlflow",
+    "name_stage",
     "open_progress",
     "print_comparison",
     "print_frontier",
+    "print_set_result",
     "print_summary",
     "read_arrays",
     "read_baseline",
     "read_frontier",
     "read_result",
+    "read_set_result",
     "read_verified",
     "read_verified_frontier",
     "refuse_mistaken_files",
@@ -114,7 +123,8 @@ __all__ = [
     "render_report",
     "result_schema",
     "save_result",
-    "name_stage",
+    "save_set_result",
+    "set_result_schema",
     "show_progress",
     "write_advice",
     "write_all",

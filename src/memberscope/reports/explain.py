@@ -75,8 +75,10 @@ def explain_record(arrays: AuditArrays, record: str, prior: float) -> str:
     i = int(where[0])
     kind = "a member" if arrays.member[i] else "a non-member"
     own = arrays.group_values["class"][arrays.groups["class"][i]]
+    # A record of texts has no class of its own
+    of_class = "" if list(arrays.group_values["class"]) == ["text"] else f" of class {own}"
     lines = [
-        f"Record {arrays.ids[i]} is {kind} of class {own}. At a prior of "
+        f"Record {arrays.ids[i]} is {kind}{of_class}. At a prior of "
         f"{format_percentage(prior)}, an adversary would believe:"
     ]
     # The attack that is surest of this record comes first

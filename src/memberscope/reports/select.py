@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Protocol
 
-from memberscope._text import format_percentage
+from memberscope._text import format_number, format_percentage
 from memberscope.attacks import list_attacks
 from memberscope.auditing import STRONGEST, Result
-from memberscope.auditing.documents import DetectableRate, TargetSpread
+from memberscope.auditing.documents import (
+    DetectableRate,
+    ExtractionSummary,
+    TargetSpread,
+    ValueWithLimits,
+)
 from memberscope.types import Estimate, Task
 
 Place = tuple[str, str | None]
@@ -235,6 +240,81 @@ def _describe_table_threat(result: Result) -> str:
 
 
 @dataclass(frozen=True)
+class TaskWords:
+    """Words of reports for one task.
+
+    `groups` is what numbers are split by, and `group` one of them. `has_classes` says whether the
+    class of a record is shown. `beyond` says of what the strongest attack finds how it may be read,
+    and `fidelity` what the numbers of reference models compare.
+    """
+
+    groups: str
+    group: str
+    has_classes: bool
+    beyond: str
+    fidelity: str
+
+
+_NUMBER_WORDS = TaskWords(
+    "groups",
+    "group",
+    has_classes=False,
+    beyond="What it finds beyond the attack prediction_error is memorisation that the error alone "
+    "does not show.",
+    fidelity="The correlation and the distance of errors are on records new to the target and to "
+    "each reference model.",
+)
+_WORDS: dict[Task, TaskWords] = {
+    "classification": TaskWords(
+        "classes and groups",
+        "class or group",
+        has_classes=True,
+        beyond="What it finds beyond the gap attack is memorisation that accuracy does not show.",
+        fidelity="Agreement (equal top classes) and calibration distance (difference in "
+        "overconfidence) are on records new to the target and to each reference model.",
+    ),
+    "text": TaskWords(
+        "groups",
+        "group",
+        has_classes=False,
+        beyond="What it finds beyond the attack loss is memorisation that the loss alone, which "
+        "differs from text to text, does not show.",
+        fidelity="The rank correlation and the distance of losses are on texts new to the target "
+        "and to each reference model.",
+    ),
+    "regression": _NUMBER_WORDS,
+    "forecast": _NUMBER_WORDS,
+    "multilabel": TaskWords(
+        "groups",
+        "group",
+        has_classes=False,
+        beyond="What it finds beyond the attack label_gap is memorisation that the share of right "
+        "labels does not show.",
+        fidelity="The correlation and the distance of the share of right labels are on records new "
+        "to the target and to each reference model.",
+    ),
+    "table": TaskWords(
+        "groups",
+        "group",
+        has_classes=False,
+        beyond="What it finds beyond the distance to the closest row is what a single distance "
+        "does not show.",
+        fidelity="The correlation and the distance of nearness are on records new to the released "
+        "table and to each one made like it.",
+    ),
+}
+
+
+def select_task_words(task: Task) -> TaskWords:
+    """Select the words of a task.
+
+    >>> select_task_words("text").groups
+    'groups'
+    """
+    return _WORDS[task]
+
+
+@dataclass(frozen=True)
 class FidelityWords:
     """What the numbers are called that say how like the target the reference models are."""
 
@@ -271,7 +351,8 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
     own, others = found.train_accuracy, found.held_out_accuracy
     # No model converged, so there is no accuracy to tell
     gap = None if own is None or others is None else own - others
-    target_gap = found.target_train_accuracy - found.target_held_out_accuracy
+    target_own, target_others = found.target_train_accuracy, found.target_held_out_accuracy
+    target_gap = None if target_own is None or target_others is None else target_own - target_others
     words = FIDELITY_WORDS[result.plan.task]
     return [
         (
@@ -281,12 +362,11 @@ def describe_references(result: Result) -> list[tuple[str, str]]:
         ),
         (
             f"{words.right} on their own records",
-            f"{format_percentage(own)} (target {format_percentage(found.target_train_accuracy)})",
+            f"{format_percentage(own)} (target {format_percentage(target_own)})",
         ),
         (
             f"{words.right} on other records",
-            f"{format_percentage(others)} (target "
-            f"{format_percentage(found.target_held_out_accuracy)})",
+            f"{format_percentage(others)} (target {format_percentage(target_others)})",
         ),
         (
             f"{words.right} gap",
@@ -344,6 +424,82 @@ def summarise_further_targets(result: Result, *, rows: int | None = None) -> lis
     ]
 
 
+def list_unit_estimates(result: Result) -> list[Estimate]:
+    """List AUC and TPR at each rate of the strongest attack on units at the headline's level."""
+    levels = list_levels(result)
+    return [
+        entry
+        for entry in result.by_unit
+        if entry.attack == STRONGEST
+        and entry.metric in ("auc", "tpr")
+        and (entry.access, entry.restriction) == levels[-1]
+    ]
+
+
+def find_unit_headline(result: Result) -> Estimate | None:
+    """Find what the strongest attack finds of units: TPR at the headline's rate, or near it.
+
+    Where units do not resolve that rate it is the lowest one without a warning, or of all, or the
+    AUC; None without units of several records.
+    """
+    found, best = list_unit_estimates(result), find_headline(result)
+    rates = [entry for entry in found if entry.metric == "tpr"]
+    same = [entry for entry in rates if best is not None and entry.fpr == best.fpr]
+    sure = [entry for entry in rates if entry.warning is None]
+    lowest = min(sure or rates, key=lambda entry: entry.fpr or 0.0, default=None)
+    return next(iter([*same, lowest] if lowest else found), None)
+
+
+def list_ignored_units(result: Result) -> list[tuple[Estimate, Estimate]]:
+    """List the numbers of the attacks that lead on records, by unit and as if units were nothing.
+
+    They are at the headline's level.
+    """
+    levels, found = list_levels(result), []
+    for entry in result.by_unit:
+        place = entry.access, entry.restriction
+        if entry.of != "records_ignoring_units" or place != levels[-1]:
+            continue
+        at = {"metric": entry.metric, "fpr": entry.fpr, "threshold": entry.threshold}
+        own = find_estimate(result, attack=entry.attack, level=place, **at)
+        if own is not None:
+            found.append((own, entry))
+    return found
+
+
+def describe_units(result: Result) -> list[str]:
+    """Describe in sentences what is found of units, and what limits that ignore units would say.
+
+    Empty without units of several records.
+    """
+    best = find_unit_headline(result)
+    if best is None:
+        return []
+    counts = f"{best.n_members:,} units in and {best.n_non_members:,} out"
+    name = best.reaching_attack
+    if best.fpr is None:
+        told = f"AUC {format_interval(best, rate=False)} by {name}"
+    else:
+        told = f"{format_interval(best)} found at {format_percentage(best.fpr)} false positives by {name}"
+    lines = [f"By unit ({counts}): {told}."]
+    pairs = list_ignored_units(result)
+    chosen = [pair for pair in pairs if pair[0].fpr == best.fpr] or pairs[:1]
+    for own, ignoring in chosen[:1]:
+        rate = own.metric != "auc"
+        what = f"TPR at {format_percentage(own.fpr)}" if own.fpr else "AUC"
+        lines.append(
+            f"Of records, {own.attack} has a {what} of {format_interval(own, rate=rate)}; limits "
+            f"that ignore units would say {_format_limits(ignoring, rate=rate)}."
+        )
+    return lines
+
+
+def _format_limits(entry: Estimate, *, rate: bool) -> str:
+    """Format the limits of an estimate without its value."""
+    write = format_percentage if rate else format_number
+    return f"{write(entry.low)} to {write(entry.high)}"
+
+
 def find_worst_group(result: Result) -> tuple[Estimate, int] | None:
     """Find the class or group in which most is found at the headline's rate, and their number."""
     groups = list_group_estimates(result)
@@ -366,3 +522,24 @@ def list_missing_searches(result: Result) -> list[tuple[str, str]]:
     if absent:
         found["The plan leaves them out."] = absent
     return [(", ".join(dict.fromkeys(names)), why) for why, names in found.items()]
+
+
+def list_extraction_rows(found: ExtractionSummary) -> list[tuple[str, str, str]]:
+    """List for each number of samples the shares of members and non-members written out."""
+
+    def write(side: ValueWithLimits) -> str:
+        low, high = format_percentage(side.low), format_percentage(side.high)
+        return f"{format_percentage(side.value)} ({low} to {high})"
+
+    return [(f"{row.n:,}", write(row.members), write(row.non_members)) for row in found.rates]
+
+
+def describe_suffix(found: ExtractionSummary) -> str:
+    """Describe which tokens of a text must be written again.
+
+    >>> describe_suffix(ExtractionSummary(0.5, None, 0.95, "", []))
+    'all scored tokens'
+    """
+    if found.suffix_tokens is None:
+        return "all scored tokens"
+    return f"the last {found.suffix_tokens} tokens, at most the second half"

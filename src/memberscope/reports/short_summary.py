@@ -20,6 +20,7 @@ from memberscope.reports.level_rows import merge_levels, name_levels
 from memberscope.reports.next_step import Arguments, suggest_next_step
 from memberscope.reports.select import (
     Place,
+    describe_units,
     find_estimate,
     find_headline,
     find_worst_group,
@@ -46,6 +47,7 @@ def print_short_summary(
         *_list_repeats(result),
         *_list_headline(result),
         *_build_levels(result, wide=console.width >= WIDE),
+        *(Text(escape_controls(line)) for line in describe_units(result)),
         *_list_worst_group(result),
         *_list_controls(result),
     ]

@@ -12,6 +12,7 @@ from memberscope._text import format_number, format_percentage
 from memberscope.auditing import STRONGEST, Result
 from memberscope.auditing.documents import (
     DetectableRate,
+    ExtractionSummary,
     MissingHalves,
     TargetsSummary,
     format_level,
@@ -24,13 +25,16 @@ from memberscope.reports.select import (
     FIDELITY_WORDS,
     Place,
     describe_references,
+    describe_suffix,
     describe_threat,
+    describe_units,
     find_estimate,
     find_headline,
     format_interval,
     group_partial_attacks,
     group_skipped_attacks,
     list_detectable_leaks,
+    list_extraction_rows,
     list_fprs,
     list_levels,
     list_unmeasured_levels,
@@ -74,6 +78,10 @@ def print_summary(
         console.print(_build_levels_table(result))
         if (further := result.diagnostics.targets) is not None:
             console.print(_build_targets_table(result, further))
+        for line in describe_units(result):
+            console.print(f"  {escape(line)}")
+        if (extraction := result.diagnostics.extraction) is not None:
+            console.print(_build_extraction_table(extraction))
         for line in _format_model_lines(result):
             console.print(f"  [dim]{escape(line)}[/]")
         # Whether the numbers can be trusted
@@ -220,6 +228,19 @@ def _format_model_lines(result: Result) -> list[str]:
             f"{format_percentage(found.by_chance)}); {stable}"
         )
     return lines
+
+
+def _build_extraction_table(found: ExtractionSummary) -> Table:
+    """Build the table of texts that the model would write out."""
+    table = Table(
+        title=f"Written out with probability {found.p:g} or more ({describe_suffix(found)})",
+        title_justify="left",
+    )
+    for name in ("samples of each", "members", "non-members"):
+        table.add_column(name)
+    for row in list_extraction_rows(found):
+        table.add_row(*row)
+    return table
 
 
 def _build_targets_table(result: Result, found: TargetsSummary) -> Table:

@@ -30,6 +30,8 @@ from memberscope.signals.reduce import (
 from memberscope.signals.store import Store, digest_records
 from memberscope.signals.texts import (
     COPIED,
+    SAMPLES,
+    RestrictedTextTarget,
     check_tokens,
     collect_generation_answers,
     collect_token_answers,
@@ -45,6 +47,8 @@ __all__ = [
     "MeasuredSignal",
     "Observed",
     "PROBE",
+    "RestrictedTextTarget",
+    "SAMPLES",
     "SignalRequest",
     "Store",
     "arrange_labels",

@@ -84,8 +84,9 @@ def restrict_to_access(
     if restriction is not None and signal in ("probabilities", "logits"):
         seen = restriction(softmax(outputs) if signal == "logits" else outputs)
         return restrict_to_access(access, restriction.signal, seen)
+    # What a language model says or writes has no weaker form
     if (
-        signal == "loss"
+        signal in ("loss", "generations")
         or SIGNAL_AT[access] == signal
         or (access > Access.LABEL and signal != "logits")
     ):

@@ -91,7 +91,7 @@ from memberscope.statistics.threshold_rates import (
     find_best_balanced_threshold,
     threshold_rates,
 )
-from memberscope.statistics.units import cluster_sides, design_effect, kish_size
+from memberscope.statistics.units import cluster_sides, design_effect, kish_size, sum_by_unit
 
 __all__ = [
     "AucEstimate",
@@ -161,6 +161,7 @@ __all__ = [
     "shared_resamples",
     "simultaneous_confidence",
     "smallest_fpr",
+    "sum_by_unit",
     "summarise_exposure",
     "threshold_rates",
     "tpr_at_fpr",

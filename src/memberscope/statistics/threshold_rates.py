@@ -208,10 +208,10 @@ def _independent_sizes(curve: Roc, at: int) -> tuple[float, float]:
     # Without units each record is independent
     if curve.rows is None:
         return float(curve.n_members), float(curve.n_non_members)
-    called, member = curve.rows.vertex <= at, curve.rows.member
-    codes = cluster_sides(member, curve.rows.unit).codes
+    # Records stand with the highest scores first, so that the first ones are called
     effects = [
-        design_effect(called[side], own) for side, own in zip((member, ~member), codes, strict=True)
+        design_effect(np.arange(len(codes)) < count, codes)
+        for codes, count in zip(curve.rows.codes, (curve.tp[at], curve.fp[at]), strict=True)
     ]
     return curve.n_members / effects[0], curve.n_non_members / effects[1]
 

@@ -10,8 +10,10 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri, stdtrit
 
 from memberscope import _check
@@ -20,6 +22,7 @@ from memberscope.types import Bools, Floats, Ints
 # Units with a record called, and units with one that is not, from which a design effect is
 # estimated
 FEWEST = 10
+DENSE = 8  # times as many numbers as records, up to which units are counted rather than sorted
 TAIL = 0.975  # where a t quantile is compared with a normal one
 
 
@@ -27,7 +30,7 @@ TAIL = 0.975  # where a t quantile is compared with a normal one
 class Sides:
     """Units of the members and of the non-members.
 
-    `codes` (n1,) and (n0,), and the effective `sizes`.
+    `codes` (n1,) and (n0,) number each record's unit from 0, and `sizes` are effective ones.
 
     `n_units` counts units with members, units with non-members, and all.
     """
@@ -35,6 +38,12 @@ class Sides:
     codes: tuple[Ints, Ints]
     sizes: tuple[float, float]
     n_units: tuple[int, int, int]
+
+    @cached_property
+    def records(self) -> tuple[Ints, Ints]:
+        """The records of each unit (u,) among the members and among the non-members."""
+        inside, outside = (np.bincount(side, minlength=self.n_units[2]) for side in self.codes)
+        return inside, outside
 
     @property
     def is_shared(self) -> bool:
@@ -53,7 +62,7 @@ class Sides:
             return 0.0, 0.0
         # Residuals of one unit are added first, as they may depend on one another
         sums = [
-            _sum_by_code(values / len(values), codes, n_all)
+            sum_by_unit(values / len(values), codes, n_all)
             for values, codes in zip((inside, outside), self.codes, strict=True)
         ]
         # Sorted before summing: the result must not depend on the order of the records
@@ -76,10 +85,12 @@ class Sides:
         return variance, variance**2 / weight
 
 
-def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
-    """Sum values (m,) by `codes` (m,) into (n,), independently of the order of the records.
+def sum_by_unit(values: Floats, codes: Ints, n: int) -> Floats:
+    """Sum values (m,) by the unit's number `codes` (m,) into (n,).
 
-    >>> _sum_by_code(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
+    The sums do not depend on the order of the records.
+
+    >>> sum_by_unit(np.array([1.0, 2.0, 4.0]), np.array([1, 0, 1]), 2).tolist()
     [2.0, 5.0]
     """
     # Where each code occurs once there is nothing to sum; zero is added so that -0.0 becomes 0.0
@@ -87,7 +98,8 @@ def _sum_by_code(values: Floats, codes: Ints, n: int) -> Floats:
         alone = np.zeros(n)
         alone[codes] = values + 0.0
         return alone
-    order = np.lexsort((values, codes))
+    # From the smallest value up, whatever the order of the records
+    order = np.argsort(values)
     return np.bincount(codes[order], weights=values[order], minlength=n).astype(np.float64)
 
 
@@ -102,6 +114,23 @@ def kish_size(rows: Ints) -> float:
     # Units without a record on this side do not count
     rows = rows[rows > 0].astype(np.float64)
     return float(rows.sum() ** 2 / (rows**2).sum())
+
+
+def number_units(unit: NDArray[np.generic]) -> tuple[Ints, int]:
+    """Number the units (n,) of records from 0, in the order of their names, and count them.
+
+    >>> number_units(np.array([7, 3, 7]))[0].tolist(), number_units(np.array(["b", "a"]))[1]
+    ([1, 0, 1], 2)
+    """
+    # Codes of a larger table need no sorting, which takes most of the time of an estimate
+    if unit.dtype.kind == "i" and len(unit) and unit.min() >= 0 and unit.max() <= DENSE * len(unit):
+        present = np.bincount(unit) > 0
+        n_units = int(present.sum())
+        if n_units == len(present):
+            return unit.astype(np.int64), n_units
+        return (np.cumsum(present) - 1)[unit], n_units
+    names, codes = np.unique(unit, return_inverse=True)
+    return codes, len(names)
 
 
 def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
@@ -120,11 +149,11 @@ def cluster_sides(member: Bools, unit: Ints | None = None) -> Sides:
         n0 = len(member) - n1
         return Sides((np.arange(n1), n1 + np.arange(n0)), (float(n1), float(n0)), (n1, n0, n1 + n0))
     _check.check_same_length(member=member, unit=unit)
-    names, codes = np.unique(np.asarray(unit), return_inverse=True)
+    codes, n_units = number_units(np.asarray(unit))
     # Codes stay common to both sides, which shows units that have records on both
     inside, outside = codes[member], codes[~member]
-    rows = [np.bincount(side, minlength=len(names)) for side in (inside, outside)]
-    counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), len(names))
+    rows = [np.bincount(side, minlength=n_units) for side in (inside, outside)]
+    counts = (int((rows[0] > 0).sum()), int((rows[1] > 0).sum()), n_units)
     return Sides((inside, outside), (kish_size(rows[0]), kish_size(rows[1])), counts)
 
 

@@ -18,6 +18,12 @@ from memberscope.targets.http.texts.target import TextServerTarget
 from memberscope.targets.loading.load import load_target
 from memberscope.targets.loading.wrap import read_class_names, resolve_n_classes, wrap
 from memberscope.targets.released import ReleasedTable, read_released
+from memberscope.targets.stored.references import (
+    ReferenceOutputs,
+    StoredNumber,
+    describe_dependent_design,
+    refuse_other_records,
+)
 from memberscope.targets.stored.signals import StoredSignals, StoredTarget, read_signals
 from memberscope.targets.stored.tokens import (
     StoredTokens,
@@ -55,10 +61,12 @@ __all__ = [
     "MaskedLMTarget",
     "OnnxTarget",
     "Outputs",
+    "ReferenceOutputs",
     "ReleasedTable",
     "RestrictedTarget",
     "SklearnOutputsTarget",
     "SklearnTarget",
+    "StoredNumber",
     "StoredSignals",
     "StoredTarget",
     "StoredTokenTarget",
@@ -70,6 +78,7 @@ __all__ = [
     "TrustSettings",
     "build_pair",
     "check_archive",
+    "describe_dependent_design",
     "holds_token_signals",
     "is_text_list",
     "load_causal_lm",
@@ -85,6 +94,7 @@ __all__ = [
     "read_text_records",
     "read_token_signals",
     "refuse_continuous_labels",
+    "refuse_other_records",
     "resolve_n_classes",
     "wrap",
 ]

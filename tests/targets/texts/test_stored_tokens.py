@@ -218,6 +218,10 @@ def put(place, name, value):
         (put(1, "id", "r0"), "got 'r0' 2 times"),
         (put(1, "references", [-1.0]), "one number and one true or false for each model"),
         (put(1, "inside", [2, 0]), "one number and one true or false for each model"),
+        (put(1, "lowercase", -1.5), "finite lowercase of at most 0 in .*, got None in record 1"),
+        (put(0, "recall", float("nan")), r"finite recall .*, got nan in record 1 \(3 records"),
+        (put(0, "n_bytes", 0), "finite n_bytes of at least 1 in .*, got 0 in record 1"),
+        (put(0, "zlib_bytes", "many"), "finite zlib_bytes .*, got many in record 1"),
         (lambda rows: rows.__delitem__(slice(None)), "got an empty file"),
         (lambda rows: rows[1].pop("mean"), "in each record of .* in record 2"),
     ],
@@ -229,6 +233,17 @@ def test_values_that_are_not_usable_are_one_sentence(tmp_path, change, words):
     with pytest.raises(InputError, match=words) as caught:
         read_token_signals(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "broken", ['{"member": 1, "log_probs": [-1.0', "no JSON", '{"a": 1} {"b": 2}']
+)
+def test_a_line_that_is_no_json_is_named(tmp_path, broken):
+    path = tmp_path / "t.jsonl"
+    whole = json.dumps(make_rows(0)[0])
+    path.write_text(f"{whole}\n\n{broken}\n{whole}\n")
+    with pytest.raises(InputError, match=rf"a line in {path}, got .* in line 3, column \d+\."):
+        read_token_signals(path)
 
 
 def test_records_of_one_token_without_prediction_are_one_sentence(tmp_path):

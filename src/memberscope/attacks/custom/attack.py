@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from memberscope._own_code import digest_object
-from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._inputs import has_log_ratio, require_needs
 from memberscope.errors import InputError, UnmetNeedError
 from memberscope.texts import TOKEN_ARRAYS, TokenSignals
 from memberscope.types import Evidence, Floats, Needs
@@ -24,7 +24,7 @@ class CustomAttack:
     """An attack of somebody's own, by `wrap_attack`.
 
     `digest` is a hash of its code and its parameters. `own` is the object itself, None in a plan
-    that was read from a file.
+    that was read from a file. `log_ratio` is the object's own word, see `has_log_ratio`.
 
     >>> class Constant:
     ...     name, needs = "constant", Needs()
@@ -42,6 +42,7 @@ class CustomAttack:
     needs: Needs
     digest: str
     own: Any = field(default=None, compare=False, repr=False)
+    log_ratio: bool = False
 
     def score(self, evidence: Evidence, rng: np.random.Generator) -> Floats:
         """Give its scores (n,); NaN where a record is not hidden.
@@ -144,7 +145,7 @@ def wrap_attack(own: Any) -> CustomAttack:
             f"Expected a method score and a whole version of the attack {own.name}, got "
             f"{type(own.score).__name__} and {version!r}. Write score(evidence, rng)."
         )
-    return CustomAttack(own.name, version, own.needs, digest_object(own), own)
+    return CustomAttack(own.name, version, own.needs, digest_object(own), own, has_log_ratio(own))
 
 
 def check_name(name: Any, kind: str) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from memberscope.attacks._inputs import require_needs
+from memberscope.attacks._inputs import has_log_ratio, require_needs
 from memberscope.attacks.custom.signal import CustomSignal
 from memberscope.attacks.lira import LiRA
 from memberscope.attacks.lira_robust import RobustLiRA
@@ -40,6 +40,11 @@ class SignalAttack:
     def version(self) -> int:
         """The version of the shipped attack."""
         return self.base.version
+
+    @property
+    def log_ratio(self) -> bool:
+        """Whether the shipped attack gives log likelihood ratios."""
+        return has_log_ratio(self.base)
 
     @property
     def digest(self) -> str:

@@ -24,6 +24,7 @@ from memberscope.auditing.collect.reference_models import (
     References,
     Training,
     build_training_job,
+    cut_design,
     describe_unused_seed,
     fit_training,
 )
@@ -47,6 +48,7 @@ from memberscope.auditing.subject.duplicates import (
     find_overlap,
 )
 from memberscope.auditing.subject.feature_matrix import reduce_features
+from memberscope.auditing.subject.shared_units import describe_unit_sizes, settle_units
 from memberscope.auditing.subject.subject import (
     Subject,
     hash_ids,
@@ -203,7 +205,8 @@ class FirstAnswers:
     """What the target answered about every record, before anything else is paid for.
 
     The subject and the training are those of the audit, without the duplicates that the plan
-    drops. `notes` say what was found on the way.
+    drops. `notes` say what was found on the way, and `new_notes` what the target learned about the
+    records themselves while it was asked.
     """
 
     subject: Subject
@@ -213,6 +216,7 @@ class FirstAnswers:
     overlap_examples: list[DuplicatePair]
     notes: list[str]
     tokens: TokenSignals | None = None
+    new_notes: tuple[str, ...] = ()
 
 
 def ask_first_answers(
@@ -231,7 +235,9 @@ def ask_first_answers(
     """
     # What the plan and the records do not allow is refused before anything is paid for
     require_named_units(plan.unit, subject)
-    training = fit_training(plan, subject, training)
+    n = len(subject.member)
+    subject, kept = settle_units(subject, drop=plan.drop_overlap)
+    training = fit_training(plan, subject, cut_design(training, kept, n))
     overlap, examples = find_duplicates(subject)
     duplicated = describe_duplicates(
         overlap, subject.member, by_unit=subject.records.unit is not None
@@ -240,7 +246,15 @@ def ask_first_answers(
     if overlap is not None and plan.drop_overlap and len(overlap.non_members()):
         subject, training = remove_duplicates(subject, training, overlap)
     observed, tokens = _ask_target(plan, subject, training, store, report)
-    return FirstAnswers(subject, training, observed, overlap, examples, list(duplicated), tokens)
+    notes = [*duplicated, *describe_unit_sizes(subject)]
+    found = _list_new_notes(subject)
+    return FirstAnswers(subject, training, observed, overlap, examples, notes, tokens, found)
+
+
+def _list_new_notes(subject: Subject) -> tuple[str, ...]:
+    """List the notes of a target that the subject does not have."""
+    notes = read_target_facts(subject.target).notes
+    return tuple(note for note in notes if note not in subject.notes)
 
 
 def collect_audit_data(
@@ -302,8 +316,9 @@ def collect_audit_data(
         )
     procedure = further if isinstance(further, Procedure) else None
     seedless = describe_unused_seed(training) if references or procedure else []
-    # A target may have learned something about the records while it was asked
-    later = [note for note in read_target_facts(subject.target).notes if note not in subject.notes]
+    # A target may have learned something about the records while it was asked; changed copies of
+    # texts, which were asked about since, are no records
+    later = first.new_notes if plan.task == "text" else _list_new_notes(subject)
     return Collected(
         subject=subject,
         observed=observed,
@@ -355,7 +370,11 @@ def _ask_target(
     # A server that shows nothing of given tokens is asked to write instead
     if is_only_generating(subject.target):
         answers = collect_generation_answers(
-            subject.target, subject.records, store=store, progress=query
+            subject.target,
+            subject.records,
+            budget=plan.threat.query_budget,
+            store=store,
+            progress=query,
         )
         return answers, None
     if plan.task == "text":
@@ -441,9 +460,7 @@ def remove_duplicates(
             raise InputError(
                 f"Expected {kind} that are not duplicates of {other}, got none. Give other {kind}."
             )
-    if training is not None and training.design is not None:
-        training = replace(training, design=training.design[:, keep])
-    return take_records(subject, keep), training
+    return take_records(subject, keep), cut_design(training, keep, len(subject.member))
 
 
 def _grant_query_budget(target: Target, budget: int | None) -> None:

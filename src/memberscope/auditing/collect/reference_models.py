@@ -162,6 +162,17 @@ def draw_model_seeds(seed: np.random.SeedSequence, n_models: int) -> tuple[int, 
     return tuple(int(value) for value in values)
 
 
+def cut_design(training: Training | None, keep: Ints | None, n: int) -> Training | None:
+    """Cut a fixed design over `n` records to those at the places `keep`; None keeps all of them.
+
+    Raises:
+        InputError: The design does not fit the records.
+    """
+    if training is None or training.design is None or keep is None:
+        return training
+    return replace(training, design=check_design(training.design, n)[:, keep])
+
+
 def fit_plan_to_design(plan: Plan, training: Training | None) -> Plan:
     """Fit the plan to the number of reference models of the user's own design.
 
@@ -282,8 +293,8 @@ def run_reference_control(found: References, subject: Subject, confidence: float
     why = (
         f"{m - failed} reference models are right about {100 * inside:.3g}% of their own records and "
         f"{100 * outside:.3g}% of others, the audited model about "
-        f"{100 * fidelity.target_train_accuracy:.3g}% and "
-        f"{100 * fidelity.target_held_out_accuracy:.3g}%; on records new to both they agree with it "
+        f"{100 * float(right[subject.member].mean()):.3g}% and "
+        f"{100 * float(right[~subject.member].mean()):.3g}%; on records new to both they agree with it "
         f"in {100 * fidelity.agreement:.3g}%{left_out}."
     )
     return Control(True, why, details=details)

@@ -5,6 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from memberscope.auditing.collect.loss_references import (
+    mark_confident_models,
+    measure_loss_confidence,
+    measure_loss_fidelity,
+    run_loss_reference_control,
+)
 from memberscope.auditing.collect.output_references import (
     mark_fitted_models,
     measure_mean_quality,
@@ -54,6 +60,12 @@ CLASSIFIERS = ReferenceRules(
 TEXTS = ReferenceRules(
     measure_text_accuracy, mark_learned_models, run_text_reference_control, measure_text_fidelity
 )
+LOSSES = ReferenceRules(
+    measure_loss_confidence,
+    mark_confident_models,
+    run_loss_reference_control,
+    measure_loss_fidelity,
+)
 
 TABLES = ReferenceRules(
     measure_mean_quality, mark_fitted_models, run_table_reference_control, measure_output_fidelity
@@ -75,4 +87,6 @@ def select_reference_rules(target: Target) -> ReferenceRules:
         return TABLES
     if task in OUTPUT_TASKS:
         return OUTPUTS
-    return TEXTS if task == "text" else CLASSIFIERS
+    if task == "text":
+        return TEXTS
+    return LOSSES if target.signal == "loss" else CLASSIFIERS

@@ -22,7 +22,7 @@ from memberscope.auditing.documents.schedule import Job, Schedule
 from memberscope.auditing.subject.subject import Subject
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
-from memberscope.signals import COPIED, explain_missing_part
+from memberscope.signals import COPIED, SAMPLES, explain_missing_part
 from memberscope.targets import ReleasedTable
 from memberscope.types import Attack, Needs, Signal, Target, Task, list_access_levels
 
@@ -158,7 +158,7 @@ def _explain_blocked(
         )
     if needs.spec.source == "tokens" and (why := _explain_missing_tokens(needs, subject.target)):
         return why
-    if (why := _explain_small_budget(attack, plan, subject.target)) is not None:
+    if (why := _explain_small_budget(attack, plan, subject.target, signal)) is not None:
         return why
     shape = getattr(subject.records.x, "shape", ())
     if needs.spec.name == "augmentation" and len(shape) < 3:
@@ -173,9 +173,10 @@ def _explain_blocked(
             "same kind that nothing was made of (--population)."
         )
     if any(needs.references) and training is None:
-        if subject.stored_references is not None:
-            return explain_unstored(needs.spec)
-        return "Expected reference models, got none. Give a recipe that trains them."
+        if subject.stored_references is None:
+            return "Expected reference models, got none. Give a recipe that trains them."
+        if (why := explain_unstored(needs.spec, signal, plan.task)) is not None:
+            return why
     if needs.spec.source != "student" and _is_starved_lira(attack, plan):
         return (
             f"Expected at least {LIRA_MODELS} reference models for {attack.name}, got "
@@ -196,11 +197,20 @@ def _explain_blocked(
     return None
 
 
-def _explain_small_budget(attack: Attack, plan: Plan, target: Target) -> str | None:
-    """Say why a query budget is too small for an attack on changed copies of texts."""
+def _explain_small_budget(attack: Attack, plan: Plan, target: Target, signal: Signal) -> str | None:
+    """Say why a query budget is too small for an attack on generated texts or changed copies."""
     budget = plan.threat.query_budget
+    if budget is None or read_target_facts(target).stored:
+        return None
+    # A model that only generates is asked for fewer continuations, as there is nothing else to ask
+    samples = attack.needs.spec.source == "generations" and signal != "generations"
+    if samples and budget < SAMPLES:
+        return (
+            f"Expected a budget of at least {SAMPLES} queries a record for {attack.name}, which "
+            f"samples so many continuations, got {budget}. Grant more."
+        )
     copied = any(part in COPIED for part in attack.needs.tokens)
-    if not copied or budget is None or budget > 1 or read_target_facts(target).stored:
+    if not copied or budget > 1:
         return None
     return (
         f"Expected a budget of at least 2 queries a record for {attack.name}, which asks about a "

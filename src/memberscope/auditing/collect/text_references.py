@@ -254,18 +254,8 @@ def measure_text_fidelity(found: References, subject: Subject) -> ReferenceFidel
     `calibration_distance` the difference of their means, in nats a token.
     """
     fleet, good, member = found.fleet, found.good, subject.member
-    told, own = fleet.record_quality, -found.observed[:, 0]
-    assert told is not None, "a fleet of language models without log-probabilities"
-    agreements, distances = [], []
-    for model in np.flatnonzero(good):
-        new = ~fleet.inside[model] & ~member
-        if new.sum() < 3:
-            continue
-        ranks = [rankdata(values[new]) for values in (own, told[model])]
-        # All ranks tied have no correlation
-        if min(rank.std() for rank in ranks) > 0:
-            agreements.append(float(np.corrcoef(ranks)[0, 1]))
-        distances.append(float((told[model] - own)[new].mean()))
+    own = -found.observed[:, 0]
+    agreement, distance = measure_likeness(found, own, member)
     return ReferenceFidelity(
         models=len(good),
         failed=found.n_failed,
@@ -276,7 +266,28 @@ def measure_text_fidelity(found: References, subject: Subject) -> ReferenceFidel
         held_out_accuracy=float(np.nanmean(fleet.held_out_accuracy[good])) if good.any() else None,
         target_train_accuracy=float(np.exp(own[member]).mean()),
         target_held_out_accuracy=float(np.exp(own[~member]).mean()),
-        agreement=float(np.mean(agreements)) if agreements else 0.0,
-        calibration_distance=abs(float(np.mean(distances))) if distances else 0.0,
+        agreement=agreement,
+        calibration_distance=distance,
         method=DESCRIPTIVE,
     )
+
+
+def measure_likeness(found: References, own: Floats, member: Bools) -> tuple[float, float]:
+    """Measure how like the target's numbers `own` (n,) the references' are, on records new to both.
+
+    Give the mean rank correlation, and the distance of their means.
+    """
+    fleet, told = found.fleet, found.fleet.record_quality
+    assert told is not None, "a fleet of which no number a record is known"
+    agreements, distances = [], []
+    for model in np.flatnonzero(found.good):
+        new = ~fleet.inside[model] & ~member
+        if new.sum() < 3:
+            continue
+        ranks = [rankdata(values[new]) for values in (own, told[model])]
+        # All ranks tied have no correlation
+        if min(rank.std() for rank in ranks) > 0:
+            agreements.append(float(np.corrcoef(ranks)[0, 1]))
+        distances.append(float((told[model] - own)[new].mean()))
+    agreement = float(np.mean(agreements)) if agreements else 0.0
+    return agreement, abs(float(np.mean(distances))) if distances else 0.0

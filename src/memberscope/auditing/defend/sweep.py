@@ -41,6 +41,7 @@ from memberscope.auditing.estimates.ranking import Ranking, build_ranking
 from memberscope.auditing.run import audit_subject
 from memberscope.auditing.scoring.score import score_attacks
 from memberscope.auditing.subject.outputs import make_subject_by_task
+from memberscope.auditing.subject.shared_units import settle_units
 from memberscope.auditing.subject.subject import Subject
 from memberscope.auditing.verdict.full_attack_set import (
     AdversaryView,
@@ -195,6 +196,7 @@ def sweep_defences(
             "Expected the attack gap among those of the sweep, got others. Add it to --attacks."
         )
     # Duplicates go before canaries are planted, whose copies are wanted
+    subject, _ = settle_units(subject, drop=plan.drop_overlap)
     if plan.drop_overlap:
         subject = _remove_overlap(plan, subject)
     subject, reserve = _reserve_records(subject, training, wish, plan.seed)

@@ -11,6 +11,7 @@ from memberscope.auditing.documents.comparison import (
 from memberscope.auditing.documents.diagnostics import (
     DetectableRate,
     Diagnostics,
+    ExtractionSummary,
     LeadingAttack,
     MeasuredValue,
     MissingHalves,
@@ -50,6 +51,7 @@ __all__ = [
     "ModelDescription",
     "Release",
     "TargetSpread",
+    "ExtractionSummary",
     "TargetsSummary",
     "TrendPoint",
     "ValueWithLimits",

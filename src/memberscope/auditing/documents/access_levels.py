@@ -95,10 +95,10 @@ class Level:
     def wanted(self, spec: SignalSpec, queries: int) -> SignalRequest:
         """Request a signal as an adversary here sees it, with `queries` a record for each search.
 
-        What is measured does not depend on what the outputs look like.
+        What is measured does not depend on what the outputs look like, but for tokens of texts.
         """
         # Only searches of labels spend the budget; gradients are read once
-        if is_measured(spec):
+        if is_measured(spec) and spec.source != "tokens":
             searched = self.access == Access.LABEL and spec.source == "search"
             return SignalRequest(
                 self.access, with_query_budget(spec, queries) if searched else spec
@@ -237,15 +237,8 @@ def _list_output_levels(
 def _list_text_levels(target: Target, signal: Signal, threat: ThreatModel) -> tuple[Level, ...]:
     """List the levels of a language model, weakest first, up to the declared one.
 
-    Raises:
-        InputError: A restriction is declared, or the threat model grants less than can be audited.
+    A target behind a restriction answers through it, and shows no more than that.
     """
-    if threat.restriction is not None:
-        raise InputError(
-            f"Expected no restriction of a language model, got {threat.restriction}. Restrictions "
-            "of classes do not fit texts; declare --access generations for a server that returns "
-            "no log-probabilities."
-        )
     # A server that only generates shows nothing of the tokens that it is given
     shown = [Access.GENERATIONS, Access.TOP_TOKENS]
     if signal != "generations":
@@ -255,7 +248,13 @@ def _list_text_levels(target: Target, signal: Signal, threat: ThreatModel) -> tu
         if isinstance(target, Differentiable):
             shown.append(Access.WEIGHTS)
     most = min(target.access, threat.access)
-    return tuple(Level(access) for access in shown if access <= most)
+    restriction = read_target_facts(target).restriction
+    # Texts that it writes are the same whatever is told of their tokens
+    return tuple(
+        Level(access, restriction if access > Access.TOP_TOKENS else None)
+        for access in shown
+        if access <= most
+    )
 
 
 def _is_stricter_restriction(name: str, declared: str | None, n_classes: int) -> bool:

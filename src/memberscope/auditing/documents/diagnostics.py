@@ -34,11 +34,19 @@ class CalibrationSides:
 
 @dataclass(frozen=True)
 class UnitCounts:
-    """People or documents on each side, and the column that names them if it was given."""
+    """People or documents on each side, and the column that names them if it was given.
+
+    The effective numbers are those of as many units of equal size that say as much. `dropped` units
+    stood on both sides, and their `dropped_records` were left out.
+    """
 
     column: str | None
     n_members: int
     n_non_members: int
+    effective_members: float | None = None
+    effective_non_members: float | None = None
+    dropped: int = 0
+    dropped_records: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ class ReferenceFidelity:
     """How like the target the reference models are, on records new to both.
 
     `agreement` is the share of equal top classes, and `calibration_distance` the difference in
-    overconfidence. Accuracies are null where no model converged.
+    overconfidence. Accuracies are null where no model converged, or none is known.
     """
 
     models: int
@@ -112,8 +120,8 @@ class ReferenceFidelity:
     records_in_no_model: int
     train_accuracy: float | None
     held_out_accuracy: float | None
-    target_train_accuracy: float
-    target_held_out_accuracy: float
+    target_train_accuracy: float | None
+    target_held_out_accuracy: float | None
     agreement: float
     calibration_distance: float
     method: str

@@ -39,7 +39,8 @@ class Plan:
     `fprs` of None means those of 10%, 1%, 0.1% and 0.01% that the records resolve. `assignment` of
     `independent_coins` declares that a fair coin decided each record's membership.
     `assume_exchangeable` declares that members and non-members come from one distribution where the
-    blind control cannot check it.
+    blind control cannot check it. `drop_overlap` leaves out of both sides the records that stand on
+    both, and units that do.
 
     With a recipe, `references` models of `reference_size` records (None: as many as the members)
     are trained, and each record is asked about once a view (see `signals.view`). `unit` is the name
@@ -389,10 +390,13 @@ def fit_plan_to_task(plan: Plan, task: Task) -> Plan:
         names = [one.name if other is None else other.name for one, other in suited]
         attacks = tuple(dict.fromkeys(names))
     tried = () if plan.restrictions == Plan.restrictions else plan.restrictions
+    limit = plan.threat.restriction
+    # By its first name, which levels and guards have, so that no-logprobs is label
+    limit = None if limit is None else parse_restriction(limit).name
     return replace(
         plan,
         task=task,
         attacks=attacks,
-        threat=replace(plan.threat, access=plan.threat.access.at(task)),
+        threat=replace(plan.threat, access=plan.threat.access.at(task), restriction=limit),
         restrictions=plan.restrictions if task == "classification" else tried,
     )

@@ -15,7 +15,7 @@ from pydantic import (
     model_serializer,
 )
 
-from memberscope.attacks import CustomAttack
+from memberscope.attacks import CustomAttack, has_log_ratio
 from memberscope.auditing.documents.effort import Effort
 from memberscope.auditing.documents.policy import Policy, parse_policy_table
 from memberscope.types import Access, Attack, Needs, SignalSpec, Task, ThreatModel
@@ -69,7 +69,8 @@ class ThreatDocument:
 class CustomDocument:
     """An attack of somebody's own as data: the hash of its code, and what it needs.
 
-    `signal` names what it reads. With this a result is verified where the code is not at hand.
+    `signal` names what it reads, and `log_ratio` says that its scores are log likelihood ratios.
+    With this a result is verified where the code is not at hand.
     """
 
     name: str
@@ -82,6 +83,7 @@ class CustomDocument:
     references: tuple[int, int]
     signal: str
     tasks: tuple[Task, ...] = ("classification",)
+    log_ratio: bool = False
 
     @classmethod
     def of(cls, attack: Attack) -> CustomDocument:
@@ -98,6 +100,7 @@ class CustomDocument:
             (int(needs.references[0]), int(needs.references[1])),
             needs.spec.name,
             needs.tasks,
+            has_log_ratio(attack),
         )
 
     def restore_needs(self) -> Needs:
@@ -115,7 +118,9 @@ class CustomDocument:
 
     def restore(self, version: int) -> CustomAttack:
         """Restore the attack without its code."""
-        return CustomAttack(self.name, version, self.restore_needs(), self.digest)
+        return CustomAttack(
+            self.name, version, self.restore_needs(), self.digest, log_ratio=self.log_ratio
+        )
 
 
 class PlanDocument(BaseModel):
@@ -162,6 +167,10 @@ class PlanDocument(BaseModel):
     @model_serializer(mode="wrap")
     def _leave_out_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         found: dict[str, object] = write(self)
+        # Plans were written before attacks could say it, and must keep their digests
+        for own in found["custom"] or ():  # type: ignore[attr-defined]
+            if not own["log_ratio"]:
+                del own["log_ratio"]
         return {
             name: value
             for name, value in found.items()

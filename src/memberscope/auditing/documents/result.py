@@ -14,7 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from memberscope._version import Tool
 from memberscope._views import load_view
-from memberscope.attacks import find_attacks
+from memberscope.attacks import find_attacks, has_log_ratio
 from memberscope.auditing.documents.access_levels import format_level
 from memberscope.auditing.documents.diagnostics import Diagnostics
 from memberscope.auditing.documents.plan_document import CustomDocument, PlanDocument
@@ -52,6 +52,11 @@ class AttackScores:
     def needs(self) -> Needs:
         """What the attack needs."""
         return self.own.restore_needs() if self.own else find_attacks((self.attack,))[0].needs
+
+    @property
+    def is_log_ratio(self) -> bool:
+        """True if the scores are log likelihood ratios, which add over the records of a unit."""
+        return self.own.log_ratio if self.own else has_log_ratio(find_attacks((self.attack,))[0])
 
     @property
     def level(self) -> str:
@@ -181,6 +186,7 @@ class Result(BaseModel):
     findings: list[Finding]
     estimates: list[Estimate]
     budgets: list[Estimate]
+    by_unit: list[Estimate] = Field(default_factory=list)
     controls: dict[str, Control]
     not_run: list[NotRun]
     diagnostics: Diagnostics

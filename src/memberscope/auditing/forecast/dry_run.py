@@ -13,10 +13,12 @@ from memberscope.auditing.collect.collect import can_ask_twice, derive_streams
 from memberscope.auditing.collect.reference_models import (
     Training,
     build_training_job,
+    cut_design,
     describe_unused_seed,
     fit_training,
 )
 from memberscope.auditing.collect.schedule import build_schedule
+from memberscope.auditing.collect.stored_references import fit_plan_to_stored
 from memberscope.auditing.collect.target_models import build_target_job
 from memberscope.auditing.documents.access_levels import Level
 from memberscope.auditing.documents.plan import Plan, fit_plan_to_task
@@ -35,7 +37,9 @@ from memberscope.auditing.forecast.time_model import (
     estimate_audit_seconds,
     is_search,
 )
+from memberscope.auditing.subject.shared_units import settle_units
 from memberscope.auditing.subject.subject import Subject, encode_groups, require_named_units
+from memberscope.auditing.subject.text_restriction import restrict_text_subject
 from memberscope.auditing.verdict.claims import count_questions
 from memberscope.auditing.verdict.power import compute_detectable_rates, count_sides
 from memberscope.facts import read_target_facts
@@ -46,7 +50,7 @@ from memberscope.recipes.fleet import (
     train_models,
     tune_recipe,
 )
-from memberscope.signals import COPIED, PROBE, SignalRequest, Store, is_measured
+from memberscope.signals import COPIED, PROBE, SAMPLES, SignalRequest, Store, is_measured
 from memberscope.statistics import smallest_fpr
 from memberscope.targets.wrappers import find_metered_target
 from memberscope.types import Access, Attack
@@ -106,7 +110,12 @@ def forecast_audit(
     """
     # The same steps as the audit takes, so that both refuse the same plans for the same reasons
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    plan, subject = fit_plan_to_stored(plan, subject)
+    subject = restrict_text_subject(subject, plan.threat)
     require_named_units(plan.unit, subject)
+    every = len(subject.member)
+    subject, kept = settle_units(subject, drop=plan.drop_overlap)
+    training = cut_design(training, kept, every)
     timings = timings or Timings()
     # Checked against the full plan first: a design and a population must fit whatever is chosen
     full = fill_plan(plan, subject, training, plan.effort)
@@ -240,6 +249,11 @@ def _count_target_queries(
     if not read_target_facts(subject.target).stored:
         read = {part for attack, _ in runs for part in attack.needs.tokens}
         asked += n * len(read.intersection(COPIED))
+    # And so is each continuation that a model samples; one that only generates gives nothing else
+    if any(attack.needs.spec.source == "generations" for attack, _ in runs):
+        if subject.target.signal == "generations":
+            return n * min(SAMPLES, plan.threat.query_budget or SAMPLES)
+        asked += n * SAMPLES
     return asked + (min(PROBE, n) if can_ask_twice(plan, training) else 0)
 
 
@@ -397,6 +411,7 @@ def measure_training_seconds(
     """
     # Of as many models as the audit trains: the choice depends on it
     plan = fit_plan_to_task(plan, read_target_facts(subject.target).task)
+    subject = restrict_text_subject(subject, plan.threat)
     plan = fill_plan(plan, subject, training, plan.effort)
     schedule = build_schedule(plan, subject, subject.target.signal, training)
     wanted, seed = schedule.list_reference_requests(), np.random.SeedSequence(plan.seed)

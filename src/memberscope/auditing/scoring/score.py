@@ -190,6 +190,9 @@ def _count_attack_queries(got: Collected, attack: Attack, level: Level, seen: Ev
     measured = got.measured.found.get(got.wanted(attack, level).spec)
     if measured is not None:
         return int(measured.queries[:, -1].max())
+    # A model that only generates was asked for so many continuations of each text
+    if attack.needs.spec.source == "generations":
+        return got.observed.queries // len(seen)
     copies = 0 if got.tokens is None else len(set(attack.needs.tokens) & set(got.tokens.copies))
     return int(seen.target.shape[1]) + copies
 

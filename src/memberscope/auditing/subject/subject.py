@@ -37,9 +37,17 @@ from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
 from memberscope.frames import choose_rows as chosen_rows
 from memberscope.frames import count_rows, is_frame, name_columns, read_dataset, read_inputs
+from memberscope.recipes import check_design
 from memberscope.signals import arrange_labels
-from memberscope.targets import StoredSignals, read_class_names, resolve_n_classes
-from memberscope.targets.tables import stack_as_fitted
+from memberscope.targets import (
+    ReferenceOutputs,
+    StoredSignals,
+    describe_dependent_design,
+    read_class_names,
+    refuse_other_records,
+    resolve_n_classes,
+)
+from memberscope.targets.tables import read_unit_names, stack_as_fitted
 from memberscope.texts import TextRecord, list_texts
 from memberscope.types import OUTPUT_SIGNALS, Bools, Floats, Ints, Records, Target
 
@@ -47,19 +55,9 @@ Pair = tuple[Any, Any]
 FEWEST_UNITS = (
     10  # a side; an interval over fewer clusters rests on a guess about their distribution
 )
+LEAST_SIDE = 2  # reference models with a record, and without it, from which a spread follows
+MOST_UNMATCHED = 0.1  # share of records that may be left out because they have fewer
 FEW_DIFFERENT = 10  # different records below which two sides may hold the same ones by chance
-
-
-@dataclass(frozen=True, eq=False)
-class StoredReferences:
-    """Reference models that were trained elsewhere.
-
-    `log_confidence` (m, n) is the mean log-probability of each record's tokens under each of them,
-    in nats, and `inside` (m, n) who was trained into which.
-    """
-
-    log_confidence: Floats
-    inside: Bools
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,8 @@ class Subject:
     trusted when loading. `copies` (n,) are records inserted beside near-duplicates that share their
     membership: the blind control would know one from the other. `answers` (n, k) are stored signals
     whose records are not at hand. `texts` (n,) are those of stored token signals, whose records
-    are row numbers, and `stored_references` models that were trained elsewhere.
+    are row numbers, and `stored_references` models that were trained elsewhere. `dropped_units`
+    counts units that stood on both sides, and their records, which were left out.
     """
 
     target: Target
@@ -84,7 +83,8 @@ class Subject:
     copies: Bools | None = None
     answers: Floats | None = None
     texts: NDArray[Any] | None = None
-    stored_references: StoredReferences | None = None
+    stored_references: ReferenceOutputs | None = None
+    dropped_units: tuple[int, int] = (0, 0)
 
     def list_texts(self) -> list[TextRecord] | None:
         """List the texts of the records; None where there are none or they are not at hand."""
@@ -186,11 +186,11 @@ def attach_unit(side: Records, unit: Any, kind: str) -> Records:
     """Attach the person or document (n,) of each record to a side.
 
     Raises:
-        InputError: There are more or fewer than records.
+        InputError: There are more or fewer than records, or some record has none.
     """
     values = np.asarray(unit)
     _check.check_same_length(**{f"{kind} records": range(len(side)), f"{kind} units": values})
-    return replace(side, unit=values.astype(np.str_))
+    return replace(side, unit=read_unit_names(values, "unit", f"the {kind}s"))
 
 
 def join_units(
@@ -223,15 +223,53 @@ def order_signals(signals: StoredSignals, target: Target) -> Subject:
     names = signals.classes or tuple(str(k) for k in range(target.n_classes))
     notes = () if signals.unit is not None else describe_independence(signals.id_like)
     notes = (*signals.notes, *notes)
-    return Subject(target, records, signals.member, signals.features, names, notes, answers=answers)
+    found = signals.references
+    if found is not None:
+        # Once more, since signals may be made in Python as well
+        refuse_other_records(found, signals.member, signals.outputs.reshape(n, -1).shape[1])
+        if signals.unit is not None:
+            check_design(found.inside, n, signals.unit)
+        told = describe_dependent_design(found.inside, signals.member)
+        notes = notes if told is None else (*notes, told)
+    return Subject(
+        target,
+        records,
+        signals.member,
+        signals.features,
+        names,
+        notes,
+        answers=answers,
+        stored_references=found,
+    )
+
+
+def drop_unmatched_records(subject: Subject) -> Subject:
+    """Leave out the few records of which stored references know one side only.
+
+    Models that were trained by coins leave some records to fewer than two models with or without
+    them. Which ones follows from the references alone, so that nothing is learned of membership.
+    """
+    found = subject.stored_references
+    if found is None or len(found) < 2 * LEAST_SIDE:
+        return subject
+    counts = found.inside.sum(axis=0)
+    keep = np.flatnonzero((counts >= LEAST_SIDE) & (counts <= len(found) - LEAST_SIDE))
+    n = len(subject.records)
+    # Where many lack them, attacks say so themselves; other records would be another audit
+    if len(keep) == n or n - len(keep) > MOST_UNMATCHED * n:
+        return subject
+    note = (
+        f"Left out {n - len(keep)} of {n} records that fewer than {LEAST_SIDE} reference models were "
+        "trained with, or without."
+    )
+    return replace(take_records(subject, keep), notes=(*subject.notes, note))
 
 
 def check_subject(subject: Subject) -> Subject:
     """Check the records of a subject, and give it back.
 
     Raises:
-        InputError: A side is empty, ids repeat, units are too few or stand on both sides, or only
-    one class is present.
+        InputError: A side is empty, ids repeat, units are too few, or only one class is present.
     """
     records, member = subject.records, subject.member
     _check.check_same_length(labels=records.y, ids=records.ids, member=member)
@@ -244,7 +282,7 @@ def check_subject(subject: Subject) -> Subject:
         )
     _refuse_repeated_ids(records.ids, member)
     if records.unit is not None:
-        _require_units(records.unit, member)
+        require_units(records.unit, member)
     # Same ids were refused; the same records may still stand on both sides under others
     if subject.features is not None:
         keys = hash_feature_rows(list_known_columns(subject), subject.class_codes)
@@ -270,8 +308,10 @@ def list_known_columns(subject: Subject) -> Floats:
     return np.column_stack([subject.features, truth.astype(np.float64)])
 
 
-def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
-    """Refuse units (n,) that stand on both sides, that nobody named, or that are too few.
+def require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bools) -> None:
+    """Refuse units (n,) that nobody named, or that are too few.
+
+    Units on both sides are left to `settle_units`, which may drop them.
 
     Raises:
         InputError: There are such units.
@@ -281,14 +321,6 @@ def _require_units(unit: np.ndarray[tuple[int], np.dtype[np.str_]], member: Bool
         raise InputError(
             f"Expected the unit of each record, got none of {int((unit == '').sum())} records. "
             "Fill the column, or leave them out."
-        )
-    # A unit moves as a whole, so it cannot be a member in part
-    both = np.intersect1d(unit[member], unit[~member])
-    if len(both):
-        raise InputError(
-            f"Expected units whose records are all members or all non-members, got {len(both)} "
-            "units on both sides, first "
-            f"{str(both[0])!r}. Take them out of one side."
         )
     for kind, side in (("members", member), ("non-members", ~member)):
         if (n_units := len(np.unique(unit[side]))) < FEWEST_UNITS:
@@ -371,14 +403,14 @@ def make_records(
     # Loaders and datasets are read into pairs or records first
     side = read_dataset(side)
     if isinstance(side, Records):
-        unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
+        if side.unit is not None:
+            side = attach_unit(side, side.unit, prefix)
         x = read_inputs(side.x, len(side))
         return replace(
             side,
             x=x,
             y=read_whole_labels(side.y),
             ids=np.asarray(side.ids).astype(np.str_),
-            unit=unit,
         )
     if not (isinstance(side, tuple) and len(side) == 2):
         raise InputError(
@@ -410,7 +442,7 @@ def take_records(subject: Subject, keep: Ints) -> Subject:
     answers = None if subject.answers is None else subject.answers[keep]
     stored = subject.stored_references
     if stored is not None:
-        stored = StoredReferences(stored.log_confidence[:, keep], stored.inside[:, keep])
+        stored = stored.take(keep)
     return replace(
         subject,
         records=chosen,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memberscope.auditing.subject.subject import (
-    StoredReferences,
     Subject,
     attach_unit,
     check_subject,
@@ -21,7 +20,7 @@ from memberscope.auditing.subject.text_hashes import hash_texts, normalise_text,
 from memberscope.auditing.subject.unit_hints import describe_independence, find_id_like_columns
 from memberscope.errors import InputError
 from memberscope.facts import read_target_facts
-from memberscope.targets import StoredTokens, StoredTokenTarget
+from memberscope.targets import ReferenceOutputs, StoredTokens, StoredTokenTarget
 from memberscope.texts import Chat, Completion, TextRecord, read_scored_text
 from memberscope.types import Ints, Records, Target
 
@@ -44,7 +43,7 @@ def make_text_subject(
 
     Raises:
         InputError: A side is empty, is not made of texts, has an empty one, or holds the same texts
-            as the other; ids repeat or stand on both sides; or units are too few or on both sides.
+            as the other; ids repeat or stand on both sides; or units are too few.
     """
     inside = _make_text_records(members, "member")
     outside = _make_text_records(non_members, "non-member")
@@ -87,7 +86,7 @@ def make_token_subject(stored: StoredTokens) -> Subject:
     )
     references = None
     if stored.reference_log_confidence is not None and stored.inside is not None:
-        references = StoredReferences(stored.reference_log_confidence, stored.inside)
+        references = ReferenceOutputs(-stored.reference_log_confidence, stored.inside)
     notes = stored.notes
     if records.unit is None:
         notes = (*notes, *describe_independence(find_id_like_columns(records.groups)))
@@ -132,13 +131,13 @@ def _make_text_records(side: Records | Sequence[TextRecord], kind: str) -> Recor
     if not isinstance(side, Records):
         ids = np.array([f"{kind}:{place}" for place in range(len(texts))], dtype=np.str_)
         return Records(texts, np.zeros(len(texts), np.int64), ids)
-    unit = None if side.unit is None else np.asarray(side.unit).astype(np.str_)
+    if side.unit is not None:
+        side = attach_unit(side, side.unit, kind)
     return replace(
         side,
         x=texts,
         y=np.zeros(len(texts), np.int64),
         ids=np.asarray(side.ids).astype(np.str_),
-        unit=unit,
     )
 
 

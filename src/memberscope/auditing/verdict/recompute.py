@@ -19,6 +19,12 @@ from memberscope.auditing.documents.plan import EstimateSettings, Plan
 from memberscope.auditing.documents.policy import Policy
 from memberscope.auditing.documents.result import AttackScores, AuditArrays, Result
 from memberscope.auditing.estimates.attack_part import AttackPart, build_whole_part
+from memberscope.auditing.estimates.by_unit import (
+    build_unit_arrays,
+    estimate_ignoring_units,
+    estimate_unit_headlines,
+    word_unit_estimate,
+)
 from memberscope.auditing.estimates.estimates import (
     estimate_attack,
     estimate_group,
@@ -153,6 +159,25 @@ def estimate_by_budget(arrays: AuditArrays, settings: EstimateSettings) -> list[
     return found
 
 
+def estimate_by_unit(
+    arrays: AuditArrays, ranking: Ranking, settings: EstimateSettings
+) -> list[Estimate]:
+    """Estimate AUC and TPR of units: was this person in?
+
+    Each unit has one score. The leading attacks on records stand beside, with the limits that
+    ignore units. Empty where no unit has several records.
+    """
+    units = build_unit_arrays(arrays)
+    if units is None:
+        return []
+    found = _estimate_level_by_level(
+        rank_levels(units), settings, lambda part: estimate_unit_headlines(part, settings)
+    )
+    return [word_unit_estimate(entry, units) for entry in found] + estimate_ignoring_units(
+        ranking.levels, settings
+    )
+
+
 def digest_audit_arrays(arrays: AuditArrays) -> str:
     """Compute the SHA-256 of everything that estimates depend on.
 
@@ -273,6 +298,11 @@ def verify_arrays(result: Result, arrays: AuditArrays, ranking: Ranking | None =
     found += _check_search_queries(result, arrays)
     if result.budgets != estimate_by_budget(arrays, restore_settings(result)):
         found.append("leakage by query budget does not follow from the stored scores")
+    # Results of earlier versions have no numbers by unit
+    if "by_unit" in result.model_fields_set and result.by_unit != estimate_by_unit(
+        arrays, ranking, restore_settings(result)
+    ):
+        found.append("the numbers by unit do not follow from the stored scores")
     plan = restore_plan(result)
     if result.digests.get("plan") != plan.digest():
         found.append("the plan is not the one that this result was made by")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from memberscope._text import suggest_nearest
 from memberscope.cli.options.endpoint import build_endpoint_target, refuse_model_beside_endpoint
-from memberscope.cli.options.layout import build_table_layout
+from memberscope.cli.options.layout import build_table_layout, read_windows, refuse_horizon_alone
 from memberscope.cli.options.lookup import ROWS
 from memberscope.cli.options.mistakes import find_misspelt_name
 from memberscope.cli.options.released import build_released_subject, fit_recipe
@@ -43,7 +43,8 @@ def build_plan(options: Options) -> Plan:
     given = {
         entry.name: getattr(options, entry.name)
         for entry in fields(Plan)
-        if entry.name in ROWS and entry.name != "policy"
+        # The task is read from the target, which may show it without the option
+        if entry.name in ROWS and entry.name not in ("policy", "task")
     }
     given |= {
         "assignment": "independent_coins" if options.coins else None,
@@ -211,7 +212,7 @@ def build_subject(options: Options) -> Subject:
     Raises:
         InputError: Neither a model with records nor signals were named, or they cannot be read.
     """
-    from memberscope.auditing import make_signals_subject, make_subject
+    from memberscope.auditing import make_output_subject, make_signals_subject, make_subject
     from memberscope.facts import read_target_facts
     from memberscope.targets import (
         TrustSettings,
@@ -223,21 +224,32 @@ def build_subject(options: Options) -> Subject:
         read_tables,
         read_token_signals,
     )
+    from memberscope.types import OUTPUT_TASKS
 
     refuse_model_beside_endpoint(options)
+    refuse_horizon_alone(options)
     if options.released:
         return build_released_subject(options)
     if options.signals:
         if options.model:
             raise InputError("Expected a model or signals, got both. Leave one out.")
-        if holds_token_signals(options.signals):
+        if options.signals_layout is None and holds_token_signals(options.signals):
             return make_signals_subject(
                 read_token_signals(options.signals, groups=options.groups or (), unit=options.unit)
             )
-        columns = options.groups or (), options.features or ()
-        called = {"unit": options.unit, "label": options.label, "member": options.member}
         return make_signals_subject(
-            read_signals(options.signals, groups=columns[0], features=columns[1], **called)
+            read_signals(
+                options.signals,
+                groups=options.groups or (),
+                features=options.features or (),
+                unit=options.unit,
+                label=options.label,
+                member=options.member,
+                number=options.number,
+                higher=options.higher,
+                layout=options.signals_layout,
+                model=options.signals_model,
+            )
         )
     if not ((options.model or options.url) and options.members and options.non_members):
         raise InputError(
@@ -255,12 +267,20 @@ def build_subject(options: Options) -> Subject:
             trust=trust,
             device=options.device,
             outputs=options.outputs,
+            task=options.task,
         )
-    if read_target_facts(loaded.target).task == "text":
+    task = read_target_facts(loaded.target).task
+    if task == "text":
         return build_text_subject(options, loaded)
+    if options.window is not None:
+        sides, told = read_windows(options, loaded.target)
+        return make_output_subject(loaded.target, *sides, notes=loaded.notes + told)
     layout = build_table_layout(options, loaded.target)
     read = read_tables(options.members, options.non_members, layout)
     members, non_members, names = build_pair(read, layout, read_class_names(loaded.target))
+    if task in OUTPUT_TASKS:
+        notes = loaded.notes + read.notes
+        return make_output_subject(loaded.target, members, non_members, notes=notes)
     id_like = () if options.unit else read.id_like(layout)
     return make_subject(
         loaded.target,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from memberscope.cli.options.lookup import ROWS, list_rows
+from memberscope.cli.options.lookup import ROWS, is_finished_audit, list_rows
 from memberscope.cli.options.rows import Row, read_rows
 from memberscope.cli.options.table import Options
 from memberscope.cli.options.variables import name_variables_in_message, read_variables
@@ -58,7 +58,10 @@ def take_audit_options(verb: str) -> Callable[[Callable[[Options], None]], Calla
         def command(**given: Any) -> None:
             flags = {name: _read_flag(rows[name], value) for name, value in given.items()}
             variables = read_variables(verb, os.environ)
-            options = merge_options(flags.pop("config"), flags, variables)
+            config = flags.pop("config")
+            finished = is_finished_audit(verb, config)
+            options = merge_options(None if finished else config, flags, variables)
+            options = replace(options, config=config)
             names = [ROWS[name].variable for name in variables if flags.get(name) is None]
             try:
                 run(options)

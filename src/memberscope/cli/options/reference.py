@@ -10,14 +10,15 @@ from memberscope.cli.options.rows import PREFIX, Row
 
 HEAD = f"""# Configuration
 
-Every option of `memberscope audit`, `plan` and `defend`. Each can be set in three places:
+Every option of `memberscope audit`, `plan`, `defend` and `set-test`. Each can be set in three places:
 
 1. a flag of the command line, such as `--query-budget 100`;
 2. an environment variable: `{PREFIX}` and the key in capitals, such as `{PREFIX}QUERY_BUDGET=100`;
 3. a key of `audit.toml`, such as `query_budget = 100` below `[threat]`.
 
 A flag goes before the environment variable, the variable before `audit.toml`, and `audit.toml`
-before the default. `plan` takes every option that `audit` takes.
+before the default. `plan` takes every option that `audit` takes, and so does `set-test` except for
+those of canaries.
 
 In a flag or a variable, the parts of a list are separated by commas; `--trust-type` is given once a
 type. In a variable, a switch is `true` or `false` (`1`, `0`, `yes`, `no`, `on` and `off` will do).
@@ -37,6 +38,7 @@ INTROS = {
     "data": "The records, and which columns are what. With `signals` the table holds the records too.",
     "recipe": "How models like the target are trained. Without a recipe, attacks that need reference models are not run.",
     "defend": "For `memberscope defend` alone.",
+    "set": "For `memberscope set-test` alone: what is asked about the members as a collection. `seed` is that of `[audit]`.",
     "threat": "Who the adversary is.",
     "audit": "How it is measured and reported.",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from memberscope.cli.options.lookup import ROWS
+from memberscope.cli.options.lookup import ROWS, list_rows
 from memberscope.cli.options.mistakes import EXPECTED
 from memberscope.cli.options.rows import Row
 from memberscope.errors import InputError
@@ -36,7 +36,7 @@ def read_variables(verb: str, environment: Mapping[str, str]) -> dict[str, Any]:
         for name, row in ROWS.items()
         if environment.get(row.variable)
         and not row.is_argument
-        and (row.section or verb in row.verbs)
+        and (row.section or name in list_rows(verb))
     }
 
 

@@ -28,7 +28,7 @@ from memberscope.guard.policy.tables import (
     TelemetryConfig,
     UpstreamsConfig,
 )
-from memberscope.guard.policy.text_defences import is_text_defence
+from memberscope.outputs.texts import is_text_defence
 
 
 class GuardPolicy(PolicyTable):

@@ -8,54 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from memberscope.errors import TargetError
-from memberscope.outputs import Rounding, TopK, flatten_chain
-from memberscope.types import OutputDefence
+from memberscope.outputs.texts import UNTOLD, ShownTokens
 
-# What OpenAI writes for a token that is not among the most probable ones
-UNTOLD = -9999.0
 ABOUT = ("id", "object", "created", "model", "system_fingerprint")
 CHOICE = ("index", "text", "finish_reason", "stop_reason")
 MESSAGE = ("role", "content", "refusal", "reasoning_content", "name")
 Plain = str | int | float | bool | None
-
-
-@dataclass(frozen=True)
-class ShownTokens:
-    """What may be seen of log-probabilities: nothing, the `k` largest of each place, `decimals`.
-
-    >>> from memberscope.outputs import parse_restriction
-    >>> ShownTokens.of(parse_restriction("top:3+round:1"))
-    ShownTokens(k=3, decimals=1, hidden=False)
-    """
-
-    k: int | None = None
-    decimals: int | None = None
-    hidden: bool = False
-
-    @classmethod
-    def of(cls, defence: OutputDefence) -> ShownTokens:
-        """Take it from the defence of a policy."""
-        if defence.signal == "labels":
-            return cls(hidden=True)
-        parts = flatten_chain(defence)
-        shown = [part.k for part in parts if isinstance(part, TopK)]
-        digits = [part.decimals for part in parts if isinstance(part, Rounding)]
-        return cls(min(shown, default=None), min(digits, default=None))
-
-    def write(self, value: float) -> float:
-        """Write one log-probability with the digits that may be seen."""
-        # Adding zero makes -0.0 into 0.0
-        return value if self.decimals is None else round(value, self.decimals) + 0.0
-
-    def find_least(self, values: Sequence[float]) -> float:
-        """Find the least value of a place that may be seen, infinity where nobody can tell."""
-        if self.k is None:
-            return -math.inf
-        return sorted(values)[-self.k] if len(values) >= self.k else math.inf
 
 
 def restrict_text_answer(document: Any, shown: ShownTokens, most: int) -> dict[str, object]:

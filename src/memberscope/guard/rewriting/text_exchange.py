@@ -15,8 +15,9 @@ from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.event_streams import EventStream
 from memberscope.guard.rewriting.request_caps import RequestCaps
 from memberscope.guard.rewriting.request_parser import CAPS, ParsedQuery, read_request
-from memberscope.guard.rewriting.text_answers import ShownTokens, restrict_text_answer
+from memberscope.guard.rewriting.text_answers import restrict_text_answer
 from memberscope.guard.rewriting.text_requests import parse_text_query
+from memberscope.outputs.texts import ShownTokens
 from memberscope.types import Ints, OutputDefence
 from memberscope.wire import Batch
 

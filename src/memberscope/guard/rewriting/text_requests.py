@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from memberscope.guard.policy.tables import ServingConfig
 from memberscope.guard.refused import RequestRefused
 from memberscope.guard.rewriting.request_parser import MalformedRequest
-from memberscope.guard.rewriting.text_answers import ShownTokens
+from memberscope.outputs.texts import ShownTokens
 
 MOST_TOP = 20  # tokens beside the generated one that a client may ask for, as OpenAI allows
 RECORDS = frozenset(("prompt", "messages"))

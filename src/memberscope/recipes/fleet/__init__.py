@@ -10,7 +10,9 @@ from memberscope.recipes.fleet.fleet import (
 )
 from memberscope.recipes.fleet.label_transfer import score_by_transfer
 from memberscope.recipes.fleet.observe_model import (
+    LARGEST,
     find_top_confidence,
+    restrict_own_model,
     select_records,
     train_models,
 )
@@ -19,6 +21,7 @@ from memberscope.recipes.fleet.tuning_cache import PLAIN, tune_recipe
 
 __all__ = [
     "Failure",
+    "LARGEST",
     "PLAIN",
     "Progress",
     "ResumeState",
@@ -26,6 +29,7 @@ __all__ = [
     "limit_threads",
     "read_resume_state",
     "require_equal_reading",
+    "restrict_own_model",
     "score_by_transfer",
     "select_records",
     "train_models",

@@ -163,7 +163,7 @@ def restrict_as_owner(look: Observation, model: Target, inside: Bools) -> Observ
         InputError: The model stands behind another defence than the target.
     """
     wanted = tuple(
-        _restrict_own_model(_strip_own_restriction(one, model), inside) for one in look.wanted
+        restrict_own_model(_strip_own_restriction(one, model), inside) for one in look.wanted
     )
     return replace(look, wanted=wanted)
 
@@ -194,7 +194,7 @@ def _strip_own_restriction(wanted: SignalRequest, model: Target) -> SignalReques
     return replace(wanted, restriction=left)
 
 
-def _restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
+def restrict_own_model(wanted: SignalRequest, inside: Bools) -> SignalRequest:
     """Restrict a model that was trained on the records under `inside` as its owner can.
 
     The target's key is not known, so that noise is drawn by another one for each model. Where the

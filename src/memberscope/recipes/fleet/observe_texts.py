@@ -16,6 +16,7 @@ from memberscope.recipes.fleet.observe_model import (
     measure_wanted,
     reduce_views,
 )
+from memberscope.signals import RestrictedTextTarget
 from memberscope.types import Bools, Floats, Records, Target
 
 
@@ -37,6 +38,7 @@ def observe_text_signals(
             f"{type(model).__name__}. Let the recipe return one, such as a CausalLMTarget."
         )
     require_equal_reading(read_target_facts(model).tokens_identity, look.tokens_identity)
+    model = _restrict_model(model, look)
     losses = _query_losses(model, pool.x)
     finite = bool(np.isfinite(losses).all())
     kept = reduce_views(look, [losses], pool, "pool", finite)
@@ -59,6 +61,14 @@ def observe_text_signals(
     if look.whole:
         kept["outputs"] = losses if finite else np.zeros_like(losses)
     return kept
+
+
+def _restrict_model(model: Target, look: Observation) -> Target:
+    """Put a model behind the restriction of the target, through which all of an audit is seen."""
+    limits = [wanted.restriction for wanted in look.wanted if wanted.restriction is not None]
+    if not limits or read_target_facts(model).restriction is not None:
+        return model
+    return RestrictedTextTarget(model, limits[0])
 
 
 def _query_losses(model: Target, x: Any) -> Floats:

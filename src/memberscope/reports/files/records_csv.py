@@ -49,10 +49,10 @@ def _build_records_csv(arrays: AuditArrays) -> bytes:
         if arrays.vulnerability is None
         else ["vulnerability", "vulnerability_low", "vulnerability_high"]
     )
-    writer.writerow(["id", "hash", "member", *map(_escape_formula, groups), *own, *columns])
+    writer.writerow(["id", "hash", "member", *map(escape_formula, groups), *own, *columns])
     hashes = hash_ids(arrays.ids)
     words = [
-        [_escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]]
+        [escape_formula(arrays.group_values[name][code]) for code in arrays.groups[name]]
         for name in groups
     ]
     numbers = [] if arrays.vulnerability is None else [*arrays.vulnerability.T]
@@ -60,7 +60,7 @@ def _build_records_csv(arrays: AuditArrays) -> bytes:
     # By columns, as building each line from single numbers takes seconds for many records
     writer.writerows(
         zip(
-            map(_escape_formula, map(str, arrays.ids)),
+            map(escape_formula, map(str, arrays.ids)),
             hashes,
             arrays.member.astype(int).tolist(),
             *words,
@@ -85,10 +85,10 @@ def _write_numbers(column: Floats) -> list[str]:
     return found
 
 
-def _escape_formula(text: str) -> str:
+def escape_formula(text: str) -> str:
     """Escape text that a spreadsheet would take for a formula.
 
-    >>> _escape_formula("=1+1"), _escape_formula("plain")
+    >>> escape_formula("=1+1"), escape_formula("plain")
     ("'=1+1", 'plain')
     """
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

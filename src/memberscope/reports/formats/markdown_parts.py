@@ -22,6 +22,7 @@ from memberscope.reports.select import (
     list_levels,
     list_skipped_attacks,
     list_unmeasured_levels,
+    select_task_words,
 )
 from memberscope.reports.waived_findings import advise_on_finding, name_outcome
 from memberscope.types import Finding
@@ -142,7 +143,7 @@ def write_worst_group(result: Result) -> str:
     return (
         f"{escape_markdown(str(worst.group), CELL)}, where "
         f"{escape_markdown(worst.reaching_attack, CELL)} finds {format_interval(worst)} of the members "
-        f"(the largest of {n_groups} classes and groups, each by the attack that finds most there)"
+        f"(the largest of {n_groups} {select_task_words(result.plan.task).groups}, each by the attack that finds most there)"
     )
 
 

@@ -37,11 +37,14 @@ class RocPoints:
 def build_estimate_frame(result: Result, backend: str | None = None) -> Any:
     """Build a frame with one row an estimate, in the order of `result.json`.
 
+    The column `of` tells records from units, which come last, and from records without their units.
+
     Raises:
         InputError: The library is not one of those that can be asked for, or is not installed.
     """
     names = [entry.name for entry in fields(Estimate)]
-    columns = {name: [getattr(row, name) for row in result.estimates] for name in names}
+    rows = [*result.estimates, *result.by_unit]
+    columns = {name: [getattr(row, name) for row in rows] for name in names}
     return _build_frame(columns, backend, texts=("target", "restriction", "group", "reached_by"))
 
 

@@ -37,6 +37,21 @@ LIMITS = {
     "round": "probabilities to {} decimals",
     "temperature": "temperature {}",
 }
+TEXT_LIMITS = {
+    "top": "log-probabilities of the {} likeliest tokens of each place",
+    "round": "log-probabilities to {} decimals",
+}
+
+OUTPUT_LIMITS = {
+    "decimals": "rounded to {} decimals",
+    "digits": "rounded to {} significant digits",
+    "interval": "the middle of an interval {} wide",
+    "bins": "one of {} bins from {} to {}",
+    "edges": "one of the bins between given edges",
+    "clip": "cut off below {} and above {}",
+    "labels": "whether each label is likelier than {}",
+}
+LIMITS_BY_LADDER = {"classification": LIMITS, "text": TEXT_LIMITS, "outputs": OUTPUT_LIMITS}
 
 
 @dataclass(frozen=True)
@@ -147,12 +162,13 @@ def _describe_access(access: str, restriction: str | None) -> str:
         return WORDS[access]
     # Chained restrictions are told one after the other
     parts = [part.split(":") for part in restriction.split("+")]
+    limits = LIMITS_BY_LADDER[Access[access.upper()].ladder]
     words = "; ".join(
-        LIMITS.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts
+        limits.get(kind, kind + " {}").format(*numbers, "") for kind, *numbers in parts
     )
     return words.replace(
         "the 1 likeliest, with probabilities", "the likeliest class, with its probability"
-    )
+    ).replace("the 1 likeliest tokens", "the likeliest token")
 
 
 def _explain_missing_level(result: Result, access: Access) -> str:

@@ -11,8 +11,10 @@ from memberscope.reports.page.table import Cell, Row, Table, format_estimate
 from memberscope.reports.select import (
     find_estimate,
     find_headline,
+    list_ignored_units,
     list_levels,
     list_missing_searches,
+    list_unit_estimates,
     select_estimates,
 )
 
@@ -99,6 +101,48 @@ def build_rate_table(result: Result) -> Table:
         ),
         rows,
         0,
+    )
+
+
+def build_unit_table(result: Result) -> Table | None:
+    """Build the table of the strongest attack on units: was this person in? None without units."""
+    found = list_unit_estimates(result)
+    if not found:
+        return None
+    return Table(
+        f"Was this person in? The strongest attack on {found[0].n_members:,} units that were and "
+        f"{found[0].n_non_members:,} that were not; * fewer than ten false positives",
+        ("false positives", "units found", "attack, scores of a unit's records"),
+        [
+            (
+                "AUC"
+                if entry.fpr is None
+                else format_percentage(entry.fpr) + (" *" if entry.warning else ""),
+                Cell(format_estimate(entry, rate=entry.metric != "auc"), drawn=entry),
+                f"{entry.reaching_attack}, {'added' if 'the sum of' in entry.method else 'averaged'}",
+            )
+            for entry in found
+        ],
+    )
+
+
+def build_ignored_table(result: Result) -> Table | None:
+    """Build the table of what limits that ignore units would claim; None without units."""
+    pairs = list_ignored_units(result)
+    if not pairs:
+        return None
+    return Table(
+        f"Was this record in? {pairs[0][0].attack} with limits by unit, and with limits that take "
+        "the records of a unit as independent",
+        ("false positives", "by unit", "ignoring units: too narrow"),
+        [
+            (
+                "AUC" if own.fpr is None else format_percentage(own.fpr),
+                format_estimate(own, rate=own.metric != "auc"),
+                format_estimate(entry, rate=own.metric != "auc"),
+            )
+            for own, entry in pairs
+        ],
     )
 
 

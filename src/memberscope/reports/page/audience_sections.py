@@ -16,6 +16,7 @@ from memberscope.reports.select import (
     list_fprs,
     list_levels,
     list_skipped_attacks,
+    select_task_words,
 )
 from memberscope.reports.waived_findings import write_advice
 from memberscope.types import Estimate
@@ -62,8 +63,8 @@ def _build_engineer_section(result: Result) -> Section:
     if best:
         sentences.append(
             f"The strongest attack ({best.reaching_attack}) finds {format_interval(best)} "
-            f"of members at {format_percentage(best.fpr)} false positives. What it finds beyond "
-            "the gap attack is memorisation that accuracy does not show."
+            f"of members at {format_percentage(best.fpr)} false positives. "
+            f"{select_task_words(result.plan.task).beyond}"
         )
     advised = (write_advice(f, result) for f in result.findings if f.verdict == "FAIL")
     sentences.append(next(advised, LESS_LEAK))

@@ -11,7 +11,10 @@ from memberscope.reports.page.chart_data import GroupRow
 from memberscope.reports.page.table import Cell, Row, Table, format_estimate
 from memberscope.reports.select import (
     describe_references,
+    describe_suffix,
     find_headline,
+    list_extraction_rows,
+    select_task_words,
     summarise_further_targets,
 )
 
@@ -31,7 +34,8 @@ def build_group_table(result: Result, rows: Sequence[GroupRow]) -> Table:
         f"one threshold of {leading} for all, aimed at {rate}: found; named by mistake",
     )
     shown = [_list_cells(row, fpr) for row in _rank_rows(rows, fpr)]
-    return Table("Classes and groups, the most exposed first", head, shown, SHOWN)
+    groups = select_task_words(result.plan.task).groups.capitalize()
+    return Table(f"{groups}, the most exposed first", head, shown, SHOWN)
 
 
 def _choose_rate(result: Result) -> float:
@@ -73,9 +77,10 @@ def _describe_found(row: GroupRow, fpr: float) -> str:
 def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
     """Build the table of the members that the leading attack is surest of."""
     vulnerable = result.diagnostics.vulnerability is not None
+    has_classes = select_task_words(result.plan.task).has_classes
     head = [
         name_record_column(show_ids=show_ids),
-        "class",
+        *["class"] * has_classes,
         f"probability of membership, if {format_percentage(result.plan.threat.prior)} are members",
         "others that look less like members",
     ]
@@ -83,7 +88,7 @@ def build_exposed_table(result: Result, *, show_ids: bool) -> Table:
     for entry in result.exposed:
         cells: list[Cell | str] = [
             Cell(entry.record, code=True),
-            entry.label,
+            *[entry.label] * has_classes,
             format_percentage(entry.posterior),
             format_percentage(entry.score),
         ]
@@ -120,16 +125,23 @@ def build_vulnerable_table(result: Result, *, show_ids: bool) -> Table | None:
     found = result.diagnostics.vulnerability
     if found is None:
         return None
+    has_classes = select_task_words(result.plan.task).has_classes
     rows: list[Row] = [
         (
             Cell(entry.record, code=True),
-            entry.label,
+            *[entry.label] * has_classes,
             "yes" if entry.member else "no",
             _format_effect(entry.value, entry.low, entry.high),
         )
         for entry in found.most[:10]
     ]
-    head = (name_record_column(show_ids=show_ids), "class", "member of this model", EFFECT)
+    class_column = ["class"] * has_classes
+    head = (
+        name_record_column(show_ids=show_ids),
+        *class_column,
+        "member of this model",
+        EFFECT,
+    )
     return Table("Records that any model trained on them would show most", head, rows, SHOWN)
 
 
@@ -151,6 +163,20 @@ def build_reliability_table(result: Result) -> Table | None:
             )
             for entry in found.bins
         ],
+        0,
+    )
+
+
+def build_extraction_table(result: Result) -> Table | None:
+    """Build the table of texts that a language model would write out; None where not measured."""
+    found = result.diagnostics.extraction
+    if found is None:
+        return None
+    return Table(
+        f"Texts written out with probability {found.p:g} or more, after what stands before them "
+        f"({describe_suffix(found)})",
+        ("samples of each", "members", "non-members"),
+        list_extraction_rows(found),
         0,
     )
 

@@ -24,8 +24,10 @@ from memberscope.reports.page.access_matrix import build_matrix
 from memberscope.reports.page.access_tables import (
     build_area_table,
     build_budget_table,
+    build_ignored_table,
     build_level_table,
     build_rate_table,
+    build_unit_table,
 )
 from memberscope.reports.page.attack_tables import build_attack_tables
 from memberscope.reports.page.audience_sections import build_sections
@@ -45,6 +47,7 @@ from memberscope.reports.page.judged_tables import (
 from memberscope.reports.page.record_tables import (
     build_annex_groups,
     build_exposed_table,
+    build_extraction_table,
     build_group_table,
     build_reference_table,
     build_reliability_table,
@@ -133,7 +136,8 @@ def render_report(
             statements=compose_statements(result),
             sections=build_sections(result),
             paragraph=compose_annex_paragraph(result),
-            glossary=read_glossary(),
+            glossary=read_glossary(result.plan.task),
+            words=lookup.select_task_words(result.plan.task),
             citations=list_citations(result),
             tables=_build_tables(result, show_ids=show_ids),
             provenance={k: v for k, v in result.environment.items() if not k.startswith(TOLD)},
@@ -173,10 +177,13 @@ def _build_tables(result: Result, *, show_ids: bool) -> dict[str, Table | None]:
         "levels": build_level_table(result, matrix),
         "areas": build_area_table(matrix),
         "rates": build_rate_table(result),
+        "units": build_unit_table(result),
+        "ignored": build_ignored_table(result),
         "budgets": build_budget_table(result),
         "attacks": best,
         "transferred": transferred if transferred.rows else None,
         "models": build_reference_table(result),
+        "extraction": build_extraction_table(result),
         "targets": build_target_table(result),
         "groups": build_group_table(result, groups) if groups else None,
         "exposed": build_exposed_table(result, show_ids=show_ids) if result.exposed else None,

@@ -1,6 +1,11 @@
 """What a language model says about the tokens of texts, and what it writes itself."""
 
-from memberscope.signals.texts.generations import collect_generation_answers, measure_generations
+from memberscope.signals.texts.generations import (
+    SAMPLES,
+    collect_generation_answers,
+    measure_generations,
+)
+from memberscope.signals.texts.restricted_target import RestrictedTextTarget
 from memberscope.signals.texts.tokens import (
     COPIED,
     check_tokens,
@@ -14,6 +19,8 @@ from memberscope.signals.texts.tokens import (
 
 __all__ = [
     "COPIED",
+    "RestrictedTextTarget",
+    "SAMPLES",
     "check_tokens",
     "collect_generation_answers",
     "collect_token_answers",

@@ -44,17 +44,21 @@ def collect_generation_answers(
     target: Target,
     records: Records,
     *,
+    budget: int | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Observed:
     """Ask a target that only generates texts, as the one answer for each record.
 
+    Each continuation is a query, of which a record has at most `budget`.
+
     Raises:
         UnmetNeedError: The target does not generate texts.
         TargetError: It fails.
     """
-    values = _cover_records(target, records, SAMPLES, store, progress)
-    return Observed(values, "generations", SAMPLES * len(records), None, 0.0)
+    n_samples = SAMPLES if budget is None else min(SAMPLES, budget)
+    values = _cover_records(target, records, n_samples, store, progress)
+    return Observed(values, "generations", n_samples * len(records), None, 0.0)
 
 
 def _cover_records(

@@ -217,8 +217,15 @@ def _add_part(part: TokenPart, signals: TokenSignals, block: _Block) -> TokenSig
         lower_record(record) if part == "lowercase" else put_prefix(facts.prefix or "", record)
         for record in block.texts
     ]
-    mean = block.ask(part, block.target, changed).mean_log_probability()
-    return replace(signals, copies={**signals.copies, part: mean})
+    answer = block.ask(part, block.target, changed)
+    # What the prefix pushes out of the context would be compared with a longer text
+    if part == "recall" and (n_cut := int((answer.counts < signals.counts).sum())):
+        raise UnmetNeedError(
+            f"Expected a prefix that leaves room for each record in the model's context, got one "
+            f"with which {n_cut} of {len(signals)} records are cut. Shorten the texts of "
+            "--recall-prefix, or give --long windows."
+        )
+    return replace(signals, copies={**signals.copies, part: answer.mean_log_probability()})
 
 
 def _has_no_prompt(record: TextRecord) -> bool:

@@ -138,13 +138,9 @@ def _place_curve_records(curve: Roc) -> tuple[Floats, Floats, Sides]:
     # The records of one block tie, so that they share their placement
     inside = (2 * n0 - curve.fp[1:] - curve.fp[:-1]) / (2.0 * n0)
     outside = 1.0 - (2 * n1 - curve.tp[1:] - curve.tp[:-1]) / (2.0 * n1)
-    if curve.rows is None:
-        inside = np.repeat(inside, np.diff(curve.tp))
-        outside = np.repeat(outside, np.diff(curve.fp))
-        return inside, outside, cluster_sides(np.arange(n1 + n0) < n1)
-    member, block = curve.rows.member, curve.rows.vertex - 1
-    sides = cluster_sides(member, curve.rows.unit)
-    return inside[block[member]], outside[block[~member]], sides
+    inside = np.repeat(inside, np.diff(curve.tp))
+    outside = np.repeat(outside, np.diff(curve.fp))
+    return inside, outside, curve.rows or cluster_sides(np.arange(n1 + n0) < n1)
 
 
 def auc_interval(

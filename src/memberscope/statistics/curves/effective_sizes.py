@@ -21,7 +21,7 @@ from scipy.special import ndtri, stdtrit
 
 from memberscope.statistics.curves.roc import Roc, split_vertex
 from memberscope.statistics.units import kish_size
-from memberscope.types import Bools, Floats, Ints
+from memberscope.types import Ints
 
 FEW_CLUSTERS = 10  # below this, on either side of the threshold, each cluster counts as one record
 
@@ -50,12 +50,12 @@ def effective_sizes(curve: Roc, fpr: float) -> EffectiveSizes:
         return EffectiveSizes(float(curve.n_members), curve.n_non_members)
     # The rate that is asked for decides what counts as called, as the design effect depends on it
     at, share = split_vertex(curve, fpr)
-    vertex = curve.rows.vertex
-    # Tied records at the threshold are called by a coin
-    above = np.where(vertex <= at, 1.0, np.where(vertex == at + 1, share, 0.0))
+    below = min(at + 1, len(curve.tp) - 1)
     members, others = (
-        _design_effect(curve.rows.unit, above, side)
-        for side in (curve.rows.member, ~curve.rows.member)
+        _design_effect(codes, rows, int(counts[at]), int(counts[below]), share)
+        for codes, rows, counts in zip(
+            curve.rows.codes, curve.rows.records, (curve.tp, curve.fp), strict=True
+        )
     )
     # Rounded down, which is the conservative side; 1e-9 keeps whole numbers whole
     return EffectiveSizes(
@@ -74,26 +74,32 @@ def kish_members(curve: Roc) -> float:
     """
     if curve.rows is None:
         return float(curve.n_members)
-    return kish_size(np.bincount(curve.rows.unit[curve.rows.member]))
+    return curve.rows.sizes[0]
 
 
-def _design_effect(unit: Ints, above: Floats, side: Bools) -> float:
+def _design_effect(codes: Ints, sizes: Ints, above: int, tied: int, share: float) -> float:
     """Give the design effect of the share of a side's rows above the threshold.
 
-    `above` (n,) is 1, 0, or the chance of being accused for tied records.
+    The units' numbers `codes` (n,) stand with the highest scores first, `sizes` (u,) counts their
+    rows. The first `above` rows are accused, and those up to `tied` with the chance `share`.
     """
-    sizes = np.bincount(unit[side])
+    # Rows below are not looked at, which are most of them at a low rate
+    if share > 0 and tied > above:
+        # Tied records at the threshold are called by a coin
+        chances = np.where(np.arange(tied) < above, 1.0, share)
+        counts = np.bincount(codes[:tied], weights=chances, minlength=len(sizes))
+    else:
+        counts = np.bincount(codes[:above], minlength=len(sizes)).astype(np.float64)
     # Units without a record on this side do not count
-    counts = np.bincount(unit[side], weights=above[side])[sizes > 0]
-    sizes = sizes[sizes > 0]
+    counts, sizes = counts[sizes > 0], sizes[sizes > 0]
     number = kish_size(sizes)
     rows, clusters = int(sizes.sum()), len(sizes)
-    largest, share = rows / number, counts.sum() / rows
+    largest, called = rows / number, counts.sum() / rows
     # Too few clusters on one side of the threshold to estimate a variance: assume the worst case
     if (counts > 0).sum() < FEW_CLUSTERS or (counts < sizes).sum() < FEW_CLUSTERS:
         return largest
-    spread = clusters / (clusters - 1) * np.sum((counts - share * sizes) ** 2)
-    effect = max(1.0, float(spread / (rows * share * (1 - share))))
+    spread = clusters / (clusters - 1) * np.sum((counts - called * sizes) ** 2)
+    effect = max(1.0, float(spread / (rows * called * (1 - called))))
     # A single unit has no degrees of freedom, so the worst case is taken
     if number <= 1 + 1e-9:
         return largest

@@ -11,19 +11,8 @@ import numpy as np
 
 from memberscope import _check
 from memberscope.errors import InputError
+from memberscope.statistics.units import Sides, cluster_sides
 from memberscope.types import Bools, Floats, Ints
-
-
-@dataclass(frozen=True, eq=False)
-class UnitRows:
-    """Rows of the curve, highest score first, with each record's unit.
-
-    `vertex` (n,) is the vertex at which a record is first accused.
-    """
-
-    unit: Ints
-    member: Bools
-    vertex: Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +21,9 @@ class Roc:
 
     `thresholds` (v,) descend from +inf; `tp` (v,) and `fp` (v,) are the counts at each.
 
-    `rows` says which unit (person, document) each record belongs to, None where every record stands
-    by itself.
+    `rows` are the units (people, documents) of members and of non-members, those with the highest
+    scores first, None where every record stands by itself: at a vertex the first `tp` of the former
+    and the first `fp` of the latter are accused.
     """
 
     thresholds: Floats
@@ -41,7 +31,7 @@ class Roc:
     fp: Ints
     n_members: int
     n_non_members: int
-    rows: UnitRows | None = None
+    rows: Sides | None = None
 
 
 @dataclass(frozen=True)
@@ -77,9 +67,7 @@ def roc(scores: Floats, member: Bools, unit: Ints | None = None) -> Roc:
     if unit is not None:
         unit = np.asarray(unit)
         _check.check_same_length(scores=scores, unit=unit)
-        _, code = np.unique(unit, return_inverse=True)
-        # A record is accused at the vertex that ends its block
-        rows = UnitRows(code[order], truth, 1 + np.searchsorted(ends, np.arange(len(order))))
+        rows = cluster_sides(truth, unit[order])
     return Roc(
         # The first vertex accuses nobody
         thresholds=np.concatenate([[np.inf], ranked[ends]]),

@@ -10,21 +10,24 @@ import importlib
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from memberscope.errors import InputError, MemberscopeError, UnsafeFileError
-from memberscope.targets.answers.output_kind import parse_declared_outputs
+from memberscope.targets.answers.output_kind import Outputs, parse_declared_outputs
+from memberscope.targets.answers.real_outputs import parse_task
 from memberscope.targets.files.trust import LoadedTarget, TrustSettings
 from memberscope.targets.frameworks.boosters import load_lightgbm, load_xgboost
 from memberscope.targets.frameworks.huggingface import load_huggingface
 from memberscope.targets.frameworks.keras import load_keras
 from memberscope.targets.frameworks.onnx import load_onnx
 from memberscope.targets.frameworks.sklearn import SklearnTarget
+from memberscope.targets.frameworks.sklearn_outputs import SklearnOutputsTarget
 from memberscope.targets.loading.torch_weights import is_weights, load_torch_weights
-from memberscope.targets.loading.wrap import apply_declaration, place_target, wrap
+from memberscope.targets.loading.wrap import apply_declaration, place_target, take_task, wrap
 from memberscope.targets.texts import is_language_model_folder, load_language_model
-from memberscope.types import Target
+from memberscope.types import Target, Task
 
 # Formats that run code whenever they are opened
 CODE_BEARING = (".pkl", ".pickle", ".joblib", ".ts", ".torchscript")
@@ -37,25 +40,36 @@ def load_target(
     trust: TrustSettings | None = None,
     device: str | None = None,
     outputs: str | None = None,
+    task: str | None = None,
 ) -> LoadedTarget:
     """Load a target from `module:factory`, a file, torch weights, or a folder.
 
     Torch weights need a `factory`; folders are Hugging Face's. `outputs` declares what the model
-    returns (probabilities, logits or labels), where that cannot be inferred.
+    returns (probabilities, logits or labels), where that cannot be inferred, and `task` what it
+    does, where it does not show that itself.
 
     Raises:
-        InputError: The file or factory is missing, damaged or of another kind, or does not return
-            `outputs`.
+        InputError: The file or factory is missing, damaged or of another kind, does another task,
+            or does not return `outputs`.
         UnsafeFileError: The format can run code and was not declared safe.
     """
-    loaded = _load_by_kind(
-        spec, factory, trust or TrustSettings(), device, parse_declared_outputs(outputs)
-    )
-    return LoadedTarget(apply_declaration(loaded.target, outputs), loaded.notes)
+    wanted = parse_task(task)
+    words = _Declared(parse_declared_outputs(outputs), wanted)
+    loaded = _load_by_kind(spec, factory, trust or TrustSettings(), device, words)
+    target = take_task(loaded.target, wanted)
+    return LoadedTarget(apply_declaration(target, outputs), loaded.notes)
+
+
+@dataclass(frozen=True)
+class _Declared:
+    """What the user declared of a model: what it returns, and what it does."""
+
+    outputs: Outputs | None = None
+    task: Task | None = None
 
 
 def _load_by_kind(
-    spec: str, factory: str | None, trust: TrustSettings, device: str | None, outputs: str | None
+    spec: str, factory: str | None, trust: TrustSettings, device: str | None, words: _Declared
 ) -> LoadedTarget:
     """Load the target that `spec` names, by the kind of file it is."""
     path = Path(spec)
@@ -69,9 +83,9 @@ def _load_by_kind(
         found = _build_from_factory(spec)
         return LoadedTarget(
             place_target(
-                found if isinstance(found, Target) else wrap(found, outputs=outputs),
+                wrap(found, outputs=words.outputs, task=words.task),
                 device,
-                outputs,
+                words.outputs,
             )
         )
     if not path.is_file():
@@ -83,22 +97,23 @@ def _load_by_kind(
     if is_weights(path):
         # The same suffixes serve for weights and for whole programs
         if _is_torchscript(path):
-            return _load_code_bearing_file(path, trust)
+            return _load_code_bearing_file(path, trust, words)
         return load_torch_weights(
-            path, factory, trust, build=_build_from_factory, device=device, outputs=outputs
+            path, factory, trust, build=_build_from_factory, device=device, outputs=words.outputs
         )
     if suffix in CODE_BEARING:
-        return _load_code_bearing_file(path, trust)
+        return _load_code_bearing_file(path, trust, words)
+    both: dict[str, Any] = {"outputs": words.outputs, "task": words.task}
     # Formats that can be checked before they are opened, or that hold no code
     readers: dict[str, Callable[[], LoadedTarget]] = {
-        ".skops": lambda: _load_skops(path, trust),
-        ".onnx": lambda: LoadedTarget(load_onnx(path, outputs=outputs, device=device)),
-        ".keras": lambda: LoadedTarget(*load_keras(path, trust, outputs=outputs)),
-        **dict.fromkeys(
-            (".json", ".ubj"), lambda: LoadedTarget(load_xgboost(path, outputs=outputs))
+        ".skops": lambda: _load_skops(path, trust, words),
+        ".onnx": lambda: LoadedTarget(load_onnx(path, **both, device=device)),
+        ".keras": lambda: LoadedTarget(
+            *load_keras(path, trust, outputs=words.outputs, task=words.task or "classification")
         ),
+        **dict.fromkeys((".json", ".ubj"), lambda: LoadedTarget(load_xgboost(path, **both))),
         **dict.fromkeys(
-            (".txt", ".lgb", ".lgbm"), lambda: LoadedTarget(load_lightgbm(path, outputs=outputs))
+            (".txt", ".lgb", ".lgbm"), lambda: LoadedTarget(load_lightgbm(path, **both))
         ),
     }
     if suffix not in readers:
@@ -144,7 +159,7 @@ def _build_from_factory(spec: str) -> Any:
     return found
 
 
-def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
+def _load_skops(path: Path, trust: TrustSettings, words: _Declared) -> LoadedTarget:
     """Load a scikit-learn model from a skops file, with only harmless and checked types.
 
     Types that the user named are allowed too, beyond skops's own list.
@@ -152,15 +167,18 @@ def _load_skops(path: Path, trust: TrustSettings) -> LoadedTarget:
     from memberscope.targets.files.skops_files import open_skops
 
     estimator, notes = open_skops(path, trust)
-    return LoadedTarget(_wrap_file_model(estimator, path), notes)
+    return LoadedTarget(_wrap_file_model(estimator, path, words), notes)
 
 
-def _wrap_file_model(model: Any, path: Path) -> Target:
+def _wrap_file_model(model: Any, path: Path, words: _Declared) -> Target:
     """Wrap a model so that its digest is that of its file."""
-    target = wrap(model)
+    target = wrap(model, task=words.task)
     # The file's hash is the same each time, while a model's own may differ after loading
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if isinstance(target, SklearnTarget):
-        return SklearnTarget(target.estimator, digest=hashlib.sha256(path.read_bytes()).hexdigest())
+        return SklearnTarget(target.estimator, digest=digest)
+    if isinstance(target, SklearnOutputsTarget):
+        return SklearnOutputsTarget(target.estimator, task=target.task, digest=digest)
     return target
 
 
@@ -173,7 +191,7 @@ def _is_torchscript(path: Path) -> bool:
         return any("/code/" in name for name in archive.namelist())
 
 
-def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
+def _load_code_bearing_file(path: Path, trust: TrustSettings, words: _Declared) -> LoadedTarget:
     """Load a model from a format that runs code, only with `--trust-code`."""
     # In the message, so that the user can compare it with what the origin published
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -185,7 +203,8 @@ def _load_code_bearing_file(path: Path, trust: TrustSettings) -> LoadedTarget:
         )
     note = f"Ran the code in {path.name} (SHA-256 {digest}), as --trust-code allowed."
     try:
-        return LoadedTarget(_wrap_file_model(_choose_file_loader(path)(path), path), (note,))
+        model = _choose_file_loader(path)(path)
+        return LoadedTarget(_wrap_file_model(model, path, words), (note,))
     except MemberscopeError:
         raise
     except Exception as error:

@@ -64,14 +64,18 @@ def wrap(
         if isinstance(model, (*LATE, Target))
         else _build_target(model, n_classes, parse_declared_outputs(outputs), wanted)
     )
-    return apply_declaration(_take_task(known, wanted), outputs)
+    return apply_declaration(take_task(known, wanted), outputs)
 
 
-def _take_task(target: Target, task: Task | None) -> Target:
+def take_task(target: Target, task: Task | None) -> Target:
     """Give a target of the same model for this `task`, as recipes return targets of classifiers.
 
     Raises:
         InputError: It does another task.
+
+    >>> from sklearn.linear_model import Ridge
+    >>> take_task(wrap(Ridge().fit([[0.0], [1.0]], [0.0, 1.0])), "forecast").task
+    'forecast'
     """
     own = read_target_facts(target).task
     if task is None or own == task:

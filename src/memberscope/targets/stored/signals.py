@@ -25,9 +25,17 @@ from memberscope.targets.stored.labels import (
     read_labels,
     read_member,
 )
+from memberscope.targets.stored.layouts import find_layout, read_layout
+from memberscope.targets.stored.named_outputs import NamedColumns, name_outputs
+from memberscope.targets.stored.references import (
+    ReferenceOutputs,
+    SignalArrays,
+    StoredNumber,
+    read_signal_source,
+    refuse_other_records,
+)
 from memberscope.targets.tables.columns import convert_to_numbers, read_unit_names
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
-from memberscope.targets.tables.read_columns import read_columns
 from memberscope.types import Access, Bools, Floats, Ints, Signal
 
 
@@ -37,7 +45,8 @@ class StoredSignals:
 
     It has `ids` (n,), groups and features too. `unit` (n,) names the person or document that each
     record belongs to; `id_like` are columns that look like such names. `classes` names the classes
-    where the table does; `notes` say how columns were read whose names left it open.
+    where the table does; `notes` say how columns were read whose names left it open. `references`
+    are what reference models answered about the same records.
     """
 
     signal: Signal
@@ -52,6 +61,7 @@ class StoredSignals:
     id_like: tuple[IdLike, ...] = ()
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    references: ReferenceOutputs | None = None
 
 
 class StoredTarget:
@@ -89,20 +99,39 @@ def read_signals(
     unit: str | None = None,
     label: str | None = None,
     member: str | None = None,
+    number: str | None = None,
+    higher: str | None = None,
+    layout: str | None = None,
+    model: str | None = None,
 ) -> StoredSignals:
-    """Read signals from a `.csv`, `.npz` or `.parquet` file.
+    """Read signals from a `.csv`, `.npz`, `.safetensors` or `.parquet` file, or a folder of these.
 
     Its columns are member, label and p0, p1, … or z0, z1, … or loss.
 
     An `.npz` may hold `p` or `z` as one array (n, k). Losses need no label. Features that are words
     become codes. `label` and `member` are the columns of these where they have other names; `unit`
-    is the one that names the person or document of each record.
+    is the one that names the person or document of each record. `number` is a column of one number
+    of the user's own, such as a density, of which `higher` says whom higher values mark: `member`
+    or `non_member`.
+
+    Answers of m reference models may lie beside: `references` (m, n) or (m, n, k) and `inside`
+    (m, n) of an `.npz` or `.safetensors`, columns `reference_NAME` and `inside_NAME` of a table,
+    rows of a table with `id`, `model` and `inside`, or files `references` of the folder. A folder
+    may also be in the `layout` of another tool (`lira`, `privacy-meter` or `leakpro`), of which
+    `model` names the audited model.
 
     Raises:
         InputError: The file cannot be read, a column is missing, or a value is not usable; the
             message says which.
     """
-    columns = read_columns(Path(path))
+    chosen = layout or find_layout(Path(path))
+    source = (
+        read_signal_source(Path(path), number)
+        if chosen is None
+        else read_layout(Path(path), chosen, model)
+    )
+    named = name_outputs(source, number, higher, Path(path))
+    columns = named.columns
     lost, loss_note = find_column(columns, None, "loss", path)
     # From here on a loss has one name
     if lost not in (None, "loss"):
@@ -144,8 +173,8 @@ def read_signals(
         else np.asarray(ids).astype(np.str_),
         groups={name: _wanted_column(columns, name, path).astype(np.str_) for name in groups},
         features=_feature_matrix(columns, features, path),
-        # Of the file as a whole: any change of it is another target
-        digest=hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        # Of the files as a whole: any change of them is another target
+        digest=_hash_signal_files(source.files, named.number),
         unit=read_unit_names(_wanted_column(columns, unit, path), unit, path) if unit else None,
         id_like=find_id_like_columns(
             {
@@ -156,15 +185,74 @@ def read_signals(
         ),
         classes=labels.names,
         notes=tuple(
-            note for note in (who_note, what_note, loss_note, *_notes_of(answers, labels)) if note
+            note
+            for note in (
+                *source.notes,
+                *named.notes,
+                who_note,
+                what_note,
+                loss_note,
+                *_notes_of(answers, labels, named.number),
+            )
+            if note
         ),
+        references=_build_references(source, named, answers, flags, path),
     )
 
 
-def _notes_of(answers: Answers, labels: Labels) -> tuple[str | None, ...]:
+def _build_references(
+    source: SignalArrays, named: NamedColumns, answers: Answers, member: Bools, path: str | Path
+) -> ReferenceOutputs | None:
+    """Build what reference models answered beside the target's `answers`; None without any.
+
+    Raises:
+        InputError: They do not fit the target's records.
+    """
+    if source.references is None or source.inside is None:
+        return None
+    number, values = named.number, named.values
+    # Losses below zero are no log-probabilities, so that only their order and distances count
+    lowest = min(float(answers.values.min()), float(source.references.min()))
+    if answers.signal == "loss" and number is None and lowest < 0:
+        number, values = StoredNumber("loss", "non_member"), answers.values[:, 0]
+    found = ReferenceOutputs(
+        source.references,
+        source.inside,
+        source.views if values is None else values.reshape(len(values), -1, 1),
+        number,
+        source.names,
+        source.train_accuracy,
+        str(source.files[-1] if source.files else path),
+    )
+    refuse_other_records(found, member, answers.values.shape[1])
+    return found
+
+
+def _hash_signal_files(files: Sequence[Path], number: StoredNumber | None = None) -> str:
+    """Hash the contents of files in pieces, with the number that was read from them.
+
+    One file alone has its own hash.
+    """
+    digests = []
+    for file in files:
+        with file.open("rb") as stream:
+            digests.append(hashlib.file_digest(stream, "sha256"))
+    if len(digests) == 1 and number is None:
+        return digests[0].hexdigest()
+    # Another number of the same file is another target
+    said = "" if number is None else f"{number.name} {number.higher}"
+    return hashlib.sha256(b"".join(one.digest() for one in digests) + said.encode()).hexdigest()
+
+
+def _notes_of(
+    answers: Answers, labels: Labels, number: StoredNumber | None
+) -> tuple[str | None, ...]:
     """Note how answers and labels were read, and what was done to losses below zero."""
     below = (
-        answers.signal == "loss" and np.isfinite(answers.values).all() and answers.values.min() < 0
+        answers.signal == "loss"
+        and number is None
+        and np.isfinite(answers.values).all()
+        and answers.values.min() < 0
     )
     # A density may exceed 1, and minus its logarithm is then negative
     moved = f"Losses go down to {answers.values.min():.4g}, as of densities; all were moved up to 0, which keeps their order."

@@ -98,7 +98,9 @@ def holds_token_signals(path: str | Path) -> bool:
     """
     path = Path(path)
     if path.is_dir():
-        return True
+        targets = [one for one in _list_signal_files(path) if one.name.split(".")[0] == TARGET_STEM]
+        # Without one such file, whoever reads the folder says what is expected
+        return len(targets) == 1 and holds_token_signals(targets[0])
     try:
         return path.name.lower().endswith(SUFFIXES) and "log_probs" in list_token_names(path)
     except (InputError, OSError):
@@ -205,7 +207,7 @@ def _build_token_signals(file: TokenFile, texts: Any) -> TokenSignals:
     _check_token_values(file)
     words = [] if texts is None else [None if t is None else str(t).encode() for t in texts]
     sizes = {
-        name: np.asarray(columns[name], np.int64)
+        name: _read_record_numbers(file, name, low=1).astype(np.int64)
         for name in ("n_bytes", "zlib_bytes")
         if name in columns
     }
@@ -222,9 +224,44 @@ def _build_token_signals(file: TokenFile, texts: Any) -> TokenSignals:
         tokens.get("variance"),
         None if top is None else np.asarray(top, bool),
         tokens.get("base"),
-        copies={name: np.asarray(columns[name], np.float64) for name in COPIES if name in columns},
+        copies={
+            name: _read_record_numbers(file, name, high=ABOVE) for name in COPIES if name in columns
+        },
         **sizes,
     )
+
+
+def _read_record_numbers(
+    file: TokenFile, name: str, low: float = -np.inf, high: float = np.inf
+) -> Floats:
+    """Read one number (n,) a record, which must be finite and from `low` to `high`.
+
+    Raises:
+        InputError: Some record has none, or another; the message names the first.
+    """
+    given = file.columns[name]
+    try:
+        values = np.asarray(given, np.float64).reshape(len(file.offsets) - 1)
+    except (TypeError, ValueError):
+        values = np.array([_convert_number(one) for one in given])
+    odd = ~np.isfinite(values) | (values < low) | (values > high)
+    if odd.any():
+        row = int(np.argmax(odd))
+        limit = "at least 1" if low == 1 else "at most 0"
+        raise InputError(
+            f"Expected a finite {name} of {limit} in {file.path}, got {str(given[row])[:40]} in "
+            f"record {row + 1} ({int(odd.sum())} records in all). Correct it, or leave {name} out "
+            "of all records."
+        )
+    return values
+
+
+def _convert_number(value: Any) -> float:
+    """Convert a number; whatever is none becomes NaN."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return np.nan
 
 
 def _check_token_values(file: TokenFile) -> None:

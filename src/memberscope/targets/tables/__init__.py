@@ -17,6 +17,7 @@ from memberscope.targets.tables.records import (
 )
 from memberscope.targets.tables.stack_as_fitted import stack_as_fitted
 from memberscope.targets.tables.text import read_words
+from memberscope.targets.tables.true_values import split_column_names
 
 __all__ = [
     "Columns",
@@ -38,5 +39,6 @@ __all__ = [
     "read_unit_names",
     "read_words",
     "spell_column",
+    "split_column_names",
     "stack_as_fitted",
 ]

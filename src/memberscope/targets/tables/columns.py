@@ -94,12 +94,13 @@ def read_unit_names(column: NDArray[Any], name: str, path: str | Path) -> NDArra
     missing = (
         np.isnan(column)
         if column.dtype.kind == "f"
-        else np.isin(column.astype(np.str_), ("", "nan", "None"))
+        else np.isin(column.astype(np.str_), ("", "nan", "None", "<NA>", "NaT"))
     )
     if missing.any():
         raise InputError(
-            f"Expected the unit of each record in {name!r} of {path}, got none in row "
-            f"{int(np.argmax(missing)) + 1}. Fill it in."
+            f"Expected the unit of each record in {name!r} of {path}, got none of "
+            f"{int(missing.sum())} records, first in row {int(np.argmax(missing)) + 1}. Fill the "
+            "column, or leave them out."
         )
     # 3.0 in one file and 3 in another name the same person
     if column.dtype.kind == "f" and (column == np.floor(column)).all():

@@ -37,6 +37,7 @@ from memberscope.targets.tables.files import (
     read_table,
 )
 from memberscope.targets.tables.identifiers import IdLike, find_id_like_columns
+from memberscope.targets.tables.true_values import read_true_columns, split_column_names
 from memberscope.targets.tables.wanted import convert_column, count_unknown, find_words, spell_value
 from memberscope.targets.tasks import refuse_continuous_labels
 from memberscope.types import Ints, Records
@@ -53,7 +54,8 @@ class TableLayout:
     holds the text of each record. `fitted` names the columns that the model was fitted with, in its
     order; with them nothing else is a feature. `unit` names the person or document of each record;
     the model gets it only if `features` says so. `wanted` says what kind columns must become,
-    `takes_text` that the model takes texts instead of a table.
+    `takes_text` that the model takes texts instead of a table. With `real` the true values are
+    numbers, or labels as 0 and 1, in one column or in several with commas between their names.
     """
 
     label: str = "y"
@@ -65,19 +67,25 @@ class TableLayout:
     unit: str | None = None
     wanted: Mapping[str, ColumnSpec] = field(default_factory=dict)
     takes_text: bool = False
+    real: bool = False
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Columns of the true values: the label, or several where the values are `real`."""
+        return split_column_names(self.label, ()) if self.real else (self.label,)
 
     @property
     def named(self) -> tuple[str, ...]:
         """Columns that have a role, the label first."""
         ids = [name for name in (self.id_column, self.unit) if name]
-        return (self.label, *self.groups, *self.drop, *self.features, *ids)
+        return (*self.labels, *self.groups, *self.drop, *self.features, *ids)
 
     @property
     def as_written(self) -> tuple[str, ...]:
         """Columns whose values are names, and so are read as they are written."""
         return tuple(
             name
-            for name in (self.label, self.id_column, self.unit)
+            for name in ("" if self.real else self.label, self.id_column, self.unit)
             if name and name not in self.features
         )
 
@@ -100,7 +108,7 @@ class Tables:
         The label and the ids are not among them.
         """
         first, second = self.columns
-        named = {layout.label, layout.id_column}
+        named = {*layout.labels, layout.id_column}
         both = [
             name
             for name in first
@@ -263,12 +271,7 @@ def build_pair(
             f"Expected the same columns in {paths[0]} and {paths[1]}, got {', '.join(odd[:5])} in "
             "one only. Align them."
         )
-    labels = [
-        _read_label_words(table[layout.label], layout.label, path)
-        for table, path in zip(tables, paths, strict=True)
-    ]
-    # From both sides, since one of them may lack a class
-    lookup = order_class_names(labels, classes)
+    true, lookup = _read_labels(read, layout, classes)
     # One column of words makes both sides data frames
     numeric = all(
         is_numeric_column(table[name])
@@ -280,15 +283,15 @@ def build_pair(
     # Files of one name in two folders must not give the same ids
     prefixes = prefixes if prefixes[0] != prefixes[1] else ["member", "non-member"]
     sides = []
-    for table, path, column, prefix in zip(tables, paths, labels, prefixes, strict=True):
+    for table, path, y, prefix in zip(tables, paths, true, prefixes, strict=True):
         sides.append(
             Records(
                 # In the first file's order on both sides: models of plain arrays go by position
                 x=build_model_inputs(table, names[0], path, numeric=numeric, layout=layout),
-                y=_encode_class_words(column, lookup, path),
+                y=y,
                 ids=spell_column(table[layout.id_column])
                 if layout.id_column
-                else _number_ids(prefix, len(column)),
+                else _number_ids(prefix, len(y)),
                 groups={group: spell_column(table[group]) for group in layout.groups},
                 unit=read_unit_names(_as_plain_array(table[layout.unit]), layout.unit, path)
                 if layout.unit
@@ -296,6 +299,29 @@ def build_pair(
             )
         )
     return sides[0], sides[1], lookup
+
+
+def _read_labels(
+    read: Tables, layout: TableLayout, classes: Sequence[str] | None
+) -> tuple[list[NDArray[Any]], tuple[str, ...]]:
+    """Read the true values of both sides, and the names of the classes.
+
+    These are positions among the classes, or numbers, where there are no classes.
+
+    Raises:
+        InputError: A record has none, or one that does not fit.
+    """
+    pairs = list(zip(read.columns, read.paths, strict=True))
+    if layout.real:
+        return [read_true_columns(table, layout.labels, path) for table, path in pairs], ()
+    labels = [_read_label_words(table[layout.label], layout.label, path) for table, path in pairs]
+    # From both sides, since one of them may lack a class
+    lookup = order_class_names(labels, classes)
+    codes: list[NDArray[Any]] = [
+        _encode_class_words(column, lookup, path)
+        for column, path in zip(labels, read.paths, strict=True)
+    ]
+    return codes, lookup
 
 
 def _read_label_words(column: Any, name: str, path: Path) -> NDArray[np.str_]:
@@ -360,7 +386,9 @@ def _list_feature_names(
                 "[data]."
             )
     # Roles that are never features; the unit is one only if it was asked for
-    apart = {layout.label, layout.id_column, *layout.drop} | ({layout.unit} - set(layout.features))
+    apart = {*layout.labels, layout.id_column, *layout.drop} | (
+        {layout.unit} - set(layout.features)
+    )
     # The index of a data frame is a feature only where someone names it
     apart |= set(index) - {*layout.features, *layout.fitted}
     names = [name for name in table if name not in apart]

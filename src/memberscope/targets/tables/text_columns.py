@@ -67,7 +67,7 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         InputError: A line is not an object.
     """
-    row, parse = 0, _choose_parser()
+    row, number, parse = 0, 0, _choose_parser()
     try:
         # JSON is UTF-8 by its standard, though some programs write a byte order mark
         with open_text(path, "utf-8-sig") as stream:
@@ -79,7 +79,7 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
                 lines = stream
             for line in lines:
                 if isinstance(line, str):
-                    line, first = first + line, ""
+                    line, first, number = first + line, "", number + 1
                     if not line.strip():
                         continue
                     line = parse(line)
@@ -90,6 +90,13 @@ def read_json_rows(path: Path) -> Iterator[dict[str, Any]]:
                         f"record {row}. Write it again."
                     )
                 yield line
+    # The parser sees one line alone, so that its own number of the line is always 1
+    except json.JSONDecodeError as error:
+        where = f"line {number or error.lineno}, column {error.colno}"
+        raise InputError(
+            f"Expected one JSON object a line in {path}, got {error.msg!r} in {where}. Write that "
+            "line again."
+        ) from error
     except (ValueError, RecursionError, EOFError, OSError) as error:
         raise InputError(
             f"Expected one JSON object a line in {path}, got: {error} after {row} records. Write "

@@ -143,8 +143,8 @@ class TextEncoder:
                 else f"read in windows of {self.longest} tokens that overlap by half"
             )
             notes.append(
-                f"{seen.long} of {n} texts asked, changed copies among them, are longer than the "
-                f"{self.longest} tokens that the model takes; they were {done}."
+                f"{seen.long} of {n} texts asked are longer than the {self.longest} "
+                f"tokens that the model takes; they were {done}."
             )
         if seen.unknown:
             notes.append(

@@ -126,16 +126,28 @@ class LanguageModelTarget(ABC):
         """
         return self._measure(x, moments=True)
 
+    def measure_top_tokens(self, x: Any, k: int) -> TokenSignals:
+        """Measure what an adversary knows of the scored tokens of `x` (n,) from the `k` largest.
+
+        A token that is not among the k most probable ones of its place has the most that its
+        log-probability can be, given those.
+
+        Raises:
+            InputError: A record has no token to score.
+            TargetError: The model fails, or gives something that is not a number.
+        """
+        return self._measure(x, moments=False, k=k)
+
     def count_tokens(self, x: Any) -> Ints:
         """Count the tokens (n,) that the model reads for each of the records `x`."""
         return self.encoder.count_tokens(x)
 
-    def _measure(self, x: Any, *, moments: bool) -> TokenSignals:
-        """Measure the scored tokens of the records, with or without their moments."""
+    def _measure(self, x: Any, *, moments: bool, k: int | None = None) -> TokenSignals:
+        """Measure the scored tokens of the records: with their moments, or of the k largest."""
         import torch
 
         encoded = self.encoder.encode(x)
-        values = TokenValues.allocate(int(encoded.offsets[-1]), moments=moments)
+        values = TokenValues.allocate(int(encoded.offsets[-1]), moments=moments, k=k)
         # Dropout would make answers random
         with use_eval_mode(self.model), self.hold_adapter(), torch.inference_mode():
             self._fill_values(encoded, values)

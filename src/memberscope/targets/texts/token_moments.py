@@ -21,17 +21,21 @@ LOWEST = -1e4  # a log-probability below this is of a token that the model rules
 class TokenValues:
     """Values (t,) of all scored tokens, filled batch by batch.
 
-    Without `moments` only the log-probabilities are.
+    Without `moments` only the log-probabilities are. With `k` only the k largest of each position
+    are shown, and of any other token the most that it can be.
     """
 
     log_probability: Any
     mean: Any = None
     variance: Any = None
     is_top: Any = None
+    k: int | None = None
 
     @classmethod
-    def allocate(cls, n: int, *, moments: bool) -> TokenValues:
+    def allocate(cls, n: int, *, moments: bool, k: int | None = None) -> TokenValues:
         """Allocate the arrays of n tokens."""
+        if k is not None:
+            return cls(np.full(n, np.nan, np.float32), is_top=np.zeros(n, bool), k=k)
         if not moments:
             return cls(np.full(n, np.nan, np.float32))
         first, mean, variance = (np.full(n, np.nan, np.float32) for _ in range(3))
@@ -52,6 +56,9 @@ class TokenValues:
             log_p = torch.log_softmax(logits[tuple(one[part] for one in rows)].float(), dim=-1)
             came = log_p.gather(-1, tokens[part, None])[:, 0]
             where = places[part]
+            if self.k is not None:
+                self.is_top[where] = (came >= log_p.amax(-1)).cpu().numpy()
+                came = _hide_below_top(came, log_p, self.k)
             self.log_probability[where] = came.cpu().numpy()
             if self.mean is None:
                 continue
@@ -67,3 +74,17 @@ class TokenValues:
     def as_signals(self, offsets: Ints) -> TokenSignals:
         """Give the values as the signals of records that own the tokens between `offsets`."""
         return TokenSignals(offsets, self.log_probability, self.mean, self.variance, self.is_top)
+
+
+def _hide_below_top(came: Any, log_p: Any, k: int) -> Any:
+    """Replace log-probabilities (s,) that are not among the k largest of `log_p` (s, v).
+
+    Whoever sees those k knows that any other token is at most as probable as the least of them, and
+    as all that they leave.
+    """
+    import torch
+
+    shown = log_p.topk(min(k, log_p.shape[-1]), dim=-1).values
+    least = shown[:, -1]
+    left = torch.log1p(-shown.double().exp().sum(-1).clamp(max=1.0)).clamp(min=LOWEST)
+    return torch.where(came >= least, came, torch.minimum(least, left.to(least.dtype)))

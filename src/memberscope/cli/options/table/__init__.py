@@ -25,10 +25,23 @@ from memberscope.cli.options.table.panels import (
     OUTPUT,
     REFERENCES,
     SERVED,
+    SET_VERB,
+    SETS,
     THREAT,
 )
 
-__all__ = ["CANARY_KIND", "CANARY_OUT", "FIRST", "HISTORY", "LABEL", "OUT", "SERVED", "Options"]
+__all__ = [
+    "CANARIES",
+    "CANARY_KIND",
+    "CANARY_OUT",
+    "FIRST",
+    "HISTORY",
+    "LABEL",
+    "OUT",
+    "SERVED",
+    "SET_VERB",
+    "Options",
+]
 
 
 @dataclass(frozen=True)
@@ -114,7 +127,8 @@ class Options(ModelOptions):
 
     restrict: str | None = add_key(
         "threat",
-        "What the endpoint does to outputs, such as top:3, round:2, top:3+round:2 or label.",
+        "What the endpoint does to outputs, such as top:3, round:2, top:3+round:2 or label; of a "
+        "language model no-logprobs, top:k or round:n.",
         "nothing",
         verbs=AUDIT,
         panel=THREAT,
@@ -242,7 +256,7 @@ class Options(ModelOptions):
     )
     drop_overlap: bool | None = add_key(
         "audit",
-        "Leave out duplicates of members.",
+        "Leave out duplicates, and units on both sides.",
         "{memberscope.auditing:Plan.drop_overlap}",
         verbs=AUDIT,
         panel=MEASURING,
@@ -268,6 +282,37 @@ class Options(ModelOptions):
         "up to {memberscope.auditing.defend:MOST_CANARIES}",
         verbs=("defend",),
         panel=DEFENCES,
+    )
+
+    questions: tuple[str, ...] | None = add_key(
+        "set",
+        'What to ask about the members as a collection: "used" (was it used?), "not_used" (was less '
+        'than margin of it used?), "share" (how much of it?), "list" (which records?) or "near" (was '
+        "anything near them, each unit being the variants of a record?).",
+        "all that the audit can answer",
+        verbs=(SET_VERB,),
+        panel=SETS,
+    )
+    fdr: float | None = add_key(
+        "set",
+        "Share of the named list that may be wrong, on average.",
+        "{memberscope.auditing.sets:SetSettings.fdr}",
+        verbs=(SET_VERB,),
+        panel=SETS,
+    )
+    margin: float | None = add_key(
+        "set",
+        "Share of the collection below which it counts as not used.",
+        "{memberscope.auditing.sets:SetSettings.margin}",
+        verbs=(SET_VERB,),
+        panel=SETS,
+    )
+    significance: float | None = add_key(
+        "set",
+        "Chance that a collection which was not used is called used.",
+        "{memberscope.auditing.sets:SetSettings.significance}",
+        verbs=(SET_VERB,),
+        panel=SETS,
     )
 
     audit_canaries: int | None = add_option(

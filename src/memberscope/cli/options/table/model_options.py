@@ -40,7 +40,8 @@ class ModelOptions:
     )
     signals: str | None = add_key(
         "target",
-        "A .csv, .npz or .parquet table of signals, in place of `model` or `url`.",
+        "A .csv, .npz, .safetensors or .parquet file of signals, or a folder with those of "
+        "reference models too, in place of `model` or `url`.",
         verbs=AUDIT,
         panel=FIRST,
         is_path=True,
@@ -66,7 +67,11 @@ class ModelOptions:
         is_path=True,
     )
     label: str | None = add_key(
-        "data", "The column of labels.", f"{LABEL}; label beside signals", panel=FIRST
+        "data",
+        "The column of labels, or of true numbers; of several outputs or labels all their columns, "
+        "such as `low,high`.",
+        f"{LABEL}; label beside signals",
+        panel=FIRST,
     )
     recipe: str | None = add_key(
         "recipe",
@@ -118,6 +123,13 @@ class ModelOptions:
         "target",
         'What one answer of the model holds: "labels", "probabilities" or "logits".',
         "as the model says; {memberscope.wire:Endpoint.outputs} for a served model",
+        panel=OPENING,
+    )
+    task: str | None = add_key(
+        "target",
+        'What the model does: "classification", "regression" (one or several numbers), "multilabel" '
+        '(several labels a record, as 0 and 1) or "forecast".',
+        "as the model says; classification where it does not",
         panel=OPENING,
     )
     trust_code: bool | None = add_key(
@@ -248,6 +260,34 @@ class ModelOptions:
         verbs=AUDIT,
         panel=COLUMNS,
     )
+    number: str | None = add_key(
+        "data",
+        "The column of one number a record (and reference model) to audit, beside `signals`.",
+        "none",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    higher: str | None = add_key(
+        "data",
+        'Of whom `number` is higher: "member" or "non_member".',
+        "member",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    signals_layout: str | None = add_key(
+        "data",
+        'Which tool wrote the folder of `signals`: "lira", "privacy-meter" or "leakpro".',
+        "as its files say",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
+    signals_model: str | None = add_key(
+        "data",
+        "The model of that folder to audit, by its name or number; the others are references.",
+        "the one that the tool audits",
+        verbs=AUDIT,
+        panel=COLUMNS,
+    )
     id: str | None = add_key("data", "The column of unique ids.", "file and row", panel=COLUMNS)
     groups: tuple[str, ...] | None = add_key(
         "data", "Columns to report by; the model gets them too.", "none", panel=COLUMNS
@@ -258,6 +298,25 @@ class ModelOptions:
         "records belong to one. Folds, reference models, controls and intervals then go by unit. "
         "The model gets it only if `features` lists it.",
         "each record by itself",
+        panel=COLUMNS,
+    )
+    time: str | None = add_key(
+        "data",
+        "The column that orders the rows of a series, whose name is in `unit`; with `window` a "
+        "forecast is audited.",
+        "{memberscope.frames:WindowLayout.time}",
+        panel=COLUMNS,
+    )
+    window: int | None = add_key(
+        "data",
+        "Time steps that the model gets: series in long form are cut into windows of so many.",
+        "no windows",
+        panel=COLUMNS,
+    )
+    horizon: int | None = add_key(
+        "data",
+        "Time steps after a window that the model forecasts.",
+        "{memberscope.frames:WindowLayout.horizon}",
         panel=COLUMNS,
     )
     features: tuple[str, ...] | None = add_key(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 AUDIT = ("audit", "plan")
 OUT = {"audit": "memberscope-out", "plan": "memberscope-out", "defend": "memberscope-defend"}
+SET_VERB = "set-test"
 CANARY_OUT = "memberscope-canaries"
 HISTORY = ".memberscope/history.sqlite"
 LABEL = "y"
@@ -20,4 +21,5 @@ THREAT = "Threat model"
 MEASURING = "Attacks, intervals and declarations"
 DEFENCES = "Defences to compare"
 CANARIES = "Audit with canaries (with --recipe)"
+SETS = "Questions about a collection"
 OUTPUT = "Output"
