@@ -37,6 +37,7 @@ from memberscope.attacks.custom import (
 )
 from memberscope.attacks.influence import IHA, SelfInfluence
 from memberscope.attacks.lira import LiRA
+from memberscope.attacks.lira_proxy import ProxyLiRA
 from memberscope.attacks.lira_robust import RobustLiRA
 from memberscope.attacks.nasr import Nasr
 from memberscope.attacks.outputs import (
@@ -229,6 +230,7 @@ VARIANTS: tuple[Attack, ...] = (
     LiRA("offline", "fixed", sides="two"),
     LiRA("offline", "per_example", sides="two"),
     LiRA("online", "per_example", centre="median"),
+    ProxyLiRA(),
     RMIA(gamma=1.0),
     RMIA(temperature=1.0),
     RMIA("offline", gamma=1.0),
@@ -298,6 +300,7 @@ __all__ = [
     "Noise",
     "OUTPUT_ATTACKS",
     "PredictionError",
+    "ProxyLiRA",
     "Quantile",
     "RMIA",
     "RMIALabels",

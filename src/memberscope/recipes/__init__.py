@@ -10,6 +10,12 @@ from memberscope.recipes.fleet.membership_design import (
     read_design,
 )
 from memberscope.recipes.function import FunctionRecipe, as_recipe, load_recipe
+from memberscope.recipes.loss_log import (
+    LossLog,
+    make_keras_callback,
+    make_lightgbm_callback,
+    make_xgboost_callback,
+)
 from memberscope.recipes.precision import ProductRates, measure_product_rates, with_precision
 from memberscope.recipes.sklearn import SklearnRecipe
 from memberscope.recipes.tables import TableRecipe
@@ -48,6 +54,7 @@ __all__ = [
     "GROUP",
     "HighEntropy",
     "LoRA",
+    "LossLog",
     "NATURAL",
     "Privacy",
     "ProductRates",
@@ -70,6 +77,9 @@ __all__ = [
     "draw_canary_rows",
     "draw_text_canaries",
     "load_recipe",
+    "make_keras_callback",
+    "make_lightgbm_callback",
+    "make_xgboost_callback",
     "measure_product_rates",
     "plant_canaries",
     "plant_text_canaries",

@@ -61,6 +61,7 @@ from memberscope.statistics.likelihood_ratio import (
     build_reliability_bins,
     fit_likelihood_ratio,
 )
+from memberscope.statistics.loss_traces import measure_loss_range, rank_by_loss_range
 from memberscope.statistics.multiplicity import (
     digest_ranking,
     find_distinct_rankings,
@@ -148,7 +149,9 @@ __all__ = [
     "ppv",
     "ppv_at_fpr",
     "ppv_from_counts",
+    "measure_loss_range",
     "randomised_tpr",
+    "rank_by_loss_range",
     "ranks_for_lower_limit",
     "ranks_within_fold",
     "ratio_of_shares",
