@@ -6,7 +6,7 @@ Signals are logits, probabilities or losses, with labels and membership.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,12 +136,7 @@ def read_signals(
         InputError: The file cannot be read, a column is missing, or a value is not usable; the
             message says which.
     """
-    chosen = layout or find_layout(Path(path))
-    source = (
-        read_signal_source(Path(path), number)
-        if chosen is None
-        else read_layout(Path(path), chosen, model)
-    )
+    source = _read_source(Path(path), number, layout, model)
     wanted = parse_task(task)
     named = (
         NamedColumns(dict(source.columns))
@@ -203,17 +198,11 @@ def read_signals(
         ),
         classes=labels.names,
         task="classification" if real is None else real.task,
-        notes=tuple(
-            note
-            for note in (
-                *source.notes,
-                *named.notes,
-                who_note,
-                what_note,
-                loss_note,
-                *_notes_of(answers, labels, named.number),
-            )
-            if note
+        notes=_join_notes(
+            source.notes,
+            named.notes,
+            (who_note, what_note, loss_note),
+            _notes_of(answers, labels, named.number),
         ),
         references=_build_references(source, named, answers, flags, path),
     )
@@ -235,6 +224,21 @@ def _read_classes(
     if what is None:
         return answers, make_single_class(len(answers.values))
     return answers, read_labels(columns[what], what, answers, path)
+
+
+def _read_source(
+    path: Path, number: str | None, layout: str | None, model: str | None
+) -> SignalArrays:
+    """Read a file or a folder, in the layout of another tool where it is in one."""
+    chosen = layout or find_layout(path)
+    if chosen is not None:
+        return read_layout(path, chosen, model)
+    return read_signal_source(path, number)
+
+
+def _join_notes(*parts: Iterable[str | None]) -> tuple[str, ...]:
+    """Join notes from several sources, without those that are None."""
+    return tuple(note for part in parts for note in part if note)
 
 
 def _build_references(
