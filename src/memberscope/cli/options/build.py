@@ -251,6 +251,7 @@ def build_subject(options: Options) -> Subject:
             trust=trust,
             device=options.device,
             outputs=options.outputs,
+            long=options.long,
         )
     if read_target_facts(loaded.target).task == "text":
         return build_text_subject(options, loaded)
